@@ -1,0 +1,313 @@
+"""Invertible residual networks and the paper's baselines, in one class.
+
+Behrmann et al., "Invertible Residual Networks": pre-activation bottleneck blocks
+x + g(x), g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages and zeros
+appended to the input channels (section 3 and appendix A).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.fixed_point import Solution, fixed_point, nan_where_unconverged
+from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
+
+# Each has Lipschitz constant 1, which `certify` relies on.
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+}
+NORMS = ("spectral", "batch", "none")
+
+
+class Squeeze(nn.Module):
+    """Invertible downsampling: (B, C, H, W) -> (B, 4 C, H / 2, W / 2).
+
+    A permutation of the entries, so an isometry (i-RevNet, Jacobsen et al. 2018).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(x, 2)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return F.pixel_shuffle(z, 2)
+
+
+class InjectivePad(nn.Module):
+    """Append n_channels of zeros: (B, C, H, W) -> (B, C + n_channels, H, W).
+
+    Its inverse is defined on the image and drops the appended channels.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 0, self.n_channels))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return z[:, : z.shape[1] - self.n_channels]
+
+
+class ResidualBlock(nn.Module):
+    """x + g(x) with g = W3 k(W2 k(W1 k(x))): 3x3, 1x1, 3x3 (paper, section 3).
+
+    With norm="batch", a BatchNorm stands before every activation. Dropout stands before
+    the last convolution; kept entries are scaled by 1 / (1 - dropout), so the target of
+    that convolution is coeff * (1 - dropout), and the product of the three targets is
+    coeff**3 in training with any mask.
+
+    Args:
+        channels: of the input and the output.
+        size: (H, W) of the map.
+        inner_channels: between the convolutions.
+        norm: "spectral", "batch" or "none".
+        activation: a key of ACTIVATIONS.
+        coeff: target of each layer's spectral norm, for norm="spectral".
+        dropout: probability in [0, 1).
+        first: the very first block of a network, which has no activation ahead.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        *,
+        inner_channels: int,
+        norm: str,
+        activation: str,
+        coeff: float,
+        dropout: float,
+        first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_shape = (channels, *size)
+
+        def activate(n_channels: int) -> list[nn.Module]:
+            layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
+            return [*layers, ACTIVATIONS[activation]()]
+
+        def convolve(c_in: int, c_out: int, k: int, target: float) -> nn.Module:
+            if norm == "spectral":
+                return SpectralNormConv2d(c_in, c_out, k, size=size, coeff=target)
+            return nn.Conv2d(c_in, c_out, k, padding=k // 2)
+
+        self.residual = nn.Sequential(
+            *([] if first else activate(channels)),
+            convolve(channels, inner_channels, 3, coeff),
+            *activate(inner_channels),
+            convolve(inner_channels, inner_channels, 1, coeff),
+            *activate(inner_channels),
+            *([nn.Dropout(dropout)] if dropout > 0 else []),
+            convolve(inner_channels, channels, 3, coeff * (1 - dropout)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.residual(x)
+
+    def inverse(
+        self, z: Tensor, *, rtol: float = 1e-6, atol: float = 0.0, max_steps: int = 100
+    ) -> Solution:
+        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z."""
+
+        def step(x: Tensor, rows: Tensor) -> Tensor:
+            return z[rows] - self.residual(x)
+
+        return fixed_point(step, z, rtol=rtol, atol=atol, max_steps=max_steps)
+
+
+class IResNet(nn.Module):
+    """A residual network that is invertible up to the classifier if its blocks contract.
+
+    Args:
+        in_shape: (C, H, W) of an image.
+        n_classes: number of classes, at least 1.
+        blocks: residual blocks in each stage; a squeeze stands between stages. The paper's
+            network is (18, 18, 19).
+        bottleneck: channels of a block over its inner channels.
+        channel_multiplier: zeros are appended to the input until it has this many times its
+            channels; 1 appends none.
+        norm: "spectral" (the invertible network), "batch" (BatchNorm before every
+            activation) or "none" (the plain ResNet): the last two are the paper's baselines.
+        activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
+        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 1).
+        n_power_iterations: updates of every sigma in one call of update_spectral_norm.
+        dropout: probability in [0, 1) that an entry is zeroed, in each block.
+
+    Raises:
+        ValueError: if an argument is out of range, or in_shape does not fit the stages.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        n_classes: int,
+        blocks: Sequence[int] = (18, 18, 19),
+        *,
+        bottleneck: int = 4,
+        channel_multiplier: int = 4,
+        norm: str = "spectral",
+        activation: str = "relu",
+        coeff: float = 0.9,
+        n_power_iterations: int = 1,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        _check_arguments(
+            in_shape, n_classes, blocks, bottleneck, channel_multiplier, norm, activation,
+            coeff, n_power_iterations, dropout,
+        )  # fmt: skip
+        self.in_shape = tuple(in_shape)
+        self.n_power_iterations = n_power_iterations
+        channels, height, width = in_shape
+        body: list[nn.Module] = []
+        if channel_multiplier > 1:
+            body.append(InjectivePad(channels * (channel_multiplier - 1)))
+            channels *= channel_multiplier
+        for stage, n_blocks in enumerate(blocks):
+            if stage > 0:
+                body.append(Squeeze())
+                channels, height, width = channels * 4, height // 2, width // 2
+            body.extend(
+                ResidualBlock(
+                    channels,
+                    (height, width),
+                    inner_channels=channels // bottleneck,
+                    norm=norm,
+                    activation=activation,
+                    coeff=coeff,
+                    dropout=dropout,
+                    first=stage == 0 and index == 0,
+                )
+                for index in range(n_blocks)
+            )
+        self.body = nn.ModuleList(body)
+        self.classifier = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            ACTIVATIONS[activation](),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(channels, n_classes),
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`."""
+        for module in self.body:
+            x = module(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, n_classes)."""
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
+
+    @torch.no_grad()
+    def inverse(
+        self, z: Tensor, *, rtol: float = 1e-6, atol: float = 0.0, max_steps: int = 100
+    ) -> Solution:
+        """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
+
+        Args:
+            z: (B, C', H', W'), from `features`. Channels that InjectivePad appended are
+                dropped from the result, so a z outside the image of `features` gives the
+                preimage of a neighbor.
+            rtol, atol, max_steps: per block and sample, as in `fixed_point`.
+
+        Returns:
+            A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks
+            in the order of the forward pass. A block is given the last iterate of the
+            block behind it, so that last_iterate tells how far off an inverse that did not
+            converge is (the first two columns of the paper's Table 1).
+
+        Raises:
+            RuntimeError: in training mode with dropout or BatchNorm, where the network is
+                no function of one sample: call eval() first.
+        """
+        if self.training and any(
+            isinstance(m, nn.Dropout | nn.BatchNorm2d) for m in self.body.modules()
+        ):
+            raise RuntimeError(
+                "inverse needs eval mode: dropout and BatchNorm make the network in training "
+                "mode no function of a single sample; call model.eval() first"
+            )
+        per_block: list[Solution] = []
+        for module in reversed(self.body):
+            if isinstance(module, ResidualBlock):
+                per_block.append(module.inverse(z, rtol=rtol, atol=atol, max_steps=max_steps))
+                z = per_block[-1].last_iterate
+            else:
+                undo: Callable[[Tensor], Tensor] = module.inverse
+                z = undo(z)
+        per_block.reverse()
+        converged = torch.stack([solution.converged for solution in per_block])
+        return Solution(
+            value=nan_where_unconverged(z, converged.all(dim=0)),
+            last_iterate=z,
+            n_steps=torch.stack([solution.n_steps for solution in per_block]),
+            residual_norm=torch.stack([solution.residual_norm for solution in per_block]),
+            converged=converged,
+        )
+
+    def update_spectral_norm(self) -> None:
+        """n_power_iterations updates of every sigma; training calls it once a step."""
+        layers = [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
+        update_spectral_norm(layers, self.n_power_iterations)
+
+
+def _check_arguments(
+    in_shape: tuple[int, int, int],
+    n_classes: int,
+    blocks: Sequence[int],
+    bottleneck: int,
+    channel_multiplier: int,
+    norm: str,
+    activation: str,
+    coeff: float,
+    n_power_iterations: int,
+    dropout: float,
+) -> None:
+    rules: list[tuple[bool, str]] = [
+        (n_classes >= 1, f"n_classes >= 1 must hold, but got n_classes={n_classes}"),
+        (
+            len(blocks) >= 1 and all(n >= 1 for n in blocks),
+            f"blocks must be one or more counts >= 1, but got blocks={list(blocks)}",
+        ),
+        (bottleneck >= 1, f"bottleneck >= 1 must hold, but got bottleneck={bottleneck}"),
+        (
+            channel_multiplier >= 1,
+            f"channel_multiplier >= 1 must hold, but got channel_multiplier={channel_multiplier}",
+        ),
+        (norm in NORMS, f"norm must be one of {', '.join(NORMS)}, but got norm={norm}"),
+        (
+            activation in ACTIVATIONS,
+            f"activation must be one of {', '.join(ACTIVATIONS)}, but got activation={activation}",
+        ),
+        (0 < coeff < 1, f"0 < coeff < 1 must hold, but got coeff={coeff}"),
+        (
+            n_power_iterations >= 1,
+            f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_power_iterations}",
+        ),
+        (0 <= dropout < 1, f"0 <= dropout < 1 must hold, but got dropout={dropout}"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise ValueError(message)
+    channels, height, width = in_shape
+    factor = 2 ** (len(blocks) - 1)
+    if height % factor or width % factor:
+        raise ValueError(
+            f"the {len(blocks) - 1} squeezes between {len(blocks)} stages must divide the "
+            f"image: height and width must be multiples of {factor}, but got {height} x {width}"
+        )
+    if (channels * channel_multiplier) % bottleneck:
+        raise ValueError(
+            "bottleneck must divide the channels of the first stage, but got "
+            f"bottleneck={bottleneck} and {channels} * channel_multiplier="
+            f"{channels * channel_multiplier} channels"
+        )
+    assert math.prod(in_shape) > 0
