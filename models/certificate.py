@@ -10,7 +10,8 @@ frequencies, is an upper bound.
 
 The entries that wrap around the torus are never used, so they may carry any phase:
 every grid shifted by a fraction of its spacing gives a bound too, and the smallest of
-several is one.
+several is one. Where the map is so small that the dense operator is cheap, its own norm
+takes the place of the bound.
 
 All bounds are l2 to l2, computed in float64 from the very weights that the forward pass
 uses, in eval mode. They are statements in real arithmetic; the rounding of the forward
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.iresnet import ACTIVATIONS, InjectivePad, IResNet, ResidualBlock, Squeeze
@@ -34,6 +36,8 @@ from models.spectral_norm import SpectralNormConv2d
 ROUNDING_SLACK = 1e-11
 # Half a spacing keeps the conjugate symmetry of the grid, so half of it is enough.
 _SHIFTS = (0.0, 0.5)
+# A dense operator with at most this many rows costs about as much as the grids do.
+_DENSE_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -179,8 +183,8 @@ def _batch_norm_scale(module: nn.Module) -> Tensor:
 def convolution_upper_bound(weight: Tensor, size: tuple[int, int]) -> float:
     """Upper bound of the spectral norm of a zero-padded convolution of stride 1.
 
-    Exact, up to ROUNDING_SLACK, for 1x1 kernels; elsewhere the smallest over four shifted
-    grids of the norm of a circular convolution that contains it.
+    Exact, up to ROUNDING_SLACK, for 1x1 kernels and small maps; elsewhere the smallest
+    over four shifted grids of the norm of a circular convolution that contains it.
 
     Args:
         weight: (c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
@@ -204,11 +208,24 @@ def convolution_upper_bound(weight: Tensor, size: tuple[int, int]) -> float:
         return _at_least(torch.linalg.matrix_norm(weight[:, :, 0, 0], ord=2).item())
     if weight.shape[0] > weight.shape[1]:
         weight = weight.transpose(0, 1)  # the transposed symbol has the same norm
+    if weight.shape[0] * math.prod(size) <= _DENSE_ROWS:
+        dense = _dense_operator(weight, size)
+        squared = float(torch.linalg.eigvalsh(dense @ dense.T)[-1])
+        return _at_least(math.sqrt(max(squared, 0.0)))
     tori = (size[0] + reach_h, size[1] + reach_w)
     squared = min(
         _largest_gram_eigenvalue(weight, tori, shift) for shift in product(_SHIFTS, repeat=2)
     )
     return _at_least(math.sqrt(max(squared, 0.0)))
+
+
+def _dense_operator(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """The zero-padded convolution as a matrix (c_out H W, c_in H W); weight (c_out, c_in, ...)."""
+    c_out = weight.shape[0]
+    n_rows = c_out * math.prod(size)
+    unit = torch.eye(n_rows, dtype=weight.dtype, device=weight.device).view(n_rows, c_out, *size)
+    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    return F.conv_transpose2d(unit, weight, padding=padding).flatten(1)
 
 
 def _largest_gram_eigenvalue(

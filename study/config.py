@@ -1,0 +1,525 @@
+"""A study file -> a frozen, validated StudyConfig; a sample -> TrialConfig.
+
+The only place that reads YAML. Whatever is wrong with a file is one ConfigError, whose
+one line names the file, the key, the rule and the value.
+"""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from study.metrics import INVERSE_STEPS, METRICS, Direction
+from study.search_space import PARAMETER_TYPES, Parameter, Value
+from study.trial_config import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    TrialConfig,
+    require,
+)
+
+
+class ConfigError(ValueError):
+    """A study file, or an option in its place, that cannot be used; one line for its author."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Who proposes the samples, and how many."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    n_trials: int | None = None
+    """May be left out for a grid: its size."""
+    seed: int = 0
+    """Of the sampler, and, with the trial's number, of each trial."""
+    n_startup_trials: int = 10
+    """tpe and gp: random samples before the model of the objectives is used."""
+
+    def __post_init__(self) -> None:
+        require(self.n_trials is None or self.n_trials >= 1, "n_trials >= 1", n_trials=self.n_trials)
+        require(0 <= self.seed < 2**31, "0 <= seed < 2**31", seed=self.seed)
+        require(
+            self.n_startup_trials >= 1,
+            "n_startup_trials >= 1",
+            n_startup_trials=self.n_startup_trials,
+        )
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """Which trials stop early: fifo stops none; asha halves on one objective."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: Literal["fifo", "asha"] = "fifo"
+    metric: str | None = None
+    """asha: the objective it looks at; the first one if left out."""
+    grace_period: int = 1
+    """asha: epochs before a trial may be stopped."""
+    reduction_factor: int = 3
+    """asha: one trial in this many goes on from each rung."""
+
+    def __post_init__(self) -> None:
+        require(self.grace_period >= 1, "grace_period >= 1", grace_period=self.grace_period)
+        require(
+            self.reduction_factor >= 2,
+            "reduction_factor >= 2",
+            reduction_factor=self.reduction_factor,
+        )
+
+
+@dataclass(frozen=True)
+class ResourcesConfig:
+    """What each trial is given. A fraction of a GPU is shared with other trials."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        require(self.cpus > 0, "cpus > 0", cpus=self.cpus)
+        require(self.gpus >= 0, "gpus >= 0", gpus=self.gpus)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric and which way is better; reference is its coordinate of the reference point."""
+
+    metric: str
+    direction: Direction
+    reference: float
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A metric that a trial must keep on one side of a bound to be on the front."""
+
+    metric: str
+    operator: Literal["<", "<=", ">", ">="]
+    bound: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a value meets it; NaN meets none."""
+        return {
+            "<": value < self.bound,
+            "<=": value <= self.bound,
+            ">": value > self.bound,
+            ">=": value >= self.bound,
+        }[self.operator]
+
+    def violation(self, value: float) -> float:
+        """Above 0 by how much the bound is missed; at most 0 where it is met."""
+        return value - self.bound if self.operator in ("<", "<=") else self.bound - value
+
+    def __str__(self) -> str:
+        return f"{self.operator} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study, checked."""
+
+    name: str
+    space: tuple[tuple[str, Parameter], ...]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    search: SearchConfig
+    scheduler: SchedulerConfig
+    resources: ResourcesConfig
+
+    @property
+    def n_trials(self) -> int:
+        """How many samples are asked for."""
+        assert self.search.n_trials is not None
+        return self.search.n_trials
+
+    def settle(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
+        """The trial that a sample of the space means."""
+        sections = {name: getattr(self, name) for name in _SEARCHABLE}
+        for key, value in sample.items():
+            section = _SECTION_OF[key]
+            settled = tuple(value) if isinstance(value, list) else value
+            sections[section] = replace(sections[section], **{key: settled})
+        return TrialConfig(
+            seed=seed,
+            evaluation=self.evaluation,
+            objectives=tuple(objective.metric for objective in self.objectives),
+            **sections,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a study file says it, every default spelled out; parse(to_dict()) is the same."""
+        searched = {key for key, _ in self.space}
+        sections = {
+            name: {k: v for k, v in asdict(getattr(self, name)).items() if k not in searched}
+            for name in (*_SEARCHABLE, "evaluation", "search", "scheduler", "resources")
+        }
+        plain = {
+            "name": self.name,
+            **sections,
+            "space": {key: asdict(parameter) for key, parameter in self.space},
+            "objectives": {o.metric: o.direction.value for o in self.objectives},
+            "constraints": {c.metric: str(c) for c in self.constraints},
+            "reference_point": {o.metric: o.reference for o in self.objectives},
+        }
+        as_json: dict[str, Any] = json.loads(json.dumps(plain))  # tuples become lists
+        return as_json
+
+    def to_yaml(self) -> str:
+        """The text of a study file that says the same."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+_SEARCHABLE: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+}
+_FIXED: dict[str, type] = {
+    "evaluation": EvaluationConfig,
+    "search": SearchConfig,
+    "scheduler": SchedulerConfig,
+    "resources": ResourcesConfig,
+}
+_SECTION_OF = {
+    key: section for section, kind in _SEARCHABLE.items() for key in kind.__dataclass_fields__
+}
+_TOP_LEVEL = (
+    "name", *_SEARCHABLE, *_FIXED, "space", "objectives", "constraints", "reference_point",
+)  # fmt: skip
+_CONSTRAINT = re.compile(r"\s*(<=|<|>=|>)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -> StudyConfig:
+    """Read and check a study file.
+
+    Args:
+        path: a YAML file.
+        overrides: values that take the place of the file's, such as
+            {"search.n_trials": ("--trials", 6)}: the key, and the option that a message names.
+
+    Raises:
+        ConfigError: in one line, whatever is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return loads(text, str(path), overrides or {})
+
+
+def loads(
+    text: str, source: str, overrides: Mapping[str, tuple[str, Value]] | None = None
+) -> StudyConfig:
+    """Check the text of a study file; `source` names it in messages. Raises as `load` does."""
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {_one_line(error)}") from None
+    return _Parser(source, overrides or {}).study(raw)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; plain YAML takes the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", node.value[index][0].start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    hint = " (a tab; YAML indents with spaces)" if "\\t" in problem else ""
+    return f"{where}not valid YAML: {problem}{hint}"
+
+
+_Section = TypeVar("_Section")
+
+
+class _Parser:
+    """From the raw mapping to StudyConfig; knows the file's name, for messages."""
+
+    def __init__(self, source: str, overrides: Mapping[str, tuple[str, Value]]) -> None:
+        self.source = source
+        self.overrides = overrides
+
+    def fail(self, key: str, problem: str) -> NoReturn:
+        option = self.overrides.get(key)
+        place = option[0] if option else self.source
+        raise ConfigError(f"{place}: {key}: {problem}" if key else f"{place}: {problem}")
+
+    def study(self, raw: object) -> StudyConfig:
+        if not isinstance(raw, dict):
+            self.fail("", f"a study file must be a mapping of keys, but got {_shown(raw)}")
+        self.known_keys("", raw, _TOP_LEVEL)
+        for key, (_, value) in self.overrides.items():
+            section, _, name = key.partition(".")
+            if name:
+                self.mapping(section, raw.setdefault(section, {}))[name] = value
+            else:
+                raw[section] = value
+        for key, value in _leaves("", raw):
+            if isinstance(value, float) and not math.isfinite(value):
+                self.fail(key, f"numbers must be finite, but got {value}")
+        for key in ("name", "space", "objectives", "search"):
+            if key not in raw:
+                self.fail(key, "this key is required")
+
+        name = raw["name"]
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            self.fail(
+                "name",
+                "a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a sign, "
+                f"but got {_shown(name)}",
+            )
+        space = self.space(self.mapping("space", raw["space"]))
+        sections: dict[str, Any] = {}
+        for section, kind in {**_SEARCHABLE, **_FIXED}.items():
+            given = self.mapping(section, raw.get(section, {}))
+            for key, _ in space:
+                if _SECTION_OF[key] == section and key in given:
+                    self.fail(f"space.{key}", f"stands in {section} too; it must be in one of them")
+            sections[section] = self.section(section, kind, given)
+        for key, parameter in space:
+            self.check_extremes(key, parameter, raw)
+
+        constraints = self.constraints(self.mapping("constraints", raw.get("constraints", {})))
+        study = StudyConfig(
+            name=name,
+            space=space,
+            objectives=self.objectives(raw, constraints, sections["evaluation"]),
+            constraints=constraints,
+            **sections,
+        )
+        return replace(study, search=self.search(study), scheduler=self.scheduler(study))
+
+    def mapping(self, key: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.fail(key, f"must be a mapping of keys, but got {_shown(value)}")
+        return value
+
+    def known_keys(self, where: str, given: Mapping[Any, Any], known: tuple[str, ...]) -> None:
+        for key in given:
+            if key not in known:
+                self.fail(f"{where}.{key}" if where else str(key), _unknown(str(key), known))
+
+    def section(self, where: str, kind: type[_Section], given: dict[str, Any]) -> _Section:
+        self.known_keys(where, given, tuple(kind.__dataclass_fields__))  # type: ignore[attr-defined]  # every section is a dataclass
+        try:
+            # By way of JSON, since strict validation of Python values takes no list for a
+            # tuple; dates, which YAML knows and JSON does not, become the text they are.
+            return TypeAdapter(kind).validate_json(json.dumps(given, default=str), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join([where, *map(str, first["loc"])])
+            if first["type"] == "value_error":
+                # From __post_init__: the message names the keys.
+                problem = str(first["ctx"]["error"])
+                named = [k for k in given if re.search(rf"\b{re.escape(str(k))}=", problem)]
+                self.fail(f"{where}.{named[0]}" if named else where, problem)
+            if first["type"] == "missing":
+                self.fail(key, "this key is required")
+            self.fail(key, f"{_rule(first['msg'])}, but got {_shown(first['input'])}")
+
+    def space(self, given: dict[str, Any]) -> tuple[tuple[str, Parameter], ...]:
+        if not given:
+            self.fail("space", "one or more parameters must be given, but it is empty")
+        self.known_keys("space", given, tuple(_SECTION_OF))
+        return tuple((key, self.parameter(f"space.{key}", value)) for key, value in given.items())
+
+    def parameter(self, where: str, value: object) -> Parameter:
+        given = self.mapping(where, value)
+        if "type" not in given:
+            self.fail(f"{where}.type", "this key is required")
+        if given["type"] not in PARAMETER_TYPES:
+            self.fail(f"{where}.type", _one_of(given["type"], tuple(PARAMETER_TYPES)))
+        return self.section(where, PARAMETER_TYPES[given["type"]], given)
+
+    def check_extremes(self, key: str, parameter: Parameter, raw: Mapping[str, Any]) -> None:
+        """Every value of a parameter must be one that its key can have."""
+        section = _SECTION_OF[key]
+        for value in parameter.extremes():
+            try:
+                self.section(section, _SEARCHABLE[section], {**raw.get(section, {}), key: value})
+            except ConfigError as error:
+                problem = str(error).split(f"{section}.{key}: ", 1)[-1]
+                self.fail(f"space.{key}", problem)
+
+    def constraints(self, given: dict[str, Any]) -> tuple[Constraint, ...]:
+        parsed = []
+        for metric, text in given.items():
+            where = f"constraints.{metric}"
+            self.steering_metric(where, metric)
+            match = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
+            try:
+                bound = float(match[2]) if match else math.nan
+            except ValueError:
+                bound = math.nan
+            if match is None or not math.isfinite(bound):
+                self.fail(
+                    where,
+                    "a constraint must read like '< 1', with <, <=, > or >= and a number, "
+                    f"but got {_shown(text)}",
+                )
+            operator: Any = match[1]
+            parsed.append(Constraint(metric, operator, bound))
+        return tuple(parsed)
+
+    def steering_metric(self, where: str, metric: str) -> None:
+        steering = tuple(name for name, m in METRICS.items() if m.steers)
+        if metric not in steering:
+            if metric in METRICS:
+                self.fail(where, f"'{metric}' is read once, at the end, and must not steer a study")
+            self.fail(where, _unknown(str(metric), steering, "metric"))
+
+    def objectives(
+        self,
+        raw: Mapping[str, Any],
+        constraints: tuple[Constraint, ...],
+        evaluation: EvaluationConfig,
+    ) -> tuple[Objective, ...]:
+        given = self.mapping("objectives", raw["objectives"])
+        references = self.mapping("reference_point", raw.get("reference_point", {}))
+        if not given:
+            self.fail("objectives", "one or more objectives must be given, but it is empty")
+        self.known_keys("reference_point", references, tuple(given))
+        parsed = []
+        for metric, text in given.items():
+            where = f"objectives.{metric}"
+            self.steering_metric(where, metric)
+            if text not in tuple(Direction):
+                self.fail(where, _one_of(text, tuple(Direction)))
+            direction = Direction(text)
+            reference = references.get(metric)
+            if reference is None:
+                reference = _default_reference(metric, direction, constraints, evaluation)
+            if reference is None:
+                self.fail(
+                    f"reference_point.{metric}",
+                    f"this key is required, since '{metric}' has no natural worst value to "
+                    f"measure the hypervolume from when it is to {direction}",
+                )
+            if isinstance(reference, bool) or not isinstance(reference, int | float):
+                self.fail(
+                    f"reference_point.{metric}",
+                    f"must be a number, but got {_shown(reference)}",
+                )
+            parsed.append(Objective(metric, direction, float(reference)))
+        return tuple(parsed)
+
+    def search(self, study: StudyConfig) -> SearchConfig:
+        search = study.search
+        if search.sampler != "grid":
+            if search.n_trials is None:
+                self.fail("search.n_trials", "this key is required")
+            return search
+        size = 1
+        for key, parameter in study.space:
+            values = parameter.grid()
+            if values is None:
+                self.fail(
+                    f"space.{key}",
+                    "for sampler grid a float parameter must have a step, or be categorical",
+                )
+            size *= len(values)
+        if search.n_trials is not None and search.n_trials > size:
+            self.fail(
+                "search.n_trials",
+                f"n_trials <= size of the grid must hold, but got n_trials={search.n_trials}, "
+                f"size={size}",
+            )
+        return replace(search, n_trials=search.n_trials or size)
+
+    def scheduler(self, study: StudyConfig) -> SchedulerConfig:
+        scheduler = study.scheduler
+        names = tuple(objective.metric for objective in study.objectives)
+        if scheduler.metric is not None and scheduler.metric not in names:
+            self.fail("scheduler.metric", _one_of(scheduler.metric, names))
+        if scheduler.name == "fifo":
+            return scheduler
+        return replace(scheduler, metric=scheduler.metric or names[0])
+
+
+def _default_reference(
+    metric: str,
+    direction: Direction,
+    constraints: tuple[Constraint, ...],
+    evaluation: EvaluationConfig,
+) -> float | None:
+    """The worst value worth having: the constraint's bound, or the metric's own worst."""
+    for constraint in constraints:
+        bounds_above = constraint.operator in ("<", "<=")
+        if constraint.metric == metric and bounds_above == (direction is Direction.MINIMIZE):
+            return constraint.bound
+    if direction is not METRICS[metric].direction:
+        return None
+    if metric == INVERSE_STEPS:
+        return float(evaluation.inverse_max_steps)
+    return METRICS[metric].worst
+
+
+def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _leaves(f"{where}.{key}" if where else str(key), child)
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _leaves(f"{where}[{index}]", child)
+    else:
+        yield where, value
+
+
+def _unknown(key: str, known: tuple[str, ...], what: str = "key") -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"unknown {what} '{key}'; the nearest known one is '{near[0]}'"
+
+
+def _one_of(value: object, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"must be one of {', '.join(known)}, but got {_shown(value)}{hint}"
+
+
+def _rule(message: str) -> str:
+    """pydantic's "Input should be a valid number" as a rule of ours."""
+    return message.replace("Input should", "must", 1)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return repr(value)
+        return (
+            f"the text '{value}' (YAML 1.1 reads it as text, not as a number; "
+            f"write {number!r} instead)"
+        )
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -1,0 +1,253 @@
+"""Image data sets as tensors: read once, split once, kept and augmented on the device."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from study.trial_config import DataConfig
+
+
+class DataNotFoundError(ValueError):
+    """A data set is not there; the message says where it was looked for and how to get it."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 (N, C, H, W); labels: int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random shifts by up to `shift` pixels in each direction, and horizontal flips.
+
+    Attributes:
+        shift: pixels, >= 0.
+        flip: whether each image is mirrored with probability 1/2.
+        fill: the uint8 value of pixels that are shifted in.
+    """
+
+    shift: int
+    flip: bool
+    fill: int
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """uint8 (B, C, H, W) -> the same; randomness from `generator`, a CPU one."""
+        n, _, height, width = images.shape
+        if self.flip:
+            mirrored = torch.rand(n, generator=generator).lt(0.5).to(images.device)
+            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+        if self.shift:
+            s = self.shift
+            offsets = torch.randint(0, 2 * s + 1, (2, n, 1), generator=generator).to(images.device)
+            padded = F.pad(images, (s, s, s, s), value=self.fill)
+            row = (offsets[0] + torch.arange(height, device=images.device)).view(n, 1, height, 1)
+            column = (offsets[1] + torch.arange(width, device=images.device)).view(n, 1, 1, width)
+            sample = torch.arange(n, device=images.device).view(n, 1, 1, 1)
+            channel = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
+            images = padded[sample, channel, row, column]
+        return images
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, split: objectives are measured on `val`; `test` is read once, at the end."""
+
+    train: Split
+    val: Split
+    test: Split
+    n_classes: int
+    augmentation: Augmentation
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device) -> "Dataset":
+        return Dataset(
+            self.train.to(device),
+            self.val.to(device),
+            self.test.to(device),
+            self.n_classes,
+            self.augmentation,
+        )
+
+
+def normalized(images: Tensor) -> Tensor:
+    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A)."""
+    return images.float() / 255 - 0.5
+
+
+@functools.lru_cache(maxsize=2)
+def load(config: DataConfig) -> Dataset:
+    """Read and split a data set, on the CPU; the split depends on split_seed alone.
+
+    Raises:
+        DataNotFoundError: if it is not there.
+    """
+    source = _SOURCES[config.name]
+    train, test, n_classes = source.read(config)
+    if test is None:
+        train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
+    # A seed of its own, lest the validation split repeat the choice of the test split.
+    train, val = _hold_out(train, config.val_fraction, config.split_seed + 1, "val_fraction")
+    default = source.augmentation
+    return Dataset(
+        train,
+        val,
+        test,
+        n_classes,
+        Augmentation(
+            default.shift if config.shift is None else config.shift,
+            default.flip if config.flip is None else config.flip,
+            default.fill,
+        ),
+    )
+
+
+def _hold_out(split: Split, fraction: float, seed: int, rule: str) -> tuple[Split, Split]:
+    """Split off a fraction, at random: (the rest, the held out)."""
+    n_held_out = round(len(split) * fraction)
+    if not 1 <= n_held_out < len(split):
+        raise ValueError(
+            f"{rule} must leave one image or more on both sides, but got {rule}={fraction} of "
+            f"{len(split)} images"
+        )
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    held_out, rest = order[:n_held_out], order[n_held_out:]
+    return (
+        Split(split.images[rest], split.labels[rest]),
+        Split(split.images[held_out], split.labels[held_out]),
+    )
+
+
+_Read = tuple[Split, Split | None, int]
+
+
+def _read_digits(config: DataConfig) -> _Read:
+    """1,797 real 8 x 8 digits that ship with scikit-learn; they have no test set of their own."""
+    from sklearn.datasets import load_digits  # only this data set needs scikit-learn
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = torch.from_numpy(images).view(-1, 1, 8, 8) * (255 / 16)  # 16 levels of ink
+    return Split(pixels.round().to(torch.uint8), torch.from_numpy(labels).long()), None, 10
+
+
+def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], _Read]:
+    def read(config: DataConfig) -> _Read:
+        from torchvision import datasets
+
+        parts = []
+        for train in (True, False):
+            try:
+                part = getattr(datasets, class_name)(
+                    config.root, train=train, download=config.download
+                )
+            except RuntimeError as error:
+                if config.download:
+                    raise
+                where = Path(config.root).resolve() / folder
+                raise DataNotFoundError(
+                    f"data set {config.name} must be in {where}, but it is not there; fetch it "
+                    "with data.download: true in the study file, or name the folder that holds "
+                    f"{folder.split('/')[0]} with --data-root"
+                ) from error
+            images = torch.as_tensor(part.data)
+            images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
+            parts.append(Split(images.contiguous(), torch.as_tensor(part.targets).long()))
+        return parts[0], parts[1], 10
+
+    return read
+
+
+def _read_image_folder(config: DataConfig) -> _Read:
+    from torchvision import datasets
+    from torchvision.transforms import v2
+
+    transform = v2.Compose(
+        [
+            v2.Resize(config.size, antialias=True),
+            v2.CenterCrop(config.size),
+            v2.PILToTensor(),
+        ]
+    )
+
+    def read(folder: Path) -> tuple[Split, list[str]]:
+        try:
+            part = datasets.ImageFolder(str(folder), transform=transform)
+        except FileNotFoundError as error:
+            raise DataNotFoundError(
+                f"data set image_folder must be in {folder.resolve()}, a folder of images for "
+                f"each class, but: {error}; name the folder that holds train with --data-root"
+            ) from error
+        pairs: list[Any] = [part[index] for index in range(len(part))]
+        images = torch.stack([image for image, _ in pairs])
+        return Split(images, torch.tensor([label for _, label in pairs])), part.classes
+
+    train, classes = read(Path(config.root) / "train")
+    if not (Path(config.root) / "test").is_dir():
+        return train, None, len(classes)
+    test, test_classes = read(Path(config.root) / "test")
+    if test_classes != classes:
+        raise ValueError(
+            f"train and test must have the same classes, but got {classes} and {test_classes}"
+        )
+    return train, test, len(classes)
+
+
+@dataclass(frozen=True)
+class _Source:
+    read: Callable[[DataConfig], _Read]
+    augmentation: Augmentation
+
+
+# Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Black is
+# shifted into digits and clothes, mid-gray, which is 0 after normalization, into photographs.
+_SOURCES: dict[str, _Source] = {
+    "digits": _Source(_read_digits, Augmentation(1, False, 0)),
+    "mnist": _Source(_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),
+    "fashion_mnist": _Source(
+        _torchvision_reader("FashionMNIST", "FashionMNIST/raw"), Augmentation(2, True, 0)
+    ),
+    "cifar10": _Source(
+        _torchvision_reader("CIFAR10", "cifar-10-batches-py"), Augmentation(4, True, 128)
+    ),
+    "image_folder": _Source(_read_image_folder, Augmentation(4, True, 128)),
+}
+
+
+def batches(
+    split: Split, batch_size: int, generator: torch.Generator | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(images, labels) of all of a split, in batches that differ in size by one at most.
+
+    Near-equal batches have no small remainder, which BatchNorm would suffer from.
+
+    Args:
+        batch_size: the most images in a batch.
+        generator: a CPU one: shuffle with it. None keeps the order.
+    """
+    n = len(split)
+    n_batches = -(-n // batch_size)
+    if generator is None:
+        order = torch.arange(n)
+    else:
+        order = torch.randperm(n, generator=generator)
+    for rows in order.to(split.labels.device).tensor_split(n_batches):
+        yield split.images[rows], split.labels[rows]

@@ -1,0 +1,138 @@
+"""The names, units and directions of everything that a trial reports.
+
+Metric names stand as strings here and in study files, nowhere else.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+
+class Direction(StrEnum):
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+class TrialStatus(StrEnum):
+    """Where a trial stands.
+
+    running -> completed       it trained for all of its epochs
+            -> stopped_early   the scheduler ended it
+            -> failed          it diverged, or its worker failed for good
+            -> interrupted     the study was left before the trial's end; --resume goes on
+    """
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped_early"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What one reported number means.
+
+    Attributes:
+        direction: which way is better.
+        worst: the value that no useful trial is worse than, where there is one: the default
+            coordinate of the hypervolume's reference point. For `inverse_steps` it is the
+            study's inverse_max_steps, which is known only there.
+        steers: whether it may be an objective or a constraint.
+    """
+
+    description: str
+    direction: Direction
+    worst: float | None = None
+    steers: bool = True
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What a trial reports after a reporting epoch: complete, or not sent at all.
+
+    Attributes:
+        epoch: epochs trained so far, from 1.
+        timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
+        train_loss: mean cross entropy over the epoch's training steps, in nats.
+        train_accuracy: fraction in [0, 1], over the epoch's training steps.
+        val_loss: mean cross entropy on the validation split, in nats, eval mode.
+        val_accuracy: fraction in [0, 1] on the validation split, eval mode.
+        lipschitz_upper_bound: proven, see models.certificate; below 1: invertible.
+        inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks
+            and the validation sample; max_steps counts where it did not converge.
+        reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2
+            (paper, Table 1); infinite where the inverse diverged.
+        epoch_seconds: wall-clock seconds of the training steps of one epoch.
+        test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
+    """
+
+    epoch: int
+    timestamp: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lipschitz_upper_bound: float
+    inverse_steps: float
+    reconstruction_error: float
+    epoch_seconds: float
+    test_accuracy: float | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """Every reported metric by name; epoch and timestamp say when, they are no metrics."""
+        return {name: value for name, value in asdict(self).items() if name in METRICS and value is not None}  # fmt: skip
+
+
+METRICS: dict[str, Metric] = {
+    "train_loss": Metric("cross entropy on the training split, nats", Direction.MINIMIZE),
+    "train_accuracy": Metric("fraction right on the training split", Direction.MAXIMIZE, 0.0),
+    "val_loss": Metric("cross entropy on the validation split, nats", Direction.MINIMIZE),
+    "val_accuracy": Metric("fraction right on the validation split", Direction.MAXIMIZE, 0.0),
+    "lipschitz_upper_bound": Metric(
+        "proven bound of Lip(g), the largest over blocks", Direction.MINIMIZE, 1.0
+    ),
+    "inverse_steps": Metric("evaluations of g per sample and block", Direction.MINIMIZE),
+    "reconstruction_error": Metric("||x - x_hat|| / ||x||, mean", Direction.MINIMIZE, 1.0),
+    "epoch_seconds": Metric("seconds of training an epoch", Direction.MINIMIZE),
+    "test_accuracy": Metric(
+        "fraction right on the test set", Direction.MAXIMIZE, 0.0, steers=False
+    ),
+}
+INVERSE_STEPS = "inverse_steps"
+LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
+HEADLINE_METRICS = ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
+REPORTED_METRICS = tuple(f.name for f in fields(EpochReport) if f.name in METRICS)
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """One message of a trial: where it stands, and a complete epoch or the reason for none."""
+
+    status: TrialStatus
+    epoch: EpochReport | None = None
+    reason: str | None = None
+
+    def to_result(self) -> dict[str, Any]:
+        """As a flat dict, for Ray."""
+        epoch = {} if self.epoch is None else asdict(self.epoch)
+        return {"trial_status": self.status.value, "reason": self.reason, **epoch}
+
+    @classmethod
+    def from_result(cls, result: Mapping[str, Any]) -> "TrialReport | None":
+        """The report in a Ray result; None where the trial never reported."""
+        if "trial_status" not in result:
+            return None
+        names = [f.name for f in fields(EpochReport)]
+        epoch = EpochReport(**{name: result[name] for name in names}) if "epoch" in result else None
+        return cls(TrialStatus(result["trial_status"]), epoch, result["reason"])
+
+
+def first_non_finite(report: EpochReport, names: tuple[str, ...]) -> str | None:
+    """The first of the named metrics that is not finite, as 'name is value'; None if all are."""
+    values = report.metrics()
+    return next(
+        (f"{name} is {values[name]}" for name in names if not math.isfinite(values[name])), None
+    )

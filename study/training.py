@@ -1,0 +1,293 @@
+"""One trial, from settings to numbers: train a network, evaluate, certify and invert it.
+
+Needs torch and torchvision, and knows nothing of Ray, MLflow or Optuna:
+
+    for report in train(TrialConfig(...)):
+        print(report)
+"""
+
+import bisect
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models import IResNet, certify
+from study import data
+from study.metrics import EpochReport, TrialReport, TrialStatus, first_non_finite
+from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
+
+_EVALUATION_BATCH_SIZE = 500
+# Steps between two looks at the loss, each of which makes a GPU wait: a run that has
+# diverged ends within that many steps.
+_DIVERGENCE_CHECK_STEPS = 50
+# The curve of reconstruction error against steps: images, and the most steps.
+_CURVE_SAMPLES = 32
+_CURVE_STEPS = 20
+
+
+def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[TrialReport]:
+    """Train from the start and yield a report after each reporting epoch, to the last."""
+    training = Training(config, device)
+    while training.status is TrialStatus.RUNNING:
+        yield training.run_to_report()
+
+
+class Training:
+    """A trial in the making: call run_to_report until `status` is no longer running.
+
+    The randomness of epoch e depends on (seed, e) alone, so a training that is restored
+    from state_dict() goes on exactly as it would have gone on.
+
+    Args:
+        config: all that decides the numbers.
+        device: where to train.
+        dataset: what config.data means, if it is at hand; loaded otherwise.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        device: str | torch.device = "cpu",
+        dataset: data.Dataset | None = None,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.dataset = (dataset or data.load(config.data)).to(self.device)
+        with _seeded(config.seed, 0, self.device):
+            model = build_model(config.model, self.dataset.in_shape, self.dataset.n_classes)
+        self.model = model.to(self.device)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=config.training.lr,
+            momentum=config.training.momentum,
+            nesterov=config.training.nesterov,
+            weight_decay=config.training.weight_decay,
+        )
+        self.epoch = 0
+        self.status = TrialStatus.RUNNING
+
+    def run_to_report(self) -> TrialReport:
+        """Train to the next reporting epoch and measure; failed if it diverged on the way."""
+        assert self.status is TrialStatus.RUNNING
+        settings = self.config.training
+        n_epochs = min(settings.report_every, settings.max_epochs - self.epoch)
+        start = time.perf_counter()
+        for _ in range(n_epochs):
+            train_loss, train_accuracy = self._train_epoch()
+            self.epoch += 1
+            if not math.isfinite(train_loss):
+                return self._failed(f"diverged: train_loss is {train_loss} in epoch {self.epoch}")
+        seconds = time.perf_counter() - start
+        last = self.epoch == settings.max_epochs
+        report = self._measure(train_loss, train_accuracy, seconds / n_epochs, last)
+        not_finite = first_non_finite(report, ("val_loss", *self.config.objectives))
+        if not_finite:
+            return self._failed(f"{not_finite} after epoch {self.epoch}")
+        if last:
+            self.status = TrialStatus.COMPLETED
+        return TrialReport(self.status, report)
+
+    def _failed(self, reason: str) -> TrialReport:
+        self.status = TrialStatus.FAILED
+        return TrialReport(self.status, reason=reason)
+
+    def _train_epoch(self) -> tuple[float, float]:
+        """(mean loss, accuracy) over the steps of one epoch; stops where the loss is not finite."""
+        settings = self.config.training
+        split = self.dataset.train
+        n_steps = -(-len(split) // settings.batch_size)
+        generator = torch.Generator().manual_seed(_mixed(self.config.seed, self.epoch + 1))
+        total_loss = torch.zeros((), device=self.device)
+        n_right = torch.zeros((), device=self.device)
+        self.model.train()
+        with _seeded(self.config.seed, self.epoch + 1, self.device):
+            batches = data.batches(split, settings.batch_size, generator)
+            for step, (images, labels) in enumerate(batches):
+                progress = (self.epoch + step / n_steps) / settings.max_epochs
+                for group in self.optimizer.param_groups:
+                    group["lr"] = learning_rate(settings, progress)
+                images = self.dataset.augmentation(images, generator)
+                logits = self.model(data.normalized(images))
+                loss = F.cross_entropy(logits, labels)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                self.optimizer.step()
+                self.model.update_spectral_norm()
+                total_loss += loss.detach() * len(labels)
+                n_right += (logits.argmax(1) == labels).sum()
+                if step % _DIVERGENCE_CHECK_STEPS == 0 and not total_loss.isfinite():
+                    break
+        return total_loss.item() / len(split), n_right.item() / len(split)
+
+    def _measure(
+        self, train_loss: float, train_accuracy: float, epoch_seconds: float, last: bool
+    ) -> EpochReport:
+        evaluation = self.config.evaluation
+        self.model.eval()
+        val_loss, val_accuracy = evaluate(self.model, self.dataset.val)
+        images = data.normalized(self.dataset.val.images[: evaluation.n_inverse_samples])
+        inverse_steps, reconstruction_error = measure_inverse(
+            self.model,
+            images,
+            rtol=evaluation.inverse_rtol,
+            max_steps=evaluation.inverse_max_steps,
+        )
+        return EpochReport(
+            epoch=self.epoch,
+            timestamp=time.time(),
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            lipschitz_upper_bound=certify(self.model).lipschitz_upper_bound,
+            inverse_steps=inverse_steps,
+            reconstruction_error=reconstruction_error,
+            epoch_seconds=epoch_seconds,
+            # The test data is read once, for a trial that is done.
+            test_accuracy=evaluate(self.model, self.dataset.test)[1] if last else None,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that load_state_dict needs to go on from here; tensors and plain values only."""
+        return {
+            "epoch": self.epoch,
+            "status": self.status.value,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state_dict() of a training with the same config."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        self.status = TrialStatus(state["status"])
+
+    def save_outcome(self, directory: Path) -> None:
+        """Write what a completed trial leaves: model, certificate.json and inverse.json."""
+        assert self.status is TrialStatus.COMPLETED
+        self.model.eval()
+        save_model(
+            directory, self.model, self.config.model, self.dataset.in_shape, self.dataset.n_classes
+        )
+        images = data.normalized(self.dataset.val.images[:_CURVE_SAMPLES])
+        _write_json(directory / "certificate.json", certify(self.model).to_dict())
+        _write_json(directory / "inverse.json", inverse_curve(self.model, images))
+
+
+def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:
+    """The network that a config means; its weights come from torch's current random state."""
+    return IResNet(in_shape, n_classes, **asdict(config))
+
+
+def save_model(
+    directory: Path,
+    model: IResNet,
+    config: ModelConfig,
+    in_shape: tuple[int, int, int],
+    n_classes: int,
+) -> None:
+    """Write weights.pt and architecture.json, from which load_model builds the network."""
+    architecture = {"in_shape": in_shape, "n_classes": n_classes, **asdict(config)}
+    _write_json(directory / "architecture.json", architecture)
+    torch.save(model.state_dict(), directory / "weights.pt")
+
+
+def load_model(directory: Path) -> IResNet:
+    """The network that save_model wrote, in eval mode, on the CPU; runs no code from the files."""
+    architecture = json.loads((directory / "architecture.json").read_text())
+    in_shape, blocks = tuple(architecture.pop("in_shape")), tuple(architecture.pop("blocks"))
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced at once
+        model = IResNet(in_shape, blocks=blocks, **architecture)
+    weights = torch.load(directory / "weights.pt", map_location="cpu", weights_only=True)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def learning_rate(settings: TrainingConfig, progress: float) -> float:
+    """The learning rate when a fraction `progress` in [0, 1) of the training is done."""
+    if settings.lr_schedule == "step":
+        # A milestone counts from the step that it names, for all that floats round.
+        n_decays = bisect.bisect_right(settings.lr_milestones, progress + 1e-9)
+        return settings.lr * settings.lr_decay**n_decays
+    if progress < settings.warmup_fraction:
+        return settings.lr * progress / settings.warmup_fraction
+    rest = (progress - settings.warmup_fraction) / (1 - settings.warmup_fraction)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+@torch.no_grad()
+def evaluate(model: IResNet, split: data.Split) -> tuple[float, float]:
+    """(mean cross entropy in nats, accuracy in [0, 1]) of a model in eval mode on a split."""
+    assert not model.training
+    total_loss = n_right = 0.0
+    for images, labels in data.batches(split, _EVALUATION_BATCH_SIZE):
+        logits = model(data.normalized(images))
+        total_loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        n_right += (logits.argmax(1) == labels).sum().item()
+    return total_loss / len(split), n_right / len(split)
+
+
+@torch.no_grad()
+def measure_inverse(
+    model: IResNet, images: Tensor, *, rtol: float, max_steps: int
+) -> tuple[float, float]:
+    """(inverse_steps, reconstruction_error) as study.metrics defines them, in eval mode."""
+    solution = model.inverse(model.features(images), rtol=rtol, max_steps=max_steps)
+    n_steps = torch.where(solution.converged, solution.n_steps, max_steps)
+    return n_steps.double().mean().item(), _relative_error(solution.last_iterate, images)
+
+
+@torch.no_grad()
+def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
+    """Reconstruction error after 1, 2, ... steps in every block (paper, Figure 4).
+
+    The mean over the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite. It
+    ends when the error has reached the floor of float32, or after 20 steps.
+    """
+    z = model.features(images)
+    errors: list[float] = []
+    for n_steps in range(1, _CURVE_STEPS + 1):
+        solution = model.inverse(z, rtol=0.0, max_steps=n_steps)
+        errors.append(_relative_error(solution.last_iterate, images))
+        if n_steps > 2 and errors[-1] < 1e-6 and errors[-1] >= 0.9 * errors[-2]:
+            break
+    return {
+        "n_samples": len(images),
+        "n_steps": list(range(1, len(errors) + 1)),
+        "reconstruction_error": [e if math.isfinite(e) else None for e in errors],
+    }
+
+
+def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
+    """Mean over samples of ||x - x_hat||_2 / ||x||_2; infinite where x_hat is not finite."""
+    difference = (reconstruction - images).flatten(1).double().norm(dim=1)
+    error = (difference / images.flatten(1).double().norm(dim=1)).mean().item()
+    return error if math.isfinite(error) else math.inf
+
+
+def _mixed(seed: int, epoch: int) -> int:
+    """One seed out of a trial's seed and an epoch: distinct for epochs below 10^6."""
+    return seed * 1_000_003 + epoch
+
+
+@contextmanager
+def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """torch's own random state, which initialization and dropout draw from, seeded inside and
+    as it was outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_mixed(seed, epoch))
+        yield
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,180 @@
+"""What one trial is told: plain frozen dataclasses, so that training needs no other library.
+
+Each checks itself, in the form "rule must hold, but got name=value". Types and unknown keys
+of a study file are checked where it is read, in study.config.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"]
+
+
+def require(holds: bool, rule: str, **values: object) -> None:
+    """Raise ValueError with the rule and the values, unless it holds."""
+    if not holds:
+        got = ", ".join(f"{name}={value}" for name, value in values.items())
+        raise ValueError(f"{rule} must hold, but got {got}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, how they are split, and how they are augmented."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    name: DataName = "digits"
+    root: str = "data"
+    """Folder with the files, in torchvision's layout; image_folder: train/ and, if there is
+    one, test/ below it, a folder a class."""
+    val_fraction: float = 0.1
+    """Part of the training data that is held out for validation, in (0, 1)."""
+    test_fraction: float = 0.2
+    """Where a data set has no test set of its own: the part that becomes it, in (0, 1)."""
+    split_seed: int = 0
+    """The same for all trials of a study, whatever their seeds."""
+    shift: int | None = None
+    """Random shifts of up to this many pixels; null takes the data set's own."""
+    flip: bool | None = None
+    """Random horizontal flips; null takes the data set's own."""
+    size: int = 32
+    """image_folder: images are resized and cropped to this many pixels a side."""
+    download: bool = False
+    """Fetch a torchvision data set that is not there."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_fraction < 1, "0 < val_fraction < 1", val_fraction=self.val_fraction)
+        require(
+            0 < self.test_fraction < 1, "0 < test_fraction < 1", test_fraction=self.test_fraction
+        )
+        require(self.split_seed >= 0, "split_seed >= 0", split_seed=self.split_seed)
+        require(self.shift is None or self.shift >= 0, "shift >= 0", shift=self.shift)
+        require(self.size >= 1, "size >= 1", size=self.size)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: the arguments of models.IResNet. Defaults: the paper's, for CIFAR-10."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    blocks: tuple[int, ...] = (18, 18, 19)
+    bottleneck: int = 4
+    channel_multiplier: int = 4
+    norm: Literal["spectral", "batch", "none"] = "spectral"
+    activation: Literal["relu", "elu", "softplus"] = "relu"
+    coeff: float = 0.9
+    n_power_iterations: int = 1
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.blocks) >= 1 and all(n >= 1 for n in self.blocks),
+            "one or more blocks, each >= 1,",
+            blocks=list(self.blocks),
+        )
+        require(self.bottleneck >= 1, "bottleneck >= 1", bottleneck=self.bottleneck)
+        require(
+            self.channel_multiplier >= 1,
+            "channel_multiplier >= 1",
+            channel_multiplier=self.channel_multiplier,
+        )
+        require(0 < self.coeff < 1, "0 < coeff < 1", coeff=self.coeff)
+        require(
+            self.n_power_iterations >= 1,
+            "n_power_iterations >= 1",
+            n_power_iterations=self.n_power_iterations,
+        )
+        require(0 <= self.dropout < 1, "0 <= dropout < 1", dropout=self.dropout)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How it is trained. Defaults: the paper's recipe (appendix A)."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    max_epochs: int = 200
+    batch_size: int = 128
+    lr: float = 0.1
+    """The largest learning rate of the schedule."""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    lr_schedule: Literal["step", "one_cycle"] = "step"
+    """step: times lr_decay at each of the milestones. one_cycle: a linear warm-up over
+    warmup_fraction, then cosine decay to zero, for short runs."""
+    lr_milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
+    """Fractions of max_epochs, increasing, in (0, 1)."""
+    lr_decay: float = 0.2
+    warmup_fraction: float = 0.2
+    report_every: int = 1
+    """Epochs between two reports; the last epoch always reports."""
+    deterministic: bool = True
+    """The same seed gives the same numbers on the same hardware, bit for bit."""
+
+    def __post_init__(self) -> None:
+        require(self.max_epochs >= 1, "max_epochs >= 1", max_epochs=self.max_epochs)
+        require(self.batch_size >= 2, "batch_size >= 2", batch_size=self.batch_size)
+        require(self.lr > 0, "lr > 0", lr=self.lr)
+        require(0 <= self.momentum < 1, "0 <= momentum < 1", momentum=self.momentum)
+        require(
+            not self.nesterov or self.momentum > 0,
+            "nesterov with momentum > 0",
+            momentum=self.momentum,
+        )
+        require(self.weight_decay >= 0, "weight_decay >= 0", weight_decay=self.weight_decay)
+        require(
+            all(0 < m < 1 for m in self.lr_milestones)
+            and list(self.lr_milestones) == sorted(set(self.lr_milestones)),
+            "increasing lr_milestones in (0, 1)",
+            lr_milestones=list(self.lr_milestones),
+        )
+        require(0 < self.lr_decay <= 1, "0 < lr_decay <= 1", lr_decay=self.lr_decay)
+        require(
+            0 <= self.warmup_fraction < 1,
+            "0 <= warmup_fraction < 1",
+            warmup_fraction=self.warmup_fraction,
+        )
+        require(self.report_every >= 1, "report_every >= 1", report_every=self.report_every)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How the inverse is measured; the same for all trials of a study, never searched."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    n_inverse_samples: int = 256
+    """Images of the validation split that are inverted at each report: the first ones."""
+    inverse_rtol: float = 1e-6
+    inverse_max_steps: int = 100
+
+    def __post_init__(self) -> None:
+        require(
+            self.n_inverse_samples >= 1,
+            "n_inverse_samples >= 1",
+            n_inverse_samples=self.n_inverse_samples,
+        )
+        require(self.inverse_rtol > 0, "inverse_rtol > 0", inverse_rtol=self.inverse_rtol)
+        require(
+            self.inverse_max_steps >= 1,
+            "inverse_max_steps >= 1",
+            inverse_max_steps=self.inverse_max_steps,
+        )
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """All that decides a trial's numbers, but for the hardware.
+
+    Attributes:
+        objectives: names of the metrics that must be finite in every report.
+    """
+
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    objectives: tuple[str, ...] = ()
