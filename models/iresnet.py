@@ -5,7 +5,6 @@ x + g(x), g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages an
 appended to the input channels (section 3 and appendix A).
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -158,10 +157,18 @@ class IResNet(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        _check_arguments(
-            in_shape, n_classes, blocks, bottleneck, channel_multiplier, norm, activation,
-            coeff, n_power_iterations, dropout,
-        )  # fmt: skip
+        check_arguments(
+            in_shape,
+            n_classes,
+            blocks,
+            bottleneck=bottleneck,
+            channel_multiplier=channel_multiplier,
+            norm=norm,
+            activation=activation,
+            coeff=coeff,
+            n_power_iterations=n_power_iterations,
+            dropout=dropout,
+        )
         self.in_shape = tuple(in_shape)
         self.n_power_iterations = n_power_iterations
         channels, height, width = in_shape
@@ -259,10 +266,11 @@ class IResNet(nn.Module):
         update_spectral_norm(layers, self.n_power_iterations)
 
 
-def _check_arguments(
+def check_arguments(
     in_shape: tuple[int, int, int],
     n_classes: int,
     blocks: Sequence[int],
+    *,
     bottleneck: int,
     channel_multiplier: int,
     norm: str,
@@ -271,6 +279,11 @@ def _check_arguments(
     n_power_iterations: int,
     dropout: float,
 ) -> None:
+    """The checks of IResNet's arguments, without building it.
+
+    Raises:
+        ValueError: the rule that does not hold, and the values.
+    """
     rules: list[tuple[bool, str]] = [
         (n_classes >= 1, f"n_classes >= 1 must hold, but got n_classes={n_classes}"),
         (
@@ -310,4 +323,3 @@ def _check_arguments(
             f"bottleneck={bottleneck} and {channels} * channel_multiplier="
             f"{channels * channel_multiplier} channels"
         )
-    assert math.prod(in_shape) > 0

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from study.errors import ConfigError
 from study.metrics import INVERSE_STEPS, METRICS, Direction
 from study.search_space import PARAMETER_TYPES, Parameter, Value
 from study.trial_config import (
@@ -26,10 +27,6 @@ from study.trial_config import (
     TrialConfig,
     require,
 )
-
-
-class ConfigError(ValueError):
-    """A study file, or an option in its place, that cannot be used; one line for its author."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +232,13 @@ def loads(
         raw = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: {_one_line(error)}") from None
+    return parse(raw, source, overrides)
+
+
+def parse(
+    raw: object, source: str, overrides: Mapping[str, tuple[str, Value]] | None = None
+) -> StudyConfig:
+    """Check a study file's content, such as StudyConfig.to_dict(). Raises as `load` does."""
     return _Parser(source, overrides or {}).study(raw)
 
 
@@ -519,7 +523,7 @@ def _shown(value: object) -> str:
             return repr(value)
         return (
             f"the text '{value}' (YAML 1.1 reads it as text, not as a number; "
-            f"write {number!r} instead)"
+            f"write {yaml.safe_dump(number).split()[0]} instead)"
         )
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -10,11 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from study.errors import ConfigError, DataNotFoundError
 from study.trial_config import DataConfig
-
-
-class DataNotFoundError(ValueError):
-    """A data set is not there; the message says where it was looked for and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +118,20 @@ def load(config: DataConfig) -> Dataset:
     )
 
 
+def describe(config: DataConfig) -> tuple[tuple[int, int, int], int]:
+    """(in_shape, n_classes) of a data set. Raises as `load` does, without reading every image."""
+    if config.name == "image_folder":
+        return (3, config.size, config.size), len(_image_folder(config, "train").classes)
+    dataset = load(config)
+    return dataset.in_shape, dataset.n_classes
+
+
 def _hold_out(split: Split, fraction: float, seed: int, rule: str) -> tuple[Split, Split]:
     """Split off a fraction, at random: (the rest, the held out)."""
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
-        raise ValueError(
-            f"{rule} must leave one image or more on both sides, but got {rule}={fraction} of "
+        raise ConfigError(
+            f"data.{rule}: {rule} must leave one image or more on both sides, but got {rule}={fraction} of "
             f"{len(split)} images"
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
@@ -176,10 +181,12 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
     return read
 
 
-def _read_image_folder(config: DataConfig) -> _Read:
+def _image_folder(config: DataConfig, part: str) -> Any:
+    """torchvision's ImageFolder of train or test; knows its classes, has read no image yet."""
     from torchvision import datasets
     from torchvision.transforms import v2
 
+    folder = Path(config.root) / part
     transform = v2.Compose(
         [
             v2.Resize(config.size, antialias=True),
@@ -187,28 +194,31 @@ def _read_image_folder(config: DataConfig) -> _Read:
             v2.PILToTensor(),
         ]
     )
+    try:
+        return datasets.ImageFolder(str(folder), transform=transform)
+    except FileNotFoundError as error:
+        raise DataNotFoundError(
+            f"data set image_folder must be in {folder.resolve()}, a folder of images for each "
+            f"class, but: {error}; name the folder that holds {part} with --data-root"
+        ) from error
 
-    def read(folder: Path) -> tuple[Split, list[str]]:
-        try:
-            part = datasets.ImageFolder(str(folder), transform=transform)
-        except FileNotFoundError as error:
-            raise DataNotFoundError(
-                f"data set image_folder must be in {folder.resolve()}, a folder of images for "
-                f"each class, but: {error}; name the folder that holds train with --data-root"
-            ) from error
-        pairs: list[Any] = [part[index] for index in range(len(part))]
+
+def _read_image_folder(config: DataConfig) -> _Read:
+    def read(part: Any) -> Split:
+        pairs = [part[index] for index in range(len(part))]
         images = torch.stack([image for image, _ in pairs])
-        return Split(images, torch.tensor([label for _, label in pairs])), part.classes
+        return Split(images, torch.tensor([label for _, label in pairs]))
 
-    train, classes = read(Path(config.root) / "train")
+    train = _image_folder(config, "train")
     if not (Path(config.root) / "test").is_dir():
-        return train, None, len(classes)
-    test, test_classes = read(Path(config.root) / "test")
-    if test_classes != classes:
-        raise ValueError(
-            f"train and test must have the same classes, but got {classes} and {test_classes}"
+        return read(train), None, len(train.classes)
+    test = _image_folder(config, "test")
+    if test.classes != train.classes:
+        raise ConfigError(
+            "data.root: train and test must have the same classes, but got "
+            f"{train.classes} and {test.classes}"
         )
-    return train, test, len(classes)
+    return read(train), read(test), len(train.classes)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import IResNet, certify
+from models.iresnet import check_arguments
 from study import data
+from study.errors import ConfigError
 from study.metrics import EpochReport, TrialReport, TrialStatus, first_non_finite
 from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
 
@@ -182,6 +184,19 @@ class Training:
         images = data.normalized(self.dataset.val.images[:_CURVE_SAMPLES])
         _write_json(directory / "certificate.json", certify(self.model).to_dict())
         _write_json(directory / "inverse.json", inverse_curve(self.model, images))
+
+
+def check(config: TrialConfig) -> None:
+    """Whether the data is there and the network fits it, without training anything.
+
+    Raises:
+        UserError: in one line, what does not fit.
+    """
+    in_shape, n_classes = data.describe(config.data)
+    try:
+        check_arguments(in_shape, n_classes, **asdict(config.model))
+    except ValueError as error:
+        raise ConfigError(f"model on {config.data.name} images: {error}") from error
 
 
 def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:

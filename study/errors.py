@@ -1,0 +1,21 @@
+"""What a user can mend: one line that says the rule, the name and the value; exit code 2."""
+
+
+class UserError(ValueError):
+    """A file, an option or a service that cannot be used as it is. Errors of ours are others."""
+
+
+class ConfigError(UserError):
+    """A study file, or an option in its place."""
+
+
+class DataNotFoundError(UserError):
+    """A data set is not there; the message says where it was looked for and how to get it."""
+
+
+class TrackingError(UserError):
+    """MLflow refuses or cannot be reached, or a study is not there."""
+
+
+class LaunchError(UserError):
+    """What is asked of a launch cannot be done."""

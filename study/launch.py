@@ -1,0 +1,352 @@
+"""Run a study: `python -m study.launch`. Reads the command line and puts the parts together."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.fs
+import ray
+import typer
+from ray import tune
+from rich.console import Console
+
+from study import config as study_config
+from study import training
+from study.config import StudyConfig
+from study.errors import ConfigError, LaunchError, UserError
+from study.metrics import TrialStatus
+from study.progress import Progress
+from study.recorder import Recorder
+from study.report import Report, make_report, print_table
+from study.scheduling import make_scheduler
+from study.search import OptunaSearcher
+from study.search_space import Value
+from study.tracking import StudyRecord, Tracker, default_tracking_uri, page_hint
+from study.trainable import TrialTrainable
+
+DEFAULT_SPACE = Path("search_spaces/digits.yaml")
+# How often a trial is tried again after its worker was lost.
+_MAX_FAILURES = 3
+# Checkpoints of a trial that are kept: Tune's snapshot may be a second behind, and short
+# epochs come several a second.
+_N_CHECKPOINTS = 5
+_INTERRUPTED = 130
+# Settings of the model that decide whether it fits the images.
+_SHAPE_KEYS = ("blocks", "bottleneck", "channel_multiplier")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def main(
+    space: Annotated[Path, typer.Argument(help="The study file.")] = DEFAULT_SPACE,
+    name: Annotated[str | None, typer.Option(help="Name of the study; else the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="In place of search.n_trials.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="In place of training.max_epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of search.seed.")] = None,
+    data_root: Annotated[str | None, typer.Option(help="In place of data.root.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of Ray; else RAY_ADDRESS, a cluster on this host, or a start here."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
+    ] = None,
+    storage_path: Annotated[
+        str, typer.Option(help="Folder or bucket for checkpoints and the state of the study.")
+    ] = "ray_results",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished study.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the study, run nothing.")
+    ] = False,
+) -> None:
+    """Run a study of invertible ResNets on Ray, tracked in MLflow."""
+    given: dict[str, tuple[str, Value]] = {
+        "name": ("--name", name),
+        "search.n_trials": ("--trials", trials),
+        "training.max_epochs": ("--epochs", epochs),
+        "search.seed": ("--seed", seed),
+        "data.root": ("--data-root", data_root),
+    }
+    overrides = {key: option for key, option in given.items() if option[1] is not None}
+    try:
+        study = study_config.load(space, overrides)
+        # Workers have working directories of their own.
+        study = replace(study, data=replace(study.data, root=str(Path(study.data.root).resolve())))
+        _check_trials(space, study)
+        if dry_run:
+            typer.echo(study.to_yaml().rstrip())
+            return
+        launch = _Launch(
+            source=str(space.resolve()),
+            tracking_uri=tracking_uri or default_tracking_uri(),
+            storage_path=storage_path if "://" in storage_path else str(Path(storage_path).resolve()),
+            address=address,
+            command=[a for a in sys.argv[1:] if a != "--resume"],
+            console=Console(highlight=False, soft_wrap=True),
+        )
+        exit_code = launch.resume(name) if resume else launch.start(study, name)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(exit_code)
+
+
+def _check_trials(space: Path, study: StudyConfig) -> None:
+    """Whether every trial could run: its data is there, and its network fits the images."""
+    varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
+    fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
+    for shape in product(*varied.values()):
+        sample = {**fixed, **dict(zip(varied, shape, strict=True))}
+        try:
+            training.check(study.settle(sample, seed=0))
+        except ConfigError as error:
+            raise ConfigError(f"{space}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """Where a study's records and state go, and what was typed to get here."""
+
+    source: str
+    tracking_uri: str
+    storage_path: str
+    address: str | None
+    command: list[str]
+    console: Console
+
+    def start(self, study: StudyConfig, name: str | None) -> int:
+        """Run a new study; returns the exit code."""
+        tracker = Tracker(self.tracking_uri)
+        study = self._with_free_name(tracker, study, explicit=name is not None)
+        self._start_ray(study)
+        record = tracker.create_study(study, self.source, self._folder(study.name))
+        return self._fit(tracker, record, lambda: self._new_tuner(record))
+
+    def resume(self, name: str | None) -> int:
+        """Go on with the unfinished study of that name, or with the latest of this file."""
+        tracker = Tracker(self.tracking_uri)
+        record = self._unfinished(tracker, name)
+        self.console.print(f"resuming {record.name}")
+        self._start_ray(record.config)
+        if not _has_snapshot(record.storage):
+            # It was ended before Tune wrote anything: there is nothing to go on from.
+            return self._fit(tracker, record, lambda: self._new_tuner(record))
+        return self._fit(tracker, record, lambda: self._restored_tuner(record))
+
+    def _with_free_name(
+        self, tracker: Tracker, study: StudyConfig, explicit: bool
+    ) -> StudyConfig:
+        def taken(name: str) -> bool:
+            return tracker.is_taken(name) or _exists(self._folder(name))
+
+        if not taken(study.name):
+            return study
+        if explicit:
+            raise LaunchError(
+                f"--name: the name of a new study must be free, but '{study.name}' is taken; "
+                "take another, or go on with that study with --resume"
+            )
+        number = 2
+        while taken(f"{study.name}-{number}"):
+            number += 1
+        free = f"{study.name}-{number}"
+        self.console.print(f"the name {study.name} is taken; this study is {free}")
+        unfinished = [
+            r.name for r in tracker.studies() if r.source == self.source and not r.finished
+        ]
+        if unfinished:
+            self.console.print(
+                f"{unfinished[0]} is unfinished; go on with it: {self._resume_command(unfinished[0])}"
+            )
+        return replace(study, name=free)
+
+    def _unfinished(self, tracker: Tracker, name: str | None) -> StudyRecord:
+        if name is not None:
+            record = tracker.find_study(name)
+            if record is None:
+                raise LaunchError(f"--resume: a study must be there, but there is no '{name}'")
+            if record.finished:
+                raise LaunchError(f"--resume: a study must be unfinished, but '{name}' is done")
+            return record
+        of_file = (r for r in tracker.studies() if r.source == self.source and not r.finished)
+        record = next(of_file, None)
+        if record is None:
+            raise LaunchError(
+                f"--resume: a study of {self.source} must be unfinished, but there is none in "
+                f"MLflow at {self.tracking_uri}"
+            )
+        return record
+
+    def _folder(self, name: str) -> str:
+        return f"{self.storage_path.rstrip('/')}/{name}"
+
+    def _start_ray(self, study: StudyConfig) -> None:
+        """Connect to the cluster, or start Ray here; refuse what this machine cannot give."""
+        # Each has a default that is wrong for us; a user's own setting is kept.
+        for key, value in {
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+            "TUNE_GLOBAL_CHECKPOINT_S": "1",
+            "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        }.items():
+            os.environ.setdefault(key, value)
+        try:
+            context = ray.init(
+                address=self.address,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        except (ConnectionError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise LaunchError(f"--address: Ray must be reachable, but: {text}") from error
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        have = ray.cluster_resources()
+        wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+        for kind, amount in wanted.items():
+            if amount > have.get(kind, 0) and self._is_local(context):
+                ray.shutdown()
+                raise LaunchError(
+                    f"resources.{kind.lower()}s: a trial must fit the machine, but got "
+                    f"{amount:g} of {have.get(kind, 0):g}"
+                )
+        slots = min(int(have.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
+        self.console.print(
+            f"{study.name}: {study.n_trials} trials of {study.training.max_epochs} epochs on "
+            f"{study.data.name}, {min(slots, study.n_trials)} at a time "
+            f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs)"
+        )
+
+    def _is_local(self, context: Any) -> bool:
+        """Whether Ray was started here, by us, so that no further node will ever join."""
+        return self.address is None and "RAY_ADDRESS" not in os.environ and len(ray.nodes()) == 1
+
+    def _new_tuner(self, record: StudyRecord) -> tune.Tuner:
+        study = record.config
+        return tune.Tuner(
+            _trainable(study),
+            tune_config=tune.TuneConfig(
+                search_alg=OptunaSearcher(study),
+                scheduler=make_scheduler(study),
+                num_samples=study.n_trials,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=record.name,
+                storage_path=record.storage.rpartition("/")[0],
+                failure_config=tune.FailureConfig(max_failures=_MAX_FAILURES),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
+                ),
+                callbacks=[
+                    Recorder(self.tracking_uri, record.name, training.load_model),
+                    Progress(study),
+                ],
+                verbose=0,
+            ),
+        )
+
+    def _restored_tuner(self, record: StudyRecord) -> tune.Tuner:
+        return tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
+
+    def _fit(
+        self, tracker: Tracker, record: StudyRecord, make_tuner: Callable[[], tune.Tuner]
+    ) -> int:
+        """Run the study to its end, close its books, say what came out; returns the exit code."""
+        try:
+            results = make_tuner().fit()
+        except BaseException:
+            tracker.close_study(record, TrialStatus.INTERRUPTED)
+            self.console.print(f"go on with it: {self._resume_command(record.name)}")
+            raise
+        finally:
+            ray.shutdown()
+        trials = tracker.trials(record)
+        n_left = sum(t.state in (TrialStatus.INTERRUPTED, TrialStatus.RUNNING) for t in trials)
+        if n_left or len(results) < record.config.n_trials:
+            tracker.close_study(record, TrialStatus.INTERRUPTED)
+            self.console.print(
+                f"{record.name} is unfinished; go on with it: {self._resume_command(record.name)}"
+            )
+            return _INTERRUPTED
+        tracker.close_study(record, TrialStatus.COMPLETED)
+        report = make_report(record, trials)
+        self._say_result(report)
+        return 0 if any(t.state is TrialStatus.COMPLETED for t in trials) else 1
+
+    def _say_result(self, report: Report) -> None:
+        print_table(report, every=False, console=self.console)
+        for trial, mark in report.trials:
+            if trial.state is TrialStatus.FAILED:
+                self.console.print(f"trial {trial.trial_id} {mark}: {trial.reason}", markup=False)
+        uri = f" --tracking-uri {shlex.quote(self.tracking_uri)}" if (
+            self.tracking_uri != default_tracking_uri()
+        ) else ""  # fmt: skip
+        command, page = page_hint(self.tracking_uri, report.study)
+        self.console.print(f"all trials:  python -m study.report {report.study.name} --all{uri}")
+        if command:
+            self.console.print(f"the runs:    {command}", markup=False)
+            self.console.print(f"             then open {page}", markup=False)
+        else:
+            self.console.print(f"the runs:    {page}", markup=False)
+
+    def _resume_command(self, name: str) -> str:
+        arguments = [a for a in self.command if a != "--resume"]
+        if "--name" in arguments:
+            at = arguments.index("--name")
+            del arguments[at : at + 2]
+        arguments = [a for a in arguments if not a.startswith("--name=")]
+        return shlex.join(["python", "-m", "study.launch", *arguments, "--resume", "--name", name])
+
+
+def _trainable(study: StudyConfig) -> Any:
+    resources: Mapping[str, float] = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
+    return tune.with_resources(
+        tune.with_parameters(TrialTrainable, study=study), dict(resources)
+    )
+
+
+def _exists(folder: str) -> bool:
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
+    return bool(filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
+
+
+def _has_snapshot(folder: str) -> bool:
+    """Whether Tune has a snapshot of the experiment to go on from.
+
+    Raises:
+        LaunchError: if the newest one is torn, from which Tune would silently start over.
+    """
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
+    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
+    names = sorted(
+        info.path
+        for info in filesystem.get_file_info(selector)
+        if Path(info.path).name.startswith("experiment_state-")
+    )
+    if not names:
+        return False
+    with filesystem.open_input_stream(names[-1]) as file:
+        try:
+            json.loads(file.readall())
+        except ValueError as error:
+            raise LaunchError(
+                f"--resume: the state of the study must be readable, but {names[-1]} is torn; "
+                "remove it to go on from the one before"
+            ) from error
+    return True
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m study.launch")

@@ -1,0 +1,155 @@
+"""The live view of a running study: a table on a terminal, plain lines where there is none."""
+
+import time
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from study import pareto
+from study.config import StudyConfig
+from study.metrics import TrialReport, TrialStatus
+from study.recorder import trial_id
+
+_REFRESH_SECONDS = 0.5
+
+
+class Progress(Callback):
+    """Shows trials, the current front and the time left.
+
+    Ray pickles it with the experiment, so what belongs to this process, the console and the
+    clock, is made when the experiment is set up.
+    """
+
+    def __init__(self, study: StudyConfig) -> None:
+        self._study = study
+        self._live: Live | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_study": self._study, "_live": None}
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._console = Console(highlight=False)
+        self._start = time.monotonic()
+        self._refreshed = 0.0
+        self._said: set[str] = set()
+        self._epochs_before: int | None = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self._epochs_before is None:
+            self._epochs_before = _epochs(trials)  # those of an earlier run, on --resume
+            self._said = {t.trial_id for t in trials if t.is_finished()}
+        if self._live is None:
+            self._say_what_ended(trials)
+        elif time.monotonic() - self._refreshed > _REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._live.update(self._view(trials), refresh=True)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _say_what_ended(self, trials: list[Trial]) -> None:
+        for trial in trials:
+            if trial.is_finished() and trial.trial_id not in self._said:
+                self._said.add(trial.trial_id)
+                status, figures = _describe(trial, self._study)
+                self._console.print(
+                    f"trial {trial_id(trial)} {status}: {figures}  [{self._pace(trials)}]",
+                    soft_wrap=True,
+                    markup=False,
+                )
+
+    def _pace(self, trials: list[Trial]) -> str:
+        n_ended = sum(trial.is_finished() for trial in trials)
+        elapsed = time.monotonic() - self._start
+        n_epochs = _epochs(trials) - (self._epochs_before or 0)
+        n_total = self._study.n_trials * self._study.training.max_epochs
+        # Trials that ended early leave epochs that nobody will train.
+        n_saved = sum(
+            self._study.training.max_epochs - _epochs([t]) for t in trials if t.is_finished()
+        )
+        n_left = n_total - n_saved - _epochs(trials)
+        left = f", about {_clock(elapsed / n_epochs * n_left)} left" if n_epochs > 0 else ""
+        return f"{n_ended}/{self._study.n_trials} trials, {_clock(elapsed)}{left}"
+
+    def _view(self, trials: list[Trial]) -> Group:
+        front = self._front(trials)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("trial", "state", "epoch", *(o.metric for o in self._study.objectives)):
+            table.add_column(column)
+        for column, _ in self._study.space:
+            table.add_column(column, style="dim")
+        room = max(3, self._console.height - 6)
+        shown = sorted(trials, key=lambda t: (t.is_finished() and t.trial_id not in front, -t.config["number"]))  # fmt: skip
+        for trial in sorted(shown[:room], key=lambda t: int(t.config["number"])):
+            report = TrialReport.from_result(trial.last_result or {})
+            metrics = report.epoch.metrics() if report and report.epoch else {}
+            mark = "front" if trial.trial_id in front else _status(trial).value
+            table.add_row(
+                trial_id(trial),
+                Text(mark, style="bold green" if mark == "front" else ""),
+                f"{_epochs([trial])}/{self._study.training.max_epochs}",
+                *(f"{metrics[o.metric]:.4g}" if metrics else "" for o in self._study.objectives),
+                *(_short(trial.config["sample"][key]) for key, _ in self._study.space),
+            )
+        hidden = f"  ({len(trials) - room} more)" if len(trials) > room else ""
+        head = Text(f"{self._study.name}: {self._pace(trials)}, {len(front)} on the front{hidden}")
+        return Group(head, table)
+
+    def _front(self, trials: list[Trial]) -> set[str]:
+        """Tune ids of the trials that are on the front now: completed, feasible, nondominated."""
+        ids, rows = [], []
+        for trial in trials:
+            report = TrialReport.from_result(trial.last_result or {})
+            if report is None or report.epoch is None or report.status is not TrialStatus.COMPLETED:
+                continue
+            metrics = report.epoch.metrics()
+            if all(c.holds(metrics[c.metric]) for c in self._study.constraints):
+                ids.append(trial.trial_id)
+                rows.append([metrics[o.metric] for o in self._study.objectives])
+        losses = pareto.losses(rows, [o.direction for o in self._study.objectives])
+        return {i for i, kept in zip(ids, pareto.nondominated(losses), strict=True) if kept}
+
+
+def _epochs(trials: list[Trial]) -> int:
+    return sum((trial.last_result or {}).get("epoch", 0) for trial in trials)
+
+
+def _status(trial: Trial) -> TrialStatus:
+    report = TrialReport.from_result(trial.last_result or {})
+    if trial.status == Trial.ERROR:
+        return TrialStatus.FAILED
+    if not trial.is_finished():
+        return TrialStatus.RUNNING
+    if report is None or report.status is TrialStatus.RUNNING:
+        return TrialStatus.STOPPED_EARLY
+    return report.status
+
+
+def _describe(trial: Trial, study: StudyConfig) -> tuple[str, str]:
+    report = TrialReport.from_result(trial.last_result or {})
+    if report is not None and report.epoch is not None:
+        metrics = report.epoch.metrics()
+        figures = ", ".join(f"{o.metric} {metrics[o.metric]:.4g}" for o in study.objectives)
+    else:
+        figures = (report.reason if report else None) or "see its errors in MLflow"
+    return _status(trial).value, figures
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,123 @@
+"""What Ray Tune says of trials, written to the tracker, each thing once.
+
+MLflow is written before Tune takes its snapshot, so after a crash it is never behind; what
+the snapshot then trains again is recognized by the trial's number and the epoch. What was
+cut off in between is settled when the study ends.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from models import IResNet
+from study.metrics import TrialReport, TrialStatus
+from study.tracking import StudyRecord, Tracker
+from study.trainable import OUTCOME_FOLDER
+
+LoadModel = Callable[[Path], IResNet]
+
+_ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
+
+
+class Recorder(Callback):
+    """Writes every trial of one study to MLflow.
+
+    Ray pickles it into its own record of the experiment, from which --resume brings it back,
+    so it holds plain values and connects when the experiment is set up.
+    """
+
+    def __init__(self, tracking_uri: str, study_name: str, load_model: LoadModel) -> None:
+        self._tracking_uri = tracking_uri
+        self._study_name = study_name
+        self._load_model = load_model
+        self._tracker: Tracker | None = None
+        self._just_ended: list[Trial] = []
+        self._last_status: dict[str, str] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tracker": None, "_just_ended": [], "_last_status": {}}
+
+    @property
+    def tracker(self) -> Tracker:
+        assert self._tracker is not None
+        return self._tracker
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._tracker = Tracker(self._tracking_uri)
+        study = self._tracker.find_study(self._study_name)
+        assert study is not None
+        self._study: StudyRecord = study
+        self._tracker.open_study(study)
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        sample, seed = trial.config["sample"], trial.config["seed"]
+        self.tracker.start_trial(
+            self._study, trial_id(trial), sample, self._study.config.settle(sample, seed)
+        )
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = TrialReport.from_result(result)
+        if report is not None and report.epoch is not None:
+            self.tracker.log_report(trial_id(trial), report.epoch)
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        # Tune takes an exception here for the trial's; on_step_end lets ours be heard.
+        self._just_ended.append(trial)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._just_ended.append(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        while self._just_ended:
+            self._settle(self._just_ended.pop())
+        self._last_status = {trial.trial_id: trial.status for trial in trials}
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        # When the study is interrupted Tune ends all trials before it comes here: whether one
+        # had ended by itself is what was seen at the last step.
+        for trial in trials:
+            if self.tracker.trial_state(trial_id(trial)) in _ENDED:
+                continue
+            if self._last_status.get(trial.trial_id) in (Trial.TERMINATED, Trial.ERROR):
+                self._settle(trial)
+            elif self.tracker.trial_state(trial_id(trial)) is not None:
+                self.tracker.end_trial(trial_id(trial), TrialStatus.INTERRUPTED)
+
+    def _settle(self, trial: Trial) -> None:
+        """Write how a trial ended, and what it leaves."""
+        report = TrialReport.from_result(trial.last_result)
+        if trial.status == Trial.ERROR:
+            self.tracker.end_trial(trial_id(trial), TrialStatus.FAILED, _last_line(trial))
+        elif report is None or report.status is TrialStatus.RUNNING:
+            self.tracker.end_trial(trial_id(trial), TrialStatus.STOPPED_EARLY)
+        else:
+            if report.status is TrialStatus.COMPLETED:
+                assert trial.checkpoint is not None
+                with trial.checkpoint.as_directory() as folder:
+                    outcome = Path(folder) / OUTCOME_FOLDER
+                    self.tracker.log_outcome(trial_id(trial), outcome, self._load_model(outcome))
+            self.tracker.end_trial(trial_id(trial), report.status, report.reason)
+
+
+def trial_id(trial: Trial) -> str:
+    """The trial's number in the study, as text that sorts: it survives restarts, Tune's id
+    need not."""
+    return f"{trial.config['number']:04d}"
+
+
+def _last_line(trial: Trial) -> str:
+    """Why Ray gave a trial up: the last line of its error."""
+    error = trial.get_error()
+    lines = str(error).strip().splitlines() or ["unknown error"]
+    return lines[-1].strip()

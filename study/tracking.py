@@ -1,0 +1,347 @@
+"""Trials -> MLflow; MLflow -> trial records. The only place that knows MLflow.
+
+One experiment a study, one parent run for the study, one child run for each trial. A trial
+is known by its number in the study, so whatever is written twice, after a crash or a retry,
+is there once: a metric that stands there already with the same value is not sent again.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.pytorch
+import numpy as np
+import torch
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+
+import models
+from study import config as study_config
+from study.config import StudyConfig
+from study.errors import TrackingError
+from study.metrics import LIPSCHITZ_UPPER_BOUND, EpochReport, TrialStatus
+from study.trial_config import TrialConfig
+
+KIND = "study.kind"
+TRIAL_ID = "study.trial_id"
+STATE = "study.state"
+CERTIFIED = "study.certified"
+CONFIG = "study.config"
+SOURCE = "study.source"
+STORAGE = "study.storage"
+REASON = "study.reason"
+PARENT = "mlflow.parentRunId"
+
+_RUN_STATUS = {
+    TrialStatus.COMPLETED: "FINISHED",
+    TrialStatus.STOPPED_EARLY: "KILLED",
+    TrialStatus.FAILED: "FAILED",
+    TrialStatus.INTERRUPTED: "KILLED",
+}
+_PAGE = 1000
+# MLflow stores an infinite metric as the largest double.
+_LARGEST = 1.7976931348623157e308
+# MLflow refuses longer tags.
+_TAG_LENGTH = 8000
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as MLflow knows it; source is its file, storage where Tune keeps its state."""
+
+    name: str
+    experiment_id: str
+    run_id: str
+    config: StudyConfig
+    source: str
+    storage: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as MLflow knows it: the last value of each metric, parameters as text."""
+
+    trial_id: str
+    run_id: str
+    state: TrialStatus
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    reason: str | None = None
+
+
+@dataclass
+class _ChildRun:
+    run_id: str
+    state: TrialStatus
+    sample: str
+    # (metric, step) -> value, of what MLflow holds.
+    logged: dict[tuple[str, int], float] = field(default_factory=dict)
+
+
+def default_tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or a SQLite file in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
+
+
+class Tracker:
+    """Writes studies and trials to one tracking server or database, and reads them back.
+
+    Raises:
+        TrackingError: from any method, if the server refuses or cannot be reached.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        # A server that is down shall say so in seconds, not after minutes of retries.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        self.tracking_uri = tracking_uri
+        mlflow.set_tracking_uri(tracking_uri)
+        self._client = MlflowClient(tracking_uri)
+        self._children: dict[str, _ChildRun] = {}
+
+    # Studies
+
+    def is_taken(self, name: str) -> bool:
+        """Whether there is an experiment of that name, deleted ones included."""
+        return self._call(self._client.get_experiment_by_name, name) is not None
+
+    def create_study(self, config: StudyConfig, source: str, storage: str) -> StudyRecord:
+        """A new experiment with the study's parent run."""
+        experiment_id = self._call(self._client.create_experiment, config.name)
+        tags = {
+            KIND: "study",
+            STATE: TrialStatus.RUNNING.value,
+            CONFIG: json.dumps(config.to_dict()),
+            SOURCE: source,
+            STORAGE: storage,
+        }
+        run = self._call(
+            self._client.create_run, experiment_id, tags=tags, run_name=config.name
+        )
+        run_id = run.info.run_id
+        self._call(self._client.log_text, run_id, config.to_yaml(), "study.yaml")
+        return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        """The study of that name; None if there is none."""
+        experiment = self._call(self._client.get_experiment_by_name, name)
+        if experiment is None or experiment.lifecycle_stage != "active":
+            return None
+        return next(self._studies([experiment.experiment_id]), None)
+
+    def studies(self) -> Iterator[StudyRecord]:
+        """All studies, the latest first."""
+        experiments = self._call(self._client.search_experiments)
+        return self._studies([experiment.experiment_id for experiment in experiments])
+
+    def _studies(self, experiment_ids: list[str]) -> Iterator[StudyRecord]:
+        for run in self._search(experiment_ids, f"tags.`{KIND}` = 'study'"):
+            tags = run.data.tags
+            config = study_config.parse(json.loads(tags[CONFIG]), f"study {run.info.run_name}")
+            yield StudyRecord(
+                name=config.name,
+                experiment_id=run.info.experiment_id,
+                run_id=run.info.run_id,
+                config=config,
+                source=tags[SOURCE],
+                storage=tags[STORAGE],
+                finished=tags[STATE] == TrialStatus.COMPLETED,
+            )
+
+    def open_study(self, study: StudyRecord) -> None:
+        """Before trials are written: mark it as running, and learn which trials are there."""
+        self._end(study.run_id, TrialStatus.RUNNING)
+        self._children = {}
+        for run in self._search([study.experiment_id], f"tags.`{PARENT}` = '{study.run_id}'"):
+            child = _ChildRun(
+                run.info.run_id,
+                TrialStatus(run.data.tags[STATE]),
+                run.data.tags["study.sample"],
+            )
+            for metric in run.data.metrics:
+                for point in self._call(
+                    self._client.get_metric_history, run.info.run_id, metric
+                ):
+                    child.logged[metric, point.step] = point.value
+            self._children[run.data.tags[TRIAL_ID]] = child
+
+    def close_study(self, study: StudyRecord, status: TrialStatus) -> None:
+        """Say how the study was left."""
+        self._end(study.run_id, status)
+
+    # Trials
+
+    def start_trial(
+        self, study: StudyRecord, trial_id: str, sample: Mapping[str, Any], trial: TrialConfig
+    ) -> None:
+        """The run of a trial, new or found again; it is then running."""
+        child = self._children.get(trial_id)
+        text = json.dumps(sample)
+        if child is not None and child.sample != text:
+            # It was proposed after the last snapshot that survived, and its number now means
+            # another sample. Parameters cannot be changed, so it makes room.
+            self._call(self._client.delete_run, child.run_id)
+            child = None
+        if child is not None:
+            self._end(child.run_id, TrialStatus.RUNNING)
+            child.state = TrialStatus.RUNNING
+            return
+        run = self._call(
+            self._client.create_run,
+            study.experiment_id,
+            run_name=f"{study.name}-{trial_id}",
+            tags={
+                KIND: "trial",
+                PARENT: study.run_id,
+                TRIAL_ID: trial_id,
+                STATE: TrialStatus.RUNNING.value,
+                "study.sample": text,
+            },
+        )
+        params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
+        self._call(self._client.log_batch, run.info.run_id, params=params)
+        self._children[trial_id] = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text)
+
+    def log_report(self, trial_id: str, report: EpochReport) -> None:
+        """The metrics of one epoch, with the time at which they were measured."""
+        child = self._children[trial_id]
+        new = {
+            name: value
+            for name, value in report.metrics().items()
+            if child.logged.get((name, report.epoch)) not in (value, _stored(value))
+        }
+        if not new:
+            return
+        milliseconds = round(report.timestamp * 1000)
+        metrics = [Metric(k, v, milliseconds, report.epoch) for k, v in new.items()]
+        self._call(self._client.log_batch, child.run_id, metrics=metrics)
+        child.logged.update({(name, report.epoch): value for name, value in new.items()})
+
+    def log_outcome(self, trial_id: str, folder: Path, model: models.IResNet) -> None:
+        """What a completed trial leaves: certificate.json, inverse.json, and the model."""
+        run_id = self._children[trial_id].run_id
+        for name in ("certificate.json", "inverse.json"):
+            self._call(self._client.log_artifact, run_id, str(folder / name))
+        n_classes = model.classifier[-1].out_features
+        with mlflow.start_run(run_id=run_id):
+            # Pickled, since the other format keeps the forward pass alone; the code of
+            # `models` goes with it, so that it loads where this project is not installed.
+            self._call(
+                mlflow.pytorch.log_model,
+                model,
+                name="model",
+                serialization_format="pickle",
+                code_paths=[str(Path(models.__file__).parent)],
+                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
+                signature=ModelSignature(
+                    Schema([TensorSpec(np.dtype("float32"), (-1, *model.in_shape))]),
+                    Schema([TensorSpec(np.dtype("float32"), (-1, n_classes))]),
+                ),
+            )
+
+    def end_trial(
+        self, trial_id: str, status: TrialStatus, reason: str | None = None
+    ) -> None:
+        """How a trial ended; its last certificate decides whether it is certified."""
+        child = self._children[trial_id]
+        bounds = {
+            step: value for (name, step), value in child.logged.items() if name == LIPSCHITZ_UPPER_BOUND
+        }  # fmt: skip
+        certified = bool(bounds) and bounds[max(bounds)] < 1
+        tags = [RunTag(CERTIFIED, str(certified).lower())]
+        if reason is not None:
+            tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))
+        self._call(self._client.log_batch, child.run_id, tags=tags)
+        self._end(child.run_id, status)
+        child.state = status
+
+    def trial_state(self, trial_id: str) -> TrialStatus | None:
+        """Where MLflow thinks a trial stands; None if it has no run."""
+        child = self._children.get(trial_id)
+        return None if child is None else child.state
+
+    def trials(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
+        """The trials of a study, by trial id; `where` is an MLflow search filter."""
+        condition = f"tags.`{PARENT}` = '{study.run_id}'" + (f" and {where}" if where else "")
+        records = [
+            TrialRecord(
+                trial_id=run.data.tags[TRIAL_ID],
+                run_id=run.info.run_id,
+                state=TrialStatus(run.data.tags[STATE]),
+                params=run.data.params,
+                metrics={name: _restored(v) for name, v in run.data.metrics.items()},
+                reason=run.data.tags.get(REASON),
+            )
+            for run in self._search([study.experiment_id], condition)
+        ]
+        return sorted(records, key=lambda record: record.trial_id)
+
+    def _end(self, run_id: str, status: TrialStatus) -> None:
+        self._call(self._client.set_tag, run_id, STATE, status.value)
+        if status is TrialStatus.RUNNING:
+            self._call(self._client.update_run, run_id, "RUNNING")
+        else:
+            self._call(self._client.set_terminated, run_id, _RUN_STATUS[status])
+
+    def _search(self, experiment_ids: list[str], condition: str) -> Iterator[Run]:
+        token = None
+        while experiment_ids:
+            page = self._call(
+                self._client.search_runs,
+                experiment_ids,
+                condition,
+                ViewType.ACTIVE_ONLY,
+                _PAGE,
+                ["attributes.start_time DESC"],
+                token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except MlflowException as error:
+            message = " ".join(str(error).split())[:500]
+            raise TrackingError(f"MLflow at {self.tracking_uri}: {message}") from error
+
+
+def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:
+    """(the command that serves the MLflow page, or None where a server does; the address)."""
+    served = tracking_uri.startswith(("http://", "https://"))
+    command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
+    base = tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
+    return command, f"{base}/#/experiments/{study.experiment_id}"
+
+
+def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
+    """The sample and the seed, then every setting: keys of `data` with that prefix."""
+    return {
+        **asdict(trial.model),
+        **asdict(trial.training),
+        **asdict(trial.evaluation),
+        **{f"data.{key}": value for key, value in asdict(trial.data).items()},
+        "seed": trial.seed,
+        **sample,
+    }
+
+
+def _stored(value: float) -> float:
+    return math.copysign(_LARGEST, value) if math.isinf(value) else value
+
+
+def _restored(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
