@@ -24,7 +24,7 @@ from study.errors import ConfigError, LaunchError, UserError
 from study.metrics import TrialStatus
 from study.progress import Progress
 from study.recorder import Recorder
-from study.report import Report, make_report, print_table
+from study.report import Report, make_report, print_table, wide_console
 from study.scheduling import make_scheduler
 from study.search import OptunaSearcher
 from study.search_space import Value
@@ -92,7 +92,7 @@ def main(
             storage_path=storage_path if "://" in storage_path else str(Path(storage_path).resolve()),
             address=address,
             command=[a for a in sys.argv[1:] if a != "--resume"],
-            console=Console(highlight=False, soft_wrap=True),
+            console=wide_console(),
         )
         exit_code = launch.resume(name) if resume else launch.start(study, name)
     except UserError as error:
@@ -195,6 +195,7 @@ class _Launch:
         # Each has a default that is wrong for us; a user's own setting is kept.
         for key, value in {
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_AIR_NEW_OUTPUT": "0",
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
             "TUNE_GLOBAL_CHECKPOINT_S": "1",
             "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

@@ -21,6 +21,9 @@ from study.metrics import METRICS, REPORTED_METRICS, Direction, TrialStatus
 from study.tracking import StudyRecord, Tracker, TrialRecord, default_tracking_uri
 
 
+_FILE_WIDTH = 150
+
+
 class Mark(StrEnum):
     """Where a trial stands in a report; only `front` is the study's answer."""
 
@@ -195,6 +198,12 @@ def print_table(report: Report, every: bool, console: Console) -> None:
         console.print(f"on the front only completed trials with {rules}", markup=False)
 
 
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, with room for a table all the same."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+
+
 def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
     """--objective NAME:DIRECTION options; None without any, which means the study's own.
 
@@ -283,7 +292,7 @@ def main(
     elif format is Format.CSV:
         typer.echo(as_csv(report, every))
     else:
-        print_table(report, every, Console(highlight=False))
+        print_table(report, every, wide_console())
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class Tracker:
     def __init__(self, tracking_uri: str) -> None:
         # A server that is down shall say so in seconds, not after minutes of retries.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        # It warns of pickle at each model; what is pickled here is our own network.
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.tracking_uri = tracking_uri
         mlflow.set_tracking_uri(tracking_uri)
@@ -231,6 +232,14 @@ class Tracker:
     def log_outcome(self, trial_id: str, folder: Path, model: models.IResNet) -> None:
         """What a completed trial leaves: certificate.json, inverse.json, and the model."""
         run_id = self._children[trial_id].run_id
+        run = self._call(self._client.get_run, run_id)
+        # A model that was logged before a crash makes room: a trial has one.
+        for earlier in self._call(
+            self._client.search_logged_models,
+            [run.info.experiment_id],
+            f"source_run_id = '{run_id}'",
+        ):
+            self._call(self._client.delete_logged_model, earlier.model_id)
         for name in ("certificate.json", "inverse.json"):
             self._call(self._client.log_artifact, run_id, str(folder / name))
         n_classes = model.classifier[-1].out_features
