@@ -235,9 +235,10 @@ def _largest_gram_eigenvalue(
     c_small, c_large, k_h, k_w = weight.shape
 
     def phases(n_frequencies: int, torus: int, k: int, fraction: float) -> Tensor:
-        frequency = (torch.arange(n_frequencies, device=weight.device) + fraction) / torus
-        tap = torch.arange(k, device=weight.device) - k // 2
-        angle = 2 * math.pi * torch.outer(frequency.double(), tap.double())
+        options = {"dtype": torch.float64, "device": weight.device}
+        frequency = (torch.arange(n_frequencies, **options) + fraction) / torus
+        tap = torch.arange(k, **options) - k // 2
+        angle = 2 * math.pi * torch.outer(frequency, tap)
         return torch.polar(torch.ones_like(angle), angle)
 
     # The symbol at -f is the conjugate of the symbol at f: half of the rows are enough.

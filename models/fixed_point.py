@@ -81,7 +81,7 @@ def fixed_point(
         image = fn(current, rows)
         step_norm = (image - current).flatten(1).norm(dim=1)
         tolerance = atol + rtol * image.flatten(1).norm(dim=1)
-        small_enough = step_norm <= tolerance
+        small_enough = (step_norm <= tolerance) & step_norm.isfinite()
         x[rows] = image
         n_steps[rows] = step
         residual_norm[rows] = step_norm

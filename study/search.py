@@ -11,10 +11,11 @@ import json
 import pickle
 import sys
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, GridSampler, NSGAIISampler, RandomSampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.samplers import TPESampler as TPE
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
@@ -46,12 +47,19 @@ class OptunaSearcher(Searcher):
             sampler=_sampler(study),
             directions=[objective.direction.value for objective in study.objectives],
         )
+        if study.search.sampler == "grid":
+            # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
+            keys = [key for key, _ in study.space]
+            for point in product(*(_grid(parameter) for _, parameter in study.space)):
+                self._study.enqueue_trial(dict(zip(keys, point, strict=True)))
+        self._n_asked = 0
         self._trials: dict[str, Trial] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next sample; FINISHED after the study's number of trials."""
-        if len(self._study.trials) >= self._config.n_trials:
+        if self._n_asked >= self._config.n_trials:
             return Searcher.FINISHED
+        self._n_asked += 1
         trial = self._study.ask()
         self._trials[trial_id] = trial
         return {
@@ -90,12 +98,12 @@ class OptunaSearcher(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each of its snapshots."""
         with open(checkpoint_path, "wb") as file:
-            pickle.dump((self._study, self._trials), file)
+            pickle.dump((self._study, self._trials, self._n_asked), file)
 
     def restore(self, checkpoint_path: str) -> None:
         """Go on from a state that `save` wrote."""
         with open(checkpoint_path, "rb") as file:
-            self._study, self._trials = pickle.load(file)
+            self._study, self._trials, self._n_asked = pickle.load(file)
 
 
 def _sampler(study: StudyConfig) -> BaseSampler:
@@ -109,19 +117,13 @@ def _sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        case "random":
+        case "random" | "grid":
             return RandomSampler(seed=search.seed)
-        case "grid":
-            grid = {
-                key: [_encoded(p, value) for value in p.grid() or []] for key, p in study.space
-            }
-            return GridSampler(grid, seed=search.seed)
 
 
 def _suggest(trial: Trial, key: str, parameter: Parameter) -> Value:
     if isinstance(parameter, CategoricalParameter):
-        choices = [_encoded(parameter, choice) for choice in parameter.choices]
-        chosen: Value = json.loads(str(trial.suggest_categorical(key, choices)))
+        chosen: Value = json.loads(str(trial.suggest_categorical(key, _grid(parameter))))
         return chosen
     if isinstance(parameter, FloatParameter):
         return trial.suggest_float(
@@ -132,6 +134,10 @@ def _suggest(trial: Trial, key: str, parameter: Parameter) -> Value:
     )
 
 
-def _encoded(parameter: Parameter, value: Value) -> Any:
-    """A value as Optuna knows it: choices as JSON text, since they may be lists."""
-    return json.dumps(value) if isinstance(parameter, CategoricalParameter) else value
+def _grid(parameter: Parameter) -> list[Any]:
+    """Every value, as Optuna knows it: choices as JSON text, since they may be lists."""
+    values = parameter.grid()
+    assert values is not None
+    if isinstance(parameter, CategoricalParameter):
+        return [json.dumps(value) for value in values]
+    return values

@@ -1,0 +1,48 @@
+"""Slow, plain ways to the numbers that the project computes fast; written for reading."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def dense_convolution(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """The matrix (c_out H W, c_in H W) of a zero-padded convolution, entry by entry.
+
+    Row (o, y, x), column (i, v, u): weight[o, i, v - y + r, u - x + r] where that tap exists.
+    """
+    c_out, c_in, k_h, k_w = weight.shape
+    height, width = size
+    matrix = torch.zeros(c_out, height, width, c_in, height, width, dtype=weight.dtype)
+    for y in range(height):
+        for x in range(width):
+            for v in range(height):
+                for u in range(width):
+                    a, b = v - y + k_h // 2, u - x + k_w // 2
+                    if 0 <= a < k_h and 0 <= b < k_w:
+                        matrix[:, y, x, :, v, u] = weight[:, :, a, b]
+    return matrix.reshape(c_out * height * width, c_in * height * width)
+
+
+def dense_norm(weight: Tensor, size: tuple[int, int]) -> float:
+    """The spectral norm of a zero-padded convolution: the largest singular value, by SVD."""
+    return float(torch.linalg.svdvals(dense_convolution(weight.double(), size))[0])
+
+
+def power_norm(weight: Tensor, size: tuple[int, int], n_iterations: int) -> float:
+    """A lower estimate of the same, by power iteration with autograd as the adjoint."""
+    weight = weight.double()
+    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, weight.shape[1], *size, dtype=torch.float64, generator=generator)
+    norm = torch.zeros(())
+    for _ in range(n_iterations):
+        x = (x / x.norm()).requires_grad_()
+        y = F.conv2d(x, weight, padding=padding)
+        norm = y.detach().norm()
+        (x,) = torch.autograd.grad(y, x, y.detach())
+    return float(norm)
+
+
+def relative_error(estimate: Tensor, truth: Tensor) -> Tensor:
+    """||estimate - truth||_2 / ||truth||_2 of each sample."""
+    return (estimate - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)

@@ -1,0 +1,134 @@
+"""Imports point one way, and mathematics runs without the study system (see README, Layout)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# What each module may import of this project.
+ALLOWED = {
+    "models.fixed_point": set(),
+    "models.spectral_norm": set(),
+    "models.iresnet": {"models.fixed_point", "models.spectral_norm"},
+    "models.certificate": {"models.iresnet", "models.spectral_norm"},
+    "models": {"models.certificate", "models.fixed_point", "models.iresnet"},
+    "study": set(),
+    "study.errors": set(),
+    "study.metrics": set(),
+    "study.trial_config": set(),
+    "study.search_space": {"study.trial_config"},
+    "study.config": {
+        "study.errors", "study.metrics", "study.search_space", "study.trial_config",
+    },
+    "study.pareto": {"study.metrics"},
+    "study.data": {"study.errors", "study.trial_config"},
+    "study.training": {
+        "models", "models.iresnet", "study.data", "study.errors", "study.metrics",
+        "study.trial_config",
+    },
+    "study.trainable": {"study.config", "study.data", "study.metrics", "study.training"},
+    "study.search": {"study.config", "study.metrics", "study.search_space"},
+    "study.scheduling": {"study.config", "study.metrics"},
+    "study.tracking": {
+        "models", "study.config", "study.errors", "study.metrics", "study.trial_config",
+    },
+    "study.recorder": {"models", "study.metrics", "study.tracking", "study.trainable"},
+    "study.progress": {"study.config", "study.metrics", "study.pareto", "study.recorder"},
+    "study.report": {
+        "study.config", "study.errors", "study.metrics", "study.pareto", "study.tracking",
+    },
+    "study.launch": {
+        "study.config", "study.errors", "study.metrics", "study.progress", "study.recorder",
+        "study.report", "study.scheduling", "study.search", "study.search_space",
+        "study.tracking", "study.trainable", "study.training",
+    },
+}  # fmt: skip
+# Who alone may import a library.
+SOLE_IMPORTERS = {
+    "yaml": {"study.config"},
+    "pydantic": {"study.config"},
+    "optuna": {"study.search"},
+    "mlflow": {"study.tracking"},
+    "moocore": {"study.pareto"},
+    "sklearn": {"study.data"},
+    "torchvision": {"study.data"},
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in [*ROOT.glob("models/*.py"), *ROOT.glob("study/*.py")]:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.module is not None
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = inner & modules().keys()
+            found.update(submodules or {node.module})
+    return found
+
+
+def test_every_module_has_its_place() -> None:
+    assert modules().keys() == ALLOWED.keys()
+
+
+@pytest.mark.parametrize("name", sorted(ALLOWED))
+def test_imports_point_one_way(name: str) -> None:
+    ours = {i for i in imports(modules()[name]) if i.split(".")[0] in ("models", "study")}
+    assert ours <= ALLOWED[name]
+
+
+@pytest.mark.parametrize("library", sorted(SOLE_IMPORTERS))
+def test_each_library_has_one_door(library: str) -> None:
+    importers = {
+        name
+        for name, path in modules().items()
+        if any(i.split(".")[0] == library for i in imports(path))
+    }
+    assert importers <= SOLE_IMPORTERS[library]
+
+
+def test_models_import_torch_only() -> None:
+    for name, path in modules().items():
+        if name.startswith("models"):
+            outside = {i.split(".")[0] for i in imports(path)} - {"models"}
+            assert outside - set(sys.stdlib_module_names) <= {"torch"}, name
+
+
+def test_models_and_training_run_where_only_torch_and_torchvision_are() -> None:
+    """A process in which every other library of ours is refused trains, certifies and inverts."""
+    code = """
+import sys
+ABSENT = {"ray", "mlflow", "optuna", "yaml", "pydantic", "typer", "rich", "moocore", "plotly"}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ABSENT:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+import models
+from study.training import train
+from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
+config = TrialConfig(
+    model=ModelConfig(blocks=(1,), channel_multiplier=4), training=TrainingConfig(max_epochs=1)
+)
+(report,) = train(config)
+print(report.status)
+assert not ABSENT & {name.split(".")[0] for name in sys.modules}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "completed\n", done.stderr

@@ -1,0 +1,302 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from study import config
+from study.config import Constraint
+from study.errors import ConfigError
+from study.metrics import Direction
+from study.search_space import FloatParameter
+from study.trial_config import ModelConfig
+
+TEXT = """
+name: digits
+data: {name: digits}
+model: {blocks: [3, 3], norm: spectral}
+training: {max_epochs: 10, batch_size: 128, lr: 0.1}
+space:
+  coeff: {type: float, low: 0.3, high: 0.99}
+  n_power_iterations: {type: int, low: 1, high: 20, log: true}
+  activation: {type: categorical, choices: [relu, elu]}
+objectives: {val_accuracy: maximize, lipschitz_upper_bound: minimize, inverse_steps: minimize}
+constraints: {lipschitz_upper_bound: "< 1"}
+search: {sampler: tpe, n_trials: 12, seed: 0}
+"""
+SPACES = sorted(Path("search_spaces").glob("*.yaml"))
+
+
+def changed(old: str, new: str) -> str:
+    assert old in TEXT
+    return TEXT.replace(old, new)
+
+
+def test_a_study_file_becomes_typed_and_defaults_are_the_papers() -> None:
+    study = config.loads(TEXT, "x.yaml")
+    assert study.model.blocks == (3, 3)
+    assert study.model.bottleneck == 4
+    assert (study.training.momentum, study.training.weight_decay) == (0.9, 5e-4)
+    assert study.training.lr_milestones == (0.3, 0.6, 0.8)
+    assert dict(study.space)["coeff"] == FloatParameter("float", 0.3, 0.99)
+    assert [o.direction for o in study.objectives] == [
+        Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE,
+    ]  # fmt: skip
+    assert study.constraints == (Constraint("lipschitz_upper_bound", "<", 1.0),)
+
+
+def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
+    study = config.loads(changed('"< 1"', '"<= 0.8"'), "x.yaml")
+    assert [o.reference for o in study.objectives] == [0.0, 0.8, 100.0]
+    study = config.loads(TEXT + "reference_point: {inverse_steps: 20}\n", "x.yaml")
+    assert [o.reference for o in study.objectives] == [0.0, 1.0, 20.0]
+
+
+def test_what_is_written_reads_back_the_same() -> None:
+    study = config.loads(TEXT, "x.yaml")
+    assert config.loads(study.to_yaml(), "again") == study
+    assert config.parse(study.to_dict(), "again") == study
+    assert yaml.safe_load(study.to_yaml()) == study.to_dict()
+
+
+def test_a_sample_settles_into_the_sections_of_its_keys() -> None:
+    text = changed("  coeff", "  lr: {type: float, low: 0.01, high: 1, log: true}\n  coeff")
+    study = config.loads(text.replace(", lr: 0.1", ""), "x.yaml")
+    trial = study.settle({"coeff": 0.5, "lr": 0.02, "activation": "elu"}, seed=7)
+    assert trial.model == ModelConfig(blocks=(3, 3), coeff=0.5, activation="elu")
+    assert trial.training.lr == 0.02
+    assert trial.seed == 7
+    assert trial.objectives == ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
+
+
+def test_lists_may_be_choices() -> None:
+    text = changed("model: {blocks: [3, 3], norm: spectral}", "model: {norm: spectral}")
+    text = text.replace("choices: [relu, elu]}", "choices: [relu]}\n  blocks: {type: categorical, choices: [[1, 1], [2, 2]]}")  # fmt: skip
+    study = config.loads(text, "x.yaml")
+    assert study.settle({"blocks": [2, 2]}, seed=0).model.blocks == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # A typing slip each, and the whole line that its author reads.
+        ("lr: 0.1", "lrr: 0.1", "training.lrr: unknown key 'lrr'; the nearest known one is 'lr'"),
+        ("search:", "serch:", "serch: unknown key 'serch'; the nearest known one is 'search'"),
+        (
+            "coeff:",
+            "coef:",
+            "space.coef: unknown key 'coef'; the nearest known one is 'coeff'",
+        ),
+        (
+            "max_epochs: 10",
+            "max_epochs: ten",
+            "training.max_epochs: must be a valid integer, but got 'ten'",
+        ),
+        (
+            "batch_size: 128",
+            "batch_size: 12.5",
+            "training.batch_size: must be a valid integer, but got 12.5",
+        ),
+        (
+            "lr: 0.1",
+            "lr: 1e-3",
+            "training.lr: must be a valid number, but got the text '1e-3' (YAML 1.1 reads it as "
+            "text, not as a number; write 0.001 instead)",
+        ),
+        (
+            "lr: 0.1",
+            "lr: 1e-6",
+            "training.lr: must be a valid number, but got the text '1e-6' (YAML 1.1 reads it as "
+            "text, not as a number; write 1.0e-06 instead)",
+        ),
+        (
+            "lr: 0.1",
+            "lr: 2020-01-01",
+            "training.lr: must be a valid number, but got '2020-01-01'",
+        ),
+        ("lr: 0.1", "lr: -1", "training.lr: lr > 0 must hold, but got lr=-1.0"),
+        ("lr: 0.1", "lr: .inf", "training.lr: numbers must be finite, but got inf"),
+        ("lr: 0.1", "lr: true", "training.lr: must be a valid number, but got True"),
+        (
+            "low: 0.3, high: 0.99",
+            "low: 0.9, high: 0.3",
+            "space.coeff.low: low <= high must hold, but got low=0.9, high=0.3",
+        ),
+        (
+            "low: 0.3, high: 0.99",
+            "low: 0.0, high: 0.99, log: true",
+            "space.coeff.low: low > 0 where log must hold, but got low=0.0",
+        ),
+        (
+            "high: 0.99",
+            "high: 1.0",
+            "space.coeff: 0 < coeff < 1 must hold, but got coeff=1.0",
+        ),
+        ("low: 0.3, ", "", "space.coeff.low: this key is required"),
+        (
+            "type: float",
+            "type: flot",
+            "space.coeff.type: must be one of float, int, categorical, but got 'flot'; did you "
+            "mean 'float'?",
+        ),
+        (
+            "[relu, elu]",
+            "[relu, gelu]",
+            "space.activation: must be 'relu', 'elu' or 'softplus', but got 'gelu'",
+        ),
+        (
+            "objectives: {val_accuracy",
+            "objectives: {val_acc",
+            "objectives.val_acc: unknown metric 'val_acc'; the nearest known one is "
+            "'val_accuracy'",
+        ),
+        (
+            "objectives: {val_accuracy",
+            "objectives: {test_accuracy",
+            "objectives.test_accuracy: 'test_accuracy' is read once, at the end, and must not "
+            "steer a study",
+        ),
+        (
+            "inverse_steps: minimize",
+            "inverse_steps: minimise",
+            "objectives.inverse_steps: must be one of maximize, minimize, but got 'minimise'; did "
+            "you mean 'minimize'?",
+        ),
+        (
+            "inverse_steps: minimize",
+            "val_loss: minimize",
+            "reference_point.val_loss: this key is required, since 'val_loss' has no natural "
+            "worst value to measure the hypervolume from when it is to minimize",
+        ),
+        (
+            "sampler: tpe",
+            "sampler: tpee",
+            "search.sampler: must be 'tpe', 'nsga2', 'gp', 'random' or 'grid', but got 'tpee'",
+        ),
+        (
+            '"< 1"',
+            '"below 1"',
+            "constraints.lipschitz_upper_bound: a constraint must read like '< 1', with <, <=, > "
+            "or >= and a number, but got 'below 1'",
+        ),
+        (
+            '"< 1"',
+            "1",
+            "constraints.lipschitz_upper_bound: a constraint must read like '< 1', with <, <=, > "
+            "or >= and a number, but got 1",
+        ),
+        (
+            "n_trials: 12",
+            "n_trials: 0",
+            "search.n_trials: n_trials >= 1 must hold, but got n_trials=0",
+        ),
+        (", n_trials: 12", "", "search.n_trials: this key is required"),
+        (
+            "sampler: tpe",
+            "sampler: grid",
+            "space.coeff: for sampler grid a float parameter must have a step, or be categorical",
+        ),
+        (
+            "norm: spectral",
+            "norm: spectral, coeff: 0.9",
+            "space.coeff: stands in model too; it must be in one of them",
+        ),
+        (
+            "name: digits\ndata",
+            "name: ../digits\ndata",
+            "name: a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a sign, "
+            "but got '../digits'",
+        ),
+        ("name: digits\ndata", "data", "name: this key is required"),
+        (
+            "training: {",
+            "training:\n\t{",
+            "line 6, column 1: not valid YAML: found character '\\t' that cannot start any token "
+            "(a tab; YAML indents with spaces)",
+        ),
+        (
+            "lr: 0.1",
+            "lr: 0.1, lr: 0.2",
+            "line 5, column 54: not valid YAML: the key 'lr' stands twice",
+        ),
+    ],
+)
+def test_one_line_names_the_file_the_key_the_rule_and_the_value(
+    old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(f"x.yaml: {message}") + "$"):
+        config.loads(changed(old, new), "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a study file must be a mapping of keys, but got None"),
+        ("[1, 2]", "a study file must be a mapping of keys, but got [1, 2]"),
+        ("a: b: c", "line 1, column 5: not valid YAML: mapping values are not allowed here"),
+        (
+            "!!python/object/apply:os.system [ls]",
+            "line 1, column 1: not valid YAML: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/object/apply:os.system'",
+        ),
+        (
+            re.sub(r"space:\n(  .*\n)+", "space: {}\n", TEXT),
+            "space: one or more parameters must be given, but it is empty",
+        ),
+        (
+            re.sub(r"space:\n(  .*\n)+", "space:\n", TEXT),
+            "space: must be a mapping of keys, but got None",
+        ),
+    ],
+)
+def test_what_is_no_study_is_said_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match="^" + re.escape(f"x.yaml: {message}") + "$"):
+        config.loads(text, "x.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file$"):
+        config.load(tmp_path / "nowhere.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+def test_an_option_takes_the_place_of_its_key_and_is_named_for_it() -> None:
+    study = config.loads(TEXT, "x.yaml", {"search.n_trials": ("--trials", 3)})
+    assert study.n_trials == 3
+    with pytest.raises(ConfigError, match=r"^--trials: search\.n_trials: n_trials >= 1 must hold"):
+        config.loads(TEXT, "x.yaml", {"search.n_trials": ("--trials", 0)})
+
+
+def test_a_grid_knows_its_size() -> None:
+    text = changed("high: 0.99", "high: 0.9, step: 0.3").replace("sampler: tpe", "sampler: grid")
+    study = config.loads(text.replace(", n_trials: 12", ""), "x.yaml")
+    assert study.n_trials == 3 * 20 * 2
+    with pytest.raises(ConfigError, match="n_trials <= size of the grid must hold"):
+        config.loads(text.replace("n_trials: 12", "n_trials: 121"), "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("operator", "inside", "outside"),
+    [("<", 0.9, 1.0), ("<=", 1.0, 1.1), (">", 1.1, 1.0), (">=", 1.0, 0.9)],
+)
+def test_constraints(operator: str, inside: float, outside: float) -> None:
+    constraint = Constraint("x", operator, 1.0)  # type: ignore[arg-type]
+    assert constraint.holds(inside)
+    assert not constraint.holds(outside)
+    assert not constraint.holds(float("nan"))
+    assert constraint.violation(inside) <= 0 <= constraint.violation(outside)
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_shipped_studies_are_valid_and_named_for_their_file(path: Path) -> None:
+    assert config.load(path).name == path.stem
+
+
+def test_the_cifar10_study_is_the_papers_network_and_recipe() -> None:
+    study = config.load(Path("search_spaces/cifar10.yaml"))
+    assert study.model.blocks == (18, 18, 19)
+    training = study.training
+    assert (training.max_epochs, training.lr, training.lr_decay) == (200, 0.1, 0.2)
+    assert [m * training.max_epochs for m in training.lr_milestones] == [60, 120, 160]
+    assert study.resources.gpus > 0

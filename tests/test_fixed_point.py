@@ -1,0 +1,91 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.fixed_point import fixed_point
+
+
+def linear_map(lipschitz: float, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(n, n, dtype=torch.float64, generator=generator)
+    matrix *= lipschitz / torch.linalg.matrix_norm(matrix, ord=2)
+    offset = torch.randn(5, n, dtype=torch.float64, generator=generator)
+    return matrix, offset
+
+
+@settings(deadline=None, max_examples=50)
+@given(lipschitz=st.floats(0.01, 0.95), n=st.integers(1, 8), seed=st.integers(0, 10_000))
+def test_contraction_converges_to_the_solution_of_the_linear_system(
+    lipschitz: float, n: int, seed: int
+) -> None:
+    matrix, offset = linear_map(lipschitz, n, seed)
+    rtol = 1e-10
+    solution = fixed_point(
+        lambda x, rows: offset[rows] - x @ matrix.T,
+        torch.zeros_like(offset),
+        rtol=rtol,
+        max_steps=2000,
+    )
+    exact = torch.linalg.solve(torch.eye(n, dtype=torch.float64) + matrix, offset.T).T
+    assert solution.converged.all()
+    error = (solution.value - exact).norm(dim=1)
+    # Banach: ||x_k - x*|| <= L / (1 - L) * ||x_k - x_{k-1}||, with room for rounding.
+    bound = lipschitz / (1 - lipschitz) * solution.residual_norm
+    assert (error <= bound * (1 + 1e-6) + 1e-13 * exact.norm(dim=1)).all()
+    assert (solution.residual_norm <= rtol * solution.value.norm(dim=1)).all()
+
+
+def test_each_sample_stops_by_itself_and_leaves_the_batch() -> None:
+    """x -> y - a x from y: the k-th step is |a|^k |y|, so the number of steps is known."""
+    slopes = torch.tensor([0.0, 0.1, 0.5, 0.9], dtype=torch.float64)
+    y = torch.ones(4, 1, dtype=torch.float64)
+    seen: list[int] = []
+
+    def fn(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(rows))
+        return y[rows] - slopes[rows, None] * x
+
+    solution = fixed_point(fn, y, rtol=0.0, atol=1e-6, max_steps=1000)
+    expected = [1] + [next(k for k in range(1, 1000) if a**k <= 1e-6) for a in (0.1, 0.5, 0.9)]
+    assert solution.n_steps.tolist() == expected
+    assert sum(seen) == sum(expected)
+    torch.testing.assert_close(solution.value, y / (1 + slopes[:, None]), rtol=0, atol=1e-5)
+
+
+def test_what_does_not_converge_has_no_value() -> None:
+    """Slopes -2 and -1: one diverges, one alternates for ever; the third converges."""
+    slopes = torch.tensor([2.0, 1.0, 0.5])
+    y = torch.ones(3, 1)
+    solution = fixed_point(lambda x, rows: y[rows] - slopes[rows, None] * x, y, max_steps=60)
+    assert solution.converged.tolist() == [False, False, True]
+    assert solution.value[:2].isnan().all()
+    assert solution.value[2].isfinite().all()
+    assert solution.last_iterate[1].isfinite().all()
+    assert solution.n_steps[1] == 60
+
+
+def test_a_step_that_is_not_finite_ends_its_sample_at_once() -> None:
+    y = torch.ones(2, 1)
+    exploding = torch.tensor([[1e30], [0.5]])
+    solution = fixed_point(lambda x, rows: y[rows] - exploding[rows] * x, y, max_steps=100)
+    assert solution.converged.tolist() == [False, True]
+    assert solution.n_steps[0] < 5
+
+
+def test_an_empty_batch_is_solved() -> None:
+    solution = fixed_point(lambda x, rows: x, torch.zeros(0, 3))
+    assert solution.value.shape == (0, 3)
+    assert solution.converged.all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"max_steps": 0}, "max_steps >= 1 must hold, but got max_steps=0"),
+        ({"rtol": -1.0}, "rtol, atol >= 0 must hold, but got rtol=-1.0, atol=0.0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, float], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        fixed_point(lambda x, rows: x, torch.zeros(1, 1), **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,166 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models import IResNet, certify
+from models.iresnet import InjectivePad, ResidualBlock, Squeeze
+from models.spectral_norm import SpectralNormConv2d
+from tests.oracles import dense_norm, relative_error
+
+
+def small(**changes: Any) -> IResNet:
+    arguments: dict[str, Any] = {"in_shape": (3, 8, 8), "n_classes": 5, "blocks": (2, 2)}
+    return IResNet(**{**arguments, **changes})
+
+
+def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> None:
+    model = IResNet(in_shape=(3, 32, 32), n_classes=10)
+    convolutions = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
+    assert len(convolutions) == 165
+    expected = 2 * 192 + 192 * 10 + 10  # BatchNorm and the linear layer of the classifier
+    for n_blocks, channels in ((18, 12), (18, 48), (19, 192)):
+        inner = channels // 4
+        weights = channels * inner * 9 + inner * inner + inner * channels * 9
+        expected += n_blocks * (weights + inner + inner + channels)  # and biases
+    assert sum(p.numel() for p in model.parameters()) == expected == 3_406_096
+    with torch.no_grad():
+        assert model.eval().features(torch.zeros(1, 3, 32, 32)).shape == (1, 192, 8, 8)
+
+
+def test_a_block_is_the_papers() -> None:
+    """Activation, 3x3, activation, 1x1, activation, dropout, 3x3; none ahead of the first."""
+    model = small(dropout=0.2)
+    blocks = [m for m in model.body if isinstance(m, ResidualBlock)]
+    inside = [nn.ReLU, SpectralNormConv2d] * 2 + [nn.ReLU, nn.Dropout, SpectralNormConv2d]
+    assert [type(m) for m in blocks[0].residual] == inside[1:]
+    for block in blocks[1:]:
+        assert [type(m) for m in block.residual] == inside
+        convolutions = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+        assert [m.weight.shape[-1] for m in convolutions] == [3, 1, 3]
+        channels = block.in_shape[0]
+        assert [m.weight.shape[0] for m in convolutions] == [channels // 4, channels // 4, channels]
+
+
+def test_batch_norm_stands_before_every_activation() -> None:
+    for block in small(norm="batch").body:
+        if isinstance(block, ResidualBlock):
+            modules = list(block.residual)
+            for ahead, module in zip(modules, modules[1:], strict=False):
+                assert isinstance(ahead, nn.BatchNorm2d) == isinstance(module, nn.ReLU)
+
+
+def test_dropout_is_paid_for_in_training_mode() -> None:
+    """With every mask, the train-mode bound of a block is coeff**3 at most."""
+    model = small(dropout=0.4, coeff=0.8, n_power_iterations=300)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(10)  # so that every layer meets its target
+    model.update_spectral_norm()
+    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+        product = 1 / (1 - 0.4)  # the largest factor that a mask can bring
+        for layer in (m for m in block.residual if isinstance(m, SpectralNormConv2d)):
+            product *= dense_norm(layer.effective_weight().detach(), block.in_shape[1:])
+        assert product == pytest.approx(0.8**3, rel=1e-3)
+
+
+def test_squeeze_is_a_permutation_with_its_inverse() -> None:
+    x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
+    z = Squeeze()(x)
+    assert z.shape == (2, 12, 2, 3)
+    assert torch.equal(z.flatten(1).sort().values, x.flatten(1).sort().values)
+    assert torch.equal(Squeeze().inverse(z), x)
+    # Space to depth: each output pixel holds the four of its 2 x 2 input pixels.
+    assert set(z[0, :4, 0, 0].tolist()) == set(x[0, 0, :2, :2].flatten().tolist())
+
+
+def test_injective_pad_appends_zeros_and_drops_them() -> None:
+    x = torch.randn(2, 3, 4, 4)
+    z = InjectivePad(9)(x)
+    assert z.shape == (2, 12, 4, 4)
+    assert (z[:, 3:] == 0).all()
+    assert torch.equal(InjectivePad(9).inverse(z), x)
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+@pytest.mark.parametrize("channel_multiplier", [1, 4])
+def test_inverse_undoes_features(activation: str, channel_multiplier: int) -> None:
+    model = small(
+        in_shape=(4, 8, 8), activation=activation, channel_multiplier=channel_multiplier
+    ).eval()
+    x = torch.rand(6, 4, 8, 8) - 0.5
+    with torch.no_grad():
+        z = model.features(x)
+    solution = model.inverse(z, rtol=1e-6, max_steps=100)
+    assert solution.converged.shape == solution.n_steps.shape == (4, 6)
+    assert solution.converged.all()
+    assert relative_error(solution.value, x).max() < 1e-5
+
+
+def test_features_undoes_inverse_in_float64() -> None:
+    """Without padding the map is onto, so it is a bijection from both sides."""
+    model = small(in_shape=(4, 8, 8), channel_multiplier=1, bottleneck=2).double().eval()
+    z = torch.randn(3, 16, 4, 4, dtype=torch.float64)
+    solution = model.inverse(z, rtol=1e-13, max_steps=1000)
+    with torch.no_grad():
+        torch.testing.assert_close(model.features(solution.value), z, rtol=0, atol=1e-10)
+
+
+def test_a_network_that_is_no_contraction_says_so_instead_of_answering() -> None:
+    model = small(norm="none")
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(30 if parameter.dim() == 4 else 1)
+    model.eval()
+    assert not certify(model).contraction
+    x = torch.rand(4, 3, 8, 8) - 0.5
+    with torch.no_grad():
+        solution = model.inverse(model.features(x), max_steps=50)
+    assert not solution.converged.all(dim=0).any()
+    assert solution.value.isnan().all()
+
+
+def test_logits_have_a_row_a_sample() -> None:
+    assert small()(torch.zeros(7, 3, 8, 8)).shape == (7, 5)
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"dropout": 0.0, "norm": "batch"}])
+def test_inverse_in_training_mode_is_an_error_where_it_makes_no_sense(
+    changes: dict[str, Any],
+) -> None:
+    with pytest.raises(RuntimeError, match="call model.eval"):
+        small(**changes).train().inverse(torch.zeros(1, 48, 4, 4))
+
+
+def test_state_dict_carries_the_power_iteration() -> None:
+    model = small()
+    for _ in range(3):
+        model.update_spectral_norm()
+    other = small()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model.eval()(x), other.eval()(x))
+    model.update_spectral_norm()
+    other.update_spectral_norm()
+    assert torch.equal(model(x), other(x))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"n_classes": 0}, "n_classes >= 1 must hold"),
+        ({"blocks": ()}, "blocks must be one or more counts"),
+        ({"blocks": (2, 0)}, "blocks must be one or more counts"),
+        ({"norm": "layer"}, "norm must be one of spectral, batch, none, but got norm=layer"),
+        ({"activation": "gelu"}, "activation must be one of relu, elu, softplus"),
+        ({"coeff": 1.0}, "0 < coeff < 1 must hold, but got coeff=1.0"),
+        ({"n_power_iterations": 0}, "n_power_iterations >= 1 must hold"),
+        ({"dropout": 1.0}, "0 <= dropout < 1 must hold, but got dropout=1.0"),
+        ({"bottleneck": 5}, "bottleneck must divide the channels of the first stage"),
+        ({"in_shape": (3, 6, 8), "blocks": (1, 1, 1)}, "must be multiples of 4, but got 6 x 8"),
+    ],
+)
+def test_bad_arguments_are_named(changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        small(**changes)

@@ -1,0 +1,56 @@
+import math
+from dataclasses import replace
+
+from study.metrics import (
+    METRICS,
+    REPORTED_METRICS,
+    EpochReport,
+    TrialReport,
+    TrialStatus,
+    first_non_finite,
+)
+
+REPORT = EpochReport(
+    epoch=3,
+    timestamp=12.5,
+    train_loss=0.5,
+    train_accuracy=0.8,
+    val_loss=0.6,
+    val_accuracy=0.7,
+    lipschitz_upper_bound=0.9,
+    inverse_steps=4.5,
+    reconstruction_error=1e-7,
+    epoch_seconds=2.0,
+)
+
+
+def test_every_reported_number_but_when_is_a_metric() -> None:
+    assert set(REPORTED_METRICS) == set(METRICS)
+    assert set(REPORT.metrics()) == set(METRICS) - {"test_accuracy"}
+    assert replace(REPORT, test_accuracy=0.5).metrics()["test_accuracy"] == 0.5
+
+
+def test_a_report_survives_the_way_through_a_result() -> None:
+    for report in (
+        TrialReport(TrialStatus.RUNNING, REPORT),
+        TrialReport(TrialStatus.COMPLETED, replace(REPORT, test_accuracy=0.5)),
+        TrialReport(TrialStatus.FAILED, reason="diverged"),
+    ):
+        result = {**report.to_result(), "training_iteration": 3, "trial_id": "x"}
+        assert TrialReport.from_result(result) == report
+
+
+def test_a_result_that_is_no_report_is_none() -> None:
+    assert TrialReport.from_result({"training_iteration": 1}) is None
+
+
+def test_the_first_metric_that_is_not_finite_is_named() -> None:
+    assert first_non_finite(REPORT, ("val_accuracy", "inverse_steps")) is None
+    broken = replace(REPORT, inverse_steps=math.nan, reconstruction_error=math.inf)
+    assert first_non_finite(broken, ("val_accuracy", "inverse_steps")) == "inverse_steps is nan"
+    assert first_non_finite(broken, ("reconstruction_error",)) == "reconstruction_error is inf"
+    assert first_non_finite(broken, ("val_accuracy",)) is None
+
+
+def test_test_data_never_steers() -> None:
+    assert [name for name, metric in METRICS.items() if not metric.steers] == ["test_accuracy"]

@@ -1,0 +1,59 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from study import pareto
+from study.metrics import Direction
+
+# Small integers, so that equal values and equal points are common.
+POINTS = st.integers(1, 4).flatmap(
+    lambda m: arrays(np.float64, st.tuples(st.integers(0, 12), st.just(m)), elements=st.integers(0, 4))
+)  # fmt: skip
+
+
+def dominated_by_brute_force(points: np.ndarray) -> list[bool]:
+    return [
+        any((q <= p).all() and (q < p).any() for q in points)
+        for p in points
+    ]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(points=POINTS)
+def test_nondominated_is_what_no_other_dominates(points: np.ndarray) -> None:
+    kept = pareto.nondominated(points)
+    assert kept.tolist() == [not dominated for dominated in dominated_by_brute_force(points)]
+
+
+@settings(deadline=None, max_examples=100)
+@given(points=POINTS)
+def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) -> None:
+    """On an integer grid the dominated region is a union of unit cells."""
+    m = points.shape[1]
+    reference = np.full(m, 4.0)
+    cells = itertools.product(range(4), repeat=m)
+    count = sum(any((p <= np.array(cell)).all() for p in points) for cell in cells)
+    assert pareto.hypervolume(points, reference) == pytest.approx(count)
+
+
+def test_points_that_are_not_below_the_reference_add_nothing() -> None:
+    inside = np.array([[1.0, 1.0]])
+    both = np.array([[1.0, 1.0], [0.0, 2.0], [3.0, -1.0]])
+    assert pareto.hypervolume(inside, [2.0, 2.0]) == pareto.hypervolume(both, [2.0, 2.0]) == 1.0
+    assert pareto.hypervolume(np.zeros((0, 2)), [1.0, 1.0]) == 0.0
+
+
+def test_objectives_become_losses() -> None:
+    directions = [Direction.MAXIMIZE, Direction.MINIMIZE]
+    assert pareto.losses([[0.9, 0.5]], directions).tolist() == [[-0.9, 0.5]]
+    assert pareto.losses([], directions).shape == (0, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_is_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        pareto.losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])

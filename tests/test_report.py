@@ -1,0 +1,160 @@
+import csv
+import io
+import json
+import math
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from study.config import Objective
+from study.errors import UserError
+from study.metrics import Direction, TrialStatus
+from study.report import Mark, Report, as_csv, as_json, make_report, parse_objectives, print_table
+from study.tracking import StudyRecord, TrialRecord
+from tests.studies import epoch_report, tiny
+
+STUDY = StudyRecord("tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True)
+
+
+def trial(
+    number: int, state: TrialStatus = TrialStatus.COMPLETED, **metrics: float
+) -> TrialRecord:
+    return TrialRecord(
+        trial_id=f"{number:04d}",
+        run_id=f"run{number}",
+        state=state,
+        params={"coeff": "0.5", "n_power_iterations": "1", "dropout": "0.1"},
+        metrics=epoch_report(3, **metrics).metrics(),
+    )
+
+
+def marks(report: Report) -> dict[str, str]:
+    return {record.trial_id: mark.value for record, mark in report.trials}
+
+
+def test_the_front_admits_only_what_is_real() -> None:
+    best: dict[str, Any] = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1}
+    report = make_report(
+        STUDY,
+        [
+            trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
+            trial(1, val_accuracy=0.8, lipschitz_upper_bound=0.5),
+            trial(2, val_accuracy=0.7, lipschitz_upper_bound=0.8),
+            trial(3, **{**best, "lipschitz_upper_bound": 1.0}),
+            trial(4, **{**best, "lipschitz_upper_bound": math.inf}),
+            trial(5, TrialStatus.STOPPED_EARLY, **best),
+            trial(6, TrialStatus.FAILED, **best),
+            trial(7, TrialStatus.RUNNING, **best),
+            trial(8, TrialStatus.INTERRUPTED, **best),
+            trial(9, **{**best, "val_accuracy": math.nan}),
+            replace(trial(10, **best), metrics={}),
+            trial(11, val_accuracy=0.9, lipschitz_upper_bound=0.8),
+        ],
+    )
+    assert marks(report) == {
+        "0000": "front",
+        "0001": "front",
+        "0002": "dominated",
+        "0003": "infeasible",
+        "0004": "infeasible",
+        "0005": "stopped_early",
+        "0006": "failed",
+        "0007": "running",
+        "0008": "interrupted",
+        "0009": "infeasible",
+        "0010": "infeasible",
+        "0011": "front",  # equal to another point of the front: neither dominates
+    }
+    assert [t.trial_id for t in report.front] == ["0000", "0011", "0001"]
+
+
+def test_the_front_is_that_of_brute_force() -> None:
+    generator = random.Random(0)
+    records = [
+        trial(
+            n,
+            val_accuracy=generator.randint(0, 5) / 10,
+            lipschitz_upper_bound=generator.randint(1, 5) / 10,
+            inverse_steps=float(generator.randint(1, 5)),
+        )
+        for n in range(60)
+    ]
+
+    def loss(t: TrialRecord) -> tuple[float, ...]:
+        m = t.metrics
+        return -m["val_accuracy"], m["lipschitz_upper_bound"], m["inverse_steps"]
+
+    def dominates(a: TrialRecord, b: TrialRecord) -> bool:
+        return loss(a) != loss(b) and all(x <= y for x, y in zip(loss(a), loss(b), strict=True))
+
+    expected = {t.trial_id for t in records if not any(dominates(o, t) for o in records)}
+    assert {t.trial_id for t in make_report(STUDY, records).front} == expected
+
+
+def test_hypervolume_is_the_box_below_the_reference_point() -> None:
+    record = trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.4, inverse_steps=10.0)
+    report = make_report(STUDY, [record])
+    # Reference: accuracy 0, bound 1, 100 steps.
+    assert report.hypervolume == pytest.approx(0.9 * 0.6 * 90)
+    assert make_report(STUDY, []).hypervolume == 0
+
+
+def test_other_objectives_can_be_asked_for() -> None:
+    objectives = parse_objectives(["val_loss:minimize", "val_accuracy:maximize"], STUDY)
+    assert objectives is not None
+    assert objectives[1] == Objective("val_accuracy", Direction.MAXIMIZE, 0.0)
+    assert math.isnan(objectives[0].reference)
+    report = make_report(STUDY, [trial(0), trial(1, val_loss=0.1)], objectives)
+    assert marks(report) == {"0000": "dominated", "0001": "front"}
+    assert report.hypervolume is None
+    assert parse_objectives([], STUDY) is None
+
+
+@pytest.mark.parametrize("text", ["val_accuracy", "val_acc:maximize", "val_accuracy:up", ""])
+def test_an_objective_that_cannot_be_read_is_said(text: str) -> None:
+    with pytest.raises(UserError, match=f"--objective: .* but got '{text}'"):
+        parse_objectives([text], STUDY)
+
+
+RECORDS = [
+    trial(0, val_accuracy=0.9),
+    trial(1, TrialStatus.FAILED, reconstruction_error=math.inf),
+    trial(2, val_accuracy=0.1),
+]
+
+
+def test_json_is_json_without_infinities() -> None:
+    content = json.loads(
+        as_json(make_report(STUDY, RECORDS), every=True),
+        parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
+    )
+    assert [point["mark"] for point in content["points"]] == ["front", "failed", "dominated"]
+    assert content["points"][1]["metrics"]["reconstruction_error"] is None
+    assert content["n_trials"] == {"front": 1, "failed": 1, "dominated": 1}
+    assert content["hypervolume"] > 0
+    only_front = json.loads(as_json(make_report(STUDY, RECORDS), every=False))
+    assert [point["trial_id"] for point in only_front["points"]] == ["0000"]
+
+
+def test_csv_has_a_line_a_trial() -> None:
+    rows = list(csv.DictReader(io.StringIO(as_csv(make_report(STUDY, RECORDS), every=True))))
+    assert [row["mark"] for row in rows] == ["front", "failed", "dominated"]
+    assert float(rows[0]["val_accuracy"]) == 0.9
+    assert rows[0]["coeff"] == "0.5"
+
+
+def test_the_table_shows_the_front_and_with_all_the_others_marked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from study.report import wide_console
+
+    report = make_report(STUDY, RECORDS)
+    print_table(report, False, wide_console())
+    text = capsys.readouterr().out
+    assert "0000" in text
+    assert "0002" not in text
+    print_table(report, True, wide_console())
+    text = capsys.readouterr().out
+    assert all(mark in text for mark in (Mark.FRONT, Mark.FAILED, Mark.DOMINATED))

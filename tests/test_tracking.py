@@ -1,0 +1,209 @@
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+
+from models import IResNet
+from study import training
+from study.errors import TrackingError
+from study.metrics import TrialStatus
+from study.tracking import StudyRecord, Tracker
+from study.training import Training
+from tests.oracles import relative_error
+from tests.studies import epoch_report, tiny
+from tests.test_training import TINY
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes a second to lay out a database; the tests copy this one."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    list(Tracker(f"sqlite:///{path}").studies())
+    return path
+
+
+@pytest.fixture
+def tracker(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tracker]:
+    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    uri = mlflow.get_tracking_uri()
+    yield Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(uri)
+
+
+@pytest.fixture
+def study(tracker: Tracker) -> StudyRecord:
+    record = tracker.create_study(tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
+    tracker.open_study(record)
+    return record
+
+
+def start(tracker: Tracker, study: StudyRecord, trial_id: str = "0000", **changes: float) -> None:
+    sample = {**SAMPLE, **changes}
+    tracker.start_trial(study, trial_id, sample, study.config.settle(sample, seed=1))
+
+
+def test_a_study_is_found_again_with_all_that_it_was(tracker: Tracker, study: StudyRecord) -> None:
+    assert tracker.is_taken("tiny")
+    assert not tracker.is_taken("other")
+    assert tracker.find_study("tiny") == study
+    assert tracker.find_study("other") is None
+    assert not study.finished
+    tracker.close_study(study, TrialStatus.COMPLETED)
+    assert tracker.find_study("tiny") == replace(study, finished=True)
+
+
+def test_the_latest_study_comes_first(tracker: Tracker, study: StudyRecord) -> None:
+    tracker.create_study(replace(tiny(), name="later"), "/x/tiny.yaml", "/x/later")
+    assert [record.name for record in tracker.studies()] == ["later", "tiny"]
+
+
+def test_a_trial_as_it_is_written_is_read(tracker: Tracker, study: StudyRecord) -> None:
+    start(tracker, study)
+    for epoch in (1, 2):
+        tracker.log_report("0000", epoch_report(epoch, reconstruction_error=math.inf))
+    tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
+    (record,) = tracker.trials(study)
+    assert record.trial_id == "0000"
+    assert record.state is TrialStatus.FAILED
+    assert record.reason == "diverged"
+    assert record.metrics == epoch_report(2, reconstruction_error=math.inf).metrics()
+    assert record.params["coeff"] == "0.5"
+    assert record.params["seed"] == "1"
+    assert record.params["max_epochs"] == "3"
+    assert record.params["data.name"] == "digits"
+
+
+def test_metrics_carry_the_time_at_which_they_were_measured(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    report = epoch_report(4, timestamp=1_600_000_000.25)
+    tracker.log_report("0000", report)
+    client = MlflowClient(tracker.tracking_uri)
+    (run_id,) = [t.run_id for t in tracker.trials(study)]
+    (point,) = client.get_metric_history(run_id, "val_loss")
+    assert (point.step, point.timestamp) == (4, 1_600_000_000_250)
+
+
+def test_what_is_sent_twice_is_there_once_also_after_a_restart(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_report("0000", epoch_report(1, reconstruction_error=math.inf))
+    tracker.log_report("0000", epoch_report(1, reconstruction_error=math.inf, timestamp=9.0))
+    again = Tracker(tracker.tracking_uri)
+    again.open_study(study)
+    start(again, study)
+    again.log_report("0000", epoch_report(1, reconstruction_error=math.inf, timestamp=99.0))
+    again.log_report("0000", epoch_report(2))
+    (record,) = again.trials(study)
+    client = MlflowClient(tracker.tracking_uri)
+    for name in epoch_report().metrics():
+        points = client.get_metric_history(record.run_id, name)
+        assert [point.step for point in points] == [1, 2], name
+
+
+def test_an_epoch_that_came_out_differently_after_a_crash_counts_as_it_came_out_last(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_report("0000", epoch_report(1, val_accuracy=0.5))
+    tracker.log_report("0000", epoch_report(1, val_accuracy=0.6, timestamp=2_000_000_000.0))
+    (record,) = tracker.trials(study)
+    assert record.metrics["val_accuracy"] == 0.6
+
+
+def test_a_number_that_now_means_another_sample_makes_room(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    again = Tracker(tracker.tracking_uri)
+    again.open_study(study)
+    start(again, study, coeff=0.9)
+    (record,) = again.trials(study)
+    assert record.params["coeff"] == "0.9"
+
+
+@pytest.mark.parametrize(
+    ("status", "run_status"),
+    [
+        (TrialStatus.COMPLETED, "FINISHED"),
+        (TrialStatus.STOPPED_EARLY, "KILLED"),
+        (TrialStatus.FAILED, "FAILED"),
+        (TrialStatus.INTERRUPTED, "KILLED"),
+    ],
+)
+@pytest.mark.parametrize(("bound", "certified"), [(0.99, "true"), (1.0, "false")])
+def test_how_runs_end(
+    tracker: Tracker,
+    study: StudyRecord,
+    status: TrialStatus,
+    run_status: str,
+    bound: float,
+    certified: str,
+) -> None:
+    start(tracker, study)
+    tracker.log_report("0000", epoch_report(1, lipschitz_upper_bound=0.5 if bound == 1 else 2.0))
+    tracker.log_report("0000", epoch_report(2, lipschitz_upper_bound=bound))
+    tracker.end_trial("0000", status)
+    (record,) = tracker.trials(study)
+    run = MlflowClient(tracker.tracking_uri).get_run(record.run_id)
+    assert run.info.status == run_status
+    assert run.data.tags["study.state"] == status.value
+    assert run.data.tags["study.kind"] == "trial"
+    assert run.data.tags["study.certified"] == certified
+    assert run.data.tags["mlflow.parentRunId"] == study.run_id
+
+
+def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: StudyRecord) -> None:
+    start(tracker, study, "0000", coeff=0.5)
+    start(tracker, study, "0001", coeff=0.9)
+    tracker.log_report("0001", epoch_report(1, val_accuracy=0.8))
+    assert [t.trial_id for t in tracker.trials(study)] == ["0000", "0001"]
+    assert [t.trial_id for t in tracker.trials(study, "metrics.val_accuracy > 0.7")] == ["0001"]
+    assert [t.trial_id for t in tracker.trials(study, "params.coeff = '0.5'")] == ["0000"]
+    with pytest.raises(TrackingError, match=r"^MLflow at sqlite:///[^\n]*$"):
+        tracker.trials(study, "metrics.val_accuracy >")
+
+
+def test_a_logged_model_is_one_and_loads_runs_and_inverts(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
+    state.run_to_report()
+    folder = tmp_path / "outcome"
+    folder.mkdir()
+    state.save_outcome(folder)
+    start(tracker, study)
+    for _ in range(2):  # as after a crash between the model and the end of the trial
+        tracker.log_outcome("0000", folder, training.load_model(folder))
+    tracker.end_trial("0000", TrialStatus.COMPLETED)
+    (record,) = tracker.trials(study)
+    client = MlflowClient(tracker.tracking_uri)
+    models = client.search_logged_models([study.experiment_id])
+    assert len(list(models)) == 1
+    names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
+    assert {"certificate.json", "inverse.json"} <= names
+    loaded = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
+    assert isinstance(loaded, IResNet)
+    x = torch.rand(4, 1, 8, 8) - 0.5
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), state.model(x))
+        solution = loaded.inverse(loaded.features(x))
+    assert relative_error(solution.value, x).max() < 1e-5
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
+    with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: [^\n]*$"):
+        Tracker("http://127.0.0.1:9").is_taken("x")
