@@ -15,6 +15,7 @@ import pyarrow.fs
 import ray
 import typer
 from ray import tune
+from ray.tune.experiment import Trial
 from rich.console import Console
 
 from study import config as study_config
@@ -23,7 +24,7 @@ from study.config import StudyConfig
 from study.errors import ConfigError, LaunchError, UserError
 from study.metrics import TrialStatus
 from study.progress import Progress
-from study.recorder import Recorder
+from study.recorder import Recorder, trial_id
 from study.report import Report, make_report, print_table, wide_console
 from study.scheduling import make_scheduler
 from study.search import OptunaSearcher
@@ -128,19 +129,19 @@ class _Launch:
         """Run a new study; returns the exit code."""
         tracker = Tracker(self.tracking_uri)
         study = self._with_free_name(tracker, study, explicit=name is not None)
-        self._start_ray(study)
+        n_at_once = self._start_ray(study)
         record = tracker.create_study(study, self.source, self._folder(study.name))
-        return self._fit(tracker, record, lambda: self._new_tuner(record))
+        return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
 
     def resume(self, name: str | None) -> int:
         """Go on with the unfinished study of that name, or with the latest of this file."""
         tracker = Tracker(self.tracking_uri)
         record = self._unfinished(tracker, name)
         self.console.print(f"resuming {record.name}")
-        self._start_ray(record.config)
+        n_at_once = self._start_ray(record.config)
         if not _has_snapshot(record.storage):
             # It was ended before Tune wrote anything: there is nothing to go on from.
-            return self._fit(tracker, record, lambda: self._new_tuner(record))
+            return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
         return self._fit(tracker, record, lambda: self._restored_tuner(record))
 
     def _with_free_name(
@@ -190,8 +191,11 @@ class _Launch:
     def _folder(self, name: str) -> str:
         return f"{self.storage_path.rstrip('/')}/{name}"
 
-    def _start_ray(self, study: StudyConfig) -> None:
-        """Connect to the cluster, or start Ray here; refuse what this machine cannot give."""
+    def _start_ray(self, study: StudyConfig) -> int | None:
+        """Connect to the cluster, or start Ray here; refuse what this machine cannot give.
+
+        Returns how many trials run at a time, where that is fixed: on this machine alone.
+        """
         # Each has a default that is wrong for us; a user's own setting is kept.
         for key, value in {
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -202,21 +206,17 @@ class _Launch:
         }.items():
             os.environ.setdefault(key, value)
         try:
-            context = ray.init(
-                address=self.address,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
+            local = _connect(self.address)
         except (ConnectionError, ValueError) as error:
             text = " ".join(str(error).split())
             raise LaunchError(f"--address: Ray must be reachable, but: {text}") from error
         logging.getLogger("ray").setLevel(logging.ERROR)
+        # Tracebacks of lost workers; Progress says in a line what was lost and goes on.
+        logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
         have = ray.cluster_resources()
         wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
         for kind, amount in wanted.items():
-            if amount > have.get(kind, 0) and self._is_local(context):
+            if local and amount > have.get(kind, 0):
                 ray.shutdown()
                 raise LaunchError(
                     f"resources.{kind.lower()}s: a trial must fit the machine, but got "
@@ -228,12 +228,9 @@ class _Launch:
             f"{study.data.name}, {min(slots, study.n_trials)} at a time "
             f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs)"
         )
+        return slots if local else None
 
-    def _is_local(self, context: Any) -> bool:
-        """Whether Ray was started here, by us, so that no further node will ever join."""
-        return self.address is None and "RAY_ADDRESS" not in os.environ and len(ray.nodes()) == 1
-
-    def _new_tuner(self, record: StudyRecord) -> tune.Tuner:
+    def _new_tuner(self, record: StudyRecord, n_at_once: int | None) -> tune.Tuner:
         study = record.config
         return tune.Tuner(
             _trainable(study),
@@ -241,7 +238,10 @@ class _Launch:
                 search_alg=OptunaSearcher(study),
                 scheduler=make_scheduler(study),
                 num_samples=study.n_trials,
+                # Without it Tune draws one sample too early, and starts one worker at a time.
+                max_concurrent_trials=n_at_once,
                 reuse_actors=True,
+                trial_dirname_creator=_folder_name,
             ),
             run_config=tune.RunConfig(
                 name=record.name,
@@ -309,6 +309,29 @@ class _Launch:
             del arguments[at : at + 2]
         arguments = [a for a in arguments if not a.startswith("--name=")]
         return shlex.join(["python", "-m", "study.launch", *arguments, "--resume", "--name", name])
+
+
+def _connect(address: str | None) -> bool:
+    """Connect to Ray as --address says; True if it was started here, so that no node can join."""
+    quiet: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if address == "local" or (address is None and not os.environ.get("RAY_ADDRESS")):
+        try:
+            # Ray starts with resources of ours, or refuses: a cluster that is there takes none.
+            ray.init(address=address, resources={"started_by_study": 1}, **quiet)
+            return True
+        except ValueError:
+            pass
+    ray.init(address=address, **quiet)
+    return False
+
+
+def _folder_name(trial: Trial) -> str:
+    # Tune's id as well: a number may be given out again after a crash.
+    return f"{trial_id(trial)}_{trial.trial_id}"
 
 
 def _trainable(study: StudyConfig) -> Any:

@@ -52,6 +52,12 @@ class Progress(Callback):
             self._refreshed = time.monotonic()
             self._live.update(self._view(trials), refresh=True)
 
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        text = f"trial {trial_id(trial)} lost its worker; it goes on from its last checkpoint"
+        self._console.print(text, soft_wrap=True)
+
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         if self._live is not None:
             self._live.stop()
