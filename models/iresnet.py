@@ -5,7 +5,7 @@ x + g(x), g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages an
 appended to the input channels (section 3 and appendix A).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +107,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x)
+        g: Tensor = self.residual(x)
+        return x + g
 
     def inverse(
         self, z: Tensor, *, rtol: float = 1e-6, atol: float = 0.0, max_steps: int = 100
@@ -115,7 +116,8 @@ class ResidualBlock(nn.Module):
         """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z."""
 
         def step(x: Tensor, rows: Tensor) -> Tensor:
-            return z[rows] - self.residual(x)
+            g: Tensor = self.residual(x)
+            return z[rows] - g
 
         return fixed_point(step, z, rtol=rtol, atol=atol, max_steps=max_steps)
 
@@ -169,7 +171,8 @@ class IResNet(nn.Module):
             n_power_iterations=n_power_iterations,
             dropout=dropout,
         )
-        self.in_shape = tuple(in_shape)
+        self.in_shape: tuple[int, int, int] = in_shape
+        self.n_classes = n_classes
         self.n_power_iterations = n_power_iterations
         channels, height, width = in_shape
         body: list[nn.Module] = []
@@ -248,8 +251,8 @@ class IResNet(nn.Module):
                 per_block.append(module.inverse(z, rtol=rtol, atol=atol, max_steps=max_steps))
                 z = per_block[-1].last_iterate
             else:
-                undo: Callable[[Tensor], Tensor] = module.inverse
-                z = undo(z)
+                assert isinstance(module, Squeeze | InjectivePad)
+                z = module.inverse(z)
         per_block.reverse()
         converged = torch.stack([solution.converged for solution in per_block])
         return Solution(

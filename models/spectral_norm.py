@@ -41,9 +41,7 @@ def convolution_adjoint(y: Tensor, weight: Tensor) -> Tensor:
     return F.conv_transpose2d(y, weight, padding=weight.shape[-1] // 2)
 
 
-def power_iteration(
-    weight: Tensor, vector: Tensor, n_iterations: int
-) -> tuple[Tensor, Tensor]:
+def power_iteration(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, Tensor]:
     """Power iteration on a batch of L convolutions of one shape at once.
 
     Args:
@@ -62,9 +60,7 @@ def power_iteration(
     for _ in range(n_iterations):
         patches = F.unfold(vector, k, padding=padding)
         image = _normalized(torch.bmm(matrix, patches), torch.zeros_like(matrix[:, :, :1]))
-        back = F.fold(
-            torch.bmm(matrix.transpose(1, 2), image), (height, width), k, padding=padding
-        )
+        back = F.fold(torch.bmm(matrix.transpose(1, 2), image), (height, width), k, padding=padding)
         vector = _normalized(back, vector)
     outer = torch.bmm(image, F.unfold(vector, k, padding=padding).transpose(1, 2))
     return vector, outer.reshape(weight.shape)
@@ -130,9 +126,7 @@ class SpectralNormConv2d(nn.Module):
         return self.weight * (self.coeff / self.sigma.clamp(min=self.coeff))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(
-            x, self.effective_weight(), self.bias, padding=self.weight.shape[-1] // 2
-        )
+        return F.conv2d(x, self.effective_weight(), self.bias, padding=self.weight.shape[-1] // 2)
 
     def extra_repr(self) -> str:
         c_out, c_in, k, _ = self.weight.shape

@@ -44,7 +44,9 @@ class SearchConfig:
     """tpe and gp: random samples before the model of the objectives is used."""
 
     def __post_init__(self) -> None:
-        require(self.n_trials is None or self.n_trials >= 1, "n_trials >= 1", n_trials=self.n_trials)
+        require(
+            self.n_trials is None or self.n_trials >= 1, "n_trials >= 1", n_trials=self.n_trials
+        )
         require(0 <= self.seed < 2**31, "0 <= seed < 2**31", seed=self.seed)
         require(
             self.n_startup_trials >= 1,
@@ -183,12 +185,12 @@ class StudyConfig:
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
 
-_SEARCHABLE: dict[str, type] = {
+_SEARCHABLE: dict[str, Any] = {
     "data": DataConfig,
     "model": ModelConfig,
     "training": TrainingConfig,
 }
-_FIXED: dict[str, type] = {
+_FIXED: dict[str, Any] = {
     "evaluation": EvaluationConfig,
     "search": SearchConfig,
     "scheduler": SchedulerConfig,
@@ -282,12 +284,12 @@ class _Parser:
         if not isinstance(raw, dict):
             self.fail("", f"a study file must be a mapping of keys, but got {_shown(raw)}")
         self.known_keys("", raw, _TOP_LEVEL)
+        value: Any
         for key, (_, value) in self.overrides.items():
             section, _, name = key.partition(".")
             if name:
-                self.mapping(section, raw.setdefault(section, {}))[name] = value
-            else:
-                raw[section] = value
+                value = {**self.mapping(section, raw.get(section, {})), name: value}
+            raw = {**raw, section: value}
         for key, value in _leaves("", raw):
             if isinstance(value, float) and not math.isfinite(value):
                 self.fail(key, f"numbers must be finite, but got {value}")

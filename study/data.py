@@ -131,8 +131,8 @@ def _hold_out(split: Split, fraction: float, seed: int, rule: str) -> tuple[Spli
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
         raise ConfigError(
-            f"data.{rule}: {rule} must leave one image or more on both sides, but got {rule}={fraction} of "
-            f"{len(split)} images"
+            f"data.{rule}: {rule} must leave one image or more on both sides, but got "
+            f"{rule}={fraction} of {len(split)} images"
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     held_out, rest = order[:n_held_out], order[n_held_out:]

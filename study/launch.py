@@ -90,7 +90,9 @@ def main(
         launch = _Launch(
             source=str(space.resolve()),
             tracking_uri=tracking_uri or default_tracking_uri(),
-            storage_path=storage_path if "://" in storage_path else str(Path(storage_path).resolve()),
+            storage_path=storage_path
+            if "://" in storage_path
+            else str(Path(storage_path).resolve()),
             address=address,
             command=[a for a in sys.argv[1:] if a != "--resume"],
             console=wide_console(),
@@ -144,9 +146,7 @@ class _Launch:
             return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
         return self._fit(tracker, record, lambda: self._restored_tuner(record))
 
-    def _with_free_name(
-        self, tracker: Tracker, study: StudyConfig, explicit: bool
-    ) -> StudyConfig:
+    def _with_free_name(self, tracker: Tracker, study: StudyConfig, explicit: bool) -> StudyConfig:
         def taken(name: str) -> bool:
             return tracker.is_taken(name) or _exists(self._folder(name))
 
@@ -166,9 +166,7 @@ class _Launch:
             r.name for r in tracker.studies() if r.source == self.source and not r.finished
         ]
         if unfinished:
-            self.console.print(
-                f"{unfinished[0]} is unfinished; go on with it: {self._resume_command(unfinished[0])}"
-            )
+            self._say_unfinished(unfinished[0])
         return replace(study, name=free)
 
     def _unfinished(self, tracker: Tracker, name: str | None) -> StudyRecord:
@@ -269,7 +267,7 @@ class _Launch:
             results = make_tuner().fit()
         except BaseException:
             tracker.close_study(record, TrialStatus.INTERRUPTED)
-            self.console.print(f"go on with it: {self._resume_command(record.name)}")
+            self._say_unfinished(record.name)
             raise
         finally:
             ray.shutdown()
@@ -277,9 +275,7 @@ class _Launch:
         n_left = sum(t.state in (TrialStatus.INTERRUPTED, TrialStatus.RUNNING) for t in trials)
         if n_left or len(results) < record.config.n_trials:
             tracker.close_study(record, TrialStatus.INTERRUPTED)
-            self.console.print(
-                f"{record.name} is unfinished; go on with it: {self._resume_command(record.name)}"
-            )
+            self._say_unfinished(record.name)
             return _INTERRUPTED
         tracker.close_study(record, TrialStatus.COMPLETED)
         report = make_report(record, trials)
@@ -301,6 +297,10 @@ class _Launch:
             self.console.print(f"             then open {page}", markup=False)
         else:
             self.console.print(f"the runs:    {page}", markup=False)
+
+    def _say_unfinished(self, name: str) -> None:
+        command = self._resume_command(name)
+        self.console.print(f"{name} is unfinished; go on with it: {command}", soft_wrap=True)
 
     def _resume_command(self, name: str) -> str:
         arguments = [a for a in self.command if a != "--resume"]
@@ -336,9 +336,7 @@ def _folder_name(trial: Trial) -> str:
 
 def _trainable(study: StudyConfig) -> Any:
     resources: Mapping[str, float] = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
-    return tune.with_resources(
-        tune.with_parameters(TrialTrainable, study=study), dict(resources)
-    )
+    return tune.with_resources(tune.with_parameters(TrialTrainable, study=study), dict(resources))
 
 
 def _exists(folder: str) -> bool:

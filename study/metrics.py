@@ -83,7 +83,8 @@ class EpochReport:
 
     def metrics(self) -> dict[str, float]:
         """Every reported metric by name; epoch and timestamp say when, they are no metrics."""
-        return {name: value for name, value in asdict(self).items() if name in METRICS and value is not None}  # fmt: skip
+        values = {name: value for name, value in asdict(self).items() if name in METRICS}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 METRICS: dict[str, Metric] = {

@@ -26,7 +26,8 @@ def losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -
     if not np.isfinite(array).all():
         raise ValueError(f"objective values must be finite, but got {array.tolist()}")
     sign = np.array([-1.0 if d is Direction.MAXIMIZE else 1.0 for d in directions])
-    return array * sign
+    signed: Losses = array * sign
+    return signed
 
 
 def nondominated(points: Losses) -> NDArray[np.bool_]:

@@ -75,7 +75,7 @@ class Progress(Callback):
                 )
 
     def _pace(self, trials: list[Trial]) -> str:
-        n_ended = sum(trial.is_finished() for trial in trials)
+        n_ended = len([trial for trial in trials if trial.is_finished()])
         elapsed = time.monotonic() - self._start
         n_epochs = _epochs(trials) - (self._epochs_before or 0)
         n_total = self._study.n_trials * self._study.training.max_epochs
@@ -95,8 +95,16 @@ class Progress(Callback):
         for column, _ in self._study.space:
             table.add_column(column, style="dim")
         room = max(3, self._console.height - 6)
-        shown = sorted(trials, key=lambda t: (t.is_finished() and t.trial_id not in front, -t.config["number"]))  # fmt: skip
-        for trial in sorted(shown[:room], key=lambda t: int(t.config["number"])):
+        # Where there is no room for all: what runs, the front, then the latest.
+        by_interest = sorted(
+            trials,
+            key=lambda t: (
+                t.is_finished(),
+                t.trial_id not in front,
+                -t.config["number"],
+            ),
+        )
+        for trial in sorted(by_interest[:room], key=lambda t: int(t.config["number"])):
             report = TrialReport.from_result(trial.last_result or {})
             metrics = report.epoch.metrics() if report and report.epoch else {}
             mark = "front" if trial.trial_id in front else _status(trial).value

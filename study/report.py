@@ -20,7 +20,6 @@ from study.errors import TrackingError, UserError
 from study.metrics import METRICS, REPORTED_METRICS, Direction, TrialStatus
 from study.tracking import StudyRecord, Tracker, TrialRecord, default_tracking_uri
 
-
 _FILE_WIDTH = 150
 
 
@@ -67,9 +66,10 @@ class Report:
 
     def shown(self, every: bool) -> list[tuple[TrialRecord, Mark]]:
         """The front, and behind it, if `every` is set, all other trials."""
-        front = [(trial, Mark.FRONT) for trial in self.front]
-        others = [(trial, mark) for trial, mark in self.trials if mark is not Mark.FRONT]
-        return front + others if every else front
+        shown: list[tuple[TrialRecord, Mark]] = [(trial, Mark.FRONT) for trial in self.front]
+        if every:
+            shown += [(trial, mark) for trial, mark in self.trials if mark is not Mark.FRONT]
+        return shown
 
 
 def make_report(
@@ -297,4 +297,3 @@ def main(
 
 if __name__ == "__main__":
     app(prog_name="python -m study.report")
-

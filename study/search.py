@@ -15,8 +15,13 @@ from itertools import product
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
-from optuna.samplers import TPESampler as TPE
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
@@ -55,7 +60,8 @@ class OptunaSearcher(Searcher):
         self._n_asked = 0
         self._trials: dict[str, Trial] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    # Ray declares no text here, but FINISHED, which it asks for, is one.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
         """The next sample; FINISHED after the study's number of trials."""
         if self._n_asked >= self._config.n_trials:
             return Searcher.FINISHED
@@ -110,7 +116,7 @@ def _sampler(study: StudyConfig) -> BaseSampler:
     search = study.search
     match search.sampler:
         case "tpe":
-            return TPE(seed=search.seed, n_startup_trials=search.n_startup_trials)
+            return TPESampler(seed=search.seed, n_startup_trials=search.n_startup_trials)
         case "gp":
             return GPSampler(seed=search.seed, n_startup_trials=search.n_startup_trials)
         case "nsga2":

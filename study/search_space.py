@@ -24,7 +24,9 @@ class FloatParameter:
         require(self.low <= self.high, "low <= high", low=self.low, high=self.high)
         require(not self.log or self.low > 0, "low > 0 where log", low=self.low)
         require(self.step is None or self.step > 0, "step > 0", step=self.step)
-        require(not (self.log and self.step), "log or step, not both,", log=self.log, step=self.step)
+        require(
+            not (self.log and self.step), "log or step, not both,", log=self.log, step=self.step
+        )
 
     def extremes(self) -> list[Value]:
         """The values at the edge of the range: what holds there holds in between."""

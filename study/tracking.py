@@ -127,9 +127,7 @@ class Tracker:
             SOURCE: source,
             STORAGE: storage,
         }
-        run = self._call(
-            self._client.create_run, experiment_id, tags=tags, run_name=config.name
-        )
+        run = self._call(self._client.create_run, experiment_id, tags=tags, run_name=config.name)
         run_id = run.info.run_id
         self._call(self._client.log_text, run_id, config.to_yaml(), "study.yaml")
         return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
@@ -171,9 +169,7 @@ class Tracker:
                 run.data.tags["study.sample"],
             )
             for metric in run.data.metrics:
-                for point in self._call(
-                    self._client.get_metric_history, run.info.run_id, metric
-                ):
+                for point in self._call(self._client.get_metric_history, run.info.run_id, metric):
                     child.logged[metric, point.step] = point.value
             self._children[run.data.tags[TRIAL_ID]] = child
 
@@ -242,7 +238,7 @@ class Tracker:
             self._call(self._client.delete_logged_model, earlier.model_id)
         for name in ("certificate.json", "inverse.json"):
             self._call(self._client.log_artifact, run_id, str(folder / name))
-        n_classes = model.classifier[-1].out_features
+        n_classes = model.n_classes
         with mlflow.start_run(run_id=run_id):
             # Pickled, since the other format keeps the forward pass alone; the code of
             # `models` goes with it, so that it loads where this project is not installed.
@@ -259,15 +255,11 @@ class Tracker:
                 ),
             )
 
-    def end_trial(
-        self, trial_id: str, status: TrialStatus, reason: str | None = None
-    ) -> None:
+    def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """How a trial ended; its last certificate decides whether it is certified."""
         child = self._children[trial_id]
-        bounds = {
-            step: value for (name, step), value in child.logged.items() if name == LIPSCHITZ_UPPER_BOUND
-        }  # fmt: skip
-        certified = bool(bounds) and bounds[max(bounds)] < 1
+        last = max((step for _, step in child.logged), default=0)
+        certified = child.logged.get((LIPSCHITZ_UPPER_BOUND, last), math.inf) < 1
         tags = [RunTag(CERTIFIED, str(certified).lower())]
         if reason is not None:
             tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))

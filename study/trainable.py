@@ -22,7 +22,8 @@ class TrialTrainable(tune.Trainable):
     A step is one reporting epoch. `config` is a suggestion of study.search.
     """
 
-    def setup(self, config: dict[str, Any], study: StudyConfig) -> None:
+    def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
+        """`study` comes by way of tune.with_parameters."""
         self._study = study
         torch.set_num_threads(max(1, int(study.resources.cpus)))
         self._begin(config)
@@ -37,20 +38,20 @@ class TrialTrainable(tune.Trainable):
         torch.use_deterministic_algorithms(trial.training.deterministic)
         device = "cuda" if self._study.resources.gpus > 0 else "cpu"
         self._training = Training(trial, device, data.load(trial.data))
-        self._last_result: dict[str, Any] = {}
+        self._last_report: dict[str, Any] = {}
 
     def step(self) -> dict[str, Any]:
         # A trial that is restored from its very last checkpoint has nothing left to train:
         # it says again what it said then.
         if self._training.status is TrialStatus.RUNNING:
-            self._last_result = self._training.run_to_report().to_result()
-        report = TrialReport.from_result(self._last_result)
+            self._last_report = self._training.run_to_report().to_result()
+        report = TrialReport.from_result(self._last_report)
         assert report is not None
-        return {**self._last_result, "done": report.status is not TrialStatus.RUNNING}
+        return {**self._last_report, "done": report.status is not TrialStatus.RUNNING}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
-        state = {"training": self._training.state_dict(), "last_result": self._last_result}
+        state = {"training": self._training.state_dict(), "last_result": self._last_report}
         torch.save(state, folder / _STATE_FILE)
         if self._training.status is TrialStatus.COMPLETED:
             (folder / OUTCOME_FOLDER).mkdir()
@@ -64,4 +65,4 @@ class TrialTrainable(tune.Trainable):
             weights_only=True,
         )
         self._training.load_state_dict(state["training"])
-        self._last_result = state["last_result"]
+        self._last_report = state["last_result"]

@@ -121,7 +121,7 @@ class Training:
                 logits = self.model(data.normalized(images))
                 loss = F.cross_entropy(logits, labels)
                 self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                loss.backward()
                 self.optimizer.step()
                 self.model.update_spectral_norm()
                 total_loss += loss.detach() * len(labels)

@@ -71,7 +71,8 @@ def test_a_sample_settles_into_the_sections_of_its_keys() -> None:
 
 def test_lists_may_be_choices() -> None:
     text = changed("model: {blocks: [3, 3], norm: spectral}", "model: {norm: spectral}")
-    text = text.replace("choices: [relu, elu]}", "choices: [relu]}\n  blocks: {type: categorical, choices: [[1, 1], [2, 2]]}")  # fmt: skip
+    blocks = "{type: categorical, choices: [[1, 1], [2, 2]]}"
+    text = text.replace("\n  coeff", f"\n  blocks: {blocks}\n  coeff")
     study = config.loads(text, "x.yaml")
     assert study.settle({"blocks": [2, 2]}, seed=0).model.blocks == (2, 2)
 
@@ -147,8 +148,7 @@ def test_lists_may_be_choices() -> None:
         (
             "objectives: {val_accuracy",
             "objectives: {val_acc",
-            "objectives.val_acc: unknown metric 'val_acc'; the nearest known one is "
-            "'val_accuracy'",
+            "objectives.val_acc: unknown metric 'val_acc'; the nearest known one is 'val_accuracy'",
         ),
         (
             "objectives: {val_accuracy",

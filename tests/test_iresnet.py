@@ -1,3 +1,4 @@
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_batch_norm_stands_before_every_activation() -> None:
     for block in small(norm="batch").body:
         if isinstance(block, ResidualBlock):
             modules = list(block.residual)
-            for ahead, module in zip(modules, modules[1:], strict=False):
+            for ahead, module in pairwise(modules):
                 assert isinstance(ahead, nn.BatchNorm2d) == isinstance(module, nn.ReLU)
 
 
@@ -129,7 +130,7 @@ def test_logits_have_a_row_a_sample() -> None:
 def test_inverse_in_training_mode_is_an_error_where_it_makes_no_sense(
     changes: dict[str, Any],
 ) -> None:
-    with pytest.raises(RuntimeError, match="call model.eval"):
+    with pytest.raises(RuntimeError, match=r"call model\.eval"):
         small(**changes).train().inverse(torch.zeros(1, 48, 4, 4))
 
 

@@ -11,8 +11,10 @@ from study.metrics import Direction
 
 # Small integers, so that equal values and equal points are common.
 POINTS = st.integers(1, 4).flatmap(
-    lambda m: arrays(np.float64, st.tuples(st.integers(0, 12), st.just(m)), elements=st.integers(0, 4))
-)  # fmt: skip
+    lambda m: arrays(
+        np.float64, st.tuples(st.integers(0, 12), st.just(m)), elements=st.integers(0, 4)
+    )
+)
 
 
 def dominated_by_brute_force(points: np.ndarray) -> list[bool]:

@@ -18,9 +18,7 @@ from tests.studies import epoch_report, tiny
 STUDY = StudyRecord("tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True)
 
 
-def trial(
-    number: int, state: TrialStatus = TrialStatus.COMPLETED, **metrics: float
-) -> TrialRecord:
+def trial(number: int, state: TrialStatus = TrialStatus.COMPLETED, **metrics: float) -> TrialRecord:
     return TrialRecord(
         trial_id=f"{number:04d}",
         run_id=f"run{number}",

@@ -109,9 +109,7 @@ def test_telling_twice_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_that_is_saved_and_restored_goes_on_the_same(
-    sampler: str, tmp_path: Path
-) -> None:
+def test_a_search_that_is_saved_and_restored_goes_on_the_same(sampler: str, tmp_path: Path) -> None:
     study = tiny(search={"sampler": sampler, "n_trials": 20, "n_startup_trials": 4})
 
     def run(searcher: OptunaSearcher, numbers: range) -> list[Any]:
