@@ -41,12 +41,14 @@ class Metric:
             coordinate of the hypervolume's reference point. For `inverse_steps` it is the
             study's inverse_max_steps, which is known only there.
         steers: whether it may be an objective or a constraint.
+        repeatable: whether training the same epoch again gives the same value.
     """
 
     description: str
     direction: Direction
     worst: float | None = None
     steers: bool = True
+    repeatable: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ METRICS: dict[str, Metric] = {
     ),
     "inverse_steps": Metric("evaluations of g per sample and block", Direction.MINIMIZE),
     "reconstruction_error": Metric("||x - x_hat|| / ||x||, mean", Direction.MINIMIZE, 1.0),
-    "epoch_seconds": Metric("seconds of training an epoch", Direction.MINIMIZE),
+    "epoch_seconds": Metric("seconds of training an epoch", Direction.MINIMIZE, repeatable=False),
     "test_accuracy": Metric(
         "fraction right on the test set", Direction.MAXIMIZE, 0.0, steers=False
     ),

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import models
 from study import config as study_config
 from study.config import StudyConfig
 from study.errors import TrackingError
-from study.metrics import LIPSCHITZ_UPPER_BOUND, EpochReport, TrialStatus
+from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, EpochReport, TrialStatus
 from study.trial_config import TrialConfig
 
 KIND = "study.kind"
@@ -107,7 +108,6 @@ class Tracker:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.tracking_uri = tracking_uri
-        mlflow.set_tracking_uri(tracking_uri)
         self._client = MlflowClient(tracking_uri)
         self._children: dict[str, _ChildRun] = {}
 
@@ -211,13 +211,19 @@ class Tracker:
         self._children[trial_id] = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text)
 
     def log_report(self, trial_id: str, report: EpochReport) -> None:
-        """The metrics of one epoch, with the time at which they were measured."""
+        """The metrics of one epoch, with the time at which they were measured.
+
+        An epoch that was trained again after a crash, and came out the same, stands already.
+        """
         child = self._children[trial_id]
-        new = {
-            name: value
-            for name, value in report.metrics().items()
-            if child.logged.get((name, report.epoch)) not in (value, _stored(value))
-        }
+
+        def stands(name: str, value: float) -> bool:
+            logged = child.logged.get((name, report.epoch))
+            if logged is None or METRICS[name].repeatable:
+                return logged in (value, _stored(value))
+            return True
+
+        new = {n: value for n, value in report.metrics().items() if not stands(n, value)}
         if not new:
             return
         milliseconds = round(report.timestamp * 1000)
@@ -239,7 +245,7 @@ class Tracker:
         for name in ("certificate.json", "inverse.json"):
             self._call(self._client.log_artifact, run_id, str(folder / name))
         n_classes = model.n_classes
-        with mlflow.start_run(run_id=run_id):
+        with _current(self.tracking_uri), mlflow.start_run(run_id=run_id):
             # Pickled, since the other format keeps the forward pass alone; the code of
             # `models` goes with it, so that it loads where this project is not installed.
             self._call(
@@ -318,6 +324,20 @@ class Tracker:
         except MlflowException as error:
             message = " ".join(str(error).split())[:500]
             raise TrackingError(f"MLflow at {self.tracking_uri}: {message}") from error
+
+
+@contextmanager
+def _current(tracking_uri: str) -> Iterator[None]:
+    """Models can only be logged to MLflow's current server, which is a setting of the process."""
+    was_set = "MLFLOW_TRACKING_URI" in os.environ
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        if not was_set:  # MLflow sets it, and child processes would inherit it
+            del os.environ["MLFLOW_TRACKING_URI"]
 
 
 def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:

@@ -36,9 +36,9 @@ def tracker(
 ) -> Iterator[Tracker]:
     monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    uri = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     yield Tracker(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_tracking_uri(uri)
+    assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # as it was
 
 
 @pytest.fixture
@@ -101,7 +101,8 @@ def test_what_is_sent_twice_is_there_once_also_after_a_restart(
 ) -> None:
     start(tracker, study)
     tracker.log_report("0000", epoch_report(1, reconstruction_error=math.inf))
-    tracker.log_report("0000", epoch_report(1, reconstruction_error=math.inf, timestamp=9.0))
+    again = epoch_report(1, reconstruction_error=math.inf, timestamp=9.0, epoch_seconds=7.0)
+    tracker.log_report("0000", again)
     again = Tracker(tracker.tracking_uri)
     again.open_study(study)
     start(again, study)
@@ -178,7 +179,7 @@ def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: Stud
 
 
 def test_a_logged_model_is_one_and_loads_runs_and_inverts(
-    tracker: Tracker, study: StudyRecord, tmp_path: Path
+    tracker: Tracker, study: StudyRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
     state.run_to_report()
@@ -195,7 +196,9 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
     assert len(list(models)) == 1
     names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
     assert {"certificate.json", "inverse.json"} <= names
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.tracking_uri)
     loaded = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     assert isinstance(loaded, IResNet)
     x = torch.rand(4, 1, 8, 8) - 0.5
     with torch.no_grad():

@@ -1,0 +1,63 @@
+"""Every certificate of a study against power iteration on the true operator.
+
+    python -m tests.benchmarks.certificates STUDY [TRACKING_URI] [ITERATIONS]
+
+Loads the model of each completed trial from MLflow, certifies it anew, and runs the given
+number of power iterations (1000) on each layer's zero-padded convolution in float64, with
+autograd as the adjoint. Prints, for each trial, the smallest and the largest ratio of the
+bound to that lower estimate of the norm, the latter on maps of 7 x 7 and more; exits 1 if a
+bound is below the estimate, if one of those is more than 7 % above it, or if the stored
+certificate is not the one computed here.
+"""
+
+import json
+import sys
+
+import mlflow
+
+from models import certify
+from models.spectral_norm import SpectralNormConv2d
+from study.metrics import TrialStatus
+from study.tracking import Tracker, default_tracking_uri
+from tests.oracles import power_norm
+
+_LOOSEST = 1.07
+
+
+def main(study_name: str, tracking_uri: str, n_iterations: int) -> int:
+    tracker = Tracker(tracking_uri)
+    mlflow.set_tracking_uri(tracking_uri)
+    study = tracker.find_study(study_name)
+    assert study is not None, f"no study {study_name} in {tracking_uri}"
+    failed = False
+    print(f"{'trial':6} {'layers':>6} {'smallest ratio':>16} {'largest, maps >= 7 x 7':>24}")
+    for trial in tracker.trials(study):
+        if trial.state is not TrialStatus.COMPLETED:
+            continue
+        model = mlflow.pytorch.load_model(f"runs:/{trial.run_id}/model").eval()
+        modules = dict(model.named_modules())
+        certificate = certify(model)
+        stored = mlflow.artifacts.load_dict(f"runs:/{trial.run_id}/certificate.json")
+        same = stored == json.loads(json.dumps(certificate.to_dict()))
+        ratios, on_large_maps = [], []
+        for layer in certificate.layers:
+            module = modules[layer.name]
+            assert isinstance(module, SpectralNormConv2d), "a spectral trial"
+            weight = module.effective_weight().detach()
+            ratios.append(layer.upper_bound / power_norm(weight, module.size, n_iterations))
+            if min(module.size) >= 7:
+                on_large_maps.append(ratios[-1])
+        largest = max(on_large_maps)
+        failed |= min(ratios) < 1 or largest > _LOOSEST or not same
+        print(
+            f"{trial.trial_id:6} {len(ratios):6} {min(ratios):16.9f} {largest:24.6f}"
+            + ("" if same else "  the stored certificate differs"),
+            flush=True,
+        )
+    return int(failed)
+
+
+if __name__ == "__main__":
+    name, *rest = sys.argv[1:]
+    uri = rest[0] if rest else default_tracking_uri()
+    sys.exit(main(name, uri, int(rest[1]) if len(rest) > 1 else 1000))
