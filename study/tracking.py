@@ -329,15 +329,17 @@ class Tracker:
 @contextmanager
 def _current(tracking_uri: str) -> Iterator[None]:
     """Models can only be logged to MLflow's current server, which is a setting of the process."""
-    was_set = "MLFLOW_TRACKING_URI" in os.environ
+    # MLflow keeps it in the environment too, which child processes would inherit.
+    variable = os.environ.get("MLFLOW_TRACKING_URI")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking_uri)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(before)
-        if not was_set:  # MLflow sets it, and child processes would inherit it
-            del os.environ["MLFLOW_TRACKING_URI"]
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable
 
 
 def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:

@@ -179,7 +179,7 @@ def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: Stud
 
 
 def test_a_logged_model_is_one_and_loads_runs_and_inverts(
-    tracker: Tracker, study: StudyRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
     state.run_to_report()
@@ -196,9 +196,9 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
     assert len(list(models)) == 1
     names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
     assert {"certificate.json", "inverse.json"} <= names
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.tracking_uri)
+    mlflow.set_tracking_uri(tracker.tracking_uri)
     loaded = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
+    mlflow.set_tracking_uri("sqlite:////nowhere/mlflow.db")
     assert isinstance(loaded, IResNet)
     x = torch.rand(4, 1, 8, 8) - 0.5
     with torch.no_grad():
