@@ -53,6 +53,16 @@ class InjectivePad(nn.Module):
         return z[:, : z.shape[1] - self.n_channels]
 
 
+class GlobalAveragePool(nn.Module):
+    """(B, C, H, W) -> (B, C), the mean over pixels.
+
+    nn.AdaptiveAvgPool2d has no deterministic gradient on CUDA; the mean has one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(2, 3))
+
+
 class ResidualBlock(nn.Module):
     """x + g(x) with g = W3 k(W2 k(W1 k(x))): 3x3, 1x1, 3x3 (paper, section 3).
 
@@ -200,8 +210,7 @@ class IResNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.BatchNorm2d(channels),
             ACTIVATIONS[activation](),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
+            GlobalAveragePool(),
             nn.Linear(channels, n_classes),
         )
 

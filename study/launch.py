@@ -39,8 +39,8 @@ _MAX_FAILURES = 3
 # epochs come several a second.
 _N_CHECKPOINTS = 5
 _INTERRUPTED = 130
-# Settings of the model that decide whether it fits the images.
-_SHAPE_KEYS = ("blocks", "bottleneck", "channel_multiplier")
+# Settings that decide whether the data is there and the network fits the images.
+_SHAPE_KEYS = ("name", "size", "blocks", "bottleneck", "channel_multiplier")
 
 app = typer.Typer(add_completion=False)
 
@@ -101,6 +101,8 @@ def main(
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(exit_code)
 
 

@@ -115,6 +115,8 @@ class Tracker:
 
     def is_taken(self, name: str) -> bool:
         """Whether there is an experiment of that name, deleted ones included."""
+        if self._is_absent():
+            return False
         return self._call(self._client.get_experiment_by_name, name) is not None
 
     def create_study(self, config: StudyConfig, source: str, storage: str) -> StudyRecord:
@@ -134,6 +136,8 @@ class Tracker:
 
     def find_study(self, name: str) -> StudyRecord | None:
         """The study of that name; None if there is none."""
+        if self._is_absent():
+            return None
         experiment = self._call(self._client.get_experiment_by_name, name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
@@ -141,8 +145,15 @@ class Tracker:
 
     def studies(self) -> Iterator[StudyRecord]:
         """All studies, the latest first."""
+        if self._is_absent():
+            return iter(())
         experiments = self._call(self._client.search_experiments)
         return self._studies([experiment.experiment_id for experiment in experiments])
+
+    def _is_absent(self) -> bool:
+        """Whether the database is a file that is not there: to look into it would create it."""
+        scheme, _, path = self.tracking_uri.partition(":///")
+        return scheme == "sqlite" and not Path(path).exists()
 
     def _studies(self, experiment_ids: list[str]) -> Iterator[StudyRecord]:
         for run in self._search(experiment_ids, f"tags.`{KIND}` = 'study'"):
@@ -174,7 +185,10 @@ class Tracker:
             self._children[run.data.tags[TRIAL_ID]] = child
 
     def close_study(self, study: StudyRecord, status: TrialStatus) -> None:
-        """Say how the study was left."""
+        """Say how the study was left; a trial that still runs was interrupted with it."""
+        for trial in self.trials(study):
+            if trial.state is TrialStatus.RUNNING:
+                self._end(trial.run_id, TrialStatus.INTERRUPTED)
         self._end(study.run_id, status)
 
     # Trials
@@ -292,7 +306,7 @@ class Tracker:
             )
             for run in self._search([study.experiment_id], condition)
         ]
-        return sorted(records, key=lambda record: record.trial_id)
+        return sorted(records, key=lambda record: int(record.trial_id))
 
     def _end(self, run_id: str, status: TrialStatus) -> None:
         self._call(self._client.set_tag, run_id, STATE, status.value)

@@ -375,6 +375,5 @@ def test_images_that_the_squeezes_do_not_divide_are_refused(
 def test_more_than_the_machine_has_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     raw = {**RAW, "resources": {"cpus": 10_000}}
     space = write_space(tmp_path_factory.mktemp("space"), raw)
-    uri = f"sqlite:///{space.parent}/m.db"
-    out = run(Path.cwd(), str(space), "--tracking-uri", uri, exit_code=2)
+    out = run(Path.cwd(), str(space), exit_code=2)
     assert "resources.cpus: a trial must fit the machine, but got 10000 of" in out

@@ -4,14 +4,26 @@ import json
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from study.config import Objective
 from study.errors import UserError
 from study.metrics import Direction, TrialStatus
-from study.report import Mark, Report, as_csv, as_json, make_report, parse_objectives, print_table
+from study.report import (
+    Mark,
+    Report,
+    app,
+    as_csv,
+    as_json,
+    make_report,
+    parse_objectives,
+    print_table,
+    wide_console,
+)
 from study.tracking import StudyRecord, TrialRecord
 from tests.studies import epoch_report, tiny
 
@@ -143,11 +155,21 @@ def test_csv_has_a_line_a_trial() -> None:
     assert rows[0]["coeff"] == "0.5"
 
 
+def test_a_report_of_nothing_says_so_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in ([], ["tiny"]):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2
+        assert done.stdout == ""
+        assert "must be in MLflow at sqlite:///" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_table_shows_the_front_and_with_all_the_others_marked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from study.report import wide_console
-
     report = make_report(STUDY, RECORDS)
     print_table(report, False, wide_console())
     text = capsys.readouterr().out

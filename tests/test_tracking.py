@@ -167,6 +167,20 @@ def test_how_runs_end(
     assert run.data.tags["mlflow.parentRunId"] == study.run_id
 
 
+def test_what_still_runs_when_a_study_is_left_was_interrupted(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    for trial_id in ("0000", "0001"):
+        start(tracker, study, trial_id)
+    tracker.end_trial("0001", TrialStatus.FAILED)
+    tracker.close_study(study, TrialStatus.INTERRUPTED)
+    states = [trial.state for trial in tracker.trials(study)]
+    assert states == [TrialStatus.INTERRUPTED, TrialStatus.FAILED]
+    client = MlflowClient(tracker.tracking_uri)
+    runs = client.search_runs([study.experiment_id])
+    assert {run.info.status for run in runs} == {"KILLED", "FAILED"}
+
+
 def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: StudyRecord) -> None:
     start(tracker, study, "0000", coeff=0.5)
     start(tracker, study, "0001", coeff=0.9)
