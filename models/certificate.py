@@ -72,11 +72,13 @@ class Certificate:
     Attributes:
         lipschitz_upper_bound: the largest bound of Lip(g) over the residual blocks. Below
             1 the network is invertible (paper, Theorem 1); otherwise nothing is proven.
+        in_shape: (C, H, W) of the images for which it holds.
         blocks: a bound for each residual block, in order.
         layers: a bound for each layer that is no 1-Lipschitz activation, in order.
     """
 
     lipschitz_upper_bound: float
+    in_shape: tuple[int, int, int]
     blocks: tuple[BlockBound, ...]
     layers: tuple[LayerBound, ...]
 
@@ -92,6 +94,7 @@ class Certificate:
             "contraction": self.contraction,
             "mode": "eval",
             "norm": "l2",
+            "in_shape": list(self.in_shape),
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }
@@ -118,7 +121,7 @@ def certify(model: IResNet) -> Certificate:
         elif type(module) not in (Squeeze, InjectivePad):
             raise ValueError(_unknown(path, module))
     largest = max((block.upper_bound for block in blocks), default=0.0)
-    return Certificate(largest, tuple(blocks), tuple(layers))
+    return Certificate(largest, model.in_shape, tuple(blocks), tuple(layers))
 
 
 def _layer_bounds(block: ResidualBlock, path: str) -> Iterator[LayerBound]:

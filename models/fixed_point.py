@@ -20,8 +20,8 @@ class Solution:
     pass, and `value` is then NaN where any block did not converge.
 
     Attributes:
-        value: (B, ...) the fixed point, to the tolerance asked for. NaN for a sample
-            that did not converge: there is no answer, so none is given.
+        value: (B, ...) the fixed point, as far as `converged` says. NaN for a sample that
+            did not converge: there is no answer, so none is given.
         last_iterate: (B, ...) where the iteration stood when it ended, converged or not.
         n_steps: int64, evaluations of the map.
         residual_norm: l2 norm of the last step, ||fn(x) - x||. A measurement, no bound on

@@ -181,7 +181,7 @@ class IResNet(nn.Module):
             n_power_iterations=n_power_iterations,
             dropout=dropout,
         )
-        self.in_shape: tuple[int, int, int] = in_shape
+        self.in_shape: tuple[int, int, int] = (in_shape[0], in_shape[1], in_shape[2])
         self.n_classes = n_classes
         self.n_power_iterations = n_power_iterations
         channels, height, width = in_shape
@@ -215,7 +215,16 @@ class IResNet(nn.Module):
         )
 
     def features(self, x: Tensor) -> Tensor:
-        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`."""
+        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
+
+        Raises:
+            ValueError: if the images are not of in_shape. The norm of a zero-padded
+                convolution grows with the map, so a certificate holds at its size only.
+        """
+        if x.shape[1:] != self.in_shape:
+            raise ValueError(
+                f"images of shape {self.in_shape} must be given, but got {tuple(x.shape[1:])}"
+            )
         for module in self.body:
             x = module(x)
         return x

@@ -117,8 +117,13 @@ class SpectralNormConv2d(nn.Module):
 
     @property
     def sigma(self) -> Tensor:
-        """Power-iteration estimate of the spectral norm of `weight`, from below; scalar."""
-        return (self.outer * self.weight).sum()
+        """Power-iteration estimate of the spectral norm of `weight`, from below; scalar.
+
+        Summed in float64, so that the order of summation, which depends on the machine and
+        its threads, does not show in the effective weight: what was certified on one
+        machine is what another one runs.
+        """
+        return (self.outer * self.weight).sum(dtype=torch.float64).to(self.weight.dtype)
 
     def effective_weight(self) -> Tensor:
         """W * min(1, coeff / sigma), the kernel that forward convolves with."""

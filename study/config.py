@@ -90,6 +90,9 @@ class ResourcesConfig:
     def __post_init__(self) -> None:
         require(self.cpus > 0, "cpus > 0", cpus=self.cpus)
         require(self.gpus >= 0, "gpus >= 0", gpus=self.gpus)
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            whole = amount <= 1 or amount == int(amount)  # Ray's own rule
+            require(whole, f"{name} <= 1 or a whole number", **{name: amount})
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,8 @@ def loads(
         raw = yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: {_one_line(error)}") from None
+    except (ValueError, RecursionError) as error:  # such as the 30th of February
+        raise ConfigError(f"{source}: not valid YAML: {error}") from None
     return parse(raw, source, overrides)
 
 
@@ -241,14 +246,21 @@ def parse(
     raw: object, source: str, overrides: Mapping[str, tuple[str, Value]] | None = None
 ) -> StudyConfig:
     """Check a study file's content, such as StudyConfig.to_dict(). Raises as `load` does."""
-    return _Parser(source, overrides or {}).study(raw)
+    try:
+        return _Parser(source, overrides or {}).study(raw)
+    except RecursionError:
+        raise ConfigError(f"{source}: a study file must not contain itself") from None
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error; plain YAML takes the last silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 raise yaml.constructor.ConstructorError(
@@ -340,7 +352,11 @@ class _Parser:
         try:
             # By way of JSON, since strict validation of Python values takes no list for a
             # tuple; dates, which YAML knows and JSON does not, become the text they are.
-            return TypeAdapter(kind).validate_json(json.dumps(given, default=str), strict=True)
+            text = json.dumps(given, default=str)
+        except TypeError:
+            self.fail(where, f"keys must be text, but got {_shown(given)}")
+        try:
+            return TypeAdapter(kind).validate_json(text, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join([where, *map(str, first["loc"])])
@@ -363,7 +379,7 @@ class _Parser:
         given = self.mapping(where, value)
         if "type" not in given:
             self.fail(f"{where}.type", "this key is required")
-        if given["type"] not in PARAMETER_TYPES:
+        if not isinstance(given["type"], str) or given["type"] not in PARAMETER_TYPES:
             self.fail(f"{where}.type", _one_of(given["type"], tuple(PARAMETER_TYPES)))
         return self.section(where, PARAMETER_TYPES[given["type"]], given)
 

@@ -164,10 +164,13 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                 part = getattr(datasets, class_name)(
                     config.root, train=train, download=config.download
                 )
-            except RuntimeError as error:
-                if config.download:
-                    raise
+            except (RuntimeError, OSError) as error:  # OSError: no network, say
                 where = Path(config.root).resolve() / folder
+                if config.download:
+                    text = " ".join(str(error).split())
+                    raise DataNotFoundError(
+                        f"data set {config.name} must be in {where}, or be fetched, but: {text}"
+                    ) from error
                 raise DataNotFoundError(
                     f"data set {config.name} must be in {where}, but it is not there; fetch it "
                     "with data.download: true in the study file, or name the folder that holds "

@@ -1,17 +1,14 @@
 """Run a study: `python -m study.launch`. Reads the command line and puts the parts together."""
 
-import json
 import logging
 import os
 import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow.fs
 import ray
 import typer
 from ray import tune
@@ -19,9 +16,9 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from study import config as study_config
-from study import training
+from study import storage, training
 from study.config import StudyConfig
-from study.errors import ConfigError, LaunchError, UserError
+from study.errors import ConfigError, LaunchError, TrackingError, UserError
 from study.metrics import TrialStatus
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
@@ -80,24 +77,32 @@ def main(
     }
     overrides = {key: option for key, option in given.items() if option[1] is not None}
     try:
-        study = study_config.load(space, overrides)
-        # Workers have working directories of their own.
-        study = replace(study, data=replace(study.data, root=str(Path(study.data.root).resolve())))
-        _check_trials(space, study)
-        if dry_run:
-            typer.echo(study.to_yaml().rstrip())
-            return
         launch = _Launch(
-            source=str(space.resolve()),
+            space=space,
+            given_tracking_uri=tracking_uri,
             tracking_uri=tracking_uri or default_tracking_uri(),
-            storage_path=storage_path
-            if "://" in storage_path
-            else str(Path(storage_path).resolve()),
+            storage_path=storage.absolute(storage_path),
             address=address,
-            command=[a for a in sys.argv[1:] if a != "--resume"],
             console=wide_console(),
         )
-        exit_code = launch.resume(name) if resume else launch.start(study, name)
+        if resume:
+            changed = [option for key, (option, _) in overrides.items() if key != "name"]
+            if changed or dry_run:
+                raise LaunchError(
+                    "--resume: a study must go on with its own settings, but got "
+                    f"{', '.join(changed or ['--dry-run'])}"
+                )
+            exit_code = launch.resume(name)
+        else:
+            study = study_config.load(space, overrides)
+            # Workers have working directories of their own.
+            root = str(Path(study.data.root).resolve())
+            study = replace(study, data=replace(study.data, root=root))
+            _check_trials(str(space), study)
+            if dry_run:
+                typer.echo(study.to_yaml().rstrip())
+                return
+            exit_code = launch.start(study, name)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -106,7 +111,7 @@ def main(
     raise typer.Exit(exit_code)
 
 
-def _check_trials(space: Path, study: StudyConfig) -> None:
+def _check_trials(source: str, study: StudyConfig) -> None:
     """Whether every trial could run: its data is there, and its network fits the images."""
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
@@ -115,42 +120,57 @@ def _check_trials(space: Path, study: StudyConfig) -> None:
         try:
             training.check(study.settle(sample, seed=0))
         except ConfigError as error:
-            raise ConfigError(f"{space}: {error}") from error
+            raise ConfigError(f"{source}: {error}") from error
 
 
 @dataclass(frozen=True)
 class _Launch:
     """Where a study's records and state go, and what was typed to get here."""
 
-    source: str
+    space: Path
+    given_tracking_uri: str | None
     tracking_uri: str
     storage_path: str
     address: str | None
-    command: list[str]
     console: Console
+
+    @property
+    def source(self) -> str:
+        """What a study remembers its file by."""
+        return str(self.space.resolve())
 
     def start(self, study: StudyConfig, name: str | None) -> int:
         """Run a new study; returns the exit code."""
         tracker = Tracker(self.tracking_uri)
         study = self._with_free_name(tracker, study, explicit=name is not None)
         n_at_once = self._start_ray(study)
+        storage.make_folder(self._folder(study.name))
         record = tracker.create_study(study, self.source, self._folder(study.name))
-        return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
+        with storage.locked(record.storage):
+            return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
 
     def resume(self, name: str | None) -> int:
         """Go on with the unfinished study of that name, or with the latest of this file."""
         tracker = Tracker(self.tracking_uri)
         record = self._unfinished(tracker, name)
-        self.console.print(f"resuming {record.name}")
-        n_at_once = self._start_ray(record.config)
-        if not _has_snapshot(record.storage):
-            # It was ended before Tune wrote anything: there is nothing to go on from.
-            return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
-        return self._fit(tracker, record, lambda: self._restored_tuner(record))
+        _check_trials(record.name, record.config)
+        storage.make_folder(record.storage)
+        with storage.locked(record.storage):
+            has_snapshot = storage.has_snapshot(record.storage)
+            self.console.print(f"resuming {record.name}")
+            n_at_once = self._start_ray(record.config)
+
+            def make_tuner() -> tune.Tuner:
+                # Ended before Tune wrote anything, there is nothing to go on from.
+                if not has_snapshot:
+                    return self._new_tuner(record, n_at_once)
+                return tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
+
+            return self._fit(tracker, record, make_tuner)
 
     def _with_free_name(self, tracker: Tracker, study: StudyConfig, explicit: bool) -> StudyConfig:
         def taken(name: str) -> bool:
-            return tracker.is_taken(name) or _exists(self._folder(name))
+            return tracker.is_taken(name) or storage.exists(self._folder(name))
 
         if not taken(study.name):
             return study
@@ -201,13 +221,15 @@ class _Launch:
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "RAY_AIR_NEW_OUTPUT": "0",
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+            # A trial that failed reports no metrics, which a scheduler's metric is among.
+            "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
             "TUNE_GLOBAL_CHECKPOINT_S": "1",
             "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         }.items():
             os.environ.setdefault(key, value)
         try:
             local = _connect(self.address)
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())
             raise LaunchError(f"--address: Ray must be reachable, but: {text}") from error
         logging.getLogger("ray").setLevel(logging.ERROR)
@@ -251,25 +273,31 @@ class _Launch:
                     checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
                 ),
                 callbacks=[
-                    Recorder(self.tracking_uri, record.name, training.load_model),
+                    Recorder(record.name, training.load_model),
                     Progress(study),
                 ],
                 verbose=0,
             ),
         )
 
-    def _restored_tuner(self, record: StudyRecord) -> tune.Tuner:
-        return tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
-
     def _fit(
         self, tracker: Tracker, record: StudyRecord, make_tuner: Callable[[], tune.Tuner]
     ) -> int:
         """Run the study to its end, close its books, say what came out; returns the exit code."""
+        # Tune keeps the recorder with the experiment, so it learns the address from here.
+        os.environ["MLFLOW_TRACKING_URI"] = self.tracking_uri
         try:
             results = make_tuner().fit()
-        except BaseException:
-            tracker.close_study(record, TrialStatus.INTERRUPTED)
+        except BaseException as error:
             self._say_unfinished(record.name)
+            try:
+                tracker.close_study(record, TrialStatus.INTERRUPTED)
+            except TrackingError:
+                # It may be what ended the study; --resume mends the books once it is back.
+                self.console.print(f"MLflow at {self.tracking_uri} still shows it as running")
+            if isinstance(error, UserError):
+                typer.echo(f"error: {error}", err=True)
+                return 1
             raise
         finally:
             ray.shutdown()
@@ -289,11 +317,9 @@ class _Launch:
         for trial, mark in report.trials:
             if trial.state is TrialStatus.FAILED:
                 self.console.print(f"trial {trial.trial_id} {mark}: {trial.reason}", markup=False)
-        uri = f" --tracking-uri {shlex.quote(self.tracking_uri)}" if (
-            self.tracking_uri != default_tracking_uri()
-        ) else ""  # fmt: skip
         command, page = page_hint(self.tracking_uri, report.study)
-        self.console.print(f"all trials:  python -m study.report {report.study.name} --all{uri}")
+        again = shlex.join(["study.report", report.study.name, "--all", *self._uri_option()])
+        self.console.print(f"all trials:  python -m {again}", markup=False)
         if command:
             self.console.print(f"the runs:    {command}", markup=False)
             self.console.print(f"             then open {page}", markup=False)
@@ -302,15 +328,16 @@ class _Launch:
 
     def _say_unfinished(self, name: str) -> None:
         command = self._resume_command(name)
-        self.console.print(f"{name} is unfinished; go on with it: {command}", soft_wrap=True)
+        text = f"{name} is unfinished; go on with it: {command}"
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def _uri_option(self) -> list[str]:
+        return ["--tracking-uri", self.given_tracking_uri] if self.given_tracking_uri else []
 
     def _resume_command(self, name: str) -> str:
-        arguments = [a for a in self.command if a != "--resume"]
-        if "--name" in arguments:
-            at = arguments.index("--name")
-            del arguments[at : at + 2]
-        arguments = [a for a in arguments if not a.startswith("--name=")]
-        return shlex.join(["python", "-m", "study.launch", *arguments, "--resume", "--name", name])
+        address = ["--address", self.address] if self.address else []
+        arguments = [str(self.space), "--resume", "--name", name, *self._uri_option(), *address]
+        return shlex.join(["python", "-m", "study.launch", *arguments])
 
 
 def _connect(address: str | None) -> bool:
@@ -339,37 +366,6 @@ def _folder_name(trial: Trial) -> str:
 def _trainable(study: StudyConfig) -> Any:
     resources: Mapping[str, float] = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
     return tune.with_resources(tune.with_parameters(TrialTrainable, study=study), dict(resources))
-
-
-def _exists(folder: str) -> bool:
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
-    return bool(filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
-
-
-def _has_snapshot(folder: str) -> bool:
-    """Whether Tune has a snapshot of the experiment to go on from.
-
-    Raises:
-        LaunchError: if the newest one is torn, from which Tune would silently start over.
-    """
-    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
-    selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
-    names = sorted(
-        info.path
-        for info in filesystem.get_file_info(selector)
-        if Path(info.path).name.startswith("experiment_state-")
-    )
-    if not names:
-        return False
-    with filesystem.open_input_stream(names[-1]) as file:
-        try:
-            json.loads(file.readall())
-        except ValueError as error:
-            raise LaunchError(
-                f"--resume: the state of the study must be readable, but {names[-1]} is torn; "
-                "remove it to go on from the one before"
-            ) from error
-    return True
 
 
 if __name__ == "__main__":

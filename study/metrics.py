@@ -106,7 +106,8 @@ METRICS: dict[str, Metric] = {
 }
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
-HEADLINE_METRICS = ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
+VAL_LOSS = "val_loss"
+TEST_ACCURACY = "test_accuracy"
 REPORTED_METRICS = tuple(f.name for f in fields(EpochReport) if f.name in METRICS)
 
 

@@ -14,7 +14,7 @@ from ray.tune.experiment import Trial
 
 from models import IResNet
 from study.metrics import TrialReport, TrialStatus
-from study.tracking import StudyRecord, Tracker
+from study.tracking import StudyRecord, Tracker, default_tracking_uri
 from study.trainable import OUTCOME_FOLDER
 
 LoadModel = Callable[[Path], IResNet]
@@ -26,11 +26,11 @@ class Recorder(Callback):
     """Writes every trial of one study to MLflow.
 
     Ray pickles it into its own record of the experiment, from which --resume brings it back,
-    so it holds plain values and connects when the experiment is set up.
+    so it holds plain values, and connects to MLFLOW_TRACKING_URI when the experiment is set
+    up: a study may be resumed with its records at another address.
     """
 
-    def __init__(self, tracking_uri: str, study_name: str, load_model: LoadModel) -> None:
-        self._tracking_uri = tracking_uri
+    def __init__(self, study_name: str, load_model: LoadModel) -> None:
         self._study_name = study_name
         self._load_model = load_model
         self._tracker: Tracker | None = None
@@ -46,7 +46,7 @@ class Recorder(Callback):
         return self._tracker
 
     def setup(self, *args: Any, **info: Any) -> None:
-        self._tracker = Tracker(self._tracking_uri)
+        self._tracker = Tracker(default_tracking_uri())
         study = self._tracker.find_study(self._study_name)
         assert study is not None
         self._study: StudyRecord = study
@@ -55,6 +55,9 @@ class Recorder(Callback):
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
+        self._start(trial)
+
+    def _start(self, trial: Trial) -> None:
         sample, seed = trial.config["sample"], trial.config["seed"]
         self.tracker.start_trial(
             self._study, trial_id(trial), sample, self._study.config.settle(sample, seed)
@@ -78,6 +81,9 @@ class Recorder(Callback):
     ) -> None:
         self._just_ended.append(trial)
 
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._last_status = {trial.trial_id: trial.status for trial in trials}
+
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         while self._just_ended:
             self._settle(self._just_ended.pop())
@@ -85,17 +91,21 @@ class Recorder(Callback):
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         # When the study is interrupted Tune ends all trials before it comes here: whether one
-        # had ended by itself is what was seen at the last step.
+        # had ended by itself is what was seen at the last step. Where there was no step, since
+        # all had ended before, nothing was interrupted.
         for trial in trials:
             if self.tracker.trial_state(trial_id(trial)) in _ENDED:
                 continue
-            if self._last_status.get(trial.trial_id) in (Trial.TERMINATED, Trial.ERROR):
+            status = self._last_status.get(trial.trial_id, trial.status)
+            if status in (Trial.TERMINATED, Trial.ERROR):
                 self._settle(trial)
             elif self.tracker.trial_state(trial_id(trial)) is not None:
                 self.tracker.end_trial(trial_id(trial), TrialStatus.INTERRUPTED)
 
     def _settle(self, trial: Trial) -> None:
         """Write how a trial ended, and what it leaves."""
+        if self.tracker.trial_state(trial_id(trial)) is None:
+            self._start(trial)  # its worker failed before it could start
         report = TrialReport.from_result(trial.last_result)
         if trial.status == Trial.ERROR:
             self.tracker.end_trial(trial_id(trial), TrialStatus.FAILED, _last_line(trial))

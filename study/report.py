@@ -17,7 +17,7 @@ from rich.table import Table
 from study import pareto
 from study.config import Constraint, Objective
 from study.errors import TrackingError, UserError
-from study.metrics import METRICS, REPORTED_METRICS, Direction, TrialStatus
+from study.metrics import METRICS, REPORTED_METRICS, TEST_ACCURACY, Direction, TrialStatus
 from study.tracking import StudyRecord, Tracker, TrialRecord, default_tracking_uri
 
 _FILE_WIDTH = 150
@@ -163,7 +163,7 @@ def as_csv(report: Report, every: bool) -> str:
 def print_table(report: Report, every: bool, console: Console) -> None:
     """For people: the front as a table, then what it was measured by."""
     columns = [o.metric for o in report.objectives]
-    columns += [name for name in ("test_accuracy",) if name not in columns]
+    columns += [TEST_ACCURACY] if TEST_ACCURACY not in columns else []
     searched = [key for key, _ in report.study.config.space]
     n_of = Counter(mark for _, mark in report.trials)
     counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])

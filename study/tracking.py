@@ -5,6 +5,7 @@ is known by its number in the study, so whatever is written twice, after a crash
 is there once: a metric that stands there already with the same value is not sent again.
 """
 
+import functools
 import json
 import logging
 import math
@@ -24,11 +25,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
+from sqlalchemy.exc import SQLAlchemyError
 
 import models
 from study import config as study_config
 from study.config import StudyConfig
-from study.errors import TrackingError
+from study.errors import ConfigError, TrackingError
 from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, EpochReport, TrialStatus
 from study.trial_config import TrialConfig
 
@@ -108,8 +110,13 @@ class Tracker:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.tracking_uri = tracking_uri
-        self._client = MlflowClient(tracking_uri)
         self._children: dict[str, _ChildRun] = {}
+
+    @functools.cached_property
+    def _client(self) -> MlflowClient:
+        # Made when it is needed: to connect to a SQLite file is to create it.
+        client: MlflowClient = self._call(MlflowClient, self.tracking_uri)
+        return client
 
     # Studies
 
@@ -117,7 +124,7 @@ class Tracker:
         """Whether there is an experiment of that name, deleted ones included."""
         if self._is_absent():
             return False
-        return self._call(self._client.get_experiment_by_name, name) is not None
+        return self._experiment(name) is not None
 
     def create_study(self, config: StudyConfig, source: str, storage: str) -> StudyRecord:
         """A new experiment with the study's parent run."""
@@ -138,7 +145,7 @@ class Tracker:
         """The study of that name; None if there is none."""
         if self._is_absent():
             return None
-        experiment = self._call(self._client.get_experiment_by_name, name)
+        experiment = self._experiment(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
         return next(self._studies([experiment.experiment_id]), None)
@@ -150,15 +157,21 @@ class Tracker:
         experiments = self._call(self._client.search_experiments)
         return self._studies([experiment.experiment_id for experiment in experiments])
 
+    def _experiment(self, name: str) -> Any:
+        return self._call(self._client.get_experiment_by_name, name)
+
     def _is_absent(self) -> bool:
         """Whether the database is a file that is not there: to look into it would create it."""
-        scheme, _, path = self.tracking_uri.partition(":///")
+        scheme, _, path = self.tracking_uri.partition("?")[0].partition(":///")
         return scheme == "sqlite" and not Path(path).exists()
 
     def _studies(self, experiment_ids: list[str]) -> Iterator[StudyRecord]:
         for run in self._search(experiment_ids, f"tags.`{KIND}` = 'study'"):
             tags = run.data.tags
-            config = study_config.parse(json.loads(tags[CONFIG]), f"study {run.info.run_name}")
+            try:
+                config = study_config.parse(json.loads(tags[CONFIG]), run.info.run_name)
+            except (ConfigError, KeyError):
+                continue  # written by another version, or by somebody else: not a study of ours
             yield StudyRecord(
                 name=config.name,
                 experiment_id=run.info.experiment_id,
@@ -173,7 +186,7 @@ class Tracker:
         """Before trials are written: mark it as running, and learn which trials are there."""
         self._end(study.run_id, TrialStatus.RUNNING)
         self._children = {}
-        for run in self._search([study.experiment_id], f"tags.`{PARENT}` = '{study.run_id}'"):
+        for run in self._search([study.experiment_id], _of(study)):
             child = _ChildRun(
                 run.info.run_id,
                 TrialStatus(run.data.tags[STATE]),
@@ -204,7 +217,10 @@ class Tracker:
             # another sample. Parameters cannot be changed, so it makes room.
             self._call(self._client.delete_run, child.run_id)
             child = None
+        params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
         if child is not None:
+            # The parameters again, in case the crash came before them: the same are no error.
+            self._call(self._client.log_batch, child.run_id, params=params)
             self._end(child.run_id, TrialStatus.RUNNING)
             child.state = TrialStatus.RUNNING
             return
@@ -220,7 +236,6 @@ class Tracker:
                 "study.sample": text,
             },
         )
-        params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
         self._call(self._client.log_batch, run.info.run_id, params=params)
         self._children[trial_id] = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text)
 
@@ -276,11 +291,11 @@ class Tracker:
             )
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
-        """How a trial ended; its last certificate decides whether it is certified."""
+        """How a trial ended; certified if its last bound is below 1 and it did not fail."""
         child = self._children[trial_id]
         last = max((step for _, step in child.logged), default=0)
-        certified = child.logged.get((LIPSCHITZ_UPPER_BOUND, last), math.inf) < 1
-        tags = [RunTag(CERTIFIED, str(certified).lower())]
+        proven = child.logged.get((LIPSCHITZ_UPPER_BOUND, last), math.inf) < 1
+        tags = [RunTag(CERTIFIED, str(proven and status is not TrialStatus.FAILED).lower())]
         if reason is not None:
             tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))
         self._call(self._client.log_batch, child.run_id, tags=tags)
@@ -294,7 +309,7 @@ class Tracker:
 
     def trials(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
         """The trials of a study, by trial id; `where` is an MLflow search filter."""
-        condition = f"tags.`{PARENT}` = '{study.run_id}'" + (f" and {where}" if where else "")
+        condition = _of(study) + (f" and {where}" if where else "")
         records = [
             TrialRecord(
                 trial_id=run.data.tags[TRIAL_ID],
@@ -335,9 +350,14 @@ class Tracker:
     def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             message = " ".join(str(error).split())[:500]
             raise TrackingError(f"MLflow at {self.tracking_uri}: {message}") from error
+
+
+def _of(study: StudyRecord) -> str:
+    """The filter for a study's trials; other runs may hang below its parent too."""
+    return f"tags.`{PARENT}` = '{study.run_id}' and tags.`{KIND}` = 'trial'"
 
 
 @contextmanager

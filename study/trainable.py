@@ -1,6 +1,5 @@
 """The Ray worker: a sample -> train -> report; checkpoint and restore."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from ray import tune
 from study import data
 from study.config import StudyConfig
 from study.metrics import TrialReport, TrialStatus
-from study.training import Training
+from study.training import Training, make_deterministic
 
 _STATE_FILE = "state.pt"
 OUTCOME_FOLDER = "outcome"
@@ -26,8 +25,6 @@ class TrialTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
         """`study` comes by way of tune.with_parameters."""
         self._study = study
-        # Without it cuBLAS is not deterministic; it must be set before CUDA starts.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_num_threads(max(1, int(study.resources.cpus)))
         self._begin(config)
 
@@ -37,9 +34,7 @@ class TrialTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         trial = self._study.settle(config["sample"], config["seed"])
-        # Settings of the process, so they must be set for every trial that it runs.
-        torch.use_deterministic_algorithms(trial.training.deterministic)
-        torch.backends.cudnn.benchmark = not trial.training.deterministic
+        make_deterministic(trial.training.deterministic)
         device = "cuda" if self._study.resources.gpus > 0 else "cpu"
         self._training = Training(trial, device, data.load(trial.data))
         self._last_report: dict[str, Any] = {}

@@ -9,6 +9,7 @@ Needs torch and torchvision, and knows nothing of Ray, MLflow or Optuna:
 import bisect
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from models import IResNet, certify
 from models.iresnet import check_arguments
 from study import data
 from study.errors import ConfigError
-from study.metrics import EpochReport, TrialReport, TrialStatus, first_non_finite
+from study.metrics import VAL_LOSS, EpochReport, TrialReport, TrialStatus, first_non_finite
 from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
 
 _EVALUATION_BATCH_SIZE = 500
@@ -38,9 +39,18 @@ _CURVE_STEPS = 20
 
 def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[TrialReport]:
     """Train from the start and yield a report after each reporting epoch, to the last."""
+    make_deterministic(config.training.deterministic)
     training = Training(config, device)
     while training.status is TrialStatus.RUNNING:
         yield training.run_to_report()
+
+
+def make_deterministic(deterministic: bool) -> None:
+    """Choose, for the whole process, algorithms that give the same bits each time, or any."""
+    # cuBLAS reads it when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 class Training:
@@ -91,7 +101,7 @@ class Training:
         seconds = time.perf_counter() - start
         last = self.epoch == settings.max_epochs
         report = self._measure(train_loss, train_accuracy, seconds / n_epochs, last)
-        not_finite = first_non_finite(report, ("val_loss", *self.config.objectives))
+        not_finite = first_non_finite(report, (VAL_LOSS, *self.config.objectives))
         if not_finite:
             return self._failed(f"{not_finite} after epoch {self.epoch}")
         if last:
@@ -291,8 +301,8 @@ def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
 
 
 def _mixed(seed: int, epoch: int) -> int:
-    """One seed out of a trial's seed and an epoch: distinct for epochs below 10^6."""
-    return seed * 1_000_003 + epoch
+    """One seed, in the range that torch takes, out of a trial's seed and an epoch."""
+    return (seed * 1_000_003 + epoch) % 2**63
 
 
 @contextmanager

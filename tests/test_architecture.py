@@ -40,9 +40,10 @@ ALLOWED = {
     "study.report": {
         "study.config", "study.errors", "study.metrics", "study.pareto", "study.tracking",
     },
+    "study.storage": {"study.errors"},
     "study.launch": {
         "study.config", "study.errors", "study.metrics", "study.progress", "study.recorder",
-        "study.report", "study.scheduling", "study.search", "study.search_space",
+        "study.report", "study.scheduling", "study.search", "study.search_space", "study.storage",
         "study.tracking", "study.trainable", "study.training",
     },
 }  # fmt: skip

@@ -24,7 +24,9 @@ objectives: {val_accuracy: maximize, lipschitz_upper_bound: minimize, inverse_st
 constraints: {lipschitz_upper_bound: "< 1"}
 search: {sampler: tpe, n_trials: 12, seed: 0}
 """
-SPACES = sorted(Path("search_spaces").glob("*.yaml"))
+SPACE_FOLDER = Path(__file__).parent.parent / "search_spaces"
+SPACES = sorted(SPACE_FOLDER.glob("*.yaml"))
+assert SPACES
 
 
 def changed(old: str, new: str) -> str:
@@ -239,6 +241,17 @@ def test_one_line_names_the_file_the_key_the_rule_and_the_value(
             "line 1, column 1: not valid YAML: could not determine a constructor for the tag "
             "'tag:yaml.org,2002:python/object/apply:os.system'",
         ),
+        ("name: 2024-02-30", "not valid YAML: day is out of range for month"),
+        ("data: &a {x: *a}", "a study file must not contain itself"),
+        (
+            TEXT.replace("type: float", "type: [float]"),
+            "space.coeff.type: must be one of float, int, categorical, but got ['float']; did you "
+            "mean 'float'?",
+        ),
+        (
+            TEXT + "resources: {cpus: 1.5}",
+            "resources.cpus: cpus <= 1 or a whole number must hold, but got cpus=1.5",
+        ),
         (
             re.sub(r"space:\n(  .*\n)+", "space: {}\n", TEXT),
             "space: one or more parameters must be given, but it is empty",
@@ -294,7 +307,7 @@ def test_shipped_studies_are_valid_and_named_for_their_file(path: Path) -> None:
 
 
 def test_the_cifar10_study_is_the_papers_network_and_recipe() -> None:
-    study = config.load(Path("search_spaces/cifar10.yaml"))
+    study = config.load(SPACE_FOLDER / "cifar10.yaml")
     assert study.model.blocks == (18, 18, 19)
     training = study.training
     assert (training.max_epochs, training.lr, training.lr_decay) == (200, 0.1, 0.2)

@@ -1,4 +1,3 @@
-import gzip
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -169,13 +168,3 @@ def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
 def test_a_split_that_leaves_nothing_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"val_fraction=0\.0001 of 1438 images"):
         data.load(DataConfig(val_fraction=1e-4))
-
-
-def test_gzip_is_not_mistaken_for_an_idx_file(tmp_path: Path) -> None:
-    """Debian's dataset-fashion-mnist ships the files compressed; torchvision wants them plain."""
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    with gzip.open(raw / "train-images-idx3-ubyte.gz", "wb") as file:
-        file.write(b"")
-    with pytest.raises(DataNotFoundError):
-        data.load(DataConfig(name="mnist", root=str(tmp_path)))

@@ -317,11 +317,13 @@ def test_the_same_seed_gives_the_same_study_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_trials_that_all_fail_fail_the_study(tmp_path: Path) -> None:
+    """With asha, whose metric a failed trial does not report."""
     raw = {
         **RAW,
         "model": {**RAW["model"], "norm": "none"},
         "training": {**RAW["training"], "lr": 1e30, "lr_schedule": "step"},
         "constraints": {},
+        "scheduler": {"name": "asha"},
     }
     out = run(tmp_path, str(write_space(tmp_path, raw)), "--trials", "2", exit_code=1)
     assert "diverged: train_loss is nan in epoch 1" in out
@@ -352,6 +354,14 @@ def test_dry_run_prints_the_study_and_starts_nothing(elsewhere: Path) -> None:
     done = CliRunner().invoke(launch.app, [DIGITS, "--trials", "5", "--dry-run"])
     assert done.exit_code == 0
     assert yaml.safe_load(done.stdout)["search"]["n_trials"] == 5
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_resume_takes_no_other_settings() -> None:
+    assert "must go on with its own settings, but got --epochs" in refusal(
+        DIGITS, "--resume", "--epochs", "3"
+    )
+    assert "must be unfinished, but there is none" in refusal(DIGITS, "--resume")
 
 
 @pytest.mark.usefixtures("elsewhere")

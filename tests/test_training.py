@@ -49,6 +49,12 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> Non
     assert untimed(first) != untimed(other)
 
 
+def test_every_seed_that_a_study_may_have_is_one() -> None:
+    largest = replace(TINY, seed=(2**31 - 1) * 100_000 + 99_999)
+    state = Training(replace(largest, training=replace(TINY.training, max_epochs=1)))
+    assert state.run_to_report().status is TrialStatus.COMPLETED
+
+
 def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Path) -> None:
     unbroken = list(train(TINY))
     broken = Training(TINY)

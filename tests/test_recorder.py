@@ -1,0 +1,92 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from ray.tune.experiment import Trial
+
+from study import training
+from study.metrics import TrialStatus
+from study.recorder import Recorder
+from study.tracking import StudyRecord, Tracker
+from tests.studies import failed, running, tiny
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+
+
+def fake_trial(number: int, status: str, result: dict[str, Any], error: str = "") -> Any:
+    """What Recorder reads of a Ray trial."""
+    return SimpleNamespace(
+        trial_id=f"tune{number}",
+        status=status,
+        config={"number": number, "seed": number, "sample": SAMPLE},
+        last_result=result,
+        get_error=lambda: error,
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+    return tracker.create_study(tiny(), "/x/tiny.yaml", "/x/tiny")
+
+
+@pytest.fixture
+def recorder(study: StudyRecord) -> Recorder:
+    made = Recorder(study.name, training.load_model)
+    made.setup()
+    return made
+
+
+def states(recorder: Recorder, study: StudyRecord) -> dict[str, TrialStatus]:
+    return {trial.trial_id: trial.state for trial in recorder.tracker.trials(study)}
+
+
+def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    trial = fake_trial(0, Trial.ERROR, {}, "Traceback ...\nOSError: no data here\n")
+    recorder.on_trial_error(1, [trial], trial)
+    recorder.on_step_end(1, [trial])
+    (record,) = recorder.tracker.trials(study)
+    assert (record.state, record.reason) == (TrialStatus.FAILED, "OSError: no data here")
+
+
+def test_what_had_ended_before_a_resume_that_takes_no_step_is_settled(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    """As after a kill between Tune's last snapshot and the last word to MLflow."""
+    trials = [
+        fake_trial(0, Trial.TERMINATED, failed("diverged")),
+        fake_trial(1, Trial.TERMINATED, running()),
+    ]
+    for trial in trials:
+        recorder.on_trial_start(1, trials, trial)
+    recorder.on_experiment_end(trials)
+    assert states(recorder, study) == {
+        "0000": TrialStatus.FAILED,
+        "0001": TrialStatus.STOPPED_EARLY,
+    }
+
+
+def test_what_runs_when_the_study_is_left_is_interrupted(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    trials = [fake_trial(n, Trial.RUNNING, running()) for n in range(2)]
+    for trial in trials:
+        recorder.on_trial_start(1, trials, trial)
+    recorder.on_step_begin(1, trials)
+    for trial in trials:
+        trial.status = Trial.TERMINATED  # as Tune does when it cleans up
+    recorder.on_experiment_end(trials)
+    assert set(states(recorder, study).values()) == {TrialStatus.INTERRUPTED}
+
+
+def test_a_child_run_of_somebody_else_is_no_trial(recorder: Recorder, study: StudyRecord) -> None:
+    client = MlflowClient(recorder.tracker.tracking_uri)
+    client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
+    assert states(recorder, study) == {}
+    recorder.setup()
