@@ -90,7 +90,7 @@ def has_snapshot(folder: str) -> bool:
     # A snapshot is three files of one session: trials, the search's place, the sampler.
     for name, read in (
         (f"{_STATE_PREFIX}{sessions[-1]}.json", json.loads),
-        (f"search_gen_state-{sessions[-1]}.json", json.loads),
+        (f"search_gen_state-{sessions[-1]}.json", pickle.loads),  # its name notwithstanding
         (f"searcher-state-{sessions[-1]}.pkl", pickle.loads),
     ):
         try:

@@ -14,7 +14,7 @@ SESSION = "2026-01-02_03-04-05"
 
 def write_snapshot(folder: Path, session: str = SESSION) -> None:
     (folder / f"experiment_state-{session}.json").write_text(json.dumps({"trial_data": []}))
-    (folder / f"search_gen_state-{session}.json").write_text(json.dumps({"counter": 0}))
+    (folder / f"search_gen_state-{session}.json").write_bytes(pickle.dumps({"counter": 0}))
     (folder / f"searcher-state-{session}.pkl").write_bytes(pickle.dumps((1, 2)))
 
 
