@@ -18,7 +18,7 @@ from rich.console import Console
 from study import config as study_config
 from study import storage, training
 from study.config import StudyConfig
-from study.errors import ConfigError, LaunchError, TrackingError, UserError
+from study.errors import ConfigError, DataNotFoundError, LaunchError, TrackingError, UserError
 from study.metrics import TrialStatus
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
@@ -119,6 +119,8 @@ def _check_trials(source: str, study: StudyConfig) -> None:
         sample = {**fixed, **dict(zip(varied, shape, strict=True))}
         try:
             training.check(study.settle(sample, seed=0))
+        except DataNotFoundError as error:
+            raise ConfigError(f"{source}: data.root: {error}") from error
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
 

@@ -370,7 +370,8 @@ def test_bad_options_and_files_are_refused_in_one_line() -> None:
     assert "--trials: search.n_trials: n_trials >= 1 must hold" in refusal(DIGITS, "--trials", "0")
     assert "--epochs: training.max_epochs: max_epochs >= 1" in refusal(DIGITS, "--epochs", "-1")
     mnist = str(ROOT / "search_spaces" / "mnist.yaml")
-    assert "data set mnist must be in" in refusal(mnist, "--data-root", "nowhere")
+    message = refusal(mnist, "--data-root", "nowhere")
+    assert f"{mnist}: data.root: data set mnist must be in" in message
 
 
 def test_images_that_the_squeezes_do_not_divide_are_refused(
