@@ -1,83 +1,82 @@
-"""Proven upper bounds on the Lipschitz constants of residual blocks.
+"""Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
-The paper checks a layer by the singular values of its kernel's Fourier transform (after
-Sedghi et al. 2018), which is exact for circular padding and can be below the norm under
-the zero padding that the network uses. Here the map of n x n pixels is embedded in a
-torus of N = n + r pixels a side, r = (k - 1) / 2: zero-padded convolution is then embed,
-convolve circularly, restrict. Embedding and restriction have norm 1, so the norm of the
-circular convolution, the largest singular value of its symbol over the N x N grid of
-frequencies, is an upper bound.
-
-The entries that wrap around the torus are never used, so they may carry any phase:
-every grid shifted by a fraction of its spacing gives a bound too, and the smallest of
-several is one. Where the map is so small that the dense operator is cheap, its own norm
-takes the place of the bound.
+A layer's bound is that of the zero-padded convolution which it applies
+(`convolution_norm`), a block's the smaller of the layers' product and of what their
+interplay allows (`block_norm`), the network's follow from the blocks'.
 
 All bounds are l2 to l2, computed in float64 from the very weights that the forward pass
-uses, in eval mode. They are statements in real arithmetic; the rounding of the forward
-pass itself is not part of them.
+uses. They are statements in real arithmetic; the rounding of the forward pass itself is
+not part of them.
 """
 
 import math
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import product
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.block_norm import bottleneck_upper_bounds
+from models.convolution_norm import ROUNDING_SLACK, SHIFTS, convolution_norm_bounds
 from models.iresnet import ACTIVATIONS, InjectivePad, IResNet, ResidualBlock, Squeeze
-from models.spectral_norm import SpectralNormConv2d
-
-# Relative allowance for the rounding of the bound's own computation in float64: sums of
-# at most some 10^4 terms, each good to 2^-53, and an eigenvalue solver that is backward
-# stable. The bound holds as printed.
-ROUNDING_SLACK = 1e-11
-# Half a spacing keeps the conjugate symmetry of the grid, so half of it is enough.
-_SHIFTS = (0.0, 0.5)
-# A dense operator with at most this many rows costs about as much as the grids do.
-_DENSE_ROWS = 256
+from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
 
 
 @dataclass(frozen=True)
 class LayerBound:
-    """A proven upper bound of one layer's Lipschitz constant, in eval mode, l2 to l2.
+    """Proven bounds of one layer's Lipschitz constant, in eval mode, l2 to l2.
 
     Attributes:
         name: the module's path in model.named_modules().
         kind: "convolution", or "batch_norm" for one with no convolution ahead of it.
-        upper_bound: the bound; infinite if the weights are not finite.
+        lower_bound: attained by a vector: how loose the upper bound can be at most.
+        upper_bound: infinite if the weights are not finite.
         folded: path of the BatchNorm that was folded into this convolution, or None.
     """
 
     name: str
     kind: str
+    lower_bound: float
     upper_bound: float
     folded: str | None = None
 
 
 @dataclass(frozen=True)
 class BlockBound:
-    """A proven upper bound of Lip(g) of one residual block x + g(x): the layers' product."""
+    """Proven upper bounds of Lip(g) of one residual block x + g(x), l2 to l2.
+
+    Attributes:
+        name: the module's path in model.named_modules().
+        upper_bound: in eval mode.
+        layer_product: the product of the layers' bounds, never below upper_bound.
+        train_upper_bound: in training mode, for every dropout mask; infinite with a
+            BatchNorm, whose output there is no function of one sample.
+    """
 
     name: str
     upper_bound: float
+    layer_product: float
+    train_upper_bound: float
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is proven of a network in eval mode.
+    """What is proven of a network; in eval mode, where nothing else is said.
 
     Attributes:
         lipschitz_upper_bound: the largest bound of Lip(g) over the residual blocks. Below
             1 the network is invertible (paper, Theorem 1); otherwise nothing is proven.
+        train_lipschitz_upper_bound: the same in training mode, for every dropout mask.
         in_shape: (C, H, W) of the images for which it holds.
         blocks: a bound for each residual block, in order.
-        layers: a bound for each layer that is no 1-Lipschitz activation, in order.
+        layers: bounds for each layer that is no 1-Lipschitz activation, in order.
     """
 
     lipschitz_upper_bound: float
+    train_lipschitz_upper_bound: float
     in_shape: tuple[int, int, int]
     blocks: tuple[BlockBound, ...]
     layers: tuple[LayerBound, ...]
@@ -87,45 +86,96 @@ class Certificate:
         """Every residual block is proven to contract: the network is invertible."""
         return self.lipschitz_upper_bound < 1
 
+    @property
+    def block_bounds(self) -> tuple[float, ...]:
+        """The bound of Lip(g) of each block, in order; what `IResNet.inverse` takes."""
+        return tuple(block.upper_bound for block in self.blocks)
+
+    @property
+    def features_lipschitz_upper_bound(self) -> float:
+        """Of `features`: the product over the blocks of 1 + L_t."""
+        return math.prod(1 + block.upper_bound for block in self.blocks) * _UP
+
+    @property
+    def inverse_lipschitz_upper_bound(self) -> float:
+        """Of the inverse of `features`: the product of 1 / (1 - L_t); infinite without proof."""
+        if not self.contraction:
+            return math.inf
+        return _UP / math.prod(1 - block.upper_bound for block in self.blocks)
+
     def to_dict(self) -> dict[str, object]:
         """Plain dict of str, float, bool, lists and dicts, for JSON."""
         return {
             "lipschitz_upper_bound": self.lipschitz_upper_bound,
+            "train_lipschitz_upper_bound": self.train_lipschitz_upper_bound,
+            "features_lipschitz_upper_bound": self.features_lipschitz_upper_bound,
+            "inverse_lipschitz_upper_bound": self.inverse_lipschitz_upper_bound,
             "contraction": self.contraction,
             "mode": "eval",
             "norm": "l2",
+            "rounding_slack": ROUNDING_SLACK,
             "in_shape": list(self.in_shape),
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }
 
 
+# What a number is multiplied with, so that it holds as printed.
+_UP = 1 + ROUNDING_SLACK
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer before its bound is known: a convolution, or a factor by channel."""
+
+    name: str
+    kind: str
+    size: tuple[int, int]
+    weight: Tensor | None = None
+    factor: float = 1.0
+    folded: str | None = None
+
+
 @torch.no_grad()
-def certify(model: IResNet) -> Certificate:
-    """Bound the Lipschitz constant of every residual block of the model, in eval mode.
+def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -> Certificate:
+    """Bound the Lipschitz constant of every residual block of the model.
+
+    Args:
+        model: in any mode; eval mode is what is bounded where nothing else is said.
+        shifts: see `convolution_norm_bounds`; fewer are faster and prove as much or less.
 
     Raises:
         ValueError: if the invertible part contains a module whose Lipschitz constant is not
             known here, or a convolution outside the argument above. A layer without a
             proof has no bound.
     """
-    blocks: list[BlockBound] = []
-    layers: list[LayerBound] = []
+    blocks: dict[str, ResidualBlock] = {}
     for name, module in model.body.named_children():
-        path = f"body.{name}"
         if type(module) is ResidualBlock:
-            block_layers = list(_layer_bounds(module, f"{path}.residual"))
-            upper_bound = math.prod(layer.upper_bound for layer in block_layers)
-            blocks.append(BlockBound(path, _at_least(upper_bound)))
-            layers.extend(block_layers)
+            blocks[f"body.{name}"] = module
         elif type(module) not in (Squeeze, InjectivePad):
-            raise ValueError(_unknown(path, module))
-    largest = max((block.upper_bound for block in blocks), default=0.0)
-    return Certificate(largest, model.in_shape, tuple(blocks), tuple(layers))
+            raise ValueError(_unknown(f"body.{name}", module))
+    layers = {name: list(_layers(block, f"{name}.residual")) for name, block in blocks.items()}
+    bounds = _layer_bounds([layer for parts in layers.values() for layer in parts], shifts)
+    interplay = _interplay_bounds(layers)
+    block_bounds = []
+    for name, block in blocks.items():
+        product = math.prod(bounds[layer.name].upper_bound for layer in layers[name]) * _UP
+        upper_bound = min(product, interplay.get(name, math.inf))
+        train_upper_bound = upper_bound * _train_factor(block)
+        block_bounds.append(BlockBound(name, upper_bound, product, train_upper_bound))
+    return Certificate(
+        max((block.upper_bound for block in block_bounds), default=0.0),
+        max((block.train_upper_bound for block in block_bounds), default=0.0),
+        model.in_shape,
+        tuple(block_bounds),
+        tuple(bounds.values()),
+    )
 
 
-def _layer_bounds(block: ResidualBlock, path: str) -> Iterator[LayerBound]:
+def _layers(block: ResidualBlock, path: str) -> Iterator[_Layer]:
     children = list(block.residual.named_children())
+    size = block.in_shape[1:]
     index = 0
     while index < len(children):
         child, module = children[index]
@@ -140,16 +190,107 @@ def _layer_bounds(block: ResidualBlock, path: str) -> Iterator[LayerBound]:
                 weight = weight * _batch_norm_scale(batch_norm).view(-1, 1, 1, 1)
                 folded = f"{path}.{following}"
                 index += 1
-            bound = convolution_upper_bound(weight, block.in_shape[1:])
-            yield LayerBound(name, "convolution", bound, folded)
+            yield _Layer(name, "convolution", size, weight=weight, folded=folded)
         elif type(module) is nn.BatchNorm2d:
             scale = _batch_norm_scale(module).abs().max().item()
-            yield LayerBound(name, "batch_norm", _at_least(scale))
+            yield _Layer(name, "batch_norm", size, factor=scale)
         elif type(module) not in (*ACTIVATIONS.values(), nn.Dropout):
             raise ValueError(_unknown(name, module))
         elif isinstance(module, nn.ELU) and module.alpha > 1:
             # The slope of ELU at 0 from below is alpha.
             raise ValueError(f"ELU at {name}: alpha <= 1 must hold, but got {module.alpha}")
+
+
+def _layer_bounds(
+    layers: Sequence[_Layer], shifts: Sequence[tuple[float, float]]
+) -> dict[str, LayerBound]:
+    """The bounds of all layers, by name, in order; convolutions of one shape in one batch."""
+    groups: dict[Any, list[tuple[str, Tensor]]] = defaultdict(list)
+    bounds: dict[str, tuple[float, float]] = {}
+    for layer in layers:
+        if layer.weight is None:
+            bounds[layer.name] = (_number(layer.factor / _UP, 0.0), _number(layer.factor * _UP))
+        else:
+            c_out, c_in = layer.weight.shape[:2]
+            # A layer and the transpose of another may have one shape, and have one norm.
+            weight = adjoint_kernel(layer.weight) if c_out > c_in else layer.weight
+            groups[(weight.shape, layer.size)].append((layer.name, weight))
+    for (_, size), group in groups.items():
+
+        def norm_bounds(weight: Tensor, size: tuple[int, int] = size) -> Tensor:
+            return torch.stack(convolution_norm_bounds(weight, size, shifts), dim=1)
+
+        pairs = _in_threads(norm_bounds, torch.stack([weight for _, weight in group]))
+        for (name, _), (lower, upper) in zip(group, pairs.tolist(), strict=True):
+            bounds[name] = (lower, upper)
+    return {
+        layer.name: LayerBound(layer.name, layer.kind, *bounds[layer.name], layer.folded)
+        for layer in layers
+    }
+
+
+def _interplay_bounds(layers: dict[str, list[_Layer]]) -> dict[str, float]:
+    """Bounds of `block_norm` for the blocks that have its shape, by name."""
+    groups: dict[Any, list[tuple[str, list[Tensor], float]]] = defaultdict(list)
+    for name, parts in layers.items():
+        weights = [layer.weight for layer in parts if layer.weight is not None]
+        # Factors may stand ahead of the first convolution only.
+        n_ahead = len(parts) - len(weights)
+        ahead = math.prod(layer.factor for layer in parts[:n_ahead])
+        if all(layer.weight is None for layer in parts[:n_ahead]) and _is_bottleneck(weights):
+            key = (*(weight.shape for weight in weights), parts[0].size)
+            groups[key].append((name, weights, ahead))
+    bounds: dict[str, float] = {}
+    for (*_, size), group in groups.items():
+
+        def upper_bounds(
+            first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int] = size
+        ) -> Tensor:
+            return bottleneck_upper_bounds(first, second[..., 0, 0], third, size)
+
+        stacked = (torch.stack([weights[i] for _, weights, _ in group]) for i in range(3))
+        uppers = _in_threads(upper_bounds, *stacked)
+        for (name, _, ahead), upper in zip(group, uppers.tolist(), strict=True):
+            bounds[name] = _number(ahead * upper * _UP)
+    return bounds
+
+
+def _is_bottleneck(weights: Sequence[Tensor]) -> bool:
+    """Whether they are k x k, 1 x 1, k x k, finite, with the fewest channels in between."""
+    if len(weights) != 3 or not all(bool(weight.isfinite().all()) for weight in weights):
+        return False
+    first, second, third = weights
+    inner = first.shape[0]
+    return (
+        second.shape == (inner, inner, 1, 1)
+        and third.shape[1] == inner
+        and first.shape[2:] == third.shape[2:]
+        and inner <= min(first.shape[1], third.shape[0])
+    )
+
+
+def _train_factor(block: ResidualBlock) -> float:
+    """What training mode can multiply Lip(g) by."""
+    factor = 1.0
+    for module in block.residual:
+        if isinstance(module, nn.BatchNorm2d):
+            return math.inf
+        if isinstance(module, nn.Dropout):
+            # With its mask, a diagonal matrix with entries 0 and 1 / (1 - p).
+            factor /= 1 - module.p
+    return factor
+
+
+def _in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    """function(*batches), with the batches (L, ...) split over as many threads as torch has.
+
+    LAPACK takes the matrices of a batch one after another; torch uses one thread for that.
+    """
+    n_chunks = min(torch.get_num_threads(), len(batches[0]))
+    if batches[0].device.type != "cpu" or n_chunks == 1:
+        return function(*batches)
+    with ThreadPoolExecutor(n_chunks) as pool:
+        return torch.cat(list(pool.map(function, *(batch.chunk(n_chunks) for batch in batches))))
 
 
 def _effective_weight(name: str, module: nn.Module) -> Tensor:
@@ -183,76 +324,9 @@ def _batch_norm_scale(module: nn.Module) -> Tensor:
     return scale if module.weight is None else scale * module.weight.double()
 
 
-def convolution_upper_bound(weight: Tensor, size: tuple[int, int]) -> float:
-    """Upper bound of the spectral norm of a zero-padded convolution of stride 1.
-
-    Exact, up to ROUNDING_SLACK, for 1x1 kernels and small maps; elsewhere the smallest
-    over four shifted grids of the norm of a circular convolution that contains it.
-
-    Args:
-        weight: (c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
-        size: (H, W) of the map. Taps that reach across the whole map are never used and
-            are dropped, each axis by itself.
-
-    Returns:
-        The bound, l2 to l2; infinite if the weight is not finite.
-    """
-    weight = weight.double()
-    if not bool(weight.isfinite().all()):
-        return math.inf
-    reach_h, reach_w = (min(k // 2, n - 1) for k, n in zip(weight.shape[2:], size, strict=True))
-    unused_h, unused_w = weight.shape[2] // 2 - reach_h, weight.shape[3] // 2 - reach_w
-    weight = weight.narrow(2, unused_h, 2 * reach_h + 1).narrow(3, unused_w, 2 * reach_w + 1)
-    if reach_h == reach_w == 0:
-        return _at_least(torch.linalg.matrix_norm(weight[:, :, 0, 0], ord=2).item())
-    if weight.shape[0] > weight.shape[1]:
-        weight = weight.transpose(0, 1)  # the transposed symbol has the same norm
-    if weight.shape[0] * math.prod(size) <= _DENSE_ROWS:
-        dense = _dense_operator(weight, size)
-        squared = float(torch.linalg.eigvalsh(dense @ dense.T)[-1])
-        return _at_least(math.sqrt(max(squared, 0.0)))
-    tori = (size[0] + reach_h, size[1] + reach_w)
-    squared = min(
-        _largest_gram_eigenvalue(weight, tori, (row, column))
-        for row, column in product(_SHIFTS, repeat=2)
-    )
-    return _at_least(math.sqrt(max(squared, 0.0)))
-
-
-def _dense_operator(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The zero-padded convolution as a matrix (c_out H W, c_in H W); weight (c_out, c_in, ...)."""
-    c_out = weight.shape[0]
-    n_rows = c_out * math.prod(size)
-    unit = torch.eye(n_rows, dtype=weight.dtype, device=weight.device).view(n_rows, c_out, *size)
-    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
-    return F.conv_transpose2d(unit, weight, padding=padding).flatten(1)
-
-
-def _largest_gram_eigenvalue(
-    weight: Tensor, tori: tuple[int, int], shift: tuple[float, float]
-) -> float:
-    """max over the shifted grid of sigma_max(symbol)^2; weight (c_small, c_large, k_h, k_w)."""
-    c_small, c_large, k_h, k_w = weight.shape
-
-    def phases(n_frequencies: int, torus: int, k: int, fraction: float) -> Tensor:
-        # In float64 from the start: a float32 quotient would cost the bound nine digits.
-        frequency = (torch.arange(n_frequencies, dtype=torch.float64) + fraction) / torus
-        tap = torch.arange(k, dtype=torch.float64) - k // 2
-        angle = 2 * math.pi * torch.outer(frequency, tap)
-        return torch.polar(torch.ones_like(angle), angle).to(weight.device)
-
-    # The symbol at -f is the conjugate of the symbol at f: half of the rows are enough.
-    rows = phases(tori[0] // 2 + 1, tori[0], k_h, shift[0])
-    columns = phases(tori[1], tori[1], k_w, shift[1])
-    symbol = torch.einsum("yh,oihw,xw->yxoi", rows, weight.to(rows.dtype), columns)
-    symbol = symbol.reshape(-1, c_small, c_large)
-    gram = symbol @ symbol.mH
-    return float(torch.linalg.eigvalsh(gram)[:, -1].max())
-
-
-def _at_least(value: float) -> float:
-    """The value with its rounding allowance; a value that is no number bounds nothing."""
-    return math.inf if math.isnan(value) else value * (1 + ROUNDING_SLACK)
+def _number(value: float, otherwise: float = math.inf) -> float:
+    """The value, or `otherwise` for one that is no number: it bounds nothing."""
+    return otherwise if math.isnan(value) else value
 
 
 def _unknown(name: str, module: nn.Module) -> str:

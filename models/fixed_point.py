@@ -4,11 +4,21 @@ The inverse of a residual block x + g(x) = y is the fixed point of x -> y - g(x)
 (Behrmann et al., "Invertible Residual Networks", Theorem 1 and equation 4).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# A sample whose steps shrink by less than this factor goes on with Anderson acceleration.
+# Above 1 the map is no contraction there, and what Picard does (it diverges) is the answer.
+_SLOW_CONTRACTION = 0.5
+# Changes that Anderson acceleration combines: the worst cases have two eigenvalues, and more
+# changes cost more than they save.
+_ANDERSON_MEMORY = 3
+# On the diagonal of the normal equations, whose columns have norm 1 or 0.
+_RIDGE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,9 @@ class Solution:
         converged: bool, the last step was at most atol + rtol * ||fn(x)||. If false: raise
             max_steps, loosen rtol, or certify the map first, since a map that is no
             contraction need not converge at all.
+        error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
+            rounding included, converged or not; see `IResNet.inverse`. None if no proven
+            Lipschitz constants were given.
     """
 
     value: Tensor
@@ -37,6 +50,24 @@ class Solution:
     n_steps: Tensor
     residual_norm: Tensor
     converged: Tensor
+    error_bound: Tensor | None = None
+
+
+def predicted_steps(lipschitz: float, rtol: float) -> int | None:
+    """Evaluations after which Picard iteration has, by proof, rtol times its first error.
+
+    The smallest k with lipschitz^k <= rtol (Banach's theorem). None where nothing is proven,
+    at lipschitz >= 1.
+
+    Args:
+        lipschitz: a proven bound of the map's Lipschitz constant, >= 0.
+        rtol: in (0, 1).
+    """
+    if not lipschitz < 1:
+        return None
+    if lipschitz == 0:
+        return 1
+    return max(1, math.ceil(math.log(rtol) / math.log(lipschitz)))
 
 
 def fixed_point(
@@ -45,9 +76,14 @@ def fixed_point(
     *,
     rtol: float = 1e-6,
     atol: float = 0.0,
-    max_steps: int = 100,
+    max_steps: int | Tensor = 100,
 ) -> Solution:
-    """Solve x = fn(x) for each sample by Picard iteration from y0 (paper, equation 4).
+    """Solve x = fn(x) for each sample, starting from y0.
+
+    By Picard iteration x <- fn(x) (paper, equation 4), and, for the samples that it brings
+    closer too slowly, by Anderson acceleration from where it stood (Anderson 1965; type II,
+    as in Walker and Ni 2011). An accelerated step that does not reduce the residual is
+    taken back and replaced by a Picard step, so that a contraction converges in any case.
 
     A sample leaves the batch as soon as its own step is small enough, so that the cost
     is the sum of the steps that the samples need, not the batch times the slowest. It
@@ -59,43 +95,182 @@ def fixed_point(
         y0: (B, ...) floating point, where to start.
         rtol: stop when ||fn(x) - x||_2 <= atol + rtol * ||fn(x)||_2, norms per sample.
         atol: see rtol.
-        max_steps: the most evaluations of fn per sample, at least 1.
+        max_steps: the most evaluations of fn, at least 1: for all samples, or int64 (B,).
 
     Raises:
         ValueError: if max_steps < 1, or rtol or atol is negative.
     """
-    if max_steps < 1:
+    limits = torch.as_tensor(max_steps, device=y0.device).expand(len(y0))
+    if bool((limits < 1).any()):
         raise ValueError(f"max_steps >= 1 must hold, but got max_steps={max_steps}")
     if rtol < 0 or atol < 0:
         raise ValueError(f"rtol, atol >= 0 must hold, but got rtol={rtol}, atol={atol}")
-    n_samples = y0.shape[0]
-    x = y0.clone()
-    rows = torch.arange(n_samples, device=y0.device)
-    n_steps = torch.zeros(n_samples, dtype=torch.int64, device=y0.device)
-    residual_norm = torch.full((n_samples,), torch.inf, dtype=y0.dtype, device=y0.device)
-    converged = torch.zeros(n_samples, dtype=torch.bool, device=y0.device)
-    for step in range(1, max_steps + 1):
-        if rows.numel() == 0:
-            break
-        current = x[rows]
-        image = fn(current, rows)
-        step_norm = (image - current).flatten(1).norm(dim=1)
-        tolerance = atol + rtol * image.flatten(1).norm(dim=1)
-        small_enough = (step_norm <= tolerance) & step_norm.isfinite()
-        x[rows] = image
-        n_steps[rows] = step
-        residual_norm[rows] = step_norm
-        converged[rows] = small_enough
-        rows = rows[~small_enough & step_norm.isfinite()]
+    iteration = _Iteration(fn, y0, rtol, atol, limits)
+    iteration.picard()
+    iteration.anderson()
     return Solution(
-        value=nan_where_unconverged(x, converged),
-        last_iterate=x,
-        n_steps=n_steps,
-        residual_norm=residual_norm,
-        converged=converged,
+        value=nan_where_unconverged(iteration.x, iteration.converged),
+        last_iterate=iteration.x,
+        n_steps=iteration.n_steps,
+        residual_norm=iteration.residual_norm,
+        converged=iteration.converged,
     )
+
+
+class _Iteration:
+    """All samples: what is known of those that have left, and how to go on with the others."""
+
+    def __init__(
+        self,
+        fn: Callable[[Tensor, Tensor], Tensor],
+        y0: Tensor,
+        rtol: float,
+        atol: float,
+        limits: Tensor,
+    ) -> None:
+        n_samples = len(y0)
+        self.fn, self.rtol, self.atol, self.limits = fn, rtol, atol, limits
+        self.x = y0.clone()
+        self.n_steps = torch.zeros(n_samples, dtype=torch.int64, device=y0.device)
+        self.residual_norm = torch.full((n_samples,), torch.inf, dtype=y0.dtype, device=y0.device)
+        self.converged = torch.zeros(n_samples, dtype=torch.bool, device=y0.device)
+        # Left to Anderson: the samples, their images, and their last two residuals.
+        self._slow: list[tuple[Tensor, ...]] = []
+
+    def _leave(self, rows: Tensor, n_steps: Tensor, image: Tensor, norm: Tensor) -> Tensor:
+        """Note the samples `rows` (b,) that are done, at `image`; (b,) bool, which go on."""
+        small_enough = (norm <= self.atol + self.rtol * _norm(image)) & norm.isfinite()
+        going_on = ~small_enough & norm.isfinite() & (n_steps < self.limits[rows])
+        if not bool(going_on.all()):
+            left = ~going_on
+            at = rows[left]
+            self.x[at], self.residual_norm[at] = image[left], norm[left]
+            self.n_steps[at], self.converged[at] = n_steps[left], small_enough[left]
+        return going_on
+
+    def picard(self) -> None:
+        """Iterate until every sample is done or known to be slow."""
+        rows = torch.arange(len(self.x), device=self.x.device)
+        x, step = self.x, 0
+        norm = before = torch.zeros(())  # of the step before
+        while rows.numel() > 0:
+            step += 1
+            image = self.fn(x, rows)
+            residual = image - x
+            last_norm, norm = norm, _norm(residual)
+            going_on = self._leave(rows, torch.full_like(rows, step), image, norm)
+            if step > 1:
+                contraction = norm / last_norm
+                slow = going_on & (contraction > _SLOW_CONTRACTION) & (contraction < 1)
+                if bool(slow.any()):
+                    steps = torch.full_like(rows[slow], step)
+                    self._slow.append(
+                        (rows[slow], steps, image[slow], residual[slow], before[slow])
+                    )
+                    going_on &= ~slow
+            rows, x, before, norm = _select(going_on, rows, image, residual, norm)
+
+    def anderson(self) -> None:
+        """Iterate the slow samples until every one is done.
+
+        x_next = fn(x) - sum_i gamma_i (change of fn in step i), where gamma minimizes
+        ||r - sum_i gamma_i (change of r in step i)||, r = fn(x) - x.
+        """
+        if not self._slow:
+            return
+        rows, steps, image, residual, before = (
+            torch.cat(parts) for parts in zip(*self._slow, strict=True)
+        )
+        norm = _norm(residual)
+        # In a Picard step the image moves by the residual.
+        history = _History(residual, residual - before)
+        while rows.numel() > 0:
+            candidate = image - history.combination(residual)
+            new_image = self.fn(candidate, rows)
+            new_residual = new_image - candidate
+            new_norm = _norm(new_residual)
+            # Without a history the step is Picard's own, and stands as it is.
+            good = (new_norm <= norm) | (history.n_entries == 0)
+            history.append(new_image - image, new_residual - residual)
+            if bool(good.all()):
+                image, residual, norm = new_image, new_residual, new_norm
+            else:
+                # A step that is taken back leaves the sample at its last image.
+                history.clear(~good)
+                image = _where(good, new_image, image)
+                residual = _where(good, new_residual, residual)
+                norm = torch.where(good, new_norm, norm)
+            steps = steps + 1
+            going_on = self._leave(rows, steps, image, norm)
+            rows, steps, image, residual, norm = _select(
+                going_on, rows, steps, image, residual, norm
+            )
+            history.select(going_on)
+
+
+class _History:
+    """The last changes of image and residual of b samples, beginning with one.
+
+    Attributes:
+        n_entries: int64 (b,).
+    """
+
+    def __init__(self, image_change: Tensor, residual_change: Tensor) -> None:
+        n_samples, n = len(image_change), image_change[0].numel()
+        self.n_entries = torch.zeros(n_samples, dtype=torch.int64, device=image_change.device)
+        # (b, m, n). Both scaled so that the residual changes, which shrink by orders of magnitude
+        # on the way, have norm 1; zero where there is no entry.
+        self._images = image_change.new_zeros(n_samples, _ANDERSON_MEMORY, n)
+        self._residuals = self._images.clone()
+        self._oldest = 0
+        self.append(image_change, residual_change)
+
+    def append(self, image_change: Tensor, residual_change: Tensor) -> None:
+        """Add an entry, in the place of the oldest."""
+        norm = _norm(residual_change)
+        scale = torch.where(norm > 0, 1 / norm, 0).unsqueeze(1)
+        self._images[:, self._oldest] = image_change.flatten(1) * scale
+        self._residuals[:, self._oldest] = residual_change.flatten(1) * scale
+        self._oldest = (self._oldest + 1) % _ANDERSON_MEMORY
+        self.n_entries += 1
+
+    def clear(self, samples: Tensor) -> None:
+        """Forget the entries where samples (b,) is true."""
+        self._images[samples] = 0
+        self._residuals[samples] = 0
+        self.n_entries[samples] = 0
+
+    def select(self, samples: Tensor) -> None:
+        """Forget the samples where samples (b,) is false."""
+        self._images, self._residuals, self.n_entries = _select(
+            samples, self._images, self._residuals, self.n_entries
+        )
+
+    def combination(self, residual: Tensor) -> Tensor:
+        """sum_i gamma_i (image change i) for the best gamma; zero without a history."""
+        gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2))
+        gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
+        right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2))
+        gamma = torch.linalg.solve(gram.double(), right.double()).to(residual.dtype)
+        return torch.bmm(gamma.transpose(1, 2), self._images).view_as(residual)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """l2 norm of each sample of x (b, ...)."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())))
+    return norm
+
+
+def _select(chosen: Tensor, *batches: Tensor) -> tuple[Tensor, ...]:
+    """The samples of each batch (b, ...) where chosen (b,) is true; no copy if all are."""
+    return batches if bool(chosen.all()) else tuple(batch[chosen] for batch in batches)
+
+
+def _where(condition: Tensor, x: Tensor, otherwise: Tensor) -> Tensor:
+    """x (b, ...) where condition (b,) holds."""
+    return torch.where(condition.view(-1, *[1] * (x.dim() - 1)), x, otherwise)
 
 
 def nan_where_unconverged(x: Tensor, converged: Tensor) -> Tensor:
     """x (B, ...) with the samples where converged (B,) is false replaced by NaN."""
-    return x.masked_fill(~converged.view(-1, *[1] * (x.dim() - 1)), torch.nan)
+    return _where(converged, x, torch.full_like(x, torch.nan))

@@ -5,7 +5,10 @@ x + g(x), g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages an
 appended to the input channels (section 3 and appendix A).
 """
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +17,16 @@ from torch import Tensor, nn
 from models.fixed_point import Solution, fixed_point, nan_where_unconverged
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
-# Each has Lipschitz constant 1, which `certify` relies on.
+# Each acts entry by entry with slopes in [0, 1], which `certify` relies on.
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "elu": nn.ELU,
     "softplus": nn.Softplus,
 }
 NORMS = ("spectral", "batch", "none")
+_Module = TypeVar("_Module", bound=nn.Module)
+# Relative to ||z||: far above the rounding of one block in float64, far below float32's.
+_FLOAT64_ALLOWANCE = 1e-12
 
 
 class Squeeze(nn.Module):
@@ -120,16 +126,62 @@ class ResidualBlock(nn.Module):
         g: Tensor = self.residual(x)
         return x + g
 
+    def deployed(self) -> nn.Sequential:
+        """g in plain modules: normalized layers as convolutions with their effective weights."""
+        return nn.Sequential(
+            *(m.deployed() if isinstance(m, SpectralNormConv2d) else m for m in self.residual)
+        )
+
+    @torch.no_grad()
     def inverse(
-        self, z: Tensor, *, rtol: float = 1e-6, atol: float = 0.0, max_steps: int = 100
+        self,
+        z: Tensor,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_steps: int | Tensor = 100,
+        lipschitz: float | None = None,
     ) -> Solution:
-        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z."""
+        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z.
+
+        Args:
+            z: (B, C, H, W).
+            rtol, atol, max_steps: as in `fixed_point`.
+            lipschitz: a proven bound L of Lip(g); with it comes `error_bound`, infinite where
+                L is not below 1. With r = x + g(x) - z at the iterate x that is returned,
+                evaluated in float64, the error is at most ||r|| / (1 - L).
+        """
+        residual = _channels_last(self.deployed())
+        # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that
+        # nothing it does with samples copies or reorders them.
+        pixels = z.permute(0, 2, 3, 1).contiguous()
+        solved, targets = torch.empty(0), pixels
 
         def step(x: Tensor, rows: Tensor) -> Tensor:
-            g: Tensor = self.residual(x)
-            return z[rows] - g
+            nonlocal solved, targets
+            if rows is not solved:  # the same as in the step before, as a rule
+                solved, targets = rows, pixels[rows]
+            g = residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return torch.sub(targets, g, out=g)
 
-        return fixed_point(step, z, rtol=rtol, atol=atol, max_steps=max_steps)
+        found = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
+        solution = replace(
+            found,
+            value=found.value.permute(0, 3, 1, 2),
+            last_iterate=found.last_iterate.permute(0, 3, 1, 2),
+        )
+        if lipschitz is None:
+            return solution
+        x, exact_z = solution.last_iterate.double(), z.double()
+        r = (x + copy.deepcopy(residual).double()(x) - exact_z).flatten(1).norm(dim=1)
+        r += _FLOAT64_ALLOWANCE * exact_z.flatten(1).norm(dim=1)
+        bound = r / (1 - lipschitz) if lipschitz < 1 else torch.full_like(r, torch.inf)
+        return replace(solution, error_bound=bound.nan_to_num(nan=torch.inf))
+
+
+def _channels_last(module: _Module) -> _Module:
+    # torch's stubs of Module.to know no memory_format.
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 class IResNet(nn.Module):
@@ -213,6 +265,9 @@ class IResNet(nn.Module):
             GlobalAveragePool(),
             nn.Linear(channels, n_classes),
         )
+        # The faster layout on the CPU and for half precision on GPUs. Always the same one, since
+        # the last bits of sigma, and with them the effective weight, depend on it.
+        _channels_last(self)
 
     def features(self, x: Tensor) -> Tensor:
         """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
@@ -236,7 +291,13 @@ class IResNet(nn.Module):
 
     @torch.no_grad()
     def inverse(
-        self, z: Tensor, *, rtol: float = 1e-6, atol: float = 0.0, max_steps: int = 100
+        self,
+        z: Tensor,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_steps: int | Tensor = 100,
+        lipschitz: Sequence[float] | None = None,
     ) -> Solution:
         """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
 
@@ -245,6 +306,8 @@ class IResNet(nn.Module):
                 dropped from the result, so a z outside the image of `features` gives the
                 preimage of a neighbor.
             rtol, atol, max_steps: per block and sample, as in `fixed_point`.
+            lipschitz: a proven bound of Lip(g) for each block, `certificate.block_bounds`. With
+                them comes `error_bound`, at the cost of one evaluation of each g in float64.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks
@@ -252,9 +315,16 @@ class IResNet(nn.Module):
             block behind it, so that last_iterate tells how far off an inverse that did not
             converge is (the first two columns of the paper's Table 1).
 
+            error_bound, (T, B), bounds the distance of what was found before block t from the
+            exact preimage of z under the blocks from t on; [0] is that of the images. It is
+            proven, with all rounding: e_t = (e_{t+1} + ||r_t||) / (1 - L_t). Every block
+            can multiply an error by 1 / (1 - L_t), so that for deep networks with bounds near
+            1 it is true and says nothing.
+
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is
                 no function of one sample: call eval() first.
+            ValueError: if lipschitz has not one number a block.
         """
         if self.training and any(
             isinstance(m, nn.Dropout | nn.BatchNorm2d) for m in self.body.modules()
@@ -263,22 +333,42 @@ class IResNet(nn.Module):
                 "inverse needs eval mode: dropout and BatchNorm make the network in training "
                 "mode no function of a single sample; call model.eval() first"
             )
+        n_blocks = sum(isinstance(module, ResidualBlock) for module in self.body)
+        if lipschitz is not None and len(lipschitz) != n_blocks:
+            raise ValueError(
+                f"lipschitz must have one bound for each of {n_blocks} blocks, but got "
+                f"{len(lipschitz)}"
+            )
         per_block: list[Solution] = []
         for module in reversed(self.body):
             if isinstance(module, ResidualBlock):
-                per_block.append(module.inverse(z, rtol=rtol, atol=atol, max_steps=max_steps))
-                z = per_block[-1].last_iterate
+                bound = None if lipschitz is None else lipschitz[n_blocks - 1 - len(per_block)]
+                solution = module.inverse(
+                    z, rtol=rtol, atol=atol, max_steps=max_steps, lipschitz=bound
+                )
+                if solution.error_bound is not None and per_block:
+                    behind = per_block[-1].error_bound
+                    assert behind is not None
+                    assert bound is not None
+                    carried = behind / (1 - bound) if bound < 1 else behind.new_tensor(torch.inf)
+                    solution = replace(solution, error_bound=solution.error_bound + carried)
+                per_block.append(solution)
+                z = solution.last_iterate
             else:
                 assert isinstance(module, Squeeze | InjectivePad)
                 z = module.inverse(z)
         per_block.reverse()
         converged = torch.stack([solution.converged for solution in per_block])
+        bounds = [
+            solution.error_bound for solution in per_block if solution.error_bound is not None
+        ]
         return Solution(
             value=nan_where_unconverged(z, converged.all(dim=0)),
             last_iterate=z,
             n_steps=torch.stack([solution.n_steps for solution in per_block]),
             residual_norm=torch.stack([solution.residual_norm for solution in per_block]),
             converged=converged,
+            error_bound=torch.stack(bounds) if bounds else None,
         )
 
     def update_spectral_norm(self) -> None:

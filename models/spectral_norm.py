@@ -12,6 +12,7 @@ d sigma / dW = G, its gradient: forward is a pure function of weight and buffers
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -41,40 +42,69 @@ def convolution_adjoint(y: Tensor, weight: Tensor) -> Tensor:
     return F.conv_transpose2d(y, weight, padding=weight.shape[-1] // 2)
 
 
+def adjoint_kernel(weight: Tensor) -> Tensor:
+    """Kernel (..., c_out, c_in, k, k) of the adjoint as a convolution; its own inverse."""
+    return weight.transpose(-4, -3).flip(-1, -2)
+
+
 def power_iteration(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, Tensor]:
     """Power iteration on a batch of L convolutions of one shape at once.
 
     Args:
-        weight: (L, c_out, c_in, k, k) with c_in <= c_out, k odd.
+        weight: (L, c_out, c_in, k_h, k_w) with c_in <= c_out, k_h and k_w odd.
         vector: (L, c_in, H, W), unit l2 norm per layer: where to start.
         n_iterations: at least 1. One is the convolution and its adjoint.
 
     Returns:
-        The refined unit vectors (L, c_in, H, W), and G (L, c_out, c_in, k, k) such that
+        The refined unit vectors (L, c_in, H, W), and G (L, c_out, c_in, k_h, k_w) such that
         sigma_l = <G_l, weight_l> estimates the spectral norm from below.
     """
-    n_layers, c_out, c_in, k, _ = weight.shape
-    height, width = vector.shape[-2:]
-    padding = k // 2
-    matrix = weight.reshape(n_layers, c_out, c_in * k * k)
+    kernel = (weight.shape[3], weight.shape[4])
+    matrix = weight.permute(0, 1, 3, 4, 2).flatten(2)
+    vector, outer = _power_iteration(matrix, vector, kernel, n_iterations)
+    return vector, outer.unflatten(2, (*kernel, -1)).permute(0, 1, 4, 2, 3)
+
+
+def _power_iteration(
+    matrix: Tensor, vector: Tensor, kernel: tuple[int, int], n_iterations: int
+) -> tuple[Tensor, Tensor]:
+    """`power_iteration` on matrices (L, c_out, k_h k_w c_in), and G of that shape."""
     for _ in range(n_iterations):
-        patches = F.unfold(vector, k, padding=padding)
-        image = _normalized(torch.bmm(matrix, patches), torch.zeros_like(matrix[:, :, :1]))
-        back = F.fold(torch.bmm(matrix.transpose(1, 2), image), (height, width), k, padding=padding)
+        image = torch.bmm(matrix, _patches(vector, kernel))
+        back = _patches_adjoint(torch.bmm(matrix.transpose(1, 2), image), vector.shape, kernel)
         vector = _normalized(back, vector)
-    outer = torch.bmm(image, F.unfold(vector, k, padding=padding).transpose(1, 2))
-    return vector, outer.reshape(weight.shape)
+    outer = torch.bmm(_normalized(image), _patches(vector, kernel).transpose(1, 2))
+    return vector, outer
 
 
-def _normalized(vector: Tensor, otherwise: Tensor) -> Tensor:
-    """Unit l2 norm per leading index; `otherwise` where the vector is zero, as under W = 0."""
+def _patches(x: Tensor, kernel: tuple[int, int]) -> Tensor:
+    """What each tap of a zero-padded kernel sees: (L, c, H, W) -> (L, k_h k_w c, H W).
+
+    nn.functional.unfold does the same with the channels first, and takes several times as long
+    on the CPU.
+    """
+    (k_h, k_w), n_layers = kernel, x.shape[0]
+    padded = F.pad(x, (k_w // 2, k_w // 2, k_h // 2, k_h // 2))
+    windows = padded.unfold(2, k_h, 1).unfold(3, k_w, 1)  # (L, c, H, W, k_h, k_w)
+    return windows.permute(0, 4, 5, 1, 2, 3).reshape(n_layers, -1, x.shape[2] * x.shape[3])
+
+
+def _patches_adjoint(patches: Tensor, shape: torch.Size, kernel: tuple[int, int]) -> Tensor:
+    """The adjoint of `_patches`: (L, k_h k_w c, H W) -> shape = (L, c, H, W)."""
+    (k_h, k_w), (n_layers, channels, height, width) = kernel, shape
+    taps = patches.view(n_layers, k_h, k_w, channels, height, width)
+    padded = patches.new_zeros(n_layers, channels, height + k_h - 1, width + k_w - 1)
+    for y, x in product(range(k_h), range(k_w)):
+        padded[:, :, y : y + height, x : x + width] += taps[:, y, x]
+    return padded[:, :, k_h // 2 : k_h // 2 + height, k_w // 2 : k_w // 2 + width]
+
+
+def _normalized(vector: Tensor, otherwise: Tensor | None = None) -> Tensor:
+    """Unit l2 norm per leading index; `otherwise`, or zero, where it is zero, as under W = 0."""
     norm = torch.linalg.vector_norm(vector, dim=tuple(range(1, vector.dim())), keepdim=True)
+    if otherwise is None:
+        otherwise = torch.zeros_like(norm)
     return torch.where(norm > 0, vector / norm, otherwise)
-
-
-def _swapped(weight: Tensor) -> Tensor:
-    """Kernel (..., c_out, c_in, k, k) of the adjoint as a convolution; its own inverse."""
-    return weight.transpose(-4, -3).flip(-1, -2)
 
 
 class SpectralNormConv2d(nn.Module):
@@ -110,20 +140,21 @@ class SpectralNormConv2d(nn.Module):
         assert plain.bias is not None
         self.weight = nn.Parameter(plain.weight.detach())
         self.bias = nn.Parameter(plain.bias.detach())
-        start = torch.randn(min(in_channels, out_channels), *size)
+        # A 1x1 convolution is a matrix on every pixel: one pixel has its norm.
+        start = torch.randn(min(in_channels, out_channels), *(size if kernel_size > 1 else (1, 1)))
         self.register_buffer("vector", start / start.norm())
         self.register_buffer("outer", torch.zeros_like(self.weight))
         update_spectral_norm([self], _N_INITIAL_ITERATIONS)
 
     @property
     def sigma(self) -> Tensor:
-        """Power-iteration estimate of the spectral norm of `weight`, from below; scalar.
+        """Power-iteration estimate of the spectral norm of `weight`, from below; float64, ().
 
-        Summed in float64, so that the order of summation, which depends on the machine and
-        its threads, does not show in the effective weight: what was certified on one
-        machine is what another one runs.
+        The sum over all entries at once would depend, in its last bits, on the number of
+        threads, and with it the effective weight: what was certified with some threads would
+        not be what others run. Rows are summed by one thread each, and their sums in float64.
         """
-        return (self.outer * self.weight).sum(dtype=torch.float64).to(self.weight.dtype)
+        return (self.outer * self.weight).sum(dim=(1, 2, 3)).sum(dtype=torch.float64)
 
     def effective_weight(self) -> Tensor:
         """W * min(1, coeff / sigma), the kernel that forward convolves with."""
@@ -132,6 +163,15 @@ class SpectralNormConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.effective_weight(), self.bias, padding=self.weight.shape[-1] // 2)
+
+    def deployed(self) -> nn.Conv2d:
+        """The same map as a plain convolution, its weight the effective weight of now."""
+        c_out, c_in, k, _ = self.weight.shape
+        # On "meta" no memory is taken, and no random number drawn, for what is replaced.
+        plain = nn.Conv2d(c_in, c_out, k, padding=k // 2, device="meta")
+        plain.weight = nn.Parameter(self.effective_weight().detach(), requires_grad=False)
+        plain.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
+        return plain
 
     def extra_repr(self) -> str:
         c_out, c_in, k, _ = self.weight.shape
@@ -153,19 +193,26 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_iterations}"
         )
     groups: dict[tuple[torch.Size, torch.Size], list[SpectralNormConv2d]] = defaultdict(list)
+    kernels: dict[tuple[torch.Size, torch.Size], list[Tensor]] = defaultdict(list)
     for layer in layers:
-        groups[(_small_in(layer.weight).shape, layer.vector.shape)].append(layer)
-    for group in groups.values():
-        weight = torch.stack([_small_in(layer.weight) for layer in group])
+        kernel = _taps_last(layer.weight)
+        groups[(kernel.shape, layer.vector.shape)].append(layer)
+        kernels[(kernel.shape, layer.vector.shape)].append(kernel)
+    for key, group in groups.items():
+        _, k_h, k_w, _ = key[0]
+        matrix = torch.stack(kernels.pop(key)).flatten(2)
         vector = torch.stack([layer.vector for layer in group])
-        vector, outer = power_iteration(weight, vector, n_iterations)
-        for index, layer in enumerate(group):
-            layer.vector.copy_(vector[index])
+        vector, outer = _power_iteration(matrix, vector, (k_h, k_w), n_iterations)
+        outer = outer.unflatten(2, (k_h, k_w, -1)).permute(0, 1, 4, 2, 3)
+        for layer, new_vector, new_outer in zip(group, vector, outer, strict=True):
+            layer.vector.copy_(new_vector)
             swapped = layer.weight.shape[0] < layer.weight.shape[1]
-            layer.outer.copy_(_swapped(outer[index]) if swapped else outer[index])
+            layer.outer.copy_(adjoint_kernel(new_outer) if swapped else new_outer)
 
 
-def _small_in(weight: Tensor) -> Tensor:
-    """The kernel, or its adjoint's, whichever has the fewer channels going in."""
+def _taps_last(weight: Tensor) -> Tensor:
+    """(c_large, k, k, c_small), of the kernel or its adjoint's, whichever has fewer channels
+    going in."""
     c_out, c_in = weight.shape[:2]
-    return _swapped(weight) if c_out < c_in else weight
+    small_in = adjoint_kernel(weight) if c_out < c_in else weight
+    return small_in.permute(0, 2, 3, 1)

@@ -1,7 +1,7 @@
 """Image data sets as tensors: read once, split once, kept and augmented on the device."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,22 +42,31 @@ class Augmentation:
     flip: bool
     fill: int
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """uint8 (B, C, H, W) -> the same; randomness from `generator`, a CPU one."""
-        n, _, height, width = images.shape
-        if self.flip:
-            mirrored = torch.rand(n, generator=generator).lt(0.5).to(images.device)
-            images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
-        if self.shift:
-            s = self.shift
-            offsets = torch.randint(0, 2 * s + 1, (2, n, 1), generator=generator).to(images.device)
-            padded = F.pad(images, (s, s, s, s), value=self.fill)
-            row = (offsets[0] + torch.arange(height, device=images.device)).view(n, 1, height, 1)
-            column = (offsets[1] + torch.arange(width, device=images.device)).view(n, 1, 1, width)
-            sample = torch.arange(n, device=images.device).view(n, 1, 1, 1)
-            channel = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
-            images = padded[sample, channel, row, column]
-        return images
+    def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """What happens to each of n images: int64 (n, 3), row and column of the window that is
+        kept, and 1 where it is mirrored.
+
+        For a whole epoch at once, so that no step waits for the host.
+
+        Args:
+            generator: a CPU one, so that all devices see the same images.
+        """
+        offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
+        mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
+        return torch.cat([offsets, mirrored], dim=1).to(device)
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) and the rows (B, 3) of `draw` -> uint8 (B, C, H, W)."""
+        n, channels, height, width = images.shape
+        device, s = images.device, self.shift
+        padded = F.pad(images, (s, s, s, s), value=self.fill)
+        row = drawn[:, 0, None] + torch.arange(height, device=device)
+        along = torch.arange(width, device=device)
+        along = torch.where(drawn[:, 2, None] == 1, width - 1 - along, along)
+        column = drawn[:, 1, None] + along
+        sample = torch.arange(n, device=device).view(n, 1, 1, 1)
+        channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
+        return padded[sample, channel, row.view(n, 1, height, 1), column.view(n, 1, 1, width)]
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,8 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A)."""
-    return images.float() / 255 - 0.5
+    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A), channels_last."""
+    return images.to(torch.float32, memory_format=torch.channels_last) / 255 - 0.5
 
 
 @functools.lru_cache(maxsize=2)
@@ -247,8 +256,9 @@ _SOURCES: dict[str, _Source] = {
 
 def batches(
     split: Split, batch_size: int, generator: torch.Generator | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, labels) of all of a split, in batches that differ in size by one at most.
+) -> tuple[Tensor, ...]:
+    """int64 indices of all of a split, on its device, in batches that differ in size by one at
+    most.
 
     Near-equal batches have no small remainder, which BatchNorm would suffer from.
 
@@ -257,10 +267,5 @@ def batches(
         generator: a CPU one: shuffle with it. None keeps the order.
     """
     n = len(split)
-    n_batches = -(-n // batch_size)
-    if generator is None:
-        order = torch.arange(n)
-    else:
-        order = torch.randperm(n, generator=generator)
-    for rows in order.to(split.labels.device).tensor_split(n_batches):
-        yield split.images[rows], split.labels[rows]
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    return order.to(split.labels.device).tensor_split(-(-n // batch_size))

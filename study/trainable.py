@@ -9,7 +9,7 @@ from ray import tune
 from study import data
 from study.config import StudyConfig
 from study.metrics import TrialReport, TrialStatus
-from study.training import Training, make_deterministic
+from study.training import Training, choose_algorithms
 
 _STATE_FILE = "state.pt"
 OUTCOME_FOLDER = "outcome"
@@ -34,7 +34,7 @@ class TrialTrainable(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         trial = self._study.settle(config["sample"], config["seed"])
-        make_deterministic(trial.training.deterministic)
+        choose_algorithms(trial.training.deterministic)
         device = "cuda" if self._study.resources.gpus > 0 else "cpu"
         self._training = Training(trial, device, data.load(trial.data))
         self._last_report: dict[str, Any] = {}

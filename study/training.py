@@ -10,6 +10,7 @@ import bisect
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import IResNet, certify
+from models import Certificate, IResNet, certify, empirical_lipschitz, predicted_steps
 from models.iresnet import check_arguments
 from study import data
 from study.errors import ConfigError
@@ -29,28 +30,34 @@ from study.metrics import VAL_LOSS, EpochReport, TrialReport, TrialStatus, first
 from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
 
 _EVALUATION_BATCH_SIZE = 500
-# Steps between two looks at the loss, each of which makes a GPU wait: a run that has
-# diverged ends within that many steps.
-_DIVERGENCE_CHECK_STEPS = 50
-# The curve of reconstruction error against steps: images, and the most steps.
-_CURVE_SAMPLES = 32
+# The curve of reconstruction error against steps: images, and the most steps. All numbers of
+# steps are one batch, and samples stop as they converge, so that the curve costs about what
+# inverting 256 images does.
+_CURVE_SAMPLES = 12
 _CURVE_STEPS = 20
+# The steps of a sample are no longer seen in float32 below this.
+_CURVE_RTOL = 1e-7
+# Where the Jacobians of the blocks are looked at: images of the validation split.
+_JACOBIAN_SAMPLES = 8
 
 
 def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[TrialReport]:
     """Train from the start and yield a report after each reporting epoch, to the last."""
-    make_deterministic(config.training.deterministic)
+    choose_algorithms(config.training.deterministic)
     training = Training(config, device)
     while training.status is TrialStatus.RUNNING:
         yield training.run_to_report()
 
 
-def make_deterministic(deterministic: bool) -> None:
-    """Choose, for the whole process, algorithms that give the same bits each time, or any."""
+def choose_algorithms(deterministic: bool) -> None:
+    """For the whole process: algorithms that give the same bits each time, or any; and
+    float32 that means float32, not the TF32 of newer GPUs, whose 10 bits no inverse survives."""
     # cuBLAS reads it when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class Training:
@@ -77,6 +84,10 @@ class Training:
         with _seeded(config.seed, 0, self.device):
             model = build_model(config.model, self.dataset.in_shape, self.dataset.n_classes)
         self.model = model.to(self.device)
+        # Shares the parameters and buffers of the model.
+        self._forward = (
+            torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
+        )
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=config.training.lr,
@@ -113,31 +124,33 @@ class Training:
         return TrialReport(self.status, reason=reason)
 
     def _train_epoch(self) -> tuple[float, float]:
-        """(mean loss, accuracy) over the steps of one epoch; stops where the loss is not finite."""
+        """(mean loss, accuracy) over the steps of one epoch."""
         settings = self.config.training
         split = self.dataset.train
-        n_steps = -(-len(split) // settings.batch_size)
         generator = torch.Generator().manual_seed(_mixed(self.config.seed, self.epoch + 1))
+        batches = data.batches(split, settings.batch_size, generator)
+        drawn = self.dataset.augmentation.draw(len(split), generator, self.device)
+        # Summed on the device: nothing waits for it before the epoch ends.
         total_loss = torch.zeros((), device=self.device)
         n_right = torch.zeros((), device=self.device)
+        bf16 = settings.precision == "bf16"
         self.model.train()
         with _seeded(self.config.seed, self.epoch + 1, self.device):
-            batches = data.batches(split, settings.batch_size, generator)
-            for step, (images, labels) in enumerate(batches):
-                progress = (self.epoch + step / n_steps) / settings.max_epochs
+            for step, rows in enumerate(batches):
+                progress = (self.epoch + step / len(batches)) / settings.max_epochs
                 for group in self.optimizer.param_groups:
                     group["lr"] = learning_rate(settings, progress)
-                images = self.dataset.augmentation(images, generator)
-                logits = self.model(data.normalized(images))
-                loss = F.cross_entropy(logits, labels)
+                images = self.dataset.augmentation(split.images[rows], drawn[rows])
+                labels = split.labels[rows]
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    logits = self._forward(data.normalized(images))
+                    loss = F.cross_entropy(logits, labels)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 self.optimizer.step()
                 self.model.update_spectral_norm()
                 total_loss += loss.detach() * len(labels)
                 n_right += (logits.argmax(1) == labels).sum()
-                if step % _DIVERGENCE_CHECK_STEPS == 0 and not total_loss.isfinite():
-                    break
         return total_loss.item() / len(split), n_right.item() / len(split)
 
     def _measure(
@@ -191,9 +204,24 @@ class Training:
         save_model(
             directory, self.model, self.config.model, self.dataset.in_shape, self.dataset.n_classes
         )
+        certificate = certify(self.model)
+        images = data.normalized(self.dataset.val.images[:_JACOBIAN_SAMPLES])
+        sampled = empirical_lipschitz(self.model, images)
+        content = {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
+        _write_json(directory / "certificate.json", content)
+        evaluation = self.config.evaluation
         images = data.normalized(self.dataset.val.images[:_CURVE_SAMPLES])
-        _write_json(directory / "certificate.json", certify(self.model).to_dict())
-        _write_json(directory / "inverse.json", inverse_curve(self.model, images))
+        content = {
+            **inverse_curve(self.model, images),
+            **predicted_and_needed_steps(
+                self.model,
+                certificate,
+                images,
+                rtol=evaluation.inverse_rtol,
+                max_steps=evaluation.inverse_max_steps,
+            ),
+        }
+        _write_json(directory / "inverse.json", content)
 
 
 def check(config: TrialConfig) -> None:
@@ -203,6 +231,11 @@ def check(config: TrialConfig) -> None:
         UserError: in one line, what does not fit.
     """
     in_shape, n_classes = data.describe(config.data)
+    compiler = os.environ.get("CXX", "g++")
+    if config.training.compile and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"training.compile: a C++ compiler must be on the PATH, but got no {compiler}"
+        )
     try:
         check_arguments(in_shape, n_classes, **asdict(config.model))
     except ValueError as error:
@@ -254,12 +287,14 @@ def learning_rate(settings: TrainingConfig, progress: float) -> float:
 def evaluate(model: IResNet, split: data.Split) -> tuple[float, float]:
     """(mean cross entropy in nats, accuracy in [0, 1]) of a model in eval mode on a split."""
     assert not model.training
-    total_loss = n_right = 0.0
-    for images, labels in data.batches(split, _EVALUATION_BATCH_SIZE):
-        logits = model(data.normalized(images))
-        total_loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        n_right += (logits.argmax(1) == labels).sum().item()
-    return total_loss / len(split), n_right / len(split)
+    total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
+    n_right = torch.zeros((), device=split.labels.device)
+    for rows in data.batches(split, _EVALUATION_BATCH_SIZE):
+        labels = split.labels[rows]
+        logits = model(data.normalized(split.images[rows]))
+        total_loss += F.cross_entropy(logits, labels, reduction="sum")
+        n_right += (logits.argmax(1) == labels).sum()
+    return total_loss.item() / len(split), n_right.item() / len(split)
 
 
 @torch.no_grad()
@@ -274,22 +309,40 @@ def measure_inverse(
 
 @torch.no_grad()
 def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
-    """Reconstruction error after 1, 2, ... steps in every block (paper, Figure 4).
+    """Reconstruction error after 1, 2, ... 20 steps in every block (paper, Figure 4).
 
-    The mean over the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite. It
-    ends when the error has reached the floor of float32, or after 20 steps.
+    The mean over the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite.
     """
-    z = model.features(images)
-    errors: list[float] = []
-    for n_steps in range(1, _CURVE_STEPS + 1):
-        solution = model.inverse(z, rtol=0.0, max_steps=n_steps)
-        errors.append(_relative_error(solution.last_iterate, images))
-        if n_steps > 2 and errors[-1] < 1e-6 and errors[-1] >= 0.9 * errors[-2]:
-            break
+    limits = torch.arange(1, _CURVE_STEPS + 1, device=images.device)
+    n = len(images)
+    z = model.features(images).repeat(_CURVE_STEPS, 1, 1, 1)
+    limits = limits.repeat_interleave(n)
+    solution = model.inverse(z, rtol=_CURVE_RTOL, max_steps=limits)
+    errors = [_relative_error(part, images) for part in solution.last_iterate.split(n)]
     return {
-        "n_samples": len(images),
-        "n_steps": list(range(1, len(errors) + 1)),
+        "n_samples": n,
+        "n_steps": list(range(1, _CURVE_STEPS + 1)),
         "reconstruction_error": [e if math.isfinite(e) else None for e in errors],
+    }
+
+
+@torch.no_grad()
+def predicted_and_needed_steps(
+    model: IResNet, certificate: Certificate, images: Tensor, *, rtol: float, max_steps: int
+) -> dict[str, Any]:
+    """For each block: steps that the certificate predicts for rtol, and steps that were needed;
+    and the proven bound of the error of the whole inverse, l2, largest over the images."""
+    solution = model.inverse(
+        model.features(images), rtol=rtol, max_steps=max_steps, lipschitz=certificate.block_bounds
+    )
+    assert solution.error_bound is not None
+    bound = solution.error_bound[0].max().item()
+    return {
+        "rtol": rtol,
+        "predicted_steps": [predicted_steps(bound, rtol) for bound in certificate.block_bounds],
+        "needed_steps_mean": solution.n_steps.double().mean(dim=1).tolist(),
+        "needed_steps_max": solution.n_steps.amax(dim=1).tolist(),
+        "error_bound": bound if math.isfinite(bound) else None,
     }
 
 

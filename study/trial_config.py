@@ -112,6 +112,11 @@ class TrainingConfig:
     """Epochs between two reports; the last epoch always reports."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
+    compile: bool = False
+    """Train through torch.compile, which needs a C++ compiler. It pays where a trial is long."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the forward and backward pass in training. Evaluation, certificate and inverse are in
+    float32 or better, whatever this is."""
 
     def __post_init__(self) -> None:
         require(self.max_epochs >= 1, "max_epochs >= 1", max_epochs=self.max_epochs)

@@ -13,12 +13,12 @@ def dense_convolution(weight: Tensor, size: tuple[int, int]) -> Tensor:
     c_out, c_in, k_h, k_w = weight.shape
     height, width = size
     matrix = torch.zeros(c_out, height, width, c_in, height, width, dtype=weight.dtype)
-    for y in range(height):
-        for x in range(width):
-            for v in range(height):
-                for u in range(width):
-                    a, b = v - y + k_h // 2, u - x + k_w // 2
-                    if 0 <= a < k_h and 0 <= b < k_w:
+    for a in range(k_h):
+        for b in range(k_w):
+            for y in range(height):
+                for x in range(width):
+                    v, u = y + a - k_h // 2, x + b - k_w // 2
+                    if 0 <= v < height and 0 <= u < width:
                         matrix[:, y, x, :, v, u] = weight[:, :, a, b]
     return matrix.reshape(c_out * height * width, c_in * height * width)
 

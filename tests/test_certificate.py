@@ -1,16 +1,15 @@
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
-from models import IResNet, certificate, certify
-from models.certificate import ROUNDING_SLACK, convolution_upper_bound
+from models import IResNet, certify
+from models.convolution_norm import convolution_norm_bounds
 from models.iresnet import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.oracles import dense_convolution, dense_norm
@@ -23,109 +22,7 @@ def small(**changes: Any) -> IResNet:
     return IResNet(**{**arguments, **changes})
 
 
-@pytest.fixture
-def only_the_torus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small maps are normed densely; this has the bound for large maps tested on them too."""
-    monkeypatch.setattr(certificate, "_DENSE_ROWS", 0)
-
-
-KERNELS = st.tuples(
-    st.integers(1, 4),  # c_out
-    st.integers(1, 4),  # c_in
-    st.sampled_from([1, 3, 5, 7]),  # k_h
-    st.sampled_from([1, 3, 5, 7]),  # k_w
-    st.integers(1, 7),  # height, less than k included
-    st.integers(1, 7),  # width
-)
-
-
-@settings(deadline=None, max_examples=100)
-@given(shape=KERNELS, seed=st.integers(0, 10_000), rows=st.sampled_from([0, 256]))
-def test_the_bound_is_never_below_the_dense_norm(
-    shape: tuple[int, ...], seed: int, rows: int
-) -> None:
-    c_out, c_in, k_h, k_w, height, width = shape
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(c_out, c_in, k_h, k_w, dtype=torch.float64, generator=generator)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(certificate, "_DENSE_ROWS", rows)
-        bound = convolution_upper_bound(weight, (height, width))
-    exact = dense_norm(weight, (height, width))
-    assert bound >= exact
-    if rows:
-        assert bound == pytest.approx(exact, rel=2 * ROUNDING_SLACK)
-
-
-def second_difference_squared() -> tuple[float, int]:
-    """[-1, 2, -1] on n = 5 zero-padded pixels: eigenvalues 2 - 2 cos(pi j / 6), j = 1..5."""
-    return (2 - 2 * math.cos(5 * math.pi / 6)) ** 2, 5
-
-
-def central_difference_squared() -> tuple[float, int]:
-    """[1, 0, -1] on n = 6 zero-padded pixels: eigenvalues 2 i cos(pi j / 7), j = 1..6."""
-    return (2 * math.cos(math.pi / 7)) ** 2, 6
-
-
-@pytest.mark.parametrize(
-    ("taps", "closed_form", "over_circular"),
-    [
-        ([-1.0, 2.0, -1.0], second_difference_squared(), 1.064),
-        ([1.0, 0.0, -1.0], central_difference_squared(), 1.082),
-    ],
-)
-def test_closed_forms_that_the_circular_norm_misses(
-    taps: list[float], closed_form: tuple[float, int], over_circular: float
-) -> None:
-    exact, n = closed_form
-    weight = torch.outer(torch.tensor(taps), torch.tensor(taps)).double().view(1, 1, 3, 3)
-    assert dense_norm(weight, (n, n)) == pytest.approx(exact, rel=1e-12)
-    circular = torch.fft.fft2(weight[0, 0], s=(n, n)).abs().max().item()
-    assert exact / circular == pytest.approx(over_circular, abs=5e-4)
-    assert convolution_upper_bound(weight, (n, n)) == pytest.approx(exact, rel=1e-10)
-
-
-@pytest.mark.usefixtures("only_the_torus")
-@pytest.mark.parametrize(
-    ("taps", "closed_form"),
-    [
-        ([-1.0, 2.0, -1.0], second_difference_squared()),
-        ([1.0, 0.0, -1.0], central_difference_squared()),
-    ],
-)
-def test_the_torus_bound_holds_for_the_closed_forms(
-    taps: list[float], closed_form: tuple[float, int]
-) -> None:
-    exact, n = closed_form
-    weight = torch.outer(torch.tensor(taps), torch.tensor(taps)).double().view(1, 1, 3, 3)
-    assert exact <= convolution_upper_bound(weight, (n, n)) <= 1.3 * exact
-
-
-@pytest.mark.usefixtures("only_the_torus")
-def test_half_of_the_frequencies_are_enough() -> None:
-    """The bound is the smallest, over shifts, of the largest over the whole shifted grid."""
-    weight = torch.randn(2, 3, 3, 5, dtype=torch.float64)
-    height, width = 5, 6
-    n_rows, n_columns = height + 1, width + 2
-    largest = []
-    for shift_row, shift_column in ((0, 0), (0, 0.5), (0.5, 0), (0.5, 0.5)):
-        norms = []
-        for row in range(n_rows):
-            for column in range(n_columns):
-                symbol = torch.zeros(2, 3, dtype=torch.complex128)
-                for a in range(3):
-                    for b in range(5):
-                        phase = (row + shift_row) * (a - 1) / n_rows
-                        phase += (column + shift_column) * (b - 2) / n_columns
-                        turn = 2 * math.pi * phase
-                        symbol += weight[:, :, a, b] * complex(math.cos(turn), math.sin(turn))
-                norms.append(torch.linalg.matrix_norm(symbol, ord=2).item())
-        largest.append(max(norms))
-    bound = convolution_upper_bound(weight, (height, width))
-    assert bound == pytest.approx(min(largest), rel=1e-10)
-
-
 def test_a_weight_that_is_not_finite_bounds_nothing() -> None:
-    assert convolution_upper_bound(torch.full((1, 1, 3, 3), math.nan), (5, 5)) == math.inf
     model = small()
     with torch.no_grad():
         next(iter(model.body.parameters())).fill_(math.inf)
@@ -170,15 +67,71 @@ def test_a_layer_bound_is_that_of_the_effective_weight_in_every_mode() -> None:
             assert layer.upper_bound < dense_norm(module.weight.detach(), module.size) / 5
 
 
-def test_the_network_is_as_good_as_its_worst_block_and_a_block_the_product_of_its_layers() -> None:
+def test_the_network_is_as_good_as_its_worst_block() -> None:
     result = certify(small())
     for block in result.blocks:
         inside = [x.upper_bound for x in result.layers if x.name.startswith(f"{block.name}.")]
         assert len(inside) == 3
-        assert block.upper_bound == pytest.approx(math.prod(inside), rel=1e-10)
-        assert block.upper_bound >= math.prod(inside)
-    assert result.lipschitz_upper_bound == max(block.upper_bound for block in result.blocks)
+        assert block.layer_product == pytest.approx(math.prod(inside), rel=1e-10)
+        assert block.layer_product >= math.prod(inside)
+        assert block.upper_bound <= block.layer_product
+    assert result.block_bounds == tuple(block.upper_bound for block in result.blocks)
+    assert result.lipschitz_upper_bound == max(result.block_bounds)
     assert result.contraction
+
+
+def test_the_layers_interplay_is_looked_at_and_tightens_a_block() -> None:
+    result = certify(small(channel_multiplier=8))
+    assert all(block.upper_bound < 0.9 * block.layer_product for block in result.blocks)
+
+
+def test_training_mode_pays_for_dropout_and_has_no_bound_with_batch_norm() -> None:
+    for block in certify(small(dropout=0.2)).blocks:
+        assert block.train_upper_bound == pytest.approx(block.upper_bound / 0.8, rel=1e-10)
+    for block in certify(small()).blocks:
+        assert block.train_upper_bound == block.upper_bound
+    result = certify(small(norm="batch").eval())
+    assert result.train_lipschitz_upper_bound == math.inf
+
+
+def test_the_bounds_of_the_network_hold_for_its_jacobian() -> None:
+    """Every singular value of the Jacobian of features lies within the bi-Lipschitz bounds."""
+    model = small(in_shape=(2, 4, 4), channel_multiplier=1, bottleneck=1).double().eval()
+    result = certify(model)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(model.features, x).reshape(32, 32)
+    values = torch.linalg.svdvals(jacobian)
+    assert values[0] <= result.features_lipschitz_upper_bound
+    assert 1 / values[-1] <= result.inverse_lipschitz_upper_bound
+    expected = math.prod(1 + bound for bound in result.block_bounds)
+    assert result.features_lipschitz_upper_bound == pytest.approx(expected)
+    nothing = replace(result, lipschitz_upper_bound=1.0)
+    assert nothing.inverse_lipschitz_upper_bound == math.inf
+
+
+def test_fewer_grids_prove_as_much_or_less() -> None:
+    model = IResNet((4, 16, 16), 3, (1, 1), channel_multiplier=4, dropout=0.0)
+    with_all, with_one = certify(model), certify(model, shifts=[(0.0, 0.0)])
+    for all_, one in zip(with_all.layers, with_one.layers, strict=True):
+        assert all_.upper_bound <= one.upper_bound * (1 + 1e-12)
+        assert all_.lower_bound <= all_.upper_bound
+
+
+def test_the_number_of_threads_does_not_show() -> None:
+    model = IResNet((4, 16, 16), 3, (3, 2), channel_multiplier=4)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            results.append(certify(model))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert [layer.name for layer in other.layers] == [x.name for x in results[0].layers]
+        expected = [layer.upper_bound for layer in results[0].layers]
+        assert [layer.upper_bound for layer in other.layers] == pytest.approx(expected, rel=1e-12)
+        assert other.block_bounds == pytest.approx(results[0].block_bounds, rel=1e-12)
 
 
 def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
@@ -269,5 +222,6 @@ def test_the_bound_of_a_composition_covers_the_true_norm_of_linear_blocks() -> N
         assert all(a.shape[0] == b.shape[1] for a, b in pairwise(matrices))
         product = matrices[2] @ matrices[1] @ matrices[0]
         exact = torch.linalg.matrix_norm(product, ord=2).item()
-        bound = math.prod(convolution_upper_bound(c.weight.detach(), size) for c in convolutions)
+        uppers = (convolution_norm_bounds(c.weight.detach()[None], size)[1] for c in convolutions)
+        bound = math.prod(upper.item() for upper in uppers)
         assert exact <= bound

@@ -48,11 +48,20 @@ def test_the_split_depends_on_its_seed_alone() -> None:
 def test_normalized_is_in_minus_half_to_half() -> None:
     extremes = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
     assert data.normalized(extremes).flatten().tolist() == [-0.5, 0.5]
+    pixels = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8)
+    normalized = data.normalized(pixels)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normalized, pixels.float() / 255 - 0.5)
+
+
+def augmented(augmentation: Augmentation, images: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return augmentation(images, augmentation.draw(len(images), generator, images.device))
 
 
 def test_shifts_are_those_of_a_loop_and_reach_every_offset() -> None:
     images = torch.randint(1, 256, (400, 2, 5, 4), dtype=torch.uint8)
-    shifted = Augmentation(shift=1, flip=False, fill=0)(images, torch.Generator().manual_seed(0))
+    shifted = augmented(Augmentation(shift=1, flip=False, fill=0), images)
     seen = set()
     for before, after in zip(images, shifted, strict=True):
         matches = []
@@ -72,7 +81,7 @@ def test_shifts_are_those_of_a_loop_and_reach_every_offset() -> None:
 
 def test_flips_mirror_about_half_of_the_images() -> None:
     images = torch.randint(0, 256, (400, 1, 3, 3), dtype=torch.uint8)
-    out = Augmentation(shift=0, flip=True, fill=0)(images, torch.Generator().manual_seed(0))
+    out = augmented(Augmentation(shift=0, flip=True, fill=0), images)
     flipped = [torch.equal(o, i.flip(-1)) for o, i in zip(out, images, strict=True)]
     same = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
     assert all(f or s for f, s in zip(flipped, same, strict=True))
@@ -81,7 +90,7 @@ def test_flips_mirror_about_half_of_the_images() -> None:
 
 def test_what_is_shifted_in_is_the_fill() -> None:
     images = torch.full((50, 1, 3, 3), 7, dtype=torch.uint8)
-    out = Augmentation(shift=3, flip=False, fill=128)(images, torch.Generator().manual_seed(0))
+    out = augmented(Augmentation(shift=3, flip=False, fill=128), images)
     assert set(out.unique().tolist()) == {7, 128}
 
 
@@ -89,11 +98,11 @@ def test_what_is_shifted_in_is_the_fill() -> None:
 def test_batches_hold_everything_once_in_near_equal_sizes(n: int, batch_size: int) -> None:
     split = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), torch.arange(n))
     for generator in (None, torch.Generator().manual_seed(0)):
-        labels = [labels for _, labels in data.batches(split, batch_size, generator)]
-        sizes = [len(part) for part in labels]
+        rows = data.batches(split, batch_size, generator)
+        sizes = [len(part) for part in rows]
         assert max(sizes) <= batch_size
         assert max(sizes) - min(sizes) <= 1
-        assert torch.cat(labels).sort().values.tolist() == list(range(n))
+        assert torch.cat(rows).sort().values.tolist() == list(range(n))
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.fixed_point import fixed_point
+from models.fixed_point import fixed_point, predicted_steps
 
 
 def linear_map(lipschitz: float, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,7 +38,7 @@ def test_contraction_converges_to_the_solution_of_the_linear_system(
 
 def test_each_sample_stops_by_itself_and_leaves_the_batch() -> None:
     """x -> y - a x from y: the k-th step is |a|^k |y|, so the number of steps is known."""
-    slopes = torch.tensor([0.0, 0.1, 0.5, 0.9], dtype=torch.float64)
+    slopes = torch.tensor([0.0, 0.05, 0.1, 0.25], dtype=torch.float64)
     y = torch.ones(4, 1, dtype=torch.float64)
     seen: list[int] = []
 
@@ -47,10 +47,78 @@ def test_each_sample_stops_by_itself_and_leaves_the_batch() -> None:
         return y[rows] - slopes[rows, None] * x
 
     solution = fixed_point(fn, y, rtol=0.0, atol=1e-6, max_steps=1000)
-    expected = [1] + [next(k for k in range(1, 1000) if a**k <= 1e-6) for a in (0.1, 0.5, 0.9)]
+    expected = [1] + [next(k for k in range(1, 99) if a**k <= 1e-6) for a in (0.05, 0.1, 0.25)]
     assert solution.n_steps.tolist() == expected
     assert sum(seen) == sum(expected)
     torch.testing.assert_close(solution.value, y / (1 + slopes[:, None]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_worst_case_takes_ten_evaluations_at_most(sign: float, dtype: torch.dtype) -> None:
+    """g = +-L relu at L = 0.97, where Picard iteration takes hundreds; solved in closed form."""
+    y = torch.randn(50, 64, dtype=dtype)
+    slope = sign * 0.97
+    solution = fixed_point(lambda x, rows: y[rows] - slope * x.relu(), y, rtol=1e-6)
+    assert solution.converged.all()
+    assert solution.n_steps.max() <= 10
+    exact = torch.where(y > 0, y / (1 + slope), y)
+    error = (solution.value - exact).norm(dim=1) / exact.norm(dim=1)
+    assert error.max() < 1e-6 / (1 - 0.97)
+
+
+@settings(deadline=None, max_examples=30)
+@given(lipschitz=st.floats(0.5, 0.97), seed=st.integers(0, 10_000))
+def test_acceleration_solves_what_is_not_linear_in_fewer_steps(lipschitz: float, seed: int) -> None:
+    matrix, offset = linear_map(lipschitz, 12, seed)
+    picard = [offset.clone() for _ in range(5)]
+    n_picard = []
+    for sample, x in enumerate(picard):
+        n_picard.append(0)
+        while True:
+            n_picard[-1] += 1
+            image = offset[sample] - (x[sample] @ matrix.T).relu()
+            step, x[sample] = image - x[sample], image
+            if step.norm() <= 1e-9 * image.norm():
+                break
+    solution = fixed_point(
+        lambda x, rows: offset[rows] - (x @ matrix.T).relu(), offset, rtol=1e-9, max_steps=3000
+    )
+    assert solution.converged.all()
+    for sample, x in enumerate(picard):
+        close = 1e-8 / (1 - lipschitz) * x[sample].norm()
+        assert (solution.value[sample] - x[sample]).norm() <= close
+    # A step that is taken back costs one evaluation; on the whole it pays.
+    assert solution.n_steps.sum() <= sum(n_picard) + len(n_picard)
+
+
+def test_each_sample_has_a_limit_of_its_own() -> None:
+    y = torch.ones(4, 1, dtype=torch.float64)
+    limits = torch.tensor([1, 2, 3, 50])
+    solution = fixed_point(lambda x, rows: y[rows] - 0.2 * x, y, rtol=1e-12, max_steps=limits)
+    assert solution.n_steps[:3].tolist() == [1, 2, 3]
+    assert solution.converged.tolist() == [False, False, False, True]
+    iterates = [1 - 0.2, 1 - 0.2 * 0.8, 1 - 0.2 * 0.84]
+    assert solution.last_iterate[:3, 0].tolist() == pytest.approx(iterates, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("lipschitz", "rtol", "expected"),
+    [(0.5, 0.25, 2), (0.5, 0.24, 3), (0.9, 1e-6, 132), (0.0, 1e-6, 1), (1.0, 0.5, None)],
+)
+def test_predicted_steps_are_banachs(lipschitz: float, rtol: float, expected: int | None) -> None:
+    assert predicted_steps(lipschitz, rtol) == expected
+
+
+def test_predicted_steps_are_enough_for_picard() -> None:
+    matrix, offset = linear_map(0.7, 6, 1)
+    exact = torch.linalg.solve(torch.eye(6, dtype=torch.float64) + matrix, offset.T).T
+    x = offset
+    n_steps = predicted_steps(0.7, 1e-5)
+    assert n_steps is not None
+    for _ in range(n_steps):
+        x = offset - x @ matrix.T
+    assert ((x - exact).norm(dim=1) <= 1e-5 * (offset - exact).norm(dim=1)).all()
 
 
 def test_what_does_not_converge_has_no_value() -> None:

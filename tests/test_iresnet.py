@@ -4,10 +4,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
-from models import IResNet, certify
+from models import IResNet, certify, project
 from models.iresnet import InjectivePad, ResidualBlock, Squeeze
-from models.spectral_norm import SpectralNormConv2d
+from models.spectral_norm import SpectralNormConv2d, power_iteration
 from tests.oracles import dense_norm, relative_error
 
 
@@ -132,6 +133,111 @@ def test_inverse_in_training_mode_is_an_error_where_it_makes_no_sense(
 ) -> None:
     with pytest.raises(RuntimeError, match=r"call model\.eval"):
         small(**changes).train().inverse(torch.zeros(1, 48, 4, 4))
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
+def test_a_deployed_block_is_the_same_map(norm: str) -> None:
+    model = small(norm=norm).eval()
+    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+        x = torch.randn(2, *block.in_shape)
+        assert not any(isinstance(m, SpectralNormConv2d) for m in block.deployed())
+        with torch.no_grad():
+            torch.testing.assert_close(block.deployed()(x), block.residual(x))
+
+
+@pytest.mark.parametrize("coeff", [0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("max_steps", [1, 3, 100])
+def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) -> None:
+    """Against the exact preimage, found in float64, block by block, unconverged ones included."""
+    model = small(coeff=coeff, dropout=0.0, n_power_iterations=50)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(5)  # so that every layer meets its target
+    model.update_spectral_norm()
+    model = project(model, coeff).eval()
+    with torch.no_grad():
+        z = model.features(torch.rand(5, 3, 8, 8) - 0.5)
+    bounds = certify(model).block_bounds
+    solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, lipschitz=bounds)
+    assert solution.error_bound is not None
+    assert solution.error_bound.shape == (4, 5)
+    exact = z.double()
+    index = 3
+    for module in reversed(model.body):
+        if isinstance(module, ResidualBlock):
+            g, target, exact = module.deployed().double(), exact, exact
+            with torch.no_grad():
+                for _ in range(3000):
+                    exact = target - g(exact)
+            z = module.inverse(z, rtol=1e-7, max_steps=max_steps).last_iterate
+            error = (z.double() - exact).flatten(1).norm(dim=1)
+            assert (error <= solution.error_bound[index]).all()
+            # It is of the error's size in the first block: a factor of (1 + L) / (1 - L).
+            if index == 3:
+                ratio = (1 + bounds[3]) / (1 - bounds[3])
+                assert (solution.error_bound[3] <= ratio * error + 1e-11 * exact.norm()).all()
+            index -= 1
+        else:
+            assert isinstance(module, Squeeze | InjectivePad)
+            z, exact = module.inverse(z), module.inverse(exact)
+    assert index == -1
+
+
+def test_without_a_proof_there_is_no_error_bound() -> None:
+    model = small().eval()
+    z = torch.randn(2, 48, 4, 4)
+    assert model.inverse(z).error_bound is None
+    bound = model.inverse(z, lipschitz=[0.5, 1.0, 0.5, 0.5]).error_bound
+    assert bound is not None
+    assert bound.isinf().all(dim=1).tolist() == [True, True, False, False]
+    with pytest.raises(ValueError, match="one bound for each of 4 blocks, but got 3"):
+        model.inverse(z, lipschitz=[0.5, 0.5, 0.5])
+
+
+def test_the_network_compiles_whole() -> None:
+    """One graph, forward and backward, without a compiler that this machine may lack."""
+    model = small(dropout=0.0)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(compiled(x), model(x))
+    compiled(x).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    model(x).sum().backward()
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_power_iteration_compiles_whole() -> None:
+    weight, vector = torch.randn(2, 4, 3, 3, 3), torch.randn(2, 3, 5, 5)
+    compiled = torch.compile(power_iteration, fullgraph=True, backend="aot_eager")
+    for actual, expected in zip(
+        compiled(weight, vector, 3), power_iteration(weight, vector, 3), strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_networks_of_one_shape_run_under_vmap() -> None:
+    """Three models as one: the same outputs, and the same power iteration, as one by one."""
+    models = [small().eval() for _ in range(3)]
+    parameters, buffers = stack_module_state(models)
+    x = torch.randn(2, 3, 8, 8)
+
+    def call(parameters: Any, buffers: Any, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = functional_call(models[0], (parameters, buffers), (x,))
+        return logits
+
+    together = vmap(call, in_dims=(0, 0, None))(parameters, buffers, x)
+    for index, model in enumerate(models):
+        torch.testing.assert_close(together[index], model(x), rtol=1e-5, atol=1e-6)
+    weight, vector = torch.randn(3, 2, 4, 3, 3, 3), torch.randn(3, 2, 3, 5, 5)
+    batched = vmap(lambda w, v: power_iteration(w, v, 2))(weight, vector)
+    for index in range(3):
+        for many, one in zip(
+            batched, power_iteration(weight[index], vector[index], 2), strict=True
+        ):
+            torch.testing.assert_close(many[index], one)
 
 
 def test_state_dict_carries_the_power_iteration() -> None:

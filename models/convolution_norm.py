@@ -1,0 +1,316 @@
+"""The spectral norm of zero-padded convolutions of stride 1, between two proven bounds.
+
+The paper checks a layer by the singular values of its kernel's Fourier transform (after
+Sedghi et al. 2018), which is exact for circular padding and can be below the norm under
+the zero padding that the network uses. Here the map of n x n pixels is embedded in a
+torus of N = n + r pixels a side, r = (k - 1) / 2: zero-padded convolution is then embed,
+convolve circularly, restrict. Embedding and restriction have norm 1, so the norm of the
+circular convolution, the largest singular value of its symbol over the N x N grid of
+frequencies, is an upper bound.
+
+The entries that wrap around the torus are never used, so they may carry any phase:
+every grid shifted by a fraction of its spacing gives a bound too, and the smallest of
+several is one. Where the map is so small that the dense operator is cheap, its own norm
+takes the place of the bound.
+
+Layers of one shape are computed as one batch, in float64. All norms are l2 to l2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.spectral_norm import adjoint_kernel, power_iteration
+
+# Relative allowance for the rounding of the bounds' own computation in float64: sums of
+# at most some 10^4 terms, each good to 2^-53, and an eigenvalue solver that is backward
+# stable. The bounds hold as printed.
+ROUNDING_SLACK = 1e-11
+# Fractions of the grid's spacing, by row and column.
+SHIFTS = ((0.5, 0.5), (0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
+# A dense operator with at most this many rows costs about as much as the grids do.
+_DENSE_ROWS = 256
+# Frequencies of a grid that are looked at first.
+_N_PROBES = 4
+# Frequencies, and eigenpairs at them, that the correction for the map's edge looks at.
+_N_LEADING = 8
+# Of the lower bound, on the true operator; the start is close to the singular vector.
+_N_LOWER_ITERATIONS = 4
+
+
+def convolution_norm_bounds(
+    weight: Tensor, size: tuple[int, int], shifts: Sequence[tuple[float, float]] = SHIFTS
+) -> tuple[Tensor, Tensor]:
+    """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, (L,) each.
+
+    Exact, up to ROUNDING_SLACK, for 1x1 kernels and small maps. Elsewhere the upper bound is
+    the smallest over the shifted grids of the norm of a circular convolution that contains
+    the operator, and the lower one is attained by a vector: power iteration on the operator
+    itself, from the leading singular vector at the grid's largest frequency.
+
+    Args:
+        weight: (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
+        size: (H, W) of the map.
+        shifts: one or more of SHIFTS: each gives an upper bound, so that any choice does.
+
+    Returns:
+        float64; the upper bound is infinite, the lower one 0, where a weight is not finite.
+    """
+    weight = used_taps(weight.double(), size)
+    if weight.shape[1] > weight.shape[2]:
+        weight = adjoint_kernel(weight)
+    finite = weight.isfinite().flatten(1).all(dim=1)
+    weight = torch.where(finite.view(-1, 1, 1, 1, 1), weight, 0.0)
+    if weight.shape[-2:] == (1, 1):
+        lower = upper = _matrix_norms(weight[..., 0, 0])
+    elif weight.shape[1] * math.prod(size) <= _DENSE_ROWS:
+        lower = upper = _dense_norms(weight, size)
+    else:
+        upper, start = _restricted_norms(weight, size, shifts)
+        # Power iteration takes the operator that leads away from the fewer channels.
+        away = adjoint_kernel(weight)
+        _, outer = power_iteration(away, start, _N_LOWER_ITERATIONS)
+        lower = (outer * away).flatten(1).sum(dim=1)
+    upper = torch.where(finite, upper * (1 + ROUNDING_SLACK), torch.inf)
+    return torch.where(finite, lower * (1 - ROUNDING_SLACK), 0.0), upper
+
+
+def used_taps(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """The kernels (L, c_out, c_in, k_h, k_w) without the taps that reach across the map of
+    (H, W), each axis by itself: they only ever meet zeros."""
+    for dim, n in ((3, size[0]), (4, size[1])):
+        k = weight.shape[dim]
+        reach = min(k // 2, n - 1)
+        weight = weight.narrow(dim, k // 2 - reach, 2 * reach + 1)
+    return weight
+
+
+def _dense_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """(L,) norms of the operators' matrices; weight (L, c_small, c_large, k_h, k_w)."""
+    _, c_small, _, k_h, k_w = weight.shape
+    n_rows = c_small * math.prod(size)
+    unit = torch.eye(n_rows, dtype=weight.dtype, device=weight.device)
+    unit = unit.view(n_rows, c_small, *size)
+    matrix = torch.stack(
+        [F.conv_transpose2d(unit, w, padding=(k_h // 2, k_w // 2)).flatten(1) for w in weight]
+    )
+    return _matrix_norms(matrix)
+
+
+def largest_eigenvalue(matrix: Tensor) -> Tensor:
+    """Of Hermitian matrices (..., n, n): (...), float64."""
+    values: Tensor = torch.linalg.eigvalsh(matrix)
+    return values[..., -1]
+
+
+def _matrix_norms(matrix: Tensor) -> Tensor:
+    """(L,) largest singular values of wide or square matrices (L, rows, columns)."""
+    gram = torch.bmm(matrix, matrix.transpose(1, 2))
+    return largest_eigenvalue(gram).clamp(min=0).sqrt()
+
+
+def torus_norms(weight: Tensor, size: tuple[int, int], shift: tuple[float, float]) -> Tensor:
+    """(L,) norms, float64, of the circular convolutions on the torus of one shifted grid.
+
+    With shift (0, 0) the largest singular value of the kernel's DFT with H + r by W + r
+    points. An upper bound of the zero-padded norm, and where `convolution_norm_bounds` starts.
+
+    Args:
+        weight: (L, c_out, c_in, k_h, k_w), odd kernels; computed in float64.
+        size: (H, W) of the map.
+        shift: one of SHIFTS.
+    """
+    weight = used_taps(weight.double(), size)
+    if weight.shape[1] > weight.shape[2]:
+        weight = adjoint_kernel(weight)
+    if weight.shape[-2:] == (1, 1):  # the same symbol at every frequency
+        return _matrix_norms(weight[..., 0, 0])
+    symbols = GramSymbols(weight, size)
+    gram = symbols.gram(symbols.frequencies(shift)[0])
+    return largest_eigenvalue(gram).amax(dim=1).clamp(min=0).sqrt()
+
+
+def _restricted_norms(
+    weight: Tensor, size: tuple[int, int], shifts: Sequence[tuple[float, float]]
+) -> tuple[Tensor, Tensor]:
+    """(upper bounds (L,), unit vectors (L, c_small, H, W) that nearly attain them).
+
+    The norm on the torus, of the grid where it is smallest, with a correction for the part of
+    the torus that lies outside of the map. With the leading eigenpairs (l_i, w_i) of the
+    circular C C^T and mu the largest of the other eigenvalues,
+
+        C C^T <= mu + sum_i (l_i - mu) w_i w_i^H,
+
+    and restricted to vectors on the map the right side has the largest eigenvalue mu +
+    lambda_max of the matrix sqrt(l_i - mu) <w_i, w_j>_map sqrt(l_j - mu).
+    """
+    symbols = GramSymbols(weight, size)
+    # Every shift has at least half of the torus's frequencies, mirror images left out.
+    q = min(_N_LEADING, math.prod(symbols.torus) // 2)
+    grids = [symbols.frequencies(shift) for shift in shifts]
+    # The norm on a grid is at least what a few frequencies say, and a grid is out as soon as
+    # that is above the norm on another one.
+    best = _Leading.of(symbols.gram(grids[0][0]), *grids[0], q)
+    for frequencies, alone in grids[1:]:
+        layers = (_at_least(symbols, frequencies) < best.largest).nonzero().squeeze(1)
+        if layers.numel() > 0:
+            other = _Leading.of(symbols.gram(frequencies, layers), frequencies, alone, q)
+            best.take_smaller(layers, other)
+    return best.restrict(symbols.torus, size)
+
+
+def _at_least(symbols: "GramSymbols", frequencies: Tensor) -> Tensor:
+    """(L,) the largest eigenvalue of the Gram symbols at a few of the frequencies (F, 2)."""
+    promising = symbols.trace(frequencies).topk(min(_N_PROBES, len(frequencies))).indices
+    return largest_eigenvalue(symbols.gram(frequencies[promising])).amax(dim=1)
+
+
+@dataclass
+class _Leading:
+    """The q frequencies of L layers with the largest eigenvalues of the Gram symbol.
+
+    Attributes:
+        gram: complex (L, q, c_small, c_small).
+        frequencies: (L, q, 2).
+        alone: bool (L, q), the frequency is its own mirror image.
+        largest: (L,) the largest eigenvalue at any frequency.
+        rest: (L,) the largest eigenvalue at the other frequencies.
+    """
+
+    gram: Tensor
+    frequencies: Tensor
+    alone: Tensor
+    largest: Tensor
+    rest: Tensor
+
+    @classmethod
+    def of(cls, gram: Tensor, frequencies: Tensor, alone: Tensor, q: int) -> "_Leading":
+        n_frequencies = gram.shape[1]
+        largest = largest_eigenvalue(gram)
+        top = largest.topk(min(q + 1, n_frequencies), dim=1)
+        index = top.indices[:, :q]
+        layer = torch.arange(len(gram), device=gram.device).unsqueeze(1)
+        rest = top.values[:, q] if n_frequencies > q else torch.zeros_like(top.values[:, 0])
+        return cls(gram[layer, index], frequencies[index], alone[index], top.values[:, 0], rest)
+
+    def take_smaller(self, layers: Tensor, other: "_Leading") -> None:
+        """Take over those of the layers (b,) whose largest eigenvalue is smaller in `other`."""
+        smaller = other.largest < self.largest[layers]
+        for attribute in fields(self):
+            mine, theirs = getattr(self, attribute.name), getattr(other, attribute.name)
+            mine[layers[smaller]] = theirs[smaller]
+
+    def restrict(self, torus: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """`_restricted_norms`, by the leading eigenpairs at these frequencies."""
+        n_layers, q, c_small = self.gram.shape[:3]
+        eigenvalues, eigenvectors = torch.linalg.eigh(self.gram)
+        # The leading pairs, (L, p); the next one bounds the rest, as other frequencies do.
+        top = eigenvalues.flatten(1).sort(dim=1, descending=True)
+        p = min(_N_LEADING, q * c_small)
+        mu = self.rest
+        if p < q * c_small:
+            mu = torch.maximum(mu, top.values[:, p])
+        layer = torch.arange(n_layers, device=mu.device).unsqueeze(1)
+        at, which = top.indices[:, :p] // c_small, top.indices[:, :p] % c_small
+        vector = eigenvectors[layer, at, :, which]
+        frequency, alone = self.frequencies[layer, at], self.alone[layer, at]
+        excess = (top.values[:, :p] - mu.unsqueeze(1)).clamp(min=0).sqrt()
+        # The mirror image of a frequency has the conjugate eigenvector.
+        excess = torch.cat([excess, excess.masked_fill(alone, 0)], dim=1)
+        vector = torch.cat([vector, vector.conj()], dim=1)
+        frequency = torch.cat([frequency, -frequency], dim=1)
+        inner = vector.conj() @ vector.transpose(1, 2)
+        waves = []
+        for axis in (0, 1):
+            pixel = torch.arange(size[axis], dtype=torch.float64, device=mu.device)
+            angle = frequency[:, :, axis].unsqueeze(2) * pixel
+            waves.append(torch.polar(torch.ones_like(angle), angle) / math.sqrt(torus[axis]))
+            inner = inner * (waves[axis].conj() @ waves[axis].transpose(1, 2))
+        form = excess.unsqueeze(2) * inner * excess.unsqueeze(1)
+        values, vectors = torch.linalg.eigh(form)
+        upper = torch.minimum(self.largest, mu + values[:, -1].clamp(min=0))
+        weights = (excess * vectors[:, :, -1]).unsqueeze(2) * vector
+        attaining = torch.einsum("lpc,lpy,lpx->lcyx", weights, *waves)
+        return upper.clamp(min=0).sqrt(), _real_unit(attaining)
+
+
+def _real_unit(vector: Tensor) -> Tensor:
+    """A real unit vector (L, c, H, W) out of a complex one: the longer of its two parts."""
+    parts = torch.stack([vector.real, vector.imag])
+    norms = parts.flatten(2).norm(dim=2)
+    layer = torch.arange(vector.shape[0], device=vector.device)
+    longer = norms.argmax(dim=0)
+    part, norm = parts[longer, layer], norms[longer, layer].view(-1, 1, 1, 1)
+    # Of a layer that is zero nothing is left; any unit vector serves.
+    return torch.where(norm > 0, part / norm, 1 / math.sqrt(part[0].numel()))
+
+
+class GramSymbols:
+    """S(f) S(f)^H for the symbols S of L convolutions, on the frequencies of a torus.
+
+    S(f) = sum_a W_a e^{i <f, a>}, so that S S^H = sum_t K_t e^{-i <f, t>} with the kernels'
+    autocorrelation K_t = sum_a W_a W_{a + t}^T, which is computed once for all frequencies.
+
+    Args:
+        weight: float64 (L, c_small, c_large, k_h, k_w), without taps that are never used.
+        size: (H, W) of the map.
+    """
+
+    def __init__(self, weight: Tensor, size: tuple[int, int]) -> None:
+        n_layers, c_small, _, k_h, k_w = weight.shape
+        self.torus = (size[0] + k_h // 2, size[1] + k_w // 2)
+        # K_{-t} = K_t^T: half of the lags t, and zero, are enough.
+        lags = [(dy, dx) for dy in range(k_h) for dx in range(1 - k_w, k_w) if dy > 0 or dx >= 0]
+        even = weight.new_zeros(len(lags), n_layers, c_small, c_small)
+        taps = weight.permute(3, 4, 0, 1, 2).contiguous()
+        for correlation, (dy, dx) in zip(even, lags, strict=True):
+            for y, x in product(range(k_h - dy), range(max(0, -dx), k_w - max(0, dx))):
+                correlation.baddbmm_(taps[y, x], taps[y + dy, x + dx].transpose(1, 2))
+        transposed = even.transpose(2, 3)
+        odd = (transposed - even).flatten(2)
+        even = even + transposed
+        even[lags.index((0, 0))] /= 2
+        self._lags = weight.new_tensor(lags)
+        self._even, self._odd = even.flatten(2).transpose(0, 1), odd.transpose(0, 1)
+        self._c_small = c_small
+
+    def frequencies(self, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
+        """((F, 2) in radians a pixel, (F,) bool): the shifted grid without mirror images.
+
+        A frequency and its mirror image -f have conjugate symbols, so one of the two is
+        enough; the bool says that a frequency is its own.
+
+        shift: 0 or 1/2 each, which keep that symmetry of the grid.
+        """
+        index = [torch.arange(n) for n in self.torus]
+        mirror = [(-i - round(2 * s)) % n for i, s, n in zip(index, shift, self.torus, strict=True)]
+        here = torch.arange(math.prod(self.torus)).view(self.torus)
+        there = here[mirror[0]][:, mirror[1]]
+        # In float64 from the start: a float32 quotient would cost the bound nine digits.
+        steps = [(i.double() + s) / n for i, s, n in zip(index, shift, self.torus, strict=True)]
+        grid = 2 * math.pi * torch.cartesian_prod(*steps)
+        kept = (here <= there).flatten()
+        alone = (here == there).flatten()
+        return grid[kept].to(self._lags.device), alone[kept].to(self._lags.device)
+
+    def gram(self, frequencies: Tensor, layers: Tensor | None = None) -> Tensor:
+        """Hermitian complex128 (L, F, c_small, c_small) at frequencies (F, 2) or (L, F, 2).
+
+        layers: int64 indices of the layers that are asked for; None for all.
+        """
+        even, odd = self._even, self._odd
+        if layers is not None:
+            even, odd = even[layers], odd[layers]
+        angle = frequencies @ self._lags.T
+        gram = torch.complex(torch.cos(angle) @ even, torch.sin(angle) @ odd)
+        return gram.view(*gram.shape[:2], self._c_small, self._c_small)
+
+    def trace(self, frequencies: Tensor) -> Tensor:
+        """(L, F) the traces of the Gram symbols at frequencies (F, 2)."""
+        traces = self._even[:, :, :: self._c_small + 1].sum(dim=2)
+        return traces @ torch.cos(frequencies @ self._lags.T).T

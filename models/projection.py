@@ -1,0 +1,88 @@
+"""Networks of a smaller coefficient out of a trained one, without training.
+
+Power iteration holds the norm of a layer to its target only nearly. Here every layer is
+scaled by its proven bound, so that the certificate holds by construction, and the
+classifier, whose BatchNorm saw other features, gets the statistics of the new ones.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from models.certificate import certify
+from models.iresnet import IResNet
+from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
+
+
+@torch.no_grad()
+def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None) -> IResNet:
+    """Scale every layer, in place, so that its proven bound is at most coeff.
+
+    Layers whose bound is at most coeff already stay as they are, and so does the target of
+    a layer, for further training, unless it is above coeff. The weight becomes the effective
+    weight; sigma, an estimate from below, no longer changes it.
+
+    Args:
+        model: with norm="spectral" or "none"; its mode stays as it is.
+        coeff: the largest bound of a layer's Lipschitz constant, l2 to l2, in (0, 1).
+        images: batches (B, C, H, W) of training images; labels are not needed. The running
+            statistics of the classifier's BatchNorm become their averages. With None they
+            stay, and the accuracy, as a rule, falls far.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: if coeff is out of range, a weight is not finite, or the residual blocks
+            hold a BatchNorm, whose factor follows the data.
+    """
+    if not 0 < coeff < 1:
+        raise ValueError(f"0 < coeff < 1 must hold, but got coeff={coeff}")
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
+        raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
+    modules = dict(model.named_modules())
+    # A second round finds what rounding the scaled weights to their own precision has added.
+    while True:
+        above = [layer for layer in certify(model).layers if layer.upper_bound > coeff]
+        if not above:
+            break
+        if any(layer.upper_bound == math.inf for layer in above):
+            raise ValueError("project needs finite weights, but got some that are not")
+        for layer in above:
+            module = modules[layer.name]
+            assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+            weight = module.weight
+            if isinstance(module, SpectralNormConv2d):
+                weight = module.effective_weight()
+                module.coeff = min(module.coeff, coeff)
+            # A little below, lest the last bits need many rounds.
+            module.weight.copy_(weight * (coeff / layer.upper_bound * (1 - 1e-6)))
+        changed = (modules[layer.name] for layer in above)
+        update_spectral_norm([m for m in changed if isinstance(m, SpectralNormConv2d)], 1)
+    if images is not None:
+        recompute_batch_norm(model, images)
+    return model
+
+
+@torch.no_grad()
+def recompute_batch_norm(model: IResNet, images: Iterable[Tensor]) -> None:
+    """Set the running statistics of the classifier's BatchNorm to their averages over images.
+
+    Args:
+        model: its mode stays as it is.
+        images: one or more batches (B, C, H, W), B >= 2.
+    """
+    (batch_norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
+    was_training, momentum = model.training, batch_norm.momentum
+    model.eval()
+    batch_norm.reset_running_stats()
+    batch_norm.momentum = None  # the plain average over all batches
+    batch_norm.train()
+    try:
+        for batch in images:
+            batch_norm(model.features(batch))
+    finally:
+        batch_norm.momentum = momentum
+        model.train(was_training)

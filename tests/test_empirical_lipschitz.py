@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from models import IResNet, certify, empirical_lipschitz
+from models.iresnet import ResidualBlock
+
+
+@pytest.mark.parametrize("norm", ["spectral", "batch"])
+def test_it_is_the_norm_of_the_jacobian_at_the_worst_image(norm: str) -> None:
+    """Against the singular values of the dense Jacobian, block by block."""
+    model = IResNet((2, 4, 4), 3, (2, 1), norm=norm, dropout=0.0)
+    for _ in range(3):
+        model.train()(torch.randn(16, 2, 4, 4))
+    model = model.double().eval()
+    images = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    estimates = empirical_lipschitz(model, images, n_iterations=300)
+    x, expected = images, []
+    for module in model.body:
+        if isinstance(module, ResidualBlock):
+            norms = []
+            for sample in x:
+                jacobian = torch.autograd.functional.jacobian(module.residual, sample[None])
+                n = sample.numel()
+                norms.append(torch.linalg.matrix_norm(jacobian.reshape(n, n), ord=2).item())
+            expected.append(max(norms))
+        with torch.no_grad():
+            x = module(x)
+    assert len(estimates) == 3
+    for estimate, exact, bound in zip(
+        estimates, expected, certify(model).block_bounds, strict=True
+    ):
+        assert estimate <= exact * (1 + 1e-12)
+        assert estimate == pytest.approx(exact, rel=1e-3)
+        assert exact <= bound
+
+
+def test_few_iterations_are_below_many() -> None:
+    model = IResNet((2, 4, 4), 3, (2,)).eval()
+    images = torch.randn(4, 2, 4, 4)
+    few = empirical_lipschitz(model, images, n_iterations=1)
+    many = empirical_lipschitz(model, images, n_iterations=50)
+    assert all(a <= b for a, b in zip(few, many, strict=True))
+
+
+def test_misuse_is_named() -> None:
+    model = IResNet((2, 4, 4), 3, (1,))
+    with pytest.raises(RuntimeError, match=r"call model\.eval"):
+        empirical_lipschitz(model, torch.zeros(1, 2, 4, 4))
+    with pytest.raises(ValueError, match="n_iterations >= 1 must hold"):
+        empirical_lipschitz(model.eval(), torch.zeros(1, 2, 4, 4), n_iterations=0)
