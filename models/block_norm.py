@@ -24,13 +24,8 @@ here, fixed fractions of these, are better on nearly all blocks of trained netwo
 import torch
 from torch import Tensor
 
-from models.convolution_norm import (
-    ROUNDING_SLACK,
-    SHIFTS,
-    GramSymbols,
-    largest_eigenvalue,
-    used_taps,
-)
+from models.convolution_norm import ROUNDING_SLACK
+from models.gram_symbols import SHIFTS, GramSymbols, largest_eigenvalue, used_taps
 from models.spectral_norm import adjoint_kernel
 
 # Of t1 and t2 above. M is at least 2 * 2/3 - 0.9^2 / (2 * 0.9 - 1) = 0.32 times

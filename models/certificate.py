@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from models.block_norm import bottleneck_upper_bounds
-from models.convolution_norm import ROUNDING_SLACK, SHIFTS, convolution_norm_bounds
+from models.convolution_norm import ROUNDING_SLACK, convolution_norm_bounds
+from models.gram_symbols import SHIFTS
 from models.iresnet import ACTIVATIONS, InjectivePad, IResNet, ResidualBlock, Squeeze
 from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
 

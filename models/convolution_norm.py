@@ -18,23 +18,23 @@ Layers of one shape are computed as one batch, in float64. All norms are l2 to l
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import product
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.gram_symbols import SHIFTS, GramSymbols, largest_eigenvalue, used_taps
 from models.spectral_norm import adjoint_kernel, power_iteration
 
 # Relative allowance for the rounding of the bounds' own computation in float64: sums of
 # at most some 10^4 terms, each good to 2^-53, and an eigenvalue solver that is backward
 # stable. The bounds hold as printed.
 ROUNDING_SLACK = 1e-11
-# Fractions of the grid's spacing, by row and column.
-SHIFTS = ((0.5, 0.5), (0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
 # A dense operator with at most this many rows costs about as much as the grids do.
 _DENSE_ROWS = 256
+# Part of ROUNDING_SLACK: how far below the largest eigenvalue a probe may be and stand for it.
+_CHOLESKY_SLACK = 1e-12
 # Frequencies of a grid that are looked at first.
 _N_PROBES = 4
 # Frequencies, and eigenpairs at them, that the correction for the map's edge looks at.
@@ -80,16 +80,6 @@ def convolution_norm_bounds(
     return torch.where(finite, lower * (1 - ROUNDING_SLACK), 0.0), upper
 
 
-def used_taps(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The kernels (L, c_out, c_in, k_h, k_w) without the taps that reach across the map of
-    (H, W), each axis by itself: they only ever meet zeros."""
-    for dim, n in ((3, size[0]), (4, size[1])):
-        k = weight.shape[dim]
-        reach = min(k // 2, n - 1)
-        weight = weight.narrow(dim, k // 2 - reach, 2 * reach + 1)
-    return weight
-
-
 def _dense_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
     """(L,) norms of the operators' matrices; weight (L, c_small, c_large, k_h, k_w)."""
     _, c_small, _, k_h, k_w = weight.shape
@@ -102,37 +92,73 @@ def _dense_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
     return _matrix_norms(matrix)
 
 
-def largest_eigenvalue(matrix: Tensor) -> Tensor:
-    """Of Hermitian matrices (..., n, n): (...), float64."""
-    values: Tensor = torch.linalg.eigvalsh(matrix)
-    return values[..., -1]
-
-
 def _matrix_norms(matrix: Tensor) -> Tensor:
     """(L,) largest singular values of wide or square matrices (L, rows, columns)."""
     gram = torch.bmm(matrix, matrix.transpose(1, 2))
     return largest_eigenvalue(gram).clamp(min=0).sqrt()
 
 
-def torus_norms(weight: Tensor, size: tuple[int, int], shift: tuple[float, float]) -> Tensor:
-    """(L,) norms, float64, of the circular convolutions on the torus of one shifted grid.
+def torus_norms(
+    weight: Tensor, size: tuple[int, int], shifts: Sequence[tuple[float, float]] = SHIFTS
+) -> tuple[Tensor, Tensor]:
+    """The smallest norm, over shifted grids, of circular convolutions on the torus.
 
-    With shift (0, 0) the largest singular value of the kernel's DFT with H + r by W + r
-    points. An upper bound of the zero-padded norm, and where `convolution_norm_bounds` starts.
+    With the one shift (0, 0) it is the largest singular value of the kernel's DFT with H + r by
+    W + r points. An upper bound of the zero-padded norm, and where `convolution_norm_bounds`
+    starts.
 
     Args:
         weight: (L, c_out, c_in, k_h, k_w), odd kernels; computed in float64.
         size: (H, W) of the map.
-        shift: one of SHIFTS.
+        shifts: one or more of SHIFTS.
+
+    Returns:
+        Norms (L,), float64, and which of the shifts each is of, int64 (L,).
     """
     weight = used_taps(weight.double(), size)
     if weight.shape[1] > weight.shape[2]:
         weight = adjoint_kernel(weight)
-    if weight.shape[-2:] == (1, 1):  # the same symbol at every frequency
-        return _matrix_norms(weight[..., 0, 0])
-    symbols = GramSymbols(weight, size)
-    gram = symbols.gram(symbols.frequencies(shift)[0])
-    return largest_eigenvalue(gram).amax(dim=1).clamp(min=0).sqrt()
+    if weight.shape[-2:] == (1, 1):  # the same symbol at every frequency of every grid
+        norms = _matrix_norms(weight[..., 0, 0])
+        return norms, torch.zeros_like(norms, dtype=torch.int64)
+    squared, which = _smallest_grid(GramSymbols(weight, size), shifts)
+    return squared.clamp(min=0).sqrt(), which
+
+
+def _smallest_grid(
+    symbols: GramSymbols, shifts: Sequence[tuple[float, float]]
+) -> tuple[Tensor, Tensor]:
+    """`torus_norms`, squared."""
+    squared = torch.full_like(symbols.trace(torch.zeros_like(symbols.lags[:1]))[:, 0], math.inf)
+    which = torch.zeros_like(squared, dtype=torch.int64)
+    for index, shift in enumerate(shifts):
+        frequencies, _ = symbols.frequencies(shift)
+        # A grid's norm is at least what a few frequencies say, and the grid is out as soon as
+        # that is above the norm on another one.
+        promising = symbols.trace(frequencies).topk(min(_N_PROBES, len(frequencies))).indices
+        at_least = largest_eigenvalue(symbols.gram(frequencies[promising])).amax(dim=1)
+        layers = (at_least < squared).nonzero().squeeze(1)
+        if layers.numel() > 0:
+            largest = _largest(symbols.gram(frequencies, layers), at_least[layers])
+            smaller = largest < squared[layers]
+            squared[layers[smaller]] = largest[smaller]
+            which[layers[smaller]] = index
+    return squared, which
+
+
+def _largest(gram: Tensor, at_least: Tensor) -> Tensor:
+    """(L,) the largest eigenvalues of Hermitian matrices (L, F, n, n), which are >= at_least (L,).
+
+    A Cholesky factorization of at_least - G that succeeds proves that G has none above it, and
+    costs a fraction of G's eigenvalues.
+    """
+    difference = -gram
+    level = at_least * (1 + _CHOLESKY_SLACK)
+    difference.diagonal(dim1=2, dim2=3).add_(level.view(-1, 1, 1))
+    above = torch.linalg.cholesky_ex(difference).info > 0
+    largest = torch.zeros_like(above, dtype=at_least.dtype)
+    largest[above] = largest_eigenvalue(gram[above])
+    return torch.maximum(at_least, largest.amax(dim=1))
 
 
 def _restricted_norms(
@@ -150,27 +176,19 @@ def _restricted_norms(
     lambda_max of the matrix sqrt(l_i - mu) <w_i, w_j>_map sqrt(l_j - mu).
     """
     symbols = GramSymbols(weight, size)
-    # Every shift has at least half of the torus's frequencies, mirror images left out.
-    q = min(_N_LEADING, math.prod(symbols.torus) // 2)
-    grids = [symbols.frequencies(shift) for shift in shifts]
-    # The norm on a grid is at least what a few frequencies say, and a grid is out as soon as
-    # that is above the norm on another one.
-    best = _Leading.of(symbols.gram(grids[0][0]), *grids[0], q)
-    for frequencies, alone in grids[1:]:
-        layers = (_at_least(symbols, frequencies) < best.largest).nonzero().squeeze(1)
+    _, which = _smallest_grid(symbols, shifts)
+    upper = weight.new_zeros(len(weight))
+    attaining = weight.new_zeros(*weight.shape[:2], *size)
+    for index, shift in enumerate(shifts):
+        layers = (which == index).nonzero().squeeze(1)
         if layers.numel() > 0:
-            other = _Leading.of(symbols.gram(frequencies, layers), frequencies, alone, q)
-            best.take_smaller(layers, other)
-    return best.restrict(symbols.torus, size)
+            frequencies, alone = symbols.frequencies(shift)
+            leading = _Leading.of(symbols.gram(frequencies, layers), frequencies, alone)
+            upper[layers], attaining[layers] = leading.restrict(symbols.torus, size)
+    return upper, attaining
 
 
-def _at_least(symbols: "GramSymbols", frequencies: Tensor) -> Tensor:
-    """(L,) the largest eigenvalue of the Gram symbols at a few of the frequencies (F, 2)."""
-    promising = symbols.trace(frequencies).topk(min(_N_PROBES, len(frequencies))).indices
-    return largest_eigenvalue(symbols.gram(frequencies[promising])).amax(dim=1)
-
-
-@dataclass
+@dataclass(frozen=True)
 class _Leading:
     """The q frequencies of L layers with the largest eigenvalues of the Gram symbol.
 
@@ -189,21 +207,15 @@ class _Leading:
     rest: Tensor
 
     @classmethod
-    def of(cls, gram: Tensor, frequencies: Tensor, alone: Tensor, q: int) -> "_Leading":
+    def of(cls, gram: Tensor, frequencies: Tensor, alone: Tensor) -> "_Leading":
         n_frequencies = gram.shape[1]
+        q = min(_N_LEADING, n_frequencies)
         largest = largest_eigenvalue(gram)
         top = largest.topk(min(q + 1, n_frequencies), dim=1)
         index = top.indices[:, :q]
         layer = torch.arange(len(gram), device=gram.device).unsqueeze(1)
         rest = top.values[:, q] if n_frequencies > q else torch.zeros_like(top.values[:, 0])
         return cls(gram[layer, index], frequencies[index], alone[index], top.values[:, 0], rest)
-
-    def take_smaller(self, layers: Tensor, other: "_Leading") -> None:
-        """Take over those of the layers (b,) whose largest eigenvalue is smaller in `other`."""
-        smaller = other.largest < self.largest[layers]
-        for attribute in fields(self):
-            mine, theirs = getattr(self, attribute.name), getattr(other, attribute.name)
-            mine[layers[smaller]] = theirs[smaller]
 
     def restrict(self, torus: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """`_restricted_norms`, by the leading eigenpairs at these frequencies."""
@@ -248,69 +260,3 @@ def _real_unit(vector: Tensor) -> Tensor:
     part, norm = parts[longer, layer], norms[longer, layer].view(-1, 1, 1, 1)
     # Of a layer that is zero nothing is left; any unit vector serves.
     return torch.where(norm > 0, part / norm, 1 / math.sqrt(part[0].numel()))
-
-
-class GramSymbols:
-    """S(f) S(f)^H for the symbols S of L convolutions, on the frequencies of a torus.
-
-    S(f) = sum_a W_a e^{i <f, a>}, so that S S^H = sum_t K_t e^{-i <f, t>} with the kernels'
-    autocorrelation K_t = sum_a W_a W_{a + t}^T, which is computed once for all frequencies.
-
-    Args:
-        weight: float64 (L, c_small, c_large, k_h, k_w), without taps that are never used.
-        size: (H, W) of the map.
-    """
-
-    def __init__(self, weight: Tensor, size: tuple[int, int]) -> None:
-        n_layers, c_small, _, k_h, k_w = weight.shape
-        self.torus = (size[0] + k_h // 2, size[1] + k_w // 2)
-        # K_{-t} = K_t^T: half of the lags t, and zero, are enough.
-        lags = [(dy, dx) for dy in range(k_h) for dx in range(1 - k_w, k_w) if dy > 0 or dx >= 0]
-        even = weight.new_zeros(len(lags), n_layers, c_small, c_small)
-        taps = weight.permute(3, 4, 0, 1, 2).contiguous()
-        for correlation, (dy, dx) in zip(even, lags, strict=True):
-            for y, x in product(range(k_h - dy), range(max(0, -dx), k_w - max(0, dx))):
-                correlation.baddbmm_(taps[y, x], taps[y + dy, x + dx].transpose(1, 2))
-        transposed = even.transpose(2, 3)
-        odd = (transposed - even).flatten(2)
-        even = even + transposed
-        even[lags.index((0, 0))] /= 2
-        self._lags = weight.new_tensor(lags)
-        self._even, self._odd = even.flatten(2).transpose(0, 1), odd.transpose(0, 1)
-        self._c_small = c_small
-
-    def frequencies(self, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """((F, 2) in radians a pixel, (F,) bool): the shifted grid without mirror images.
-
-        A frequency and its mirror image -f have conjugate symbols, so one of the two is
-        enough; the bool says that a frequency is its own.
-
-        shift: 0 or 1/2 each, which keep that symmetry of the grid.
-        """
-        index = [torch.arange(n) for n in self.torus]
-        mirror = [(-i - round(2 * s)) % n for i, s, n in zip(index, shift, self.torus, strict=True)]
-        here = torch.arange(math.prod(self.torus)).view(self.torus)
-        there = here[mirror[0]][:, mirror[1]]
-        # In float64 from the start: a float32 quotient would cost the bound nine digits.
-        steps = [(i.double() + s) / n for i, s, n in zip(index, shift, self.torus, strict=True)]
-        grid = 2 * math.pi * torch.cartesian_prod(*steps)
-        kept = (here <= there).flatten()
-        alone = (here == there).flatten()
-        return grid[kept].to(self._lags.device), alone[kept].to(self._lags.device)
-
-    def gram(self, frequencies: Tensor, layers: Tensor | None = None) -> Tensor:
-        """Hermitian complex128 (L, F, c_small, c_small) at frequencies (F, 2) or (L, F, 2).
-
-        layers: int64 indices of the layers that are asked for; None for all.
-        """
-        even, odd = self._even, self._odd
-        if layers is not None:
-            even, odd = even[layers], odd[layers]
-        angle = frequencies @ self._lags.T
-        gram = torch.complex(torch.cos(angle) @ even, torch.sin(angle) @ odd)
-        return gram.view(*gram.shape[:2], self._c_small, self._c_small)
-
-    def trace(self, frequencies: Tensor) -> Tensor:
-        """(L, F) the traces of the Gram symbols at frequencies (F, 2)."""
-        traces = self._even[:, :, :: self._c_small + 1].sum(dim=2)
-        return traces @ torch.cos(frequencies @ self._lags.T).T

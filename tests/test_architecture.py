@@ -13,10 +13,14 @@ ALLOWED = {
     "models.fixed_point": set(),
     "models.spectral_norm": set(),
     "models.iresnet": {"models.fixed_point", "models.spectral_norm"},
-    "models.convolution_norm": {"models.spectral_norm"},
-    "models.block_norm": {"models.convolution_norm", "models.spectral_norm"},
+    "models.gram_symbols": set(),
+    "models.convolution_norm": {"models.gram_symbols", "models.spectral_norm"},
+    "models.block_norm": {
+        "models.convolution_norm", "models.gram_symbols", "models.spectral_norm",
+    },
     "models.certificate": {
-        "models.block_norm", "models.convolution_norm", "models.iresnet", "models.spectral_norm",
+        "models.block_norm", "models.convolution_norm", "models.gram_symbols", "models.iresnet",
+        "models.spectral_norm",
     },
     "models.empirical_lipschitz": {"models.iresnet"},
     "models.projection": {"models.certificate", "models.iresnet", "models.spectral_norm"},

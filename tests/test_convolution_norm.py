@@ -9,11 +9,10 @@ from torch import Tensor
 from models import convolution_norm
 from models.convolution_norm import (
     ROUNDING_SLACK,
-    SHIFTS,
-    GramSymbols,
     convolution_norm_bounds,
     torus_norms,
 )
+from models.gram_symbols import SHIFTS, GramSymbols
 from models.spectral_norm import adjoint_kernel
 from tests.oracles import dense_norm
 from tests.reference import circular_norm
@@ -121,14 +120,16 @@ def test_the_torus_norm_is_the_largest_over_the_whole_shifted_grid(
                     turn = 2 * math.pi * phase
                     symbol += weight[:, :, a, b] * complex(math.cos(turn), math.sin(turn))
             norms.append(torch.linalg.matrix_norm(symbol, ord=2).item())
-    assert torus_norms(weight[None], size, shift).item() == pytest.approx(max(norms), rel=1e-12)
+    assert torus_norms(weight[None], size, [shift])[0].item() == pytest.approx(
+        max(norms), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("n", [4, 7, 8])
 def test_the_torus_norm_is_the_papers_check_on_a_larger_grid(n: int) -> None:
     """fft2 and svd, layer by layer, in numpy."""
     weight = torch.randn(6, 3, 5, 3, 3, dtype=torch.float64)
-    norms = torus_norms(weight, (n, n), (0.0, 0.0))
+    norms, _ = torus_norms(weight, (n, n), [(0.0, 0.0)])
     expected = [circular_norm(w, (n + 1, n + 1)) for w in weight]
     assert norms.tolist() == pytest.approx(expected, rel=1e-12)
 
@@ -147,6 +148,15 @@ def test_the_grids_without_mirror_images_are_half_of_the_torus() -> None:
             assert len({tuple(f) for f in everywhere.mul(1e6).round().tolist()}) == len(everywhere)
 
 
+def test_the_smallest_grid_is_found() -> None:
+    weight = torch.randn(20, 3, 4, 3, 3)
+    norms, which = torus_norms(weight, (7, 6))
+    each = torch.stack([torus_norms(weight, (7, 6), [shift])[0] for shift in SHIFTS])
+    torch.testing.assert_close(norms, each.amin(dim=0), rtol=1e-12, atol=0)
+    assert torch.equal(which, each.argmin(dim=0))
+    assert len(which.unique()) == 4
+
+
 @pytest.mark.usefixtures("only_the_torus")
 def test_the_correction_at_the_edge_tightens_and_still_holds() -> None:
     """Smooth kernels, whose leading vectors reach the edge of the map, as trained ones do."""
@@ -156,7 +166,7 @@ def test_the_correction_at_the_edge_tightens_and_still_holds() -> None:
         lower, upper = bounds(weight, (6, 6))
         exact = dense_norm(weight, (6, 6))
         assert lower <= exact <= upper
-        plain = min(torus_norms(weight[None], (6, 6), shift).item() for shift in SHIFTS)
+        plain = torus_norms(weight[None], (6, 6))[0].item()
         assert upper <= plain * (1 + 1e-10)
         better += upper < 0.999 * plain
     assert better > 20

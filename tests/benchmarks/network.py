@@ -1,0 +1,64 @@
+"""Train the networks that the other benchmarks measure, on real data, and save them.
+
+    python -m tests.benchmarks.network cifar10 DATA_ROOT FOLDER [--epochs 2] [--coeff 0.9]
+    python -m tests.benchmarks.network mnist DATA_ROOT FOLDER [--epochs 3] [--coeff 0.95]
+
+cifar10: the paper's 55 blocks; DATA_ROOT holds torchvision's files, or train/CLASS/*.png or
+*.jpg. mnist: the network of search_spaces/mnist.yaml. FOLDER gets what study.training's
+load_model reads, and data.json with the settings of the data. Uses a GPU if there is one.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from models import IResNet
+from study import data
+from study.metrics import TrialStatus
+from study.training import Training, choose_algorithms, load_model, save_model
+from study.trial_config import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+
+_MODELS = {
+    "cifar10": ModelConfig(dropout=0.1, n_power_iterations=1),
+    "mnist": ModelConfig(blocks=(1, 2, 2), channel_multiplier=8, dropout=0.1),
+}
+
+
+def load(folder: Path) -> tuple[IResNet, data.Dataset]:
+    """The network of a folder, in eval mode, and its data set."""
+    settings = json.loads((folder / "data.json").read_text())
+    return load_model(folder), data.load(DataConfig(**settings))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=sorted(_MODELS))
+    parser.add_argument("data_root", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--coeff", type=float, default=0.9)
+    arguments = parser.parse_args()
+    is_folder = arguments.name == "cifar10" and (arguments.data_root / "train").is_dir()
+    model = {**asdict(_MODELS[arguments.name]), "coeff": arguments.coeff}
+    config = TrialConfig(
+        data=DataConfig(
+            name="image_folder" if is_folder else arguments.name, root=str(arguments.data_root)
+        ),
+        model=ModelConfig(**model),
+        training=TrainingConfig(max_epochs=arguments.epochs, lr=0.1, lr_schedule="one_cycle"),
+    )
+    choose_algorithms(config.training.deterministic)
+    training = Training(config, "cuda" if torch.cuda.is_available() else "cpu")
+    while training.status is TrialStatus.RUNNING:
+        print(training.run_to_report().epoch, flush=True)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    dataset = training.dataset
+    save_model(arguments.folder, training.model, config.model, dataset.in_shape, dataset.n_classes)
+    (arguments.folder / "data.json").write_text(json.dumps(asdict(config.data)))
+
+
+if __name__ == "__main__":
+    main()
