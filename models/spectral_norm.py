@@ -207,12 +207,15 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
         for layer, new_vector, new_outer in zip(group, vector, outer, strict=True):
             layer.vector.copy_(new_vector)
             swapped = layer.weight.shape[0] < layer.weight.shape[1]
-            layer.outer.copy_(adjoint_kernel(new_outer) if swapped else new_outer)
+            layer.outer.copy_(new_outer.transpose(0, 1) if swapped else new_outer)
 
 
 def _taps_last(weight: Tensor) -> Tensor:
-    """(c_large, k, k, c_small), of the kernel or its adjoint's, whichever has fewer channels
-    going in."""
+    """(c_large, k, k, c_small), a view of the kernel, whichever way it leads.
+
+    Where fewer channels come out than go in, it is the kernel of the adjoint but for the order
+    of the taps: the adjoint seen with its pixels in reverse order, which has the same norm, and
+    whose `vector` is in that order.
+    """
     c_out, c_in = weight.shape[:2]
-    small_in = adjoint_kernel(weight) if c_out < c_in else weight
-    return small_in.permute(0, 2, 3, 1)
+    return weight.permute(0, 2, 3, 1) if c_out >= c_in else weight.permute(1, 2, 3, 0)

@@ -1,7 +1,9 @@
 """Slow, plain ways to the numbers that the project computes fast; written for reading."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 
@@ -46,3 +48,22 @@ def power_norm(weight: Tensor, size: tuple[int, int], n_iterations: int) -> floa
 def relative_error(estimate: Tensor, truth: Tensor) -> Tensor:
     """||estimate - truth||_2 / ||truth||_2 of each sample."""
     return (estimate - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+
+
+def arpack_norm(weight: Tensor, size: tuple[int, int]) -> float:
+    """The spectral norm of a zero-padded convolution, by ARPACK's Lanczos method, float64."""
+    weight = weight.double()
+    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
+    n_in, n_out = (c * size[0] * size[1] for c in (weight.shape[1], weight.shape[0]))
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(x.reshape(1, -1, *size))
+        return F.conv2d(image, weight, padding=padding).numpy().ravel()
+
+    def adjoint(y: np.ndarray) -> np.ndarray:
+        image = torch.from_numpy(y.reshape(1, -1, *size))
+        return F.conv_transpose2d(image, weight, padding=padding).numpy().ravel()
+
+    operator = LinearOperator((n_out, n_in), forward, adjoint, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(min(n_in, n_out))
+    return float(svds(operator, k=1, v0=start, return_singular_vectors=False)[0])
