@@ -44,15 +44,19 @@ class GramSymbols:
         self.torus = (size[0] + k_h // 2, size[1] + k_w // 2)
         # K_{-t} = K_t^T: half of the lags t, and zero, are enough.
         lags = [(dy, dx) for dy in range(k_h) for dx in range(1 - k_w, k_w) if dy > 0 or dx >= 0]
-        even = weight.new_zeros(len(lags), n_layers, c_small, c_small)
         taps = weight.permute(3, 4, 0, 1, 2).contiguous()
-        for correlation, (dy, dx) in zip(even, lags, strict=True):
+        correlations = []
+        for dy, dx in lags:
+            correlation = weight.new_zeros(n_layers, c_small, c_small)
             for y, x in product(range(k_h - dy), range(max(0, -dx), k_w - max(0, dx))):
-                correlation.baddbmm_(taps[y, x], taps[y + dy, x + dx].transpose(1, 2))
+                there = taps[y + dy, x + dx].transpose(1, 2)
+                correlation = torch.baddbmm(correlation, taps[y, x], there)
+            correlations.append(correlation)
+        even = torch.stack(correlations)
         transposed = even.transpose(2, 3)
         odd = (transposed - even).flatten(2)
-        even = even + transposed
-        even[lags.index((0, 0))] /= 2
+        halved = weight.new_tensor([0.5 if lag == (0, 0) else 1.0 for lag in lags])
+        even = (even + transposed) * halved.view(-1, 1, 1, 1)
         self.lags = weight.new_tensor(lags)
         self._even, self._odd = even.flatten(2).transpose(0, 1), odd.transpose(0, 1)
         self._c_small = c_small

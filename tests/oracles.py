@@ -66,4 +66,4 @@ def arpack_norm(weight: Tensor, size: tuple[int, int]) -> float:
 
     operator = LinearOperator((n_out, n_in), forward, adjoint, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(min(n_in, n_out))
-    return float(svds(operator, k=1, v0=start, return_singular_vectors=False)[0])
+    return float(svds(operator, k=1, v0=start, tol=1e-7, return_singular_vectors=False)[0])
