@@ -25,6 +25,9 @@ from models.gram_symbols import SHIFTS
 from models.iresnet import ACTIVATIONS, InjectivePad, IResNet, ResidualBlock, Squeeze
 from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
 
+# What a number is multiplied with, so that it holds as printed.
+_UP = 1 + ROUNDING_SLACK
+
 
 @dataclass(frozen=True)
 class LayerBound:
@@ -119,10 +122,6 @@ class Certificate:
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }
-
-
-# What a number is multiplied with, so that it holds as printed.
-_UP = 1 + ROUNDING_SLACK
 
 
 @dataclass(frozen=True)
@@ -221,7 +220,7 @@ def _layer_bounds(
         def norm_bounds(weight: Tensor, size: tuple[int, int] = size) -> Tensor:
             return torch.stack(convolution_norm_bounds(weight, size, shifts), dim=1)
 
-        pairs = _in_threads(norm_bounds, torch.stack([weight for _, weight in group]))
+        pairs = in_threads(norm_bounds, torch.stack([weight for _, weight in group]))
         for (name, _), (lower, upper) in zip(group, pairs.tolist(), strict=True):
             bounds[name] = (lower, upper)
     return {
@@ -250,7 +249,7 @@ def _interplay_bounds(layers: dict[str, list[_Layer]]) -> dict[str, float]:
             return bottleneck_upper_bounds(first, second[..., 0, 0], third, size)
 
         stacked = (torch.stack([weights[i] for _, weights, _ in group]) for i in range(3))
-        uppers = _in_threads(upper_bounds, *stacked)
+        uppers = in_threads(upper_bounds, *stacked)
         for (name, _, ahead), upper in zip(group, uppers.tolist(), strict=True):
             bounds[name] = _number(ahead * upper * _UP)
     return bounds
@@ -282,7 +281,7 @@ def _train_factor(block: ResidualBlock) -> float:
     return factor
 
 
-def _in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     """function(*batches), with the batches (L, ...) split over as many threads as torch has.
 
     LAPACK takes the matrices of a batch one after another; torch uses one thread for that.

@@ -127,9 +127,13 @@ class ResidualBlock(nn.Module):
         return x + g
 
     def deployed(self) -> nn.Sequential:
-        """g in plain modules: normalized layers as convolutions with their effective weights."""
+        """A copy of g in plain modules: normalized layers as convolutions with their effective
+        weights."""
         return nn.Sequential(
-            *(m.deployed() if isinstance(m, SpectralNormConv2d) else m for m in self.residual)
+            *(
+                m.deployed() if isinstance(m, SpectralNormConv2d) else copy.deepcopy(m)
+                for m in self.residual
+            )
         )
 
     @torch.no_grad()
@@ -173,7 +177,7 @@ class ResidualBlock(nn.Module):
         if lipschitz is None:
             return solution
         x, exact_z = solution.last_iterate.double(), z.double()
-        r = (x + copy.deepcopy(residual).double()(x) - exact_z).flatten(1).norm(dim=1)
+        r = (x + residual.double()(x) - exact_z).flatten(1).norm(dim=1)
         r += _FLOAT64_ALLOWANCE * exact_z.flatten(1).norm(dim=1)
         bound = r / (1 - lipschitz) if lipschitz < 1 else torch.full_like(r, torch.inf)
         return replace(solution, error_bound=bound.nan_to_num(nan=torch.inf))

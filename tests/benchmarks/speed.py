@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import IResNet, certify, project
-from models.certificate import _in_threads
+from models.certificate import in_threads
 from models.convolution_norm import torus_norms
 from models.gram_symbols import SHIFTS
 from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
@@ -154,7 +154,7 @@ def _layer_norms(model: IResNet, shifts: tuple[tuple[float, float], ...]) -> dic
         def smallest(weight: Tensor, size: tuple[int, int] = size) -> Tensor:
             return torus_norms(weight, size, shifts)[0]
 
-        found = _in_threads(smallest, torch.stack([weight for _, weight in group]))
+        found = in_threads(smallest, torch.stack([weight for _, weight in group]))
         norms.update(zip((name for name, _ in group), found.tolist(), strict=True))
     return norms
 
