@@ -5,8 +5,9 @@ A layer's bound is that of the zero-padded convolution which it applies
 interplay allows (`block_norm`), the network's follow from the blocks'.
 
 All bounds are l2 to l2, computed in float64 from the very weights that the forward pass
-uses. They are statements in real arithmetic; the rounding of the forward pass itself is
-not part of them.
+uses, on the device where the model is: sigma is computed again elsewhere, and may differ in
+its last bits. They are statements in real arithmetic; the rounding of the forward pass itself
+is not part of them.
 """
 
 import math
@@ -103,9 +104,8 @@ class Certificate:
     @property
     def inverse_lipschitz_upper_bound(self) -> float:
         """Of the inverse of `features`: the product of 1 / (1 - L_t); infinite without proof."""
-        if not self.contraction:
-            return math.inf
-        return _UP / math.prod(1 - block.upper_bound for block in self.blocks)
+        product = math.prod(1 - block.upper_bound for block in self.blocks)
+        return _UP / product if self.contraction and product > 0 else math.inf
 
     def to_dict(self) -> dict[str, object]:
         """Plain dict of str, float, bool, lists and dicts, for JSON."""
@@ -145,22 +145,27 @@ def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -
         shifts: see `convolution_norm_bounds`; fewer are faster and prove as much or less.
 
     Raises:
-        ValueError: if the invertible part contains a module whose Lipschitz constant is not
+        ValueError: if shifts is empty or has one that is not in SHIFTS, or the invertible
+            part contains a module whose Lipschitz constant is not
             known here, or a convolution outside the argument above. A layer without a
             proof has no bound.
     """
+    if not shifts or any(shift not in SHIFTS for shift in shifts):
+        raise ValueError(f"shifts must be one or more of {SHIFTS}, but got {tuple(shifts)}")
     blocks: dict[str, ResidualBlock] = {}
-    for name, module in model.body.named_children():
+    # By position: a module that stands in two places counts twice.
+    for index, module in enumerate(model.body):
         if type(module) is ResidualBlock:
-            blocks[f"body.{name}"] = module
+            blocks[f"body.{index}"] = module
         elif type(module) not in (Squeeze, InjectivePad):
-            raise ValueError(_unknown(f"body.{name}", module))
+            raise ValueError(_unknown(f"body.{index}", module))
     layers = {name: list(_layers(block, f"{name}.residual")) for name, block in blocks.items()}
     bounds = _layer_bounds([layer for parts in layers.values() for layer in parts], shifts)
     interplay = _interplay_bounds(layers)
     block_bounds = []
     for name, block in blocks.items():
-        product = math.prod(bounds[layer.name].upper_bound for layer in layers[name]) * _UP
+        product = math.prod(bounds[layer.name].upper_bound for layer in layers[name])
+        product = _number(product * _UP)  # infinity times zero proves nothing
         upper_bound = min(product, interplay.get(name, math.inf))
         train_upper_bound = upper_bound * _train_factor(block)
         block_bounds.append(BlockBound(name, upper_bound, product, train_upper_bound))
@@ -174,7 +179,7 @@ def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -
 
 
 def _layers(block: ResidualBlock, path: str) -> Iterator[_Layer]:
-    children = list(block.residual.named_children())
+    children = [(str(index), module) for index, module in enumerate(block.residual)]
     size = block.in_shape[1:]
     index = 0
     while index < len(children):
@@ -196,9 +201,14 @@ def _layers(block: ResidualBlock, path: str) -> Iterator[_Layer]:
             yield _Layer(name, "batch_norm", size, factor=scale)
         elif type(module) not in (*ACTIVATIONS.values(), nn.Dropout):
             raise ValueError(_unknown(name, module))
-        elif isinstance(module, nn.ELU) and module.alpha > 1:
+        elif isinstance(module, nn.ELU) and not 0 <= module.alpha <= 1:
             # The slope of ELU at 0 from below is alpha.
-            raise ValueError(f"ELU at {name}: alpha <= 1 must hold, but got {module.alpha}")
+            raise ValueError(f"ELU at {name}: 0 <= alpha <= 1 must hold, but got {module.alpha}")
+        elif isinstance(module, nn.Softplus) and module.threshold < 20:
+            # Where torch goes over to the identity it jumps by e^-threshold.
+            raise ValueError(
+                f"Softplus at {name}: threshold >= 20 must hold, but got {module.threshold}"
+            )
 
 
 def _layer_bounds(

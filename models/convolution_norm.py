@@ -129,7 +129,7 @@ def _smallest_grid(
     symbols: GramSymbols, shifts: Sequence[tuple[float, float]]
 ) -> tuple[Tensor, Tensor]:
     """`torus_norms`, squared."""
-    squared = torch.full_like(symbols.trace(torch.zeros_like(symbols.lags[:1]))[:, 0], math.inf)
+    squared = symbols.lags.new_full((symbols.n_layers,), math.inf)
     which = torch.zeros_like(squared, dtype=torch.int64)
     for index, shift in enumerate(shifts):
         frequencies, _ = symbols.frequencies(shift)
@@ -177,7 +177,7 @@ def _restricted_norms(
     """
     symbols = GramSymbols(weight, size)
     _, which = _smallest_grid(symbols, shifts)
-    upper = weight.new_zeros(len(weight))
+    upper = weight.new_full((len(weight),), math.inf)
     attaining = weight.new_zeros(*weight.shape[:2], *size)
     for index, shift in enumerate(shifts):
         layers = (which == index).nonzero().squeeze(1)

@@ -15,11 +15,12 @@ def empirical_lipschitz(
 
     The largest singular value of the Jacobian of g, over the images, by n_iterations of power
     iteration with Jacobian-vector products from a fixed start. What it returns is attained:
-    ||J v|| of a unit vector v.
+    ||J v|| of a unit vector v. (Exactly at a kink of ReLU torch's J is that of one side.)
 
     Args:
         model: in any mode; it is evaluated, and left, as it is: call eval() first.
-        images: (B, C, H, W), the points; each block is looked at where they pass it.
+        images: (B, C, H, W), B >= 1, of the model's in_shape, the points: each block is looked
+            at where they pass it.
         n_iterations: at least 1.
 
     Raises:

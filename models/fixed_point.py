@@ -17,6 +17,8 @@ _SLOW_CONTRACTION = 0.5
 # Changes that Anderson acceleration combines: the worst cases have two eigenvalues, and more
 # changes cost more than they save.
 _ANDERSON_MEMORY = 3
+# Accelerated steps must reduce the residual to this part of it.
+_ACCEPTED_REDUCTION = 0.99
 # On the diagonal of the normal equations, whose columns have norm 1 or 0.
 _RIDGE = 1e-7
 
@@ -82,8 +84,9 @@ def fixed_point(
 
     By Picard iteration x <- fn(x) (paper, equation 4), and, for the samples that it brings
     closer too slowly, by Anderson acceleration from where it stood (Anderson 1965; type II,
-    as in Walker and Ni 2011). An accelerated step that does not reduce the residual is
-    taken back and replaced by a Picard step, so that a contraction converges in any case.
+    as in Walker and Ni 2011). An accelerated step that does not reduce the residual by one
+    percent is taken back and replaced by a Picard step, which reduces it by the Lipschitz
+    constant, so that a contraction converges in any case.
 
     A sample leaves the batch as soon as its own step is small enough, so that the cost
     is the sum of the steps that the samples need, not the batch times the slowest. It
@@ -92,7 +95,7 @@ def fixed_point(
     Args:
         fn: fn(x, rows) evaluates the map at x (b, ...) for the samples `rows` (b,), int64
             indices into the batch of y0.
-        y0: (B, ...) floating point, where to start.
+        y0: (B, n, ...) floating point, where to start.
         rtol: stop when ||fn(x) - x||_2 <= atol + rtol * ||fn(x)||_2, norms per sample.
         atol: see rtol.
         max_steps: the most evaluations of fn, at least 1: for all samples, or int64 (B,).
@@ -190,7 +193,7 @@ class _Iteration:
             new_residual = new_image - candidate
             new_norm = _norm(new_residual)
             # Without a history the step is Picard's own, and stands as it is.
-            good = (new_norm <= norm) | (history.n_entries == 0)
+            good = (new_norm <= _ACCEPTED_REDUCTION * norm) | (history.n_entries == 0)
             history.append(new_image - image, new_residual - residual)
             if bool(good.all()):
                 image, residual, norm = new_image, new_residual, new_norm
@@ -248,10 +251,11 @@ class _History:
 
     def combination(self, residual: Tensor) -> Tensor:
         """sum_i gamma_i (image change i) for the best gamma; zero without a history."""
-        gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2))
+        gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2)).double()
         gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
-        right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2))
-        gamma = torch.linalg.solve(gram.double(), right.double()).to(residual.dtype)
+        right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2)).double()
+        # What cannot be solved gives a candidate that is not finite, and is taken back.
+        gamma = torch.linalg.solve_ex(gram, right)[0].to(residual.dtype)
         return torch.bmm(gamma.transpose(1, 2), self._images).view_as(residual)
 
 

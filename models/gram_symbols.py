@@ -35,6 +35,7 @@ class GramSymbols:
         size: (H, W) of the map.
 
     Attributes:
+        n_layers: L.
         torus: its rows and columns of pixels.
         lags: float64 (T, 2), the t of half of the sum.
     """
@@ -59,7 +60,7 @@ class GramSymbols:
         even = (even + transposed) * halved.view(-1, 1, 1, 1)
         self.lags = weight.new_tensor(lags)
         self._even, self._odd = even.flatten(2).transpose(0, 1), odd.transpose(0, 1)
-        self._c_small = c_small
+        self.n_layers, self._c_small = n_layers, c_small
 
     def frequencies(self, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
         """((F, 2) in radians a pixel, (F,) bool): the shifted grid without mirror images.

@@ -15,6 +15,8 @@ from models.certificate import certify
 from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
+_N_ROUNDS = 10
+
 
 @torch.no_grad()
 def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None) -> IResNet:
@@ -43,8 +45,8 @@ def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     modules = dict(model.named_modules())
-    # A second round finds what rounding the scaled weights to their own precision has added.
-    while True:
+    # The second round finds what rounding the scaled weights to their own precision has added.
+    for n_round in range(_N_ROUNDS):
         above = [layer for layer in certify(model).layers if layer.upper_bound > coeff]
         if not above:
             break
@@ -54,13 +56,16 @@ def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None
             module = modules[layer.name]
             assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
             weight = module.weight
+            # A little below, and more each time, lest rounding undo it.
+            margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
             if isinstance(module, SpectralNormConv2d):
                 weight = module.effective_weight()
                 module.coeff = min(module.coeff, coeff)
-            # A little below, lest the last bits need many rounds.
-            module.weight.copy_(weight * (coeff / layer.upper_bound * (1 - 1e-6)))
+            module.weight.copy_(weight * (coeff / layer.upper_bound * (1 - margin)))
         changed = (modules[layer.name] for layer in above)
         update_spectral_norm([m for m in changed if isinstance(m, SpectralNormConv2d)], 1)
+    else:
+        raise RuntimeError(f"no scaling brought every layer to at most {coeff}")
     if images is not None:
         recompute_batch_norm(model, images)
     return model
@@ -68,21 +73,30 @@ def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None
 
 @torch.no_grad()
 def recompute_batch_norm(model: IResNet, images: Iterable[Tensor]) -> None:
-    """Set the running statistics of the classifier's BatchNorm to their averages over images.
+    """Set the running statistics of the classifier's BatchNorm to those of images: the mean,
+    over the batches, of each batch's mean and variance.
 
     Args:
         model: its mode stays as it is.
-        images: one or more batches (B, C, H, W), B >= 2.
+        images: one or more batches (B, C, H, W), B >= 2, best of one size.
+
+    Raises:
+        ValueError: if there is no batch.
     """
     (batch_norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
-    was_training, momentum = model.training, batch_norm.momentum
+    modes, momentum = [(m, m.training) for m in model.modules()], batch_norm.momentum
     model.eval()
     batch_norm.reset_running_stats()
     batch_norm.momentum = None  # the plain average over all batches
     batch_norm.train()
     try:
+        n_batches = 0
         for batch in images:
             batch_norm(model.features(batch))
+            n_batches += 1
     finally:
         batch_norm.momentum = momentum
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
+    if n_batches == 0:
+        raise ValueError("recompute_batch_norm needs one or more batches, but got none")

@@ -182,7 +182,9 @@ def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
         (nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "no bound is known for the conv"),
         (nn.Conv2d(2, 2, 2), "no bound is known for the convolution"),
         (nn.Conv2d(2, 2, 3, padding=1, groups=2), "no bound is known for the convolution"),
-        (nn.ELU(alpha=2.0), "alpha <= 1 must hold, but got 2.0"),
+        (nn.ELU(alpha=2.0), "0 <= alpha <= 1 must hold, but got 2.0"),
+        (nn.ELU(alpha=-4.0), "0 <= alpha <= 1 must hold, but got -4.0"),
+        (nn.Softplus(threshold=0.0), "threshold >= 20 must hold, but got 0.0"),
         (nn.BatchNorm2d(2, track_running_stats=False), "without running statistics"),
         (nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 2, 3, padding=1)), "is known for"),
     ],
@@ -225,3 +227,30 @@ def test_the_bound_of_a_composition_covers_the_true_norm_of_linear_blocks() -> N
         uppers = (convolution_norm_bounds(c.weight.detach()[None], size)[1] for c in convolutions)
         bound = math.prod(upper.item() for upper in uppers)
         assert exact <= bound
+
+
+def test_infinity_times_zero_proves_nothing() -> None:
+    """A block with one weight that is no number and another that is zero."""
+    model = small()
+    block = model.body[2]
+    assert isinstance(block, ResidualBlock)
+    convolutions = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+    with torch.no_grad():
+        convolutions[0].weight.fill_(math.nan)
+        convolutions[2].weight.zero_()
+    assert certify(model).lipschitz_upper_bound == math.inf
+
+
+def test_a_block_that_stands_in_two_places_counts_twice() -> None:
+    model = small()
+    once = certify(model)
+    model.body[2] = model.body[1]
+    twice = certify(model)
+    assert len(twice.blocks) == len(once.blocks) == 3
+    assert twice.block_bounds[0] == twice.block_bounds[1]
+
+
+@pytest.mark.parametrize("shifts", [(), ((0.25, 0.25),)])
+def test_grids_that_prove_nothing_are_refused(shifts: Any) -> None:
+    with pytest.raises(ValueError, match="shifts must be one or more of"):
+        certify(small(), shifts=shifts)

@@ -157,3 +157,20 @@ def test_an_empty_batch_is_solved() -> None:
 def test_bad_arguments_are_named(arguments: dict[str, float], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         fixed_point(lambda x, rows: x, torch.zeros(1, 1), **arguments)  # type: ignore[arg-type]
+
+
+def test_parallel_changes_do_not_stop_the_batch() -> None:
+    """A map of rank one: the changes of the residual are parallel up to rounding."""
+    for seed in range(150):
+        generator = torch.Generator().manual_seed(seed)
+        u = torch.randn(64, generator=generator)
+        u /= u.norm()
+        y = 3 * torch.randn(8, 64, generator=generator)
+
+        def fn(
+            x: torch.Tensor, rows: torch.Tensor, u: torch.Tensor = u, y: torch.Tensor = y
+        ) -> torch.Tensor:
+            t = x @ u
+            return y[rows] - (0.8 * t.tanh() + 0.05 * (3 * t).sin()).unsqueeze(1) * u
+
+        assert fixed_point(fn, y, max_steps=1000).converged.all()

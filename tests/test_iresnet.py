@@ -194,6 +194,26 @@ def test_without_a_proof_there_is_no_error_bound() -> None:
         model.inverse(z, lipschitz=[0.5, 0.5, 0.5])
 
 
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_the_error_bound_of_a_float64_network_has_the_rounding_in_it(activation: str) -> None:
+    """Biases far above z: where float64 itself rounds, zero is no bound."""
+    model = small(activation=activation, dropout=0.0).double().eval()
+    block = model.body[2]
+    assert isinstance(block, ResidualBlock)
+    with torch.no_grad():
+        for module in block.residual:
+            if isinstance(module, SpectralNormConv2d):
+                module.bias.mul_(1e6)
+    solution = block.inverse(torch.zeros(2, 12, 8, 8).double(), rtol=0.0, lipschitz=0.9)
+    assert solution.error_bound is not None
+    assert (solution.error_bound > 1e-12 * solution.last_iterate.flatten(1).norm(dim=1)).all()
+
+
+def test_an_inverse_of_the_wrong_size_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"\(48, 4, 4\) must be given, but got \(48, 5, 5\)"):
+        small().eval().inverse(torch.zeros(1, 48, 5, 5))
+
+
 def test_the_network_compiles_whole() -> None:
     """One graph, forward and backward, without a compiler that this machine may lack."""
     model = small(dropout=0.0)
