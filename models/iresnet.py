@@ -225,6 +225,7 @@ def _rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
             scale = module.weight.abs() * (module.running_var + module.eps).rsqrt()
             offset = module.bias.abs() + scale * module.running_mean.abs()
             magnitude = magnitude * scale.max() + offset.norm() * n_pixels**0.5
+            jumps = jumps * scale.max()
         elif isinstance(module, nn.Softplus):
             # At most |u| + log(2) / beta. Torch's jumps where it becomes the identity.
             root = (n_pixels * channels) ** 0.5
@@ -232,8 +233,8 @@ def _rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
             jumps = jumps + root * math.exp(-module.threshold) / module.beta
     # A factor of 2 for what the terms of higher order add, and for the few other operations.
     n_layers = len(residual) + 1
-    rounding = 2 * n_layers * n_terms * 2**-53 * (magnitude + x.flatten(1).norm(dim=1))
-    return jumps + rounding
+    rounding: Tensor = 2 * n_layers * n_terms * 2**-53 * (magnitude + x.flatten(1).norm(dim=1))
+    return rounding + jumps
 
 
 def _channels_last(module: _Module) -> _Module:
