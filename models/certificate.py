@@ -28,6 +28,8 @@ from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
 
 # What a number is multiplied with, so that it holds as printed.
 _UP = 1 + ROUNDING_SLACK
+# Layers that are bounded at a time on the CPU.
+_MOST_LAYERS = 8
 
 
 @dataclass(frozen=True)
@@ -292,14 +294,16 @@ def _train_factor(block: ResidualBlock) -> float:
 
 
 def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """function(*batches), with the batches (L, ...) split over as many threads as torch has.
+    """function(*batches), with the batches (L, ...) in parts, on as many threads as torch has.
 
-    LAPACK takes the matrices of a batch one after another; torch uses one thread for that.
+    LAPACK takes the matrices of a batch one after another; torch uses one thread for that. And
+    the symbols of a few layers, unlike those of all, fit into the caches.
     """
-    n_chunks = min(torch.get_num_threads(), len(batches[0]))
-    if batches[0].device.type != "cpu" or n_chunks == 1:
+    if batches[0].device.type != "cpu":
         return function(*batches)
-    with ThreadPoolExecutor(n_chunks) as pool:
+    n_layers, n_threads = len(batches[0]), torch.get_num_threads()
+    n_chunks = min(n_layers, max(n_threads, -(-n_layers // _MOST_LAYERS)))
+    with ThreadPoolExecutor(n_threads) as pool:
         return torch.cat(list(pool.map(function, *(batch.chunk(n_chunks) for batch in batches))))
 
 
