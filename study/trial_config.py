@@ -113,7 +113,8 @@ class TrainingConfig:
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False
-    """Train through torch.compile, which needs a C++ compiler. It pays where a trial is long."""
+    """Train through torch.compile, which needs a C++ compiler and half a minute or more before
+    the first step."""
     precision: Literal["float32", "bf16"] = "float32"
     """Of the forward and backward pass in training. Evaluation, certificate and inverse are in
     float32 or better, whatever this is."""
