@@ -148,9 +148,8 @@ def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -
 
     Raises:
         ValueError: if shifts is empty or has one that is not in SHIFTS, or the invertible
-            part contains a module whose Lipschitz constant is not
-            known here, or a convolution outside the argument above. A layer without a
-            proof has no bound.
+            part contains a module whose Lipschitz constant is not known here, or a
+            convolution outside the argument above. A layer without a proof has no bound.
     """
     if not shifts or any(shift not in SHIFTS for shift in shifts):
         raise ValueError(f"shifts must be one or more of {SHIFTS}, but got {tuple(shifts)}")

@@ -61,9 +61,7 @@ def convolution_norm_bounds(
     Returns:
         float64; the upper bound is infinite, the lower one 0, where a weight is not finite.
     """
-    weight = used_taps(weight.double(), size)
-    if weight.shape[1] > weight.shape[2]:
-        weight = adjoint_kernel(weight)
+    weight = _few_out(weight, size)
     finite = weight.isfinite().flatten(1).all(dim=1)
     weight = torch.where(finite.view(-1, 1, 1, 1, 1), weight, 0.0)
     if weight.shape[-2:] == (1, 1):
@@ -78,6 +76,12 @@ def convolution_norm_bounds(
         lower = (outer * away).flatten(1).sum(dim=1)
     upper = torch.where(finite, upper * (1 + ROUNDING_SLACK), torch.inf)
     return torch.where(finite, lower * (1 - ROUNDING_SLACK), 0.0), upper
+
+
+def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Kernels of the same norm, float64 (L, c_small, c_large, k_h, k_w), without unused taps."""
+    weight = used_taps(weight.double(), size)
+    return adjoint_kernel(weight) if weight.shape[1] > weight.shape[2] else weight
 
 
 def _dense_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
@@ -115,9 +119,7 @@ def torus_norms(
     Returns:
         Norms (L,), float64, and which of the shifts each is of, int64 (L,).
     """
-    weight = used_taps(weight.double(), size)
-    if weight.shape[1] > weight.shape[2]:
-        weight = adjoint_kernel(weight)
+    weight = _few_out(weight, size)
     if weight.shape[-2:] == (1, 1):  # the same symbol at every frequency of every grid
         norms = _matrix_norms(weight[..., 0, 0])
         return norms, torch.zeros_like(norms, dtype=torch.int64)

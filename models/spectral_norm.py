@@ -193,14 +193,11 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_iterations}"
         )
     groups: dict[tuple[torch.Size, torch.Size], list[SpectralNormConv2d]] = defaultdict(list)
-    kernels: dict[tuple[torch.Size, torch.Size], list[Tensor]] = defaultdict(list)
     for layer in layers:
-        kernel = _taps_last(layer.weight)
-        groups[(kernel.shape, layer.vector.shape)].append(layer)
-        kernels[(kernel.shape, layer.vector.shape)].append(kernel)
-    for key, group in groups.items():
-        _, k_h, k_w, _ = key[0]
-        matrix = torch.stack(kernels.pop(key)).flatten(2)
+        groups[(_taps_last(layer.weight).shape, layer.vector.shape)].append(layer)
+    for (shape, _), group in groups.items():
+        _, k_h, k_w, _ = shape
+        matrix = torch.stack([_taps_last(layer.weight) for layer in group]).flatten(2)
         vector = torch.stack([layer.vector for layer in group])
         vector, outer = _power_iteration(matrix, vector, (k_h, k_w), n_iterations)
         outer = outer.unflatten(2, (k_h, k_w, -1)).permute(0, 1, 4, 2, 3)

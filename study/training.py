@@ -336,13 +336,13 @@ def predicted_and_needed_steps(
         model.features(images), rtol=rtol, max_steps=max_steps, lipschitz=certificate.block_bounds
     )
     assert solution.error_bound is not None
-    bound = solution.error_bound[0].max().item()
+    error_bound = solution.error_bound[0].max().item()
     return {
         "rtol": rtol,
         "predicted_steps": [predicted_steps(bound, rtol) for bound in certificate.block_bounds],
         "needed_steps_mean": solution.n_steps.double().mean(dim=1).tolist(),
         "needed_steps_max": solution.n_steps.amax(dim=1).tolist(),
-        "error_bound": bound if math.isfinite(bound) else None,
+        "error_bound": error_bound if math.isfinite(error_bound) else None,
     }
 
 

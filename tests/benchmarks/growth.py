@@ -26,7 +26,7 @@ _VARIANTS = {
 
 def _network(pixels: int, **arguments: object) -> IResNet:
     torch.manual_seed(0)
-    model = IResNet((3, pixels, pixels), 10, **arguments)  # type: ignore[arg-type]
+    model = IResNet((3, pixels, pixels), 10, **arguments)
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(3 if parameter.dim() == 4 else 1)
@@ -44,7 +44,7 @@ def main() -> None:
     steps, certificates, inverses = {}, {}, {}
     for name, changes in _VARIANTS.items():
         settings = {**_BASE, **changes}
-        model = _network(**settings)  # type: ignore[arg-type]
+        model = _network(**settings)
         pixels = model.in_shape[1]
         images = (torch.rand(32, 3, pixels, pixels) - 0.5).contiguous(
             memory_format=torch.channels_last

@@ -63,7 +63,7 @@ def _stepper(
 
 def _network(**changes: object) -> IResNet:
     torch.manual_seed(0)
-    return IResNet((3, 32, 32), 10, **changes).to(_DEVICE).train()  # type: ignore[arg-type]
+    return IResNet((3, 32, 32), 10, **changes).to(_DEVICE).train()
 
 
 def step(n_rounds: int) -> None:
@@ -85,7 +85,7 @@ def plain(n_rounds: int) -> None:
     images, labels = _batch(128)
     ours = _network()
     theirs = reference.PlainResNet().to(_DEVICE).train()
-    fast = copy.deepcopy(theirs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fast = copy.deepcopy(theirs).to(memory_format=torch.channels_last)
     contenders = {
         "ours": _stepper(ours, images, labels, ours.update_spectral_norm),
         "plain, channels_last": _stepper(fast, images, labels),
@@ -124,7 +124,7 @@ def take_steps(name: str, n_steps: int) -> None:
     else:
         model = reference.PlainResNet().to(_DEVICE).train()
         if name == "plain, channels_last":
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            model = model.to(memory_format=torch.channels_last)
         else:
             images = images.contiguous()
         run = _stepper(model, images, labels)
@@ -149,7 +149,7 @@ def _layer_norms(model: IResNet, shifts: tuple[tuple[float, float], ...]) -> dic
             small_out = adjoint_kernel(weight) if weight.shape[0] > weight.shape[1] else weight
             groups.setdefault((small_out.shape, layer.size), []).append((name, small_out))
     norms: dict[str, float] = {}
-    for (_, size), group in groups.items():  # type: ignore[misc]
+    for (_, size), group in groups.items():
 
         def smallest(weight: Tensor, size: tuple[int, int] = size) -> Tensor:
             return torus_norms(weight, size, shifts)[0]
