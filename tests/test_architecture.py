@@ -12,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "models.fixed_point": set(),
     "models.spectral_norm": set(),
-    "models.iresnet": {"models.fixed_point", "models.spectral_norm"},
+    "models.rounding": set(),
+    "models.iresnet": {"models.fixed_point", "models.rounding", "models.spectral_norm"},
     "models.gram_symbols": set(),
     "models.convolution_norm": {"models.gram_symbols", "models.spectral_norm"},
     "models.block_norm": {
