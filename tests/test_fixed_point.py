@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -108,6 +110,30 @@ def test_each_sample_has_a_limit_of_its_own() -> None:
 )
 def test_predicted_steps_are_banachs(lipschitz: float, rtol: float, expected: int | None) -> None:
     assert predicted_steps(lipschitz, rtol) == expected
+
+
+@pytest.mark.parametrize("lipschitz", [0.4, 0.97])
+def test_a_batch_in_parts_is_solved_sample_by_sample(
+    monkeypatch: pytest.MonkeyPatch, lipschitz: float
+) -> None:
+    matrix, offset = linear_map(lipschitz, 6, seed=3)
+    evaluated: list[int] = []
+
+    def fn(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        evaluated.append(len(rows))
+        return offset[rows] - x @ matrix.T
+
+    whole = fixed_point(fn, offset, rtol=1e-9)
+    assert max(evaluated) == len(offset) == 5
+    # Two samples of six float64 numbers; the last part has one.
+    monkeypatch.setattr(sys.modules["models.fixed_point"], "_PART_BYTES", 2 * 6 * 8)
+    evaluated.clear()
+    parts = fixed_point(fn, offset, rtol=1e-9)
+    assert evaluated[0] == 2
+    assert torch.equal(parts.n_steps, whole.n_steps)
+    assert parts.converged.all()
+    torch.testing.assert_close(parts.value, whole.value, rtol=0, atol=1e-12)
+    torch.testing.assert_close(parts.last_iterate, parts.value, rtol=0, atol=0)
 
 
 def test_predicted_steps_are_enough_for_picard() -> None:
