@@ -188,12 +188,12 @@ def _layers(block: ResidualBlock, path: str) -> Iterator[_Layer]:
         name = f"{path}.{child}"
         index += 1
         if isinstance(module, SpectralNormConv2d | nn.Conv2d):
-            weight = _effective_weight(name, module).double()
+            weight = _effective_weight(name, module)
             folded = None
             if index < len(children) and type(children[index][1]) is nn.BatchNorm2d:
                 # conv, then BatchNorm: one convolution with the kernel s_o * W[o].
                 following, batch_norm = children[index]
-                weight = weight * _batch_norm_scale(batch_norm).view(-1, 1, 1, 1)
+                weight = weight.double() * _batch_norm_scale(batch_norm).view(-1, 1, 1, 1)
                 folded = f"{path}.{following}"
                 index += 1
             yield _Layer(name, "convolution", size, weight=weight, folded=folded)
@@ -257,6 +257,7 @@ def _interplay_bounds(layers: dict[str, list[_Layer]]) -> dict[str, float]:
         def upper_bounds(
             first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int] = size
         ) -> Tensor:
+            first, second, third = first.double(), second.double(), third.double()
             return bottleneck_upper_bounds(first, second[..., 0, 0], third, size)
 
         stacked = (torch.stack([weights[i] for _, weights, _ in group]) for i in range(3))

@@ -141,26 +141,42 @@ def _smallest_grid(
         at_least = largest_eigenvalue(symbols.gram(frequencies[promising])).amax(dim=1)
         layers = (at_least < squared).nonzero().squeeze(1)
         if layers.numel() > 0:
-            largest = _largest(symbols.gram(frequencies, layers), at_least[layers])
+            largest = _largest(symbols, frequencies, layers, at_least[layers])
             smaller = largest < squared[layers]
             squared[layers[smaller]] = largest[smaller]
             which[layers[smaller]] = index
     return squared, which
 
 
-def _largest(gram: Tensor, at_least: Tensor) -> Tensor:
-    """(L,) the largest eigenvalues of Hermitian matrices (L, F, n, n), which are >= at_least (L,).
+def _largest(
+    symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor
+) -> Tensor:
+    """(L,) the largest eigenvalues of the Gram symbols of `layers` (L,), which are >= at_least (L,).
 
-    A Cholesky factorization of at_least - G that succeeds proves that G has none above it, and
-    costs a fraction of G's eigenvalues.
+    A Cholesky factorization of level - G that succeeds proves that G has none above the level,
+    up to its rounding, and costs a fraction of G's eigenvalues. In single precision, with a
+    level that leaves room for the rounding, all but a few frequencies are out.
     """
+    single, slack = symbols.single_precision(layers, 1 / at_least)
+    scaled = single.gram(frequencies)
+    n = scaled.shape[2]
+    # Of the factorization, n (n + 1) u times the level at most (Higham, Accuracy and Stability
+    # of Numerical Algorithms, theorem 10.3); four times that in complex arithmetic.
+    slack = slack + 4 * n * (n + 1) * 2**-24
+    near = _exceeds(scaled, (1 - slack).float().unsqueeze(1).expand(scaled.shape[:2]))
+    layer, frequency = near.nonzero().unbind(1)
+    gram = symbols.gram(frequencies[frequency].unsqueeze(1), layers[layer]).squeeze(1)
+    level = at_least[layer] * (1 + _CHOLESKY_SLACK)
+    above = _exceeds(gram, level)
+    largest = at_least.clone()
+    return largest.scatter_reduce(0, layer[above], largest_eigenvalue(gram[above]), "amax")
+
+
+def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
+    """bool (...): where it is false, gram (..., n, n) has no eigenvalue above level (...)."""
     difference = -gram
-    level = at_least * (1 + _CHOLESKY_SLACK)
-    difference.diagonal(dim1=2, dim2=3).add_(level.view(-1, 1, 1))
-    above = torch.linalg.cholesky_ex(difference).info > 0
-    largest = torch.zeros_like(above, dtype=at_least.dtype)
-    largest[above] = largest_eigenvalue(gram[above])
-    return torch.maximum(at_least, largest.amax(dim=1))
+    difference.diagonal(dim1=-2, dim2=-1).add_(level.unsqueeze(-1))
+    return torch.linalg.cholesky_ex(difference).info > 0
 
 
 def _restricted_norms(

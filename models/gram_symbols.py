@@ -4,6 +4,7 @@ A circular convolution is a matrix at each frequency, its symbol S(f); its singu
 are those of the symbols. S S^H on the side with fewer channels is all that norms need.
 """
 
+import copy
 import math
 from itertools import product
 
@@ -45,21 +46,20 @@ class GramSymbols:
         self.torus = (size[0] + k_h // 2, size[1] + k_w // 2)
         # K_{-t} = K_t^T: half of the lags t, and zero, are enough.
         lags = [(dy, dx) for dy in range(k_h) for dx in range(1 - k_w, k_w) if dy > 0 or dx >= 0]
-        taps = weight.permute(3, 4, 0, 1, 2).contiguous()
-        correlations = []
-        for dy, dx in lags:
-            correlation = weight.new_zeros(n_layers, c_small, c_small)
-            for y, x in product(range(k_h - dy), range(max(0, -dx), k_w - max(0, dx))):
-                there = taps[y + dy, x + dx].transpose(1, 2)
-                correlation = torch.baddbmm(correlation, taps[y, x], there)
-            correlations.append(correlation)
-        even = torch.stack(correlations)
-        transposed = even.transpose(2, 3)
-        odd = (transposed - even).flatten(2)
-        halved = weight.new_tensor([0.5 if lag == (0, 0) else 1.0 for lag in lags])
-        even = (even + transposed) * halved.view(-1, 1, 1, 1)
+        offsets = list(product(range(k_h), range(k_w)))
+        taps = weight.flatten(3).permute(0, 3, 1, 2).contiguous()
+        correlation = weight.new_zeros(n_layers, len(lags), c_small, c_small)
+        for index, (y, x) in enumerate(offsets):
+            # With this tap and all behind it at once: a few wide products.
+            behind = taps[:, index:].flatten(1, 2).transpose(1, 2)
+            products = torch.bmm(taps[:, index], behind).split(c_small, dim=2)
+            for (there_y, there_x), block in zip(offsets[index:], products, strict=True):
+                correlation[:, lags.index((there_y - y, there_x - x))] += block
+        correlation[:, lags.index((0, 0))] /= 2
+        transposed = correlation.transpose(2, 3).contiguous()
+        self._even = (correlation + transposed).flatten(2)
+        self._odd = transposed.sub_(correlation).flatten(2)
         self.lags = weight.new_tensor(lags)
-        self._even, self._odd = even.flatten(2).transpose(0, 1), odd.transpose(0, 1)
         self.n_layers, self._c_small = n_layers, c_small
 
     def frequencies(self, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
@@ -90,8 +90,26 @@ class GramSymbols:
         if layers is not None:
             even, odd = even[layers], odd[layers]
         angle = frequencies @ self.lags.T
-        gram = torch.complex(torch.cos(angle) @ even, torch.sin(angle) @ odd)
+        cosines, sines = torch.cos(angle).to(even.dtype), torch.sin(angle).to(even.dtype)
+        gram = torch.complex(cosines @ even, sines @ odd)
         return gram.view(*gram.shape[:2], self._c_small, self._c_small)
+
+    def single_precision(self, layers: Tensor, scale: Tensor) -> tuple["GramSymbols", Tensor]:
+        """The symbols of `layers` (L,) times scale (L,) in float32, and how far off they are.
+
+        Returns:
+            GramSymbols whose `gram` is complex64, and (L,) float64: a bound, in the Frobenius
+            norm, of the rounding of its entries at every frequency.
+        """
+        single = copy.copy(self)
+        factor = scale.view(-1, 1, 1)
+        even, odd = self._even[layers] * factor, self._odd[layers] * factor
+        single.n_layers = len(layers)
+        single._even, single._odd = even.float(), odd.float()
+        # Each of T terms is rounded three times, the cosine, the entry and their product, and
+        # their sum T - 1 times (Higham, Accuracy and Stability of Numerical Algorithms, 3.1).
+        entries = even.norm(dim=2).sum(dim=1) + odd.norm(dim=2).sum(dim=1)
+        return single, 2**-24 * (len(self.lags) + 3) * entries
 
     def trace(self, frequencies: Tensor) -> Tensor:
         """(L, F) the traces of the Gram symbols at frequencies (F, 2)."""

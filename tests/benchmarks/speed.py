@@ -145,7 +145,7 @@ def _layer_norms(model: IResNet, shifts: tuple[tuple[float, float], ...]) -> dic
     groups: dict[object, list[tuple[str, Tensor]]] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, SpectralNormConv2d):
-            weight = layer.effective_weight().double()
+            weight = layer.effective_weight()
             small_out = adjoint_kernel(weight) if weight.shape[0] > weight.shape[1] else weight
             groups.setdefault((small_out.shape, layer.size), []).append((name, small_out))
     norms: dict[str, float] = {}
