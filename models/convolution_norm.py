@@ -148,10 +148,8 @@ def _smallest_grid(
     return squared, which
 
 
-def _largest(
-    symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor
-) -> Tensor:
-    """(L,) the largest eigenvalues of the Gram symbols of `layers` (L,), which are >= at_least (L,).
+def _largest(symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor) -> Tensor:
+    """(L,) the largest eigenvalues of the Gram symbols of `layers`, each >= at_least (L,).
 
     A Cholesky factorization of level - G that succeeds proves that G has none above the level,
     up to its rounding, and costs a fraction of G's eigenvalues. In single precision, with a
@@ -176,7 +174,8 @@ def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
     """bool (...): where it is false, gram (..., n, n) has no eigenvalue above level (...)."""
     difference = -gram
     difference.diagonal(dim1=-2, dim2=-1).add_(level.unsqueeze(-1))
-    return torch.linalg.cholesky_ex(difference).info > 0
+    failed: Tensor = torch.linalg.cholesky_ex(difference).info > 0
+    return failed
 
 
 def _restricted_norms(

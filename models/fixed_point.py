@@ -5,7 +5,7 @@ The inverse of a residual block x + g(x) = y is the fixed point of x -> y - g(x)
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -112,9 +112,9 @@ def fixed_point(
     if rtol < 0 or atol < 0:
         raise ValueError(f"rtol, atol >= 0 must hold, but got rtol={rtol}, atol={atol}")
     iteration = _Iteration(fn, y0, rtol, atol, limits)
-    for rows in _parts(y0):
-        iteration.picard(rows)
-    iteration.anderson()
+    for rows, part in _parts(y0):
+        iteration.picard(rows, part)
+        iteration.anderson()
     return Solution(
         value=nan_where_unconverged(iteration.x, iteration.converged),
         last_iterate=iteration.x,
@@ -137,7 +137,7 @@ class _Iteration:
     ) -> None:
         n_samples = len(y0)
         self.fn, self.rtol, self.atol, self.limits = fn, rtol, atol, limits
-        self.y0, self.x = y0, torch.empty_like(y0)
+        self.x = torch.empty_like(y0)
         self.n_steps = torch.zeros(n_samples, dtype=torch.int64, device=y0.device)
         self.residual_norm = torch.full((n_samples,), torch.inf, dtype=y0.dtype, device=y0.device)
         self.converged = torch.zeros(n_samples, dtype=torch.bool, device=y0.device)
@@ -146,8 +146,9 @@ class _Iteration:
 
     def _leave(self, rows: Tensor, n_steps: Tensor, image: Tensor, norm: Tensor) -> Tensor:
         """Note the samples `rows` (b,) that are done, at `image`; (b,) bool, which go on."""
-        small_enough = (norm <= self.atol + self.rtol * _norm(image)) & norm.isfinite()
-        going_on = ~small_enough & norm.isfinite() & (n_steps < self.limits[rows])
+        finite = norm.isfinite()
+        small_enough = finite & (norm <= self.atol + self.rtol * _norm(image))
+        going_on = finite & ~small_enough & (n_steps < self.limits[rows])
         if not bool(going_on.all()):
             left = ~going_on
             at = rows[left]
@@ -155,10 +156,11 @@ class _Iteration:
             self.n_steps[at], self.converged[at] = n_steps[left], small_enough[left]
         return going_on
 
-    def picard(self, rows: Tensor) -> None:
-        """Iterate until every sample of `rows` (b,) is done or known to be slow."""
-        x, step = self.y0[rows], 0
-        norm = before = torch.zeros(())  # of the step before
+    def picard(self, rows: Tensor, x: Tensor) -> None:
+        """Iterate the samples `rows` (b,) from x until every one is done or known to be slow."""
+        step = 0
+        norm = torch.zeros(())  # of the step before
+        before, kept = x, rows  # that step, and which of its samples are left
         while rows.numel() > 0:
             step += 1
             image = self.fn(x, rows)
@@ -171,10 +173,11 @@ class _Iteration:
                 if bool(slow.any()):
                     steps = torch.full_like(rows[slow], step)
                     self._slow.append(
-                        (rows[slow], steps, image[slow], residual[slow], before[slow])
+                        (rows[slow], steps, image[slow], residual[slow], before[kept[slow]])
                     )
                     going_on &= ~slow
-            rows, x, before, norm = _select(going_on, rows, image, residual, norm)
+            before, kept = residual, going_on.nonzero().squeeze(1)
+            rows, x, norm = _select(going_on, rows, image, norm)
 
     def anderson(self) -> None:
         """Iterate the slow samples until every one is done.
@@ -187,6 +190,7 @@ class _Iteration:
         rows, steps, image, residual, before = (
             torch.cat(parts) for parts in zip(*self._slow, strict=True)
         )
+        self._slow = []
         norm = _norm(residual)
         # In a Picard step the image moves by the residual.
         history = _History(residual, residual - before)
@@ -262,13 +266,13 @@ class _History:
         return torch.bmm(gamma.transpose(1, 2), self._images).view_as(residual)
 
 
-def _parts(y0: Tensor) -> tuple[Tensor, ...]:
-    """The indices of the samples of y0 (B, ...), in parts."""
+def _parts(y0: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The samples of y0 (B, ...) in parts of nearly one size: their indices, and they."""
+    n_parts = 1
+    if y0.device.type == "cpu":
+        n_parts = max(1, min(len(y0), math.ceil(y0.nbytes / _PART_BYTES)))
     rows = torch.arange(len(y0), device=y0.device)
-    if y0.device.type != "cpu" or y0.numel() == 0:
-        return (rows,)
-    sample_bytes = y0[0].numel() * y0.element_size()
-    return rows.split(max(1, _PART_BYTES // sample_bytes))
+    return zip(rows.tensor_split(n_parts), y0.tensor_split(n_parts), strict=True)
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -289,4 +293,6 @@ def _where(condition: Tensor, x: Tensor, otherwise: Tensor) -> Tensor:
 
 def nan_where_unconverged(x: Tensor, converged: Tensor) -> Tensor:
     """x (B, ...) with the samples where converged (B,) is false replaced by NaN."""
+    if bool(converged.all()):
+        return x
     return _where(converged, x, torch.full_like(x, torch.nan))

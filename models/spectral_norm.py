@@ -11,7 +11,8 @@ d sigma / dW = G, its gradient: forward is a pure function of weight and buffers
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 
 import torch
@@ -163,6 +164,11 @@ class SpectralNormConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.effective_weight(), self.bias, padding=self.weight.shape[-1] // 2)
+
+    def convolution(self) -> Callable[[Tensor], Tensor]:
+        """The same map as a plain function, with the effective weight of now."""
+        weight, bias = self.effective_weight().detach(), self.bias.detach()
+        return partial(F.conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2)
 
     def deployed(self) -> nn.Conv2d:
         """The same map as a plain convolution, its weight the effective weight of now."""

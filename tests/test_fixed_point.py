@@ -125,7 +125,7 @@ def test_a_batch_in_parts_is_solved_sample_by_sample(
 
     whole = fixed_point(fn, offset, rtol=1e-9)
     assert max(evaluated) == len(offset) == 5
-    # Two samples of six float64 numbers; the last part has one.
+    # Two samples of six float64 numbers; one of the parts has one.
     monkeypatch.setattr(sys.modules["models.fixed_point"], "_PART_BYTES", 2 * 6 * 8)
     evaluated.clear()
     parts = fixed_point(fn, offset, rtol=1e-9)
