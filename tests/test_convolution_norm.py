@@ -134,6 +134,43 @@ def test_the_torus_norm_is_the_papers_check_on_a_larger_grid(n: int) -> None:
     assert norms.tolist() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("exponent", [-150, -100, -20, 0, 20, 100, 150])
+def test_single_precision_rules_out_no_largest_frequency_at_any_scale(exponent: int) -> None:
+    """Also where single precision has no such number, and where many frequencies nearly tie."""
+    generator = torch.Generator().manual_seed(exponent % 97)
+    random = torch.randn(3, 4, 6, 3, 3, dtype=torch.float64, generator=generator)
+    # An isometry at every frequency but for a part in 10^6: all are next to the largest.
+    tie = 1e-6 * random[:1]
+    tie[0, :4, :4, 1, 1] += torch.eye(4, dtype=torch.float64)
+    weight = torch.cat([random, tie]) * 10.0**exponent
+    for shift in SHIFTS:
+        norms, _ = torus_norms(weight, (6, 5), [shift])
+        symbols = GramSymbols(weight, (6, 5))
+        grid, _ = symbols.frequencies(shift)
+        # A second way: the singular values of the symbols at all frequencies.
+        offsets = torch.cartesian_prod(torch.arange(-1.0, 2.0), torch.arange(-1.0, 2.0)).double()
+        waves = torch.polar(torch.ones(len(grid), 9, dtype=torch.float64), grid @ offsets.T)
+        symbol = torch.einsum("fa,loia->lfoi", waves, weight.flatten(3).to(waves.dtype))
+        expected = torch.linalg.matrix_norm(symbol, ord=2).amax(dim=1)
+        torch.testing.assert_close(norms, expected, rtol=1e-12, atol=0)
+
+
+def test_the_rounding_of_single_precision_symbols_is_bounded() -> None:
+    generator = torch.Generator().manual_seed(5)
+    for k, size in ((3, (9, 9)), (5, (6, 7)), (7, (12, 5))):
+        weight = torch.randn(5, 3, 4, k, k, dtype=torch.float64, generator=generator)
+        symbols = GramSymbols(weight, size)
+        layers = torch.tensor([4, 0, 2])
+        scale = torch.tensor([1e-3, 1.0, 7.0], dtype=torch.float64)
+        single, rounding = symbols.single_precision(layers, scale)
+        for shift in SHIFTS:
+            grid, _ = symbols.frequencies(shift)
+            exact = symbols.gram(grid, layers) * scale.view(-1, 1, 1, 1)
+            error = torch.linalg.matrix_norm(single.gram(grid) - exact).amax(dim=1)
+            assert (error > 0).all()
+            assert (error <= rounding).all()
+
+
 def test_the_grids_without_mirror_images_are_half_of_the_torus() -> None:
     for size in ((3, 3), (4, 4), (3, 4)):
         symbols = GramSymbols(torch.randn(1, 1, 1, 3, 3, dtype=torch.float64), size)
