@@ -57,17 +57,21 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """Which trials stop early: fifo stops none; asha halves on one objective."""
+    """Which trials stop early: fifo stops none; mo_asha halves on all objectives and
+    constraints, asha on one objective."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    name: Literal["fifo", "asha"] = "fifo"
+    name: Literal["fifo", "asha", "mo_asha"] = "fifo"
     metric: str | None = None
     """asha: the objective it looks at; the first one if left out."""
     grace_period: int = 1
-    """asha: epochs before a trial may be stopped."""
+    """Epochs before a trial may be stopped."""
     reduction_factor: int = 3
-    """asha: one trial in this many goes on from each rung."""
+    """One trial in this many goes on from each rung; rungs are at epochs
+    grace_period * reduction_factor^i."""
+    brackets: int = 1
+    """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
 
     def __post_init__(self) -> None:
         require(self.grace_period >= 1, "grace_period >= 1", grace_period=self.grace_period)
@@ -75,6 +79,13 @@ class SchedulerConfig:
             self.reduction_factor >= 2,
             "reduction_factor >= 2",
             reduction_factor=self.reduction_factor,
+        )
+        require(self.brackets >= 1, "brackets >= 1", brackets=self.brackets)
+        require(
+            self.metric is None or self.name != "mo_asha",
+            "no metric for mo_asha, which takes all objectives,",
+            metric=self.metric,
+            name=self.name,
         )
 
 
@@ -483,7 +494,7 @@ class _Parser:
         names = tuple(objective.metric for objective in study.objectives)
         if scheduler.metric is not None and scheduler.metric not in names:
             self.fail("scheduler.metric", _one_of(scheduler.metric, names))
-        if scheduler.name == "fifo":
+        if scheduler.name != "asha":
             return scheduler
         return replace(scheduler, metric=scheduler.metric or names[0])
 

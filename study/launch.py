@@ -23,7 +23,7 @@ from study.metrics import TrialStatus
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
 from study.report import Report, make_report, print_table, wide_console
-from study.scheduling import make_scheduler
+from study.scheduling import make_halving, make_scheduler
 from study.search import OptunaSearcher
 from study.search_space import Value
 from study.tracking import StudyRecord, Tracker, default_tracking_uri, page_hint
@@ -256,11 +256,12 @@ class _Launch:
 
     def _new_tuner(self, record: StudyRecord, n_at_once: int | None) -> tune.Tuner:
         study = record.config
+        halving = make_halving(study)
         return tune.Tuner(
             _trainable(study),
             tune_config=tune.TuneConfig(
-                search_alg=OptunaSearcher(study),
-                scheduler=make_scheduler(study),
+                search_alg=OptunaSearcher(study, halving),
+                scheduler=make_scheduler(study, halving),
                 num_samples=study.n_trials,
                 # Without it Tune draws one sample too early, and starts one worker at a time.
                 max_concurrent_trials=n_at_once,

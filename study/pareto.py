@@ -42,6 +42,15 @@ def nondominated(points: Losses) -> NDArray[np.bool_]:
     return kept
 
 
+def front_numbers(points: Losses) -> NDArray[np.int64]:
+    """Which front each of the points (n, m) is on: int (n,).
+
+    0 for those that no other dominates, 1 for those that only they dominate, and so on.
+    """
+    numbers: NDArray[np.int64] = moocore.pareto_rank(points)
+    return numbers
+
+
 def hypervolume(points: Losses, reference_point: Sequence[float]) -> float:
     """Volume that the points (n, m) dominate within reference_point (m,), as losses; exact.
 

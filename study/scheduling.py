@@ -1,26 +1,87 @@
-"""Which trials stop early."""
+"""Which trials stop early: the study's scheduler behind Ray's interface."""
 
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+import sys
+from collections.abc import Mapping
+from typing import Any
 
-from study.config import StudyConfig
-from study.metrics import Direction
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from study import pareto
+from study.config import Constraint, Objective, StudyConfig
+from study.metrics import TrialReport, TrialStatus
+from study.successive_halving import Entry, SuccessiveHalving
 
 
-def make_scheduler(study: StudyConfig) -> TrialScheduler:
-    """The study's scheduler. asha halves on one objective, at epochs grace_period * k^i.
+def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
+    """The rungs of a study's scheduler, empty; None for fifo, which has none.
 
-    Its rungs are not kept over a restart of the study: after --resume it begins with empty
-    ones, so it may let a trial go on that it would have stopped.
+    They belong into the searcher's hands too, since Tune keeps its state and not a scheduler's.
     """
     settings = study.scheduler
     if settings.name == "fifo":
-        return FIFOScheduler()
-    direction = {o.metric: o.direction for o in study.objectives}[str(settings.metric)]
-    return AsyncHyperBandScheduler(
-        time_attr="epoch",
-        metric=settings.metric,
-        mode="max" if direction is Direction.MAXIMIZE else "min",
-        max_t=study.training.max_epochs,
-        grace_period=min(settings.grace_period, study.training.max_epochs),
+        return None
+    return SuccessiveHalving(
+        max_epochs=study.training.max_epochs,
+        grace_period=settings.grace_period,
         reduction_factor=settings.reduction_factor,
+        brackets=settings.brackets,
     )
+
+
+def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> TrialScheduler:
+    """The study's scheduler.
+
+    fifo stops none. mo_asha halves on all objectives and constraints, asha on one objective and
+    no constraint.
+    """
+    if halving is None:
+        return FIFOScheduler()
+    if study.scheduler.name == "asha":
+        one = tuple(o for o in study.objectives if o.metric == study.scheduler.metric)
+        return HalvingScheduler(halving, one, ())
+    return HalvingScheduler(halving, study.objectives, study.constraints)
+
+
+class HalvingScheduler(FIFOScheduler):
+    """Stops the trials that `halving` lets not go on.
+
+    A trial is known by its number in the study, which stays the same over a restart.
+    """
+
+    def __init__(
+        self,
+        halving: SuccessiveHalving,
+        objectives: tuple[Objective, ...],
+        constraints: tuple[Constraint, ...],
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.halving = halving
+        self._objectives = objectives
+        self._constraints = constraints
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
+    ) -> str:
+        report = TrialReport.from_result(result)
+        if report is None or report.epoch is None or report.status is not TrialStatus.RUNNING:
+            return str(TrialScheduler.CONTINUE)
+        metrics = report.epoch.metrics()
+        values = [metrics[objective.metric] for objective in self._objectives]
+        directions = [objective.direction for objective in self._objectives]
+        entry = Entry(
+            losses=tuple(pareto.losses([values], directions)[0].tolist()),
+            violation=sum(_violation(c, metrics[c.metric]) for c in self._constraints),
+        )
+        goes_on = self.halving.goes_on(trial.config["number"], report.epoch.epoch, entry)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+
+def _violation(constraint: Constraint, value: float) -> float:
+    """0 where it holds; otherwise by how much it does not, as a part of its bound."""
+    if constraint.holds(value):
+        return 0.0
+    missed = constraint.violation(value) / (abs(constraint.bound) or 1.0)
+    # On the bound itself a strict constraint is missed by nothing, and does not hold.
+    return max(missed, sys.float_info.min)

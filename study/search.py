@@ -28,6 +28,7 @@ from ray.tune.search import Searcher
 from study.config import StudyConfig
 from study.metrics import TrialReport, TrialStatus
 from study.search_space import CategoricalParameter, FloatParameter, Parameter, Value
+from study.successive_halving import SuccessiveHalving
 
 # A seed of a trial is that of its study and its number; this keeps studies apart.
 _SEED_STRIDE = 100_000
@@ -44,7 +45,9 @@ class OptunaSearcher(Searcher):
     identifies the trial in the study, across restarts.
     """
 
-    def __init__(self, study: StudyConfig) -> None:
+    def __init__(self, study: StudyConfig, halving: SuccessiveHalving | None = None) -> None:
+        """halving: what the study's scheduler must remember, if it has anything to remember:
+        Tune's snapshot has the state of a searcher, and none of a scheduler."""
         super().__init__()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = study
@@ -59,6 +62,7 @@ class OptunaSearcher(Searcher):
                 self._study.enqueue_trial(dict(zip(keys, point, strict=True)))
         self._n_asked = 0
         self._trials: dict[str, Trial] = {}
+        self._halving = halving
 
     # Ray declares no text here, but FINISHED, which it asks for, is one.
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
@@ -104,12 +108,15 @@ class OptunaSearcher(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each of its snapshots."""
         with open(checkpoint_path, "wb") as file:
-            pickle.dump((self._study, self._trials, self._n_asked), file)
+            rungs = None if self._halving is None else self._halving.rungs
+            pickle.dump((self._study, self._trials, self._n_asked, rungs), file)
 
     def restore(self, checkpoint_path: str) -> None:
         """Go on from a state that `save` wrote."""
         with open(checkpoint_path, "rb") as file:
-            self._study, self._trials, self._n_asked = pickle.load(file)
+            self._study, self._trials, self._n_asked, rungs = pickle.load(file)
+        if self._halving is not None:
+            self._halving.rungs = rungs
 
 
 def _sampler(study: StudyConfig) -> BaseSampler:

@@ -44,8 +44,13 @@ ALLOWED = {
         "study.metrics", "study.trial_config",
     },
     "study.trainable": {"study.config", "study.data", "study.metrics", "study.training"},
-    "study.search": {"study.config", "study.metrics", "study.search_space"},
-    "study.scheduling": {"study.config", "study.metrics"},
+    "study.successive_halving": {"study.pareto"},
+    "study.search": {
+        "study.config", "study.metrics", "study.search_space", "study.successive_halving",
+    },
+    "study.scheduling": {
+        "study.config", "study.metrics", "study.pareto", "study.successive_halving",
+    },
     "study.tracking": {
         "models", "study.config", "study.errors", "study.metrics", "study.trial_config",
     },

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -285,6 +286,34 @@ def test_a_driver_that_is_killed_is_resumed_without_loss(tmp_path: Path) -> None
     out = run(tmp_path, str(space), "--resume")
     assert "resuming tiny" in out
     check_books(Books(tmp_path), "tiny", n_trials=4, n_epochs=12)
+
+
+@needs_proc
+def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
+    raw = {**LONG, "scheduler": {"name": "mo_asha", "grace_period": 3, "reduction_factor": 2}}
+    space = write_space(tmp_path, raw, n_trials=6)
+    with Launch(tmp_path, str(space)) as launched:
+        launched.until(lambda: epochs_logged(tmp_path) >= 14)
+        launched.kill_all()
+    run(tmp_path, str(space), "--resume")
+    books = Books(tmp_path)
+    runs = books.runs()
+    assert len(runs) == 7
+    reached = {}
+    for name, points in books.points("val_accuracy").items():
+        epochs = [epoch for epoch, _ in points]
+        assert epochs == list(range(1, len(epochs) + 1))
+        # The whole budget, or up to a rung.
+        assert (runs[name], epochs[-1]) in {("FINISHED", 12), ("KILLED", 3), ("KILLED", 6)}
+        reached[int(name[-4:])] = epochs[-1]
+    assert len(reached) == 6
+    # What the scheduler remembers is what MLflow has: every trial at every rung that it reached.
+    states = (tmp_path / "ray_results" / "tiny").glob("searcher-state-*.pkl")  # one a session
+    latest = max(states, key=lambda path: path.stat().st_mtime)
+    rungs = pickle.loads(latest.read_bytes())[-1]
+    assert {epoch: set(trials) for epoch, trials in rungs.items()} == {
+        epoch: {trial for trial, last in reached.items() if last >= epoch} for epoch in (3, 6)
+    }
 
 
 def test_an_interrupted_study_leaves_nothing_running_and_says_how_to_go_on(tmp_path: Path) -> None:

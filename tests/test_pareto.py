@@ -31,6 +31,18 @@ def test_nondominated_is_what_no_other_dominates(points: np.ndarray) -> None:
     assert kept.tolist() == [not dominated for dominated in dominated_by_brute_force(points)]
 
 
+@settings(deadline=None, max_examples=200)
+@given(points=POINTS)
+def test_fronts_are_peeled_off_one_by_one(points: np.ndarray) -> None:
+    numbers = pareto.front_numbers(points)
+    assert numbers.shape == (len(points),)
+    left, number = np.arange(len(points)), 0
+    while len(left) > 0:
+        dominated = np.array(dominated_by_brute_force(points[left]))
+        assert (numbers[left[~dominated]] == number).all()
+        left, number = left[dominated], number + 1
+
+
 @settings(deadline=None, max_examples=100)
 @given(points=POINTS)
 def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) -> None:

@@ -1,15 +1,29 @@
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.scheduling import make_scheduler
-from tests.studies import running, tiny
+from study.config import StudyConfig
+from study.scheduling import make_halving, make_scheduler
+from study.search import OptunaSearcher
+from tests.studies import completed, failed, running, tiny
+
+
+def halved(name: str, **settings: Any) -> StudyConfig:
+    scheduler = {"name": name, "grace_period": 1, "reduction_factor": 2, **settings}
+    return tiny(training={"max_epochs": 9}, scheduler=scheduler)
+
+
+def tell(scheduler: TrialScheduler, number: int, result: dict[str, Any]) -> str:
+    trial: Any = SimpleNamespace(trial_id=str(number), config={"number": number})
+    return scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
 
 
 def test_fifo_stops_none() -> None:
-    assert type(make_scheduler(tiny())) is FIFOScheduler
+    assert make_halving(tiny()) is None
+    assert type(make_scheduler(tiny(), None)) is FIFOScheduler
 
 
 @pytest.mark.parametrize(
@@ -17,16 +31,71 @@ def test_fifo_stops_none() -> None:
     [("val_accuracy", 0.9, 0.1), ("lipschitz_upper_bound", 0.1, 0.9)],
 )
 def test_asha_stops_the_worse_side_of_its_objective(metric: str, good: float, bad: float) -> None:
-    study = tiny(
-        training={"max_epochs": 9},
-        scheduler={"name": "asha", "metric": metric, "grace_period": 1, "reduction_factor": 2},
-    )
-    scheduler = make_scheduler(study)
-    decisions = []
-    for number, value in enumerate([good, good, bad, bad]):
-        trial: Any = SimpleNamespace(trial_id=str(number), last_result={}, status="RUNNING")
-        scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
-        result = {**running(**{metric: value}), "training_iteration": 1}
-        decisions.append(scheduler.on_trial_result(None, trial, result))  # type: ignore[arg-type]
-    assert decisions[0] == TrialScheduler.CONTINUE
-    assert decisions[-1] == TrialScheduler.STOP
+    study = halved("asha", metric=metric)
+    scheduler = make_scheduler(study, make_halving(study))
+    told = [
+        tell(scheduler, number, running(**{metric: value}))
+        for number, value in enumerate([good, good, bad, bad])
+    ]
+    assert told[0] == TrialScheduler.CONTINUE
+    assert told[2:] == [TrialScheduler.STOP] * 2
+
+
+def test_asha_does_not_look_at_the_constraint() -> None:
+    study = halved("asha", metric="val_accuracy")
+    scheduler = make_scheduler(study, make_halving(study))
+    tell(scheduler, 0, running(val_accuracy=0.5, lipschitz_upper_bound=0.5))
+    better = running(val_accuracy=0.9, lipschitz_upper_bound=1.5)
+    assert tell(scheduler, 1, better) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("bound", [1.0, 1.5])
+def test_mo_asha_puts_what_breaks_the_constraint_last(bound: float) -> None:
+    """On the bound itself "< 1" does not hold."""
+    study = halved("mo_asha")
+    scheduler = make_scheduler(study, make_halving(study))
+    tell(scheduler, 0, running(val_accuracy=0.1, lipschitz_upper_bound=0.99))
+    better = running(val_accuracy=0.9, lipschitz_upper_bound=bound)
+    assert tell(scheduler, 1, better) == TrialScheduler.STOP
+
+
+def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> None:
+    study = halved("mo_asha")
+    scheduler = make_scheduler(study, make_halving(study))
+    accurate = running(val_accuracy=0.9, lipschitz_upper_bound=0.9, inverse_steps=9.0)
+    smooth = running(val_accuracy=0.6, lipschitz_upper_bound=0.1, inverse_steps=3.0)
+    neither = running(val_accuracy=0.5, lipschitz_upper_bound=0.95, inverse_steps=9.5)
+    assert tell(scheduler, 0, neither) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 1, neither) == TrialScheduler.STOP
+    assert tell(scheduler, 2, accurate) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 3, smooth) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 4, neither) == TrialScheduler.STOP
+
+
+def test_the_last_report_of_a_trial_is_not_compared() -> None:
+    study = halved("mo_asha")
+    halving = make_halving(study)
+    scheduler = make_scheduler(study, halving)
+    assert tell(scheduler, 0, completed()) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 1, failed("diverged")) == TrialScheduler.CONTINUE
+    assert halving is not None
+    assert not any(halving.rungs.values())
+
+
+def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
+    """As Tune restores a study: both parts out of one pickle, then the searcher's state."""
+    study = halved("mo_asha")
+    halving = make_halving(study)
+    parts = (OptunaSearcher(study, halving), make_scheduler(study, halving))
+    at_the_start = pickle.dumps(parts)
+    searcher, scheduler = parts
+    for number in range(4):
+        tell(scheduler, number, running(val_accuracy=0.9))
+    searcher.save(str(tmp_path / "state"))
+
+    searcher, scheduler = pickle.loads(at_the_start)
+    searcher.restore(str(tmp_path / "state"))
+    assert halving is not None
+    assert scheduler.halving.rungs == halving.rungs
+    assert set(scheduler.halving.rungs[1]) == {0, 1, 2, 3}
+    assert tell(scheduler, 4, running(val_accuracy=0.1)) == TrialScheduler.STOP
