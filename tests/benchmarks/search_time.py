@@ -1,0 +1,117 @@
+"""What the sampler and the scheduler cost a trial, by how many trials there are already.
+
+    python -m tests.benchmarks.search_time [--trials 100,1000,5000] [--samplers tpe,random]
+
+The studies' own searcher and mo_asha, driven without Ray and without training, through made-up
+metrics that depend on the sample: three objectives, one constraint, 20 epochs. Prints, for the
+last trials before each number, the median and the quartiles of the milliseconds that the
+sampler takes to propose one and to be told of it, and the scheduler for all of its reports.
+"""
+
+import argparse
+import statistics
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from study import config
+from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.scheduling import make_halving, make_scheduler
+from study.search import OptunaSearcher
+from tests.benchmarks.alternating import machine
+
+_N_EPOCHS = 20
+_N_LAST = 30
+
+
+def _study(sampler: str, n_trials: int) -> config.StudyConfig:
+    raw = {
+        "name": "search-time",
+        "data": {"name": "digits"},
+        "training": {"max_epochs": _N_EPOCHS},
+        "space": {
+            "coeff": {"type": "float", "low": 0.3, "high": 0.99},
+            "n_power_iterations": {"type": "int", "low": 1, "high": 20, "log": True},
+            "dropout": {"type": "float", "low": 0.0, "high": 0.5},
+        },
+        "objectives": {
+            "val_accuracy": "maximize",
+            "lipschitz_upper_bound": "minimize",
+            "inverse_steps": "minimize",
+        },
+        "constraints": {"lipschitz_upper_bound": "< 1"},
+        "search": {"sampler": sampler, "n_trials": n_trials},
+        "scheduler": {"name": "mo_asha", "grace_period": 2, "reduction_factor": 3},
+    }
+    return config.parse(raw, "search_time")
+
+
+def _report(sample: dict[str, Any], epoch: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Metrics that trade accuracy against the bound, as trainings do, with noise."""
+    coeff, noise = sample["coeff"], rng.normal(0, 0.01, 3)
+    trained = 1 - 0.5 / epoch
+    figures = {
+        "val_accuracy": trained * (1 - 0.3 * (1 - coeff) ** 2 - 0.2 * sample["dropout"]) + noise[0],
+        "lipschitz_upper_bound": coeff**3 * (1.4 - 0.02 * sample["n_power_iterations"]) + noise[1],
+        "inverse_steps": 2 + 8 * coeff**3 + noise[2],
+    }
+    others = ("train_loss", "train_accuracy", "val_loss", "reconstruction_error", "epoch_seconds")
+    status = TrialStatus.COMPLETED if epoch == _N_EPOCHS else TrialStatus.RUNNING
+    report = EpochReport(epoch=epoch, timestamp=0.0, **dict.fromkeys(others, 0.0), **figures)
+    return TrialReport(status, report).to_result()
+
+
+def measure(sampler: str, marks: list[int]) -> None:
+    study = _study(sampler, marks[-1])
+    halving = make_halving(study)
+    searcher, scheduler = OptunaSearcher(study, halving), make_scheduler(study, halving)
+    rng = np.random.default_rng(0)
+    seconds: list[tuple[float, float]] = []
+    n_completed, begin = 0, time.perf_counter()
+    for number in range(marks[-1]):
+        start = time.perf_counter()
+        suggestion = searcher.suggest(str(number))
+        assert isinstance(suggestion, dict)
+        sampling, scheduling = time.perf_counter() - start, 0.0
+        trial: Any = SimpleNamespace(trial_id=str(number), config=suggestion)
+        for epoch in range(1, _N_EPOCHS + 1):
+            result = _report(suggestion["sample"], epoch, rng)
+            start = time.perf_counter()
+            decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+            scheduling += time.perf_counter() - start
+            if decision == scheduler.STOP:
+                break
+        n_completed += epoch == _N_EPOCHS
+        start = time.perf_counter()
+        searcher.on_trial_complete(str(number), result)
+        sampling += time.perf_counter() - start
+        seconds.append((sampling, scheduling))
+        if number + 1 in marks:
+            print(
+                f"{sampler:6} {number + 1:5} trials, {n_completed:4} completed: sampler "
+                f"{_spread([s for s, _ in seconds[-_N_LAST:]])}, scheduler "
+                f"{_spread([s for _, s in seconds[-_N_LAST:]])} ms a trial; "
+                f"all so far {time.perf_counter() - begin:.0f} s",
+                flush=True,
+            )
+
+
+def _spread(seconds: list[float]) -> str:
+    low, middle, high = (1e3 * s for s in statistics.quantiles(seconds, n=4, method="inclusive"))
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", default="100,1000,5000")
+    parser.add_argument("--samplers", default="tpe,random")
+    arguments = parser.parse_args()
+    print(machine())
+    for sampler in arguments.samplers.split(","):
+        measure(sampler, sorted(int(n) for n in arguments.trials.split(",")))
+
+
+if __name__ == "__main__":
+    main()
