@@ -111,6 +111,12 @@ class GramSymbols:
         entries = even.norm(dim=2).sum(dim=1) + odd.norm(dim=2).sum(dim=1)
         return single, 2**-24 * (len(self.lags) + 3) * entries
 
+    def wider(self, n_pixels: int) -> "GramSymbols":
+        """The same symbols, on the frequencies of a torus with so many pixels more a side."""
+        other = copy.copy(self)
+        other.torus = (self.torus[0] + n_pixels, self.torus[1] + n_pixels)
+        return other
+
     def trace(self, frequencies: Tensor) -> Tensor:
         """(L, F) the traces of the Gram symbols at frequencies (F, 2)."""
         traces = self._even[:, :, :: self._c_small + 1].sum(dim=2)
