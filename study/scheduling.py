@@ -56,7 +56,7 @@ class HalvingScheduler(FIFOScheduler):
         objectives: tuple[Objective, ...],
         constraints: tuple[Constraint, ...],
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's is not annotated
         self.halving = halving
         self._objectives = objectives
         self._constraints = constraints

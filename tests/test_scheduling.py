@@ -18,7 +18,7 @@ def halved(name: str, **settings: Any) -> StudyConfig:
 
 def tell(scheduler: TrialScheduler, number: int, result: dict[str, Any]) -> str:
     trial: Any = SimpleNamespace(trial_id=str(number), config={"number": number})
-    return scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+    return scheduler.on_trial_result(None, trial, result)
 
 
 def test_fifo_stops_none() -> None:

@@ -9,17 +9,15 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
+# Before each contender: the threads of OpenBLAS go on spinning for about a tenth of a second after
+# its last call, and would take that from whoever comes next.
 _PAUSE_SECONDS = 0.3
 
 
 def in_turns(
     contenders: Mapping[str, Callable[[], object]], n_rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each of n_rounds, after one round that is not counted.
-
-    Each starts after a pause: the threads of OpenBLAS go on spinning for about a tenth of a second
-    after its last call, and would take that from whoever comes next.
-    """
+    """Seconds of each contender in each of n_rounds, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for n_round in range(n_rounds + 1):
         for name, run in contenders.items():

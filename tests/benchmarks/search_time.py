@@ -16,36 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from study import config
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.config import StudyConfig
+from study.metrics import TrialReport, TrialStatus
 from study.scheduling import make_halving, make_scheduler
 from study.search import OptunaSearcher
 from tests.benchmarks.alternating import machine
+from tests.studies import epoch_report, tiny
 
 _N_EPOCHS = 20
 _N_LAST = 30
 
 
-def _study(sampler: str, n_trials: int) -> config.StudyConfig:
-    raw = {
-        "name": "search-time",
-        "data": {"name": "digits"},
-        "training": {"max_epochs": _N_EPOCHS},
-        "space": {
-            "coeff": {"type": "float", "low": 0.3, "high": 0.99},
-            "n_power_iterations": {"type": "int", "low": 1, "high": 20, "log": True},
-            "dropout": {"type": "float", "low": 0.0, "high": 0.5},
-        },
-        "objectives": {
-            "val_accuracy": "maximize",
-            "lipschitz_upper_bound": "minimize",
-            "inverse_steps": "minimize",
-        },
-        "constraints": {"lipschitz_upper_bound": "< 1"},
-        "search": {"sampler": sampler, "n_trials": n_trials},
-        "scheduler": {"name": "mo_asha", "grace_period": 2, "reduction_factor": 3},
-    }
-    return config.parse(raw, "search_time")
+def _study(sampler: str, n_trials: int) -> StudyConfig:
+    return tiny(
+        training={"max_epochs": _N_EPOCHS},
+        search={"sampler": sampler, "n_trials": n_trials},
+        scheduler={"name": "mo_asha", "grace_period": 2, "reduction_factor": 3},
+    )
 
 
 def _report(sample: dict[str, Any], epoch: int, rng: np.random.Generator) -> dict[str, Any]:
@@ -57,10 +44,8 @@ def _report(sample: dict[str, Any], epoch: int, rng: np.random.Generator) -> dic
         "lipschitz_upper_bound": coeff**3 * (1.4 - 0.02 * sample["n_power_iterations"]) + noise[1],
         "inverse_steps": 2 + 8 * coeff**3 + noise[2],
     }
-    others = ("train_loss", "train_accuracy", "val_loss", "reconstruction_error", "epoch_seconds")
     status = TrialStatus.COMPLETED if epoch == _N_EPOCHS else TrialStatus.RUNNING
-    report = EpochReport(epoch=epoch, timestamp=0.0, **dict.fromkeys(others, 0.0), **figures)
-    return TrialReport(status, report).to_result()
+    return TrialReport(status, epoch_report(epoch, **figures)).to_result()
 
 
 def measure(sampler: str, marks: list[int]) -> None:
@@ -79,7 +64,7 @@ def measure(sampler: str, marks: list[int]) -> None:
         for epoch in range(1, _N_EPOCHS + 1):
             result = _report(suggestion["sample"], epoch, rng)
             start = time.perf_counter()
-            decision = scheduler.on_trial_result(None, trial, result)  # type: ignore[arg-type]
+            decision = scheduler.on_trial_result(None, trial, result)
             scheduling += time.perf_counter() - start
             if decision == scheduler.STOP:
                 break
