@@ -5,6 +5,7 @@ scaled by its proven bound, so that the certificate holds by construction, and t
 classifier, whose BatchNorm saw other features, gets the statistics of the new ones.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 
@@ -69,6 +70,21 @@ def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None
     if images is not None:
         recompute_batch_norm(model, images)
     return model
+
+
+@torch.no_grad()
+def deployed(model: IResNet) -> IResNet:
+    """A copy in plain convolutions, each with the effective weight of now: the same function in
+    eval mode, bit for bit, in which no sigma stands between the weights and the map.
+
+    It has the layers of a network with norm="none", and loads into one.
+    """
+    plain = copy.deepcopy(model)
+    for parent in list(plain.body.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, SpectralNormConv2d):
+                setattr(parent, name, child.deployed())
+    return plain
 
 
 @torch.no_grad()

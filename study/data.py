@@ -14,6 +14,10 @@ from study.errors import ConfigError, DataNotFoundError
 from study.trial_config import DataConfig
 
 
+# Images of a folder have no size of their own: pixels a side, unless data.size is given.
+_FOLDER_SIZE = 32
+
+
 @dataclass(frozen=True)
 class Split:
     """images: uint8 (N, C, H, W); labels: int64 (N,)."""
@@ -109,10 +113,16 @@ def load(config: DataConfig) -> Dataset:
     """
     source = _SOURCES[config.name]
     train, test, n_classes = source.read(config)
+    if config.size is not None:
+        train = _resized(train, config.size)
+        test = None if test is None else _resized(test, config.size)
     if test is None:
         train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
     # A seed of its own, lest the validation split repeat the choice of the test split.
     train, val = _hold_out(train, config.val_fraction, config.split_seed + 1, "val_fraction")
+    if config.max_train is not None:
+        # In the random order that held out the validation split.
+        train = Split(train.images[: config.max_train], train.labels[: config.max_train])
     default = source.augmentation
     return Dataset(
         train,
@@ -130,9 +140,19 @@ def load(config: DataConfig) -> Dataset:
 def describe(config: DataConfig) -> tuple[tuple[int, int, int], int]:
     """(in_shape, n_classes) of a data set. Raises as `load` does, without reading every image."""
     if config.name == "image_folder":
-        return (3, config.size, config.size), len(_image_folder(config, "train").classes)
+        size = config.size or _FOLDER_SIZE
+        return (3, size, size), len(_image_folder(config, "train").classes)
     dataset = load(config)
     return dataset.in_shape, dataset.n_classes
+
+
+def _resized(split: Split, size: int) -> Split:
+    """The same images with `size` pixels a side, antialiased."""
+    if split.images.shape[2:] == (size, size):
+        return split
+    from torchvision.transforms import v2
+
+    return Split(v2.functional.resize(split.images, [size, size], antialias=True), split.labels)
 
 
 def _hold_out(split: Split, fraction: float, seed: int, rule: str) -> tuple[Split, Split]:
@@ -201,8 +221,8 @@ def _image_folder(config: DataConfig, part: str) -> Any:
     folder = Path(config.root) / part
     transform = v2.Compose(
         [
-            v2.Resize(config.size, antialias=True),
-            v2.CenterCrop(config.size),
+            v2.Resize(config.size or _FOLDER_SIZE, antialias=True),
+            v2.CenterCrop(config.size or _FOLDER_SIZE),
             v2.PILToTensor(),
         ]
     )

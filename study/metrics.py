@@ -89,6 +89,44 @@ class EpochReport:
         return {name: value for name, value in values.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured of a network in eval mode without training it; see EpochReport."""
+
+    val_loss: float
+    val_accuracy: float
+    lipschitz_upper_bound: float
+    inverse_steps: float
+    reconstruction_error: float
+
+
+@dataclass(frozen=True)
+class ProjectionReport:
+    """What a completed trial's network measures once it is projected to a smaller coefficient.
+
+    Attributes:
+        coeff: every layer's proven bound is at most this.
+        fine_tune_steps: training steps after the projection above it, 0 or more.
+        timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
+
+    The others are those of EpochReport.
+    """
+
+    coeff: float
+    fine_tune_steps: int
+    timestamp: float
+    val_loss: float
+    val_accuracy: float
+    lipschitz_upper_bound: float
+    inverse_steps: float
+    reconstruction_error: float
+    test_accuracy: float
+
+    def metrics(self) -> dict[str, float]:
+        """Every reported metric by name."""
+        return {name: value for name, value in asdict(self).items() if name in METRICS}
+
+
 METRICS: dict[str, Metric] = {
     "train_loss": Metric("cross entropy on the training split, nats", Direction.MINIMIZE),
     "train_accuracy": Metric("fraction right on the training split", Direction.MAXIMIZE, 0.0),
@@ -109,20 +147,28 @@ LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
 VAL_LOSS = "val_loss"
 TEST_ACCURACY = "test_accuracy"
 REPORTED_METRICS = tuple(f.name for f in fields(EpochReport) if f.name in METRICS)
+PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)
 
 
 @dataclass(frozen=True)
 class TrialReport:
-    """One message of a trial: where it stands, and a complete epoch or the reason for none."""
+    """One message of a trial: where it stands, and a complete epoch or the reason for none.
+
+    Attributes:
+        projections: of a completed trial, what its network is at smaller coefficients.
+    """
 
     status: TrialStatus
     epoch: EpochReport | None = None
     reason: str | None = None
+    projections: tuple[ProjectionReport, ...] = ()
 
     def to_result(self) -> dict[str, Any]:
-        """As a flat dict, for Ray."""
+        """As a dict of plain values, for Ray."""
         epoch = {} if self.epoch is None else asdict(self.epoch)
-        return {"trial_status": self.status.value, "reason": self.reason, **epoch}
+        projections = [asdict(projection) for projection in self.projections]
+        status = {"trial_status": self.status.value, "reason": self.reason}
+        return {**status, "projections": projections, **epoch}
 
     @classmethod
     def from_result(cls, result: Mapping[str, Any]) -> "TrialReport | None":
@@ -131,12 +177,12 @@ class TrialReport:
             return None
         names = [f.name for f in fields(EpochReport)]
         epoch = EpochReport(**{name: result[name] for name in names}) if "epoch" in result else None
-        return cls(TrialStatus(result["trial_status"]), epoch, result["reason"])
+        projections = tuple(ProjectionReport(**fields) for fields in result["projections"])
+        return cls(TrialStatus(result["trial_status"]), epoch, result["reason"], projections)
 
 
-def first_non_finite(report: EpochReport, names: tuple[str, ...]) -> str | None:
+def first_non_finite(values: Mapping[str, float], names: tuple[str, ...]) -> str | None:
     """The first of the named metrics that is not finite, as 'name is value'; None if all are."""
-    values = report.metrics()
     return next(
         (f"{name} is {values[name]}" for name in names if not math.isfinite(values[name])), None
     )

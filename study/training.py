@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +26,15 @@ from models import Certificate, IResNet, certify, empirical_lipschitz, predicted
 from models.iresnet import check_arguments
 from study import data
 from study.errors import ConfigError
-from study.metrics import VAL_LOSS, EpochReport, TrialReport, TrialStatus, first_non_finite
-from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
+from study.metrics import (
+    VAL_LOSS,
+    EpochReport,
+    Evaluation,
+    TrialReport,
+    TrialStatus,
+    first_non_finite,
+)
+from study.trial_config import EvaluationConfig, ModelConfig, TrainingConfig, TrialConfig
 
 _EVALUATION_BATCH_SIZE = 500
 # The curve of reconstruction error against steps: images, and the most steps. All numbers of
@@ -37,6 +44,8 @@ _CURVE_SAMPLES = 12
 _CURVE_STEPS = 20
 # The steps of a sample are no longer seen in float32 below this.
 _CURVE_RTOL = 1e-7
+# The largest learning rate of fine-tuning, as a part of the training's.
+_FINE_TUNE_LR = 0.1
 # Where the Jacobians of the blocks are looked at: images of the validation split.
 _JACOBIAN_SAMPLES = 8
 
@@ -88,13 +97,7 @@ class Training:
         self._forward = (
             torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
         )
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(),
-            lr=config.training.lr,
-            momentum=config.training.momentum,
-            nesterov=config.training.nesterov,
-            weight_decay=config.training.weight_decay,
-        )
+        self.optimizer = _optimizer(self.model, config.training)
         self.epoch = 0
         self.status = TrialStatus.RUNNING
 
@@ -112,7 +115,7 @@ class Training:
         seconds = time.perf_counter() - start
         last = self.epoch == settings.max_epochs
         report = self._measure(train_loss, train_accuracy, seconds / n_epochs, last)
-        not_finite = first_non_finite(report, (VAL_LOSS, *self.config.objectives))
+        not_finite = first_non_finite(report.metrics(), (VAL_LOSS, *self.config.objectives))
         if not_finite:
             return self._failed(f"{not_finite} after epoch {self.epoch}")
         if last:
@@ -133,7 +136,6 @@ class Training:
         # Summed on the device: nothing waits for it before the epoch ends.
         total_loss = torch.zeros((), device=self.device)
         n_right = torch.zeros((), device=self.device)
-        bf16 = settings.precision == "bf16"
         self.model.train()
         with _seeded(self.config.seed, self.epoch + 1, self.device):
             for step, rows in enumerate(batches):
@@ -142,40 +144,67 @@ class Training:
                     group["lr"] = learning_rate(settings, progress)
                 images = self.dataset.augmentation(split.images[rows], drawn[rows])
                 labels = split.labels[rows]
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    logits = self._forward(data.normalized(images))
-                    loss = F.cross_entropy(logits, labels)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                self.optimizer.step()
-                self.model.update_spectral_norm()
-                total_loss += loss.detach() * len(labels)
+                loss, logits = self._step(self.model, self._forward, self.optimizer, images, labels)
+                total_loss += loss * len(labels)
                 n_right += (logits.argmax(1) == labels).sum()
         return total_loss.item() / len(split), n_right.item() / len(split)
+
+    def _step(
+        self,
+        model: IResNet,
+        forward: Callable[[Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        images: Tensor,
+        labels: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One optimizer step on uint8 images; (loss, logits) before it, without a graph."""
+        bf16 = self.config.training.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            logits = forward(data.normalized(images))
+            loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        model.update_spectral_norm()
+        return loss.detach(), logits.detach()
+
+    def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
+        """Train a network like the trial's own further, in place, on this trial's data.
+
+        The learning rate decays along a cosine from _FINE_TUNE_LR of the trial's to zero.
+
+        Args:
+            model: its mode becomes that of training.
+            n_steps: optimizer steps, >= 0.
+            seed: of batches, augmentation and dropout, together with the trial's seed.
+        """
+        settings, split = self.config.training, self.dataset.train
+        optimizer = _optimizer(model, settings)
+        generator = torch.Generator().manual_seed(_mixed(self.config.seed, seed))
+        model.train()
+        with _seeded(self.config.seed, seed, self.device):
+            rows: list[Tensor] = []
+            for step in range(n_steps):
+                rows = rows or list(data.batches(split, settings.batch_size, generator))
+                batch = rows.pop()
+                drawn = self.dataset.augmentation.draw(len(batch), generator, self.device)
+                decay = 0.5 * (1 + math.cos(math.pi * step / n_steps))
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.lr * _FINE_TUNE_LR * decay
+                images = self.dataset.augmentation(split.images[batch], drawn)
+                self._step(model, model, optimizer, images, split.labels[batch])
 
     def _measure(
         self, train_loss: float, train_accuracy: float, epoch_seconds: float, last: bool
     ) -> EpochReport:
-        evaluation = self.config.evaluation
         self.model.eval()
-        val_loss, val_accuracy = evaluate(self.model, self.dataset.val)
-        images = data.normalized(self.dataset.val.images[: evaluation.n_inverse_samples])
-        inverse_steps, reconstruction_error = measure_inverse(
-            self.model,
-            images,
-            rtol=evaluation.inverse_rtol,
-            max_steps=evaluation.inverse_max_steps,
-        )
+        measured = measure(self.model, self.dataset.val, self.config.evaluation)
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            lipschitz_upper_bound=certify(self.model).lipschitz_upper_bound,
-            inverse_steps=inverse_steps,
-            reconstruction_error=reconstruction_error,
+            **asdict(measured),
             epoch_seconds=epoch_seconds,
             # The test data is read once, for a trial that is done.
             test_accuracy=evaluate(self.model, self.dataset.test)[1] if last else None,
@@ -200,21 +229,28 @@ class Training:
     def save_outcome(self, directory: Path) -> None:
         """Write what a completed trial leaves: model, certificate.json and inverse.json."""
         assert self.status is TrialStatus.COMPLETED
-        self.model.eval()
-        save_model(
-            directory, self.model, self.config.model, self.dataset.in_shape, self.dataset.n_classes
-        )
-        certificate = certify(self.model)
+        self.save_network(directory, self.model, self.config.model)
+
+    def save_network(self, directory: Path, model: IResNet, config: ModelConfig) -> None:
+        """Write a network on this trial's data, certificate.json and inverse.json.
+
+        Args:
+            model: its mode becomes eval.
+            config: what load_model shall build for its weights.
+        """
+        model.eval()
+        save_model(directory, model, config, self.dataset.in_shape, self.dataset.n_classes)
+        certificate = certify(model)
         images = data.normalized(self.dataset.val.images[:_JACOBIAN_SAMPLES])
-        sampled = empirical_lipschitz(self.model, images)
+        sampled = empirical_lipschitz(model, images)
         content = {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
         _write_json(directory / "certificate.json", content)
         evaluation = self.config.evaluation
         images = data.normalized(self.dataset.val.images[:_CURVE_SAMPLES])
         content = {
-            **inverse_curve(self.model, images),
+            **inverse_curve(model, images),
             **predicted_and_needed_steps(
-                self.model,
+                model,
                 certificate,
                 images,
                 rtol=evaluation.inverse_rtol,
@@ -271,6 +307,16 @@ def load_model(directory: Path) -> IResNet:
     return model.eval()
 
 
+def _optimizer(model: IResNet, settings: TrainingConfig) -> torch.optim.SGD:
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+    )
+
+
 def learning_rate(settings: TrainingConfig, progress: float) -> float:
     """The learning rate when a fraction `progress` in [0, 1) of the training is done."""
     if settings.lr_schedule == "step":
@@ -295,6 +341,24 @@ def evaluate(model: IResNet, split: data.Split) -> tuple[float, float]:
         total_loss += F.cross_entropy(logits, labels, reduction="sum")
         n_right += (logits.argmax(1) == labels).sum()
     return total_loss.item() / len(split), n_right.item() / len(split)
+
+
+def measure(model: IResNet, val: data.Split, settings: EvaluationConfig) -> Evaluation:
+    """What a network in eval mode is on a validation split."""
+    val_loss, val_accuracy = evaluate(model, val)
+    inverse_steps, reconstruction_error = measure_inverse(
+        model,
+        data.normalized(val.images[: settings.n_inverse_samples]),
+        rtol=settings.inverse_rtol,
+        max_steps=settings.inverse_max_steps,
+    )
+    return Evaluation(
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        lipschitz_upper_bound=certify(model).lipschitz_upper_bound,
+        inverse_steps=inverse_steps,
+        reconstruction_error=reconstruction_error,
+    )
 
 
 @torch.no_grad()

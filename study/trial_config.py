@@ -37,8 +37,12 @@ class DataConfig:
     """Random shifts of up to this many pixels; null takes the data set's own."""
     flip: bool | None = None
     """Random horizontal flips; null takes the data set's own."""
-    size: int = 32
-    """image_folder: images are resized and cropped to this many pixels a side."""
+    size: int | None = None
+    """Images are resized to this many pixels a side (image_folder: and cropped to a square);
+    null keeps them as they are, and takes 32 for image_folder."""
+    max_train: int | None = None
+    """Train on this many images at most, drawn with split_seed once validation is held out;
+    null takes all."""
     download: bool = False
     """Fetch a torchvision data set that is not there."""
 
@@ -49,7 +53,12 @@ class DataConfig:
         )
         require(self.split_seed >= 0, "split_seed >= 0", split_seed=self.split_seed)
         require(self.shift is None or self.shift >= 0, "shift >= 0", shift=self.shift)
-        require(self.size >= 1, "size >= 1", size=self.size)
+        require(self.size is None or self.size >= 1, "size >= 1", size=self.size)
+        require(
+            self.max_train is None or self.max_train >= 2,
+            "max_train >= 2",
+            max_train=self.max_train,
+        )
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,8 @@ class TrialConfig:
 
     Attributes:
         objectives: names of the metrics that must be finite in every report.
+        ladder: coefficients, decreasing, to which the trained network is projected.
+        fine_tune_steps: training steps at each of them, after which it is projected again.
     """
 
     seed: int = 0
@@ -184,3 +195,5 @@ class TrialConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     objectives: tuple[str, ...] = ()
+    ladder: tuple[float, ...] = ()
+    fine_tune_steps: int = 0

@@ -1,0 +1,76 @@
+"""A trained network at smaller coefficients: points of the front that cost no training."""
+
+import copy
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from models import IResNet, certify, deployed, project
+from study import data
+from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
+from study.training import Training, evaluate, measure
+from study.trial_config import ModelConfig
+
+# Training images that set the statistics of the classifier, and how many at a time.
+_N_STATISTICS_IMAGES = 5_000
+_BATCH_SIZE = 500
+# Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
+_FIRST_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A network of one rung, in plain convolutions, and what it measures."""
+
+    report: ProjectionReport
+    model: IResNet
+
+
+def projections(training: Training) -> Iterator[Projection]:
+    """Project the network of a completed training down its ladder of coefficients.
+
+    Each rung starts from the one above it, is fine-tuned if the trial's config says so, and
+    projected, so that every layer's proven bound is at most the rung's coefficient. A rung that
+    every layer keeps already would be the network above it, and is left out; so is one that is
+    not finite. Networks with BatchNorm in their blocks have none: its factor follows the data.
+    """
+    assert training.status is TrialStatus.COMPLETED
+    config = training.config
+    if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
+        return
+    split = training.dataset.train
+    rows = [r for r in data.batches(split, _BATCH_SIZE) if len(r) > 1]
+    rows = rows[: _N_STATISTICS_IMAGES // _BATCH_SIZE]
+    model = copy.deepcopy(training.model).eval()
+    for index, coeff in enumerate(config.ladder):
+        if all(layer.upper_bound <= coeff for layer in certify(model).layers):
+            continue
+        images = [data.normalized(split.images[r]) for r in rows]
+        if config.fine_tune_steps > 0:
+            project(model, coeff)
+            training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
+            model.eval()
+        project(model, coeff, images)
+        plain = deployed(model)
+        report = ProjectionReport(
+            coeff=coeff,
+            fine_tune_steps=config.fine_tune_steps,
+            timestamp=time.time(),
+            **asdict(measure(plain, training.dataset.val, config.evaluation)),
+            test_accuracy=evaluate(plain, training.dataset.test)[1],
+        )
+        if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
+            yield Projection(report, plain)
+
+
+def plain_config(config: ModelConfig) -> ModelConfig:
+    """The settings with which load_model builds a network for a projection's weights."""
+    return replace(config, norm="none")
+
+
+def save(training: Training, projection: Projection, directory: Path) -> None:
+    """Write a projection's network, certificate.json and inverse.json."""
+    training.save_network(directory, projection.model, plain_config(training.config.model))
