@@ -9,213 +9,34 @@ import json
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from study.errors import ConfigError
-from study.metrics import INVERSE_STEPS, METRICS, Direction
+from study.metrics import INVERSE_STEPS, METRICS, PROJECTED_METRICS, Direction
 from study.search_space import PARAMETER_TYPES, Parameter, Value
-from study.trial_config import (
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-    TrialConfig,
-    require,
+from study.study_config import (
+    FIXED,
+    SEARCHABLE,
+    SECTION_OF,
+    Constraint,
+    Objective,
+    SchedulerConfig,
+    SearchConfig,
+    StopConfig,
+    StudyConfig,
 )
+from study.trial_config import EvaluationConfig
 
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """Who proposes the samples, and how many."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
-    n_trials: int | None = None
-    """May be left out for a grid: its size."""
-    seed: int = 0
-    """Of the sampler, and, with the trial's number, of each trial."""
-    n_startup_trials: int = 10
-    """tpe and gp: random samples before the model of the objectives is used."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.n_trials is None or self.n_trials >= 1, "n_trials >= 1", n_trials=self.n_trials
-        )
-        require(0 <= self.seed < 2**31, "0 <= seed < 2**31", seed=self.seed)
-        require(
-            self.n_startup_trials >= 1,
-            "n_startup_trials >= 1",
-            n_startup_trials=self.n_startup_trials,
-        )
-
-
-@dataclass(frozen=True)
-class SchedulerConfig:
-    """Which trials stop early: fifo stops none; mo_asha halves on all objectives and
-    constraints, asha on one objective."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    name: Literal["fifo", "asha", "mo_asha"] = "fifo"
-    metric: str | None = None
-    """asha: the objective it looks at; the first one if left out."""
-    grace_period: int = 1
-    """Epochs before a trial may be stopped."""
-    reduction_factor: int = 3
-    """One trial in this many goes on from each rung; rungs are at epochs
-    grace_period * reduction_factor^i."""
-    brackets: int = 1
-    """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
-
-    def __post_init__(self) -> None:
-        require(self.grace_period >= 1, "grace_period >= 1", grace_period=self.grace_period)
-        require(
-            self.reduction_factor >= 2,
-            "reduction_factor >= 2",
-            reduction_factor=self.reduction_factor,
-        )
-        require(self.brackets >= 1, "brackets >= 1", brackets=self.brackets)
-        require(
-            self.metric is None or self.name != "mo_asha",
-            "no metric for mo_asha, which takes all objectives,",
-            metric=self.metric,
-            name=self.name,
-        )
-
-
-@dataclass(frozen=True)
-class ResourcesConfig:
-    """What each trial is given. A fraction of a GPU is shared with other trials."""
-
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    cpus: float = 1
-    gpus: float = 0
-
-    def __post_init__(self) -> None:
-        require(self.cpus > 0, "cpus > 0", cpus=self.cpus)
-        require(self.gpus >= 0, "gpus >= 0", gpus=self.gpus)
-        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
-            whole = amount <= 1 or amount == int(amount)  # Ray's own rule
-            require(whole, f"{name} <= 1 or a whole number", **{name: amount})
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A metric and which way is better; reference is its coordinate of the reference point."""
-
-    metric: str
-    direction: Direction
-    reference: float
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """A metric that a trial must keep on one side of a bound to be on the front."""
-
-    metric: str
-    operator: Literal["<", "<=", ">", ">="]
-    bound: float
-
-    def holds(self, value: float) -> bool:
-        """Whether a value meets it; NaN meets none."""
-        return {
-            "<": value < self.bound,
-            "<=": value <= self.bound,
-            ">": value > self.bound,
-            ">=": value >= self.bound,
-        }[self.operator]
-
-    def violation(self, value: float) -> float:
-        """Above 0 by how much the bound is missed; at most 0 where it is met."""
-        return value - self.bound if self.operator in ("<", "<=") else self.bound - value
-
-    def __str__(self) -> str:
-        return f"{self.operator} {self.bound:g}"
-
-
-@dataclass(frozen=True)
-class StudyConfig:
-    """A whole study, checked."""
-
-    name: str
-    space: tuple[tuple[str, Parameter], ...]
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-    data: DataConfig
-    model: ModelConfig
-    training: TrainingConfig
-    evaluation: EvaluationConfig
-    search: SearchConfig
-    scheduler: SchedulerConfig
-    resources: ResourcesConfig
-
-    @property
-    def n_trials(self) -> int:
-        """How many samples are asked for."""
-        assert self.search.n_trials is not None
-        return self.search.n_trials
-
-    def settle(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
-        """The trial that a sample of the space means."""
-        sections = {name: getattr(self, name) for name in _SEARCHABLE}
-        for key, value in sample.items():
-            section = _SECTION_OF[key]
-            settled = tuple(value) if isinstance(value, list) else value
-            sections[section] = replace(sections[section], **{key: settled})
-        return TrialConfig(
-            seed=seed,
-            evaluation=self.evaluation,
-            objectives=tuple(objective.metric for objective in self.objectives),
-            **sections,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a study file says it, every default spelled out; parse(to_dict()) is the same."""
-        searched = {key for key, _ in self.space}
-        sections = {
-            name: {k: v for k, v in asdict(getattr(self, name)).items() if k not in searched}
-            for name in (*_SEARCHABLE, "evaluation", "search", "scheduler", "resources")
-        }
-        plain = {
-            "name": self.name,
-            **sections,
-            "space": {key: asdict(parameter) for key, parameter in self.space},
-            "objectives": {o.metric: o.direction.value for o in self.objectives},
-            "constraints": {c.metric: str(c) for c in self.constraints},
-            "reference_point": {o.metric: o.reference for o in self.objectives},
-        }
-        as_json: dict[str, Any] = json.loads(json.dumps(plain))  # tuples become lists
-        return as_json
-
-    def to_yaml(self) -> str:
-        """The text of a study file that says the same."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
-
-
-_SEARCHABLE: dict[str, Any] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "training": TrainingConfig,
-}
-_FIXED: dict[str, Any] = {
-    "evaluation": EvaluationConfig,
-    "search": SearchConfig,
-    "scheduler": SchedulerConfig,
-    "resources": ResourcesConfig,
-}
-_SECTION_OF = {
-    key: section for section, kind in _SEARCHABLE.items() for key in kind.__dataclass_fields__
-}
 _TOP_LEVEL = (
-    "name", *_SEARCHABLE, *_FIXED, "space", "objectives", "constraints", "reference_point",
+    "name", *SEARCHABLE, *FIXED, "space", "objectives", "constraints", "reference_point",
 )  # fmt: skip
+# What pydantic puts into the place of an error in a union, for the member that was tried.
+_UNION = ("tuple[float, ...]", "int")
 _CONSTRAINT = re.compile(r"\s*(<=|<|>=|>)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -261,6 +82,11 @@ def parse(
         return _Parser(source, overrides or {}).study(raw)
     except RecursionError:
         raise ConfigError(f"{source}: a study file must not contain itself") from None
+
+
+def to_yaml(study: StudyConfig) -> str:
+    """The text of a study file that says the same, every default spelled out."""
+    return yaml.safe_dump(study.to_dict(), sort_keys=False)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -329,10 +155,10 @@ class _Parser:
             )
         space = self.space(self.mapping("space", raw["space"]))
         sections: dict[str, Any] = {}
-        for section, kind in {**_SEARCHABLE, **_FIXED}.items():
+        for section, kind in {**SEARCHABLE, **FIXED}.items():
             given = self.mapping(section, raw.get(section, {}))
             for key, _ in space:
-                if _SECTION_OF[key] == section and key in given:
+                if SECTION_OF[key] == section and key in given:
                     self.fail(f"space.{key}", f"stands in {section} too; it must be in one of them")
             sections[section] = self.section(section, kind, given)
         for key, parameter in space:
@@ -346,6 +172,7 @@ class _Parser:
             constraints=constraints,
             **sections,
         )
+        self.ladder(study)
         return replace(study, search=self.search(study), scheduler=self.scheduler(study))
 
     def mapping(self, key: str, value: object) -> dict[str, Any]:
@@ -360,6 +187,8 @@ class _Parser:
 
     def section(self, where: str, kind: type[_Section], given: dict[str, Any]) -> _Section:
         self.known_keys(where, given, tuple(kind.__dataclass_fields__))  # type: ignore[attr-defined]  # every section is a dataclass
+        if kind is SearchConfig and isinstance(given.get("stop"), dict):
+            self.known_keys("search.stop", given["stop"], tuple(StopConfig.__dataclass_fields__))
         try:
             # By way of JSON, since strict validation of Python values takes no list for a
             # tuple; dates, which YAML knows and JSON does not, become the text they are.
@@ -369,13 +198,16 @@ class _Parser:
         try:
             return TypeAdapter(kind).validate_json(text, strict=True)
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join([where, *map(str, first["loc"])])
+            # Of a list or a number, each says what is wrong with it: the one that came farther
+            # is the one that was meant.
+            first = max(error.errors(), key=lambda e: len(e["loc"]))
+            key = ".".join([where, *(str(part) for part in first["loc"] if part not in _UNION)])
             if first["type"] == "value_error":
                 # From __post_init__: the message names the keys.
                 problem = str(first["ctx"]["error"])
-                named = [k for k in given if re.search(rf"\b{re.escape(str(k))}=", problem)]
-                self.fail(f"{where}.{named[0]}" if named else where, problem)
+                keys = first["input"] if isinstance(first["input"], dict) else {}
+                named = [k for k in keys if re.search(rf"\b{re.escape(str(k))}=", problem)]
+                self.fail(f"{key}.{named[0]}" if named else key, problem)
             if first["type"] == "missing":
                 self.fail(key, "this key is required")
             self.fail(key, f"{_rule(first['msg'])}, but got {_shown(first['input'])}")
@@ -383,7 +215,7 @@ class _Parser:
     def space(self, given: dict[str, Any]) -> tuple[tuple[str, Parameter], ...]:
         if not given:
             self.fail("space", "one or more parameters must be given, but it is empty")
-        self.known_keys("space", given, tuple(_SECTION_OF))
+        self.known_keys("space", given, tuple(SECTION_OF))
         return tuple((key, self.parameter(f"space.{key}", value)) for key, value in given.items())
 
     def parameter(self, where: str, value: object) -> Parameter:
@@ -396,10 +228,10 @@ class _Parser:
 
     def check_extremes(self, key: str, parameter: Parameter, raw: Mapping[str, Any]) -> None:
         """Every value of a parameter must be one that its key can have."""
-        section = _SECTION_OF[key]
+        section = SECTION_OF[key]
         for value in parameter.extremes():
             try:
-                self.section(section, _SEARCHABLE[section], {**raw.get(section, {}), key: value})
+                self.section(section, SEARCHABLE[section], {**raw.get(section, {}), key: value})
             except ConfigError as error:
                 problem = str(error).split(f"{section}.{key}: ", 1)[-1]
                 self.fail(f"space.{key}", problem)
@@ -488,6 +320,20 @@ class _Parser:
                 f"size={size}",
             )
         return replace(search, n_trials=search.n_trials or size)
+
+    def ladder(self, study: StudyConfig) -> None:
+        """Points of the ladder are points of the front: they must have what it is made of."""
+        if not study.ladder:
+            return
+        steering = {o.metric for o in study.objectives} | {c.metric for c in study.constraints}
+        unknown = sorted(steering - set(PROJECTED_METRICS))
+        if unknown:
+            self.fail(
+                "search.ladder",
+                f"must be left out with objective or constraint '{unknown[0]}', which a network "
+                f"that is projected without training does not have, but got "
+                f"{_shown(list(study.ladder))}",
+            )
 
     def scheduler(self, study: StudyConfig) -> SchedulerConfig:
         scheduler = study.scheduler

@@ -13,7 +13,6 @@ from torch import Tensor
 from study.errors import ConfigError, DataNotFoundError
 from study.trial_config import DataConfig
 
-
 # Images of a folder have no size of their own: pixels a side, unless data.size is given.
 _FOLDER_SIZE = 32
 

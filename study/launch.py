@@ -3,7 +3,8 @@
 import logging
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -15,19 +16,20 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from study import config as study_config
-from study import storage, training
-from study.config import StudyConfig
+from study import config, storage, training
 from study.errors import ConfigError, DataNotFoundError, LaunchError, TrackingError, UserError
 from study.metrics import TrialStatus
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
-from study.report import Report, make_report, print_table, wide_console
+from study.report import Mark, Report, make_report, print_table, wide_console
 from study.scheduling import make_halving, make_scheduler
-from study.search import OptunaSearcher
+from study.search import EarlierTrial, OptunaSearcher
 from study.search_space import Value
+from study.stopping import Stopping
+from study.study_config import StudyConfig
 from study.tracking import StudyRecord, Tracker, default_tracking_uri, page_hint
 from study.trainable import TrialTrainable
+from study.warm_start import difference, is_inside
 
 DEFAULT_SPACE = Path("search_spaces/digits.yaml")
 # How often a trial is tried again after its worker was lost.
@@ -94,13 +96,13 @@ def main(
                 )
             exit_code = launch.resume(name)
         else:
-            study = study_config.load(space, overrides)
+            study = config.load(space, overrides)
             # Workers have working directories of their own.
             root = str(Path(study.data.root).resolve())
             study = replace(study, data=replace(study.data, root=root))
             _check_trials(str(space), study)
             if dry_run:
-                typer.echo(study.to_yaml().rstrip())
+                typer.echo(config.to_yaml(study).rstrip())
                 return
             exit_code = launch.start(study, name)
     except UserError as error:
@@ -144,12 +146,13 @@ class _Launch:
     def start(self, study: StudyConfig, name: str | None) -> int:
         """Run a new study; returns the exit code."""
         tracker = Tracker(self.tracking_uri)
+        earlier = self._earlier_trials(tracker, study)
         study = self._with_free_name(tracker, study, explicit=name is not None)
         n_at_once = self._start_ray(study)
         storage.make_folder(self._folder(study.name))
         record = tracker.create_study(study, self.source, self._folder(study.name))
         with storage.locked(record.storage):
-            return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once))
+            return self._fit(tracker, record, lambda: self._new_tuner(record, n_at_once, earlier))
 
     def resume(self, name: str | None) -> int:
         """Go on with the unfinished study of that name, or with the latest of this file."""
@@ -160,15 +163,45 @@ class _Launch:
         with storage.locked(record.storage):
             has_snapshot = storage.has_snapshot(record.storage)
             self.console.print(f"resuming {record.name}")
+            earlier = [] if has_snapshot else self._earlier_trials(tracker, record.config)
             n_at_once = self._start_ray(record.config)
 
             def make_tuner() -> tune.Tuner:
                 # Ended before Tune wrote anything, there is nothing to go on from.
                 if not has_snapshot:
-                    return self._new_tuner(record, n_at_once)
+                    return self._new_tuner(record, n_at_once, earlier)
                 return tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
 
             return self._fit(tracker, record, make_tuner)
+
+    def _earlier_trials(self, tracker: Tracker, study: StudyConfig) -> list[EarlierTrial]:
+        """What the study's sampler is to know from the start; says what was taken and left."""
+        found: list[EarlierTrial] = []
+        for name in study.search.warm_start:
+            record = tracker.find_study(name)
+            if record is None:
+                raise LaunchError(
+                    f"search.warm_start: a study must be in MLflow at {self.tracking_uri}, but "
+                    f"there is no '{name}'"
+                )
+            left = difference(study, record.config)
+            if left is not None:
+                self._say(f"warm start: nothing of {name}, since {left}")
+                continue
+            n_before, n_left = len(found), Counter[str]()
+            for trial in tracker.trials(record):
+                if trial.state is not TrialStatus.COMPLETED:
+                    n_left[trial.state.value] += 1
+                elif not is_inside(study.space, trial.sample):
+                    n_left["outside this study's space"] += 1
+                else:
+                    found.append(EarlierTrial(trial.sample, trial.metrics))
+            left = ", ".join(f"{n} {why}" for why, n in n_left.items()) or "none"
+            self._say(f"warm start: {len(found) - n_before} trials of {name}; left: {left}")
+        return found
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def _with_free_name(self, tracker: Tracker, study: StudyConfig, explicit: bool) -> StudyConfig:
         def taken(name: str) -> bool:
@@ -248,21 +281,23 @@ class _Launch:
                 )
         slots = min(int(have.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
         self.console.print(
-            f"{study.name}: {study.n_trials} trials of {study.training.max_epochs} epochs on "
-            f"{study.data.name}, {min(slots, study.n_trials)} at a time "
+            f"{study.name}: {study.n_trainings} trials of {study.training.max_epochs} epochs on "
+            f"{study.data.name}, {min(slots, study.n_trainings)} at a time "
             f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs)"
         )
         return slots if local else None
 
-    def _new_tuner(self, record: StudyRecord, n_at_once: int | None) -> tune.Tuner:
+    def _new_tuner(
+        self, record: StudyRecord, n_at_once: int | None, earlier: Sequence[EarlierTrial]
+    ) -> tune.Tuner:
         study = record.config
-        halving = make_halving(study)
+        halving, stopping = make_halving(study), Stopping(study)
         return tune.Tuner(
             _trainable(study),
             tune_config=tune.TuneConfig(
-                search_alg=OptunaSearcher(study, halving),
+                search_alg=OptunaSearcher(study, halving, stopping, earlier),
                 scheduler=make_scheduler(study, halving),
-                num_samples=study.n_trials,
+                num_samples=study.n_trainings,
                 # Without it Tune draws one sample too early, and starts one worker at a time.
                 max_concurrent_trials=n_at_once,
                 reuse_actors=True,
@@ -276,8 +311,8 @@ class _Launch:
                     checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
                 ),
                 callbacks=[
-                    Recorder(record.name, training.load_model),
-                    Progress(study),
+                    Recorder(record.name, training.load_model, stopping),
+                    Progress(study, stopping),
                 ],
                 verbose=0,
             ),
@@ -306,20 +341,23 @@ class _Launch:
             ray.shutdown()
         trials = tracker.trials(record)
         n_left = sum(t.state in (TrialStatus.INTERRUPTED, TrialStatus.RUNNING) for t in trials)
-        if n_left or len(results) < record.config.n_trials:
+        ended = tracker.end_of_search(record)
+        if n_left or (len(results) < record.config.n_trainings and ended is None):
             tracker.close_study(record, TrialStatus.INTERRUPTED)
             self._say_unfinished(record.name)
             return _INTERRUPTED
         tracker.close_study(record, TrialStatus.COMPLETED)
-        report = make_report(record, trials)
+        if ended is not None:
+            self._say(f"{len(results)} of {record.config.n_trainings} trials: {ended}")
+        report = make_report(record, [*trials, *tracker.projections(record)])
         self._say_result(report)
         return 0 if any(t.state is TrialStatus.COMPLETED for t in trials) else 1
 
     def _say_result(self, report: Report) -> None:
         print_table(report, every=False, console=self.console)
-        for trial, mark in report.trials:
-            if trial.state is TrialStatus.FAILED:
-                self.console.print(f"trial {trial.trial_id} {mark}: {trial.reason}", markup=False)
+        for point in report.points:
+            if point.mark is Mark.FAILED:
+                self._say(f"trial {point.label} failed: {point.first.reason}")
         command, page = page_hint(self.tracking_uri, report.study)
         again = shlex.join(["study.report", report.study.name, "--all", *self._uri_option()])
         self.console.print(f"all trials:  python -m {again}", markup=False)
@@ -332,7 +370,7 @@ class _Launch:
     def _say_unfinished(self, name: str) -> None:
         command = self._resume_command(name)
         text = f"{name} is unfinished; go on with it: {command}"
-        self.console.print(text, soft_wrap=True, markup=False)
+        self._say(text)
 
     def _uri_option(self) -> list[str]:
         return ["--tracking-uri", self.given_tracking_uri] if self.given_tracking_uri else []

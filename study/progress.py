@@ -10,10 +10,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study import pareto
-from study.config import StudyConfig
+from study import pareto, points
 from study.metrics import TrialReport, TrialStatus
 from study.recorder import trial_id
+from study.stopping import Stopping
+from study.study_config import StudyConfig
 
 _REFRESH_SECONDS = 0.5
 
@@ -25,12 +26,14 @@ class Progress(Callback):
     clock, is made when the experiment is set up.
     """
 
-    def __init__(self, study: StudyConfig) -> None:
+    def __init__(self, study: StudyConfig, stopping: Stopping) -> None:
+        """stopping: the searcher's, which knows how the hypervolume grew."""
         self._study = study
+        self._stopping = stopping
         self._live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_study": self._study, "_live": None}
+        return {"_study": self._study, "_stopping": self._stopping, "_live": None}
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._console = Console(highlight=False)
@@ -78,14 +81,18 @@ class Progress(Callback):
         n_ended = len([trial for trial in trials if trial.is_finished()])
         elapsed = time.monotonic() - self._start
         n_epochs = _epochs(trials) - (self._epochs_before or 0)
-        n_total = self._study.n_trials * self._study.training.max_epochs
+        n_total = self._study.n_trainings * self._study.training.max_epochs
         # Trials that ended early leave epochs that nobody will train.
         n_saved = sum(
             self._study.training.max_epochs - _epochs([t]) for t in trials if t.is_finished()
         )
         n_left = n_total - n_saved - _epochs(trials)
         left = f", about {_clock(elapsed / n_epochs * n_left)} left" if n_epochs > 0 else ""
-        return f"{n_ended}/{self._study.n_trials} trials, {_clock(elapsed)}{left}"
+        pace = f"{n_ended}/{self._study.n_trainings} trials, {_clock(elapsed)}{left}"
+        gain = self._stopping.gain()
+        if gain is None:
+            return pace
+        return f"{pace}; the last {gain[1]} added {gain[0]:.1%} of the hypervolume"
 
     def _view(self, trials: list[Trial]) -> Group:
         front = self._front(trials)
@@ -120,17 +127,14 @@ class Progress(Callback):
         return Group(head, table)
 
     def _front(self, trials: list[Trial]) -> set[str]:
-        """Tune ids of the trials that are on the front now: completed, feasible, nondominated."""
-        ids, rows = [], []
+        """Tune ids of the trials that are on the front now, by themselves or projected."""
+        ids, found = [], []
         for trial in trials:
             report = TrialReport.from_result(trial.last_result or {})
-            if report is None or report.epoch is None or report.status is not TrialStatus.COMPLETED:
-                continue
-            metrics = report.epoch.metrics()
-            if all(c.holds(metrics[c.metric]) for c in self._study.constraints):
-                ids.append(trial.trial_id)
-                rows.append([metrics[o.metric] for o in self._study.objectives])
-        losses = pareto.losses(rows, [o.direction for o in self._study.objectives])
+            own = points.of_report(report, self._study.objectives, self._study.constraints)
+            ids += [trial.trial_id] * len(own)
+            found += list(own.values())
+        losses = points.losses(found, self._study.objectives)
         return {i for i, kept in zip(ids, pareto.nondominated(losses), strict=True) if kept}
 
 

@@ -9,14 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from models import IResNet, certify, deployed, project
-from study import data
 from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
 from study.training import Training, evaluate, measure
 from study.trial_config import ModelConfig
 
-# Training images that set the statistics of the classifier, and how many at a time.
-_N_STATISTICS_IMAGES = 5_000
-_BATCH_SIZE = 500
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
 _FIRST_SEED = 1_000_000
 
@@ -41,19 +37,15 @@ def projections(training: Training) -> Iterator[Projection]:
     config = training.config
     if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
         return
-    split = training.dataset.train
-    rows = [r for r in data.batches(split, _BATCH_SIZE) if len(r) > 1]
-    rows = rows[: _N_STATISTICS_IMAGES // _BATCH_SIZE]
     model = copy.deepcopy(training.model).eval()
     for index, coeff in enumerate(config.ladder):
         if all(layer.upper_bound <= coeff for layer in certify(model).layers):
             continue
-        images = [data.normalized(split.images[r]) for r in rows]
         if config.fine_tune_steps > 0:
             project(model, coeff)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
-        project(model, coeff, images)
+        project(model, coeff, training.statistics_images())
         plain = deployed(model)
         report = ProjectionReport(
             coeff=coeff,

@@ -14,8 +14,9 @@ from ray.tune.experiment import Trial
 
 from models import IResNet
 from study.metrics import TrialReport, TrialStatus
+from study.stopping import Stopping
 from study.tracking import StudyRecord, Tracker, default_tracking_uri
-from study.trainable import OUTCOME_FOLDER
+from study.trainable import OUTCOME_FOLDER, projection_folder
 
 LoadModel = Callable[[Path], IResNet]
 
@@ -30,9 +31,18 @@ class Recorder(Callback):
     up: a study may be resumed with its records at another address.
     """
 
-    def __init__(self, study_name: str, load_model: LoadModel) -> None:
+    def __init__(
+        self, study_name: str, load_model: LoadModel, stopping: Stopping | None = None
+    ) -> None:
+        """
+        Args:
+            study_name: of the study, which stands in MLflow.
+            load_model: the network that a folder of an outcome holds.
+            stopping: the searcher's, to write down why a study ended before its last trial.
+        """
         self._study_name = study_name
         self._load_model = load_model
+        self._stopping = stopping
         self._tracker: Tracker | None = None
         self._just_ended: list[Trial] = []
         self._last_status: dict[str, str] = {}
@@ -60,7 +70,11 @@ class Recorder(Callback):
     def _start(self, trial: Trial) -> None:
         sample, seed = trial.config["sample"], trial.config["seed"]
         self.tracker.start_trial(
-            self._study, trial_id(trial), sample, self._study.config.settle(sample, seed)
+            self._study,
+            trial_id(trial),
+            sample,
+            self._study.config.settle(sample, seed),
+            repeat_of=_as_id(trial.config["repeat_of"]),
         )
 
     def on_trial_result(
@@ -101,6 +115,8 @@ class Recorder(Callback):
                 self._settle(trial)
             elif self.tracker.trial_state(trial_id(trial)) is not None:
                 self.tracker.end_trial(trial_id(trial), TrialStatus.INTERRUPTED)
+        if self._stopping is not None and self._stopping.ended is not None:
+            self.tracker.note_end_of_search(self._study, self._stopping.ended)
 
     def _settle(self, trial: Trial) -> None:
         """Write how a trial ended, and what it leaves."""
@@ -117,13 +133,23 @@ class Recorder(Callback):
                 with trial.checkpoint.as_directory() as folder:
                     outcome = Path(folder) / OUTCOME_FOLDER
                     self.tracker.log_outcome(trial_id(trial), outcome, self._load_model(outcome))
+                    rungs = [
+                        (projection, projection_folder(outcome, index))
+                        for index, projection in enumerate(report.projections)
+                    ]
+                    networks = [(p, rung, self._load_model(rung)) for p, rung in rungs]
+                    self.tracker.log_projections(trial_id(trial), networks)
             self.tracker.end_trial(trial_id(trial), report.status, report.reason)
 
 
 def trial_id(trial: Trial) -> str:
     """The trial's number in the study, as text that sorts: it survives restarts, Tune's id
     need not."""
-    return f"{trial.config['number']:04d}"
+    return _as_id(trial.config["number"])
+
+
+def _as_id(number: int) -> str:
+    return f"{number:04d}"
 
 
 def _last_line(trial: Trial) -> str:

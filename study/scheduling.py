@@ -8,9 +8,9 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study import pareto
-from study.config import Constraint, Objective, StudyConfig
+from study import points
 from study.metrics import TrialReport, TrialStatus
+from study.study_config import Constraint, Objective, StudyConfig
 from study.successive_halving import Entry, SuccessiveHalving
 
 
@@ -68,10 +68,8 @@ class HalvingScheduler(FIFOScheduler):
         if report is None or report.epoch is None or report.status is not TrialStatus.RUNNING:
             return str(TrialScheduler.CONTINUE)
         metrics = report.epoch.metrics()
-        values = [metrics[objective.metric] for objective in self._objectives]
-        directions = [objective.direction for objective in self._objectives]
         entry = Entry(
-            losses=tuple(pareto.losses([values], directions)[0].tolist()),
+            losses=tuple(points.losses([metrics], self._objectives)[0].tolist()),
             violation=sum(_violation(c, metrics[c.metric]) for c in self._constraints),
         )
         goes_on = self.halving.goes_on(trial.config["number"], report.epoch.epoch, entry)

@@ -1,20 +1,31 @@
 """Space, objectives and constraints -> an Optuna sampler behind Ray's searcher interface.
 
-What a trial is told to the sampler as:
+What a sample is told to the sampler as, once it will not be trained again:
 
-    completed       its values, and by how much it violates each constraint
+    completed       the mean of its values, and the most by which it violates each constraint
     stopped early   pruned, without values: half-trained values are no values
     failed          failed
+
+Projections are points of the front, and not told: their values are not those of a training with
+the sample's hyperparameters.
 """
 
 import json
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -22,16 +33,49 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
 
-from study.config import StudyConfig
+from study import points
 from study.metrics import TrialReport, TrialStatus
+from study.pareto import Losses
+from study.repeats import is_dominated_beyond_spread
 from study.search_space import CategoricalParameter, FloatParameter, Parameter, Value
+from study.stopping import Stopping
+from study.study_config import StudyConfig
 from study.successive_halving import SuccessiveHalving
 
 # A seed of a trial is that of its study and its number; this keeps studies apart.
 _SEED_STRIDE = 100_000
+
+
+@dataclass(frozen=True)
+class EarlierTrial:
+    """A completed trial of another study over the same space: its sample, and its metrics."""
+
+    sample: Mapping[str, Value]
+    metrics: Mapping[str, float]
+
+
+@dataclass
+class _Sample:
+    """A sample that was proposed, and what became of its trials so far.
+
+    Attributes:
+        trial: Optuna's, until it is told.
+        number: of the first trial of it.
+        running: Tune's ids of the trials that have not ended.
+        completed: the last metrics of those that trained for all of their epochs.
+        found: name of an admitted point -> its metrics in each completed trial.
+    """
+
+    trial: Trial
+    number: int
+    values: dict[str, Value]
+    n_started: int = 0
+    running: set[str] = field(default_factory=set)
+    completed: list[Mapping[str, float]] = field(default_factory=list)
+    found: dict[Hashable, list[Mapping[str, float]]] = field(default_factory=dict)
 
 
 class OptunaSearcher(Searcher):
@@ -41,82 +85,181 @@ class OptunaSearcher(Searcher):
     of the experiment, so that after a crash the two agree: a trial that the snapshot does not
     know was never proposed, and its number is given out again.
 
-    Each suggestion is {"number": n, "seed": s, "sample": {...}}; `number` counts from 0 and
-    identifies the trial in the study, across restarts.
+    Each suggestion is {"number": n, "seed": s, "repeat_of": m, "sample": {...}}; `number` counts
+    trials from 0 and identifies one in the study, across restarts; `repeat_of` is the number of
+    the first trial of the sample.
     """
 
-    def __init__(self, study: StudyConfig, halving: SuccessiveHalving | None = None) -> None:
-        """halving: what the study's scheduler must remember, if it has anything to remember:
-        Tune's snapshot has the state of a searcher, and none of a scheduler."""
+    def __init__(
+        self,
+        study: StudyConfig,
+        halving: SuccessiveHalving | None = None,
+        stopping: Stopping | None = None,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
+        """
+        Args:
+            study: what to search, and how.
+            halving: what the study's scheduler must remember, if it has anything to remember:
+                Tune's snapshot has the state of a searcher, and none of a scheduler.
+            stopping: when to propose no more; other parts may look at it.
+            earlier: what the sampler knows from the start.
+        """
         super().__init__()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = study
+        self._distributions = {key: _distribution(p) for key, p in study.space}
         self._study = optuna.create_study(
             sampler=_sampler(study),
             directions=[objective.direction.value for objective in study.objectives],
         )
+        for trial in earlier:
+            self._study.add_trial(
+                create_trial(
+                    params={key: _to_optuna(p, trial.sample[key]) for key, p in study.space},
+                    distributions=self._distributions,
+                    values=[trial.metrics[o.metric] for o in study.objectives],
+                    constraints=self._violations([trial.metrics]),
+                )
+            )
         if study.search.sampler == "grid":
             # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
             keys = [key for key, _ in study.space]
             for point in product(*(_grid(parameter) for _, parameter in study.space)):
                 self._study.enqueue_trial(dict(zip(keys, point, strict=True)))
-        self._n_asked = 0
-        self._trials: dict[str, Trial] = {}
+        self._n_started = 0
+        self._n_samples = 0
+        self._open: list[_Sample] = []
+        self._told: list[_Sample] = []  # with repeats alone, which are compared to them
         self._halving = halving
+        self._stopping = stopping or Stopping(study)
 
     # Ray declares no text here, but FINISHED, which it asks for, is one.
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        """The next sample; FINISHED after the study's number of trials."""
-        if self._n_asked >= self._config.n_trials:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next sample, or one again; FINISHED when the study is to end with what runs; None
+        while a sample may have to be trained again, which its running trial will show."""
+        self._stopping.start_clock()
+        reason = self._stopping.reason()
+        if reason is not None:
+            self._stopping.ended = reason
             return Searcher.FINISHED
-        self._n_asked += 1
-        trial = self._study.ask()
-        self._trials[trial_id] = trial
+        sample = next((s for s in self._open if not s.running), None)
+        if sample is None:
+            if self._n_samples < self._config.n_trials:
+                sample = self._new_sample()
+            elif self._config.search.repeats > 1 and self._open:
+                return None
+            else:
+                self._stopping.ended = "every sample was trained as often as it was worth it"
+                return Searcher.FINISHED
+        number = self._n_started
+        self._n_started += 1
+        sample.n_started += 1
+        sample.running.add(trial_id)
         return {
-            "number": trial.number,
-            "seed": self._config.search.seed * _SEED_STRIDE + trial.number,
-            "sample": {key: _suggest(trial, key, p) for key, p in self._config.space},
+            "number": number,
+            "seed": self._config.search.seed * _SEED_STRIDE + number,
+            "repeat_of": sample.number,
+            "sample": sample.values,
         }
+
+    def _new_sample(self) -> _Sample:
+        trial = self._study.ask(self._distributions)
+        values = {key: _from_optuna(p, trial.params[key]) for key, p in self._config.space}
+        sample = _Sample(trial, self._n_started, values)
+        self._n_samples += 1
+        self._open.append(sample)
+        return sample
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell the sampler how a trial ended. Telling it twice changes nothing."""
-        trial = self._trials.pop(trial_id, None)
-        if trial is None:
+        """Take note of how a trial ended, and tell the sampler of its sample if that is not
+        trained again. Saying it twice changes nothing."""
+        sample = next((s for s in self._open if trial_id in s.running), None)
+        if sample is None:
             return
+        sample.running.remove(trial_id)
         report = TrialReport.from_result(result) if result and not error else None
-        if report is None or report.status is TrialStatus.FAILED:
-            self._study.tell(trial, state=TrialState.FAIL)
-        elif report.status is TrialStatus.COMPLETED:
+        self._stopping.trial_ended(report)
+        if report is not None and report.status is TrialStatus.COMPLETED:
             assert report.epoch is not None
-            metrics = report.epoch.metrics()
-            for constraint in self._config.constraints:
+            sample.completed.append(report.epoch.metrics())
+            for key, metrics in self._points(report).items():
+                sample.found.setdefault(key, []).append(metrics)
+            if sample.n_started < self._config.search.repeats and not self._is_settled(sample):
+                return
+        self._tell(sample, report)
+
+    def _points(self, report: TrialReport) -> dict[float | None, Mapping[str, float]]:
+        return points.of_report(report, self._config.objectives, self._config.constraints)
+
+    def _is_settled(self, sample: _Sample) -> bool:
+        """Whether to train a sample again would not change the front."""
+
+        def losses(of: _Sample) -> dict[Hashable, Losses]:
+            # A point counts if it was admitted in each training.
+            return {
+                key: points.losses(found, self._config.objectives)
+                for key, found in of.found.items()
+                if len(found) == len(of.completed)
+            }
+
+        others = [losses(s) for s in (*self._told, *self._open) if s is not sample]
+        return is_dominated_beyond_spread(losses(sample), others)
+
+    def _tell(self, sample: _Sample, last: TrialReport | None) -> None:
+        self._open.remove(sample)
+        if self._config.search.repeats > 1:
+            self._told.append(sample)
+        if sample.completed:
+            for name, violation in self._violations(sample.completed).items():
+                sample.trial.set_constraint(name, violation)
+            values = [fmean(m[o.metric] for m in sample.completed) for o in self._config.objectives]
+            self._study.tell(sample.trial, values)
+        elif last is None or last.status is TrialStatus.FAILED:
+            self._study.tell(sample.trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(sample.trial, state=TrialState.PRUNED)
+
+    def _violations(self, completed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """By how much each constraint is violated at most, as Optuna takes it: 0 is feasible,
+        and neither NaN nor infinity is a number."""
+        violations = {}
+        for constraint in self._config.constraints:
+            worst = -sys.float_info.max
+            for metrics in completed:
                 value = metrics[constraint.metric]
                 violation = constraint.violation(value)
                 if not constraint.holds(value):
-                    # Optuna calls 0 feasible, and refuses NaN and infinity.
                     violation = max(violation, sys.float_info.min)
-                trial.set_constraint(
-                    constraint.metric,
-                    violation if violation < sys.float_info.max else sys.float_info.max,
-                )
-            self._study.tell(trial, [metrics[o.metric] for o in self._config.objectives])
-        else:
-            self._study.tell(trial, state=TrialState.PRUNED)
+                worst = max(worst, violation)
+            violations[constraint.metric] = min(worst, sys.float_info.max)
+        return violations
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each of its snapshots."""
+        state = {
+            "study": self._study,
+            "n_samples": self._n_samples,
+            "open": self._open,
+            "told": self._told,
+            "n_started": self._n_started,
+            "rungs": None if self._halving is None else self._halving.rungs,
+            "stopping": self._stopping.get_state(),
+        }
         with open(checkpoint_path, "wb") as file:
-            rungs = None if self._halving is None else self._halving.rungs
-            pickle.dump((self._study, self._trials, self._n_asked, rungs), file)
+            pickle.dump(state, file)
 
     def restore(self, checkpoint_path: str) -> None:
         """Go on from a state that `save` wrote."""
         with open(checkpoint_path, "rb") as file:
-            self._study, self._trials, self._n_asked, rungs = pickle.load(file)
+            state = pickle.load(file)
+        self._study, self._open, self._told = state["study"], state["open"], state["told"]
+        self._n_samples, self._n_started = state["n_samples"], state["n_started"]
+        self._stopping.set_state(state["stopping"])
         if self._halving is not None:
-            self._halving.rungs = rungs
+            self._halving.rungs = state["rungs"]
 
 
 def _sampler(study: StudyConfig) -> BaseSampler:
@@ -134,23 +277,28 @@ def _sampler(study: StudyConfig) -> BaseSampler:
             return RandomSampler(seed=search.seed)
 
 
-def _suggest(trial: Trial, key: str, parameter: Parameter) -> Value:
+def _distribution(parameter: Parameter) -> BaseDistribution:
     if isinstance(parameter, CategoricalParameter):
-        chosen: Value = json.loads(str(trial.suggest_categorical(key, _grid(parameter))))
-        return chosen
+        return CategoricalDistribution(_grid(parameter))
     if isinstance(parameter, FloatParameter):
-        return trial.suggest_float(
-            key, parameter.low, parameter.high, log=parameter.log, step=parameter.step
+        return FloatDistribution(
+            parameter.low, parameter.high, log=parameter.log, step=parameter.step
         )
-    return trial.suggest_int(
-        key, parameter.low, parameter.high, log=parameter.log, step=parameter.step
-    )
+    return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+
+
+def _to_optuna(parameter: Parameter, value: Value) -> Any:
+    """Choices are JSON text there, since they may be lists."""
+    return json.dumps(value) if isinstance(parameter, CategoricalParameter) else value
+
+
+def _from_optuna(parameter: Parameter, value: Any) -> Value:
+    chosen: Value = json.loads(value) if isinstance(parameter, CategoricalParameter) else value
+    return chosen
 
 
 def _grid(parameter: Parameter) -> list[Any]:
-    """Every value, as Optuna knows it: choices as JSON text, since they may be lists."""
+    """Every value, as Optuna knows it."""
     values = parameter.grid()
     assert values is not None
-    if isinstance(parameter, CategoricalParameter):
-        return [json.dumps(value) for value in values]
-    return values
+    return [_to_optuna(parameter, value) for value in values]

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,14 +28,26 @@ from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 import models
-from study import config as study_config
-from study.config import StudyConfig
+from study.config import parse, to_yaml
 from study.errors import ConfigError, TrackingError
-from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, EpochReport, TrialStatus
+from study.metrics import (
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    EpochReport,
+    ProjectionReport,
+    TrialStatus,
+)
+from study.search_space import Value
+from study.study_config import StudyConfig
 from study.trial_config import TrialConfig
 
 KIND = "study.kind"
 TRIAL_ID = "study.trial_id"
+REPEAT_OF = "study.repeat_of"
+SAMPLE = "study.sample"
+PROJECTED_FROM = "study.projected_from"
+PROJECTED_TO = "study.projected_to"
+END_OF_SEARCH = "study.end_of_search"
 STATE = "study.state"
 CERTIFIED = "study.certified"
 CONFIG = "study.config"
@@ -53,6 +65,7 @@ _RUN_STATUS = {
 _PAGE = 1000
 # MLflow stores an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
+_COEFF = "coeff"
 # MLflow refuses longer tags.
 _TAG_LENGTH = 8000
 
@@ -72,21 +85,36 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as MLflow knows it: the last value of each metric, parameters as text."""
+    """A trial, or a projection of one, as MLflow knows it.
+
+    Attributes:
+        params: as text.
+        metrics: the last value of each.
+        sample: what the search proposed.
+        repeat_of: the id of the first trial of the same sample; a first one's own.
+        projected_to: the coefficient of a projection of this trial; None for the trial itself.
+    """
 
     trial_id: str
     run_id: str
     state: TrialStatus
     params: Mapping[str, str]
     metrics: Mapping[str, float]
+    sample: Mapping[str, Value]
+    repeat_of: str
+    projected_to: float | None = None
     reason: str | None = None
 
 
 @dataclass
 class _ChildRun:
+    """A trial's run. projections: coefficient -> the run of a projection, and its metrics once it
+    is complete."""
+
     run_id: str
     state: TrialStatus
     sample: str
+    projections: dict[float, tuple[str, dict[str, float]]] = field(default_factory=dict)
     # (metric, step) -> value, of what MLflow holds.
     logged: dict[tuple[str, int], float] = field(default_factory=dict)
 
@@ -138,7 +166,7 @@ class Tracker:
         }
         run = self._call(self._client.create_run, experiment_id, tags=tags, run_name=config.name)
         run_id = run.info.run_id
-        self._call(self._client.log_text, run_id, config.to_yaml(), "study.yaml")
+        self._call(self._client.log_text, run_id, to_yaml(config), "study.yaml")
         return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
 
     def find_study(self, name: str) -> StudyRecord | None:
@@ -169,7 +197,7 @@ class Tracker:
         for run in self._search(experiment_ids, f"tags.`{KIND}` = 'study'"):
             tags = run.data.tags
             try:
-                config = study_config.parse(json.loads(tags[CONFIG]), run.info.run_name)
+                config = parse(json.loads(tags[CONFIG]), run.info.run_name)
             except (ConfigError, KeyError):
                 continue  # written by another version, or by somebody else: not a study of ours
             yield StudyRecord(
@@ -188,18 +216,36 @@ class Tracker:
         self._children = {}
         for run in self._search([study.experiment_id], _of(study)):
             child = _ChildRun(
-                run.info.run_id,
-                TrialStatus(run.data.tags[STATE]),
-                run.data.tags["study.sample"],
+                run.info.run_id, TrialStatus(run.data.tags[STATE]), run.data.tags[SAMPLE]
             )
             for metric in run.data.metrics:
                 for point in self._call(self._client.get_metric_history, run.info.run_id, metric):
                     child.logged[metric, point.step] = point.value
             self._children[run.data.tags[TRIAL_ID]] = child
+        by_run = {child.run_id: child for child in self._children.values()}
+        for run in self._search([study.experiment_id], _PROJECTIONS):
+            tags = run.data.tags
+            whole = tags[STATE] == TrialStatus.COMPLETED
+            trial = by_run.get(tags[PROJECTED_FROM])
+            if trial is None:  # its trial made room for another
+                self._call(self._client.delete_run, run.info.run_id)
+                continue
+            metrics = {name: _restored(v) for name, v in run.data.metrics.items()} if whole else {}
+            trial.projections[float(tags[PROJECTED_TO])] = (run.info.run_id, metrics)
+
+    def note_end_of_search(self, study: StudyRecord, reason: str) -> None:
+        """Say why the study proposed no more trials than it did."""
+        self._call(self._client.set_tag, study.run_id, END_OF_SEARCH, reason[:_TAG_LENGTH])
+
+    def end_of_search(self, study: StudyRecord) -> str | None:
+        """What note_end_of_search said; None if it did not."""
+        run = self._call(self._client.get_run, study.run_id)
+        reason: str | None = run.data.tags.get(END_OF_SEARCH)
+        return reason
 
     def close_study(self, study: StudyRecord, status: TrialStatus) -> None:
         """Say how the study was left; a trial that still runs was interrupted with it."""
-        for trial in self.trials(study):
+        for trial in [*self.trials(study), *self.projections(study)]:
             if trial.state is TrialStatus.RUNNING:
                 self._end(trial.run_id, TrialStatus.INTERRUPTED)
         self._end(study.run_id, status)
@@ -207,15 +253,26 @@ class Tracker:
     # Trials
 
     def start_trial(
-        self, study: StudyRecord, trial_id: str, sample: Mapping[str, Any], trial: TrialConfig
+        self,
+        study: StudyRecord,
+        trial_id: str,
+        sample: Mapping[str, Any],
+        trial: TrialConfig,
+        repeat_of: str | None = None,
     ) -> None:
-        """The run of a trial, new or found again; it is then running."""
+        """The run of a trial, new or found again; it is then running.
+
+        Args:
+            repeat_of: the id of the first trial of this sample, if this is not the first.
+        """
         child = self._children.get(trial_id)
         text = json.dumps(sample)
         if child is not None and child.sample != text:
             # It was proposed after the last snapshot that survived, and its number now means
             # another sample. Parameters cannot be changed, so it makes room.
             self._call(self._client.delete_run, child.run_id)
+            for run_id, _ in child.projections.values():
+                self._call(self._client.delete_run, run_id)
             child = None
         params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
         if child is not None:
@@ -232,8 +289,9 @@ class Tracker:
                 KIND: "trial",
                 PARENT: study.run_id,
                 TRIAL_ID: trial_id,
+                REPEAT_OF: repeat_of or trial_id,
                 STATE: TrialStatus.RUNNING.value,
-                "study.sample": text,
+                SAMPLE: text,
             },
         )
         self._call(self._client.log_batch, run.info.run_id, params=params)
@@ -271,6 +329,59 @@ class Tracker:
             f"source_run_id = '{run_id}'",
         ):
             self._call(self._client.delete_logged_model, earlier.model_id)
+        self._log_network(run_id, folder, model)
+
+    def log_projections(
+        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, models.IResNet]]
+    ) -> None:
+        """The networks to which a completed trial's was projected, each as a run below it.
+
+        What stands there already is not sent again; what has come out differently makes room,
+        and so does what is no longer among them.
+        """
+        child = self._children[trial_id]
+        of_trial = self._call(self._client.get_run, child.run_id)
+        new = {report.coeff: (report, folder, model) for report, folder, model in networks}
+        for coeff, (run_id, metrics) in list(child.projections.items()):
+            if coeff not in new or metrics != new[coeff][0].metrics():
+                self._call(self._client.delete_run, run_id)
+                del child.projections[coeff]
+        for coeff, (report, folder, model) in new.items():
+            if coeff in child.projections:
+                continue
+            run = self._call(
+                self._client.create_run,
+                of_trial.info.experiment_id,
+                run_name=f"{of_trial.info.run_name}-at-{coeff:g}",
+                tags={
+                    KIND: "projection",
+                    PARENT: child.run_id,
+                    TRIAL_ID: trial_id,
+                    REPEAT_OF: of_trial.data.tags[REPEAT_OF],
+                    SAMPLE: child.sample,
+                    PROJECTED_FROM: child.run_id,
+                    PROJECTED_TO: repr(coeff),
+                    STATE: TrialStatus.RUNNING.value,
+                    CERTIFIED: str(report.lipschitz_upper_bound < 1).lower(),
+                },
+            )
+            run_id = run.info.run_id
+            changed = {_COEFF: coeff, "fine_tune_steps": report.fine_tune_steps}
+            params = {**of_trial.data.params, **changed}
+            epoch = max((step for _, step in child.logged), default=0)
+            milliseconds = round(report.timestamp * 1000)
+            self._call(
+                self._client.log_batch,
+                run_id,
+                metrics=[Metric(k, v, milliseconds, epoch) for k, v in report.metrics().items()],
+                params=[Param(key, str(value)) for key, value in params.items()],
+            )
+            self._log_network(run_id, folder, model)
+            self._end(run_id, TrialStatus.COMPLETED)
+            child.projections[coeff] = (run_id, report.metrics())
+
+    def _log_network(self, run_id: str, folder: Path, model: models.IResNet) -> None:
+        """certificate.json, inverse.json, and the model."""
         for name in ("certificate.json", "inverse.json"):
             self._call(self._client.log_artifact, run_id, str(folder / name))
         n_classes = model.n_classes
@@ -309,19 +420,31 @@ class Tracker:
 
     def trials(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
         """The trials of a study, by trial id; `where` is an MLflow search filter."""
-        condition = _of(study) + (f" and {where}" if where else "")
-        records = [
-            TrialRecord(
-                trial_id=run.data.tags[TRIAL_ID],
+        records = self._records(study, _of(study), where)
+        return sorted(records, key=lambda record: int(record.trial_id))
+
+    def projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
+        """The projections of a study's trials, by trial id and falling coefficient."""
+        records = self._records(study, _PROJECTIONS, where)
+        return sorted(records, key=lambda r: (int(r.trial_id), -(r.projected_to or 0.0)))
+
+    def _records(self, study: StudyRecord, condition: str, where: str) -> list[TrialRecord]:
+        def record(run: Run) -> TrialRecord:
+            tags = run.data.tags
+            return TrialRecord(
+                trial_id=tags[TRIAL_ID],
                 run_id=run.info.run_id,
-                state=TrialStatus(run.data.tags[STATE]),
+                state=TrialStatus(tags[STATE]),
                 params=run.data.params,
                 metrics={name: _restored(v) for name, v in run.data.metrics.items()},
-                reason=run.data.tags.get(REASON),
+                sample=json.loads(tags[SAMPLE]),
+                repeat_of=tags.get(REPEAT_OF, tags[TRIAL_ID]),  # studies had no repeats once
+                projected_to=float(tags[PROJECTED_TO]) if PROJECTED_TO in tags else None,
+                reason=tags.get(REASON),
             )
-            for run in self._search([study.experiment_id], condition)
-        ]
-        return sorted(records, key=lambda record: int(record.trial_id))
+
+        condition += f" and {where}" if where else ""
+        return [record(run) for run in self._search([study.experiment_id], condition)]
 
     def _end(self, run_id: str, status: TrialStatus) -> None:
         self._call(self._client.set_tag, run_id, STATE, status.value)
@@ -360,6 +483,10 @@ def _of(study: StudyRecord) -> str:
     return f"tags.`{PARENT}` = '{study.run_id}' and tags.`{KIND}` = 'trial'"
 
 
+# The filter for the projections of a study's trials: it has its experiment for itself.
+_PROJECTIONS = f"tags.`{KIND}` = 'projection'"
+
+
 @contextmanager
 def _current(tracking_uri: str) -> Iterator[None]:
     """Models can only be logged to MLflow's current server, which is a setting of the process."""
@@ -390,6 +517,8 @@ def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
         **asdict(trial.model),
         **asdict(trial.training),
         **asdict(trial.evaluation),
+        "ladder": list(trial.ladder),
+        "fine_tune_steps": trial.fine_tune_steps,
         **{f"data.{key}": value for key, value in asdict(trial.data).items()},
         "seed": trial.seed,
         **sample,

@@ -1,5 +1,6 @@
 """The Ray worker: a sample -> train -> report; checkpoint and restore."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,19 @@ import torch
 from ray import tune
 
 from study import data
-from study.config import StudyConfig
 from study.metrics import TrialReport, TrialStatus
+from study.projection import Projection, projections, save
+from study.study_config import StudyConfig
 from study.training import Training, choose_algorithms
 
 _STATE_FILE = "state.pt"
 OUTCOME_FOLDER = "outcome"
 """Below the last checkpoint of a completed trial: what Training.save_outcome writes."""
+
+
+def projection_folder(outcome: Path, index: int) -> Path:
+    """Below an outcome: the network of one of its projections, in the order of the report."""
+    return outcome / "projections" / str(index)
 
 
 class TrialTrainable(tune.Trainable):
@@ -38,23 +45,38 @@ class TrialTrainable(tune.Trainable):
         device = "cuda" if self._study.resources.gpus > 0 else "cpu"
         self._training = Training(trial, device, data.load(trial.data))
         self._last_report: dict[str, Any] = {}
+        self._projections: list[Projection] = []
 
     def step(self) -> dict[str, Any]:
         # A trial that is restored from its very last checkpoint has nothing left to train:
         # it says again what it said then.
         if self._training.status is TrialStatus.RUNNING:
             self._last_report = self._training.run_to_report().to_result()
+            self._project()
+        return {**self._last_report, "done": self._training.status is not TrialStatus.RUNNING}
+
+    def _project(self) -> None:
+        """Project the network of a completed trial, and say so in its last report."""
+        if self._training.status is not TrialStatus.COMPLETED:
+            return
+        self._projections = list(projections(self._training))
         report = TrialReport.from_result(self._last_report)
         assert report is not None
-        return {**self._last_report, "done": report.status is not TrialStatus.RUNNING}
+        reports = tuple(projection.report for projection in self._projections)
+        self._last_report = replace(report, projections=reports).to_result()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
         state = {"training": self._training.state_dict(), "last_result": self._last_report}
         torch.save(state, folder / _STATE_FILE)
         if self._training.status is TrialStatus.COMPLETED:
-            (folder / OUTCOME_FOLDER).mkdir()
-            self._training.save_outcome(folder / OUTCOME_FOLDER)
+            outcome = folder / OUTCOME_FOLDER
+            outcome.mkdir()
+            self._training.save_outcome(outcome)
+            for index, projection in enumerate(self._projections):
+                rung = projection_folder(outcome, index)
+                rung.mkdir(parents=True)
+                save(self._training, projection, rung)
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
@@ -65,3 +87,4 @@ class TrialTrainable(tune.Trainable):
         )
         self._training.load_state_dict(state["training"])
         self._last_report = state["last_result"]
+        self._project()  # their networks are not in the state

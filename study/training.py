@@ -24,6 +24,7 @@ from torch import Tensor
 
 from models import Certificate, IResNet, certify, empirical_lipschitz, predicted_steps
 from models.iresnet import check_arguments
+from models.projection import recompute_batch_norm
 from study import data
 from study.errors import ConfigError
 from study.metrics import (
@@ -37,6 +38,8 @@ from study.metrics import (
 from study.trial_config import EvaluationConfig, ModelConfig, TrainingConfig, TrialConfig
 
 _EVALUATION_BATCH_SIZE = 500
+# Training images from which the statistics of the classifier are taken.
+_N_STATISTICS_IMAGES = 2_000
 # The curve of reconstruction error against steps: images, and the most steps. All numbers of
 # steps are one batch, and samples stop as they converge, so that the curve costs about what
 # inverting 256 images does.
@@ -198,6 +201,8 @@ class Training:
         self, train_loss: float, train_accuracy: float, epoch_seconds: float, last: bool
     ) -> EpochReport:
         self.model.eval()
+        # What training left are averages over past weights, under dropout.
+        recompute_batch_norm(self.model, self.statistics_images())
         measured = measure(self.model, self.dataset.val, self.config.evaluation)
         return EpochReport(
             epoch=self.epoch,
@@ -225,6 +230,13 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
+
+    def statistics_images(self) -> list[Tensor]:
+        """Batches of training images, neither augmented nor labelled, that set the statistics of
+        the classifier's BatchNorm before a network is evaluated."""
+        images = self.dataset.train.images[:_N_STATISTICS_IMAGES]
+        n_batches = -(-len(images) // _EVALUATION_BATCH_SIZE)
+        return [data.normalized(batch) for batch in images.tensor_split(n_batches)]
 
     def save_outcome(self, directory: Path) -> None:
         """Write what a completed trial leaves: model, certificate.json and inverse.json."""

@@ -3,8 +3,8 @@
 from typing import Any
 
 from study import config
-from study.config import StudyConfig
 from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.study_config import StudyConfig
 
 RAW: dict[str, Any] = {
     "name": "tiny",

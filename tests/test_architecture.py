@@ -34,36 +34,56 @@ ALLOWED = {
     "study.metrics": set(),
     "study.trial_config": set(),
     "study.search_space": {"study.trial_config"},
+    "study.study_config": {"study.metrics", "study.search_space", "study.trial_config"},
     "study.config": {
-        "study.errors", "study.metrics", "study.search_space", "study.trial_config",
+        "study.errors", "study.metrics", "study.search_space", "study.study_config",
+        "study.trial_config",
     },
     "study.pareto": {"study.metrics"},
     "study.data": {"study.errors", "study.trial_config"},
     "study.training": {
-        "models", "models.empirical_lipschitz", "models.iresnet", "study.data", "study.errors",
-        "study.metrics", "study.trial_config",
+        "models", "models.empirical_lipschitz", "models.iresnet", "models.projection",
+        "study.data", "study.errors", "study.metrics", "study.trial_config",
     },
-    "study.trainable": {"study.config", "study.data", "study.metrics", "study.training"},
+    "study.projection": {
+        "models", "study.metrics", "study.training", "study.trial_config",
+    },
+    "study.trainable": {
+        "study.data", "study.metrics", "study.projection", "study.study_config", "study.training",
+    },
+    "study.points": {"study.metrics", "study.pareto", "study.study_config"},
+    "study.repeats": {"study.pareto"},
+    "study.stopping": {"study.metrics", "study.pareto", "study.points", "study.study_config"},
     "study.successive_halving": {"study.pareto"},
     "study.search": {
-        "study.config", "study.metrics", "study.search_space", "study.successive_halving",
+        "study.metrics", "study.pareto", "study.points", "study.repeats", "study.search_space",
+        "study.stopping", "study.study_config", "study.successive_halving",
     },
     "study.scheduling": {
-        "study.config", "study.metrics", "study.pareto", "study.successive_halving",
+        "study.metrics", "study.points", "study.study_config", "study.successive_halving",
     },
     "study.tracking": {
-        "models", "study.config", "study.errors", "study.metrics", "study.trial_config",
+        "models", "study.config", "study.errors", "study.metrics", "study.search_space",
+        "study.study_config", "study.trial_config",
     },
-    "study.recorder": {"models", "study.metrics", "study.tracking", "study.trainable"},
-    "study.progress": {"study.config", "study.metrics", "study.pareto", "study.recorder"},
+    "study.warm_start": {"study.search_space", "study.study_config"},
+    "study.recorder": {
+        "models", "study.metrics", "study.stopping", "study.tracking", "study.trainable",
+    },
+    "study.progress": {
+        "study.metrics", "study.pareto", "study.points", "study.recorder", "study.stopping",
+        "study.study_config",
+    },
     "study.report": {
-        "study.config", "study.errors", "study.metrics", "study.pareto", "study.tracking",
+        "study.errors", "study.metrics", "study.pareto", "study.points", "study.repeats",
+        "study.study_config", "study.tracking",
     },
     "study.storage": {"study.errors"},
     "study.launch": {
         "study.config", "study.errors", "study.metrics", "study.progress", "study.recorder",
-        "study.report", "study.scheduling", "study.search", "study.search_space", "study.storage",
-        "study.tracking", "study.trainable", "study.training",
+        "study.report", "study.scheduling", "study.search", "study.search_space",
+        "study.stopping", "study.storage", "study.study_config", "study.tracking",
+        "study.trainable", "study.training", "study.warm_start",
     },
 }  # fmt: skip
 # Who alone may import a library.

@@ -5,10 +5,10 @@ import pytest
 import yaml
 
 from study import config
-from study.config import Constraint
 from study.errors import ConfigError
 from study.metrics import Direction
 from study.search_space import FloatParameter
+from study.study_config import Constraint
 from study.trial_config import ModelConfig
 
 TEXT = """
@@ -56,9 +56,9 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
 
 def test_what_is_written_reads_back_the_same() -> None:
     study = config.loads(TEXT, "x.yaml")
-    assert config.loads(study.to_yaml(), "again") == study
+    assert config.loads(config.to_yaml(study), "again") == study
     assert config.parse(study.to_dict(), "again") == study
-    assert yaml.safe_load(study.to_yaml()) == study.to_dict()
+    assert yaml.safe_load(config.to_yaml(study)) == study.to_dict()
 
 
 def test_a_sample_settles_into_the_sections_of_its_keys() -> None:

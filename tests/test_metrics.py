@@ -45,8 +45,8 @@ def test_a_result_that_is_no_report_is_none() -> None:
 
 
 def test_the_first_metric_that_is_not_finite_is_named() -> None:
-    assert first_non_finite(REPORT, ("val_accuracy", "inverse_steps")) is None
-    broken = replace(REPORT, inverse_steps=math.nan, reconstruction_error=math.inf)
+    assert first_non_finite(REPORT.metrics(), ("val_accuracy", "inverse_steps")) is None
+    broken = replace(REPORT, inverse_steps=math.nan, reconstruction_error=math.inf).metrics()
     assert first_non_finite(broken, ("val_accuracy", "inverse_steps")) == "inverse_steps is nan"
     assert first_non_finite(broken, ("reconstruction_error",)) == "reconstruction_error is inf"
     assert first_non_finite(broken, ("val_accuracy",)) is None

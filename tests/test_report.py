@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from study.config import Objective
 from study.errors import UserError
 from study.metrics import Direction, TrialStatus
 from study.report import (
@@ -24,6 +23,7 @@ from study.report import (
     print_table,
     wide_console,
 )
+from study.study_config import Objective
 from study.tracking import StudyRecord, TrialRecord
 from tests.studies import epoch_report, tiny
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.config import StudyConfig
 from study.scheduling import make_halving, make_scheduler
 from study.search import OptunaSearcher
+from study.study_config import StudyConfig
 from tests.studies import completed, failed, running, tiny
 
 

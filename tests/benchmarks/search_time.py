@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from study.config import StudyConfig
 from study.metrics import TrialReport, TrialStatus
 from study.scheduling import make_halving, make_scheduler
 from study.search import OptunaSearcher
+from study.study_config import StudyConfig
 from tests.benchmarks.alternating import machine
 from tests.studies import epoch_report, tiny
 

@@ -1,12 +1,13 @@
 """Train the table of real trials that tests.benchmarks.replay draws from.
 
-    python -m tests.benchmarks.trial_table DATA_ROOT OUT.json.gz [--samples 64] [--seeds 2]
+    python -m tests.benchmarks.trial_table DATA_ROOT OUT.json.gz [--samples 64] [--repeated 32]
 
 DATA_ROOT holds MNIST in torchvision's layout. The study is STUDY below: MNIST at 16 x 16 pixels,
 8,000 images, three wide invertible blocks, 9 epochs. Samples are a Halton sequence over the
-three hyperparameters, each trained with several seeds, one training on each core. Of every training
-the table has every epoch's metrics, and those of its projections down the ladder, without
-fine-tuning and with FINE_TUNE_STEPS. A run that was cut off goes on where it was.
+three hyperparameters; the first ones are trained a second time, with another seed. One training
+runs on each core. The table has every epoch's metrics of every training, and those of its
+projections down the ladder, without fine-tuning and with FINE_TUNE_STEPS. A run that was cut off
+goes on where it was.
 
 About an hour on two cores.
 """
@@ -23,11 +24,10 @@ from typing import Any
 
 import torch
 
-from study import config as study_config
-from study import data
-from study.config import StudyConfig
+from study import config, data
 from study.metrics import TEST_ACCURACY, TrialStatus
 from study.projection import projections
+from study.study_config import StudyConfig
 from study.training import Training, choose_algorithms
 
 STUDY: dict[str, Any] = {
@@ -47,6 +47,7 @@ STUDY: dict[str, Any] = {
     },
     "constraints": {"lipschitz_upper_bound": "< 1"},
     "reference_point": {"val_accuracy": 0.0, "lipschitz_upper_bound": 1.0, "inverse_steps": 20},
+    "evaluation": {"n_inverse_samples": 128},
     "search": {"sampler": "random", "n_trials": 1},
 }
 LADDER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
@@ -117,18 +118,18 @@ def main() -> None:
     parser.add_argument("data_root", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--repeated", type=int, default=32)
     arguments = parser.parse_args()
     raw = {**STUDY, "data": {**STUDY["data"], "root": str(arguments.data_root.resolve())}}
-    study = study_config.parse(raw, "STUDY")
+    study = config.parse(raw, "STUDY")
     partial = arguments.out.with_suffix(".partial")
     lines = partial.read_text().splitlines() if partial.exists() else []
     rows = [json.loads(line) for line in lines]
     done = {(row["number"], row["repeat"]) for row in rows}
     tasks = [
         (study, number, repeat)
-        for repeat in range(arguments.seeds)
-        for number in range(arguments.samples)
+        for repeat, n_samples in enumerate((arguments.samples, arguments.repeated))
+        for number in range(n_samples)
         if (number, repeat) not in done
     ]
     processes = multiprocessing.get_context("spawn").Pool(os.cpu_count())
@@ -136,7 +137,7 @@ def main() -> None:
         for row in pool.imap_unordered(_train, tasks):
             rows.append(row)
             print(json.dumps(row), file=file, flush=True)
-            print(f"{len(rows)} of {arguments.samples * arguments.seeds}", flush=True)
+            print(f"{len(rows)} of {arguments.samples + arguments.repeated}", flush=True)
     rows.sort(key=lambda row: (row["number"], row["repeat"]))
     table = {
         "study": STUDY,

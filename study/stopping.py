@@ -1,0 +1,94 @@
+"""When a study has searched enough: its front no longer grows, or its time is over."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from study import pareto, points
+from study.metrics import TrialReport
+from study.study_config import StopConfig, StudyConfig
+
+
+class Stopping:
+    """The hypervolume of a study's front after each trial that ended, and its time.
+
+    Survives a restart with get_state and set_state; the time in between does not count.
+
+    Attributes:
+        hypervolumes: of the front, projections included, after each trial that ended, in the
+            order in which they did; in the product of the objectives' units, exact.
+        ended: why the search was ended before its last possible trial; None if it was not.
+    """
+
+    def __init__(self, study: StudyConfig) -> None:
+        self._study = study
+        self._front = np.empty((0, len(study.objectives)))
+        self.hypervolumes: list[float] = []
+        self.ended: str | None = None
+        self._seconds_before = 0.0
+        self._start: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A clock of this process means nothing in another.
+        return {**self.__dict__, "_seconds_before": self.seconds, "_start": None}
+
+    def get_state(self) -> dict[str, Any]:
+        """What set_state needs to go on from here: plain values and arrays."""
+        return {
+            "front": self._front,
+            "hypervolumes": list(self.hypervolumes),
+            "ended": self.ended,
+            "seconds": self.seconds,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what get_state gave."""
+        self._front, self.ended = state["front"], state["ended"]
+        self.hypervolumes = list(state["hypervolumes"])
+        self._seconds_before, self._start = state["seconds"], None
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the first question of a trial, without interruptions."""
+        running = 0.0 if self._start is None else time.monotonic() - self._start
+        return self._seconds_before + running
+
+    def start_clock(self) -> None:
+        """From now on time counts; to start it again changes nothing."""
+        if self._start is None:
+            self._start = time.monotonic()
+
+    def trial_ended(self, report: TrialReport | None) -> None:
+        """Add the points of a trial, if it has any, to the front."""
+        study = self._study
+        found = points.of_report(report, study.objectives, study.constraints)
+        if found:
+            rows = points.losses(list(found.values()), study.objectives)
+            front = np.concatenate([self._front, rows])
+            self._front = front[pareto.nondominated(front)]
+        reference = points.reference_losses(study.objectives)
+        self.hypervolumes.append(pareto.hypervolume(self._front, reference))
+
+    def gain(self) -> tuple[float, int] | None:
+        """(growth of the hypervolume over the trials that ended last, as a part of what it is
+        now; how many trials), or None before any hypervolume."""
+        over = (self._study.search.stop or StopConfig()).over_trials
+        if not self.hypervolumes or self.hypervolumes[-1] <= 0:
+            return None
+        now = self.hypervolumes[-1]
+        before = self.hypervolumes[-1 - over] if len(self.hypervolumes) > over else 0.0
+        return (now - before) / now, min(over, len(self.hypervolumes))
+
+    def reason(self) -> str | None:
+        """Why no further trial shall start; None if one may."""
+        search = self._study.search
+        if search.max_hours is not None and self.seconds >= 3600 * search.max_hours:
+            return f"max_hours: {search.max_hours:g} hours are over"
+        gain = self.gain()
+        if search.stop is None or gain is None or gain[0] >= search.stop.hypervolume_gain:
+            return None
+        return (
+            f"stop: the hypervolume grew by {gain[0]:.2%} over the last {gain[1]} trials, less "
+            f"than {search.stop.hypervolume_gain:.2%}"
+        )
