@@ -8,8 +8,8 @@ import torch
 from ray import tune
 
 from study import data
+from study.ladder import Projection, projections, save
 from study.metrics import TrialReport, TrialStatus
-from study.projection import Projection, projections, save
 from study.study_config import StudyConfig
 from study.training import Training, choose_algorithms
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from study import config
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.metrics import EpochReport, ProjectionReport, TrialReport, TrialStatus
 from study.study_config import StudyConfig
 
 RAW: dict[str, Any] = {
@@ -51,6 +51,22 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
         "epoch_seconds": 2.0,
     }
     return EpochReport(**{**figures, **changes})
+
+
+def projection_report(coeff: float, **changes: float) -> ProjectionReport:
+    """What a network projected to a coefficient reports, with made-up figures."""
+    figures: dict[str, Any] = {
+        "coeff": coeff,
+        "fine_tune_steps": 0,
+        "timestamp": 1_700_000_009.0,
+        "val_loss": 1.2,
+        "val_accuracy": 0.5,
+        "lipschitz_upper_bound": coeff**3,
+        "inverse_steps": 3.0,
+        "reconstruction_error": 1e-7,
+        "test_accuracy": 0.5,
+    }
+    return ProjectionReport(**{**figures, **changes})
 
 
 def completed(**changes: float) -> dict[str, Any]:

@@ -45,11 +45,11 @@ ALLOWED = {
         "models", "models.empirical_lipschitz", "models.iresnet", "models.projection",
         "study.data", "study.errors", "study.metrics", "study.trial_config",
     },
-    "study.projection": {
+    "study.ladder": {
         "models", "study.metrics", "study.training", "study.trial_config",
     },
     "study.trainable": {
-        "study.data", "study.metrics", "study.projection", "study.study_config", "study.training",
+        "study.data", "study.metrics", "study.ladder", "study.study_config", "study.training",
     },
     "study.points": {"study.metrics", "study.pareto", "study.study_config"},
     "study.repeats": {"study.pareto"},

@@ -9,6 +9,7 @@ from study.metrics import (
     TrialStatus,
     first_non_finite,
 )
+from tests.studies import projection_report
 
 REPORT = EpochReport(
     epoch=3,
@@ -35,6 +36,11 @@ def test_a_report_survives_the_way_through_a_result() -> None:
         TrialReport(TrialStatus.RUNNING, REPORT),
         TrialReport(TrialStatus.COMPLETED, replace(REPORT, test_accuracy=0.5)),
         TrialReport(TrialStatus.FAILED, reason="diverged"),
+        TrialReport(
+            TrialStatus.COMPLETED,
+            replace(REPORT, test_accuracy=0.5),
+            projections=(projection_report(0.7), projection_report(0.5)),
+        ),
     ):
         result = {**report.to_result(), "training_iteration": 3, "trial_id": "x"}
         assert TrialReport.from_result(result) == report

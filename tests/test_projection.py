@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import IResNet, certify, project
+from models import IResNet, certify, deployed, project
 from models.projection import recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
 from tests.oracles import dense_norm
@@ -97,3 +97,21 @@ def test_what_cannot_be_projected_is_an_error() -> None:
         next(iter(model.body.parameters())).fill_(math.nan)
     with pytest.raises(ValueError, match="finite weights"):
         project(model, 0.5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+def test_deployed_is_the_same_function_bit_for_bit_and_loads_as_a_plain_network(
+    activation: str,
+) -> None:
+    model = network(activation=activation).eval()
+    plain = deployed(model)
+    assert not any(isinstance(m, SpectralNormConv2d) for m in plain.modules())
+    x = torch.randn(5, 2, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(plain(x), model(x))
+    assert certify(plain).to_dict() == certify(model).to_dict()
+    other = network(norm="none", activation=activation).eval()
+    other.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        assert torch.equal(other(x), model(x))
+    assert any(isinstance(m, SpectralNormConv2d) for m in model.modules())  # it is a copy

@@ -20,7 +20,7 @@ def fake_trial(number: int, status: str, result: dict[str, Any], error: str = ""
     return SimpleNamespace(
         trial_id=f"tune{number}",
         status=status,
-        config={"number": number, "seed": number, "sample": SAMPLE},
+        config={"number": number, "seed": number, "repeat_of": number, "sample": SAMPLE},
         last_result=result,
         get_error=lambda: error,
     )

@@ -37,11 +37,13 @@ def trial(number: int, state: TrialStatus = TrialStatus.COMPLETED, **metrics: fl
         state=state,
         params={"coeff": "0.5", "n_power_iterations": "1", "dropout": "0.1"},
         metrics=epoch_report(3, **metrics).metrics(),
+        sample={"coeff": 0.5, "n_power_iterations": 1, "dropout": 0.1},
+        repeat_of=f"{number:04d}",
     )
 
 
 def marks(report: Report) -> dict[str, str]:
-    return {record.trial_id: mark.value for record, mark in report.trials}
+    return {point.label: point.mark.value for point in report.points}
 
 
 def test_the_front_admits_only_what_is_real() -> None:
@@ -77,7 +79,7 @@ def test_the_front_admits_only_what_is_real() -> None:
         "0010": "infeasible",
         "0011": "front",  # equal to another point of the front: neither dominates
     }
-    assert [t.trial_id for t in report.front] == ["0000", "0011", "0001"]
+    assert [point.label for point in report.front] == ["0000", "0011", "0001"]
 
 
 def test_the_front_is_that_of_brute_force() -> None:
@@ -100,7 +102,7 @@ def test_the_front_is_that_of_brute_force() -> None:
         return loss(a) != loss(b) and all(x <= y for x, y in zip(loss(a), loss(b), strict=True))
 
     expected = {t.trial_id for t in records if not any(dominates(o, t) for o in records)}
-    assert {t.trial_id for t in make_report(STUDY, records).front} == expected
+    assert {point.label for point in make_report(STUDY, records).front} == expected
 
 
 def test_hypervolume_is_the_box_below_the_reference_point() -> None:
@@ -178,3 +180,59 @@ def test_the_table_shows_the_front_and_with_all_the_others_marked(
     print_table(report, True, wide_console())
     text = capsys.readouterr().out
     assert all(mark in text for mark in (Mark.FRONT, Mark.FAILED, Mark.DOMINATED))
+
+
+def repeated(number: int, of: int, **metrics: float) -> TrialRecord:
+    return replace(trial(number, **metrics), repeat_of=f"{of:04d}")
+
+
+def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_error() -> None:
+    accuracies = {0: (0.90, 0.92, 0.94), 3: (0.70, 0.74)}
+    records = [
+        repeated(of + index, of, val_accuracy=value, lipschitz_upper_bound=0.5)
+        for of, values in accuracies.items()
+        for index, value in enumerate(values)
+    ]
+    report = make_report(STUDY, [*records, trial(9, val_accuracy=0.91)])
+    first, second, third = report.points
+    assert [len(p.records) for p in report.points] == [3, 2, 1]
+    assert first.metrics["val_accuracy"] == pytest.approx(0.92)
+    # Pooled: squares 0.0008 and 0.0008 over 2 + 1 degrees of freedom.
+    deviation = math.sqrt(0.0016 / 3)
+    for point in (first, second, third):
+        assert point.standard_error is not None
+        expected = deviation / math.sqrt(len(point.records))
+        assert point.standard_error["val_accuracy"] == pytest.approx(expected)
+        assert point.standard_error["lipschitz_upper_bound"] == 0
+    assert first.mark is Mark.FRONT
+    assert second.mark is Mark.DOMINATED
+    assert first.front_share == 1  # nothing comes near it
+    assert second.front_share == 0
+
+
+def test_a_sample_one_of_whose_networks_breaks_the_constraint_is_infeasible() -> None:
+    records = [repeated(0, 0), repeated(1, 0, lipschitz_upper_bound=1.5)]
+    assert marks(make_report(STUDY, records)) == {"0000": "infeasible"}
+
+
+def test_a_repeat_that_did_not_complete_is_shown_by_itself() -> None:
+    stopped = replace(repeated(1, 0), state=TrialStatus.STOPPED_EARLY)
+    report = make_report(STUDY, [repeated(0, 0), stopped])
+    assert marks(report) == {"0000": "front", "0001": "stopped_early"}
+    assert report.points[0].standard_error is None
+
+
+def test_projections_are_points_of_the_front_like_any_other() -> None:
+    own = trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8)
+    better = replace(
+        trial(0, val_accuracy=0.89, lipschitz_upper_bound=0.3), projected_to=0.7, run_id="p7"
+    )
+    worse = replace(
+        trial(0, val_accuracy=0.1, lipschitz_upper_bound=0.3), projected_to=0.5, run_id="p5"
+    )
+    report = make_report(STUDY, [own, better, worse])
+    assert marks(report) == {"0000": "front", "0000 at 0.7": "front", "0000 at 0.5": "dominated"}
+    content = json.loads(as_json(report, every=True))
+    assert [point["projected_to"] for point in content["points"]] == [None, 0.7, 0.5]
+    assert content["n_trials"] == {"front": 1}
+    assert content["n_projections"] == {"front": 1, "dominated": 1}

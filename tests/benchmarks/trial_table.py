@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from study import config, data
+from study.ladder import projections
 from study.metrics import TEST_ACCURACY, TrialStatus
-from study.projection import projections
 from study.study_config import StudyConfig
 from study.training import Training, choose_algorithms
 
