@@ -4,180 +4,38 @@ import json
 import os
 import pickle
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from study import launch, report
+from tests.launched import (
+    METRICS,
+    ROOT,
+    Books,
+    Launch,
+    check_books,
+    check_projections,
+    epochs_logged,
+    run,
+    trial_workers,
+    write_space,
+)
 from tests.studies import RAW
 
-ROOT = Path(__file__).parent.parent
+LADDER = (0.6, 0.3)
+
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 LONG = {
     **RAW,
     "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
     "training": {**RAW["training"], "max_epochs": 12},
 }
-
-
-def write_space(folder: Path, raw: dict[str, Any], **search: Any) -> Path:
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump({**raw, "search": {**raw["search"], **search}}))
-    return path
-
-
-class Launch:
-    """The command as a process; leaving the context leaves nothing of it behind."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "study.launch", *arguments],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            start_new_session=True,
-        )
-        self.pid = self.process.pid
-
-    def __enter__(self) -> "Launch":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self.process.poll() is None:
-            self.kill_all()
-        with self.process:  # closes its pipes
-            pass
-
-    def kill_all(self) -> None:
-        """As if the machine died: the driver, and all of Ray below it."""
-        below = descendants(self.pid)
-        self.process.kill()
-        for pid in below:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self.process.wait()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert self.process.poll() is None, "it ended before it was time"
-            assert time.monotonic() < deadline, "it did not come so far"
-            time.sleep(0.05)
-
-    def finish(self, exit_code: int) -> str:
-        """Wait for the end; its standard output and error, once the exit code is right."""
-        out, err = self.process.communicate(timeout=240)
-        assert self.process.returncode == exit_code, out + err
-        assert "Traceback" not in out + err
-        return out + err
-
-
-def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
-    with Launch(folder, *arguments) as launched:
-        return launched.finish(exit_code)
-
-
-class Books:
-    """What stands in MLflow's database, read without MLflow."""
-
-    def __init__(self, folder: Path) -> None:
-        self.database = sqlite3.connect(f"file:{folder / 'mlflow.db'}?mode=ro", uri=True)
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.database.execute(sql).fetchall()
-
-    def runs(self) -> dict[str, str]:
-        """Name -> status, of all runs that are not deleted."""
-        sql = "SELECT name, status FROM runs WHERE lifecycle_stage = 'active'"
-        names = Counter(name for name, _ in self.query(sql))
-        assert max(names.values()) == 1, f"a run is there twice: {names}"
-        return dict(self.query(sql))
-
-    def points(self, key: str) -> dict[str, list[tuple[int, float]]]:
-        """Run name -> (step, value) of each point of a metric, in order."""
-        sql = (
-            "SELECT runs.name, step, value FROM metrics JOIN runs USING (run_uuid) "
-            f"WHERE lifecycle_stage = 'active' AND key = '{key}' ORDER BY step"
-        )
-        found: dict[str, list[tuple[int, float]]] = {}
-        for name, step, value in self.query(sql):
-            found.setdefault(name, []).append((step, value))
-        return found
-
-    def params(self, key: str) -> dict[str, str]:
-        sql = (
-            "SELECT runs.name, value FROM params JOIN runs USING (run_uuid) "
-            f"WHERE lifecycle_stage = 'active' AND key = '{key}'"
-        )
-        return dict(self.query(sql))
-
-
-METRICS = (
-    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lipschitz_upper_bound",
-    "inverse_steps", "reconstruction_error", "epoch_seconds",
-)  # fmt: skip
-
-
-def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
-    """One parent, a child a trial, every metric once at every epoch, none running."""
-    trials = [f"{name}-{number:04d}" for number in range(n_trials)]
-    assert books.runs() == dict.fromkeys([name, *trials], "FINISHED")
-    for metric in METRICS:
-        steps = {run: [step for step, _ in points] for run, points in books.points(metric).items()}
-        assert steps == {trial: list(range(1, n_epochs + 1)) for trial in trials}, metric
-    assert {run: len(p) for run, p in books.points("test_accuracy").items()} == dict.fromkeys(
-        trials, 1
-    )
-
-
-def epochs_logged(folder: Path) -> int:
-    if not (folder / "mlflow.db").exists():
-        return 0
-    books = Books(folder)
-    try:
-        return sum(len(points) for points in books.points("val_loss").values())
-    except sqlite3.OperationalError:  # MLflow is laying out its tables
-        return 0
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below one, by /proc."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(stat.parent.name)] = int(fields[1])
-    found = [pid]
-    for ancestor in found:
-        found += [child for child, parent in parents.items() if parent == ancestor]
-    return found[1:]
-
-
-def trial_workers(pid: int) -> list[int]:
-    found = []
-    for child in descendants(pid):
-        try:
-            command = Path(f"/proc/{child}/cmdline").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if command.startswith("ray::") and "Trainable" in command:
-            found.append(child)
-    return found
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -187,7 +45,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of three trials, run to its end by the command."""
     folder = tmp_path_factory.mktemp("finished")
-    space = write_space(folder, RAW)
+    space = write_space(folder, RAW, ladder=list(LADDER))
     out = run(folder, str(space))
     assert "3 trials of 3 epochs on digits" in out
     assert "mlflow server" in out
@@ -198,9 +56,28 @@ def test_a_study_runs_from_one_command(finished: Path) -> None:
     check_books(Books(finished), "tiny", n_trials=3, n_epochs=3)
 
 
+def test_projections_are_runs_below_their_trials(finished: Path) -> None:
+    assert check_projections(Books(finished), "tiny", LADDER) >= 3
+
+
+def test_a_fresh_process_finds_every_projection_as_it_was_certified(finished: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.segments", f"sqlite:///{finished}/mlflow.db"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    n_projections = len(Books(finished).runs(("projection",)))
+    assert f"{n_projections} projections, 0 wrong" in done.stdout
+
+
 def test_artifacts_are_there_for_each_completed_trial(finished: Path) -> None:
+    n_projections = len(Books(finished).runs(("projection",)))
     certificates = list(finished.glob("mlruns/**/certificate.json"))
-    assert len(certificates) == len(list(finished.glob("mlruns/**/inverse.json"))) == 3
+    n_inverses = len(list(finished.glob("mlruns/**/inverse.json")))
+    assert len(certificates) == n_inverses == 3 + n_projections
     for path in certificates:
         content = json.loads(path.read_text())
         assert content["contraction"] == (content["lipschitz_upper_bound"] < 1)
@@ -215,9 +92,12 @@ def test_the_report_reads_the_front_from_mlflow(finished: Path) -> None:
     assert done.exit_code == 0
     content = json.loads(done.stdout)
     assert content["finished"] is True
-    assert sum(content["n_trials"].values()) == len(content["points"]) == 3
     books = Books(finished)
-    for point in content["points"]:
+    assert sum(content["n_trials"].values()) == 3
+    n_projections = len(books.runs(("projection",)))
+    assert sum(content["n_projections"].values()) == n_projections
+    assert len(content["points"]) == 3 + n_projections
+    for point in (p for p in content["points"] if p["projected_to"] is None):
         run_name = f"tiny-{point['trial_id']}"
         for metric in METRICS:
             last = books.points(metric)[run_name][-1][1]
@@ -291,12 +171,13 @@ def test_a_driver_that_is_killed_is_resumed_without_loss(tmp_path: Path) -> None
 @needs_proc
 def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     raw = {**LONG, "scheduler": {"name": "mo_asha", "grace_period": 3, "reduction_factor": 2}}
-    space = write_space(tmp_path, raw, n_trials=6)
+    space = write_space(tmp_path, raw, n_trials=6, ladder=list(LADDER))
     with Launch(tmp_path, str(space)) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 14)
         launched.kill_all()
     run(tmp_path, str(space), "--resume")
     books = Books(tmp_path)
+    check_projections(books, "tiny", LADDER)
     runs = books.runs()
     assert len(runs) == 7
     reached = {}
@@ -310,10 +191,65 @@ def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     # What the scheduler remembers is what MLflow has: every trial at every rung that it reached.
     states = (tmp_path / "ray_results" / "tiny").glob("searcher-state-*.pkl")  # one a session
     latest = max(states, key=lambda path: path.stat().st_mtime)
-    rungs = pickle.loads(latest.read_bytes())[-1]
+    rungs = pickle.loads(latest.read_bytes())["rungs"]
     assert {epoch: set(trials) for epoch, trials in rungs.items()} == {
         epoch: {trial for trial, last in reached.items() if last >= epoch} for epoch in (3, 6)
     }
+
+
+def test_samples_are_trained_again_with_other_seeds(tmp_path: Path) -> None:
+    space = write_space(tmp_path, RAW, n_trials=2, repeats=3)
+    out = run(tmp_path, str(space))
+    books = Books(tmp_path)
+    trials = books.runs(("trial",))
+    # Without an estimate of the spread every sample is trained twice at least.
+    assert 4 <= len(trials) <= 6
+    assert set(trials.values()) == {"FINISHED"}
+    assert len(set(books.params("seed").values())) == len(trials)
+    assert len(set(books.params("coeff").values())) == 2
+    assert "+-" in out
+    if len(trials) < 6:
+        assert "every sample was trained as often as it was worth it" in out
+
+
+def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_path: Path) -> None:
+    rule = {"hypervolume_gain": 0.9, "over_trials": 1}
+    out = run(tmp_path, str(write_space(tmp_path, RAW, n_trials=12, stop=rule)))
+    assert "of 12 trials: stop: the hypervolume grew by" in out
+    runs = Books(tmp_path).runs()
+    assert len(runs) < 13
+    assert set(runs.values()) == {"FINISHED"}
+    done = CliRunner().invoke(
+        launch.app,
+        [
+            str(tmp_path / "tiny.yaml"), "--resume", "--name", "tiny",
+            "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db",
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 2
+    assert "must be unfinished, but 'tiny' is done" in done.stderr
+
+
+def test_a_study_learns_from_an_earlier_one(finished: Path) -> None:
+    space = finished / "warm.yaml"
+    search = {"n_trials": 1, "warm_start": ["tiny"]}
+    narrower = {"coeff": {"type": "float", "low": 0.3, "high": 0.9}}
+    raw = {**RAW, "name": "warm", "space": {**RAW["space"], **narrower}}
+    space.write_text(yaml.safe_dump({**raw, "search": {**RAW["search"], **search}}))
+    out = run(finished, str(space))
+    coeffs = [float(c) for run, c in Books(finished).params("coeff").items() if "tiny" in run]
+    n_inside = sum(coeff <= 0.9 for coeff in coeffs)
+    assert f"warm start: {n_inside} trials of tiny; left: " in out
+    out = run(finished, str(space), "--epochs", "2", "--name", "another")
+    assert "warm start: nothing of tiny, since training.max_epochs is 3 there and 2 here" in out
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_an_earlier_study_that_is_not_there_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    space = write_space(tmp_path_factory.mktemp("space"), RAW, warm_start=["nothing"])
+    assert "search.warm_start: a study must be in MLflow at" in refusal(str(space))
 
 
 def test_an_interrupted_study_leaves_nothing_running_and_says_how_to_go_on(tmp_path: Path) -> None:

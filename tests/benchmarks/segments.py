@@ -1,0 +1,55 @@
+"""Recompute the certificate of every projection of a study, from its logged run.
+
+    python -m tests.benchmarks.segments URI [STUDY]
+
+Loads each projection's model from MLflow as a user would, certifies it again in this process, and
+compares with the stored certificate.json and the logged metric. Exits 1 if one is not equal bit
+for bit, or a layer's bound is above the coefficient.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import mlflow
+import mlflow.pytorch
+
+from models import certify
+from study.report import find_study
+from study.tracking import Tracker
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("uri")
+    parser.add_argument("study", nargs="?")
+    arguments = parser.parse_args()
+    mlflow.set_tracking_uri(arguments.uri)
+    tracker = Tracker(arguments.uri)
+    study = find_study(tracker, arguments.study)
+    n_wrong, records = 0, tracker.projections(study)
+    for record in records:
+        model = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
+        again = certify(model).to_dict()
+        path = mlflow.artifacts.download_artifacts(f"runs:/{record.run_id}/certificate.json")
+        stored = json.loads(Path(path).read_text())
+        stored.pop("empirical_lipschitz")
+        equal = json.loads(json.dumps(again)) == stored
+        bound = again["lipschitz_upper_bound"]
+        logged = record.metrics["lipschitz_upper_bound"]
+        largest = max(layer["upper_bound"] for layer in stored["layers"])
+        coeff = record.projected_to
+        assert coeff is not None
+        right = equal and bound == logged and largest <= coeff
+        n_wrong += not right
+        print(
+            f"{record.trial_id} at {coeff:g}: bound {bound:.6g}, equal {equal}, logged "
+            f"{bound == logged}, largest layer {largest:.7f} <= {coeff:g}: {largest <= coeff}"
+        )
+    print(f"{len(records)} projections, {n_wrong} wrong")
+    return int(n_wrong > 0 or not records)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
