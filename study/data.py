@@ -112,9 +112,6 @@ def load(config: DataConfig) -> Dataset:
     """
     source = _SOURCES[config.name]
     train, test, n_classes = source.read(config)
-    if config.size is not None:
-        train = _resized(train, config.size)
-        test = None if test is None else _resized(test, config.size)
     if test is None:
         train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
     # A seed of its own, lest the validation split repeat the choice of the test split.
@@ -122,6 +119,8 @@ def load(config: DataConfig) -> Dataset:
     if config.max_train is not None:
         # In the random order that held out the validation split.
         train = Split(train.images[: config.max_train], train.labels[: config.max_train])
+    if config.size is not None:
+        train, val, test = (_resized(split, config.size) for split in (train, val, test))
     default = source.augmentation
     return Dataset(
         train,

@@ -65,6 +65,21 @@ class Launch:
             assert time.monotonic() < deadline, "it did not come so far"
             time.sleep(0.05)
 
+    def kill_at(self, condition: Callable[[], bool], delay: float) -> bool:
+        """Kill everything `delay` seconds after the condition holds; False if the command ended
+        before that."""
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come so far"
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.02)
+        time.sleep(delay)
+        if self.process.poll() is not None:
+            return False
+        self.kill_all()
+        return True
+
     def finish(self, exit_code: int) -> str:
         """Wait for the end; its standard output and error, once the exit code is right."""
         out, err = self.process.communicate(timeout=240)
@@ -157,8 +172,8 @@ def check_projections(books: Books, name: str, ladder: tuple[float, ...]) -> int
     assert {run.rpartition("-at-")[0] for run in runs} <= trials
     sql = (
         "SELECT name, metrics.key, COUNT(*) FROM runs JOIN metrics USING (run_uuid) "
-        "JOIN tags USING (run_uuid) WHERE tags.key = 'study.kind' AND tags.value = 'projection' AND "
-        "lifecycle_stage = 'active' GROUP BY name, metrics.key"
+        "JOIN tags USING (run_uuid) WHERE tags.key = 'study.kind' "
+        "AND tags.value = 'projection' AND lifecycle_stage = 'active' GROUP BY name, metrics.key"
     )
     counted = {(run, key): n for run, key, n in books.query(sql)}
     assert counted == {(run, key): 1 for run in runs for key in PROJECTED_METRICS}

@@ -60,7 +60,7 @@ from study.tracking import StudyRecord, TrialRecord
 from tests.benchmarks.alternating import machine
 
 TABLE = Path(__file__).with_name("trial_table.json.gz")
-_LADDER = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]
+LADDER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 _GRACE_PERIOD, _REDUCTION_FACTOR = 1, 3
 _TARGET = 0.95
 
@@ -327,7 +327,7 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
         "reduction_factor": _REDUCTION_FACTOR,
     }
     tuned = max(p["fine_tune_steps"] for row in table.rows for p in row["projections"])
-    ladder = {"ladder": _LADDER}
+    ladder = {"ladder": list(LADDER)}
 
     def asha() -> TrialScheduler:
         return AsyncHyperBandScheduler(

@@ -1,0 +1,140 @@
+"""Kill the driver and all of Ray with -9 at random moments, resume each time, check the books.
+
+    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10]
+
+A study on the digits with mo_asha and a ladder, unbroken, and again with kills: first with one
+trial at a time, where both must have the same trials, rungs, projections and metrics bit for bit;
+then with as many at a time as there are cores, where the order in which trials end differs from
+run to run, so that the number of trials must be the same, and each must have ended at a rung
+or with its whole budget. In both: no run twice, no metric twice, none left running. Exits 1
+otherwise. Four studies of a minute or two.
+"""
+
+import argparse
+import os
+import pickle
+import random
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.launched import (
+    METRICS,
+    Books,
+    Launch,
+    check_projections,
+    epochs_logged,
+    run,
+    write_space,
+)
+from tests.studies import RAW
+
+_LADDER = (0.7, 0.5, 0.3)
+_N_EPOCHS = 12
+_RUNGS = (3, 6)
+_TIMED = "epoch_seconds"
+
+
+def _space(folder: Path, n_trials: int, cpus: int) -> Path:
+    raw = {
+        **RAW,
+        "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
+        "training": {**RAW["training"], "max_epochs": _N_EPOCHS},
+        "scheduler": {"name": "mo_asha", "grace_period": _RUNGS[0], "reduction_factor": 2},
+        "resources": {"cpus": cpus},
+    }
+    return write_space(folder, raw, n_trials=n_trials, n_startup_trials=4, ladder=list(_LADDER))
+
+
+def _kill(folder: Path, space: Path, n_kills: int, rng: random.Random) -> int:
+    """Start a study and kill it so often, then let it end; how often it really was killed."""
+    n_killed = 0
+    for index in range(n_kills):
+        goal = epochs_logged(folder) + rng.randint(2, 7)
+        delay = rng.uniform(0.0, 1.0)
+        with Launch(folder, str(space), *(["--resume"] if index else [])) as launched:
+            if not launched.kill_at(partial(_has_come_to, folder, goal), delay):
+                return n_killed
+        n_killed += 1
+        print(f"  kill {n_killed} at {epochs_logged(folder)} epochs", flush=True)
+    run(folder, str(space), "--resume")
+    return n_killed
+
+
+def _has_come_to(folder: Path, n_epochs: int) -> bool:
+    return epochs_logged(folder) >= n_epochs
+
+
+def _rungs(folder: Path) -> dict[int, set[int]]:
+    """What the scheduler remembers at the end: epoch -> trials that reached it."""
+    states = (folder / "ray_results" / "tiny").glob("searcher-state-*.pkl")
+    latest = max(states, key=lambda path: path.stat().st_mtime)
+    rungs = pickle.loads(latest.read_bytes())["rungs"]
+    return {epoch: set(trials) for epoch, trials in rungs.items()}
+
+
+def _check(folder: Path, n_trials: int) -> dict[str, Any]:
+    """The books of a study that ended; raises AssertionError where they are wrong."""
+    books = Books(folder)
+    n_projections = check_projections(books, "tiny", _LADDER)
+    study = books.runs(("study",))
+    assert study == {"tiny": "FINISHED"}, study
+    trials = books.runs(("trial",))
+    assert len(trials) == n_trials, trials
+    reached = {}
+    for metric in METRICS:
+        for name, points in books.points(metric).items():
+            epochs = [epoch for epoch, _ in points]
+            assert epochs == list(range(1, len(epochs) + 1)), (name, metric, epochs)
+            ends = {("FINISHED", _N_EPOCHS), *(("KILLED", rung) for rung in _RUNGS)}
+            assert (trials[name], epochs[-1]) in ends, (name, trials[name], epochs[-1])
+            reached[int(name[-4:])] = epochs[-1]
+    rungs = _rungs(folder)
+    assert rungs == {r: {t for t, last in reached.items() if last >= r} for r in _RUNGS}, rungs
+    return {
+        "completed": sum(state == "FINISHED" for state in trials.values()),
+        "rungs": {epoch: len(at) for epoch, at in rungs.items()},
+        "projections": n_projections,
+    }
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    """Every number of a study that does not depend on the clock."""
+    books = Books(folder)
+    sql = (
+        "SELECT name, metrics.key, step, value FROM runs JOIN metrics USING (run_uuid) "
+        f"WHERE lifecycle_stage = 'active' AND metrics.key != '{_TIMED}'"
+    )
+    return {
+        "metrics": sorted(books.query(sql)),
+        "samples": {key: books.params(key) for key in (*RAW["space"], "seed")},
+        "rungs": _rungs(folder),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=10)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    right = True
+    for at_once, cpus in (("one trial", os.cpu_count() or 1), ("a trial a core", 1)):
+        with tempfile.TemporaryDirectory() as unbroken, tempfile.TemporaryDirectory() as broken:
+            spaces = [_space(Path(folder), arguments.trials, cpus) for folder in (unbroken, broken)]
+            run(Path(unbroken), str(spaces[0]))
+            n_killed = _kill(Path(broken), spaces[1], arguments.kills, rng)
+            before = _check(Path(unbroken), arguments.trials)
+            after = _check(Path(broken), arguments.trials)
+            same = _figures(Path(unbroken)) == _figures(Path(broken))
+            print(f"{at_once} at a time, {n_killed} kills: unbroken {before}, killed {after}")
+            print(f"  every number the same bit for bit: {same}", flush=True)
+            right &= n_killed == arguments.kills and (same or cpus == 1)
+    return int(not right)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
