@@ -1,5 +1,8 @@
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,8 +11,9 @@ from study import config
 from study.errors import ConfigError
 from study.metrics import Direction
 from study.search_space import FloatParameter
-from study.study_config import Constraint
+from study.study_config import Constraint, StudyConfig
 from study.trial_config import ModelConfig
+from tests.studies import RAW, tiny
 
 TEXT = """
 name: digits
@@ -313,3 +317,67 @@ def test_the_cifar10_study_is_the_papers_network_and_recipe() -> None:
     assert (training.max_epochs, training.lr, training.lr_decay) == (200, 0.1, 0.2)
     assert [m * training.max_epochs for m in training.lr_milestones] == [60, 120, 160]
     assert study.resources.gpus > 0
+
+
+def searching(**search: Any) -> StudyConfig:
+    return tiny(search=search)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"ladder": "x"}, "search.ladder: must be a valid array, but got 'x'"),
+        ({"ladder": [0.9, "a"]}, "search.ladder.1: must be a valid number, but got 'a'"),
+        (
+            {"ladder": [0.5, 0.9]},
+            "search.ladder: a ladder of decreasing coefficients in (0, 1) must hold, but got "
+            "ladder=[0.5, 0.9]",
+        ),
+        ({"ladder": -1}, "search.ladder: ladder >= 0 must hold, but got ladder=-1"),
+        ({"repeats": 0}, "search.repeats: repeats >= 1 must hold, but got repeats=0"),
+        ({"max_hours": 0}, "search.max_hours: max_hours > 0 must hold, but got max_hours=0.0"),
+        ({"fine_tune_steps": -1}, "search.fine_tune_steps: fine_tune_steps >= 0 must hold, but"),
+        ({"warm_start": "digits"}, "search.warm_start: must be a valid array, but got 'digits'"),
+        (
+            {"stop": {"gain": 0.1}},
+            "search.stop.gain: unknown key 'gain'; the nearest known one is 'hypervolume_gain'",
+        ),
+        (
+            {"stop": {"hypervolume_gain": 2}},
+            "search.stop.hypervolume_gain: 0 < hypervolume_gain < 1 must hold, but got "
+            "hypervolume_gain=2.0",
+        ),
+        ({"stop": {"over_trials": 2.5}}, "search.stop.over_trials: must be a valid integer"),
+    ],
+)
+def test_what_is_wrong_with_a_search_is_said(search: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        searching(**search)
+    assert str(error.value).startswith(f"tiny.yaml: {message}")
+
+
+def test_a_ladder_needs_objectives_that_a_projection_has() -> None:
+    with pytest.raises(ConfigError, match=r"search.ladder: must be left out with .* 'train_accura"):
+        tiny(search={"ladder": 3}, objectives={"train_accuracy": "maximize"})
+
+
+def test_a_number_of_rungs_goes_down_the_space_by_equal_factors() -> None:
+    study = searching(ladder=3)  # from 0.99 to 0.3
+    ratio = (0.3 / 0.99) ** (1 / 3)
+    assert study.ladder == pytest.approx([0.99 * ratio, 0.99 * ratio**2, 0.3], rel=1e-3)
+    space = {key: value for key, value in RAW["space"].items() if key != "coeff"}
+    raw = {**RAW, "space": space, "search": {**RAW["search"], "ladder": 2}}
+    fixed = config.parse({**raw, "model": {**RAW["model"], "coeff": 0.9}}, "x")
+    assert fixed.ladder == pytest.approx([math.sqrt(0.9 * 0.3), 0.3], rel=1e-3)
+
+
+def test_a_trial_takes_the_rungs_below_its_own_coefficient() -> None:
+    study = searching(ladder=[0.9, 0.7, 0.5], fine_tune_steps=4)
+    trial = study.settle({"coeff": 0.7}, seed=0)
+    assert (trial.ladder, trial.fine_tune_steps) == ((0.5,), 4)
+    plain = replace(study, model=replace(study.model, norm="none"))
+    assert plain.settle({"coeff": 0.3}, seed=0).ladder == (0.9, 0.7, 0.5)
+
+
+def test_repeats_multiply_the_trials() -> None:
+    assert searching(n_trials=5, repeats=3).n_trainings == 15

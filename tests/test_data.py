@@ -177,3 +177,25 @@ def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
 def test_a_split_that_leaves_nothing_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"val_fraction=0\.0001 of 1438 images"):
         data.load(DataConfig(val_fraction=1e-4))
+
+
+def test_fewer_and_smaller_images_are_those_of_the_whole_set() -> None:
+    whole = data.load(DataConfig(val_fraction=0.2))
+    few = data.load(DataConfig(val_fraction=0.2, max_train=100))
+    assert torch.equal(few.train.images, whole.train.images[:100])
+    assert torch.equal(few.train.labels, whole.train.labels[:100])
+    assert torch.equal(few.val.images, whole.val.images)
+    small = data.load(DataConfig(val_fraction=0.2, max_train=100, size=4))
+    assert small.in_shape == (1, 4, 4)
+    assert data.describe(DataConfig(val_fraction=0.2, size=4)) == ((1, 4, 4), 10)
+    for part in ("train", "val", "test"):
+        images, original = getattr(small, part).images, getattr(few, part).images
+        assert images.dtype == torch.uint8
+        assert len(images) == len(original)
+        # Antialiasing keeps the mean brightness, but for rounding and the edge.
+        assert abs(images.double().mean() - original.double().mean()) < 8
+
+
+def test_a_size_that_images_have_already_changes_nothing() -> None:
+    same = data.load(DataConfig(val_fraction=0.2, size=8))
+    assert torch.equal(same.train.images, data.load(DataConfig(val_fraction=0.2)).train.images)

@@ -9,8 +9,18 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from study import config
-from study.search import OptunaSearcher
-from tests.studies import RAW, completed, failed, running, tiny
+from study.metrics import TrialReport
+from study.search import EarlierTrial, OptunaSearcher
+from study.stopping import Stopping
+from tests.studies import (
+    RAW,
+    completed,
+    epoch_report,
+    failed,
+    projection_report,
+    running,
+    tiny,
+)
 
 SAMPLERS = ["tpe", "nsga2", "gp", "random"]
 
@@ -155,3 +165,109 @@ def test_seeds_differ_between_trials_and_studies() -> None:
             assert isinstance(suggestion, dict)
             seeds.add(suggestion["seed"])
     assert len(seeds) == 6
+
+
+def proposed(searcher: OptunaSearcher, name: str) -> dict[str, Any]:
+    suggestion = searcher.suggest(name)
+    assert isinstance(suggestion, dict)
+    return suggestion
+
+
+def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 1, "repeats": 3}))
+    first = proposed(searcher, "a")
+    assert searcher.suggest("early") is None  # the running trial decides
+    told = []
+    for name, accuracy in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+        if name != "a":
+            again = proposed(searcher, name)
+            assert again["sample"] == first["sample"]
+            assert again["repeat_of"] == first["number"] == 0
+            assert again["seed"] != first["seed"]
+        searcher.on_trial_complete(name, completed(val_accuracy=accuracy))
+        told.append(inner(searcher).trials[0].state)
+    assert told == [TrialState.RUNNING, TrialState.RUNNING, TrialState.COMPLETE]
+    assert inner(searcher).trials[0].values == pytest.approx([0.6, 0.8, 4.0])
+    assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_what_is_dominated_beyond_the_spread_is_not_trained_again() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 2, "repeats": 2}))
+    good = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.2}
+    for name in ("a", "b"):
+        assert proposed(searcher, name)["repeat_of"] == 0
+        searcher.on_trial_complete(name, completed(**good))
+    proposed(searcher, "c")
+    searcher.on_trial_complete("c", completed(val_accuracy=0.1, inverse_steps=9.0))
+    assert searcher.suggest("d") == Searcher.FINISHED
+    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_sample_whose_first_trial_did_not_complete_is_not_trained_again() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 2, "repeats": 2}))
+    proposed(searcher, "a")
+    searcher.on_trial_complete("a", running())
+    proposed(searcher, "b")
+    searcher.on_trial_complete("b", failed("diverged"))
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert [t.state for t in inner(searcher).trials] == [TrialState.PRUNED, TrialState.FAIL]
+
+
+def test_one_failed_repeat_leaves_the_mean_of_the_others() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 1, "repeats": 2}))
+    proposed(searcher, "a")
+    searcher.on_trial_complete("a", completed(val_accuracy=0.5))
+    proposed(searcher, "b")
+    searcher.on_trial_complete("b", None, error=True)
+    assert inner(searcher).trials[0].values == [0.5, 0.8, 4.0]
+
+
+def test_projections_are_not_told_to_the_sampler() -> None:
+    searcher = OptunaSearcher(tiny(search={"ladder": [0.5, 0.4]}))
+    proposed(searcher, "a")
+    report = TrialReport.from_result(completed(val_accuracy=0.9))
+    assert report is not None
+    better = projection_report(0.4, val_accuracy=0.99, inverse_steps=1.0)
+    searcher.on_trial_complete("a", replace(report, projections=(better,)).to_result())
+    (trial,) = inner(searcher).trials
+    assert trial.values == [0.9, 0.8, 4.0]
+
+
+def test_a_search_that_is_over_proposes_no_more_and_says_why() -> None:
+    study = tiny(search={"n_trials": 9, "stop": {"hypervolume_gain": 0.1, "over_trials": 1}})
+    stopping = Stopping(study)
+    searcher = OptunaSearcher(study, stopping=stopping)
+    for name in ("a", "b"):
+        proposed(searcher, name)
+        searcher.on_trial_complete(name, completed())
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert stopping.ended is not None
+    assert stopping.ended.startswith("stop: the hypervolume grew by 0.00%")
+
+
+def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
+    study = tiny(search={"n_trials": 1})
+    sample = {"coeff": 0.5, "n_power_iterations": 4, "dropout": 0.1}
+    good, bad = epoch_report(3).metrics(), epoch_report(3, lipschitz_upper_bound=1.5).metrics()
+    earlier = [EarlierTrial(sample, good), EarlierTrial({**sample, "coeff": 0.9}, bad)]
+    searcher = OptunaSearcher(study, earlier=earlier)
+    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE] * 2
+    assert inner(searcher).trials[0].params == sample
+    assert [t.number for t in inner(searcher).best_trials] == [0]
+    assert proposed(searcher, "a")["number"] == 0  # they are none of this study's
+    searcher.save(str(tmp_path / "state"))
+    again = OptunaSearcher(study)
+    again.restore(str(tmp_path / "state"))
+    assert len(inner(again).trials) == 3
+
+
+def test_repeats_survive_a_restart(tmp_path: Path) -> None:
+    study = tiny(search={"n_trials": 2, "repeats": 2})
+    first = OptunaSearcher(study)
+    sample = proposed(first, "a")["sample"]
+    first.save(str(tmp_path / "state"))
+    second = OptunaSearcher(study)
+    second.restore(str(tmp_path / "state"))
+    second.on_trial_complete("a", completed())
+    again = proposed(second, "b")
+    assert (again["sample"], again["number"], again["repeat_of"]) == (sample, 1, 0)

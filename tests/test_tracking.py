@@ -12,11 +12,11 @@ from mlflow.tracking import MlflowClient
 from models import IResNet
 from study import training
 from study.errors import TrackingError
-from study.metrics import TrialStatus
+from study.metrics import ProjectionReport, TrialStatus
 from study.tracking import StudyRecord, Tracker
 from study.training import Training
 from tests.oracles import relative_error
-from tests.studies import epoch_report, tiny
+from tests.studies import epoch_report, projection_report, tiny
 from tests.test_training import TINY
 
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
@@ -225,3 +225,93 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
 def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
     with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: [^\n]*$"):
         Tracker("http://127.0.0.1:9").is_taken("x")
+
+
+def networks(
+    folder: Path, *reports: ProjectionReport
+) -> list[tuple[ProjectionReport, Path, IResNet]]:
+    for name in ("certificate.json", "inverse.json"):
+        (folder / name).write_text("{}")
+    model = IResNet((1, 8, 8), 10, (1,), norm="none")
+    return [(report, folder, model) for report in reports]
+
+
+def test_projections_are_runs_below_their_trial_and_are_there_once(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.log_report("0000", epoch_report(2))
+    high, low = projection_report(0.45), projection_report(0.3, val_accuracy=0.4)
+    tracker.log_projections("0000", networks(tmp_path, high, low))
+    first = tracker.projections(study)
+    assert [(r.trial_id, r.projected_to, r.state) for r in first] == [
+        ("0000", 0.45, TrialStatus.COMPLETED), ("0000", 0.3, TrialStatus.COMPLETED),
+    ]  # fmt: skip
+    assert [r.metrics for r in first] == [high.metrics(), low.metrics()]
+    assert [r.params["coeff"] for r in first] == ["0.45", "0.3"]
+    assert [r.params["seed"] for r in first] == ["1", "1"]
+    (trial,) = tracker.trials(study)
+    client = MlflowClient(tracker.tracking_uri)
+    tags = client.get_run(first[0].run_id).data.tags
+    assert tags["mlflow.parentRunId"] == tags["study.projected_from"] == trial.run_id
+    assert (tags["study.kind"], tags["study.certified"]) == ("projection", "true")
+
+    again = Tracker(tracker.tracking_uri)
+    again.open_study(study)
+    again.log_projections("0000", networks(tmp_path, high, low))
+    assert [r.run_id for r in again.projections(study)] == [r.run_id for r in first]
+    # One came out differently, one is no longer there.
+    again.log_projections("0000", networks(tmp_path, replace(low, val_accuracy=0.41)))
+    (only,) = again.projections(study)
+    assert only.metrics["val_accuracy"] == 0.41
+    assert only.run_id not in {r.run_id for r in first}
+
+
+def test_projections_of_a_trial_that_makes_room_go_with_it(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    start(tracker, study, coeff=0.6)
+    assert tracker.projections(study) == []
+    # A crash in between leaves one whose trial is gone.
+    start(tracker, study, "0001")
+    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    (orphan,) = [t for t in tracker.trials(study) if t.trial_id == "0001"]
+    MlflowClient(tracker.tracking_uri).delete_run(orphan.run_id)
+    again = Tracker(tracker.tracking_uri)
+    again.open_study(study)
+    assert again.projections(study) == []
+
+
+def test_a_projection_that_was_cut_off_is_written_anew(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    report = projection_report(0.3)
+    tracker.log_projections("0000", networks(tmp_path, report))
+    (whole,) = tracker.projections(study)
+    client = MlflowClient(tracker.tracking_uri)
+    client.set_tag(whole.run_id, "study.state", "running")
+    client.update_run(whole.run_id, "RUNNING")
+    again = Tracker(tracker.tracking_uri)
+    again.open_study(study)
+    again.log_projections("0000", networks(tmp_path, report))
+    (anew,) = again.projections(study)
+    assert (anew.state, anew.metrics) == (TrialStatus.COMPLETED, report.metrics())
+    assert anew.run_id != whole.run_id
+
+
+def test_why_a_search_ended_is_kept(tracker: Tracker, study: StudyRecord) -> None:
+    assert tracker.end_of_search(study) is None
+    tracker.note_end_of_search(study, "its time is over")
+    assert tracker.end_of_search(study) == "its time is over"
+
+
+def test_repeats_say_whose_they_are(tracker: Tracker, study: StudyRecord) -> None:
+    start(tracker, study)
+    trial = study.config.settle(SAMPLE, seed=2)
+    tracker.start_trial(study, "0001", SAMPLE, trial, repeat_of="0000")
+    records = tracker.trials(study)
+    assert [(r.trial_id, r.repeat_of) for r in records] == [("0000", "0000"), ("0001", "0000")]
+    assert all(r.sample == SAMPLE for r in records)
