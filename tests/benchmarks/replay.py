@@ -61,7 +61,7 @@ from tests.benchmarks.alternating import machine
 
 TABLE = Path(__file__).with_name("trial_table.json.gz")
 LADDER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-_GRACE_PERIOD, _REDUCTION_FACTOR = 1, 3
+GRACE_PERIOD, REDUCTION_FACTOR = 1, 3
 _TARGET = 0.95
 
 
@@ -323,8 +323,8 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
     """Each strategy by name, from a seed."""
     mo_asha = {
         "name": "mo_asha",
-        "grace_period": _GRACE_PERIOD,
-        "reduction_factor": _REDUCTION_FACTOR,
+        "grace_period": GRACE_PERIOD,
+        "reduction_factor": REDUCTION_FACTOR,
     }
     tuned = max(p["fine_tune_steps"] for row in table.rows for p in row["projections"])
     ladder = {"ladder": list(LADDER)}
@@ -334,8 +334,8 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
             metric="val_accuracy",
             mode="max",
             max_t=table.study.training.max_epochs,
-            grace_period=_GRACE_PERIOD,
-            reduction_factor=_REDUCTION_FACTOR,
+            grace_period=GRACE_PERIOD,
+            reduction_factor=REDUCTION_FACTOR,
         )
 
     fifo: dict[str, Any] = {"name": "fifo"}
