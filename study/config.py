@@ -21,6 +21,7 @@ from study.metrics import INVERSE_STEPS, METRICS, PROJECTED_METRICS, Direction
 from study.search_space import PARAMETER_TYPES, Parameter, Value
 from study.study_config import (
     FIXED,
+    LOWEST_COEFF,
     SEARCHABLE,
     SECTION_OF,
     Constraint,
@@ -300,6 +301,12 @@ class _Parser:
 
     def search(self, study: StudyConfig) -> SearchConfig:
         search = study.search
+        if search.warm_start and search.sampler not in ("tpe", "gp"):
+            self.fail(
+                "search.warm_start",
+                f"must be left out with sampler '{search.sampler}', which does not learn from "
+                f"trials that it has not proposed, but got {_shown(list(search.warm_start))}",
+            )
         if search.sampler != "grid":
             if search.n_trials is None:
                 self.fail("search.n_trials", "this key is required")
@@ -323,8 +330,22 @@ class _Parser:
 
     def ladder(self, study: StudyConfig) -> None:
         """Points of the ladder are points of the front: they must have what it is made of."""
-        if not study.ladder:
+        if study.search.ladder in ((), 0):
             return
+        varied = {key for key, _ in study.space}
+        if study.model.norm == "batch" and "norm" not in varied:
+            self.fail(
+                "search.ladder",
+                "must be left out with norm 'batch', whose factors follow the data, but got "
+                f"{_shown(study.to_dict()['search']['ladder'])}",
+            )
+        if not study.ladder:
+            self.fail(
+                "search.ladder",
+                "a number of rungs must have room between the largest coefficient of the study and "
+                f"the smallest, or {LOWEST_COEFF:g}, but got {study.search.ladder} and coeff="
+                f"{study.model.coeff:g}",
+            )
         steering = {o.metric for o in study.objectives} | {c.metric for c in study.constraints}
         unknown = sorted(steering - set(PROJECTED_METRICS))
         if unknown:

@@ -30,32 +30,43 @@ def projections(training: Training) -> Iterator[Projection]:
 
     Each rung starts from the one above it, is fine-tuned if the trial's config says so, and
     projected, so that every layer's proven bound is at most the rung's coefficient. A rung that
-    every layer keeps already would be the network above it, and is left out; so is one that is
-    not finite. Networks with BatchNorm in their blocks have none: its factor follows the data.
+    every layer keeps already would be the network above it, and is left out; so is one whose
+    fine-tuning diverged, or that measures what is not finite. Networks with BatchNorm in their
+    blocks have none: its factor follows the data.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
     if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
         return
+    if not _is_finite(training.model):
+        return
     model = copy.deepcopy(training.model).eval()
     for index, coeff in enumerate(config.ladder):
         if all(layer.upper_bound <= coeff for layer in certify(model).layers):
             continue
+        above = copy.deepcopy(model)
         if config.fine_tune_steps > 0:
             project(model, coeff)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
+            if not _is_finite(model):
+                model = above  # it diverged; the next rung starts where this one did
+                continue
         project(model, coeff, training.statistics_images())
         plain = deployed(model)
         report = ProjectionReport(
             coeff=coeff,
             fine_tune_steps=config.fine_tune_steps,
-            timestamp=time.time(),
             **asdict(measure(plain, training.dataset.val, config.evaluation)),
             test_accuracy=evaluate(plain, training.dataset.test)[1],
+            timestamp=time.time(),
         )
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
             yield Projection(report, plain)
+
+
+def _is_finite(model: IResNet) -> bool:
+    return all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 def plain_config(config: ModelConfig) -> ModelConfig:

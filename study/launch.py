@@ -101,6 +101,7 @@ def main(
             root = str(Path(study.data.root).resolve())
             study = replace(study, data=replace(study.data, root=root))
             _check_trials(str(space), study)
+            launch.check_earlier_studies(study)
             if dry_run:
                 typer.echo(config.to_yaml(study).rstrip())
                 return
@@ -174,16 +175,27 @@ class _Launch:
 
             return self._fit(tracker, record, make_tuner)
 
+    def check_earlier_studies(self, study: StudyConfig) -> None:
+        """Whether the studies of search.warm_start are there.
+
+        Raises:
+            LaunchError: the first that is not.
+        """
+        tracker = Tracker(self.tracking_uri)
+        for name in study.search.warm_start:
+            if tracker.find_study(name) is None:
+                raise LaunchError(
+                    f"search.warm_start: a study must be in MLflow at {self.tracking_uri}, but "
+                    f"there is no '{name}'"
+                )
+
     def _earlier_trials(self, tracker: Tracker, study: StudyConfig) -> list[EarlierTrial]:
         """What the study's sampler is to know from the start; says what was taken and left."""
         found: list[EarlierTrial] = []
         for name in study.search.warm_start:
             record = tracker.find_study(name)
             if record is None:
-                raise LaunchError(
-                    f"search.warm_start: a study must be in MLflow at {self.tracking_uri}, but "
-                    f"there is no '{name}'"
-                )
+                continue  # deleted since the study was first launched
             left = difference(study, record.config)
             if left is not None:
                 self._say(f"warm start: nothing of {name}, since {left}")

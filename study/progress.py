@@ -87,7 +87,12 @@ class Progress(Callback):
             self._study.training.max_epochs - _epochs([t]) for t in trials if t.is_finished()
         )
         n_left = n_total - n_saved - _epochs(trials)
-        left = f", about {_clock(elapsed / n_epochs * n_left)} left" if n_epochs > 0 else ""
+        seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
+        max_hours = self._study.search.max_hours
+        if seconds_left is not None and max_hours is not None:
+            # Then no trial starts any more, and those that run are trained to their end.
+            seconds_left = min(seconds_left, max(0.0, 3600 * max_hours - self._stopping.seconds))
+        left = "" if seconds_left is None else f", about {_clock(seconds_left)} left"
         pace = f"{n_ended}/{self._study.n_trainings} trials, {_clock(elapsed)}{left}"
         gain = self._stopping.gain()
         if gain is None:

@@ -1,8 +1,8 @@
 """What Ray Tune says of trials, written to the tracker, each thing once.
 
-MLflow is written before Tune takes its snapshot, so after a crash it is never behind; what
-the snapshot then trains again is recognized by the trial's number and the epoch. What was
-cut off in between is settled when the study ends.
+Reports are written before Tune takes its snapshot; what the snapshot trains again after a crash
+is recognized by the trial's number and the epoch. Ends of trials are written after it; those that
+were cut off, and runs that no snapshot knows, are settled when the study ends.
 """
 
 from collections.abc import Callable
@@ -56,6 +56,9 @@ class Recorder(Callback):
         return self._tracker
 
     def setup(self, *args: Any, **info: Any) -> None:
+        if self._stopping is not None:
+            # Not with the first suggestion, which a resumed study may not ask for in hours.
+            self._stopping.start_clock()
         self._tracker = Tracker(default_tracking_uri())
         study = self._tracker.find_study(self._study_name)
         assert study is not None
@@ -115,6 +118,9 @@ class Recorder(Callback):
                 self._settle(trial)
             elif self.tracker.trial_state(trial_id(trial)) is not None:
                 self.tracker.end_trial(trial_id(trial), TrialStatus.INTERRUPTED)
+        # What Tune does not know was proposed after the last snapshot that survived a crash, and
+        # its number may never be given out again.
+        self.tracker.keep_only({trial_id(trial) for trial in trials})
         if self._stopping is not None and self._stopping.ended is not None:
             self.tracker.note_end_of_search(self._study, self._stopping.ended)
 

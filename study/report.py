@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean
@@ -191,8 +191,8 @@ def as_json(report: Report, every: bool) -> str:
         "constraints": {c.metric: str(c) for c in report.constraints},
         "reference_point": {o.metric: _finite(o.reference) for o in report.objectives},
         "hypervolume": report.hypervolume,
-        "n_trials": dict(Counter(p.mark.value for p in report.points if _is_trial(p))),
-        "n_projections": dict(Counter(p.mark.value for p in report.points if not _is_trial(p))),
+        "n_trials": _counts(p for p in report.points if _is_trial(p)),
+        "n_projections": _counts(p for p in report.points if not _is_trial(p)),
         "points": [
             {
                 "trial_id": point.first.trial_id,
@@ -278,12 +278,22 @@ def print_table(report: Report, every: bool, console: Console) -> None:
         rules = ", ".join(f"{c.metric} {c}" for c in report.constraints)
         console.print(f"on the front only completed trials with {rules}", markup=False)
     if any(not _is_trial(point) for point in report.front):
-        console.print("'at c': the trial's network, its layers scaled to at most c, not retrained")
+        n_steps = report.study.config.search.fine_tune_steps
+        how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
+        console.print(f"'at c': the trial's network, its layers scaled to at most c, {how}")
     if repeated:
         console.print(
             "+-: standard error of the mean over repeats; on front: how often a point stays there "
             f"in {N_DRAWS} draws with that spread"
         )
+
+
+def _counts(points: Iterable[Point]) -> dict[str, int]:
+    """Mark -> how many runs have it."""
+    counts: Counter[str] = Counter()
+    for point in points:
+        counts[point.mark.value] += len(point.records)
+    return dict(counts)
 
 
 def _is_trial(point: Point) -> bool:

@@ -11,6 +11,7 @@ the sample's hyperparameters.
 """
 
 import json
+import math
 import pickle
 import sys
 from collections.abc import Hashable, Mapping, Sequence
@@ -149,6 +150,8 @@ class OptunaSearcher(Searcher):
                 sample = self._new_sample()
             elif self._config.search.repeats > 1 and self._open:
                 return None
+            elif self._config.search.repeats == 1:
+                return Searcher.FINISHED
             else:
                 self._stopping.ended = "every sample was trained as often as it was worth it"
                 return Searcher.FINISHED
@@ -231,7 +234,9 @@ class OptunaSearcher(Searcher):
             for metrics in completed:
                 value = metrics[constraint.metric]
                 violation = constraint.violation(value)
-                if not constraint.holds(value):
+                if math.isnan(violation):
+                    violation = math.inf
+                elif not constraint.holds(value):
                     violation = max(violation, sys.float_info.min)
                 worst = max(worst, violation)
             violations[constraint.metric] = min(worst, sys.float_info.max)

@@ -6,18 +6,19 @@ from typing import Any
 import numpy as np
 
 from study import pareto, points
-from study.metrics import TrialReport
+from study.metrics import TrialReport, TrialStatus
 from study.study_config import StopConfig, StudyConfig
 
 
 class Stopping:
-    """The hypervolume of a study's front after each trial that ended, and its time.
+    """The hypervolume of a study's front after each trial that completed, and its time.
 
     Survives a restart with get_state and set_state; the time in between does not count.
 
     Attributes:
-        hypervolumes: of the front, projections included, after each trial that ended, in the
-            order in which they did; in the product of the objectives' units, exact.
+        hypervolumes: of the front, projections included, after each trial that completed, in
+            the order in which they did; in the product of the objectives' units, exact. Every
+            training of a repeated sample counts by itself here.
         ended: why the search was ended before its last possible trial; None if it was not.
     """
 
@@ -46,11 +47,12 @@ class Stopping:
         """Go on from what get_state gave."""
         self._front, self.ended = state["front"], state["ended"]
         self.hypervolumes = list(state["hypervolumes"])
-        self._seconds_before, self._start = state["seconds"], None
+        self._seconds_before = state["seconds"]
+        self._start = None if self._start is None else time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds since the first question of a trial, without interruptions."""
+        """Wall-clock seconds since the clock was started, without the time between launches."""
         running = 0.0 if self._start is None else time.monotonic() - self._start
         return self._seconds_before + running
 
@@ -60,7 +62,12 @@ class Stopping:
             self._start = time.monotonic()
 
     def trial_ended(self, report: TrialReport | None) -> None:
-        """Add the points of a trial, if it has any, to the front."""
+        """Add the points of a trial, if it completed, to the front.
+
+        A trial that was stopped or failed could not have added any, and does not count.
+        """
+        if report is None or report.status is not TrialStatus.COMPLETED:
+            return
         study = self._study
         found = points.of_report(report, study.objectives, study.constraints)
         if found:
@@ -71,8 +78,8 @@ class Stopping:
         self.hypervolumes.append(pareto.hypervolume(self._front, reference))
 
     def gain(self) -> tuple[float, int] | None:
-        """(growth of the hypervolume over the trials that ended last, as a part of what it is
-        now; how many trials), or None before any hypervolume."""
+        """(growth of the hypervolume over the trials that completed last, as a part of what it
+        is now; how many trials), or None before any hypervolume."""
         over = (self._study.search.stop or StopConfig()).over_trials
         if not self.hypervolumes or self.hypervolumes[-1] <= 0:
             return None
@@ -89,6 +96,6 @@ class Stopping:
         if search.stop is None or gain is None or gain[0] >= search.stop.hypervolume_gain:
             return None
         return (
-            f"stop: the hypervolume grew by {gain[0]:.2%} over the last {gain[1]} trials, less "
-            f"than {search.stop.hypervolume_gain:.2%}"
+            f"stop: the hypervolume grew by {gain[0]:.2%} over the last {gain[1]} completed "
+            f"trials, less than {search.stop.hypervolume_gain:.2%}"
         )

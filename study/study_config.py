@@ -21,7 +21,7 @@ from study.trial_config import (
 
 # Where a number of rungs has to go down to, if the study does not vary the coefficient: the
 # smallest of the paper's.
-_LOWEST_COEFF = 0.3
+LOWEST_COEFF = 0.3
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StopConfig:
     hypervolume_gain: float = 0.005
     """Stop once the hypervolume has grown by less than this part of itself ..."""
     over_trials: int = 10
-    """... over this many trials that ended last."""
+    """... over this many trials that completed last."""
 
     def __post_init__(self) -> None:
         require(
@@ -72,7 +72,7 @@ class SearchConfig:
     """Propose no more after this many hours, a resumed study's earlier ones included; what runs
     then is trained to its end."""
     warm_start: tuple[str, ...] = ()
-    """Names of earlier studies, whose completed trials the sampler learns from."""
+    """Names of earlier studies, whose completed trials the sampler, tpe or gp, learns from."""
 
     def __post_init__(self) -> None:
         rungs = self.ladder if isinstance(self.ladder, tuple) else ()
@@ -90,6 +90,11 @@ class SearchConfig:
             self.fine_tune_steps >= 0, "fine_tune_steps >= 0", fine_tune_steps=self.fine_tune_steps
         )
         require(self.repeats >= 1, "repeats >= 1", repeats=self.repeats)
+        require(
+            len(set(self.warm_start)) == len(self.warm_start),
+            "distinct studies in warm_start",
+            warm_start=list(self.warm_start),
+        )
         require(
             self.max_hours is None or self.max_hours > 0, "max_hours > 0", max_hours=self.max_hours
         )
@@ -226,7 +231,7 @@ class StudyConfig:
         coeffs = [float(value) for value in values if isinstance(value, int | float)]
         high, low = max(coeffs), min(coeffs)
         if low == high:
-            low = min(high, _LOWEST_COEFF)
+            low = min(high, LOWEST_COEFF)
         n = self.search.ladder
         steps = (high * (low / high) ** (i / n) for i in range(1, n + 1))
         return tuple(dict.fromkeys(float(f"{coeff:.4g}") for coeff in steps if coeff < high))

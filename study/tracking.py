@@ -228,7 +228,7 @@ class Tracker:
             whole = tags[STATE] == TrialStatus.COMPLETED
             trial = by_run.get(tags[PROJECTED_FROM])
             if trial is None:  # its trial made room for another
-                self._call(self._client.delete_run, run.info.run_id)
+                self._delete_run(run.info.run_id)
                 continue
             metrics = {name: _restored(v) for name, v in run.data.metrics.items()} if whole else {}
             trial.projections[float(tags[PROJECTED_TO])] = (run.info.run_id, metrics)
@@ -270,14 +270,13 @@ class Tracker:
         if child is not None and child.sample != text:
             # It was proposed after the last snapshot that survived, and its number now means
             # another sample. Parameters cannot be changed, so it makes room.
-            self._call(self._client.delete_run, child.run_id)
-            for run_id, _ in child.projections.values():
-                self._call(self._client.delete_run, run_id)
+            self._forget(trial_id)
             child = None
         params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
         if child is not None:
             # The parameters again, in case the crash came before them: the same are no error.
-            self._call(self._client.log_batch, child.run_id, params=params)
+            tags = [RunTag(REPEAT_OF, repeat_of or trial_id)]
+            self._call(self._client.log_batch, child.run_id, params=params, tags=tags)
             self._end(child.run_id, TrialStatus.RUNNING)
             child.state = TrialStatus.RUNNING
             return
@@ -323,12 +322,7 @@ class Tracker:
         run_id = self._children[trial_id].run_id
         run = self._call(self._client.get_run, run_id)
         # A model that was logged before a crash makes room: a trial has one.
-        for earlier in self._call(
-            self._client.search_logged_models,
-            [run.info.experiment_id],
-            f"source_run_id = '{run_id}'",
-        ):
-            self._call(self._client.delete_logged_model, earlier.model_id)
+        self._delete_models(run_id, run.info.experiment_id)
         self._log_network(run_id, folder, model)
 
     def log_projections(
@@ -342,10 +336,9 @@ class Tracker:
         child = self._children[trial_id]
         of_trial = self._call(self._client.get_run, child.run_id)
         new = {report.coeff: (report, folder, model) for report, folder, model in networks}
-        for coeff, (run_id, metrics) in list(child.projections.items()):
+        for coeff, (_, metrics) in list(child.projections.items()):
             if coeff not in new or metrics != new[coeff][0].metrics():
-                self._call(self._client.delete_run, run_id)
-                del child.projections[coeff]
+                self._delete_projection(child, coeff)
         for coeff, (report, folder, model) in new.items():
             if coeff in child.projections:
                 continue
@@ -410,8 +403,38 @@ class Tracker:
         if reason is not None:
             tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))
         self._call(self._client.log_batch, child.run_id, tags=tags)
+        if status is not TrialStatus.COMPLETED:
+            # It may have completed before a crash, and be stopped when it was trained again.
+            for coeff in list(child.projections):
+                self._delete_projection(child, coeff)
         self._end(child.run_id, status)
         child.state = status
+
+    def keep_only(self, trial_ids: set[str]) -> None:
+        """Delete the runs of all other trials, and their projections."""
+        for trial_id in self._children.keys() - trial_ids:
+            self._forget(trial_id)
+
+    def _forget(self, trial_id: str) -> None:
+        child = self._children.pop(trial_id)
+        for coeff in list(child.projections):
+            self._delete_projection(child, coeff)
+        self._delete_run(child.run_id)
+
+    def _delete_projection(self, child: _ChildRun, coeff: float) -> None:
+        run_id, _ = child.projections.pop(coeff)
+        self._delete_run(run_id)
+
+    def _delete_run(self, run_id: str) -> None:
+        run = self._call(self._client.get_run, run_id)
+        self._delete_models(run_id, run.info.experiment_id)
+        self._call(self._client.delete_run, run_id)
+
+    def _delete_models(self, run_id: str, experiment_id: str) -> None:
+        for model in self._call(
+            self._client.search_logged_models, [experiment_id], f"source_run_id = '{run_id}'"
+        ):
+            self._call(self._client.delete_logged_model, model.model_id)
 
     def trial_state(self, trial_id: str) -> TrialStatus | None:
         """Where MLflow thinks a trial stands; None if it has no run."""
@@ -447,11 +470,12 @@ class Tracker:
         return [record(run) for run in self._search([study.experiment_id], condition)]
 
     def _end(self, run_id: str, status: TrialStatus) -> None:
-        self._call(self._client.set_tag, run_id, STATE, status.value)
         if status is TrialStatus.RUNNING:
             self._call(self._client.update_run, run_id, "RUNNING")
         else:
             self._call(self._client.set_terminated, run_id, _RUN_STATUS[status])
+        # Last: a run counts as ended by its tag, and one that was cut off before is ended again.
+        self._call(self._client.set_tag, run_id, STATE, status.value)
 
     def _search(self, experiment_ids: list[str], condition: str) -> Iterator[Run]:
         token = None

@@ -1,5 +1,6 @@
 """Which trials of earlier studies a new study may learn from."""
 
+import json
 from collections.abc import Mapping
 
 from study.search_space import CategoricalParameter, Parameter, Value
@@ -26,7 +27,8 @@ def is_inside(space: tuple[tuple[str, Parameter], ...], sample: Mapping[str, Val
 
     def holds(parameter: Parameter, value: Value) -> bool:
         if isinstance(parameter, CategoricalParameter):
-            return value in parameter.choices
+            # As text, which is what the sampler knows them by: 0 is not 0.0 there.
+            return json.dumps(value) in [json.dumps(choice) for choice in parameter.choices]
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         if not parameter.low <= value <= parameter.high:
@@ -34,7 +36,7 @@ def is_inside(space: tuple[tuple[str, Parameter], ...], sample: Mapping[str, Val
         if parameter.step is None:
             return True
         steps = (value - parameter.low) / parameter.step
-        return abs(steps - round(steps)) < 1e-6
+        return abs(steps - round(steps)) < 1e-9
 
     return all(key in sample and holds(parameter, sample[key]) for key, parameter in space)
 

@@ -381,3 +381,23 @@ def test_a_trial_takes_the_rungs_below_its_own_coefficient() -> None:
 
 def test_repeats_multiply_the_trials() -> None:
     assert searching(n_trials=5, repeats=3).n_trainings == 15
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"search": {"ladder": [0.5]}, "model": {"norm": "batch"}},
+            "search.ladder: must be left out with norm 'batch'",
+        ),
+        (
+            {"search": {"warm_start": ["a"], "sampler": "nsga2"}},
+            "search.warm_start: must be left out with sampler 'nsga2'",
+        ),
+        ({"search": {"warm_start": ["a", "a"]}}, "search.warm_start: distinct studies in"),
+    ],
+)
+def test_what_would_silently_do_nothing_is_refused(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        tiny(**sections)
+    assert str(error.value).startswith(f"tiny.yaml: {message}")

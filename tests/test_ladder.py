@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import certify, deployed
+from models import IResNet, certify, deployed
 from study import data
 from study.ladder import projections, save
 from study.metrics import TrialStatus
@@ -94,3 +94,19 @@ def test_fine_tuning_moves_the_network_and_draws_nothing_from_the_global_state(
     assert torch.equal(torch.random.get_rng_state(), state)
     after = list(model.classifier.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_fine_tuning_that_diverges_leaves_its_rung_out_and_no_other(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = Training.fine_tune
+
+    def diverging(self: Training, model: IResNet, n_steps: int, seed: int) -> None:
+        tuned(self, model, n_steps, seed)
+        if seed % 10 == 1:  # the second rung
+            with torch.no_grad():
+                next(model.body.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(Training, "fine_tune", diverging)
+    found = list(projections(trained(fine_tune_steps=2)))
+    assert [projection.report.coeff for projection in found] == [LADDER[0], LADDER[2]]

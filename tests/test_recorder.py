@@ -90,3 +90,13 @@ def test_a_child_run_of_somebody_else_is_no_trial(recorder: Recorder, study: Stu
     client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
     assert states(recorder, study) == {}
     recorder.setup()
+
+
+def test_a_run_that_no_snapshot_knows_is_deleted_when_the_study_ends(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    trials = [fake_trial(n, Trial.TERMINATED, running()) for n in range(2)]
+    for trial in trials:
+        recorder.on_trial_start(1, trials, trial)
+    recorder.on_experiment_end(trials[:1])
+    assert states(recorder, study) == {"0000": TrialStatus.STOPPED_EARLY}

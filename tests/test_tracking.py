@@ -315,3 +315,21 @@ def test_repeats_say_whose_they_are(tracker: Tracker, study: StudyRecord) -> Non
     records = tracker.trials(study)
     assert [(r.trial_id, r.repeat_of) for r in records] == [("0000", "0000"), ("0001", "0000")]
     assert all(r.sample == SAMPLE for r in records)
+
+
+def test_a_trial_that_is_stopped_after_all_has_no_projections(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
+    assert tracker.projections(study) == []
+
+
+def test_a_run_that_is_found_again_learns_whose_repeat_it_is(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study, "0004")
+    trial = study.config.settle(SAMPLE, seed=1)
+    tracker.start_trial(study, "0004", SAMPLE, trial, repeat_of="0002")
+    assert [r.repeat_of for r in tracker.trials(study)] == ["0002"]

@@ -58,3 +58,9 @@ def test_a_sample_is_inside_if_the_study_could_have_proposed_it() -> None:
     ):  # fmt: skip
         assert not is_inside(space, {**good, key: value}), (key, value)
     assert not is_inside(space, {"coeff": 0.7})
+
+
+def test_a_choice_is_the_one_that_the_sampler_knows() -> None:
+    space = (("dropout", CategoricalParameter("categorical", (0.0, 0.5))),)
+    assert is_inside(space, {"dropout": 0.0})
+    assert not is_inside(space, {"dropout": 0})

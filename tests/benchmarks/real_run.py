@@ -16,6 +16,7 @@ points, hypervolume from one reference point, epochs and seconds. Run with nothi
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -116,7 +117,7 @@ def run_stock(data_root: Path, folder: Path, minutes: float) -> None:
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=_MANY,
-            max_concurrent_trials=2,
+            max_concurrent_trials=os.cpu_count(),
             reuse_actors=True,
             time_budget_s=60 * minutes,
         ),
@@ -153,8 +154,8 @@ def _stock_found(folder: Path, start: float) -> tuple[Found, list[float]]:
 
 
 def _our_found(folder: Path, start: float) -> tuple[Found, list[float]]:
-    """Points of ours, projections included, and when each epoch, or 1/steps of one in
-    fine-tuning, ended."""
+    """Points of ours, projections included, when their runs in MLflow had ended, with all that
+    belongs to them; and when each epoch ended."""
     uri = f"sqlite:///{(folder / 'ours.db').resolve()}"
     tracker, client = Tracker(uri), MlflowClient(uri)
     study = find_study(tracker, "ours")
@@ -166,7 +167,8 @@ def _our_found(folder: Path, start: float) -> tuple[Found, list[float]]:
         if record.projected_to is None:
             epochs += ends
         if record.state is TrialStatus.COMPLETED:
-            found.append((ends[-1], dict(record.metrics)))
+            ended = client.get_run(record.run_id).info.end_time / 1000 - start
+            found.append((ended, dict(record.metrics)))
     return found, epochs
 
 
@@ -234,8 +236,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--only", choices=("stock", "ours", "report"))
     arguments = parser.parse_args()
-    folder, minutes = arguments.folder, arguments.minutes
+    folder, minutes = arguments.folder.resolve(), arguments.minutes
     folder.mkdir(parents=True, exist_ok=True)
+    if arguments.only is None and any(folder.iterdir()):
+        parser.error(f"FOLDER must be empty, but {folder} is not")
     if arguments.only == "stock":
         run_stock(arguments.data_root, folder, minutes)
     elif arguments.only == "ours":

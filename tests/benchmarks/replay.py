@@ -1,6 +1,6 @@
 """Search strategies compared on a table of real trials, by epochs to reach the table's front.
 
-    python -m tests.benchmarks.replay [TABLE] [--seeds 20] [--epochs 576] [--workers 2]
+    python -m tests.benchmarks.replay [TABLE] [--seeds 40] [--epochs 576] [--workers 2]
 
 TABLE is what tests.benchmarks.trial_table wrote; the one that lies beside this file if left out.
 Each strategy's own searcher and scheduler, the classes that a study runs with, propose samples and
@@ -114,7 +114,7 @@ def _place(sample: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     )
 
 
-def result(row: Mapping[str, Any], epoch: int, study: StudyConfig, coeff: float) -> dict[str, Any]:
+def result(row: Mapping[str, Any], epoch: int, study: StudyConfig) -> dict[str, Any]:
     """The Ray result that a trial of this project reports after an epoch of a training."""
     n_epochs = len(row["epochs"])
     if epoch > n_epochs:
@@ -122,7 +122,7 @@ def result(row: Mapping[str, Any], epoch: int, study: StudyConfig, coeff: float)
     report = EpochReport(epoch=epoch, timestamp=0.0, **row["epochs"][epoch - 1])
     if epoch < study.training.max_epochs:
         return TrialReport(TrialStatus.RUNNING, report).to_result()
-    rungs = [c for c in study.ladder if c < coeff]
+    rungs = [c for c in study.ladder if c < row["sample"]["coeff"]]
     projections = tuple(
         ProjectionReport(timestamp=0.0, test_accuracy=math.nan, **values)
         for values in row["projections"]
@@ -206,7 +206,7 @@ class Run:
         """An epoch of a trial; whether it has ended."""
         strategy, study = self.strategy, self.strategy.study
         trial.epoch += 1
-        said = result(trial.row, trial.epoch, study, trial.sample["coeff"])
+        said = result(trial.row, trial.epoch, study)
         report = TrialReport.from_result(said)
         assert report is not None
         if strategy.is_stock:
@@ -354,14 +354,17 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
 
 
 def _spread(values: list[float]) -> str:
-    low, middle, high = (float(q) for q in np.quantile(values, [0.25, 0.5, 0.75], method="higher"))
-    return f"{middle:6.1f} [{low:.1f}, {high:.1f}]"
+    """Median and quartiles, of which some may be infinite."""
+    ordered = sorted(values)
+    low = statistics.median(ordered[: (len(ordered) + 1) // 2])
+    high = statistics.median(ordered[len(ordered) // 2 :])
+    return f"{statistics.median(ordered):6.1f} [{low:.1f}, {high:.1f}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("table", type=Path, nargs="?", default=TABLE)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--epochs", type=float, default=576)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--reference", help="val_accuracy,lipschitz_upper_bound,inverse_steps")
@@ -391,7 +394,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             run = Run(table, make(seed), seed, arguments.workers).go(arguments.epochs)
             reached.append(run.epochs_to(_TARGET * whole))
-            final.append(run.curve[-1][1] / whole)
+            final.append(run.curve[-1][1] / whole if run.curve else 0.0)
             front = run.strategy.front(run)
             n_front += len(front)
             n_trials += len(run.trials)
