@@ -190,7 +190,7 @@ def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     assert len(reached) == 6
     # What the scheduler remembers is what MLflow has: every trial at every rung that it reached.
     states = (tmp_path / "ray_results" / "tiny").glob("searcher-state-*.pkl")  # one a session
-    latest = max(states, key=lambda path: path.stat().st_mtime)
+    latest = max(states, key=lambda path: path.name)
     rungs = pickle.loads(latest.read_bytes())["rungs"]
     assert {epoch: set(trials) for epoch, trials in rungs.items()} == {
         epoch: {trial for trial, last in reached.items() if last >= epoch} for epoch in (3, 6)

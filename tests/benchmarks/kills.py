@@ -70,7 +70,7 @@ def _has_come_to(folder: Path, n_epochs: int) -> bool:
 def _rungs(folder: Path) -> dict[int, set[int]]:
     """What the scheduler remembers at the end: epoch -> trials that reached it."""
     states = (folder / "ray_results" / "tiny").glob("searcher-state-*.pkl")
-    latest = max(states, key=lambda path: path.stat().st_mtime)
+    latest = max(states, key=lambda path: path.name)
     rungs = pickle.loads(latest.read_bytes())["rungs"]
     return {epoch: set(trials) for epoch, trials in rungs.items()}
 
