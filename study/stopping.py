@@ -79,13 +79,12 @@ class Stopping:
 
     def gain(self) -> tuple[float, int] | None:
         """(growth of the hypervolume over the trials that completed last, as a part of what it
-        is now; how many trials), or None before any hypervolume."""
+        is now; how many trials), or None while there are no more than those."""
         over = (self._study.search.stop or StopConfig()).over_trials
-        if not self.hypervolumes or self.hypervolumes[-1] <= 0:
+        if len(self.hypervolumes) <= over or self.hypervolumes[-1] <= 0:
             return None
-        now = self.hypervolumes[-1]
-        before = self.hypervolumes[-1 - over] if len(self.hypervolumes) > over else 0.0
-        return (now - before) / now, min(over, len(self.hypervolumes))
+        now, before = self.hypervolumes[-1], self.hypervolumes[-1 - over]
+        return (now - before) / now, over
 
     def reason(self) -> str | None:
         """Why no further trial shall start; None if one may."""

@@ -186,6 +186,7 @@ def report(data_root: Path, folder: Path, minutes: float) -> None:
     """Print both, and draw both fronts."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     study = _parse(_raw(data_root, minutes / 60))
     starts = json.loads((folder / "starts.json").read_text())
@@ -222,6 +223,7 @@ def report(data_root: Path, folder: Path, minutes: float) -> None:
         reached = "never" if at is None else f"after {at:.1f} minutes"
         print(f"{name} had {other}'s last hypervolume {reached}")
     left.set(xscale="log", xlabel="lipschitz_upper_bound", ylabel="val_accuracy", title="fronts")
+    left.xaxis.set_minor_formatter(NullFormatter())
     right.set(xlabel="minutes", ylabel="hypervolume", title="real points so far")
     left.legend()
     right.legend()
