@@ -11,7 +11,6 @@ from torch import nn
 from models import IResNet, certify, deployed, project
 from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
 from study.training import Training, evaluate, measure
-from study.trial_config import ModelConfig
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
 _FIRST_SEED = 1_000_000
@@ -44,8 +43,8 @@ def projections(training: Training) -> Iterator[Projection]:
     for index, coeff in enumerate(config.ladder):
         if all(layer.upper_bound <= coeff for layer in certify(model).layers):
             continue
-        above = copy.deepcopy(model)
         if config.fine_tune_steps > 0:
+            above = copy.deepcopy(model)
             project(model, coeff)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
@@ -69,11 +68,8 @@ def _is_finite(model: IResNet) -> bool:
     return all(bool(p.isfinite().all()) for p in model.parameters())
 
 
-def plain_config(config: ModelConfig) -> ModelConfig:
-    """The settings with which load_model builds a network for a projection's weights."""
-    return replace(config, norm="none")
-
-
 def save(training: Training, projection: Projection, directory: Path) -> None:
     """Write a projection's network, certificate.json and inverse.json."""
-    training.save_network(directory, projection.model, plain_config(training.config.model))
+    # For weights in plain convolutions load_model must build plain convolutions.
+    plain = replace(training.config.model, norm="none")
+    training.save_network(directory, projection.model, plain)

@@ -150,10 +150,9 @@ class OptunaSearcher(Searcher):
                 sample = self._new_sample()
             elif self._config.search.repeats > 1 and self._open:
                 return None
-            elif self._config.search.repeats == 1:
-                return Searcher.FINISHED
             else:
-                self._stopping.ended = "every sample was trained as often as it was worth it"
+                if self._config.search.repeats > 1:
+                    self._stopping.ended = "every sample was trained as often as it was worth it"
                 return Searcher.FINISHED
         number = self._n_started
         self._n_started += 1

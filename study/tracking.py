@@ -118,6 +118,10 @@ class _ChildRun:
     # (metric, step) -> value, of what MLflow holds.
     logged: dict[tuple[str, int], float] = field(default_factory=dict)
 
+    @property
+    def last_epoch(self) -> int:
+        return max((step for _, step in self.logged), default=0)
+
 
 def default_tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or a SQLite file in the working directory."""
@@ -361,7 +365,7 @@ class Tracker:
             run_id = run.info.run_id
             changed = {_COEFF: coeff, "fine_tune_steps": report.fine_tune_steps}
             params = {**of_trial.data.params, **changed}
-            epoch = max((step for _, step in child.logged), default=0)
+            epoch = child.last_epoch
             milliseconds = round(report.timestamp * 1000)
             self._call(
                 self._client.log_batch,
@@ -397,8 +401,7 @@ class Tracker:
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """How a trial ended; certified if its last bound is below 1 and it did not fail."""
         child = self._children[trial_id]
-        last = max((step for _, step in child.logged), default=0)
-        proven = child.logged.get((LIPSCHITZ_UPPER_BOUND, last), math.inf) < 1
+        proven = child.logged.get((LIPSCHITZ_UPPER_BOUND, child.last_epoch), math.inf) < 1
         tags = [RunTag(CERTIFIED, str(proven and status is not TrialStatus.FAILED).lower())]
         if reason is not None:
             tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))

@@ -59,22 +59,24 @@ class Launch:
         self.process.wait()
 
     def until(self, condition: Callable[[], bool]) -> None:
+        assert self.comes_to(condition), "it ended before it was time"
+
+    def comes_to(self, condition: Callable[[], bool]) -> bool:
+        """Wait until the condition holds; False if the command ended before that."""
         deadline = time.monotonic() + 120
         while not condition():
-            assert self.process.poll() is None, "it ended before it was time"
+            if self.process.poll() is not None:
+                return False
             assert time.monotonic() < deadline, "it did not come so far"
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks into the database of another process
+        return True
 
     def kill_at(self, condition: Callable[[], bool], delay: float) -> bool:
         """Kill everything `delay` seconds after the condition holds; False if the command ended
         before that."""
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline, "it did not come so far"
-            if self.process.poll() is not None:
-                return False
-            time.sleep(0.02)
-        time.sleep(delay)
+        if not self.comes_to(condition):
+            return False
+        time.sleep(delay)  # the random moment itself
         if self.process.poll() is not None:
             return False
         self.kill_all()

@@ -45,9 +45,7 @@ ALLOWED = {
         "models", "models.empirical_lipschitz", "models.iresnet", "models.projection",
         "study.data", "study.errors", "study.metrics", "study.trial_config",
     },
-    "study.ladder": {
-        "models", "study.metrics", "study.training", "study.trial_config",
-    },
+    "study.ladder": {"models", "study.metrics", "study.training"},
     "study.trainable": {
         "study.data", "study.metrics", "study.ladder", "study.study_config", "study.training",
     },

@@ -16,7 +16,7 @@ LADDER = (0.7, 0.5, 0.3)
 
 
 def trained(**changes: object) -> Training:
-    config: TrialConfig = replace(TINY, **{"ladder": LADDER, **changes})  # type: ignore[arg-type]
+    config: TrialConfig = replace(TINY, **{"ladder": LADDER, **changes})
     training = Training(config)
     while training.status is TrialStatus.RUNNING:
         training.run_to_report()

@@ -30,17 +30,17 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 from ray import tune
-from ray.tune.search.optuna import OptunaSearch
 
-from study import config, data, pareto, points
+from study import data, pareto, points
+from study.config import parse
 from study.metrics import TrialStatus
 from study.pareto import Losses
 from study.report import find_study
 from study.tracking import Tracker
 from study.training import Training, choose_algorithms
 from tests.benchmarks.alternating import machine
-from tests.benchmarks.replay import GRACE_PERIOD, LADDER, REDUCTION_FACTOR
-from tests.benchmarks.trial_table import FINE_TUNE_STEPS, STUDY
+from tests.benchmarks.replay import MO_ASHA, stock_search, stock_space
+from tests.benchmarks.trial_table import FINE_TUNE_STEPS, LADDER, STUDY
 
 _ROOT = Path(__file__).parents[2]
 _MANY = 10_000
@@ -56,20 +56,15 @@ def _raw(data_root: Path, hours: float) -> dict[str, Any]:
         "max_hours": hours,
     }
     settings = {**STUDY["data"], "root": str(data_root.resolve())}
-    scheduler = {
-        "name": "mo_asha",
-        "grace_period": GRACE_PERIOD,
-        "reduction_factor": REDUCTION_FACTOR,
-    }
-    return {**STUDY, "name": "ours", "data": settings, "search": search, "scheduler": scheduler}
+    return {**STUDY, "name": "ours", "data": settings, "search": search, "scheduler": MO_ASHA}
 
 
 class StockTrainable(tune.Trainable):
     """What a user of stock Tune would write around the same training: an epoch a step."""
 
-    def setup(self, config: dict[str, Any], raw: dict[str, Any], log: str) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], raw: dict[str, Any], log: str) -> None:
         torch.set_num_threads(1)
-        self._study, self._log = _parse(raw), Path(log)
+        self._study, self._log = parse(raw, "STUDY"), Path(log)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -89,33 +84,17 @@ class StockTrainable(tune.Trainable):
         return {**metrics, "done": done}
 
 
-def _parse(raw: dict[str, Any]) -> Any:
-    return config.parse(raw, "STUDY")
-
-
 def run_stock(data_root: Path, folder: Path, minutes: float) -> None:
     """Stock Ray Tune until its time is over."""
     raw = _raw(data_root, minutes / 60)
-    study = _parse(raw)
     log = folder / "stock.jsonl"
-    objectives = study.objectives
-    searcher = OptunaSearch(
-        metric=[o.metric for o in objectives],
-        mode=["max" if o.direction == "maximize" else "min" for o in objectives],
-        seed=0,
-    )
-    space = {
-        "coeff": tune.uniform(0.3, 0.99),
-        "n_power_iterations": tune.lograndint(1, 21),
-        "dropout": tune.uniform(0.0, 0.5),
-    }
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(StockTrainable, raw=raw, log=str(log)), {"cpu": 1}
         ),
-        param_space=space,
+        param_space=stock_space(),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=stock_search(parse(raw, "STUDY"), seed=0),
             num_samples=_MANY,
             max_concurrent_trials=os.cpu_count(),
             reuse_actors=True,
@@ -188,7 +167,7 @@ def report(data_root: Path, folder: Path, minutes: float) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    study = _parse(_raw(data_root, minutes / 60))
+    study = parse(_raw(data_root, minutes / 60), "STUDY")
     starts = json.loads((folder / "starts.json").read_text())
     reference = points.reference_losses(study.objectives)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))

@@ -58,10 +58,10 @@ from study.search import OptunaSearcher
 from study.study_config import StudyConfig
 from study.tracking import StudyRecord, TrialRecord
 from tests.benchmarks.alternating import machine
+from tests.benchmarks.trial_table import LADDER
 
 TABLE = Path(__file__).with_name("trial_table.json.gz")
-LADDER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-GRACE_PERIOD, REDUCTION_FACTOR = 1, 3
+MO_ASHA = {"name": "mo_asha", "grace_period": 1, "reduction_factor": 3}
 _TARGET = 0.95
 
 
@@ -157,7 +157,6 @@ class _Trial:
     epoch: int = 0
     last: dict[str, Any] | None = None
     state: TrialStatus = TrialStatus.RUNNING
-    stopped: bool = False
 
 
 class Run:
@@ -199,7 +198,7 @@ class Run:
         row = self.table.rows[self.table.deal(sample, self._dealt, self.rng)]
         trial = _Trial(trial_id, suggestion, sample, row)
         self.trials.append(trial)
-        self.strategy.scheduler.on_trial_add(None, trial)  # type: ignore[arg-type]
+        self.strategy.scheduler.on_trial_add(None, trial)
         return trial
 
     def _step(self, trial: _Trial) -> bool:
@@ -220,7 +219,7 @@ class Run:
         strategy.searcher.on_trial_result(trial.trial_id, said)
         decision = TrialScheduler.CONTINUE
         if report.status is TrialStatus.RUNNING or strategy.is_stock:
-            decision = strategy.scheduler.on_trial_result(None, trial, said)  # type: ignore[arg-type]
+            decision = strategy.scheduler.on_trial_result(None, trial, said)
         if report.status is TrialStatus.RUNNING and decision == TrialScheduler.CONTINUE:
             return False
         if report.status is TrialStatus.RUNNING:
@@ -230,7 +229,7 @@ class Run:
                 len(report.projections) * study.search.fine_tune_steps / self._steps_an_epoch
             )
             self._add(report)
-        strategy.scheduler.on_trial_complete(None, trial, said)  # type: ignore[arg-type]
+        strategy.scheduler.on_trial_complete(None, trial, said)
         strategy.searcher.on_trial_complete(trial.trial_id, said)
         return True
 
@@ -290,19 +289,29 @@ def _our_front(run: Run) -> list[tuple[int, float]]:
     ]
 
 
-def _stock(table: Table, seed: int, scheduler: TrialScheduler) -> Strategy:
-    objectives = table.study.objectives
-    space = {
+def stock_space() -> dict[str, Any]:
+    """The space of the table's study, as Ray says it."""
+    return {
         "coeff": tune.uniform(0.3, 0.99),
         "n_power_iterations": tune.lograndint(1, 21),
         "dropout": tune.uniform(0.0, 0.5),
     }
-    searcher = OptunaSearch(
+
+
+def stock_search(
+    study: StudyConfig, seed: int, space: dict[str, Any] | None = None
+) -> OptunaSearch:
+    """Ray's searcher on a study's objectives; the space is Tuner's to give if left out."""
+    return OptunaSearch(
         space=space,
-        metric=[o.metric for o in objectives],
-        mode=["max" if o.direction == "maximize" else "min" for o in objectives],
+        metric=[o.metric for o in study.objectives],
+        mode=["max" if o.direction == "maximize" else "min" for o in study.objectives],
         seed=seed,
     )
+
+
+def _stock(table: Table, seed: int, scheduler: TrialScheduler) -> Strategy:
+    searcher = stock_search(table.study, seed, space=stock_space())
     study = config.parse({**table.raw, "search": {"sampler": "random", "n_trials": 1}}, "replay")
     return Strategy(study, searcher, scheduler, _stock_front, is_stock=True)
 
@@ -321,11 +330,6 @@ def _stock_front(run: Run) -> list[tuple[int, float]]:
 
 def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
     """Each strategy by name, from a seed."""
-    mo_asha = {
-        "name": "mo_asha",
-        "grace_period": GRACE_PERIOD,
-        "reduction_factor": REDUCTION_FACTOR,
-    }
     tuned = max(p["fine_tune_steps"] for row in table.rows for p in row["projections"])
     ladder = {"ladder": list(LADDER)}
 
@@ -334,8 +338,8 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
             metric="val_accuracy",
             mode="max",
             max_t=table.study.training.max_epochs,
-            grace_period=GRACE_PERIOD,
-            reduction_factor=REDUCTION_FACTOR,
+            grace_period=MO_ASHA["grace_period"],
+            reduction_factor=MO_ASHA["reduction_factor"],
         )
 
     fifo: dict[str, Any] = {"name": "fifo"}
@@ -344,11 +348,11 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
         "stock fifo": lambda seed: _stock(table, seed, FIFOScheduler()),
         "stock asha": lambda seed: _stock(table, seed, asha()),
         "ours fifo": lambda seed: _ours(table, seed, {}, fifo),
-        "ours": lambda seed: _ours(table, seed, {}, mo_asha),
+        "ours": lambda seed: _ours(table, seed, {}, MO_ASHA),
         "ours+ladder fifo": lambda seed: _ours(table, seed, ladder, fifo),
-        "ours+ladder": lambda seed: _ours(table, seed, ladder, mo_asha),
+        "ours+ladder": lambda seed: _ours(table, seed, ladder, MO_ASHA),
         "ours+tuned": lambda seed: _ours(
-            table, seed, {**ladder, "fine_tune_steps": tuned}, mo_asha
+            table, seed, {**ladder, "fine_tune_steps": tuned}, MO_ASHA
         ),
     }
 
