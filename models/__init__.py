@@ -2,8 +2,10 @@
 
 from models.certificate import Certificate, certify
 from models.empirical_lipschitz import empirical_lipschitz
+from models.fingerprint import differences, fingerprint
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet
+from models.pickled import load_pickled
 from models.projection import deployed, project
 
 __all__ = [
@@ -12,8 +14,11 @@ __all__ = [
     "Solution",
     "certify",
     "deployed",
+    "differences",
     "empirical_lipschitz",
+    "fingerprint",
     "fixed_point",
+    "load_pickled",
     "predicted_steps",
     "project",
 ]

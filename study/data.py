@@ -1,6 +1,7 @@
 """Image data sets as tensors: read once, split once, kept and augmented on the device."""
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from study.errors import ConfigError, DataNotFoundError
 from study.trial_config import DataConfig
+
+NORMALIZATION = {"from": "uint8", "scale": 1 / 255, "offset": -0.5}
+"""What `normalized` does: images * scale + offset (paper, appendix A)."""
 
 # Images of a folder have no size of their own: pixels a side, unless data.size is given.
 _FOLDER_SIZE = 32
@@ -74,13 +78,18 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split: objectives are measured on `val`; `test` is read once, at the end."""
+    """A data set, split: objectives are measured on `val`; `test` is read once, at the end.
+
+    Attributes:
+        sha256: digest of all images and labels, as they are split, hex.
+    """
 
     train: Split
     val: Split
     test: Split
     n_classes: int
     augmentation: Augmentation
+    sha256: str
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -95,12 +104,18 @@ class Dataset:
             self.test.to(device),
             self.n_classes,
             self.augmentation,
+            self.sha256,
         )
 
 
 def normalized(images: Tensor) -> Tensor:
     """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A), channels_last."""
     return images.to(torch.float32, memory_format=torch.channels_last) / 255 - 0.5
+
+
+def brightness(images: Tensor) -> Tensor:
+    """The inverse of `normalized`, as a fraction of white: [-0.5, 0.5] -> [0, 1]."""
+    return images + 0.5
 
 
 @functools.lru_cache(maxsize=2)
@@ -132,7 +147,16 @@ def load(config: DataConfig) -> Dataset:
             default.flip if config.flip is None else config.flip,
             default.fill,
         ),
+        _sha256(train, val, test),
     )
+
+
+def _sha256(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for tensor in (t for split in splits for t in (split.images, split.labels)):
+        digest.update(f"{tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def describe(config: DataConfig) -> tuple[tuple[int, int, int], int]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from ray import tune
 
-from study import data
+from models import IResNet
+from study import data, figures
 from study.ladder import Projection, projections, save
 from study.metrics import TrialReport, TrialStatus
 from study.study_config import StudyConfig
@@ -73,10 +74,19 @@ class TrialTrainable(tune.Trainable):
             outcome = folder / OUTCOME_FOLDER
             outcome.mkdir()
             self._training.save_outcome(outcome)
+            figures.save_figures(outcome)
+            self._save_reconstructions(outcome, self._training.model)
             for index, projection in enumerate(self._projections):
                 rung = projection_folder(outcome, index)
                 rung.mkdir(parents=True)
                 save(self._training, projection, rung)
+                self._save_reconstructions(rung, projection.model)
+
+    def _save_reconstructions(self, folder: Path, model: IResNet) -> None:
+        images, found = self._training.reconstructions(model)
+        figures.save_reconstructions(
+            folder / figures.RECONSTRUCTIONS, images.numpy(), found.numpy()
+        )
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)

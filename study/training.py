@@ -22,7 +22,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Certificate, IResNet, certify, empirical_lipschitz, predicted_steps
+from models import (
+    Certificate,
+    IResNet,
+    certify,
+    empirical_lipschitz,
+    fingerprint,
+    predicted_steps,
+)
 from models.iresnet import check_arguments
 from models.projection import recompute_batch_norm
 from study import data
@@ -49,6 +56,8 @@ _CURVE_STEPS = 20
 _CURVE_RTOL = 1e-7
 # The largest learning rate of fine-tuning, as a part of the training's.
 _FINE_TUNE_LR = 0.1
+# Images of the validation split that are kept beside their reconstructions.
+_N_RECONSTRUCTIONS = 12
 # Where the Jacobians of the blocks are looked at: images of the validation split.
 _JACOBIAN_SAMPLES = 8
 
@@ -239,19 +248,36 @@ class Training:
         return [data.normalized(batch) for batch in images.tensor_split(n_batches)]
 
     def save_outcome(self, directory: Path) -> None:
-        """Write what a completed trial leaves: model, certificate.json and inverse.json."""
+        """Write what a completed trial leaves, as save_network does."""
         assert self.status is TrialStatus.COMPLETED
         self.save_network(directory, self.model, self.config.model)
 
     def save_network(self, directory: Path, model: IResNet, config: ModelConfig) -> None:
-        """Write a network on this trial's data, certificate.json and inverse.json.
+        """Write a network on this trial's data: weights.pt and network.json, from which load_model
+        builds it, certificate.json and inverse.json.
 
         Args:
             model: its mode becomes eval.
             config: what load_model shall build for its weights.
         """
         model.eval()
-        save_model(directory, model, config, self.dataset.in_shape, self.dataset.n_classes)
+        dataset = self.dataset
+        architecture = {
+            "in_shape": dataset.in_shape,
+            "n_classes": dataset.n_classes,
+            **asdict(config),
+        }
+        on_data = {
+            "name": self.config.data.name,
+            "n_train": len(dataset.train),
+            "n_val": len(dataset.val),
+            "n_test": len(dataset.test),
+            "sha256": dataset.sha256,
+            "normalization": data.NORMALIZATION,
+        }
+        identity = {"architecture": architecture, "data": on_data, **fingerprint(model)}
+        _write_json(directory / "network.json", identity)
+        torch.save(model.state_dict(), directory / "weights.pt")
         certificate = certify(model)
         images = data.normalized(self.dataset.val.images[:_JACOBIAN_SAMPLES])
         sampled = empirical_lipschitz(model, images)
@@ -270,6 +296,21 @@ class Training:
             ),
         }
         _write_json(directory / "inverse.json", content)
+
+    @torch.no_grad()
+    def reconstructions(self, model: IResNet) -> tuple[Tensor, Tensor]:
+        """Images of the validation split, and what the inverse makes of their features: float
+        (N, C, H, W) on the CPU, 0 black and 1 white. Last iterates, whether they converged or not:
+        they may be anything, NaN too."""
+        images = data.normalized(self.dataset.val.images[:_N_RECONSTRUCTIONS])
+        evaluation = self.config.evaluation
+        solution = model.eval().inverse(
+            model.features(images),
+            rtol=evaluation.inverse_rtol,
+            max_steps=evaluation.inverse_max_steps,
+        )
+        found = solution.last_iterate
+        return data.brightness(images).cpu(), data.brightness(found).cpu()
 
 
 def check(config: TrialConfig) -> None:
@@ -295,22 +336,10 @@ def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: 
     return IResNet(in_shape, n_classes, **asdict(config))
 
 
-def save_model(
-    directory: Path,
-    model: IResNet,
-    config: ModelConfig,
-    in_shape: tuple[int, int, int],
-    n_classes: int,
-) -> None:
-    """Write weights.pt and architecture.json, from which load_model builds the network."""
-    architecture = {"in_shape": in_shape, "n_classes": n_classes, **asdict(config)}
-    _write_json(directory / "architecture.json", architecture)
-    torch.save(model.state_dict(), directory / "weights.pt")
-
-
 def load_model(directory: Path) -> IResNet:
-    """The network that save_model wrote, in eval mode, on the CPU; runs no code from the files."""
-    architecture = json.loads((directory / "architecture.json").read_text())
+    """The network that Training.save_network wrote, in eval mode, on the CPU; runs no code from
+    the files."""
+    architecture = json.loads((directory / "network.json").read_text())["architecture"]
     in_shape, blocks = tuple(architecture.pop("in_shape")), tuple(architecture.pop("blocks"))
     with torch.random.fork_rng(devices=[]):  # the initial weights are replaced at once
         model = IResNet(in_shape, blocks=blocks, **architecture)

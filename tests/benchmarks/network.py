@@ -18,7 +18,7 @@ import torch
 from models import IResNet
 from study import data
 from study.metrics import TrialStatus
-from study.training import Training, choose_algorithms, load_model, save_model
+from study.training import Training, choose_algorithms, load_model
 from study.trial_config import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 
 _MODELS = {
@@ -55,8 +55,7 @@ def main() -> None:
     while training.status is TrialStatus.RUNNING:
         print(training.run_to_report().epoch, flush=True)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    dataset = training.dataset
-    save_model(arguments.folder, training.model, config.model, dataset.in_shape, dataset.n_classes)
+    training.save_network(arguments.folder, training.model, config.model)
     (arguments.folder / "data.json").write_text(json.dumps(asdict(config.data)))
 
 
