@@ -311,15 +311,13 @@ class _Parser:
             if search.n_trials is None:
                 self.fail("search.n_trials", "this key is required")
             return search
-        size = 1
         for key, parameter in study.space:
-            values = parameter.grid()
-            if values is None:
+            if parameter.grid() is None:
                 self.fail(
                     f"space.{key}",
                     "for sampler grid a float parameter must have a step, or be categorical",
                 )
-            size *= len(values)
+        size = len(study.grid() or [])
         if search.n_trials is not None and search.n_trials > size:
             self.fail(
                 "search.n_trials",

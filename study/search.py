@@ -10,23 +10,15 @@ Projections are points of the front, and not told: their values are not those of
 the sample's hyperparameters.
 """
 
-import json
 import math
 import pickle
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from statistics import fmean
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.samplers import (
     BaseSampler,
     GPSampler,
@@ -38,10 +30,11 @@ from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from study import points
+from study.distributions import distribution, from_optuna, to_optuna
 from study.metrics import TrialReport, TrialStatus
 from study.pareto import Losses
 from study.repeats import is_dominated_beyond_spread
-from study.search_space import CategoricalParameter, FloatParameter, Parameter, Value
+from study.search_space import Value
 from study.stopping import Stopping
 from study.study_config import StudyConfig
 from study.successive_halving import SuccessiveHalving
@@ -109,7 +102,7 @@ class OptunaSearcher(Searcher):
         super().__init__()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = study
-        self._distributions = {key: _distribution(p) for key, p in study.space}
+        self._distributions = {key: distribution(p) for key, p in study.space}
         self._study = optuna.create_study(
             sampler=_sampler(study),
             directions=[objective.direction.value for objective in study.objectives],
@@ -117,7 +110,7 @@ class OptunaSearcher(Searcher):
         for trial in earlier:
             self._study.add_trial(
                 create_trial(
-                    params={key: _to_optuna(p, trial.sample[key]) for key, p in study.space},
+                    params={key: to_optuna(p, trial.sample[key]) for key, p in study.space},
                     distributions=self._distributions,
                     values=[trial.metrics[o.metric] for o in study.objectives],
                     constraints=self._violations([trial.metrics]),
@@ -125,9 +118,8 @@ class OptunaSearcher(Searcher):
             )
         if study.search.sampler == "grid":
             # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
-            keys = [key for key, _ in study.space]
-            for point in product(*(_grid(parameter) for _, parameter in study.space)):
-                self._study.enqueue_trial(dict(zip(keys, point, strict=True)))
+            for sample in study.grid() or []:
+                self._study.enqueue_trial({k: to_optuna(p, sample[k]) for k, p in study.space})
         self._n_started = 0
         self._n_samples = 0
         self._open: list[_Sample] = []
@@ -167,7 +159,7 @@ class OptunaSearcher(Searcher):
 
     def _new_sample(self) -> _Sample:
         trial = self._study.ask(self._distributions)
-        values = {key: _from_optuna(p, trial.params[key]) for key, p in self._config.space}
+        values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
         sample = _Sample(trial, self._n_started, values)
         self._n_samples += 1
         self._open.append(sample)
@@ -279,30 +271,3 @@ def _sampler(study: StudyConfig) -> BaseSampler:
             return NSGAIISampler(seed=search.seed, population_size=population_size)
         case "random" | "grid":
             return RandomSampler(seed=search.seed)
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if isinstance(parameter, CategoricalParameter):
-        return CategoricalDistribution(_grid(parameter))
-    if isinstance(parameter, FloatParameter):
-        return FloatDistribution(
-            parameter.low, parameter.high, log=parameter.log, step=parameter.step
-        )
-    return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
-
-
-def _to_optuna(parameter: Parameter, value: Value) -> Any:
-    """Choices are JSON text there, since they may be lists."""
-    return json.dumps(value) if isinstance(parameter, CategoricalParameter) else value
-
-
-def _from_optuna(parameter: Parameter, value: Any) -> Value:
-    chosen: Value = json.loads(value) if isinstance(parameter, CategoricalParameter) else value
-    return chosen
-
-
-def _grid(parameter: Parameter) -> list[Any]:
-    """Every value, as Optuna knows it."""
-    values = parameter.grid()
-    assert values is not None
-    return [_to_optuna(parameter, value) for value in values]

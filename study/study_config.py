@@ -6,6 +6,7 @@ Each checks itself, as those of study.trial_config do; study.config reads them f
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 from study.metrics import Direction
@@ -19,6 +20,8 @@ from study.trial_config import (
     require,
 )
 
+# Settings that a network without spectral normalization does not look at.
+_OF_SPECTRAL_NORM = ("coeff", "n_power_iterations")
 # Where a number of rungs has to go down to, if the study does not vary the coefficient: the
 # smallest of the paper's.
 LOWEST_COEFF = 0.3
@@ -235,6 +238,23 @@ class StudyConfig:
         n = self.search.ladder
         steps = (high * (low / high) ** (i / n) for i in range(1, n + 1))
         return tuple(dict.fromkeys(float(f"{coeff:.4g}") for coeff in steps if coeff < high))
+
+    def grid(self) -> list[dict[str, Value]] | None:
+        """Every sample of the space, in its order; None where a parameter has too many values to
+        list. Of samples that mean the same network, one with norm none at two coefficients say,
+        the first."""
+        values = [parameter.grid() for _, parameter in self.space]
+        if None in values:
+            return None
+        keys = [key for key, _ in self.space]
+        samples: dict[str, dict[str, Value]] = {}
+        for point in product(*(choices or [] for choices in values)):
+            sample = dict(zip(keys, point, strict=True))
+            meaning = sample
+            if sample.get("norm", self.model.norm) != "spectral":
+                meaning = {k: v for k, v in sample.items() if k not in _OF_SPECTRAL_NORM}
+            samples.setdefault(json.dumps(meaning), sample)
+        return list(samples.values())
 
     def settle(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
         """The trial that a sample of the space means."""
