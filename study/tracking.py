@@ -6,28 +6,32 @@ is there once: a metric that stands there already with the same value is not sen
 """
 
 import functools
+import hashlib
 import json
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
-import mlflow
-import mlflow.pytorch
-import numpy as np
-import torch
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
-import models
 from study.config import parse, to_yaml
 from study.errors import ConfigError, TrackingError
 from study.metrics import (
@@ -39,7 +43,10 @@ from study.metrics import (
 )
 from study.search_space import Value
 from study.study_config import StudyConfig
-from study.trial_config import TrialConfig
+from study.trial_config import DataConfig, TrialConfig
+
+if TYPE_CHECKING:
+    from models import IResNet
 
 KIND = "study.kind"
 TRIAL_ID = "study.trial_id"
@@ -53,8 +60,11 @@ CERTIFIED = "study.certified"
 CONFIG = "study.config"
 SOURCE = "study.source"
 STORAGE = "study.storage"
+EPOCH = "study.epoch"
 REASON = "study.reason"
 PARENT = "mlflow.parentRunId"
+# What MLflow's pages show as the description of an experiment or a run.
+_NOTE = "mlflow.note.content"
 
 _RUN_STATUS = {
     TrialStatus.COMPLETED: "FINISHED",
@@ -65,7 +75,7 @@ _RUN_STATUS = {
 _PAGE = 1000
 # MLflow stores an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
-_COEFF = "coeff"
+_COEFF, _MAX_EPOCHS = "coeff", "max_epochs"
 # MLflow refuses longer tags.
 _TAG_LENGTH = 8000
 
@@ -93,6 +103,9 @@ class TrialRecord:
         sample: what the search proposed.
         repeat_of: the id of the first trial of the same sample; a first one's own.
         projected_to: the coefficient of a projection of this trial; None for the trial itself.
+        n_epochs: epochs that it was trained for so far; a projection adds none, 0.
+        started: when its run was made, seconds since 1970-01-01 UTC.
+        ended: when it came to its end, likewise; None while it runs.
     """
 
     trial_id: str
@@ -104,6 +117,9 @@ class TrialRecord:
     repeat_of: str
     projected_to: float | None = None
     reason: str | None = None
+    n_epochs: int = 0
+    started: float = 0.0
+    ended: float | None = None
 
 
 @dataclass
@@ -138,6 +154,7 @@ class Tracker:
     def __init__(self, tracking_uri: str) -> None:
         # A server that is down shall say so in seconds, not after minutes of retries.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         # It warns of pickle at each model; what is pickled here is our own network.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -160,7 +177,9 @@ class Tracker:
 
     def create_study(self, config: StudyConfig, source: str, storage: str) -> StudyRecord:
         """A new experiment with the study's parent run."""
-        experiment_id = self._call(self._client.create_experiment, config.name)
+        experiment_id = self._call(
+            self._client.create_experiment, config.name, tags={_NOTE: _description(config)}
+        )
         tags = {
             KIND: "study",
             STATE: TrialStatus.RUNNING.value,
@@ -249,7 +268,7 @@ class Tracker:
 
     def close_study(self, study: StudyRecord, status: TrialStatus) -> None:
         """Say how the study was left; a trial that still runs was interrupted with it."""
-        for trial in [*self.trials(study), *self.projections(study)]:
+        for trial in self.records(study):
             if trial.state is TrialStatus.RUNNING:
                 self._end(trial.run_id, TrialStatus.INTERRUPTED)
         self._end(study.run_id, status)
@@ -277,17 +296,19 @@ class Tracker:
             self._forget(trial_id)
             child = None
         params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
+        datasets = [_dataset(trial.data)]
         if child is not None:
             # The parameters again, in case the crash came before them: the same are no error.
             tags = [RunTag(REPEAT_OF, repeat_of or trial_id)]
             self._call(self._client.log_batch, child.run_id, params=params, tags=tags)
+            self._call(self._client.log_inputs, child.run_id, datasets=datasets)
             self._end(child.run_id, TrialStatus.RUNNING)
             child.state = TrialStatus.RUNNING
             return
         run = self._call(
             self._client.create_run,
             study.experiment_id,
-            run_name=f"{study.name}-{trial_id}",
+            run_name=f"{trial_id}: {_words(sample)}",
             tags={
                 KIND: "trial",
                 PARENT: study.run_id,
@@ -298,6 +319,7 @@ class Tracker:
             },
         )
         self._call(self._client.log_batch, run.info.run_id, params=params)
+        self._call(self._client.log_inputs, run.info.run_id, datasets=datasets)
         self._children[trial_id] = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text)
 
     def log_report(self, trial_id: str, report: EpochReport) -> None:
@@ -318,19 +340,20 @@ class Tracker:
             return
         milliseconds = round(report.timestamp * 1000)
         metrics = [Metric(k, v, milliseconds, report.epoch) for k, v in new.items()]
-        self._call(self._client.log_batch, child.run_id, metrics=metrics)
+        tags = [RunTag(EPOCH, str(report.epoch))]
+        self._call(self._client.log_batch, child.run_id, metrics=metrics, tags=tags)
         child.logged.update({(name, report.epoch): value for name, value in new.items()})
 
-    def log_outcome(self, trial_id: str, folder: Path, model: models.IResNet) -> None:
-        """What a completed trial leaves: certificate.json, inverse.json, and the model."""
+    def log_outcome(self, trial_id: str, folder: Path, model: "IResNet") -> None:
+        """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
         run_id = self._children[trial_id].run_id
         run = self._call(self._client.get_run, run_id)
         # A model that was logged before a crash makes room: a trial has one.
         self._delete_models(run_id, run.info.experiment_id)
-        self._log_network(run_id, folder, model)
+        self._log_network(run, folder, model)
 
     def log_projections(
-        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, models.IResNet]]
+        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, "IResNet"]]
     ) -> None:
         """The networks to which a completed trial's was projected, each as a run below it.
 
@@ -349,7 +372,7 @@ class Tracker:
             run = self._call(
                 self._client.create_run,
                 of_trial.info.experiment_id,
-                run_name=f"{of_trial.info.run_name}-at-{coeff:g}",
+                run_name=f"{trial_id} at {coeff:g}",
                 tags={
                     KIND: "projection",
                     PARENT: child.run_id,
@@ -360,9 +383,15 @@ class Tracker:
                     PROJECTED_TO: repr(coeff),
                     STATE: TrialStatus.RUNNING.value,
                     CERTIFIED: str(report.lipschitz_upper_bound < 1).lower(),
+                    _NOTE: f"The network of trial {trial_id}, scaled so that every layer's proven "
+                    f"bound is at most {coeff:g}. {_proof(report.lipschitz_upper_bound)}",
                 },
             )
             run_id = run.info.run_id
+            inputs = [
+                DatasetInput(one.dataset, list(one.tags)) for one in of_trial.inputs.dataset_inputs
+            ]
+            self._call(self._client.log_inputs, run_id, datasets=inputs)
             changed = {_COEFF: coeff, "fine_tune_steps": report.fine_tune_steps}
             params = {**of_trial.data.params, **changed}
             epoch = child.last_epoch
@@ -373,36 +402,39 @@ class Tracker:
                 metrics=[Metric(k, v, milliseconds, epoch) for k, v in report.metrics().items()],
                 params=[Param(key, str(value)) for key, value in params.items()],
             )
-            self._log_network(run_id, folder, model)
+            self._log_network(run, folder, model)
             self._end(run_id, TrialStatus.COMPLETED)
             child.projections[coeff] = (run_id, report.metrics())
 
-    def _log_network(self, run_id: str, folder: Path, model: models.IResNet) -> None:
-        """certificate.json, inverse.json, and the model."""
-        for name in ("certificate.json", "inverse.json"):
-            self._call(self._client.log_artifact, run_id, str(folder / name))
-        n_classes = model.n_classes
-        with _current(self.tracking_uri), mlflow.start_run(run_id=run_id):
-            # Pickled, since the other format keeps the forward pass alone; the code of
-            # `models` goes with it, so that it loads where this project is not installed.
-            self._call(
-                mlflow.pytorch.log_model,
-                model,
-                name="model",
-                serialization_format="pickle",
-                code_paths=[str(Path(models.__file__).parent)],
-                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
-                signature=ModelSignature(
-                    Schema([TensorSpec(np.dtype("float32"), (-1, *model.in_shape))]),
-                    Schema([TensorSpec(np.dtype("float32"), (-1, n_classes))]),
-                ),
-            )
+    def _log_network(self, run: Run, folder: Path, model: "IResNet") -> None:
+        """The files of a network that Training.save_network wrote, its pictures, and the model."""
+        from study import logged_model  # with torch, for which a report need not wait
+
+        for path in sorted(folder.iterdir()):
+            if path.suffix in (".json", ".png"):
+                self._call(self._client.log_artifact, run.info.run_id, str(path))
+        tags = run.data.tags
+        whose = {"run_id": run.info.run_id, "trial_id": tags[TRIAL_ID]}
+        if PROJECTED_TO in tags:
+            whose["projected_to"] = tags[PROJECTED_TO]
+        study = self._call(self._client.get_experiment, run.info.experiment_id).name
+        self._call(
+            logged_model.log,
+            self.tracking_uri,
+            run.info.run_id,
+            folder,
+            model,
+            {"name": study, **whose},
+        )
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """How a trial ended; certified if its last bound is below 1 and it did not fail."""
         child = self._children[trial_id]
-        proven = child.logged.get((LIPSCHITZ_UPPER_BOUND, child.last_epoch), math.inf) < 1
-        tags = [RunTag(CERTIFIED, str(proven and status is not TrialStatus.FAILED).lower())]
+        bound = child.logged.get((LIPSCHITZ_UPPER_BOUND, child.last_epoch), math.inf)
+        proven = bound < 1 and status is not TrialStatus.FAILED
+        note = f"{status.value} after {child.last_epoch} epochs. "
+        note += reason or _proof(bound) if status is TrialStatus.FAILED else _proof(bound)
+        tags = [RunTag(CERTIFIED, str(proven).lower()), RunTag(_NOTE, note[:_TAG_LENGTH])]
         if reason is not None:
             tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))
         self._call(self._client.log_batch, child.run_id, tags=tags)
@@ -444,33 +476,68 @@ class Tracker:
         child = self._children.get(trial_id)
         return None if child is None else child.state
 
-    def trials(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
-        """The trials of a study, by trial id; `where` is an MLflow search filter."""
-        records = self._records(study, _of(study), where)
-        return sorted(records, key=lambda record: int(record.trial_id))
+    def trials(self, study: StudyRecord) -> list[TrialRecord]:
+        """The trials of a study, by trial id."""
+        return [record for record in self.records(study) if record.projected_to is None]
 
-    def projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
+    def projections(self, study: StudyRecord) -> list[TrialRecord]:
         """The projections of a study's trials, by trial id and falling coefficient."""
-        records = self._records(study, _PROJECTIONS, where)
-        return sorted(records, key=lambda r: (int(r.trial_id), -(r.projected_to or 0.0)))
+        return [record for record in self.records(study) if record.projected_to is not None]
 
-    def _records(self, study: StudyRecord, condition: str, where: str) -> list[TrialRecord]:
-        def record(run: Run) -> TrialRecord:
-            tags = run.data.tags
-            return TrialRecord(
-                trial_id=tags[TRIAL_ID],
-                run_id=run.info.run_id,
-                state=TrialStatus(tags[STATE]),
-                params=run.data.params,
-                metrics={name: _restored(v) for name, v in run.data.metrics.items()},
-                sample=json.loads(tags[SAMPLE]),
-                repeat_of=tags.get(REPEAT_OF, tags[TRIAL_ID]),  # studies had no repeats once
-                projected_to=float(tags[PROJECTED_TO]) if PROJECTED_TO in tags else None,
-                reason=tags.get(REASON),
-            )
+    def records(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
+        """The trials of a study, by trial id, each with its projections behind it, by falling
+        coefficient; `where` is an MLflow search filter."""
+        # One search: MLflow reads through the experiment for each.
+        condition = f"tags.`{KIND}` != 'study'" + (f" and {where}" if where else "")
+        runs = self._search([study.experiment_id], condition)
+        found = [_record(run) for run in runs if _is_of(study, run)]
+        return sorted(found, key=lambda r: (int(r.trial_id), -(r.projected_to or math.inf)))
 
-        condition += f" and {where}" if where else ""
-        return [record(run) for run in self._search([study.experiment_id], condition)]
+    # What a run left
+
+    def metrics_and_artifacts(self, run_id: str) -> tuple[Mapping[str, float], set[str]]:
+        """The last value of each metric of a run, and the names of its files.
+
+        Raises:
+            TrackingError: if there is no such run.
+        """
+        if self._is_absent():
+            raise TrackingError(f"MLflow at {self.tracking_uri}: there is no run {run_id}")
+        run = self._call(self._client.get_run, run_id)
+        metrics = {name: _restored(value) for name, value in run.data.metrics.items()}
+        return metrics, {file.path for file in self._call(self._client.list_artifacts, run_id)}
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        """A file of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self._call(self._client.download_artifacts, run_id, name, folder)
+            return Path(path).read_bytes()
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Add a file to a run; one of that name makes room."""
+        self._call(self._client.log_artifact, run_id, str(path))
+
+    def fetch_model(self, run_id: str, folder: Path) -> Path:
+        """Copy the model of a run into a folder; where it is now."""
+        from study import logged_model  # see _log_network
+
+        path: Path = self._call(logged_model.fetch, self.tracking_uri, run_id, folder)
+        return path
+
+    def register(
+        self, name: str, run_id: str, aliases: Sequence[str], tags: Mapping[str, str]
+    ) -> str:
+        """The model of a run as a version of a registered model, with aliases; returns the
+        version. A run that is a version already keeps it."""
+        from study import logged_model  # see _log_network
+
+        versions = self._call(self._client.search_model_versions, f"run_id = '{run_id}'")
+        version = next((v.version for v in versions if v.name == name), None)
+        if version is None:
+            version = self._call(logged_model.register, self.tracking_uri, run_id, name, dict(tags))
+        for alias in aliases:
+            self._call(self._client.set_registered_model_alias, name, alias, version)
+        return str(version)
 
     def _end(self, run_id: str, status: TrialStatus) -> None:
         if status is TrialStatus.RUNNING:
@@ -514,28 +581,60 @@ def _of(study: StudyRecord) -> str:
 _PROJECTIONS = f"tags.`{KIND}` = 'projection'"
 
 
-@contextmanager
-def _current(tracking_uri: str) -> Iterator[None]:
-    """Models can only be logged to MLflow's current server, which is a setting of the process."""
-    # MLflow keeps it in the environment too, which child processes would inherit.
-    variable = os.environ.get("MLFLOW_TRACKING_URI")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking_uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if variable is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = variable
+def _is_of(study: StudyRecord, run: Run) -> bool:
+    """Whether a run is a trial of a study or a projection; users may put runs beside them."""
+    tags = run.data.tags
+    if tags[KIND] == "trial":
+        return bool(tags.get(PARENT) == study.run_id)
+    return bool(tags[KIND] == "projection")
+
+
+def _record(run: Run) -> TrialRecord:
+    tags, params = run.data.tags, run.data.params
+    state = TrialStatus(tags[STATE])
+    projected_to = float(tags[PROJECTED_TO]) if PROJECTED_TO in tags else None
+    if projected_to is not None:
+        n_epochs = 0
+    elif state is TrialStatus.COMPLETED:
+        n_epochs = int(params[_MAX_EPOCHS])
+    else:
+        n_epochs = int(tags.get(EPOCH, 0))
+    return TrialRecord(
+        trial_id=tags[TRIAL_ID],
+        run_id=run.info.run_id,
+        state=state,
+        params=params,
+        metrics={name: _restored(v) for name, v in run.data.metrics.items()},
+        sample=json.loads(tags[SAMPLE]),
+        repeat_of=tags.get(REPEAT_OF, tags[TRIAL_ID]),  # studies had no repeats once
+        projected_to=projected_to,
+        reason=tags.get(REASON),
+        n_epochs=n_epochs,
+        started=run.info.start_time / 1000,
+        ended=None if run.info.end_time is None else run.info.end_time / 1000,
+    )
 
 
 def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:
     """(the command that serves the MLflow page, or None where a server does; the address)."""
-    served = tracking_uri.startswith(("http://", "https://"))
+    served = _server(tracking_uri)
     command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
-    base = tracking_uri.rstrip("/") if served else "http://127.0.0.1:5000"
+    base = served or "http://127.0.0.1:5000"
     return command, f"{base}/#/experiments/{study.experiment_id}"
+
+
+def run_pages(tracking_uri: str, study: StudyRecord) -> str | None:
+    """The address of a run's page without its id at the end; None where no server is known."""
+    server = _server(tracking_uri)
+    return server and f"{server}/#/experiments/{study.experiment_id}/runs/"
+
+
+def _server(tracking_uri: str) -> str | None:
+    """The address of the tracking server, without a password; None if there is none."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
 
 
 def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
@@ -550,6 +649,43 @@ def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
         "seed": trial.seed,
         **sample,
     }
+
+
+def _description(config: StudyConfig) -> str:
+    """What the experiment's page says about the study, in Markdown."""
+    space = ", ".join(f"`{key}`" for key, _ in config.space)
+    goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
+    rules = ", ".join(f"`{c.metric}` {c}" for c in config.constraints)
+    return (
+        f"A study of invertible residual networks on **{config.data.name}**: {config.n_trainings} "
+        f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n"
+        "A run each: the study, its trials, and below a trial the networks to which its own was "
+        "projected. Tag `study.certified` says whether the inverse is proven to exist; "
+        "`lipschitz_upper_bound` is the proven bound, below 1 where it is. Trials carry "
+        "`certificate.json`, pictures of it and of the inverse, and the model.\n\n"
+        f"The front: `python -m study.report {config.name}`. A proof, checked again: "
+        "`python -m study.verify RUN_ID`."
+    )
+
+
+def _proof(bound: float) -> str:
+    if bound < 1:
+        return f"Proven to be invertible: every block's Lipschitz constant is at most {bound:.4g}."
+    return "Nothing is proven of its inverse: no bound of every block below 1 is known."
+
+
+def _words(sample: Mapping[str, Any]) -> str:
+    """A sample in one line, short enough for a name."""
+    shown = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in sample.items()}
+    return " ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def _dataset(config: DataConfig) -> DatasetInput:
+    """The images of a trial as an input of its run; known by the settings that choose them."""
+    settings = json.dumps(asdict(config), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    dataset = Dataset(config.name, digest, source_type="local", source=settings)
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def _stored(value: float) -> float:

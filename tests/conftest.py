@@ -1,9 +1,21 @@
-"""Every test starts from the same random state and leaves none behind; `gpu` needs a GPU."""
+"""Every test starts from the same random state and leaves none behind; `gpu` needs a GPU,
+`browser` a Chromium. Fixtures that several files use: an empty MLflow, and a study in it; a study
+that the command ran."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import mlflow
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
+
+from study.tracking import StudyRecord, Tracker
+from tests.launched import LADDER, run, write_space
+from tests.studies import RAW, tiny
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +26,45 @@ def _seeded() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
+        if item.get_closest_marker("browser") and CHROMIUM is None:
+            item.add_marker(pytest.mark.skip(reason="needs chromium on the PATH; here is none"))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow takes a second to lay out a database; the tests copy this one."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def tracker(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Tracker]:
+    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
+    yield Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+    assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # as it was
+
+
+@pytest.fixture
+def study(tracker: Tracker) -> StudyRecord:
+    record = tracker.create_study(tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
+    tracker.open_study(record)
+    return record
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of three trials, run to its end by the command. Not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    space = write_space(folder, RAW, ladder=list(LADDER))
+    out = run(folder, str(space))
+    assert "3 trials of 3 epochs on digits" in out
+    assert "mlflow server" in out
+    return folder

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parent.parent
+LADDER = (0.6, 0.3)
+"""Of the study that the fixture `finished` runs."""
 
 
 def write_space(folder: Path, raw: dict[str, Any], **search: Any) -> Path:
@@ -119,7 +121,7 @@ class Books:
         )
         names = Counter(name for name, _ in self.query(sql))
         assert max(names.values(), default=1) == 1, f"a run is there twice: {names}"
-        return dict(self.query(sql))
+        return {_label(name): status for name, status in self.query(sql)}
 
     def points(self, key: str) -> dict[str, list[tuple[int, float]]]:
         """Run name -> (step, value) of each point of a metric, in order."""
@@ -130,7 +132,7 @@ class Books:
         )
         found: dict[str, list[tuple[int, float]]] = {}
         for name, step, value in self.query(sql):
-            found.setdefault(name, []).append((step, value))
+            found.setdefault(_label(name), []).append((step, value))
         return found
 
     def params(self, key: str) -> dict[str, str]:
@@ -138,7 +140,12 @@ class Books:
             "SELECT runs.name, value FROM params JOIN runs USING (run_uuid) "
             f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_NO_PROJECTION}"
         )
-        return dict(self.query(sql))
+        return {_label(name): value for name, value in self.query(sql)}
+
+
+def _label(name: str) -> str:
+    """A run's name without the sample: the study's name, 0003, or 0003 at 0.5."""
+    return name.partition(":")[0]
 
 
 PROJECTED_METRICS = (
@@ -153,7 +160,7 @@ METRICS = (
 
 def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
     """One parent, a child a trial, every metric once at every epoch, none running."""
-    trials = [f"{name}-{number:04d}" for number in range(n_trials)]
+    trials = [f"{number:04d}" for number in range(n_trials)]
     assert books.runs() == dict.fromkeys([name, *trials], "FINISHED")
     for metric in METRICS:
         steps = {run: [step for step, _ in points] for run, points in books.points(metric).items()}
@@ -163,15 +170,15 @@ def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
     )
 
 
-def check_projections(books: Books, name: str, ladder: tuple[float, ...]) -> int:
+def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
     """Every rung of a trial's ladder at most once, none running, every metric once, each with what
     it was projected from; how many there are."""
     runs = books.runs(("projection",))
     assert set(runs.values()) <= {"FINISHED"}
-    coeffs = {run.rpartition("-at-")[2] for run in runs}
+    coeffs = {run.rpartition(" at ")[2] for run in runs}
     assert coeffs <= {f"{coeff:g}" for coeff in ladder}
     trials = set(books.runs(("trial",)))
-    assert {run.rpartition("-at-")[0] for run in runs} <= trials
+    assert {run.rpartition(" at ")[0] for run in runs} <= trials
     sql = (
         "SELECT name, metrics.key, COUNT(*) FROM runs JOIN metrics USING (run_uuid) "
         "JOIN tags USING (run_uuid) WHERE tags.key = 'study.kind' "
@@ -187,7 +194,8 @@ def check_projections(books: Books, name: str, ladder: tuple[float, ...]) -> int
             "parent.lifecycle_stage = 'active'"
         )
     )
-    assert sources == {run: run.rpartition("-at-")[0] for run in runs}
+    of = {run: _label(trial) for run, trial in sources.items()}
+    assert of == {run: run.rpartition(" at ")[0] for run in runs}
     return len(runs)
 
 

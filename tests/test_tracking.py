@@ -1,6 +1,4 @@
 import math
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,42 +8,16 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from models import IResNet
-from study import training
+from study import data, training
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
-from study.tracking import StudyRecord, Tracker
+from study.tracking import StudyRecord, Tracker, run_pages
 from study.training import Training
 from tests.oracles import relative_error
 from tests.studies import epoch_report, projection_report, tiny
 from tests.test_training import TINY
 
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes a second to lay out a database; the tests copy this one."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def tracker(
-    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Tracker]:
-    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
-    yield Tracker(f"sqlite:///{tmp_path}/mlflow.db")
-    assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # as it was
-
-
-@pytest.fixture
-def study(tracker: Tracker) -> StudyRecord:
-    record = tracker.create_study(tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
-    tracker.open_study(record)
-    return record
 
 
 def start(tracker: Tracker, study: StudyRecord, trial_id: str = "0000", **changes: float) -> None:
@@ -168,6 +140,78 @@ def test_how_runs_end(
     assert run.data.tags["mlflow.parentRunId"] == study.run_id
 
 
+def test_a_run_says_what_it_is_on_mlflows_pages(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    start(tracker, study)  # as after a crash: its input is there once all the same
+    tracker.log_report("0000", epoch_report(1, lipschitz_upper_bound=0.25))
+    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    tracker.end_trial("0000", TrialStatus.COMPLETED)
+    client = MlflowClient(tracker.tracking_uri)
+    run, below = (client.get_run(record.run_id) for record in tracker.records(study))
+    assert run.info.run_name == "0000: coeff=0.5 n_power_iterations=3 dropout=0.1"
+    assert below.info.run_name == "0000 at 0.3"
+    assert "Lipschitz constant is at most 0.25" in run.data.tags["mlflow.note.content"]
+    assert "trial 0000" in below.data.tags["mlflow.note.content"]
+    for inputs in (run.inputs, below.inputs):
+        (one,) = inputs.dataset_inputs
+        assert one.dataset.name == "digits"
+        assert '"val_fraction": 0.2' in one.dataset.source
+        assert [(tag.key, tag.value) for tag in one.tags] == [
+            ("mlflow.data.context", "training"),
+        ]  # fmt: skip
+    note = client.get_experiment(study.experiment_id).tags["mlflow.note.content"]
+    assert "python -m study.report tiny" in note
+
+
+def test_how_long_a_trial_was_trained_and_when_it_ended(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    for trial_id in ("0000", "0001"):
+        start(tracker, study, trial_id)
+        tracker.log_report(trial_id, epoch_report(2))
+    (running, _) = tracker.trials(study)
+    assert (running.n_epochs, running.ended) == (2, None)
+    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
+    tracker.end_trial("0001", TrialStatus.COMPLETED)
+    stopped, completed, projected = tracker.records(study)
+    assert (stopped.n_epochs, completed.n_epochs, projected.n_epochs) == (2, 3, 0)
+    assert all(r.ended is not None and r.ended >= r.started > 1e9 for r in (stopped, completed))
+
+
+def test_records_are_those_of_the_study_whatever_else_users_put_there(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study, "0001")
+    start(tracker, study, "0000")
+    tracker.log_projections(
+        "0000", networks(tmp_path, projection_report(0.45), projection_report(0.3))
+    )
+    client = MlflowClient(tracker.tracking_uri)
+    client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
+    client.create_run(study.experiment_id, tags={"study.kind": "trial"})
+    found = [(r.trial_id, r.projected_to) for r in tracker.records(study)]
+    assert found == [("0000", None), ("0000", 0.45), ("0000", 0.3), ("0001", None)]
+
+
+@pytest.mark.parametrize(
+    ("uri", "pages"),
+    [
+        ("sqlite:///mlflow.db", None),
+        ("postgresql://me:secret@host/db", None),
+        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/#/experiments/7/runs/"),
+        ("https://me:secret@host:8443/ml", "https://host:8443/ml/#/experiments/7/runs/"),
+    ],
+)
+def test_the_address_of_a_run_is_known_where_a_server_is_and_holds_no_password(
+    uri: str, pages: str | None
+) -> None:
+    record = StudyRecord("tiny", "7", "parent", tiny(), "/x", "/x", True)
+    assert run_pages(uri, record) == pages
+
+
 def test_what_still_runs_when_a_study_is_left_was_interrupted(
     tracker: Tracker, study: StudyRecord
 ) -> None:
@@ -187,10 +231,10 @@ def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: Stud
     start(tracker, study, "0001", coeff=0.9)
     tracker.log_report("0001", epoch_report(1, val_accuracy=0.8))
     assert [t.trial_id for t in tracker.trials(study)] == ["0000", "0001"]
-    assert [t.trial_id for t in tracker.trials(study, "metrics.val_accuracy > 0.7")] == ["0001"]
-    assert [t.trial_id for t in tracker.trials(study, "params.coeff = '0.5'")] == ["0000"]
+    assert [t.trial_id for t in tracker.records(study, "metrics.val_accuracy > 0.7")] == ["0001"]
+    assert [t.trial_id for t in tracker.records(study, "params.coeff = '0.5'")] == ["0000"]
     with pytest.raises(TrackingError, match=r"^MLflow at sqlite:///[^\n]*$"):
-        tracker.trials(study, "metrics.val_accuracy >")
+        tracker.records(study, "metrics.val_accuracy >")
 
 
 def test_a_logged_model_is_one_and_loads_runs_and_inverts(
@@ -210,7 +254,17 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
     models = client.search_logged_models([study.experiment_id])
     assert len(list(models)) == 1
     names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
-    assert {"certificate.json", "inverse.json"} <= names
+    assert {"certificate.json", "inverse.json", "network.json"} <= names
+    # What goes with the model, so that it says by itself what it is and what is proven of it.
+    (logged,) = client.search_logged_models([study.experiment_id])
+    model_file = mlflow.models.Model.load(logged.artifact_location)
+    assert model_file.metadata["study"] == {
+        "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
+    }  # fmt: skip
+    assert model_file.metadata["data"]["normalization"] == data.NORMALIZATION
+    extra = Path(logged.artifact_location) / "extra_files"
+    for name in ("certificate.json", "network.json"):
+        assert (extra / name).read_bytes() == (folder / name).read_bytes()
     mlflow.set_tracking_uri(tracker.tracking_uri)
     loaded = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
     mlflow.set_tracking_uri("sqlite:////nowhere/mlflow.db")
@@ -232,6 +286,7 @@ def networks(
 ) -> list[tuple[ProjectionReport, Path, IResNet]]:
     for name in ("certificate.json", "inverse.json"):
         (folder / name).write_text("{}")
+    (folder / "network.json").write_text('{"data": {}}')
     model = IResNet((1, 8, 8), 10, (1,), norm="none")
     return [(report, folder, model) for report in reports]
 

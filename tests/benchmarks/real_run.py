@@ -140,7 +140,7 @@ def _our_found(folder: Path, start: float) -> tuple[Found, list[float]]:
     study = find_study(tracker, "ours")
     found: Found = []
     epochs: list[float] = []
-    for record in [*tracker.trials(study), *tracker.projections(study)]:
+    for record in tracker.records(study):
         history = client.get_metric_history(record.run_id, "val_accuracy")
         ends = [point.timestamp / 1000 - start for point in history]
         if record.projected_to is None:
