@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,12 @@ from rich.console import Console
 
 from study import config, storage, training
 from study.errors import ConfigError, DataNotFoundError, LaunchError, TrackingError, UserError
+from study.front import Mark, Report, make_report
 from study.metrics import TrialStatus
+from study.page import write_page
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
-from study.report import Mark, Report, make_report, print_table, wide_console
+from study.report import print_table, wide_console
 from study.scheduling import make_halving, make_scheduler
 from study.search import EarlierTrial, OptunaSearcher
 from study.search_space import Value
@@ -52,6 +55,12 @@ def main(
     epochs: Annotated[int | None, typer.Option(help="In place of training.max_epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of search.seed.")] = None,
     data_root: Annotated[str | None, typer.Option(help="In place of data.root.")] = None,
+    cpus: Annotated[
+        float | None, typer.Option(help="Of a trial, in place of resources.cpus.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="Of a trial, in place of resources.gpus.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(help="Of Ray; else RAY_ADDRESS, a cluster on this host, or a start here."),
@@ -76,6 +85,8 @@ def main(
         "training.max_epochs": ("--epochs", epochs),
         "search.seed": ("--seed", seed),
         "data.root": ("--data-root", data_root),
+        "resources.cpus": ("--cpus", cpus),
+        "resources.gpus": ("--gpus", gpus),
     }
     overrides = {key: option for key, option in given.items() if option[1] is not None}
     try:
@@ -361,9 +372,17 @@ class _Launch:
         tracker.close_study(record, TrialStatus.COMPLETED)
         if ended is not None:
             self._say(f"{len(results)} of {record.config.n_trainings} trials: {ended}")
-        report = make_report(record, [*trials, *tracker.projections(record)])
+        report = make_report(record, tracker.records(record))
+        self._log_report(tracker, report)
         self._say_result(report)
         return 0 if any(t.state is TrialStatus.COMPLETED for t in trials) else 1
+
+    def _log_report(self, tracker: Tracker, report: Report) -> None:
+        """Put the page of a study beside its records."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "report.html"
+            write_page(path, tracker, report)
+            tracker.log_file(report.study.run_id, path)
 
     def _say_result(self, report: Report) -> None:
         print_table(report, every=False, console=self.console)
@@ -373,6 +392,8 @@ class _Launch:
         command, page = page_hint(self.tracking_uri, report.study)
         again = shlex.join(["study.report", report.study.name, "--all", *self._uri_option()])
         self.console.print(f"all trials:  python -m {again}", markup=False)
+        page_of = shlex.join(["study.report", report.study.name, *self._uri_option()])
+        self.console.print(f"its page:    python -m {page_of} --html report.html", markup=False)
         if command:
             self.console.print(f"the runs:    {command}", markup=False)
             self.console.print(f"             then open {page}", markup=False)

@@ -144,7 +144,9 @@ METRICS: dict[str, Metric] = {
 }
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
+RECONSTRUCTION_ERROR = "reconstruction_error"
 VAL_LOSS = "val_loss"
+VAL_ACCURACY = "val_accuracy"
 TEST_ACCURACY = "test_accuracy"
 REPORTED_METRICS = tuple(f.name for f in fields(EpochReport) if f.name in METRICS)
 PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)

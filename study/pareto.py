@@ -62,3 +62,11 @@ def hypervolume(points: Losses, reference_point: Sequence[float]) -> float:
     if len(inside) == 0:
         return 0.0
     return float(moocore.hypervolume(inside, ref=reference))
+
+
+def knee(points: Losses) -> int:
+    """Index of the point (n, m) that is closest, in l2, to the best value of every column at once,
+    each column scaled to its range; the first of equals. n must be 1 or more."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    return int(np.linalg.norm(scaled, axis=1).argmin())

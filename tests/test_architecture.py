@@ -25,9 +25,11 @@ ALLOWED = {
     },
     "models.empirical_lipschitz": {"models.iresnet"},
     "models.projection": {"models.certificate", "models.iresnet", "models.spectral_norm"},
+    "models.fingerprint": set(),
+    "models.pickled": {"models.iresnet", "models.spectral_norm"},
     "models": {
-        "models.certificate", "models.empirical_lipschitz", "models.fixed_point",
-        "models.iresnet", "models.projection",
+        "models.certificate", "models.empirical_lipschitz", "models.fingerprint",
+        "models.fixed_point", "models.iresnet", "models.pickled", "models.projection",
     },
     "study": set(),
     "study.errors": set(),
@@ -42,27 +44,31 @@ ALLOWED = {
     "study.pareto": {"study.metrics"},
     "study.data": {"study.errors", "study.trial_config"},
     "study.training": {
-        "models", "models.empirical_lipschitz", "models.iresnet", "models.projection",
-        "study.data", "study.errors", "study.metrics", "study.trial_config",
+        "models", "models.empirical_lipschitz", "models.fingerprint", "models.iresnet",
+        "models.projection", "study.data", "study.errors", "study.metrics", "study.trial_config",
     },
     "study.ladder": {"models", "study.metrics", "study.training"},
+    "study.figures": set(),
     "study.trainable": {
-        "study.data", "study.metrics", "study.ladder", "study.study_config", "study.training",
+        "models", "study.data", "study.figures", "study.ladder", "study.metrics",
+        "study.study_config", "study.training",
     },
     "study.points": {"study.metrics", "study.pareto", "study.study_config"},
     "study.repeats": {"study.pareto"},
     "study.stopping": {"study.metrics", "study.pareto", "study.points", "study.study_config"},
     "study.successive_halving": {"study.pareto"},
+    "study.distributions": {"study.search_space"},
     "study.search": {
-        "study.metrics", "study.pareto", "study.points", "study.repeats", "study.search_space",
-        "study.stopping", "study.study_config", "study.successive_halving",
+        "study.distributions", "study.metrics", "study.pareto", "study.points", "study.repeats",
+        "study.search_space", "study.stopping", "study.study_config", "study.successive_halving",
     },
     "study.scheduling": {
         "study.metrics", "study.points", "study.study_config", "study.successive_halving",
     },
+    "study.logged_model": {"models"},
     "study.tracking": {
-        "models", "study.config", "study.errors", "study.metrics", "study.search_space",
-        "study.study_config", "study.trial_config",
+        "models", "study.config", "study.errors", "study.logged_model", "study.metrics",
+        "study.search_space", "study.study_config", "study.trial_config",
     },
     "study.warm_start": {"study.search_space", "study.study_config"},
     "study.recorder": {
@@ -72,14 +78,34 @@ ALLOWED = {
         "study.metrics", "study.pareto", "study.points", "study.recorder", "study.stopping",
         "study.study_config",
     },
-    "study.report": {
+    "study.front": {
         "study.errors", "study.metrics", "study.pareto", "study.points", "study.repeats",
-        "study.study_config", "study.tracking",
+        "study.search_space", "study.study_config", "study.tracking",
+    },
+    "study.growth": {
+        "study.front", "study.metrics", "study.pareto", "study.points", "study.tracking",
+    },
+    "study.importance": {"study.distributions", "study.search_space"},
+    "study.table1": {"study.front", "study.metrics"},
+    "study.page": {
+        "study.errors", "study.front", "study.growth", "study.importance", "study.metrics",
+        "study.table1", "study.tracking",
+    },
+    "study.proof": {"models", "study.logged_model"},
+    "study.verify": {"study.errors", "study.metrics", "study.proof", "study.tracking"},
+    "study.registry": {
+        "study.errors", "study.front", "study.metrics", "study.pareto", "study.points",
+        "study.tracking",
+    },
+    "study.report": {
+        "study.errors", "study.front", "study.metrics", "study.page", "study.registry",
+        "study.repeats", "study.table1", "study.tracking", "study.verify",
     },
     "study.storage": {"study.errors"},
     "study.launch": {
-        "study.config", "study.errors", "study.metrics", "study.progress", "study.recorder",
-        "study.report", "study.scheduling", "study.search", "study.search_space",
+        "study.config", "study.errors", "study.front", "study.metrics", "study.page",
+        "study.progress", "study.recorder", "study.report", "study.scheduling", "study.search",
+        "study.search_space",
         "study.stopping", "study.storage", "study.study_config", "study.tracking",
         "study.trainable", "study.training", "study.warm_start",
     },
@@ -88,8 +114,11 @@ ALLOWED = {
 SOLE_IMPORTERS = {
     "yaml": {"study.config"},
     "pydantic": {"study.config"},
-    "optuna": {"study.search"},
-    "mlflow": {"study.tracking"},
+    "optuna": {"study.distributions", "study.importance", "study.search"},
+    "mlflow": {"study.logged_model", "study.tracking"},
+    "matplotlib": {"study.figures"},
+    "plotly": {"study.page"},
+    "pandas": {"study.report"},
     "moocore": {"study.pareto"},
     "sklearn": {"study.data"},
     "torchvision": {"study.data"},
@@ -150,7 +179,10 @@ def test_models_and_training_run_where_only_torch_and_torchvision_are() -> None:
     """A process in which every other library of ours is refused trains, certifies and inverts."""
     code = """
 import sys
-ABSENT = {"ray", "mlflow", "optuna", "yaml", "pydantic", "typer", "rich", "moocore", "plotly"}
+ABSENT = {
+    "ray", "mlflow", "optuna", "yaml", "pydantic", "typer", "rich", "moocore", "plotly",
+    "matplotlib",
+}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ABSENT:

@@ -71,3 +71,12 @@ def test_objectives_become_losses() -> None:
 def test_a_loss_is_finite(value: float) -> None:
     with pytest.raises(ValueError, match="must be finite"):
         pareto.losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])
+
+
+def test_the_knee_is_closest_to_the_best_of_each_column_in_its_own_units() -> None:
+    # On the unit square: (0, 1), (0.2, 0.3), (1, 0); the second axis in thousandths.
+    points = np.array([[0.0, 0.001], [0.2, 0.0003], [1.0, 0.0]])
+    assert pareto.knee(points) == 1
+    assert pareto.knee(points * [1000.0, 1.0] + 7.0) == 1
+    assert pareto.knee(points[:1]) == 0  # no range to scale by
+    assert pareto.knee(points[[0, 2]]) == 0  # the first of equals

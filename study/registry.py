@@ -1,0 +1,88 @@
+"""Points of a front into the MLflow Model Registry: verified, then registered, under aliases."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from study import pareto, points
+from study.errors import UserError
+from study.front import Point, Report
+from study.metrics import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, VAL_ACCURACY
+from study.tracking import Tracker
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+Verify = Callable[[Tracker, str], list[str]]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A point in the registry, and the aliases that it has there."""
+
+    point: Point
+    aliases: tuple[str, ...]
+    version: str
+
+
+class UnverifiedError(Exception):
+    """A point's proof does not hold; the message names the run, and what fails in it."""
+
+
+def chosen(report: Report) -> Mapping[str, Point]:
+    """Alias -> the point of the front that it stands for.
+
+    most-accurate: the largest val_accuracy. most-invertible: the smallest proven bound, then the
+    fewest steps of the inverse. knee: the closest to the best of each objective, all scaled to
+    their range over the front.
+
+    Raises:
+        UserError: if there is no front.
+    """
+    front = report.front
+    if not front:
+        raise UserError(f"--register: {report.study.name} must have a front, but it is empty")
+    losses = points.losses([point.metrics for point in front], report.objectives)
+    return {
+        "most-accurate": max(front, key=lambda p: p.metrics[VAL_ACCURACY]),
+        "most-invertible": min(
+            front, key=lambda p: (p.metrics[LIPSCHITZ_UPPER_BOUND], p.metrics[INVERSE_STEPS])
+        ),
+        "knee": front[pareto.knee(losses)],
+    }
+
+
+def register(tracker: Tracker, report: Report, name: str, verify: Verify) -> list[Registered]:
+    """Register the chosen points of a report as versions of the model `name`.
+
+    All are verified before any is registered. A model that is registered already keeps its
+    version, and the aliases go to where they belong now.
+
+    Raises:
+        UserError: if the name is none, or there is no front.
+        UnverifiedError: if a proof does not hold; nothing is registered then.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            "--register: a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a "
+            f"sign, but got '{name}'"
+        )
+    aliases: dict[str, list[str]] = {}
+    by_run: dict[str, Point] = {}
+    for alias, point in chosen(report).items():
+        aliases.setdefault(point.first.run_id, []).append(alias)
+        by_run[point.first.run_id] = point
+    for run_id, point in by_run.items():
+        found = verify(tracker, run_id)
+        if found:
+            raise UnverifiedError(f"{point.label} (run {run_id}) is not registered: {found[0]}")
+    registered = []
+    for run_id, point in by_run.items():
+        shown = (VAL_ACCURACY, TEST_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
+        tags = {key: f"{point.metrics[key]:.6g}" for key in shown if key in point.metrics}
+        version = tracker.register(
+            name,
+            run_id,
+            aliases[run_id],
+            {"study": report.study.name, "point": point.label, **tags},
+        )
+        registered.append(Registered(point, tuple(aliases[run_id]), version))
+    return registered

@@ -1,0 +1,92 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from study.errors import UserError
+from study.front import make_report
+from study.registry import chosen, register
+from study.report import app
+from study.tracking import Tracker
+from study.verify import verify
+from tests.records import STUDY, trial
+
+
+def test_an_alias_each_for_the_ends_of_the_front_and_its_knee() -> None:
+    records = [
+        trial(0, val_accuracy=0.99, lipschitz_upper_bound=0.9, inverse_steps=6.0),
+        trial(1, val_accuracy=0.95, lipschitz_upper_bound=0.2, inverse_steps=3.0),
+        trial(2, val_accuracy=0.50, lipschitz_upper_bound=0.1, inverse_steps=2.0),
+        trial(3, val_accuracy=0.40, lipschitz_upper_bound=0.1, inverse_steps=1.5),
+        trial(4, val_accuracy=1.00, lipschitz_upper_bound=1.5, inverse_steps=1.0),  # infeasible
+    ]
+    found = chosen(make_report(STUDY, records))
+    assert {alias: point.label for alias, point in found.items()} == {
+        "most-accurate": "0000", "most-invertible": "0003", "knee": "0001",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="--register: tiny must have a front"):
+        chosen(make_report(STUDY, []))
+
+
+@pytest.fixture
+def uri(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of the study's database, to register in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def versions(uri: str) -> dict[str, str]:
+    """Version -> run of every version of the model `net`."""
+    found = MlflowClient(uri).search_model_versions("name = 'net'")
+    return {str(v.version): v.run_id for v in found}
+
+
+def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: str) -> None:
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+        assert done.exit_code == 0, done.output
+        assert "registered: net version 1" in done.stderr
+    tracker = Tracker(uri)
+    study = tracker.find_study("tiny")
+    assert study is not None
+    wanted = chosen(make_report(study, tracker.records(study)))
+    assert set(versions(uri).values()) == {p.first.run_id for p in wanted.values()}
+    client = MlflowClient(uri)
+    for alias, point in wanted.items():
+        version = client.get_model_version_by_alias("net", alias)
+        assert version.run_id == point.first.run_id
+        assert version.tags["study"] == "tiny"
+        assert version.tags["point"] == point.label
+        assert version.status == "READY"
+
+
+def test_a_model_whose_proof_does_not_hold_is_refused_by_its_layer(
+    uri: str, finished: Path
+) -> None:
+    tracker = Tracker(uri)
+    study = tracker.find_study("tiny")
+    assert study is not None
+    report = make_report(study, tracker.records(study))
+    run_id = chosen(report)["most-invertible"].first.run_id
+    (path,) = (finished / "mlruns").glob(f"*/{run_id}/artifacts/certificate.json")
+    before = path.read_text()
+    content = json.loads(before)
+    content["layers"][1]["upper_bound"] *= 0.9
+    path.write_text(json.dumps(content))
+    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    path.write_text(before)
+    assert done.exit_code == 1
+    assert f"(run {run_id}) is not registered: certificate: upper_bound of " in done.stderr
+    assert content["layers"][1]["name"] in done.stderr
+    assert versions(uri) == {}
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a'b", "-x", "x" * 101])
+def test_a_name_that_is_none_is_refused_before_anything_is_done(name: str) -> None:
+    tracker = Tracker("sqlite:////nowhere/mlflow.db")
+    with pytest.raises(UserError, match="--register: a name must be"):
+        register(tracker, make_report(STUDY, [trial(0)]), name, verify)
