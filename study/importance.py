@@ -10,7 +10,7 @@ from optuna.trial import create_trial
 from study.distributions import distribution, to_optuna
 from study.search_space import Parameter, Value
 
-MOST_TRIALS = 500
+MOST_TRIALS = 200
 """Of more trials, so many are drawn: the regression trees' time grows with them."""
 _FEWEST_TRIALS = 4
 
@@ -37,6 +37,7 @@ def importance(
         chosen = sorted(random.Random(seed).sample(chosen, MOST_TRIALS))
     if len(chosen) < _FEWEST_TRIALS or len({values[i] for i in chosen}) == 1:
         return None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     distributions = {key: distribution(parameter) for key, parameter in space}
     study.add_trials(

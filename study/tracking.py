@@ -37,6 +37,8 @@ from study.errors import ConfigError, TrackingError
 from study.metrics import (
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
+    TEST_ACCURACY,
+    Direction,
     EpochReport,
     ProjectionReport,
     TrialStatus,
@@ -65,6 +67,8 @@ REASON = "study.reason"
 PARENT = "mlflow.parentRunId"
 # What MLflow's pages show as the description of an experiment or a run.
 _NOTE = "mlflow.note.content"
+# How MLflow keeps a table of runs that somebody shared, by a name that stands in its address too.
+_SHARED_VIEW, _VIEW = "mlflow.sharedViewState.", "study"
 
 _RUN_STATUS = {
     TrialStatus.COMPLETED: "FINISHED",
@@ -160,6 +164,7 @@ class Tracker:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self.tracking_uri = tracking_uri
         self._children: dict[str, _ChildRun] = {}
+        self._objectives: set[str] = set()
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
@@ -178,7 +183,9 @@ class Tracker:
     def create_study(self, config: StudyConfig, source: str, storage: str) -> StudyRecord:
         """A new experiment with the study's parent run."""
         experiment_id = self._call(
-            self._client.create_experiment, config.name, tags={_NOTE: _description(config)}
+            self._client.create_experiment,
+            config.name,
+            tags={_NOTE: _description(config), _SHARED_VIEW + _VIEW: _view(config)},
         )
         tags = {
             KIND: "study",
@@ -236,6 +243,7 @@ class Tracker:
     def open_study(self, study: StudyRecord) -> None:
         """Before trials are written: mark it as running, and learn which trials are there."""
         self._end(study.run_id, TrialStatus.RUNNING)
+        self._objectives = {objective.metric for objective in study.config.objectives}
         self._children = {}
         for run in self._search([study.experiment_id], _of(study)):
             child = _ChildRun(
@@ -339,10 +347,14 @@ class Tracker:
         if not new:
             return
         milliseconds = round(report.timestamp * 1000)
-        metrics = [Metric(k, v, milliseconds, report.epoch) for k, v in new.items()]
+        metrics = [Metric(k, v, milliseconds, report.epoch) for k, v in self._ordered(new)]
         tags = [RunTag(EPOCH, str(report.epoch))]
         self._call(self._client.log_batch, child.run_id, metrics=metrics, tags=tags)
         child.logged.update({(name, report.epoch): value for name, value in new.items()})
+
+    def _ordered(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+        """With the objectives first: MLflow's pages show first what was logged first."""
+        return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
 
     def log_outcome(self, trial_id: str, folder: Path, model: "IResNet") -> None:
         """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
@@ -399,7 +411,9 @@ class Tracker:
             self._call(
                 self._client.log_batch,
                 run_id,
-                metrics=[Metric(k, v, milliseconds, epoch) for k, v in report.metrics().items()],
+                metrics=[
+                    Metric(k, v, milliseconds, epoch) for k, v in self._ordered(report.metrics())
+                ],
                 params=[Param(key, str(value)) for key, value in params.items()],
             )
             self._log_network(run, folder, model)
@@ -432,7 +446,8 @@ class Tracker:
         child = self._children[trial_id]
         bound = child.logged.get((LIPSCHITZ_UPPER_BOUND, child.last_epoch), math.inf)
         proven = bound < 1 and status is not TrialStatus.FAILED
-        note = f"{status.value} after {child.last_epoch} epochs. "
+        what = status.value.replace("_", " ").capitalize()
+        note = f"{what} after {child.last_epoch} epochs. "
         note += reason or _proof(bound) if status is TrialStatus.FAILED else _proof(bound)
         tags = [RunTag(CERTIFIED, str(proven).lower()), RunTag(_NOTE, note[:_TAG_LENGTH])]
         if reason is not None:
@@ -620,7 +635,8 @@ def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:
     served = _server(tracking_uri)
     command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
     base = served or "http://127.0.0.1:5000"
-    return command, f"{base}/#/experiments/{study.experiment_id}"
+    view = f"runs?workflowType=machine_learning&viewStateShareKey={_VIEW}"
+    return command, f"{base}/#/experiments/{study.experiment_id}/{view}"
 
 
 def run_pages(tracking_uri: str, study: StudyRecord) -> str | None:
@@ -643,7 +659,6 @@ def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
         **asdict(trial.model),
         **asdict(trial.training),
         **asdict(trial.evaluation),
-        "ladder": list(trial.ladder),
         "fine_tune_steps": trial.fine_tune_steps,
         **{f"data.{key}": value for key, value in asdict(trial.data).items()},
         "seed": trial.seed,
@@ -665,6 +680,22 @@ def _description(config: StudyConfig) -> str:
         "`certificate.json`, pictures of it and of the inverse, and the model.\n\n"
         f"The front: `python -m study.report {config.name}`. A proof, checked again: "
         "`python -m study.verify RUN_ID`."
+    )
+
+
+def _view(config: StudyConfig) -> str:
+    """The columns of the table of runs: what the study is about, best first."""
+    first = config.objectives[0]
+    metrics = list(dict.fromkeys([o.metric for o in config.objectives] + [TEST_ACCURACY]))
+    columns = [f"metrics.`{name}`" for name in metrics]
+    columns += [f"params.`{key}`" for key, _ in config.space]
+    columns += [f"tags.`{CERTIFIED}`", f"tags.`{STATE}`"]
+    return json.dumps(
+        {
+            "selectedColumns": columns,
+            "orderByKey": f"metrics.`{first.metric}`",
+            "orderByAsc": first.direction is Direction.MINIMIZE,
+        }
     )
 
 

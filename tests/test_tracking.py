@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from models import IResNet
 from study import data, training
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
-from study.tracking import StudyRecord, Tracker, run_pages
+from study.tracking import StudyRecord, Tracker, page_hint, run_pages
 from study.training import Training
 from tests.oracles import relative_error
 from tests.studies import epoch_report, projection_report, tiny
@@ -161,8 +162,15 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
         assert [(tag.key, tag.value) for tag in one.tags] == [
             ("mlflow.data.context", "training"),
         ]  # fmt: skip
-    note = client.get_experiment(study.experiment_id).tags["mlflow.note.content"]
-    assert "python -m study.report tiny" in note
+    experiment = client.get_experiment(study.experiment_id)
+    assert "python -m study.report tiny" in experiment.tags["mlflow.note.content"]
+    # The table of runs that the printed address opens: tests/test_browser.py looks at it.
+    _, address = page_hint(tracker.tracking_uri, study)
+    key = address.rpartition("viewStateShareKey=")[2]
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    assert {"metrics.`val_accuracy`", "params.`dropout`"} < set(view["selectedColumns"])
+    assert view["orderByKey"] == "metrics.`val_accuracy`"
+    assert view["orderByAsc"] is False
 
 
 def test_how_long_a_trial_was_trained_and_when_it_ended(

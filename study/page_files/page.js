@@ -11,7 +11,7 @@ const byId = (id) => document.getElementById(id);
 // who sees none.
 const MARKS = {
   front: { light: "#0072b2", dark: "#56b4e9", symbol: "circle", symbol3d: "circle", size: 11, says: "on the front" },
-  dominated: { light: "#8a8f98", dark: "#9aa4af", symbol: "circle-open", symbol3d: "circle-open", size: 7, says: "another point is at least as good in everything" },
+  dominated: { light: "#6b7280", dark: "#a9b1bc", symbol: "circle-open", symbol3d: "circle-open", size: 7, says: "another point is at least as good in everything" },
   infeasible: { light: "#d55e00", dark: "#f0803c", symbol: "x", symbol3d: "x", size: 8, says: "breaks a constraint, or has a value that is not finite" },
   stopped_early: { light: "#b07800", dark: "#e69f00", symbol: "triangle-up", symbol3d: "diamond-open", size: 8, says: "ended by the scheduler" },
   failed: { light: "#a3487a", dark: "#cc79a7", symbol: "cross", symbol3d: "cross", size: 8, says: "diverged, or its worker failed" },
@@ -160,6 +160,23 @@ const extent = (values) => {
   for (const v of values) { if (v < low) low = v; if (v > high) high = v; }
   return [low, high];
 };
+// Ticks at 1, 2 and 5 times a power of ten, with their numbers, and the others without.
+const ticks = (values) => {
+  const [low, high] = extent(values.filter((v) => v !== null));
+  const places = [];
+  for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
+    for (let k = 1; k <= 9; k++) places.push(Number(`${k}e${e}`));
+  }
+  const few = Math.log10(high / low) < 3;
+  return places.map((at) => {
+    const digit = Number(at.toExponential()[0]);
+    return { at, text: digit === 1 || (few && (digit === 2 || digit === 5)) ? shown(at) : "" };
+  });
+};
+const logarithmic = (values) => {
+  const placed = ticks(values);
+  return { type: "log", tickvals: placed.map((t) => t.at), ticktext: placed.map((t) => t.text) };
+};
 const drawFront = () => {
   const kept = visible();
   const three = state.z !== "";
@@ -186,9 +203,9 @@ const drawFront = () => {
       ...(three ? { z: ids.map((i) => column(state.z)[i]) } : {}),
       text: ids.map(hover), hovertemplate: "%{text}<extra></extra>",
       marker: {
-        color: colorOf(mark), symbol: three ? look.symbol3d : look.symbol,
+        opacity: 0.9, color: colorOf(mark), symbol: three ? look.symbol3d : look.symbol,
         size: ids.map((i) => look.size * scale(i) * (three ? 0.6 : 1)),
-        line: { width: 1, color: colorOf(mark) },
+        line: { width: 1.5, color: colorOf(mark) },
       },
     });
   }
@@ -200,17 +217,31 @@ const drawFront = () => {
       marker: { size: three ? 16 : 22, symbol: three ? "circle-open" : "circle-open", color: css("--ink"), line: { width: 2 } },
     });
   }
-  const axisOf = (name) => axis(`${name}${arrow(name)}`, isLogarithmic(name) ? { type: "log" } : {});
+  const axisOf = (name) => axis(`${name}${arrow(name)}`, isLogarithmic(name) ? logarithmic(column(name)) : {});
   const places = three
     ? { scene: { xaxis: axisOf(state.x), yaxis: axisOf(state.y), zaxis: axisOf(state.z) }, margin: { l: 0, r: 0, t: 0, b: 0 } }
     : { xaxis: axisOf(state.x), yaxis: axisOf(state.y) };
   react("front-plot", traces, { hovermode: "closest", uirevision: names.join(), ...places });
   const missing = kept.length - placed.length;
-  byId("front-note").textContent =
-    `${placed.length} of ${n} points` + (missing ? `; ${missing} have no value on these axes` : "") + ". "
-    + (content.run_pages ? "A click opens the run in MLflow." : "A click shows the point; no tracking server is known that could show its run.");
+  byId("front-note").replaceChildren(
+    `${placed.length} of ${n} points; \u2191 more is better, \u2193 less is`
+    + (missing ? `; ${missing} have no value on these axes` : "") + ". "
+    + (content.run_pages ? "A click opens the run in MLflow." : "A click shows the point; no tracking server is known that could show its run."),
+    ...compareLink(),
+  );
 };
-const arrow = (name) => ({ maximize: " (more is better)", minimize: " (less is better)" }[directionOf[name]] || "");
+// MLflow's page that compares runs is of no use beyond some dozens.
+const MOST_COMPARED = 50;
+const compareLink = () => {
+  if (!content.run_pages) return [];
+  const ids = points.run_id.filter((_, i) => points.mark[i] === "front").slice(0, MOST_COMPARED);
+  const [, server, experiment] = content.run_pages.match(/^(.*)\/#\/experiments\/(\w+)\/runs\/$/);
+  const listed = (all) => encodeURIComponent(JSON.stringify(all));
+  const href = `${server}/#/compare-runs?runs=${listed(ids)}&experiments=${listed([experiment])}`;
+  return [" ", make("a", { href, target: "_blank", rel: "noopener", id: "compare", textContent: "Compare the front in MLflow." })];
+};
+const arrow = (name) => ({ maximize: " \u2191", minimize: " \u2193" }[directionOf[name]] || "");
+const better = (name) => ({ maximize: "; more is better", minimize: "; less is better" }[directionOf[name]] || "");
 const frontEvents = () => {
   const plot = byId("front-plot");
   plot.on("plotly_hover", (event) => detail(event.points[0].customdata));
@@ -316,19 +347,17 @@ const drawGrowth = () => {
   react("growth-plot", [{
     type: "scatter", mode: "lines", line: { shape: "hv", color: colorOf("front"), width: 2 },
     x: growth[by], y: growth.hypervolume, hovertemplate: "%{x}: %{y:.4g}<extra></extra>",
-  }], { xaxis: axis(by === "hours" ? "hours since the first trial began" : "epochs trained, of all trials", { rangemode: "tozero" }), yaxis: axis("hypervolume", { rangemode: "tozero" }) });
+  }], { xaxis: axis(by === "hours" ? "hours since the first trial began" : "epochs trained, of all trials", { rangemode: "tozero" }), yaxis: axis("hypervolume") });
 };
 const dimension = (name) => {
   const values = column(name);
   if (isNumeric(name)) {
     if (!isLogarithmic(name)) return { label: plain(name), get: (i) => values[i], more: {} };
     const [low, high] = extent(values.filter((v) => v !== null));
-    const ticks = [];
-    for (let e = Math.ceil(Math.log10(low)); e <= Math.floor(Math.log10(high)); e++) ticks.push(e);
-    const shownTicks = ticks.length ? ticks : [Math.log10(low), Math.log10(high)];
+    const placed = ticks(values).filter((t) => t.text && low <= t.at && t.at <= high);
     return {
       label: plain(name), get: (i) => (values[i] === null ? null : Math.log10(values[i])),
-      more: { tickvals: shownTicks, ticktext: shownTicks.map((e) => shown(10 ** e)) },
+      more: { tickvals: placed.map((t) => Math.log10(t.at)), ticktext: placed.map((t) => t.text) },
     };
   }
   const choices = [...new Set(values.map(shown))];
@@ -439,7 +468,7 @@ const makeNetworks = () => {
 
 const tableColumns = [
   { name: "label", title: "point", text: true }, { name: "mark", title: "", text: true },
-  ...[...new Set([...objectives, ...metricNames])].filter((name) => metricNames.includes(name)).map((name) => ({ name, title: name })),
+  ...[...new Set([...objectives, "test_accuracy", "reconstruction_error", ...metricNames])].filter((name) => metricNames.includes(name)).map((name) => ({ name, title: name })),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
   { name: "run_id", title: "run", text: true },
 ];
@@ -587,7 +616,7 @@ if (content.table1) {
   byId("table1-note").textContent = content.table1.note;
 }
 for (const metric of content.metrics.filter((m) => metricNames.includes(m.name))) {
-  byId("glossary").append(make("dt", { textContent: metric.name }), make("dd", { textContent: metric.description + arrow(metric.name) }));
+  byId("glossary").append(make("dt", { textContent: metric.name }), make("dd", { textContent: metric.description + better(metric.name) }));
 }
 for (const [term, text] of content.reading) byId("glossary").append(make("dt", { textContent: term }), make("dd", { textContent: text }));
 for (const section of document.querySelectorAll("main > section")) {

@@ -1,0 +1,247 @@
+"""Ten thousand runs: what a report costs over the bare search, and how the page of them behaves.
+
+    python -m tests.benchmarks.many_runs FOLDER [--runs 10000] [--rounds 5]
+
+Writes a study of so many trials into a new MLflow database (the rows of one real trial, copied by
+SQL with other numbers), serves it with a real MLflow server, and times whole processes in turns: a
+script that does nothing but search_runs, `study.report --all --format json`, and the same with a
+selective --where. Beside it the same within one process, without its start and imports. Then opens
+the page in Chromium: seconds until all points are drawn, and the longest that each action keeps the
+page from answering.
+"""
+
+import argparse
+import json
+import os
+import random
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+from playwright.sync_api import sync_playwright
+
+from study.front import make_report
+from study.metrics import TrialStatus
+from study.report import as_json
+from study.tracking import Tracker
+from tests.conftest import CHROMIUM
+from tests.launched import ROOT
+from tests.served import served
+from tests.studies import epoch_report, tiny
+from tests.test_browser import FLAGS
+
+_SEARCH = """
+import sys
+from mlflow.tracking import MlflowClient
+client, token, n = MlflowClient(sys.argv[1]), None, 0
+experiment = client.get_experiment_by_name("tiny").experiment_id
+while True:
+    page = client.search_runs([experiment], max_results=1000, page_token=token)
+    n, token = n + len(page), page.token
+    if not token:
+        break
+print(n)
+"""
+_SELECTIVE = "metrics.val_accuracy > 0.999"
+
+
+def write(folder: Path, n_runs: int) -> None:
+    """A study of so many trials."""
+    os.chdir(folder)
+    tracker = Tracker(f"sqlite:///{folder}/mlflow.db")
+    study = tracker.create_study(tiny(search={"n_trials": n_runs}), "/x/tiny.yaml", "/x/tiny")
+    tracker.open_study(study)
+    sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+    tracker.start_trial(study, "0000", sample, study.config.settle(sample, 0))
+    for epoch in (1, 2, 3):
+        tracker.log_report(
+            "0000", epoch_report(epoch, **({"test_accuracy": 0.5} if epoch == 3 else {}))
+        )
+    tracker.end_trial("0000", TrialStatus.COMPLETED)
+    tracker.close_study(study, TrialStatus.COMPLETED)
+    (template,) = (trial.run_id for trial in tracker.trials(study))
+    generator = random.Random(0)
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        for number in range(1, n_runs):
+            _copy(database, template, number, generator)
+
+
+def _copy(
+    database: sqlite3.Connection, template: str, number: int, generator: random.Random
+) -> None:
+    run_id = uuid.uuid4().hex
+    sample = {
+        "coeff": generator.uniform(0.3, 0.99),
+        "n_power_iterations": generator.randint(1, 20),
+        "dropout": generator.uniform(0, 0.5),
+    }
+    metrics = {
+        "val_accuracy": generator.random(),
+        "lipschitz_upper_bound": sample["coeff"] ** 3 * generator.uniform(0.8, 1.3),
+        "inverse_steps": generator.uniform(2, 10),
+    }
+    state = generator.choices(["completed", "stopped_early", "failed"], [0.8, 0.15, 0.05])[0]
+    tags = {
+        "study.trial_id": f"{number:04d}",
+        "study.repeat_of": f"{number:04d}",
+        "study.sample": json.dumps(sample),
+        "study.state": state,
+    }
+    for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
+        cursor = database.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (template,))
+        names = [column[0] for column in cursor.description]
+        marks = ", ".join("?" * len(names))
+        for row in cursor.fetchall():
+            values = dict(zip(names, row, strict=True))
+            values["run_uuid"] = run_id
+            if table == "runs":
+                values["name"] = f"{number:04d}"
+                values["start_time"] += number
+            elif table == "tags":
+                values["value"] = tags.get(values["key"], values["value"])
+            elif table == "params":
+                values["value"] = str(sample.get(values["key"], values["value"]))
+            else:
+                values["value"] = metrics.get(values["key"], values["value"])
+            database.execute(f"INSERT INTO {table} VALUES ({marks})", list(values.values()))
+
+
+def timed(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return time.perf_counter() - start
+
+
+def clocked(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def spread(values: list[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def compare(uri: str, n_rounds: int) -> None:
+    report = [
+        sys.executable,
+        "-m",
+        "study.report",
+        "tiny",
+        "--format",
+        "json",
+        "--tracking-uri",
+        uri,
+    ]
+    commands = {
+        "search_runs": [sys.executable, "-c", _SEARCH, uri],
+        "report": [*report, "--all"],
+        "selective": [*report, "--all", "--where", _SELECTIVE],
+    }
+    tracker, client = Tracker(uri), MlflowClient(uri)
+    study = tracker.find_study("tiny")
+    assert study is not None
+
+    def bare() -> None:
+        token = None
+        while True:
+            page = client.search_runs([study.experiment_id], max_results=1000, page_token=token)
+            token = page.token
+            if not token:
+                return
+
+    inside = {
+        "search_runs": bare,
+        "report": lambda: as_json(make_report(study, tracker.records(study)), True),
+        "selective": lambda: as_json(make_report(study, tracker.records(study, _SELECTIVE)), True),
+    }
+    processes: dict[str, list[float]] = {name: [] for name in commands}
+    functions: dict[str, list[float]] = {name: [] for name in inside}
+    for _ in range(n_rounds):
+        for name, command in commands.items():
+            processes[name].append(timed(command))
+        for name, function in inside.items():
+            functions[name].append(clocked(function))
+    for title, found in (("whole processes", processes), ("within a process", functions)):
+        print(f"{title}, seconds, median [quartiles] of {n_rounds}:")
+        for name, seconds in found.items():
+            print(f"  {name:12} {spread(seconds)}")
+        pairs = zip(found["report"], found["search_runs"], strict=True)
+        print(f"  report over search_runs: {spread([a / b for a, b in pairs])}")
+
+
+_PRESSING = """([what, value]) => new Promise((done) => {
+    const element = document.querySelector(what);
+    const start = performance.now();
+    if (value === null) {
+        element.click();
+    } else {
+        element.value = value;
+        element.dispatchEvent(new Event("input"));
+        element.dispatchEvent(new Event("change"));
+    }
+    requestAnimationFrame(() => setTimeout(() => done((performance.now() - start) / 1000)));
+})"""
+
+
+def open_page(path: Path, n_rounds: int) -> None:
+    """Times of the page in Chromium, whose 3D is drawn in software here."""
+    actions = {
+        "hide and show a mark": ("#marks input[data-mark=dominated]", None),
+        "filter": ("#filter", "coeff<0.5"),
+        "no filter": ("#filter", ""),
+        "sort": ("#point-table th[data-column=val_accuracy] button", None),
+        "another axis": ("#axis-x", "coeff"),
+        "three dimensions": ("#axis-z", "inverse_steps"),
+    }
+    opening: list[float] = []
+    acting: dict[str, list[float]] = {name: [] for name in actions}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        for _ in range(n_rounds):
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            start = time.perf_counter()
+            page.goto(path.as_uri())
+            # Drawn, and the browser has had time for a frame.
+            n_drawn = page.evaluate(
+                "() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done("
+                "document.getElementById('front-plot').data.flatMap(t => t.customdata).length))))"
+            )
+            opening.append(time.perf_counter() - start)
+            for name, (what, value) in actions.items():
+                acting[name].append(page.evaluate(_PRESSING, [what, value]))
+            page.close()
+        browser.close()
+    print(f"page of {path.stat().st_size / 1e6:.1f} MB, {n_drawn} points drawn, seconds:")
+    print(f"  open: {spread(opening)}")
+    for name, seconds in acting.items():
+        print(f"  {name}: {spread(seconds)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "mlflow.db").exists():
+        write(folder, arguments.runs)
+    with served(folder) as uri:
+        compare(uri, arguments.rounds)
+        path = folder / "report.html"
+        command = [sys.executable, "-m", "study.report", "tiny", "--html", str(path)]
+        print(f"report --html: {timed([*command, '--tracking-uri', uri]):.1f} s")
+    open_page(path, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
