@@ -1,62 +1,102 @@
-"""What identifies a network: its modules with their settings, and a digest of every tensor."""
+"""Whether a network that was stored is the one that it is said to be: module by module, tensor by
+tensor, and the code that comes with it."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-_PLAIN = (bool, int, float, str)
+_PLAIN = (bool, int, float, str, type(None))
 
 
-def fingerprint(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Plain dicts, for JSON.
+def weights_sha256(model: nn.Module) -> dict[str, str]:
+    """Name in model.state_dict() -> SHA-256 of a tensor's type, shape and values, hex; the same
+    wherever the tensor is and however it is laid out."""
+    return {name: _digest(tensor) for name, tensor in model.state_dict().items()}
 
-    Returns:
-        "modules": path in model.named_modules() -> the class and the plain settings of a module.
-        "weights_sha256": name in model.state_dict() -> SHA-256 of a tensor's type, shape and
-            values, hex; the same wherever the tensor is and however it is laid out.
+
+def code_sha256(folder: Path) -> str:
+    """SHA-256 of all files below a folder, names and contents, hex; compiled ones left out."""
+    digest = hashlib.sha256()
+    paths = [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    for path in sorted(paths, key=lambda p: p.relative_to(folder).as_posix()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def differences(model: nn.Module, built: nn.Module) -> Iterator[str]:
+    """Where a network that came from a file is not made like one that was built here, a sentence
+    each; nothing where both are the same but for the values of their tensors.
+
+    A file decides every attribute of its modules, so that one may stand in the way of a method or
+    of a weight: each attribute must be one that the module built here has, with its value; modules
+    must be of the same class, in the same order; and none may have hooks. Nothing of `model` is
+    called.
     """
-    return {
-        "modules": {name: _settings(module) for name, module in model.named_modules()},
-        "weights_sha256": {name: _digest(t) for name, t in model.state_dict().items()},
-    }
+    yield from _differences("", model, built)
 
 
-def differences(model: nn.Module, stored: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Where a network is not the one whose fingerprint is stored, a sentence each."""
-    for path, module in model.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            yield f"architecture: the module at {path} has hooks, which no certificate covers"
-    found = fingerprint(model)
-    for path in sorted(stored["modules"].keys() ^ found["modules"].keys()):
-        where = "is missing" if path in stored["modules"] else "is not of the certified network"
-        yield f"architecture: the module at {path} {where}"
-    for path in stored["modules"].keys() & found["modules"].keys():
-        was, now = stored["modules"][path], found["modules"][path]
-        # Settings that a later version of torch has added say nothing.
-        changed = {key: now.get(key) for key in was if was[key] != now.get(key)}
-        if changed:
-            expected = {key: was[key] for key in changed}
-            yield f"architecture: the module at {path} has {changed} where certified was {expected}"
-    for name in sorted(stored["weights_sha256"].keys() ^ found["weights_sha256"].keys()):
-        yield f"weights: the tensor {name} is in one of the stored and the certified network only"
-    for name, digest in found["weights_sha256"].items():
-        if stored["weights_sha256"].get(name, digest) != digest:
-            yield f"weights: the tensor {name} is not the one that was certified"
-
-
-def _settings(module: nn.Module) -> dict[str, Any]:
-    settings: dict[str, Any] = {"type": type(module).__name__}
-    for key, value in vars(module).items():
-        if key.startswith("_") or key == "training":
+def _differences(path: str, module: object, built: nn.Module) -> Iterator[str]:
+    where = f"architecture: the module at {path or 'the root'}"
+    if type(module) is not type(built):
+        yield f"{where} must be a {type(built).__name__}, but is a {type(module).__name__}"
+        return
+    found, expected = vars(module), vars(built)
+    for key in found.keys() - expected.keys():
+        yield f"{where} has an attribute {key} that no {type(built).__name__} has"
+    for key, value in expected.items():
+        # One that this version of torch has and that of the file had not is not in the way.
+        if key not in found or key == "training":
             continue
-        if isinstance(value, tuple) and all(isinstance(v, _PLAIN) for v in value):
-            settings[key] = list(value)
-        elif isinstance(value, _PLAIN):
-            settings[key] = value
-    return settings
+        if key == "_modules":
+            yield from _children(path, found[key], value)
+        elif key in ("_parameters", "_buffers"):
+            yield from _tensors(where, found[key], value)
+        elif not _equal(found[key], value):
+            yield f"{where} has {key}={found[key]!r:.80} where it must be {value!r:.80}"
+
+
+def _children(path: str, found: Any, expected: Mapping[str, nn.Module]) -> Iterator[str]:
+    names = list(found) if isinstance(found, dict) else []
+    if names != list(expected):
+        odd = next((n for n in [*names, *expected] if (n in names) != (n in expected)), None)
+        what = "its modules in another order" if odd is None else f"not the same modules: {odd}"
+        yield f"architecture: the module at {path or 'the root'} has {what}"
+        return
+    for name, child in expected.items():
+        yield from _differences(f"{path}.{name}" if path else name, found[name], child)
+
+
+def _tensors(where: str, found: Any, expected: Mapping[str, Tensor | None]) -> Iterator[str]:
+    if not isinstance(found, dict) or list(found) != list(expected):
+        yield f"{where} must have the tensors {', '.join(expected) or 'none'}"
+        return
+    for name, tensor in expected.items():
+        other = found[name]
+        if tensor is None or not isinstance(other, Tensor):
+            same = other is None and tensor is None
+        else:
+            same = (other.shape, other.dtype) == (tensor.shape, tensor.dtype)
+        if not same:
+            yield f"{where} has a tensor {name} of another shape or type"
+
+
+def _equal(found: object, expected: object) -> bool:
+    if isinstance(expected, Mapping):  # hooks, all of them empty
+        return isinstance(found, Mapping) and len(found) == len(expected) == 0
+    if isinstance(expected, tuple | list):
+        return (
+            isinstance(found, tuple | list)
+            and len(found) == len(expected)
+            and all(map(_equal, found, expected))
+        )
+    if isinstance(expected, set):
+        return found == expected == set()
+    return type(found) is type(expected) and isinstance(found, _PLAIN) and found == expected
 
 
 def _digest(tensor: Tensor) -> str:

@@ -23,9 +23,10 @@ _PARTS = (
 
 
 def load_pickled(path: Path) -> IResNet:
-    """The network that torch.save wrote, in eval mode, on the CPU.
+    """The network that torch.save wrote, on the CPU.
 
-    Nothing is unpickled but tensors, plain values and the modules of which an IResNet is made.
+    Nothing is unpickled but tensors, plain values and the modules of which an IResNet is made. The
+    file decides all of their attributes: see `differences` before anything of it is called.
 
     Raises:
         ValueError: in one line, if the file is torn, or holds anything else.
@@ -38,4 +39,4 @@ def load_pickled(path: Path) -> IResNet:
         raise ValueError(f"it cannot be read: {reason}") from error
     if type(model) is not IResNet:
         raise ValueError(f"it must hold an IResNet, but holds a {type(model).__name__}")
-    return model.eval()
+    return model

@@ -1,5 +1,6 @@
 """How much of the spread of an objective each hyperparameter accounts for: an estimate."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 
@@ -28,21 +29,27 @@ def importance(
         values: finite, n: what came of each.
 
     Returns:
-        Parameter -> its share of the variance over the space, adding up to 1, largest first;
-        interactions are counted to none of them. None where there are too few trials to say
-        anything, or nothing varies.
+        Parameter -> its share of the variance over the space, adding up to 1, largest first, of
+        those that vary; interactions are counted to none of them. None where there are too few
+        trials to say anything, or nothing varies.
     """
     chosen = list(range(len(samples)))
     if len(chosen) > MOST_TRIALS:
         chosen = sorted(random.Random(seed).sample(chosen, MOST_TRIALS))
-    if len(chosen) < _FEWEST_TRIALS or len({values[i] for i in chosen}) == 1:
+    varied = [
+        (key, parameter)
+        for key, parameter in space
+        if len({json.dumps(samples[i][key]) for i in chosen}) > 1
+    ]
+    # Trials that differ by their seeds alone say nothing of hyperparameters.
+    if len(chosen) < _FEWEST_TRIALS or not varied or len({values[i] for i in chosen}) == 1:
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    distributions = {key: distribution(parameter) for key, parameter in space}
+    distributions = {key: distribution(parameter) for key, parameter in varied}
     study.add_trials(
         create_trial(
-            params={key: to_optuna(parameter, samples[i][key]) for key, parameter in space},
+            params={key: to_optuna(parameter, samples[i][key]) for key, parameter in varied},
             distributions=distributions,
             value=values[i],
         )

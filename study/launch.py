@@ -373,16 +373,20 @@ class _Launch:
         if ended is not None:
             self._say(f"{len(results)} of {record.config.n_trainings} trials: {ended}")
         report = make_report(record, tracker.records(record))
-        self._log_report(tracker, report)
         self._say_result(report)
+        self._log_page(tracker, report)
         return 0 if any(t.state is TrialStatus.COMPLETED for t in trials) else 1
 
-    def _log_report(self, tracker: Tracker, report: Report) -> None:
+    def _log_page(self, tracker: Tracker, report: Report) -> None:
         """Put the page of a study beside its records."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "report.html"
-            write_page(path, tracker, report)
-            tracker.log_file(report.study.run_id, path)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "report.html"
+                write_page(path, tracker, report)
+                tracker.log_file(report.study.run_id, path)
+        except UserError as error:
+            # The study is done all the same, and its page can be made at any time.
+            self._say(f"its page was not put into MLflow: {error}")
 
     def _say_result(self, report: Report) -> None:
         print_table(report, every=False, console=self.console)

@@ -25,6 +25,8 @@ EXTRA_FILES = "extra_files"
 network that certifies."""
 WEIGHTS_FILE = "data/model.pth"
 """Within a logged model: the pickled network."""
+CODE_FOLDER = "code/models"
+"""Within a logged model: the code that it brings."""
 
 
 def log(
@@ -64,6 +66,38 @@ def fetch(tracking_uri: str, run_id: str, folder: Path) -> Path:
     with _current(tracking_uri):
         uri = f"runs:/{run_id}/model"
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+
+
+def layout_problems(folder: Path) -> Iterator[str]:
+    """Where a logged model would load another file, or other code, than those named above."""
+    try:
+        flavors = mlflow.models.Model.load(str(folder)).flavors
+        pickled_by = (folder / "data" / "pickle_module_info.txt").read_text()
+        with_code = sorted(path.name for path in (folder / "code").iterdir())
+    except Exception as error:  # YAML's, MLflow's and the system's: a file that is not what it was
+        yield f"model: its MLmodel cannot be read: {' '.join(str(error).split())[:200]}"
+        return
+    loads = {
+        "flavors": sorted(flavors),
+        "model_data": flavors.get("pytorch", {}).get("model_data"),
+        "code": [flavor.get("code") for flavor in flavors.values()],
+        "loader_module": flavors.get("python_function", {}).get("loader_module"),
+        "data": flavors.get("python_function", {}).get("data"),
+        "pickle module": pickled_by,
+        "code/": [name for name in with_code if name != "__pycache__"],
+    }
+    expected = {
+        "flavors": ["python_function", "pytorch"],
+        "model_data": "data",
+        "code": ["code", "code"],
+        "loader_module": "mlflow.pytorch",
+        "data": "data",
+        "pickle module": "mlflow.pytorch.pickle_module",
+        "code/": ["models"],
+    }
+    for key, value in expected.items():
+        if loads[key] != value:
+            yield f"model: {key} must be {value} in a logged model, but is {loads[key]!s:.80}"
 
 
 def register(tracking_uri: str, run_id: str, name: str, tags: dict[str, Any]) -> str:

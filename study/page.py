@@ -23,7 +23,7 @@ from study.growth import growth
 from study.importance import MOST_TRIALS, importance
 from study.metrics import METRICS, RECONSTRUCTION_ERROR, TrialStatus
 from study.table1 import as_rows, note, table1
-from study.tracking import Tracker, run_pages
+from study.tracking import Tracker, run_pages, server
 
 # Networks whose certificate, inverse and reconstructions are in the page.
 _MOST_NETWORKS = 40
@@ -90,6 +90,7 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
         "study": study.name,
         "summary": _summary(report),
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
+        "server": server(tracker.tracking_uri),
         "run_pages": run_pages(tracker.tracking_uri, study),
         "objectives": [
             {"name": o.metric, "direction": o.direction.value} for o in report.objectives
@@ -109,7 +110,7 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
         else {
             "names": [column.name for column in table],
             "rows": as_rows(table),
-            "note": note(table),
+            "note": note(report, table),
         },
         "reading": _READING,
     }
@@ -146,6 +147,11 @@ def _columns(report: Report) -> dict[str, Any]:
         "front_share": [point.front_share for point in shown],
         "params": {key: [point.setting(key) for point in shown] for key in searched},
         "metrics": {name: [_finite(p.metrics.get(name)) for p in shown] for name in METRICS},
+        "own": None
+        if all(len(point.records) == 1 for point in shown)
+        else {
+            name: [_finite(point.first.metrics.get(name)) for point in shown] for name in METRICS
+        },
         "standard_error": {name: [_finite(e.get(name)) for e in errors] for name in objectives},
     }
 

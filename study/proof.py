@@ -6,94 +6,135 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models import certify, differences, load_pickled
-from study.logged_model import EXTRA_FILES, WEIGHTS_FILE
+from models import IResNet, certify, code_sha256, differences, load_pickled, weights_sha256
+from study.logged_model import CODE_FOLDER, EXTRA_FILES, WEIGHTS_FILE, layout_problems
 
-# Another number of threads, or another device, adds in another order: about 1e-15.
-_RTOL = 1e-9
-_CERTIFICATE, _NETWORK = "certificate.json", "network.json"
+CERTIFICATE, NETWORK = "certificate.json", "network.json"
+
+# sigma is summed in float32: another kind of processor may add in another order, and moves an
+# effective weight by its last bit.
+_RTOL = 1e-6
 
 
-def problems(folder: Path, run_certificate: str, logged_bound: float) -> Iterator[str]:
+def problems(folder: Path, of_run: Mapping[str, str], logged_bound: float) -> Iterator[str]:
     """What is wrong with the proof of a model, a sentence each, the graver first; nothing if it
     holds.
 
-    The network is read without running code of its file, compared with the fingerprint that was
-    logged with it, and certified again; the certificate must be the one that was logged with it,
-    the run's, and that of the run's metric.
+    The network is read without running code of its files. It must be made like one that is built
+    here from network.json, module by module, have the tensors whose digests stand there, and bring
+    the code that it was logged with; it is certified again, and what comes out must be what
+    certificate.json says, and the run's metric. Both files must be the run's own too.
 
     Args:
         folder: a logged model's.
-        run_certificate: text of the run's certificate.json.
+        of_run: the text of the run's certificate.json and network.json, by name.
         logged_bound: the run's lipschitz_upper_bound.
     """
     try:
-        network = _read(folder / EXTRA_FILES / _NETWORK)
-        certificate = _read(folder / EXTRA_FILES / _CERTIFICATE)
+        stored = {name: _read(folder, name, of_run) for name in (NETWORK, CERTIFICATE)}
+        yield from layout_problems(folder)
+        built = _built(stored[NETWORK])
+        model = _loaded(folder)
     except ValueError as error:
         yield str(error)
         return
-    try:
-        model = load_pickled(folder / WEIGHTS_FILE)
-    except ValueError as error:
-        yield f"model: {WEIGHTS_FILE}: {error}"
-        return
-    yield from differences(model, network)
-    try:
-        found = certify(model).to_dict()
-    except ValueError as error:
-        yield f"certificate: {error}"
-        return
-    yield from _differences(certificate, found, "the model's")
-    try:
-        of_run = json.loads(run_certificate)
-    except ValueError as error:
-        yield f"certificate: the run's {_CERTIFICATE} cannot be read: {error}"
-        return
-    yield from _differences(of_run, found, "the run's")
+    unlike = list(differences(model, built))
+    yield from unlike
+    if unlike:
+        return  # it is no network that could be looked into
+    model.eval()
+    yield from _other_tensors(model, stored[NETWORK])
+    code = code_sha256(folder / CODE_FOLDER)
+    if code != stored[NETWORK].get("code_sha256"):
+        yield f"code: what is in {CODE_FOLDER} is not the code that the model was logged with"
+    found = json.loads(json.dumps(certify(model).to_dict()))
+    yield from _other_bounds(stored[CERTIFICATE], found)
     bound = found["lipschitz_upper_bound"]
-    assert isinstance(bound, float)
     if not _same(logged_bound, bound):
         yield (
-            f"certificate: the run's metric lipschitz_upper_bound is {logged_bound:g}, "
-            f"but the weights give {bound:g}"
+            f"certificate: the run's metric lipschitz_upper_bound is {logged_bound:g}, but the "
+            f"weights give {bound:g}"
         )
 
 
-def _read(path: Path) -> Any:
+def _read(folder: Path, name: str, of_run: Mapping[str, str]) -> dict[str, Any]:
+    """A file of the proof, which must be the same in the model and in the run."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"model: {EXTRA_FILES}/{path.name} cannot be read: {error}") from error
+        text = (folder / EXTRA_FILES / name).read_text(encoding="utf-8")
+        of_model, of_the_run = json.loads(text), json.loads(of_run[name])
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"proof: {name} cannot be read: {error}") from error
+    if not isinstance(of_model, dict):
+        raise ValueError(f"proof: {name} must be an object, but is {of_model!s:.80}")
+    where = next(_unequal(of_model, of_the_run), None)
+    if where is not None:
+        raise ValueError(f"proof: the model's {name} is not the run's: {where}")
+    return of_model
 
 
-def _differences(stored: Mapping[str, Any], found: Mapping[str, Any], whose: str) -> Iterator[str]:
-    """Where a stored certificate is not the one that was found; layers first, by name."""
+def _unequal(a: object, b: object, path: str = "") -> Iterator[str]:
+    """Where two JSON values are not equal."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in [*a, *(key for key in b if key not in a)]:
+            yield from _unequal(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            name = x.get("name", index) if isinstance(x, dict) else index
+            yield from _unequal(x, y, f"{path}[{name}]")
+    elif a != b:
+        yield f"{path or 'all of it'} is {a!s:.60} and {b!s:.60}"
+
+
+def _built(network: Mapping[str, Any]) -> IResNet:
+    try:
+        return IResNet(**network["architecture"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"architecture: {NETWORK} describes no network: {error}") from error
+
+
+def _loaded(folder: Path) -> IResNet:
+    try:
+        return load_pickled(folder / WEIGHTS_FILE)
+    except ValueError as error:
+        raise ValueError(f"model: {WEIGHTS_FILE}: {error}") from error
+
+
+def _other_tensors(model: IResNet, network: Mapping[str, Any]) -> Iterator[str]:
+    certified = network.get("weights_sha256")
+    for name, digest in weights_sha256(model).items():
+        if not isinstance(certified, dict) or certified.get(name) != digest:
+            yield f"weights: the tensor {name} is not the one that was certified"
+
+
+def _other_bounds(stored: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Where a stored certificate is not the one that was found, layers and blocks first."""
     for key in ("layers", "blocks"):
-        then, now = (_by_name(certificate.get(key, ())) for certificate in (stored, found))
-        for name in now.keys() | then.keys():
-            if name not in then or name not in now:
-                yield f"certificate: {whose} has not the same {key} as the network: {name}"
-                continue
-            for what, value in now[name].items():
-                if not _same(then[name].get(what), value):
-                    yield (
-                        f"certificate: {what} of {name} is {then[name].get(what)} in {whose} "
-                        f"{_CERTIFICATE}, but the weights give {value}"
-                    )
+        then = stored.get(key)
+        if _names(then) != _names(found[key]):
+            yield f"certificate: {CERTIFICATE} has not the {key} of the network"
+            continue
+        assert isinstance(then, list)
+        for old, new in zip(then, found[key], strict=True):
+            for what, value in new.items():
+                if not _same(old.get(what), value):
+                    yield _contradiction(f"{what} of {new['name']}", old.get(what), value)
     for key, value in found.items():
         if key not in ("layers", "blocks") and not _same(stored.get(key), value):
-            yield (
-                f"certificate: {key} is {stored.get(key)} in {whose} {_CERTIFICATE}, "
-                f"but the weights give {value}"
-            )
+            yield _contradiction(key, stored.get(key), value)
 
 
-def _by_name(parts: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {part["name"]: part for part in parts}
+def _names(parts: object) -> Sequence[object] | None:
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return None
+    return [part.get("name") for part in parts]
+
+
+def _contradiction(what: str, stored: object, found: object) -> str:
+    return f"certificate: {what} is {stored!s:.60}, but the weights give {found}"
 
 
 def _same(stored: object, found: object) -> bool:
-    if isinstance(stored, float | int) and isinstance(found, float):
+    if isinstance(found, float) and type(stored) in (int, float):
+        assert isinstance(stored, int | float)
         return math.isclose(stored, found, rel_tol=_RTOL)
-    return stored == found
+    return type(stored) is type(found) and stored == found

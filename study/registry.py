@@ -34,12 +34,9 @@ def chosen(report: Report) -> Mapping[str, Point]:
     fewest steps of the inverse. knee: the closest to the best of each objective, all scaled to
     their range over the front.
 
-    Raises:
-        UserError: if there is no front.
+    Of a sample that was trained repeatedly the first network stands for all. There must be a front.
     """
     front = report.front
-    if not front:
-        raise UserError(f"--register: {report.study.name} must have a front, but it is empty")
     losses = points.losses([point.metrics for point in front], report.objectives)
     return {
         "most-accurate": max(front, key=lambda p: p.metrics[VAL_ACCURACY]),
@@ -50,6 +47,21 @@ def chosen(report: Report) -> Mapping[str, Point]:
     }
 
 
+def check(report: Report, name: str) -> None:
+    """Whether there is something to register, and a name to do it under.
+
+    Raises:
+        UserError: if not.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            "--register: a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a "
+            f"sign, but got '{name}'"
+        )
+    if not report.front:
+        raise UserError(f"--register: {report.study.name} must have a front, but it is empty")
+
+
 def register(tracker: Tracker, report: Report, name: str, verify: Verify) -> list[Registered]:
     """Register the chosen points of a report as versions of the model `name`.
 
@@ -57,14 +69,10 @@ def register(tracker: Tracker, report: Report, name: str, verify: Verify) -> lis
     version, and the aliases go to where they belong now.
 
     Raises:
-        UserError: if the name is none, or there is no front.
+        UserError: as `check`.
         UnverifiedError: if a proof does not hold; nothing is registered then.
     """
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            "--register: a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a "
-            f"sign, but got '{name}'"
-        )
+    check(report, name)
     aliases: dict[str, list[str]] = {}
     by_run: dict[str, Point] = {}
     for alias, point in chosen(report).items():
@@ -77,7 +85,8 @@ def register(tracker: Tracker, report: Report, name: str, verify: Verify) -> lis
     registered = []
     for run_id, point in by_run.items():
         shown = (VAL_ACCURACY, TEST_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
-        tags = {key: f"{point.metrics[key]:.6g}" for key in shown if key in point.metrics}
+        own = point.first.metrics  # of the network itself, not the mean over its repeats
+        tags = {key: f"{own[key]:.6g}" for key in shown if key in own}
         version = tracker.register(
             name,
             run_id,

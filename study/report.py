@@ -8,19 +8,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from study import registry
 from study.errors import TrackingError, UserError
 from study.front import Mark, Point, Report, make_report, parse_objectives
 from study.metrics import REPORTED_METRICS, TEST_ACCURACY
 from study.repeats import N_DRAWS
 from study.table1 import Cell, Column, as_rows, note, table1
 from study.tracking import StudyRecord, Tracker, default_tracking_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FILE_WIDTH = 150
 
@@ -37,7 +40,7 @@ def load(
     where: str = "",
     objectives: Sequence[str] = (),
     tracking_uri: str | None = None,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """The points of a study as a frame, a row each: those of the front first, best first.
 
     Args:
@@ -110,7 +113,7 @@ def _as_plain(column: Column) -> dict[str, object]:
     return {"name": column.name, "ours": plain(column.ours), "paper": plain(column.paper)}
 
 
-def as_frame(report: Report, every: bool) -> pd.DataFrame:
+def as_frame(report: Report, every: bool) -> "pd.DataFrame":
     """A row a point: ids, mark, the searched parameters, every metric, and behind them what
     repeats say."""
     searched = [key for key, _ in report.study.config.space]
@@ -126,6 +129,8 @@ def as_frame(report: Report, every: bool) -> pd.DataFrame:
         rows.append([*row, point.front_share])
     columns = ["trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
     columns += ["projected_to", "n_repeats", *(f"{name}_se" for name in names), "front_share"]
+    import pandas as pd  # a quarter of a second, for which a table or JSON need not wait
+
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -188,10 +193,10 @@ def print_table(report: Report, every: bool, console: Console) -> None:
         )
     table_1 = table1(report)
     if table_1 is not None:
-        print_table1(table_1, console)
+        print_table1(report, table_1, console)
 
 
-def print_table1(table: list[Column], console: Console) -> None:
+def print_table1(report: Report, table: list[Column], console: Console) -> None:
     """Table 1 of the paper, ours and the paper's."""
     shown = Table(title="Table 1 of the paper", title_justify="left", header_style="bold")
     shown.add_column("")
@@ -200,7 +205,7 @@ def print_table1(table: list[Column], console: Console) -> None:
     for title, cells in as_rows(table):
         shown.add_row(title, *cells, style="dim" if title.startswith(" ") else None)
     console.print(shown)
-    console.print(note(table), soft_wrap=True)
+    console.print(note(report, table), soft_wrap=True)
 
 
 def _counts(points: Iterable[Point]) -> dict[str, int]:
@@ -286,6 +291,8 @@ def main(
     try:
         tracker = Tracker(tracking_uri or default_tracking_uri())
         report = _read(tracker, study, where, objective or ())
+        if register is not None:
+            registry.check(report, register)
         if html is not None:
             from study.page import write_page  # with Optuna and plotly: the others need not wait
 
@@ -308,13 +315,11 @@ def main(
 
 def _register(tracker: Tracker, report: Report, name: str) -> list[str]:
     """Lines that say what was registered; leaves with exit code 1 where a proof does not hold."""
-    from study.registry import UnverifiedError
-    from study.registry import register as register_points
     from study.verify import verify  # with torch, for which a report alone need not wait
 
     try:
-        found = register_points(tracker, report, name, verify)
-    except UnverifiedError as error:
+        found = registry.register(tracker, report, name, verify)
+    except registry.UnverifiedError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     return [

@@ -80,8 +80,9 @@ _PAGE = 1000
 # MLflow stores an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
 _COEFF, _MAX_EPOCHS = "coeff", "max_epochs"
-# MLflow refuses longer tags.
+# MLflow refuses longer tags, and its databases longer names.
 _TAG_LENGTH = 8000
+_NAME_LENGTH = 250
 
 
 @dataclass(frozen=True)
@@ -316,7 +317,7 @@ class Tracker:
         run = self._call(
             self._client.create_run,
             study.experiment_id,
-            run_name=f"{trial_id}: {_words(sample)}",
+            run_name=f"{trial_id}: {_words(sample)}"[:_NAME_LENGTH],
             tags={
                 KIND: "trial",
                 PARENT: study.run_id,
@@ -481,10 +482,17 @@ class Tracker:
         self._call(self._client.delete_run, run_id)
 
     def _delete_models(self, run_id: str, experiment_id: str) -> None:
-        for model in self._call(
+        for model_id in self._models(run_id, experiment_id):
+            self._call(self._client.delete_logged_model, model_id)
+
+    def _models(self, run_id: str, experiment_id: str | None = None) -> list[str]:
+        """Ids of the logged models of a run."""
+        if experiment_id is None:
+            experiment_id = self._call(self._client.get_run, run_id).info.experiment_id
+        found = self._call(
             self._client.search_logged_models, [experiment_id], f"source_run_id = '{run_id}'"
-        ):
-            self._call(self._client.delete_logged_model, model.model_id)
+        )
+        return [model.model_id for model in found]
 
     def trial_state(self, trial_id: str) -> TrialStatus | None:
         """Where MLflow thinks a trial stands; None if it has no run."""
@@ -546,8 +554,11 @@ class Tracker:
         version. A run that is a version already keeps it."""
         from study import logged_model  # see _log_network
 
+        (model,) = self._models(run_id)
         versions = self._call(self._client.search_model_versions, f"run_id = '{run_id}'")
-        version = next((v.version for v in versions if v.name == name), None)
+        # One that somebody made of other files of this run is no version of this model.
+        of_model = (v for v in versions if v.name == name and v.source == f"models:/{model}")
+        version = next((v.version for v in of_model), None)
         if version is None:
             version = self._call(logged_model.register, self.tracking_uri, run_id, name, dict(tags))
         for alias in aliases:
@@ -626,13 +637,16 @@ def _record(run: Run) -> TrialRecord:
         reason=tags.get(REASON),
         n_epochs=n_epochs,
         started=run.info.start_time / 1000,
-        ended=None if run.info.end_time is None else run.info.end_time / 1000,
+        # A run that was ended and goes on keeps the time of its first end.
+        ended=run.info.end_time / 1000
+        if run.info.end_time is not None and state is not TrialStatus.RUNNING
+        else None,
     )
 
 
 def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:
     """(the command that serves the MLflow page, or None where a server does; the address)."""
-    served = _server(tracking_uri)
+    served = server(tracking_uri)
     command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
     base = served or "http://127.0.0.1:5000"
     view = f"runs?workflowType=machine_learning&viewStateShareKey={_VIEW}"
@@ -641,11 +655,11 @@ def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:
 
 def run_pages(tracking_uri: str, study: StudyRecord) -> str | None:
     """The address of a run's page without its id at the end; None where no server is known."""
-    server = _server(tracking_uri)
-    return server and f"{server}/#/experiments/{study.experiment_id}/runs/"
+    base = server(tracking_uri)
+    return base and f"{base}/#/experiments/{study.experiment_id}/runs/"
 
 
-def _server(tracking_uri: str) -> str | None:
+def server(tracking_uri: str) -> str | None:
     """The address of the tracking server, without a password; None if there is none."""
     parts = urlsplit(tracking_uri)
     if parts.scheme not in ("http", "https"):

@@ -7,6 +7,7 @@ Needs torch and torchvision, and knows nothing of Ray, MLflow or Optuna:
 """
 
 import bisect
+import copy
 import json
 import math
 import os
@@ -22,13 +23,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import models
 from models import (
     Certificate,
     IResNet,
     certify,
+    code_sha256,
     empirical_lipschitz,
-    fingerprint,
     predicted_steps,
+    weights_sha256,
 )
 from models.iresnet import check_arguments
 from models.projection import recompute_batch_norm
@@ -275,10 +278,16 @@ class Training:
             "sha256": dataset.sha256,
             "normalization": data.NORMALIZATION,
         }
-        identity = {"architecture": architecture, "data": on_data, **fingerprint(model)}
+        identity = {
+            "architecture": architecture,
+            "data": on_data,
+            "code_sha256": code_sha256(Path(models.__file__).parent),
+            "weights_sha256": weights_sha256(model),
+        }
         _write_json(directory / "network.json", identity)
         torch.save(model.state_dict(), directory / "weights.pt")
-        certificate = certify(model)
+        # Of the network as it is stored: on another device sigma has other last bits.
+        certificate = certify(copy.deepcopy(model).cpu())
         images = data.normalized(self.dataset.val.images[:_JACOBIAN_SAMPLES])
         sampled = empirical_lipschitz(model, images)
         content = {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
@@ -340,9 +349,8 @@ def load_model(directory: Path) -> IResNet:
     """The network that Training.save_network wrote, in eval mode, on the CPU; runs no code from
     the files."""
     architecture = json.loads((directory / "network.json").read_text())["architecture"]
-    in_shape, blocks = tuple(architecture.pop("in_shape")), tuple(architecture.pop("blocks"))
     with torch.random.fork_rng(devices=[]):  # the initial weights are replaced at once
-        model = IResNet(in_shape, blocks=blocks, **architecture)
+        model = IResNet(**architecture)
     weights = torch.load(directory / "weights.pt", map_location="cpu", weights_only=True)
     model.load_state_dict(weights)
     return model.eval()

@@ -21,15 +21,19 @@ def verify(tracker: Tracker, run_id: str) -> list[str]:
         TrackingError: if there is no such run, or it has no model.
     """
     metrics, artifacts = tracker.metrics_and_artifacts(run_id)
-    if LIPSCHITZ_UPPER_BOUND not in metrics or "certificate.json" not in artifacts:
+    missing = [name for name in (proof.CERTIFICATE, proof.NETWORK) if name not in artifacts]
+    if LIPSCHITZ_UPPER_BOUND not in metrics or missing:
         raise TrackingError(
             "RUN_ID: the run of a completed trial or of a projection must be given, but "
-            f"{run_id} has no certificate.json"
+            f"{run_id} has no {missing[0] if missing else LIPSCHITZ_UPPER_BOUND}"
         )
     with tempfile.TemporaryDirectory() as name:
         folder = tracker.fetch_model(run_id, Path(name))
-        certificate = tracker.artifact(run_id, "certificate.json").decode(errors="replace")
-        return list(proof.problems(folder, certificate, metrics[LIPSCHITZ_UPPER_BOUND]))
+        of_run = {
+            name: tracker.artifact(run_id, name).decode(errors="replace")
+            for name in (proof.CERTIFICATE, proof.NETWORK)
+        }
+        return list(proof.problems(folder, of_run, metrics[LIPSCHITZ_UPPER_BOUND]))
 
 
 app = typer.Typer(add_completion=False)

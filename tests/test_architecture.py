@@ -86,7 +86,7 @@ ALLOWED = {
         "study.front", "study.metrics", "study.pareto", "study.points", "study.tracking",
     },
     "study.importance": {"study.distributions", "study.search_space"},
-    "study.table1": {"study.front", "study.metrics"},
+    "study.table1": {"study.front", "study.metrics", "study.study_config"},
     "study.page": {
         "study.errors", "study.front", "study.growth", "study.importance", "study.metrics",
         "study.table1", "study.tracking",

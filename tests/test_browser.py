@@ -171,6 +171,10 @@ def test_it_opens_from_a_file_and_asks_for_nothing(browser: Browser, real: Real)
     images = page.locator("#reconstructions img")
     assert images.count() == len(real.points("front"))
     assert all(images.evaluate_all("all => all.map(i => i.complete && i.naturalWidth > 100)"))
+    # Plotly offers to send a chart to its makers, unless it is told not to.
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert "Zoom" in buttons
+    assert not [title for title in buttons if re.search("share|cloud|send|studio", title, re.I)]
     found.check_quiet(real.path)
     page.close()
 
@@ -347,6 +351,19 @@ def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path
     page.close()
 
 
+def test_text_that_a_spreadsheet_would_run_is_text(browser: Browser, tmp_path: Path) -> None:
+    records = [trial(0), replace(trial(1, TrialStatus.FAILED), reason="=1+1")]
+    path = tmp_path / "report.html"
+    write_page(path, NoArtifacts(), make_report(STUDY, records))
+    page = opened(browser, path).page
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    download.value.save_as(tmp_path / "points.csv")
+    with (tmp_path / "points.csv").open() as file:
+        assert [line["reason"] for line in csv.DictReader(file)] == ["", "'=1+1"]
+    page.close()
+
+
 def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up: Path) -> None:
     found = opened(browser, made_up, viewport={"width": 1280, "height": 900})
     page = found.page
@@ -364,17 +381,18 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
         "document.getElementById('parallel-plot').data[0].dimensions[0].constraintrange"
     )
     content = json.loads(page.text_content("#content") or "")["points"]
-    inside = [
-        i
-        for i in range(200)
-        if content["mark"][i] != "failed" and low <= content["params"]["coeff"][i] <= high
-    ]
+    # Failed trials have no line, and yet the coefficient that they failed with.
+    inside = [i for i in range(200) if low <= content["params"]["coeff"][i] <= high]
     assert 10 < len(inside) < 150
     expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 points")
     drawn = page.evaluate(
         "document.getElementById('front-plot').data.flatMap(t => t.customdata || [])"
     )
-    assert sorted(drawn) == inside
+    assert sorted(drawn) == [i for i in inside if content["mark"][i] != "failed"]
+    # A filter that comes and goes leaves what is in the range, and the range.
+    page.locator("#filter").fill("front")
+    page.locator("#filter").fill("")
+    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 points")
     page.locator("#unbrush").click()
     expect(page.locator("#count")).to_have_text("200 of 200 points")
     found.check_quiet(made_up)
@@ -388,6 +406,16 @@ def test_a_point_is_chosen_by_the_keyboard(browser: Browser, made_up: Path) -> N
     page.keyboard.press("Enter")
     expect(page.locator("#detail h3")).to_have_text(chosen)
     expect(page.locator("#point-table tr.chosen")).to_contain_text(chosen)
+    # And goes on from there.
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail h3")).to_have_text(
+        page.locator("#point-table tbody button").nth(3).inner_text()
+    )
+    page.get_by_role("button", name="Next").focus()
+    for number in (2, 3):
+        page.keyboard.press("Enter")
+        expect(page.locator("#pages")).to_contain_text(f"page {number} of 4")
     page.close()
 
 
@@ -402,12 +430,21 @@ def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up
     found = opened(browser, made_up, color_scheme="dark")
     page = found.page
     assert brightness(page, "backgroundColor") < 0.2 < 0.7 < brightness(page, "color")
+    # As when printing begins: figures are drawn for paper before the media change.
+    ticks = page.locator("#front-plot .xtick text").first
+    color = "getComputedStyle(document.querySelector('#front-plot .xtick text')).fill"
+    expect(ticks).to_be_visible()
+    assert page.evaluate(color) != "rgb(0, 0, 0)"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(color) == "rgb(0, 0, 0)"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(color) != "rgb(0, 0, 0)"
     page.emulate_media(color_scheme="light")
     assert brightness(page, "color") < 0.2 < 0.9 < brightness(page, "backgroundColor")
     page.emulate_media(color_scheme="dark", media="print")
     assert brightness(page, "color") < 0.2 < 0.9 < brightness(page, "backgroundColor")
     assert not page.locator("#filter").is_visible()
-    page.emulate_media(color_scheme="light", media="screen")
+    page.emulate_media(media="screen")
     assert len(page.pdf()) > 50_000
     found.check_quiet(made_up)
     page.close()

@@ -47,3 +47,13 @@ def test_too_few_trials_and_a_constant_say_nothing() -> None:
     drawn = samples(10)
     assert importance(SPACE, drawn[:3], [1.0, 2.0, 3.0]) is None
     assert importance(SPACE, drawn, [1.0] * 10) is None
+
+
+def test_trials_that_differ_by_their_seeds_alone_say_nothing_of_hyperparameters() -> None:
+    values = [float(n) for n in range(10)]
+    assert importance(SPACE, [samples(1)[0]] * 10, values) is None
+    # A parameter that never varied is not among those that matter.
+    fixed = [{**s, "blocks": [1, 1]} for s in samples(10)]
+    found = importance(SPACE, fixed, values)
+    assert found is not None
+    assert set(found) == {"coeff", "n_power_iterations"}

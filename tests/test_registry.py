@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from study.errors import UserError
 from study.front import make_report
-from study.registry import chosen, register
+from study.registry import check, chosen, register
 from study.report import app
 from study.tracking import Tracker
 from study.verify import verify
@@ -28,7 +28,7 @@ def test_an_alias_each_for_the_ends_of_the_front_and_its_knee() -> None:
         "most-accurate": "0000", "most-invertible": "0003", "knee": "0001",
     }  # fmt: skip
     with pytest.raises(UserError, match="--register: tiny must have a front"):
-        chosen(make_report(STUDY, []))
+        check(make_report(STUDY, []), "net")
 
 
 @pytest.fixture
@@ -80,9 +80,35 @@ def test_a_model_whose_proof_does_not_hold_is_refused_by_its_layer(
     done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
     path.write_text(before)
     assert done.exit_code == 1
-    assert f"(run {run_id}) is not registered: certificate: upper_bound of " in done.stderr
-    assert content["layers"][1]["name"] in done.stderr
+    name = content["layers"][1]["name"]
+    problem = f"the model's certificate.json is not the run's: layers[{name}].upper_bound is"
+    assert f"(run {run_id}) is not registered: proof: {problem}" in done.stderr
+    assert done.stdout == ""
     assert versions(uri) == {}
+
+
+def test_a_version_of_other_files_of_the_run_is_not_taken_for_the_model(uri: str) -> None:
+    tracker, client = Tracker(uri), MlflowClient(uri)
+    study = tracker.find_study("tiny")
+    assert study is not None
+    run_id = chosen(make_report(study, tracker.records(study)))["knee"].first.run_id
+    client.create_registered_model("net")
+    other = client.create_model_version("net", "/somewhere/else", run_id)
+    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    assert done.exit_code == 0, done.output
+    version = client.get_model_version_by_alias("net", "knee")
+    assert (version.run_id, version.version != other.version) == (run_id, True)
+
+
+def test_a_name_or_a_front_that_is_none_leaves_no_page(uri: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    arguments = ["tiny", "--html", str(page), "--tracking-uri", uri]
+    nothing = ["--where", "metrics.val_accuracy > 2", "--register", "net"]
+    for more in (["--register", "no/name"], nothing):
+        done = CliRunner().invoke(app, [*arguments, *more])
+        assert done.exit_code == 2
+        assert done.stderr.startswith("error: --register: ")
+        assert not page.exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a'b", "-x", "x" * 101])

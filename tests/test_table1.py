@@ -60,8 +60,9 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
     assert rows["reconstruction error, l2"][:2] == ["3.0e-07", "inf"]
     assert rows["  in the paper"][1] == "1.0e+00"
     assert rows["  difference"][:2] == ["+5.0e-08", "+inf"]
-    assert "paper's on test images." in note(table)
-    assert "no figures" not in note(table)
+    said = note(make_report(study("table1_mnist"), []), table)
+    assert said.startswith("Ours after 200 epochs, the paper's after 200.")
+    assert "no figures" not in said
 
 
 def test_infinity_less_infinity_is_no_difference() -> None:
@@ -79,7 +80,23 @@ def test_where_the_paper_has_no_figures_ours_stand_alone() -> None:
     assert [title for title, _ in as_rows(table)] == [
         "classification error, %", "reconstruction error, l2", "guaranteed inverse",
     ]  # fmt: skip
-    assert "The paper has no figures for this data." in note(table)
+    report = make_report(study("table1_digits"), [])
+    assert "The paper has no figures for this network and data." in note(report, table)
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": {"blocks": [1]}}, {"data": {"size": 16}}, {"data": {"max_train": 100}}]
+)
+def test_another_network_or_less_data_has_not_the_papers_figures(
+    change: dict[str, dict[str, Any]],
+) -> None:
+    record = study("table1_mnist")
+    raw = record.config.to_dict()
+    raw = {k: {**v, **change.get(k, {})} if isinstance(v, dict) else v for k, v in raw.items()}
+    changed = replace(record, config=config.parse(raw, "changed"))
+    table = table1(make_report(changed, [network(0, SIX[0])]))
+    assert table is not None
+    assert all(column.paper is None for column in table)
 
 
 def test_no_other_study_is_the_table() -> None:

@@ -10,7 +10,7 @@ const byId = (id) => document.getElementById(id);
 // Okabe and Ito's colors, which every kind of color vision tells apart; and a shape for each, for
 // who sees none.
 const MARKS = {
-  front: { light: "#0072b2", dark: "#56b4e9", symbol: "circle", symbol3d: "circle", size: 11, says: "on the front" },
+  front: { light: "#0072b2", dark: "#56b4e9", symbol: "circle", symbol3d: "circle", size: 11, says: "no other point is better" },
   dominated: { light: "#6b7280", dark: "#a9b1bc", symbol: "circle-open", symbol3d: "circle-open", size: 7, says: "another point is at least as good in everything" },
   infeasible: { light: "#d55e00", dark: "#f0803c", symbol: "x", symbol3d: "x", size: 8, says: "breaks a constraint, or has a value that is not finite" },
   stopped_early: { light: "#b07800", dark: "#e69f00", symbol: "triangle-up", symbol3d: "diamond-open", size: 8, says: "ended by the scheduler" },
@@ -26,7 +26,8 @@ const MANY = 1500; // beyond that the two-dimensional figure is drawn by WebGL
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const state = {
   marks: new Set(Object.keys(MARKS)), x: null, y: null, z: "", size: "",
-  terms: [], sort: null, descending: false, page: 0, brushed: null, chosen: null,
+  terms: [], sort: null, descending: false, page: 0, chosen: null,
+  ranges: [], // of the parallel axes: {get, ranges}
 };
 
 // Columns: what a point has, by name. Numbers are null where there is none.
@@ -58,8 +59,11 @@ const openRun = (i) => { const page = runPage(i); if (page) open(page, "_blank",
 
 // Look of the figures
 
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Figures are drawn before the page's own colors change for print: on white, whatever the theme.
+const ON_PAPER = { "--ink": "#000000", "--soft": "#333333", "--line": "#999999" };
 let printing = false;
+const css = (name) => (printing && ON_PAPER[name])
+  || getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colorOf = (mark) => dark.matches && !printing ? MARKS[mark].dark : MARKS[mark].light;
 const axis = (title, more = {}) => ({
   title: { text: plain(title) }, gridcolor: css("--line"), zerolinecolor: css("--line"),
@@ -71,7 +75,11 @@ const layout = (more) => ({
   margin: { l: 60, r: 15, t: 15, b: 50 }, hoverlabel: { align: "left" },
   legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, ...more,
 });
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d", "toImage"] };
+// Nothing of a study goes to Plotly's makers, who would share it.
+const CONFIG = {
+  responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+  modeBarButtonsToRemove: ["sendChartToCloud", "sendDataToCloud", "lasso2d", "select2d", "toImage"],
+};
 const drawn = new Map(); // figure -> how to draw it, once it came into sight
 const draw = (id) => { if (drawn.has(id)) drawn.get(id)(); };
 const whenSeen = (id, how) => {
@@ -121,11 +129,16 @@ const parseFilter = (text) => text.trim().split(/\s+/).filter(Boolean).map((word
   }
   return { text: word.toLowerCase() };
 });
+// A point that has no value on an axis is in no range of it.
+const isWithin = ({ get, ranges }, i) => {
+  const value = get(i);
+  return value !== null && ranges.some(([low, high]) => low <= value && value <= high);
+};
 const visible = (withBrush = true) => {
   const kept = [];
   for (let i = 0; i < n; i++) {
     if (!state.marks.has(points.mark[i])) continue;
-    if (withBrush && state.brushed && !state.brushed.has(i)) continue;
+    if (withBrush && !state.ranges.every((range) => isWithin(range, i))) continue;
     if (state.terms.every((term) => matches(term, i))) kept.push(i);
   }
   return kept;
@@ -142,7 +155,7 @@ const hoverText = (i) => {
     const error = points.standard_error[name] && points.standard_error[name][i];
     lines.push(`${name} ${shown(value)}${error ? ` ± ${shown(error)}` : ""}`);
   }
-  if (points.reason[i]) lines.push(plain(points.reason[i]).slice(0, 80));
+  if (points.reason[i]) lines.push(plain(points.reason[i].slice(0, 80)));
   return lines.join("<br>");
 };
 const hoverTexts = new Map();
@@ -204,7 +217,7 @@ const drawFront = () => {
       text: ids.map(hover), hovertemplate: "%{text}<extra></extra>",
       marker: {
         opacity: 0.9, color: colorOf(mark), symbol: three ? look.symbol3d : look.symbol,
-        size: ids.map((i) => look.size * scale(i) * (three ? 0.6 : 1)),
+        size: ids.map((i) => look.size * scale(i) * (three ? 0.8 : 1)),
         line: { width: 1.5, color: colorOf(mark) },
       },
     });
@@ -219,7 +232,7 @@ const drawFront = () => {
   }
   const axisOf = (name) => axis(`${name}${arrow(name)}`, isLogarithmic(name) ? logarithmic(column(name)) : {});
   const places = three
-    ? { scene: { xaxis: axisOf(state.x), yaxis: axisOf(state.y), zaxis: axisOf(state.z) }, margin: { l: 0, r: 0, t: 0, b: 0 } }
+    ? { scene: { xaxis: axisOf(state.x), yaxis: axisOf(state.y), zaxis: axisOf(state.z), camera: { eye: { x: 1.6, y: 1.6, z: 1 } } }, margin: { l: 0, r: 0, t: 0, b: 0 } }
     : { xaxis: axisOf(state.x), yaxis: axisOf(state.y) };
   react("front-plot", traces, { hovermode: "closest", uirevision: names.join(), ...places });
   const missing = kept.length - placed.length;
@@ -257,7 +270,8 @@ const choose = (i) => {
   state.chosen = i;
   detail(i);
   draw("front-plot");
-  drawTable();
+  // In place, so that the keyboard stays where it is.
+  for (const row of byId("point-table").tBodies[0].rows) row.classList.toggle("chosen", Number(row.dataset.point) === i);
 };
 const facts = (pairs) => {
   const list = make("dl", { className: "facts" });
@@ -296,17 +310,19 @@ const pickable = () => {
   for (let i = 0; i < n; i++) if (points.mark[i] === "front" || points.mark[i] === "dominated") kept.push(i);
   return kept;
 };
+// Of a network itself: a point of several trainings is their mean, and the run the first of them.
+const own = (name) => (points.own ? points.own[name] : points.metrics[name]);
 const pick = () => {
   const goal = byId("pick-goal").value;
   const limits = [...byId("pick-limits").querySelectorAll("input")].filter((input) => input.value !== "");
   const sign = directionOf[goal] === "maximize" ? -1 : 1;
-  const kept = pickable().filter((i) => points.metrics[goal][i] !== null && limits.every((input) => {
-    const value = points.metrics[input.name][i];
+  const kept = pickable().filter((i) => own(goal)[i] !== null && limits.every((input) => {
+    const value = own(input.name)[i];
     const limit = Number(input.value);
     if (value === null) return false;
     return input.dataset.operator === "<" ? value < limit : input.dataset.operator === "<=" ? value <= limit : value >= limit;
   }));
-  kept.sort((a, b) => sign * (points.metrics[goal][a] - points.metrics[goal][b]));
+  kept.sort((a, b) => sign * (own(goal)[a] - own(goal)[b]));
   const code = byId("picked-code");
   code.hidden = kept.length === 0;
   if (!kept.length) {
@@ -315,18 +331,19 @@ const pick = () => {
   }
   const i = kept[0];
   const says = [goal, ...limits.map((input) => input.name)].filter((name, k, all) => all.indexOf(name) === k)
-    .map((name) => `${name} ${shown(points.metrics[name][i])}`).join(", ");
+    .map((name) => `${name} ${shown(own(name)[i])}`).join(", ");
   byId("picked").replaceChildren(
     make("button", { type: "button", textContent: points.label[i], onclick: () => choose(i) }),
-    `  ${says}  (${kept.length} of ${pickable().length} meet the limits)  run `, runLink(i, points.run_id[i].slice(0, 8)),
+    `  ${says}${points.own ? ", of the first training" : ""}  (${kept.length} of ${pickable().length} meet the limits)  run `, runLink(i, points.run_id[i].slice(0, 8)),
   );
-  code.textContent = `python -m study.verify ${points.run_id[i]}\n`
+  const uri = content.server ? ` --tracking-uri ${content.server}` : "";
+  code.textContent = `python -m study.verify ${points.run_id[i]}${uri}\n`
     + `mlflow.pytorch.load_model("runs:/${points.run_id[i]}/model")`;
 };
 const makePicker = () => {
   const goals = metricNames.filter((name) => directionOf[name]);
   fill(byId("pick-goal"), goals, objectives[0]);
-  const limited = [...new Set([...objectives, "reconstruction_error"])].filter((name) => metricNames.includes(name));
+  const limited = [...new Set([...objectives, "lipschitz_upper_bound", "inverse_steps", "reconstruction_error"])].filter((name) => metricNames.includes(name));
   for (const name of limited) {
     // A bound that is 1 proves nothing, so that one is strict.
     const operator = directionOf[name] === "maximize" ? ">=" : name === "lipschitz_upper_bound" ? "<" : "<=";
@@ -373,27 +390,23 @@ const drawParallel = () => {
   const ids = visible(false).filter((i) => dimensions.every((d) => d.get(i) !== null));
   const first = dimension(objectives[0]);
   parallel = { ids, dimensions };
-  const old = byId("parallel-plot").data;
-  const kept = (k) => (old && state.brushed ? { constraintrange: old[0].dimensions[k].constraintrange } : {});
+  const kept = (k) => {
+    const range = state.ranges.find((one) => one.k === k);
+    return range ? { constraintrange: range.ranges.length === 1 ? range.ranges[0] : range.ranges } : {};
+  };
   react("parallel-plot", [{
     type: "parcoords", labelangle: -15, labelside: "top",
-    line: { color: ids.map(first.get), colorscale: "Cividis", showscale: true, colorbar: { title: { text: plain(objectives[0]) }, thickness: 12 } },
+    line: { color: ids.map(first.get), colorscale: "Cividis", showscale: true, colorbar: { title: { text: plain(objectives[0]) }, thickness: 12, ...first.more } },
     dimensions: dimensions.map((d, k) => ({ label: d.label, values: ids.map(d.get), ...d.more, ...kept(k) })),
     unselected: { line: { color: css("--line"), opacity: 0.3 } },
   }], { margin: { l: 50, r: 30, t: 80, b: 25 } });
 };
 const readBrush = () => {
-  const trace = byId("parallel-plot").data[0];
-  const ranges = trace.dimensions.map((d) => d.constraintrange || null);
-  if (ranges.every((range) => !range)) {
-    state.brushed = null;
-  } else {
-    state.brushed = new Set(parallel.ids.filter((i) => ranges.every((range, k) => {
-      if (!range) return true;
-      const value = parallel.dimensions[k].get(i);
-      return (Array.isArray(range[0]) ? range : [range]).some(([low, high]) => low <= value && value <= high);
-    })));
-  }
+  state.ranges = byId("parallel-plot").data[0].dimensions.flatMap((d, k) => {
+    if (!d.constraintrange) return [];
+    const ranges = Array.isArray(d.constraintrange[0]) ? d.constraintrange : [d.constraintrange];
+    return [{ k, get: parallel.dimensions[k].get, ranges }];
+  });
   state.page = 0;
   draw("front-plot");
   drawTable();
@@ -416,7 +429,7 @@ const eachNetwork = (make) => content.networks.flatMap((network, k) => (chosenNe
 const drawLayers = () => {
   const traces = eachNetwork((network, k) => [{
     type: "scatter", mode: "lines+markers", name: plain(network.label), line: { ...lineLook(k), width: 1 }, marker: { size: 4 },
-    x: network.layers.map((_, i) => i + 1), y: network.layers.map((l) => l.upper_bound), text: network.layers.map((l) => l.name),
+    x: network.layers.map((_, i) => i + 1), y: network.layers.map((l) => l.upper_bound), text: network.layers.map((l) => plain(l.name)),
     hovertemplate: "%{text}: %{y:.4f}<extra>" + plain(network.label) + "</extra>",
   }]);
   react("layers-plot", traces, { xaxis: axis("layer"), yaxis: axis("proven bound of its norm, l2", { rangemode: "tozero" }), shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1, line: { color: css("--soft"), width: 1, dash: "dash" } }] });
@@ -509,6 +522,7 @@ const drawTable = () => {
   }
   const rows = ids.slice(state.page * PAGE_ROWS, (state.page + 1) * PAGE_ROWS).map((i) => {
     const row = make("tr", { className: i === state.chosen ? "chosen" : "" });
+    row.dataset.point = i;
     for (const c of tableColumns) {
       const cell = make("td", { className: c.text ? "text" : "" });
       if (c.name === "label") cell.append(make("button", { type: "button", textContent: points.label[i], onclick: () => choose(i) }));
@@ -520,14 +534,21 @@ const drawTable = () => {
   });
   byId("point-table").tBodies[0].replaceChildren(...rows);
   byId("count").textContent = `${ids.length} of ${n} points`;
-  const turn = (text, by, disabled) => make("button", { type: "button", textContent: text, disabled, onclick: () => { state.page += by; drawTable(); } });
+  const turn = (text, by, disabled) => make("button", { type: "button", textContent: text, disabled, onclick: () => {
+    state.page += by;
+    drawTable();
+    const buttons = [...byId("pages").querySelectorAll("button")];
+    (buttons.find((button) => button.textContent === text && !button.disabled) || buttons.find((button) => !button.disabled)).focus();
+  } });
   byId("pages").replaceChildren(...(nPages === 1 ? [] : [
     turn("Before", -1, state.page === 0), `page ${state.page + 1} of ${nPages}`, turn("Next", 1, state.page === nPages - 1),
   ]));
 };
 const csvField = (value) => {
-  const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
-  return /[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+  let text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+  // Spreadsheets take text that begins so for a formula, and run it.
+  if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+  return /[",\n\r]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
 };
 const saveCsv = () => {
   const names = ["label", "mark", ...metricNames, ...paramNames, "trial_id", "projected_to", "run_id", "reason"];
@@ -535,7 +556,7 @@ const saveCsv = () => {
   const blob = new Blob([lines.map((line) => line.map(csvField).join(",") + "\n").join("")], { type: "text/csv" });
   const link = make("a", { href: URL.createObjectURL(blob), download: `${content.study}.csv` });
   link.click();
-  URL.revokeObjectURL(link.href);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // not before the download has begun
 };
 
 // Putting it together
@@ -573,7 +594,7 @@ for (const [key, none] of [["x", null], ["y", null], ["z", "none (2D)"], ["size"
 byId("filter").oninput = (event) => { state.terms = parseFilter(event.target.value); redraw(); };
 byId("csv").onclick = saveCsv;
 byId("growth-by").onchange = () => draw("growth-plot");
-byId("unbrush").onclick = () => { state.brushed = null; redraw(); };
+byId("unbrush").onclick = () => { state.ranges = []; redraw(); };
 
 makeTable();
 drawTable();

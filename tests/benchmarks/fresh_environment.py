@@ -1,0 +1,80 @@
+"""A logged model in an environment that has only what the model itself asks for.
+
+    python -m tests.benchmarks.fresh_environment TRACKING_URI [STUDY] [--where FILTER]
+
+Makes a virtual environment in a temporary folder, installs the requirements.txt of the logged model
+of the study's most accurate network into it and nothing else, and there, away from this project,
+loads the model, classifies images and inverts their features. Exits 1 if that environment has
+this project, the model does not load, or an image does not come back.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from study.front import make_report
+from study.report import find_study
+from study.tracking import Tracker
+
+_CODE = """
+import importlib.util, json, pathlib, sys
+assert importlib.util.find_spec("study") is None, "this project is here"
+assert importlib.util.find_spec("models") is None, "this project is here"
+import mlflow.pytorch, torch
+folder = sys.argv[1]
+metadata = mlflow.models.Model.load(folder).metadata
+scale = metadata["data"]["normalization"]
+model = mlflow.pytorch.load_model(folder)
+certificate = json.loads(pathlib.Path(folder, "extra_files", "certificate.json").read_text())
+bytes_ = torch.randint(0, 256, (16, *model.in_shape), dtype=torch.uint8)
+x = bytes_ * scale["scale"] + scale["offset"]
+with torch.no_grad():
+    z = model.features(x)
+    classes = model(x).argmax(1)
+    solution = model.inverse(z, rtol=1e-6, max_steps=100)
+assert solution.converged.all()
+error = ((solution.value - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)).max().item()
+assert error < 1e-5, error
+back = ((solution.value - scale["offset"]) / scale["scale"]).round().to(torch.uint8)
+assert torch.equal(back, bytes_)
+print(f"torch {torch.__version__}, mlflow {mlflow.__version__}: classes {classes.tolist()}, "
+      f"largest relative error of the inverse {error:.2g}, every pixel back; "
+      f"proven bound {certificate['lipschitz_upper_bound']:.4g}, study {metadata['study']}")
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tracking_uri")
+    parser.add_argument("study", nargs="?")
+    parser.add_argument("--where", default="")
+    arguments = parser.parse_args()
+    tracker = Tracker(arguments.tracking_uri)
+    study = find_study(tracker, arguments.study)
+    point = make_report(study, tracker.records(study, arguments.where)).front[0]
+    with tempfile.TemporaryDirectory() as name:
+        folder = tracker.fetch_model(point.first.run_id, Path(name) / "model")
+        environment = Path(name) / "environment"
+        venv.create(environment, with_pip=True)
+        python = str(environment / "bin" / "python")
+        requirements = str(folder / "requirements.txt")
+        print(f"{point.label} asks for: {', '.join(Path(requirements).read_text().split())}")
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
+        listed = subprocess.run(
+            [python, "-m", "pip", "list", "--format", "json"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        print(f"{len(json.loads(listed.stdout))} packages in the environment")
+        return subprocess.run(
+            [python, "-I", "-c", _CODE, str(folder)], cwd=name, check=False
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

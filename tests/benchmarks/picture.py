@@ -1,0 +1,34 @@
+"""The picture of the README: the top of a report page, a point of the front under the pointer.
+
+python -m tests.benchmarks.picture REPORT.html OUT.png
+"""
+
+import argparse
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from tests.conftest import CHROMIUM
+from tests.test_browser import FLAGS, place
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("report", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.goto(arguments.report.resolve().as_uri())
+        labels = page.locator("#point-table tbody button").all_inner_texts()
+        page.mouse.move(*place(page, labels[2]))
+        page.evaluate("scrollTo(0, 0)")
+        page.mouse.move(*place(page, labels[2]))
+        page.locator("#front-plot .hovertext").wait_for()
+        page.screenshot(path=arguments.out)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
