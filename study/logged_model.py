@@ -109,14 +109,13 @@ def register(tracking_uri: str, run_id: str, name: str, tags: dict[str, Any]) ->
 @contextmanager
 def _current(tracking_uri: str) -> Iterator[None]:
     """Models are looked for at MLflow's current server alone, which is a setting of the process."""
-    # MLflow keeps it in the environment too, which child processes would inherit.
+    # MLflow sets it in the environment too, which is where it looks when nobody has set it.
     variable = os.environ.get("MLFLOW_TRACKING_URI")
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(tracking_uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        # As nobody has set it; MLflow's own code does so, its type leaves None out.
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         if variable is not None:
             os.environ["MLFLOW_TRACKING_URI"] = variable

@@ -104,7 +104,7 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
         "reference_point": reference,
         "growth": None if grown is None else asdict(grown),
         **_importance(report),
-        "networks": [_network(tracker, point) for point in _shown_networks(report)],
+        "networks": [_network(tracker, *shown) for shown in _shown_networks(report)],
         "table1": None
         if table is None
         else {
@@ -182,15 +182,15 @@ def _importance(report: Report) -> dict[str, Any]:
     return {"importance": found or None, "importance_note": note}
 
 
-def _shown_networks(report: Report) -> list[Point]:
-    """Those of Table 1, where there is one, else those of the front."""
+def _shown_networks(report: Report) -> list[tuple[str, Point]]:
+    """Those of Table 1, by their names in the paper, if the study is that; else the front."""
     table = table1(report)
     if table is not None:
-        return [column.point for column in table if column.point is not None]
-    return list(report.front[:_MOST_NETWORKS])
+        return [(column.name, column.point) for column in table if column.point is not None]
+    return [(point.label, point) for point in report.front[:_MOST_NETWORKS]]
 
 
-def _network(tracker: Tracker, point: Point) -> dict[str, Any]:
+def _network(tracker: Tracker, label: str, point: Point) -> dict[str, Any]:
     """What a network left behind."""
     run_id = point.first.run_id
     _, artifacts = tracker.metrics_and_artifacts(run_id)
@@ -206,7 +206,7 @@ def _network(tracker: Tracker, point: Point) -> dict[str, Any]:
         encoded = base64.b64encode(tracker.artifact(run_id, picture)).decode()
         image = f"data:image/png;base64,{encoded}"
     return {
-        "label": point.label,
+        "label": label,
         "layers": [
             {"name": layer["name"], "upper_bound": _finite(layer["upper_bound"])}
             for layer in (certificate or {}).get("layers", ())

@@ -64,8 +64,8 @@ def test_a_fresh_process_finds_every_projection_as_it_was_certified(finished: Pa
 
 def test_artifacts_are_there_for_each_completed_trial(finished: Path) -> None:
     n_projections = len(Books(finished).runs(("projection",)))
-    certificates = list(finished.glob("mlruns/**/certificate.json"))
-    n_inverses = len(list(finished.glob("mlruns/**/inverse.json")))
+    certificates = list(finished.glob("mlruns/*/*/artifacts/certificate.json"))
+    n_inverses = len(list(finished.glob("mlruns/*/*/artifacts/inverse.json")))
     assert len(certificates) == n_inverses == 3 + n_projections
     for path in certificates:
         content = json.loads(path.read_text())

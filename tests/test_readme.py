@@ -41,7 +41,7 @@ RUN = [c for c in COMMANDS if c not in (*INSTALLING, *BENCHMARKS, *SERVING)]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 # What is cut short: command -> what is added to it.
 SHORTER = {
-    "python -m study.launch": "--epochs 2",
+    "python -m study.launch": "--epochs 1 --trials 4",
     "python -m study.launch search_spaces/table1_digits.yaml": "--epochs 1",
 }
 

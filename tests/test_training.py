@@ -260,6 +260,17 @@ def test_a_gpu_gives_the_same_bits_twice_and_what_the_cpu_gives() -> None:
         assert here.upper_bound == pytest.approx(there.upper_bound, rel=1e-6)
 
 
+@pytest.mark.gpu
+def test_what_a_gpu_leaves_is_certified_as_it_is_stored(tmp_path: Path) -> None:
+    """On the CPU, where it will be checked: sigma has other last bits there."""
+    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)), "cuda")
+    state.run_to_report()
+    state.save_outcome(tmp_path)
+    stored = json.loads((tmp_path / "certificate.json").read_text())
+    stored.pop("empirical_lipschitz")
+    assert stored == json.loads(json.dumps(certify(training.load_model(tmp_path)).to_dict()))
+
+
 def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(tmp_path: Path) -> None:
     state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
     state.run_to_report()
