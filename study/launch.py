@@ -21,6 +21,7 @@ from study import config, storage, training
 from study.errors import ConfigError, DataNotFoundError, LaunchError, TrackingError, UserError
 from study.front import Mark, Report, make_report
 from study.metrics import TrialStatus
+from study.mlflow_pages import study_page
 from study.page import write_page
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
@@ -30,7 +31,7 @@ from study.search import EarlierTrial, OptunaSearcher
 from study.search_space import Value
 from study.stopping import Stopping
 from study.study_config import StudyConfig
-from study.tracking import StudyRecord, Tracker, default_tracking_uri, page_hint
+from study.tracking import StudyRecord, Tracker, default_tracking_uri
 from study.trainable import TrialTrainable
 from study.warm_start import difference, is_inside
 
@@ -393,7 +394,7 @@ class _Launch:
         for point in report.points:
             if point.mark is Mark.FAILED:
                 self._say(f"trial {point.label} failed: {point.first.reason}")
-        command, page = page_hint(self.tracking_uri, report.study)
+        command, page = study_page(self.tracking_uri, report.study.experiment_id)
         again = shlex.join(["study.report", report.study.name, "--all", *self._uri_option()])
         self.console.print(f"all trials:  python -m {again}", markup=False)
         page_of = shlex.join(["study.report", report.study.name, *self._uri_option()])

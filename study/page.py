@@ -22,8 +22,9 @@ from study.front import Mark, Point, Report
 from study.growth import growth
 from study.importance import MOST_TRIALS, importance
 from study.metrics import METRICS, RECONSTRUCTION_ERROR, TrialStatus
+from study.mlflow_pages import run_pages, server_address
 from study.table1 import as_rows, note, table1
-from study.tracking import Tracker, run_pages, server
+from study.tracking import Tracker
 
 # Networks whose certificate, inverse and reconstructions are in the page.
 _MOST_NETWORKS = 40
@@ -90,8 +91,8 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
         "study": study.name,
         "summary": _summary(report),
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
-        "server": server(tracker.tracking_uri),
-        "run_pages": run_pages(tracker.tracking_uri, study),
+        "server": server_address(tracker.tracking_uri),
+        "run_pages": run_pages(tracker.tracking_uri, study.experiment_id),
         "objectives": [
             {"name": o.metric, "direction": o.direction.value} for o in report.objectives
         ],

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from mlflow.entities import (
     Dataset,
@@ -32,13 +31,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
+from study import mlflow_pages
 from study.config import parse, to_yaml
 from study.errors import ConfigError, TrackingError
 from study.metrics import (
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
-    TEST_ACCURACY,
-    Direction,
     EpochReport,
     ProjectionReport,
     TrialStatus,
@@ -68,7 +66,7 @@ PARENT = "mlflow.parentRunId"
 # What MLflow's pages show as the description of an experiment or a run.
 _NOTE = "mlflow.note.content"
 # How MLflow keeps a table of runs that somebody shared, by a name that stands in its address too.
-_SHARED_VIEW, _VIEW = "mlflow.sharedViewState.", "study"
+_SHARED_VIEW = "mlflow.sharedViewState."
 
 _RUN_STATUS = {
     TrialStatus.COMPLETED: "FINISHED",
@@ -186,7 +184,10 @@ class Tracker:
         experiment_id = self._call(
             self._client.create_experiment,
             config.name,
-            tags={_NOTE: _description(config), _SHARED_VIEW + _VIEW: _view(config)},
+            tags={
+                _NOTE: mlflow_pages.describe_study(config),
+                _SHARED_VIEW + mlflow_pages.VIEW: mlflow_pages.table(config, (CERTIFIED, STATE)),
+            },
         )
         tags = {
             KIND: "study",
@@ -317,7 +318,7 @@ class Tracker:
         run = self._call(
             self._client.create_run,
             study.experiment_id,
-            run_name=f"{trial_id}: {_words(sample)}"[:_NAME_LENGTH],
+            run_name=f"{trial_id}: {mlflow_pages.name_sample(sample)}"[:_NAME_LENGTH],
             tags={
                 KIND: "trial",
                 PARENT: study.run_id,
@@ -382,6 +383,7 @@ class Tracker:
         for coeff, (report, folder, model) in new.items():
             if coeff in child.projections:
                 continue
+            proof = mlflow_pages.describe_bound(report.lipschitz_upper_bound)
             run = self._call(
                 self._client.create_run,
                 of_trial.info.experiment_id,
@@ -397,7 +399,7 @@ class Tracker:
                     STATE: TrialStatus.RUNNING.value,
                     CERTIFIED: str(report.lipschitz_upper_bound < 1).lower(),
                     _NOTE: f"The network of trial {trial_id}, scaled so that every layer's proven "
-                    f"bound is at most {coeff:g}. {_proof(report.lipschitz_upper_bound)}",
+                    f"bound is at most {coeff:g}. {proof}",
                 },
             )
             run_id = run.info.run_id
@@ -449,7 +451,8 @@ class Tracker:
         proven = bound < 1 and status is not TrialStatus.FAILED
         what = status.value.replace("_", " ").capitalize()
         note = f"{what} after {child.last_epoch} epochs. "
-        note += reason or _proof(bound) if status is TrialStatus.FAILED else _proof(bound)
+        proof = mlflow_pages.describe_bound(bound)
+        note += reason or proof if status is TrialStatus.FAILED else proof
         tags = [RunTag(CERTIFIED, str(proven).lower()), RunTag(_NOTE, note[:_TAG_LENGTH])]
         if reason is not None:
             tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))
@@ -644,29 +647,6 @@ def _record(run: Run) -> TrialRecord:
     )
 
 
-def page_hint(tracking_uri: str, study: StudyRecord) -> tuple[str | None, str]:
-    """(the command that serves the MLflow page, or None where a server does; the address)."""
-    served = server(tracking_uri)
-    command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
-    base = served or "http://127.0.0.1:5000"
-    view = f"runs?workflowType=machine_learning&viewStateShareKey={_VIEW}"
-    return command, f"{base}/#/experiments/{study.experiment_id}/{view}"
-
-
-def run_pages(tracking_uri: str, study: StudyRecord) -> str | None:
-    """The address of a run's page without its id at the end; None where no server is known."""
-    base = server(tracking_uri)
-    return base and f"{base}/#/experiments/{study.experiment_id}/runs/"
-
-
-def server(tracking_uri: str) -> str | None:
-    """The address of the tracking server, without a password; None if there is none."""
-    parts = urlsplit(tracking_uri)
-    if parts.scheme not in ("http", "https"):
-        return None
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
-
-
 def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
     """The sample and the seed, then every setting: keys of `data` with that prefix."""
     return {
@@ -678,51 +658,6 @@ def _params(sample: Mapping[str, Any], trial: TrialConfig) -> dict[str, Any]:
         "seed": trial.seed,
         **sample,
     }
-
-
-def _description(config: StudyConfig) -> str:
-    """What the experiment's page says about the study, in Markdown."""
-    space = ", ".join(f"`{key}`" for key, _ in config.space)
-    goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
-    rules = ", ".join(f"`{c.metric}` {c}" for c in config.constraints)
-    return (
-        f"A study of invertible residual networks on **{config.data.name}**: {config.n_trainings} "
-        f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n"
-        "A run each: the study, its trials, and below a trial the networks to which its own was "
-        "projected. Tag `study.certified` says whether the inverse is proven to exist; "
-        "`lipschitz_upper_bound` is the proven bound, below 1 where it is. Trials carry "
-        "`certificate.json`, pictures of it and of the inverse, and the model.\n\n"
-        f"The front: `python -m study.report {config.name}`. A proof, checked again: "
-        "`python -m study.verify RUN_ID`."
-    )
-
-
-def _view(config: StudyConfig) -> str:
-    """The columns of the table of runs: what the study is about, best first."""
-    first = config.objectives[0]
-    metrics = list(dict.fromkeys([o.metric for o in config.objectives] + [TEST_ACCURACY]))
-    columns = [f"metrics.`{name}`" for name in metrics]
-    columns += [f"params.`{key}`" for key, _ in config.space]
-    columns += [f"tags.`{CERTIFIED}`", f"tags.`{STATE}`"]
-    return json.dumps(
-        {
-            "selectedColumns": columns,
-            "orderByKey": f"metrics.`{first.metric}`",
-            "orderByAsc": first.direction is Direction.MINIMIZE,
-        }
-    )
-
-
-def _proof(bound: float) -> str:
-    if bound < 1:
-        return f"Proven to be invertible: every block's Lipschitz constant is at most {bound:.4g}."
-    return "Nothing is proven of its inverse: no bound of every block below 1 is known."
-
-
-def _words(sample: Mapping[str, Any]) -> str:
-    """A sample in one line, short enough for a name."""
-    shown = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in sample.items()}
-    return " ".join(f"{key}={value}" for key, value in shown.items())
 
 
 def _dataset(config: DataConfig) -> DatasetInput:

@@ -66,9 +66,10 @@ ALLOWED = {
         "study.metrics", "study.points", "study.study_config", "study.successive_halving",
     },
     "study.logged_model": {"models"},
+    "study.mlflow_pages": {"study.metrics", "study.study_config"},
     "study.tracking": {
         "models", "study.config", "study.errors", "study.logged_model", "study.metrics",
-        "study.search_space", "study.study_config", "study.trial_config",
+        "study.mlflow_pages", "study.search_space", "study.study_config", "study.trial_config",
     },
     "study.warm_start": {"study.search_space", "study.study_config"},
     "study.recorder": {
@@ -89,7 +90,7 @@ ALLOWED = {
     "study.table1": {"study.front", "study.metrics", "study.study_config"},
     "study.page": {
         "study.errors", "study.front", "study.growth", "study.importance", "study.metrics",
-        "study.table1", "study.tracking",
+        "study.mlflow_pages", "study.table1", "study.tracking",
     },
     "study.proof": {"models", "study.logged_model"},
     "study.verify": {"study.errors", "study.metrics", "study.proof", "study.tracking"},
@@ -103,11 +104,11 @@ ALLOWED = {
     },
     "study.storage": {"study.errors"},
     "study.launch": {
-        "study.config", "study.errors", "study.front", "study.metrics", "study.page",
-        "study.progress", "study.recorder", "study.report", "study.scheduling", "study.search",
-        "study.search_space",
-        "study.stopping", "study.storage", "study.study_config", "study.tracking",
-        "study.trainable", "study.training", "study.warm_start",
+        "study.config", "study.errors", "study.front", "study.metrics",
+        "study.mlflow_pages", "study.page", "study.progress", "study.recorder", "study.report",
+        "study.scheduling", "study.search", "study.search_space", "study.stopping",
+        "study.storage", "study.study_config", "study.tracking", "study.trainable",
+        "study.training", "study.warm_start",
     },
 }  # fmt: skip
 # Who alone may import a library.

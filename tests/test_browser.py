@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from study.front import make_report
 from study.metrics import TrialStatus
+from study.mlflow_pages import study_page
 from study.page import write_page
 from study.report import app
-from study.tracking import Tracker, page_hint
+from study.tracking import Tracker
 from tests.conftest import CHROMIUM
 from tests.records import STUDY, trial
 from tests.served import served
@@ -218,7 +219,7 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
     page = browser.new_page(viewport={"width": 1600, "height": 900})
     study = Tracker(real.server).find_study("tiny")
     assert study is not None
-    page.goto(page_hint(real.server, study)[1])
+    page.goto(study_page(real.server, study.experiment_id)[1])
     for column in ("val_accuracy", "lipschitz_upper_bound", "inverse_steps"):
         expect(page.get_by_role("columnheader").filter(has_text=column[:12]).first).to_be_visible(
             timeout=30_000

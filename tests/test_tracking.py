@@ -12,7 +12,8 @@ from models import IResNet
 from study import data, training
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
-from study.tracking import StudyRecord, Tracker, page_hint, run_pages
+from study.mlflow_pages import study_page
+from study.tracking import StudyRecord, Tracker
 from study.training import Training
 from tests.oracles import relative_error
 from tests.studies import epoch_report, projection_report, tiny
@@ -165,7 +166,7 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
     experiment = client.get_experiment(study.experiment_id)
     assert "python -m study.report tiny" in experiment.tags["mlflow.note.content"]
     # The table of runs that the printed address opens: tests/test_browser.py looks at it.
-    _, address = page_hint(tracker.tracking_uri, study)
+    _, address = study_page(tracker.tracking_uri, study.experiment_id)
     key = address.rpartition("viewStateShareKey=")[2]
     view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
     assert {"metrics.`val_accuracy`", "params.`dropout`"} < set(view["selectedColumns"])
@@ -202,22 +203,6 @@ def test_records_are_those_of_the_study_whatever_else_users_put_there(
     client.create_run(study.experiment_id, tags={"study.kind": "trial"})
     found = [(r.trial_id, r.projected_to) for r in tracker.records(study)]
     assert found == [("0000", None), ("0000", 0.45), ("0000", 0.3), ("0001", None)]
-
-
-@pytest.mark.parametrize(
-    ("uri", "pages"),
-    [
-        ("sqlite:///mlflow.db", None),
-        ("postgresql://me:secret@host/db", None),
-        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/#/experiments/7/runs/"),
-        ("https://me:secret@host:8443/ml", "https://host:8443/ml/#/experiments/7/runs/"),
-    ],
-)
-def test_the_address_of_a_run_is_known_where_a_server_is_and_holds_no_password(
-    uri: str, pages: str | None
-) -> None:
-    record = StudyRecord("tiny", "7", "parent", tiny(), "/x", "/x", True)
-    assert run_pages(uri, record) == pages
 
 
 def test_what_still_runs_when_a_study_is_left_was_interrupted(
