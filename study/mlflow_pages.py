@@ -3,13 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from study.metrics import TEST_ACCURACY, Direction
 from study.study_config import StudyConfig
 
 VIEW = "study"
 """The name by which the table of runs is kept, with the columns that `table` chooses."""
+# Else MLflow shows the frame of its pages for language models.
+_TRAINING = "workflowType=machine_learning"
 
 
 def server_address(tracking_uri: str) -> str | None:
@@ -25,15 +27,22 @@ def study_page(tracking_uri: str, experiment_id: str) -> tuple[str | None, str]:
     served = server_address(tracking_uri)
     command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
     base = served or "http://127.0.0.1:5000"
-    # Without the type, MLflow shows the page of a study of language models.
-    view = f"runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
-    return command, f"{base}/#/experiments/{experiment_id}/{view}"
+    return command, (
+        f"{base}/#/experiments/{experiment_id}/runs?{_TRAINING}&viewStateShareKey={VIEW}"
+    )
 
 
-def run_pages(tracking_uri: str, experiment_id: str) -> str | None:
-    """The address of a run's page without its id at the end; None where no server is known."""
+def run_page(tracking_uri: str, experiment_id: str) -> str | None:
+    """The page of a run, to be filled in where {run_id} stands; None where no server is known."""
     base = server_address(tracking_uri)
-    return base and f"{base}/#/experiments/{experiment_id}/runs/"
+    return base and f"{base}/#/experiments/{experiment_id}/runs/{{run_id}}?{_TRAINING}"
+
+
+def compare_page(tracking_uri: str, experiment_id: str, run_ids: Sequence[str]) -> str | None:
+    """The page that compares runs; None where no server is known."""
+    base = server_address(tracking_uri)
+    runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
+    return base and f"{base}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING}"
 
 
 def describe_study(config: StudyConfig) -> str:

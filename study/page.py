@@ -22,12 +22,14 @@ from study.front import Mark, Point, Report
 from study.growth import growth
 from study.importance import MOST_TRIALS, importance
 from study.metrics import METRICS, RECONSTRUCTION_ERROR, TrialStatus
-from study.mlflow_pages import run_pages, server_address
+from study.mlflow_pages import compare_page, run_page, server_address
 from study.table1 import as_rows, note, table1
 from study.tracking import Tracker
 
 # Networks whose certificate, inverse and reconstructions are in the page.
 _MOST_NETWORKS = 40
+# MLflow's page that compares runs is of no use beyond some dozens.
+_MOST_COMPARED = 50
 _READING = (
     (
         "proven",
@@ -86,13 +88,17 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
     study = report.study
     grown = growth(report)
     table = table1(report)
+    front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
     reference = ", ".join(f"{o.metric} {o.reference:g}" for o in report.objectives)
     return {
         "study": study.name,
         "summary": _summary(report),
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
         "server": server_address(tracker.tracking_uri),
-        "run_pages": run_pages(tracker.tracking_uri, study.experiment_id),
+        "run_page": run_page(tracker.tracking_uri, study.experiment_id),
+        "compare_page": compare_page(tracker.tracking_uri, study.experiment_id, front)
+        if front
+        else None,
         "objectives": [
             {"name": o.metric, "direction": o.direction.value} for o in report.objectives
         ],

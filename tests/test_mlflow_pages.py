@@ -1,14 +1,16 @@
 import json
 import math
+from urllib.parse import parse_qs
 
 import pytest
 
 from study.mlflow_pages import (
     VIEW,
+    compare_page,
     describe_bound,
     describe_study,
     name_sample,
-    run_pages,
+    run_page,
     study_page,
     table,
 )
@@ -18,16 +20,16 @@ from tests.studies import tiny
 @pytest.mark.parametrize(
     ("uri", "pages"),
     [
-        ("sqlite:///mlflow.db", None),
-        ("postgresql://me:secret@host/db", None),
+        ("sqlite:///mlflow.db", ""),
+        ("postgresql://me:secret@host/db", ""),
         ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/#/experiments/7/runs/"),
         ("https://me:secret@host:8443/ml", "https://host:8443/ml/#/experiments/7/runs/"),
     ],
 )
 def test_the_address_of_a_run_is_known_where_a_server_is_and_holds_no_password(
-    uri: str, pages: str | None
+    uri: str, pages: str
 ) -> None:
-    assert run_pages(uri, "7") == pages
+    assert (run_page(uri, "7") or "").partition("{run_id}")[0] == pages
 
 
 def test_the_page_of_a_study_is_where_its_server_is_or_will_be() -> None:
@@ -38,6 +40,18 @@ def test_the_page_of_a_study_is_where_its_server_is_or_will_be() -> None:
     assert command == "mlflow server --backend-store-uri sqlite:////data/mlflow.db"
     assert address.startswith("http://127.0.0.1:5000/#/experiments/7/")
     assert address.endswith(f"={VIEW}")
+
+
+def test_runs_are_compared_by_their_ids_where_a_server_is() -> None:
+    assert compare_page("sqlite:///mlflow.db", "7", ["a", "b"]) is None
+    address = compare_page("http://me:secret@host:5000", "7", ["a", "b"])
+    assert address is not None
+    assert "secret" not in address
+    page, _, query = address.partition("?")
+    assert page == "http://host:5000/#/compare-runs"
+    asked = parse_qs(query)
+    assert json.loads(asked["runs"][0]) == ["a", "b"]
+    assert json.loads(asked["experiments"][0]) == ["7"]
 
 
 def test_a_study_is_described_by_what_it_varies_and_seeks() -> None:

@@ -77,7 +77,7 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
     assert points["metrics"]["val_accuracy"][by_label["0003"]] is None
     assert points["reason"][by_label["0003"]] == "diverged"
     assert points["params"]["coeff"][by_label["0000 at 0.3"]] == 0.3
-    assert content["run_pages"] is None
+    assert content["run_page"] is content["compare_page"] is None
     assert content["growth"]["epochs"] == [3, 6, 9, 12]
 
 
@@ -116,7 +116,9 @@ def test_text_of_a_study_stays_text() -> None:
 def test_a_password_of_the_server_is_not_in_the_page() -> None:
     tracker = NoArtifacts("https://me:secret@host:8443")
     text = page(tracker, make_report(STUDY, [trial(0)]))
-    assert parts(text)[1]["run_pages"] == "https://host:8443/#/experiments/1/runs/"
+    content = parts(text)[1]
+    assert content["run_page"].startswith("https://host:8443/#/experiments/1/runs/{run_id}")
+    assert content["compare_page"].startswith("https://host:8443/#/compare-runs?")
     assert "secret" not in text
 
 

@@ -54,7 +54,7 @@ const shown = (value) => {
 };
 // Plotly reads a little HTML in its texts.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const runPage = (i) => content.run_pages ? content.run_pages + points.run_id[i] : null;
+const runPage = (i) => content.run_page ? content.run_page.replace("{run_id}", points.run_id[i]) : null;
 const openRun = (i) => { const page = runPage(i); if (page) open(page, "_blank", "noopener"); };
 
 // Look of the figures
@@ -239,20 +239,13 @@ const drawFront = () => {
   byId("front-note").replaceChildren(
     `${placed.length} of ${n} points; \u2191 more is better, \u2193 less is`
     + (missing ? `; ${missing} have no value on these axes` : "") + ". "
-    + (content.run_pages ? "A click opens the run in MLflow." : "A click shows the point; no tracking server is known that could show its run."),
+    + (content.run_page ? "A click opens the run in MLflow." : "A click shows the point; no tracking server is known that could show its run."),
     ...compareLink(),
   );
 };
-// MLflow's page that compares runs is of no use beyond some dozens.
-const MOST_COMPARED = 50;
-const compareLink = () => {
-  if (!content.run_pages) return [];
-  const ids = points.run_id.filter((_, i) => points.mark[i] === "front").slice(0, MOST_COMPARED);
-  const [, server, experiment] = content.run_pages.match(/^(.*)\/#\/experiments\/(\w+)\/runs\/$/);
-  const listed = (all) => encodeURIComponent(JSON.stringify(all));
-  const href = `${server}/#/compare-runs?runs=${listed(ids)}&experiments=${listed([experiment])}`;
-  return [" ", make("a", { href, target: "_blank", rel: "noopener", id: "compare", textContent: "Compare the front in MLflow." })];
-};
+const compareLink = () => content.compare_page
+  ? [" ", make("a", { href: content.compare_page, target: "_blank", rel: "noopener", id: "compare", textContent: "Compare the front in MLflow." })]
+  : [];
 const arrow = (name) => ({ maximize: " \u2191", minimize: " \u2193" }[directionOf[name]] || "");
 const better = (name) => ({ maximize: "; more is better", minimize: "; less is better" }[directionOf[name]] || "");
 const frontEvents = () => {
