@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +108,11 @@ class Books:
     """What stands in MLflow's database, read without MLflow."""
 
     def __init__(self, folder: Path) -> None:
-        self.database = sqlite3.connect(f"file:{folder / 'mlflow.db'}?mode=ro", uri=True)
+        self.uri = f"file:{folder / 'mlflow.db'}?mode=ro"
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        return self.database.execute(sql).fetchall()
+        with closing(sqlite3.connect(self.uri, uri=True)) as database:
+            return database.execute(sql).fetchall()
 
     def runs(self, kinds: tuple[str, ...] = ("study", "trial")) -> dict[str, str]:
         """Name -> status, of all runs of these kinds that are not deleted."""

@@ -21,6 +21,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
@@ -67,7 +68,7 @@ def write(folder: Path, n_runs: int) -> None:
     tracker.close_study(study, TrialStatus.COMPLETED)
     (template,) = (trial.run_id for trial in tracker.trials(study))
     generator = random.Random(0)
-    with sqlite3.connect(folder / "mlflow.db") as database:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         for number in range(1, n_runs):
             _copy(database, template, number, generator)
 
