@@ -8,7 +8,7 @@ appended to the input channels (section 3 and appendix A).
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -206,8 +206,9 @@ class ResidualBlock(nn.Module):
 
 
 def _channels_last(module: _Module) -> _Module:
-    # torch's stubs of Module.to know no memory_format.
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    # Not before 2.15 do torch's stubs of Module.to know a memory_format.
+    moved: _Module = cast(Any, module).to(memory_format=torch.channels_last)
+    return moved
 
 
 class IResNet(nn.Module):
