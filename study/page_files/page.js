@@ -227,7 +227,7 @@ const drawFront = () => {
     traces.push({
       type: three ? "scatter3d" : "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
       x: [column(state.x)[i]], y: [column(state.y)[i]], ...(three ? { z: [column(state.z)[i]] } : {}),
-      marker: { size: three ? 16 : 22, symbol: three ? "circle-open" : "circle-open", color: css("--ink"), line: { width: 2 } },
+      marker: { size: three ? 16 : 22, symbol: "circle-open", color: css("--ink"), line: { width: 2 } },
     });
   }
   const axisOf = (name) => axis(`${name}${arrow(name)}`, isLogarithmic(name) ? logarithmic(column(name)) : {});
@@ -473,7 +473,7 @@ const makeNetworks = () => {
 // The table
 
 const tableColumns = [
-  { name: "label", title: "point", text: true }, { name: "mark", title: "", text: true },
+  { name: "label", title: "point", text: true }, { name: "mark", title: "mark", text: true },
   ...[...new Set([...objectives, "test_accuracy", "reconstruction_error", ...metricNames])].filter((name) => metricNames.includes(name)).map((name) => ({ name, title: name })),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
   { name: "run_id", title: "run", text: true },
@@ -495,7 +495,7 @@ const makeTable = () => {
   for (const c of tableColumns) {
     const cell = make("th", { scope: "col", className: c.text ? "text" : "" });
     cell.dataset.column = c.name;
-    cell.append(make("button", { type: "button", textContent: c.title || "mark", onclick: () => {
+    cell.append(make("button", { type: "button", textContent: c.title, onclick: () => {
       state.descending = state.sort === c.name ? !state.descending : directionOf[c.name] === "maximize";
       state.sort = c.name;
       state.page = 0;
@@ -520,7 +520,8 @@ const drawTable = () => {
       const cell = make("td", { className: c.text ? "text" : "" });
       if (c.name === "label") cell.append(make("button", { type: "button", textContent: points.label[i], onclick: () => choose(i) }));
       else if (c.name === "run_id") cell.append(runPage(i) ? runLink(i, points.run_id[i].slice(0, 8)) : make("code", { textContent: points.run_id[i].slice(0, 8), title: points.run_id[i] }));
-      else cell.textContent = shown(column(c.name)[i]).replace("_", c.name === "mark" ? " " : "_");
+      else if (c.name === "mark") cell.textContent = points.mark[i].replace("_", " ");
+      else cell.textContent = shown(column(c.name)[i]);
       row.append(cell);
     }
     return row;
