@@ -109,13 +109,15 @@ def register(tracking_uri: str, run_id: str, name: str, tags: dict[str, Any]) ->
 @contextmanager
 def _current(tracking_uri: str) -> Iterator[None]:
     """Models are looked for at MLflow's current server alone, which is a setting of the process."""
-    # MLflow sets it in the environment too, which is where it looks when nobody has set it.
+    # MLflow writes it into the environment too, and looks there when it is None.
     variable = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(tracking_uri)
     try:
         yield
     finally:
-        # As nobody has set it; MLflow's own code does so, its type leaves None out.
+        # None takes it back, as MLflow's code provides for and its annotation leaves out: the one
+        # before, set again, would hide what the environment says later. Whoever had set it finds
+        # the same in the environment.
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         if variable is not None:
             os.environ["MLFLOW_TRACKING_URI"] = variable

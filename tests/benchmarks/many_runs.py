@@ -145,7 +145,7 @@ def compare(uri: str, n_rounds: int) -> None:
         "search_runs": [sys.executable, "-c", _SEARCH, uri, ""],
         "report": [*report, "--all"],
         "search_runs, selective": [sys.executable, "-c", _SEARCH, uri, _SELECTIVE],
-        "selective": [*report, "--all", "--where", _SELECTIVE],
+        "report, selective": [*report, "--all", "--where", _SELECTIVE],
     }
     tracker, client = Tracker(uri), MlflowClient(uri)
     study = tracker.find_study("tiny")
@@ -165,7 +165,9 @@ def compare(uri: str, n_rounds: int) -> None:
         "search_runs": bare,
         "report": lambda: as_json(make_report(study, tracker.records(study)), True),
         "search_runs, selective": lambda: bare(_SELECTIVE),
-        "selective": lambda: as_json(make_report(study, tracker.records(study, _SELECTIVE)), True),
+        "report, selective": lambda: as_json(
+            make_report(study, tracker.records(study, _SELECTIVE)), True
+        ),
     }
     processes: dict[str, list[float]] = {name: [] for name in commands}
     functions: dict[str, list[float]] = {name: [] for name in inside}
@@ -178,8 +180,9 @@ def compare(uri: str, n_rounds: int) -> None:
         print(f"{title}, seconds, median [quartiles] of {n_rounds}:")
         for name, seconds in found.items():
             print(f"  {name:22} {spread(seconds)}")
-        pairs = zip(found["report"], found["search_runs"], strict=True)
-        print(f"  report over search_runs: {spread([a / b for a, b in pairs])}")
+        for which in ("", ", selective"):
+            pairs = zip(found[f"report{which}"], found[f"search_runs{which}"], strict=True)
+            print(f"  report over search_runs{which}: {spread([a / b for a, b in pairs])}")
 
 
 _PRESSING = """([what, value]) => new Promise((done) => {
