@@ -1,8 +1,10 @@
 """Image data sets as tensors: read once, split once, kept and augmented on the device."""
 
+import fcntl
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,18 @@ def _read_digits(config: DataConfig) -> _Read:
     return Split(pixels.round().to(torch.uint8), torch.from_numpy(labels).long()), None, 10
 
 
+@contextmanager
+def _fetched_once(config: DataConfig) -> Iterator[None]:
+    """Let one process of a node fetch a data set, while those beside it wait for its files."""
+    if not config.download:
+        yield
+        return
+    Path(config.root).mkdir(parents=True, exist_ok=True)
+    with (Path(config.root) / f".{config.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], _Read]:
     def read(config: DataConfig) -> _Read:
         from torchvision import datasets
@@ -212,9 +226,10 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
         parts = []
         for train in (True, False):
             try:
-                part = getattr(datasets, class_name)(
-                    config.root, train=train, download=config.download
-                )
+                with _fetched_once(config):
+                    part = getattr(datasets, class_name)(
+                        config.root, train=train, download=config.download
+                    )
             except (RuntimeError, OSError) as error:  # OSError: no network, say
                 where = Path(config.root).resolve() / folder
                 if config.download:
