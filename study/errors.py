@@ -14,7 +14,19 @@ class DataNotFoundError(UserError):
 
 
 class TrackingError(UserError):
-    """MLflow refuses or cannot be reached, or a study is not there."""
+    """MLflow refuses or cannot be reached, or a study is not there.
+
+    Attributes:
+        may_pass: whether the same call may succeed later, since a server or its database is down.
+    """
+
+    def __init__(self, message: str, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class StorageError(UserError):
+    """The folder or bucket of a study cannot be written or read: full, gone, or not ours."""
 
 
 class LaunchError(UserError):

@@ -10,10 +10,10 @@ from statistics import fmean
 from study import pareto, points
 from study.errors import UserError
 from study.metrics import METRICS, Direction, TrialStatus
+from study.records import StudyRecord, TrialRecord
 from study.repeats import front_shares, spread
 from study.search_space import Value
 from study.study_config import Constraint, Objective
-from study.tracking import StudyRecord, TrialRecord
 
 
 class Mark(StrEnum):

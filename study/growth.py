@@ -9,7 +9,7 @@ import numpy as np
 from study import pareto, points
 from study.front import Report
 from study.metrics import TrialStatus
-from study.tracking import TrialRecord
+from study.records import TrialRecord
 
 
 @dataclass(frozen=True)

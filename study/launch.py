@@ -1,10 +1,9 @@
 """Run a study: `python -m study.launch`. Reads the command line and puts the parts together."""
 
-import logging
 import os
 import shlex
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,27 +16,37 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from study import config, storage, training
-from study.errors import ConfigError, DataNotFoundError, LaunchError, TrackingError, UserError
+from study import cluster, config, snapshots, storage, training
+from study.errors import (
+    ConfigError,
+    DataNotFoundError,
+    LaunchError,
+    StorageError,
+    TrackingError,
+    UserError,
+)
+from study.failures import Failures
 from study.front import Mark, Report, make_report
+from study.interrupt import Interrupt
 from study.metrics import TrialStatus
 from study.mlflow_pages import study_page
 from study.page import write_page
 from study.progress import Progress
 from study.recorder import Recorder, trial_id
+from study.records import StudyRecord, default_tracking_uri
 from study.report import print_table, wide_console
 from study.scheduling import make_halving, make_scheduler
 from study.search import EarlierTrial, OptunaSearcher
 from study.search_space import Value
+from study.snapshots import Snapshots
 from study.stopping import Stopping
 from study.study_config import StudyConfig
-from study.tracking import StudyRecord, Tracker, default_tracking_uri
+from study.tracking import Tracker
 from study.trainable import TrialTrainable
+from study.trial_config import TrialConfig
 from study.warm_start import difference, is_inside
 
 DEFAULT_SPACE = Path("search_spaces/digits.yaml")
-# How often a trial is tried again after its worker was lost.
-_MAX_FAILURES = 3
 # Checkpoints of a trial that are kept: Tune's snapshot may be a second behind, and short
 # epochs come several a second.
 _N_CHECKPOINTS = 5
@@ -70,7 +79,11 @@ def main(
         str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
     ] = None,
     storage_path: Annotated[
-        str, typer.Option(help="Folder or bucket for checkpoints and the state of the study.")
+        str,
+        typer.Option(
+            envvar="STUDY_STORAGE_PATH",
+            help="Folder or bucket for checkpoints and the state of the study.",
+        ),
     ] = "ray_results",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished study.")
@@ -126,6 +139,11 @@ def main(
     raise typer.Exit(exit_code)
 
 
+def _a_trial(study: StudyConfig) -> TrialConfig:
+    """One of those that the study may run."""
+    return study.settle({key: p.extremes()[0] for key, p in study.space}, seed=0)
+
+
 def _check_trials(source: str, study: StudyConfig) -> None:
     """Whether every trial could run: its data is there, and its network fits the images."""
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
@@ -174,14 +192,16 @@ class _Launch:
         _check_trials(record.name, record.config)
         storage.make_folder(record.storage)
         with storage.locked(record.storage):
-            has_snapshot = storage.has_snapshot(record.storage)
-            self.console.print(f"resuming {record.name}")
-            earlier = [] if has_snapshot else self._earlier_trials(tracker, record.config)
+            told = snapshots.put_back(record.storage)
+            self._say(f"resuming {record.name}")
+            for line in told or ():
+                self._say(line)
+            earlier = [] if told is not None else self._earlier_trials(tracker, record.config)
             n_at_once = self._start_ray(record.config)
 
             def make_tuner() -> tune.Tuner:
                 # Ended before Tune wrote anything, there is nothing to go on from.
-                if not has_snapshot:
+                if told is None:
                     return self._new_tuner(record, n_at_once, earlier)
                 return tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
 
@@ -270,52 +290,46 @@ class _Launch:
     def _folder(self, name: str) -> str:
         return f"{self.storage_path.rstrip('/')}/{name}"
 
-    def _start_ray(self, study: StudyConfig) -> int | None:
-        """Connect to the cluster, or start Ray here; refuse what this machine cannot give.
+    def _start_ray(self, study: StudyConfig) -> int:
+        """Connect to the cluster, or start Ray here; refuse what this machine, or a node, lacks.
 
-        Returns how many trials run at a time, where that is fixed: on this machine alone.
+        Returns how many trials may run at a time once the cluster has grown.
         """
-        # Each has a default that is wrong for us; a user's own setting is kept.
-        for key, value in {
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "RAY_AIR_NEW_OUTPUT": "0",
-            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-            # A trial that failed reports no metrics, which a scheduler's metric is among.
-            "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-            "TUNE_GLOBAL_CHECKPOINT_S": "1",
-            "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        }.items():
-            os.environ.setdefault(key, value)
-        try:
-            local = _connect(self.address)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            text = " ".join(str(error).split())
-            raise LaunchError(f"--address: Ray must be reachable, but: {text}") from error
-        logging.getLogger("ray").setLevel(logging.ERROR)
-        # Tracebacks of lost workers; Progress says in a line what was lost and goes on.
-        logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-        have = ray.cluster_resources()
+        found = cluster.connect(self.address)
+        have = found.resources()
         wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
-        for kind, amount in wanted.items():
-            if local and amount > have.get(kind, 0):
-                ray.shutdown()
-                raise LaunchError(
-                    f"resources.{kind.lower()}s: a trial must fit the machine, but got "
-                    f"{amount:g} of {have.get(kind, 0):g}"
-                )
-        slots = min(int(have.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
-        self.console.print(
+        n_at_once, n_at_most = found.n_at_once(wanted), found.n_at_most(wanted)
+        try:
+            for kind, amount in wanted.items():
+                if found.is_local and amount > have[kind]:
+                    raise LaunchError(
+                        f"resources.{kind.lower()}s: a trial must fit the machine, but got "
+                        f"{amount:g} of {have[kind]:g}"
+                    )
+            cluster.check_nodes(found, self.storage_path, self.tracking_uri, _a_trial(study))
+        except LaunchError:
+            ray.shutdown()
+            raise
+        on = "" if found.is_local else f" on {len(found.nodes)} nodes"
+        self._say(
             f"{study.name}: {study.n_trainings} trials of {study.training.max_epochs} epochs on "
-            f"{study.data.name}, {min(slots, study.n_trainings)} at a time "
-            f"({have.get('CPU', 0):g} CPUs, {have.get('GPU', 0):g} GPUs)"
+            f"{study.data.name}, {min(n_at_once, study.n_trainings)} at a time "
+            f"({have['CPU']:g} CPUs, {have['GPU']:g} GPUs{on})"
         )
-        return slots if local else None
+        if n_at_once < study.n_trainings:
+            for node_type in found.growth:
+                self._say(f"the cluster can add {node_type}")
+        if n_at_once == 0:
+            each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
+            self._say(f"no node has {each} for a trial now: the trials wait for one that has")
+        return max(1, n_at_most)
 
     def _new_tuner(
-        self, record: StudyRecord, n_at_once: int | None, earlier: Sequence[EarlierTrial]
+        self, record: StudyRecord, n_at_once: int, earlier: Sequence[EarlierTrial]
     ) -> tune.Tuner:
         study = record.config
         halving, stopping = make_halving(study), Stopping(study)
+        news = deque[str]()
         return tune.Tuner(
             _trainable(study),
             tune_config=tune.TuneConfig(
@@ -330,13 +344,17 @@ class _Launch:
             run_config=tune.RunConfig(
                 name=record.name,
                 storage_path=record.storage.rpartition("/")[0],
-                failure_config=tune.FailureConfig(max_failures=_MAX_FAILURES),
+                # Always tried again, as far as Tune is concerned: see study.failures.
+                failure_config=tune.FailureConfig(max_failures=-1),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
                 ),
                 callbacks=[
-                    Recorder(record.name, training.load_model, stopping),
-                    Progress(study, stopping),
+                    Interrupt(news),
+                    Failures(news),
+                    Snapshots(),
+                    Progress(study, stopping, news),
+                    Recorder(record.name, training.load_model, news, stopping),
                 ],
                 verbose=0,
             ),
@@ -357,6 +375,8 @@ class _Launch:
             except TrackingError:
                 # It may be what ended the study; --resume mends the books once it is back.
                 self.console.print(f"MLflow at {self.tracking_uri} still shows it as running")
+            if isinstance(error, OSError):  # of Tune, on the driver's own disk
+                error = StorageError(f"the state of the study cannot be kept: {error}")
             if isinstance(error, UserError):
                 typer.echo(f"error: {error}", err=True)
                 return 1
@@ -417,24 +437,6 @@ class _Launch:
         address = ["--address", self.address] if self.address else []
         arguments = [str(self.space), "--resume", "--name", name, *self._uri_option(), *address]
         return shlex.join(["python", "-m", "study.launch", *arguments])
-
-
-def _connect(address: str | None) -> bool:
-    """Connect to Ray as --address says; True if it was started here, so that no node can join."""
-    quiet: dict[str, Any] = {
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-    }
-    if address == "local" or (address is None and not os.environ.get("RAY_ADDRESS")):
-        try:
-            # Ray starts with resources of ours, or refuses: a cluster that is there takes none.
-            ray.init(address=address, resources={"started_by_study": 1}, **quiet)
-            return True
-        except ValueError:
-            pass
-    ray.init(address=address, **quiet)
-    return False
 
 
 def _folder_name(trial: Trial) -> str:

@@ -23,8 +23,8 @@ from study.growth import growth
 from study.importance import MOST_TRIALS, importance
 from study.metrics import METRICS, RECONSTRUCTION_ERROR, TrialStatus
 from study.mlflow_pages import compare_page, run_page, server_address
+from study.records import Records
 from study.table1 import as_rows, note, table1
-from study.tracking import Tracker
 
 # Networks whose certificate, inverse and reconstructions are in the page.
 _MOST_NETWORKS = 40
@@ -56,23 +56,23 @@ _READING = (
 )
 
 
-def write_page(path: Path, tracker: Tracker, report: Report) -> None:
+def write_page(path: Path, records: Records, report: Report) -> None:
     """Write the page of a report.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    text = page(tracker, report)
+    text = page(records, report)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"--html: the file must be writable, but {path} is not: {error}") from error
 
 
-def page(tracker: Tracker, report: Report) -> str:
+def page(records: Records, report: Report) -> str:
     """The page of a report as HTML: all of its points, with their marks."""
     parts = files("study") / "page_files"
-    content = json.dumps(_content(tracker, report), allow_nan=False, separators=(",", ":"))
+    content = json.dumps(_content(records, report), allow_nan=False, separators=(",", ":"))
     template = string.Template((parts / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=html.escape(f"{report.study.name}: report"),
@@ -84,7 +84,7 @@ def page(tracker: Tracker, report: Report) -> str:
     )
 
 
-def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
+def _content(records: Records, report: Report) -> dict[str, Any]:
     study = report.study
     grown = growth(report)
     table = table1(report)
@@ -94,9 +94,9 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
         "study": study.name,
         "summary": _summary(report),
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
-        "server": server_address(tracker.tracking_uri),
-        "run_page": run_page(tracker.tracking_uri, study.experiment_id),
-        "compare_page": compare_page(tracker.tracking_uri, study.experiment_id, front)
+        "server": server_address(records.tracking_uri),
+        "run_page": run_page(records.tracking_uri, study.experiment_id),
+        "compare_page": compare_page(records.tracking_uri, study.experiment_id, front)
         if front
         else None,
         "objectives": [
@@ -111,7 +111,7 @@ def _content(tracker: Tracker, report: Report) -> dict[str, Any]:
         "reference_point": reference,
         "growth": None if grown is None else asdict(grown),
         **_importance(report),
-        "networks": [_network(tracker, *shown) for shown in _shown_networks(report)],
+        "networks": [_network(records, *shown) for shown in _shown_networks(report)],
         "table1": None
         if table is None
         else {
@@ -197,20 +197,20 @@ def _shown_networks(report: Report) -> list[tuple[str, Point]]:
     return [(point.label, point) for point in report.front[:_MOST_NETWORKS]]
 
 
-def _network(tracker: Tracker, label: str, point: Point) -> dict[str, Any]:
+def _network(records: Records, label: str, point: Point) -> dict[str, Any]:
     """What a network left behind."""
     run_id = point.first.run_id
-    _, artifacts = tracker.metrics_and_artifacts(run_id)
+    _, artifacts = records.metrics_and_artifacts(run_id)
 
     def read(name: str) -> Any:
-        return json.loads(tracker.artifact(run_id, name)) if name in artifacts else None
+        return json.loads(records.artifact(run_id, name)) if name in artifacts else None
 
     certificate = read("certificate.json")
     inverse = read("inverse.json")
     picture = "reconstructions.png"
     image = None
     if picture in artifacts:
-        encoded = base64.b64encode(tracker.artifact(run_id, picture)).decode()
+        encoded = base64.b64encode(records.artifact(run_id, picture)).decode()
         image = f"data:image/png;base64,{encoded}"
     return {
         "label": label,

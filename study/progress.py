@@ -1,6 +1,7 @@
 """The live view of a running study: a table on a terminal, plain lines where there is none."""
 
 import time
+from collections import deque
 from typing import Any
 
 from ray.tune import Callback
@@ -26,14 +27,24 @@ class Progress(Callback):
     clock, is made when the experiment is set up.
     """
 
-    def __init__(self, study: StudyConfig, stopping: Stopping) -> None:
-        """stopping: the searcher's, which knows how the hypervolume grew."""
+    def __init__(self, study: StudyConfig, stopping: Stopping, news: deque[str]) -> None:
+        """
+        Args:
+            stopping: the searcher's, which knows how the hypervolume grew.
+            news: lines of other parts for whoever watches; each is said once.
+        """
         self._study = study
         self._stopping = stopping
+        self._news = news
         self._live: Live | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_study": self._study, "_stopping": self._stopping, "_live": None}
+        return {
+            "_study": self._study,
+            "_stopping": self._stopping,
+            "_news": self._news,
+            "_live": None,
+        }
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._console = Console(highlight=False)
@@ -46,6 +57,7 @@ class Progress(Callback):
             self._live.start()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._say_news()
         if self._epochs_before is None:
             self._epochs_before = _epochs(trials)  # those of an earlier run, on --resume
             self._said = {t.trial_id for t in trials if t.is_finished()}
@@ -55,16 +67,15 @@ class Progress(Callback):
             self._refreshed = time.monotonic()
             self._live.update(self._view(trials), refresh=True)
 
-    def on_trial_recover(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        text = f"trial {trial_id(trial)} lost its worker; it goes on from its last checkpoint"
-        self._console.print(text, soft_wrap=True)
-
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        self._say_news()
+
+    def _say_news(self) -> None:
+        while self._news:
+            self._console.print(self._news.popleft(), soft_wrap=True, markup=False)
 
     def _say_what_ended(self, trials: list[Trial]) -> None:
         for trial in trials:

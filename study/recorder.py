@@ -1,26 +1,56 @@
-"""What Ray Tune says of trials, written to the tracker, each thing once.
+"""What Ray Tune says of trials, brought to MLflow, each thing once.
 
-Reports are written before Tune takes its snapshot; what the snapshot trains again after a crash
-is recognized by the trial's number and the epoch. Ends of trials are written after it; those that
-were cut off, and runs that no snapshot knows, are settled when the study ends.
+Tune's storage is the record of a study; MLflow is brought in line with it. Reports are put into the
+outbox as they come. A trial that starts again has all of its reports in its checkpoint, and what
+MLflow lacks of them is sent then; so what an outage kept back, and a crash then took from the
+outbox, still arrives. Ends of trials are put after Tune's snapshot knows them; runs that no
+snapshot knows go when the study ends.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ray.tune import Callback
+from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
 from models import IResNet
-from study.metrics import TrialReport, TrialStatus
+from study.errors import StorageError
+from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.outbox import Outbox
+from study.records import StudyRecord, default_tracking_uri
 from study.stopping import Stopping
-from study.tracking import StudyRecord, Tracker, default_tracking_uri
-from study.trainable import OUTCOME_FOLDER, projection_folder
+from study.tracking import Tracker
+from study.trainable import OUTCOME_FOLDER, REPORTS_FILE, projection_folder, read_reports
 
 LoadModel = Callable[[Path], IResNet]
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
+# Between two words on what is still to be sent at the end of a study, seconds.
+_PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A trial as it stood when it was looked at; the outbox may come to it later.
+
+    Attributes:
+        status: Tune's.
+        error: why Tune gave it up, if it did.
+    """
+
+    trial_id: str
+    config: dict[str, Any]
+    status: str
+    report: TrialReport | None
+    checkpoint: Checkpoint | None
+    error: str | None
 
 
 class Recorder(Callback):
@@ -32,65 +62,67 @@ class Recorder(Callback):
     """
 
     def __init__(
-        self, study_name: str, load_model: LoadModel, stopping: Stopping | None = None
+        self,
+        study_name: str,
+        load_model: LoadModel,
+        news: deque[str],
+        stopping: Stopping | None = None,
     ) -> None:
         """
         Args:
             study_name: of the study, which stands in MLflow.
             load_model: the network that a folder of an outcome holds.
+            news: gets a line for whoever watches when MLflow goes or comes back.
             stopping: the searcher's, to write down why a study ended before its last trial.
         """
         self._study_name = study_name
         self._load_model = load_model
+        self._news = news
         self._stopping = stopping
-        self._tracker: Tracker | None = None
-        self._just_ended: list[Trial] = []
-        self._last_status: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tracker": None, "_just_ended": [], "_last_status": {}}
-
-    @property
-    def tracker(self) -> Tracker:
-        assert self._tracker is not None
-        return self._tracker
+        kept = ("_study_name", "_load_model", "_news", "_stopping")
+        return {name: self.__dict__[name] for name in kept}
 
     def setup(self, *args: Any, **info: Any) -> None:
         if self._stopping is not None:
             # Not with the first suggestion, which a resumed study may not ask for in hours.
             self._stopping.start_clock()
-        self._tracker = Tracker(default_tracking_uri())
-        study = self._tracker.find_study(self._study_name)
+        # The outbox tries again, and looks first what arrived; a request that MLflow's client
+        # repeats by itself could make a run twice.
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        self.tracker = Tracker(default_tracking_uri())
+        study = self.tracker.find_study(self._study_name)
         assert study is not None
         self._study: StudyRecord = study
-        self._tracker.open_study(study)
+        self.tracker.open_study(study)
+        self._outbox = Outbox(self._news)
+        self._just_ended: list[Trial] = []
+        self._last_status: dict[str, str] = {}
+        # Reports that are not sent yet, by trial; the lock is for it alone.
+        self._waiting: dict[str, list[tuple[EpochReport, str | None]]] = {}
+        self._lock = threading.Lock()
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        self._start(trial)
-
-    def _start(self, trial: Trial) -> None:
-        sample, seed = trial.config["sample"], trial.config["seed"]
-        self.tracker.start_trial(
-            self._study,
-            trial_id(trial),
-            sample,
-            self._study.config.settle(sample, seed),
-            repeat_of=_as_id(trial.config["repeat_of"]),
-        )
+        seen = _look_at(trial)
+        self._put(seen, self._start)
+        if seen.checkpoint is not None:
+            # Read now: the checkpoint may have made room for later ones before it is sent.
+            self._add(seen, [(report, None) for report in _checkpointed(seen.checkpoint)])
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         report = TrialReport.from_result(result)
-        if report is not None and report.epoch is not None:
-            self.tracker.log_report(trial_id(trial), report.epoch)
+        if report is None or report.epoch is None:
+            return
+        self._add(_look_at(trial), [(report.epoch, result["node_ip"])])
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
-        # Tune takes an exception here for the trial's; on_step_end lets ours be heard.
         self._just_ended.append(trial)
 
     def on_trial_error(
@@ -102,8 +134,9 @@ class Recorder(Callback):
         self._last_status = {trial.trial_id: trial.status for trial in trials}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._outbox.check()
         while self._just_ended:
-            self._settle(self._just_ended.pop())
+            self._put(_look_at(self._just_ended.pop()), self._settle)
         self._last_status = {trial.trial_id: trial.status for trial in trials}
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -111,41 +144,128 @@ class Recorder(Callback):
         # had ended by itself is what was seen at the last step. Where there was no step, since
         # all had ended before, nothing was interrupted.
         for trial in trials:
-            if self.tracker.trial_state(trial_id(trial)) in _ENDED:
-                continue
             status = self._last_status.get(trial.trial_id, trial.status)
-            if status in (Trial.TERMINATED, Trial.ERROR):
-                self._settle(trial)
-            elif self.tracker.trial_state(trial_id(trial)) is not None:
-                self.tracker.end_trial(trial_id(trial), TrialStatus.INTERRUPTED)
+            over = status in (Trial.TERMINATED, Trial.ERROR)
+            self._put(_look_at(trial), self._settle if over else self._interrupt)
         # What Tune does not know was proposed after the last snapshot that survived a crash, and
         # its number may never be given out again.
-        self.tracker.keep_only({trial_id(trial) for trial in trials})
+        known = {trial_id(trial) for trial in trials}
+        self._outbox.put(
+            partial(self._close, known), before_retry=partial(self.tracker.open_study, self._study)
+        )
+        said = time.monotonic()
+        while n_left := self._outbox.wait(1.0):
+            self._say_news()
+            if time.monotonic() > said + _PATIENCE:
+                said = time.monotonic()
+                print(
+                    f"{n_left} writes wait for MLflow at {self.tracker.tracking_uri}; Ctrl-C "
+                    "leaves, and --resume sends them",
+                    flush=True,
+                )
+        self._say_news()
+
+    def _say_news(self) -> None:
+        """Nobody else does, now that no trial runs."""
+        while self._news:
+            print(self._news.popleft(), flush=True)
+
+    def _add(self, seen: _Seen, reports: Sequence[tuple[EpochReport, str | None]]) -> None:
+        """Let these reports, and where they were measured if it is known, be sent."""
+        with self._lock:
+            is_first = seen.trial_id not in self._waiting
+            self._waiting.setdefault(seen.trial_id, []).extend(reports)
+        if is_first:
+            self._put(seen, self._send_reports)
+
+    def _put(self, seen: _Seen, send: Callable[[_Seen], None]) -> None:
+        reread = partial(self.tracker.reread, seen.trial_id)
+        self._outbox.put(partial(send, seen), before_retry=reread)
+
+    # What the outbox does, in its thread
+
+    def _start(self, seen: _Seen) -> None:
+        sample, seed = seen.config["sample"], seen.config["seed"]
+        self.tracker.start_trial(
+            self._study,
+            seen.trial_id,
+            sample,
+            self._study.config.settle(sample, seed),
+            repeat_of=_as_id(seen.config["repeat_of"]),
+        )
+
+    def _send_reports(self, seen: _Seen) -> None:
+        """All that wait, so that what an outage kept back arrives in few requests."""
+        while True:
+            with self._lock:
+                waiting = list(self._waiting[seen.trial_id])
+                if not waiting:
+                    del self._waiting[seen.trial_id]
+                    return
+            reports = [report for report, _ in waiting]
+            self.tracker.log_reports(seen.trial_id, reports, node=waiting[-1][1])
+            with self._lock:
+                del self._waiting[seen.trial_id][: len(waiting)]
+
+    def _settle(self, seen: _Seen) -> None:
+        """Write how a trial ended, and what it leaves, unless it stands there."""
+        if self.tracker.trial_state(seen.trial_id) in _ENDED:
+            return
+        if self.tracker.trial_state(seen.trial_id) is None:
+            self._start(seen)  # its worker failed before it could start, or MLflow is a new one
+        if seen.checkpoint is not None:
+            self.tracker.log_reports(seen.trial_id, _checkpointed(seen.checkpoint))
+        report = seen.report
+        if seen.status == Trial.ERROR:
+            self.tracker.end_trial(seen.trial_id, TrialStatus.FAILED, seen.error)
+        elif report is None or report.status is TrialStatus.RUNNING:
+            self.tracker.end_trial(seen.trial_id, TrialStatus.STOPPED_EARLY)
+        else:
+            if report.status is TrialStatus.COMPLETED:
+                assert seen.checkpoint is not None
+                with seen.checkpoint.as_directory() as folder:
+                    self._log_networks(seen.trial_id, report, Path(folder) / OUTCOME_FOLDER)
+            self.tracker.end_trial(seen.trial_id, report.status, report.reason)
+
+    def _log_networks(self, trial: str, report: TrialReport, outcome: Path) -> None:
+        self.tracker.log_outcome(trial, outcome, self._load_model(outcome))
+        rungs = [
+            (projection, projection_folder(outcome, index))
+            for index, projection in enumerate(report.projections)
+        ]
+        networks = [(p, rung, self._load_model(rung)) for p, rung in rungs]
+        self.tracker.log_projections(trial, networks)
+
+    def _interrupt(self, seen: _Seen) -> None:
+        if self.tracker.trial_state(seen.trial_id) not in (None, *_ENDED):
+            self.tracker.end_trial(seen.trial_id, TrialStatus.INTERRUPTED)
+
+    def _close(self, known: set[str]) -> None:
+        self.tracker.keep_only(known)
         if self._stopping is not None and self._stopping.ended is not None:
             self.tracker.note_end_of_search(self._study, self._stopping.ended)
 
-    def _settle(self, trial: Trial) -> None:
-        """Write how a trial ended, and what it leaves."""
-        if self.tracker.trial_state(trial_id(trial)) is None:
-            self._start(trial)  # its worker failed before it could start
-        report = TrialReport.from_result(trial.last_result)
-        if trial.status == Trial.ERROR:
-            self.tracker.end_trial(trial_id(trial), TrialStatus.FAILED, _last_line(trial))
-        elif report is None or report.status is TrialStatus.RUNNING:
-            self.tracker.end_trial(trial_id(trial), TrialStatus.STOPPED_EARLY)
-        else:
-            if report.status is TrialStatus.COMPLETED:
-                assert trial.checkpoint is not None
-                with trial.checkpoint.as_directory() as folder:
-                    outcome = Path(folder) / OUTCOME_FOLDER
-                    self.tracker.log_outcome(trial_id(trial), outcome, self._load_model(outcome))
-                    rungs = [
-                        (projection, projection_folder(outcome, index))
-                        for index, projection in enumerate(report.projections)
-                    ]
-                    networks = [(p, rung, self._load_model(rung)) for p, rung in rungs]
-                    self.tracker.log_projections(trial_id(trial), networks)
-            self.tracker.end_trial(trial_id(trial), report.status, report.reason)
+
+def _checkpointed(checkpoint: Checkpoint) -> list[EpochReport]:
+    """All reports up to a checkpoint."""
+    path = PurePosixPath(checkpoint.path) / REPORTS_FILE
+    assert checkpoint.filesystem is not None
+    try:
+        with checkpoint.filesystem.open_input_stream(str(path)) as file:
+            return read_reports(file.readall())
+    except OSError as error:
+        raise StorageError(f"a checkpoint cannot be read: {error}") from error
+
+
+def _look_at(trial: Trial) -> _Seen:
+    return _Seen(
+        trial_id(trial),
+        dict(trial.config),
+        trial.status,
+        TrialReport.from_result(trial.last_result or {}),
+        trial.checkpoint,
+        _last_line(trial) if trial.status == Trial.ERROR else None,
+    )
 
 
 def trial_id(trial: Trial) -> str:

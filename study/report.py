@@ -18,9 +18,10 @@ from study import registry
 from study.errors import TrackingError, UserError
 from study.front import Mark, Point, Report, make_report, parse_objectives
 from study.metrics import REPORTED_METRICS, TEST_ACCURACY
+from study.records import Records, StudyRecord, default_tracking_uri
 from study.repeats import N_DRAWS
 from study.table1 import Cell, Column, as_rows, note, table1
-from study.tracking import StudyRecord, Tracker, default_tracking_uri
+from study.tracking import Tracker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,16 +57,16 @@ def load(
     Raises:
         UserError: if there is no such study, or a filter or an objective cannot be read.
     """
-    report = _read(Tracker(tracking_uri or default_tracking_uri()), study, where, objectives)
+    report = _read(Records(tracking_uri or default_tracking_uri()), study, where, objectives)
     frame = as_frame(report, every=True)
     frame.attrs.update(study=report.study.name, hypervolume=report.hypervolume)
     return frame
 
 
-def _read(tracker: Tracker, study: str | None, where: str, objectives: Sequence[str]) -> Report:
-    record = find_study(tracker, study)
+def _read(records: Records, study: str | None, where: str, objectives: Sequence[str]) -> Report:
+    record = find_study(records, study)
     chosen = parse_objectives(objectives, record)
-    return make_report(record, tracker.records(record, where), chosen)
+    return make_report(record, records.records(record, where), chosen)
 
 
 def as_json(report: Report, every: bool) -> str:
@@ -232,17 +233,17 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
 
 
-def find_study(tracker: Tracker, name: str | None) -> StudyRecord:
+def find_study(records: Records, name: str | None) -> StudyRecord:
     """The study of that name, or the latest.
 
     Raises:
         TrackingError: if there is none.
     """
-    study = tracker.find_study(name) if name else next(tracker.studies(), None)
+    study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
         what = f"a study named '{name}'" if name else "a study"
         raise TrackingError(
-            f"STUDY: {what} must be in MLflow at {tracker.tracking_uri}, but there is none"
+            f"STUDY: {what} must be in MLflow at {records.tracking_uri}, but there is none"
         )
     return study
 

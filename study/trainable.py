@@ -1,6 +1,8 @@
 """The Ray worker: a sample -> train -> report; checkpoint and restore."""
 
-from dataclasses import replace
+import io
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,24 @@ from ray import tune
 
 from models import IResNet
 from study import data, figures
+from study.errors import StorageError
 from study.ladder import Projection, projections, save
-from study.metrics import TrialReport, TrialStatus
+from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.study_config import StudyConfig
 from study.training import Training, choose_algorithms
 
 _STATE_FILE = "state.pt"
 OUTCOME_FOLDER = "outcome"
 """Below the last checkpoint of a completed trial: what Training.save_outcome writes."""
+REPORTS_FILE = "reports.json"
+"""In each checkpoint: every report up to it, from which the records can be made again."""
+FAILED = "failed"
+"""Key of a trial's config: why it is not tried again; it then says so, and trains nothing."""
+
+
+def read_reports(text: bytes) -> list[EpochReport]:
+    """The reports in a REPORTS_FILE, in the order of their epochs."""
+    return [EpochReport(**fields) for fields in json.loads(text)]
 
 
 def projection_folder(outcome: Path, index: int) -> Path:
@@ -41,6 +53,10 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
+        self._reports: list[EpochReport] = []
+        self._failed: str | None = config.get(FAILED)
+        if self._failed is not None:
+            return
         trial = self._study.settle(config["sample"], config["seed"])
         choose_algorithms(trial.training.deterministic)
         device = "cuda" if self._study.resources.gpus > 0 else "cpu"
@@ -49,10 +65,16 @@ class TrialTrainable(tune.Trainable):
         self._projections: list[Projection] = []
 
     def step(self) -> dict[str, Any]:
+        if self._failed is not None:
+            failed = TrialReport(TrialStatus.FAILED, reason=self._failed)
+            return {**failed.to_result(), "done": True}
         # A trial that is restored from its very last checkpoint has nothing left to train:
         # it says again what it said then.
         if self._training.status is TrialStatus.RUNNING:
-            self._last_report = self._training.run_to_report().to_result()
+            report = self._training.run_to_report()
+            if report.epoch is not None:
+                self._reports.append(report.epoch)
+            self._last_report = report.to_result()
             self._project()
         return {**self._last_report, "done": self._training.status is not TrialStatus.RUNNING}
 
@@ -66,10 +88,23 @@ class TrialTrainable(tune.Trainable):
         reports = tuple(projection.report for projection in self._projections)
         self._last_report = replace(report, projections=reports).to_result()
 
+    def save(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().save(*args, **kwargs)
+        except OSError as error:
+            raise StorageError(f"a checkpoint cannot be written: {error}") from error
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
+        reports = json.dumps([asdict(report) for report in self._reports])
+        (folder / REPORTS_FILE).write_text(reports)
+        if self._failed is not None:
+            return
         state = {"training": self._training.state_dict(), "last_result": self._last_report}
-        torch.save(state, folder / _STATE_FILE)
+        # torch's own writer tells a full disk from other errors in its text alone.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        (folder / _STATE_FILE).write_bytes(buffer.getbuffer())
         if self._training.status is TrialStatus.COMPLETED:
             outcome = folder / OUTCOME_FOLDER
             outcome.mkdir()
@@ -90,6 +125,9 @@ class TrialTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
+        self._reports = read_reports((Path(checkpoint) / REPORTS_FILE).read_bytes())
+        if self._failed is not None:
+            return
         state = torch.load(
             Path(checkpoint) / _STATE_FILE,
             map_location=self._training.device,

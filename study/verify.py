@@ -9,18 +9,18 @@ import typer
 from study import proof
 from study.errors import TrackingError, UserError
 from study.metrics import LIPSCHITZ_UPPER_BOUND
-from study.tracking import Tracker, default_tracking_uri
+from study.records import Records, default_tracking_uri
 
 _FAILED = 1
 
 
-def verify(tracker: Tracker, run_id: str) -> list[str]:
+def verify(records: Records, run_id: str) -> list[str]:
     """What is wrong with the proof of a run's model, a sentence each; empty if it holds.
 
     Raises:
         TrackingError: if there is no such run, or it has no model.
     """
-    metrics, artifacts = tracker.metrics_and_artifacts(run_id)
+    metrics, artifacts = records.metrics_and_artifacts(run_id)
     missing = [name for name in (proof.CERTIFICATE, proof.NETWORK) if name not in artifacts]
     if LIPSCHITZ_UPPER_BOUND not in metrics or missing:
         raise TrackingError(
@@ -28,9 +28,9 @@ def verify(tracker: Tracker, run_id: str) -> list[str]:
             f"{run_id} has no {missing[0] if missing else LIPSCHITZ_UPPER_BOUND}"
         )
     with tempfile.TemporaryDirectory() as name:
-        folder = tracker.fetch_model(run_id, Path(name))
+        folder = records.fetch_model(run_id, Path(name))
         of_run = {
-            name: tracker.artifact(run_id, name).decode(errors="replace")
+            name: records.artifact(run_id, name).decode(errors="replace")
             for name in (proof.CERTIFICATE, proof.NETWORK)
         }
         return list(proof.problems(folder, of_run, metrics[LIPSCHITZ_UPPER_BOUND]))
@@ -49,9 +49,9 @@ def main(
     """Certify a stored model again, and compare with what was logged: 0 if all of it holds, 1 if
     not. No code of the stored model is run."""
     try:
-        tracker = Tracker(tracking_uri or default_tracking_uri())
-        found = verify(tracker, run_id)
-        bound = tracker.metrics_and_artifacts(run_id)[0][LIPSCHITZ_UPPER_BOUND]
+        records = Records(tracking_uri or default_tracking_uri())
+        found = verify(records, run_id)
+        bound = records.metrics_and_artifacts(run_id)[0][LIPSCHITZ_UPPER_BOUND]
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None

@@ -11,7 +11,8 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from study.tracking import StudyRecord, Tracker
+from study.records import StudyRecord
+from study.tracking import Tracker
 from tests.launched import LADDER, run, write_space
 from tests.studies import RAW, tiny
 

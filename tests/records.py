@@ -5,7 +5,7 @@ from typing import Any
 
 from study.front import Report
 from study.metrics import TrialStatus
-from study.tracking import StudyRecord, TrialRecord
+from study.records import StudyRecord, TrialRecord
 from tests.studies import epoch_report, tiny
 
 STUDY = StudyRecord("tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True)

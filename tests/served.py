@@ -1,4 +1,4 @@
-"""An MLflow server as a process, on a free port of this machine."""
+"""An MLflow server as a process, on a free port of this machine; it can be killed and come back."""
 
 import os
 import socket
@@ -12,40 +12,63 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class Server:
+    """Serves the mlflow.db of a folder, at the same address each time it is started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self._port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--backend-store-uri",
+            f"sqlite:///{self._folder}/mlflow.db", "--port", str(self._port), "--workers", "1",
+        ]  # fmt: skip
+        with (self._folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                start_new_session=True,
+            )
+        self._wait(self._process)
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """Without a last word, and the process that answers with it."""
+        assert self._process is not None
+        os.killpg(self._process.pid, 9)
+        self._process.wait()
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+                return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                assert process.poll() is None, (self._folder / "server.log").read_text()
+                assert time.monotonic() < deadline, "the server did not come up"
+                time.sleep(0.1)  # between two looks at a server that starts
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """Serve the mlflow.db of a folder; the server's address. It is gone afterwards."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db", "--port", str(port), "--workers", "1",
-    ]  # fmt: skip
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        )
-        try:
-            _wait(process, uri, folder)
-            yield uri
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], uri: str, folder: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-            return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            assert process.poll() is None, (folder / "server.log").read_text()
-            assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.1)  # between two looks at a server that starts
+    server = Server(folder)
+    server.start()
+    try:
+        yield server.uri
+    finally:
+        server.stop()

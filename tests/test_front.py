@@ -8,8 +8,8 @@ import pytest
 from study.errors import UserError
 from study.front import Mark, make_report, parse_objectives
 from study.metrics import Direction, TrialStatus
+from study.records import TrialRecord
 from study.study_config import Objective
-from study.tracking import TrialRecord
 from tests.records import STUDY, marks, projection, trial
 
 

@@ -1,3 +1,4 @@
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,8 @@ from ray.tune.experiment import Trial
 from study import training
 from study.metrics import TrialStatus
 from study.recorder import Recorder
-from study.tracking import StudyRecord, Tracker
+from study.records import StudyRecord
+from study.tracking import Tracker
 from tests.studies import failed, running, tiny
 
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
@@ -22,6 +24,7 @@ def fake_trial(number: int, status: str, result: dict[str, Any], error: str = ""
         status=status,
         config={"number": number, "seed": number, "repeat_of": number, "sample": SAMPLE},
         last_result=result,
+        checkpoint=None,
         get_error=lambda: error,
     )
 
@@ -36,9 +39,14 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
 
 @pytest.fixture
 def recorder(study: StudyRecord) -> Recorder:
-    made = Recorder(study.name, training.load_model)
+    made = Recorder(study.name, training.load_model, deque())
     made.setup()
     return made
+
+
+def sent(recorder: Recorder) -> None:
+    """Wait until the outbox is empty."""
+    assert recorder._outbox.wait(30) == 0
 
 
 def states(recorder: Recorder, study: StudyRecord) -> dict[str, TrialStatus]:
@@ -51,6 +59,7 @@ def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
     trial = fake_trial(0, Trial.ERROR, {}, "Traceback ...\nOSError: no data here\n")
     recorder.on_trial_error(1, [trial], trial)
     recorder.on_step_end(1, [trial])
+    sent(recorder)
     (record,) = recorder.tracker.trials(study)
     assert (record.state, record.reason) == (TrialStatus.FAILED, "OSError: no data here")
 

@@ -1,5 +1,3 @@
-import json
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -8,41 +6,6 @@ import pytest
 
 from study import storage
 from study.errors import LaunchError
-
-SESSION = "2026-01-02_03-04-05"
-
-
-def write_snapshot(folder: Path, session: str = SESSION) -> None:
-    (folder / f"experiment_state-{session}.json").write_text(json.dumps({"trial_data": []}))
-    (folder / f"search_gen_state-{session}.json").write_bytes(pickle.dumps({"counter": 0}))
-    (folder / f"searcher-state-{session}.pkl").write_bytes(pickle.dumps((1, 2)))
-
-
-def test_no_folder_and_an_empty_one_have_no_snapshot(tmp_path: Path) -> None:
-    assert not storage.has_snapshot(str(tmp_path / "nowhere"))
-    assert not storage.has_snapshot(str(tmp_path))
-
-
-def test_a_whole_snapshot_is_one(tmp_path: Path) -> None:
-    write_snapshot(tmp_path)
-    assert storage.has_snapshot(str(tmp_path))
-
-
-@pytest.mark.parametrize("name", ["experiment_state", "search_gen_state", "searcher-state"])
-@pytest.mark.parametrize("harm", ["truncated", "missing"])
-def test_a_torn_snapshot_is_refused_not_started_over(tmp_path: Path, name: str, harm: str) -> None:
-    write_snapshot(tmp_path, "2025-01-01_00-00-00")
-    write_snapshot(tmp_path)
-    (path,) = tmp_path.glob(f"{name}-{SESSION}.*")
-    if harm == "truncated":
-        path.write_bytes(path.read_bytes()[:-1])
-    else:
-        path.unlink()
-        if name == "experiment_state":
-            assert storage.has_snapshot(str(tmp_path))  # the session before is whole
-            return
-    with pytest.raises(LaunchError, match="is missing or torn"):
-        storage.has_snapshot(str(tmp_path))
 
 
 def test_two_processes_cannot_run_one_study(tmp_path: Path) -> None:

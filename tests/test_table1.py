@@ -7,8 +7,8 @@ import pytest
 from study import config
 from study.front import make_report
 from study.metrics import TrialStatus
+from study.records import StudyRecord, TrialRecord
 from study.table1 import as_rows, note, table1
-from study.tracking import StudyRecord, TrialRecord
 from tests.launched import ROOT
 from tests.records import STUDY, trial
 

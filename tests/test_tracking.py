@@ -13,7 +13,8 @@ from study import data, training
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
 from study.mlflow_pages import study_page
-from study.tracking import StudyRecord, Tracker
+from study.records import StudyRecord
+from study.tracking import Tracker
 from study.training import Training
 from tests.oracles import relative_error
 from tests.studies import epoch_report, projection_report, tiny
@@ -45,7 +46,7 @@ def test_the_latest_study_comes_first(tracker: Tracker, study: StudyRecord) -> N
 def test_a_trial_as_it_is_written_is_read(tracker: Tracker, study: StudyRecord) -> None:
     start(tracker, study)
     for epoch in (1, 2):
-        tracker.log_report("0000", epoch_report(epoch, reconstruction_error=math.inf))
+        tracker.log_reports("0000", [epoch_report(epoch, reconstruction_error=math.inf)])
     tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
     (record,) = tracker.trials(study)
     assert record.trial_id == "0000"
@@ -63,7 +64,7 @@ def test_metrics_carry_the_time_at_which_they_were_measured(
 ) -> None:
     start(tracker, study)
     report = epoch_report(4, timestamp=1_600_000_000.25)
-    tracker.log_report("0000", report)
+    tracker.log_reports("0000", [report])
     client = MlflowClient(tracker.tracking_uri)
     (run_id,) = [t.run_id for t in tracker.trials(study)]
     (point,) = client.get_metric_history(run_id, "val_loss")
@@ -74,14 +75,14 @@ def test_what_is_sent_twice_is_there_once_also_after_a_restart(
     tracker: Tracker, study: StudyRecord
 ) -> None:
     start(tracker, study)
-    tracker.log_report("0000", epoch_report(1, reconstruction_error=math.inf))
+    tracker.log_reports("0000", [epoch_report(1, reconstruction_error=math.inf)])
     again = epoch_report(1, reconstruction_error=math.inf, timestamp=9.0, epoch_seconds=7.0)
-    tracker.log_report("0000", again)
+    tracker.log_reports("0000", [again])
     again = Tracker(tracker.tracking_uri)
     again.open_study(study)
     start(again, study)
-    again.log_report("0000", epoch_report(1, reconstruction_error=math.inf, timestamp=99.0))
-    again.log_report("0000", epoch_report(2))
+    again.log_reports("0000", [epoch_report(1, reconstruction_error=math.inf, timestamp=99.0)])
+    again.log_reports("0000", [epoch_report(2)])
     (record,) = again.trials(study)
     client = MlflowClient(tracker.tracking_uri)
     for name in epoch_report().metrics():
@@ -93,8 +94,8 @@ def test_an_epoch_that_came_out_differently_after_a_crash_counts_as_it_came_out_
     tracker: Tracker, study: StudyRecord
 ) -> None:
     start(tracker, study)
-    tracker.log_report("0000", epoch_report(1, val_accuracy=0.5))
-    tracker.log_report("0000", epoch_report(1, val_accuracy=0.6, timestamp=2_000_000_000.0))
+    tracker.log_reports("0000", [epoch_report(1, val_accuracy=0.5)])
+    tracker.log_reports("0000", [epoch_report(1, val_accuracy=0.6, timestamp=2_000_000_000.0)])
     (record,) = tracker.trials(study)
     assert record.metrics["val_accuracy"] == 0.6
 
@@ -130,8 +131,8 @@ def test_how_runs_end(
 ) -> None:
     certified = "false" if status is TrialStatus.FAILED else certified
     start(tracker, study)
-    tracker.log_report("0000", epoch_report(1, lipschitz_upper_bound=0.5 if bound == 1 else 2.0))
-    tracker.log_report("0000", epoch_report(2, lipschitz_upper_bound=bound))
+    tracker.log_reports("0000", [epoch_report(1, lipschitz_upper_bound=0.5 if bound == 1 else 2.0)])
+    tracker.log_reports("0000", [epoch_report(2, lipschitz_upper_bound=bound)])
     tracker.end_trial("0000", status)
     (record,) = tracker.trials(study)
     run = MlflowClient(tracker.tracking_uri).get_run(record.run_id)
@@ -147,7 +148,7 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
 ) -> None:
     start(tracker, study)
     start(tracker, study)  # as after a crash: its input is there once all the same
-    tracker.log_report("0000", epoch_report(1, lipschitz_upper_bound=0.25))
+    tracker.log_reports("0000", [epoch_report(1, lipschitz_upper_bound=0.25)])
     tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     client = MlflowClient(tracker.tracking_uri)
@@ -179,7 +180,7 @@ def test_how_long_a_trial_was_trained_and_when_it_ended(
 ) -> None:
     for trial_id in ("0000", "0001"):
         start(tracker, study, trial_id)
-        tracker.log_report(trial_id, epoch_report(2))
+        tracker.log_reports(trial_id, [epoch_report(2)])
     (running, _) = tracker.trials(study)
     assert (running.n_epochs, running.ended) == (2, None)
     tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
@@ -222,7 +223,7 @@ def test_what_still_runs_when_a_study_is_left_was_interrupted(
 def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: StudyRecord) -> None:
     start(tracker, study, "0000", coeff=0.5)
     start(tracker, study, "0001", coeff=0.9)
-    tracker.log_report("0001", epoch_report(1, val_accuracy=0.8))
+    tracker.log_reports("0001", [epoch_report(1, val_accuracy=0.8)])
     assert [t.trial_id for t in tracker.trials(study)] == ["0000", "0001"]
     assert [t.trial_id for t in tracker.records(study, "metrics.val_accuracy > 0.7")] == ["0001"]
     assert [t.trial_id for t in tracker.records(study, "params.coeff = '0.5'")] == ["0000"]
@@ -288,7 +289,7 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     start(tracker, study)
-    tracker.log_report("0000", epoch_report(2))
+    tracker.log_reports("0000", [epoch_report(2)])
     high, low = projection_report(0.45), projection_report(0.3, val_accuracy=0.4)
     tracker.log_projections("0000", networks(tmp_path, high, low))
     first = tracker.projections(study)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from models import IResNet, weights_sha256
 from models.spectral_norm import SpectralNormConv2d
 from study.logged_model import EXTRA_FILES, WEIGHTS_FILE
-from study.tracking import StudyRecord, Tracker, TrialRecord
+from study.records import StudyRecord, TrialRecord
+from study.tracking import Tracker
 from study.verify import app
 
 

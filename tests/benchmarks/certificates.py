@@ -19,7 +19,8 @@ import mlflow
 from models import certify
 from models.spectral_norm import SpectralNormConv2d
 from study.metrics import TrialStatus
-from study.tracking import Tracker, default_tracking_uri
+from study.records import default_tracking_uri
+from study.tracking import Tracker
 from tests.oracles import power_norm
 
 _LOOSEST = 1.03

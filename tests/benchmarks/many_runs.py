@@ -61,9 +61,8 @@ def write(folder: Path, n_runs: int) -> None:
     sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
     tracker.start_trial(study, "0000", sample, study.config.settle(sample, 0))
     for epoch in (1, 2, 3):
-        tracker.log_report(
-            "0000", epoch_report(epoch, **({"test_accuracy": 0.5} if epoch == 3 else {}))
-        )
+        changes = {"test_accuracy": 0.5} if epoch == 3 else {}
+        tracker.log_reports("0000", [epoch_report(epoch, **changes)])
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     tracker.close_study(study, TrialStatus.COMPLETED)
     (template,) = (trial.run_id for trial in tracker.trials(study))

@@ -52,11 +52,11 @@ from ray.tune.search.optuna import OptunaSearch
 from study import config, pareto, points
 from study.metrics import EpochReport, ProjectionReport, TrialReport, TrialStatus
 from study.pareto import Losses
+from study.records import StudyRecord, TrialRecord
 from study.report import Mark, make_report
 from study.scheduling import make_halving, make_scheduler
 from study.search import OptunaSearcher
 from study.study_config import StudyConfig
-from study.tracking import StudyRecord, TrialRecord
 from tests.benchmarks.alternating import machine
 from tests.benchmarks.trial_table import LADDER
 

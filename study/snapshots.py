@@ -1,0 +1,201 @@
+"""Whole copies of Tune's state of a study, and the way back to one.
+
+Tune writes its state in several files, over those of the second before, and copies them to the
+storage one by one: a crash in between leaves a torn one, or some that are older than others, and
+from a torn one it starts over without a word. So whenever it has written them they are put
+together into one file with checksums, in two places by turns: one of the two is always whole.
+"""
+
+import io
+import json
+import pickle
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+
+from pyarrow.fs import FileSelector, FileSystem
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from study.errors import LaunchError, StorageError
+from study.storage import filesystem
+
+_FOLDER = "snapshots"
+_ABOUT = "about.json"
+_STATE_PREFIX = "experiment_state-"
+_PREFIXES = (_STATE_PREFIX, "search_gen_state-", "searcher-state-", "callback-states-")
+# The tuner itself, which Tune writes once, when a study is started.
+_TUNER = "tuner.pkl"
+# So much of the time may go into copies.
+_SHARE = 1 / 20
+
+
+class Snapshots(Callback):
+    """Keeps the two copies.
+
+    Raises:
+        StorageError: in the driver, when one cannot be written.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._n_written = 0
+        self._copied: tuple[str, int] | None = None
+        self._next = 0.0
+        self._tuner: bytes | None = None
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if trials and time.monotonic() >= self._next:
+            self._copy(trials)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        if trials:
+            self._copy(trials)
+
+    def _copy(self, trials: list[Trial]) -> None:
+        storage = trials[0].storage
+        assert storage is not None
+        staging = Path(storage.experiment_driver_staging_path)
+        states = sorted(staging.glob(f"{_STATE_PREFIX}*.json"))
+        if not states:
+            return
+        newest = states[-1]
+        found = (newest.name, newest.stat().st_mtime_ns)
+        if found == self._copied:
+            return
+        start = time.monotonic()
+        session = newest.stem.removeprefix(_STATE_PREFIX)
+        files, folder = storage.storage_filesystem, PurePosixPath(storage.experiment_fs_path)
+        try:
+            if self._tuner is None:
+                with files.open_input_stream(str(folder / _TUNER)) as file:
+                    self._tuner = file.readall()
+            content = io.BytesIO()
+            with ZipFile(content, "w", ZIP_DEFLATED, compresslevel=1) as copy:
+                about = {"time": time.time(), "n_trials": len(trials)}
+                copy.writestr(_ABOUT, json.dumps(about))
+                copy.writestr(_TUNER, self._tuner)
+                for path in sorted(staging.glob(f"*{session}*")):
+                    copy.writestr(path.name, path.read_bytes())
+            files.create_dir(str(folder / _FOLDER))
+            target = folder / _FOLDER / f"{self._n_written % 2}.zip"
+            with files.open_output_stream(str(target)) as stream:
+                stream.write(content.getbuffer())
+        except OSError as error:
+            raise StorageError(
+                f"--storage-path: it must be writable, but the study's state cannot be kept in "
+                f"{folder}: {error}"
+            ) from error
+        self._n_written += 1
+        self._copied = found
+        took = time.monotonic() - start
+        self._next = start + took / _SHARE
+
+
+def put_back(folder: str) -> list[str] | None:
+    """Put the newest whole copy of a study's state in the place where Tune looks for it.
+
+    Returns:
+        What a user should know: which files were torn, and what that costs. None if there is
+        nothing to go on from, since the study ended before anything was trained.
+
+    Raises:
+        LaunchError: if something was trained, and no part of the state is whole.
+    """
+    files, path = filesystem(folder)
+    there = _names(files, path)
+    copies, torn = _copies(files, f"{path}/{_FOLDER}")
+    torn += [f"{folder}/{name}" for name in _broken(files, path, there)]
+    if not copies and there and not torn:
+        return []
+    if not copies and _has_checkpoints(files, path):
+        what = torn[0] if torn else f"{folder}/{_STATE_PREFIX}*.json"
+        raise LaunchError(
+            f"--resume: the state of the study must be whole, but {what} is missing or torn, and "
+            "there is no copy; bring it back from one of yours, or start a new study"
+        )
+    if not copies:
+        return None
+    copy = max(copies, key=lambda copy: copy.time)
+    in_place = files.get_file_info([f"{path}/{name}" for name in there])
+    newest = max((info.mtime.timestamp() for info in in_place), default=copy.time)
+    for name in there:
+        files.delete_file(f"{path}/{name}")
+    for name, content in copy.files.items():
+        with files.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(content)
+    if not torn:
+        return []
+    made = f"{datetime.fromtimestamp(copy.time):%H:%M:%S}"
+    return [
+        *(f"{name} is missing or torn" for name in torn),
+        f"going on from the copy of {made}, with {copy.n_trials} trials; what came in the "
+        f"{max(0.0, newest - copy.time):.0f} s after it is trained again",
+    ]
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """time: when it was made, seconds since 1970-01-01 UTC; files: name -> content."""
+
+    time: float
+    n_trials: int
+    files: dict[str, bytes]
+
+
+def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
+    """The whole copies in a folder, and the names of torn ones."""
+    whole, torn = [], []
+    for info in files.get_file_info(FileSelector(folder, allow_not_found=True)):
+        with files.open_input_stream(info.path) as file:
+            content = file.readall()
+        try:
+            with ZipFile(io.BytesIO(content)) as copy:
+                found = {name: copy.read(name) for name in copy.namelist()}
+            about = json.loads(found.pop(_ABOUT))
+        except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
+            torn.append(info.path)
+        else:
+            whole.append(_Copy(about["time"], about["n_trials"], found))
+    return whole, torn
+
+
+def _names(files: FileSystem, folder: str) -> list[str]:
+    """The files of Tune's state of a study, by name."""
+    found = files.get_file_info(FileSelector(folder, allow_not_found=True))
+    names = (PurePosixPath(info.path).name for info in found)
+    return sorted(name for name in names if name.startswith(_PREFIXES))
+
+
+def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
+    """Which files of the newest state are torn or missing, by name."""
+    newest = max((name for name in there if name.startswith(_STATE_PREFIX)), default=None)
+    if newest is None:
+        return [f"{_STATE_PREFIX}*.json"] if there else []
+    session = newest.removeprefix(_STATE_PREFIX).removesuffix(".json")
+    readers: dict[str, Callable[[bytes], Any]] = {
+        newest: json.loads,
+        f"search_gen_state-{session}.json": pickle.loads,  # its name notwithstanding
+        f"searcher-state-{session}.pkl": pickle.loads,
+    }
+    broken = []
+    for name, read in readers.items():
+        try:
+            with files.open_input_stream(f"{folder}/{name}") as file:
+                read(file.readall())
+        except (FileNotFoundError, ValueError, EOFError, pickle.UnpicklingError):
+            broken.append(name)
+    return broken
+
+
+def _has_checkpoints(files: FileSystem, folder: str) -> bool:
+    """Whether any trial of a study got so far as to leave one."""
+    selector = FileSelector(folder, recursive=True, allow_not_found=True)
+    return any("/checkpoint_" in info.path for info in files.get_file_info(selector))

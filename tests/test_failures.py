@@ -1,0 +1,133 @@
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.train._internal import storage
+from ray.tune.experiment import Trial
+
+from study.errors import StorageError
+from study.failures import MAX_RETRIES, Failures, MemoryExhaustedError
+from study.trainable import FAILED
+
+DEAD_NODE = (
+    "The actor died because its node has died. Node Id: abc\n\tthe actor's node was terminated"
+)
+DEAD_WORKER = (
+    "The actor died unexpectedly before finishing this task.\nWorker exit type: SYSTEM_ERROR"
+)
+
+
+def of_code(cause: Exception) -> RayTaskError:
+    """An exception of a worker as Ray brings it to the driver."""
+    return RayTaskError("step", "Traceback ...", cause)  # type: ignore[arg-type]
+
+
+class Failing:
+    """A real trial that fails as often as it is told, as Tune's controller would have it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.news = deque[str]()
+        self.failures = Failures(self.news)
+        context = storage.StorageContext(str(folder), "study", trial_dir_name="0007")
+        self.trial = Trial(
+            "unknown", stub=True, config={"number": 7}, max_failures=-1, storage=context
+        )
+        Path(str(self.trial.local_path)).mkdir(parents=True, exist_ok=True)
+
+    def fail(self, error: Exception) -> None:
+        self.trial.handle_error(error)
+        assert self.trial.should_recover()
+        self.failures.on_trial_recover(1, [self.trial], self.trial)
+        self.failures.on_step_end(1, [self.trial])
+
+    def report(self) -> None:
+        self.failures.on_trial_result(1, [self.trial], self.trial, {})
+
+    @property
+    def given_up(self) -> str | None:
+        reason: str | None = self.trial.config.get(FAILED)
+        return reason
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    # Where a driver puts its own files, without a Ray that would say it.
+    monkeypatch.setattr(storage, "_get_ray_train_session_dir", lambda: str(tmp_path / "driver"))
+    return Failing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [RayActorError("a", DEAD_NODE), RayActorError("a", DEAD_WORKER, preempted=True)]
+)
+def test_nodes_may_go_as_often_as_they_like(failing: Failing, error: RayActorError) -> None:
+    for _ in range(10 * MAX_RETRIES):
+        failing.fail(error)
+    assert failing.given_up is None
+    assert failing.news[0] == "trial 0007 lost its node; it goes on from its last checkpoint"
+
+
+def test_errors_are_counted_in_all_and_lost_nodes_between_them_are_not(failing: Failing) -> None:
+    error = of_code(RuntimeError("CUDA error: out of luck"))
+    for _ in range(MAX_RETRIES):
+        failing.fail(error)
+        failing.fail(RayActorError("a", DEAD_NODE))
+        failing.report()
+    assert failing.given_up is None
+    failing.fail(error)
+    assert failing.given_up == "failed 4 times: RuntimeError: CUDA error: out of luck"
+
+
+def test_the_count_of_errors_survives_a_restart_of_the_driver(failing: Failing) -> None:
+    for _ in range(MAX_RETRIES):
+        failing.fail(of_code(RuntimeError("x")))
+    failing.failures = cloudpickle.loads(cloudpickle.dumps(failing.failures))
+    failing.fail(of_code(RuntimeError("x")))
+    assert failing.given_up is not None
+
+
+def test_workers_that_die_are_counted_between_two_epochs(failing: Failing) -> None:
+    for _ in range(5):
+        for _ in range(MAX_RETRIES):
+            failing.fail(RayActorError("a", DEAD_WORKER))
+        failing.report()
+    assert failing.given_up is None
+    for _ in range(MAX_RETRIES + 1):
+        failing.fail(RayActorError("a", DEAD_WORKER))
+    assert failing.given_up == (
+        "lost its worker 4 times without an epoch in between: Worker exit type: SYSTEM_ERROR"
+    )
+
+
+def test_an_error_as_a_worker_is_made_is_one_of_its_code(failing: Failing) -> None:
+    error = ActorDiedError(of_code(ImportError("no module")))
+    for _ in range(MAX_RETRIES + 1):
+        failing.fail(error)
+    assert failing.given_up is not None
+    assert "failed 4 times" in failing.given_up
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (of_code(StorageError("a checkpoint cannot be written: disk full")), StorageError),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), None),
+        (RayActorError("a", "killed due to the node running low on memory"), None),
+    ],
+)
+def test_what_is_the_machines_fault_stops_the_study_and_not_the_trial(
+    failing: Failing, error: Exception, raised: Any
+) -> None:
+    for _ in range(MAX_RETRIES):
+        failing.fail(error)
+    with pytest.raises(raised or MemoryExhaustedError, match="0007"):
+        failing.fail(error)
+    assert failing.given_up is None
+
+
+def test_an_error_that_tune_keeps_as_text_is_not_taken_for_the_one_before(failing: Failing) -> None:
+    failing.fail(of_code(RuntimeError("first")))
+    failing.fail(OutOfMemoryError("the node running low on memory"))
+    assert failing.news[-1] == "trial 0007 lost its worker; it goes on from its last checkpoint"

@@ -1,0 +1,140 @@
+"""Servers and drivers that go away in the middle of a study, and come back."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.launched import METRICS, Books, Launch, check_books, epochs_logged, run, write_space
+from tests.served import Server
+from tests.test_launch import LONG, needs_proc
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    made.start()
+    yield made
+    made.kill()
+
+
+def reports(folder: Path) -> dict[str, dict[int, float]]:
+    """Trial -> epoch -> when it was measured, by the checkpoints in Tune's storage."""
+    found: dict[str, dict[int, float]] = {}
+    for path in folder.glob("ray_results/tiny/*/checkpoint_*/reports.json"):
+        epochs = {report["epoch"]: report["timestamp"] for report in json.loads(path.read_text())}
+        trial = path.parent.parent.name[:4]
+        if len(epochs) > len(found.get(trial, ())):
+            found[trial] = epochs
+    return found
+
+
+def times(folder: Path) -> dict[str, dict[int, float]]:
+    """The same, by MLflow's database."""
+    sql = (
+        "SELECT substr(runs.name, 1, 4), step, metrics.timestamp FROM metrics JOIN runs USING "
+        "(run_uuid) JOIN tags USING (run_uuid) WHERE metrics.key = 'val_loss' AND tags.key = "
+        "'study.kind' AND tags.value = 'trial' AND lifecycle_stage = 'active'"
+    )
+    found: dict[str, dict[int, float]] = {}
+    for trial, step, milliseconds in Books(folder).query(sql):
+        found.setdefault(trial, {})[step] = milliseconds / 1000
+    return found
+
+
+def check_times(folder: Path) -> None:
+    """Every metric has the time at which it was measured."""
+    expected = {
+        t: {e: round(s, 3) for e, s in epochs.items()} for t, epochs in reports(folder).items()
+    }
+    assert times(folder) == expected
+
+
+def test_trials_go_on_while_mlflow_is_away_and_every_metric_arrives_later(
+    tmp_path: Path, server: Server
+) -> None:
+    space = write_space(tmp_path, LONG)
+    with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
+        launched.until(lambda: epochs_logged(tmp_path) >= 4)
+        server.kill()
+        gone = time.time()
+        n_logged = epochs_logged(tmp_path)
+        launched.until(lambda: sum(map(len, reports(tmp_path).values())) >= n_logged + 6)
+        server.start()
+        back = time.time()
+        out = launched.finish(0)
+    assert "trials go on, what they report is sent later" in out
+    assert "MLflow answers again" in out
+    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    check_times(tmp_path)
+    measured = [at for epochs in times(tmp_path).values() for at in epochs.values()]
+    assert len([at for at in measured if gone < at < back]) >= 6
+
+
+@needs_proc
+def test_what_an_outage_kept_back_arrives_after_the_driver_was_killed_too(
+    tmp_path: Path, server: Server
+) -> None:
+    space = write_space(tmp_path, LONG)
+    with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
+        launched.until(lambda: epochs_logged(tmp_path) >= 4)
+        server.kill()
+        n_logged = epochs_logged(tmp_path)
+        launched.until(lambda: sum(map(len, reports(tmp_path).values())) >= n_logged + 6)
+        launched.kill_all()
+    before = reports(tmp_path)
+    server.start()
+    run(tmp_path, str(space), "--resume", "--tracking-uri", server.uri)
+    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    check_times(tmp_path)
+    kept = times(tmp_path)
+    # What stood in a checkpoint was not trained again; the epoch after it may have been.
+    for trial, epochs in before.items():
+        n_same = sum(round(at, 3) == kept[trial][epoch] for epoch, at in epochs.items())
+        assert n_same >= len(epochs) - 1
+
+
+def test_ctrl_c_finishes_what_runs_and_no_epoch_is_trained_twice(tmp_path: Path) -> None:
+    space = write_space(tmp_path, LONG)
+    with Launch(tmp_path, str(space)) as launched:
+        launched.until(lambda: epochs_logged(tmp_path) >= 4)
+        launched.process.send_signal(signal.SIGINT)
+        out = launched.finish(130)
+    assert "the epochs that run are finished and checkpointed first" in out
+    before = reports(tmp_path)
+    assert {t: len(e) for t, e in times(tmp_path).items()} == {t: len(e) for t, e in before.items()}
+    run(tmp_path, str(space), "--resume")
+    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    after = reports(tmp_path)
+    assert all(after[trial].items() >= epochs.items() for trial, epochs in before.items())
+
+
+def test_ctrl_c_twice_leaves_now(tmp_path: Path) -> None:
+    space = write_space(tmp_path, {**LONG, "training": {**LONG["training"], "max_epochs": 200}})
+    with Launch(tmp_path, str(space)) as launched:
+        launched.until(lambda: epochs_logged(tmp_path) >= 4)
+        os.kill(launched.pid, signal.SIGTERM)
+        os.kill(launched.pid, signal.SIGINT)
+        out = launched.finish(130)
+    assert "--resume --name tiny" in out
+
+
+@needs_proc
+def test_a_torn_state_is_made_good_from_the_copy(tmp_path: Path) -> None:
+    space = write_space(tmp_path, LONG)
+    with Launch(tmp_path, str(space)) as launched:
+        launched.until(lambda: epochs_logged(tmp_path) >= 14)
+        launched.kill_all()
+    (state,) = tmp_path.glob("ray_results/tiny/experiment_state-*.json")
+    state.write_bytes(state.read_bytes()[:-100])
+    out = run(tmp_path, str(space), "--resume")
+    assert f"{state} is missing or torn" in out
+    assert "going on from the copy of" in out
+    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    assert set(METRICS) == {
+        m for (m,) in Books(tmp_path).query("SELECT DISTINCT key FROM metrics")
+    } - {"test_accuracy"}

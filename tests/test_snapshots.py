@@ -1,0 +1,172 @@
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyarrow.fs import LocalFileSystem
+
+from study.errors import LaunchError, StorageError
+from study.snapshots import Snapshots, put_back
+
+SESSION = "2026-01-02_03-04-05"
+NAMES = (
+    f"experiment_state-{SESSION}.json",
+    f"search_gen_state-{SESSION}.json",
+    f"searcher-state-{SESSION}.pkl",
+)
+
+
+def state(number: int) -> dict[str, bytes]:
+    """What Tune would write: a number for each, so that files of two states can be told apart."""
+    content = (
+        json.dumps({"trial_data": number}).encode(),
+        pickle.dumps(number),
+        pickle.dumps(number),
+    )
+    return dict(zip(NAMES, content, strict=True))
+
+
+class Study:
+    """A study's folder, its driver's own one, and the callback that keeps copies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "study"
+        self.staging = folder / "staging"
+        self.staging.mkdir()
+        self.folder.mkdir()
+        (self.folder / "tuner.pkl").write_bytes(b"the tuner")
+        storage = SimpleNamespace(
+            experiment_driver_staging_path=str(self.staging),
+            experiment_fs_path=str(self.folder),
+            storage_filesystem=LocalFileSystem(),
+        )
+        self.trials: list[Any] = [SimpleNamespace(storage=storage)]
+        self.n_steps = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self.snapshots = Snapshots()
+        self.snapshots.setup()
+
+    def step(self, number: int) -> None:
+        """Tune writes a state, copies it to the storage, and the callback sees it."""
+        for name, content in state(number).items():
+            (self.staging / name).write_bytes(content)
+            (self.folder / name).write_bytes(content)
+        # A clock of a second would not tell two states apart.
+        os.utime(self.staging / NAMES[0], ns=(number, number))
+        self.snapshots._next = 0.0
+        self.snapshots.on_step_end(number, self.trials)
+
+    def in_place(self) -> dict[str, bytes]:
+        return {name: (self.folder / name).read_bytes() for name in NAMES}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
+
+
+def test_a_study_that_trained_nothing_has_nothing_to_go_on_from(study: Study) -> None:
+    assert put_back(str(study.folder)) is None
+    assert put_back(str(study.folder / "nowhere")) is None
+    (study.folder / NAMES[0]).write_text("{")  # cut off as Tune wrote it for the first time
+    assert put_back(str(study.folder)) is None
+
+
+def test_files_of_two_ages_become_those_of_one(study: Study) -> None:
+    """As after a crash while Tune copies one after the other."""
+    for number in range(3):
+        study.step(number)
+    (study.folder / NAMES[2]).write_bytes(state(1)[NAMES[2]])
+    assert put_back(str(study.folder)) == []
+    assert study.in_place() == state(2)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def corrupt(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("harm", [truncate, empty, Path.unlink])
+def test_a_torn_state_is_said_and_made_good(
+    study: Study, name: str, harm: Callable[[Path], None]
+) -> None:
+    study.step(1)
+    study.step(2)
+    harm(study.folder / name)
+    told = put_back(str(study.folder))
+    assert told is not None
+    assert told[0].endswith(" is missing or torn")
+    assert (name in told[0]) is (name != NAMES[0] or harm is not Path.unlink)
+    assert study.in_place() == state(2)
+    assert (study.folder / "tuner.pkl").read_bytes() == b"the tuner"
+
+
+@pytest.mark.parametrize("harm", [truncate, empty, corrupt, Path.unlink])
+@pytest.mark.parametrize("last", [4, 5])
+def test_of_two_copies_one_is_enough(study: Study, harm: Callable[[Path], None], last: int) -> None:
+    for number in range(last + 1):
+        study.step(number)
+    harm(study.folder / "snapshots" / f"{last % 2}.zip")
+    told = put_back(str(study.folder))
+    assert told is not None
+    assert study.in_place() == state(last - 1)
+    if harm is not Path.unlink:
+        assert f"snapshots/{last % 2}.zip is missing or torn" in told[0]
+        assert "with 1 trials" in told[-1]
+
+
+def test_a_state_of_a_later_session_gives_way_to_the_copy(study: Study) -> None:
+    """A resumed study that was killed before its first copy: Tune would take the later one."""
+    study.step(1)
+    later = study.folder / "experiment_state-2026-01-03_00-00-00.json"
+    later.write_text("{")
+    assert put_back(str(study.folder))
+    assert not later.exists()
+    assert study.in_place() == state(1)
+
+
+def test_without_any_whole_state_a_study_that_trained_is_not_started_over(study: Study) -> None:
+    study.step(1)
+    (study.folder / "0000_abc" / "checkpoint_000000").mkdir(parents=True)
+    for path in (study.folder / "snapshots" / "0.zip", study.folder / NAMES[0]):
+        truncate(path)
+    with pytest.raises(LaunchError, match="is missing or torn, and there is no copy"):
+        put_back(str(study.folder))
+
+
+def test_a_study_of_before_there_were_copies_goes_on(study: Study) -> None:
+    for name, content in state(1).items():
+        (study.folder / name).write_bytes(content)
+    assert put_back(str(study.folder)) == []
+
+
+def test_a_state_that_has_not_changed_is_not_copied_again(study: Study) -> None:
+    study.step(1)
+    copy = study.folder / "snapshots" / "0.zip"
+    before = copy.stat().st_mtime_ns
+    study.snapshots.on_step_end(1, study.trials)
+    study.snapshots.on_experiment_end(study.trials)
+    assert copy.stat().st_mtime_ns == before
+    assert not (study.folder / "snapshots" / "1.zip").exists()
+
+
+def test_a_storage_that_cannot_be_written_ends_the_study(study: Study) -> None:
+    (study.folder / "snapshots").write_text("a file where the folder should be")
+    with pytest.raises(StorageError, match="--storage-path: it must be writable"):
+        study.step(1)
