@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from study.errors import ConfigError
+from study.errors import ConfigError, shown
 from study.metrics import INVERSE_STEPS, METRICS, PROJECTED_METRICS, Direction
 from study.search_space import PARAMETER_TYPES, Parameter, Value
 from study.study_config import (
@@ -40,6 +40,9 @@ _TOP_LEVEL = (
 _UNION = ("tuple[float, ...]", "int")
 _CONSTRAINT = re.compile(r"\s*(<=|<|>=|>)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME_LENGTH = 100
+# A few lines of aliases of aliases stand for billions of values, all of which a message would show.
+_MOST_VALUES = 10_000
 
 
 def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -> StudyConfig:
@@ -72,7 +75,30 @@ def loads(
         raise ConfigError(f"{source}: {_one_line(error)}") from None
     except (ValueError, RecursionError) as error:  # such as the 30th of February
         raise ConfigError(f"{source}: not valid YAML: {error}") from None
+    try:
+        n_values = _n_values(raw, {})
+    except RecursionError:
+        raise ConfigError(f"{source}: a study file must not contain itself") from None
+    if n_values > _MOST_VALUES:
+        raise ConfigError(
+            f"{source}: a study file must have at most {_MOST_VALUES} values once its aliases "
+            "stand for what they name, but has more"
+        )
     return parse(raw, source, overrides)
+
+
+def _n_values(raw: object, known: dict[int, int]) -> int:
+    """How many values there are with every alias written out; `known` has those of what is shared,
+    so that this takes no longer than the file is long. Raises RecursionError on a cycle."""
+    if isinstance(raw, dict):
+        parts = [*raw.keys(), *raw.values()]
+    elif isinstance(raw, list):
+        parts = raw
+    else:
+        return 1
+    if id(raw) not in known:
+        known[id(raw)] = 1 + sum(_n_values(part, known) for part in parts)
+    return known[id(raw)]
 
 
 def parse(
@@ -102,7 +128,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", node.value[index][0].start_mark
+                    None,
+                    None,
+                    f"the key {shown(key)} stands twice",
+                    node.value[index][0].start_mark,
                 )
         return super().construct_mapping(node, deep)
 
@@ -128,6 +157,8 @@ class _Parser:
     def fail(self, key: str, problem: str) -> NoReturn:
         option = self.overrides.get(key)
         place = option[0] if option else self.source
+        if not key.isprintable() or len(key) > _NAME_LENGTH:
+            key = shown(key)
         raise ConfigError(f"{place}: {key}: {problem}" if key else f"{place}: {problem}")
 
     def study(self, raw: object) -> StudyConfig:
@@ -301,6 +332,9 @@ class _Parser:
 
     def search(self, study: StudyConfig) -> SearchConfig:
         search = study.search
+        for name in search.warm_start:
+            if not _NAME.fullmatch(name):
+                self.fail("search.warm_start", f"must name studies, but got {shown(name)}")
         if search.warm_start and search.sampler not in ("tpe", "gp"):
             self.fail(
                 "search.warm_start",
@@ -395,7 +429,7 @@ def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
 
 def _unknown(key: str, known: tuple[str, ...], what: str = "key") -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"unknown {what} '{key}'; the nearest known one is '{near[0]}'"
+    return f"unknown {what} {shown(key)}; the nearest known one is '{near[0]}'"
 
 
 def _one_of(value: object, known: tuple[str, ...]) -> str:
@@ -414,10 +448,9 @@ def _shown(value: object) -> str:
         try:
             number = float(value)
         except ValueError:
-            return repr(value)
+            return shown(value)
         return (
             f"the text '{value}' (YAML 1.1 reads it as text, not as a number; "
             f"write {yaml.safe_dump(number).split()[0]} instead)"
         )
-    shown = repr(value)
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
+    return shown(value)

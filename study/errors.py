@@ -1,5 +1,13 @@
 """What a user can mend: one line that says the rule, the name and the value; exit code 2."""
 
+_LONGEST = 80
+
+
+def shown(value: object) -> str:
+    """A value that a user gave, as a message shows it: quoted, in one line, cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
 
 class UserError(ValueError):
     """A file, an option or a service that cannot be used as it is. Errors of ours are others."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from statistics import fmean
 
 from study import pareto, points
-from study.errors import UserError
+from study.errors import UserError, shown
 from study.metrics import METRICS, Direction, TrialStatus
 from study.records import StudyRecord, TrialRecord
 from study.repeats import front_shares, spread
@@ -191,7 +191,7 @@ def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objectiv
         if metric not in METRICS or direction not in tuple(Direction):
             raise UserError(
                 f"--objective: NAME:maximize or NAME:minimize must be given, with one of "
-                f"{', '.join(METRICS)}, but got '{text}'"
+                f"{', '.join(METRICS)}, but got {shown(text)}"
             )
         own = known.get(metric)
         if own is not None and own.direction == direction:

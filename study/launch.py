@@ -24,6 +24,7 @@ from study.errors import (
     StorageError,
     TrackingError,
     UserError,
+    shown,
 )
 from study.failures import Failures
 from study.front import Mark, Report, make_report
@@ -79,12 +80,12 @@ def main(
         str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
     ] = None,
     storage_path: Annotated[
-        str,
+        str | None,
         typer.Option(
-            envvar="STUDY_STORAGE_PATH",
-            help="Folder or bucket for checkpoints and the state of the study.",
+            help="Folder or bucket for checkpoints and the state of studies; else "
+            "STUDY_STORAGE_PATH, else ray_results.",
         ),
-    ] = "ray_results",
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished study.")
     ] = False,
@@ -108,7 +109,10 @@ def main(
             space=space,
             given_tracking_uri=tracking_uri,
             tracking_uri=tracking_uri or default_tracking_uri(),
-            storage_path=storage.absolute(storage_path),
+            storage_path=storage.absolute(
+                storage_path or os.environ.get("STUDY_STORAGE_PATH", "ray_results")
+            ),
+            storage_is_given=storage_path is not None,
             address=address,
             console=wide_console(),
         )
@@ -166,6 +170,7 @@ class _Launch:
     given_tracking_uri: str | None
     tracking_uri: str
     storage_path: str
+    storage_is_given: bool
     address: str | None
     console: Console
 
@@ -189,6 +194,12 @@ class _Launch:
         """Go on with the unfinished study of that name, or with the latest of this file."""
         tracker = Tracker(self.tracking_uri)
         record = self._unfinished(tracker, name)
+        if record.storage != self._folder(record.name):
+            # What is there is unpickled, so it is not for MLflow to say where that is.
+            raise LaunchError(
+                f"--storage-path: it must be where {record.name} is kept, which MLflow says is in "
+                f"{record.storage.rpartition('/')[0]}, but got {self.storage_path}"
+            )
         _check_trials(record.name, record.config)
         storage.make_folder(record.storage)
         with storage.locked(record.storage):
@@ -218,7 +229,7 @@ class _Launch:
             if tracker.find_study(name) is None:
                 raise LaunchError(
                     f"search.warm_start: a study must be in MLflow at {self.tracking_uri}, but "
-                    f"there is no '{name}'"
+                    f"there is no {shown(name)}"
                 )
 
     def _earlier_trials(self, tracker: Tracker, study: StudyConfig) -> list[EarlierTrial]:
@@ -274,7 +285,7 @@ class _Launch:
         if name is not None:
             record = tracker.find_study(name)
             if record is None:
-                raise LaunchError(f"--resume: a study must be there, but there is no '{name}'")
+                raise LaunchError(f"--resume: a study must be there, but there is no {shown(name)}")
             if record.finished:
                 raise LaunchError(f"--resume: a study must be unfinished, but '{name}' is done")
             return record
@@ -435,7 +446,11 @@ class _Launch:
 
     def _resume_command(self, name: str) -> str:
         address = ["--address", self.address] if self.address else []
-        arguments = [str(self.space), "--resume", "--name", name, *self._uri_option(), *address]
+        storage_path = ["--storage-path", self.storage_path] if self.storage_is_given else []
+        arguments = [
+            str(self.space), "--resume", "--name", name, *self._uri_option(), *address,
+            *storage_path,
+        ]  # fmt: skip
         return shlex.join(["python", "-m", "study.launch", *arguments])
 
 

@@ -8,11 +8,10 @@ snapshot knows go when the study ends.
 """
 
 import os
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,8 +31,24 @@ from study.trainable import OUTCOME_FOLDER, REPORTS_FILE, projection_folder, rea
 LoadModel = Callable[[Path], IResNet]
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
+# Reports of a trial that come so close together go in one request.
+_COLLECT_SECONDS = 1.0
 # Between two words on what is still to be sent at the end of a study, seconds.
 _PATIENCE = 60.0
+
+
+@dataclass
+class _Reports:
+    """Reports of a trial that are to be sent in one request.
+
+    Attributes:
+        since: when the first was collected, by the monotonic clock.
+        node: address of the node on which the last was measured, where it is known.
+    """
+
+    since: float
+    epochs: list[EpochReport] = field(default_factory=list)
+    node: str | None = None
 
 
 @dataclass(frozen=True)
@@ -99,18 +114,16 @@ class Recorder(Callback):
         self._outbox = Outbox(self._news)
         self._just_ended: list[Trial] = []
         self._last_status: dict[str, str] = {}
-        # Reports that are not sent yet, by trial; the lock is for it alone.
-        self._waiting: dict[str, list[tuple[EpochReport, str | None]]] = {}
-        self._lock = threading.Lock()
+        self._collected: dict[str, _Reports] = {}
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         seen = _look_at(trial)
-        self._put(seen, self._start)
+        self._put(seen.trial_id, partial(self._start, seen))
         if seen.checkpoint is not None:
             # Read now: the checkpoint may have made room for later ones before it is sent.
-            self._add(seen, [(report, None) for report in _checkpointed(seen.checkpoint)])
+            self._collect(seen.trial_id).epochs += _checkpointed(seen.checkpoint)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -118,7 +131,9 @@ class Recorder(Callback):
         report = TrialReport.from_result(result)
         if report is None or report.epoch is None:
             return
-        self._add(_look_at(trial), [(report.epoch, result["node_ip"])])
+        collected = self._collect(trial_id(trial))
+        collected.epochs.append(report.epoch)
+        collected.node = result["node_ip"]
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -136,7 +151,12 @@ class Recorder(Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._outbox.check()
         while self._just_ended:
-            self._put(_look_at(self._just_ended.pop()), self._settle)
+            seen = _look_at(self._just_ended.pop())
+            self._put_reports(seen.trial_id)
+            self._put(seen.trial_id, partial(self._settle, seen))
+        old = time.monotonic() - _COLLECT_SECONDS
+        for trial in [trial for trial, reports in self._collected.items() if reports.since < old]:
+            self._put_reports(trial)
         self._last_status = {trial.trial_id: trial.status for trial in trials}
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -145,8 +165,10 @@ class Recorder(Callback):
         # all had ended before, nothing was interrupted.
         for trial in trials:
             status = self._last_status.get(trial.trial_id, trial.status)
-            over = status in (Trial.TERMINATED, Trial.ERROR)
-            self._put(_look_at(trial), self._settle if over else self._interrupt)
+            end = self._settle if status in (Trial.TERMINATED, Trial.ERROR) else self._interrupt
+            seen = _look_at(trial)
+            self._put_reports(seen.trial_id)
+            self._put(seen.trial_id, partial(end, seen))
         # What Tune does not know was proposed after the last snapshot that survived a crash, and
         # its number may never be given out again.
         known = {trial_id(trial) for trial in trials}
@@ -170,17 +192,17 @@ class Recorder(Callback):
         while self._news:
             print(self._news.popleft(), flush=True)
 
-    def _add(self, seen: _Seen, reports: Sequence[tuple[EpochReport, str | None]]) -> None:
-        """Let these reports, and where they were measured if it is known, be sent."""
-        with self._lock:
-            is_first = seen.trial_id not in self._waiting
-            self._waiting.setdefault(seen.trial_id, []).extend(reports)
-        if is_first:
-            self._put(seen, self._send_reports)
+    def _collect(self, trial: str) -> _Reports:
+        return self._collected.setdefault(trial, _Reports(time.monotonic()))
 
-    def _put(self, seen: _Seen, send: Callable[[_Seen], None]) -> None:
-        reread = partial(self.tracker.reread, seen.trial_id)
-        self._outbox.put(partial(send, seen), before_retry=reread)
+    def _put_reports(self, trial: str) -> None:
+        """Let what was collected of a trial be sent."""
+        if (reports := self._collected.pop(trial, None)) is not None:
+            log = partial(self.tracker.log_reports, trial, reports.epochs, reports.node)
+            self._put(trial, log)
+
+    def _put(self, trial: str, send: Callable[[], None]) -> None:
+        self._outbox.put(send, before_retry=partial(self.tracker.reread, trial))
 
     # What the outbox does, in its thread
 
@@ -193,19 +215,6 @@ class Recorder(Callback):
             self._study.config.settle(sample, seed),
             repeat_of=_as_id(seen.config["repeat_of"]),
         )
-
-    def _send_reports(self, seen: _Seen) -> None:
-        """All that wait, so that what an outage kept back arrives in few requests."""
-        while True:
-            with self._lock:
-                waiting = list(self._waiting[seen.trial_id])
-                if not waiting:
-                    del self._waiting[seen.trial_id]
-                    return
-            reports = [report for report, _ in waiting]
-            self.tracker.log_reports(seen.trial_id, reports, node=waiting[-1][1])
-            with self._lock:
-                del self._waiting[seen.trial_id][: len(waiting)]
 
     def _settle(self, seen: _Seen) -> None:
         """Write how a trial ended, and what it leaves, unless it stands there."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from study import pareto, points
-from study.errors import UserError
+from study.errors import UserError, shown
 from study.front import Point, Report
 from study.metrics import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, VAL_ACCURACY
 from study.tracking import Tracker
@@ -56,7 +56,7 @@ def check(report: Report, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise UserError(
             "--register: a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a "
-            f"sign, but got '{name}'"
+            f"sign, but got {shown(name)}"
         )
     if not report.front:
         raise UserError(f"--register: {report.study.name} must have a front, but it is empty")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from study import registry
-from study.errors import TrackingError, UserError
+from study.errors import TrackingError, UserError, shown
 from study.front import Mark, Point, Report, make_report, parse_objectives
 from study.metrics import REPORTED_METRICS, TEST_ACCURACY
 from study.records import Records, StudyRecord, default_tracking_uri
@@ -241,7 +241,7 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
     """
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
-        what = f"a study named '{name}'" if name else "a study"
+        what = f"a study named {shown(name)}" if name else "a study"
         raise TrackingError(
             f"STUDY: {what} must be in MLflow at {records.tracking_uri}, but there is none"
         )

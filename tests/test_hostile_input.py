@@ -1,0 +1,221 @@
+"""What somebody might send who means harm: refused in one line or made harmless, nothing run."""
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from study import config, launch, report, training, verify
+from study.errors import ConfigError, TrackingError
+from study.records import StudyRecord
+from study.tracking import Tracker
+from tests.studies import RAW, epoch_report, tiny
+
+NAMES = {
+    "a path out": "../../etc/cron.d/x",
+    "an absolute path": "/tmp/x",
+    "quotes": "x' OR '1'='1",
+    "a shell's": "x; touch pwned",
+    "a command": "$(touch pwned)",
+    "a line more": "x\ntouch pwned",
+    "a tail": "x\n",
+    "HTML": "<script>alert(1)</script>",
+    "too long": "x" * 10_000,
+    "an emoji": "\N{PILE OF POO}",
+    "another alphabet's a": "\N{CYRILLIC SMALL LETTER A}",
+    "NUL": "x\0",
+    "an escape sequence": "\x1b[2Jx",
+    "an option": "--storage-path=/",
+    "nothing": "",
+}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory in which only what was put there is there afterwards."""
+    folder = tmp_path / "deep" / "down"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    yield folder
+    assert {path.name for path in tmp_path.rglob("*")} == {"deep", "down", "space.yaml"}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+@pytest.mark.parametrize("where", ["file", "option", "warm start"])
+def test_names_that_are_no_names_are_refused_in_one_line(
+    elsewhere: Path, name: str, where: str
+) -> None:
+    raw = {**RAW, "name": name if where == "file" else "x"}
+    if where == "warm start":
+        raw["search"] = {**RAW["search"], "warm_start": [name]}
+    space = elsewhere / "space.yaml"
+    space.write_text(yaml.safe_dump(raw))
+    options = ["--name", name] if where == "option" else []
+    done = CliRunner().invoke(launch.app, [str(space), *options])
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) < 500
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: str) -> None:
+    before = [e.name for e in MlflowClient(tracker.tracking_uri).search_experiments()]
+    options = ["--tracking-uri", tracker.tracking_uri]
+    for app, arguments in (
+        (report.app, ["--", name]),
+        (verify.app, ["--", name or "x"]),
+        (launch.app, ["--resume", f"--name={name}"]),
+    ):
+        done = CliRunner().invoke(app, [*options, *arguments])
+        assert done.exit_code == 2, done.output
+        assert done.stderr.count("\n") == 1
+        assert "\x1b" not in done.stderr
+    assert [e.name for e in MlflowClient(tracker.tracking_uri).search_experiments()] == before
+
+
+def aliases(depth: int) -> str:
+    """9 ** depth values in a few hundred characters."""
+    text = "&a0 [x, x, x, x, x, x, x, x, x]"
+    for level in range(1, depth):
+        text = f"&a{level} [{text}" + f", *a{level - 1}" * 8 + "]"
+    return text
+
+
+KEYS = (
+    "name: BOMB",
+    "model: {blocks: BOMB}",
+    "search: {warm_start: BOMB}",
+    "objectives: BOMB",
+    "space: {coeff: {type: categorical, choices: BOMB}}",
+    "training: {lr: BOMB}",
+    "BOMB: 1",
+    "nonsense: BOMB",
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("depth", [5, 9, 40])
+def test_a_few_lines_that_stand_for_billions_are_refused(key: str, depth: int) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.loads(key.replace("BOMB", aliases(depth)), "bomb.yaml")
+    assert len(str(error.value)) < 500
+    assert "\n" not in str(error.value)
+
+
+def test_as_many_values_as_may_be_are_read() -> None:
+    def of(n_values: int) -> dict[str, Any]:
+        values = [1 + n / n_values for n in range(n_values)]
+        settings = {key: value for key, value in RAW["training"].items() if key != "lr"}
+        space = {"lr": {"type": "categorical", "choices": values}}
+        return {**RAW, "training": settings, "space": space}
+
+    assert config.loads(yaml.safe_dump(of(9_900)), "many.yaml").space[0][0] == "lr"
+    with pytest.raises(ConfigError, match="at most 10000 values"):
+        config.loads(yaml.safe_dump(of(10_000)), "many.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system ['touch pwned']",
+        "name: !!python/name:os.system",
+        "name: !!python/object/new:os.system ['touch pwned']",
+        "[" * 10_000,
+        "{a: " * 10_000,
+        "name: " + "x" * 10_000_000,
+        "x" * 10_000 + ": 1",
+        '"\\e[2J\\n\\0": 1',
+    ],
+    ids=["apply", "name", "new", "deep list", "deep mapping", "long", "long key", "escape key"],
+)
+def test_yaml_that_would_run_or_swell_is_refused(elsewhere: Path, text: str) -> None:
+    (elsewhere / "space.yaml").write_text(text)
+    done = CliRunner().invoke(launch.app, ["space.yaml"])
+    assert done.exit_code == 2, done.output
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) < 1000
+    assert "\x1b" not in done.stderr
+
+
+class Harmful:
+    """Unpickled it would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch"])
+def test_a_pickle_in_the_place_of_a_trials_network_is_not_run(tmp_path: Path, kind: str) -> None:
+    pwned = tmp_path / "pwned"
+    content = io.BytesIO()
+    if kind == "pickle":
+        pickle.dump(Harmful(pwned), content, protocol=2)  # torch's own
+    else:
+        torch.save({"weight": Harmful(pwned)}, content)
+    (tmp_path / "weights.pt").write_bytes(content.getvalue())
+    described = {
+        "architecture": {
+            "in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "channel_multiplier": 4,
+        }
+    }  # fmt: skip
+    (tmp_path / "network.json").write_text(json.dumps(described))
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        training.load_model(tmp_path)
+    assert not pwned.exists()
+
+
+def test_mlflow_cannot_choose_the_folder_that_is_unpickled(
+    tracker: Tracker, tmp_path: Path
+) -> None:
+    evil = tmp_path / "evil" / "tiny"
+    evil.mkdir(parents=True)
+    (evil / "tuner.pkl").write_bytes(pickle.dumps(Harmful(tmp_path / "pwned")))
+    tracker.create_study(tiny(), str((tmp_path / "space.yaml").resolve()), str(evil))
+    arguments = ["--resume", "--name", "tiny", "--tracking-uri", tracker.tracking_uri]
+    done = CliRunner().invoke(launch.app, arguments)
+    assert done.exit_code == 2
+    assert "--storage-path: it must be where tiny is kept" in done.stderr
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -> None:
+    sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+    tracker.start_trial(study, "0000", sample, study.config.settle(sample, seed=1))
+    tracker.log_reports("0000", [epoch_report(1)])
+    for where in (
+        "metrics.val_loss < 9; DROP TABLE runs",
+        "1 = 1) OR (1 = 1",
+        "tags.x = '' UNION SELECT * FROM runs --",
+    ):
+        with pytest.raises(TrackingError):
+            tracker.records(study, where)
+    assert len(tracker.records(study)) == 1
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "http://admin:hunter2@127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri if given == "environment" else "sqlite:///x.db")
+    options = ["--tracking-uri", uri] if given == "option" else []
+    for app, arguments in ((report.app, []), (verify.app, ["x"]), (launch.app, ["--resume"])):
+        done = CliRunner().invoke(app, [*options, *arguments])
+        assert done.exit_code == 2
+        assert "an address must hold no password" in done.stderr
+        assert "hunter2" not in done.output
