@@ -3,8 +3,6 @@
 import logging
 import os
 import secrets
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +33,8 @@ _ENVIRONMENT = {
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # `ray up` leaves it on the head: what the cluster can grow to.
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
-# For a node to answer, and for MLflow to, seconds.
-_NODE_PATIENCE, _MLFLOW_PATIENCE = 300.0, 10.0
+# For a node to answer, and to fetch the data, seconds.
+_NODE_PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
@@ -149,8 +147,10 @@ def _connect(address: str | None) -> bool:
     return False
 
 
-def check_nodes(cluster: Cluster, folder: str, tracking_uri: str, trial: TrialConfig) -> None:
-    """Whether every node sees the storage, MLflow, and the data, which is fetched where it may be.
+def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
+    """Whether every node sees the storage, and the data, which is fetched where it may be.
+
+    MLflow is spoken to by the driver alone, which has found the study's records there by now.
 
     Args:
         folder: for studies; it is made where it is not there.
@@ -169,7 +169,7 @@ def check_nodes(cluster: Cluster, folder: str, tracking_uri: str, trial: TrialCo
     looks = {
         node["NodeManagerAddress"]: _look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(folder, mark, tracking_uri, trial)
+        ).remote(folder, mark, trial)
         for node in cluster.nodes
     }
     problems = [
@@ -197,7 +197,7 @@ def _answer(look: Any) -> str | None:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _look(folder: str, mark: str, tracking_uri: str, trial: TrialConfig) -> str | None:
+def _look(folder: str, mark: str, trial: TrialConfig) -> str | None:
     """What this node cannot reach; None if it can reach all that a trial needs."""
     try:
         files, path = storage.filesystem(folder)
@@ -209,14 +209,6 @@ def _look(folder: str, mark: str, tracking_uri: str, trial: TrialConfig) -> str 
         files.delete_file(own)
     except (OSError, UserError) as error:
         return f"--storage-path: every node must see the same {folder}, but: {error}"
-    if tracking_uri.startswith("http"):
-        try:
-            health = f"{tracking_uri.rstrip('/')}/health"
-            urllib.request.urlopen(health, timeout=_MLFLOW_PATIENCE).close()
-        except urllib.error.HTTPError:
-            pass  # it answers, and wants a password, perhaps
-        except OSError as error:
-            return f"MLflow must be reachable at {tracking_uri}, but: {error}"
     try:
         training.check(trial)
     except UserError as error:

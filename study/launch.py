@@ -317,7 +317,7 @@ class _Launch:
                         f"resources.{kind.lower()}s: a trial must fit the machine, but got "
                         f"{amount:g} of {have[kind]:g}"
                     )
-            cluster.check_nodes(found, self.storage_path, self.tracking_uri, _a_trial(study))
+            cluster.check_nodes(found, self.storage_path, _a_trial(study))
         except LaunchError:
             ray.shutdown()
             raise
