@@ -226,6 +226,7 @@ def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
     for name in HOSTS:
         # As homes are: a service that runs as another user must pass through.
         (folder / name).mkdir(mode=0o711)
+        (folder / name / ".bashrc").touch()
     (folder / "bucket").mkdir()
     options = f"size={bucket_bytes}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder / "bucket"], check=True)
