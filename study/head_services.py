@@ -1,0 +1,420 @@
+"""PostgreSQL and MLflow on the head of a cluster: `python -m study.head_services`.
+
+All they need lies in ~/.iresnet-study, and what is secret there is readable by its owner alone:
+
+    secrets.json    passwords and keys, made at the first start
+    environment     what a study must know, to be sourced by a shell before Ray is started
+    postgres/       the databases of MLflow and of its users
+    *.log           what the two say
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from psycopg import sql
+
+from study.errors import UserError
+
+_ADMIN = "admin"
+_DATABASES = ("mlflow", "mlflow_users")
+_ROLE = "mlflow"
+_OWNER = "owner"
+# Seconds: MLflow lays out its tables at the first start.
+_START_SECONDS = 120
+_STOP_SECONDS = 20
+_BAD_INPUT = 2
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+class ServiceError(UserError):
+    """A service of the head cannot be started or stopped."""
+
+
+@app.command()
+def start(
+    storage_path: Annotated[
+        str, typer.Option(help="Bucket or folder that all nodes reach: artifacts and studies.")
+    ],
+    host: Annotated[str, typer.Option(help="Where MLflow listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of MLflow.")] = 5000,
+    database_port: Annotated[int, typer.Option(help="Of PostgreSQL.")] = 5433,
+) -> None:
+    """Start what does not run, and wait until it answers."""
+    services = _Services(Path.home() / ".iresnet-study")
+    with _refusals_in_one_line(), services.alone():
+        services.start(storage_path.rstrip("/"), host, port, database_port)
+        typer.echo(f"PostgreSQL and MLflow run; the study's environment: {services.environment}")
+
+
+@app.command()
+def stop() -> None:
+    """Stop both; their data stays."""
+    services = _Services(Path.home() / ".iresnet-study")
+    with _refusals_in_one_line(), services.alone():
+        services.stop()
+
+
+@app.command()
+def status() -> None:
+    """Say which of the two answers; exit code 1 unless both do."""
+    services = _Services(Path.home() / ".iresnet-study")
+    answers = {"PostgreSQL": services.database_answers(), "MLflow": services.mlflow_answers()}
+    for name, answer in answers.items():
+        typer.echo(f"{name}: {'answers' if answer else 'does not answer'}")
+    if not all(answers.values()):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _refusals_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(_BAD_INPUT) from error
+
+
+@dataclass(frozen=True)
+class _Secrets:
+    """Made once, at the first start; a cluster has its own."""
+
+    owner_password: str
+    """Of PostgreSQL's superuser, with which the databases are made."""
+    database_password: str
+    admin_password: str
+    """Of MLflow's first user."""
+    server_key: str
+    """With which MLflow signs its forms."""
+
+    @classmethod
+    def new(cls) -> "_Secrets":
+        return cls(*(secrets.token_urlsafe(32) for _ in range(4)))
+
+
+class _Services:
+    """The two services whose data lies in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "postgres"
+        self._mlflow_state = folder / "mlflow.json"
+        self.environment = folder / "environment"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait for whoever else is starting or stopping them."""
+        # Others may pass through, as PostgreSQL's user must, but not look around.
+        self._folder.mkdir(mode=0o711, exist_ok=True)
+        with (self._folder / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def start(self, storage_path: str, host: str, port: int, database_port: int) -> None:
+        """Start what does not answer.
+
+        Raises:
+            ServiceError: if something is missing, in the way, or does not come up.
+        """
+        known = self._secrets()
+        self._start_database(known, database_port)
+        uri = f"http://127.0.0.1:{port}"
+        self._write(
+            self.environment,
+            _exports(
+                {
+                    "MLFLOW_TRACKING_URI": uri,
+                    "MLFLOW_TRACKING_USERNAME": _ADMIN,
+                    "MLFLOW_TRACKING_PASSWORD": known.admin_password,
+                    "STUDY_STORAGE_PATH": f"{storage_path}/studies",
+                }
+            ),
+        )
+        if not self.mlflow_answers():
+            self._stop_mlflow()
+            self._start_mlflow(known, f"{storage_path}/artifacts", host, port, database_port)
+
+    def stop(self) -> None:
+        """Raises ServiceError if PostgreSQL does not stop."""
+        self._stop_mlflow()
+        if self._database_runs():
+            self._postgres("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", "fast")
+
+    def database_answers(self) -> bool:
+        return self._database_runs() and _listens(self._database_port())
+
+    def mlflow_answers(self) -> bool:
+        if not self._mlflow_state.exists():
+            return False
+        state = json.loads(self._mlflow_state.read_text())
+        return _in_group(state["group"]) and _is_healthy(state["uri"])
+
+    def _secrets(self) -> _Secrets:
+        path = self._folder / "secrets.json"
+        if not path.exists():
+            self._write(path, json.dumps(vars(_Secrets.new())))
+        return _Secrets(**json.loads(path.read_text()))
+
+    def _write(self, path: Path, text: str) -> None:
+        """Write a file that its owner alone may read, whole or not at all."""
+        with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as file:
+            file.write(text)
+        os.replace(file.name, path)
+
+    # PostgreSQL
+
+    def _start_database(self, known: _Secrets, port: int) -> None:
+        if not (self._data / "PG_VERSION").exists():
+            self._make_database(known)
+        if self._database_runs():
+            if self._database_port() != port:
+                raise ServiceError(
+                    f"--database-port: it must be that of the database that runs, "
+                    f"{self._database_port()}, but got {port}"
+                )
+        else:
+            _refuse_if_taken("--database-port", port)
+            options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
+            self._postgres(
+                "pg_ctl", "start", "--pgdata", str(self._data), "--wait",
+                "--timeout", str(_START_SECONDS), "--log", str(self._data / "postgres.log"),
+                "--options", options,
+            )  # fmt: skip
+        self._make_role(known, port)
+
+    def _make_database(self, known: _Secrets) -> None:
+        """Lay out PostgreSQL's data; nobody may come in without a password, not even from here."""
+        # What an interrupted start has left is not whole.
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._data.mkdir(mode=0o700)
+        owner = _postgres_user()
+        with tempfile.NamedTemporaryFile("w", dir=self._folder) as password:
+            password.write(known.owner_password)
+            password.flush()
+            if owner is not None:
+                shutil.chown(self._data, owner)
+                shutil.chown(password.name, owner)
+            self._postgres(
+                "initdb", "--pgdata", str(self._data), "--username", _OWNER, "--encoding", "UTF8",
+                "--locale", "C.UTF-8", "--auth", "scram-sha-256", "--pwfile", password.name,
+            )  # fmt: skip
+
+    def _make_role(self, known: _Secrets, port: int) -> None:
+        with psycopg.connect(
+            host="127.0.0.1", port=port, user=_OWNER, password=known.owner_password,
+            dbname="postgres", autocommit=True,
+        ) as connection:  # fmt: skip
+
+            def has(table: str, column: str, name: str) -> bool:
+                query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(
+                    sql.Identifier(table), sql.Identifier(column)
+                )
+                return connection.execute(query, [name]).fetchone() is not None
+
+            role = sql.Identifier(_ROLE)
+            if not has("pg_roles", "rolname", _ROLE):
+                password = sql.Literal(known.database_password)
+                make = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password)
+                connection.execute(make)
+            for name in _DATABASES:
+                if not has("pg_database", "datname", name):
+                    make = sql.SQL("CREATE DATABASE {} OWNER {}")
+                    connection.execute(make.format(sql.Identifier(name), role))
+
+    def _database_runs(self) -> bool:
+        """Whether its first process does; pg_ctl tells one from another that has its number."""
+        if not (self._data / "postmaster.pid").exists():
+            return False
+        command = [_binary("pg_ctl"), "status", "--pgdata", str(self._data)]
+        return subprocess.run(command, capture_output=True, user=_postgres_user()).returncode == 0
+
+    def _database_port(self) -> int:
+        return int((self._data / "postmaster.pid").read_text().splitlines()[3])
+
+    def _postgres(self, name: str, *arguments: str) -> None:
+        """Run a program of PostgreSQL, as a user that it accepts."""
+        with tempfile.TemporaryFile("w+") as output:
+            # A pipe would stay open as long as the server that pg_ctl leaves behind.
+            done = subprocess.run(
+                [_binary(name), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                user=_postgres_user(),
+                check=False,
+            )
+            if done.returncode:
+                output.seek(0)
+                said = " ".join(output.read().split())
+                raise ServiceError(f"PostgreSQL: {name} failed: {said}")
+
+    # MLflow
+
+    def _start_mlflow(
+        self, known: _Secrets, artifacts: str, host: str, port: int, database_port: int
+    ) -> None:
+        _refuse_if_taken("--port", port)
+        databases = (
+            f"postgresql+psycopg://{_ROLE}:{known.database_password}@127.0.0.1:{database_port}/{name}"
+            for name in _DATABASES
+        )
+        records, users = databases
+        settings = self._folder / "basic_auth.ini"
+        self._write(
+            settings,
+            # Who has no password sees nothing; what one user made, others do not see.
+            f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {users}\n"
+            f"admin_username = {_ADMIN}\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+        )
+        names = {"localhost", "127.0.0.1", host, _address()}
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
+            "--host", host, "--port", str(port), "--artifacts-destination", artifacts,
+            # A page on another site must not reach it through a name of its own.
+            "--allowed-hosts", ",".join(f"{name}:{port}" for name in sorted(names)),
+        ]  # fmt: skip
+        environment = {
+            **os.environ,
+            # A command line can be read by every user of the machine, an environment cannot.
+            "MLFLOW_BACKEND_STORE_URI": records,
+            "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": known.admin_password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": known.server_key,
+            # Seven processes for what no study uses.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        with (self._folder / "mlflow.log").open("a") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env=environment,
+                start_new_session=True,
+            )
+        uri = f"http://127.0.0.1:{port}"
+        self._write(self._mlflow_state, json.dumps({"group": process.pid, "uri": uri}))
+
+        def is_up() -> bool:
+            if process.poll() is not None:
+                raise ServiceError(f"MLflow ended as it started; see {self._folder}/mlflow.log")
+            return _is_healthy(uri)
+
+        _wait(is_up, _START_SECONDS, f"MLflow does not answer; see {self._folder}/mlflow.log")
+
+    def _stop_mlflow(self) -> None:
+        """End it and what is left of it, so that its port is free."""
+        if not self._mlflow_state.exists():
+            return
+        group = json.loads(self._mlflow_state.read_text())["group"]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if not _in_group(group):
+                return
+            os.killpg(group, number)
+            try:
+                _wait(lambda: not _in_group(group), _STOP_SECONDS, "MLflow does not stop")
+            except ServiceError:
+                if number is signal.SIGKILL:
+                    raise
+
+
+def _exports(values: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+
+
+def _postgres_user() -> str | None:
+    """Whom PostgreSQL is to run as, where that is not who we are: it refuses root."""
+    return "postgres" if os.geteuid() == 0 else None
+
+
+def _binary(name: str) -> str:
+    """The path of a program of PostgreSQL, of the newest where there are several.
+
+    Raises:
+        ServiceError: if there is none.
+    """
+    # Debian keeps them off the PATH, a folder for each version.
+    found = sorted(
+        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3])
+    )
+    path = str(found[-1]) if found else shutil.which(name)
+    if path is None:
+        raise ServiceError(f"PostgreSQL must be installed, but there is no {name}")
+    return path
+
+
+def _in_group(group: int) -> bool:
+    """Whether a process of MLflow is in a group of processes; another may have the number now."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            state, of = fields[0], int(fields[2])
+            if of == group and state != "Z" and b"mlflow" in (stat.parent / "cmdline").read_bytes():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return False
+
+
+def _is_healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _refuse_if_taken(option: str, port: int) -> None:
+    if _listens(port):
+        raise ServiceError(f"{option}: the port must be free, but something listens on {port}")
+
+
+def _address() -> str:
+    """This machine's address on the way to the outside; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"  # there is no way to the outside
+        address: Any = probe.getsockname()
+        return str(address[0])
+
+
+def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{otherwise} after {seconds:g} s")
+        time.sleep(0.1)  # between two looks at another process
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m study.head_services")

@@ -1,0 +1,297 @@
+"""Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp and
+processes of its own, and one folder that all of them share in place of a bucket. Needs root."""
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HOSTS = ("head", "w1", "w2")
+BUCKET = "/mnt/bucket"
+"""Where every host sees the shared folder."""
+_HOME = pwd.getpwuid(0).pw_dir
+_BALLAST = "ballast"
+# Seconds until a host's SSH server must answer.
+_PATIENCE_SECONDS = 20
+
+# What a host sees of this machine: all of it, but for what a host of its own would have. Everything
+# is gathered below /mnt first, because the mounts further down hide where it came from.
+_BOOT = r"""
+name=$1 folder=$2 prefix=$3 base=$4 home=$5
+hostname "$name"
+mount -t tmpfs none /mnt
+mkdir -p /mnt/home /mnt/bucket /mnt/base /mnt/ssh /mnt/layer/upper /mnt/layer/work /mnt/environment
+mount --bind "$folder/$name" /mnt/home
+mount --bind "$folder/bucket" /mnt/bucket
+mount --bind "$folder/ssh" /mnt/ssh
+mount --rbind "$base" /mnt/base
+mount -t overlay none -o "lowerdir=$prefix,upperdir=/mnt/layer/upper,workdir=/mnt/layer/work" \
+    /mnt/environment
+mount --bind "$folder/hosts" /etc/hosts
+mount -t tmpfs -o mode=1777 none /tmp
+mount -t tmpfs -o mode=1777 none /dev/shm
+mount -t tmpfs none /run
+mount --bind /mnt/home "$home"
+# Either may lie in what has just been hidden.
+test -d "$base" || { mkdir -p "$base"; mount --rbind /mnt/base "$base"; }
+mkdir -p "$prefix"
+mount --bind /mnt/environment "$prefix"
+mkdir /run/sshd
+exec "$(command -v sshd)" -D -e -f /mnt/ssh/sshd_config
+"""
+
+_SSHD_CONFIG = """
+HostKey /mnt/ssh/host_key
+AuthorizedKeysFile /mnt/ssh/key.pub
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+UsePAM no
+PidFile none
+StrictModes no
+MaxStartups 50
+"""
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A place on the bridge, which is a host or an outsider."""
+
+    name: str
+    address: str
+    netns: str
+    link: str
+    """Its end of the cable at the bridge."""
+
+    def command(self, *command: str) -> list[str]:
+        """A command as it is to be typed here, so that it has the network of this place."""
+        return ["ip", "netns", "exec", self.netns, *command]
+
+
+@dataclass(frozen=True)
+class Host(Namespace):
+    """A place with an SSH server and processes of its own."""
+
+    init: int
+    """Its first process, as this machine numbers it."""
+
+    def run(
+        self, script: str, *, check: bool = True, timeout_seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script in a login shell of the host, over no network.
+
+        Raises:
+            CalledProcessError: if it fails, unless `check` is False; TimeoutExpired.
+        """
+        enter = ["nsenter", "--target", str(self.init), "--mount", "--net", "--pid", "--uts"]
+        shell = ["env", "-i", f"HOME={_HOME}", f"PATH={os.defpath}:/usr/sbin:/sbin", "TERM=dumb"]
+        # As `ray up` runs its commands: what .bashrc exports is there.
+        script = f'cd; test ! -e .bashrc || . ./.bashrc; {script}'
+        return subprocess.run(
+            [*enter, *shell, "bash", "-c", script],
+            check=check,
+            timeout=timeout_seconds,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def processes(self) -> dict[int, str]:
+        """Command line of each process of the host by its number on this machine, but for those
+        that have ended and the SSH server itself."""
+        home = os.readlink(f"/proc/{self.init}/ns/pid")
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                here = os.readlink(folder / "ns" / "pid") == home
+                command = (folder / "cmdline").read_bytes() if here else b""
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # it ended while we looked, or is none of ours
+            # A process that has ended and was not waited for yet has no command line.
+            if command and int(folder.name) != self.init:
+                found[int(folder.name)] = command.replace(b"\0", b" ").decode().strip()
+        return found
+
+    def kill(self, *words: str) -> list[int]:
+        """Kill -9 each process with all these words in its command line; the numbers of those."""
+        chosen = [pid for pid, line in self.processes().items() if all(w in line for w in words)]
+        for pid in chosen:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        return chosen
+
+    def cut_off(self) -> None:
+        """Pull its cable: nothing reaches it, and it reaches nobody but itself."""
+        _ip("link", "set", self.link, "down")
+
+    def heal(self) -> None:
+        _ip("link", "set", self.link, "up")
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The hosts head, w1 and w2, and an outsider who is on their network but none of them."""
+
+    folder: Path
+    head: Host
+    w1: Host
+    w2: Host
+    outsider: Namespace
+    gateway: str
+    """This machine's own address on the bridge."""
+
+    @property
+    def all(self) -> tuple[Host, Host, Host]:
+        return self.head, self.w1, self.w2
+
+    @property
+    def workers(self) -> tuple[Host, Host]:
+        return self.w1, self.w2
+
+    @property
+    def key(self) -> Path:
+        """The private SSH key that opens every host for root."""
+        return self.folder / "ssh" / "key"
+
+    @property
+    def bucket(self) -> Path:
+        """The shared folder, as this machine sees it."""
+        return self.folder / "bucket"
+
+    def ssh(self, host: Host, *options: str) -> list[str]:
+        """The SSH command for a host, to which options or a script can be added."""
+        return [
+            "ssh", "-F", "none", "-i", str(self.key), "-o", "StrictHostKeyChecking=no",
+            "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
+            "-o", "ExitOnForwardFailure=yes", *options, f"root@{host.address}",
+        ]  # fmt: skip
+
+    def fill_bucket(self) -> None:
+        """Leave no byte of the shared folder free."""
+        free = os.statvfs(self.bucket)
+        with (self.bucket / _BALLAST).open("ab") as file:
+            os.posix_fallocate(file.fileno(), file.tell(), free.f_bavail * free.f_frsize)
+
+    def free_bucket(self) -> None:
+        (self.bucket / _BALLAST).unlink(missing_ok=True)
+
+
+@contextmanager
+def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
+    """Bring up the hosts; they and all that runs in them are gone afterwards.
+
+    Args:
+        folder: where their homes, the shared folder and the SSH keys go; it must be empty.
+        bucket_bytes: what the shared folder holds at most.
+    """
+    with ExitStack() as stack:
+        _lay_out(folder, stack, bucket_bytes)
+        # Names of links may have 15 letters, and other tests may have hosts of their own.
+        tag = f"i{os.getpid()}"
+        network = _free_network()
+        gateway, bridge = f"{network}.1", f"{tag}br"
+        addresses = {name: f"{network}.{10 + i}" for i, name in enumerate((*HOSTS, "outsider"))}
+        lines = ["127.0.0.1 localhost", *(f"{at} {name}" for name, at in addresses.items())]
+        (folder / "hosts").write_text("\n".join(lines) + "\n")
+        _ip("link", "add", bridge, "type", "bridge")
+        stack.callback(_ip, "link", "delete", bridge)
+        _ip("address", "add", f"{gateway}/24", "dev", bridge)
+        _ip("link", "set", bridge, "up")
+        places = {}
+        for name, address in addresses.items():
+            place = Namespace(name, address, f"{tag}-{name}", f"{tag}-{name[:2]}")
+            _plug_in(place, bridge, gateway, stack)
+            places[name] = place
+        booted = {name: _boot(places[name], folder, stack) for name in HOSTS}
+        for host in booted.values():
+            _await_ssh(host, folder)
+        yield Hosts(
+            folder=folder, outsider=places["outsider"], gateway=gateway, **booted,
+        )  # fmt: skip
+
+
+def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
+    for name in HOSTS:
+        # As homes are: a service that runs as another user must pass through.
+        (folder / name).mkdir(mode=0o711)
+        (folder / name / ".bashrc").touch()
+    (folder / "bucket").mkdir()
+    options = f"size={bucket_bytes}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder / "bucket"], check=True)
+    # Lazily: what a test still has open in it must not keep the rest from being removed.
+    stack.callback(subprocess.run, ["umount", "--lazy", folder / "bucket"], check=True)
+    (folder / "ssh").mkdir(mode=0o700)
+    for key in ("key", "host_key"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "ssh" / key], check=True
+        )
+    (folder / "ssh" / "sshd_config").write_text(_SSHD_CONFIG)
+
+
+def _free_network() -> str:
+    """The first three numbers of a network that no route of this machine leads to."""
+    routes = subprocess.run(["ip", "route"], check=True, capture_output=True, text=True).stdout
+    candidates = (f"10.213.{(os.getpid() + i) % 256}" for i in range(256))
+    return next(network for network in candidates if f"{network}." not in routes)
+
+
+def _plug_in(place: Namespace, bridge: str, gateway: str, stack: ExitStack) -> None:
+    _ip("netns", "add", place.netns)
+    stack.callback(_ip, "netns", "delete", place.netns)
+    _ip("link", "add", place.link, "type", "veth", "peer", "name", "eth0", "netns", place.netns)
+    _ip("link", "set", place.link, "master", bridge, "up")
+    _ip("-n", place.netns, "address", "add", f"{place.address}/24", "dev", "eth0")
+    _ip("-n", place.netns, "link", "set", "lo", "up")
+    _ip("-n", place.netns, "link", "set", "eth0", "up")
+    # Ray takes the address of a host from its route to the outside.
+    _ip("-n", place.netns, "route", "add", "default", "via", gateway)
+
+
+def _boot(place: Namespace, folder: Path, stack: ExitStack) -> Host:
+    unshare = [
+        "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
+        "bash", "-euc", _BOOT, "boot", place.name, str(folder), sys.prefix, sys.base_prefix, _HOME,
+    ]  # fmt: skip
+    log = stack.enter_context((folder / f"{place.name}.log").open("w"))
+    process = subprocess.Popen(
+        place.command(*unshare), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
+
+    def end() -> None:
+        # With its first process, all others of the host go.
+        process.kill()
+        process.wait()
+
+    stack.callback(end)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (found := children.read_text().split()):
+        assert process.poll() is None, (folder / f"{place.name}.log").read_text()
+        assert time.monotonic() < deadline, f"{place.name} does not boot"
+        time.sleep(0.01)  # between two looks at a process that starts
+    return Host(place.name, place.address, place.netns, place.link, int(found[0]))
+
+
+def _await_ssh(host: Host, folder: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.address, 22), timeout=1).close()
+            return
+        except OSError:
+            log = (folder / f"{host.name}.log").read_text()
+            assert Path(f"/proc/{host.init}").exists(), log
+            assert time.monotonic() < deadline, log
+            time.sleep(0.05)  # between two looks at a server that starts
