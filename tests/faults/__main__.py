@@ -1,0 +1,196 @@
+"""Studies under random faults, and their books afterwards; by hand, since it takes an hour.
+
+    python -m tests.faults --rounds N --seed S [--only KIND ...]
+
+On a cluster of three hosts (tests/cluster: network namespaces; needs root and what that needs)
+each round runs a study of 4 trials of 8 epochs on the digits by the command, on two workers. At
+random moments it is struck by one fault or two, each kind in its turn; where the study ends of it,
+it is resumed, as its user would, until it is done. Then Tune's, Optuna's and MLflow's books are
+compared (tests/faults/books.py). Exit code 1 if anything was lost, doubled or left.
+"""
+
+import argparse
+import json
+import random
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import yaml
+
+from tests.cluster.cluster import Cluster, cluster
+from tests.cluster.hosts import hosts
+from tests.faults.books import Books, Findings, check, reports
+from tests.faults.faults import FAULTS, make_good
+from tests.studies import RAW
+
+N_TRIALS, N_EPOCHS = 4, 8
+# How often a user would try before giving a study up.
+_MOST_RESUMES = 5
+_STUDY_SECONDS = 600
+
+
+def _space(ladder: bool) -> dict[str, Any]:
+    """Epochs long enough that a fault meets them in the middle."""
+    search = {**RAW["search"], "n_trials": N_TRIALS, **({"ladder": [0.5]} if ladder else {})}
+    return {
+        **RAW,
+        "name": "current",
+        "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
+        "training": {**RAW["training"], "max_epochs": N_EPOCHS},
+        "search": search,
+    }
+
+
+class Study:
+    """A study on the cluster, by the command on the head."""
+
+    def __init__(self, cluster: Cluster, name: str, ladder: bool) -> None:
+        self.cluster, self.name = cluster, name
+        self.folder = cluster.hosts.bucket / "studies" / name
+        self.said = ""
+        space = cluster.hosts.folder / "head" / "current.yaml"
+        space.write_text(yaml.safe_dump(_space(ladder)))
+        self._log = cluster.hosts.folder / "head" / "launch.log"
+
+    def launch(self, *options: str) -> None:
+        """Start the driver, or start it again."""
+        command = shlex.join(
+            ["python", "-m", "study.launch", "../current.yaml", "--name", self.name, *options]
+        )
+        script = (
+            f". ~/.bashrc && . ~/.iresnet-study/environment && cd ~/iresnet-study && exec {command}"
+        )
+        head = self.cluster.hosts.head
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [*self.cluster.hosts.ssh(head), f"bash -c {shlex.quote(script)}"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def is_over(self) -> bool:
+        return self._process.poll() is not None
+
+    def n_epochs(self) -> int:
+        return sum(map(len, reports(self.folder).values())) if self.folder.exists() else 0
+
+    def finish(self) -> int:
+        """Wait for the end of the driver; its exit code."""
+        try:
+            code = self._process.wait(_STUDY_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.cluster.hosts.head.kill("study.launch")
+            code = self._process.wait()
+        self.said += self._log.read_text()
+        return code
+
+
+@contextmanager
+def _database(cluster: Cluster) -> Iterator["psycopg.Connection[Any]"]:
+    """MLflow's, over a tunnel to the head."""
+    secrets = json.loads(cluster.hosts.head.run("cat ~/.iresnet-study/secrets.json").stdout)
+    with cluster.tunnel(5433) as port, psycopg.connect(
+        host="127.0.0.1", port=port, user="mlflow", password=secrets["database_password"],
+        dbname="mlflow", autocommit=True,
+    ) as connection:  # fmt: skip
+        yield connection
+
+
+def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) -> dict[str, Any]:
+    """One study under these faults; what happened, and what its books say."""
+    name = f"current-{number}"
+    study = Study(cluster, name, ladder=rng.random() < 0.5)
+    start, n_resumes, done = time.monotonic(), 0, []
+    study.launch()
+    for index, kind in enumerate(kinds):
+        # In the first part of the study the first, in the second the second.
+        low, high = (
+            1 + index * N_TRIALS * N_EPOCHS * 0.45,
+            (index + 1) * N_TRIALS * N_EPOCHS * 0.45,
+        )
+        at = rng.uniform(low, high)
+        while study.n_epochs() < at and not study.is_over():
+            time.sleep(0.1)  # between two looks at its storage
+        if study.is_over():
+            break
+        time.sleep(rng.uniform(0, 1))  # the random moment itself
+        done.append(FAULTS[kind].strike(cluster, rng))
+        if FAULTS[kind].ends_driver:
+            study.finish()
+            make_good(cluster)
+            n_resumes += 1
+            study.launch("--resume")
+    code = study.finish()
+    while code != 0 and n_resumes < _MOST_RESUMES:
+        make_good(cluster)
+        n_resumes += 1
+        study.launch("--resume")
+        code = study.finish()
+    make_good(cluster)
+    result: dict[str, Any] = {
+        "round": number, "faults": kinds, "what": done, "resumes": n_resumes, "resumed": code == 0,
+        "seconds": round(time.monotonic() - start),
+    }  # fmt: skip
+    if code != 0:
+        return {**result, "said": study.said[-3000:]}
+    with _database(cluster) as connection:
+        findings = check(Books(connection, name), study.folder, N_TRIALS, N_EPOCHS)
+    shutil.rmtree(study.folder)
+    if not findings.are_none:
+        result["said"] = study.said[-3000:]
+    return {**result, **vars(findings)}
+
+
+def _kinds(rounds: int, only: list[str], rng: random.Random) -> Iterator[list[str]]:
+    """For each round one kind or two: all in turns, in a new order each time, so that after as many
+    rounds as there are kinds each was there."""
+    waiting: list[str] = []
+    for _ in range(rounds):
+        waiting = waiting or rng.sample(only, len(only))
+        kinds = [waiting.pop()]
+        if rng.random() < 0.4:
+            kinds.append(rng.choice(only))
+        yield kinds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=sorted(FAULTS), default=sorted(FAULTS))
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    struck, totals, n_lost = Counter[str](), Counter[str](), 0
+    with tempfile.TemporaryDirectory() as name:
+        places = [Path(name) / part for part in ("hosts", "home")]
+        for place in places:
+            place.mkdir(mode=0o755)
+        Path(name).chmod(0o755)
+        with hosts(places[0]) as made, cluster(made, places[1]) as up:
+            for number, kinds in enumerate(_kinds(arguments.rounds, arguments.only, rng)):
+                result = _round(up, number, kinds, rng)
+                print(json.dumps(result), flush=True)
+                struck.update(kinds[: len(result["what"])])
+                n_lost += not result["resumed"]
+                for of in fields(Findings):
+                    value = result.get(of.name, 0)
+                    totals[of.name] += len(value) if isinstance(value, list) else value
+            up.down()
+    print(f"{arguments.rounds} rounds, seed {arguments.seed}; faults: {dict(struck)}")
+    print(f"studies that could not be resumed {n_lost}; {dict(totals)}")
+    faults = {name: n for name, n in totals.items() if name != "epochs_trained_twice"}
+    return int(n_lost > 0 or any(faults.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

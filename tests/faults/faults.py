@@ -1,0 +1,126 @@
+"""What can go wrong on a cluster: each kind of fault, and how it is made good."""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.cluster.cluster import Cluster
+from tests.cluster.hosts import Host
+
+_START_WORKER = (
+    "ray stop --force > /dev/null 2>&1; unset OMP_NUM_THREADS; "
+    "ray start --address={head}:6379 --object-manager-port=8076 --num-cpus=1 --num-gpus=0"
+)
+_START_SERVICES = (
+    "cd ~/iresnet-study && python -m study.head_services start "
+    '--storage-path "$(cat ~/.iresnet-study/storage)"'
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """strike: returns what was done, in a few words. ends_driver: the study must be resumed."""
+
+    strike: Callable[[Cluster, random.Random], str]
+    ends_driver: bool = False
+
+
+def _kill_trial(cluster: Cluster, rng: random.Random) -> str:
+    for host in rng.sample(cluster.hosts.workers, 2):
+        if host.kill("ray::", "Trainable"):
+            return f"a trial on {host.name} killed"
+    return "no trial ran that could be killed"
+
+
+def _kill_raylet(cluster: Cluster, rng: random.Random) -> str:
+    host = rng.choice(cluster.hosts.workers)
+    host.kill("/raylet/raylet")
+    time.sleep(rng.uniform(0, 10))  # for so long the node is gone
+    return f"the raylet of {host.name} killed"
+
+
+def _kill_driver(cluster: Cluster, rng: random.Random) -> str:
+    cluster.hosts.head.kill("study.launch")
+    return "the driver killed"
+
+
+def _kill_mlflow(cluster: Cluster, rng: random.Random) -> str:
+    cluster.hosts.head.kill("mlflow", "server")
+    cluster.hosts.head.kill("uvicorn", "mlflow")
+    seconds = rng.uniform(1, 20)
+    time.sleep(seconds)  # for so long it is away
+    cluster.hosts.head.run(_START_SERVICES)
+    return f"MLflow killed, and away for {seconds:.0f} s"
+
+
+def _kill_postgres(cluster: Cluster, rng: random.Random) -> str:
+    cluster.hosts.head.kill("postgres")
+    seconds = rng.uniform(1, 20)
+    time.sleep(seconds)  # for so long it is away
+    cluster.hosts.head.run(_START_SERVICES)
+    return f"PostgreSQL killed, and away for {seconds:.0f} s"
+
+
+def _cut_off(cluster: Cluster, rng: random.Random) -> str:
+    host = rng.choice(cluster.hosts.workers)
+    # Ray gives a node up after about half a minute: both sides of that.
+    seconds = rng.choice((rng.uniform(1, 10), rng.uniform(35, 45)))
+    host.cut_off()
+    time.sleep(seconds)  # for so long it is cut off
+    host.heal()
+    return f"{host.name} cut off for {seconds:.0f} s"
+
+
+def _fill_disk(cluster: Cluster, rng: random.Random) -> str:
+    cluster.hosts.fill_bucket()
+    deadline = time.monotonic() + 120
+    while any("study.launch" in line for line in cluster.hosts.head.processes().values()):
+        if time.monotonic() > deadline:
+            cluster.hosts.free_bucket()
+            return "the storage full for 120 s, and the study went on"
+        time.sleep(0.5)  # until the study has stopped
+    cluster.hosts.free_bucket()
+    return "the storage full until the study stopped"
+
+
+def _tear_state(cluster: Cluster, rng: random.Random) -> str:
+    cluster.hosts.head.kill("study.launch")
+    time.sleep(1)  # what Ray was writing is written
+    (folder,) = (cluster.hosts.bucket / "studies").glob("current*")
+    torn = [max(folder.glob("experiment_state-*.json"), key=lambda path: path.stat().st_mtime)]
+    if rng.random() < 0.5:
+        torn += rng.sample(sorted(folder.glob("snapshots/*.zip")), 1)
+    for path in torn:
+        content = path.read_bytes()
+        path.write_bytes(content[: rng.randrange(len(content))])
+    return f"the driver killed, {' and '.join(path.name for path in torn)} torn"
+
+
+FAULTS = {
+    "trial": Fault(_kill_trial),
+    "raylet": Fault(_kill_raylet),
+    "driver": Fault(_kill_driver, ends_driver=True),
+    "MLflow": Fault(_kill_mlflow),
+    "PostgreSQL": Fault(_kill_postgres),
+    "cut off": Fault(_cut_off),
+    "disk": Fault(_fill_disk, ends_driver=True),
+    "torn state": Fault(_tear_state, ends_driver=True),
+}
+
+
+def make_good(cluster: Cluster) -> None:
+    """Everything runs again that a fault may have ended, but for the study."""
+    cluster.hosts.free_bucket()
+    cluster.hosts.head.run(_START_SERVICES)
+    for host in cluster.hosts.workers:
+        if not _runs_ray(host):
+            host.run(_START_WORKER.format(head=cluster.hosts.head.address))
+    deadline = time.monotonic() + 90
+    while (n_nodes := cluster.n_nodes()) < len(cluster.hosts.all):
+        assert time.monotonic() < deadline, f"only {n_nodes} nodes came back"
+        time.sleep(1)  # between two looks at a cluster that gathers
+
+
+def _runs_ray(host: Host) -> bool:
+    return any("/raylet/raylet" in line for line in host.processes().values())
