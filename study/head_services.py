@@ -285,7 +285,10 @@ class _Services:
             # Who has no password sees nothing; what one user made, others do not see.
             f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {users}\n"
             f"admin_username = {_ADMIN}\n"
-            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # Else each request takes the third of a second that a password's check is made to take.
+            # The only process that checks them is also the one that changes them.
+            "auth_cache_ttl_seconds = 3600\n",
         )
         names = {"localhost", "127.0.0.1", host, _address()}
         command = [

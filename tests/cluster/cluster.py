@@ -80,7 +80,12 @@ class Cluster:
         return said
 
     def down(self) -> str:
-        return self.run("ray", "down", "-y", str(self.config))
+        """`ray down`; what it said. Of the hosts it stops Ray on the head alone."""
+        said = self.run("ray", "down", "-y", str(self.config))
+        for worker in self.hosts.workers:
+            # On AWS their machines are gone now.
+            worker.run("ray stop --force")
+        return said
 
     def n_nodes(self) -> int:
         listed = self.hosts.head.run("ray list nodes --filter state=ALIVE --format json").stdout
@@ -104,16 +109,16 @@ class Cluster:
             finally:
                 process.terminate()
 
-    def submit(self, *entrypoint: str, timeout_seconds: float) -> str:
-        """Run a job to its end, the project being its working directory; what it said.
+    def submit(self, folder: Path, *entrypoint: str, timeout_seconds: float) -> str:
+        """Run a job to its end, a folder being its working directory; what it said.
 
         Raises:
             AssertionError: if it fails. TimeoutExpired.
         """
         with self.tunnel(DASHBOARD_PORT) as port:
-            address = f"http://127.0.0.1:{port}"
-            command = ("ray", "job", "submit", "--address", address, "--working-dir", ".", "--")
-            return self.run(*command, *entrypoint, timeout_seconds=timeout_seconds)
+            where = ("--address", f"http://127.0.0.1:{port}", "--working-dir", str(folder))
+            command = ("ray", "job", "submit", *where, "--", *entrypoint)
+            return self.run(*command, timeout_seconds=timeout_seconds)
 
     def secrets(self) -> Mapping[str, str]:
         """What a driver on the head has in its environment for the study."""
