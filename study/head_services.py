@@ -85,6 +85,30 @@ def status() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def stop_when_idle(
+    minutes: Annotated[float, typer.Option(help="Without a job of Ray.")] = 60,
+    dashboard: Annotated[str, typer.Option(help="Of Ray.")] = "http://127.0.0.1:8265",
+    then: Annotated[str, typer.Option(help="Command to run then.")] = "sudo shutdown -h now",
+) -> None:
+    """Watch until Ray has had nothing to do for so long, stop both services, run a command."""
+    services = _Services(Path.home() / ".iresnet-study")
+    with (Path.home() / ".iresnet-study" / "idle.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # somebody watches already
+        busy_at = time.monotonic()
+        while time.monotonic() - busy_at < minutes * 60:
+            time.sleep(min(minutes * 60 / 10, 60))  # between two looks at the list of jobs
+            if _has_work(dashboard):
+                busy_at = time.monotonic()
+        typer.echo(f"no job for {minutes:g} minutes: {then}")
+        with services.alone():
+            services.stop()
+    subprocess.run(shlex.split(then), check=True)
+
+
 @contextmanager
 def _refusals_in_one_line() -> Iterator[None]:
     try:
@@ -233,12 +257,14 @@ class _Services:
             role = sql.Identifier(_ROLE)
             if not has("pg_roles", "rolname", _ROLE):
                 password = sql.Literal(known.database_password)
-                make = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password)
-                connection.execute(make)
+                connection.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password)
+                )
             for name in _DATABASES:
                 if not has("pg_database", "datname", name):
-                    make = sql.SQL("CREATE DATABASE {} OWNER {}")
-                    connection.execute(make.format(sql.Identifier(name), role))
+                    connection.execute(
+                        sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), role)
+                    )
 
     def _database_runs(self) -> bool:
         """Whether its first process does; pg_ctl tells one from another that has its number."""
@@ -294,8 +320,9 @@ class _Services:
         command = [
             sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
             "--host", host, "--port", str(port), "--artifacts-destination", artifacts,
-            # A page on another site must not reach it through a name of its own.
-            "--allowed-hosts", ",".join(f"{name}:{port}" for name in sorted(names)),
+            # A page on another site must not reach it through a name of its own. The port is the
+            # tunnel's, which the user chooses.
+            "--allowed-hosts", ",".join(f"{name}:*" for name in sorted(names)),
         ]  # fmt: skip
         environment = {
             **os.environ,
@@ -307,7 +334,9 @@ class _Services:
             # Seven processes for what no study uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        with (self._folder / "mlflow.log").open("a") as log:
+        said = self._folder / "mlflow.log"
+        said.touch(mode=0o600)
+        with said.open("a") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -387,6 +416,19 @@ def _is_healthy(uri: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def _has_work(dashboard: str) -> bool:
+    """Whether a job of Ray runs or waits, by Ray's dashboard; if that is gone, none does."""
+    token = Path.home() / ".ray" / "auth_token"
+    headers = {"Authorization": f"Bearer {token.read_text()}"} if token.exists() else {}
+    try:
+        request = urllib.request.Request(f"{dashboard}/api/jobs/", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            jobs = json.load(answer)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    return any(job["status"] in ("PENDING", "RUNNING") for job in jobs)
 
 
 def _listens(port: int) -> bool:

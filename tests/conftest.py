@@ -1,6 +1,6 @@
 """Every test starts from the same random state and leaves none behind; `gpu` needs a GPU,
-`browser` a Chromium, `cluster` root and some programs. Fixtures that several files use: an empty MLflow, and a study in it; a study
-that the command ran."""
+`browser` a Chromium, `cluster` root and some programs. Fixtures that several files use: an empty
+MLflow, and a study in it; a study that the command ran."""
 
 import os
 import shutil
@@ -18,7 +18,17 @@ from tests.studies import RAW, tiny
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
-CLUSTER_PROGRAMS = ("sshd", "ssh", "rsync", "ip", "nft", "nmap", "unshare", "nsenter", "pg_lsclusters")
+CLUSTER_PROGRAMS = (
+    "sshd",
+    "ssh",
+    "rsync",
+    "ip",
+    "nft",
+    "nmap",
+    "unshare",
+    "nsenter",
+    "pg_lsclusters",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -103,6 +103,7 @@ ALLOWED = {
         "study.repeats", "study.table1", "study.tracking", "study.verify",
     },
     "study.storage": {"study.errors"},
+    "study.head_services": {"study.errors"},
     "study.launch": {
         "study.config", "study.errors", "study.front", "study.metrics",
         "study.mlflow_pages", "study.page", "study.progress", "study.recorder", "study.report",
@@ -123,6 +124,7 @@ SOLE_IMPORTERS = {
     "moocore": {"study.pareto"},
     "sklearn": {"study.data"},
     "torchvision": {"study.data"},
+    "psycopg": {"study.head_services"},
 }
 
 

@@ -1,5 +1,5 @@
-"""Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp and
-processes of its own, and one folder that all of them share in place of a bucket. Needs root."""
+"""Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp
+and processes of its own, and one folder that all share in place of a bucket. Needs root."""
 
 import os
 import pwd
@@ -96,7 +96,7 @@ class Host(Namespace):
         enter = ["nsenter", "--target", str(self.init), "--mount", "--net", "--pid", "--uts"]
         shell = ["env", "-i", f"HOME={_HOME}", f"PATH={os.defpath}:/usr/sbin:/sbin", "TERM=dumb"]
         # As `ray up` runs its commands: what .bashrc exports is there.
-        script = f'cd; test ! -e .bashrc || . ./.bashrc; {script}'
+        script = f"cd; test ! -e .bashrc || . ./.bashrc; {script}"
         return subprocess.run(
             [*enter, *shell, "bash", "-c", script],
             check=check,

@@ -11,7 +11,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -88,7 +87,11 @@ def _as_outsider(
     return subprocess.run(
         up.hosts.outsider.command(*command),
         cwd=ROOT,
-        env={**up.environment, "HOME": str(home), "RAY_AUTH_MODE": "token" if token else "disabled"},
+        env={
+            **up.environment,
+            "HOME": str(home),
+            "RAY_AUTH_MODE": "token" if token else "disabled",
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -175,9 +178,10 @@ def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
     refused = _as_outsider(up, "ray", "status", "--address", gcs)
     assert refused.returncode != 0
     assert "uthenticat" in refused.stdout + refused.stderr
-    assert "3 local.cluster.node" in _as_outsider(
-        up, "ray", "status", "--address", gcs, token=True
-    ).stdout
+    assert (
+        "3 local.cluster.node"
+        in _as_outsider(up, "ray", "status", "--address", gcs, token=True).stdout
+    )
     client = f"ray://{up.hosts.head.address}:{CLIENT_PORT}"
     count = f"import ray; ray.init('{client}', logging_level=40); print(len(ray.nodes()))"
     refused = _as_outsider(up, sys.executable, "-c", count)
