@@ -190,7 +190,7 @@ class _Services:
         if not self._mlflow_state.exists():
             return False
         state = json.loads(self._mlflow_state.read_text())
-        return _in_group(state["group"]) and _is_healthy(state["uri"])
+        return _in_group(state["group"], "mlflow") and _is_healthy(state["uri"])
 
     def _secrets(self) -> _Secrets:
         path = self._folder / "secrets.json"
@@ -217,6 +217,9 @@ class _Services:
                 )
         else:
             _refuse_if_taken("--database-port", port)
+            # Left by one that was killed; PostgreSQL would take a process that has ended, but was
+            # not waited for yet, for one that runs.
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
             options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
             self._postgres(
                 "pg_ctl", "start", "--pgdata", str(self._data), "--wait",
@@ -267,11 +270,12 @@ class _Services:
                     )
 
     def _database_runs(self) -> bool:
-        """Whether its first process does; pg_ctl tells one from another that has its number."""
-        if not (self._data / "postmaster.pid").exists():
+        """Whether its first process does; another may have the number now."""
+        try:
+            group = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        except FileNotFoundError:
             return False
-        command = [_binary("pg_ctl"), "status", "--pgdata", str(self._data)]
-        return subprocess.run(command, capture_output=True, user=_postgres_user()).returncode == 0
+        return _in_group(group, str(self._data))
 
     def _database_port(self) -> int:
         return int((self._data / "postmaster.pid").read_text().splitlines()[3])
@@ -362,11 +366,11 @@ class _Services:
             return
         group = json.loads(self._mlflow_state.read_text())["group"]
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if not _in_group(group):
+            if not _in_group(group, "mlflow"):
                 return
             os.killpg(group, number)
             try:
-                _wait(lambda: not _in_group(group), _STOP_SECONDS, "MLflow does not stop")
+                _wait(lambda: not _in_group(group, "mlflow"), _STOP_SECONDS, "MLflow does not stop")
             except ServiceError:
                 if number is signal.SIGKILL:
                     raise
@@ -397,13 +401,14 @@ def _binary(name: str) -> str:
     return path
 
 
-def _in_group(group: int) -> bool:
-    """Whether a process of MLflow is in a group of processes; another may have the number now."""
+def _in_group(group: int, word: str) -> bool:
+    """Whether a process with a word on its command line is in a group of processes; the number
+    alone does not tell, another group may have it now."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-            state, of = fields[0], int(fields[2])
-            if of == group and state != "Z" and b"mlflow" in (stat.parent / "cmdline").read_bytes():
+            ended, of = fields[0] == "Z", int(fields[2])
+            if of == group and not ended and word in (stat.parent / "cmdline").read_text():
                 return True
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -155,6 +155,7 @@ def test_ports_that_cannot_be_used_are_refused_in_one_line(head: Head) -> None:
     head.run("stop")
     assert head.run("status", exit_code=1).count("does not answer") == 2
     with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", head.port))
         other.listen()
         said = head.start(exit_code=2)

@@ -74,8 +74,8 @@ class Cluster:
         """`ray up`, and wait for the workers; what it said."""
         said = self.run("ray", "up", "-y", "--no-config-cache", str(self.config))
         deadline = time.monotonic() + _JOIN_SECONDS
-        while (found := self.n_nodes()) != len(self.hosts.all):
-            assert time.monotonic() < deadline, f"{found} nodes\n{self.monitor_log()}"
+        while not self._have_joined():
+            assert time.monotonic() < deadline, self.monitor_log()
             time.sleep(0.5)  # between two looks at workers that join
         return said
 
@@ -87,9 +87,13 @@ class Cluster:
             worker.run("ray stop --force")
         return said
 
-    def n_nodes(self) -> int:
+    def _have_joined(self) -> bool:
+        # Ray's own list takes seconds of a CPU, so it is asked when it can be complete at last.
+        for worker in self.hosts.workers:
+            if not any("raylet/raylet" in line for line in worker.processes().values()):
+                return False
         listed = self.hosts.head.run("ray list nodes --filter state=ALIVE --format json").stdout
-        return len(yaml.safe_load(listed))
+        return len(yaml.safe_load(listed)) == len(self.hosts.all)
 
     def monitor_log(self) -> str:
         """The end of what the autoscaler says, for messages."""

@@ -52,6 +52,7 @@ HostKey /mnt/ssh/host_key
 AuthorizedKeysFile /mnt/ssh/key.pub
 PermitRootLogin prohibit-password
 PasswordAuthentication no
+KbdInteractiveAuthentication no
 UsePAM no
 PidFile none
 StrictModes no

@@ -182,11 +182,6 @@ def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
         "3 local.cluster.node"
         in _as_outsider(up, "ray", "status", "--address", gcs, token=True).stdout
     )
-    client = f"ray://{up.hosts.head.address}:{CLIENT_PORT}"
-    count = f"import ray; ray.init('{client}', logging_level=40); print(len(ray.nodes()))"
-    refused = _as_outsider(up, sys.executable, "-c", count)
-    assert refused.returncode != 0
-    assert "uthenticat" in refused.stdout + refused.stderr
     with up.tunnel(DASHBOARD_PORT) as port:
         url = f"http://127.0.0.1:{port}/api/jobs/"
         assert _get(url)[0] == 401
@@ -246,7 +241,7 @@ def test_without_the_security_group_nothing_is_given_away(up: Cluster) -> None:
         assert answers.returncode == 0, answers.stderr
         given = json.loads(answers.stdout)
         assert {what for found in given.values() for what in found} <= {"counters"}, given
-    # By password nobody comes in either.
+    # SSH does not so much as ask for a password.
     login = ("ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes")
     known = ("-o", "UserKnownHostsFile=/dev/null", f"root@{up.hosts.head.address}", "true")
     refused = _as_outsider(up, *login, *known)
