@@ -85,6 +85,30 @@ def status() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def stop_when_idle(
+    minutes: Annotated[float, typer.Option(help="Without a job of Ray.")] = 60,
+    dashboard: Annotated[str, typer.Option(help="Of Ray.")] = "http://127.0.0.1:8265",
+    then: Annotated[str, typer.Option(help="Command to run then.")] = "sudo shutdown -h now",
+) -> None:
+    """Watch until Ray has had nothing to do for so long, stop both services, run a command."""
+    services = _Services(Path.home() / ".iresnet-study")
+    with (Path.home() / ".iresnet-study" / "idle.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # somebody watches already
+        busy_at = time.monotonic()
+        while time.monotonic() - busy_at < minutes * 60:
+            time.sleep(min(minutes * 60 / 10, 60))  # between two looks at the list of jobs
+            if _has_work(dashboard):
+                busy_at = time.monotonic()
+        typer.echo(f"no job for {minutes:g} minutes: {then}")
+        with services.alone():
+            services.stop()
+    subprocess.run(shlex.split(then), check=True)
+
+
 @contextmanager
 def _refusals_in_one_line() -> Iterator[None]:
     try:
@@ -166,7 +190,7 @@ class _Services:
         if not self._mlflow_state.exists():
             return False
         state = json.loads(self._mlflow_state.read_text())
-        return _in_group(state["group"]) and _is_healthy(state["uri"])
+        return _in_group(state["group"], "mlflow") and _is_healthy(state["uri"])
 
     def _secrets(self) -> _Secrets:
         path = self._folder / "secrets.json"
@@ -193,6 +217,9 @@ class _Services:
                 )
         else:
             _refuse_if_taken("--database-port", port)
+            # Left by one that was killed; PostgreSQL would take a process that has ended, but was
+            # not waited for yet, for one that runs.
+            (self._data / "postmaster.pid").unlink(missing_ok=True)
             options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
             self._postgres(
                 "pg_ctl", "start", "--pgdata", str(self._data), "--wait",
@@ -233,19 +260,22 @@ class _Services:
             role = sql.Identifier(_ROLE)
             if not has("pg_roles", "rolname", _ROLE):
                 password = sql.Literal(known.database_password)
-                make = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password)
-                connection.execute(make)
+                connection.execute(
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password)
+                )
             for name in _DATABASES:
                 if not has("pg_database", "datname", name):
-                    make = sql.SQL("CREATE DATABASE {} OWNER {}")
-                    connection.execute(make.format(sql.Identifier(name), role))
+                    connection.execute(
+                        sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), role)
+                    )
 
     def _database_runs(self) -> bool:
-        """Whether its first process does; pg_ctl tells one from another that has its number."""
-        if not (self._data / "postmaster.pid").exists():
+        """Whether its first process does; another may have the number now."""
+        try:
+            group = int((self._data / "postmaster.pid").read_text().splitlines()[0])
+        except FileNotFoundError:
             return False
-        command = [_binary("pg_ctl"), "status", "--pgdata", str(self._data)]
-        return subprocess.run(command, capture_output=True, user=_postgres_user()).returncode == 0
+        return _in_group(group, str(self._data))
 
     def _database_port(self) -> int:
         return int((self._data / "postmaster.pid").read_text().splitlines()[3])
@@ -285,14 +315,18 @@ class _Services:
             # Who has no password sees nothing; what one user made, others do not see.
             f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {users}\n"
             f"admin_username = {_ADMIN}\n"
-            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # Else each request takes the third of a second that a password's check is made to take.
+            # The only process that checks them is also the one that changes them.
+            "auth_cache_ttl_seconds = 3600\n",
         )
         names = {"localhost", "127.0.0.1", host, _address()}
         command = [
             sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
             "--host", host, "--port", str(port), "--artifacts-destination", artifacts,
-            # A page on another site must not reach it through a name of its own.
-            "--allowed-hosts", ",".join(f"{name}:{port}" for name in sorted(names)),
+            # A page on another site must not reach it through a name of its own. The port is the
+            # tunnel's, which the user chooses.
+            "--allowed-hosts", ",".join(f"{name}:*" for name in sorted(names)),
         ]  # fmt: skip
         environment = {
             **os.environ,
@@ -304,7 +338,9 @@ class _Services:
             # Seven processes for what no study uses.
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        with (self._folder / "mlflow.log").open("a") as log:
+        said = self._folder / "mlflow.log"
+        said.touch(mode=0o600)
+        with said.open("a") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -330,11 +366,11 @@ class _Services:
             return
         group = json.loads(self._mlflow_state.read_text())["group"]
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if not _in_group(group):
+            if not _in_group(group, "mlflow"):
                 return
             os.killpg(group, number)
             try:
-                _wait(lambda: not _in_group(group), _STOP_SECONDS, "MLflow does not stop")
+                _wait(lambda: not _in_group(group, "mlflow"), _STOP_SECONDS, "MLflow does not stop")
             except ServiceError:
                 if number is signal.SIGKILL:
                     raise
@@ -365,13 +401,14 @@ def _binary(name: str) -> str:
     return path
 
 
-def _in_group(group: int) -> bool:
-    """Whether a process of MLflow is in a group of processes; another may have the number now."""
+def _in_group(group: int, word: str) -> bool:
+    """Whether a process with a word on its command line is in a group of processes; the number
+    alone does not tell, another group may have it now."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
-            state, of = fields[0], int(fields[2])
-            if of == group and state != "Z" and b"mlflow" in (stat.parent / "cmdline").read_bytes():
+            ended, of = fields[0] == "Z", int(fields[2])
+            if of == group and not ended and word in (stat.parent / "cmdline").read_text():
                 return True
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -384,6 +421,19 @@ def _is_healthy(uri: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def _has_work(dashboard: str) -> bool:
+    """Whether a job of Ray runs or waits, by Ray's dashboard; if that is gone, none does."""
+    token = Path.home() / ".ray" / "auth_token"
+    headers = {"Authorization": f"Bearer {token.read_text()}"} if token.exists() else {}
+    try:
+        request = urllib.request.Request(f"{dashboard}/api/jobs/", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            jobs = json.load(answer)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+    return any(job["status"] in ("PENDING", "RUNNING") for job in jobs)
 
 
 def _listens(port: int) -> bool:

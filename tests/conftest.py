@@ -1,7 +1,8 @@
 """Every test starts from the same random state and leaves none behind; `gpu` needs a GPU,
-`browser` a Chromium. Fixtures that several files use: an empty MLflow, and a study in it; a study
-that the command ran."""
+`browser` a Chromium, `cluster` root and some programs. Fixtures that several files use: an empty
+MLflow, and a study in it; a study that the command ran."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,18 @@ from tests.launched import LADDER, run, write_space
 from tests.studies import RAW, tiny
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
+CLUSTER_PROGRAMS = (
+    "sshd",
+    "ssh",
+    "rsync",
+    "ip",
+    "nft",
+    "nmap",
+    "unshare",
+    "nsenter",
+    "pg_lsclusters",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +39,22 @@ def _seeded() -> Iterator[None]:
         yield
 
 
+def missing_for_clusters() -> str | None:
+    """What keeps the tests of clusters from running here."""
+    if os.geteuid() != 0:
+        return "needs root"
+    missing = [program for program in CLUSTER_PROGRAMS if shutil.which(program) is None]
+    return f"needs {', '.join(missing)} on the PATH" if missing else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
         if item.get_closest_marker("browser") and CHROMIUM is None:
             item.add_marker(pytest.mark.skip(reason="needs chromium on the PATH; here is none"))
+        if item.get_closest_marker("cluster") and (missing := missing_for_clusters()):
+            item.add_marker(pytest.mark.skip(reason=missing))
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,7 @@ ALLOWED = {
     "study.cluster": {
         "models", "study", "study.errors", "study.storage", "study.training", "study.trial_config",
     },
+    "study.head_services": {"study.errors"},
     "study.launch": {
         "study.cluster", "study.config", "study.errors", "study.failures", "study.front",
         "study.interrupt", "study.metrics", "study.mlflow_pages", "study.page", "study.progress",
@@ -136,6 +137,7 @@ SOLE_IMPORTERS = {
     "moocore": {"study.pareto"},
     "sklearn": {"study.data"},
     "torchvision": {"study.data"},
+    "psycopg": {"study.head_services"},
 }
 
 

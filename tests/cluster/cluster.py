@@ -74,17 +74,26 @@ class Cluster:
         """`ray up`, and wait for the workers; what it said."""
         said = self.run("ray", "up", "-y", "--no-config-cache", str(self.config))
         deadline = time.monotonic() + _JOIN_SECONDS
-        while (found := self.n_nodes()) != len(self.hosts.all):
-            assert time.monotonic() < deadline, f"{found} nodes\n{self.monitor_log()}"
+        while not self._have_joined():
+            assert time.monotonic() < deadline, self.monitor_log()
             time.sleep(0.5)  # between two looks at workers that join
         return said
 
     def down(self) -> str:
-        return self.run("ray", "down", "-y", str(self.config))
+        """`ray down`; what it said. Of the hosts it stops Ray on the head alone."""
+        said = self.run("ray", "down", "-y", str(self.config))
+        for worker in self.hosts.workers:
+            # On AWS their machines are gone now.
+            worker.run("ray stop --force")
+        return said
 
-    def n_nodes(self) -> int:
+    def _have_joined(self) -> bool:
+        # Ray's own list takes seconds of a CPU, so it is asked when it can be complete at last.
+        for worker in self.hosts.workers:
+            if not any("raylet/raylet" in line for line in worker.processes().values()):
+                return False
         listed = self.hosts.head.run("ray list nodes --filter state=ALIVE --format json").stdout
-        return len(yaml.safe_load(listed))
+        return len(yaml.safe_load(listed)) == len(self.hosts.all)
 
     def monitor_log(self) -> str:
         """The end of what the autoscaler says, for messages."""
@@ -104,16 +113,16 @@ class Cluster:
             finally:
                 process.terminate()
 
-    def submit(self, *entrypoint: str, timeout_seconds: float) -> str:
-        """Run a job to its end, the project being its working directory; what it said.
+    def submit(self, folder: Path, *entrypoint: str, timeout_seconds: float) -> str:
+        """Run a job to its end, a folder being its working directory; what it said.
 
         Raises:
             AssertionError: if it fails. TimeoutExpired.
         """
         with self.tunnel(DASHBOARD_PORT) as port:
-            address = f"http://127.0.0.1:{port}"
-            command = ("ray", "job", "submit", "--address", address, "--working-dir", ".", "--")
-            return self.run(*command, *entrypoint, timeout_seconds=timeout_seconds)
+            where = ("--address", f"http://127.0.0.1:{port}", "--working-dir", str(folder))
+            command = ("ray", "job", "submit", *where, "--", *entrypoint)
+            return self.run(*command, timeout_seconds=timeout_seconds)
 
     def secrets(self) -> Mapping[str, str]:
         """What a driver on the head has in its environment for the study."""

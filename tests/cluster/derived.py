@@ -54,7 +54,13 @@ def derive(hosts: Hosts, cluster_name: str) -> dict[str, Any]:
         # As above.
         "apt-get": None,
     })  # fmt: skip
+    _replace(config["head_start_ray_commands"], {
+        # A host cannot be shut down, and sudo is not there.
+        "stop-when-idle": None,
+    })  # fmt: skip
     _replace(config["worker_start_ray_commands"], {
+        # As above.
+        "shutdown": None,
         # Hosts share the CPUs of the machine: a trial at a time on each.
         "ray start": "{} --num-cpus=1 --num-gpus=0",
     })  # fmt: skip

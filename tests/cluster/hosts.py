@@ -1,5 +1,5 @@
-"""Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp and
-processes of its own, and one folder that all of them share in place of a bucket. Needs root."""
+"""Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp
+and processes of its own, and one folder that all share in place of a bucket. Needs root."""
 
 import os
 import pwd
@@ -52,6 +52,7 @@ HostKey /mnt/ssh/host_key
 AuthorizedKeysFile /mnt/ssh/key.pub
 PermitRootLogin prohibit-password
 PasswordAuthentication no
+KbdInteractiveAuthentication no
 UsePAM no
 PidFile none
 StrictModes no

@@ -1,0 +1,57 @@
+"""What an open port says to somebody without a token: run where that somebody is, as
+`python -m tests.cluster.outsider ADDRESS PORT...`; prints JSON, port -> what it gave away."""
+
+import http.client
+import json
+import sys
+
+import grpc
+
+# A call of each service that Ray has; each needs the token. Whatever is not served at a port is
+# refused as well. Ray's health checks are public and say no more than that it is there.
+_CALLS = (
+    "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
+    "/ray.rpc.InternalKVGcsService/InternalKVKeys",
+    "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
+    "/ray.rpc.NodeManagerService/GetNodeStats",
+    "/ray.rpc.ObjectManagerService/Pull",
+    "/ray.rpc.ReporterService/GetTraceback",
+    "/ray.rpc.CoreWorkerService/GetCoreWorkerStats",
+    "/ray.rpc.RayletDriver/ClusterInfo",
+    "/ray.rpc.RayletDriver/KVList",
+)
+_PATHS = ("/", "/api/version", "/api/jobs/", "/api/job_agent/jobs/", "/logs", "/metrics")
+# Counters in Prometheus's form.
+_COUNTERS = "# HELP"
+_TIMEOUT_SECONDS = 5
+
+
+def given_away(address: str, port: int) -> list[str]:
+    """What can be had at a port without a password: paths, calls, "counters"."""
+    found = []
+    for path in _PATHS:
+        connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            break  # it speaks another language
+        finally:
+            connection.close()
+        if answer.status < 400:
+            found.append("counters" if text.startswith(_COUNTERS) else path)
+    with grpc.insecure_channel(f"{address}:{port}") as channel:
+        for call in _CALLS:
+            try:
+                channel.unary_unary(call)(b"", timeout=_TIMEOUT_SECONDS)
+                found.append(call)
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE:
+                    break  # it speaks another language
+    return sorted(set(found))
+
+
+if __name__ == "__main__":
+    at = sys.argv[1]
+    print(json.dumps({port: given_away(at, int(port)) for port in sys.argv[2:]}))

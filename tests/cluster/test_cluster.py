@@ -1,0 +1,259 @@
+"""A real cluster: `ray up` on three hosts, a study over both workers, what is closed, `ray down`.
+
+The tests share the cluster and run in the order of this file.
+"""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from tests.cluster.cluster import DASHBOARD_PORT, MLFLOW_PORT, Cluster, cluster
+from tests.cluster.derived import ROOT
+from tests.cluster.hosts import hosts
+from tests.cluster.security_group import guarded
+from tests.studies import RAW
+
+pytestmark = pytest.mark.cluster
+
+DATABASE_PORT = 5433
+GCS_PORT = 6379
+CLIENT_PORT = 10001
+N_TRIALS = 12
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with (
+        hosts(tmp_path_factory.mktemp("hosts")) as three,
+        cluster(three, tmp_path_factory.mktemp("user")) as made,
+    ):
+        yield made
+
+
+def _get(url: str, headers: dict[str, str] | None = None, body: Any = None) -> tuple[int, str]:
+    """Status and text of an answer, whatever the status; with a body, it is posted as JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        url, data=data, headers={"Content-Type": "application/json", **(headers or {})}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def _password(up: Cluster) -> dict[str, str]:
+    known = up.secrets()
+    pair = f"{known['MLFLOW_TRACKING_USERNAME']}:{known['MLFLOW_TRACKING_PASSWORD']}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def _runs(up: Cluster, kind: str) -> list[dict[str, Any]]:
+    """Runs of a kind in MLflow, over its REST API."""
+    with up.tunnel(MLFLOW_PORT) as port:
+        api = f"http://127.0.0.1:{port}/api/2.0/mlflow"
+        status, text = _get(f"{api}/experiments/search?max_results=10", _password(up))
+        assert status == 200, text
+        ids = [e["experiment_id"] for e in json.loads(text)["experiments"]]
+        search = {"experiment_ids": ids, "filter": f"tags.`study.kind` = '{kind}'"}
+        status, text = _get(f"{api}/runs/search", _password(up), search)
+        assert status == 200, text
+        found: list[dict[str, Any]] = json.loads(text).get("runs", [])
+        return found
+
+
+def _tags(run: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+
+
+def _as_outsider(
+    up: Cluster, *command: str, token: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on the hosts' network, by somebody who has the token or has not."""
+    home = up.home if token else up.home / "nobody"
+    home.mkdir(exist_ok=True)
+    return subprocess.run(
+        up.hosts.outsider.command(*command),
+        cwd=ROOT,
+        env={
+            **up.environment,
+            "HOME": str(home),
+            "RAY_AUTH_MODE": "token" if token else "disabled",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _open_ports(up: Cluster, *speed: str) -> dict[str, list[str]]:
+    """Host -> its ports at which something answers the outsider."""
+    found = {}
+    addresses = [host.address for host in up.hosts.all]
+    scan = _as_outsider(up, "nmap", "-n", "-Pn", "-p-", *speed, "-oG", "-", *addresses)
+    assert scan.returncode == 0, scan.stderr
+    for line in scan.stdout.splitlines():
+        head, is_there, ports = line.partition("Ports: ")
+        if is_there:
+            listed = (entry.strip().split("/") for entry in ports.partition("\t")[0].split(","))
+            found[head.split()[1]] = [number for number, state, *_ in listed if state == "open"]
+    return {host.name: found[host.address] for host in up.hosts.all}
+
+
+def test_three_nodes_are_up_and_the_head_runs_no_trials(up: Cluster) -> None:
+    listed = up.hosts.head.run("ray list nodes --detail --format json").stdout
+    nodes = {node["node_ip"]: node for node in yaml.safe_load(listed)}
+    assert nodes.keys() == {host.address for host in up.hosts.all}
+    assert {node["state"] for node in nodes.values()} == {"ALIVE"}
+    head = nodes[up.hosts.head.address]
+    assert head["is_head_node"]
+    assert not {"CPU", "GPU"} & head["resources_total"].keys()
+    for worker in up.hosts.workers:
+        assert nodes[worker.address]["resources_total"]["CPU"] == 1
+
+
+def test_mlflow_keeps_its_records_in_postgresql_and_wants_a_password(up: Cluster) -> None:
+    with up.tunnel(MLFLOW_PORT) as port:
+        url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+        assert _get(url)[0] == 401
+        wrong = base64.b64encode(b"admin:password1234").decode()
+        assert _get(url, {"Authorization": f"Basic {wrong}"})[0] == 401
+        status, text = _get(url, _password(up))
+        assert status == 200, text
+        # A page elsewhere that has a name of its own for this address is turned away.
+        assert _get(url, {**_password(up), "Host": "evil.example"})[0] == 403
+    secrets = json.loads(up.hosts.head.run("cat ~/.iresnet-study/secrets.json").stdout)
+    with up.tunnel(DATABASE_PORT) as port, psycopg.connect(
+        host="127.0.0.1", port=port, user="mlflow", password=secrets["database_password"],
+        dbname="mlflow",
+    ) as database:  # fmt: skip
+        assert database.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
+
+
+def test_postgresql_refuses_whoever_has_no_password(up: Cluster) -> None:
+    with up.tunnel(DATABASE_PORT) as port:
+        for user in ("mlflow", "owner", "postgres"):
+            for password in (None, "", user):
+                with pytest.raises(psycopg.OperationalError, match="password"):
+                    psycopg.connect(
+                        host="127.0.0.1", port=port, user=user, password=password, dbname="mlflow"
+                    )
+
+
+def test_secrets_are_readable_by_their_owner_alone_and_on_no_command_line(up: Cluster) -> None:
+    head = up.hosts.head
+    listed = head.run(
+        "find .iresnet-study .ray -type f -perm /077 ! -name '*.log' ! -name lock ! -name storage"
+    )
+    assert listed.stdout == ""
+    secrets = json.loads(head.run("cat ~/.iresnet-study/secrets.json").stdout)
+    assert len(set(secrets.values())) == len(secrets) == 4
+    token = (up.home / ".ray" / "auth_token").read_text()
+    for host in up.hosts.all:
+        lines = "\n".join(host.processes().values())
+        assert not [name for name, value in secrets.items() if value in lines]
+        assert token not in lines
+    for worker in up.hosts.workers:
+        found = worker.run("ls ~/.iresnet-study; cat /proc/[0-9]*/environ | tr '\\0' '\\n'").stdout
+        assert "environment" not in found.split()
+        assert "MLFLOW" not in found
+        assert secrets["admin_password"] not in found
+
+
+def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
+    gcs = f"{up.hosts.head.address}:{GCS_PORT}"
+    refused = _as_outsider(up, "ray", "status", "--address", gcs)
+    assert refused.returncode != 0
+    assert "uthenticat" in refused.stdout + refused.stderr
+    assert (
+        "3 local.cluster.node"
+        in _as_outsider(up, "ray", "status", "--address", gcs, token=True).stdout
+    )
+    with up.tunnel(DASHBOARD_PORT) as port:
+        url = f"http://127.0.0.1:{port}/api/jobs/"
+        assert _get(url)[0] == 401
+        assert _get(url, {"Authorization": "Bearer wrong"})[0] == 403
+        token = (up.home / ".ray" / "auth_token").read_text()
+        assert _get(url, {"Authorization": f"Bearer {token}"})[0] == 200
+
+
+@pytest.fixture(scope="module")
+def study(up: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a study of twelve trials says, submitted from outside and run to its end."""
+    # As small as studies get, and no more of the project than a study needs.
+    folder = tmp_path_factory.mktemp("submitted")
+    for package in ("models", "study"):
+        shutil.copytree(ROOT / package, folder / package)
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(RAW))
+    launch = ["python", "-m", "study.launch", "tiny.yaml", "--trials", str(N_TRIALS)]
+    return up.submit(folder, *launch, "--epochs", "2", timeout_seconds=300)
+
+
+def test_a_study_runs_over_the_cluster(up: Cluster, study: str) -> None:
+    assert "succeeded" in study
+    trials = _runs(up, "trial")
+    assert sorted(_tags(run)["study.trial_id"] for run in trials) == [
+        f"{number:04d}" for number in range(N_TRIALS)
+    ]
+    assert {run["info"]["status"] for run in trials} == {"FINISHED"}
+    assert {_tags(run)["study.state"] for run in trials} == {"completed"}
+    assert [run["info"]["status"] for run in _runs(up, "study")] == ["FINISHED"]
+    bucket = up.hosts.bucket
+    assert (bucket / "studies" / "tiny" / "tuner.pkl").exists()
+    assert list((bucket / "artifacts").rglob("certificate.json"))
+
+
+def test_trials_ran_on_every_worker(up: Cluster, study: str) -> None:
+    nodes = {_tags(run).get("study.node") for run in _runs(up, "trial")}
+    assert nodes == {worker.address for worker in up.hosts.workers}
+
+
+def test_the_security_group_leaves_ssh_alone(up: Cluster) -> None:
+    with guarded(up.hosts):
+        # Nothing is lost on a bridge, so few packets need to be sent again.
+        ports = _open_ports(up, "-T4", "--min-rate", "20000", "--max-retries", "1")
+    assert ports == {host.name: ["22"] for host in up.hosts.all}
+
+
+def test_without_the_security_group_nothing_is_given_away(up: Cluster) -> None:
+    ports = _open_ports(up, "-T4")
+    # What runs on the head for a study is not even there.
+    assert not {str(MLFLOW_PORT), str(DATABASE_PORT), str(DASHBOARD_PORT)} & set(ports["head"])
+    assert {str(GCS_PORT), str(CLIENT_PORT)} <= set(ports["head"])
+    for host in up.hosts.all:
+        probe = (sys.executable, "-m", "tests.cluster.outsider", host.address, *ports[host.name])
+        answers = _as_outsider(up, *probe)
+        assert answers.returncode == 0, answers.stderr
+        given = json.loads(answers.stdout)
+        assert {what for found in given.values() for what in found} <= {"counters"}, given
+    # SSH does not so much as ask for a password.
+    login = ("ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes")
+    known = ("-o", "UserKnownHostsFile=/dev/null", f"root@{up.hosts.head.address}", "true")
+    refused = _as_outsider(up, *login, *known)
+    assert "Permission denied (publickey)" in refused.stderr
+
+
+def test_ray_up_again_keeps_passwords_and_records(up: Cluster, study: str) -> None:
+    before = up.secrets()
+    up.up()
+    assert up.secrets() == before
+    assert len(_runs(up, "trial")) == N_TRIALS
+
+
+def test_ray_down_leaves_nothing_of_ray(up: Cluster) -> None:
+    assert "No nodes remaining" in up.down()
+    left = [line for host in up.hosts.all for line in host.processes().values() if "ray" in line]
+    assert left == []

@@ -1,0 +1,102 @@
+"""cluster.yaml holds what it promises, as far as that can be told without a cloud."""
+
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ray.autoscaler._private.util import _get_default_config, prepare_config, validate_config
+
+from tests.cluster.derived import ROOT, real
+from tests.cluster.security_group import permissions
+
+COMMANDS = (
+    "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
+    "head_start_ray_commands", "worker_start_ray_commands",
+)  # fmt: skip
+# The house's rule: which build of these fits is the machine's choice.
+RANGES = {"torch": ">=2.13,<2.14", "torchvision": ">=0.28,<0.29"}
+
+
+def _commands(config: dict[str, Any]) -> list[str]:
+    return [command for key in COMMANDS for command in config[key]]
+
+
+def test_the_installed_ray_accepts_it() -> None:
+    prepared = prepare_config(real())
+    validate_config(prepared)
+    # None of AWS's own commands is left, of which one installs a nightly Ray.
+    defaults = _get_default_config({"type": "aws"})
+    assert not set(_commands(defaults)) - {"ray stop"} & set(_commands(prepared))
+
+
+def test_the_head_takes_no_trials_and_workers_scale_from_none() -> None:
+    types = real()["available_node_types"]
+    assert types["head"]["resources"] == {"CPU": 0, "GPU": 0}
+    (start,) = (c for c in real()["head_start_ray_commands"] if "ray start" in c)
+    assert "--num-cpus=0 --num-gpus=0" in start
+    assert types["worker"]["min_workers"] == 0
+    assert types["worker"]["max_workers"] == real()["max_workers"] > 0
+    assert types["worker"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_the_world_reaches_ssh_alone() -> None:
+    allowed = permissions()
+    open_to_addresses = [p for p in allowed if p.get("IpRanges") or p.get("Ipv6Ranges")]
+    assert [(p["IpProtocol"], p["FromPort"], p["ToPort"]) for p in open_to_addresses] == [
+        ("tcp", 22, 22)
+    ]
+    # AWS refuses a call in which a rule stands twice.
+    assert all(allowed.count(permission) == 1 for permission in allowed)
+
+
+def test_the_dashboard_listens_on_the_head_alone() -> None:
+    (start,) = (c for c in real()["head_start_ray_commands"] if "ray start" in c)
+    assert "--dashboard-host=127.0.0.1" in start
+    assert not [command for command in _commands(real()) if "0.0.0.0" in command]
+
+
+def test_every_shell_asks_for_the_token() -> None:
+    assert any("RAY_AUTH_MODE=token" in c and ".bashrc" in c for c in real()["setup_commands"])
+    assert real()["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+def test_it_holds_no_secret() -> None:
+    text = (ROOT / "cluster.yaml").read_text()
+    assert not re.search(r"(?i)(password|secret|token|key)\s*[=:]\s*['\"]?[\w/+-]{6,}", text)
+    assert not re.search(r"AKIA[0-9A-Z]{16}", text)
+
+
+def test_only_named_parts_of_the_project_leave_the_machine() -> None:
+    sources = set(real()["file_mounts"].values()) - {"~/.ray/auth_token"}
+    assert sources == {"models", "study", "search_spaces", ".cluster"}
+    assert all((ROOT / source).is_dir() for source in sources)
+
+
+def _locked() -> dict[str, Requirement]:
+    lines = (ROOT / ".cluster" / "requirements.lock").read_text().splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in found}
+
+
+def test_every_version_is_locked_but_for_torch() -> None:
+    for name, requirement in _locked().items():
+        if name in RANGES:
+            assert str(requirement.specifier) == str(Requirement(name + RANGES[name]).specifier)
+        else:
+            assert [s.operator for s in requirement.specifier] == ["=="], name
+    assert _locked().keys() >= RANGES.keys()
+
+
+@pytest.mark.parametrize("extra", ["", "cluster"])
+def test_every_dependency_is_locked_at_a_version_that_it_may_have(extra: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
+    for requirement in map(Requirement, wanted):
+        name = canonicalize_name(requirement.name)
+        if name in RANGES:
+            continue
+        (pin,) = _locked()[name].specifier
+        assert requirement.specifier.contains(pin.version), f"{requirement}, but {pin}"
