@@ -13,6 +13,9 @@ from tests.launched import METRICS, Books, Launch, check_books, epochs_logged, r
 from tests.served import Server
 from tests.test_launch import LONG, needs_proc
 
+N_TRIALS, N_EPOCHS = 2, 10
+RAW = {**LONG, "training": {**LONG["training"], "max_epochs": N_EPOCHS}}
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -57,7 +60,7 @@ def check_times(folder: Path) -> None:
 def test_trials_go_on_while_mlflow_is_away_and_every_metric_arrives_later(
     tmp_path: Path, server: Server
 ) -> None:
-    space = write_space(tmp_path, LONG)
+    space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 4)
         server.kill()
@@ -69,7 +72,7 @@ def test_trials_go_on_while_mlflow_is_away_and_every_metric_arrives_later(
         out = launched.finish(0)
     assert "trials go on, what they report is sent later" in out
     assert "MLflow answers again" in out
-    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
     check_times(tmp_path)
     measured = [at for epochs in times(tmp_path).values() for at in epochs.values()]
     assert len([at for at in measured if gone < at < back]) >= 6
@@ -79,7 +82,7 @@ def test_trials_go_on_while_mlflow_is_away_and_every_metric_arrives_later(
 def test_what_an_outage_kept_back_arrives_after_the_driver_was_killed_too(
     tmp_path: Path, server: Server
 ) -> None:
-    space = write_space(tmp_path, LONG)
+    space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 4)
         server.kill()
@@ -89,7 +92,7 @@ def test_what_an_outage_kept_back_arrives_after_the_driver_was_killed_too(
     before = reports(tmp_path)
     server.start()
     run(tmp_path, str(space), "--resume", "--tracking-uri", server.uri)
-    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
     check_times(tmp_path)
     kept = times(tmp_path)
     # What stood in a checkpoint was not trained again; the epoch after it may have been.
@@ -99,7 +102,7 @@ def test_what_an_outage_kept_back_arrives_after_the_driver_was_killed_too(
 
 
 def test_ctrl_c_finishes_what_runs_and_no_epoch_is_trained_twice(tmp_path: Path) -> None:
-    space = write_space(tmp_path, LONG)
+    space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     with Launch(tmp_path, str(space)) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 4)
         launched.process.send_signal(signal.SIGINT)
@@ -108,7 +111,7 @@ def test_ctrl_c_finishes_what_runs_and_no_epoch_is_trained_twice(tmp_path: Path)
     before = reports(tmp_path)
     assert {t: len(e) for t, e in times(tmp_path).items()} == {t: len(e) for t, e in before.items()}
     run(tmp_path, str(space), "--resume")
-    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
     after = reports(tmp_path)
     assert all(after[trial].items() >= epochs.items() for trial, epochs in before.items())
 
@@ -125,16 +128,16 @@ def test_ctrl_c_twice_leaves_now(tmp_path: Path) -> None:
 
 @needs_proc
 def test_a_torn_state_is_made_good_from_the_copy(tmp_path: Path) -> None:
-    space = write_space(tmp_path, LONG)
+    space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     with Launch(tmp_path, str(space)) as launched:
-        launched.until(lambda: epochs_logged(tmp_path) >= 14)
+        launched.until(lambda: epochs_logged(tmp_path) >= 8)
         launched.kill_all()
     (state,) = tmp_path.glob("ray_results/tiny/experiment_state-*.json")
     state.write_bytes(state.read_bytes()[:-100])
     out = run(tmp_path, str(space), "--resume")
     assert f"{state} is missing or torn" in out
     assert "going on from the copy of" in out
-    check_books(Books(tmp_path), "tiny", n_trials=3, n_epochs=12)
+    check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
     assert set(METRICS) == {
         m for (m,) in Books(tmp_path).query("SELECT DISTINCT key FROM metrics")
     } - {"test_accuracy"}
