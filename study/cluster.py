@@ -29,6 +29,8 @@ _ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# What a trial asks for, and what is told of a cluster.
+_KINDS = ("CPU", "GPU")
 # Ray sets it in the drivers of submitted jobs, whose code is shipped already.
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # `ray up` leaves it on the head: what the cluster can grow to.
@@ -46,7 +48,8 @@ class NodeType:
     resources: Mapping[str, float]
 
     def __str__(self) -> str:
-        each = ", ".join(f"{amount:g} {kind}" for kind, amount in self.resources.items())
+        has = {kind: self.resources.get(kind, 0) for kind in _KINDS}
+        each = ", ".join(f"{amount:g} {kind}" for kind, amount in has.items() if amount)
         return f"up to {self.max_workers} nodes of {self.name} ({each})"
 
 
@@ -62,8 +65,7 @@ class Cluster:
     def resources(self) -> dict[str, float]:
         """CPUs and GPUs of all nodes."""
         return {
-            kind: sum(node["Resources"].get(kind, 0.0) for node in self.nodes)
-            for kind in ("CPU", "GPU")
+            kind: sum(node["Resources"].get(kind, 0.0) for node in self.nodes) for kind in _KINDS
         }
 
     def n_at_once(self, wanted: Mapping[str, float]) -> int:
