@@ -58,6 +58,11 @@ def test_the_dashboard_listens_on_the_head_alone() -> None:
     assert not [command for command in _commands(real()) if "0.0.0.0" in command]
 
 
+def test_commands_can_be_put_in_parentheses() -> None:
+    # As Ray does; two in a row are arithmetic to the shell.
+    assert not [command for command in _commands(real()) if command.startswith("(")]
+
+
 def test_every_shell_asks_for_the_token() -> None:
     assert any("RAY_AUTH_MODE=token" in c and ".bashrc" in c for c in real()["setup_commands"])
     assert real()["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
