@@ -35,9 +35,8 @@ def test_the_cluster_grows_as_far_as_ray_up_lets_it(bootstrap: Path) -> None:
         "worker": {"resources": {"CPU": 4, "GPU": 1, "memory": 9e9}, "max_workers": 8},
         "large": {"resources": {"CPU": 64}, "max_workers": 2},
     }
-    bootstrap.write_text(
-        yaml.safe_dump({"max_workers": 5, "head_node_type": "head", "available_node_types": types})
-    )
+    config = {"max_workers": 5, "head_node_type": "head", "available_node_types": types}
+    bootstrap.write_text(yaml.safe_dump(config, sort_keys=False))
     head_and_one = nodes({}, {"CPU": 4, "GPU": 1})
     growth = cluster._growth(head_and_one)
     assert [str(of) for of in growth] == [
