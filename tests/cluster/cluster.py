@@ -2,6 +2,7 @@
 does with it from a machine of their own."""
 
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import yaml
 
 from tests.cluster.derived import ROOT, derive
@@ -24,6 +27,7 @@ _UP_SECONDS = 180
 _JOIN_SECONDS = 120
 DASHBOARD_PORT = 8265
 MLFLOW_PORT = 5000
+DATABASE_PORT = 5433
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,16 @@ class Cluster:
             where = ("--address", f"http://127.0.0.1:{port}", "--working-dir", str(folder))
             command = ("ray", "job", "submit", *where, "--", *entrypoint)
             return self.run(*command, timeout_seconds=timeout_seconds)
+
+    @contextmanager
+    def database(self) -> Iterator["psycopg.Connection[Any]"]:
+        """MLflow's database, over a tunnel to the head."""
+        secrets = json.loads(self.hosts.head.run("cat ~/.iresnet-study/secrets.json").stdout)
+        with self.tunnel(DATABASE_PORT) as port, psycopg.connect(
+            host="127.0.0.1", port=port, user="mlflow", password=secrets["database_password"],
+            dbname="mlflow", autocommit=True,
+        ) as connection:  # fmt: skip
+            yield connection
 
     def secrets(self) -> Mapping[str, str]:
         """What a driver on the head has in its environment for the study."""

@@ -1,6 +1,7 @@
 """Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp
 and processes of its own, and one folder that all share in place of a bucket. Needs root."""
 
+import errno
 import os
 import pwd
 import signal
@@ -180,10 +181,15 @@ class Hosts:
         ]  # fmt: skip
 
     def fill_bucket(self) -> None:
-        """Leave no byte of the shared folder free."""
-        free = os.statvfs(self.bucket)
-        with (self.bucket / _BALLAST).open("ab") as file:
-            os.posix_fallocate(file.fileno(), file.tell(), free.f_bavail * free.f_frsize)
+        """Leave no byte of the shared folder free; what others free later is free again."""
+        with (self.bucket / _BALLAST).open("ab", buffering=0) as file:
+            for size in (2**20, 2**12, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
 
     def free_bucket(self) -> None:
         (self.bucket / _BALLAST).unlink(missing_ok=True)

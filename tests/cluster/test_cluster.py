@@ -17,15 +17,15 @@ import psycopg
 import pytest
 import yaml
 
-from tests.cluster.cluster import DASHBOARD_PORT, MLFLOW_PORT, Cluster, cluster
+from tests.cluster.cluster import DASHBOARD_PORT, DATABASE_PORT, MLFLOW_PORT, Cluster, cluster
 from tests.cluster.derived import ROOT
 from tests.cluster.hosts import hosts
 from tests.cluster.security_group import guarded
+from tests.faults.books import Books, Findings, check
 from tests.studies import RAW
 
 pytestmark = pytest.mark.cluster
 
-DATABASE_PORT = 5433
 GCS_PORT = 6379
 CLIENT_PORT = 10001
 N_TRIALS = 12
@@ -135,11 +135,7 @@ def test_mlflow_keeps_its_records_in_postgresql_and_wants_a_password(up: Cluster
         assert status == 200, text
         # A page elsewhere that has a name of its own for this address is turned away.
         assert _get(url, {**_password(up), "Host": "evil.example"})[0] == 403
-    secrets = json.loads(up.hosts.head.run("cat ~/.iresnet-study/secrets.json").stdout)
-    with up.tunnel(DATABASE_PORT) as port, psycopg.connect(
-        host="127.0.0.1", port=port, user="mlflow", password=secrets["database_password"],
-        dbname="mlflow",
-    ) as database:  # fmt: skip
+    with up.database() as database:
         assert database.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
 
 
@@ -214,6 +210,12 @@ def test_a_study_runs_over_the_cluster(up: Cluster, study: str) -> None:
     bucket = up.hosts.bucket
     assert (bucket / "studies" / "tiny" / "tuner.pkl").exists()
     assert list((bucket / "artifacts").rglob("certificate.json"))
+
+
+def test_all_books_of_the_study_agree(up: Cluster, study: str) -> None:
+    with up.database() as database:
+        found = check(Books(database, "tiny"), up.hosts.bucket / "studies" / "tiny", N_TRIALS, 2)
+    assert found == Findings()
 
 
 def test_trials_ran_on_every_worker(up: Cluster, study: str) -> None:

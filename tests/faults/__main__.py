@@ -20,12 +20,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import yaml
 
 from tests.cluster.cluster import Cluster, cluster
@@ -95,17 +93,6 @@ class Study:
         return code
 
 
-@contextmanager
-def _database(cluster: Cluster) -> Iterator["psycopg.Connection[Any]"]:
-    """MLflow's, over a tunnel to the head."""
-    secrets = json.loads(cluster.hosts.head.run("cat ~/.iresnet-study/secrets.json").stdout)
-    with cluster.tunnel(5433) as port, psycopg.connect(
-        host="127.0.0.1", port=port, user="mlflow", password=secrets["database_password"],
-        dbname="mlflow", autocommit=True,
-    ) as connection:  # fmt: skip
-        yield connection
-
-
 def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) -> dict[str, Any]:
     """One study under these faults; what happened, and what its books say."""
     name = f"current-{number}"
@@ -143,7 +130,7 @@ def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) 
     }  # fmt: skip
     if code != 0:
         return {**result, "said": study.said[-3000:]}
-    with _database(cluster) as connection:
+    with cluster.database() as connection:
         findings = check(Books(connection, name), study.folder, N_TRIALS, N_EPOCHS)
     shutil.rmtree(study.folder)
     if not findings.are_none:
