@@ -78,7 +78,7 @@ class Cluster:
         """`ray up`, and wait for the workers; what it said."""
         said = self.run("ray", "up", "-y", "--no-config-cache", str(self.config))
         deadline = time.monotonic() + _JOIN_SECONDS
-        while not self._have_joined():
+        while not self.have_joined():
             assert time.monotonic() < deadline, self.monitor_log()
             time.sleep(0.5)  # between two looks at workers that join
         return said
@@ -91,7 +91,8 @@ class Cluster:
             worker.run("ray stop --force")
         return said
 
-    def _have_joined(self) -> bool:
+    def have_joined(self) -> bool:
+        """Whether all workers are nodes of the cluster."""
         # Ray's own list takes seconds of a CPU, so it is asked when it can be complete at last.
         for worker in self.hosts.workers:
             if not any("raylet/raylet" in line for line in worker.processes().values()):

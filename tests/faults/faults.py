@@ -118,8 +118,8 @@ def make_good(cluster: Cluster) -> None:
         if not _runs_ray(host):
             host.run(_START_WORKER.format(head=cluster.hosts.head.address))
     deadline = time.monotonic() + 90
-    while (n_nodes := cluster.n_nodes()) < len(cluster.hosts.all):
-        assert time.monotonic() < deadline, f"only {n_nodes} nodes came back"
+    while not cluster.have_joined():
+        assert time.monotonic() < deadline, cluster.monitor_log()
         time.sleep(1)  # between two looks at a cluster that gathers
 
 
