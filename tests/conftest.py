@@ -1,9 +1,12 @@
 """Every test starts from the same random state and leaves none behind; `gpu` needs a GPU,
 `browser` a Chromium, `cluster` root and some programs. Fixtures that several files use: an empty
-MLflow, and a study in it; a study that the command ran."""
+MLflow, and a study in it; a study that the command ran.
+
+The whole suite runs on two workers, since most of a launch is waiting for processes to start."""
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +48,27 @@ def missing_for_clusters() -> str | None:
         return "needs root"
     missing = [program for program in CLUSTER_PROGRAMS if shutil.which(program) is None]
     return f"needs {', '.join(missing)} on the PATH" if missing else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A launch joins the cluster that it finds on its host: not one of another worker's tests, nor
+    one that someone else runs here."""
+    # Not below pytest's folders: the sockets that Ray makes in it have paths of 107 bytes at most.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield
+    if not request.session.testsfailed:  # else Ray's logs in it may say why
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two, on larger machines as well: every study that a test launches takes all cores. None where
+    files or tests are named, which would be done before the workers have imported torch."""
+    named = any("::" in argument or Path(argument).is_file() for argument in config.args)
+    return 0 if named else 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
