@@ -260,7 +260,8 @@ class Tracker(Records):
 
         metrics = [
             Metric(name, value, round(report.timestamp * 1000), report.epoch)
-            for report in reports
+            # Whoever starts twice in a moment brings what its checkpoint holds twice.
+            for report in {report.epoch: report for report in reports}.values()
             for name, value in self._ordered(report.metrics())
             if not stands(name, report.epoch, value)
         ]

@@ -2,10 +2,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
+import requests
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
 from mlflow.tracking import MlflowClient
 
 from models import IResNet
@@ -88,6 +97,92 @@ def test_what_is_sent_twice_is_there_once_also_after_a_restart(
     for name in epoch_report().metrics():
         points = client.get_metric_history(record.run_id, name)
         assert [point.step for point in points] == [1, 2], name
+
+
+def test_an_epoch_that_comes_twice_in_one_write_is_there_once(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1), epoch_report(1, timestamp=9.0), epoch_report(2)])
+    (record,) = tracker.trials(study)
+    for name in epoch_report().metrics():
+        points = MlflowClient(tracker.tracking_uri).get_metric_history(record.run_id, name)
+        assert [point.step for point in points] == [1, 2], name
+
+
+def test_more_metrics_than_mlflow_takes_at_once_are_all_there(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(epoch) for epoch in range(1, 301)])
+    (record,) = tracker.trials(study)
+    points = MlflowClient(tracker.tracking_uri).get_metric_history(record.run_id, "val_loss")
+    assert sorted(point.step for point in points) == list(range(1, 301))
+
+
+def test_a_run_that_was_made_twice_since_an_answer_was_lost_stays_once(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1)])
+    (first,) = tracker.trials(study)
+    client = MlflowClient(tracker.tracking_uri)
+    tags = client.get_run(first.run_id).data.tags
+    client.create_run(study.experiment_id, tags=tags)
+    assert len(tracker.trials(study)) == 2
+    tracker.reread("0000")
+    assert [trial.run_id for trial in tracker.trials(study)] == [first.run_id]
+    tracker.log_reports("0000", [epoch_report(1), epoch_report(2)])
+    points = client.get_metric_history(first.run_id, "val_loss")
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_a_write_that_arrived_without_an_answer_is_found(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the outbox does it: try, learn what stands there, try again."""
+    create_run = MlflowClient.create_run
+
+    def lost(*args: Any, **kwargs: Any) -> None:
+        create_run(*args, **kwargs)
+        raise MlflowException("the connection was lost", error_code=TEMPORARILY_UNAVAILABLE)
+
+    remote = Tracker(tracker.tracking_uri)
+    remote.open_study(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", lost)
+        with pytest.raises(TrackingError):
+            start(remote, study)
+    remote.reread("0000")
+    start(remote, study)
+    remote.log_reports("0000", [epoch_report(1)])
+    (record,) = remote.trials(study)
+    assert record.params["coeff"] == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "may_pass"),
+    [
+        ("http://x", MlflowException("503", TEMPORARILY_UNAVAILABLE), True),
+        ("http://x", MlflowException("connection refused"), True),
+        ("http://x", MlflowException("its database has gone", BAD_REQUEST), True),
+        ("http://x", MlflowException("no password", UNAUTHENTICATED), False),
+        ("http://x", MlflowException("what", INVALID_PARAMETER_VALUE), False),
+        ("http://x", requests.ConnectionError("reset"), True),
+        ("http://x", OSError("this machine's disk"), False),
+        ("sqlite:///x", MlflowException("(sqlite3) database is locked"), True),
+        ("sqlite:///x", MlflowException("(sqlite3) disk is full", TEMPORARILY_UNAVAILABLE), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_will_not(
+    uri: str, error: Exception, may_pass: bool
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(TrackingError) as raised:
+        Tracker(uri)._call(fail)
+    assert raised.value.may_pass is may_pass
 
 
 def test_an_epoch_that_came_out_differently_after_a_crash_counts_as_it_came_out_last(
