@@ -5,7 +5,6 @@ import random
 from collections.abc import Mapping, Sequence
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 
 from study.distributions import distribution, to_optuna
@@ -44,6 +43,9 @@ def importance(
     # Trials that differ by their seeds alone say nothing of hyperparameters.
     if len(chosen) < _FEWEST_TRIALS or not varied or len({values[i] for i in chosen}) == 1:
         return None
+    # It brings in scikit-learn, which every command would wait for.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     distributions = {key: distribution(parameter) for key, parameter in varied}

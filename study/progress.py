@@ -12,12 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from study import pareto, points
+from study.ended import Ended
 from study.metrics import TrialReport, TrialStatus
 from study.recorder import trial_id
 from study.stopping import Stopping
 from study.study_config import StudyConfig
 
 _REFRESH_SECONDS = 0.5
+# So much of the time may go into the table, which takes longer the more trials there are.
+_SHARE = 1 / 20
 
 
 class Progress(Callback):
@@ -49,23 +52,28 @@ class Progress(Callback):
     def setup(self, *args: Any, **info: Any) -> None:
         self._console = Console(highlight=False)
         self._start = time.monotonic()
-        self._refreshed = 0.0
-        self._said: set[str] = set()
-        self._epochs_before: int | None = None
+        self._next_refresh = 0.0
+        self._ended = Ended()
+        self._n_epochs_ended = 0  # of those trials
+        self._n_epochs_before: int | None = None
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._say_news()
-        if self._epochs_before is None:
-            self._epochs_before = _epochs(trials)  # those of an earlier run, on --resume
-            self._said = {t.trial_id for t in trials if t.is_finished()}
-        if self._live is None:
-            self._say_what_ended(trials)
-        elif time.monotonic() - self._refreshed > _REFRESH_SECONDS:
-            self._refreshed = time.monotonic()
+        just_ended = self._ended.look(trials)
+        self._n_epochs_ended += _epochs(just_ended)
+        if self._n_epochs_before is None:
+            self._n_epochs_before = _epochs(trials)  # those of an earlier run, on --resume
+        elif self._live is None:
+            for trial in just_ended:
+                self._say_what_ended(trial)
+        if self._live is not None and time.monotonic() >= self._next_refresh:
+            start = time.monotonic()
             self._live.update(self._view(trials), refresh=True)
+            took = time.monotonic() - start
+            self._next_refresh = start + max(_REFRESH_SECONDS, took / _SHARE)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         if self._live is not None:
@@ -77,27 +85,23 @@ class Progress(Callback):
         while self._news:
             self._console.print(self._news.popleft(), soft_wrap=True, markup=False)
 
-    def _say_what_ended(self, trials: list[Trial]) -> None:
-        for trial in trials:
-            if trial.is_finished() and trial.trial_id not in self._said:
-                self._said.add(trial.trial_id)
-                status, figures = _describe(trial, self._study)
-                self._console.print(
-                    f"trial {trial_id(trial)} {status}: {figures}  [{self._pace(trials)}]",
-                    soft_wrap=True,
-                    markup=False,
-                )
-
-    def _pace(self, trials: list[Trial]) -> str:
-        n_ended = len([trial for trial in trials if trial.is_finished()])
-        elapsed = time.monotonic() - self._start
-        n_epochs = _epochs(trials) - (self._epochs_before or 0)
-        n_total = self._study.n_trainings * self._study.training.max_epochs
-        # Trials that ended early leave epochs that nobody will train.
-        n_saved = sum(
-            self._study.training.max_epochs - _epochs([t]) for t in trials if t.is_finished()
+    def _say_what_ended(self, trial: Trial) -> None:
+        status, figures = _describe(trial, self._study)
+        self._console.print(
+            f"trial {trial_id(trial)} {status}: {figures}  [{self._pace()}]",
+            soft_wrap=True,
+            markup=False,
         )
-        n_left = n_total - n_saved - _epochs(trials)
+
+    def _pace(self) -> str:
+        n_ended = len(self._ended)
+        elapsed = time.monotonic() - self._start
+        n_trained = self._n_epochs_ended + _epochs(self._ended.running)
+        n_epochs = n_trained - (self._n_epochs_before or 0)
+        max_epochs = self._study.training.max_epochs
+        # Trials that ended early leave epochs that nobody will train.
+        n_saved = n_ended * max_epochs - self._n_epochs_ended
+        n_left = self._study.n_trainings * max_epochs - n_saved - n_trained
         seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
         max_hours = self._study.search.max_hours
         if seconds_left is not None and max_hours is not None:
@@ -139,7 +143,7 @@ class Progress(Callback):
                 *(_short(trial.config["sample"][key]) for key, _ in self._study.space),
             )
         hidden = f"  ({len(trials) - room} more)" if len(trials) > room else ""
-        head = Text(f"{self._study.name}: {self._pace(trials)}, {len(front)} on the front{hidden}")
+        head = Text(f"{self._study.name}: {self._pace()}, {len(front)} on the front{hidden}")
         return Group(head, table)
 
     def _front(self, trials: list[Trial]) -> set[str]:

@@ -20,6 +20,7 @@ from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
 from models import IResNet
+from study.ended import Ended
 from study.errors import StorageError
 from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.outbox import Outbox
@@ -113,7 +114,7 @@ class Recorder(Callback):
         self.tracker.open_study(study)
         self._outbox = Outbox(self._news)
         self._just_ended: list[Trial] = []
-        self._last_status: dict[str, str] = {}
+        self._ended: Ended | None = None
         self._collected: dict[str, _Reports] = {}
 
     def on_trial_start(
@@ -146,7 +147,9 @@ class Recorder(Callback):
         self._just_ended.append(trial)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self._last_status = {trial.trial_id: trial.status for trial in trials}
+        if self._ended is None:
+            self._ended = Ended()
+        self._ended.look(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._outbox.check()
@@ -157,15 +160,16 @@ class Recorder(Callback):
         old = time.monotonic() - _COLLECT_SECONDS
         for trial in [trial for trial, reports in self._collected.items() if reports.since < old]:
             self._put_reports(trial)
-        self._last_status = {trial.trial_id: trial.status for trial in trials}
+        assert self._ended is not None
+        self._ended.look(trials)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         # When the study is interrupted Tune ends all trials before it comes here: whether one
         # had ended by itself is what was seen at the last step. Where there was no step, since
         # all had ended before, nothing was interrupted.
         for trial in trials:
-            status = self._last_status.get(trial.trial_id, trial.status)
-            end = self._settle if status in (Trial.TERMINATED, Trial.ERROR) else self._interrupt
+            by_itself = self._ended is None or trial in self._ended
+            end = self._settle if by_itself else self._interrupt
             seen = _look_at(trial)
             self._put_reports(seen.trial_id)
             self._put(seen.trial_id, partial(end, seen))

@@ -35,6 +35,13 @@ CLUSTER_PROGRAMS = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _a_thread_for_each_worker() -> None:
+    """Threads of two workers that spin beside each other would take a multiple of the time."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):

@@ -76,16 +76,17 @@ ALLOWED = {
         "study.records", "study.study_config", "study.trial_config",
     },
     "study.outbox": {"study.errors"},
+    "study.ended": set(),
     "study.warm_start": {"study.search_space", "study.study_config"},
     "study.recorder": {
-        "models", "study.errors", "study.metrics", "study.outbox", "study.records",
+        "models", "study.ended", "study.errors", "study.metrics", "study.outbox", "study.records",
         "study.stopping", "study.tracking", "study.trainable",
     },
     "study.failures": {"study.errors", "study.recorder", "study.trainable"},
     "study.interrupt": set(),
     "study.progress": {
-        "study.metrics", "study.pareto", "study.points", "study.recorder", "study.stopping",
-        "study.study_config",
+        "study.ended", "study.metrics", "study.pareto", "study.points", "study.recorder",
+        "study.stopping", "study.study_config",
     },
     "study.front": {
         "study.errors", "study.metrics", "study.pareto", "study.points", "study.repeats",

@@ -17,9 +17,14 @@ from tests.studies import failed, running, tiny
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
 
+class FakeTrial(SimpleNamespace):
+    def is_finished(self) -> bool:
+        return self.status in (Trial.TERMINATED, Trial.ERROR)
+
+
 def fake_trial(number: int, status: str, result: dict[str, Any], error: str = "") -> Any:
     """What Recorder reads of a Ray trial."""
-    return SimpleNamespace(
+    return FakeTrial(
         trial_id=f"tune{number}",
         status=status,
         config={"number": number, "seed": number, "repeat_of": number, "sample": SAMPLE},
@@ -57,6 +62,7 @@ def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
     recorder: Recorder, study: StudyRecord
 ) -> None:
     trial = fake_trial(0, Trial.ERROR, {}, "Traceback ...\nOSError: no data here\n")
+    recorder.on_step_begin(1, [trial])
     recorder.on_trial_error(1, [trial], trial)
     recorder.on_step_end(1, [trial])
     sent(recorder)

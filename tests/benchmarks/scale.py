@@ -1,0 +1,186 @@
+"""What the driver does for each trial of a large study, and how that grows with the study.
+
+    python -m tests.benchmarks.scale [--trials N] [--at-once N] [--reports N]
+
+A study as it is launched, with its searcher, recorder, snapshots, checkpoint at every report and
+MLflow on a SQLite file, of trials that last a second and do nothing but sleep and report, so many
+at once as a cluster would run. Each time a tenth of them has ended a line says, per trial of that
+tenth: seconds of the clock, CPU seconds of the driver, and seconds of the clock that its parts took
+(a part that another calls counts in both; MLflow's is a thread beside the others). Idle is
+the time in which the driver waited for something to happen: where it is nothing, the driver and
+not the trials sets the pace. Afterwards: what MLflow, Tune's storage and its state hold, and how
+long a report of the study takes.
+"""
+
+import argparse
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import ray
+from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
+from ray.tune.execution.tune_controller import TuneController
+
+from study import launch
+from study.failures import Failures
+from study.outbox import Outbox
+from study.progress import Progress
+from study.recorder import Recorder
+from study.search import OptunaSearcher
+from study.snapshots import Snapshots
+from tests.benchmarks.overhead import Trivial
+from tests.launched import ROOT, write_space
+from tests.studies import RAW
+
+_TRIAL_SECONDS = 1.0
+_REPORTS = "SCALE_REPORTS"
+# Part -> what is timed of it.
+_PARTS: dict[str, list[tuple[type, str]]] = {
+    "propose": [(OptunaSearcher, "suggest")],
+    "tell": [(OptunaSearcher, "on_trial_complete")],
+    "state": [(_ExperimentCheckpointManager, "sync_up_experiment_state")],
+    "copies": [(Snapshots, "on_step_end")],
+    "recorder": [(Recorder, name) for name in vars(Recorder) if name.startswith("on_")],
+    "failures": [(Failures, name) for name in vars(Failures) if name.startswith("on_")],
+    "view": [(Progress, "on_step_end")],
+    "MLflow": [(Outbox, "_send")],
+}
+
+
+class OfASecond(Trivial):
+    """Sleeps a second in all, and reports as often as it is told."""
+
+    def step(self) -> dict[str, Any]:
+        n_reports = int(os.environ[_REPORTS])
+        time.sleep(_TRIAL_SECONDS / n_reports)  # the training
+        return {**super().step(), "done": len(self._reports) == n_reports}
+
+
+def _timed(seconds: Counter[str]) -> None:
+    """Let every part add its seconds to these."""
+
+    def time_it(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[part] += time.perf_counter() - start
+
+        return timed
+
+    for part, functions in _PARTS.items():
+        for of, name in functions:
+            setattr(of, name, time_it(part, getattr(of, name)))
+
+
+class _Tenths:
+    """Prints what a trial cost, each time a tenth of them has ended."""
+
+    def __init__(self, n_trials: int, seconds: Counter[str]) -> None:
+        self._n_trials, self._seconds = n_trials, seconds
+        self._n_before, self._before = 0, self._now()
+        names = ("trials", "clock", "CPU", "idle", *_PARTS)
+        print("".join(f"{name:>9}" for name in names), flush=True)
+
+    def _now(self) -> Counter[str]:
+        own = {"clock": time.perf_counter(), "CPU": time.process_time()}
+        return Counter({**self._seconds, **own})
+
+    def look(self, n_ended: int) -> None:
+        n = n_ended - self._n_before
+        if (n < self._n_trials / 10 and n_ended < self._n_trials) or n == 0:
+            return
+        now = self._now()
+        each = [(now[key] - self._before[key]) / n for key in ("clock", "CPU", "idle", *_PARTS)]
+        print(f"{n_ended:9}" + "".join(f"{value:9.4f}" for value in each), flush=True)
+        self._n_before, self._before = n_ended, now
+
+
+def _watch(n_trials: int) -> None:
+    """Time the driver's parts and its waiting, and print the tenths as it steps."""
+    seconds = Counter[str]()
+    _timed(seconds)
+    step, tenths = TuneController.step, _Tenths(n_trials, seconds)
+
+    def timed_step(self: TuneController) -> None:
+        actors = self._actor_manager
+        if not hasattr(actors, "timed"):
+            actors.timed, following = True, actors.next
+
+            def timed_next(*args: Any, **kwargs: Any) -> bool:
+                # Without anything to do it waits; with something, it hands that on at once.
+                start = time.perf_counter()
+                if not (found := following(*args, **kwargs)):
+                    seconds["idle"] += time.perf_counter() - start
+                return bool(found)
+
+            actors.next = timed_next
+        step(self)
+        tenths.look(len(self._stopped_trials))
+
+    TuneController.step = timed_step  # type: ignore[method-assign]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, default=16)
+    parser.add_argument("--reports", type=int, default=5)
+    arguments = parser.parse_args()
+    os.environ[_REPORTS] = str(arguments.reports)
+    launch.TrialTrainable = OfASecond  # type: ignore[misc,assignment]
+    n_cpus = os.cpu_count() or 1
+    raw = {
+        **RAW,
+        "training": {**RAW["training"], "max_epochs": arguments.reports},
+        "resources": {"cpus": n_cpus / arguments.at_once},
+    }
+    versions = f"ray {ray.__version__}, optuna {optuna.__version__}, mlflow {mlflow.__version__}"
+    print(f"{n_cpus} cores, {versions}; {arguments}", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        space = write_space(folder, raw, n_trials=arguments.trials)
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.chdir(folder)
+        _watch(arguments.trials)
+        start = time.perf_counter()
+        # Its page, its table: no trial completes, so there is nothing on them.
+        launch.app([str(space)], standalone_mode=False)
+        print(f"whole command {time.perf_counter() - start:.0f} s")
+        with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+            (n_runs,) = database.execute("SELECT COUNT(*) FROM runs").fetchone()
+            (n_points,) = database.execute("SELECT COUNT(*) FROM metrics").fetchone()
+        print(f"{n_runs} runs, {n_points} points of metrics in MLflow")
+        stored = folder / "ray_results" / "tiny"
+        state = sum(path.stat().st_size for path in stored.glob("*-*.*") if path.is_file())
+        mlflow_bytes = (folder / "mlflow.db").stat().st_size
+        for what, n_bytes in {
+            "MLflow's file": mlflow_bytes,
+            "the study's storage": _size(stored),
+            "Tune's state in it": state,
+            "the two copies of that": _size(stored / "snapshots"),
+        }.items():
+            print(f"{what}: {n_bytes / 1e6:.1f} MB")
+        start = time.perf_counter()
+        report = [sys.executable, "-m", "study.report", "tiny", "--format", "json", "--all"]
+        subprocess.run(report, check=True, stdout=subprocess.DEVNULL)
+        print(f"a report of it: {time.perf_counter() - start:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
