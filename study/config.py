@@ -5,13 +5,14 @@ one line names the file, the key, the rule and the value.
 """
 
 import difflib
+import functools
 import json
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -114,6 +115,12 @@ def parse(
 def to_yaml(study: StudyConfig) -> str:
     """The text of a study file that says the same, every default spelled out."""
     return yaml.safe_dump(study.to_dict(), sort_keys=False)
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Built once: that takes a millisecond, and there may be a value for each choice."""
+    return TypeAdapter(kind)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -228,7 +235,8 @@ class _Parser:
         except TypeError:
             self.fail(where, f"keys must be text, but got {_shown(given)}")
         try:
-            return TypeAdapter(kind).validate_json(text, strict=True)
+            section: _Section = _adapter(cast(Hashable, kind)).validate_json(text, strict=True)
+            return section
         except ValidationError as error:
             # Of a list or a number, each says what is wrong with it: the one that came farther
             # is the one that was meant.

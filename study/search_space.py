@@ -82,8 +82,8 @@ class CategoricalParameter:
 
     def __post_init__(self) -> None:
         require(len(self.choices) >= 1, "one or more choices", choices=list(self.choices))
-        distinct = [c for i, c in enumerate(self.choices) if c not in self.choices[:i]]
-        require(len(distinct) == len(self.choices), "distinct choices", choices=list(self.choices))
+        n_distinct = len({_hashable(choice) for choice in self.choices})
+        require(n_distinct == len(self.choices), "distinct choices", choices=list(self.choices))
 
     def extremes(self) -> list[Value]:
         """Every choice."""
@@ -92,6 +92,13 @@ class CategoricalParameter:
     def grid(self) -> list[Value] | None:
         """Every choice, for a grid."""
         return list(self.choices)
+
+
+def _hashable(value: Any) -> Any:
+    """What is equal where the values are: YAML has lists and mappings, which no set takes."""
+    if isinstance(value, dict):
+        return repr(value)  # no setting is one, which is said where a choice is settled
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 Parameter = FloatParameter | IntParameter | CategoricalParameter

@@ -17,8 +17,8 @@ from mlflow.tracking import MlflowClient
 
 from study.records import StudyRecord
 from study.tracking import Tracker
-from tests.launched import LADDER, run, write_space
-from tests.studies import RAW, tiny
+from tests.launched import run, write_finished
+from tests.studies import tiny
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
@@ -78,8 +78,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named else 2
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers' own, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    with_study = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
     for item in items:
+        # What the tests of a file share is made once, and so is the study that some files share.
+        group = "finished" if item.path in with_study else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
         if item.get_closest_marker("browser") and CHROMIUM is None:
@@ -118,8 +123,7 @@ def study(tracker: Tracker) -> StudyRecord:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study of three trials, run to its end by the command. Not to be changed."""
     folder = tmp_path_factory.mktemp("finished")
-    space = write_space(folder, RAW, ladder=list(LADDER))
-    out = run(folder, str(space))
+    out = run(folder, str(write_finished(folder)))
     assert "3 trials of 3 epochs on digits" in out
     assert "mlflow server" in out
     return folder

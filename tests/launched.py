@@ -14,9 +14,18 @@ from typing import Any
 
 import yaml
 
+from tests.studies import RAW
+
 ROOT = Path(__file__).parent.parent
 LADDER = (0.6, 0.3)
 """Of the study that the fixture `finished` runs."""
+
+
+def write_finished(folder: Path) -> Path:
+    """The file of the study that the fixture `finished` runs: one trial at a time, since the
+    sampler learns from trials in the order they end."""
+    raw = {**RAW, "resources": {"cpus": os.cpu_count()}}
+    return write_space(folder, raw, ladder=list(LADDER), n_startup_trials=1)
 
 
 def write_space(folder: Path, raw: dict[str, Any], **search: Any) -> Path:

@@ -17,6 +17,15 @@ from study.search_space import CategoricalParameter, FloatParameter, IntParamete
         (lambda: IntParameter("int", 0, 1, step=0), "step >= 1 must hold, but got step=0"),
         (lambda: CategoricalParameter("categorical", ()), "one or more choices must hold"),
         (lambda: CategoricalParameter("categorical", (1, 1)), "distinct choices must hold"),
+        (lambda: CategoricalParameter("categorical", (1, 1.0)), "distinct choices must hold"),
+        (
+            lambda: CategoricalParameter("categorical", ([1, [2]], [1, [2]])),
+            "distinct choices must hold",
+        ),
+        (
+            lambda: CategoricalParameter("categorical", ({"a": []}, {"a": []})),
+            "distinct choices must hold",
+        ),
     ],
 )
 def test_a_parameter_checks_itself(make: Any, rule: str) -> None:

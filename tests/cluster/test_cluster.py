@@ -248,13 +248,6 @@ def test_without_the_security_group_nothing_is_given_away(up: Cluster) -> None:
     assert "Permission denied (publickey)" in refused.stderr
 
 
-def test_ray_up_again_keeps_passwords_and_records(up: Cluster, study: str) -> None:
-    before = up.secrets()
-    up.up()
-    assert up.secrets() == before
-    assert len(_runs(up, "trial")) == N_TRIALS
-
-
 def test_ray_down_leaves_nothing_of_ray(up: Cluster) -> None:
     assert "No nodes remaining" in up.down()
     left = [line for host in up.hosts.all for line in host.processes().values() if "ray" in line]
