@@ -4,6 +4,7 @@ MLflow, and a study in it; a study that the command ran.
 
 The whole suite runs on two workers, since most of a launch is waiting for processes to start."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -78,13 +79,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named else 2
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers' own, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    with_study = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
     for item in items:
-        # What the tests of a file share is made once, and so is the study that some files share.
-        group = "finished" if item.path in with_study else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
         if item.get_closest_marker("browser") and CHROMIUM is None:
@@ -121,9 +117,17 @@ def study(tracker: Tracker) -> StudyRecord:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of three trials, run to its end by the command. Not to be changed."""
-    folder = tmp_path_factory.mktemp("finished")
-    out = run(folder, str(write_finished(folder)))
-    assert "3 trials of 3 epochs on digits" in out
-    assert "mlflow server" in out
+    """The folder of a study of three trials, run to its end by the command. Not to be changed: the
+    first worker that wants it makes it for all."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "finished"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            folder.mkdir()
+            out = run(folder, str(write_finished(folder)))
+            assert "3 trials of 3 epochs on digits" in out
+            assert "mlflow server" in out
     return folder

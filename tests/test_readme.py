@@ -45,7 +45,7 @@ RUN = [c for c in COMMANDS if c not in (*INSTALLING, *BENCHMARKS, *SERVING)]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 # What is cut short, and to what.
 SHORTER = (
-    (r"^python -m study\.launch$", r"\g<0> --epochs 1 --trials 4"),
+    (r"^python -m study\.launch$", r"\g<0> --epochs 1 --trials 2"),
     (r"table1_digits\.yaml$", r"\g<0> --epochs 1 --trials 3"),
     (r"(table1_mnist\.yaml .*)--epochs \d+", r"\1--epochs 1 --trials 1"),
     (r"(/mnist\.yaml .*)--trials 2", r"\1--trials 1"),

@@ -1,5 +1,7 @@
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,20 +67,23 @@ def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: st
 
 
 def test_a_model_whose_proof_does_not_hold_is_refused_by_its_layer(
-    uri: str, finished: Path
+    uri: str, finished: Path, tmp_path: Path
 ) -> None:
     tracker = Tracker(uri)
     study = tracker.find_study("tiny")
     assert study is not None
     report = make_report(study, tracker.records(study))
     run_id = chosen(report)["most-invertible"].first.run_id
-    (path,) = (finished / "mlruns").glob(f"*/{run_id}/artifacts/certificate.json")
-    before = path.read_text()
-    content = json.loads(before)
+    (artifacts,) = (finished / "mlruns").glob(f"*/{run_id}/artifacts")
+    own = shutil.copytree(artifacts, tmp_path / "artifacts")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        sql = "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?"
+        database.execute(sql, [str(own), run_id])
+    path = own / "certificate.json"
+    content = json.loads(path.read_text())
     content["layers"][1]["upper_bound"] *= 0.9
     path.write_text(json.dumps(content))
     done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
-    path.write_text(before)
     assert done.exit_code == 1
     name = content["layers"][1]["name"]
     problem = f"the model's certificate.json is not the run's: layers[{name}].upper_bound is"

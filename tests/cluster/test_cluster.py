@@ -195,7 +195,7 @@ def study(up: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
         shutil.copytree(ROOT / package, folder / package)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(RAW))
     launch = ["python", "-m", "study.launch", "tiny.yaml", "--trials", str(N_TRIALS)]
-    return up.submit(folder, *launch, "--epochs", "2", timeout_seconds=300)
+    return up.submit(folder, *launch, "--epochs", "1", timeout_seconds=300)
 
 
 def test_a_study_runs_over_the_cluster(up: Cluster, study: str) -> None:
@@ -214,7 +214,7 @@ def test_a_study_runs_over_the_cluster(up: Cluster, study: str) -> None:
 
 def test_all_books_of_the_study_agree(up: Cluster, study: str) -> None:
     with up.database() as database:
-        found = check(Books(database, "tiny"), up.hosts.bucket / "studies" / "tiny", N_TRIALS, 2)
+        found = check(Books(database, "tiny"), up.hosts.bucket / "studies" / "tiny", N_TRIALS, 1)
     assert found == Findings()
 
 
