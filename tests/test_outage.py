@@ -22,7 +22,7 @@ from tests.launched import (
 from tests.served import Server
 from tests.test_launch import LONG, needs_proc
 
-N_TRIALS, N_EPOCHS = 2, 10
+N_TRIALS, N_EPOCHS = 2, 12
 RAW = {**LONG, "training": {**LONG["training"], "max_epochs": N_EPOCHS}}
 
 
@@ -66,57 +66,50 @@ def check_times(folder: Path) -> None:
     assert times(folder) == expected
 
 
-def test_trials_go_on_while_mlflow_is_away_and_every_metric_arrives_later(
-    tmp_path: Path, server: Server
-) -> None:
-    space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
-    with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
-        launched.until(lambda: epochs_logged(tmp_path) >= 4)
-        server.kill()
-        gone = time.time()
-        n_logged = epochs_logged(tmp_path)
-        launched.until(lambda: sum(map(len, reports(tmp_path).values())) >= n_logged + 6)
-        server.start()
-        back = time.time()
-        out = launched.finish(0)
-    assert "trials go on, what they report is sent later" in out
-    assert "MLflow answers again" in out
-    check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
-    check_times(tmp_path)
-    measured = [at for epochs in times(tmp_path).values() for at in epochs.values()]
-    assert len([at for at in measured if gone < at < back]) >= 6
-
-
 @needs_proc
-def test_what_an_outage_kept_back_arrives_though_the_driver_died_and_its_state_is_torn(
+def test_what_outages_kept_back_arrives_though_the_driver_died_and_its_state_is_torn(
     tmp_path: Path, server: Server
 ) -> None:
+    def measured() -> int:
+        return sum(map(len, reports(tmp_path).values()))
+
     space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
-        launched.until(lambda: epochs_logged(tmp_path) >= 4)
+        launched.until(lambda: epochs_logged(tmp_path) >= 3)
         server.kill()
         n_logged = epochs_logged(tmp_path)
-        launched.until(lambda: sum(map(len, reports(tmp_path).values())) >= n_logged + 6)
+        launched.until(lambda: measured() >= n_logged + 5)
         launched.kill_all()
     before = reports(tmp_path)
     (state,) = tmp_path.glob("ray_results/tiny/experiment_state-*.json")
     state.write_bytes(state.read_bytes()[:-100])
     server.start()
-    out = run(tmp_path, str(space), "--resume", "--tracking-uri", server.uri)
+    with Launch(tmp_path, str(space), "--resume", "--tracking-uri", server.uri) as launched:
+        n_before = measured()
+        launched.until(lambda: measured() > n_before)
+        server.kill()
+        gone, n_before = time.time(), measured()
+        launched.until(lambda: measured() >= n_before + 5)
+        server.start()
+        back = time.time()
+        out = launched.finish(0)
     assert f"{state} is missing or torn" in out
     assert "going on from the copy of" in out
+    assert "trials go on, what they report is sent later" in out
+    assert "MLflow answers again" in out
     check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
     check_times(tmp_path)
     kept = times(tmp_path)
-    # What stood in a checkpoint that the copy knows was not trained again; what came in the second
-    # or two since then may have been.
-    n_known = sum(len(epochs) for epochs in before.values())
+    while_away = [at for epochs in kept.values() for at in epochs.values() if gone < at < back]
+    assert len(while_away) >= 5
+    # What the copy knows was not trained again; what came in the second or two since then may
+    # have been, and what MLflow had of that stands as it was first.
     n_same = sum(
         round(at, 3) == kept[trial][epoch]
         for trial, epochs in before.items()
         for epoch, at in epochs.items()
     )
-    assert n_same >= n_known / 2
+    assert n_same >= sum(map(len, before.values())) / 2
 
 
 @needs_proc
@@ -136,8 +129,9 @@ def test_a_study_outlives_ctrl_c_a_lost_worker_and_being_left_at_once(tmp_path: 
     with Launch(tmp_path, str(space), "--resume") as launched:
         n_logged = epochs_logged(tmp_path)
         launched.until(lambda: epochs_logged(tmp_path) > n_logged)
-        os.kill(trial_workers(launched.pid)[0], signal.SIGKILL)
-        launched.until(lambda: epochs_logged(tmp_path) > n_logged + 1)
+        workers = trial_workers(launched.pid)
+        os.kill(workers[0], signal.SIGKILL)
+        launched.until(lambda: not set(trial_workers(launched.pid)) <= set(workers))
         os.kill(launched.pid, signal.SIGTERM)
         os.kill(launched.pid, signal.SIGINT)
         out = launched.finish(130)

@@ -46,7 +46,7 @@ PYTHON = [block for language, block in BLOCKS if language == "python"]
 # What is cut short, and to what.
 SHORTER = (
     (r"^python -m study\.launch$", r"\g<0> --epochs 1 --trials 2"),
-    (r"table1_digits\.yaml$", r"\g<0> --epochs 1 --trials 3"),
+    (r"table1_digits\.yaml$", r"\g<0> --epochs 1 --trials 2"),
     (r"(table1_mnist\.yaml .*)--epochs \d+", r"\1--epochs 1 --trials 1"),
     (r"(/mnist\.yaml .*)--trials 2", r"\1--trials 1"),
 )
