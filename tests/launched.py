@@ -1,5 +1,6 @@
 """The command as a process, and what it leaves in MLflow's database, looked at from outside."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -208,6 +209,22 @@ def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
     of = {run: _label(trial) for run, trial in sources.items()}
     assert of == {run: run.rpartition(" at ")[0] for run in runs}
     return len(runs)
+
+
+def reports(folder: Path) -> dict[str, dict[int, float]]:
+    """Trial -> epoch -> when it was measured, by the checkpoints in the folder in
+    which Tune keeps a study."""
+    found: dict[str, dict[int, float]] = {}
+    for path in folder.glob("*/checkpoint_*/reports.json"):
+        try:
+            content = json.loads(path.read_text())
+        except (ValueError, FileNotFoundError):
+            continue  # it is being written, or makes room
+        epochs = {report["epoch"]: report["timestamp"] for report in content}
+        trial = path.parent.parent.name[:4]
+        if len(epochs) > len(found.get(trial, ())):
+            found[trial] = epochs
+    return found
 
 
 def epochs_logged(folder: Path) -> int:

@@ -1,6 +1,5 @@
 """Servers and drivers that go away in the middle of a study, and come back."""
 
-import json
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from tests.launched import (
     Launch,
     check_books,
     epochs_logged,
+    reports,
     run,
     trial_workers,
     write_space,
@@ -34,15 +34,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made.kill()
 
 
-def reports(folder: Path) -> dict[str, dict[int, float]]:
-    """Trial -> epoch -> when it was measured, by the checkpoints in Tune's storage."""
-    found: dict[str, dict[int, float]] = {}
-    for path in folder.glob("ray_results/tiny/*/checkpoint_*/reports.json"):
-        epochs = {report["epoch"]: report["timestamp"] for report in json.loads(path.read_text())}
-        trial = path.parent.parent.name[:4]
-        if len(epochs) > len(found.get(trial, ())):
-            found[trial] = epochs
-    return found
+def stored(folder: Path) -> dict[str, dict[int, float]]:
+    """Trial -> epoch -> when it was measured, by the checkpoints of the study."""
+    return reports(folder / "ray_results" / "tiny")
 
 
 def times(folder: Path) -> dict[str, dict[int, float]]:
@@ -61,7 +55,7 @@ def times(folder: Path) -> dict[str, dict[int, float]]:
 def check_times(folder: Path) -> None:
     """Every metric has the time at which it was measured."""
     expected = {
-        t: {e: round(s, 3) for e, s in epochs.items()} for t, epochs in reports(folder).items()
+        t: {e: round(s, 3) for e, s in epochs.items()} for t, epochs in stored(folder).items()
     }
     assert times(folder) == expected
 
@@ -71,7 +65,7 @@ def test_what_outages_kept_back_arrives_though_the_driver_died_and_its_state_is_
     tmp_path: Path, server: Server
 ) -> None:
     def measured() -> int:
-        return sum(map(len, reports(tmp_path).values()))
+        return sum(map(len, stored(tmp_path).values()))
 
     space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     with Launch(tmp_path, str(space), "--tracking-uri", server.uri) as launched:
@@ -80,7 +74,7 @@ def test_what_outages_kept_back_arrives_though_the_driver_died_and_its_state_is_
         n_logged = epochs_logged(tmp_path)
         launched.until(lambda: measured() >= n_logged + 5)
         launched.kill_all()
-    before = reports(tmp_path)
+    before = stored(tmp_path)
     (state,) = tmp_path.glob("ray_results/tiny/experiment_state-*.json")
     state.write_bytes(state.read_bytes()[:-100])
     server.start()
@@ -123,7 +117,7 @@ def test_a_study_outlives_ctrl_c_a_lost_worker_and_being_left_at_once(tmp_path: 
     assert "the epochs that run are finished and checkpointed first" in out
     assert command in out
     assert set(Books(tmp_path).runs().values()) == {"KILLED"}
-    first = reports(tmp_path)
+    first = stored(tmp_path)
     assert {t: len(e) for t, e in times(tmp_path).items()} == {t: len(e) for t, e in first.items()}
 
     with Launch(tmp_path, str(space), "--resume") as launched:
@@ -140,7 +134,7 @@ def test_a_study_outlives_ctrl_c_a_lost_worker_and_being_left_at_once(tmp_path: 
 
     run(tmp_path, str(space), "--resume")
     check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
-    after = reports(tmp_path)
+    after = stored(tmp_path)
     # What Ctrl-C let finish was trained once.
     assert all(after[trial].items() >= epochs.items() for trial, epochs in first.items())
     assert set(METRICS) == {

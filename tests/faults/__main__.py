@@ -28,8 +28,9 @@ import yaml
 
 from tests.cluster.cluster import Cluster, cluster
 from tests.cluster.hosts import hosts
-from tests.faults.books import Books, Findings, check, reports
+from tests.faults.books import Books, Findings, check
 from tests.faults.faults import FAULTS, make_good
+from tests.launched import reports
 from tests.studies import RAW
 
 N_TRIALS, N_EPOCHS = 4, 8

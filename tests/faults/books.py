@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tests.launched import METRICS, PROJECTED_METRICS
+from tests.launched import METRICS, PROJECTED_METRICS, reports
 
 
 @dataclass
@@ -107,21 +107,6 @@ def check(books: Books, folder: Path, n_trials: int, n_epochs: int) -> Findings:
                 have.get(("val_loss", epoch)) != [round(at * 1000)] for epoch, at in kept.items()
             )
     found.books_disagree += _of_tune(folder, trials) + _of_optuna(folder, n_trials)
-    return found
-
-
-def reports(folder: Path) -> dict[str, dict[int, float]]:
-    """Trial -> epoch -> when it was measured, by the checkpoints in Tune's storage."""
-    found: dict[str, dict[int, float]] = {}
-    for path in folder.glob("*/checkpoint_*/reports.json"):
-        try:
-            content = json.loads(path.read_text())
-        except (ValueError, FileNotFoundError):
-            continue  # it is being written, or makes room
-        epochs = {report["epoch"]: report["timestamp"] for report in content}
-        trial = path.parent.parent.name[:4]
-        if len(epochs) > len(found.get(trial, ())):
-            found[trial] = epochs
     return found
 
 
