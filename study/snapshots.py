@@ -46,7 +46,7 @@ class Snapshots(Callback):
         return {}
 
     def setup(self, *args: Any, **info: Any) -> None:
-        self._n_written = 0
+        self._slot: int | None = None  # where the next copy goes
         self._copied: tuple[str, int] | None = None
         self._next = 0.0
         self._tuner: bytes | None = None
@@ -85,7 +85,9 @@ class Snapshots(Callback):
                 for path in sorted(staging.glob(f"*{session}*")):
                     copy.writestr(path.name, path.read_bytes())
             files.create_dir(str(folder / _FOLDER))
-            target = folder / _FOLDER / f"{self._n_written % 2}.zip"
+            if self._slot is None:
+                self._slot = _first_slot(files, str(folder / _FOLDER))
+            target = folder / _FOLDER / f"{self._slot}.zip"
             with files.open_output_stream(str(target)) as stream:
                 stream.write(content.getbuffer())
         except OSError as error:
@@ -93,7 +95,7 @@ class Snapshots(Callback):
                 f"--storage-path: it must be writable, but the study's state cannot be kept in "
                 f"{folder}: {error}"
             ) from error
-        self._n_written += 1
+        self._slot = 1 - self._slot
         self._copied = found
         took = time.monotonic() - start
         self._next = start + took / _SHARE
@@ -107,13 +109,25 @@ def put_back(folder: str) -> list[str] | None:
         nothing to go on from, since the study ended before anything was trained.
 
     Raises:
-        LaunchError: if something was trained, and no part of the state is whole.
+        LaunchError: if something was trained, and no part of the state is whole; or if the
+            storage cannot be read or written.
     """
+    try:
+        return _put_back(folder)
+    except OSError as error:
+        raise LaunchError(
+            f"--storage-path: it must be readable and writable, but the state of the study cannot "
+            f"be put back in {folder}: {error}"
+        ) from error
+
+
+def _put_back(folder: str) -> list[str] | None:
     files, path = filesystem(folder)
     there = _names(files, path)
     copies, torn = _copies(files, f"{path}/{_FOLDER}")
-    torn += [f"{folder}/{name}" for name in _broken(files, path, there)]
-    if not copies and there and not torn:
+    broken = _broken(files, path, there)
+    torn += [f"{folder}/{name}" for name in broken]
+    if not copies and there and not broken:
         return []
     if not copies and _has_checkpoints(files, path):
         what = torn[0] if torn else f"{folder}/{_STATE_PREFIX}*.json"
@@ -145,6 +159,7 @@ def put_back(folder: str) -> list[str] | None:
 class _Copy:
     """time: when it was made, seconds since 1970-01-01 UTC; files: name -> content."""
 
+    name: str
     time: float
     n_trials: int
     files: dict[str, bytes]
@@ -163,8 +178,16 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
         except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
             torn.append(info.path)
         else:
-            whole.append(_Copy(about["time"], about["n_trials"], found))
+            name = PurePosixPath(info.path).name
+            whole.append(_Copy(name, about["time"], about["n_trials"], found))
     return whole, torn
+
+
+def _first_slot(files: FileSystem, folder: str) -> int:
+    """Where a driver that has just started writes its first copy: not over the newest whole one."""
+    whole, _ = _copies(files, folder)
+    newest = max(whole, key=lambda copy: copy.time, default=None)
+    return 1 if newest is not None and newest.name == "0.zip" else 0
 
 
 def _names(files: FileSystem, folder: str) -> list[str]:

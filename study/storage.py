@@ -32,7 +32,12 @@ def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def exists(folder: str) -> bool:
     """Whether a folder is there. Raises LaunchError if it is none that can be looked for."""
     files, path = filesystem(folder)
-    return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
+    try:
+        return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
+    except OSError as error:
+        raise LaunchError(
+            f"--storage-path: it must be readable, but {folder} cannot be looked for: {error}"
+        ) from error
 
 
 def make_folder(folder: str) -> None:
@@ -53,12 +58,18 @@ def locked(folder: str) -> Iterator[None]:
     The lock goes with the process, however it ends.
 
     Raises:
-        LaunchError: if another process runs it.
+        LaunchError: if another process runs it, or there cannot be a lock.
     """
     if "://" in folder:
         yield
         return
-    with (Path(folder) / _LOCK_FILE).open("w") as file:
+    try:
+        file = (Path(folder) / _LOCK_FILE).open("w")
+    except OSError as error:
+        raise LaunchError(
+            f"--storage-path: it must be writable, but {folder} cannot be locked: {error}"
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

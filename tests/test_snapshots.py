@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyarrow.fs import LocalFileSystem
 
+from study import snapshots
 from study.errors import LaunchError, StorageError
 from study.snapshots import Snapshots, put_back
 
@@ -139,6 +140,54 @@ def test_a_state_of_a_later_session_gives_way_to_the_copy(study: Study) -> None:
     assert put_back(str(study.folder))
     assert not later.exists()
     assert study.in_place() == state(1)
+
+
+@pytest.mark.parametrize("last", [4, 5])
+def test_a_driver_that_starts_again_does_not_write_over_the_newest_copy(
+    study: Study, last: int
+) -> None:
+    for number in range(last + 1):
+        study.step(number)
+    study.begin()
+    study.step(last + 1)
+    # It died as it wrote the next: of the two before, one is there.
+    truncate(study.folder / "snapshots" / f"{(last + 1) % 2}.zip")
+    truncate(study.folder / NAMES[0])
+    assert put_back(str(study.folder))
+    assert study.in_place() == state(last)
+
+
+@pytest.mark.parametrize("harm", [truncate, empty, corrupt])
+def test_copies_that_are_both_torn_do_not_harm_a_state_that_is_whole(
+    study: Study, harm: Callable[[Path], None]
+) -> None:
+    for number in range(3):
+        study.step(number)
+    (study.folder / "0000_abc" / "checkpoint_000000").mkdir(parents=True)
+    for path in (study.folder / "snapshots").iterdir():
+        harm(path)
+    assert put_back(str(study.folder)) == []
+    assert study.in_place() == state(2)
+
+
+def test_a_storage_that_cannot_be_written_is_said_in_a_line(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.step(1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    files = snapshots.filesystem(str(study.folder))[0]
+    fake = SimpleNamespace(
+        get_file_info=files.get_file_info,
+        open_input_stream=files.open_input_stream,
+        delete_file=full,
+        open_output_stream=full,
+    )
+    monkeypatch.setattr(snapshots, "filesystem", lambda folder: (fake, folder))
+    with pytest.raises(LaunchError, match="--storage-path: it must be readable and writable"):
+        put_back(str(study.folder))
 
 
 def test_without_any_whole_state_a_study_that_trained_is_not_started_over(study: Study) -> None:

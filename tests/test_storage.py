@@ -40,6 +40,25 @@ def test_a_place_that_is_none_is_said(folder: str) -> None:
         storage.exists(folder)
 
 
+def test_a_bucket_that_cannot_be_looked_into_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Denied:
+        def get_file_info(self, path: str) -> None:
+            raise OSError(f"when getting information for {path}: ACCESS_DENIED")
+
+    monkeypatch.setattr(storage, "filesystem", lambda folder: (Denied(), "bucket/x"))
+    with pytest.raises(LaunchError, match="--storage-path: it must be readable, but s3://bucket/x"):
+        storage.exists("s3://bucket/x")
+
+
+def test_a_folder_that_cannot_be_locked_is_said(tmp_path: Path) -> None:
+    (tmp_path / "study.lock").mkdir()
+    with (
+        pytest.raises(LaunchError, match="--storage-path: it must be writable"),
+        storage.locked(str(tmp_path)),
+    ):
+        pass
+
+
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LaunchError, match="--storage-path: it must be writable"):

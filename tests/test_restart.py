@@ -1,0 +1,138 @@
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.train._internal import storage
+from ray.train._internal.session import _TrainingResult
+from ray.tune import Checkpoint, CheckpointConfig
+from ray.tune.experiment import Trial
+
+from study.restart import Restart, choose
+
+N_KEPT = 3
+
+
+def name(number: int) -> str:
+    return f"checkpoint_{number:06d}"
+
+
+@pytest.mark.parametrize("n_kept", [2, 3, 5])
+def test_whatever_was_going_on_a_trial_goes_on_from_a_checkpoint_that_is_whole(n_kept: int) -> None:
+    """Every state in which a driver can die: so many checkpoints are written, the next one is begun
+    or not, and the one that makes room is there, half gone, or gone."""
+    for n_written, is_begun, room in product(
+        range(1, 4 * n_kept), (False, True), ("there", "torn", "gone")
+    ):
+        oldest = n_written - n_kept - 1  # the one that makes room
+        stored = [name(i) for i in range(max(0, oldest + 1), n_written)]
+        whole = set(stored)
+        if oldest >= 0 and room != "gone":
+            stored.insert(0, name(oldest))
+            if room == "there":
+                whole.add(name(oldest))
+        if is_begun:
+            stored.append(name(n_written))
+        for known in range(n_written):
+            chosen = choose(name(known), stored, n_kept)
+            if n_written == 1 and not is_begun:
+                assert chosen == name(0)
+            assert chosen in whole
+            assert chosen >= name(known)
+            if known > oldest + 1:
+                assert chosen == name(known)
+
+
+def test_without_any_checkpoint_it_starts_again() -> None:
+    assert choose(name(3), [], N_KEPT) is None
+
+
+class Interrupted:
+    """A real trial as Tune's state has it, and checkpoints that are stored beside it."""
+
+    def __init__(self, folder: Path, known: int, stored: range) -> None:
+        context = storage.StorageContext(str(folder), "study", trial_dir_name="0007")
+        self.trial = Trial(
+            "unknown",
+            stub=True,
+            config={"number": 7},
+            storage=context,
+            checkpoint_config=CheckpointConfig(num_to_keep=N_KEPT),
+        )
+        self.folder = Path(context.trial_fs_path)
+        for number in range(max(0, known - N_KEPT + 1), known + 1):
+            self._store(number)
+            checkpoint = Checkpoint(str(self.folder / name(number)), context.storage_filesystem)
+            result = _TrainingResult(checkpoint, {"training_iteration": number + 1})
+            self.trial.on_checkpoint(result)
+        for path in self.folder.iterdir():
+            path.rmdir()
+        for number in stored:
+            self._store(number)
+
+    def _store(self, number: int) -> None:
+        (self.folder / name(number)).mkdir(parents=True)
+
+    def restart(self) -> None:
+        restart = Restart(N_KEPT)
+        restart.setup()
+        restart.on_step_begin(1, [self.trial])
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in self.folder.iterdir())
+
+    def train(self) -> None:
+        """As a worker that was started now: its checkpoint goes where its copy of this counts."""
+        context: Any = self.trial.storage
+        number = context.current_checkpoint_index + 1
+        self._store(number)
+        checkpoint = Checkpoint(str(self.folder / name(number)), context.storage_filesystem)
+        self.trial.on_checkpoint(_TrainingResult(checkpoint, {"training_iteration": number + 1}))
+
+
+@pytest.fixture(autouse=True)
+def driver_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where a driver puts its own files, without a Ray that would say it.
+    monkeypatch.setattr(storage, "_get_ray_train_session_dir", lambda: str(tmp_path / "driver"))
+
+
+@pytest.mark.parametrize(
+    ("known", "stored", "goes_on_from"),
+    [
+        (4, range(2, 5), 4),  # nothing came since
+        (4, range(3, 6), 4),
+        (4, range(5, 10), 8),  # it made room, and the last may be cut off
+        (4, range(4, 8), 6),  # it may be half gone
+    ],
+)
+def test_what_is_left_is_the_one_it_goes_on_from(
+    tmp_path: Path, known: int, stored: range, goes_on_from: int
+) -> None:
+    interrupted = Interrupted(tmp_path, known, stored)
+    interrupted.restart()
+    assert interrupted.names() == [name(goes_on_from)]
+    checkpoint = interrupted.trial.checkpoint
+    assert checkpoint is not None
+    assert checkpoint.path == str(interrupted.folder / name(goes_on_from))
+    # From here on it keeps as many as ever, and writes over none.
+    for _ in range(2 * N_KEPT):
+        interrupted.train()
+    last = goes_on_from + 2 * N_KEPT
+    assert interrupted.names() == [name(i) for i in range(last - N_KEPT + 1, last + 1)]
+
+
+def test_a_trial_that_lost_all_of_them_starts_again(tmp_path: Path) -> None:
+    interrupted = Interrupted(tmp_path, 4, range(0))
+    interrupted.restart()
+    assert interrupted.trial.checkpoint is None
+
+
+def test_trials_that_ended_and_later_steps_are_left_alone(tmp_path: Path) -> None:
+    interrupted = Interrupted(tmp_path, 4, range(5, 10))
+    interrupted.trial.set_status(Trial.TERMINATED)
+    restart = Restart(N_KEPT)
+    restart.setup()
+    restart.on_step_begin(1, [interrupted.trial])
+    interrupted.trial.set_status(Trial.RUNNING)
+    restart.on_step_begin(2, [interrupted.trial])
+    assert interrupted.names() == [name(i) for i in range(5, 10)]
