@@ -3,7 +3,8 @@
     a node is gone             the trial goes on elsewhere; it costs nothing, however often
     a worker died              tried again; given up after so many deaths without an epoch between
     an exception in a worker   tried again; given up after so many in all
-    no memory, no storage      tried again as the two above; then the study stops, to be resumed
+    no memory, no storage      tried again; after so many the study stops, to be resumed
+    a trial cannot be ended    as one that is given up fails once more: the study stops
 
 Tune counts all of them alike, so it is told to recover always, and this decides.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
-from ray.tune import Callback
+from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
 from study.errors import StorageError, UserError
@@ -45,15 +46,27 @@ class Failures(Callback):
         """news: gets a line for whoever watches at each failure."""
         self._news = news
         self._n_deaths: Counter[str] = Counter()
+        self._n_unsaved: Counter[str] = Counter()
         self._fatal: UserError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_news": self._news, "_n_deaths": Counter(), "_fatal": None}
+        counts = {"_n_deaths": Counter[str](), "_n_unsaved": Counter[str]()}
+        return {"_news": self._news, "_fatal": None, **counts}
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         del self._n_deaths[trial.trial_id]
+
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        checkpoint: Checkpoint,
+        **info: Any,
+    ) -> None:
+        del self._n_unsaved[trial.trial_id]
 
     def on_trial_recover(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -65,11 +78,22 @@ class Failures(Callback):
         if isinstance(error, RayActorError) and (error.preempted or _NODE_DIED in text):
             self._news.append(f"{name} lost its node; {goes_on}")
             return
+        if FAILED in trial.config:
+            self._fatal = UserError(
+                f"{name} was given up, since it {trial.config[FAILED]}; and the worker that was to "
+                f"say so failed: {_in_one_line(error, text)}"
+            )
+            return
         if is_death or _NO_MEMORY in text:
             self._n_deaths[trial.trial_id] += 1
             n_failures = self._n_deaths[trial.trial_id]
             what = f"lost its worker {n_failures} times without an epoch in between"
             said = "lost its worker"
+        elif isinstance(_cause(error), StorageError):
+            self._n_unsaved[trial.trial_id] += 1
+            n_failures = self._n_unsaved[trial.trial_id]
+            what = f"failed {n_failures} times without a checkpoint in between"
+            said = f"failed: {_in_one_line(error, text)}"
         else:
             n_failures = trial.config.get(_N_ERRORS, 0) + 1
             trial.set_config({**trial.config, _N_ERRORS: n_failures})

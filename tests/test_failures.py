@@ -6,9 +6,10 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.train._internal import storage
+from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.errors import StorageError
+from study.errors import StorageError, UserError
 from study.failures import MAX_RETRIES, Failures, MemoryExhaustedError
 from study.trainable import FAILED
 
@@ -33,8 +34,13 @@ class Failing:
         self.failures = Failures(self.news)
         context = storage.StorageContext(str(folder), "study", trial_dir_name="0007")
         self.trial = Trial(
-            "unknown", stub=True, config={"number": 7}, max_failures=-1, storage=context
+            "unknown",
+            stub=True,
+            config={"number": 7},
+            max_failures=-1,
+            storage=context,
         )
+        self.trial.create_placement_group_factory()  # without which it cannot be brought back
         Path(str(self.trial.local_path)).mkdir(parents=True, exist_ok=True)
 
     def fail(self, error: Exception) -> None:
@@ -45,6 +51,20 @@ class Failing:
 
     def report(self) -> None:
         self.failures.on_trial_result(1, [self.trial], self.trial, {})
+
+    def restart(self) -> None:
+        """What Tune brings back of a trial and of its callbacks when a driver starts again."""
+        # In its files the state of a trial is text.
+        described, metadata = self.trial.get_json_state()
+        context = self.trial.storage
+        self.trial = Trial.from_json_state(described, stub=True)
+        self.trial.restore_run_metadata(metadata)
+        self.trial.set_storage(context)
+        self.failures = cloudpickle.loads(cloudpickle.dumps(self.failures))
+        self.news = self.failures._news
+
+    def checkpoint(self) -> None:
+        self.failures.on_checkpoint(1, [self.trial], self.trial, Checkpoint("/x"))
 
     @property
     def given_up(self) -> str | None:
@@ -83,7 +103,7 @@ def test_errors_are_counted_in_all_and_lost_nodes_between_them_are_not(failing: 
 def test_the_count_of_errors_survives_a_restart_of_the_driver(failing: Failing) -> None:
     for _ in range(MAX_RETRIES):
         failing.fail(of_code(RuntimeError("x")))
-    failing.failures = cloudpickle.loads(cloudpickle.dumps(failing.failures))
+    failing.restart()
     failing.fail(of_code(RuntimeError("x")))
     assert failing.given_up is not None
 
@@ -125,6 +145,48 @@ def test_what_is_the_machines_fault_stops_the_study_and_not_the_trial(
     with pytest.raises(raised or MemoryExhaustedError, match="0007"):
         failing.fail(error)
     assert failing.given_up is None
+
+
+def test_a_full_disk_uses_up_none_of_a_trials_own_tries(failing: Failing) -> None:
+    full = of_code(StorageError("a checkpoint cannot be written: disk full"))
+    for _ in range(MAX_RETRIES):
+        failing.fail(full)
+    with pytest.raises(StorageError):
+        failing.fail(full)
+    failing.restart()  # --resume, once there is room
+    for _ in range(MAX_RETRIES):
+        failing.fail(of_code(RuntimeError("x")))
+        failing.fail(full)
+        failing.report()
+        failing.checkpoint()
+    assert failing.given_up is None
+    failing.fail(of_code(RuntimeError("x")))
+    assert failing.given_up is not None
+
+
+def test_a_disk_that_is_full_at_each_epoch_stops_the_study(failing: Failing) -> None:
+    """The epoch is reported each time, and only then cannot be stored."""
+    full = of_code(StorageError("a checkpoint cannot be written: disk full"))
+    for _ in range(MAX_RETRIES):
+        failing.report()
+        failing.fail(full)
+    failing.report()
+    with pytest.raises(StorageError, match="failed 4 times without a checkpoint in between"):
+        failing.fail(full)
+
+
+@pytest.mark.parametrize(
+    "error", [of_code(ImportError("no module")), RayActorError("a", DEAD_WORKER)]
+)
+def test_a_trial_that_cannot_even_be_given_up_stops_the_study(
+    failing: Failing, error: Exception
+) -> None:
+    for _ in range(MAX_RETRIES + 1):
+        failing.fail(of_code(RuntimeError("x")))
+    assert failing.given_up is not None
+    failing.fail(RayActorError("a", DEAD_NODE))  # that is no reason
+    with pytest.raises(UserError, match=r"0007 was given up, since it failed 4 times: Runtime"):
+        failing.fail(error)
 
 
 def test_an_error_that_tune_keeps_as_text_is_not_taken_for_the_one_before(failing: Failing) -> None:
