@@ -13,7 +13,7 @@ class Ended:
 
     def __init__(self) -> None:
         self.running: list[Trial] = []
-        self._n_seen = 0
+        self._seen: set[str] = set()
         self._ids: set[str] = set()
 
     def __len__(self) -> int:
@@ -26,10 +26,16 @@ class Ended:
         """Take note of the trials of now; those that have ended since the last look.
 
         Args:
-            trials: all that there are; Tune only ever adds to them.
+            trials: all that there are. Tune adds to their end, and moves there what it tries again.
         """
-        self.running += trials[self._n_seen :]
-        self._n_seen = len(trials)
+        new = []
+        for trial in reversed(trials):
+            if len(self._seen) == len(trials):
+                break
+            if trial.trial_id not in self._seen:
+                self._seen.add(trial.trial_id)
+                new.append(trial)
+        self.running += reversed(new)
         news = [trial for trial in self.running if trial.is_finished()]
         if news:
             self._ids.update(trial.trial_id for trial in news)

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -11,19 +11,23 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-Handler = Callable[[int, FrameType | None], Any]
 
 
 class Interrupt(Callback):
     """Ends a study at the first SIGINT or SIGTERM once every trial that runs has reported and
     checkpointed its epoch; raises KeyboardInterrupt at the second."""
 
-    def __init__(self, news: deque[str]) -> None:
-        """news: gets a line for whoever watches at the first signal."""
+    def __init__(self, news: deque[str], at_once: Sequence[Callable[[], None]] = ()) -> None:
+        """
+        Args:
+            news: gets a line for whoever watches at the first signal.
+            at_once: called at the second, which Tune's callbacks do not hear of.
+        """
         self._news = news
+        self._at_once = tuple(at_once)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_news": self._news}
+        return {"_news": self._news, "_at_once": self._at_once}
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._is_wanted = False
@@ -39,6 +43,8 @@ class Interrupt(Callback):
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._is_wanted:
             self._restore()
+            for leave in self._at_once:
+                leave()
             raise KeyboardInterrupt
         self._is_wanted = True
         self._news.append(

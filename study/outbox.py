@@ -10,6 +10,8 @@ from study.errors import TrackingError
 
 # Between two tries, seconds; doubled each time up to the second.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
+# For a request that is on its way when a study is left at once.
+_LEAVE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Outbox:
         self._writes: deque[_Write] = deque()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
+        self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
 
@@ -66,11 +69,20 @@ class Outbox:
         self.check()
         return len(self._writes)
 
+    def leave(self) -> None:
+        """Send no more, whatever is left; a request that is on its way is waited for a while."""
+        self._left.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(_LEAVE_SECONDS)
+
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._writes:
+                while not self._writes and not self._left.is_set():
                     self._changed.wait()
+                if self._left.is_set():
+                    return
                 write = self._writes[0]
             try:
                 self._send(write)
@@ -97,7 +109,8 @@ class Outbox:
                 if since is None:
                     since = time.monotonic()
                     self._news.append(f"{error}; trials go on, what they report is sent later")
-                time.sleep(wait)  # between two looks at a server that is away
+                if self._left.wait(wait):
+                    return
                 wait = min(2 * wait, _LONGEST_WAIT)
                 continue
             if since is not None:

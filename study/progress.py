@@ -76,10 +76,14 @@ class Progress(Callback):
             self._next_refresh = start + max(_REFRESH_SECONDS, took / _SHARE)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self.leave()
+        self._say_news()
+
+    def leave(self) -> None:
+        """Give the terminal back."""
         if self._live is not None:
             self._live.stop()
             self._live = None
-        self._say_news()
 
     def _say_news(self) -> None:
         while self._news:

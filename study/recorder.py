@@ -3,8 +3,8 @@
 Tune's storage is the record of a study; MLflow is brought in line with it. Reports are put into the
 outbox as they come. A trial that starts again has all of its reports in its checkpoint, and what
 MLflow lacks of them is sent then; so what an outage kept back, and a crash then took from the
-outbox, still arrives. Ends of trials are put after Tune's snapshot knows them; runs that no
-snapshot knows go when the study ends.
+outbox, still arrives. A trial whose end Tune's snapshot does not know yet is run again from its
+last checkpoint, in the same run; runs that no snapshot knows go when the study ends.
 """
 
 import os
@@ -34,6 +34,7 @@ LoadModel = Callable[[Path], IResNet]
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
 # Reports of a trial that come so close together go in one request.
 _COLLECT_SECONDS = 1.0
+_MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # Between two words on what is still to be sent at the end of a study, seconds.
 _PATIENCE = 60.0
 
@@ -106,7 +107,8 @@ class Recorder(Callback):
             self._stopping.start_clock()
         # The outbox tries again, and looks first what arrived; a request that MLflow's client
         # repeats by itself could make a run twice.
-        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        self._max_retries = os.environ.get(_MAX_RETRIES)
+        os.environ[_MAX_RETRIES] = "0"
         self.tracker = Tracker(default_tracking_uri())
         study = self.tracker.find_study(self._study_name)
         assert study is not None
@@ -116,6 +118,7 @@ class Recorder(Callback):
         self._just_ended: list[Trial] = []
         self._ended: Ended | None = None
         self._collected: dict[str, _Reports] = {}
+        self._unreadable: StorageError | None = None
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -124,7 +127,10 @@ class Recorder(Callback):
         self._put(seen.trial_id, partial(self._start, seen))
         if seen.checkpoint is not None:
             # Read now: the checkpoint may have made room for later ones before it is sent.
-            self._collect(seen.trial_id).epochs += _checkpointed(seen.checkpoint)
+            try:
+                self._collect(seen.trial_id).epochs += _checkpointed(seen.checkpoint)
+            except StorageError as error:
+                self._unreadable = error
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -153,6 +159,9 @@ class Recorder(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._outbox.check()
+        # Where it was found Tune would take it for an error of ours.
+        if self._unreadable is not None:
+            raise self._unreadable
         while self._just_ended:
             seen = _look_at(self._just_ended.pop())
             self._put_reports(seen.trial_id)
@@ -190,6 +199,15 @@ class Recorder(Callback):
                     flush=True,
                 )
         self._say_news()
+        self.leave()
+
+    def leave(self) -> None:
+        """Send nothing more: whoever leaves at once closes the books without it."""
+        self._outbox.leave()
+        if self._max_retries is None:
+            del os.environ[_MAX_RETRIES]
+        else:
+            os.environ[_MAX_RETRIES] = self._max_retries
 
     def _say_news(self) -> None:
         """Nobody else does, now that no trial runs."""

@@ -107,3 +107,28 @@ def test_what_will_not_pass_is_raised_where_it_is_heard(error: Exception) -> Non
     with pytest.raises(type(error)):
         box.check()
     assert sent == []
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_whoever_leaves_sends_no_more(is_away: bool) -> None:
+    sent: list[int] = []
+    is_sending, goes_on = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        is_sending.set()
+        if is_away:
+            raise TrackingError("gone", may_pass=True)
+        goes_on.wait(10)
+        sent.append(0)
+
+    box = Outbox(deque())
+    box.put(slow, nothing)
+    box.put(lambda: sent.append(1), nothing)
+    assert is_sending.wait(10)
+    leaving = threading.Thread(target=box.leave)
+    leaving.start()
+    goes_on.set()
+    leaving.join(10)
+    assert not box._thread.is_alive()
+    assert sent in ([0], [])
+    assert (sent == []) is is_away
