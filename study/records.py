@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from mlflow.entities import Run, ViewType
@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.config import parse
-from study.errors import ConfigError, TrackingError
+from study.errors import ConfigError, TrackingError, shown
 from study.metrics import TrialStatus
 from study.search_space import Value
 from study.study_config import StudyConfig
@@ -115,7 +115,7 @@ class Records:
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         # It stands in messages, in commands to copy and in pages.
-        if urlsplit(tracking_uri).password is not None:
+        if _has_secret(tracking_uri):
             raise TrackingError(
                 "--tracking-uri: an address must hold no password; give it in "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or as the database "
@@ -246,7 +246,9 @@ class Records:
     def _call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, _EXPECTED) and not _is_of_a_bucket(error):
+                raise
             message = " ".join(str(error).split())[:500]
             raise TrackingError(
                 f"MLflow at {self.tracking_uri}: {message}",
@@ -254,6 +256,9 @@ class Records:
             ) from error
 
 
+_EXPECTED = (MlflowException, SQLAlchemyError, OSError)
+# MLflow lets through what these raise, each of its own kind, and they need not be installed.
+_CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
 # What MLflow refuses for good; anything else that a server says may be its own trouble. Its code
 # for an error of its database's connection is BAD_REQUEST.
 _REFUSALS = frozenset(
@@ -271,7 +276,30 @@ def _may_pass(error: Exception, tracking_uri: str) -> bool:
         return "locked" in str(error)
     if isinstance(error, MlflowException):
         return error.error_code not in _REFUSALS
-    return isinstance(error, (requests.RequestException, SQLAlchemyError))
+    is_of_server = isinstance(error, (requests.RequestException, SQLAlchemyError))
+    return is_of_server or _is_of_a_bucket(error)
+
+
+def _is_of_a_bucket(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _CLIENTS_OF_BUCKETS
+
+
+def _has_secret(tracking_uri: str) -> bool:
+    """Whether an address holds a password, or what may be one: a token before the host, or in the
+    query."""
+    try:
+        parts = urlsplit(tracking_uri)
+    except ValueError as error:
+        raise TrackingError(
+            f"--tracking-uri: it must be an address, but got {shown(tracking_uri)}: {error}"
+        ) from error
+    is_token = parts.scheme in ("http", "https") and parts.username is not None
+    keys = {key.lower() for key, _ in parse_qsl(parts.query)}
+    return (
+        parts.password is not None
+        or is_token
+        or any(word in key for key in keys for word in ("password", "passwd", "token", "secret"))
+    )
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:

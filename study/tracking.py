@@ -246,7 +246,7 @@ class Tracker(Records):
         An epoch that was trained again after a crash, and came out the same, stands already.
 
         Args:
-            reports: in the order of their epochs.
+            reports: in any order; those of a checkpoint may come behind later ones.
             node: address of the node on which they were measured, where it is known.
         """
         child = self._children[trial_id]
@@ -267,7 +267,7 @@ class Tracker(Records):
         ]
         if not metrics:
             return
-        tags = [RunTag(EPOCH, str(reports[-1].epoch))]
+        tags = [RunTag(EPOCH, str(max(report.epoch for report in reports)))]
         if node is not None:
             tags.append(RunTag(NODE, node))
         for first in range(0, len(metrics), _METRICS_AT_ONCE):

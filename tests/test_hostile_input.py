@@ -208,10 +208,17 @@ def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -
 
 
 @pytest.mark.parametrize("given", ["option", "environment"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://admin:hunter2@127.0.0.1:9",
+        "https://hunter2@127.0.0.1:9",
+        "postgresql://127.0.0.1:9/mlflow?sslmode=require&password=hunter2",
+    ],
+)
 def test_a_password_in_an_address_is_refused_and_not_repeated(
-    given: str, monkeypatch: pytest.MonkeyPatch
+    uri: str, given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = "http://admin:hunter2@127.0.0.1:9"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri if given == "environment" else "sqlite:///x.db")
     options = ["--tracking-uri", uri] if given == "option" else []
     for app, arguments in ((report.app, []), (verify.app, ["x"]), (launch.app, ["--resume"])):
@@ -219,3 +226,10 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(
         assert done.exit_code == 2
         assert "an address must hold no password" in done.stderr
         assert "hunter2" not in done.output
+
+
+def test_what_is_no_address_is_refused_in_a_line() -> None:
+    done = CliRunner().invoke(report.app, ["--tracking-uri", "http://[x"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: --tracking-uri: it must be an address, but got")
+    assert done.stderr.count("\n") == 1

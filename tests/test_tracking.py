@@ -160,6 +160,21 @@ def test_a_write_that_arrived_without_an_answer_is_found(
     assert record.params["coeff"] == "0.5"
 
 
+def of_a_bucket(text: str) -> Exception:
+    """As S3's client raises: of its own kinds, which derive from nothing that others catch."""
+    kind = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
+    made: Exception = kind(text)
+    return made
+
+
+def test_errors_of_ours_are_not_taken_for_those_of_a_server() -> None:
+    def fail() -> None:
+        raise TypeError("ours")
+
+    with pytest.raises(TypeError, match="ours"):
+        Tracker("http://x")._call(fail)
+
+
 @pytest.mark.parametrize(
     ("uri", "error", "may_pass"),
     [
@@ -170,6 +185,7 @@ def test_a_write_that_arrived_without_an_answer_is_found(
         ("http://x", MlflowException("what", INVALID_PARAMETER_VALUE), False),
         ("http://x", requests.ConnectionError("reset"), True),
         ("http://x", OSError("this machine's disk"), False),
+        ("http://x", of_a_bucket("cannot reach the endpoint"), True),
         ("sqlite:///x", MlflowException("(sqlite3) database is locked"), True),
         ("sqlite:///x", MlflowException("(sqlite3) disk is full", TEMPORARILY_UNAVAILABLE), False),
     ],
