@@ -9,6 +9,7 @@ All they need lies in ~/.iresnet-study, and what is secret there is readable by 
 """
 
 import fcntl
+import http.client
 import json
 import os
 import secrets
@@ -104,9 +105,12 @@ def stop_when_idle(
             if _has_work(dashboard):
                 busy_at = time.monotonic()
         typer.echo(f"no job for {minutes:g} minutes: {then}")
-        with services.alone():
-            services.stop()
-    subprocess.run(shlex.split(then), check=True)
+        try:
+            with services.alone():
+                services.stop()
+        finally:
+            # A machine that is paid for does not stay up since a service could not be stopped.
+            subprocess.run(shlex.split(then), check=True)
 
 
 @contextmanager
@@ -424,15 +428,17 @@ def _is_healthy(uri: str) -> bool:
 
 
 def _has_work(dashboard: str) -> bool:
-    """Whether a job of Ray runs or waits, by Ray's dashboard; if that is gone, none does."""
+    """Whether a job of Ray runs or waits, by Ray's dashboard. If nothing listens there, none does;
+    if it says anything else, one may."""
     token = Path.home() / ".ray" / "auth_token"
-    headers = {"Authorization": f"Bearer {token.read_text()}"} if token.exists() else {}
+    headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
     try:
         request = urllib.request.Request(f"{dashboard}/api/jobs/", headers=headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             jobs = json.load(answer)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return False
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return not isinstance(reason, ConnectionRefusedError)
     return any(job["status"] in ("PENDING", "RUNNING") for job in jobs)
 
 

@@ -175,7 +175,8 @@ def test_it_stops_when_ray_has_nothing_to_do(head: Head) -> None:
         def do_GET(self) -> None:
             looks.append(self.path)
             jobs = [{"status": "RUNNING" if len(looks) < 20 else "SUCCEEDED"}]
-            self.send_response(200)
+            # A dashboard that has trouble of its own does not say that there is nothing to do.
+            self.send_response(500 if len(looks) in (3, 4) else 200)
             self.end_headers()
             self.wfile.write(json.dumps(jobs).encode())
 
@@ -195,7 +196,7 @@ def test_it_stops_when_ray_has_nothing_to_do(head: Head) -> None:
         server.shutdown()
         thread.join()
     assert "no job for 0.01 minutes" in said
-    assert len(looks) >= 29
+    assert len(looks) > 20
     assert set(looks) == {"/api/jobs/"}
     assert done.exists()
     assert head.processes("mlflow") == head.processes("postgres") == []
