@@ -27,6 +27,8 @@ _ENVIRONMENT = {
     # A trial that failed reports no metrics, which a scheduler's metric is among.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1",
+    # Else Tune's state of a trial has its last results once for each checkpoint that is kept.
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 # What a trial asks for, and what is told of a cluster.

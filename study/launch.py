@@ -36,6 +36,7 @@ from study.progress import Progress
 from study.recorder import Recorder, trial_id
 from study.records import StudyRecord, default_tracking_uri
 from study.report import print_table, wide_console
+from study.restart import Restart
 from study.scheduling import make_halving, make_scheduler
 from study.search import EarlierTrial, OptunaSearcher
 from study.search_space import Value
@@ -48,8 +49,8 @@ from study.trial_config import TrialConfig
 from study.warm_start import difference, is_inside
 
 DEFAULT_SPACE = Path("search_spaces/digits.yaml")
-# Checkpoints of a trial that are kept: Tune's snapshot may be a second behind, and short
-# epochs come several a second.
+# Checkpoints of a trial that are kept: Tune's snapshot may be behind, and short epochs come
+# several a second.
 _N_CHECKPOINTS = 5
 _INTERRUPTED = 130
 # Settings that decide whether the data is there and the network fits the images.
@@ -110,7 +111,7 @@ def main(
             given_tracking_uri=tracking_uri,
             tracking_uri=tracking_uri or default_tracking_uri(),
             storage_path=storage.absolute(
-                storage_path or os.environ.get("STUDY_STORAGE_PATH", "ray_results")
+                storage_path or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
             ),
             storage_is_given=storage_path is not None,
             address=address,
@@ -341,6 +342,8 @@ class _Launch:
         study = record.config
         halving, stopping = make_halving(study), Stopping(study)
         news = deque[str]()
+        progress = Progress(study, stopping, news)
+        recorder = Recorder(record.name, training.load_model, news, stopping)
         return tune.Tuner(
             _trainable(study),
             tune_config=tune.TuneConfig(
@@ -361,11 +364,13 @@ class _Launch:
                     checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
                 ),
                 callbacks=[
-                    Interrupt(news),
+                    Interrupt(news, at_once=(progress.leave, recorder.leave)),
                     Failures(news),
+                    Restart(_N_CHECKPOINTS),
+                    progress,
+                    recorder,
+                    # Last: where it cannot write, the others are still told of the end.
                     Snapshots(),
-                    Progress(study, stopping, news),
-                    Recorder(record.name, training.load_model, news, stopping),
                 ],
                 verbose=0,
             ),
@@ -394,16 +399,26 @@ class _Launch:
             raise
         finally:
             ray.shutdown()
+        try:
+            return self._conclude(tracker, record, len(results))
+        except TrackingError as error:
+            self._say_unfinished(record.name)
+            typer.echo(f"error: {error}", err=True)
+            return 1
+
+    def _conclude(self, tracker: Tracker, record: StudyRecord, n_trials: int) -> int:
+        """Close the books of a study of which so many trials were started, and say what came out;
+        returns the exit code."""
         trials = tracker.trials(record)
         n_left = sum(t.state in (TrialStatus.INTERRUPTED, TrialStatus.RUNNING) for t in trials)
         ended = tracker.end_of_search(record)
-        if n_left or (len(results) < record.config.n_trainings and ended is None):
+        if n_left or (n_trials < record.config.n_trainings and ended is None):
             tracker.close_study(record, TrialStatus.INTERRUPTED)
             self._say_unfinished(record.name)
             return _INTERRUPTED
         tracker.close_study(record, TrialStatus.COMPLETED)
         if ended is not None:
-            self._say(f"{len(results)} of {record.config.n_trainings} trials: {ended}")
+            self._say(f"{n_trials} of {record.config.n_trainings} trials: {ended}")
         report = make_report(record, tracker.records(record))
         self._say_result(report)
         self._log_page(tracker, report)

@@ -84,6 +84,7 @@ ALLOWED = {
     },
     "study.failures": {"study.errors", "study.recorder", "study.trainable"},
     "study.interrupt": set(),
+    "study.restart": set(),
     "study.progress": {
         "study.ended", "study.metrics", "study.pareto", "study.points", "study.recorder",
         "study.stopping", "study.study_config",
@@ -120,10 +121,10 @@ ALLOWED = {
     "study.launch": {
         "study.cluster", "study.config", "study.errors", "study.failures", "study.front",
         "study.interrupt", "study.metrics", "study.mlflow_pages", "study.page", "study.progress",
-        "study.recorder", "study.records", "study.report", "study.scheduling", "study.search",
-        "study.search_space", "study.snapshots", "study.stopping", "study.storage",
-        "study.study_config", "study.tracking", "study.trainable", "study.training",
-        "study.trial_config", "study.warm_start",
+        "study.recorder", "study.records", "study.report", "study.restart", "study.scheduling",
+        "study.search", "study.search_space", "study.snapshots", "study.stopping",
+        "study.storage", "study.study_config", "study.tracking", "study.trainable",
+        "study.training", "study.trial_config", "study.warm_start",
     },
 }  # fmt: skip
 # Who alone may import a library.
