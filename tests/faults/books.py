@@ -15,7 +15,8 @@ from tests.launched import METRICS, PROJECTED_METRICS, reports
 
 @dataclass
 class Findings:
-    """What is wrong, by kind; what was trained twice is no fault, and counted all the same."""
+    """What is wrong, by kind; what was trained twice is no fault, and counted all the same, where
+    it shows: an epoch that was lost before MLflow had it leaves no trace."""
 
     trials_lost: int = 0
     runs_doubled: int = 0

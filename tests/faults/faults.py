@@ -24,49 +24,54 @@ _BACK_SECONDS = 240
 
 @dataclass(frozen=True)
 class Fault:
-    """strike: returns what was done, in a few words. ends_driver: the study must be resumed."""
+    """strike: returns what was done, in a few words; None if there was nothing any more that it
+    could hit. ends_driver: the study must be resumed."""
 
-    strike: Callable[[Cluster, random.Random], str]
+    strike: Callable[[Cluster, random.Random], str | None]
     ends_driver: bool = False
 
 
-def _kill_trial(cluster: Cluster, rng: random.Random) -> str:
+def _kill_trial(cluster: Cluster, rng: random.Random) -> str | None:
     for host in rng.sample(cluster.hosts.workers, 2):
         if host.kill("ray::", "Trainable"):
             return f"a trial on {host.name} killed"
-    return "no trial ran that could be killed"
+    return None
 
 
-def _kill_raylet(cluster: Cluster, rng: random.Random) -> str:
+def _kill_raylet(cluster: Cluster, rng: random.Random) -> str | None:
     host = rng.choice(cluster.hosts.workers)
-    host.kill("/raylet/raylet")
+    if not host.kill("/raylet/raylet"):
+        return None
     time.sleep(rng.uniform(0, 10))  # for so long the node is gone
     return f"the raylet of {host.name} killed"
 
 
-def _kill_driver(cluster: Cluster, rng: random.Random) -> str:
-    cluster.hosts.head.kill("study.launch")
-    return "the driver killed"
+def _kill_driver(cluster: Cluster, rng: random.Random) -> str | None:
+    return "the driver killed" if cluster.hosts.head.kill("study.launch") else None
 
 
-def _kill_mlflow(cluster: Cluster, rng: random.Random) -> str:
-    cluster.hosts.head.kill("mlflow", "server")
-    cluster.hosts.head.kill("uvicorn", "mlflow")
+def _kill_mlflow(cluster: Cluster, rng: random.Random) -> str | None:
+    head = cluster.hosts.head
+    # Both: the server's workers outlive it.
+    hit = [*head.kill("mlflow", "server"), *head.kill("uvicorn", "mlflow")]
+    if not hit:
+        return None
     seconds = rng.uniform(1, 20)
     time.sleep(seconds)  # for so long it is away
     cluster.hosts.head.run(_START_SERVICES)
     return f"MLflow killed, and away for {seconds:.0f} s"
 
 
-def _kill_postgres(cluster: Cluster, rng: random.Random) -> str:
-    cluster.hosts.head.kill("postgres")
+def _kill_postgres(cluster: Cluster, rng: random.Random) -> str | None:
+    if not cluster.hosts.head.kill("postgres"):
+        return None
     seconds = rng.uniform(1, 20)
     time.sleep(seconds)  # for so long it is away
     cluster.hosts.head.run(_START_SERVICES)
     return f"PostgreSQL killed, and away for {seconds:.0f} s"
 
 
-def _cut_off(cluster: Cluster, rng: random.Random) -> str:
+def _cut_off(cluster: Cluster, rng: random.Random) -> str | None:
     host = rng.choice(cluster.hosts.workers)
     # Ray gives a node up after about half a minute: both sides of that.
     seconds = rng.choice((rng.uniform(1, 10), rng.uniform(35, 45)))
@@ -76,21 +81,22 @@ def _cut_off(cluster: Cluster, rng: random.Random) -> str:
     return f"{host.name} cut off for {seconds:.0f} s"
 
 
-def _fill_disk(cluster: Cluster, rng: random.Random) -> str:
+def _fill_disk(cluster: Cluster, rng: random.Random) -> str | None:
     deadline = time.monotonic() + 120
     while any("study.launch" in line for line in cluster.hosts.head.processes().values()):
         # Again and again, since old checkpoints make room.
         cluster.hosts.fill_bucket()
         if time.monotonic() > deadline:
             cluster.hosts.free_bucket()
-            return "the storage full for 120 s, and the study went on"
+            return None  # it had written all that it would
         time.sleep(0.2)  # until the study has stopped
     cluster.hosts.free_bucket()
     return "the storage full until the study stopped"
 
 
-def _tear_state(cluster: Cluster, rng: random.Random) -> str:
-    cluster.hosts.head.kill("study.launch")
+def _tear_state(cluster: Cluster, rng: random.Random) -> str | None:
+    if not cluster.hosts.head.kill("study.launch"):
+        return None
     time.sleep(1)  # what Ray was writing is written
     (folder,) = (cluster.hosts.bucket / "studies").glob("current*")
     torn = [max(folder.glob("experiment_state-*.json"), key=lambda path: path.stat().st_mtime)]
