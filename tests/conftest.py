@@ -38,9 +38,11 @@ CLUSTER_PROGRAMS = (
 
 @pytest.fixture(scope="session", autouse=True)
 def _a_thread_for_each_worker() -> None:
-    """Threads of two workers that spin beside each other would take a multiple of the time."""
+    """Threads of two workers that spin beside each other would take a multiple of the time; so
+    would those of the studies that they launch."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)
