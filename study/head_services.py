@@ -14,7 +14,6 @@ import json
 import os
 import secrets
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,32 +22,27 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import psycopg
 import typer
-from psycopg import sql
 
 from study.errors import UserError
+from study.postgres import Postgres
+from study.processes import ServiceError, in_group, refuse_if_taken, wait
 
 _ADMIN = "admin"
 _DATABASES = ("mlflow", "mlflow_users")
 _ROLE = "mlflow"
-_OWNER = "owner"
 # Seconds: MLflow lays out its tables at the first start.
 _START_SECONDS = 120
 _STOP_SECONDS = 20
 _BAD_INPUT = 2
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-
-
-class ServiceError(UserError):
-    """A service of the head cannot be started or stopped."""
 
 
 @app.command()
@@ -144,7 +138,7 @@ class _Services:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._data = folder / "postgres"
+        self._postgres = Postgres(folder / "postgres")
         self._mlflow_state = folder / "mlflow.json"
         self.environment = folder / "environment"
 
@@ -164,7 +158,8 @@ class _Services:
             ServiceError: if something is missing, in the way, or does not come up.
         """
         known = self._secrets()
-        self._start_database(known, database_port)
+        self._postgres.start(database_port, known.owner_password)
+        self._postgres.make_role(known.owner_password, _ROLE, known.database_password, _DATABASES)
         uri = f"http://127.0.0.1:{port}"
         self._write(
             self.environment,
@@ -184,17 +179,16 @@ class _Services:
     def stop(self) -> None:
         """Raises ServiceError if PostgreSQL does not stop."""
         self._stop_mlflow()
-        if self._database_runs():
-            self._postgres("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", "fast")
+        self._postgres.stop()
 
     def database_answers(self) -> bool:
-        return self._database_runs() and _listens(self._database_port())
+        return self._postgres.answers()
 
     def mlflow_answers(self) -> bool:
         if not self._mlflow_state.exists():
             return False
         state = json.loads(self._mlflow_state.read_text())
-        return _in_group(state["group"], "mlflow") and _is_healthy(state["uri"])
+        return in_group(state["group"], "mlflow") and _is_healthy(state["uri"])
 
     def _secrets(self) -> _Secrets:
         path = self._folder / "secrets.json"
@@ -208,106 +202,12 @@ class _Services:
             file.write(text)
         os.replace(file.name, path)
 
-    # PostgreSQL
-
-    def _start_database(self, known: _Secrets, port: int) -> None:
-        if not (self._data / "PG_VERSION").exists():
-            self._make_database(known)
-        if self._database_runs():
-            if self._database_port() != port:
-                raise ServiceError(
-                    f"--database-port: it must be that of the database that runs, "
-                    f"{self._database_port()}, but got {port}"
-                )
-        else:
-            _refuse_if_taken("--database-port", port)
-            # Left by one that was killed; PostgreSQL would take a process that has ended, but was
-            # not waited for yet, for one that runs.
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
-            options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
-            self._postgres(
-                "pg_ctl", "start", "--pgdata", str(self._data), "--wait",
-                "--timeout", str(_START_SECONDS), "--log", str(self._data / "postgres.log"),
-                "--options", options,
-            )  # fmt: skip
-        self._make_role(known, port)
-
-    def _make_database(self, known: _Secrets) -> None:
-        """Lay out PostgreSQL's data; nobody may come in without a password, not even from here."""
-        # What an interrupted start has left is not whole.
-        shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(mode=0o700)
-        owner = _postgres_user()
-        with tempfile.NamedTemporaryFile("w", dir=self._folder) as password:
-            password.write(known.owner_password)
-            password.flush()
-            if owner is not None:
-                shutil.chown(self._data, owner)
-                shutil.chown(password.name, owner)
-            self._postgres(
-                "initdb", "--pgdata", str(self._data), "--username", _OWNER, "--encoding", "UTF8",
-                "--locale", "C.UTF-8", "--auth", "scram-sha-256", "--pwfile", password.name,
-            )  # fmt: skip
-
-    def _make_role(self, known: _Secrets, port: int) -> None:
-        with psycopg.connect(
-            host="127.0.0.1", port=port, user=_OWNER, password=known.owner_password,
-            dbname="postgres", autocommit=True,
-        ) as connection:  # fmt: skip
-
-            def has(table: str, column: str, name: str) -> bool:
-                query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(
-                    sql.Identifier(table), sql.Identifier(column)
-                )
-                return connection.execute(query, [name]).fetchone() is not None
-
-            role = sql.Identifier(_ROLE)
-            if not has("pg_roles", "rolname", _ROLE):
-                password = sql.Literal(known.database_password)
-                connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, password)
-                )
-            for name in _DATABASES:
-                if not has("pg_database", "datname", name):
-                    connection.execute(
-                        sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), role)
-                    )
-
-    def _database_runs(self) -> bool:
-        """Whether its first process does; another may have the number now."""
-        try:
-            group = int((self._data / "postmaster.pid").read_text().splitlines()[0])
-        except FileNotFoundError:
-            return False
-        return _in_group(group, str(self._data))
-
-    def _database_port(self) -> int:
-        return int((self._data / "postmaster.pid").read_text().splitlines()[3])
-
-    def _postgres(self, name: str, *arguments: str) -> None:
-        """Run a program of PostgreSQL, as a user that it accepts."""
-        with tempfile.TemporaryFile("w+") as output:
-            # A pipe would stay open as long as the server that pg_ctl leaves behind.
-            done = subprocess.run(
-                [_binary(name), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                user=_postgres_user(),
-                check=False,
-            )
-            if done.returncode:
-                output.seek(0)
-                said = " ".join(output.read().split())
-                raise ServiceError(f"PostgreSQL: {name} failed: {said}")
-
     # MLflow
 
     def _start_mlflow(
         self, known: _Secrets, artifacts: str, host: str, port: int, database_port: int
     ) -> None:
-        _refuse_if_taken("--port", port)
+        refuse_if_taken("--port", port)
         databases = (
             f"postgresql+psycopg://{_ROLE}:{known.database_password}@127.0.0.1:{database_port}/{name}"
             for name in _DATABASES
@@ -362,7 +262,7 @@ class _Services:
                 raise ServiceError(f"MLflow ended as it started; see {self._folder}/mlflow.log")
             return _is_healthy(uri)
 
-        _wait(is_up, _START_SECONDS, f"MLflow does not answer; see {self._folder}/mlflow.log")
+        wait(is_up, _START_SECONDS, f"MLflow does not answer; see {self._folder}/mlflow.log")
 
     def _stop_mlflow(self) -> None:
         """End it and what is left of it, so that its port is free."""
@@ -370,11 +270,11 @@ class _Services:
             return
         group = json.loads(self._mlflow_state.read_text())["group"]
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if not _in_group(group, "mlflow"):
+            if not in_group(group, "mlflow"):
                 return
             os.killpg(group, number)
             try:
-                _wait(lambda: not _in_group(group, "mlflow"), _STOP_SECONDS, "MLflow does not stop")
+                wait(lambda: not in_group(group, "mlflow"), _STOP_SECONDS, "MLflow does not stop")
             except ServiceError:
                 if number is signal.SIGKILL:
                     raise
@@ -382,41 +282,6 @@ class _Services:
 
 def _exports(values: Mapping[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
-
-
-def _postgres_user() -> str | None:
-    """Whom PostgreSQL is to run as, where that is not who we are: it refuses root."""
-    return "postgres" if os.geteuid() == 0 else None
-
-
-def _binary(name: str) -> str:
-    """The path of a program of PostgreSQL, of the newest where there are several.
-
-    Raises:
-        ServiceError: if there is none.
-    """
-    # Debian keeps them off the PATH, a folder for each version.
-    found = sorted(
-        Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3])
-    )
-    path = str(found[-1]) if found else shutil.which(name)
-    if path is None:
-        raise ServiceError(f"PostgreSQL must be installed, but there is no {name}")
-    return path
-
-
-def _in_group(group: int, word: str) -> bool:
-    """Whether a process with a word on its command line is in a group of processes; the number
-    alone does not tell, another group may have it now."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            ended, of = fields[0] == "Z", int(fields[2])
-            if of == group and not ended and word in (stat.parent / "cmdline").read_text():
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return False
 
 
 def _is_healthy(uri: str) -> bool:
@@ -442,17 +307,6 @@ def _has_work(dashboard: str) -> bool:
     return any(job["status"] in ("PENDING", "RUNNING") for job in jobs)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _refuse_if_taken(option: str, port: int) -> None:
-    if _listens(port):
-        raise ServiceError(f"{option}: the port must be free, but something listens on {port}")
-
-
 def _address() -> str:
     """This machine's address on the way to the outside; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -462,14 +316,6 @@ def _address() -> str:
             return "127.0.0.1"  # there is no way to the outside
         address: Any = probe.getsockname()
         return str(address[0])
-
-
-def _wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise ServiceError(f"{otherwise} after {seconds:g} s")
-        time.sleep(0.1)  # between two looks at another process
 
 
 if __name__ == "__main__":

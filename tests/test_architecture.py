@@ -117,7 +117,9 @@ ALLOWED = {
     "study.cluster": {
         "models", "study", "study.errors", "study.storage", "study.training", "study.trial_config",
     },
-    "study.head_services": {"study.errors"},
+    "study.processes": {"study.errors"},
+    "study.postgres": {"study.processes"},
+    "study.head_services": {"study.errors", "study.postgres", "study.processes"},
     "study.launch": {
         "study.cluster", "study.config", "study.errors", "study.failures", "study.front",
         "study.interrupt", "study.metrics", "study.mlflow_pages", "study.page", "study.progress",
@@ -139,7 +141,7 @@ SOLE_IMPORTERS = {
     "moocore": {"study.pareto"},
     "sklearn": {"study.data"},
     "torchvision": {"study.data"},
-    "psycopg": {"study.head_services"},
+    "psycopg": {"study.postgres"},
 }
 
 

@@ -1,0 +1,45 @@
+"""Services that run as processes of this machine: whether they run, what listens, waiting."""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from study.errors import UserError
+
+
+class ServiceError(UserError):
+    """A service of the head cannot be started or stopped."""
+
+
+def in_group(group: int, word: str) -> bool:
+    """Whether a process with a word on its command line is in a group of processes; the number
+    alone does not tell, another group may have it now."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            ended, of = fields[0] == "Z", int(fields[2])
+            if of == group and not ended and word in (stat.parent / "cmdline").read_text():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return False
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def refuse_if_taken(option: str, port: int) -> None:
+    if listens(port):
+        raise ServiceError(f"{option}: the port must be free, but something listens on {port}")
+
+
+def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{otherwise} after {seconds:g} s")
+        time.sleep(0.1)  # between two looks at another process
