@@ -95,8 +95,8 @@ def real(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
         yield Real(path, uri, json.loads(done.stdout))
 
 
-@pytest.fixture
-def made_up(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with every mark, 200 points."""
     generator = random.Random(0)
     states = [
@@ -120,7 +120,7 @@ def made_up(tmp_path: Path) -> Path:
         )
         failed = state is TrialStatus.FAILED
         records.append(replace(record, metrics={}, reason="diverged") if failed else record)
-    path = tmp_path / "report.html"
+    path = tmp_path_factory.mktemp("made-up") / "report.html"
     write_page(path, NoArtifacts(), make_report(STUDY, records))
     return path
 

@@ -48,7 +48,7 @@ def _study(folder: Path, n_epochs: int, outage_seconds: float) -> dict[str, floa
             launched.process.communicate()
             assert launched.process.returncode == 0
         check_books(Books(folder), "tiny", N_TRIALS, n_epochs)
-        check_times(folder)
+        check_times(folder, {})
         measured = times(folder)
         if outage_seconds:
             n_away = sum(gone < at < back for of in measured.values() for at in of.values())

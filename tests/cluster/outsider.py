@@ -1,5 +1,6 @@
 """What an open port says to somebody without a token: run where that somebody is, as
-`python -m tests.cluster.outsider ADDRESS PORT...`; prints JSON, port -> what it gave away."""
+`python -m tests.cluster.outsider ADDRESS PORT...`; prints JSON, port -> what it gave away, and
+which calls it has, but asked for a token."""
 
 import http.client
 import json
@@ -9,7 +10,7 @@ import grpc
 
 # A call of each service that Ray has; each needs the token. Whatever is not served at a port is
 # refused as well. Ray's health checks are public and say no more than that it is there.
-_CALLS = (
+CALLS = (
     "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
     "/ray.rpc.InternalKVGcsService/InternalKVKeys",
     "/ray.rpc.JobInfoGcsService/GetAllJobInfo",
@@ -26,9 +27,10 @@ _COUNTERS = "# HELP"
 _TIMEOUT_SECONDS = 5
 
 
-def given_away(address: str, port: int) -> list[str]:
-    """What can be had at a port without a password: paths, calls, "counters"."""
-    found = []
+def look(address: str, port: int) -> dict[str, list[str]]:
+    """Of a port without a token: "given", the paths and calls that can be had, or "counters";
+    "refused", the calls that it has and wants a token for."""
+    found, refused = [], []
     for path in _PATHS:
         connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT_SECONDS)
         try:
@@ -42,16 +44,18 @@ def given_away(address: str, port: int) -> list[str]:
         if answer.status < 400:
             found.append("counters" if text.startswith(_COUNTERS) else path)
     with grpc.insecure_channel(f"{address}:{port}") as channel:
-        for call in _CALLS:
+        for call in CALLS:
             try:
                 channel.unary_unary(call)(b"", timeout=_TIMEOUT_SECONDS)
                 found.append(call)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     break  # it speaks another language
-    return sorted(set(found))
+                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    refused.append(call)
+    return {"given": sorted(set(found)), "refused": refused}
 
 
 if __name__ == "__main__":
     at = sys.argv[1]
-    print(json.dumps({port: given_away(at, int(port)) for port in sys.argv[2:]}))
+    print(json.dumps({port: look(at, int(port)) for port in sys.argv[2:]}))

@@ -20,6 +20,7 @@ import yaml
 from tests.cluster.cluster import DASHBOARD_PORT, DATABASE_PORT, MLFLOW_PORT, Cluster, cluster
 from tests.cluster.derived import ROOT
 from tests.cluster.hosts import hosts
+from tests.cluster.outsider import CALLS
 from tests.cluster.security_group import guarded
 from tests.faults.books import Books, Findings, check
 from tests.studies import RAW
@@ -235,12 +236,16 @@ def test_without_the_security_group_nothing_is_given_away(up: Cluster) -> None:
     # What runs on the head for a study is not even there.
     assert not {str(MLFLOW_PORT), str(DATABASE_PORT), str(DASHBOARD_PORT)} & set(ports["head"])
     assert {str(GCS_PORT), str(CLIENT_PORT)} <= set(ports["head"])
+    found: set[str] = set()
     for host in up.hosts.all:
         probe = (sys.executable, "-m", "tests.cluster.outsider", host.address, *ports[host.name])
         answers = _as_outsider(up, *probe)
         assert answers.returncode == 0, answers.stderr
-        given = json.loads(answers.stdout)
-        assert {what for found in given.values() for what in found} <= {"counters"}, given
+        looks = json.loads(answers.stdout)
+        assert {what for at in looks.values() for what in at["given"]} <= {"counters"}, looks
+        found |= {call for at in looks.values() for call in at["refused"]}
+    # Each call is one that Ray has.
+    assert found == set(CALLS)
     # SSH does not so much as ask for a password.
     login = ("ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes")
     known = ("-o", "UserKnownHostsFile=/dev/null", f"root@{up.hosts.head.address}", "true")
