@@ -26,11 +26,14 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # A trial that failed reports no metrics, which a scheduler's metric is among.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1",
     # Else Tune's state of a trial has its last results once for each checkpoint that is kept.
     "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# Tune writes the state of all trials each time, so that a large study would do little else: seconds
+# between two times for each trial that there may be, the least and the most.
+_STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
+_SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 1.0, 30.0
 # What a trial asks for, and what is told of a cluster.
 _KINDS = ("CPU", "GPU")
 # Ray sets it in the drivers of submitted jobs, whose code is shipped already.
@@ -91,17 +94,19 @@ def _n_fit(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
     )
 
 
-def connect(address: str | None) -> Cluster:
+def connect(address: str | None, n_trials: int) -> Cluster:
     """Connect to the cluster, or start Ray here; the code of this project goes with it.
 
     Args:
         address: of Ray; None for RAY_ADDRESS, a cluster on this host, or a start here.
+        n_trials: of the study, at most.
 
     Raises:
         LaunchError: if it cannot be reached.
     """
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    os.environ.setdefault(_STATE_SECONDS, f"{state_seconds(n_trials):g}")
     try:
         is_local = _connect(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -112,6 +117,11 @@ def connect(address: str | None) -> Cluster:
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return Cluster(is_local, nodes, () if is_local else _growth(nodes))
+
+
+def state_seconds(n_trials: int) -> float:
+    """How often Tune writes its state of a study of so many trials: seconds between two times."""
+    return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SECONDS_A_TRIAL * n_trials))
 
 
 def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[NodeType]:

@@ -307,7 +307,7 @@ class _Launch:
 
         Returns how many trials may run at a time once the cluster has grown.
         """
-        found = cluster.connect(self.address)
+        found = cluster.connect(self.address, study.n_trainings)
         have = found.resources()
         wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
         n_at_once, n_at_most = found.n_at_once(wanted), found.n_at_most(wanted)

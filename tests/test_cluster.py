@@ -59,3 +59,10 @@ def test_a_full_cluster_does_not_grow(bootstrap: Path) -> None:
     bootstrap.write_text(yaml.safe_dump(config))
     assert cluster._growth(nodes({}, {"CPU": 4}, {"CPU": 4})) == []
     assert cluster._growth(nodes({}, {"CPU": 4})) == [NodeType("worker", 1, {"CPU": 4})]
+
+
+def test_the_state_of_a_large_study_is_written_less_often() -> None:
+    seconds = [cluster.state_seconds(n) for n in (1, 50, 100, 1_000, 10_000)]
+    assert seconds == sorted(seconds)
+    assert seconds[:3] == [1, 1, 2]
+    assert seconds[-1] == 30
