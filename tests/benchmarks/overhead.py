@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,33 +35,11 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
 from study import launch
-from study.metrics import TrialReport, TrialStatus
-from study.trainable import REPORTS_FILE
+from tests.benchmarks.trivial import N_REPORTS, Trivial
 from tests.launched import ROOT, write_space
-from tests.studies import RAW, epoch_report
+from tests.studies import RAW
 
-N_REPORTS = 5
 CONTENDERS = ("ours", "stock", "stock with reuse_actors")
-
-
-class Trivial(tune.Trainable):
-    """Reports made-up figures; it ends as a trial does that a scheduler stops."""
-
-    def setup(self, config: dict[str, Any], **unused: Any) -> None:
-        self._reports: list[Any] = []
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._reports = []
-        return True
-
-    def step(self) -> dict[str, Any]:
-        self._reports.append(epoch_report(len(self._reports) + 1, timestamp=time.time()))
-        report = TrialReport(TrialStatus.RUNNING, self._reports[-1])
-        return {**report.to_result(), "done": len(self._reports) == N_REPORTS}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        reports = json.dumps([asdict(report) for report in self._reports])
-        (Path(checkpoint_dir) / REPORTS_FILE).write_text(reports)
 
 
 def _timed_fit() -> list[float]:

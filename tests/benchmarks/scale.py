@@ -38,7 +38,7 @@ from study.progress import Progress
 from study.recorder import Recorder
 from study.search import OptunaSearcher
 from study.snapshots import Snapshots
-from tests.benchmarks.overhead import Trivial
+from tests.benchmarks.trivial import Trivial
 from tests.launched import ROOT, write_space
 from tests.studies import RAW
 
