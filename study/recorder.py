@@ -188,6 +188,13 @@ class Recorder(Callback):
         self._outbox.put(
             partial(self._close, known), before_retry=partial(self.tracker.open_study, self._study)
         )
+        try:
+            self._wait()
+        finally:
+            self.leave()
+
+    def _wait(self) -> None:
+        """Until MLflow has everything."""
         said = time.monotonic()
         while n_left := self._outbox.wait(1.0):
             self._say_news()
@@ -199,13 +206,12 @@ class Recorder(Callback):
                     flush=True,
                 )
         self._say_news()
-        self.leave()
 
     def leave(self) -> None:
         """Send nothing more: whoever leaves at once closes the books without it."""
         self._outbox.leave()
         if self._max_retries is None:
-            del os.environ[_MAX_RETRIES]
+            os.environ.pop(_MAX_RETRIES, None)
         else:
             os.environ[_MAX_RETRIES] = self._max_retries
 

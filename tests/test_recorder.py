@@ -1,3 +1,4 @@
+import os
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,3 +116,21 @@ def test_a_run_that_no_snapshot_knows_is_deleted_when_the_study_ends(
         recorder.on_trial_start(1, trials, trial)
     recorder.on_experiment_end(trials[:1])
     assert states(recorder, study) == {"0000": TrialStatus.STOPPED_EARLY}
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_mlflows_own_retries_are_as_they_were_once_it_has_everything(
+    study: StudyRecord, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    monkeypatch.setenv(name, before or "")
+    if before is None:
+        monkeypatch.delenv(name)
+    recorder = Recorder(study.name, training.load_model, deque())
+    recorder.setup()
+    # A request that its client repeats could make a run twice.
+    assert os.environ[name] == "0"
+    recorder.on_experiment_end([])
+    recorder.leave()
+    assert os.environ.get(name) == before
+    assert not recorder._outbox._thread.is_alive()
