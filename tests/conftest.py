@@ -81,7 +81,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if named else 2
 
 
+# A worker takes one file after another: with the longest first, none is left alone with such a one.
+LONGEST = ("test_cluster", "test_launch", "test_readme", "test_outage", "test_browser")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     for item in items:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
