@@ -27,17 +27,20 @@ def in_group(group: int, word: str) -> bool:
 
 
 def listens(port: int) -> bool:
+    """Whether anything does on this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(5)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def refuse_if_taken(option: str, port: int) -> None:
+    """Raises ServiceError, by the name of the option, if something listens there already."""
     if listens(port):
         raise ServiceError(f"{option}: the port must be free, but something listens on {port}")
 
 
 def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Until the condition holds; raises ServiceError, which says `otherwise`, after so long."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
