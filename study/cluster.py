@@ -33,7 +33,7 @@ _ENVIRONMENT = {
 # Tune writes the state of all trials each time, so that a large study would do little else: seconds
 # between two times for each trial that there may be, the least and the most.
 _STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
-_SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 1.0, 30.0
+_SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
 # What a trial asks for, and what is told of a cluster.
 _KINDS = ("CPU", "GPU")
 # Ray sets it in the drivers of submitted jobs, whose code is shipped already.

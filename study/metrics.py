@@ -167,18 +167,21 @@ class TrialReport:
 
     def to_result(self) -> dict[str, Any]:
         """As a dict of plain values, for Ray."""
-        epoch = {} if self.epoch is None else asdict(self.epoch)
-        projections = [asdict(projection) for projection in self.projections]
-        status = {"trial_status": self.status.value, "reason": self.reason}
-        return {**status, "projections": projections, **epoch}
+        return {
+            "trial_status": self.status.value,
+            "reason": self.reason,
+            # In lists: of a number outside one Tune keeps statistics, which nobody here reads,
+            # and writes them with its state.
+            "epochs": [] if self.epoch is None else [asdict(self.epoch)],
+            "projections": [asdict(projection) for projection in self.projections],
+        }
 
     @classmethod
     def from_result(cls, result: Mapping[str, Any]) -> "TrialReport | None":
         """The report in a Ray result; None where the trial never reported."""
         if "trial_status" not in result:
             return None
-        names = [f.name for f in fields(EpochReport)]
-        epoch = EpochReport(**{name: result[name] for name in names}) if "epoch" in result else None
+        epoch = next((EpochReport(**fields) for fields in result["epochs"]), None)
         projections = tuple(ProjectionReport(**fields) for fields in result["projections"])
         return cls(TrialStatus(result["trial_status"]), epoch, result["reason"], projections)
 

@@ -163,7 +163,8 @@ class Progress(Callback):
 
 
 def _epochs(trials: list[Trial]) -> int:
-    return sum((trial.last_result or {}).get("epoch", 0) for trial in trials)
+    reports = (TrialReport.from_result(trial.last_result or {}) for trial in trials)
+    return sum(report.epoch.epoch for report in reports if report and report.epoch)
 
 
 def _status(trial: Trial) -> TrialStatus:

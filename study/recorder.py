@@ -32,25 +32,11 @@ from study.trainable import OUTCOME_FOLDER, REPORTS_FILE, projection_folder, rea
 LoadModel = Callable[[Path], IResNet]
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
-# Reports of a trial that come so close together go in one request.
+# What comes of a trial in this time is sent together, in fewer requests.
 _COLLECT_SECONDS = 1.0
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # Between two words on what is still to be sent at the end of a study, seconds.
 _PATIENCE = 60.0
-
-
-@dataclass
-class _Reports:
-    """Reports of a trial that are to be sent in one request.
-
-    Attributes:
-        since: when the first was collected, by the monotonic clock.
-        node: address of the node on which the last was measured, where it is known.
-    """
-
-    since: float
-    epochs: list[EpochReport] = field(default_factory=list)
-    node: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +54,23 @@ class _Seen:
     report: TrialReport | None
     checkpoint: Checkpoint | None
     error: str | None
+
+
+@dataclass
+class _Collected:
+    """What came of a trial and is to be sent together.
+
+    Attributes:
+        since: when the first of it was collected, by the monotonic clock.
+        start: the trial as it started, if it did.
+        epochs: its reports.
+        node: address of the node on which the last was measured, where it is known.
+    """
+
+    since: float
+    start: _Seen | None = None
+    epochs: list[EpochReport] = field(default_factory=list)
+    node: str | None = None
 
 
 class Recorder(Callback):
@@ -117,14 +120,14 @@ class Recorder(Callback):
         self._outbox = Outbox(self._news)
         self._just_ended: list[Trial] = []
         self._ended: Ended | None = None
-        self._collected: dict[str, _Reports] = {}
+        self._collected: dict[str, _Collected] = {}
         self._unreadable: StorageError | None = None
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         seen = _look_at(trial)
-        self._put(seen.trial_id, partial(self._start, seen))
+        self._collect(seen.trial_id).start = seen
         if seen.checkpoint is not None:
             # Read now: the checkpoint may have made room for later ones before it is sent.
             try:
@@ -164,11 +167,10 @@ class Recorder(Callback):
             raise self._unreadable
         while self._just_ended:
             seen = _look_at(self._just_ended.pop())
-            self._put_reports(seen.trial_id)
             self._put(seen.trial_id, partial(self._settle, seen))
         old = time.monotonic() - _COLLECT_SECONDS
-        for trial in [trial for trial, reports in self._collected.items() if reports.since < old]:
-            self._put_reports(trial)
+        for trial in [trial for trial, of_it in self._collected.items() if of_it.since < old]:
+            self._put(trial)
         assert self._ended is not None
         self._ended.look(trials)
 
@@ -180,7 +182,6 @@ class Recorder(Callback):
             by_itself = self._ended is None or trial in self._ended
             end = self._settle if by_itself else self._interrupt
             seen = _look_at(trial)
-            self._put_reports(seen.trial_id)
             self._put(seen.trial_id, partial(end, seen))
         # What Tune does not know was proposed after the last snapshot that survived a crash, and
         # its number may never be given out again.
@@ -220,19 +221,26 @@ class Recorder(Callback):
         while self._news:
             print(self._news.popleft(), flush=True)
 
-    def _collect(self, trial: str) -> _Reports:
-        return self._collected.setdefault(trial, _Reports(time.monotonic()))
+    def _collect(self, trial: str) -> _Collected:
+        return self._collected.setdefault(trial, _Collected(time.monotonic()))
 
-    def _put_reports(self, trial: str) -> None:
-        """Let what was collected of a trial be sent."""
-        if (reports := self._collected.pop(trial, None)) is not None:
-            log = partial(self.tracker.log_reports, trial, reports.epochs, reports.node)
-            self._put(trial, log)
-
-    def _put(self, trial: str, send: Callable[[], None]) -> None:
+    def _put(self, trial: str, end: Callable[[], None] | None = None) -> None:
+        """Let what was collected of a trial be sent, and how it ended."""
+        send = partial(self._send, trial, self._collected.pop(trial, None), end)
         self._outbox.put(send, before_retry=partial(self.tracker.reread, trial))
 
     # What the outbox does, in its thread
+
+    def _send(
+        self, trial: str, collected: _Collected | None, end: Callable[[], None] | None
+    ) -> None:
+        with self.tracker.together(trial):
+            if collected is not None and collected.start is not None:
+                self._start(collected.start)
+            if collected is not None and collected.epochs:
+                self.tracker.log_reports(trial, collected.epochs, collected.node)
+            if end is not None:
+                end()
 
     def _start(self, seen: _Seen) -> None:
         sample, seed = seen.config["sample"], seen.config["seed"]

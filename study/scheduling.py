@@ -1,7 +1,8 @@
-"""Which trials stop early: the study's scheduler behind Ray's interface."""
+"""Which trials run and which stop early: the study's scheduler behind Ray's interface."""
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray.tune.execution.tune_controller import TuneController
@@ -12,6 +13,9 @@ from study import points
 from study.metrics import TrialReport, TrialStatus
 from study.study_config import Constraint, Objective, StudyConfig
 from study.successive_halving import Entry, SuccessiveHalving
+
+# Longer than a worker takes to start, seconds.
+_START_SECONDS = 30.0
 
 
 def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
@@ -37,14 +41,38 @@ def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> Tri
     no constraint.
     """
     if halving is None:
-        return FIFOScheduler()
+        return PatientScheduler()
     if study.scheduler.name == "asha":
         one = tuple(o for o in study.objectives if o.metric == study.scheduler.metric)
         return HalvingScheduler(halving, one, ())
     return HalvingScheduler(halving, study.objectives, study.constraints)
 
 
-class HalvingScheduler(FIFOScheduler):
+class PatientScheduler(FIFOScheduler):
+    """Stops no trial, and lets each have the worker that is started for it.
+
+    Whom a scheduler chooses takes over the worker of a trial that has ended, and the one that
+    starts for it is stopped: where trials are shorter than the start of a worker, and the first
+    that waits is always chosen, all of them run in one worker while others start in vain. Who
+    waits for longer than that waits for a place, not for a worker, and is the next.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's is not annotated
+        self._waits_since: dict[str, float] = {}
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        live: Iterable[Trial] = tune_controller.get_live_trials()
+        waiting = {trial.trial_id: trial for trial in live if trial.status == Trial.PENDING}
+        now = time.monotonic()
+        self._waits_since = {i: self._waits_since.get(i, now) for i in waiting}
+        longest = min(self._waits_since, key=self._waits_since.__getitem__, default=None)
+        if longest is None or now - self._waits_since[longest] < _START_SECONDS:
+            return None
+        return waiting[longest]
+
+
+class HalvingScheduler(PatientScheduler):
     """Stops the trials that `halving` lets not go on.
 
     A trial is known by its number in the study, which stays the same over a restart.
@@ -56,7 +84,7 @@ class HalvingScheduler(FIFOScheduler):
         objectives: tuple[Objective, ...],
         constraints: tuple[Constraint, ...],
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Ray's is not annotated
+        super().__init__()
         self.halving = halving
         self._objectives = objectives
         self._constraints = constraints

@@ -7,7 +7,8 @@ is there once: a metric that stands there already with the same value is not sen
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,15 @@ _METRICS_AT_ONCE = 1000
 
 
 @dataclass
+class _Batch:
+    """What is to be logged of a run."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class _ChildRun:
     """A trial's run. projections: coefficient -> the run of a projection, and its metrics once it
     is complete."""
@@ -97,6 +107,7 @@ class Tracker(Records):
         super().__init__(tracking_uri)
         self._children: dict[str, _ChildRun] = {}
         self._objectives: set[str] = set()
+        self._held: _Batch | None = None  # of the trial whose writes are sent together
 
     # Studies
 
@@ -191,6 +202,40 @@ class Tracker(Records):
 
     # Trials
 
+    @contextmanager
+    def together(self, trial_id: str) -> Iterator[None]:
+        """Whatever is logged of a trial within is sent when this is left, in as few requests as
+        MLflow allows, or before its networks are. After an error it is not, and `reread` is due.
+        """
+        self._held = _Batch()
+        try:
+            yield
+            self._send_held(trial_id)
+        finally:
+            self._held = None
+
+    def _send_held(self, trial_id: str) -> None:
+        if self._held is not None and self._held != _Batch():
+            held, self._held = self._held, _Batch()
+            self._send(self._children[trial_id].run_id, held)
+
+    def _log(self, child: _ChildRun, batch: _Batch) -> None:
+        if self._held is None:
+            self._send(child.run_id, batch)
+        else:
+            self._held.metrics += batch.metrics
+            self._held.params += batch.params
+            self._held.tags.update(batch.tags)
+
+    def _send(self, run_id: str, batch: _Batch) -> None:
+        rest = batch.metrics
+        while len(rest) > _METRICS_AT_ONCE:
+            some, rest = rest[:_METRICS_AT_ONCE], rest[_METRICS_AT_ONCE:]
+            self._call(self._client.log_batch, run_id, metrics=some)
+        # The tags last: a run counts as ended by one, and one that was cut off is ended again.
+        tags = [RunTag(name, value) for name, value in batch.tags.items()]
+        self._call(self._client.log_batch, run_id, rest, batch.params, tags)
+
     def start_trial(
         self,
         study: StudyRecord,
@@ -215,10 +260,10 @@ class Tracker(Records):
         datasets = [_dataset(trial.data)]
         if child is not None:
             # The parameters again, in case the crash came before them: the same are no error.
-            tags = [RunTag(REPEAT_OF, repeat_of or trial_id)]
-            self._call(self._client.log_batch, child.run_id, params=params, tags=tags)
             self._call(self._client.log_inputs, child.run_id, datasets=datasets)
-            self._end(child.run_id, TrialStatus.RUNNING)
+            self._call(self._client.update_run, child.run_id, "RUNNING")
+            running = {REPEAT_OF: repeat_of or trial_id, STATE: TrialStatus.RUNNING.value}
+            self._log(child, _Batch(params=params, tags=running))
             child.state = TrialStatus.RUNNING
             return
         run = self._call(
@@ -234,9 +279,10 @@ class Tracker(Records):
                 SAMPLE: text,
             },
         )
-        self._call(self._client.log_batch, run.info.run_id, params=params)
-        self._call(self._client.log_inputs, run.info.run_id, datasets=datasets)
-        self._children[trial_id] = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text, logged={})
+        child = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text, logged={})
+        self._children[trial_id] = child
+        self._call(self._client.log_inputs, child.run_id, datasets=datasets)
+        self._log(child, _Batch(params=params))
 
     def log_reports(
         self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
@@ -267,13 +313,11 @@ class Tracker(Records):
         ]
         if not metrics:
             return
-        tags = [RunTag(EPOCH, str(max(report.epoch for report in reports)))]
+        tags = {EPOCH: str(max(report.epoch for report in reports))}
         if node is not None:
-            tags.append(RunTag(NODE, node))
-        for first in range(0, len(metrics), _METRICS_AT_ONCE):
-            some = metrics[first : first + _METRICS_AT_ONCE]
-            self._call(self._client.log_batch, child.run_id, metrics=some, tags=tags)
-            logged.update({(metric.key, metric.step): metric.value for metric in some})
+            tags[NODE] = node
+        self._log(child, _Batch(metrics, tags=tags))
+        logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _ordered(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
         """With the objectives first: MLflow's pages show first what was logged first."""
@@ -281,6 +325,7 @@ class Tracker(Records):
 
     def log_outcome(self, trial_id: str, folder: Path, model: "IResNet") -> None:
         """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
+        self._send_held(trial_id)
         run_id = self._children[trial_id].run_id
         run = self._call(self._client.get_run, run_id)
         # A model that was logged before a crash makes room: a trial has one.
@@ -295,6 +340,7 @@ class Tracker(Records):
         What stands there already is not sent again; what has come out differently makes room,
         and so does what is no longer among them.
         """
+        self._send_held(trial_id)
         child = self._children[trial_id]
         of_trial = self._call(self._client.get_run, child.run_id)
         new = {report.coeff: (report, folder, model) for report, folder, model in networks}
@@ -375,14 +421,19 @@ class Tracker(Records):
         note = f"{what} after {last_epoch} epochs. "
         proof = mlflow_pages.describe_bound(bound)
         note += reason or proof if status is TrialStatus.FAILED else proof
-        tags = [RunTag(CERTIFIED, str(proven).lower()), RunTag(_NOTE, note[:_TAG_LENGTH])]
+        tags = {
+            CERTIFIED: str(proven).lower(),
+            _NOTE: note[:_TAG_LENGTH],
+            STATE: status.value,
+        }
         if reason is not None:
-            tags.append(RunTag(REASON, reason[:_TAG_LENGTH]))
+            tags[REASON] = reason[:_TAG_LENGTH]
         if status is not TrialStatus.COMPLETED:
             # It may have completed before a crash, and be stopped when it was trained again.
             for coeff in list(child.projections):
                 self._delete_projection(child, coeff)
-        self._end(child.run_id, status, tags)
+        self._call(self._client.set_terminated, child.run_id, _RUN_STATUS[status])
+        self._log(child, _Batch(tags=tags))
         child.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:
@@ -445,14 +496,12 @@ class Tracker(Records):
             self._call(self._client.set_registered_model_alias, name, alias, version)
         return str(version)
 
-    def _end(self, run_id: str, status: TrialStatus, tags: Sequence[RunTag] = ()) -> None:
+    def _end(self, run_id: str, status: TrialStatus) -> None:
         if status is TrialStatus.RUNNING:
             self._call(self._client.update_run, run_id, "RUNNING")
         else:
             self._call(self._client.set_terminated, run_id, _RUN_STATUS[status])
-        # Last: a run counts as ended by its tag, and one that was cut off before is ended again.
-        tags = [*tags, RunTag(STATE, status.value)]
-        self._call(self._client.log_batch, run_id, tags=tags)
+        self._send(run_id, _Batch(tags={STATE: status.value}))
 
 
 def _trials_of(study: StudyRecord) -> str:

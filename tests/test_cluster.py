@@ -62,7 +62,5 @@ def test_a_full_cluster_does_not_grow(bootstrap: Path) -> None:
 
 
 def test_the_state_of_a_large_study_is_written_less_often() -> None:
-    seconds = [cluster.state_seconds(n) for n in (1, 50, 100, 1_000, 10_000)]
-    assert seconds == sorted(seconds)
-    assert seconds[:3] == [1, 1, 2]
-    assert seconds[-1] == 30
+    seconds = [cluster.state_seconds(n) for n in (1, 250, 1_000, 10_000)]
+    assert seconds == [5, 5, 20, 30]

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
 
 from study.scheduling import make_halving, make_scheduler
 from study.search import OptunaSearcher
@@ -23,7 +24,36 @@ def tell(scheduler: TrialScheduler, number: int, result: dict[str, Any]) -> str:
 
 def test_fifo_stops_none() -> None:
     assert make_halving(tiny()) is None
-    assert type(make_scheduler(tiny(), None)) is FIFOScheduler
+    scheduler = make_scheduler(tiny(), None)
+    results = (running(val_accuracy=0.0, lipschitz_upper_bound=9.0), failed("diverged"))
+    assert {tell(scheduler, 0, result) for result in results} == {TrialScheduler.CONTINUE}
+
+
+@pytest.mark.parametrize("name", ["fifo", "mo_asha"])
+def test_who_waits_for_a_worker_gets_its_own_and_who_waits_for_a_place_the_next(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = halved(name) if name != "fifo" else tiny()
+    scheduler: Any = make_scheduler(study, make_halving(study))
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    trials = [SimpleNamespace(trial_id=str(n), status=Trial.PENDING) for n in range(3)]
+    controller = SimpleNamespace(get_live_trials=lambda: trials[:n_live])
+
+    n_live = 2
+    assert scheduler.choose_trial_to_run(controller) is None
+    trials[0].status = Trial.RUNNING
+    now += 60
+    n_live = 3
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+    # It is asked again, and must not change its mind before the trial runs.
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+    trials[1].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
+    # One that lost its place waits from then on.
+    trials[1].status = Trial.PENDING
+    now += 60
+    assert scheduler.choose_trial_to_run(controller) is trials[2]
 
 
 @pytest.mark.parametrize(

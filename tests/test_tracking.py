@@ -110,6 +110,60 @@ def test_an_epoch_that_comes_twice_in_one_write_is_there_once(
         assert [point.step for point in points] == [1, 2], name
 
 
+def test_what_is_written_together_is_what_is_written_one_after_another(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(trial_id: str) -> None:
+        start(tracker, study, trial_id)
+        for epoch in (1, 2):
+            tracker.log_reports(trial_id, [epoch_report(epoch)], node=f"10.0.0.{epoch}")
+        tracker.end_trial(trial_id, TrialStatus.FAILED, "diverged")
+
+    write("0000")
+    requests_sent = []
+    log_batch = MlflowClient.log_batch
+    monkeypatch.setattr(
+        MlflowClient,
+        "log_batch",
+        lambda *args, **kwargs: requests_sent.append(log_batch(*args, **kwargs)),
+    )
+    with tracker.together("0001"):
+        write("0001")
+    assert len(requests_sent) == 1
+    apart, together = (
+        replace(record, trial_id="", run_id="", repeat_of="", started=0.0, ended=0.0)
+        for record in tracker.trials(study)
+    )
+    assert apart == together
+    client = MlflowClient(tracker.tracking_uri)
+    notes = [
+        client.get_run(record.run_id).data.tags["mlflow.note.content"]
+        for record in tracker.trials(study)
+    ]
+    assert notes[0] == notes[1]
+
+
+def test_of_what_is_written_together_nothing_is_logged_after_an_error(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    def write(and_then: Exception | None = None) -> None:
+        with tracker.together("0000"):
+            start(tracker, study)
+            tracker.log_reports("0000", [epoch_report(1)])
+            if and_then is not None:
+                raise and_then
+
+    with pytest.raises(TrackingError, match="away"):
+        write(TrackingError("away", may_pass=True))
+    (record,) = tracker.trials(study)
+    assert (record.params, record.metrics) == ({}, {})
+    tracker.reread("0000")
+    write()
+    (record,) = tracker.trials(study)
+    assert record.params["coeff"] == "0.5"
+    assert record.metrics == epoch_report(1).metrics()
+
+
 def test_more_metrics_than_mlflow_takes_at_once_are_all_there(
     tracker: Tracker, study: StudyRecord
 ) -> None:
