@@ -35,8 +35,8 @@ TINY = TrialConfig(
 
 def untimed(reports: list[Any]) -> list[dict[str, Any]]:
     return [
-        {k: v for k, v in r.to_result().items() if k not in ("timestamp", "epoch_seconds")}
-        for r in reports
+        replace(report, epoch=replace(report.epoch, timestamp=0.0, epoch_seconds=0.0)).to_result()
+        for report in reports
     ]
 
 
