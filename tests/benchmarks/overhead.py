@@ -35,7 +35,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
 from study import launch
-from tests.benchmarks.trivial import N_REPORTS, Trivial
+from tests.benchmarks.trivial import N_REPORTS, Flat, Trivial
 from tests.launched import ROOT, write_space
 from tests.studies import RAW
 
@@ -74,7 +74,7 @@ def _stock(folder: Path, n_trials: int, reuse: bool) -> float:
     logging.getLogger("ray").setLevel(logging.ERROR)
     objectives = RAW["objectives"]
     tuner = tune.Tuner(
-        tune.with_resources(Trivial, {"cpu": 1}),
+        tune.with_resources(Flat, {"cpu": 1}),
         param_space={
             "coeff": tune.uniform(0.3, 0.99),
             "n_power_iterations": tune.lograndint(1, 20),
