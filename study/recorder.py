@@ -32,7 +32,7 @@ from study.trainable import OUTCOME_FOLDER, REPORTS_FILE, projection_folder, rea
 LoadModel = Callable[[Path], IResNet]
 
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
-# What comes of a trial in this time is sent together, in fewer requests.
+# Reports of a trial that come so close together are sent together, and with its end.
 _COLLECT_SECONDS = 1.0
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # Between two words on what is still to be sent at the end of a study, seconds.
@@ -58,17 +58,15 @@ class _Seen:
 
 @dataclass
 class _Collected:
-    """What came of a trial and is to be sent together.
+    """Reports of a trial that are to be sent together.
 
     Attributes:
         since: when the first of it was collected, by the monotonic clock.
-        start: the trial as it started, if it did.
         epochs: its reports.
         node: address of the node on which the last was measured, where it is known.
     """
 
     since: float
-    start: _Seen | None = None
     epochs: list[EpochReport] = field(default_factory=list)
     node: str | None = None
 
@@ -127,7 +125,7 @@ class Recorder(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         seen = _look_at(trial)
-        self._collect(seen.trial_id).start = seen
+        self._put(seen.trial_id, partial(self._start, seen))
         if seen.checkpoint is not None:
             # Read now: the checkpoint may have made room for later ones before it is sent.
             try:
@@ -224,23 +222,21 @@ class Recorder(Callback):
     def _collect(self, trial: str) -> _Collected:
         return self._collected.setdefault(trial, _Collected(time.monotonic()))
 
-    def _put(self, trial: str, end: Callable[[], None] | None = None) -> None:
-        """Let what was collected of a trial be sent, and how it ended."""
-        send = partial(self._send, trial, self._collected.pop(trial, None), end)
+    def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
+        """Let the reports that were collected of a trial be sent, and then this."""
+        send = partial(self._send, trial, self._collected.pop(trial, None), then)
         self._outbox.put(send, before_retry=partial(self.tracker.reread, trial))
 
     # What the outbox does, in its thread
 
     def _send(
-        self, trial: str, collected: _Collected | None, end: Callable[[], None] | None
+        self, trial: str, collected: _Collected | None, then: Callable[[], None] | None
     ) -> None:
         with self.tracker.together(trial):
-            if collected is not None and collected.start is not None:
-                self._start(collected.start)
-            if collected is not None and collected.epochs:
+            if collected is not None:
                 self.tracker.log_reports(trial, collected.epochs, collected.node)
-            if end is not None:
-                end()
+            if then is not None:
+                then()
 
     def _start(self, seen: _Seen) -> None:
         sample, seed = seen.config["sample"], seen.config["seed"]
@@ -254,10 +250,12 @@ class Recorder(Callback):
 
     def _settle(self, seen: _Seen) -> None:
         """Write how a trial ended, and what it leaves, unless it stands there."""
-        if self.tracker.trial_state(seen.trial_id) in _ENDED:
+        state = self.tracker.trial_state(seen.trial_id, seen.config["sample"])
+        if state in _ENDED:
             return
-        if self.tracker.trial_state(seen.trial_id) is None:
-            self._start(seen)  # its worker failed before it could start, or MLflow is a new one
+        if state is None:
+            # Its worker failed before it could start, MLflow is a new one, or a crash came between.
+            self._start(seen)
         if seen.checkpoint is not None:
             self.tracker.log_reports(seen.trial_id, _checkpointed(seen.checkpoint))
         report = seen.report
@@ -282,7 +280,8 @@ class Recorder(Callback):
         self.tracker.log_projections(trial, networks)
 
     def _interrupt(self, seen: _Seen) -> None:
-        if self.tracker.trial_state(seen.trial_id) not in (None, *_ENDED):
+        state = self.tracker.trial_state(seen.trial_id, seen.config["sample"])
+        if state not in (None, *_ENDED):
             self.tracker.end_trial(seen.trial_id, TrialStatus.INTERRUPTED)
 
     def _close(self, known: set[str]) -> None:

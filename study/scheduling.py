@@ -53,8 +53,10 @@ class PatientScheduler(FIFOScheduler):
 
     Whom a scheduler chooses takes over the worker of a trial that has ended, and the one that
     starts for it is stopped: where trials are shorter than the start of a worker, and the first
-    that waits is always chosen, all of them run in one worker while others start in vain. Who
-    waits for longer than that waits for a place, not for a worker, and is the next.
+    that waits is always chosen, all of them run in one worker while others start in vain. So only
+    who waits for longer is chosen, since then it waits for a place; where one comes at last, a
+    worker that starts for it may still be stopped, once for each that waited. When no new trial is
+    proposed Tune gives ended workers away by itself.
     """
 
     def __init__(self) -> None:
@@ -66,7 +68,8 @@ class PatientScheduler(FIFOScheduler):
         waiting = {trial.trial_id: trial for trial in live if trial.status == Trial.PENDING}
         now = time.monotonic()
         self._waits_since = {i: self._waits_since.get(i, now) for i in waiting}
-        longest = min(self._waits_since, key=self._waits_since.__getitem__, default=None)
+        numbers = {i: trial.config["number"] for i, trial in waiting.items()}
+        longest = min(waiting, key=lambda i: (self._waits_since[i], numbers[i]), default=None)
         if longest is None or now - self._waits_since[longest] < _START_SECONDS:
             return None
         return waiting[longest]

@@ -1,9 +1,9 @@
 """Whole copies of Tune's state of a study, and the way back to one.
 
-Tune writes its state in several files, over those of the second before, and copies them to the
-storage one by one: a crash in between leaves a torn one, or some that are older than others, and
-from a torn one it starts over without a word. So whenever it has written them they are put
-together into one file with checksums, in two places by turns: one of the two is always whole.
+Tune writes its state in several files, over those before, and copies them to the storage one by
+one: a crash in between leaves a torn one, or some that are older than others, and from a torn one
+it starts over without a word. So whenever it has written them they are put together into one file
+with checksums, in two places by turns: one of the two is always whole.
 """
 
 import io

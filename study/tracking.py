@@ -68,8 +68,9 @@ _COEFF = "coeff"
 # MLflow refuses longer tags, and its databases longer names.
 _TAG_LENGTH = 8000
 _NAME_LENGTH = 250
-# MLflow refuses more metrics in one request.
-_METRICS_AT_ONCE = 1000
+# MLflow takes 1000 entries in one request, 100 of them parameters and 100 tags at most; its client
+# cuts a larger one up, with all tags in the first part.
+_METRICS_AT_ONCE = 800
 
 
 @dataclass
@@ -83,12 +84,17 @@ class _Batch:
 
 @dataclass
 class _ChildRun:
-    """A trial's run. projections: coefficient -> the run of a projection, and its metrics once it
-    is complete."""
+    """A trial's run.
+
+    Attributes:
+        is_begun: whether its parameters and its dataset are there.
+        projections: coefficient -> the run of a projection, and its metrics once it is complete.
+    """
 
     run_id: str
     state: TrialStatus
     sample: str
+    is_begun: bool
     projections: dict[float, tuple[str, dict[str, float]]] = field(default_factory=dict)
     # (metric, step) -> value, of what MLflow holds; None until it is read.
     logged: dict[tuple[str, int], float] | None = None
@@ -162,7 +168,8 @@ class Tracker(Records):
             if tags[TRIAL_ID] in self._children:
                 self._delete_run(run.info.run_id)
                 continue
-            child = _ChildRun(run.info.run_id, TrialStatus(tags[STATE]), tags[SAMPLE])
+            is_begun = bool(run.data.params)
+            child = _ChildRun(run.info.run_id, TrialStatus(tags[STATE]), tags[SAMPLE], is_begun)
             self._children[tags[TRIAL_ID]] = child
         by_run = {child.run_id: child for child in self._children.values()}
         for run in projections:
@@ -204,8 +211,9 @@ class Tracker(Records):
 
     @contextmanager
     def together(self, trial_id: str) -> Iterator[None]:
-        """Whatever is logged of a trial within is sent when this is left, in as few requests as
-        MLflow allows, or before its networks are. After an error it is not, and `reread` is due.
+        """Reports and the end of a trial within: metrics and tags go in as few requests as MLflow
+        allows when this is left, or before its networks do; all else goes at once. After an error
+        they are not sent, and `reread` is due.
         """
         self._held = _Batch()
         try:
@@ -224,7 +232,6 @@ class Tracker(Records):
             self._send(child.run_id, batch)
         else:
             self._held.metrics += batch.metrics
-            self._held.params += batch.params
             self._held.tags.update(batch.tags)
 
     def _send(self, run_id: str, batch: _Batch) -> None:
@@ -259,12 +266,13 @@ class Tracker(Records):
         params = [Param(key, str(value)) for key, value in _params(sample, trial).items()]
         datasets = [_dataset(trial.data)]
         if child is not None:
-            # The parameters again, in case the crash came before them: the same are no error.
+            # What a crash may have cut off: the same again is no error.
             self._call(self._client.log_inputs, child.run_id, datasets=datasets)
-            self._call(self._client.update_run, child.run_id, "RUNNING")
             running = {REPEAT_OF: repeat_of or trial_id, STATE: TrialStatus.RUNNING.value}
-            self._log(child, _Batch(params=params, tags=running))
-            child.state = TrialStatus.RUNNING
+            # The tag first: by it a run counts as one that runs, and is ended with its study.
+            self._send(child.run_id, _Batch(params=params, tags=running))
+            self._call(self._client.update_run, child.run_id, "RUNNING")
+            child.state, child.is_begun = TrialStatus.RUNNING, True
             return
         run = self._call(
             self._client.create_run,
@@ -279,10 +287,12 @@ class Tracker(Records):
                 SAMPLE: text,
             },
         )
-        child = _ChildRun(run.info.run_id, TrialStatus.RUNNING, text, logged={})
-        self._children[trial_id] = child
-        self._call(self._client.log_inputs, child.run_id, datasets=datasets)
-        self._log(child, _Batch(params=params))
+        # The parameters last: a run that has them is begun.
+        self._call(self._client.log_inputs, run.info.run_id, datasets=datasets)
+        self._send(run.info.run_id, _Batch(params=params))
+        self._children[trial_id] = _ChildRun(
+            run.info.run_id, TrialStatus.RUNNING, text, is_begun=True, logged={}
+        )
 
     def log_reports(
         self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
@@ -469,10 +479,13 @@ class Tracker(Records):
         )
         return [model.model_id for model in found]
 
-    def trial_state(self, trial_id: str) -> TrialStatus | None:
-        """Where MLflow thinks a trial stands; None if it has no run."""
+    def trial_state(self, trial_id: str, sample: Mapping[str, Any]) -> TrialStatus | None:
+        """Where MLflow thinks a trial of this sample stands; None if it has no run, or one that was
+        cut off before it was begun."""
         child = self._children.get(trial_id)
-        return None if child is None else child.state
+        if child is None or not child.is_begun or child.sample != json.dumps(sample):
+            return None
+        return child.state
 
     def log_file(self, run_id: str, path: Path) -> None:
         """Add a file to a run; one of that name makes room."""

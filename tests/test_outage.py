@@ -148,9 +148,7 @@ def test_a_study_outlives_ctrl_c_a_lost_worker_and_being_left_at_once(tmp_path: 
     assert set(Books(tmp_path).runs().values()) == {"KILLED"}
     first, known = stored(tmp_path), known_epochs(tmp_path / "ray_results" / "tiny")
     assert {t: len(e) for t, e in times(tmp_path).items()} == {t: len(e) for t, e in first.items()}
-    assert all(
-        known[trial] > len(epochs) or len(epochs) == N_EPOCHS for trial, epochs in before.items()
-    )
+    assert all(known[trial] >= len(epochs) for trial, epochs in before.items())
 
     with Launch(tmp_path, str(space), "--resume") as launched:
         n_logged = epochs_logged(tmp_path)

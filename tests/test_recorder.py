@@ -9,11 +9,11 @@ from mlflow.tracking import MlflowClient
 from ray.tune.experiment import Trial
 
 from study import training
-from study.metrics import TrialStatus
+from study.metrics import TrialReport, TrialStatus
 from study.recorder import Recorder
 from study.records import StudyRecord
 from study.tracking import Tracker
-from tests.studies import failed, running, tiny
+from tests.studies import epoch_report, failed, running, tiny
 
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
@@ -121,6 +121,77 @@ def test_a_run_that_no_snapshot_knows_is_deleted_when_the_study_ends(
     assert set(states(recorder, study)) == {"0000", "0001"}
     recorder.on_experiment_end(trials[:1])
     assert states(recorder, study) == {"0000": TrialStatus.STOPPED_EARLY}
+
+
+def test_a_run_that_was_cut_off_as_it_was_made_is_begun_before_it_is_settled(
+    study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between two requests, when Tune knows already how the trial ended."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise Killed
+
+    tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"])
+    tracker.open_study(study)
+    config = study.config.settle(SAMPLE, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", killed)
+        with pytest.raises(Killed):
+            tracker.start_trial(study, "0000", SAMPLE, config)
+    recorder = Recorder(study.name, training.load_model, deque())
+    recorder.setup()
+    recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
+    (record,) = recorder.tracker.trials(study)
+    assert record.state is TrialStatus.STOPPED_EARLY
+    assert record.params["coeff"] == str(SAMPLE["coeff"])
+
+
+def test_a_number_that_means_another_sample_by_now_is_not_settled_by_the_run_of_the_first(
+    study: StudyRecord,
+) -> None:
+    tracker = Tracker(os.environ["MLFLOW_TRACKING_URI"])
+    tracker.open_study(study)
+    other = {**SAMPLE, "coeff": 0.75}
+    tracker.start_trial(study, "0000", other, study.config.settle(other, 0))
+    tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
+    recorder = Recorder(study.name, training.load_model, deque())
+    recorder.setup()
+    recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
+    (record,) = recorder.tracker.trials(study)
+    assert (record.state, record.sample) == (TrialStatus.STOPPED_EARLY, SAMPLE)
+
+
+def test_the_reports_of_a_moment_go_with_the_end_in_one_request(
+    recorder: Recorder, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = fake_trial(0, Trial.RUNNING, {})
+    recorder.on_step_begin(1, [trial])
+    recorder.on_trial_start(1, [trial], trial)
+    sent(recorder)
+    n_requests = 0
+    log_batch = MlflowClient.log_batch
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal n_requests
+        n_requests += 1
+        return log_batch(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    for epoch in (1, 2, 3):
+        report = TrialReport(TrialStatus.RUNNING, epoch_report(epoch, val_accuracy=epoch / 10))
+        trial.last_result = {**report.to_result(), "node_ip": "192.0.2.1"}
+        recorder.on_trial_result(epoch, [trial], trial, trial.last_result)
+    trial.status = Trial.TERMINATED
+    recorder.on_trial_complete(3, [trial], trial)
+    recorder.on_step_end(3, [trial])
+    sent(recorder)
+    assert n_requests == 1
+    (record,) = recorder.tracker.trials(study)
+    assert (record.state, record.n_epochs) == (TrialStatus.STOPPED_EARLY, 3)
+    assert record.metrics["val_accuracy"] == 0.3
 
 
 @pytest.mark.parametrize("before", [None, "3"])

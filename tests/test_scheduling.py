@@ -37,23 +37,35 @@ def test_who_waits_for_a_worker_gets_its_own_and_who_waits_for_a_place_the_next(
     scheduler: Any = make_scheduler(study, make_halving(study))
     now = 1000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    trials = [SimpleNamespace(trial_id=str(n), status=Trial.PENDING) for n in range(3)]
-    controller = SimpleNamespace(get_live_trials=lambda: trials[:n_live])
+    trials = [
+        SimpleNamespace(trial_id=f"id{9 - n}", status=Trial.PENDING, config={"number": n})
+        for n in range(4)
+    ]
+    live: list[Any] = trials[:3]
+    controller = SimpleNamespace(get_live_trials=lambda: live)
 
-    n_live = 2
     assert scheduler.choose_trial_to_run(controller) is None
     trials[0].status = Trial.RUNNING
-    now += 60
-    n_live = 3
+    now += 29
+    assert scheduler.choose_trial_to_run(controller) is None
+    now += 2
+    live = trials
     assert scheduler.choose_trial_to_run(controller) is trials[1]
-    # It is asked again, and must not change its mind before the trial runs.
+    # It is asked again, of a set that may have another order, before the trial runs.
+    live = trials[::-1]
     assert scheduler.choose_trial_to_run(controller) is trials[1]
     trials[1].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is trials[2]
+    trials[2].status = Trial.RUNNING
     assert scheduler.choose_trial_to_run(controller) is None
     # One that lost its place waits from then on.
+    now += 20
     trials[1].status = Trial.PENDING
-    now += 60
-    assert scheduler.choose_trial_to_run(controller) is trials[2]
+    assert scheduler.choose_trial_to_run(controller) is None
+    now += 15
+    assert scheduler.choose_trial_to_run(controller) is trials[3]
+    trials[3].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
 
 
 @pytest.mark.parametrize(
