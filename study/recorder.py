@@ -39,6 +39,20 @@ _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _PATIENCE = 60.0
 
 
+@dataclass
+class _Reports:
+    """Reports of a trial that are to be sent in one request.
+
+    Attributes:
+        since: when the first was collected, by the monotonic clock.
+        node: address of the node on which the last was measured, where it is known.
+    """
+
+    since: float
+    epochs: list[EpochReport] = field(default_factory=list)
+    node: str | None = None
+
+
 @dataclass(frozen=True)
 class _Seen:
     """A trial as it stood when it was looked at; the outbox may come to it later.
@@ -54,21 +68,6 @@ class _Seen:
     report: TrialReport | None
     checkpoint: Checkpoint | None
     error: str | None
-
-
-@dataclass
-class _Collected:
-    """Reports of a trial that are to be sent together.
-
-    Attributes:
-        since: when the first of it was collected, by the monotonic clock.
-        epochs: its reports.
-        node: address of the node on which the last was measured, where it is known.
-    """
-
-    since: float
-    epochs: list[EpochReport] = field(default_factory=list)
-    node: str | None = None
 
 
 class Recorder(Callback):
@@ -118,7 +117,7 @@ class Recorder(Callback):
         self._outbox = Outbox(self._news)
         self._just_ended: list[Trial] = []
         self._ended: Ended | None = None
-        self._collected: dict[str, _Collected] = {}
+        self._collected: dict[str, _Reports] = {}
         self._unreadable: StorageError | None = None
 
     def on_trial_start(
@@ -167,7 +166,7 @@ class Recorder(Callback):
             seen = _look_at(self._just_ended.pop())
             self._put(seen.trial_id, partial(self._settle, seen))
         old = time.monotonic() - _COLLECT_SECONDS
-        for trial in [trial for trial, of_it in self._collected.items() if of_it.since < old]:
+        for trial in [trial for trial, reports in self._collected.items() if reports.since < old]:
             self._put(trial)
         assert self._ended is not None
         self._ended.look(trials)
@@ -219,8 +218,8 @@ class Recorder(Callback):
         while self._news:
             print(self._news.popleft(), flush=True)
 
-    def _collect(self, trial: str) -> _Collected:
-        return self._collected.setdefault(trial, _Collected(time.monotonic()))
+    def _collect(self, trial: str) -> _Reports:
+        return self._collected.setdefault(trial, _Reports(time.monotonic()))
 
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
         """Let the reports that were collected of a trial be sent, and then this."""
@@ -229,12 +228,10 @@ class Recorder(Callback):
 
     # What the outbox does, in its thread
 
-    def _send(
-        self, trial: str, collected: _Collected | None, then: Callable[[], None] | None
-    ) -> None:
+    def _send(self, trial: str, reports: _Reports | None, then: Callable[[], None] | None) -> None:
         with self.tracker.together(trial):
-            if collected is not None:
-                self.tracker.log_reports(trial, collected.epochs, collected.node)
+            if reports is not None:
+                self.tracker.log_reports(trial, reports.epochs, reports.node)
             if then is not None:
                 then()
 

@@ -68,8 +68,11 @@ class PatientScheduler(FIFOScheduler):
         waiting = {trial.trial_id: trial for trial in live if trial.status == Trial.PENDING}
         now = time.monotonic()
         self._waits_since = {i: self._waits_since.get(i, now) for i in waiting}
-        numbers = {i: trial.config["number"] for i, trial in waiting.items()}
-        longest = min(waiting, key=lambda i: (self._waits_since[i], numbers[i]), default=None)
+        longest = min(
+            waiting,
+            key=lambda i: (self._waits_since[i], waiting[i].config["number"]),
+            default=None,
+        )
         if longest is None or now - self._waits_since[longest] < _START_SECONDS:
             return None
         return waiting[longest]

@@ -227,19 +227,19 @@ class Tracker(Records):
             held, self._held = self._held, _Batch()
             self._send(self._children[trial_id].run_id, held)
 
-    def _log(self, child: _ChildRun, batch: _Batch) -> None:
+    def _log(self, child: _ChildRun, metrics: list[Metric], tags: dict[str, str]) -> None:
         if self._held is None:
-            self._send(child.run_id, batch)
+            self._send(child.run_id, _Batch(metrics, tags=tags))
         else:
-            self._held.metrics += batch.metrics
-            self._held.tags.update(batch.tags)
+            self._held.metrics += metrics
+            self._held.tags.update(tags)
 
     def _send(self, run_id: str, batch: _Batch) -> None:
         rest = batch.metrics
         while len(rest) > _METRICS_AT_ONCE:
             some, rest = rest[:_METRICS_AT_ONCE], rest[_METRICS_AT_ONCE:]
             self._call(self._client.log_batch, run_id, metrics=some)
-        # The tags last: a run counts as ended by one, and one that was cut off is ended again.
+        # With the last of the metrics: by a tag a run counts as ended.
         tags = [RunTag(name, value) for name, value in batch.tags.items()]
         self._call(self._client.log_batch, run_id, rest, batch.params, tags)
 
@@ -326,7 +326,7 @@ class Tracker(Records):
         tags = {EPOCH: str(max(report.epoch for report in reports))}
         if node is not None:
             tags[NODE] = node
-        self._log(child, _Batch(metrics, tags=tags))
+        self._log(child, metrics, tags)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _ordered(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -388,14 +388,9 @@ class Tracker(Records):
             params = {**of_trial.data.params, **changed}
             epoch = self._last_epoch(child)
             milliseconds = round(report.timestamp * 1000)
-            self._call(
-                self._client.log_batch,
-                run_id,
-                metrics=[
-                    Metric(k, v, milliseconds, epoch) for k, v in self._ordered(report.metrics())
-                ],
-                params=[Param(key, str(value)) for key, value in params.items()],
-            )
+            points = [Metric(k, v, milliseconds, epoch) for k, v in self._ordered(report.metrics())]
+            settings = [Param(key, str(value)) for key, value in params.items()]
+            self._send(run_id, _Batch(points, settings))
             self._log_network(run, folder, model)
             self._end(run_id, TrialStatus.COMPLETED)
             child.projections[coeff] = (run_id, report.metrics())
@@ -442,8 +437,9 @@ class Tracker(Records):
             # It may have completed before a crash, and be stopped when it was trained again.
             for coeff in list(child.projections):
                 self._delete_projection(child, coeff)
+        # Before the tag, by which it counts as ended: one that was cut off between is ended again.
         self._call(self._client.set_terminated, child.run_id, _RUN_STATUS[status])
-        self._log(child, _Batch(tags=tags))
+        self._log(child, [], tags)
         child.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:

@@ -109,14 +109,11 @@ def test_a_child_run_of_somebody_else_is_no_trial(recorder: Recorder, study: Stu
 
 
 def test_a_run_that_no_snapshot_knows_is_deleted_when_the_study_ends(
-    recorder: Recorder, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, study: StudyRecord
 ) -> None:
-    monkeypatch.setattr("study.recorder._COLLECT_SECONDS", 0.0)
     trials = [fake_trial(n, Trial.TERMINATED, running()) for n in range(2)]
-    recorder.on_step_begin(1, trials)
     for trial in trials:
         recorder.on_trial_start(1, trials, trial)
-    recorder.on_step_end(1, trials)
     sent(recorder)
     assert set(states(recorder, study)) == {"0000", "0001"}
     recorder.on_experiment_end(trials[:1])
