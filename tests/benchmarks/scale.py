@@ -1,6 +1,6 @@
 """What the driver does for each trial of a large study, and how that grows with the study.
 
-    python -m tests.benchmarks.scale [--trials N] [--at-once N] [--reports N]
+    python -m tests.benchmarks.scale [--trials N] [--at-once N] [--reports N] [--sampler NAME]
 
 A study as it is launched, with its searcher, recorder, snapshots, checkpoint at every report and
 MLflow on a SQLite file, of trials that last a second and do nothing but sleep and report, so many
@@ -8,12 +8,14 @@ at once as a cluster would run. Each time a tenth of them has ended a line says,
 tenth: seconds of the clock, CPU seconds of the driver, and seconds of the clock that its parts took
 (a part that another calls counts in both; MLflow's is a thread beside the others). Idle is
 the time in which the driver waited for something to happen: where it is nothing, the driver and
-not the trials sets the pace. Afterwards: what MLflow, Tune's storage and its state hold, and how
-long a report of the study takes.
+not the trials sets the pace. Unsent are the writes that wait for MLflow then, in all. Afterwards:
+how long MLflow took to have everything after the last trial, the driver's peak memory, what MLflow,
+Tune's storage and its state hold, and how long a report of the study takes.
 """
 
 import argparse
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -90,25 +92,28 @@ class _Tenths:
     def __init__(self, n_trials: int, seconds: Counter[str]) -> None:
         self._n_trials, self._seconds = n_trials, seconds
         self._n_before, self._before = 0, self._now()
-        names = ("trials", "clock", "CPU", "idle", *_PARTS)
+        names = ("trials", "clock", "CPU", "idle", *_PARTS, "unsent")
         print("".join(f"{name:>9}" for name in names), flush=True)
 
     def _now(self) -> Counter[str]:
         own = {"clock": time.perf_counter(), "CPU": time.process_time()}
         return Counter({**self._seconds, **own})
 
-    def look(self, n_ended: int) -> None:
+    def look(self, n_ended: int, n_unsent: int) -> None:
         n = n_ended - self._n_before
         if (n < self._n_trials / 10 and n_ended < self._n_trials) or n == 0:
             return
         now = self._now()
         each = [(now[key] - self._before[key]) / n for key in ("clock", "CPU", "idle", *_PARTS)]
-        print(f"{n_ended:9}" + "".join(f"{value:9.4f}" for value in each), flush=True)
+        figures = "".join(f"{value:9.4f}" for value in each)
+        print(f"{n_ended:9}{figures}{n_unsent:9}", flush=True)
         self._n_before, self._before = n_ended, now
 
 
-def _watch(n_trials: int) -> None:
-    """Time the driver's parts and its waiting, and print the tenths as it steps."""
+def _watch(n_trials: int) -> list[float]:
+    """Time the driver's parts and its waiting, and print the tenths as it steps; what it returns
+    gets the time of the last step."""
+    last_step = [0.0]
     seconds = Counter[str]()
     _timed(seconds)
     step, tenths = TuneController.step, _Tenths(n_trials, seconds)
@@ -127,9 +132,12 @@ def _watch(n_trials: int) -> None:
 
             actors.next = timed_next
         step(self)
-        tenths.look(len(self._stopped_trials))
+        recorder = next(one for one in self._callbacks._callbacks if isinstance(one, Recorder))
+        tenths.look(len(self._stopped_trials), len(recorder._outbox._writes))
+        last_step[0] = time.perf_counter()
 
     TuneController.step = timed_step  # type: ignore[method-assign]
+    return last_step
 
 
 def _size(folder: Path) -> int:
@@ -141,6 +149,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--reports", type=int, default=5)
+    parser.add_argument("--sampler", default="tpe")
     arguments = parser.parse_args()
     os.environ[_REPORTS] = str(arguments.reports)
     launch.TrialTrainable = OfASecond  # type: ignore[misc,assignment]
@@ -154,14 +163,16 @@ def main() -> None:
     print(f"{n_cpus} cores, {versions}; {arguments}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        space = write_space(folder, raw, n_trials=arguments.trials)
+        space = write_space(folder, raw, n_trials=arguments.trials, sampler=arguments.sampler)
         os.environ["PYTHONPATH"] = str(ROOT)
         os.chdir(folder)
-        _watch(arguments.trials)
+        last_step = _watch(arguments.trials)
         start = time.perf_counter()
         # Its page, its table: no trial completes, so there is nothing on them.
         launch.app([str(space)], standalone_mode=False)
-        print(f"whole command {time.perf_counter() - start:.0f} s")
+        now, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"whole command {now - start:.0f} s, {now - last_step[0]:.0f} s after the last trial")
+        print(f"peak memory of the driver {peak / 1e3:.0f} MB")
         with closing(sqlite3.connect(folder / "mlflow.db")) as database:
             (n_runs,) = database.execute("SELECT COUNT(*) FROM runs").fetchone()
             (n_points,) = database.execute("SELECT COUNT(*) FROM metrics").fetchone()
