@@ -33,6 +33,8 @@ _PREFIXES = (_STATE_PREFIX, "search_gen_state-", "searcher-state-", "callback-st
 _TUNER = "tuner.pkl"
 # So much of the time may go into copies.
 _SHARE = 1 / 20
+# Between two looks for a new state, seconds: steps come many a second, states every few.
+_LOOK_SECONDS = 1.0
 
 
 class Snapshots(Callback):
@@ -53,6 +55,7 @@ class Snapshots(Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if trials and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LOOK_SECONDS
             self._copy(trials)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
@@ -98,7 +101,7 @@ class Snapshots(Callback):
         self._slot = 1 - self._slot
         self._copied = found
         took = time.monotonic() - start
-        self._next = start + took / _SHARE
+        self._next = max(self._next, start + took / _SHARE)
 
 
 def put_back(folder: str) -> list[str] | None:

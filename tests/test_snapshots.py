@@ -209,6 +209,7 @@ def test_a_state_that_has_not_changed_is_not_copied_again(study: Study) -> None:
     study.step(1)
     copy = study.folder / "snapshots" / "0.zip"
     before = copy.stat().st_mtime_ns
+    study.snapshots._next = 0.0
     study.snapshots.on_step_end(1, study.trials)
     study.snapshots.on_experiment_end(study.trials)
     assert copy.stat().st_mtime_ns == before
