@@ -8,8 +8,9 @@ Compared are the seconds that each trial took from its first report to its last,
 after the outage the books: every metric once, with the time at which it was measured. Exit code 1
 if they are not right.
 
-The trials have N of the cores, one in itself: on a cluster driver and server are on the head, which
-has no trials, and here the seconds of CPU that a server takes to start would be the trials'.
+One trial runs at a time, if not told otherwise, and leaves the other cores to driver and server: on
+a cluster these are on the head, which has no trials, and on a trial's core the seconds of CPU that
+a server takes to start would be the trial's.
 """
 
 import argparse

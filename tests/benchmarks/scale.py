@@ -9,8 +9,8 @@ tenth: seconds of the clock, CPU seconds of the driver, and seconds of the clock
 (a part that another calls counts in both; MLflow's is a thread beside the others). Idle is
 the time in which the driver waited for something to happen: where it is nothing, the driver and
 not the trials sets the pace. Unsent are the writes that wait for MLflow then, in all. Afterwards:
-how long MLflow took to have everything after the last trial, the driver's peak memory, what MLflow,
-Tune's storage and its state hold, and how long a report of the study takes.
+how long the command took after the last trial, the driver's peak memory, what MLflow, Tune's
+storage and its state hold, and how long a report of the study takes.
 """
 
 import argparse
@@ -99,6 +99,11 @@ class _Tenths:
         own = {"clock": time.perf_counter(), "CPU": time.process_time()}
         return Counter({**self._seconds, **own})
 
+    @property
+    def last(self) -> float:
+        """When the last tenth was printed, as time.perf_counter has it."""
+        return self._before["clock"]
+
     def look(self, n_ended: int, n_unsent: int) -> None:
         n = n_ended - self._n_before
         if (n < self._n_trials / 10 and n_ended < self._n_trials) or n == 0:
@@ -110,10 +115,8 @@ class _Tenths:
         self._n_before, self._before = n_ended, now
 
 
-def _watch(n_trials: int) -> list[float]:
-    """Time the driver's parts and its waiting, and print the tenths as it steps; what it returns
-    gets the time of the last step."""
-    last_step = [0.0]
+def _watch(n_trials: int) -> _Tenths:
+    """Time the driver's parts and its waiting, and print the tenths as it steps."""
     seconds = Counter[str]()
     _timed(seconds)
     step, tenths = TuneController.step, _Tenths(n_trials, seconds)
@@ -134,10 +137,9 @@ def _watch(n_trials: int) -> list[float]:
         step(self)
         recorder = next(one for one in self._callbacks._callbacks if isinstance(one, Recorder))
         tenths.look(len(self._stopped_trials), len(recorder._outbox._writes))
-        last_step[0] = time.perf_counter()
 
     TuneController.step = timed_step  # type: ignore[method-assign]
-    return last_step
+    return tenths
 
 
 def _size(folder: Path) -> int:
@@ -166,12 +168,12 @@ def main() -> None:
         space = write_space(folder, raw, n_trials=arguments.trials, sampler=arguments.sampler)
         os.environ["PYTHONPATH"] = str(ROOT)
         os.chdir(folder)
-        last_step = _watch(arguments.trials)
+        tenths = _watch(arguments.trials)
         start = time.perf_counter()
         # Its page, its table: no trial completes, so there is nothing on them.
         launch.app([str(space)], standalone_mode=False)
         now, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"whole command {now - start:.0f} s, {now - last_step[0]:.0f} s after the last trial")
+        print(f"whole command {now - start:.0f} s, {now - tenths.last:.0f} s after the last trial")
         print(f"peak memory of the driver {peak / 1e3:.0f} MB")
         with closing(sqlite3.connect(folder / "mlflow.db")) as database:
             (n_runs,) = database.execute("SELECT COUNT(*) FROM runs").fetchone()
