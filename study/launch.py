@@ -141,6 +141,9 @@ def main(
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
+    except EOFError as error:
+        # Typer would say "Aborted.", as if somebody had left a prompt, and nothing else.
+        raise RuntimeError("a file ended before its time") from error
     raise typer.Exit(exit_code)
 
 

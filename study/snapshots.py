@@ -28,9 +28,17 @@ from study.storage import filesystem
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
 _STATE_PREFIX = "experiment_state-"
-_PREFIXES = (_STATE_PREFIX, "search_gen_state-", "searcher-state-", "callback-states-")
-# The tuner itself, which Tune writes once, when a study is started.
+_SEARCH_PREFIX = "search_gen_state-"
+_SEARCHER_PREFIX = "searcher-state-"
+_PREFIXES = (_STATE_PREFIX, _SEARCH_PREFIX, _SEARCHER_PREFIX, "callback-states-")
+# The tuner itself, which Tune makes once, when a study is started.
 _TUNER = "tuner.pkl"
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    _STATE_PREFIX: json.loads,
+    _SEARCH_PREFIX: pickle.loads,  # its name, which ends in .json, notwithstanding
+    _SEARCHER_PREFIX: pickle.loads,
+    _TUNER: pickle.loads,
+}
 # So much of the time may go into copies.
 _SHARE = 1 / 20
 # Between two looks for a new state, seconds: steps come many a second, states every few.
@@ -78,8 +86,7 @@ class Snapshots(Callback):
         files, folder = storage.storage_filesystem, PurePosixPath(storage.experiment_fs_path)
         try:
             if self._tuner is None:
-                with files.open_input_stream(str(folder / _TUNER)) as file:
-                    self._tuner = file.readall()
+                self._tuner = _read_tuner(staging, files, folder)
             content = io.BytesIO()
             with ZipFile(content, "w", ZIP_DEFLATED, compresslevel=1) as copy:
                 about = {"time": time.time(), "n_trials": len(trials)}
@@ -102,6 +109,15 @@ class Snapshots(Callback):
         self._copied = found
         took = time.monotonic() - start
         self._next = max(self._next, start + took / _SHARE)
+
+
+def _read_tuner(staging: Path, files: FileSystem, folder: PurePosixPath) -> bytes:
+    # A resumed study has it in the driver's folder too, and from there Tune's thread writes it over
+    # the one in the storage again and again, which is torn meanwhile.
+    if (staging / _TUNER).exists():
+        return (staging / _TUNER).read_bytes()
+    with files.open_input_stream(str(folder / _TUNER)) as file:
+        return bytes(file.readall())
 
 
 def put_back(folder: str) -> list[str] | None:
@@ -180,9 +196,13 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
             about = json.loads(found.pop(_ABOUT))
         except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
             torn.append(info.path)
-        else:
-            name = PurePosixPath(info.path).name
-            whole.append(_Copy(name, about["time"], about["n_trials"], found))
+            continue
+        # What went into it may have been torn already.
+        if not all(_is_whole(name, content) for name, content in found.items()):
+            torn.append(info.path)
+            continue
+        name = PurePosixPath(info.path).name
+        whole.append(_Copy(name, about["time"], about["n_trials"], found))
     return whole, torn
 
 
@@ -206,19 +226,33 @@ def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
     if newest is None:
         return [f"{_STATE_PREFIX}*.json"] if there else []
     session = newest.removeprefix(_STATE_PREFIX).removesuffix(".json")
-    readers: dict[str, Callable[[bytes], Any]] = {
-        newest: json.loads,
-        f"search_gen_state-{session}.json": pickle.loads,  # its name notwithstanding
-        f"searcher-state-{session}.pkl": pickle.loads,
-    }
     broken = []
-    for name, read in readers.items():
+    for name in (
+        newest,
+        f"{_SEARCH_PREFIX}{session}.json",
+        f"{_SEARCHER_PREFIX}{session}.pkl",
+        _TUNER,
+    ):
         try:
             with files.open_input_stream(f"{folder}/{name}") as file:
-                read(file.readall())
-        except (FileNotFoundError, ValueError, EOFError, pickle.UnpicklingError):
+                content = file.readall()
+        except FileNotFoundError:
             broken.append(name)
+        else:
+            if not _is_whole(name, content):
+                broken.append(name)
     return broken
+
+
+def _is_whole(name: str, content: bytes) -> bool:
+    """Whether a file of Tune's state can be read to its end."""
+    for prefix, read in _READERS.items():
+        if name.startswith(prefix):
+            try:
+                read(content)
+            except (ValueError, EOFError, pickle.UnpicklingError):
+                return False
+    return True
 
 
 def _has_checkpoints(files: FileSystem, folder: str) -> bool:

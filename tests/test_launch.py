@@ -134,6 +134,16 @@ def test_a_name_that_is_taken_gives_way_and_an_explicit_one_is_an_error(
     assert Books(finished).runs() == before
 
 
+def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(*_: object) -> None:
+        raise EOFError("Ran out of input")
+
+    monkeypatch.setattr(launch.config, "load", torn)
+    done = CliRunner().invoke(launch.app, ["tiny.yaml"])
+    assert isinstance(done.exception, RuntimeError)
+    assert isinstance(done.exception.__cause__, EOFError)
+
+
 @needs_proc
 def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     raw = {

@@ -20,6 +20,8 @@ NAMES = (
     f"searcher-state-{SESSION}.pkl",
 )
 
+TUNER = pickle.dumps("the tuner")
+
 
 def state(number: int) -> dict[str, bytes]:
     """What Tune would write: a number for each, so that files of two states can be told apart."""
@@ -39,7 +41,7 @@ class Study:
         self.staging = folder / "staging"
         self.staging.mkdir()
         self.folder.mkdir()
-        (self.folder / "tuner.pkl").write_bytes(b"the tuner")
+        (self.folder / "tuner.pkl").write_bytes(TUNER)
         storage = SimpleNamespace(
             experiment_driver_staging_path=str(self.staging),
             experiment_fs_path=str(self.folder),
@@ -102,7 +104,7 @@ def corrupt(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "tuner.pkl"])
 @pytest.mark.parametrize("harm", [truncate, empty, Path.unlink])
 def test_a_torn_state_is_said_and_made_good(
     study: Study, name: str, harm: Callable[[Path], None]
@@ -115,7 +117,7 @@ def test_a_torn_state_is_said_and_made_good(
     assert told[0].endswith(" is missing or torn")
     assert (name in told[0]) is (name != NAMES[0] or harm is not Path.unlink)
     assert study.in_place() == state(2)
-    assert (study.folder / "tuner.pkl").read_bytes() == b"the tuner"
+    assert (study.folder / "tuner.pkl").read_bytes() == TUNER
 
 
 @pytest.mark.parametrize("harm", [truncate, empty, corrupt, Path.unlink])
@@ -130,6 +132,32 @@ def test_of_two_copies_one_is_enough(study: Study, harm: Callable[[Path], None],
     if harm is not Path.unlink:
         assert f"snapshots/{last % 2}.zip is missing or torn" in told[0]
         assert "with 1 trials" in told[-1]
+
+
+def test_a_tuner_that_tune_writes_over_at_that_moment_is_not_copied(study: Study) -> None:
+    """Tune's thread does in a resumed study, from the driver's folder, and empties it first."""
+    (study.staging / "tuner.pkl").write_bytes(TUNER)
+    empty(study.folder / "tuner.pkl")
+    study.step(1)
+    told = put_back(str(study.folder))
+    assert told is not None
+    assert told[0].endswith("tuner.pkl is missing or torn")
+    assert (study.folder / "tuner.pkl").read_bytes() == TUNER
+
+
+@pytest.mark.parametrize("harm", [truncate, empty])
+def test_a_copy_of_a_torn_file_is_not_gone_on_from(
+    study: Study, harm: Callable[[Path], None]
+) -> None:
+    study.step(1)
+    study.begin()  # it reads the tuner again
+    harm(study.folder / "tuner.pkl")
+    study.step(2)
+    told = put_back(str(study.folder))
+    assert told is not None
+    assert "snapshots/1.zip is missing or torn" in told[0]
+    assert study.in_place() == state(1)
+    assert (study.folder / "tuner.pkl").read_bytes() == TUNER
 
 
 def test_a_state_of_a_later_session_gives_way_to_the_copy(study: Study) -> None:
@@ -203,6 +231,19 @@ def test_a_study_of_before_there_were_copies_goes_on(study: Study) -> None:
     for name, content in state(1).items():
         (study.folder / name).write_bytes(content)
     assert put_back(str(study.folder)) == []
+
+
+@pytest.mark.parametrize("name", [*NAMES[1:], "tuner.pkl"])
+@pytest.mark.parametrize("harm", [truncate, empty, Path.unlink])
+def test_a_torn_file_without_a_copy_is_said_by_name(
+    study: Study, name: str, harm: Callable[[Path], None]
+) -> None:
+    (study.folder / "0000_abc" / "checkpoint_000000").mkdir(parents=True)
+    for whole, content in state(1).items():
+        (study.folder / whole).write_bytes(content)
+    harm(study.folder / name)
+    with pytest.raises(LaunchError, match=f"{name} is missing or torn, and there is no copy"):
+        put_back(str(study.folder))
 
 
 def test_a_state_that_has_not_changed_is_not_copied_again(study: Study) -> None:

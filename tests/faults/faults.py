@@ -99,7 +99,9 @@ def _tear_state(cluster: Cluster, rng: random.Random) -> str | None:
         return None
     time.sleep(1)  # what Ray was writing is written
     (folder,) = (cluster.hosts.bucket / "studies").glob("current*")
-    torn = [max(folder.glob("experiment_state-*.json"), key=lambda path: path.stat().st_mtime)]
+    newest = max(path.stem for path in folder.glob("experiment_state-*.json"))
+    session = newest.removeprefix("experiment_state-")
+    torn = rng.sample([*sorted(folder.glob(f"[!.]*-{session}.*")), folder / "tuner.pkl"], 1)
     if rng.random() < 0.5:
         torn += rng.sample(sorted(folder.glob("snapshots/*.zip")), 1)
     for path in torn:
