@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import ray
 import typer
 from ray import tune
-from ray.tune.experiment import Trial
 from rich.console import Console
 
-from study import cluster, config, snapshots, storage, training
+from study import cluster, config, storage, training
+from study.checkpoints import Checkpoints
 from study.errors import (
     ConfigError,
     DataNotFoundError,
@@ -33,14 +33,13 @@ from study.metrics import TrialStatus
 from study.mlflow_pages import study_page
 from study.page import write_page
 from study.progress import Progress
-from study.recorder import Recorder, trial_id
+from study.recorder import Recorder, folder_name
 from study.records import StudyRecord, default_tracking_uri
 from study.report import print_table, wide_console
-from study.restart import Restart
 from study.scheduling import make_halving, make_scheduler
 from study.search import EarlierTrial, OptunaSearcher
 from study.search_space import Value
-from study.snapshots import Snapshots
+from study.snapshots import Snapshots, put_back
 from study.stopping import Stopping
 from study.study_config import StudyConfig
 from study.tracking import Tracker
@@ -207,7 +206,7 @@ class _Launch:
         _check_trials(record.name, record.config)
         storage.make_folder(record.storage)
         with storage.locked(record.storage):
-            told = snapshots.put_back(record.storage)
+            told = put_back(record.storage)
             self._say(f"resuming {record.name}")
             for line in told or ():
                 self._say(line)
@@ -347,6 +346,7 @@ class _Launch:
         news = deque[str]()
         progress = Progress(study, stopping, news)
         recorder = Recorder(record.name, training.load_model, news, stopping)
+        snapshots = Snapshots()
         return tune.Tuner(
             _trainable(study),
             tune_config=tune.TuneConfig(
@@ -356,7 +356,7 @@ class _Launch:
                 # Without it Tune draws one sample too early, and starts one worker at a time.
                 max_concurrent_trials=n_at_once,
                 reuse_actors=True,
-                trial_dirname_creator=_folder_name,
+                trial_dirname_creator=folder_name,
             ),
             run_config=tune.RunConfig(
                 name=record.name,
@@ -369,11 +369,12 @@ class _Launch:
                 callbacks=[
                     Interrupt(news, at_once=(progress.leave, recorder.leave)),
                     Failures(news),
-                    Restart(_N_CHECKPOINTS),
                     progress,
                     recorder,
                     # Last: where it cannot write, the others are still told of the end.
-                    Snapshots(),
+                    snapshots,
+                    # But for this, which then has nothing to delete.
+                    Checkpoints(_N_CHECKPOINTS, snapshots),
                 ],
                 verbose=0,
             ),
@@ -470,11 +471,6 @@ class _Launch:
             *storage_path,
         ]  # fmt: skip
         return shlex.join(["python", "-m", "study.launch", *arguments])
-
-
-def _folder_name(trial: Trial) -> str:
-    # Tune's id as well: a number may be given out again after a crash.
-    return f"{trial_id(trial)}_{trial.trial_id}"
 
 
 def _trainable(study: StudyConfig) -> Any:

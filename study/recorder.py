@@ -315,6 +315,13 @@ def trial_id(trial: Trial) -> str:
     return _as_id(trial.config["number"])
 
 
+def folder_name(trial: Trial) -> str:
+    """Of the folder of a trial in the storage. Here, since what belongs to the command itself would
+    travel with its code in the state of every trial."""
+    # Tune's id as well: a number may be given out again after a crash.
+    return f"{trial_id(trial)}_{trial.trial_id}"
+
+
 def _as_id(number: int) -> str:
     return f"{number:04d}"
 

@@ -8,6 +8,7 @@ with checksums, in two places by turns: one of the two is always whole.
 
 import io
 import json
+import math
 import pickle
 import time
 import zlib
@@ -48,6 +49,10 @@ _LOOK_SECONDS = 1.0
 class Snapshots(Callback):
     """Keeps the two copies.
 
+    Attributes:
+        in_one, in_both: what Tune knew until then, by the clock of the driver's files in seconds
+            since 1970-01-01 UTC, is in the newest copy, or in both; -inf before there are any.
+
     Raises:
         StorageError: in the driver, when one cannot be written.
     """
@@ -60,6 +65,7 @@ class Snapshots(Callback):
         self._copied: tuple[str, int] | None = None
         self._next = 0.0
         self._tuner: bytes | None = None
+        self.in_one = self.in_both = -math.inf
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if trials and time.monotonic() >= self._next:
@@ -107,6 +113,7 @@ class Snapshots(Callback):
             ) from error
         self._slot = 1 - self._slot
         self._copied = found
+        self.in_one, self.in_both = found[1] / 1e9, self.in_one
         took = time.monotonic() - start
         self._next = max(self._next, start + took / _SHARE)
 

@@ -84,7 +84,7 @@ ALLOWED = {
     },
     "study.failures": {"study.errors", "study.recorder", "study.trainable"},
     "study.interrupt": set(),
-    "study.restart": set(),
+    "study.checkpoints": {"study.ended", "study.snapshots"},
     "study.progress": {
         "study.ended", "study.metrics", "study.pareto", "study.points", "study.recorder",
         "study.stopping", "study.study_config",
@@ -121,9 +121,9 @@ ALLOWED = {
     "study.postgres": {"study.processes"},
     "study.head_services": {"study.errors", "study.postgres", "study.processes"},
     "study.launch": {
-        "study.cluster", "study.config", "study.errors", "study.failures", "study.front",
-        "study.interrupt", "study.metrics", "study.mlflow_pages", "study.page", "study.progress",
-        "study.recorder", "study.records", "study.report", "study.restart", "study.scheduling",
+        "study.checkpoints", "study.cluster", "study.config", "study.errors", "study.failures",
+        "study.front", "study.interrupt", "study.metrics", "study.mlflow_pages", "study.page",
+        "study.progress", "study.recorder", "study.records", "study.report", "study.scheduling",
         "study.search", "study.search_space", "study.snapshots", "study.stopping",
         "study.storage", "study.study_config", "study.tracking", "study.trainable",
         "study.training", "study.trial_config", "study.warm_start",

@@ -1,6 +1,8 @@
 import json
+import math
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -255,6 +257,21 @@ def test_a_state_that_has_not_changed_is_not_copied_again(study: Study) -> None:
     study.snapshots.on_experiment_end(study.trials)
     assert copy.stat().st_mtime_ns == before
     assert not (study.folder / "snapshots" / "1.zip").exists()
+
+
+def test_it_says_what_the_copies_know(study: Study) -> None:
+    """Of the states of the seconds 1, 2, ...; one that could not be copied is not known."""
+    second = 1_000_000_000
+    assert study.snapshots.in_one == study.snapshots.in_both == -math.inf
+    study.step(1 * second)
+    assert (study.snapshots.in_one, study.snapshots.in_both) == (1, -math.inf)
+    study.step(2 * second)
+    assert (study.snapshots.in_one, study.snapshots.in_both) == (2, 1)
+    shutil.rmtree(study.folder / "snapshots")
+    (study.folder / "snapshots").write_text("a file where the folder should be")
+    with pytest.raises(StorageError):
+        study.step(3 * second)
+    assert (study.snapshots.in_one, study.snapshots.in_both) == (2, 1)
 
 
 def test_a_storage_that_cannot_be_written_ends_the_study(study: Study) -> None:

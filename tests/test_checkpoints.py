@@ -8,7 +8,9 @@ from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.experiment import Trial
 
-from study.restart import Restart, choose
+import study.checkpoints
+from study.checkpoints import Checkpoints, choose
+from study.snapshots import Snapshots
 
 N_KEPT = 3
 
@@ -74,9 +76,9 @@ class Interrupted:
         (self.folder / name(number)).mkdir(parents=True)
 
     def restart(self) -> None:
-        restart = Restart(N_KEPT)
-        restart.setup()
-        restart.on_step_begin(1, [self.trial])
+        checkpoints = Checkpoints(N_KEPT, Snapshots())
+        checkpoints.setup()
+        checkpoints.on_step_begin(1, [self.trial])
 
     def names(self) -> list[str]:
         return sorted(path.name for path in self.folder.iterdir())
@@ -130,9 +132,105 @@ def test_a_trial_that_lost_all_of_them_starts_again(tmp_path: Path) -> None:
 def test_trials_that_ended_and_later_steps_are_left_alone(tmp_path: Path) -> None:
     interrupted = Interrupted(tmp_path, 4, range(5, 10))
     interrupted.trial.set_status(Trial.TERMINATED)
-    restart = Restart(N_KEPT)
-    restart.setup()
-    restart.on_step_begin(1, [interrupted.trial])
+    checkpoints = Checkpoints(N_KEPT, Snapshots())
+    checkpoints.setup()
+    checkpoints.on_step_begin(1, [interrupted.trial])
     interrupted.trial.set_status(Trial.RUNNING)
-    restart.on_step_begin(2, [interrupted.trial])
+    checkpoints.on_step_begin(2, [interrupted.trial])
     assert interrupted.names() == [name(i) for i in range(5, 10)]
+
+
+class Ending:
+    """A trial whose checkpoints are all there, a clock, and copies of the state made by it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        known = range(8 - N_KEPT, 8)
+        self.stored = Interrupted(folder, known[-1], known)
+        self.trial = self.stored.trial
+        self.snapshots = Snapshots()
+        self.snapshots.setup()
+        self.checkpoints = Checkpoints(N_KEPT, self.snapshots)
+        self.checkpoints.setup()
+        self.now = 100.0
+        monkeypatch.setattr(study.checkpoints.time, "time", lambda: self.now)
+        self.all, self.last = [name(i) for i in known], [name(known[-1])]
+        self.step()
+
+    def step(self) -> None:
+        self.now += 1
+        self.checkpoints.on_step_end(1, [self.trial])
+
+    def copy(self) -> None:
+        """A state is written and copied."""
+        self.now += 1
+        self.snapshots.in_one, self.snapshots.in_both = self.now, self.snapshots.in_one
+
+
+@pytest.fixture
+def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ending:
+    return Ending(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("status", [Trial.TERMINATED, Trial.ERROR])
+def test_of_an_ended_trial_the_last_is_left_once_both_copies_of_the_state_know(
+    ending: Ending, status: str
+) -> None:
+    for _ in range(3):
+        ending.copy()
+        ending.step()
+    ending.trial.set_status(status)
+    ending.step()  # the state of before does not know
+    assert ending.stored.names() == ending.all
+    ending.copy()
+    ending.step()  # were this copy torn, the one before would have the trial go on
+    assert ending.stored.names() == ending.all
+    ending.copy()
+    ending.step()
+    assert ending.stored.names() == ending.last
+    assert ending.trial.checkpoint is not None
+    assert Path(ending.trial.checkpoint.path).name == ending.last[0]
+
+
+def test_the_state_of_an_ended_trial_has_its_last_checkpoint_alone(ending: Ending) -> None:
+    ending.trial.set_status(Trial.TERMINATED)
+    ending.step()
+    _, metadata = ending.trial.get_json_state()
+    read = Trial("unknown", stub=True)
+    read.restore_run_metadata(metadata)
+    manager = read.run_metadata.checkpoint_manager
+    assert manager is not None
+    known = [r.checkpoint for r in manager.best_checkpoint_results]
+    assert [Path(c.path).name for c in known if c is not None] == ending.last
+
+
+def test_when_a_study_is_done_one_copy_is_enough(ending: Ending) -> None:
+    ending.trial.set_status(Trial.TERMINATED)
+    ending.step()
+    ending.copy()
+    ending.checkpoints.on_experiment_end([ending.trial])
+    assert ending.stored.names() == ending.last
+
+
+def test_a_trial_that_is_interrupted_keeps_what_it_has(ending: Ending) -> None:
+    ending.copy()
+    ending.trial.set_status(Trial.TERMINATED)  # as Tune does with all of them
+    ending.copy()
+    ending.checkpoints.on_experiment_end([ending.trial])
+    assert ending.stored.names() == ending.all
+
+
+def test_what_a_driver_before_deleted_is_not_missed(ending: Ending) -> None:
+    (ending.stored.folder / ending.all[0]).rmdir()
+    ending.trial.set_status(Trial.TERMINATED)
+    for _ in range(2):
+        ending.step()
+        ending.copy()
+    ending.step()
+    assert ending.stored.names() == ending.last
+
+
+def test_a_trial_without_a_checkpoint_has_none_to_delete(ending: Ending) -> None:
+    trial = Trial("unknown", stub=True, config={"number": 8})
+    trial.set_status(Trial.ERROR)
+    ending.checkpoints.on_step_end(1, [trial])
+    assert trial.checkpoint is None
