@@ -328,6 +328,10 @@ def _as_id(number: int) -> str:
 
 def _last_line(trial: Trial) -> str:
     """Why Ray gave a trial up: the last line of its error."""
-    error = trial.get_error()
-    lines = str(error).strip().splitlines() or ["unknown error"]
+    # The driver's own file while there is one: that in the storage may be half written.
+    if trial.error_file is not None and Path(trial.error_file).exists():
+        text = Path(trial.error_file).read_text()
+    else:
+        text = str(trial.get_error() or "")
+    lines = text.strip().splitlines() or ["unknown error"]
     return lines[-1].strip()

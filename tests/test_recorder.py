@@ -31,6 +31,7 @@ def fake_trial(number: int, status: str, result: dict[str, Any], error: str = ""
         config={"number": number, "seed": number, "repeat_of": number, "sample": SAMPLE},
         last_result=result,
         checkpoint=None,
+        error_file=None,
         get_error=lambda: error,
     )
 
@@ -69,6 +70,20 @@ def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
     sent(recorder)
     (record,) = recorder.tracker.trials(study)
     assert (record.state, record.reason) == (TrialStatus.FAILED, "OSError: no data here")
+
+
+def test_the_reason_is_read_where_tune_has_just_written_it(
+    recorder: Recorder, study: StudyRecord, tmp_path: Path
+) -> None:
+    trial = fake_trial(0, Trial.ERROR, {}, "half of wh")  # in the storage, where it is copied to
+    trial.error_file = str(tmp_path / "error.txt")
+    (tmp_path / "error.txt").write_text("Traceback ...\nOSError: no data here\n")
+    recorder.on_step_begin(1, [trial])
+    recorder.on_trial_error(1, [trial], trial)
+    recorder.on_step_end(1, [trial])
+    sent(recorder)
+    (record,) = recorder.tracker.trials(study)
+    assert record.reason == "OSError: no data here"
 
 
 def test_what_had_ended_before_a_resume_that_takes_no_step_is_settled(
