@@ -50,8 +50,8 @@ class Snapshots(Callback):
     """Keeps the two copies.
 
     Attributes:
-        in_one, in_both: what Tune knew until then, by the clock of the driver's files in seconds
-            since 1970-01-01 UTC, is in the newest copy, or in both; -inf before there are any.
+        in_both: what Tune knew until then, by the clock of the driver's files in seconds since
+            1970-01-01 UTC, is in both copies; -inf until this driver has made two.
 
     Raises:
         StorageError: in the driver, when one cannot be written.
@@ -65,7 +65,7 @@ class Snapshots(Callback):
         self._copied: tuple[str, int] | None = None
         self._next = 0.0
         self._tuner: bytes | None = None
-        self.in_one = self.in_both = -math.inf
+        self.in_both = self._in_one = -math.inf
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if trials and time.monotonic() >= self._next:
@@ -113,7 +113,7 @@ class Snapshots(Callback):
             ) from error
         self._slot = 1 - self._slot
         self._copied = found
-        self.in_one, self.in_both = found[1] / 1e9, self.in_one
+        self.in_both, self._in_one = self._in_one, found[1] / 1e9
         took = time.monotonic() - start
         self._next = max(self._next, start + took / _SHARE)
 
@@ -136,10 +136,15 @@ def put_back(folder: str) -> list[str] | None:
 
     Raises:
         LaunchError: if something was trained, and no part of the state is whole; or if the
-            storage cannot be read or written.
+            storage cannot be read or written, or what is there is of another version.
     """
     try:
         return _put_back(folder)
+    except (ImportError, AttributeError) as error:
+        raise LaunchError(
+            f"--resume: the state of the study in {folder} must be of this version of the project, "
+            f"but: {error}"
+        ) from error
     except OSError as error:
         raise LaunchError(
             f"--storage-path: it must be readable and writable, but the state of the study cannot "
@@ -257,7 +262,7 @@ def _is_whole(name: str, content: bytes) -> bool:
         if name.startswith(prefix):
             try:
                 read(content)
-            except (ValueError, EOFError, pickle.UnpicklingError):
+            except (ValueError, EOFError, LookupError, pickle.UnpicklingError):
                 return False
     return True
 

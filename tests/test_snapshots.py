@@ -259,19 +259,28 @@ def test_a_state_that_has_not_changed_is_not_copied_again(study: Study) -> None:
     assert not (study.folder / "snapshots" / "1.zip").exists()
 
 
-def test_it_says_what_the_copies_know(study: Study) -> None:
-    """Of the states of the seconds 1, 2, ...; one that could not be copied is not known."""
-    second = 1_000_000_000
-    assert study.snapshots.in_one == study.snapshots.in_both == -math.inf
-    study.step(1 * second)
-    assert (study.snapshots.in_one, study.snapshots.in_both) == (1, -math.inf)
-    study.step(2 * second)
-    assert (study.snapshots.in_one, study.snapshots.in_both) == (2, 1)
+def test_it_says_what_both_copies_know(study: Study) -> None:
+    """Of states that are written at the seconds 1, 2, ...; what cannot be copied is not known."""
+    known = [study.snapshots.in_both]
+    for second in range(1, 4):
+        study.step(second * 1_000_000_000)
+        known.append(study.snapshots.in_both)
+    assert known == [-math.inf, -math.inf, 1, 2]
     shutil.rmtree(study.folder / "snapshots")
     (study.folder / "snapshots").write_text("a file where the folder should be")
     with pytest.raises(StorageError):
-        study.step(3 * second)
-    assert (study.snapshots.in_one, study.snapshots.in_both) == (2, 1)
+        study.step(4 * 1_000_000_000)
+    assert study.snapshots.in_both == 2
+
+
+def test_a_state_of_another_version_is_said_in_a_line(study: Study) -> None:
+    study.step(1)
+    gone = b"cstudy.no_such_module\nThing\n."  # a pickle that names it
+    for copy in (study.folder / "snapshots").iterdir():
+        copy.unlink()
+    (study.folder / "tuner.pkl").write_bytes(gone)
+    with pytest.raises(LaunchError, match=r"must be of this version .*no_such_module"):
+        put_back(str(study.folder))
 
 
 def test_a_storage_that_cannot_be_written_ends_the_study(study: Study) -> None:
