@@ -6,12 +6,13 @@ have made room for later ones, and the last may have been cut off as it was writ
 has ended the last is all that anybody needs, once no state may come back that takes it for running.
 """
 
+import math
 import time
 from collections import deque
 from pathlib import PurePosixPath
 from typing import Any
 
-from pyarrow.fs import FileSelector, FileSystem
+from pyarrow.fs import FileSelector
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
@@ -19,31 +20,37 @@ from study.ended import Ended
 from study.snapshots import Snapshots
 
 _PREFIX = "checkpoint_"
-_Place = tuple[FileSystem, str]
 
 
 class Checkpoints(Callback):
     """At the first step, leaves each unfinished trial the checkpoint that it goes on from, and no
     other: what Tune knows of the others is not true any more. Leaves a trial that has ended its
-    last. Has to come after the snapshots, whose latest copies it looks at."""
+    last. Has to come after the snapshots, whose latest copies it looks at.
 
-    def __init__(self, n_kept: int, snapshots: Snapshots) -> None:
+    Raises:
+        OSError: in the driver, where an unfinished trial cannot be left that one.
+    """
+
+    def __init__(self, n_kept: int, snapshots: Snapshots, news: deque[str]) -> None:
         """
         Args:
             n_kept: checkpoints that Tune keeps of a trial that runs, at least 2.
             snapshots: those of the study, which say what a restart will know.
+            news: gets a line for whoever watches where a checkpoint cannot be deleted.
         """
         self._n_kept = n_kept
         self._snapshots = snapshots
+        self._news = news
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_n_kept": self._n_kept, "_snapshots": self._snapshots}
+        return {"_n_kept": self._n_kept, "_snapshots": self._snapshots, "_news": self._news}
 
     def setup(self, *args: object, **info: object) -> None:
         self._is_done = False
-        self._ended = Ended()
-        # Checkpoints of ended trials, and when those were seen to have ended, in this order.
-        self._spare = deque[tuple[float, _Place]]()
+        self._ended: Ended | None = None
+        # Ended trials whose folders have not been looked at, and when they were seen to have ended,
+        # in this order; -inf if a driver before this one saw it.
+        self._untidy = deque[tuple[float, Trial]]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
         if self._is_done:
@@ -52,37 +59,48 @@ class Checkpoints(Callback):
         for trial in trials:
             if not trial.is_finished() and trial.checkpoint is not None:
                 self._tidy(trial)
+        self._ended = Ended()
+        # That driver may have died before it came to them.
+        self._untidy += ((-math.inf, trial) for trial in self._ended.look(trials))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
+        assert self._ended is not None
         for trial in self._ended.look(trials):
-            now = time.time()
-            self._spare += ((now, place) for place in _keep_last(trial))
-        self._make_room(self._snapshots.in_both)
+            self._untidy.append((time.time(), trial))
+            _forget_all_but_last(trial)
+        # One at a step, which does not keep Tune long where the storage is a bucket.
+        if self._untidy and self._untidy[0][0] < self._snapshots.in_both:
+            self._keep_last(self._untidy.popleft()[1])
 
     def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
-        # Without another look: Tune has by now ended those that were interrupted.
-        self._make_room(self._snapshots.in_one)
+        # By now Tune has ended those that were interrupted too: what counts is the last step. Where
+        # all had ended by themselves, the state that Tune has written since is the last there is.
+        is_done = self._ended is not None and len(self._ended) == len(trials)
+        for seen, trial in self._untidy:
+            if seen > -math.inf and (is_done or seen < self._snapshots.in_both):
+                self._keep_last(trial)
 
-    def _make_room(self, known_until: float) -> None:
-        """Delete the checkpoints of trials of which a restart will know that they ended."""
-        while self._spare and self._spare[0][0] < known_until:
-            _, (files, path) = self._spare.popleft()
-            try:
-                files.delete_dir(path)
-            except FileNotFoundError:
-                continue  # deleted before a crash, and still in the state of then
+    def _keep_last(self, trial: Trial) -> None:
+        """Delete all checkpoints of an ended trial but its last."""
+        last, storage = trial.checkpoint, trial.storage
+        if last is None:
+            return
+        assert storage is not None
+        files, folder = storage.storage_filesystem, storage.trial_fs_path
+        try:
+            for name in _stored(trial):
+                if name != PurePosixPath(last.path).name:
+                    files.delete_dir(f"{folder}/{name}")
+        except OSError as error:
+            # It takes room and harms nobody, so the study goes on.
+            self._news.append(f"a checkpoint that nobody needs cannot be deleted: {error}")
 
     def _tidy(self, trial: Trial) -> None:
         storage, known = trial.storage, trial.latest_checkpoint_result
         assert storage is not None
         assert known is not None
         assert known.checkpoint is not None
-        files, folder = storage.storage_filesystem, storage.trial_fs_path
-        stored = sorted(
-            PurePosixPath(info.path).name
-            for info in files.get_file_info(FileSelector(folder, allow_not_found=True))
-            if PurePosixPath(info.path).name.startswith(_PREFIX)
-        )
+        files, folder, stored = storage.storage_filesystem, storage.trial_fs_path, _stored(trial)
         name = choose(PurePosixPath(known.checkpoint.path).name, stored, self._n_kept)
         _forget(trial)
         if name is not None:
@@ -96,22 +114,26 @@ class Checkpoints(Callback):
                 files.delete_dir(f"{folder}/{other}")
 
 
-def _keep_last(trial: Trial) -> list[_Place]:
-    """Have Tune know the last checkpoint of a trial alone, so that its state has less to hold;
-    returns the others, which are still there."""
-    manager, last = trial.run_metadata.checkpoint_manager, trial.latest_checkpoint_result
-    if manager is None or last is None or last.checkpoint is None:
-        return []
-    known = [result.checkpoint for result in manager.best_checkpoint_results]
-    others = [c for c in known if c is not None and c.path != last.checkpoint.path]
-    if others:
+def _stored(trial: Trial) -> list[str]:
+    """The checkpoints of a trial that are in the storage, by name, in their order."""
+    storage = trial.storage
+    assert storage is not None
+    folder = FileSelector(storage.trial_fs_path, allow_not_found=True)
+    names = (PurePosixPath(i.path).name for i in storage.storage_filesystem.get_file_info(folder))
+    return sorted(name for name in names if name.startswith(_PREFIX))
+
+
+def _forget_all_but_last(trial: Trial) -> None:
+    """Have Tune know of the last checkpoint of a trial alone, so that its state has less to hold;
+    what was written of the trial in this very step keeps the others."""
+    last = trial.latest_checkpoint_result
+    if last is not None and last.checkpoint is not None:
         _forget(trial)
         trial.on_checkpoint(last)
-    return [(c.filesystem, c.path) for c in others]
 
 
 def _forget(trial: Trial) -> None:
-    """Have Tune know no checkpoint of a trial, and delete none."""
+    """Have Tune know of no checkpoint of a trial, and delete none."""
     manager = trial.run_metadata.checkpoint_manager
     assert manager is not None
     trial.run_metadata.checkpoint_manager = type(manager)(manager.checkpoint_config)

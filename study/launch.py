@@ -373,8 +373,8 @@ class _Launch:
                     recorder,
                     # Last: where it cannot write, the others are still told of the end.
                     snapshots,
-                    # But for this, which then has nothing to delete.
-                    Checkpoints(_N_CHECKPOINTS, snapshots),
+                    # But for this, which then must not delete anything.
+                    Checkpoints(_N_CHECKPOINTS, snapshots, news),
                 ],
                 verbose=0,
             ),

@@ -1,5 +1,9 @@
+import math
+import pickle
+from collections import deque
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,7 +80,7 @@ class Interrupted:
         (self.folder / name(number)).mkdir(parents=True)
 
     def restart(self) -> None:
-        checkpoints = Checkpoints(N_KEPT, Snapshots())
+        checkpoints = Checkpoints(N_KEPT, Snapshots(), deque())
         checkpoints.setup()
         checkpoints.on_step_begin(1, [self.trial])
 
@@ -132,7 +136,7 @@ def test_a_trial_that_lost_all_of_them_starts_again(tmp_path: Path) -> None:
 def test_trials_that_ended_and_later_steps_are_left_alone(tmp_path: Path) -> None:
     interrupted = Interrupted(tmp_path, 4, range(5, 10))
     interrupted.trial.set_status(Trial.TERMINATED)
-    checkpoints = Checkpoints(N_KEPT, Snapshots())
+    checkpoints = Checkpoints(N_KEPT, Snapshots(), deque())
     checkpoints.setup()
     checkpoints.on_step_begin(1, [interrupted.trial])
     interrupted.trial.set_status(Trial.RUNNING)
@@ -147,28 +151,40 @@ class Ending:
         known = range(8 - N_KEPT, 8)
         self.stored = Interrupted(folder, known[-1], known)
         self.trial = self.stored.trial
-        self.snapshots = Snapshots()
-        self.snapshots.setup()
-        self.checkpoints = Checkpoints(N_KEPT, self.snapshots)
-        self.checkpoints.setup()
+        self.trial.set_status(Trial.RUNNING)
+        self.all, self.last = [name(i) for i in known], [name(known[-1])]
         self.now = 100.0
         monkeypatch.setattr(study.checkpoints.time, "time", lambda: self.now)
-        self.all, self.last = [name(i) for i in known], [name(known[-1])]
-        self.step()
+        self.news = deque[str]()
+        self.snapshots = Snapshots()
+        self.checkpoints = Checkpoints(N_KEPT, self.snapshots, self.news)
 
-    def step(self) -> None:
+    def begin(self) -> None:
+        """A driver starts."""
+        self.copies = [-math.inf] * 2
+        self.snapshots.setup()
+        self.checkpoints.setup()
+
+    def step(self, *others: Trial) -> None:
         self.now += 1
-        self.checkpoints.on_step_end(1, [self.trial])
+        self.checkpoints.on_step_begin(1, [self.trial, *others])
+        self.checkpoints.on_step_end(1, [self.trial, *others])
 
     def copy(self) -> None:
         """A state is written and copied."""
         self.now += 1
-        self.snapshots.in_one, self.snapshots.in_both = self.now, self.snapshots.in_one
+        self.copies = [self.copies[1], self.now]
+        self.snapshots.in_both = self.copies[0]
+
+    def end_study(self, *others: Trial) -> None:
+        self.checkpoints.on_experiment_end([self.trial, *others])
 
 
 @pytest.fixture
 def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ending:
-    return Ending(tmp_path, monkeypatch)
+    made = Ending(tmp_path, monkeypatch)
+    made.begin()
+    return made
 
 
 @pytest.mark.parametrize("status", [Trial.TERMINATED, Trial.ERROR])
@@ -176,8 +192,15 @@ def test_of_an_ended_trial_the_last_is_left_once_both_copies_of_the_state_know(
     ending: Ending, status: str
 ) -> None:
     for _ in range(3):
-        ending.copy()
         ending.step()
+        ending.copy()
+    # What it goes on from if a driver starts now is left alone, and so is what came since.
+    assert ending.stored.names() == ending.last
+    for number in range(8, 8 + N_KEPT - 1):
+        ending.stored.train()
+        ending.last = [name(number)]
+    ending.all = ending.stored.names()
+    assert len(ending.all) == N_KEPT
     ending.trial.set_status(status)
     ending.step()  # the state of before does not know
     assert ending.stored.names() == ending.all
@@ -191,46 +214,98 @@ def test_of_an_ended_trial_the_last_is_left_once_both_copies_of_the_state_know(
     assert Path(ending.trial.checkpoint.path).name == ending.last[0]
 
 
-def test_the_state_of_an_ended_trial_has_its_last_checkpoint_alone(ending: Ending) -> None:
-    ending.trial.set_status(Trial.TERMINATED)
+@pytest.fixture
+def ended(ending: Ending) -> Ending:
+    """It has ended, and nobody knows yet."""
     ending.step()
-    _, metadata = ending.trial.get_json_state()
+    for number in range(8, 8 + N_KEPT - 1):
+        ending.stored.train()
+        ending.last = [name(number)]
+    ending.all = ending.stored.names()
+    ending.trial.set_status(Trial.TERMINATED)
+    return ending
+
+
+def test_the_state_of_an_ended_trial_has_its_last_checkpoint_alone(ended: Ending) -> None:
+    ended.step()
+    assert [Path(path).name for path in paths_in_state(ended.trial)] == ended.last
+
+
+def paths_in_state(trial: Trial) -> list[str]:
+    """The checkpoints of a trial, as a restart reads them."""
+    _, metadata = trial.get_json_state()
     read = Trial("unknown", stub=True)
     read.restore_run_metadata(metadata)
     manager = read.run_metadata.checkpoint_manager
     assert manager is not None
-    known = [r.checkpoint for r in manager.best_checkpoint_results]
-    assert [Path(c.path).name for c in known if c is not None] == ending.last
+    known = [result.checkpoint for result in manager.best_checkpoint_results]
+    return [checkpoint.path for checkpoint in known if checkpoint is not None]
 
 
-def test_when_a_study_is_done_one_copy_is_enough(ending: Ending) -> None:
-    ending.trial.set_status(Trial.TERMINATED)
-    ending.step()
-    ending.copy()
-    ending.checkpoints.on_experiment_end([ending.trial])
-    assert ending.stored.names() == ending.last
+def test_when_all_trials_have_ended_nothing_but_the_last_is_left(ended: Ending) -> None:
+    ended.step()
+    ended.end_study()
+    assert ended.stored.names() == ended.last
 
 
-def test_a_trial_that_is_interrupted_keeps_what_it_has(ending: Ending) -> None:
-    ending.copy()
+def test_a_trial_that_is_interrupted_keeps_what_it_has(ending: Ending, tmp_path: Path) -> None:
+    other = Interrupted(tmp_path / "other", 7, range(8 - N_KEPT, 8))
+    other.trial.set_status(Trial.RUNNING)
+    ending.step(other.trial)
+    ending.stored.train()
+    other.train()
+    there = ending.stored.names(), other.names()
+    other.trial.set_status(Trial.TERMINATED)
+    ending.step(other.trial)
     ending.trial.set_status(Trial.TERMINATED)  # as Tune does with all of them
-    ending.copy()
-    ending.checkpoints.on_experiment_end([ending.trial])
-    assert ending.stored.names() == ending.all
+    ending.snapshots.in_both = math.inf
+    ending.end_study(other.trial)
+    assert ending.stored.names() == there[0]
+    assert len(paths_in_state(ending.trial)) == 2
+    assert other.names() == there[1][-1:]
 
 
-def test_what_a_driver_before_deleted_is_not_missed(ending: Ending) -> None:
-    (ending.stored.folder / ending.all[0]).rmdir()
-    ending.trial.set_status(Trial.TERMINATED)
+def test_what_a_driver_before_had_no_time_for_is_done_by_the_next(ended: Ending) -> None:
+    ended.begin()
+    ended.step()
+    ended.end_study()  # which does not wait for thousands of them
+    assert ended.stored.names() == ended.all
     for _ in range(2):
-        ending.step()
-        ending.copy()
-    ending.step()
-    assert ending.stored.names() == ending.last
+        ended.copy()
+    ended.step()
+    assert ended.stored.names() == ended.last
 
 
-def test_a_trial_without_a_checkpoint_has_none_to_delete(ending: Ending) -> None:
+def test_what_cannot_be_deleted_is_said_and_ends_nothing(
+    ended: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: str) -> None:
+        raise PermissionError(13, "no right to delete", folder)
+
+    context: Any = ended.trial.storage
+    files = context.storage_filesystem
+    fake = SimpleNamespace(get_file_info=files.get_file_info, delete_dir=refuse)
+    monkeypatch.setattr(context, "storage_filesystem", fake)
+    ended.step()
+    ended.end_study()
+    assert ended.stored.names() == ended.all
+    (line,) = ended.news
+    assert line.startswith("a checkpoint that nobody needs cannot be deleted: ")
+    assert "no right to delete" in line
+
+
+def test_a_trial_without_a_checkpoint_is_left_alone(ended: Ending) -> None:
     trial = Trial("unknown", stub=True, config={"number": 8})
     trial.set_status(Trial.ERROR)
-    ending.checkpoints.on_step_end(1, [trial])
+    ended.step(trial)
+    ended.end_study(trial)
     assert trial.checkpoint is None
+    assert ended.stored.names() == ended.last
+
+
+def test_after_a_restart_it_still_looks_at_the_snapshots_of_the_study() -> None:
+    """Tune keeps all callbacks in one pickle."""
+    snapshots = Snapshots()
+    kept = [snapshots, Checkpoints(N_KEPT, snapshots, deque())]
+    snapshots_read, checkpoints_read = pickle.loads(pickle.dumps(kept))
+    assert checkpoints_read._snapshots is snapshots_read

@@ -44,6 +44,11 @@ def test_a_study_runs_from_one_command(finished: Path) -> None:
     check_books(Books(finished), "tiny", n_trials=3, n_epochs=3)
 
 
+def test_one_checkpoint_of_each_trial_stays(finished: Path) -> None:
+    stored = [path.parent for path in finished.glob("ray_results/tiny/*/checkpoint_*")]
+    assert len(stored) == len(set(stored)) == 3
+
+
 def test_projections_are_runs_below_their_trials(finished: Path) -> None:
     assert check_projections(Books(finished), LADDER) >= 3
 
