@@ -46,16 +46,14 @@ class Checkpoints(Callback):
         return {"_n_kept": self._n_kept, "_snapshots": self._snapshots, "_news": self._news}
 
     def setup(self, *args: object, **info: object) -> None:
-        self._is_done = False
-        self._ended: Ended | None = None
+        self._ended: Ended | None = None  # before the first step
         # Ended trials whose folders have not been looked at, and when they were seen to have ended,
         # in this order; -inf if a driver before this one saw it.
         self._untidy = deque[tuple[float, Trial]]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
-        if self._is_done:
+        if self._ended is not None:
             return
-        self._is_done = True
         for trial in trials:
             if not trial.is_finished() and trial.checkpoint is not None:
                 self._tidy(trial)
@@ -82,15 +80,11 @@ class Checkpoints(Callback):
 
     def _keep_last(self, trial: Trial) -> None:
         """Delete all checkpoints of an ended trial but its last."""
-        last, storage = trial.checkpoint, trial.storage
+        last = trial.checkpoint
         if last is None:
             return
-        assert storage is not None
-        files, folder = storage.storage_filesystem, storage.trial_fs_path
         try:
-            for name in _stored(trial):
-                if name != PurePosixPath(last.path).name:
-                    files.delete_dir(f"{folder}/{name}")
+            _delete_all_but(PurePosixPath(last.path).name, trial, _stored(trial))
         except OSError as error:
             # It takes room and harms nobody, so the study goes on.
             self._news.append(f"a checkpoint that nobody needs cannot be deleted: {error}")
@@ -109,9 +103,16 @@ class Checkpoints(Callback):
             trial.on_checkpoint(type(known)(checkpoint, known.metrics))
             # The worker counts on from here.
             storage.current_checkpoint_index = int(name.removeprefix(_PREFIX))
-        for other in stored:
-            if other != name:
-                files.delete_dir(f"{folder}/{other}")
+        _delete_all_but(name, trial, stored)
+
+
+def _delete_all_but(name: str | None, trial: Trial, stored: list[str]) -> None:
+    """Delete the stored checkpoints of a trial, by name, but for one."""
+    storage = trial.storage
+    assert storage is not None
+    for other in stored:
+        if other != name:
+            storage.storage_filesystem.delete_dir(f"{storage.trial_fs_path}/{other}")
 
 
 def _stored(trial: Trial) -> list[str]:

@@ -170,6 +170,13 @@ class Ending:
         self.checkpoints.on_step_begin(1, [self.trial, *others])
         self.checkpoints.on_step_end(1, [self.trial, *others])
 
+    def train(self) -> None:
+        """As many checkpoints as are kept, with the one it went on from."""
+        for number in range(8, 8 + N_KEPT - 1):
+            self.stored.train()
+            self.last = [name(number)]
+        self.all = self.stored.names()
+
     def copy(self) -> None:
         """A state is written and copied."""
         self.now += 1
@@ -196,10 +203,7 @@ def test_of_an_ended_trial_the_last_is_left_once_both_copies_of_the_state_know(
         ending.copy()
     # What it goes on from if a driver starts now is left alone, and so is what came since.
     assert ending.stored.names() == ending.last
-    for number in range(8, 8 + N_KEPT - 1):
-        ending.stored.train()
-        ending.last = [name(number)]
-    ending.all = ending.stored.names()
+    ending.train()
     assert len(ending.all) == N_KEPT
     ending.trial.set_status(status)
     ending.step()  # the state of before does not know
@@ -218,10 +222,7 @@ def test_of_an_ended_trial_the_last_is_left_once_both_copies_of_the_state_know(
 def ended(ending: Ending) -> Ending:
     """It has ended, and nobody knows yet."""
     ending.step()
-    for number in range(8, 8 + N_KEPT - 1):
-        ending.stored.train()
-        ending.last = [name(number)]
-    ending.all = ending.stored.names()
+    ending.train()
     ending.trial.set_status(Trial.TERMINATED)
     return ending
 
