@@ -2,11 +2,10 @@
 
 from models.certificate import Certificate, certify
 from models.empirical_lipschitz import empirical_lipschitz
-from models.fingerprint import code_sha256, differences, weights_sha256
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet
-from models.pickled import load_pickled
 from models.projection import deployed, project
+from models.stored import code_sha256, differences, load_pickled, weights_sha256
 
 __all__ = [
     "Certificate",

@@ -39,7 +39,7 @@ class LayerBound:
     Attributes:
         name: the module's path in model.named_modules().
         kind: "convolution", or "batch_norm" for one with no convolution ahead of it.
-        lower_bound: attained by a vector: how loose the upper bound can be at most.
+        lower_bound: attained by a vector, so the norm lies between the two.
         upper_bound: infinite if the weights are not finite.
         folded: path of the BatchNorm that was folded into this convolution, or None.
     """

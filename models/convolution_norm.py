@@ -35,13 +35,13 @@ ROUNDING_SLACK = 1e-11
 _DENSE_ROWS = 256
 # Part of ROUNDING_SLACK: how far below the largest eigenvalue a probe may be and stand for it.
 _CHOLESKY_SLACK = 1e-12
-# Frequencies of a grid that are looked at first.
+# Frequencies of a grid whose eigenvalues are computed first.
 _N_PROBES = 4
-# Frequencies, and eigenpairs at them, that the correction for the map's edge looks at.
+# Frequencies, and eigenpairs at them, that the correction for the map's edge uses.
 _N_LEADING = 8
-# Pixels a side by which the tori of that correction are larger than they must be. On a wider one
-# the norm is as a rule no smaller, but leading vectors have more room off the map, which is what
-# the correction takes away. Trained layers gain by it, smooth kernels lose.
+# Pixels a side by which the tori of that correction are larger than needed. On a wider torus the
+# norm is rarely smaller, but more of the leading vectors lies off the map, and that part the
+# correction removes. It tightens the bounds of trained layers and loosens those of smooth kernels.
 _WIDER = (0, 1)
 # Of the lower bound, on the true operator; the start is close to the singular vector.
 _N_LOWER_ITERATIONS = 4
@@ -106,41 +106,23 @@ def _matrix_norms(matrix: Tensor) -> Tensor:
     return largest_eigenvalue(gram).clamp(min=0).sqrt()
 
 
-def torus_norms(
-    weight: Tensor, size: tuple[int, int], shifts: Sequence[tuple[float, float]] = SHIFTS
-) -> tuple[Tensor, Tensor]:
-    """The smallest norm, over shifted grids, of circular convolutions on the torus.
-
-    With the one shift (0, 0) it is the largest singular value of the kernel's DFT with H + r by
-    W + r points. An upper bound of the zero-padded norm, and where `convolution_norm_bounds`
-    starts.
-
-    Args:
-        weight: (L, c_out, c_in, k_h, k_w), odd kernels; computed in float64.
-        size: (H, W) of the map.
-        shifts: one or more of SHIFTS.
-
-    Returns:
-        Norms (L,), float64, and which of the shifts each is of, int64 (L,).
-    """
-    weight = _few_out(weight, size)
-    if weight.shape[-2:] == (1, 1):  # the same symbol at every frequency of every grid
-        norms = _matrix_norms(weight[..., 0, 0])
-        return norms, torch.zeros_like(norms, dtype=torch.int64)
-    squared, which = _smallest_grid(GramSymbols(weight, size), shifts)
-    return squared.clamp(min=0).sqrt(), which
-
-
 def _smallest_grid(
     symbols: GramSymbols, shifts: Sequence[tuple[float, float]]
 ) -> tuple[Tensor, Tensor]:
-    """`torus_norms`, squared."""
+    """The squared norm, the smallest over shifted grids, of circular convolutions on the torus.
+
+    With the one shift (0, 0) it is that of the kernel's DFT with H + r by W + r points: an upper
+    bound for the zero-padded convolution.
+
+    Returns:
+        Squared norms (L,), float64, and which of the shifts each is of, int64 (L,).
+    """
     squared = symbols.lags.new_full((symbols.n_layers,), math.inf)
     which = torch.zeros_like(squared, dtype=torch.int64)
     for index, shift in enumerate(shifts):
         frequencies, _ = symbols.frequencies(shift)
-        # A grid's norm is at least what a few frequencies say, and the grid is out as soon as
-        # that is above the norm on another one.
+        # The norm of a grid is at least that of a few of its frequencies. If that is above the norm
+        # on another grid, this grid is not the smallest.
         promising = symbols.trace(frequencies).topk(min(_N_PROBES, len(frequencies))).indices
         at_least = largest_eigenvalue(symbols.gram(frequencies[promising])).amax(dim=1)
         layers = (at_least < squared).nonzero().squeeze(1)
@@ -208,9 +190,9 @@ def _restricted_norms(
             if layers.numel() > 0:
                 frequencies, alone = torus.frequencies(shift)
                 leading = _Leading.of(torus.gram(frequencies, layers), frequencies, alone)
-                found, vectors = leading.restrict(torus.torus, size)
-                smaller = found < upper[layers]
-                upper[layers[smaller]] = found[smaller]
+                restricted, vectors = leading.restrict(torus.torus, size)
+                smaller = restricted < upper[layers]
+                upper[layers[smaller]] = restricted[smaller]
                 attaining[layers[smaller]] = vectors[smaller]
     return upper, attaining
 

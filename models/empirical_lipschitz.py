@@ -1,4 +1,4 @@
-"""How much a residual block stretches at given images: the certificate seen from below."""
+"""How much a residual block stretches at given images: an estimate from below of its bound."""
 
 import torch
 from torch import Tensor
@@ -14,13 +14,13 @@ def empirical_lipschitz(
     """For each block, an estimate from below of Lip(g) in eval mode, l2 to l2.
 
     The largest singular value of the Jacobian of g, over the images, by n_iterations of power
-    iteration with Jacobian-vector products from a fixed start. What it returns is attained:
-    ||J v|| of a unit vector v. (Exactly at a kink of ReLU torch's J is that of one side.)
+    iteration with Jacobian-vector products from a fixed start. Each value is attained: it is
+    ||J v|| of a unit vector v. (At a kink of ReLU torch's J is that of one side.)
 
     Args:
-        model: in any mode; it is evaluated, and left, as it is: call eval() first.
-        images: (B, C, H, W), B >= 1, of the model's in_shape, the points: each block is looked
-            at where they pass it.
+        model: in eval mode.
+        images: (B, C, H, W), B >= 1, of the model's in_shape. The Jacobian of a block is taken
+            where they enter it.
         n_iterations: at least 1.
 
     Raises:

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A sample whose steps shrink by less than this factor goes on with Anderson acceleration.
-# Above 1 the map is no contraction there, and what Picard does (it diverges) is the answer.
+# A sample whose steps shrink to more than this part goes on with Anderson acceleration. Above 1
+# the map is no contraction there, and the sample stays with Picard iteration, which diverges.
 _SLOW_CONTRACTION = 0.5
 # Changes that Anderson acceleration combines: the worst cases have two eigenvalues, and more
 # changes cost more than they save.
 _ANDERSON_MEMORY = 3
 # Accelerated steps must reduce the residual to this part of it.
 _ACCEPTED_REDUCTION = 0.99
-# Samples that are iterated together on a CPU: a step reads and writes some five times as much,
-# and what fits into the caches takes a fraction of the time.
+# Bytes of the samples that are iterated together on a CPU. A step reads and writes five times as
+# much, and is several times faster where that fits into the caches.
 _PART_BYTES = 5 * 2**19
 # On the diagonal of the normal equations, whose columns have norm 1 or 0.
 _RIDGE = 1e-7
@@ -28,16 +28,15 @@ _RIDGE = 1e-7
 
 @dataclass(frozen=True)
 class Solution:
-    """What a fixed-point iteration found, per sample; check `converged` before using `value`.
+    """The result of a fixed-point iteration, per sample; check `converged` before using `value`.
 
     A solution of one equation has vectors of shape (B,). The inverse of a network
     solves one equation a block and stacks them: (T, B), in the order of the forward
     pass, and `value` is then NaN where any block did not converge.
 
     Attributes:
-        value: (B, ...) the fixed point, as far as `converged` says. NaN for a sample that
-            did not converge: there is no answer, so none is given.
-        last_iterate: (B, ...) where the iteration stood when it ended, converged or not.
+        value: (B, ...) the fixed point of each sample that converged, NaN for the others.
+        last_iterate: (B, ...) the last iterate of each sample, converged or not.
         n_steps: int64, evaluations of the map.
         residual_norm: l2 norm of the last step, ||fn(x) - x||. A measurement, no bound on
             the error: for a map with Lipschitz constant L < 1 the error of `value` is at
@@ -85,15 +84,13 @@ def fixed_point(
 ) -> Solution:
     """Solve x = fn(x) for each sample, starting from y0.
 
-    By Picard iteration x <- fn(x) (paper, equation 4), and, for the samples that it brings
-    closer too slowly, by Anderson acceleration from where it stood (Anderson 1965; type II,
-    as in Walker and Ni 2011). An accelerated step that does not reduce the residual by one
-    percent is taken back and replaced by a Picard step, which reduces it by the Lipschitz
-    constant, so that a contraction converges in any case.
+    By Picard iteration x <- fn(x) (paper, equation 4). Samples that converge slowly go on with
+    Anderson acceleration (Anderson 1965; type II, as in Walker and Ni 2011). An accelerated step
+    that does not reduce the residual by one percent is replaced by a Picard step, which reduces
+    it by the Lipschitz constant. So a contraction converges in any case.
 
-    A sample leaves the batch as soon as its own step is small enough, so that the cost
-    is the sum of the steps that the samples need, not the batch times the slowest. It
-    leaves, unconverged, as soon as its step is no longer finite.
+    A sample leaves the batch as soon as its own step is small enough, so the cost is the sum of
+    the steps that the samples need. A sample whose step is not finite leaves unconverged.
 
     Args:
         fn: fn(x, rows) evaluates the map at x (b, ...) for the samples `rows` (b,), int64
@@ -125,7 +122,7 @@ def fixed_point(
 
 
 class _Iteration:
-    """All samples: what is known of those that have left, and how to go on with the others."""
+    """The state of all samples: the results of those that have left, and the others."""
 
     def __init__(
         self,
@@ -145,7 +142,7 @@ class _Iteration:
         self._slow: list[tuple[Tensor, ...]] = []
 
     def _leave(self, rows: Tensor, n_steps: Tensor, image: Tensor, norm: Tensor) -> Tensor:
-        """Note the samples `rows` (b,) that are done, at `image`; (b,) bool, which go on."""
+        """Record the samples `rows` (b,) that are done, at `image`; (b,) bool, which go on."""
         finite = norm.isfinite()
         small_enough = finite & (norm <= self.atol + self.rtol * _norm(image))
         going_on = finite & ~small_enough & (n_steps < self.limits[rows])
@@ -157,7 +154,7 @@ class _Iteration:
         return going_on
 
     def picard(self, rows: Tensor, x: Tensor) -> None:
-        """Iterate the samples `rows` (b,) from x until every one is done or known to be slow."""
+        """Iterate the samples `rows` (b,) from x until each is done or known to be slow."""
         step = 0
         norm = torch.zeros(())  # of the step before
         before, kept = x, rows  # that step, and which of its samples are left
@@ -267,7 +264,7 @@ class _History:
 
 
 def _parts(y0: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The samples of y0 (B, ...) in parts of nearly one size: their indices, and they."""
+    """Parts of y0 (B, ...) of nearly equal size: the indices of the samples, and the samples."""
     n_parts = 1
     if y0.device.type == "cpu":
         n_parts = max(1, min(len(y0), math.ceil(y0.nbytes / _PART_BYTES)))

@@ -189,11 +189,11 @@ class ResidualBlock(nn.Module):
             g = g.permute(0, 2, 3, 1)
             return torch.sub(targets, g, out=g)
 
-        found = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
+        solution = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
         solution = replace(
-            found,
-            value=found.value.permute(0, 3, 1, 2),
-            last_iterate=found.last_iterate.permute(0, 3, 1, 2),
+            solution,
+            value=solution.value.permute(0, 3, 1, 2),
+            last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
         )
         if lipschitz is None:
             return solution
@@ -338,15 +338,15 @@ class IResNet(nn.Module):
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks
-            in the order of the forward pass. A block is given the last iterate of the
-            block behind it, so that last_iterate tells how far off an inverse that did not
-            converge is (the first two columns of the paper's Table 1).
+            in the order of the forward pass. Each block starts from the last iterate of the
+            block behind it, converged or not. So last_iterate also shows how far off an
+            inverse without convergence is (the first two columns of the paper's Table 1).
 
-            error_bound, (T, B), bounds the distance of what was found before block t from the
+            error_bound, (T, B), bounds the distance of the solution before block t from the
             exact preimage of z under the blocks from t on; [0] is that of the images. It is
-            proven, with all rounding: e_t = (e_{t+1} + ||r_t||) / (1 - L_t). Every block
-            can multiply an error by 1 / (1 - L_t), so that for deep networks with bounds near
-            1 it is true and says nothing.
+            proven, rounding included: e_t = (e_{t+1} + ||r_t||) / (1 - L_t). Every block can
+            multiply an error by 1 / (1 - L_t), so for deep networks with bounds near 1 it is
+            true and too large to be of use.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is

@@ -1,8 +1,8 @@
-"""Networks of a smaller coefficient out of a trained one, without training.
+"""Networks with a smaller coefficient, made of a trained one without training.
 
-Power iteration holds the norm of a layer to its target only nearly. Here every layer is
-scaled by its proven bound, so that the certificate holds by construction, and the
-classifier, whose BatchNorm saw other features, gets the statistics of the new ones.
+Power iteration holds the norm of a layer to its target only nearly. Here every layer is scaled
+by its proven bound, so that the certificate holds by construction. The features change, so the
+BatchNorm of the classifier gets new statistics.
 """
 
 import copy
@@ -23,16 +23,16 @@ _N_ROUNDS = 10
 def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None) -> IResNet:
     """Scale every layer, in place, so that its proven bound is at most coeff.
 
-    Layers whose bound is at most coeff already stay as they are, and so does the target of
-    a layer, for further training, unless it is above coeff. The weight becomes the effective
-    weight; sigma, an estimate from below, no longer changes it.
+    Layers whose bound is at most coeff already stay as they are. The target of a layer, for
+    further training, becomes at most coeff. The weight becomes the effective weight, which sigma,
+    an estimate from below, no longer changes.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
         coeff: the largest bound of a layer's Lipschitz constant, l2 to l2, in (0, 1).
         images: batches (B, C, H, W) of training images; labels are not needed. The running
             statistics of the classifier's BatchNorm become their averages. With None they
-            stay, and the accuracy, as a rule, falls far.
+            stay, and the accuracy usually falls far.
 
     Returns:
         The model.
@@ -46,7 +46,7 @@ def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     modules = dict(model.named_modules())
-    # The second round finds what rounding the scaled weights to their own precision has added.
+    # The second round corrects the rounding of the scaled weights to their own precision.
     for n_round in range(_N_ROUNDS):
         above = [layer for layer in certify(model).layers if layer.upper_bound > coeff]
         if not above:

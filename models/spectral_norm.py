@@ -33,16 +33,6 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
 
 
-def convolution_adjoint(y: Tensor, weight: Tensor) -> Tensor:
-    """The adjoint of `convolution`: <y, conv(x)> = <adjoint(y), x>.
-
-    Args:
-        y: (B, c_out, H, W).
-        weight: (c_out, c_in, k, k), k odd.
-    """
-    return F.conv_transpose2d(y, weight, padding=weight.shape[-1] // 2)
-
-
 def adjoint_kernel(weight: Tensor) -> Tensor:
     """Kernel (..., c_out, c_in, k, k) of the adjoint as a convolution; its own inverse."""
     return weight.transpose(-4, -3).flip(-1, -2)
@@ -214,11 +204,11 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
 
 
 def _taps_last(weight: Tensor) -> Tensor:
-    """(c_large, k, k, c_small), a view of the kernel, whichever way it leads.
+    """(c_large, k, k, c_small), a view of the kernel.
 
-    Where fewer channels come out than go in, it is the kernel of the adjoint but for the order
-    of the taps: the adjoint seen with its pixels in reverse order, which has the same norm, and
-    whose `vector` is in that order.
+    Where fewer channels come out than go in, it is the kernel of the adjoint with its taps in
+    reverse order. That is the adjoint on maps whose pixels are in reverse order: it has the same
+    norm, and `vector` is in that order.
     """
     c_out, c_in = weight.shape[:2]
     return weight.permute(0, 2, 3, 1) if c_out >= c_in else weight.permute(1, 2, 3, 0)

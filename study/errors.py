@@ -1,16 +1,37 @@
-"""What a user can mend: one line that says the rule, the name and the value; exit code 2."""
+"""Errors that a user can cause: one line with the rule, the name and the value. What exit code each
+kind has is said in study.cli."""
+
+import difflib
+from collections.abc import Sequence
 
 _LONGEST = 80
 
 
-def shown(value: object) -> str:
-    """A value that a user gave, as a message shows it: quoted, in one line, cut if it is long."""
+def quoted(value: object) -> str:
+    """A value that a user gave, for a message: quoted, in one line, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
+    """The message for a name that is none of the known ones."""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"unknown {what} {quoted(name)}; the nearest known one is '{nearest[0]}'"
+
+
+def one_of(value: object, known: Sequence[str], quotation: str | None = None) -> str:
+    """The message for a value that is none of the known ones.
+
+    Args:
+        quotation: the value as the message says it; None for `quoted`.
+    """
+    near = difflib.get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return f"must be one of {', '.join(known)}, but got {quotation or quoted(value)}{hint}"
+
+
 class UserError(ValueError):
-    """A file, an option or a service that cannot be used as it is. Errors of ours are others."""
+    """A file, an option or a service that cannot be used as it is."""
 
 
 class ConfigError(UserError):
@@ -18,7 +39,7 @@ class ConfigError(UserError):
 
 
 class DataNotFoundError(UserError):
-    """A data set is not there; the message says where it was looked for and how to get it."""
+    """A data set is not there; the message says where it was expected and how to get it."""
 
 
 class TrackingError(UserError):
@@ -39,3 +60,7 @@ class StorageError(UserError):
 
 class LaunchError(UserError):
     """What is asked of a launch cannot be done."""
+
+
+class FailedError(Exception):
+    """A study or a check that had begun, and failed."""

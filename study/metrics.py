@@ -21,7 +21,7 @@ class TrialStatus(StrEnum):
     running -> completed       it trained for all of its epochs
             -> stopped_early   the scheduler ended it
             -> failed          it diverged, or its worker failed for good
-            -> interrupted     the study was left before the trial's end; --resume goes on
+            -> interrupted     the study ended before the trial did; --resume goes on with both
     """
 
     RUNNING = "running"
@@ -37,9 +37,9 @@ class Metric:
 
     Attributes:
         direction: which way is better.
-        worst: the value that no useful trial is worse than, where there is one: the default
-            coordinate of the hypervolume's reference point. For `inverse_steps` it is the
-            study's inverse_max_steps, which is known only there.
+        worst: the value that no useful trial is worse than, or None; the default coordinate of the
+            hypervolume's reference point. For `inverse_steps` a study takes its own
+            inverse_max_steps.
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
     """
@@ -53,7 +53,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What a trial reports after a reporting epoch: complete, or not sent at all.
+    """What a trial reports after a reporting epoch; it is complete, or not sent.
 
     Attributes:
         epoch: epochs trained so far, from 1.
@@ -84,7 +84,7 @@ class EpochReport:
     test_accuracy: float | None = None
 
     def metrics(self) -> dict[str, float]:
-        """Every reported metric by name; epoch and timestamp say when, they are no metrics."""
+        """Every reported metric by name, without epoch and timestamp."""
         values = {name: value for name, value in asdict(self).items() if name in METRICS}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -145,6 +145,7 @@ METRICS: dict[str, Metric] = {
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
 RECONSTRUCTION_ERROR = "reconstruction_error"
+TRAIN_LOSS = "train_loss"
 VAL_LOSS = "val_loss"
 VAL_ACCURACY = "val_accuracy"
 TEST_ACCURACY = "test_accuracy"
@@ -154,7 +155,7 @@ PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in 
 
 @dataclass(frozen=True)
 class TrialReport:
-    """One message of a trial: where it stands, and a complete epoch or the reason for none.
+    """One message of a trial: its status, and a complete epoch or the reason why there is none.
 
     Attributes:
         projections: of a completed trial, what its network is at smaller coefficients.
@@ -170,8 +171,8 @@ class TrialReport:
         return {
             "trial_status": self.status.value,
             "reason": self.reason,
-            # In lists: of a number outside one Tune keeps statistics, which nobody here reads,
-            # and writes them with its state.
+            # In lists: Tune keeps statistics of each number outside a list, and writes them with
+            # its state. Nobody here reads them.
             "epochs": [] if self.epoch is None else [asdict(self.epoch)],
             "projections": [asdict(projection) for projection in self.projections],
         }

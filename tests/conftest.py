@@ -16,10 +16,12 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
-from study.records import StudyRecord
-from study.tracking import Tracker
-from tests.launched import run, write_finished
-from tests.studies import tiny
+from study.tracking import studies
+from study.tracking.client import Client
+from study.tracking.records import StudyRecord
+from study.tracking.tracker import Tracker
+from tests.support.launched import run, write_finished
+from tests.support.studies import tiny
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
@@ -112,13 +114,13 @@ def tracker(
     monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
-    yield Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+    yield Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
     assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # as it was
 
 
 @pytest.fixture
 def study(tracker: Tracker) -> StudyRecord:
-    record = tracker.create_study(tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
+    record = studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
     tracker.open_study(record)
     return record
 

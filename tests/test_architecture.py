@@ -1,224 +1,269 @@
-"""Imports point one way, and mathematics runs without the study system (see README, Layout)."""
+"""The rules of the layout: what each folder may import, of this project and of libraries."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-# What each module may import of this project.
-ALLOWED = {
-    "models.fixed_point": set(),
-    "models.spectral_norm": set(),
-    "models.rounding": set(),
-    "models.iresnet": {"models.fixed_point", "models.rounding", "models.spectral_norm"},
-    "models.gram_symbols": set(),
-    "models.convolution_norm": {"models.gram_symbols", "models.spectral_norm"},
-    "models.block_norm": {
-        "models.convolution_norm", "models.gram_symbols", "models.spectral_norm",
-    },
-    "models.certificate": {
-        "models.block_norm", "models.convolution_norm", "models.gram_symbols", "models.iresnet",
-        "models.spectral_norm",
-    },
-    "models.empirical_lipschitz": {"models.iresnet"},
-    "models.projection": {"models.certificate", "models.iresnet", "models.spectral_norm"},
-    "models.fingerprint": set(),
-    "models.pickled": {"models.iresnet", "models.spectral_norm"},
-    "models": {
-        "models.certificate", "models.empirical_lipschitz", "models.fingerprint",
-        "models.fixed_point", "models.iresnet", "models.pickled", "models.projection",
-    },
-    "study": set(),
-    "study.errors": set(),
-    "study.metrics": set(),
-    "study.trial_config": set(),
-    "study.search_space": {"study.trial_config"},
-    "study.study_config": {"study.metrics", "study.search_space", "study.trial_config"},
-    "study.config": {
-        "study.errors", "study.metrics", "study.search_space", "study.study_config",
-        "study.trial_config",
-    },
-    "study.pareto": {"study.metrics"},
-    "study.data": {"study.errors", "study.trial_config"},
-    "study.training": {
-        "models", "models.empirical_lipschitz", "models.fingerprint", "models.iresnet",
-        "models.projection", "study.data", "study.errors", "study.metrics", "study.trial_config",
-    },
-    "study.ladder": {"models", "study.metrics", "study.training"},
-    "study.figures": set(),
-    "study.trainable": {
-        "models", "study.data", "study.errors", "study.figures", "study.ladder", "study.metrics",
-        "study.study_config", "study.training",
-    },
-    "study.points": {"study.metrics", "study.pareto", "study.study_config"},
-    "study.repeats": {"study.pareto"},
-    "study.stopping": {"study.metrics", "study.pareto", "study.points", "study.study_config"},
-    "study.successive_halving": {"study.pareto"},
-    "study.distributions": {"study.search_space"},
-    "study.search": {
-        "study.distributions", "study.metrics", "study.pareto", "study.points", "study.repeats",
-        "study.search_space", "study.stopping", "study.study_config", "study.successive_halving",
-    },
-    "study.scheduling": {
-        "study.metrics", "study.points", "study.study_config", "study.successive_halving",
-    },
-    "study.logged_model": {"models"},
-    "study.mlflow_pages": {"study.metrics", "study.study_config"},
-    "study.records": {
-        "study.config", "study.errors", "study.logged_model", "study.metrics",
-        "study.search_space", "study.study_config",
-    },
-    "study.tracking": {
-        "models", "study.config", "study.logged_model", "study.metrics", "study.mlflow_pages",
-        "study.records", "study.study_config", "study.trial_config",
-    },
-    "study.outbox": {"study.errors"},
-    "study.ended": set(),
-    "study.warm_start": {"study.search_space", "study.study_config"},
-    "study.recorder": {
-        "models", "study.ended", "study.errors", "study.metrics", "study.outbox", "study.records",
-        "study.stopping", "study.tracking", "study.trainable",
-    },
-    "study.failures": {"study.errors", "study.recorder", "study.trainable"},
-    "study.interrupt": set(),
-    "study.checkpoints": {"study.ended", "study.snapshots"},
-    "study.progress": {
-        "study.ended", "study.metrics", "study.pareto", "study.points", "study.recorder",
-        "study.stopping", "study.study_config",
-    },
-    "study.front": {
-        "study.errors", "study.metrics", "study.pareto", "study.points", "study.repeats",
-        "study.records", "study.search_space", "study.study_config",
-    },
-    "study.growth": {
-        "study.front", "study.metrics", "study.pareto", "study.points", "study.records",
-    },
-    "study.importance": {"study.distributions", "study.search_space"},
-    "study.table1": {"study.front", "study.metrics", "study.study_config"},
-    "study.page": {
-        "study.errors", "study.front", "study.growth", "study.importance", "study.metrics",
-        "study.mlflow_pages", "study.records", "study.table1",
-    },
-    "study.proof": {"models", "study.logged_model"},
-    "study.verify": {"study.errors", "study.metrics", "study.proof", "study.records"},
-    "study.registry": {
-        "study.errors", "study.front", "study.metrics", "study.pareto", "study.points",
-        "study.tracking",
-    },
-    "study.report": {
-        "study.errors", "study.front", "study.metrics", "study.page", "study.records",
-        "study.registry", "study.repeats", "study.table1", "study.tracking", "study.verify",
-    },
-    "study.storage": {"study.errors"},
-    "study.snapshots": {"study.errors", "study.storage"},
-    "study.cluster": {
-        "models", "study", "study.errors", "study.storage", "study.training", "study.trial_config",
-    },
-    "study.processes": {"study.errors"},
-    "study.postgres": {"study.processes"},
-    "study.head_services": {"study.errors", "study.postgres", "study.processes"},
-    "study.launch": {
-        "study.checkpoints", "study.cluster", "study.config", "study.errors", "study.failures",
-        "study.front", "study.interrupt", "study.metrics", "study.mlflow_pages", "study.page",
-        "study.progress", "study.recorder", "study.records", "study.report", "study.scheduling",
-        "study.search", "study.search_space", "study.snapshots", "study.stopping",
-        "study.storage", "study.study_config", "study.tracking", "study.trainable",
-        "study.training", "study.trial_config", "study.warm_start",
-    },
-}  # fmt: skip
-# Who alone may import a library.
-SOLE_IMPORTERS = {
-    "yaml": {"study.cluster", "study.config"},
-    "pydantic": {"study.config"},
-    "optuna": {"study.distributions", "study.importance", "study.search"},
-    "mlflow": {"study.logged_model", "study.records", "study.tracking"},
-    "matplotlib": {"study.figures"},
-    "plotly": {"study.page"},
-    "pandas": {"study.report"},
-    "moocore": {"study.pareto"},
-    "sklearn": {"study.data"},
-    "torchvision": {"study.data"},
-    "psycopg": {"study.postgres"},
+from study import artifacts
+from study.metrics import METRICS
+from tests.support.launched import ROOT
+
+SHARED = {"errors", "metrics", "artifacts"}
+# Folder or module of `study` -> what of `study` it may import, and models. No command is in it.
+MAY_IMPORT = {
+    "errors": set(),
+    "metrics": set(),
+    "artifacts": {"metrics"},
+    "cli": {"errors"},
+    "config": {"errors", "metrics"},
+    "pareto": {"config", "metrics"},
+    "trial": {"models", "config", *SHARED},
+    "search": {"config", "pareto", "metrics"},
+    "tracking": {"models", "config", *SHARED},
+    "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
+    "results": {"config", "pareto", "search", "tracking", *SHARED},
+    "head": {"errors"},
+    "launch": {"cli", "config", "execution", "results", "tracking", *SHARED},
+    "report": {"cli", "results", "tracking", *SHARED},
+    "verify": {"cli", "tracking", *SHARED},
+    "head_services": {"cli", "head"},
 }
+COMMANDS = ("launch", "report", "verify", "head_services")
+# Library -> the folders that alone may import it.
+MAY_BE_IMPORTED_BY = {
+    "yaml": {"config"},
+    "pydantic": {"config"},
+    "optuna": {"search"},
+    "mlflow": {"tracking"},
+    "sqlalchemy": {"tracking"},
+    "ray": {"search", "execution"},
+    "pyarrow": {"execution"},
+    "torch": {"models", "trial", "tracking", "execution"},
+    "torchvision": {"trial"},
+    "matplotlib": {"trial"},
+    "moocore": {"pareto"},
+    "plotly": {"results"},
+    "pandas": {"results", "report"},
+    "rich": {"execution", "results"},
+    "psycopg": {"head"},
+    "typer": {"cli", *COMMANDS},
+}
+# Of each of these libraries one module is the door within its folder.
+DOORS = {
+    "matplotlib": "study.trial.figures",
+    "torchvision": "study.trial.sources",
+    "moocore": "study.pareto.dominance",
+    "plotly": "study.results.page",
+}
+# Who may look into the environment, besides the commands' door, and why.
+READS_ENVIRONMENT = {
+    "study.cli": "the door",
+    "study.tracking.client": "MLflow takes its settings from there",
+    "study.tracking.stored_model": "MLflow writes its address there",
+    "study.execution.cluster": "Ray takes its settings from there",
+    "study.trial.randomness": "cuBLAS takes its setting from there",
+    "study.trial.check": "torch takes its compiler from there",
+    "study.head.services": "what a service inherits",
+}
+# Names that say nothing of what is in a file.
+EMPTY_NAMES = {"util", "utils", "helpers", "common", "base", "manager", "core", "misc"}
 
 
 def modules() -> dict[str, Path]:
     found = {}
-    for path in [*ROOT.glob("models/*.py"), *ROOT.glob("study/*.py")]:
+    for path in [*ROOT.glob("models/*.py"), *ROOT.glob("study/**/*.py")]:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         found[name.removesuffix(".__init__")] = path
     return found
 
 
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, inside functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+MODULES = modules()
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def imports(name: str) -> set[str]:
+    """Every module that a module imports, inside functions too."""
+    imported = set[str]()
+    for node in ast.walk(TREES[name]):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
+            assert node.level == 0, f"{name}: imports are absolute"
             assert node.module is not None
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            submodules = inner & modules().keys()
-            found.update(submodules or {node.module})
-    return found
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            imported.update(submodules or {node.module})
+    return imported
+
+
+def place(module: str) -> str:
+    """models, a folder of study, or a module beside the folders."""
+    parts = module.split(".")
+    return parts[0] if parts[0] == "models" or len(parts) == 1 else parts[1]
+
+
+def texts(name: str) -> Iterator[str]:
+    """Every string of a module that is no docstring."""
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(TREES[name]):
+        if not isinstance(node, ast.Constant) or id(node) in docstrings:
+            continue
+        if isinstance(node.value, str):
+            yield node.value
 
 
 def test_every_module_has_its_place() -> None:
-    assert modules().keys() == ALLOWED.keys()
+    places = {place(name) for name in MODULES} - {"models", "study"}
+    assert places == MAY_IMPORT.keys()
 
 
-@pytest.mark.parametrize("name", sorted(ALLOWED))
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_point_one_way(name: str) -> None:
-    ours = {i for i in imports(modules()[name]) if i.split(".")[0] in ("models", "study")}
-    assert ours <= ALLOWED[name]
+    ours = {place(i) for i in imports(name) if i.split(".")[0] in ("models", "study")}
+    # That the package is named, to ship its code, is no import of a part of it.
+    others = ours - {place(name), "study"}
+    allowed = MAY_IMPORT.get(place(name), set())
+    assert others <= allowed, name
+    assert not others & set(COMMANDS)
 
 
-@pytest.mark.parametrize("library", sorted(SOLE_IMPORTERS))
-def test_each_library_has_one_door(library: str) -> None:
-    importers = {
-        name
-        for name, path in modules().items()
-        if any(i.split(".")[0] == library for i in imports(path))
-    }
-    assert importers <= SOLE_IMPORTERS[library]
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name: imports(name) & MODULES.keys() for name in MODULES}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+
+
+@pytest.mark.parametrize("library", sorted(MAY_BE_IMPORTED_BY))
+def test_each_library_is_imported_where_it_belongs(library: str) -> None:
+    importers = {name for name in MODULES if any(i.split(".")[0] == library for i in imports(name))}
+    assert importers
+    assert {place(name) for name in importers} <= MAY_BE_IMPORTED_BY[library]
+    if library in DOORS:
+        assert importers == {DOORS[library]}
 
 
 def test_models_import_torch_only() -> None:
-    for name, path in modules().items():
-        if name.startswith("models"):
-            outside = {i.split(".")[0] for i in imports(path)} - {"models"}
+    for name in MODULES:
+        if place(name) == "models":
+            outside = {i.split(".")[0] for i in imports(name)} - {"models"}
             assert outside - set(sys.stdlib_module_names) <= {"torch"}, name
 
 
-def test_models_and_training_run_where_only_torch_and_torchvision_are() -> None:
-    """A process in which every other library of ours is refused trains, certifies and inverts."""
-    code = """
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {"study.metrics"}))
+def test_names_of_metrics_are_strings_in_one_place(name: str) -> None:
+    if place(name) != "models":  # which has names of its own
+        for text in texts(name):
+            assert not set(re.findall(r"\w+", text)) & METRICS.keys(), text
+
+
+def test_names_of_metrics_are_not_in_the_page_s_code() -> None:
+    for path in (ROOT / "study" / "results" / "page_files").glob("*.js"):
+        assert not set(re.findall(r"\w+", path.read_text())) & METRICS.keys(), path.name
+
+
+def test_names_of_files_are_strings_in_one_place() -> None:
+    names = {v for k, v in vars(artifacts).items() if k.isupper() and "." in v}
+    assert len(names) > 5
+    for name in MODULES.keys() - {"study.artifacts"}:
+        assert not names & set(texts(name)), name
+
+
+def test_the_coefficient_is_a_string_in_one_place() -> None:
+    users = [n for n in MODULES if place(n) != "models" and "coeff" in set(texts(n))]
+    assert users == ["study.config.trial"]
+
+
+def test_the_environment_is_read_at_the_door() -> None:
+    readers = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+    }
+    assert readers == READS_ENVIRONMENT.keys()
+
+
+def test_names_say_what_is_in_a_file() -> None:
+    for name in MODULES:
+        assert not EMPTY_NAMES & set(name.split(".")), name
+
+
+ABSENT = """
 import sys
-ABSENT = {
-    "ray", "mlflow", "optuna", "yaml", "pydantic", "typer", "rich", "moocore", "plotly",
-    "matplotlib",
-}
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ABSENT:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
+"""
+
+
+def without(libraries: set[str], code: str) -> str:
+    """What a process prints in which these libraries cannot be imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"ABSENT = {libraries}{ABSENT}{code}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_models_and_training_run_where_only_torch_and_torchvision_are() -> None:
+    """A process in which every other library is refused trains, certifies and inverts."""
+    libraries = MAY_BE_IMPORTED_BY.keys() - {"torch", "torchvision", "pandas"}
+    code = """
 import models
-from study.training import train
-from study.trial_config import ModelConfig, TrainingConfig, TrialConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
+from study.trial.training import Training
 config = TrialConfig(
     model=ModelConfig(blocks=(1,), channel_multiplier=4), training=TrainingConfig(max_epochs=1)
 )
-(report,) = train(config)
-print(report.status)
-assert not ABSENT & {name.split(".")[0] for name in sys.modules}
+print(Training(config).run_to_report().status)
+assert not {*ABSENT, "sklearn"} & {name.split(".")[0] for name in sys.modules}
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.stdout == "completed\n", done.stderr
+    assert without(libraries, code) == "completed\n"
+
+
+def test_help_and_mistakes_wait_for_nothing(tmp_path: Path) -> None:
+    """A process in which what takes long to import is refused."""
+    space = tmp_path / "space.yaml"
+    space.write_text("name: x\nnonsense: 1\n")
+    code = f"""
+from typer.testing import CliRunner
+from study import head_services, launch, report, verify
+for command in (launch, report, verify, head_services):
+    done = CliRunner().invoke(command.app, ["--help"])
+    assert done.exit_code == 0, done.output
+for arguments, says in (
+    (["{space}"], "unknown key 'nonsense'"),
+    (["nowhere"], "there is no such file"),
+    (["--trials", "0"], "n_trials >= 1 must hold"),
+    (["--resume", "--epochs", "3"], "must go on with its own settings"),
+):
+    done = CliRunner().invoke(launch.app, arguments)
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr, done.stderr
+    assert done.stderr.count("\\n") == 1
+print("all answered")
+"""
+    slow = MAY_BE_IMPORTED_BY.keys() - {"yaml", "pydantic", "typer", "rich", "psycopg"}
+    assert without(slow, code) == "all answered\n"
+
+
+def test_the_package_imports_nothing() -> None:
+    code = """
+import study
+print(sorted(name for name in sys.modules if name.startswith("study")))
+"""
+    assert without(set(MAY_BE_IMPORTED_BY), code) == "['study']\n"

@@ -14,11 +14,14 @@ import yaml
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from study import config, launch, report, training, verify
+from study import launch, report, verify
+from study.config import file
 from study.errors import ConfigError, TrackingError
-from study.records import StudyRecord
-from study.tracking import Tracker
-from tests.studies import RAW, epoch_report, tiny
+from study.tracking import studies
+from study.tracking.records import Records, StudyRecord
+from study.tracking.tracker import Tracker
+from study.trial import network_files
+from tests.support.studies import RAW, epoch_report, tiny
 
 NAMES = {
     "a path out": "../../etc/cron.d/x",
@@ -71,8 +74,8 @@ def test_names_that_are_no_names_are_refused_in_one_line(
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: str) -> None:
-    before = [e.name for e in MlflowClient(tracker.tracking_uri).search_experiments()]
-    options = ["--tracking-uri", tracker.tracking_uri]
+    before = [e.name for e in MlflowClient(tracker.client.tracking_uri).search_experiments()]
+    options = ["--tracking-uri", tracker.client.tracking_uri]
     for app, arguments in (
         (report.app, ["--", name]),
         (verify.app, ["--", name or "x"]),
@@ -82,7 +85,9 @@ def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: s
         assert done.exit_code == 2, done.output
         assert done.stderr.count("\n") == 1
         assert "\x1b" not in done.stderr
-    assert [e.name for e in MlflowClient(tracker.tracking_uri).search_experiments()] == before
+    assert [
+        e.name for e in MlflowClient(tracker.client.tracking_uri).search_experiments()
+    ] == before
 
 
 def aliases(depth: int) -> str:
@@ -109,7 +114,7 @@ KEYS = (
 @pytest.mark.parametrize("depth", [5, 9, 40])
 def test_a_few_lines_that_stand_for_billions_are_refused(key: str, depth: int) -> None:
     with pytest.raises(ConfigError) as error:
-        config.loads(key.replace("BOMB", aliases(depth)), "bomb.yaml")
+        file.loads(key.replace("BOMB", aliases(depth)), "bomb.yaml")
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)
 
@@ -121,9 +126,9 @@ def test_as_many_values_as_may_be_are_read() -> None:
         space = {"lr": {"type": "categorical", "choices": values}}
         return {**RAW, "training": settings, "space": space}
 
-    assert config.loads(yaml.safe_dump(of(9_900)), "many.yaml").space[0][0] == "lr"
+    assert file.loads(yaml.safe_dump(of(9_900)), "many.yaml").space[0][0] == "lr"
     with pytest.raises(ConfigError, match="at most 10000 values"):
-        config.loads(yaml.safe_dump(of(10_000)), "many.yaml")
+        file.loads(yaml.safe_dump(of(10_000)), "many.yaml")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +180,7 @@ def test_a_pickle_in_the_place_of_a_trials_network_is_not_run(tmp_path: Path, ki
     }  # fmt: skip
     (tmp_path / "network.json").write_text(json.dumps(described))
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        training.load_model(tmp_path)
+        network_files.load_network(tmp_path)
     assert not pwned.exists()
 
 
@@ -185,8 +190,8 @@ def test_mlflow_cannot_choose_the_folder_that_is_unpickled(
     evil = tmp_path / "evil" / "tiny"
     evil.mkdir(parents=True)
     (evil / "tuner.pkl").write_bytes(pickle.dumps(Harmful(tmp_path / "pwned")))
-    tracker.create_study(tiny(), str((tmp_path / "space.yaml").resolve()), str(evil))
-    arguments = ["--resume", "--name", "tiny", "--tracking-uri", tracker.tracking_uri]
+    studies.create(tracker.client, tiny(), str((tmp_path / "space.yaml").resolve()), str(evil))
+    arguments = ["--resume", "--name", "tiny", "--tracking-uri", tracker.client.tracking_uri]
     done = CliRunner().invoke(launch.app, arguments)
     assert done.exit_code == 2
     assert "--storage-path: it must be where tiny is kept" in done.stderr
@@ -195,7 +200,7 @@ def test_mlflow_cannot_choose_the_folder_that_is_unpickled(
 
 def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -> None:
     sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
-    tracker.start_trial(study, "0000", sample, study.config.settle(sample, seed=1))
+    tracker.start_trial("0000", sample, study.config.resolve(sample, seed=1))
     tracker.log_reports("0000", [epoch_report(1)])
     for where in (
         "metrics.val_loss < 9; DROP TABLE runs",
@@ -203,8 +208,8 @@ def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -
         "tags.x = '' UNION SELECT * FROM runs --",
     ):
         with pytest.raises(TrackingError):
-            tracker.records(study, where)
-    assert len(tracker.records(study)) == 1
+            Records(tracker.client).trials_and_projections(study, where)
+    assert len(Records(tracker.client).trials_and_projections(study)) == 1
 
 
 @pytest.mark.parametrize("given", ["option", "environment"])

@@ -14,7 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from study import launch, report
-from tests.launched import (
+from study.config import file
+from tests.support.launched import (
     LADDER,
     METRICS,
     ROOT,
@@ -28,7 +29,7 @@ from tests.launched import (
     write_finished,
     write_space,
 )
-from tests.studies import RAW
+from tests.support.studies import RAW
 
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 LONG = {
@@ -144,7 +145,7 @@ def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.Mo
     def torn(*_: object) -> None:
         raise EOFError("Ran out of input")
 
-    monkeypatch.setattr(launch.config, "load", torn)
+    monkeypatch.setattr(file, "load", torn)
     done = CliRunner().invoke(launch.app, ["tiny.yaml"])
     assert isinstance(done.exception, RuntimeError)
     assert isinstance(done.exception.__cause__, EOFError)

@@ -9,7 +9,7 @@ from study.metrics import (
     TrialStatus,
     first_non_finite,
 )
-from tests.studies import projection_report
+from tests.support.studies import projection_report
 
 REPORT = EpochReport(
     epoch=3,

@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 import pytest
 from ray.tune.experiment import Trial
 
-from tests.launched import (
+from tests.support.launched import (
     METRICS,
     Books,
     Launch,
@@ -22,7 +22,7 @@ from tests.launched import (
     trial_workers,
     write_space,
 )
-from tests.served import Server
+from tests.support.served import Server
 from tests.test_launch import LONG, needs_proc
 
 N_TRIALS, N_EPOCHS = 2, 12

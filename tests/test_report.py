@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from study.front import Mark, make_report
 from study.metrics import TrialStatus
-from study.report import app, as_csv, as_frame, as_json, print_table, wide_console
-from tests.records import STUDY, projection, trial
+from study.report import app
+from study.results.front import Mark, collect
+from study.results.tables import as_csv, as_frame, as_json, print_table, wide_console
+from tests.support.records import STUDY, projection, trial
 
 RECORDS = [
     trial(0, val_accuracy=0.9),
@@ -21,19 +22,19 @@ RECORDS = [
 
 def test_json_is_json_without_infinities() -> None:
     content = json.loads(
-        as_json(make_report(STUDY, RECORDS), every=True),
+        as_json(collect(STUDY, RECORDS), every=True),
         parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
     )
     assert [point["mark"] for point in content["points"]] == ["front", "failed", "dominated"]
     assert content["points"][1]["metrics"]["reconstruction_error"] is None
     assert content["n_trials"] == {"front": 1, "failed": 1, "dominated": 1}
     assert content["hypervolume"] > 0
-    only_front = json.loads(as_json(make_report(STUDY, RECORDS), every=False))
+    only_front = json.loads(as_json(collect(STUDY, RECORDS), every=False))
     assert [point["trial_id"] for point in only_front["points"]] == ["0000"]
 
 
 def test_csv_has_a_line_a_trial() -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(make_report(STUDY, RECORDS), every=True))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(collect(STUDY, RECORDS), every=True))))
     assert [row["mark"] for row in rows] == ["front", "failed", "dominated"]
     assert float(rows[0]["val_accuracy"]) == 0.9
     assert rows[0]["coeff"] == "0.5"
@@ -54,7 +55,7 @@ def test_a_report_of_nothing_says_so_and_writes_nothing(
 def test_the_table_shows_the_front_and_with_all_the_others_marked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report = make_report(STUDY, RECORDS)
+    report = collect(STUDY, RECORDS)
     print_table(report, False, wide_console())
     text = capsys.readouterr().out
     assert "0000" in text
@@ -70,14 +71,14 @@ def test_projections_are_counted_by_themselves() -> None:
         projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
         projection(0, 0.45, val_accuracy=0.1, lipschitz_upper_bound=0.3),
     ]
-    content = json.loads(as_json(make_report(STUDY, records), every=True))
+    content = json.loads(as_json(collect(STUDY, records), every=True))
     assert [point["projected_to"] for point in content["points"]] == [None, 0.7, 0.45]
     assert content["n_trials"] == {"front": 1}
     assert content["n_projections"] == {"front": 1, "dominated": 1}
 
 
 def test_a_frame_has_numbers_where_the_points_have() -> None:
-    frame = as_frame(make_report(STUDY, [*RECORDS, projection(0, 0.3)]), every=True)
+    frame = as_frame(collect(STUDY, [*RECORDS, projection(0, 0.3)]), every=True)
     assert list(frame["mark"]) == ["front", "failed", "dominated", "dominated"]
     assert frame["coeff"].dtype == frame["val_accuracy"].dtype == float
     assert list(frame["coeff"]) == [0.5, 0.5, 0.5, 0.3]

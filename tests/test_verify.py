@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from models import IResNet, weights_sha256
 from models.spectral_norm import SpectralNormConv2d
-from study.logged_model import EXTRA_FILES, WEIGHTS_FILE
-from study.records import StudyRecord, TrialRecord
-from study.tracking import Tracker
+from study.tracking.client import Client
+from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.stored_model import EXTRA_FILES, WEIGHTS_FILE
 from study.verify import app
 
 
@@ -31,14 +31,14 @@ def uri(finished: Path) -> str:
 
 @pytest.fixture(scope="module")
 def study(uri: str) -> StudyRecord:
-    record = Tracker(uri).find_study("tiny")
+    record = Records(Client(uri)).find_study("tiny")
     assert record is not None
     return record
 
 
 @pytest.fixture(scope="module")
 def records(uri: str, study: StudyRecord) -> list[TrialRecord]:
-    return Tracker(uri).records(study)
+    return Records(Client(uri)).trials_and_projections(study)
 
 
 @pytest.fixture(params=[None, 0.3], ids=["trial", "projection"])

@@ -1,0 +1,69 @@
+"""What the commands share: options, what they take from the environment, one-line errors, exit
+codes.
+
+    0    done
+    1    a study or a check began, and failed
+    2    bad input: one line, nothing started, nothing written
+    130  interrupted
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from study.errors import FailedError, UserError
+
+FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+_MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+TrackingUri = Annotated[
+    str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
+]
+"""The option --tracking-uri."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Errors that a user can mend end the command with one line and an exit code. Others are ours,
+    and stay loud."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(BAD_INPUT) from None
+    except FailedError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def tracking_uri(given: str | None) -> str:
+    """Where MLflow keeps the records: the option, MLFLOW_TRACKING_URI, or a SQLite file in the
+    working directory."""
+    own = f"sqlite:///{Path('mlflow.db').resolve()}"
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or own
+
+
+def max_retries() -> int:
+    """How often MLflow tries a request again that its server does not answer: 2, so that a server
+    that is down is reported in seconds, unless the environment says otherwise."""
+    text = os.environ.get(_MAX_RETRIES, "2")
+    if not text.isdecimal():
+        raise UserError(f"{_MAX_RETRIES}: it must be a number >= 0, but got {text!r}")
+    return int(text)
+
+
+def storage_path(given: str | None) -> str:
+    """Where checkpoints and the state of studies are kept: the option, STUDY_STORAGE_PATH, or a
+    folder in the working directory."""
+    return given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
+
+
+def ray_address(given: str | None) -> str | None:
+    """Address of Ray: the option, or RAY_ADDRESS; None for a cluster on this host, or a start
+    here."""
+    return given or os.environ.get("RAY_ADDRESS") or None

@@ -1,0 +1,130 @@
+"""A study file -> StudyConfig, and back: where YAML is read and written."""
+
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from study.config.parser import parse
+from study.config.space import Value
+from study.config.study import StudyConfig
+from study.errors import ConfigError, quoted
+
+# A few lines of aliases of aliases stand for billions of values, and a message would show them all.
+_MOST_VALUES = 10_000
+# The shipped studies lie beside the package, in a clone and where it is installed.
+_SHIPPED = Path(__file__).parents[2] / "search_spaces"
+
+
+def locate(space: str) -> Path:
+    """The study file that is meant: a path, or the bare name of a shipped study, such as digits.
+
+    A file of that very name in the working directory comes first.
+
+    Raises:
+        ConfigError: for a bare name that is neither.
+    """
+    path = Path(space)
+    # A word, and not a path: nothing else can be a shipped study.
+    if not re.fullmatch(r"\w{1,100}", space) or path.is_file():
+        return path
+    shipped = {file.stem: file for file in _SHIPPED.glob("*.yaml")}
+    if space not in shipped:
+        raise ConfigError(
+            f"{space}: there is no such file, and shipped studies are {', '.join(sorted(shipped))}"
+        )
+    return shipped[space]
+
+
+def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -> StudyConfig:
+    """Read and check a study file.
+
+    Args:
+        path: a YAML file.
+        overrides: values that take the place of the file's, such as
+            {"search.n_trials": ("--trials", 6)}: the key, and the option that a message names.
+
+    Raises:
+        ConfigError: in one line, whatever is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return loads(text, str(path), overrides or {})
+
+
+def loads(
+    text: str, source: str, overrides: Mapping[str, tuple[str, Value]] | None = None
+) -> StudyConfig:
+    """Check the text of a study file; `source` names it in messages. Raises as `load` does."""
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {_one_line(error)}") from None
+    except (ValueError, RecursionError) as error:  # such as the 30th of February
+        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+    try:
+        n_values = _n_values(raw, {})
+    except RecursionError:
+        raise ConfigError(f"{source}: a study file must not contain itself") from None
+    if n_values > _MOST_VALUES:
+        raise ConfigError(
+            f"{source}: a study file must have at most {_MOST_VALUES} values once its aliases "
+            "stand for what they name, but has more"
+        )
+    return parse(raw, source, overrides)
+
+
+def _n_values(raw: object, known: dict[int, int]) -> int:
+    """How many values there are with every alias written out. Raises RecursionError on a cycle.
+
+    Args:
+        known: id -> count of the collections counted so far, so that each is counted once.
+    """
+    if isinstance(raw, dict):
+        parts = [*raw.keys(), *raw.values()]
+    elif isinstance(raw, list):
+        parts = raw
+    else:
+        return 1
+    if id(raw) not in known:
+        known[id(raw)] = 1 + sum(_n_values(part, known) for part in parts)
+    return known[id(raw)]
+
+
+def to_yaml(study: StudyConfig) -> str:
+    """The text of a study file that says the same, every default spelled out."""
+    return yaml.safe_dump(study.to_dict(), sort_keys=False)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; plain YAML takes the last silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [
+            self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != "tag:yaml.org,2002:merge"
+        ]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"the key {quoted(key)} stands twice",
+                    node.value[index][0].start_mark,
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    hint = " (a tab; YAML indents with spaces)" if "\\t" in problem else ""
+    return f"{where}not valid YAML: {problem}{hint}"

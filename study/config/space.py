@@ -1,0 +1,109 @@
+"""The parameters that a study varies: float, int and categorical, each checking itself."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from study.config.rules import check, require
+
+Value = bool | int | float | str | list[Any] | None
+
+
+@dataclass(frozen=True)
+class FloatParameter:
+    """A real number in [low, high], uniform, or uniform in its logarithm."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def __post_init__(self) -> None:
+        check(self, "low <= high")
+        require(not self.log or self.low > 0, "low > 0 where log", low=self.low)
+        check(self, "step > 0")
+        require(
+            not (self.log and self.step), "log or step, not both,", log=self.log, step=self.step
+        )
+
+    def extremes(self) -> list[Value]:
+        """The ends of the range: a rule that holds for both holds in between."""
+        return [self.low, self.high]
+
+    def grid(self) -> list[Value] | None:
+        """Every value, for a grid; None where there are too many to list."""
+        if self.low == self.high:
+            return [self.low]
+        if self.step is None:
+            return None
+        count = int((self.high - self.low) / self.step + 1e-9) + 1
+        return [self.low + index * self.step for index in range(count)]
+
+
+@dataclass(frozen=True)
+class IntParameter:
+    """An integer in [low, high], uniform, or uniform in its logarithm."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+    def __post_init__(self) -> None:
+        check(self, "low <= high")
+        require(not self.log or self.low > 0, "low > 0 where log", low=self.low)
+        check(self, "step >= 1")
+        require(
+            not (self.log and self.step > 1), "log or step, not both,", log=self.log, step=self.step
+        )
+
+    def extremes(self) -> list[Value]:
+        """The ends of the range: a rule that holds for both holds in between."""
+        return [self.low, self.high]
+
+    def grid(self) -> list[Value] | None:
+        """Every value, for a grid."""
+        return list(range(self.low, self.high + 1, self.step))
+
+
+@dataclass(frozen=True)
+class CategoricalParameter:
+    """One of the choices, without an order."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    type: Literal["categorical"]
+    choices: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.choices) >= 1, "one or more choices", choices=list(self.choices))
+        n_distinct = len({_hashable(choice) for choice in self.choices})
+        require(n_distinct == len(self.choices), "distinct choices", choices=list(self.choices))
+
+    def extremes(self) -> list[Value]:
+        """Every choice."""
+        return list(self.choices)
+
+    def grid(self) -> list[Value] | None:
+        """Every choice, for a grid."""
+        return list(self.choices)
+
+
+def _hashable(value: Any) -> Any:
+    """A stand-in that a set takes, equal where the values are: YAML has lists and mappings."""
+    if isinstance(value, dict):
+        return repr(value)  # no setting is a mapping, which is said where a choice is checked
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+
+
+Parameter = FloatParameter | IntParameter | CategoricalParameter
+PARAMETER_TYPES: dict[str, type[Parameter]] = {
+    "float": FloatParameter,
+    "int": IntParameter,
+    "categorical": CategoricalParameter,
+}

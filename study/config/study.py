@@ -1,0 +1,234 @@
+"""A whole study: its sections, the rules between them, and the trial that a sample means."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+from study.config.goals import Constraint, Objective
+from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
+from study.config.space import Parameter, Value
+from study.config.trial import (
+    COEFF,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    TrialConfig,
+)
+from study.errors import one_of, quoted
+from study.metrics import PROJECTED_METRICS
+
+# Settings that a network without spectral normalization does not look at.
+_OF_SPECTRAL_NORM = (COEFF, "n_power_iterations")
+# Samplers that learn from trials which they have not proposed.
+_LEARNING_SAMPLERS = ("tpe", "gp")
+# A ladder that is given as a number of rungs goes down to here, if the study does not vary the
+# coefficient: the smallest of the paper's.
+_LOWEST_COEFF = 0.3
+
+
+class SettingError(ValueError):
+    """A setting that breaks a rule across sections; its text says the rule and the value.
+
+    Attributes:
+        key: of the setting, such as "search.ladder".
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(problem)
+        self.key = key
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study. `completed` checks the rules across its sections."""
+
+    name: str
+    space: tuple[tuple[str, Parameter], ...]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    data: DataConfig
+    model: ModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig
+    search: SearchConfig
+    scheduler: SchedulerConfig
+    resources: ResourcesConfig
+
+    @property
+    def n_trials(self) -> int:
+        """How many samples are asked for."""
+        assert self.search.n_trials is not None
+        return self.search.n_trials
+
+    @property
+    def n_trainings(self) -> int:
+        """How many trials there are at most: samples, and their repeats."""
+        return self.n_trials * self.search.repeats
+
+    @property
+    def ladder(self) -> tuple[float, ...]:
+        """The coefficients to which trained networks are projected, decreasing."""
+        if isinstance(self.search.ladder, tuple):
+            return self.search.ladder
+        searched = dict(self.space).get(COEFF)
+        values = [self.model.coeff] if searched is None else searched.extremes()
+        coeffs = [float(value) for value in values if isinstance(value, int | float)]
+        high, low = max(coeffs), min(coeffs)
+        if low == high:
+            low = min(high, _LOWEST_COEFF)
+        n = self.search.ladder
+        steps = (high * (low / high) ** (i / n) for i in range(1, n + 1))
+        return tuple(dict.fromkeys(float(f"{coeff:.4g}") for coeff in steps if coeff < high))
+
+    def grid(self) -> list[dict[str, Value]] | None:
+        """Every sample of the space, in its order; None where a parameter has too many values to
+        list. Of samples that mean the same network the first: with norm none, say, the coefficient
+        means nothing."""
+        values = [parameter.grid() for _, parameter in self.space]
+        if None in values:
+            return None
+        keys = [key for key, _ in self.space]
+        samples: dict[str, dict[str, Value]] = {}
+        for point in product(*(choices or [] for choices in values)):
+            sample = dict(zip(keys, point, strict=True))
+            meaning = sample
+            if sample.get("norm", self.model.norm) != "spectral":
+                meaning = {k: v for k, v in sample.items() if k not in _OF_SPECTRAL_NORM}
+            samples.setdefault(json.dumps(meaning), sample)
+        return list(samples.values())
+
+    def resolve(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
+        """The trial that a sample of the space means."""
+        sections = {name: getattr(self, name) for name in SEARCHABLE}
+        for key, value in sample.items():
+            section = SECTION_OF[key]
+            frozen = tuple(value) if isinstance(value, list) else value
+            sections[section] = replace(sections[section], **{key: frozen})
+        model = sections["model"]
+        # Where no norm is enforced, every rung is below what the layers have.
+        top = model.coeff if model.norm == "spectral" else 1.0
+        return TrialConfig(
+            seed=seed,
+            ladder=tuple(coeff for coeff in self.ladder if coeff < top),
+            fine_tune_steps=self.search.fine_tune_steps,
+            evaluation=self.evaluation,
+            objectives=tuple(objective.metric for objective in self.objectives),
+            **sections,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a study file says it, every default spelled out; `parse` gives the same study back."""
+        searched = {key for key, _ in self.space}
+        sections = {
+            name: {k: v for k, v in asdict(getattr(self, name)).items() if k not in searched}
+            for name in (*SEARCHABLE, "evaluation", "search", "scheduler", "resources")
+        }
+        plain = {
+            "name": self.name,
+            **sections,
+            "space": {key: asdict(parameter) for key, parameter in self.space},
+            "objectives": {o.metric: o.direction.value for o in self.objectives},
+            "constraints": {c.metric: str(c) for c in self.constraints},
+            "reference_point": {o.metric: o.reference for o in self.objectives},
+        }
+        as_json: dict[str, Any] = json.loads(json.dumps(plain))  # tuples become lists
+        return as_json
+
+    def completed(self) -> "StudyConfig":
+        """The same study, checked, with the defaults that follow from other sections: the size of a
+        grid as its number of trials, and the objective that asha looks at.
+
+        Raises:
+            SettingError: for the first setting that breaks a rule across sections.
+        """
+        self._check_ladder()
+        self._check_warm_start()
+        search = replace(self.search, n_trials=self._resolved_n_trials())
+        scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
+        return replace(self, search=search, scheduler=scheduler)
+
+    def _check_ladder(self) -> None:
+        """Points of the ladder are points of the front: they must have what it is made of."""
+        if self.search.ladder in ((), 0):
+            return
+        varied = {key for key, _ in self.space}
+        if self.model.norm == "batch" and "norm" not in varied:
+            rungs = self.to_dict()["search"]["ladder"]
+            raise SettingError(
+                "search.ladder",
+                "must be left out with norm 'batch', whose factors follow the data, but got "
+                f"{quoted(rungs)}",
+            )
+        if not self.ladder:
+            raise SettingError(
+                "search.ladder",
+                "a number of rungs must have room between the largest coefficient of the study and "
+                f"the smallest, or {_LOWEST_COEFF:g}, but got {self.search.ladder} and coeff="
+                f"{self.model.coeff:g}",
+            )
+        steering = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
+        unknown = sorted(steering - set(PROJECTED_METRICS))
+        if unknown:
+            raise SettingError(
+                "search.ladder",
+                f"must be left out with objective or constraint '{unknown[0]}', which a network "
+                f"that is projected without training does not have, but got "
+                f"{quoted(list(self.ladder))}",
+            )
+
+    def _check_warm_start(self) -> None:
+        earlier, sampler = self.search.warm_start, self.search.sampler
+        if earlier and sampler not in _LEARNING_SAMPLERS:
+            raise SettingError(
+                "search.warm_start",
+                f"must be left out with sampler '{sampler}', which does not learn from trials that "
+                f"it has not proposed, but got {quoted(list(earlier))}",
+            )
+
+    def _resolved_n_trials(self) -> int:
+        n_trials = self.search.n_trials
+        if self.search.sampler != "grid":
+            if n_trials is None:
+                raise SettingError("search.n_trials", "this key is required")
+            return n_trials
+        for key, parameter in self.space:
+            if parameter.grid() is None:
+                raise SettingError(
+                    f"space.{key}",
+                    "for sampler grid a float parameter must have a step, or be categorical",
+                )
+        size = len(self.grid() or [])
+        if n_trials is not None and n_trials > size:
+            raise SettingError(
+                "search.n_trials",
+                f"n_trials <= size of the grid must hold, but got n_trials={n_trials}, size={size}",
+            )
+        return n_trials or size
+
+    def _resolved_scheduler_metric(self) -> str | None:
+        names = tuple(objective.metric for objective in self.objectives)
+        metric = self.scheduler.metric
+        if metric is not None and metric not in names:
+            raise SettingError("scheduler.metric", one_of(metric, names))
+        return metric or names[0] if self.scheduler.name == "asha" else metric
+
+
+SEARCHABLE: dict[str, Any] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+}
+"""Sections whose keys may stand in `space` instead."""
+FIXED: dict[str, Any] = {
+    "evaluation": EvaluationConfig,
+    "search": SearchConfig,
+    "scheduler": SchedulerConfig,
+    "resources": ResourcesConfig,
+}
+SECTION_OF = {
+    key: section for section, kind in SEARCHABLE.items() for key in kind.__dataclass_fields__
+}
+"""Key of a searchable section -> the section."""

@@ -1,0 +1,23 @@
+"""A running study on Ray.
+
+In the command's process, the driver:
+
+    session      starts or resumes a study, and runs it to its end
+    tuner        puts Tune's parts together
+    cluster      the Ray cluster: found or started here
+    nodes        whether every node reaches what a trial needs
+    storage      the folder or bucket in which Tune keeps a study
+    trials       what Tune says of a trial, read in one place
+    callback     the base of Tune's callbacks, which are the next six
+    interrupt    Ctrl-C
+    failures     which failures a trial survives
+    progress     the live view
+    recorder     brings what happens to MLflow
+    snapshots    whole copies of Tune's state
+    checkpoints  which checkpoints stay
+    messages     lines for whoever watches
+
+On the nodes:
+
+    worker       trains one trial after another
+"""

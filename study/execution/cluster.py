@@ -1,0 +1,160 @@
+"""The Ray cluster of a study: found, or started here."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import models
+import study
+from study.errors import LaunchError
+
+# Ray reads them from the environment. Each has a default that is wrong here; a user's own setting
+# is kept.
+_ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # A trial that failed reports no metrics, which a scheduler's metric is among.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # Else Tune's state of a trial has its last results once for each checkpoint that is kept.
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+# Tune writes the state of all trials each time, and a large study would do little else. Seconds
+# between two times: for each trial that there may be, at least, and at most.
+_STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
+_SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
+# The resources that a trial asks for.
+_KINDS = ("CPU", "GPU")
+# Ray sets it in the drivers of submitted jobs, whose code is shipped already.
+_OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# `ray up` leaves it on the head, as JSON: what the cluster can grow to.
+_BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """What an autoscaler may add: up to max_workers nodes with these resources each."""
+
+    name: str
+    max_workers: int
+    resources: Mapping[str, float]
+
+    def __str__(self) -> str:
+        has = {kind: self.resources.get(kind, 0) for kind in _KINDS}
+        each = ", ".join(f"{amount:g} {kind}" for kind, amount in has.items() if amount)
+        return f"up to {self.max_workers} nodes of {self.name} ({each})"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The nodes of a cluster, and what may be added to them.
+
+    Attributes:
+        is_local: whether Ray was started here, so that no node can join.
+        nodes: a description of each that is alive, as `ray.nodes` gives it.
+        growth: what `ray up` may add.
+    """
+
+    is_local: bool
+    nodes: Sequence[Mapping[str, Any]]
+    growth: Sequence[NodeType] = ()
+
+    def resources(self) -> dict[str, float]:
+        """CPUs and GPUs of all nodes."""
+        return {
+            kind: sum(node["Resources"].get(kind, 0.0) for node in self.nodes) for kind in _KINDS
+        }
+
+    def n_at_once(self, wanted: Mapping[str, float]) -> int:
+        """How many trials fit now, each on one node.
+
+        Args:
+            wanted: amount of each resource for a trial, of which one is above 0.
+        """
+        return sum(_n_fit(node["Resources"], wanted) for node in self.nodes)
+
+    def n_at_most(self, wanted: Mapping[str, float]) -> int:
+        """How many fit once the cluster has grown as far as it may."""
+        return self.n_at_once(wanted) + sum(
+            of.max_workers * _n_fit(of.resources, wanted) for of in self.growth
+        )
+
+
+def _n_fit(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+    return min(
+        int(resources.get(kind, 0) / amount) for kind, amount in wanted.items() if amount > 0
+    )
+
+
+def connect(address: str | None, n_trials: int) -> Cluster:
+    """Connect to the cluster, or start Ray here; the code of this project goes with it.
+
+    Args:
+        address: of Ray; None for a cluster on this host, or a start here.
+        n_trials: of the study, at most.
+
+    Raises:
+        LaunchError: if it cannot be reached.
+    """
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    os.environ.setdefault(_STATE_SECONDS, f"{state_seconds(n_trials):g}")
+    try:
+        is_local = _connect(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise LaunchError(f"--address: Ray must be reachable, but: {text}") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # Tracebacks of lost workers; study.execution.failures says in a line what was lost.
+    logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(is_local, nodes, () if is_local else _growth(nodes))
+
+
+def state_seconds(n_trials: int) -> float:
+    """How often Tune writes its state of a study of so many trials: seconds between two times."""
+    return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SECONDS_A_TRIAL * n_trials))
+
+
+def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[NodeType]:
+    """What may still be added to these nodes. Only the head of `ray up` has the file."""
+    path = _BOOTSTRAP_CONFIG.expanduser()
+    if not path.exists():
+        return []
+    config = json.loads(path.read_text())
+    n_left = config["max_workers"] - (len(nodes) - 1)
+    growth = []
+    for name, of in config["available_node_types"].items():
+        n_more = min(n_left, of.get("max_workers", 0))
+        if name != config["head_node_type"] and n_more > 0:
+            growth.append(NodeType(name, n_more, of.get("resources", {})))
+    return growth
+
+
+def _connect(address: str | None) -> bool:
+    """Connect to Ray; True if it was started here, so that no node can join."""
+    quiet: dict[str, Any] = {
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if address in (None, "local"):
+        try:
+            # With resources of its own Ray starts here, or refuses, if it finds a cluster.
+            ray.init(address=address, resources={"started_by_study": 1}, **quiet)
+            return True
+        except ValueError:
+            pass
+    if _OF_A_JOB not in os.environ:
+        # The nodes run the code that is launched, whatever is installed there.
+        packages = [str(Path(str(package.__file__)).parent) for package in (models, study)]
+        quiet["runtime_env"] = {"py_modules": packages}
+    ray.init(address=address, **quiet)
+    return False

@@ -1,0 +1,143 @@
+"""Which failures a trial survives, which end it, and which end the study.
+
+    a node is gone             the trial goes on elsewhere; it does not count, however often
+    a worker died              tried again; given up after too many deaths without an epoch between
+    an exception in a worker   tried again; given up after too many in all
+    no memory, no storage      tried again; after too many the study ends, to be resumed
+    a trial given up fails     the study ends: its worker cannot even report why
+
+Tune counts all of them alike, so it is set to recover always, and this decides.
+"""
+
+import pickle
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+
+from study.errors import StorageError, UserError
+from study.execution.callback import StudyCallback
+from study.execution.messages import Messages
+from study.execution.trials import error_text, suggestion
+
+MAX_RETRIES = 3
+"""How often a trial is tried again after errors of its own."""
+# Ray marks these two deaths by their text alone: that of a worker whose node died, and that of a
+# worker which Ray's memory monitor killed.
+_NODE_DIED = "its node has died"
+_NO_MEMORY = "low on memory"
+
+
+class MemoryExhaustedError(UserError):
+    """A node has not the memory for the trials that run on it."""
+
+
+@dataclass(eq=False)
+class Failures(StudyCallback):
+    """Decides after each failure of a worker, and says what it decided.
+
+    How often a trial failed by itself, and why it was given up, stands in its suggestion, so that a
+    restart knows it. The next worker of a trial that was given up reports that instead of training.
+    """
+
+    messages: Messages
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._n_deaths = Counter[str]()
+        self._n_unsaved = Counter[str]()
+        self._fatal: UserError | None = None
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        del self._n_deaths[trial.trial_id]
+
+    def on_checkpoint(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        checkpoint: Checkpoint,
+        **info: Any,
+    ) -> None:
+        del self._n_unsaved[trial.trial_id]
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        error, text = _last_failure(trial)
+        of_trial = suggestion(trial)
+        name = f"trial {of_trial.trial_id}"
+        goes_on = "it goes on from its last checkpoint"
+        is_death = isinstance(error, RayActorError) and not error.actor_init_failed
+        if isinstance(error, RayActorError) and (error.preempted or _NODE_DIED in text):
+            self.messages.write(f"{name} lost its node; {goes_on}")
+            return
+        if of_trial.failed is not None:
+            self._fatal = UserError(
+                f"{name} was given up, since it {of_trial.failed}; and the worker that was to "
+                f"say so failed: {_in_one_line(error, text)}"
+            )
+            return
+        if is_death or _NO_MEMORY in text:
+            self._n_deaths[trial.trial_id] += 1
+            n_failures = self._n_deaths[trial.trial_id]
+            what = f"lost its worker {n_failures} times without an epoch in between"
+            happened = "lost its worker"
+        elif isinstance(_cause(error), StorageError):
+            self._n_unsaved[trial.trial_id] += 1
+            n_failures = self._n_unsaved[trial.trial_id]
+            what = f"failed {n_failures} times without a checkpoint in between"
+            happened = f"failed: {_in_one_line(error, text)}"
+        else:
+            of_trial = replace(of_trial, n_errors=of_trial.n_errors + 1)
+            trial.set_config(of_trial.to_config())
+            n_failures = of_trial.n_errors
+            what = f"failed {n_failures} times"
+            happened = f"failed: {_in_one_line(error, text)}"
+        if n_failures <= MAX_RETRIES:
+            self.messages.write(f"{name} {happened}; {goes_on}")
+        elif isinstance(_cause(error), StorageError):
+            self._fatal = StorageError(f"{name} {what}: {_in_one_line(error, text)}")
+        elif _NO_MEMORY in text:
+            self._fatal = MemoryExhaustedError(
+                f"{name} {what}, since its node ran out of memory: fewer trials must run at a "
+                "time there, which --cpus makes them"
+            )
+        else:
+            given_up = replace(of_trial, failed=f"{what}: {_in_one_line(error, text)}")
+            trial.set_config(given_up.to_config())
+            self.messages.write(f"{name} {what}, and is given up")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        # Raised here, since Tune would take it for an error of the trial where it occurred.
+        if self._fatal is not None:
+            raise self._fatal
+
+
+def _last_failure(trial: Trial) -> tuple[BaseException | None, str]:
+    """The failure that Tune has just written down: as an exception where Tune keeps it, and as
+    text."""
+    error = None
+    if trial.pickled_error_file is not None:
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        # Tune keeps some kinds of errors as text alone, and would leave this one in its place.
+        trial.run_metadata.pickled_error_filename = None
+    return error, (error_text(trial) or "").rpartition("Failure # ")[2].partition("\n")[2]
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    return error.cause if isinstance(error, RayTaskError) else error
+
+
+def _in_one_line(error: BaseException | None, text: str) -> str:
+    """An error of a worker, without its trace."""
+    cause = _cause(error)
+    if cause is None or isinstance(error, RayActorError):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1][:500] if lines else "an unknown error"
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:500]

@@ -1,0 +1,79 @@
+"""Ctrl-C. Once: the study finishes the epochs that run, and ends. Twice: it ends at once."""
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+from study.execution.callback import StudyCallback
+from study.execution.messages import Messages
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(eq=False)
+class Interrupt(StudyCallback):
+    """Ends a study at the first SIGINT or SIGTERM, after every trial that runs has reported and
+    checkpointed its epoch; raises KeyboardInterrupt at the second.
+
+    Attributes:
+        at_once: called at the second signal, of which Tune does not tell its callbacks.
+    """
+
+    messages: Messages
+    at_once: Sequence[Callable[[], None]] = ()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._is_wanted = False
+        # Tune's id of a trial that is waited for -> its last checkpoint when that began.
+        self._waits_for: dict[str, str | None] | None = None
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            # By now Tune has installed its own handler, which ends the study when it is called.
+            self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+            for number in _SIGNALS:
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._is_wanted:
+            self._restore()
+            for leave in self.at_once:
+                leave()
+            raise KeyboardInterrupt
+        self._is_wanted = True
+        self.messages.write(
+            "interrupted: the epochs that run are finished and checkpointed first; once more "
+            "leaves now"
+        )
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if not self._is_wanted:
+            return
+        running = {t.trial_id: _checkpoint(t) for t in trials if t.status == Trial.RUNNING}
+        if self._waits_for is None:
+            self._waits_for = running
+        self._waits_for = {
+            trial: checkpoint
+            for trial, checkpoint in self._waits_for.items()
+            if trial in running and running[trial] == checkpoint
+        }
+        if not self._waits_for:
+            self._before[signal.SIGINT](signal.SIGINT, None)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            # Not Tune's handler, which would end a study: there is none any more.
+            signal.signal(
+                number, signal.default_int_handler if number == signal.SIGINT else handler
+            )
+
+
+def _checkpoint(trial: Trial) -> str | None:
+    return None if trial.checkpoint is None else trial.checkpoint.path

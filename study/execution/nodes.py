@@ -1,0 +1,86 @@
+"""Whether every node of a cluster reaches what a trial needs, before the first trial."""
+
+import secrets
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from study.config.trial import TrialConfig
+from study.errors import LaunchError, UserError
+from study.execution import storage
+from study.execution.cluster import Cluster
+from study.trial.check import check
+
+# For a node to answer, and to fetch the data, seconds.
+_NODE_SECONDS = 600.0
+
+
+def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
+    """Whether every node reaches the storage, and the data, which is fetched if the study says so.
+
+    Only the driver calls MLflow, and it has read from there by now.
+
+    Args:
+        folder: for studies; it is made where it is not there.
+        trial: one of the study, for its data.
+
+    Raises:
+        LaunchError: names each node that does not.
+    """
+    if cluster.is_local:
+        return
+    storage.make_folder(folder)
+    files, path = storage.filesystem(folder)
+    mark = secrets.token_hex(8)
+    with files.open_output_stream(f"{path}/{_probe(mark)}") as stream:
+        stream.write(mark.encode())
+    answers = {
+        node["NodeManagerAddress"]: _problem_here.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(folder, mark, trial)
+        for node in cluster.nodes
+    }
+    problems = [
+        f"node {address}: {problem}"
+        for address, answer in answers.items()
+        if (problem := _awaited(answer)) is not None
+    ]
+    files.delete_file(f"{path}/{_probe(mark)}")
+    if problems:
+        raise LaunchError("; ".join(problems))
+
+
+def _probe(mark: str) -> str:
+    return f"probe-{mark}"
+
+
+def _awaited(answer: Any) -> str | None:
+    try:
+        problem: str | None = ray.get(answer, timeout=_NODE_SECONDS)
+    except GetTimeoutError:
+        return f"it must answer within {_NODE_SECONDS:g} s, but does not"
+    except RayError as error:
+        return f"it must run a task, but: {' '.join(str(error).split())[-300:]}"
+    return problem
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _problem_here(folder: str, mark: str, trial: TrialConfig) -> str | None:
+    """What this node does not reach; None if it reaches all that a trial needs."""
+    try:
+        files, path = storage.filesystem(folder)
+        with files.open_input_stream(f"{path}/{_probe(mark)}") as file:
+            file.readall()
+        own = f"{path}/{_probe(mark)}-{secrets.token_hex(4)}"
+        with files.open_output_stream(own) as stream:
+            stream.write(mark.encode())
+        files.delete_file(own)
+    except (OSError, UserError) as error:
+        return f"--storage-path: every node must see the same {folder}, but: {error}"
+    try:
+        check(trial)
+    except UserError as error:
+        return f"data.root: {error}"
+    return None

@@ -1,0 +1,172 @@
+"""The live view of a running study: a table on a terminal, plain lines where there is none."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from study.config.study import StudyConfig
+from study.execution import trials as tune_trials
+from study.execution.callback import StudyCallback
+from study.execution.messages import Messages
+from study.execution.trials import EndedTrials, suggestion
+from study.pareto import points
+from study.pareto.dominance import nondominated
+from study.search.stopping import Stopping
+
+_REFRESH_SECONDS = 0.5
+# The part of the time that may go into the table, which takes longer the more trials there are.
+_SHARE = 1 / 20
+
+
+@dataclass(eq=False)
+class Progress(StudyCallback):
+    """Shows trials, the current front and the time left.
+
+    Attributes:
+        stopping: the searcher's, which knows how the hypervolume grew.
+        messages: lines of other parts; each is shown once.
+    """
+
+    study: StudyConfig
+    stopping: Stopping
+    messages: Messages
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._live: Live | None = None
+        self._console = Console(highlight=False)
+        self._start = time.monotonic()
+        self._next_refresh = 0.0
+        self._ended = EndedTrials()
+        self._n_epochs_ended = 0  # of those trials
+        self._n_epochs_before: int | None = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._show_messages()
+        just_ended = self._ended.update(trials)
+        self._n_epochs_ended += _epochs(just_ended)
+        if self._n_epochs_before is None:
+            self._n_epochs_before = _epochs(trials)  # those of an earlier run, on --resume
+        elif self._live is None:
+            for trial in just_ended:
+                self._show_end(trial)
+        if self._live is not None and time.monotonic() >= self._next_refresh:
+            start = time.monotonic()
+            self._live.update(self._view(trials), refresh=True)
+            took = time.monotonic() - start
+            self._next_refresh = start + max(_REFRESH_SECONDS, took / _SHARE)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self.leave()
+        self._show_messages()
+
+    def leave(self) -> None:
+        """Give the terminal back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _show_messages(self) -> None:
+        for line in self.messages.read():
+            self._show(line)
+
+    def _show_end(self, trial: Trial) -> None:
+        status, figures = _describe(trial, self.study)
+        self._show(f"trial {suggestion(trial).trial_id} {status}: {figures}  [{self._pace()}]")
+
+    def _show(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, markup=False)
+
+    def _pace(self) -> str:
+        n_ended = len(self._ended)
+        elapsed = time.monotonic() - self._start
+        n_trained = self._n_epochs_ended + _epochs(self._ended.running)
+        n_epochs = n_trained - (self._n_epochs_before or 0)
+        max_epochs = self.study.training.max_epochs
+        # Trials that ended early leave epochs that are never trained.
+        n_saved = n_ended * max_epochs - self._n_epochs_ended
+        n_left = self.study.n_trainings * max_epochs - n_saved - n_trained
+        seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
+        max_hours = self.study.search.max_hours
+        if seconds_left is not None and max_hours is not None:
+            # No trial starts after that, and those that run are trained to their end.
+            seconds_left = min(seconds_left, max(0.0, 3600 * max_hours - self.stopping.seconds))
+        left = "" if seconds_left is None else f", about {_clock(seconds_left)} left"
+        pace = f"{n_ended}/{self.study.n_trainings} trials, {_clock(elapsed)}{left}"
+        gain = self.stopping.gain()
+        if gain is None:
+            return pace
+        return f"{pace}; the last {gain[1]} added {gain[0]:.1%} of the hypervolume"
+
+    def _view(self, trials: list[Trial]) -> Group:
+        front = self._front(trials)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("trial", "state", "epoch", *(o.metric for o in self.study.objectives)):
+            table.add_column(column)
+        for column, _ in self.study.space:
+            table.add_column(column, style="dim")
+        room = max(3, self._console.height - 6)
+        # Where there is no room for all: what runs, the front, then the latest.
+        by_interest = sorted(
+            trials,
+            key=lambda t: (t.is_finished(), t.trial_id not in front, -suggestion(t).number),
+        )
+        for trial in sorted(by_interest[:room], key=lambda t: suggestion(t).number):
+            report = tune_trials.report(trial)
+            metrics = report.epoch.metrics() if report and report.epoch else {}
+            is_on_front = trial.trial_id in front
+            table.add_row(
+                suggestion(trial).trial_id,
+                Text("front", style="bold green")
+                if is_on_front
+                else Text(tune_trials.status(trial).value),
+                f"{tune_trials.n_epochs(trial)}/{self.study.training.max_epochs}",
+                *(f"{metrics[o.metric]:.4g}" if metrics else "" for o in self.study.objectives),
+                *(_short(suggestion(trial).sample[key]) for key, _ in self.study.space),
+            )
+        hidden = f"  ({len(trials) - room} more)" if len(trials) > room else ""
+        head = Text(f"{self.study.name}: {self._pace()}, {len(front)} on the front{hidden}")
+        return Group(head, table)
+
+    def _front(self, trials: list[Trial]) -> set[str]:
+        """Tune ids of the trials that are on the front now, by themselves or projected."""
+        ids, metrics = [], []
+        for trial in trials:
+            report = tune_trials.report(trial)
+            admitted = points.of_report(report, self.study.objectives, self.study.constraints)
+            ids += [trial.trial_id] * len(admitted)
+            metrics += list(admitted.values())
+        losses = points.losses(metrics, self.study.objectives)
+        return {i for i, kept in zip(ids, nondominated(losses), strict=True) if kept}
+
+
+def _epochs(trials: list[Trial]) -> int:
+    return sum(map(tune_trials.n_epochs, trials))
+
+
+def _describe(trial: Trial, study: StudyConfig) -> tuple[str, str]:
+    report = tune_trials.report(trial)
+    if report is not None and report.epoch is not None:
+        metrics = report.epoch.metrics()
+        figures = ", ".join(f"{o.metric} {metrics[o.metric]:.4g}" for o in study.objectives)
+    else:
+        figures = (report.reason if report else None) or "see its errors in MLflow"
+    return tune_trials.status(trial).value, figures
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

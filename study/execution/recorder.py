@@ -1,0 +1,264 @@
+"""Brings what happens to trials to MLflow, each thing once.
+
+How a report comes to MLflow: `on_trial_result` -> collected for a moment -> the outbox -> its
+thread -> `Tracker.log_reports`.
+
+Tune's storage is the record of a study, and MLflow is brought in line with it. A trial that starts
+again has all of its reports in its checkpoint, and those that MLflow lacks are sent then. So
+reports that an outage held up, and that a crash then lost, still arrive. A trial whose end is not
+in Tune's snapshot runs again from its last checkpoint, in the same run. Runs of trials that no
+snapshot knows are deleted when the study ends.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+
+from study.artifacts import OUTCOME, REPORTS, projection_folder, read_reports
+from study.errors import StorageError
+from study.execution import trials as tune_trials
+from study.execution.callback import StudyCallback
+from study.execution.messages import Messages
+from study.execution.trials import EndedTrials, TrialView
+from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.search.stopping import Stopping
+from study.search.suggestion import trial_id
+from study.tracking import studies
+from study.tracking.client import Client
+from study.tracking.outbox import Outbox
+from study.tracking.records import Records, StudyRecord
+from study.tracking.tracker import Tracker
+from study.trial.network_files import load_network
+
+_AT_END = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
+# Reports of a trial within this time are sent together, and with its end.
+_COLLECT_SECONDS = 1.0
+# Between two messages on what is still to be sent at the end of a study, seconds.
+_MESSAGE_SECONDS = 60.0
+
+
+@dataclass
+class _Reports:
+    """Reports of a trial that are to be sent in one request.
+
+    Attributes:
+        since: when the first was collected, by the monotonic clock.
+        node: address of the node on which the last was measured, where it is known.
+    """
+
+    since: float
+    epochs: list[EpochReport] = field(default_factory=list)
+    node: str | None = None
+
+
+@dataclass(eq=False)
+class Recorder(StudyCallback):
+    """Writes every trial of one study to MLflow.
+
+    Attributes:
+        study_name: of the study, which stands in MLflow.
+        tracking_uri: of MLflow. --resume sets it anew, since the address may be another one then.
+        messages: get a line when MLflow stops answering, and one when it answers again.
+        stopping: the searcher's, to write down why a study ended before its last trial.
+    """
+
+    study_name: str
+    tracking_uri: str
+    messages: Messages
+    stopping: Stopping | None = None
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        if self.stopping is not None:
+            # The searcher starts it too, but a resumed study may not ask for a sample in hours.
+            self.stopping.start_clock()
+        # The outbox tries again, and looks first what arrived; a request that MLflow's client
+        # repeats by itself could make a run twice.
+        self._client = Client(self.tracking_uri, max_retries=0)
+        study = Records(self._client).find_study(self.study_name)
+        assert study is not None
+        self._study: StudyRecord = study
+        self._tracker = Tracker(self._client)
+        self._tracker.open_study(study)
+        self._outbox = Outbox(self.messages.write)
+        self._just_ended: list[Trial] = []
+        self._ended: EndedTrials | None = None
+        self._collected: dict[str, _Reports] = {}
+        self._unreadable: StorageError | None = None
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        view = tune_trials.view(trial)
+        self._put(view.suggestion.trial_id, partial(self._start, view))
+        if view.checkpoint is not None:
+            # Read now: Tune may delete the checkpoint before this is sent.
+            try:
+                self._collect(view.suggestion.trial_id).epochs += _checkpointed(view.checkpoint)
+            except StorageError as error:
+                self._unreadable = error
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = TrialReport.from_result(result)
+        if report is None or report.epoch is None:
+            return
+        collected = self._collect(tune_trials.trial_id(trial))
+        collected.epochs.append(report.epoch)
+        collected.node = result["node_ip"]
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._just_ended.append(trial)
+
+    def on_trial_error(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._just_ended.append(trial)
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self._ended is None:
+            self._ended = EndedTrials()
+        self._ended.update(trials)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._outbox.check()
+        # Raised here: where it occurred Tune would take it for an error of its own.
+        if self._unreadable is not None:
+            raise self._unreadable
+        while self._just_ended:
+            view = tune_trials.view(self._just_ended.pop())
+            self._put(view.suggestion.trial_id, partial(self._end, view))
+        old = time.monotonic() - _COLLECT_SECONDS
+        for trial in [trial for trial, reports in self._collected.items() if reports.since < old]:
+            self._put(trial)
+        assert self._ended is not None
+        self._ended.update(trials)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        # Tune ends all trials of an interrupted study before it calls this. Which of them had ended
+        # by themselves is what the last step saw. If there was no step, all had ended before.
+        for trial in trials:
+            by_itself = self._ended is None or trial in self._ended
+            end = self._end if by_itself else self._interrupt
+            view = tune_trials.view(trial)
+            self._put(view.suggestion.trial_id, partial(end, view))
+        # What Tune does not know was proposed after the last snapshot that survived a crash, and
+        # its number may never be used again.
+        known = {tune_trials.trial_id(trial) for trial in trials}
+        self._outbox.put(
+            partial(self._close, known), before_retry=partial(self._tracker.open_study, self._study)
+        )
+        try:
+            self._wait()
+        finally:
+            self.leave()
+
+    def _wait(self) -> None:
+        """Until MLflow has everything."""
+        last_message = time.monotonic()
+        while n_left := self._outbox.wait(1.0):
+            self._print_messages()
+            if time.monotonic() > last_message + _MESSAGE_SECONDS:
+                last_message = time.monotonic()
+                print(
+                    f"{n_left} writes wait for MLflow at {self.tracking_uri}; Ctrl-C leaves, and "
+                    "--resume sends them",
+                    flush=True,
+                )
+        self._print_messages()
+
+    def leave(self) -> None:
+        """Send nothing more. At a second Ctrl-C the study is closed without the recorder."""
+        self._outbox.leave()
+
+    def _print_messages(self) -> None:
+        """The view of the study does not run any more."""
+        for line in self.messages.read():
+            print(line, flush=True)
+
+    def _collect(self, trial: str) -> _Reports:
+        return self._collected.setdefault(trial, _Reports(time.monotonic()))
+
+    def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
+        """Let the reports that were collected of a trial be sent, and then do this."""
+        collected = self._collected.pop(trial, _Reports(0.0))
+        if then is None:
+            send = partial(self._tracker.log_reports, trial, collected.epochs, collected.node)
+        else:
+            send = partial(self._send_together, trial, collected, then)
+        self._outbox.put(send, before_retry=partial(self._tracker.reread, trial))
+
+    # What the outbox does, in its thread
+
+    def _send_together(self, trial: str, collected: _Reports, then: Callable[[], None]) -> None:
+        with self._tracker.together(trial):
+            if collected.epochs:
+                self._tracker.log_reports(trial, collected.epochs, collected.node)
+            then()
+
+    def _start(self, view: TrialView) -> None:
+        suggestion = view.suggestion
+        self._tracker.start_trial(
+            suggestion.trial_id,
+            suggestion.sample,
+            self._study.config.resolve(suggestion.sample, suggestion.seed),
+            repeat_of=trial_id(suggestion.repeat_of),
+        )
+
+    def _end(self, view: TrialView) -> None:
+        """Write how a trial ended, and what it leaves, unless it stands there."""
+        trial, report, status = view.suggestion.trial_id, view.report, view.status_at_end
+        state = self._tracker.trial_state(trial, view.suggestion.sample)
+        if state in _AT_END:
+            return
+        if state is None:
+            # Its worker failed before it could start, MLflow is a new one, or a crash came between.
+            self._start(view)
+        if view.checkpoint is not None:
+            self._tracker.log_reports(trial, _checkpointed(view.checkpoint))
+        if status is TrialStatus.COMPLETED:
+            assert report is not None
+            assert view.checkpoint is not None
+            with view.checkpoint.as_directory() as folder:
+                self._log_networks(trial, report, Path(folder) / OUTCOME)
+        reason = view.error or (None if report is None else report.reason)
+        self._tracker.end_trial(trial, status, reason)
+
+    def _log_networks(self, trial: str, report: TrialReport, outcome: Path) -> None:
+        self._tracker.log_outcome(trial, outcome, load_network(outcome))
+        rungs = [
+            (projection, projection_folder(outcome, index))
+            for index, projection in enumerate(report.projections)
+        ]
+        networks = [(projection, rung, load_network(rung)) for projection, rung in rungs]
+        self._tracker.log_projections(trial, networks)
+
+    def _interrupt(self, view: TrialView) -> None:
+        suggestion = view.suggestion
+        state = self._tracker.trial_state(suggestion.trial_id, suggestion.sample)
+        if state not in (None, *_AT_END):
+            self._tracker.end_trial(suggestion.trial_id, TrialStatus.INTERRUPTED)
+
+    def _close(self, known: set[str]) -> None:
+        self._tracker.keep_only(known)
+        if self.stopping is not None and self.stopping.end_of_search is not None:
+            studies.note_end_of_search(self._client, self._study, self.stopping.end_of_search)
+
+
+def _checkpointed(checkpoint: Checkpoint) -> list[EpochReport]:
+    """All reports up to a checkpoint."""
+    path = PurePosixPath(checkpoint.path) / REPORTS
+    assert checkpoint.filesystem is not None
+    try:
+        with checkpoint.filesystem.open_input_stream(str(path)) as file:
+            return read_reports(file.readall())
+    except OSError as error:
+        raise StorageError(f"a checkpoint cannot be read: {error}") from error

@@ -1,0 +1,286 @@
+"""Starts or resumes a study, and runs it to its end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import ray
+from ray import tune
+
+from study.config.study import StudyConfig
+from study.config.trial import TrialConfig
+from study.errors import (
+    ConfigError,
+    DataNotFoundError,
+    FailedError,
+    LaunchError,
+    TrackingError,
+    UserError,
+    quoted,
+)
+from study.execution import cluster, nodes, storage, tuner
+from study.execution.snapshots import restore
+from study.metrics import TrialStatus
+from study.search import warm_start
+from study.search.warm_start import EarlierTrial
+from study.tracking import studies
+from study.tracking.client import Client
+from study.tracking.records import Records, StudyRecord
+from study.trial.check import check
+
+# Settings that decide whether the data is there and the network fits the images.
+_SHAPE_KEYS = ("name", "size", "blocks", "bottleneck", "channel_multiplier")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a study was left.
+
+    Attributes:
+        is_done: whether it came to its end; if not, it was interrupted and can be resumed.
+        n_started: trials that were started.
+        n_completed: trials that trained for all of their epochs.
+        end_of_search: why it ended before its last possible trial; None if it did not.
+    """
+
+    record: StudyRecord
+    is_done: bool
+    n_started: int
+    n_completed: int
+    end_of_search: str | None
+
+
+class Session:
+    """One command's work on a study.
+
+    Attributes:
+        record: the study that runs, or ran last; None before one begins.
+    """
+
+    def __init__(
+        self, client: Client, storage_path: str, address: str | None, say: Callable[[str], None]
+    ) -> None:
+        """
+        Args:
+            client: of the MLflow that keeps the records.
+            storage_path: folder or bucket below which each study has its own.
+            address: of Ray; None for a cluster on this host, or a start here.
+            say: is given lines for whoever watches.
+        """
+        self._client = client
+        self._records = Records(client)
+        self._storage_path = storage.absolute(storage_path)
+        self._address = address
+        self._say = say
+        self.record: StudyRecord | None = None
+
+    def check(self, study: StudyConfig, source: str) -> None:
+        """Whether a study could run: every trial's data is there and its network fits the images,
+        and the studies of search.warm_start are there.
+
+        Args:
+            source: names the study file in messages.
+
+        Raises:
+            UserError: in one line, the first problem.
+        """
+        _check_trials(study, source)
+        for name in study.search.warm_start:
+            if self._records.find_study(name) is None:
+                raise LaunchError(
+                    "search.warm_start: a study must be in MLflow at "
+                    f"{self._client.tracking_uri}, but there is no {quoted(name)}"
+                )
+
+    def unfinished(self, source: str) -> list[StudyRecord]:
+        """The studies of a file that can be resumed, the latest first."""
+        return [r for r in self._records.studies() if r.source == source and not r.finished]
+
+    def free_name(self, name: str) -> str:
+        """The name, or the first of name-2, name-3, ... that no study has."""
+        free, number = name, 2
+        while self._records.is_taken(free) or storage.exists(self._folder(free)):
+            free, number = f"{name}-{number}", number + 1
+        return free
+
+    def start(self, study: StudyConfig, source: str) -> Outcome:
+        """Run a new study, whose name is free.
+
+        Args:
+            source: path of its file.
+
+        Raises:
+            UserError: if it cannot begin; nothing was started then.
+            FailedError: if it began and cannot go on; it can be resumed.
+        """
+        earlier = self._earlier_trials(study)
+        n_at_once = self._start_ray(study)
+        storage.make_folder(self._folder(study.name))
+        record = studies.create(self._client, study, source, self._folder(study.name))
+        with storage.locked(record.storage):
+            return self._run(
+                record,
+                lambda: tuner.new(record, self._client.tracking_uri, n_at_once, earlier),
+            )
+
+    def resume(self, name: str | None, source: str) -> Outcome:
+        """Go on with the unfinished study of that name, or with the latest of this file.
+
+        Raises:
+            UserError: if there is none, or it cannot go on; nothing was started then.
+            FailedError: if it went on and failed; it can be resumed again.
+        """
+        record = self._find_unfinished(name, source)
+        if record.storage != self._folder(record.name):
+            # What is there is unpickled, so it is not for MLflow to say where that is.
+            raise LaunchError(
+                f"--storage-path: it must be where {record.name} is kept, which MLflow says is in "
+                f"{record.storage.rpartition('/')[0]}, but got {self._storage_path}"
+            )
+        _check_trials(record.config, record.name)
+        storage.make_folder(record.storage)
+        with storage.locked(record.storage):
+            damage = restore(record.storage)
+            self._say(f"resuming {record.name}")
+            for line in damage or ():
+                self._say(line)
+            # Ended before Tune wrote anything, it has nothing to go on from.
+            is_new = damage is None
+            earlier = self._earlier_trials(record.config) if is_new else []
+            n_at_once = self._start_ray(record.config)
+            uri = self._client.tracking_uri
+
+            def make_tuner() -> tune.Tuner:
+                if is_new:
+                    return tuner.new(record, uri, n_at_once, earlier)
+                return tuner.restored(record, uri)
+
+            return self._run(record, make_tuner)
+
+    def _find_unfinished(self, name: str | None, source: str) -> StudyRecord:
+        if name is None:
+            of_file = self.unfinished(source)
+            if not of_file:
+                raise LaunchError(
+                    f"--resume: a study of {source} must be unfinished, but there is none in "
+                    f"MLflow at {self._client.tracking_uri}"
+                )
+            return of_file[0]
+        record = self._records.find_study(name)
+        if record is None:
+            raise LaunchError(f"--resume: a study must be there, but there is no {quoted(name)}")
+        if record.finished:
+            raise LaunchError(f"--resume: a study must be unfinished, but '{name}' is done")
+        return record
+
+    def _folder(self, name: str) -> str:
+        return f"{self._storage_path.rstrip('/')}/{name}"
+
+    def _earlier_trials(self, study: StudyConfig) -> list[EarlierTrial]:
+        """What the study's sampler knows from the start; says what was taken and what was left."""
+        taken: list[EarlierTrial] = []
+        for name in study.search.warm_start:
+            record = self._records.find_study(name)
+            if record is None:
+                continue  # deleted since the study was first launched
+            difference = warm_start.difference(study, record.config)
+            if difference is not None:
+                self._say(f"warm start: nothing of {name}, since {difference}")
+                continue
+            usable, n_left = warm_start.usable(study, self._records.trials(record))
+            taken += usable
+            left = ", ".join(f"{n} {why}" for why, n in n_left.items()) or "none"
+            self._say(f"warm start: {len(usable)} trials of {name}; left: {left}")
+        return taken
+
+    def _start_ray(self, study: StudyConfig) -> int:
+        """Connect to the cluster, or start Ray here; refuse what this machine, or a node, lacks.
+
+        Returns how many trials may run at a time once the cluster has grown.
+        """
+        of_ray = cluster.connect(self._address, study.n_trainings)
+        have = of_ray.resources()
+        wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+        n_at_once, n_at_most = of_ray.n_at_once(wanted), of_ray.n_at_most(wanted)
+        try:
+            for kind, amount in wanted.items():
+                if of_ray.is_local and amount > have[kind]:
+                    raise LaunchError(
+                        f"resources.{kind.lower()}s: a trial must fit the machine, but got "
+                        f"{amount:g} of {have[kind]:g}"
+                    )
+            nodes.check_nodes(of_ray, self._storage_path, _a_trial(study))
+        except LaunchError:
+            ray.shutdown()
+            raise
+        on = "" if of_ray.is_local else f" on {len(of_ray.nodes)} nodes"
+        self._say(
+            f"{study.name}: {study.n_trainings} trials of {study.training.max_epochs} epochs on "
+            f"{study.data.name}, {min(n_at_once, study.n_trainings)} at a time "
+            f"({have['CPU']:g} CPUs, {have['GPU']:g} GPUs{on})"
+        )
+        if n_at_once < study.n_trainings:
+            for node_type in of_ray.growth:
+                self._say(f"the cluster can add {node_type}")
+        if n_at_once == 0:
+            each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
+            self._say(f"no node has {each} for a trial now: the trials wait for one that has")
+        return max(1, n_at_most)
+
+    def _run(self, record: StudyRecord, make_tuner: Callable[[], tune.Tuner]) -> Outcome:
+        """Run the study to its end, and close its records."""
+        self.record = record
+        try:
+            n_started = len(make_tuner().fit())
+        except BaseException as error:
+            self._close_interrupted(record)
+            if isinstance(error, OSError):  # of Tune, on the driver's own disk
+                raise FailedError(f"the state of the study cannot be kept: {error}") from error
+            if isinstance(error, UserError):
+                raise FailedError(str(error)) from error
+            raise
+        finally:
+            ray.shutdown()
+        try:
+            return self._close(record, n_started)
+        except TrackingError as error:
+            raise FailedError(str(error)) from error
+
+    def _close_interrupted(self, record: StudyRecord) -> None:
+        try:
+            studies.close(self._client, record, TrialStatus.INTERRUPTED)
+        except TrackingError:
+            # MLflow may be what ended the study; --resume mends the records once it is back.
+            self._say(f"MLflow at {self._client.tracking_uri} still shows it as running")
+
+    def _close(self, record: StudyRecord, n_started: int) -> Outcome:
+        """Close the records of a study of which so many trials were started."""
+        states = [trial.state for trial in self._records.trials(record)]
+        n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
+        end_of_search = self._records.end_of_search(record)
+        is_done = not n_left and (
+            n_started >= record.config.n_trainings or end_of_search is not None
+        )
+        status = TrialStatus.COMPLETED if is_done else TrialStatus.INTERRUPTED
+        studies.close(self._client, record, status)
+        n_completed = states.count(TrialStatus.COMPLETED)
+        return Outcome(record, is_done, n_started, n_completed, end_of_search)
+
+
+def _a_trial(study: StudyConfig) -> TrialConfig:
+    """One of those that the study may run."""
+    return study.resolve({key: p.extremes()[0] for key, p in study.space}, seed=0)
+
+
+def _check_trials(study: StudyConfig, source: str) -> None:
+    """Whether every trial could run: its data is there, and its network fits the images."""
+    varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
+    fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
+    for shape in product(*varied.values()):
+        sample = {**fixed, **dict(zip(varied, shape, strict=True))}
+        try:
+            check(study.resolve(sample, seed=0))
+        except DataNotFoundError as error:
+            raise ConfigError(f"{source}: data.root: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error

@@ -1,0 +1,273 @@
+"""Whole copies of Tune's state of a study, and the way back to one.
+
+Tune writes its state in several files, over the old ones, and copies them to the storage one by
+one. A crash in between leaves a torn file, or files of different ages, and from a torn one Tune
+starts over without a message. So each time that Tune has written its state, all of its files are
+put into one archive with checksums. There are two archives, written in turn: one of them is always
+whole.
+"""
+
+import io
+import json
+import math
+import pickle
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
+
+from pyarrow.fs import FileSelector, FileSystem
+from ray.tune.experiment import Trial
+
+from study.errors import LaunchError, StorageError
+from study.execution.callback import StudyCallback
+from study.execution.storage import filesystem
+
+_FOLDER = "snapshots"
+_ABOUT = "about.json"
+_STATE_PREFIX = "experiment_state-"
+_SEARCH_PREFIX = "search_gen_state-"
+_SEARCHER_PREFIX = "searcher-state-"
+_PREFIXES = (_STATE_PREFIX, _SEARCH_PREFIX, _SEARCHER_PREFIX, "callback-states-")
+# The tuner itself, which Tune makes once, when a study is started.
+_TUNER = "tuner.pkl"
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    _STATE_PREFIX: json.loads,
+    _SEARCH_PREFIX: pickle.loads,  # its name, which ends in .json, notwithstanding
+    _SEARCHER_PREFIX: pickle.loads,
+    _TUNER: pickle.loads,
+}
+# The part of the time that may go into copies.
+_SHARE = 1 / 20
+# Between two looks for a new state, seconds: steps come many a second, states every few.
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(eq=False)
+class Snapshots(StudyCallback):
+    """Keeps the two copies.
+
+    Attributes:
+        in_both: both copies hold all that Tune knew at this time, in seconds since 1970-01-01 UTC
+            by the clock of the driver's files; -inf until this driver has made two copies.
+
+    Raises:
+        StorageError: in the driver, when a copy cannot be written.
+    """
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._slot: int | None = None  # where the next copy goes
+        self._copied: tuple[str, int] | None = None
+        self._next = 0.0
+        self._tuner: bytes | None = None
+        self.in_both = self._in_one = -math.inf
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if trials and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LOOK_SECONDS
+            self._copy(trials)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        if trials:
+            self._copy(trials)
+
+    def _copy(self, trials: list[Trial]) -> None:
+        storage = trials[0].storage
+        assert storage is not None
+        staging = Path(storage.experiment_driver_staging_path)
+        states = sorted(staging.glob(f"{_STATE_PREFIX}*.json"))
+        if not states:
+            return
+        newest = states[-1]
+        version = (newest.name, newest.stat().st_mtime_ns)
+        if version == self._copied:
+            return
+        start = time.monotonic()
+        session = newest.stem.removeprefix(_STATE_PREFIX)
+        files, folder = storage.storage_filesystem, PurePosixPath(storage.experiment_fs_path)
+        try:
+            if self._tuner is None:
+                self._tuner = _read_tuner(staging, files, folder)
+            content = io.BytesIO()
+            with ZipFile(content, "w", ZIP_DEFLATED, compresslevel=1) as copy:
+                about = {"time": time.time(), "n_trials": len(trials)}
+                copy.writestr(_ABOUT, json.dumps(about))
+                copy.writestr(_TUNER, self._tuner)
+                for path in sorted(staging.glob(f"*{session}*")):
+                    copy.writestr(path.name, path.read_bytes())
+            files.create_dir(str(folder / _FOLDER))
+            if self._slot is None:
+                self._slot = _first_slot(files, str(folder / _FOLDER))
+            target = folder / _FOLDER / f"{self._slot}.zip"
+            with files.open_output_stream(str(target)) as stream:
+                stream.write(content.getbuffer())
+        except OSError as error:
+            raise StorageError(
+                f"--storage-path: it must be writable, but the study's state cannot be kept in "
+                f"{folder}: {error}"
+            ) from error
+        self._slot = 1 - self._slot
+        self._copied = version
+        self.in_both, self._in_one = self._in_one, version[1] / 1e9
+        took = time.monotonic() - start
+        self._next = max(self._next, start + took / _SHARE)
+
+
+def _read_tuner(staging: Path, files: FileSystem, folder: PurePosixPath) -> bytes:
+    # In a resumed study it is in the driver's folder too. From there a thread of Tune copies it
+    # over the one in the storage, which is torn in that moment.
+    if (staging / _TUNER).exists():
+        return (staging / _TUNER).read_bytes()
+    with files.open_input_stream(str(folder / _TUNER)) as file:
+        return bytes(file.readall())
+
+
+def restore(folder: str) -> list[str] | None:
+    """Write the newest whole copy of a study's state to where Tune reads it.
+
+    Returns:
+        What a user should know: which files were torn, and what that costs. None if there is
+        nothing to go on from, since the study ended before anything was trained.
+
+    Raises:
+        LaunchError: if something was trained, and no part of the state is whole; or if the
+            storage cannot be read or written, or what is there is of another version.
+    """
+    try:
+        return _restore(folder)
+    except (ImportError, AttributeError) as error:
+        raise LaunchError(
+            f"--resume: the state of the study in {folder} must be of this version of the project, "
+            f"but: {error}"
+        ) from error
+    except OSError as error:
+        raise LaunchError(
+            f"--storage-path: it must be readable and writable, but the state of the study cannot "
+            f"be restored in {folder}: {error}"
+        ) from error
+
+
+def _restore(folder: str) -> list[str] | None:
+    files, path = filesystem(folder)
+    there = _names(files, path)
+    copies, torn = _copies(files, f"{path}/{_FOLDER}")
+    broken = _broken(files, path, there)
+    torn += [f"{folder}/{name}" for name in broken]
+    if not copies and there and not broken:
+        return []
+    if not copies and _has_checkpoints(files, path):
+        what = torn[0] if torn else f"{folder}/{_STATE_PREFIX}*.json"
+        raise LaunchError(
+            f"--resume: the state of the study must be whole, but {what} is missing or torn, and "
+            "there is no copy; bring it back from one of yours, or start a new study"
+        )
+    if not copies:
+        return None
+    copy = max(copies, key=lambda copy: copy.time)
+    in_place = files.get_file_info([f"{path}/{name}" for name in there])
+    newest = max((info.mtime.timestamp() for info in in_place), default=copy.time)
+    for name in there:
+        files.delete_file(f"{path}/{name}")
+    for name, content in copy.files.items():
+        with files.open_output_stream(f"{path}/{name}") as stream:
+            stream.write(content)
+    if not torn:
+        return []
+    made = f"{datetime.fromtimestamp(copy.time):%H:%M:%S}"
+    return [
+        *(f"{name} is missing or torn" for name in torn),
+        f"going on from the copy of {made}, with {copy.n_trials} trials; what came in the "
+        f"{max(0.0, newest - copy.time):.0f} s after it is trained again",
+    ]
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """time: when it was made, seconds since 1970-01-01 UTC; files: name -> content."""
+
+    name: str
+    time: float
+    n_trials: int
+    files: dict[str, bytes]
+
+
+def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
+    """The whole copies in a folder, and the names of torn ones."""
+    whole, torn = [], []
+    for info in files.get_file_info(FileSelector(folder, allow_not_found=True)):
+        with files.open_input_stream(info.path) as file:
+            content = file.readall()
+        try:
+            with ZipFile(io.BytesIO(content)) as copy:
+                contents = {name: copy.read(name) for name in copy.namelist()}
+            about = json.loads(contents.pop(_ABOUT))
+        except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
+            torn.append(info.path)
+            continue
+        # The files may have been torn before they were copied.
+        if not all(_is_whole(name, content) for name, content in contents.items()):
+            torn.append(info.path)
+            continue
+        name = PurePosixPath(info.path).name
+        whole.append(_Copy(name, about["time"], about["n_trials"], contents))
+    return whole, torn
+
+
+def _first_slot(files: FileSystem, folder: str) -> int:
+    """Slot of the first copy of a driver that has just started: not that of the newest whole
+    copy."""
+    whole, _ = _copies(files, folder)
+    newest = max(whole, key=lambda copy: copy.time, default=None)
+    return 1 if newest is not None and newest.name == "0.zip" else 0
+
+
+def _names(files: FileSystem, folder: str) -> list[str]:
+    """The files of Tune's state of a study, by name."""
+    infos = files.get_file_info(FileSelector(folder, allow_not_found=True))
+    names = (PurePosixPath(info.path).name for info in infos)
+    return sorted(name for name in names if name.startswith(_PREFIXES))
+
+
+def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
+    """Which files of the newest state are torn or missing, by name."""
+    newest = max((name for name in there if name.startswith(_STATE_PREFIX)), default=None)
+    if newest is None:
+        return [f"{_STATE_PREFIX}*.json"] if there else []
+    session = newest.removeprefix(_STATE_PREFIX).removesuffix(".json")
+    broken = []
+    for name in (
+        newest,
+        f"{_SEARCH_PREFIX}{session}.json",
+        f"{_SEARCHER_PREFIX}{session}.pkl",
+        _TUNER,
+    ):
+        try:
+            with files.open_input_stream(f"{folder}/{name}") as file:
+                content = file.readall()
+        except FileNotFoundError:
+            broken.append(name)
+        else:
+            if not _is_whole(name, content):
+                broken.append(name)
+    return broken
+
+
+def _is_whole(name: str, content: bytes) -> bool:
+    """Whether a file of Tune's state can be read to its end."""
+    for prefix, read in _READERS.items():
+        if name.startswith(prefix):
+            try:
+                read(content)
+            except (ValueError, EOFError, LookupError, pickle.UnpicklingError):
+                return False
+    return True
+
+
+def _has_checkpoints(files: FileSystem, folder: str) -> bool:
+    """Whether any trial of a study has left a checkpoint."""
+    selector = FileSelector(folder, recursive=True, allow_not_found=True)
+    return any("/checkpoint_" in info.path for info in files.get_file_info(selector))

@@ -1,0 +1,143 @@
+"""The Ray worker: a suggestion -> training -> reports; checkpoint and restore."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from models import IResNet
+from study.artifacts import (
+    OUTCOME,
+    RECONSTRUCTIONS,
+    REPORTS,
+    STATE,
+    projection_folder,
+    read_reports,
+    write_reports,
+)
+from study.config.study import StudyConfig
+from study.errors import StorageError
+from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.search.suggestion import Suggestion
+from study.trial import sources
+from study.trial.evaluation import reconstructions
+from study.trial.ladder import Projection, projections, save_projection
+from study.trial.network_files import save_network
+from study.trial.randomness import choose_algorithms
+from study.trial.training import Training
+
+
+class TrialTrainable(tune.Trainable):
+    """One worker process; it trains one trial after another and keeps the data in memory.
+
+    A step is one reporting epoch. Each checkpoint holds all reports of its trial. That is the
+    second way of the data: what MLflow lacks after an outage or a crash is read from there.
+    """
+
+    def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
+        """`study` comes by way of tune.with_parameters."""
+        self._study = study
+        torch.set_num_threads(max(1, int(study.resources.cpus)))
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        suggestion = Suggestion.of_config(config)
+        self._reports: list[EpochReport] = []
+        self._failed = suggestion.failed
+        if self._failed is not None:
+            return
+        trial = self._study.resolve(suggestion.sample, suggestion.seed)
+        choose_algorithms(trial.training.deterministic)
+        device = "cuda" if self._study.resources.gpus > 0 else "cpu"
+        self._training = Training(trial, device, sources.load(trial.data))
+        self._last_report: dict[str, Any] = {}
+        self._projections: list[Projection] = []
+
+    def step(self) -> dict[str, Any]:
+        if self._failed is not None:
+            failed = TrialReport(TrialStatus.FAILED, reason=self._failed)
+            return {**failed.to_result(), "done": True}
+        # A trial that is restored from its very last checkpoint has nothing left to train: it sends
+        # its last report again.
+        if self._training.status is TrialStatus.RUNNING:
+            report = self._training.run_to_report()
+            if report.epoch is not None:
+                self._reports.append(report.epoch)
+            self._last_report = report.to_result()
+            self._project()
+        return {**self._last_report, "done": self._training.status is not TrialStatus.RUNNING}
+
+    def _project(self) -> None:
+        """Project the network of a completed trial, and add that to its last report."""
+        if self._training.status is not TrialStatus.COMPLETED:
+            return
+        self._projections = list(projections(self._training))
+        report = TrialReport.from_result(self._last_report)
+        assert report is not None
+        reports = tuple(projection.report for projection in self._projections)
+        self._last_report = replace(report, projections=reports).to_result()
+
+    def save(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().save(*args, **kwargs)
+        except OSError as error:
+            raise StorageError(f"a checkpoint cannot be written: {error}") from error
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        folder = Path(checkpoint_dir)
+        write_reports(folder, self._reports)
+        if self._failed is not None:
+            return
+        state = {"training": self._training.state_dict(), "last_result": self._last_report}
+        # torch's own writer tells a full disk from other errors in its text alone.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        (folder / STATE).write_bytes(buffer.getbuffer())
+        if self._training.status is TrialStatus.COMPLETED:
+            self._save_outcome(folder / OUTCOME)
+
+    def _save_outcome(self, outcome: Path) -> None:
+        """Write the network of a completed trial, and those projected from it."""
+        # The driver imports this module too, and draws nothing: it need not wait for matplotlib.
+        from study.trial.figures import save_figures
+
+        training = self._training
+        outcome.mkdir()
+        save_network(
+            outcome, training.model, training.config.model, training.config, training.dataset
+        )
+        save_figures(outcome)
+        self._save_reconstructions(outcome, training.model)
+        for index, projection in enumerate(self._projections):
+            rung = projection_folder(outcome, index)
+            rung.mkdir(parents=True)
+            save_projection(training, projection, rung)
+            self._save_reconstructions(rung, projection.model)
+
+    def _save_reconstructions(self, folder: Path, model: IResNet) -> None:
+        from study.trial.figures import save_reconstructions
+
+        val, evaluation = self._training.dataset.val, self._training.config.evaluation
+        images, reconstructed = reconstructions(model, val, evaluation)
+        save_reconstructions(folder / RECONSTRUCTIONS, images.numpy(), reconstructed.numpy())
+
+    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
+        assert isinstance(checkpoint, str)
+        self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
+        if self._failed is not None:
+            return
+        state = torch.load(
+            Path(checkpoint) / STATE,
+            map_location=self._training.device,
+            weights_only=True,
+        )
+        self._training.load_state_dict(state["training"])
+        self._last_report = state["last_result"]
+        self._project()  # their networks are not in the state

@@ -1,0 +1,7 @@
+"""MLflow and PostgreSQL on the head of a cluster; nothing here knows of studies.
+
+services   both of them: started, stopped, asked whether they answer
+postgres   a PostgreSQL of its own
+processes  whether a service runs, and what listens on a port
+idle       whether Ray has had nothing to do for a while
+"""

@@ -1,0 +1,36 @@
+"""Whether Ray has had nothing to do for a while, by the list of jobs of its dashboard."""
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+
+def wait_until_idle(minutes: float, dashboard: str) -> None:
+    """Wait until no job of Ray has run or waited for so long.
+
+    Args:
+        dashboard: address of Ray's.
+    """
+    busy_at = time.monotonic()
+    while time.monotonic() - busy_at < minutes * 60:
+        time.sleep(min(minutes * 60 / 10, 60))  # between two looks at the list of jobs
+        if _has_work(dashboard):
+            busy_at = time.monotonic()
+
+
+def _has_work(dashboard: str) -> bool:
+    """Whether a job of Ray runs or waits, by Ray's dashboard. If nothing listens there, none does;
+    if it says anything else, one may."""
+    token = Path.home() / ".ray" / "auth_token"
+    headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
+    try:
+        request = urllib.request.Request(f"{dashboard}/api/jobs/", headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            jobs = json.load(answer)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return not isinstance(reason, ConnectionRefusedError)
+    return any(job["status"] in ("PENDING", "RUNNING") for job in jobs)

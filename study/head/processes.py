@@ -1,0 +1,49 @@
+"""Processes of this machine: whether a service runs, and what listens on a port."""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from study.errors import UserError
+
+
+class ServiceError(UserError):
+    """A service of the head cannot be started or stopped."""
+
+
+def in_group(group: int, word: str) -> bool:
+    """Whether a process of a group has a word on its command line. The number of the group is not
+    enough: a later group may have it."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            ended, of = fields[0] == "Z", int(fields[2])
+            if of == group and not ended and word in (stat.parent / "cmdline").read_text():
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return False
+
+
+def listens(port: int) -> bool:
+    """Whether anything does on this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def refuse_if_taken(option: str, port: int) -> None:
+    """Raise ServiceError, with the name of the option, if something listens on a port."""
+    if listens(port):
+        raise ServiceError(f"{option}: the port must be free, but something listens on {port}")
+
+
+def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Wait until the condition holds. After so many seconds raise ServiceError with the text
+    `otherwise`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServiceError(f"{otherwise} after {seconds:g} s")
+        time.sleep(0.1)  # between two looks at another process

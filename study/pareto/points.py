@@ -1,0 +1,51 @@
+"""What a front admits, and how the metrics of networks become losses."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from study.config.goals import Constraint, Objective
+from study.metrics import TrialReport, TrialStatus
+from study.pareto.dominance import Losses, as_losses
+
+
+def admitted(
+    metrics: Mapping[str, float],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> bool:
+    """Whether a network of a completed trial may be on a front: its objectives are finite, and the
+    constraints hold."""
+    finite = all(math.isfinite(metrics.get(o.metric, math.nan)) for o in objectives)
+    return finite and all(c.holds(metrics.get(c.metric, math.nan)) for c in constraints)
+
+
+def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
+    """The metrics of n admitted networks as losses (n, m)."""
+    values = [[of_network[o.metric] for o in objectives] for of_network in metrics]
+    return as_losses(values, [o.direction for o in objectives])
+
+
+def reference_losses(objectives: Sequence[Objective]) -> list[float]:
+    """The reference point of the hypervolume (m,), as losses."""
+    values = [[o.reference for o in objectives]]
+    reference: list[float] = as_losses(values, [o.direction for o in objectives])[0].tolist()
+    return reference
+
+
+def of_report(
+    report: TrialReport | None,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> dict[float | None, Mapping[str, float]]:
+    """Metrics of the admitted networks of a trial's last report: its own under None, those
+    projected under their coefficients; empty unless the trial completed."""
+    if report is None or report.status is not TrialStatus.COMPLETED:
+        return {}
+    assert report.epoch is not None
+    networks: dict[float | None, Mapping[str, float]] = {None: report.epoch.metrics()}
+    networks.update((projection.coeff, projection.metrics()) for projection in report.projections)
+    return {
+        coeff: metrics
+        for coeff, metrics in networks.items()
+        if admitted(metrics, objectives, constraints)
+    }

@@ -1,0 +1,92 @@
+"""Trainings of one sample with different seeds: their spread, whether one more is worth it, and how
+sure a place on the front is.
+
+A sample gives several networks: its own, and those projected from it. Each is measured once in
+every training of the sample.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+
+from study.pareto.dominance import Losses, nondominated
+
+# How many standard errors apart two means must be to count as different.
+_N_STANDARD_ERRORS = 2.0
+
+# How often the front is drawn anew.
+N_DRAWS = 500
+
+SampleLosses = Mapping[Hashable, Losses]
+"""Name of a network of a sample -> its losses (n, m) in the n trainings that it was measured in,
+n >= 1."""
+
+
+def spread(samples: Sequence[SampleLosses]) -> Losses | None:
+    """Standard deviation (m,) between trainings of one sample, pooled over all networks of all
+    samples; an estimate. None where nothing was trained twice."""
+    rows = [losses for sample in samples for losses in sample.values()]
+    n_free = sum(len(losses) - 1 for losses in rows)
+    if n_free == 0:
+        return None
+    squares = np.sum([((losses - losses.mean(axis=0)) ** 2).sum(axis=0) for losses in rows], axis=0)
+    deviation: Losses = np.sqrt(squares / n_free)
+    return deviation
+
+
+def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLosses]) -> bool:
+    """Whether each network of a sample is dominated by one of another sample by more than chance:
+    it would still be dominated if it were better by two standard errors of the difference in every
+    objective.
+
+    True for a sample without networks: nothing of it was feasible. Otherwise false while there is
+    no estimate of the spread.
+    """
+    if not sample:
+        return True
+    deviation = spread([sample, *others])
+    rivals = [losses for other in others for losses in other.values()]
+    if deviation is None or not rivals:
+        return False
+    means = np.array([losses.mean(axis=0) for losses in rivals])
+    counts = np.array([len(losses) for losses in rivals])
+
+    def is_dominated(losses: Losses) -> bool:
+        error = np.sqrt(1 / len(losses) + 1 / counts)[:, None] * deviation
+        best = losses.mean(axis=0) - _N_STANDARD_ERRORS * error
+        return bool(((means <= best).all(axis=1) & (means < best).any(axis=1)).any())
+
+    return all(is_dominated(losses) for losses in sample.values())
+
+
+def front_shares(points: Sequence[Losses], seed: int = 0) -> list[float]:
+    """How often each point is nondominated when all of them are drawn anew; an estimate.
+
+    A bootstrap of residuals. The residual of a training is its difference from the mean of its
+    point, scaled by sqrt(n / (n - 1)) since the mean was estimated from the same n trainings. For
+    every training of every point a residual is drawn with replacement, so that points that were
+    trained once vary as the others do. The objectives of a training stay together.
+
+    Args:
+        points: losses (n, m) in the n trainings of each point; one or more with n >= 2.
+        seed: of the draws.
+    """
+    means = np.array([losses.mean(axis=0) for losses in points])
+    residuals = np.concatenate(
+        [
+            (losses - losses.mean(axis=0)) * np.sqrt(len(losses) / (len(losses) - 1))
+            for losses in points
+            if len(losses) > 1
+        ]
+    )
+    rng = np.random.default_rng(seed)
+    n_trainings = np.array([len(losses) for losses in points])
+    counts = np.zeros(len(points))
+    for _ in range(N_DRAWS):
+        drawn = means.copy()
+        for n in np.unique(n_trainings):
+            rows = np.flatnonzero(n_trainings == n)
+            drawn[rows] += residuals[rng.integers(len(residuals), size=(len(rows), n))].mean(axis=1)
+        counts += nondominated(drawn)
+    shares: list[float] = (counts / N_DRAWS).tolist()
+    return shares

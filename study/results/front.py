@@ -1,0 +1,238 @@
+"""The results of a study: every point with its mark, and the front among them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import fmean
+
+from study.config.goals import Constraint, Objective
+from study.config.space import Value
+from study.config.trial import COEFF
+from study.errors import TrackingError, UserError, quoted
+from study.metrics import METRICS, Direction, TrialStatus
+from study.pareto import points
+from study.pareto.dominance import hypervolume, nondominated
+from study.pareto.repeats import front_shares, spread
+from study.tracking.records import Records, StudyRecord, TrialRecord
+
+
+class Mark(StrEnum):
+    """How a point stands in the results; only `front` is the study's answer."""
+
+    FRONT = "front"
+    DOMINATED = "dominated"
+    INFEASIBLE = "infeasible"
+    STOPPED_EARLY = "stopped_early"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place in the results: the network of a sample, or a projection of it.
+
+    Attributes:
+        records: the trainings that it was measured in: one, or, where a sample was trained
+            repeatedly, all that completed; one that did not is a point by itself.
+        metrics: mean over the records, of each metric that all of them have.
+        standard_error: of that mean, for the objectives: estimated from the differences between
+            repeats, pooled over all samples; None where nothing was trained twice.
+        front_share: how often the point is nondominated if the points are drawn anew with that
+            spread, in [0, 1]; an estimate, None where nothing was trained twice.
+    """
+
+    records: tuple[TrialRecord, ...]
+    mark: Mark
+    metrics: Mapping[str, float]
+    standard_error: Mapping[str, float] | None = None
+    front_share: float | None = None
+
+    @property
+    def first(self) -> TrialRecord:
+        """The record that stands for all of them: ids and parameters are its."""
+        return self.records[0]
+
+    @property
+    def is_trial(self) -> bool:
+        """A network as it was trained, and no projection of one."""
+        return self.first.projected_to is None
+
+    def setting(self, key: str) -> Value:
+        """The value of a searched parameter; for a projection's coefficient, the one that it was
+        projected to."""
+        if key == COEFF and not self.is_trial:
+            return self.first.projected_to
+        return self.first.sample.get(key)
+
+    @property
+    def label(self) -> str:
+        """Trial id, and the coefficient of a projection."""
+        coeff = self.first.projected_to
+        return self.first.trial_id if coeff is None else f"{self.first.trial_id} at {coeff:g}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's trials and their projections, each point with its mark.
+
+    Attributes:
+        hypervolume: volume dominated by the front within the reference point, exact, in the
+            product of the objectives' units; None where an objective has no reference.
+    """
+
+    study: StudyRecord
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    points: tuple[Point, ...]
+    hypervolume: float | None
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """The points on the front, the best in the first objective first."""
+        first = self.objectives[0]
+        sign = -1 if first.direction is Direction.MAXIMIZE else 1
+        front = [point for point in self.points if point.mark is Mark.FRONT]
+        return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
+
+    def ranked(self, every: bool) -> list[Point]:
+        """The front, and behind it, if `every` is set, all other points."""
+        others = [point for point in self.points if point.mark is not Mark.FRONT]
+        return [*self.front, *(others if every else [])]
+
+
+def read(
+    records: Records, name: str | None, where: str = "", objectives: Sequence[str] = ()
+) -> Results:
+    """The results of a study in MLflow.
+
+    Args:
+        name: of the study; None for the latest.
+        where: an MLflow search filter on trials and projections.
+        objectives: such as "val_loss:minimize", in place of the study's own.
+
+    Raises:
+        UserError: if there is no such study, or a filter or an objective cannot be read.
+    """
+    study = find_study(records, name)
+    chosen = parse_objectives(objectives, study)
+    return collect(study, records.trials_and_projections(study, where), chosen)
+
+
+def find_study(records: Records, name: str | None) -> StudyRecord:
+    """The study of that name, or the latest.
+
+    Raises:
+        TrackingError: if there is none.
+    """
+    study = records.find_study(name) if name else next(records.studies(), None)
+    if study is None:
+        what = f"a study named {quoted(name)}" if name else "a study"
+        raise TrackingError(
+            f"STUDY: {what} must be in MLflow at {records.client.tracking_uri}, but there is none"
+        )
+    return study
+
+
+def collect(
+    study: StudyRecord,
+    records: Sequence[TrialRecord],
+    objectives: tuple[Objective, ...] | None = None,
+) -> Results:
+    """Mark each point. The front admits only networks of trials that ran their full budget, with
+    finite values, within the constraints, which no other such network dominates.
+
+    Args:
+        records: trials and projections.
+        objectives: in place of the study's own.
+    """
+    objectives = objectives or study.config.objectives
+    constraints = study.config.constraints
+    groups = _groups(records)
+    marks = [_mark_alone(group, objectives, constraints) for group in groups]
+    metrics = [_mean(group) for group in groups]
+    front = [index for index, mark in enumerate(marks) if mark is Mark.FRONT]
+    losses = points.losses([metrics[index] for index in front], objectives)
+    for index, kept in zip(front, nondominated(losses), strict=True):
+        if not kept:
+            marks[index] = Mark.DOMINATED
+    repeats = [points.losses([r.metrics for r in groups[i]], objectives) for i in front]
+    errors: dict[int, Mapping[str, float]] = {}
+    shares: dict[int, float] = {}
+    deviation = spread([dict(enumerate(repeats))])
+    if deviation is not None:
+        names = [objective.metric for objective in objectives]
+        for index, rows in zip(front, repeats, strict=True):
+            errors[index] = dict(zip(names, deviation / math.sqrt(len(rows)), strict=True))
+        shares = dict(zip(front, front_shares(repeats), strict=True))
+    volume = None
+    if all(math.isfinite(objective.reference) for objective in objectives):
+        volume = hypervolume(losses, points.reference_losses(objectives))
+    return Results(
+        study,
+        objectives,
+        constraints,
+        tuple(
+            Point(tuple(group), marks[i], metrics[i], errors.get(i), shares.get(i))
+            for i, group in enumerate(groups)
+        ),
+        volume,
+    )
+
+
+def _groups(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    """The records of each point. Completed repeats of a sample, or of one projection of it, are one
+    point; each trial that did not complete is a point by itself."""
+    groups: dict[Hashable, list[TrialRecord]] = defaultdict(list)
+    for record in records:
+        completed = record.state is TrialStatus.COMPLETED
+        key = (record.repeat_of, record.projected_to) if completed else record.run_id
+        groups[key].append(record)
+    return list(groups.values())
+
+
+def _mean(group: Sequence[TrialRecord]) -> Mapping[str, float]:
+    if len(group) == 1:
+        return group[0].metrics
+    common = [name for name in group[0].metrics if all(name in r.metrics for r in group)]
+    return {name: fmean(r.metrics[name] for r in group) for name in common}
+
+
+def _mark_alone(
+    group: Sequence[TrialRecord],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> Mark:
+    """The mark of a point before it is compared with others: FRONT if each of its networks may be
+    on the front."""
+    if group[0].state is not TrialStatus.COMPLETED:
+        return Mark(group[0].state.value)
+    real = all(points.admitted(r.metrics, objectives, constraints) for r in group)
+    return Mark.FRONT if real else Mark.INFEASIBLE
+
+
+def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
+    """--objective NAME:DIRECTION options; None without any, which means the study's own.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    known = {o.metric: o for o in study.config.objectives}
+    parsed = []
+    for text in texts:
+        metric, _, direction = text.partition(":")
+        if metric not in METRICS or direction not in tuple(Direction):
+            raise UserError(
+                f"--objective: NAME:maximize or NAME:minimize must be given, with one of "
+                f"{', '.join(METRICS)}, but got {quoted(text)}"
+            )
+        own = known.get(metric)
+        if own is not None and own.direction == direction:
+            parsed.append(own)
+            continue
+        worst = METRICS[metric].worst if METRICS[metric].direction == direction else None
+        reference = math.nan if worst is None else worst
+        parsed.append(Objective(metric, Direction(direction), reference))
+    return tuple(parsed) or None

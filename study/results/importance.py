@@ -1,0 +1,40 @@
+"""How much each hyperparameter accounts for, of a study's completed trials."""
+
+import math
+
+from study.metrics import TrialStatus
+from study.results.front import Results
+from study.search.importance import MOST_TRIALS, importance
+
+
+def importances(results: Results) -> dict[str, dict[str, float]]:
+    """Objective -> parameter -> share of the variance; objectives without an estimate are left out.
+
+    Projections do not count: their values are no choice of a hyperparameter.
+    """
+    space = results.study.config.space
+    shares = {}
+    for objective in results.objectives:
+        pairs = [
+            (point.first.sample, value)
+            for point in results.points
+            if point.is_trial
+            and point.first.state is TrialStatus.COMPLETED
+            and math.isfinite(value := point.metrics.get(objective.metric, math.nan))
+        ]
+        of_objective = importance(space, [s for s, _ in pairs], [v for _, v in pairs])
+        if of_objective is not None:
+            shares[objective.metric] = of_objective
+    return shares
+
+
+def note(results: Results) -> str:
+    """What the shares are, in a sentence."""
+    n_completed = sum(
+        point.is_trial and point.first.state is TrialStatus.COMPLETED for point in results.points
+    )
+    return (
+        "Share of the variance that each hyperparameter accounts for by itself: fANOVA on "
+        f"{min(n_completed, MOST_TRIALS)} completed trials, an estimate, and a rough one where "
+        "there are few."
+    )

@@ -1,0 +1,110 @@
+// The look of all figures, and when each is drawn.
+
+const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98"];
+const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+// Figures are drawn before the page's own colors change for print: on white, whatever the theme.
+const ON_PAPER = { "--ink": "#000000", "--soft": "#333333", "--line": "#999999" };
+let printing = false;
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const css = (name) => (
+  (printing && ON_PAPER[name])
+  || getComputedStyle(document.documentElement).getPropertyValue(name).trim()
+);
+const colorOf = (mark) => (dark.matches && !printing ? MARKS[mark].dark : MARKS[mark].light);
+
+const axis = (title, more = {}) => ({
+  title: { text: plain(title) },
+  gridcolor: css("--line"),
+  zerolinecolor: css("--line"),
+  linecolor: css("--line"),
+  automargin: true,
+  ...more,
+});
+const layout = (more) => ({
+  paper_bgcolor: "rgba(0,0,0,0)",
+  plot_bgcolor: "rgba(0,0,0,0)",
+  font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 },
+  margin: { l: 60, r: 15, t: 15, b: 50 },
+  hoverlabel: { align: "left" },
+  legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+  ...more,
+});
+// Nothing of a study goes to Plotly's makers, who would share it.
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  showSendToCloud: false,
+  plotlyServerURL: "",
+  modeBarButtonsToRemove: ["sendChartToCloud", "sendDataToCloud", "lasso2d", "select2d", "toImage"],
+};
+
+// Logarithmic axes
+
+const extent = (values) => {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+};
+// Bounds and errors run over orders of magnitude.
+const isLogarithmic = (name) => {
+  const values = column(name).filter((value) => typeof value === "number");
+  if (!values.length || !values.every((value) => value > 0)) return false;
+  const [low, high] = extent(values);
+  return high > 30 * low;
+};
+// Ticks at 1, 2 and 5 times a power of ten, with their numbers, and the others without.
+const ticks = (values) => {
+  const [low, high] = extent(values.filter((value) => value !== null));
+  const places = [];
+  for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
+    for (let k = 1; k <= 9; k++) places.push(Number(`${k}e${e}`));
+  }
+  const few = Math.log10(high / low) < 3;
+  return places.map((at) => {
+    const digit = Number(at.toExponential()[0]);
+    const hasNumber = digit === 1 || (few && (digit === 2 || digit === 5));
+    return { at, text: hasNumber ? formatted(at) : "" };
+  });
+};
+const logarithmic = (values) => {
+  const placed = ticks(values);
+  return {
+    type: "log",
+    tickvals: placed.map((tick) => tick.at),
+    ticktext: placed.map((tick) => tick.text),
+  };
+};
+
+// Drawing
+
+const drawn = new Map(); // figure -> how to draw it, once it came into sight
+const pending = new Map(); // figure -> how to draw it for the first time
+const draw = (id) => { if (drawn.has(id)) drawn.get(id)(); };
+const drawAll = () => { for (const how of [...drawn.values()]) how(); };
+const drawFirst = (id, how) => {
+  drawn.set(id, how);
+  how();
+};
+const whenSeen = (id, how) => {
+  const start = () => {
+    watcher.disconnect();
+    drawFirst(id, how);
+  };
+  const watcher = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) start();
+  }, { rootMargin: "300px" });
+  watcher.observe(byId(id));
+  pending.set(id, start);
+};
+const react = (id, traces, more) => {
+  try {
+    return Plotly.react(byId(id), traces, layout(more), CONFIG);
+  } catch (error) {
+    byId(id).textContent = `This figure cannot be drawn here: ${error.message || error}`;
+    throw error;
+  }
+};

@@ -1,0 +1,57 @@
+// The picker: the network that is best in one metric within limits of others.
+
+const isCandidate = (i) => points.mark[i] === "front" || points.mark[i] === "dominated";
+const candidates = points.label.map((_, i) => i).filter(isCandidate);
+// Of a network itself: a point of several trainings is their mean, and the run the first of them.
+const own = (name) => (points.own ? points.own[name] : points.metrics[name]);
+const isMet = (limit, i) => {
+  const value = own(limit.name)[i];
+  return value !== null && holds(value, limit.dataset.operator, Number(limit.value));
+};
+const pick = () => {
+  const goal = byId("pick-goal").value;
+  const inputs = [...byId("pick-limits").querySelectorAll("input")];
+  const limits = inputs.filter((input) => input.value !== "");
+  const kept = candidates.filter(
+    (i) => own(goal)[i] !== null && limits.every((limit) => isMet(limit, i)),
+  );
+  const sign = directionOf[goal] === "maximize" ? -1 : 1;
+  kept.sort((a, b) => sign * (own(goal)[a] - own(goal)[b]));
+  byId("picked-code").hidden = kept.length === 0;
+  if (kept.length) {
+    tellPicked(kept[0], [...new Set([goal, ...limits.map((limit) => limit.name)])], kept.length);
+  } else {
+    byId("picked").textContent = candidates.length
+      ? "No network meets these limits."
+      : "No network completed within the constraints.";
+  }
+};
+const tellPicked = (i, names, nKept) => {
+  const values = names.map((name) => `${name} ${formatted(own(name)[i])}`).join(", ");
+  const of = points.own ? ", of the first training" : "";
+  byId("picked").replaceChildren(
+    pointButton(i),
+    `  ${values}${of}  (${nKept} of ${candidates.length} meet the limits)  run `,
+    runLink(i),
+  );
+  const uri = content.server ? ` --tracking-uri ${content.server}` : "";
+  byId("picked-code").textContent = `python -m study.verify ${points.run_id[i]}${uri}\n`
+    + `mlflow.pytorch.load_model("runs:/${points.run_id[i]}/model")`;
+};
+const operatorOf = (name) => {
+  if (directionOf[name] === "maximize") return ">=";
+  return content.picker_limits.some((limit) => limit.name === name && limit.strict) ? "<" : "<=";
+};
+const makePicker = () => {
+  fill(byId("pick-goal"), metricNames.filter((name) => directionOf[name]), objectives[0]);
+  const limited = new Set([...objectives, ...content.picker_limits.map((limit) => limit.name)]);
+  for (const name of reported([...limited])) {
+    const operator = operatorOf(name);
+    const input = make("input", { type: "number", name, step: "any", oninput: pick });
+    input.dataset.operator = operator;
+    byId("pick-limits").append(make("label", {}, `${name} ${operator} `, input));
+  }
+  byId("pick-goal").onchange = pick;
+  byId("picker").onsubmit = (event) => event.preventDefault();
+  pick();
+};

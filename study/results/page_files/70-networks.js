@@ -1,0 +1,106 @@
+// Proofs and inverses: what chosen networks left.
+
+const chosenNetworks = new Set(content.networks.slice(0, 6).map((_, k) => k));
+const lineLook = (k) => ({
+  color: LINES[k % LINES.length],
+  dash: DASHES[Math.floor(k / LINES.length) % DASHES.length],
+});
+const eachChosen = (build) => (
+  content.networks.flatMap((network, k) => (chosenNetworks.has(k) ? build(network, k) : []))
+);
+const layersTrace = (network, k) => ({
+  type: "scatter",
+  mode: "lines+markers",
+  name: plain(network.label),
+  line: { ...lineLook(k), width: 1 },
+  marker: { size: 4 },
+  x: network.layers.map((_, i) => i + 1),
+  y: network.layers.map((layer) => layer.upper_bound),
+  text: network.layers.map((layer) => plain(layer.name)),
+  hovertemplate: `%{text}: %{y:.4f}<extra>${plain(network.label)}</extra>`,
+});
+const drawLayers = () => {
+  const one = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1 };
+  react("layers-plot", eachChosen(layersTrace), {
+    xaxis: axis("layer"),
+    yaxis: axis("proven bound of its norm, l2", { rangemode: "tozero" }),
+    shapes: [{ ...one, line: { color: css("--soft"), width: 1, dash: "dash" } }],
+  });
+};
+const inverseTrace = (network, k) => ({
+  type: "scatter",
+  mode: "lines+markers",
+  name: plain(network.label),
+  legendgroup: String(k),
+  line: lineLook(k),
+  marker: { size: 5 },
+  x: network.inverse.n_steps,
+  y: network.inverse.errors,
+  hovertemplate: `%{x} steps: %{y:.2e}<extra>${plain(network.label)}</extra>`,
+});
+const predictedTrace = ({ label, inverse }, k) => ({
+  type: "scatter",
+  mode: "markers",
+  legendgroup: String(k),
+  showlegend: false,
+  x: [inverse.predicted],
+  y: [inverse.rtol],
+  marker: {
+    symbol: "star-diamond",
+    size: 13,
+    color: lineLook(k).color,
+    line: { width: 1, color: css("--ink") },
+  },
+  hovertemplate: `predicted by the certificate: %{x} steps for ${formatted(inverse.rtol)}`
+    + `<extra>${plain(label)}</extra>`,
+});
+const isPredicted = (network) => network.inverse.predicted !== null;
+const drawInverse = () => {
+  const traces = eachChosen((network, k) => [
+    inverseTrace(network, k),
+    ...(isPredicted(network) ? [predictedTrace(network, k)] : []),
+  ]);
+  react("inverse-plot", traces, {
+    xaxis: axis("steps in every block"),
+    yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power" }),
+  });
+};
+const reconstruction = ({ label, image, error }) => make(
+  "figure", {},
+  make("img", {
+    src: image,
+    alt: `Validation images above their reconstructions by ${label}`,
+  }),
+  make("figcaption", {
+    textContent: `${label}: images above, reconstructions below (paper, Figure 3); `
+      + `reconstruction error ${error === null ? "not finite" : formatted(error)}`,
+  }),
+);
+const drawReconstructions = () => {
+  byId("reconstructions").replaceChildren(
+    ...eachChosen((network) => (network.image === null ? [] : [reconstruction(network)])),
+  );
+};
+const drawNetworks = () => {
+  draw("layers-plot");
+  draw("inverse-plot");
+  drawReconstructions();
+};
+const inverseNote = () => {
+  const curve = "Reconstruction error after so many steps in every block (paper, Figure 4).";
+  if (!content.networks.some(isPredicted)) {
+    return `${curve} The certificates of these networks predict no number of steps.`;
+  }
+  return `${curve} The star: steps that the certificate predicts for the block with the largest `
+    + "bound until the first error has shrunk to the tolerance; a proof, so never too few.";
+};
+const makeNetworks = () => {
+  content.networks.forEach((network, k) => {
+    const box = checkbox(chosenNetworks, k, drawNetworks);
+    byId("network-choice").append(make("label", {}, box, ` ${network.label}`));
+  });
+  byId("inverse-note").textContent = inverseNote();
+  drawReconstructions();
+  whenSeen("layers-plot", drawLayers);
+  whenSeen("inverse-plot", drawInverse);
+};

@@ -1,0 +1,116 @@
+// The table of all points, and the same as CSV.
+
+const PAGE_ROWS = 50;
+const metricColumns = reported(
+  [...new Set([...objectives, ...content.table_metrics, ...metricNames])],
+);
+const tableColumns = [
+  { name: "label", title: "point", text: true },
+  { name: "mark", title: "mark", text: true },
+  ...metricColumns.map((name) => ({ name, title: name })),
+  ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
+  { name: "run_id", title: "run", text: true },
+];
+const sorted = (ids) => {
+  if (state.sort === null) return ids;
+  const values = column(state.sort);
+  const sign = state.descending ? -1 : 1;
+  // What has no value comes last, whichever way.
+  return [...ids].sort((a, b) => {
+    const [u, v] = [values[a], values[b]];
+    if (u === null || v === null) return (u === null) - (v === null);
+    if (typeof u === "number" && typeof v === "number") return sign * (u - v);
+    return sign * String(u).localeCompare(String(v), undefined, { numeric: true });
+  });
+};
+const sortBy = (name) => {
+  const isSame = state.sort === name;
+  state.descending = isSame ? !state.descending : directionOf[name] === "maximize";
+  state.sort = name;
+  state.page = 0;
+  drawTable();
+};
+const makeTable = () => {
+  const row = make("tr");
+  for (const { name, title, text } of tableColumns) {
+    const cell = make("th", { scope: "col", className: text ? "text" : "" });
+    cell.dataset.column = name;
+    cell.append(
+      make("button", { type: "button", textContent: title, onclick: () => sortBy(name) }),
+    );
+    row.append(cell);
+  }
+  byId("point-table").tHead.append(row);
+};
+const makeCell = ({ name, text }, i) => {
+  const cell = make("td", { className: text ? "text" : "" });
+  if (name === "label") cell.append(pointButton(i));
+  else if (name === "run_id") cell.append(runCell(i));
+  else if (name === "mark") cell.textContent = markName(points.mark[i]);
+  else cell.textContent = formatted(column(name)[i]);
+  return cell;
+};
+const runCell = (i) => {
+  if (runPage(i)) return runLink(i);
+  return make("code", { textContent: shortRunId(i), title: points.run_id[i] });
+};
+const makeRow = (i) => {
+  const row = make("tr", { className: i === state.chosen ? "chosen" : "" });
+  row.dataset.point = i;
+  row.append(...tableColumns.map((one) => makeCell(one, i)));
+  return row;
+};
+const turnButton = (text, by, disabled) => {
+  const turn = () => {
+    state.page += by;
+    drawTable();
+    // The keyboard stays where it is, or where it can go on.
+    const buttons = [...byId("pages").querySelectorAll("button")];
+    const enabled = buttons.filter((button) => !button.disabled);
+    (enabled.find((button) => button.textContent === text) || enabled[0]).focus();
+  };
+  return make("button", { type: "button", textContent: text, disabled, onclick: turn });
+};
+const drawPages = (nPages) => {
+  byId("pages").replaceChildren(...(nPages === 1 ? [] : [
+    turnButton("Before", -1, state.page === 0),
+    `page ${state.page + 1} of ${nPages}`,
+    turnButton("Next", 1, state.page === nPages - 1),
+  ]));
+};
+const drawTable = () => {
+  const ids = sorted(visible());
+  const nPages = Math.max(1, Math.ceil(ids.length / PAGE_ROWS));
+  state.page = Math.min(state.page, nPages - 1);
+  const order = state.descending ? "descending" : "ascending";
+  for (const cell of byId("point-table").tHead.rows[0].cells) {
+    cell.setAttribute("aria-sort", cell.dataset.column === state.sort ? order : "none");
+  }
+  const start = state.page * PAGE_ROWS;
+  byId("point-table").tBodies[0].replaceChildren(
+    ...ids.slice(start, start + PAGE_ROWS).map(makeRow),
+  );
+  byId("count").textContent = `${ids.length} of ${n} points`;
+  drawPages(nPages);
+};
+
+const csvField = (value) => {
+  let text = unrounded(value);
+  // Spreadsheets take text that begins so for a formula, and run it.
+  if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+  return /[",\n\r]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+};
+const saveCsv = () => {
+  const names = [
+    "label", "mark", ...metricNames, ...paramNames, "trial_id", "projected_to", "run_id", "reason",
+  ];
+  const rows = sorted(visible()).map((i) => names.map((name) => column(name)[i]));
+  const lines = [names, ...rows].map((row) => `${row.map(csvField).join(",")}\n`);
+  const blob = new Blob(lines, { type: "text/csv" });
+  const link = make("a", {
+    href: URL.createObjectURL(blob),
+    download: `${content.study}.csv`,
+  });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // not before the download has begun
+};

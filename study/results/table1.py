@@ -1,0 +1,153 @@
+"""Table 1 of the paper, from a study of its six networks, beside the paper's own figures."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from study.config.study import StudyConfig
+from study.config.trial import COEFF
+from study.metrics import LIPSCHITZ_UPPER_BOUND, RECONSTRUCTION_ERROR, TEST_ACCURACY, TrialStatus
+from study.results.front import Point, Results
+
+_NORMS = {"none": "Vanilla", "batch": "BN"}
+_COLUMNS = ("Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3")
+# Behrmann et al., "Invertible Residual Networks", Table 1: classification error in percent, and
+# normalized l2 error of the reconstruction, of the six networks after 200 epochs.
+_PAPER = {
+    "mnist": (
+        (0.61, 0.65, 0.64, 0.61, 1.12, 1.65),
+        (2.5e-7, 1.0, 2.2e-7, 1.9e-7, 1.6e-7, 7.3e-8),
+    ),
+    "cifar10": (
+        (6.95, 6.00, 6.30, 8.23, 17.71, 24.66),
+        (1.4, math.inf, 1.3e-7, 9.5e-8, 1.9e-8, 7.2e-9),
+    ),
+}
+_PAPER_EPOCHS = 200
+_BLOCKS = (18, 18, 19)
+_PAPER_GUARANTEES = (False, False, True, True, True, True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network of the table.
+
+    Attributes:
+        error: classification error on the test set, percent.
+        reconstruction_error: mean of ||x - x_hat||_2 / ||x||_2; infinite where the inverse
+            diverged. The paper's is on test images, ours on the validation sample.
+        guaranteed: whether the inverse is proven to exist.
+    """
+
+    error: float
+    reconstruction_error: float
+    guaranteed: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A network of the table.
+
+    Attributes:
+        ours: None if it did not complete.
+        paper: None if the paper has none like it on this data.
+    """
+
+    name: str
+    ours: Cell | None
+    paper: Cell | None
+    point: Point | None
+
+
+def table1(results: Results) -> list[Column] | None:
+    """The table of a study that varies the norm, and the coefficient of the spectral one, and
+    nothing else; None for any other study."""
+    varied = {key for key, _ in results.study.config.space}
+    if not {"norm"} <= varied <= {"norm", COEFF}:
+        return None
+    ours: dict[str, Point] = {}
+    for point in results.points:
+        if point.is_trial and point.first.state is TrialStatus.COMPLETED:
+            ours.setdefault(_name(point.first.params), point)
+    paper = _paper(results.study.config)
+    names = [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
+    return [
+        Column(
+            name,
+            _cell(ours[name]) if name in ours else None,
+            paper.get(name),
+            ours.get(name),
+        )
+        for name in names
+    ]
+
+
+def _name(params: Mapping[str, str]) -> str:
+    return _NORMS.get(params["norm"]) or f"c = {float(params[COEFF]):g}"
+
+
+def _cell(point: Point) -> Cell:
+    metrics = point.metrics
+    return Cell(
+        error=100 * (1 - metrics[TEST_ACCURACY]),
+        reconstruction_error=metrics[RECONSTRUCTION_ERROR],
+        # Each of its networks, where it was trained repeatedly.
+        guaranteed=all(r.metrics[LIPSCHITZ_UPPER_BOUND] < 1 for r in point.records),
+    )
+
+
+def _paper(config: StudyConfig) -> Mapping[str, Cell]:
+    """The paper's figures for its network on all of its data; none for another one."""
+    data = config.data
+    whole = data.size is None and data.max_train is None and config.model.blocks == _BLOCKS
+    if data.name not in _PAPER or not whole:
+        return {}
+    rows = zip(_COLUMNS, *_PAPER[data.name], _PAPER_GUARANTEES, strict=True)
+    return {name: Cell(error, reconstruction, yes) for name, error, reconstruction, yes in rows}
+
+
+def note(results: Results, table: list[Column]) -> str:
+    """What the figures are, in a few sentences."""
+    n_epochs = results.study.config.training.max_epochs
+    text = (
+        f"Ours after {n_epochs} epochs, the paper's after {_PAPER_EPOCHS}. Classification error on "
+        "the test set; reconstruction error on validation images, the paper's on test images."
+    )
+    if any(column.paper is not None for column in table):
+        return text
+    return f"{text} The paper has no figures for this network and data."
+
+
+def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
+    """The table in the paper's layout, as text: the name of a row, and a cell for each network.
+
+    Where the paper has figures for this data they stand below ours, and below them ours - theirs.
+    """
+    with_paper = any(column.paper is not None for column in table)
+    rows = []
+    for title, key, form in (
+        ("classification error, %", "error", ".2f"),
+        ("reconstruction error, l2", RECONSTRUCTION_ERROR, ".1e"),
+    ):
+        ours = [math.nan if c.ours is None else getattr(c.ours, key) for c in table]
+        paper = [math.nan if c.paper is None else getattr(c.paper, key) for c in table]
+        rows.append((title, [_text(value, form) for value in ours]))
+        if with_paper:
+            apart = [a - b for a, b in zip(ours, paper, strict=True)]
+            rows.append(("  in the paper", [_text(value, form) for value in paper]))
+            rows.append(("  difference", [_text(value, "+" + form) for value in apart]))
+    rows.append(("guaranteed inverse", [_yes(column.ours) for column in table]))
+    if with_paper:
+        rows.append(("  in the paper", [_yes(column.paper) for column in table]))
+    return rows
+
+
+def _text(value: float, form: str) -> str:
+    """A number as text; empty for NaN, which inf - inf is too."""
+    return "" if math.isnan(value) else format(value, form)
+
+
+def _yes(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return "yes" if cell.guaranteed else "no"

@@ -1,0 +1,13 @@
+"""What to train next, and who stops.
+
+    suggestion     what travels from the searcher to a worker
+    searcher       a sampler of Optuna behind Tune's interface for searchers
+    distributions  the space as Optuna knows it
+    scheduler      who stops early, behind Tune's interface for schedulers
+    halving        the rule that a halving scheduler stops by
+    stopping       when the study has searched enough
+    warm_start     which trials of earlier studies the sampler may learn from
+    importance     how much each hyperparameter accounts for
+
+Only these modules import Optuna.
+"""

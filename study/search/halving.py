@@ -1,0 +1,128 @@
+"""Asynchronous successive halving on several objectives with constraints.
+
+It decides which of the trials that reached an epoch go on from there. On one objective: Li et al.,
+"A System for Massively Parallel Hyperparameter Tuning" (ASHA). On several: Schmucker et al.,
+"Multi-objective Asynchronous Successive Halving", who rank within a front by an epsilon-net.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from study.pareto.dominance import Losses, front_ranks
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial at a rung.
+
+    Attributes:
+        losses: (m,), less is better.
+        violation: 0 where every constraint holds; else the sum of the relative violations.
+    """
+
+    losses: tuple[float, ...]
+    violation: float
+
+
+@dataclass
+class SuccessiveHalving:
+    """Rungs at epochs grace_period * reduction_factor^i, and the trials that reached them.
+
+    A trial belongs to the bracket s = its number modulo `brackets`. Bracket s has no rung below
+    grace_period * reduction_factor^s, so that some trials are given time before they are compared.
+    All brackets share the entries of a rung.
+
+    Attributes:
+        rungs: epoch of the rung -> trial number -> entry.
+    """
+
+    max_epochs: int
+    grace_period: int
+    reduction_factor: int
+    brackets: int = 1
+    rungs: dict[int, dict[int, Entry]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        epoch = self.grace_period
+        while epoch < self.max_epochs:
+            self.rungs.setdefault(epoch, {})
+            epoch *= self.reduction_factor
+
+    def goes_on(self, trial: int, epoch: int, entry: Entry) -> bool:
+        """Record a trial's report at an epoch, and decide whether it goes on.
+
+        At a rung it goes on if it is among the best ceil(n / reduction_factor) of the n trials that
+        have reached the rung so far, by `ranking`; so the first to come always goes on. A report
+        between rungs counts for the last rung before it, if the trial has no entry there. A report
+        that comes again, after a crash, replaces its entry.
+        """
+        own = [rung for rung in list(self.rungs)[trial % self.brackets :] if rung <= epoch]
+        if not own or (trial in self.rungs[own[-1]] and epoch != own[-1]):
+            return True
+        entries = self.rungs[own[-1]]
+        entries[trial] = entry
+        n_kept = -(-len(entries) // self.reduction_factor)
+        return trial in best(entries, n_kept)
+
+
+def best(entries: dict[int, Entry], n: int) -> set[int]:
+    """The best n trials by `ranking`; the others are not ranked."""
+    trials = sorted(entries)
+    losses = np.array([entries[trial].losses for trial in trials], dtype=np.float64)
+    violations = np.array([entries[trial].violation for trial in trials], dtype=np.float64)
+    return {trials[i] for i in ranking(losses, violations, n)}
+
+
+def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = None) -> list[int]:
+    """Row numbers from best to worst, the best n of them, or all.
+
+    Rows that meet the constraints come first, then the others by their violation. Rows of equal
+    violation are ranked by front: first those that none dominates, then those that only they
+    dominate, and so on. So no row comes before one that dominates it. Within a front the row that
+    is best on average comes first, then always the row that is farthest from all before it: any
+    first part of the ranking is spread over the front (an epsilon-net). Distances and averages are
+    taken on losses rescaled to [0, 1] over all finite rows.
+
+    Rows with a loss that is not finite come last, and so do rows with an infinite violation. Among
+    equal rows the lower row number comes first.
+
+    Args:
+        losses: (rows, m), less is better.
+        violations: (rows,), >= 0, 0 where the constraints hold.
+        n: how many are wanted; None for all.
+    """
+    usable = np.isfinite(losses).all(axis=1) & np.isfinite(violations)
+    n = len(losses) if n is None else min(n, len(losses))
+    scaled = np.zeros_like(losses)
+    if usable.any():
+        low, high = losses[usable].min(axis=0), losses[usable].max(axis=0)
+        # Halves, so that the range of very large losses does not overflow.
+        extent = high / 2 - low / 2
+        half = losses[usable] / 2 - low / 2
+        scaled[usable] = np.divide(half, extent, out=np.zeros_like(half), where=extent > 0)
+    ranked: list[int] = []
+    for violation in np.unique(violations[usable]):
+        rows = np.flatnonzero(usable & (violations == violation))
+        ranks = front_ranks(losses[rows])
+        for rank in np.unique(ranks):
+            if len(ranked) >= n:
+                return ranked[:n]
+            front = rows[ranks == rank]
+            ranked += [int(front[i]) for i in _spread(scaled[front], n - len(ranked))]
+    ranked += [int(row) for row in np.flatnonzero(~usable)]
+    return ranked[:n]
+
+
+def _spread(front: Losses, n: int) -> list[int]:
+    """n rows of a front (rows, m): the best on average, then each as far as can be from those
+    before it."""
+    chosen = [int(front.mean(axis=1).argmin())]
+    nearest = np.full(len(front), np.inf)
+    while len(chosen) < min(n, len(front)):
+        distance = np.linalg.norm(front - front[chosen[-1]], axis=1)
+        nearest = np.minimum(nearest, distance)
+        nearest[chosen] = -1.0
+        chosen.append(int(nearest.argmax()))
+    return chosen

@@ -1,0 +1,110 @@
+"""Who stops early, behind Tune's interface for schedulers."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from study.config.goals import Constraint, Objective
+from study.config.study import StudyConfig
+from study.metrics import TrialReport, TrialStatus
+from study.pareto import points
+from study.search.halving import Entry, SuccessiveHalving
+from study.search.suggestion import Suggestion
+
+# Longer than a worker takes to start, seconds.
+_START_SECONDS = 30.0
+
+
+def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
+    """The rungs of a study's scheduler, empty; None for fifo, which has none. The searcher saves
+    them, since Tune does not save the state of a scheduler."""
+    settings = study.scheduler
+    if settings.name == "fifo":
+        return None
+    return SuccessiveHalving(
+        max_epochs=study.training.max_epochs,
+        grace_period=settings.grace_period,
+        reduction_factor=settings.reduction_factor,
+        brackets=settings.brackets,
+    )
+
+
+def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> TrialScheduler:
+    """The study's scheduler.
+
+    fifo stops none. mo_asha halves on all objectives and constraints, asha on one objective and
+    no constraint.
+    """
+    if halving is None:
+        return PatientScheduler()
+    if study.scheduler.name == "asha":
+        one = tuple(o for o in study.objectives if o.metric == study.scheduler.metric)
+        return HalvingScheduler(halving, one, ())
+    return HalvingScheduler(halving, study.objectives, study.constraints)
+
+
+class PatientScheduler(FIFOScheduler):
+    """Stops no trial, and lets each have the worker that is started for it.
+
+    Tune starts a worker for each trial that waits. A trial that a scheduler chooses takes over the
+    worker of one that has ended, and the worker that was starting for it is stopped. If the
+    scheduler always chose the first that waits, and trials were shorter than the start of a worker,
+    all trials would run in one worker while the others start in vain.
+
+    So a trial is chosen only after it has waited for longer than a worker takes to start: then it
+    waits for a free place. When a place becomes free, a worker that starts for such a trial may
+    still be stopped, once for each. Once no new trial is proposed Tune hands ended workers over by
+    itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray's is not annotated
+        self._waits_since: dict[str, float] = {}
+
+    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+        live: Iterable[Trial] = tune_controller.get_live_trials()
+        waiting = {trial.trial_id: trial for trial in live if trial.status == Trial.PENDING}
+        now = time.monotonic()
+        self._waits_since = {i: self._waits_since.get(i, now) for i in waiting}
+        longest = min(
+            waiting,
+            key=lambda i: (self._waits_since[i], Suggestion.of_config(waiting[i].config).number),
+            default=None,
+        )
+        if longest is None or now - self._waits_since[longest] < _START_SECONDS:
+            return None
+        return waiting[longest]
+
+
+class HalvingScheduler(PatientScheduler):
+    """Stops the trials that do not go on by `halving`, which knows a trial by its number."""
+
+    def __init__(
+        self,
+        halving: SuccessiveHalving,
+        objectives: tuple[Objective, ...],
+        constraints: tuple[Constraint, ...],
+    ) -> None:
+        super().__init__()
+        self.halving = halving
+        self._objectives = objectives
+        self._constraints = constraints
+
+    def on_trial_result(
+        self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
+    ) -> str:
+        report = TrialReport.from_result(result)
+        if report is None or report.epoch is None or report.status is not TrialStatus.RUNNING:
+            return str(TrialScheduler.CONTINUE)
+        metrics = report.epoch.metrics()
+        entry = Entry(
+            losses=tuple(points.losses([metrics], self._objectives)[0].tolist()),
+            violation=sum(c.relative_violation(metrics[c.metric]) for c in self._constraints),
+        )
+        number = Suggestion.of_config(trial.config).number
+        goes_on = self.halving.goes_on(number, report.epoch.epoch, entry)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)

@@ -1,0 +1,259 @@
+"""A sampler of Optuna behind Tune's interface for searchers.
+
+What the sampler observes of a sample, once it will not be trained again:
+
+    completed       the mean of its objectives, and the largest violation of each constraint
+    stopped early   pruned, without values: the values of half a training are not the sample's
+    failed          failed
+
+Projections are points of the front, but the sampler does not observe them: their values are not
+those of a training with the sample's hyperparameters.
+"""
+
+import pickle
+import sys
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import optuna
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.trial import Trial, TrialState, create_trial
+from ray.tune.search import Searcher
+
+from study.config.space import Value
+from study.config.study import StudyConfig
+from study.metrics import TrialReport, TrialStatus
+from study.pareto import points
+from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
+from study.search.distributions import distribution, from_optuna, to_optuna
+from study.search.halving import SuccessiveHalving
+from study.search.stopping import Stopping
+from study.search.suggestion import Suggestion
+from study.search.warm_start import EarlierTrial
+
+# A trial's seed is the study's times this, plus the trial's number: studies do not share seeds.
+_SEED_STRIDE = 100_000
+
+
+@dataclass
+class _Sample:
+    """A sample that was proposed, and how its trials ended so far.
+
+    Attributes:
+        trial: Optuna's.
+        number: of the first trial of it.
+        running: Tune's ids of the trials that have not ended.
+        completed: the last metrics of those that trained for all of their epochs.
+        networks: name of an admitted network -> its metrics in each completed trial.
+    """
+
+    trial: Trial
+    number: int
+    values: dict[str, Value]
+    n_started: int = 0
+    running: set[str] = field(default_factory=set)
+    completed: list[Mapping[str, float]] = field(default_factory=list)
+    networks: dict[Hashable, list[Mapping[str, float]]] = field(default_factory=dict)
+
+
+class OptunaSearcher(Searcher):
+    """Proposes samples of a study's space to Ray Tune, each as the config of a `Suggestion`.
+
+    The state of the search, the sampler's random state included, is part of Tune's snapshot of
+    the experiment, so that the two agree after a crash: a trial that the snapshot does not know
+    was never proposed, and its number is used again.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        halving: SuccessiveHalving | None = None,
+        stopping: Stopping | None = None,
+        earlier: Sequence[EarlierTrial] = (),
+    ) -> None:
+        """
+        Args:
+            study: what to search, and how.
+            halving: the rungs of the study's scheduler, if it has any. Tune's snapshot holds the
+                state of a searcher and not that of a scheduler, so they are saved here.
+            stopping: when to propose no more; other parts may read it.
+            earlier: trials that the sampler knows from the start.
+        """
+        super().__init__()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._config = study
+        self._distributions = {key: distribution(p) for key, p in study.space}
+        self._study = optuna.create_study(
+            sampler=_sampler(study),
+            directions=[objective.direction.value for objective in study.objectives],
+        )
+        for trial in earlier:
+            self._study.add_trial(
+                create_trial(
+                    params={key: to_optuna(p, trial.sample[key]) for key, p in study.space},
+                    distributions=self._distributions,
+                    values=[trial.metrics[o.metric] for o in study.objectives],
+                    constraints=self._violations([trial.metrics]),
+                )
+            )
+        if study.search.sampler == "grid":
+            # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
+            for sample in study.grid() or []:
+                self._study.enqueue_trial({k: to_optuna(p, sample[k]) for k, p in study.space})
+        self._n_started = 0
+        self._n_samples = 0
+        self._open: list[_Sample] = []
+        self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
+        self._halving = halving
+        self._stopping = stopping or Stopping(study)
+
+    # Ray declares no text here, but FINISHED, which it asks for, is one.
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next sample, or an open one again.
+
+        Returns:
+            FINISHED where no further trial shall start. None while a running trial decides whether
+            its sample is trained again.
+        """
+        self._stopping.start_clock()
+        reason = self._stopping.reason()
+        if reason is not None:
+            self._stopping.end_of_search = reason
+            return Searcher.FINISHED
+        sample = next((s for s in self._open if not s.running), None)
+        if sample is None:
+            if self._n_samples < self._config.n_trials:
+                sample = self._new_sample()
+            elif self._config.search.repeats > 1 and self._open:
+                return None
+            else:
+                if self._config.search.repeats > 1:
+                    self._stopping.end_of_search = (
+                        "every sample was trained as often as it was worth it"
+                    )
+                return Searcher.FINISHED
+        number = self._n_started
+        self._n_started += 1
+        sample.n_started += 1
+        sample.running.add(trial_id)
+        return Suggestion(
+            number=number,
+            seed=self._config.search.seed * _SEED_STRIDE + number,
+            repeat_of=sample.number,
+            sample=sample.values,
+        ).to_config()
+
+    def _new_sample(self) -> _Sample:
+        trial = self._study.ask(self._distributions)
+        values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
+        sample = _Sample(trial, self._n_started, values)
+        self._n_samples += 1
+        self._open.append(sample)
+        return sample
+
+    def on_trial_complete(
+        self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Record how a trial ended. The sampler observes its sample if that is not trained again.
+        A second call for the same trial changes nothing."""
+        sample = next((s for s in self._open if trial_id in s.running), None)
+        if sample is None:
+            return
+        sample.running.remove(trial_id)
+        report = TrialReport.from_result(result) if result and not error else None
+        self._stopping.observe(report)
+        if report is not None and report.status is TrialStatus.COMPLETED:
+            assert report.epoch is not None
+            sample.completed.append(report.epoch.metrics())
+            admitted = points.of_report(report, self._config.objectives, self._config.constraints)
+            for coeff, metrics in admitted.items():
+                sample.networks.setdefault(coeff, []).append(metrics)
+            if sample.n_started < self._config.search.repeats and not self._is_dominated(sample):
+                return
+        self._observe(sample, report)
+
+    def _is_dominated(self, sample: _Sample) -> bool:
+        """Whether to train a sample again would not change the front."""
+
+        def losses(of: _Sample) -> SampleLosses:
+            # A network counts if it was admitted in each training.
+            return {
+                name: points.losses(metrics, self._config.objectives)
+                for name, metrics in of.networks.items()
+                if len(metrics) == len(of.completed)
+            }
+
+        others = [losses(s) for s in (*self._observed, *self._open) if s is not sample]
+        return is_dominated_beyond_spread(losses(sample), others)
+
+    def _observe(self, sample: _Sample, last: TrialReport | None) -> None:
+        self._open.remove(sample)
+        if self._config.search.repeats > 1:
+            self._observed.append(sample)
+        if sample.completed:
+            for name, violation in self._violations(sample.completed).items():
+                sample.trial.set_constraint(name, violation)
+            values = [fmean(m[o.metric] for m in sample.completed) for o in self._config.objectives]
+            self._study.tell(sample.trial, values)
+        elif last is None or last.status is TrialStatus.FAILED:
+            self._study.tell(sample.trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(sample.trial, state=TrialState.PRUNED)
+
+    def _violations(self, completed: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """The largest violation of each constraint, as Optuna takes it: at most 0 is feasible, and
+        infinity is refused."""
+        largest = sys.float_info.max
+        violations = {}
+        for constraint in self._config.constraints:
+            worst = max(constraint.violation(metrics[constraint.metric]) for metrics in completed)
+            violations[constraint.metric] = min(max(worst, -largest), largest)
+        return violations
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write the state of the search; Tune calls it at each of its snapshots."""
+        state = {
+            "study": self._study,
+            "n_samples": self._n_samples,
+            "open": self._open,
+            "observed": self._observed,
+            "n_started": self._n_started,
+            "rungs": None if self._halving is None else self._halving.rungs,
+            "stopping": self._stopping.get_state(),
+        }
+        with open(checkpoint_path, "wb") as file:
+            pickle.dump(state, file)
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Go on from a state that `save` wrote."""
+        with open(checkpoint_path, "rb") as file:
+            state = pickle.load(file)
+        self._study, self._open = state["study"], state["open"]
+        self._observed = state["observed"]
+        self._n_samples, self._n_started = state["n_samples"], state["n_started"]
+        self._stopping.set_state(state["stopping"])
+        if self._halving is not None:
+            self._halving.rungs = state["rungs"]
+
+
+def _sampler(study: StudyConfig) -> BaseSampler:
+    search = study.search
+    match search.sampler:
+        case "tpe":
+            return TPESampler(seed=search.seed, n_startup_trials=search.n_startup_trials)
+        case "gp":
+            return GPSampler(seed=search.seed, n_startup_trials=search.n_startup_trials)
+        case "nsga2":
+            # At least a few generations, whatever the number of trials.
+            population_size = max(4, min(50, study.n_trials // 5))
+            return NSGAIISampler(seed=search.seed, population_size=population_size)
+        case "random" | "grid":
+            return RandomSampler(seed=search.seed)

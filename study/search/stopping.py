@@ -1,0 +1,97 @@
+"""The stopping criterion of a study: its front no longer grows, or its time is over."""
+
+import copy
+import time
+from typing import Any
+
+from study.config.search import StopConfig
+from study.config.study import StudyConfig
+from study.metrics import TrialReport, TrialStatus
+from study.pareto import points
+from study.pareto.growing import GrowingFront
+
+
+class Stopping:
+    """The hypervolume of a study's front after each trial that completed, and the study's time.
+
+    Survives a restart with get_state and set_state; the time in between does not count.
+
+    Attributes:
+        hypervolumes: of the front, projections included, after each trial that completed, in
+            the order in which they completed; in the product of the objectives' units, exact.
+            Every training of a repeated sample counts by itself.
+        end_of_search: why the search ended before its last possible trial; None while it did not.
+    """
+
+    def __init__(self, study: StudyConfig) -> None:
+        self._study = study
+        self._front = GrowingFront(points.reference_losses(study.objectives))
+        self.hypervolumes: list[float] = []
+        self.end_of_search: str | None = None
+        self._seconds_before = 0.0
+        self._start: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A clock of this process means nothing in another.
+        return {**self.__dict__, "_seconds_before": self.seconds, "_start": None}
+
+    def get_state(self) -> dict[str, Any]:
+        """What set_state needs to go on from here."""
+        return {
+            "front": copy.copy(self._front),
+            "hypervolumes": list(self.hypervolumes),
+            "end_of_search": self.end_of_search,
+            "seconds": self.seconds,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what get_state gave."""
+        self._front, self.end_of_search = state["front"], state["end_of_search"]
+        self.hypervolumes = list(state["hypervolumes"])
+        self._seconds_before = state["seconds"]
+        self._start = None if self._start is None else time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the clock was started, without the time between launches."""
+        running = 0.0 if self._start is None else time.monotonic() - self._start
+        return self._seconds_before + running
+
+    def start_clock(self) -> None:
+        """Count time from now on; starting it again changes nothing."""
+        if self._start is None:
+            self._start = time.monotonic()
+
+    def observe(self, report: TrialReport | None) -> None:
+        """Add the points of a trial that ended, if it completed, to the front.
+
+        A trial that was stopped early or failed could not add any, and does not count.
+        """
+        if report is None or report.status is not TrialStatus.COMPLETED:
+            return
+        study = self._study
+        admitted = points.of_report(report, study.objectives, study.constraints)
+        self._front.add(points.losses(list(admitted.values()), study.objectives))
+        self.hypervolumes.append(self._front.hypervolume)
+
+    def gain(self) -> tuple[float, int] | None:
+        """(growth of the hypervolume over the trials that completed last, as a part of what it
+        is now; how many trials), or None while there are no more than those."""
+        over = (self._study.search.stop or StopConfig()).over_trials
+        if len(self.hypervolumes) <= over or self.hypervolumes[-1] <= 0:
+            return None
+        now, before = self.hypervolumes[-1], self.hypervolumes[-1 - over]
+        return (now - before) / now, over
+
+    def reason(self) -> str | None:
+        """Why no further trial shall start; None if one may."""
+        search = self._study.search
+        if search.max_hours is not None and self.seconds >= 3600 * search.max_hours:
+            return f"max_hours: {search.max_hours:g} hours are over"
+        gain = self.gain()
+        if search.stop is None or gain is None or gain[0] >= search.stop.hypervolume_gain:
+            return None
+        return (
+            f"stop: the hypervolume grew by {gain[0]:.2%} over the last {gain[1]} completed "
+            f"trials, less than {search.stop.hypervolume_gain:.2%}"
+        )

@@ -1,0 +1,48 @@
+"""What travels from the searcher to a worker, as the config of a Tune trial."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from study.config.space import Value
+
+
+def trial_id(number: int) -> str:
+    """A trial's number in the study, as text that sorts."""
+    return f"{number:04d}"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A sample to train, and which trial of the study that is.
+
+    Attributes:
+        number: of the trial, from 0. It identifies the trial across restarts; Tune's id need not.
+        seed: of the trial.
+        repeat_of: number of the first trial of this sample; its own where it is the first.
+        sample: parameter of the space -> value.
+        n_errors: how often the trial failed by an error of its own.
+        failed: why it was given up. Its next worker reports that instead of training. None while
+            it was not.
+    """
+
+    number: int
+    seed: int
+    repeat_of: int
+    sample: Mapping[str, Value]
+    n_errors: int = 0
+    failed: str | None = None
+
+    @property
+    def trial_id(self) -> str:
+        """The number as text."""
+        return trial_id(self.number)
+
+    def to_config(self) -> dict[str, Any]:
+        """As the config of a Tune trial, which must be a dict."""
+        return asdict(self)
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> "Suggestion":
+        """The suggestion that a Tune trial was made of."""
+        return cls(**config)

@@ -1,0 +1,101 @@
+"""Which trials of earlier studies a new study may learn from."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from study.config.space import CategoricalParameter, Parameter, Value
+from study.config.study import SEARCHABLE, StudyConfig
+from study.metrics import TrialStatus
+
+
+class RecordedTrial(Protocol):
+    """A trial of another study, as its records say."""
+
+    @property
+    def state(self) -> TrialStatus: ...
+    @property
+    def sample(self) -> Mapping[str, Value]: ...
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class EarlierTrial:
+    """A completed trial of another study over the same space: its sample, and its metrics."""
+
+    sample: Mapping[str, Value]
+    metrics: Mapping[str, float]
+
+
+def usable(
+    study: StudyConfig, trials: Iterable[RecordedTrial]
+) -> tuple[list[EarlierTrial], Counter[str]]:
+    """The trials that a study may learn from, of a study from which it has no `difference`.
+
+    Returns:
+        Those trials, and for the others: why not -> how many.
+    """
+    taken, n_left = list[EarlierTrial](), Counter[str]()
+    for trial in trials:
+        if trial.state is not TrialStatus.COMPLETED:
+            n_left[trial.state.value] += 1
+        elif not is_inside(study.space, trial.sample):
+            n_left["outside this study's space"] += 1
+        else:
+            taken.append(EarlierTrial(trial.sample, trial.metrics))
+    return taken, n_left
+
+
+def difference(study: StudyConfig, earlier: StudyConfig) -> str | None:
+    """In one line, why the trials of an earlier study would measure something else in this one;
+    None if they measure the same.
+
+    The objectives, the metrics of the constraints and the varied keys must be the same, and so must
+    every setting of data, model, training and evaluation. Where the data lies does not count.
+    """
+    ours, theirs = _comparable(study), _comparable(earlier)
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            return f"{key} is {_text(theirs.get(key))} there and {_text(ours.get(key))} here"
+    return None
+
+
+def is_inside(space: tuple[tuple[str, Parameter], ...], sample: Mapping[str, Value]) -> bool:
+    """Whether a study over this space could have proposed the sample."""
+
+    def holds(parameter: Parameter, value: Value) -> bool:
+        if isinstance(parameter, CategoricalParameter):
+            # As text, which is what the sampler knows them by: 0 is not 0.0 there.
+            return json.dumps(value) in [json.dumps(choice) for choice in parameter.choices]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        if not parameter.low <= value <= parameter.high:
+            return False
+        if parameter.step is None:
+            return True
+        steps = (value - parameter.low) / parameter.step
+        return abs(steps - round(steps)) < 1e-9
+
+    return all(key in sample and holds(parameter, sample[key]) for key, parameter in space)
+
+
+def _comparable(study: StudyConfig) -> dict[str, object]:
+    """What decides the meaning of a trial's objectives, by the key that a message names."""
+    whole = study.to_dict()
+    flat: dict[str, object] = {
+        f"{section}.{key}": value
+        for section in (*SEARCHABLE, "evaluation")
+        for key, value in whole[section].items()
+        if (section, key) not in (("data", "root"), ("data", "download"))
+    }
+    flat["space"] = sorted(key for key, _ in study.space)
+    flat["objectives"] = whole["objectives"]
+    flat["constraints"] = sorted(whole["constraints"])
+    return flat
+
+
+def _text(value: object) -> str:
+    return "not set" if value is None else str(value)

@@ -1,0 +1,18 @@
+"""MLflow: what a study writes there, and what is read back.
+
+    tags          names of the tags by which runs are known
+    client        one tracking server or database, and what its errors mean
+    records       MLflow -> records of studies, trials and projections
+    runs          writes to a single run: batches, files, networks
+    studies       writes of the study's own run
+    trial_runs    what stands there of a study's trials
+    tracker       writes of the trials of a study, each thing once
+    settings      a trial's settings as parameters and dataset
+    values        numbers as MLflow stores them
+    outbox        a thread that sends writes in order, and again after an outage
+    stored_model  a network as MLflow keeps it; imports torch
+    proof         whether a stored model still is the network of its certificate; imports torch
+    pages         what MLflow's own pages say and show of a study
+
+Only these modules import MLflow.
+"""

@@ -1,0 +1,158 @@
+"""One tracking server or database: the connection, and what its errors mean."""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
+
+from study.errors import TrackingError, quoted
+
+# Runs in one answer to a search.
+_PAGE = 1000
+_MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_EXPECTED = (MlflowException, SQLAlchemyError, OSError)
+# MLflow lets through what these raise, each of its own kind, and they need not be installed.
+_CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
+# What MLflow refuses for good; anything else that a server says may be its own trouble. Its code
+# for an error of its database's connection is BAD_REQUEST.
+_REFUSALS = frozenset(
+    {
+        "CUSTOMER_UNAUTHORIZED", "ENDPOINT_NOT_FOUND", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
+        "NOT_FOUND", "NOT_IMPLEMENTED", "PERMISSION_DENIED", "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
+    }
+)  # fmt: skip
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Client:
+    """A tracking server or database.
+
+    Raises:
+        TrackingError: from any method, if the server refuses or cannot be reached.
+    """
+
+    def __init__(self, tracking_uri: str, max_retries: int = 2) -> None:
+        """
+        Args:
+            tracking_uri: must hold no password.
+            max_retries: of a request that the server does not answer; few, so that a server that is
+                down is reported in seconds.
+        """
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        # It prints the address of each run that ends, into whatever else is printed.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        # It warns of pickle at each model; what is pickled here is our own network.
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # It stands in messages, in commands to copy and in pages.
+        if _has_secret(tracking_uri):
+            raise TrackingError(
+                "--tracking-uri: an address must hold no password; give it in "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or as the database "
+                "takes it from its environment"
+            )
+        self.tracking_uri = tracking_uri
+        self._max_retries = max_retries
+
+    @functools.cached_property
+    def api(self) -> MlflowClient:
+        """MLflow's own client, to be called by way of `call`."""
+        # Made when it is needed: to connect to a SQLite file is to create it.
+        return self.call(MlflowClient, self.tracking_uri)
+
+    def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """function(*args, **kwargs), with errors of MLflow and of its server as TrackingError."""
+        try:
+            with _retries(self._max_retries):
+                return function(*args, **kwargs)
+        except Exception as error:
+            if not isinstance(error, _EXPECTED) and not _is_of_a_bucket(error):
+                raise
+            message = " ".join(str(error).split())[:500]
+            raise TrackingError(
+                f"MLflow at {self.tracking_uri}: {message}",
+                may_pass=_may_pass(error, self.tracking_uri),
+            ) from error
+
+    def is_absent(self) -> bool:
+        """Whether the database is a file that is not there: to look into it would create it."""
+        scheme, _, path = self.tracking_uri.partition("?")[0].partition(":///")
+        return scheme == "sqlite" and not Path(path).exists()
+
+    def search_runs(self, experiment_ids: list[str], condition: str) -> Iterator[Run]:
+        """All active runs of some experiments that meet MLflow's filter, the latest first."""
+        token = None
+        while experiment_ids:
+            page = self.call(
+                self.api.search_runs,
+                experiment_ids,
+                condition,
+                ViewType.ACTIVE_ONLY,
+                _PAGE,
+                ["attributes.start_time DESC"],
+                token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+@contextmanager
+def _retries(number: int) -> Iterator[None]:
+    """Within, MLflow tries a request so often again: it reads that from the environment, at each
+    request."""
+    before = os.environ.get(_MAX_RETRIES)
+    os.environ[_MAX_RETRIES] = str(number)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_MAX_RETRIES, None)
+        else:
+            os.environ[_MAX_RETRIES] = before
+
+
+def _may_pass(error: Exception, tracking_uri: str) -> bool:
+    """Whether the same call may succeed later: a server that is down, a database that is busy."""
+    if tracking_uri.startswith("sqlite"):
+        return "locked" in str(error)
+    if isinstance(error, MlflowException):
+        return error.error_code not in _REFUSALS
+    is_of_server = isinstance(error, (requests.RequestException, SQLAlchemyError))
+    return is_of_server or _is_of_a_bucket(error)
+
+
+def _is_of_a_bucket(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _CLIENTS_OF_BUCKETS
+
+
+def _has_secret(tracking_uri: str) -> bool:
+    """Whether an address holds a password, or what may be one: a token before the host, or in the
+    query."""
+    try:
+        parts = urlsplit(tracking_uri)
+    except ValueError as error:
+        raise TrackingError(
+            f"--tracking-uri: it must be an address, but got {quoted(tracking_uri)}: {error}"
+        ) from error
+    is_token = parts.scheme in ("http", "https") and parts.username is not None
+    keys = {key.lower() for key, _ in parse_qsl(parts.query)}
+    return (
+        parts.password is not None
+        or is_token
+        or any(word in key for key in keys for word in ("password", "passwd", "token", "secret"))
+    )

@@ -1,0 +1,122 @@
+"""A thread that sends writes to MLflow: in order, and again after an outage."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from study.errors import TrackingError
+
+# Between two tries, seconds; doubled each time up to the second.
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
+# How long a request is waited for that is on its way when a study is left at once.
+_LEAVE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class _Write:
+    send: Callable[[], None]
+    before_retry: Callable[[], None]
+
+
+class Outbox:
+    """Sends what is put into it, one write after another, while the study goes on.
+
+    A write that MLflow cannot take now is tried until it can. Anything else that goes wrong ends
+    the sending, and `check` raises it.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """say: is given a line when MLflow stops answering, and one when it answers again."""
+        self._say = say
+        self._writes: deque[_Write] = deque()
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def put(self, send: Callable[[], None], before_retry: Callable[[], None]) -> None:
+        """Send this after all that was put before.
+
+        Args:
+            send: the write; it may run more than once.
+            before_retry: runs before each further try, to learn what arrived of the one before.
+        """
+        with self._changed:
+            self._writes.append(_Write(send, before_retry))
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what ended the sending, if something did."""
+        if self._error is not None:
+            raise self._error
+
+    def wait(self, seconds: float) -> int:
+        """Wait until all is sent, at most so long; how many writes are left.
+
+        Raises:
+            TrackingError: and whatever else ended the sending.
+        """
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while self._writes and self._error is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+        self.check()
+        return len(self._writes)
+
+    def leave(self) -> None:
+        """Send no more, whatever is left. A request that is on its way is waited for a while."""
+        self._left.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(_LEAVE_SECONDS)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._writes and not self._left.is_set():
+                    self._changed.wait()
+                if self._left.is_set():
+                    return
+                write = self._writes[0]
+            try:
+                self._send(write)
+            except BaseException as error:  # of this thread: check() raises it in the other
+                self._error = error
+            with self._changed:
+                if self._error is None:
+                    self._writes.popleft()
+                self._changed.notify_all()
+            if self._error is not None:
+                return
+
+    def _send(self, write: _Write) -> None:
+        since: float | None = None
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                if since is not None:
+                    write.before_retry()
+                write.send()
+            except TrackingError as error:
+                if not error.may_pass:
+                    raise
+                if since is None:
+                    since = time.monotonic()
+                    self._say(f"{error}; trials go on, what they report is sent later")
+                if self._left.wait(wait):
+                    return
+                wait = min(2 * wait, _LONGEST_WAIT)
+                continue
+            if since is not None:
+                away = time.monotonic() - since
+                self._say(
+                    f"MLflow answers again, after {away:.0f} s; {len(self._writes)} writes are "
+                    "sent now"
+                )
+            return

@@ -1,0 +1,93 @@
+"""What MLflow's own pages say and show of a study: texts, columns, addresses."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from study.artifacts import CERTIFICATE
+from study.config.study import StudyConfig
+from study.metrics import LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, Direction
+from study.tracking.tags import CERTIFIED
+
+VIEW = "study"
+"""The name by which the table of runs is kept, with the columns that `table` chooses."""
+# Without it MLflow shows its pages for language models.
+_TRAINING = "workflowType=machine_learning"
+
+
+def server_address(tracking_uri: str) -> str | None:
+    """The address of the tracking server, without a password; None if there is none."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+
+
+def study_page(tracking_uri: str, experiment_id: str) -> tuple[str | None, str]:
+    """(the command that serves MLflow's pages, or None where a server does; the study's page)."""
+    served = server_address(tracking_uri)
+    command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
+    base = served or "http://127.0.0.1:5000"
+    return command, (
+        f"{base}/#/experiments/{experiment_id}/runs?{_TRAINING}&viewStateShareKey={VIEW}"
+    )
+
+
+def run_page(tracking_uri: str, experiment_id: str) -> str | None:
+    """The page of a run, to be filled in where {run_id} stands; None where no server is known."""
+    base = server_address(tracking_uri)
+    return base and f"{base}/#/experiments/{experiment_id}/runs/{{run_id}}?{_TRAINING}"
+
+
+def compare_page(tracking_uri: str, experiment_id: str, run_ids: Sequence[str]) -> str | None:
+    """The page that compares runs; None where no server is known."""
+    base = server_address(tracking_uri)
+    runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
+    return base and f"{base}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING}"
+
+
+def describe_study(config: StudyConfig) -> str:
+    """In Markdown, above the table of runs."""
+    space = ", ".join(f"`{key}`" for key, _ in config.space)
+    goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
+    rules = ", ".join(f"`{c.metric}` {c}" for c in config.constraints)
+    return (
+        f"A study of invertible residual networks on **{config.data.name}**: {config.n_trainings} "
+        f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n"
+        "A run each: the study, its trials, and below a trial the networks to which its own was "
+        f"projected. Tag `{CERTIFIED}` says whether the inverse is proven to exist; "
+        f"`{LIPSCHITZ_UPPER_BOUND}` is the proven bound, below 1 where it is. Trials carry "
+        f"`{CERTIFICATE}`, pictures of it and of the inverse, and the model.\n\n"
+        f"The front: `python -m study.report {config.name}`. A proof, checked again: "
+        "`python -m study.verify RUN_ID`."
+    )
+
+
+def describe_bound(bound: float) -> str:
+    """What a Lipschitz upper bound over all blocks proves."""
+    if bound < 1:
+        return f"Proven to be invertible: every block's Lipschitz constant is at most {bound:.4g}."
+    return "Nothing is proven of its inverse: no bound of every block below 1 is known."
+
+
+def name_sample(sample: Mapping[str, Any]) -> str:
+    """In one line, numbers rounded."""
+    rounded = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in sample.items()}
+    return " ".join(f"{key}={value}" for key, value in rounded.items())
+
+
+def table(config: StudyConfig, tags: Sequence[str]) -> str:
+    """The table of runs as MLflow keeps it: objectives, parameters and tags, the best run first."""
+    first = config.objectives[0]
+    metrics = list(dict.fromkeys([o.metric for o in config.objectives] + [TEST_ACCURACY]))
+    columns = [f"metrics.`{name}`" for name in metrics]
+    columns += [f"params.`{key}`" for key, _ in config.space]
+    columns += [f"tags.`{tag}`" for tag in tags]
+    return json.dumps(
+        {
+            "selectedColumns": columns,
+            "orderByKey": f"metrics.`{first.metric}`",
+            "orderByAsc": first.direction is Direction.MINIMIZE,
+        }
+    )

@@ -1,0 +1,204 @@
+"""MLflow -> records of studies, trials and projections.
+
+One experiment a study. In it one parent run for the study, below it one run for each trial, and
+below that one for each projection of the trial.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Experiment, Run
+
+from study.config.parser import parse
+from study.config.space import Value
+from study.config.study import StudyConfig
+from study.config.trial import MAX_EPOCHS
+from study.errors import ConfigError, TrackingError
+from study.metrics import TrialStatus
+from study.tracking import tags
+from study.tracking.client import Client
+from study.tracking.values import restored
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as MLflow knows it.
+
+    Attributes:
+        source: path of its file.
+        storage: folder or bucket where Tune keeps its state.
+        finished: whether it came to its end; if not, it can be resumed.
+    """
+
+    name: str
+    experiment_id: str
+    run_id: str
+    config: StudyConfig
+    source: str
+    storage: str
+    finished: bool
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial, or a projection of one, as MLflow knows it.
+
+    Attributes:
+        params: as text.
+        metrics: the last value of each.
+        sample: what the search proposed.
+        repeat_of: the id of the first trial of the same sample; a first one's own.
+        projected_to: the coefficient of a projection of this trial; None for the trial itself.
+        n_epochs: epochs that it was trained for so far; a projection adds none, 0.
+        started: when its run was made, seconds since 1970-01-01 UTC.
+        ended: when it came to its end, likewise; None while it runs.
+    """
+
+    trial_id: str
+    run_id: str
+    state: TrialStatus
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    sample: Mapping[str, Value]
+    repeat_of: str
+    projected_to: float | None = None
+    reason: str | None = None
+    n_epochs: int = 0
+    started: float = 0.0
+    ended: float | None = None
+
+
+class Records:
+    """What a tracking server or database holds of studies and trials.
+
+    Raises:
+        TrackingError: from any method, if the server refuses or cannot be reached.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._call = client.call
+
+    def is_taken(self, name: str) -> bool:
+        """Whether there is an experiment of that name, deleted ones included."""
+        if self.client.is_absent():
+            return False
+        return self._experiment(name) is not None
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        """The study of that name; None if there is none."""
+        if self.client.is_absent():
+            return None
+        experiment = self._experiment(name)
+        if experiment is None or experiment.lifecycle_stage != "active":
+            return None
+        return next(self._studies([experiment.experiment_id]), None)
+
+    def studies(self) -> Iterator[StudyRecord]:
+        """All studies, the latest first."""
+        if self.client.is_absent():
+            return iter(())
+        experiments = self._call(self.client.api.search_experiments)
+        return self._studies([experiment.experiment_id for experiment in experiments])
+
+    def _experiment(self, name: str) -> Experiment | None:
+        return self._call(self.client.api.get_experiment_by_name, name)
+
+    def _studies(self, experiment_ids: list[str]) -> Iterator[StudyRecord]:
+        for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
+            of_run = run.data.tags
+            try:
+                config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
+            except (ConfigError, KeyError):
+                continue  # written by another version, or by somebody else: not a study of ours
+            yield StudyRecord(
+                name=config.name,
+                experiment_id=run.info.experiment_id,
+                run_id=run.info.run_id,
+                config=config,
+                source=of_run[tags.SOURCE],
+                storage=of_run[tags.STORAGE],
+                finished=of_run[tags.STATE] == TrialStatus.COMPLETED,
+            )
+
+    def end_of_search(self, study: StudyRecord) -> str | None:
+        """Why the study ended before its last possible trial; None if it did not."""
+        run = self._call(self.client.api.get_run, study.run_id)
+        reason: str | None = run.data.tags.get(tags.END_OF_SEARCH)
+        return reason
+
+    def trials(self, study: StudyRecord) -> list[TrialRecord]:
+        """The trials of a study, by trial id."""
+        return [record for record in self.trials_and_projections(study) if not record.projected_to]
+
+    def trials_and_projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
+        """The trials of a study, by trial id, each with its projections behind it, by falling
+        coefficient; `where` is an MLflow search filter."""
+        # One search: MLflow reads through the experiment for each.
+        condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
+        runs = self.client.search_runs([study.experiment_id], condition)
+        records = [_record(run) for run in runs if _is_of(study, run)]
+        return sorted(records, key=lambda r: (int(r.trial_id), -(r.projected_to or math.inf)))
+
+    # What a run left
+
+    def metrics_and_artifacts(self, run_id: str) -> tuple[Mapping[str, float], set[str]]:
+        """The last value of each metric of a run, and the names of its files.
+
+        Raises:
+            TrackingError: if there is no such run.
+        """
+        if self.client.is_absent():
+            raise TrackingError(f"MLflow at {self.client.tracking_uri}: there is no run {run_id}")
+        run = self._call(self.client.api.get_run, run_id)
+        metrics = {name: restored(value) for name, value in run.data.metrics.items()}
+        files = self._call(self.client.api.list_artifacts, run_id)
+        return metrics, {file.path for file in files}
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        """A file of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self._call(self.client.api.download_artifacts, run_id, name, folder)
+            return Path(path).read_bytes()
+
+
+def _is_of(study: StudyRecord, run: Run) -> bool:
+    """Whether a run is a trial of a study or a projection; users may put runs beside them."""
+    kind = run.data.tags[tags.KIND]
+    if kind == tags.TRIAL:
+        return bool(run.data.tags.get(tags.PARENT) == study.run_id)
+    return bool(kind == tags.PROJECTION)
+
+
+def _record(run: Run) -> TrialRecord:
+    of_run, params = run.data.tags, run.data.params
+    state = TrialStatus(of_run[tags.STATE])
+    projected_to = float(of_run[tags.PROJECTED_TO]) if tags.PROJECTED_TO in of_run else None
+    if projected_to is not None:
+        n_epochs = 0
+    elif state is TrialStatus.COMPLETED:
+        n_epochs = int(params[MAX_EPOCHS])
+    else:
+        n_epochs = int(of_run.get(tags.EPOCH, 0))
+    return TrialRecord(
+        trial_id=of_run[tags.TRIAL_ID],
+        run_id=run.info.run_id,
+        state=state,
+        params=params,
+        metrics={name: restored(v) for name, v in run.data.metrics.items()},
+        sample=json.loads(of_run[tags.SAMPLE]),
+        # Studies had no repeats once.
+        repeat_of=of_run.get(tags.REPEAT_OF, of_run[tags.TRIAL_ID]),
+        projected_to=projected_to,
+        reason=of_run.get(tags.REASON),
+        n_epochs=n_epochs,
+        started=run.info.start_time / 1000,
+        # A run that was ended and goes on keeps the time of its first end.
+        ended=run.info.end_time / 1000
+        if run.info.end_time is not None and state is not TrialStatus.RUNNING
+        else None,
+    )

@@ -1,0 +1,99 @@
+"""Writes to a single run: its metrics, parameters and tags; its end; its files and models."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from study.metrics import TrialStatus
+from study.tracking import tags
+from study.tracking.client import Client
+
+_MLFLOW_STATUS = {
+    TrialStatus.COMPLETED: "FINISHED",
+    TrialStatus.STOPPED_EARLY: "KILLED",
+    TrialStatus.FAILED: "FAILED",
+    TrialStatus.INTERRUPTED: "KILLED",
+}
+# MLflow takes 1000 entries in one request, 100 of them parameters and 100 tags at most; its client
+# cuts a larger one up, with all tags in the first part.
+_METRICS_AT_ONCE = 800
+
+
+@dataclass
+class Batch:
+    """Metrics, parameters and tags of one run, to be sent in as few requests as MLflow allows."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: "Batch") -> None:
+        """Append what another batch of the same run holds."""
+        self.metrics += other.metrics
+        self.params += other.params
+        self.tags.update(other.tags)
+
+    def send(self, client: Client, run_id: str) -> None:
+        """Log all of it, the tags with the last of the metrics: by a tag a run counts as ended."""
+        rest = self.metrics
+        while len(rest) > _METRICS_AT_ONCE:
+            part, rest = rest[:_METRICS_AT_ONCE], rest[_METRICS_AT_ONCE:]
+            client.call(client.api.log_batch, run_id, metrics=part)
+        run_tags = [RunTag(name, value) for name, value in self.tags.items()]
+        client.call(client.api.log_batch, run_id, rest, self.params, run_tags)
+
+
+class Runs:
+    """Writes to runs, each known by its id.
+
+    Raises:
+        TrackingError: from any method, if the server refuses or cannot be reached.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._call = client.call
+
+    def get(self, run_id: str) -> Run:
+        """A run as it stands."""
+        return self._call(self._client.api.get_run, run_id)
+
+    def set_running(self, run_id: str) -> None:
+        """Mark a run as running, in MLflow's own status."""
+        self._call(self._client.api.update_run, run_id, "RUNNING")
+
+    def set_ended(self, run_id: str, status: TrialStatus) -> None:
+        """End a run, in MLflow's own status."""
+        self._call(self._client.api.set_terminated, run_id, _MLFLOW_STATUS[status])
+
+    def set_state(self, run_id: str, status: TrialStatus) -> None:
+        """Say how a run stands: in MLflow's own status, then by the tag that counts here."""
+        if status is TrialStatus.RUNNING:
+            self.set_running(run_id)
+        else:
+            self.set_ended(run_id, status)
+        Batch(tags={tags.STATE: status.value}).send(self._client, run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run and its models."""
+        self.delete_models(self.get(run_id))
+        self._call(self._client.api.delete_run, run_id)
+
+    def delete_models(self, run: Run) -> None:
+        """Delete the logged models of a run."""
+        for model_id in self.model_ids(run):
+            self._call(self._client.api.delete_logged_model, model_id)
+
+    def model_ids(self, run: Run) -> list[str]:
+        """Ids of the logged models of a run."""
+        models = self._call(
+            self._client.api.search_logged_models,
+            [run.info.experiment_id],
+            f"source_run_id = '{run.info.run_id}'",
+        )
+        return [model.model_id for model in models]
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Add a file to a run; it replaces one of that name."""
+        self._call(self._client.api.log_artifact, run_id, str(path))

@@ -1,0 +1,39 @@
+"""The settings of a trial as MLflow keeps them: parameters, and a dataset."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+from study.config.space import Value
+from study.config.trial import DataConfig, TrialConfig
+
+FINE_TUNE_STEPS = "fine_tune_steps"
+
+
+def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, object]:
+    """The sample and the seed, then every setting: keys of `data` with that prefix."""
+    return {
+        **asdict(trial.model),
+        **asdict(trial.training),
+        **asdict(trial.evaluation),
+        FINE_TUNE_STEPS: trial.fine_tune_steps,
+        **{f"data.{key}": value for key, value in asdict(trial.data).items()},
+        "seed": trial.seed,
+        **sample,
+    }
+
+
+def as_params(values: Mapping[str, object]) -> list[Param]:
+    """Settings as parameters, which are text."""
+    return [Param(key, str(value)) for key, value in values.items()]
+
+
+def dataset(config: DataConfig) -> DatasetInput:
+    """The images of a trial as an input of its run; known by the settings that choose them."""
+    text = json.dumps(asdict(config), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    images = Dataset(config.name, digest, source_type="local", source=text)
+    return DatasetInput(images, [InputTag("mlflow.data.context", "training")])

@@ -1,0 +1,58 @@
+"""Writes of the study's own run."""
+
+import json
+
+from study.artifacts import STUDY_FILE
+from study.config.file import to_yaml
+from study.config.study import StudyConfig
+from study.metrics import TrialStatus
+from study.tracking import pages, tags
+from study.tracking.client import Client
+from study.tracking.records import Records, StudyRecord
+from study.tracking.runs import Runs
+
+
+def create(client: Client, config: StudyConfig, source: str, storage: str) -> StudyRecord:
+    """A new experiment with the study's parent run.
+
+    Args:
+        source: path of the study's file.
+        storage: folder or bucket where Tune keeps its state.
+    """
+    experiment_id = client.call(
+        client.api.create_experiment,
+        config.name,
+        tags={
+            tags.NOTE: pages.describe_study(config),
+            tags.SHARED_VIEW + pages.VIEW: pages.table(config, (tags.CERTIFIED, tags.STATE)),
+        },
+    )
+    run = client.call(
+        client.api.create_run,
+        experiment_id,
+        tags={
+            tags.KIND: tags.STUDY,
+            tags.STATE: TrialStatus.RUNNING.value,
+            tags.CONFIG: json.dumps(config.to_dict()),
+            tags.SOURCE: source,
+            tags.STORAGE: storage,
+        },
+        run_name=config.name,
+    )
+    run_id = run.info.run_id
+    client.call(client.api.log_text, run_id, to_yaml(config), STUDY_FILE)
+    return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
+
+
+def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:
+    """Say why the study ended before its last possible trial."""
+    client.call(client.api.set_tag, study.run_id, tags.END_OF_SEARCH, reason[: tags.LONGEST])
+
+
+def close(client: Client, study: StudyRecord, status: TrialStatus) -> None:
+    """Say how the study was left; trials that still run were interrupted with it."""
+    runs = Runs(client)
+    for record in Records(client).trials_and_projections(study):
+        if record.state is TrialStatus.RUNNING:
+            runs.set_state(record.run_id, TrialStatus.INTERRUPTED)
+    runs.set_state(study.run_id, status)

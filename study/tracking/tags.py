@@ -1,0 +1,30 @@
+"""Names of the tags by which runs are known. Stored studies have them, so they stay as they are."""
+
+KIND = "study.kind"
+"""study, trial or projection."""
+TRIAL_ID = "study.trial_id"
+REPEAT_OF = "study.repeat_of"
+SAMPLE = "study.sample"
+PROJECTED_FROM = "study.projected_from"
+PROJECTED_TO = "study.projected_to"
+END_OF_SEARCH = "study.end_of_search"
+STATE = "study.state"
+CERTIFIED = "study.certified"
+CONFIG = "study.config"
+SOURCE = "study.source"
+STORAGE = "study.storage"
+EPOCH = "study.epoch"
+NODE = "study.node"
+REASON = "study.reason"
+
+# MLflow's own.
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+"""Shown by MLflow's pages as the description of an experiment or a run."""
+SHARED_VIEW = "mlflow.sharedViewState."
+"""Beginning of the tag that keeps a table of runs which somebody shared; a name follows."""
+
+STUDY, TRIAL, PROJECTION = "study", "trial", "projection"
+"""The values of KIND."""
+LONGEST = 8000
+"""MLflow refuses longer tags."""

@@ -1,0 +1,301 @@
+"""Writes of the trials of a study, each thing once.
+
+A trial is known by its number in the study. So what is written again, after a crash or a retry,
+stands there once: a metric that has the same value already is not sent again.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.entities import DatasetInput, Metric, Run
+
+from study.config.space import Value
+from study.config.trial import COEFF, TrialConfig
+from study.metrics import (
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    EpochReport,
+    ProjectionReport,
+    TrialStatus,
+)
+from study.tracking import pages, tags
+from study.tracking.client import Client
+from study.tracking.records import StudyRecord
+from study.tracking.runs import Batch, Runs
+from study.tracking.settings import FINE_TUNE_STEPS, as_params, dataset, settings
+from study.tracking.trial_runs import TrialRun, TrialRuns
+from study.tracking.values import stored
+
+if TYPE_CHECKING:
+    from models import IResNet
+
+# Databases of MLflow refuse longer names.
+_NAME_LENGTH = 250
+
+
+class Tracker:
+    """Writes the trials of one study; `open_study` comes first.
+
+    It remembers what it wrote. After a write that failed, `reread` learns what stands there.
+
+    Raises:
+        TrackingError: from any method, if the server refuses or cannot be reached.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._call = client.call
+        self._runs = Runs(client)
+        self._held: Batch | None = None  # of the trial whose writes are sent together
+
+    def open_study(self, study: StudyRecord) -> None:
+        """Mark a study as running, and learn which of its trials are there."""
+        self._runs.set_state(study.run_id, TrialStatus.RUNNING)
+        self._study = study
+        self._objectives = {objective.metric for objective in study.config.objectives}
+        self._trials = TrialRuns(self.client, study)
+
+    def reread(self, trial_id: str) -> None:
+        """Learn again what stands there of a trial: a write that failed may have arrived."""
+        self._trials.reread(trial_id)
+
+    # Writes that are sent together
+
+    @contextmanager
+    def together(self, trial_id: str) -> Iterator[None]:
+        """Hold back the metrics and tags of a trial until this is left, and send them in as few
+        requests as MLflow allows. They are sent earlier if the networks of the trial are logged.
+        All else goes at once. After an error nothing is sent, and `reread` is due.
+        """
+        self._held = Batch()
+        try:
+            yield
+            self._send_held(trial_id)
+        finally:
+            self._held = None
+
+    def _send_held(self, trial_id: str) -> None:
+        if self._held is not None and self._held != Batch():
+            held, self._held = self._held, Batch()
+            held.send(self.client, self._trials[trial_id].run_id)
+
+    def _send(self, trial: TrialRun, batch: Batch) -> None:
+        if self._held is None:
+            batch.send(self.client, trial.run_id)
+        else:
+            self._held.add(batch)
+
+    # Trials
+
+    def start_trial(
+        self,
+        trial_id: str,
+        sample: Mapping[str, Value],
+        config: TrialConfig,
+        repeat_of: str | None = None,
+    ) -> None:
+        """The run of a trial, new or there already; it is then running.
+
+        Args:
+            repeat_of: the id of the first trial of this sample, if this is not the first.
+        """
+        trial = self._trials.get(trial_id)
+        text = json.dumps(sample)
+        if trial is not None and trial.sample != text:
+            # It was proposed after the last snapshot that survived, and its number now means
+            # another sample. Parameters cannot be changed, so the run is deleted.
+            self._trials.delete(trial_id)
+            trial = None
+        params = as_params(settings(sample, config))
+        datasets = [dataset(config.data)]
+        if trial is not None:
+            # What a crash may have cut off: the same again is no error.
+            self._call(self.client.api.log_inputs, trial.run_id, datasets=datasets)
+            running = {
+                tags.REPEAT_OF: repeat_of or trial_id,
+                tags.STATE: TrialStatus.RUNNING.value,
+            }
+            # The tag first: by it a run counts as one that runs, and is ended with its study.
+            Batch(params=params, tags=running).send(self.client, trial.run_id)
+            self._runs.set_running(trial.run_id)
+            trial.state, trial.is_begun = TrialStatus.RUNNING, True
+            return
+        run = self._call(
+            self.client.api.create_run,
+            self._study.experiment_id,
+            run_name=f"{trial_id}: {pages.name_sample(sample)}"[:_NAME_LENGTH],
+            tags={
+                tags.KIND: tags.TRIAL,
+                tags.PARENT: self._study.run_id,
+                tags.TRIAL_ID: trial_id,
+                tags.REPEAT_OF: repeat_of or trial_id,
+                tags.STATE: TrialStatus.RUNNING.value,
+                tags.SAMPLE: text,
+            },
+        )
+        # The parameters last: a run that has them is begun.
+        self._call(self.client.api.log_inputs, run.info.run_id, datasets=datasets)
+        Batch(params=params).send(self.client, run.info.run_id)
+        self._trials.add(
+            trial_id,
+            TrialRun(run.info.run_id, TrialStatus.RUNNING, text, is_begun=True, logged={}),
+        )
+
+    def log_reports(
+        self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
+    ) -> None:
+        """The metrics of some epochs, with the times at which they were measured.
+
+        An epoch that was trained again after a crash, with the same values, is not sent again.
+
+        Args:
+            reports: in any order; those of a checkpoint may come behind later ones.
+            node: address of the node on which they were measured, where it is known.
+        """
+        trial = self._trials[trial_id]
+        logged = self._trials.logged(trial)
+
+        def stands(name: str, epoch: int, value: float) -> bool:
+            there = logged.get((name, epoch))
+            if there is None or METRICS[name].repeatable:
+                return there in (value, stored(value))
+            return True
+
+        metrics = [
+            Metric(name, value, round(report.timestamp * 1000), report.epoch)
+            # A trial that starts twice in a moment brings the reports of its checkpoint twice.
+            for report in {report.epoch: report for report in reports}.values()
+            for name, value in self._objectives_first(report.metrics())
+            if not stands(name, report.epoch, value)
+        ]
+        if not metrics:
+            return
+        batch = Batch(metrics, tags={tags.EPOCH: str(max(report.epoch for report in reports))})
+        if node is not None:
+            batch.tags[tags.NODE] = node
+        self._send(trial, batch)
+        logged.update({(metric.key, metric.step): metric.value for metric in metrics})
+
+    def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+        """MLflow's pages show first what was logged first."""
+        return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
+
+    def log_outcome(self, trial_id: str, folder: Path, model: "IResNet") -> None:
+        """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
+        self._send_held(trial_id)
+        run = self._runs.get(self._trials[trial_id].run_id)
+        # A trial has one model: one that was logged before a crash is replaced.
+        self._runs.delete_models(run)
+        self._log_network(run, folder, model)
+
+    def log_projections(
+        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, "IResNet"]]
+    ) -> None:
+        """The networks to which a completed trial's was projected, each as a run below it.
+
+        What stands there already is not sent again. What is no longer among the networks, or has
+        other metrics now, is deleted.
+        """
+        self._send_held(trial_id)
+        trial = self._trials[trial_id]
+        run = self._runs.get(trial.run_id)
+        new = {report.coeff: (report, folder, model) for report, folder, model in networks}
+        outdated = [
+            coeff
+            for coeff, (_, metrics) in trial.projections.items()
+            if coeff not in new or metrics != new[coeff][0].metrics()
+        ]
+        self._trials.delete_projections(trial, outdated)
+        for coeff, (report, folder, model) in new.items():
+            if coeff not in trial.projections:
+                run_id = self._log_projection(trial_id, run, report, folder, model)
+                trial.projections[coeff] = (run_id, report.metrics())
+
+    def _log_projection(
+        self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path, model: "IResNet"
+    ) -> str:
+        """The run of one projection below the trial's; returns its id."""
+        trial = self._trials[trial_id]
+        proof = pages.describe_bound(report.lipschitz_upper_bound)
+        run = self._call(
+            self.client.api.create_run,
+            of_trial.info.experiment_id,
+            run_name=f"{trial_id} at {report.coeff:g}",
+            tags={
+                tags.KIND: tags.PROJECTION,
+                tags.PARENT: trial.run_id,
+                tags.TRIAL_ID: trial_id,
+                tags.REPEAT_OF: of_trial.data.tags[tags.REPEAT_OF],
+                tags.SAMPLE: trial.sample,
+                tags.PROJECTED_FROM: trial.run_id,
+                tags.PROJECTED_TO: repr(report.coeff),
+                tags.STATE: TrialStatus.RUNNING.value,
+                tags.CERTIFIED: str(report.lipschitz_upper_bound < 1).lower(),
+                tags.NOTE: f"The network of trial {trial_id}, scaled so that every layer's proven "
+                f"bound is at most {report.coeff:g}. {proof}",
+            },
+        )
+        run_id = str(run.info.run_id)
+        assert of_trial.inputs is not None
+        inputs = [
+            DatasetInput(one.dataset, list(one.tags)) for one in of_trial.inputs.dataset_inputs
+        ]
+        self._call(self.client.api.log_inputs, run_id, datasets=inputs)
+        changed = {COEFF: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
+        epoch, milliseconds = self._trials.last_epoch(trial), round(report.timestamp * 1000)
+        Batch(
+            [
+                Metric(name, value, milliseconds, epoch)
+                for name, value in self._objectives_first(report.metrics())
+            ],
+            as_params({**of_trial.data.params, **changed}),
+        ).send(self.client, run_id)
+        self._log_network(run, folder, model)
+        self._runs.set_state(run_id, TrialStatus.COMPLETED)
+        return run_id
+
+    def _log_network(self, run: Run, folder: Path, model: "IResNet") -> None:
+        # Imported here, with torch: what writes no network need not wait for it.
+        from study.tracking import stored_model
+
+        stored_model.log(self.client, run, folder, model)
+
+    def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
+        """How a trial ended; certified if its last bound is below 1 and it did not fail."""
+        trial = self._trials[trial_id]
+        last_epoch = self._trials.last_epoch(trial)
+        bound = self._trials.logged(trial).get((LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf)
+        proven = bound < 1 and status is not TrialStatus.FAILED
+        what = status.value.replace("_", " ").capitalize()
+        proof = pages.describe_bound(bound)
+        why = reason or proof if status is TrialStatus.FAILED else proof
+        of_run = {
+            tags.CERTIFIED: str(proven).lower(),
+            tags.NOTE: f"{what} after {last_epoch} epochs. {why}"[: tags.LONGEST],
+            tags.STATE: status.value,
+        }
+        if reason is not None:
+            of_run[tags.REASON] = reason[: tags.LONGEST]
+        if status is not TrialStatus.COMPLETED:
+            # It may have completed before a crash, and be stopped when it was trained again.
+            self._trials.delete_projections(trial, list(trial.projections))
+        # Before the tag, by which it counts as ended: one that was cut off between is ended again.
+        self._runs.set_ended(trial.run_id, status)
+        self._send(trial, Batch(tags=of_run))
+        trial.state = status
+
+    def keep_only(self, trial_ids: set[str]) -> None:
+        """Delete the runs of all other trials, and their projections."""
+        self._trials.keep_only(trial_ids)
+
+    def trial_state(self, trial_id: str, sample: Mapping[str, Value]) -> TrialStatus | None:
+        """What MLflow says of a trial of this sample; None if it has no run, or one that was cut
+        off before it was begun."""
+        trial = self._trials.get(trial_id)
+        if trial is None or not trial.is_begun or trial.sample != json.dumps(sample):
+            return None
+        return trial.state

@@ -1,0 +1,13 @@
+"""One training: torch and torchvision only, so that it runs where nothing else is installed.
+
+sources        the data sets: read from their files and split
+data           a data set as tensors: batches, augmentation
+randomness     seeds, and algorithms that give the same bits each time
+optimizers     the optimizer, and its learning rate over time
+training       the steps: epoch by epoch, to a report
+evaluation     what a network measures: accuracy, certificate, inverse
+ladder         a trained network projected to smaller coefficients
+network_files  a network with its proof, written to files and read back
+figures        pictures of those files; the only import of matplotlib
+check          whether a trial could run at all
+"""

@@ -1,0 +1,29 @@
+"""Whether a trial could run, before anything is trained."""
+
+import os
+import shutil
+from dataclasses import asdict
+
+from models.iresnet import check_arguments
+from study.config.trial import TrialConfig
+from study.errors import ConfigError
+from study.trial import sources
+
+
+def check(config: TrialConfig) -> None:
+    """Whether the data is there and the network fits it.
+
+    Raises:
+        DataNotFoundError: if the data is not there.
+        ConfigError: in one line, what does not fit.
+    """
+    in_shape, n_classes = sources.describe(config.data)
+    compiler = os.environ.get("CXX", "g++")
+    if config.training.compile and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"training.compile: a C++ compiler must be on the PATH, but got no {compiler}"
+        )
+    try:
+        check_arguments(in_shape, n_classes, **asdict(config.model))
+    except ValueError as error:
+        raise ConfigError(f"model on {config.data.name} images: {error}") from error

@@ -1,0 +1,122 @@
+"""A data set as tensors, on the device: splits, batches, augmentation."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NORMALIZATION = {"from": "uint8", "scale": 1 / 255, "offset": -0.5}
+"""What `normalized` does: images * scale + offset (paper, appendix A)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 (N, C, H, W); labels: int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random shifts by up to `shift` pixels in each direction, and horizontal flips.
+
+    Attributes:
+        shift: pixels, >= 0.
+        flip: whether each image is mirrored with probability 1/2.
+        fill: the uint8 value of pixels that are shifted in.
+    """
+
+    shift: int
+    flip: bool
+    fill: int
+
+    def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """What happens to each of n images: int64 (n, 3), row and column of the window that is
+        kept, and 1 where it is mirrored.
+
+        Drawn for a whole epoch at once, so that no step waits for the host.
+
+        Args:
+            generator: of the CPU, so that all devices see the same images.
+        """
+        offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
+        mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
+        return torch.cat([offsets, mirrored], dim=1).to(device)
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) and the rows (B, 3) of `draw` -> uint8 (B, C, H, W)."""
+        n, channels, height, width = images.shape
+        device, s = images.device, self.shift
+        padded = F.pad(images, (s, s, s, s), value=self.fill)
+        row = drawn[:, 0, None] + torch.arange(height, device=device)
+        along = torch.arange(width, device=device)
+        along = torch.where(drawn[:, 2, None] == 1, width - 1 - along, along)
+        column = drawn[:, 1, None] + along
+        sample = torch.arange(n, device=device).view(n, 1, 1, 1)
+        channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
+        return padded[sample, channel, row.view(n, 1, height, 1), column.view(n, 1, 1, width)]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set, split. Objectives are measured on `val`; `test` is read once, at the end.
+
+    Attributes:
+        sha256: digest of all images and labels, as they are split, hex.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    n_classes: int
+    augmentation: Augmentation
+    sha256: str
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def to(self, device: torch.device) -> "Dataset":
+        return Dataset(
+            self.train.to(device),
+            self.val.to(device),
+            self.test.to(device),
+            self.n_classes,
+            self.augmentation,
+            self.sha256,
+        )
+
+
+def normalized(images: Tensor) -> Tensor:
+    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A), channels_last."""
+    return images.to(torch.float32, memory_format=torch.channels_last) / 255 - 0.5
+
+
+def brightness(images: Tensor) -> Tensor:
+    """The inverse of `normalized`, as a fraction of white: [-0.5, 0.5] -> [0, 1]."""
+    return images + 0.5
+
+
+def batches(
+    split: Split, batch_size: int, generator: torch.Generator | None = None
+) -> tuple[Tensor, ...]:
+    """int64 indices of all images of a split, on its device, in batches whose sizes differ by one
+    at most: BatchNorm would suffer from a small remainder.
+
+    Args:
+        batch_size: the most images in a batch.
+        generator: of the CPU, to shuffle with. None keeps the order.
+    """
+    n = len(split)
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    return order.to(split.labels.device).tensor_split(-(-n // batch_size))

@@ -1,0 +1,135 @@
+"""What a network in eval mode measures: accuracy, certificate and inverse."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models import Certificate, IResNet, certify, predicted_steps
+from study.config.trial import EvaluationConfig
+from study.metrics import RECONSTRUCTION_ERROR, Evaluation
+from study.trial.data import Split, batches, brightness, normalized
+
+_BATCH_SIZE = 500
+# Training images from which the statistics of the classifier are taken.
+_N_STATISTICS_IMAGES = 2_000
+# The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
+# are one batch, and samples stop as they converge: it costs about as much as to invert 256 images.
+N_CURVE_SAMPLES = 12
+_CURVE_STEPS = 20
+# Below this tolerance float32 no longer shows that a sample still moves.
+_CURVE_RTOL = 1e-7
+# Images of the validation split that are kept beside their reconstructions.
+_N_RECONSTRUCTIONS = 12
+
+
+def statistics_images(train: Split) -> list[Tensor]:
+    """Batches of training images, neither augmented nor labelled, that set the statistics of the
+    classifier's BatchNorm before a network is evaluated."""
+    images = train.images[:_N_STATISTICS_IMAGES]
+    n_batches = -(-len(images) // _BATCH_SIZE)
+    return [normalized(batch) for batch in images.tensor_split(n_batches)]
+
+
+@torch.no_grad()
+def evaluate(model: IResNet, split: Split) -> tuple[float, float]:
+    """(mean cross entropy in nats, accuracy in [0, 1]) of a model in eval mode on a split."""
+    assert not model.training
+    total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
+    n_right = torch.zeros((), device=split.labels.device)
+    for rows in batches(split, _BATCH_SIZE):
+        labels = split.labels[rows]
+        logits = model(normalized(split.images[rows]))
+        total_loss += F.cross_entropy(logits, labels, reduction="sum")
+        n_right += (logits.argmax(1) == labels).sum()
+    return total_loss.item() / len(split), n_right.item() / len(split)
+
+
+def measure(model: IResNet, val: Split, settings: EvaluationConfig) -> Evaluation:
+    """What a network in eval mode measures on a validation split."""
+    val_loss, val_accuracy = evaluate(model, val)
+    inverse_steps, reconstruction_error = measure_inverse(
+        model,
+        normalized(val.images[: settings.n_inverse_samples]),
+        rtol=settings.inverse_rtol,
+        max_steps=settings.inverse_max_steps,
+    )
+    return Evaluation(
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        lipschitz_upper_bound=certify(model).lipschitz_upper_bound,
+        inverse_steps=inverse_steps,
+        reconstruction_error=reconstruction_error,
+    )
+
+
+@torch.no_grad()
+def measure_inverse(
+    model: IResNet, images: Tensor, *, rtol: float, max_steps: int
+) -> tuple[float, float]:
+    """(inverse_steps, reconstruction_error) as study.metrics defines them, in eval mode."""
+    solution = model.inverse(model.features(images), rtol=rtol, max_steps=max_steps)
+    n_steps = torch.where(solution.converged, solution.n_steps, max_steps)
+    return n_steps.double().mean().item(), _relative_error(solution.last_iterate, images)
+
+
+@torch.no_grad()
+def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
+    """Reconstruction error after 1, 2, ... 20 steps in every block (paper, Figure 4).
+
+    The mean over the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite.
+    """
+    limits = torch.arange(1, _CURVE_STEPS + 1, device=images.device)
+    n = len(images)
+    z = model.features(images).repeat(_CURVE_STEPS, 1, 1, 1)
+    limits = limits.repeat_interleave(n)
+    solution = model.inverse(z, rtol=_CURVE_RTOL, max_steps=limits)
+    errors = [_relative_error(part, images) for part in solution.last_iterate.split(n)]
+    return {
+        "n_samples": n,
+        "n_steps": list(range(1, _CURVE_STEPS + 1)),
+        RECONSTRUCTION_ERROR: [e if math.isfinite(e) else None for e in errors],
+    }
+
+
+@torch.no_grad()
+def predicted_and_needed_steps(
+    model: IResNet, certificate: Certificate, images: Tensor, *, rtol: float, max_steps: int
+) -> dict[str, Any]:
+    """For each block the steps that the certificate predicts for rtol, beside those that were
+    needed; and the proven bound of the error of the whole inverse, l2, largest over the images."""
+    solution = model.inverse(
+        model.features(images), rtol=rtol, max_steps=max_steps, lipschitz=certificate.block_bounds
+    )
+    assert solution.error_bound is not None
+    error_bound = solution.error_bound[0].max().item()
+    return {
+        "rtol": rtol,
+        "predicted_steps": [predicted_steps(bound, rtol) for bound in certificate.block_bounds],
+        "needed_steps_mean": solution.n_steps.double().mean(dim=1).tolist(),
+        "needed_steps_max": solution.n_steps.amax(dim=1).tolist(),
+        "error_bound": error_bound if math.isfinite(error_bound) else None,
+    }
+
+
+def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
+    """Mean over samples of ||x - x_hat||_2 / ||x||_2; infinite where x_hat is not finite."""
+    difference = (reconstruction - images).flatten(1).double().norm(dim=1)
+    error = (difference / images.flatten(1).double().norm(dim=1)).mean().item()
+    return error if math.isfinite(error) else math.inf
+
+
+@torch.no_grad()
+def reconstructions(
+    model: IResNet, val: Split, settings: EvaluationConfig
+) -> tuple[Tensor, Tensor]:
+    """Images of the validation split, and what the inverse makes of their features: float
+    (N, C, H, W) on the CPU, 0 black and 1 white. These are last iterates, converged or not: their
+    values may be anything, NaN too."""
+    images = normalized(val.images[:_N_RECONSTRUCTIONS])
+    solution = model.eval().inverse(
+        model.features(images), rtol=settings.inverse_rtol, max_steps=settings.inverse_max_steps
+    )
+    return brightness(images).cpu(), brightness(solution.last_iterate).cpu()

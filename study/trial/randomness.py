@@ -1,0 +1,32 @@
+"""Randomness of a trial: seeds, and algorithms that give the same bits each time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def choose_algorithms(deterministic: bool) -> None:
+    """For the whole process: algorithms that give the same bits each time, or any. float32 means
+    float32 either way: no inverse survives the TF32 of newer GPUs, which has 10 bits."""
+    # cuBLAS reads it when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def mixed_seed(seed: int, epoch: int) -> int:
+    """One seed, in the range that torch takes, out of a trial's seed and an epoch."""
+    return (seed * 1_000_003 + epoch) % 2**63
+
+
+@contextmanager
+def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
+    """Seeds torch's own random state, from which initialization and dropout draw, and restores it
+    afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(mixed_seed(seed, epoch))
+        yield

@@ -1,0 +1,200 @@
+"""The steps of one trial: epoch by epoch, from settings to reports.
+
+training = Training(TrialConfig(...))
+while training.status is TrialStatus.RUNNING:
+    print(training.run_to_report())
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models import IResNet
+from models.projection import recompute_batch_norm
+from study.config.trial import TrialConfig
+from study.metrics import (
+    TRAIN_LOSS,
+    VAL_LOSS,
+    EpochReport,
+    TrialReport,
+    TrialStatus,
+    first_non_finite,
+)
+from study.trial import sources
+from study.trial.data import Dataset, batches, normalized
+from study.trial.evaluation import evaluate, measure, statistics_images
+from study.trial.network_files import build_model
+from study.trial.optimizers import (
+    cosine_decay,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
+from study.trial.randomness import mixed_seed, seeded
+
+# The largest learning rate of fine-tuning, as a part of the training's.
+_FINE_TUNE_LR = 0.1
+
+
+class Training:
+    """A trial in the making: call run_to_report until `status` is no longer running.
+
+    The randomness of epoch e depends on (seed, e) alone, so a training that is restored from
+    state_dict() goes on exactly as it would have gone on.
+
+    Args:
+        config: all that decides the numbers.
+        device: where to train.
+        dataset: what config.data means, if it is at hand; loaded otherwise.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        device: str | torch.device = "cpu",
+        dataset: Dataset | None = None,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.dataset = (dataset or sources.load(config.data)).to(self.device)
+        with seeded(config.seed, 0, self.device):
+            model = build_model(config.model, self.dataset.in_shape, self.dataset.n_classes)
+        self.model = model.to(self.device)
+        # Shares the parameters and buffers of the model.
+        self._forward = (
+            torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
+        )
+        self.optimizer = make_optimizer(self.model, config.training)
+        self.epoch = 0
+        self.status = TrialStatus.RUNNING
+
+    def run_to_report(self) -> TrialReport:
+        """Train to the next reporting epoch and measure; failed if it diverged on the way."""
+        assert self.status is TrialStatus.RUNNING
+        settings = self.config.training
+        n_epochs = min(settings.report_every, settings.max_epochs - self.epoch)
+        start = time.perf_counter()
+        for _ in range(n_epochs):
+            train_loss, train_accuracy = self._train_epoch()
+            self.epoch += 1
+            if not math.isfinite(train_loss):
+                return self._failed(f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}")
+        seconds = time.perf_counter() - start
+        last = self.epoch == settings.max_epochs
+        report = self._measure(train_loss, train_accuracy, seconds / n_epochs, last)
+        not_finite = first_non_finite(report.metrics(), (VAL_LOSS, *self.config.objectives))
+        if not_finite:
+            return self._failed(f"{not_finite} after epoch {self.epoch}")
+        if last:
+            self.status = TrialStatus.COMPLETED
+        return TrialReport(self.status, report)
+
+    def _failed(self, reason: str) -> TrialReport:
+        self.status = TrialStatus.FAILED
+        return TrialReport(self.status, reason=reason)
+
+    def _train_epoch(self) -> tuple[float, float]:
+        """(mean loss, accuracy) over the steps of one epoch."""
+        settings = self.config.training
+        split = self.dataset.train
+        generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, self.epoch + 1))
+        epoch_batches = batches(split, settings.batch_size, generator)
+        drawn = self.dataset.augmentation.draw(len(split), generator, self.device)
+        # Summed on the device: nothing waits for it before the epoch ends.
+        total_loss = torch.zeros((), device=self.device)
+        n_right = torch.zeros((), device=self.device)
+        self.model.train()
+        with seeded(self.config.seed, self.epoch + 1, self.device):
+            for step, rows in enumerate(epoch_batches):
+                progress = (self.epoch + step / len(epoch_batches)) / settings.max_epochs
+                set_learning_rate(self.optimizer, learning_rate(settings, progress))
+                images = self.dataset.augmentation(split.images[rows], drawn[rows])
+                labels = split.labels[rows]
+                loss, logits = self._step(self.model, self._forward, self.optimizer, images, labels)
+                total_loss += loss * len(labels)
+                n_right += (logits.argmax(1) == labels).sum()
+        return total_loss.item() / len(split), n_right.item() / len(split)
+
+    def _step(
+        self,
+        model: IResNet,
+        forward: Callable[[Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        images: Tensor,
+        labels: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One optimizer step on uint8 images; (loss, logits) before it, without a graph."""
+        bf16 = self.config.training.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            logits = forward(normalized(images))
+            loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        model.update_spectral_norm()
+        return loss.detach(), logits.detach()
+
+    def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
+        """Train a network like the trial's own further, in place, on this trial's data.
+
+        The learning rate decays along a cosine from _FINE_TUNE_LR of the trial's to zero.
+
+        Args:
+            model: its mode becomes that of training.
+            n_steps: optimizer steps, >= 0.
+            seed: of batches, augmentation and dropout, together with the trial's seed.
+        """
+        settings, split = self.config.training, self.dataset.train
+        optimizer = make_optimizer(model, settings)
+        generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, seed))
+        model.train()
+        with seeded(self.config.seed, seed, self.device):
+            rows: list[Tensor] = []
+            for step in range(n_steps):
+                rows = rows or list(batches(split, settings.batch_size, generator))
+                batch = rows.pop()
+                drawn = self.dataset.augmentation.draw(len(batch), generator, self.device)
+                decay = cosine_decay(step / n_steps)
+                set_learning_rate(optimizer, settings.lr * _FINE_TUNE_LR * decay)
+                images = self.dataset.augmentation(split.images[batch], drawn)
+                self._step(model, model, optimizer, images, split.labels[batch])
+
+    def _measure(
+        self, train_loss: float, train_accuracy: float, epoch_seconds: float, last: bool
+    ) -> EpochReport:
+        self.model.eval()
+        # What training left are averages over past weights, under dropout.
+        recompute_batch_norm(self.model, statistics_images(self.dataset.train))
+        measured = measure(self.model, self.dataset.val, self.config.evaluation)
+        return EpochReport(
+            epoch=self.epoch,
+            timestamp=time.time(),
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            **asdict(measured),
+            epoch_seconds=epoch_seconds,
+            # The test data is read once, for a trial that is done.
+            test_accuracy=evaluate(self.model, self.dataset.test)[1] if last else None,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that load_state_dict needs to go on from here; tensors and plain values only."""
+        return {
+            "epoch": self.epoch,
+            "status": self.status.value,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state_dict() of a training with the same config."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        self.status = TrialStatus(state["status"])

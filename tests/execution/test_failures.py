@@ -1,0 +1,202 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
+from ray.train._internal import storage
+from ray.tune import Checkpoint
+from ray.tune.experiment import Trial
+
+from study.errors import StorageError, UserError
+from study.execution.failures import MAX_RETRIES, Failures, MemoryExhaustedError
+from study.execution.messages import Messages
+from study.search.suggestion import Suggestion
+
+DEAD_NODE = (
+    "The actor died because its node has died. Node Id: abc\n\tthe actor's node was terminated"
+)
+DEAD_WORKER = (
+    "The actor died unexpectedly before finishing this task.\nWorker exit type: SYSTEM_ERROR"
+)
+
+
+def of_code(cause: Exception) -> RayTaskError:
+    """An exception of a worker as Ray brings it to the driver."""
+    return RayTaskError("step", "Traceback ...", cause)  # type: ignore[arg-type]
+
+
+class Failing:
+    """A real trial that fails as often as it is told, as Tune's controller would have it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.messages = Messages()
+        self.failures = Failures(self.messages)
+        self.failures.setup()
+        context = storage.StorageContext(str(folder), "study", trial_dir_name="0007")
+        self.trial = Trial(
+            "unknown",
+            stub=True,
+            config=Suggestion(7, seed=7, repeat_of=7, sample={}).to_config(),
+            max_failures=-1,
+            storage=context,
+        )
+        self.trial.create_placement_group_factory()  # without which it cannot be brought back
+        Path(str(self.trial.local_path)).mkdir(parents=True, exist_ok=True)
+
+    def fail(self, error: Exception) -> None:
+        self.trial.handle_error(error)
+        assert self.trial.should_recover()
+        self.failures.on_trial_recover(1, [self.trial], self.trial)
+        self.failures.on_step_end(1, [self.trial])
+
+    def report(self) -> None:
+        self.failures.on_trial_result(1, [self.trial], self.trial, {})
+
+    def restart(self) -> None:
+        """What Tune brings back of a trial and of its callbacks when a driver starts again."""
+        # In its files the state of a trial is text.
+        described, metadata = self.trial.get_json_state()
+        context = self.trial.storage
+        self.trial = Trial.from_json_state(described, stub=True)
+        self.trial.restore_run_metadata(metadata)
+        self.trial.set_storage(context)
+        self.failures = cloudpickle.loads(cloudpickle.dumps(self.failures))
+        self.failures.setup()
+        self.messages = self.failures.messages
+
+    def checkpoint(self) -> None:
+        self.failures.on_checkpoint(1, [self.trial], self.trial, Checkpoint("/x"))
+
+    @property
+    def given_up(self) -> str | None:
+        return Suggestion.of_config(self.trial.config).failed
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    # Where a driver puts its own files, without a Ray that would say it.
+    monkeypatch.setattr(storage, "_get_ray_train_session_dir", lambda: str(tmp_path / "driver"))
+    return Failing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [RayActorError("a", DEAD_NODE), RayActorError("a", DEAD_WORKER, preempted=True)]
+)
+def test_nodes_may_go_as_often_as_they_like(failing: Failing, error: RayActorError) -> None:
+    for _ in range(10 * MAX_RETRIES):
+        failing.fail(error)
+    assert failing.given_up is None
+    assert (
+        next(failing.messages.read())
+        == "trial 0007 lost its node; it goes on from its last checkpoint"
+    )
+
+
+def test_errors_are_counted_in_all_and_lost_nodes_between_them_are_not(failing: Failing) -> None:
+    error = of_code(RuntimeError("CUDA error: out of luck"))
+    for _ in range(MAX_RETRIES):
+        failing.fail(error)
+        failing.fail(RayActorError("a", DEAD_NODE))
+        failing.report()
+    assert failing.given_up is None
+    failing.fail(error)
+    assert failing.given_up == "failed 4 times: RuntimeError: CUDA error: out of luck"
+
+
+def test_the_count_of_errors_survives_a_restart_of_the_driver(failing: Failing) -> None:
+    for _ in range(MAX_RETRIES):
+        failing.fail(of_code(RuntimeError("x")))
+    failing.restart()
+    failing.fail(of_code(RuntimeError("x")))
+    assert failing.given_up is not None
+
+
+def test_workers_that_die_are_counted_between_two_epochs(failing: Failing) -> None:
+    for _ in range(5):
+        for _ in range(MAX_RETRIES):
+            failing.fail(RayActorError("a", DEAD_WORKER))
+        failing.report()
+    assert failing.given_up is None
+    for _ in range(MAX_RETRIES + 1):
+        failing.fail(RayActorError("a", DEAD_WORKER))
+    assert failing.given_up == (
+        "lost its worker 4 times without an epoch in between: Worker exit type: SYSTEM_ERROR"
+    )
+
+
+def test_an_error_as_a_worker_is_made_is_one_of_its_code(failing: Failing) -> None:
+    error = ActorDiedError(of_code(ImportError("no module")))
+    for _ in range(MAX_RETRIES + 1):
+        failing.fail(error)
+    assert failing.given_up is not None
+    assert "failed 4 times" in failing.given_up
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (of_code(StorageError("a checkpoint cannot be written: disk full")), StorageError),
+        (OutOfMemoryError("Task was killed due to the node running low on memory."), None),
+        (RayActorError("a", "killed due to the node running low on memory"), None),
+    ],
+)
+def test_what_is_the_machines_fault_stops_the_study_and_not_the_trial(
+    failing: Failing, error: Exception, raised: Any
+) -> None:
+    for _ in range(MAX_RETRIES):
+        failing.fail(error)
+    with pytest.raises(raised or MemoryExhaustedError, match="0007"):
+        failing.fail(error)
+    assert failing.given_up is None
+
+
+def test_a_full_disk_uses_up_none_of_a_trials_own_tries(failing: Failing) -> None:
+    full = of_code(StorageError("a checkpoint cannot be written: disk full"))
+    for _ in range(MAX_RETRIES):
+        failing.fail(full)
+    with pytest.raises(StorageError):
+        failing.fail(full)
+    failing.restart()  # --resume, once there is room
+    for _ in range(MAX_RETRIES):
+        failing.fail(of_code(RuntimeError("x")))
+        failing.fail(full)
+        failing.report()
+        failing.checkpoint()
+    assert failing.given_up is None
+    failing.fail(of_code(RuntimeError("x")))
+    assert failing.given_up is not None
+
+
+def test_a_disk_that_is_full_at_each_epoch_stops_the_study(failing: Failing) -> None:
+    """The epoch is reported each time, and only then cannot be stored."""
+    full = of_code(StorageError("a checkpoint cannot be written: disk full"))
+    for _ in range(MAX_RETRIES):
+        failing.report()
+        failing.fail(full)
+    failing.report()
+    with pytest.raises(StorageError, match="failed 4 times without a checkpoint in between"):
+        failing.fail(full)
+
+
+@pytest.mark.parametrize(
+    "error", [of_code(ImportError("no module")), RayActorError("a", DEAD_WORKER)]
+)
+def test_a_trial_that_cannot_even_be_given_up_stops_the_study(
+    failing: Failing, error: Exception
+) -> None:
+    for _ in range(MAX_RETRIES + 1):
+        failing.fail(of_code(RuntimeError("x")))
+    assert failing.given_up is not None
+    failing.fail(RayActorError("a", DEAD_NODE))  # that is no reason
+    with pytest.raises(UserError, match=r"0007 was given up, since it failed 4 times: Runtime"):
+        failing.fail(error)
+
+
+def test_an_error_that_tune_keeps_as_text_is_not_taken_for_the_one_before(failing: Failing) -> None:
+    failing.fail(of_code(RuntimeError("first")))
+    failing.fail(OutOfMemoryError("the node running low on memory"))
+    assert (
+        list(failing.messages.read())[-1]
+        == "trial 0007 lost its worker; it goes on from its last checkpoint"
+    )

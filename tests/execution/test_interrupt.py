@@ -1,0 +1,102 @@
+import os
+import signal
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+
+from study.execution.interrupt import Interrupt
+from study.execution.messages import Messages
+
+
+class Study:
+    """A study whose end by Tune's own handler is noted."""
+
+    def __init__(self) -> None:
+        self.messages = Messages()
+        self.n_left = 0
+        self.is_ended = False
+        self.interrupt = Interrupt(self.messages, at_once=(self._leave,))
+        self.trials: list[Any] = []
+
+    def _leave(self) -> None:
+        self.n_left += 1
+
+    def end(self, *_: object) -> None:
+        self.is_ended = True
+
+    def add(self, checkpoint: int | None, status: str = Trial.RUNNING) -> Any:
+        trial = SimpleNamespace(trial_id=str(len(self.trials)), status=status)
+        self.trials.append(trial)
+        self.store(trial, checkpoint)
+        return trial
+
+    def store(self, trial: Any, number: int | None) -> None:
+        trial.checkpoint = None if number is None else SimpleNamespace(path=f"checkpoint_{number}")
+
+    def step(self) -> None:
+        self.interrupt.on_step_end(1, self.trials)
+
+
+@pytest.fixture
+def study() -> Iterator[Study]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    made = Study()
+    signal.signal(signal.SIGINT, made.end)
+    made.interrupt.setup()
+    yield made
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_once_every_trial_that_ran_has_stored_its_epoch(
+    study: Study, number: signal.Signals
+) -> None:
+    at_three, new, waiting = study.add(3), study.add(None), study.add(None, Trial.PENDING)
+    study.step()
+    os.kill(os.getpid(), number)
+    assert len(list(study.messages.read())) == 1
+    study.step()
+    study.store(at_three, 4)
+    study.step()
+    assert not study.is_ended
+    waiting.status = Trial.RUNNING  # started since: nobody waits for it
+    study.step()
+    assert not study.is_ended
+    study.store(new, 0)
+    study.step()
+    assert study.is_ended
+    assert study.n_left == 0
+
+
+@pytest.mark.parametrize("ended", [Trial.TERMINATED, Trial.ERROR, Trial.PENDING])
+def test_a_trial_that_ends_or_loses_its_worker_is_not_waited_for(study: Study, ended: str) -> None:
+    trial = study.add(3)
+    os.kill(os.getpid(), signal.SIGINT)
+    study.step()
+    assert not study.is_ended
+    trial.status = ended
+    study.step()
+    assert study.is_ended
+
+
+def test_the_second_signal_leaves_at_once(study: Study) -> None:
+    study.add(3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert study.n_left == 1
+    assert not study.is_ended
+    with pytest.raises(KeyboardInterrupt):  # of Python itself: nothing of ours is in its way now
+        os.kill(os.getpid(), signal.SIGINT)
+    assert study.n_left == 1
+
+
+def test_a_study_that_ended_gives_the_signals_back(study: Study) -> None:
+    study.interrupt.on_experiment_end(study.trials)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not list(study.messages.read())

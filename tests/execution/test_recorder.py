@@ -1,0 +1,236 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from ray.tune.experiment import Trial
+
+from study.execution.messages import Messages
+from study.execution.recorder import Recorder
+from study.metrics import TrialReport, TrialStatus
+from study.search.suggestion import Suggestion
+from study.tracking import studies
+from study.tracking.client import Client
+from study.tracking.records import Records, StudyRecord
+from study.tracking.tracker import Tracker
+from tests.support.studies import epoch_report, failed, running, tiny
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+
+
+class FakeTrial(SimpleNamespace):
+    def is_finished(self) -> bool:
+        return self.status in (Trial.TERMINATED, Trial.ERROR)
+
+
+def fake_trial(number: int, status: str, result: dict[str, Any], error: str = "") -> Any:
+    """What Recorder reads of a Ray trial."""
+    return FakeTrial(
+        trial_id=f"tune{number}",
+        status=status,
+        config=Suggestion(number, number, number, SAMPLE).to_config(),
+        last_result=result,
+        checkpoint=None,
+        error_file=None,
+        get_error=lambda: error,
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    tracker = Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
+    return studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/tiny")
+
+
+@pytest.fixture
+def recorder(study: StudyRecord) -> Recorder:
+    made = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    made.setup()
+    return made
+
+
+def sent(recorder: Recorder) -> None:
+    """Wait until the outbox is empty."""
+    assert recorder._outbox.wait(30) == 0
+
+
+def states(recorder: Recorder, study: StudyRecord) -> dict[str, TrialStatus]:
+    return {
+        trial.trial_id: trial.state for trial in Records(recorder._tracker.client).trials(study)
+    }
+
+
+def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    trial = fake_trial(0, Trial.ERROR, {}, "Traceback ...\nOSError: no data here\n")
+    recorder.on_step_begin(1, [trial])
+    recorder.on_trial_error(1, [trial], trial)
+    recorder.on_step_end(1, [trial])
+    sent(recorder)
+    (record,) = Records(recorder._tracker.client).trials(study)
+    assert (record.state, record.reason) == (TrialStatus.FAILED, "OSError: no data here")
+
+
+def test_the_reason_is_read_where_tune_has_just_written_it(
+    recorder: Recorder, study: StudyRecord, tmp_path: Path
+) -> None:
+    trial = fake_trial(0, Trial.ERROR, {}, "half of wh")  # in the storage, where it is copied to
+    trial.error_file = str(tmp_path / "error.txt")
+    (tmp_path / "error.txt").write_text("Traceback ...\nOSError: no data here\n")
+    recorder.on_step_begin(1, [trial])
+    recorder.on_trial_error(1, [trial], trial)
+    recorder.on_step_end(1, [trial])
+    sent(recorder)
+    (record,) = Records(recorder._tracker.client).trials(study)
+    assert record.reason == "OSError: no data here"
+
+
+def test_what_had_ended_before_a_resume_that_takes_no_step_is_settled(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    """As after a kill between Tune's last snapshot and the last word to MLflow."""
+    trials = [
+        fake_trial(0, Trial.TERMINATED, failed("diverged")),
+        fake_trial(1, Trial.TERMINATED, running()),
+    ]
+    for trial in trials:
+        recorder.on_trial_start(1, trials, trial)
+    recorder.on_experiment_end(trials)
+    assert states(recorder, study) == {
+        "0000": TrialStatus.FAILED,
+        "0001": TrialStatus.STOPPED_EARLY,
+    }
+
+
+def test_what_runs_when_the_study_is_left_is_interrupted(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    trials = [fake_trial(n, Trial.RUNNING, running()) for n in range(2)]
+    for trial in trials:
+        recorder.on_trial_start(1, trials, trial)
+    recorder.on_step_begin(1, trials)
+    for trial in trials:
+        trial.status = Trial.TERMINATED  # as Tune does when it cleans up
+    recorder.on_experiment_end(trials)
+    assert set(states(recorder, study).values()) == {TrialStatus.INTERRUPTED}
+
+
+def test_a_child_run_of_somebody_else_is_no_trial(recorder: Recorder, study: StudyRecord) -> None:
+    client = MlflowClient(recorder._tracker.client.tracking_uri)
+    client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
+    assert states(recorder, study) == {}
+    recorder.setup()
+
+
+def test_a_run_that_no_snapshot_knows_is_deleted_when_the_study_ends(
+    recorder: Recorder, study: StudyRecord
+) -> None:
+    trials = [fake_trial(n, Trial.TERMINATED, running()) for n in range(2)]
+    for trial in trials:
+        recorder.on_trial_start(1, trials, trial)
+    sent(recorder)
+    assert set(states(recorder, study)) == {"0000", "0001"}
+    recorder.on_experiment_end(trials[:1])
+    assert states(recorder, study) == {"0000": TrialStatus.STOPPED_EARLY}
+
+
+def test_a_run_that_was_cut_off_as_it_was_made_is_begun_before_it_is_settled(
+    study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill between two requests, when Tune knows already how the trial ended."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args: Any, **kwargs: Any) -> None:
+        raise Killed
+
+    tracker = Tracker(Client(os.environ["MLFLOW_TRACKING_URI"]))
+    tracker.open_study(study)
+    config = study.config.resolve(SAMPLE, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", killed)
+        with pytest.raises(Killed):
+            tracker.start_trial("0000", SAMPLE, config)
+    recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    recorder.setup()
+    recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
+    (record,) = Records(recorder._tracker.client).trials(study)
+    assert record.state is TrialStatus.STOPPED_EARLY
+    assert record.params["coeff"] == str(SAMPLE["coeff"])
+
+
+def test_a_number_that_means_another_sample_by_now_is_not_settled_by_the_run_of_the_first(
+    study: StudyRecord,
+) -> None:
+    tracker = Tracker(Client(os.environ["MLFLOW_TRACKING_URI"]))
+    tracker.open_study(study)
+    other = {**SAMPLE, "coeff": 0.75}
+    tracker.start_trial("0000", other, study.config.resolve(other, 0))
+    tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
+    recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    recorder.setup()
+    recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
+    (record,) = Records(recorder._tracker.client).trials(study)
+    assert (record.state, record.sample) == (TrialStatus.STOPPED_EARLY, SAMPLE)
+
+
+def test_the_reports_of_a_moment_go_with_the_end_in_one_request(
+    recorder: Recorder, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = fake_trial(0, Trial.RUNNING, {})
+    recorder.on_step_begin(1, [trial])
+    recorder.on_trial_start(1, [trial], trial)
+    sent(recorder)
+    n_requests = 0
+    log_batch = MlflowClient.log_batch
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal n_requests
+        n_requests += 1
+        return log_batch(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    for epoch in (1, 2, 3):
+        report = TrialReport(TrialStatus.RUNNING, epoch_report(epoch, val_accuracy=epoch / 10))
+        trial.last_result = {**report.to_result(), "node_ip": "192.0.2.1"}
+        recorder.on_trial_result(epoch, [trial], trial, trial.last_result)
+    trial.status = Trial.TERMINATED
+    recorder.on_trial_complete(3, [trial], trial)
+    recorder.on_step_end(3, [trial])
+    sent(recorder)
+    assert n_requests == 1
+    (record,) = Records(recorder._tracker.client).trials(study)
+    assert (record.state, record.n_epochs) == (TrialStatus.STOPPED_EARLY, 3)
+    assert record.metrics["val_accuracy"] == 0.3
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_mlflows_own_retries_are_as_they_were_once_it_has_everything(
+    study: StudyRecord, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    monkeypatch.setenv(name, before or "")
+    if before is None:
+        monkeypatch.delenv(name)
+    at_requests = set()
+    search_runs = MlflowClient.search_runs
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        at_requests.add(os.environ[name])
+        return search_runs(*args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", noted)
+    recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    recorder.setup()
+    # A request that its client repeats could make a run twice.
+    assert at_requests == {"0"}
+    recorder.on_experiment_end([])
+    recorder.leave()
+    assert os.environ.get(name) == before
+    assert not recorder._outbox._thread.is_alive()

@@ -1,0 +1,65 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study.errors import LaunchError
+from study.execution import storage
+
+
+def test_two_processes_cannot_run_one_study(tmp_path: Path) -> None:
+    code = f"""
+from study.execution import storage
+from study.errors import LaunchError
+try:
+    with storage.locked({str(tmp_path)!r}):
+        print("mine")
+except LaunchError:
+    print("taken")
+"""
+
+    def other_process() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[2],
+        )
+        return done.stdout.strip()
+
+    with storage.locked(str(tmp_path)):
+        assert other_process() == "taken"
+    assert other_process() == "mine"
+
+
+@pytest.mark.parametrize("folder", ["foo://bucket/x", "hdfs://nowhere/x"])
+def test_a_place_that_is_none_is_said(folder: str) -> None:
+    with pytest.raises(LaunchError, match="--storage-path: a folder or bucket must be given"):
+        storage.exists(folder)
+
+
+def test_a_bucket_that_cannot_be_looked_into_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Denied:
+        def get_file_info(self, path: str) -> None:
+            raise OSError(f"when getting information for {path}: ACCESS_DENIED")
+
+    monkeypatch.setattr(storage, "filesystem", lambda folder: (Denied(), "bucket/x"))
+    with pytest.raises(LaunchError, match="--storage-path: it must be readable, but s3://bucket/x"):
+        storage.exists("s3://bucket/x")
+
+
+def test_a_folder_that_cannot_be_locked_is_said(tmp_path: Path) -> None:
+    (tmp_path / "study.lock").mkdir()
+    with (
+        pytest.raises(LaunchError, match="--storage-path: it must be writable"),
+        storage.locked(str(tmp_path)),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LaunchError, match="--storage-path: it must be writable"):
+        storage.make_folder(str(tmp_path / "file" / "below"))

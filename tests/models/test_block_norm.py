@@ -1,0 +1,99 @@
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.block_norm import bottleneck_upper_bounds
+from tests.support.oracles import dense_convolution, dense_norm
+
+
+def block(
+    m: int, c_in: int, c_out: int, kernel: tuple[int, int] = (3, 3)
+) -> tuple[Tensor, Tensor, Tensor]:
+    first = torch.randn(m, c_in, *kernel, dtype=torch.float64)
+    third = torch.randn(c_out, m, *kernel, dtype=torch.float64)
+    return first, torch.randn(m, m, dtype=torch.float64), third
+
+
+def bound(first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int]) -> float:
+    return bottleneck_upper_bounds(first[None], second[None], third[None], size).item()
+
+
+def dense(
+    first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        dense_convolution(first, size),
+        dense_convolution(second[:, :, None, None], size),
+        dense_convolution(third, size),
+    )
+
+
+@pytest.mark.parametrize("size", [(2, 2), (1, 4)])
+def test_no_pattern_of_activations_exceeds_the_bound(size: tuple[int, int]) -> None:
+    """All 256 pairs of masks of one inner channel on four pixels, as ReLU sets them."""
+    masks = torch.tensor(list(product([0.0, 1.0], repeat=4)), dtype=torch.float64)
+    for _ in range(10):
+        weights = block(1, 2, 2)
+        w1, w2, w3 = dense(*weights, size)
+        maps = w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
+        largest = torch.linalg.matrix_norm(maps, ord=2).max().item()
+        assert largest <= bound(*weights, size)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (5, 3)])
+@pytest.mark.parametrize("size", [(4, 4), (5, 3)])
+def test_no_slopes_between_0_and_1_exceed_the_bound(
+    kernel: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Slopes found by gradient ascent on the norm of the dense map."""
+    weights = block(2, 3, 4, kernel)
+    w1, w2, w3 = dense(*weights, size)
+    slopes = [torch.randn(len(w2), dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    optimizer = torch.optim.Adam(slopes, lr=0.3)
+    largest = 0.0
+    for _ in range(60):
+        q1, q2 = (s.sigmoid().unsqueeze(1) for s in slopes)
+        norm = torch.linalg.matrix_norm(w3 @ (q2 * (w2 @ (q1 * w1))), ord=2)
+        largest = max(largest, norm.item())
+        optimizer.zero_grad()
+        (-norm).backward()
+        optimizer.step()
+    assert largest <= bound(*weights, size)
+
+
+def test_it_is_below_the_product_where_the_layers_do_not_fit_each_other() -> None:
+    """W1 writes to a channel that W3 does not read: g = 0, and the product of the norms is 1."""
+    first, third = torch.zeros(2, 2, 3, 3).double(), torch.zeros(2, 2, 3, 3).double()
+    first[0, 0, 1, 1] = third[1, 1, 1, 1] = 1.0
+    assert bound(first, torch.eye(2).double(), third, (5, 5)) < 0.75
+
+
+def test_blocks_in_a_batch_are_bounded_as_each_alone_and_scale_as_g_does() -> None:
+    blocks = [block(2, 4, 4) for _ in range(3)]
+    stacked = [torch.stack(parts) for parts in zip(*blocks, strict=True)]
+    together = bottleneck_upper_bounds(*stacked, (6, 6))
+    for index, weights in enumerate(blocks):
+        assert bound(*weights, (6, 6)) == pytest.approx(together[index].item(), rel=1e-12)
+    scaled = bottleneck_upper_bounds(2 * stacked[0], 3 * stacked[1], 5 * stacked[2], (6, 6))
+    torch.testing.assert_close(scaled, 30 * together)
+
+
+def test_at_one_pixel_it_covers_the_dense_product_of_matrices() -> None:
+    weights = block(3, 4, 5)
+    w1, w2, w3 = dense(*weights, (1, 1))
+    exact = torch.linalg.matrix_norm(w3 @ w2 @ w1, ord=2).item()
+    norms = [dense_norm(weights[0], (1, 1)), dense_norm(weights[2], (1, 1))]
+    assert exact <= bound(*weights, (1, 1))
+    assert norms[0] * norms[1] > 0
+
+
+def test_zero_layers_give_a_finite_bound() -> None:
+    first, second, third = block(2, 3, 3)
+    for weights in (
+        (first * 0, second, third),
+        (first, second * 0, third),
+        (first, second, third * 0),
+    ):
+        assert bound(*weights, (4, 4)) >= 0

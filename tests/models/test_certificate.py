@@ -1,0 +1,256 @@
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models import IResNet, certify
+from models.convolution_norm import convolution_norm_bounds
+from models.iresnet import ResidualBlock
+from models.spectral_norm import SpectralNormConv2d
+from tests.support.oracles import dense_convolution, dense_norm
+
+
+def small(**changes: Any) -> IResNet:
+    arguments: dict[str, Any] = {
+        "in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1), "dropout": 0.0,
+    }  # fmt: skip
+    return IResNet(**{**arguments, **changes})
+
+
+def test_a_weight_that_is_not_finite_bounds_nothing() -> None:
+    model = small()
+    with torch.no_grad():
+        next(iter(model.body.parameters())).fill_(math.inf)
+    assert certify(model).lipschitz_upper_bound == math.inf
+    assert not certify(model).contraction
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
+def test_block_bounds_hold_for_the_jacobian(norm: str) -> None:
+    """The Jacobian of g at random points, dense, in eval mode: its norm is below the bound."""
+    model = small(norm=norm)
+    for _ in range(5):  # running statistics that are not those of initialization
+        model.train()(torch.randn(16, 2, 8, 8) * 2)
+    model.eval()
+    result = certify(model)
+    bounds = {block.name: block.upper_bound for block in result.blocks}
+    assert len(bounds) == 3
+    for name, block in model.named_modules():
+        if isinstance(block, ResidualBlock):
+            for _ in range(3):
+                x = torch.randn(1, *block.in_shape) * 3
+                jacobian = torch.autograd.functional.jacobian(block.residual, x)
+                n = x.numel()
+                norm_at_x = torch.linalg.matrix_norm(jacobian.reshape(n, n).double(), ord=2)
+                assert norm_at_x <= bounds[name] * (1 + 1e-5)
+
+
+def test_a_layer_bound_is_that_of_the_effective_weight_in_every_mode() -> None:
+    model = small(coeff=0.5)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(20)
+    model.update_spectral_norm()
+    modules = dict(model.named_modules())
+    for result in (certify(model.train()), certify(model.eval())):
+        assert len(result.layers) == 9
+        for layer in result.layers:
+            module = modules[layer.name]
+            assert isinstance(module, SpectralNormConv2d)
+            exact = dense_norm(module.effective_weight().detach(), module.size)
+            assert exact <= layer.upper_bound <= exact * 1.07
+            assert layer.upper_bound < dense_norm(module.weight.detach(), module.size) / 5
+
+
+def test_the_network_is_as_good_as_its_worst_block() -> None:
+    result = certify(small())
+    for block in result.blocks:
+        inside = [x.upper_bound for x in result.layers if x.name.startswith(f"{block.name}.")]
+        assert len(inside) == 3
+        assert block.layer_product == pytest.approx(math.prod(inside), rel=1e-10)
+        assert block.layer_product >= math.prod(inside)
+        assert block.upper_bound <= block.layer_product
+    assert result.block_bounds == tuple(block.upper_bound for block in result.blocks)
+    assert result.lipschitz_upper_bound == max(result.block_bounds)
+    assert result.contraction
+
+
+def test_the_layers_interplay_is_looked_at_and_tightens_a_block() -> None:
+    result = certify(small(channel_multiplier=8))
+    assert all(block.upper_bound < 0.9 * block.layer_product for block in result.blocks)
+
+
+def test_training_mode_pays_for_dropout_and_has_no_bound_with_batch_norm() -> None:
+    for block in certify(small(dropout=0.2)).blocks:
+        assert block.train_upper_bound == pytest.approx(block.upper_bound / 0.8, rel=1e-10)
+    for block in certify(small()).blocks:
+        assert block.train_upper_bound == block.upper_bound
+    result = certify(small(norm="batch").eval())
+    assert result.train_lipschitz_upper_bound == math.inf
+
+
+def test_the_bounds_of_the_network_hold_for_its_jacobian() -> None:
+    """Every singular value of the Jacobian of features lies within the bi-Lipschitz bounds."""
+    model = small(in_shape=(2, 4, 4), channel_multiplier=1, bottleneck=1).double().eval()
+    result = certify(model)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(model.features, x).reshape(32, 32)
+    values = torch.linalg.svdvals(jacobian)
+    assert values[0] <= result.features_lipschitz_upper_bound
+    assert 1 / values[-1] <= result.inverse_lipschitz_upper_bound
+    expected = math.prod(1 + bound for bound in result.block_bounds)
+    assert result.features_lipschitz_upper_bound == pytest.approx(expected)
+    nothing = replace(result, lipschitz_upper_bound=1.0)
+    assert nothing.inverse_lipschitz_upper_bound == math.inf
+
+
+def test_fewer_grids_prove_as_much_or_less() -> None:
+    model = IResNet((4, 16, 16), 3, (1, 1), channel_multiplier=4, dropout=0.0)
+    with_all, with_one = certify(model), certify(model, shifts=[(0.0, 0.0)])
+    for all_, one in zip(with_all.layers, with_one.layers, strict=True):
+        assert all_.upper_bound <= one.upper_bound * (1 + 1e-12)
+        assert all_.lower_bound <= all_.upper_bound
+
+
+def test_the_number_of_threads_does_not_show() -> None:
+    model = IResNet((4, 16, 16), 3, (3, 2), channel_multiplier=4)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for n_threads in (1, 2, 3):
+            torch.set_num_threads(n_threads)
+            results.append(certify(model))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert [layer.name for layer in other.layers] == [x.name for x in results[0].layers]
+        expected = [layer.upper_bound for layer in results[0].layers]
+        assert [layer.upper_bound for layer in other.layers] == pytest.approx(expected, rel=1e-12)
+        assert other.block_bounds == pytest.approx(results[0].block_bounds, rel=1e-12)
+
+
+def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
+    model = small(norm="batch")
+    for _ in range(5):
+        model.train()(torch.randn(16, 2, 8, 8) * 3)
+    with torch.no_grad():
+        for module in model.body.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.copy_(torch.randn_like(module.weight))
+    model.eval()
+    modules = dict(model.named_modules())
+    layers = {layer.name: layer for layer in certify(model).layers}
+    folded = [layer for layer in layers.values() if layer.folded]
+    assert len(folded) == 6  # W1 and W2 of each of three blocks
+    for layer in folded:
+        convolution, norm = modules[layer.name], modules[str(layer.folded)]
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        block = modules[layer.name.split(".residual")[0]]
+        assert isinstance(block, ResidualBlock)
+        size = block.in_shape[1:]
+        # The dense matrix of the linear part of BatchNorm(conv(x)), from the modules' own outputs.
+        n = convolution.in_channels * math.prod(size)
+        unit = torch.eye(n).view(n, convolution.in_channels, *size)
+        with torch.no_grad():
+            offset = norm(convolution(torch.zeros(1, *unit.shape[1:])))
+            matrix = (norm(convolution(unit)) - offset).flatten(1).double()
+        exact = torch.linalg.matrix_norm(matrix, ord=2).item()
+        assert exact <= layer.upper_bound * (1 + 1e-5)
+        assert layer.upper_bound <= exact * 1.07
+    # BatchNorm with no convolution ahead of it: a diagonal, whose norm is its largest entry.
+    ahead = [layer for layer in layers.values() if layer.kind == "batch_norm"]
+    assert len(ahead) == 2  # the very first block has none
+    for layer in ahead:
+        norm = modules[layer.name]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
+        scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).abs().max().item()
+        assert layer.upper_bound == pytest.approx(scale, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.LayerNorm(8), "no Lipschitz bound is known for the module LayerNorm at body.1"),
+        (nn.Conv2d(2, 2, 3, padding=1, stride=2), "no bound is known for the convolution"),
+        (nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), "no bound is known for the conv"),
+        (nn.Conv2d(2, 2, 2), "no bound is known for the convolution"),
+        (nn.Conv2d(2, 2, 3, padding=1, groups=2), "no bound is known for the convolution"),
+        (nn.ELU(alpha=2.0), "0 <= alpha <= 1 must hold, but got 2.0"),
+        (nn.ELU(alpha=-4.0), "0 <= alpha <= 1 must hold, but got -4.0"),
+        (nn.Softplus(threshold=0.0), "threshold >= 20 must hold, but got 0.0"),
+        (nn.BatchNorm2d(2, track_running_stats=False), "without running statistics"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 2, 3, padding=1)), "is known for"),
+    ],
+)
+def test_what_is_not_known_is_an_error_not_a_one(module: nn.Module, message: str) -> None:
+    model = small(norm="none")
+    block = model.body[1]
+    assert isinstance(block, ResidualBlock)
+    block.residual[1] = module
+    with pytest.raises(ValueError, match=message):
+        certify(model)
+
+
+def test_an_unknown_module_between_blocks_is_an_error() -> None:
+    model = small()
+    model.body.append(nn.Identity())
+    with pytest.raises(ValueError, match="Identity"):
+        certify(model)
+
+
+def test_to_dict_is_json_with_the_paths_of_modules() -> None:
+    model = small()
+    content = json.loads(json.dumps(certify(model).to_dict()))
+    assert content["contraction"] is True
+    names = dict(model.named_modules())
+    assert [layer["name"] in names for layer in content["layers"]] == [True] * 9
+    assert content["lipschitz_upper_bound"] == max(b["upper_bound"] for b in content["blocks"])
+
+
+def test_the_bound_of_a_composition_covers_the_true_norm_of_linear_blocks() -> None:
+    """Without activations g is linear: the norm of the product of the dense matrices."""
+    model = small(norm="none")
+    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+        convolutions = [m for m in block.residual if isinstance(m, nn.Conv2d)]
+        size = block.in_shape[1:]
+        matrices = [dense_convolution(c.weight.detach().double(), size) for c in convolutions]
+        assert all(a.shape[0] == b.shape[1] for a, b in pairwise(matrices))
+        product = matrices[2] @ matrices[1] @ matrices[0]
+        exact = torch.linalg.matrix_norm(product, ord=2).item()
+        uppers = (convolution_norm_bounds(c.weight.detach()[None], size)[1] for c in convolutions)
+        bound = math.prod(upper.item() for upper in uppers)
+        assert exact <= bound
+
+
+def test_infinity_times_zero_proves_nothing() -> None:
+    """A block with one weight that is no number and another that is zero."""
+    model = small()
+    block = model.body[2]
+    assert isinstance(block, ResidualBlock)
+    convolutions = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+    with torch.no_grad():
+        convolutions[0].weight.fill_(math.nan)
+        convolutions[2].weight.zero_()
+    assert certify(model).lipschitz_upper_bound == math.inf
+
+
+def test_a_block_that_stands_in_two_places_counts_twice() -> None:
+    model = small()
+    once = certify(model)
+    model.body[2] = model.body[1]
+    twice = certify(model)
+    assert len(twice.blocks) == len(once.blocks) == 3
+    assert twice.block_bounds[0] == twice.block_bounds[1]
+
+
+@pytest.mark.parametrize("shifts", [(), ((0.25, 0.25),)])
+def test_grids_that_prove_nothing_are_refused(shifts: Any) -> None:
+    with pytest.raises(ValueError, match="shifts must be one or more of"):
+        certify(small(), shifts=shifts)

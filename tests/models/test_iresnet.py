@@ -1,0 +1,293 @@
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from models import IResNet, certify, project
+from models.iresnet import InjectivePad, ResidualBlock, Squeeze
+from models.spectral_norm import SpectralNormConv2d, power_iteration
+from tests.support.oracles import dense_norm, relative_error
+
+
+def small(**changes: Any) -> IResNet:
+    arguments: dict[str, Any] = {"in_shape": (3, 8, 8), "n_classes": 5, "blocks": (2, 2)}
+    return IResNet(**{**arguments, **changes})
+
+
+def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> None:
+    model = IResNet(in_shape=(3, 32, 32), n_classes=10)
+    convolutions = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
+    assert len(convolutions) == 165
+    expected = 2 * 192 + 192 * 10 + 10  # BatchNorm and the linear layer of the classifier
+    for n_blocks, channels in ((18, 12), (18, 48), (19, 192)):
+        inner = channels // 4
+        weights = channels * inner * 9 + inner * inner + inner * channels * 9
+        expected += n_blocks * (weights + inner + inner + channels)  # and biases
+    assert sum(p.numel() for p in model.parameters()) == expected == 3_406_096
+    with torch.no_grad():
+        assert model.eval().features(torch.zeros(1, 3, 32, 32)).shape == (1, 192, 8, 8)
+
+
+def test_a_block_is_the_papers() -> None:
+    """Activation, 3x3, activation, 1x1, activation, dropout, 3x3; none ahead of the first."""
+    model = small(dropout=0.2)
+    blocks = [m for m in model.body if isinstance(m, ResidualBlock)]
+    inside = [nn.ReLU, SpectralNormConv2d] * 2 + [nn.ReLU, nn.Dropout, SpectralNormConv2d]
+    assert [type(m) for m in blocks[0].residual] == inside[1:]
+    for block in blocks[1:]:
+        assert [type(m) for m in block.residual] == inside
+        convolutions = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+        assert [m.weight.shape[-1] for m in convolutions] == [3, 1, 3]
+        channels = block.in_shape[0]
+        assert [m.weight.shape[0] for m in convolutions] == [channels // 4, channels // 4, channels]
+
+
+def test_batch_norm_stands_before_every_activation() -> None:
+    for block in small(norm="batch").body:
+        if isinstance(block, ResidualBlock):
+            modules = list(block.residual)
+            for ahead, module in pairwise(modules):
+                assert isinstance(ahead, nn.BatchNorm2d) == isinstance(module, nn.ReLU)
+
+
+def test_dropout_is_paid_for_in_training_mode() -> None:
+    """With every mask, the train-mode bound of a block is coeff**3 at most."""
+    model = small(dropout=0.4, coeff=0.8, n_power_iterations=300)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(10)  # so that every layer meets its target
+    model.update_spectral_norm()
+    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+        product = 1 / (1 - 0.4)  # the largest factor that a mask can bring
+        for layer in (m for m in block.residual if isinstance(m, SpectralNormConv2d)):
+            product *= dense_norm(layer.effective_weight().detach(), block.in_shape[1:])
+        assert product == pytest.approx(0.8**3, rel=1e-3)
+
+
+def test_squeeze_is_a_permutation_with_its_inverse() -> None:
+    x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
+    z = Squeeze()(x)
+    assert z.shape == (2, 12, 2, 3)
+    assert torch.equal(z.flatten(1).sort().values, x.flatten(1).sort().values)
+    assert torch.equal(Squeeze().inverse(z), x)
+    # Space to depth: each output pixel holds the four of its 2 x 2 input pixels.
+    assert set(z[0, :4, 0, 0].tolist()) == set(x[0, 0, :2, :2].flatten().tolist())
+
+
+def test_injective_pad_appends_zeros_and_drops_them() -> None:
+    x = torch.randn(2, 3, 4, 4)
+    z = InjectivePad(9)(x)
+    assert z.shape == (2, 12, 4, 4)
+    assert (z[:, 3:] == 0).all()
+    assert torch.equal(InjectivePad(9).inverse(z), x)
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+@pytest.mark.parametrize("channel_multiplier", [1, 4])
+def test_inverse_undoes_features(activation: str, channel_multiplier: int) -> None:
+    model = small(
+        in_shape=(4, 8, 8), activation=activation, channel_multiplier=channel_multiplier
+    ).eval()
+    x = torch.rand(6, 4, 8, 8) - 0.5
+    with torch.no_grad():
+        z = model.features(x)
+    solution = model.inverse(z, rtol=1e-6, max_steps=100)
+    assert solution.converged.shape == solution.n_steps.shape == (4, 6)
+    assert solution.converged.all()
+    assert relative_error(solution.value, x).max() < 1e-5
+
+
+def test_features_undoes_inverse_in_float64() -> None:
+    """Without padding the map is onto, so it is a bijection from both sides."""
+    model = small(in_shape=(4, 8, 8), channel_multiplier=1, bottleneck=2).double().eval()
+    z = torch.randn(3, 16, 4, 4, dtype=torch.float64)
+    solution = model.inverse(z, rtol=1e-13, max_steps=1000)
+    with torch.no_grad():
+        torch.testing.assert_close(model.features(solution.value), z, rtol=0, atol=1e-10)
+
+
+def test_a_network_that_is_no_contraction_says_so_instead_of_answering() -> None:
+    model = small(norm="none")
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(30 if parameter.dim() == 4 else 1)
+    model.eval()
+    assert not certify(model).contraction
+    x = torch.rand(4, 3, 8, 8) - 0.5
+    with torch.no_grad():
+        solution = model.inverse(model.features(x), max_steps=50)
+    assert not solution.converged.all(dim=0).any()
+    assert solution.value.isnan().all()
+
+
+def test_logits_have_a_row_a_sample() -> None:
+    assert small()(torch.zeros(7, 3, 8, 8)).shape == (7, 5)
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"dropout": 0.0, "norm": "batch"}])
+def test_inverse_in_training_mode_is_an_error_where_it_makes_no_sense(
+    changes: dict[str, Any],
+) -> None:
+    with pytest.raises(RuntimeError, match=r"call model\.eval"):
+        small(**changes).train().inverse(torch.zeros(1, 48, 4, 4))
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
+def test_a_deployed_block_is_the_same_map(norm: str) -> None:
+    model = small(norm=norm).eval()
+    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+        x = torch.randn(2, *block.in_shape)
+        assert not any(isinstance(m, SpectralNormConv2d) for m in block.deployed())
+        with torch.no_grad():
+            torch.testing.assert_close(block.deployed()(x), block.residual(x))
+
+
+@pytest.mark.parametrize("coeff", [0.5, 0.7, 0.9, 0.97])
+@pytest.mark.parametrize("max_steps", [1, 3, 100])
+def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) -> None:
+    """Against the exact preimage, found in float64, block by block, unconverged ones included."""
+    model = small(coeff=coeff, dropout=0.0, n_power_iterations=50)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(5)  # so that every layer meets its target
+    model.update_spectral_norm()
+    model = project(model, coeff).eval()
+    with torch.no_grad():
+        z = model.features(torch.rand(5, 3, 8, 8) - 0.5)
+    bounds = certify(model).block_bounds
+    solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, lipschitz=bounds)
+    assert solution.error_bound is not None
+    assert solution.error_bound.shape == (4, 5)
+    exact = z.double()
+    index = 3
+    for module in reversed(model.body):
+        if isinstance(module, ResidualBlock):
+            g, target, exact = module.deployed().double(), exact, exact
+            with torch.no_grad():
+                for _ in range(3000):
+                    exact = target - g(exact)
+            z = module.inverse(z, rtol=1e-7, max_steps=max_steps).last_iterate
+            error = (z.double() - exact).flatten(1).norm(dim=1)
+            assert (error <= solution.error_bound[index]).all()
+            # It is of the error's size in the first block: a factor of (1 + L) / (1 - L).
+            if index == 3:
+                ratio = (1 + bounds[3]) / (1 - bounds[3])
+                assert (solution.error_bound[3] <= ratio * error + 1e-11 * exact.norm()).all()
+            index -= 1
+        else:
+            assert isinstance(module, Squeeze | InjectivePad)
+            z, exact = module.inverse(z), module.inverse(exact)
+    assert index == -1
+
+
+def test_without_a_proof_there_is_no_error_bound() -> None:
+    model = small().eval()
+    z = torch.randn(2, 48, 4, 4)
+    assert model.inverse(z).error_bound is None
+    bound = model.inverse(z, lipschitz=[0.5, 1.0, 0.5, 0.5]).error_bound
+    assert bound is not None
+    assert bound.isinf().all(dim=1).tolist() == [True, True, False, False]
+    with pytest.raises(ValueError, match="one bound for each of 4 blocks, but got 3"):
+        model.inverse(z, lipschitz=[0.5, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_the_error_bound_of_a_float64_network_has_the_rounding_in_it(activation: str) -> None:
+    """Biases far above z: where float64 itself rounds, zero is no bound."""
+    model = small(activation=activation, dropout=0.0).double().eval()
+    block = model.body[2]
+    assert isinstance(block, ResidualBlock)
+    with torch.no_grad():
+        for module in block.residual:
+            if isinstance(module, SpectralNormConv2d):
+                module.bias.mul_(1e6)
+    solution = block.inverse(torch.zeros(2, 12, 8, 8).double(), rtol=0.0, lipschitz=0.9)
+    assert solution.error_bound is not None
+    assert (solution.error_bound > 1e-12 * solution.last_iterate.flatten(1).norm(dim=1)).all()
+
+
+def test_an_inverse_of_the_wrong_size_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"\(48, 4, 4\) must be given, but got \(48, 5, 5\)"):
+        small().eval().inverse(torch.zeros(1, 48, 5, 5))
+
+
+def test_the_network_compiles_whole() -> None:
+    """One graph, forward and backward, without a compiler that this machine may lack."""
+    model = small(dropout=0.0)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(compiled(x), model(x))
+    compiled(x).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    model(x).sum().backward()
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_power_iteration_compiles_whole() -> None:
+    weight, vector = torch.randn(2, 4, 3, 3, 3), torch.randn(2, 3, 5, 5)
+    compiled = torch.compile(power_iteration, fullgraph=True, backend="aot_eager")
+    for actual, expected in zip(
+        compiled(weight, vector, 3), power_iteration(weight, vector, 3), strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_networks_of_one_shape_run_under_vmap() -> None:
+    """Three models as one: the same outputs, and the same power iteration, as one by one."""
+    models = [small().eval() for _ in range(3)]
+    parameters, buffers = stack_module_state(models)
+    x = torch.randn(2, 3, 8, 8)
+
+    def call(parameters: Any, buffers: Any, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = functional_call(models[0], (parameters, buffers), (x,))
+        return logits
+
+    together = vmap(call, in_dims=(0, 0, None))(parameters, buffers, x)
+    for index, model in enumerate(models):
+        torch.testing.assert_close(together[index], model(x), rtol=1e-5, atol=1e-6)
+    weight, vector = torch.randn(3, 2, 4, 3, 3, 3), torch.randn(3, 2, 3, 5, 5)
+    batched = vmap(lambda w, v: power_iteration(w, v, 2))(weight, vector)
+    for index in range(3):
+        for many, one in zip(
+            batched, power_iteration(weight[index], vector[index], 2), strict=True
+        ):
+            torch.testing.assert_close(many[index], one)
+
+
+def test_state_dict_carries_the_power_iteration() -> None:
+    model = small()
+    for _ in range(3):
+        model.update_spectral_norm()
+    other = small()
+    other.load_state_dict(model.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model.eval()(x), other.eval()(x))
+    model.update_spectral_norm()
+    other.update_spectral_norm()
+    assert torch.equal(model(x), other(x))
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"n_classes": 0}, "n_classes >= 1 must hold"),
+        ({"blocks": ()}, "blocks must be one or more counts"),
+        ({"blocks": (2, 0)}, "blocks must be one or more counts"),
+        ({"norm": "layer"}, "norm must be one of spectral, batch, none, but got norm=layer"),
+        ({"activation": "gelu"}, "activation must be one of relu, elu, softplus"),
+        ({"coeff": 1.0}, "0 < coeff < 1 must hold, but got coeff=1.0"),
+        ({"n_power_iterations": 0}, "n_power_iterations >= 1 must hold"),
+        ({"dropout": 1.0}, "0 <= dropout < 1 must hold, but got dropout=1.0"),
+        ({"bottleneck": 5}, "bottleneck must divide the channels of the first stage"),
+        ({"in_shape": (3, 6, 8), "blocks": (1, 1, 1)}, "must be multiples of 4, but got 6 x 8"),
+    ],
+)
+def test_bad_arguments_are_named(changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        small(**changes)

@@ -1,0 +1,117 @@
+import copy
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models import IResNet, certify, deployed, project
+from models.projection import recompute_batch_norm
+from models.spectral_norm import SpectralNormConv2d
+from tests.support.oracles import dense_norm
+
+LADDER = (0.95, 0.9, 0.7, 0.5, 0.3)
+
+
+def network(**changes: Any) -> IResNet:
+    """Every layer at its target or above, as training leaves it."""
+    arguments: dict[str, Any] = {
+        "in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1), "coeff": 0.97,
+    }  # fmt: skip
+    model = IResNet(**{**arguments, **changes})
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(4 if parameter.dim() == 4 else 1)
+    model.update_spectral_norm()
+    return model
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none"])
+def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str) -> None:
+    for coeff in LADDER:
+        model = network(norm=norm)
+        before = {layer.name: layer.upper_bound for layer in certify(model).layers}
+        assert project(model, coeff) is model
+        for layer in certify(model).layers:
+            assert layer.upper_bound <= coeff
+            expected = min(before[layer.name], coeff)
+            assert layer.upper_bound == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_true_norm_of_what_forward_applies_is_at_most_coeff() -> None:
+    model = project(network(), 0.6).train()
+    for layer in (m for m in model.modules() if isinstance(m, SpectralNormConv2d)):
+        assert dense_norm(layer.effective_weight().detach(), layer.size) <= 0.6
+
+
+def test_a_layer_is_scaled_and_not_changed_otherwise() -> None:
+    model = network()
+    weights = [m.effective_weight().detach() for m in model.modules() if hasattr(m, "sigma")]
+    project(model, 0.4)
+    after = [m.effective_weight().detach() for m in model.modules() if hasattr(m, "sigma")]
+    for old, new in zip(weights, after, strict=True):
+        factor = (old * new).sum() / (old * old).sum()
+        torch.testing.assert_close(new, factor * old)
+
+
+def test_down_the_ladder_is_the_same_as_at_once() -> None:
+    ladder, once = network(), network()
+    once.load_state_dict(ladder.state_dict())
+    for coeff in LADDER:
+        project(ladder, coeff)
+    project(once, LADDER[-1])
+    x = torch.randn(4, 2, 8, 8)
+    torch.testing.assert_close(ladder.eval()(x), once.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_gets_the_statistics_of_the_images() -> None:
+    model = network(dropout=0.3).train()
+    batches = [torch.randn(20, 2, 8, 8) for _ in range(3)]
+    project(model, 0.5, batches)
+    assert model.training
+    (norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
+    assert norm.momentum == 0.1
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    with torch.no_grad():
+        features = [model.eval().features(batch) for batch in batches]
+    expected_mean = torch.stack([f.mean((0, 2, 3)) for f in features]).mean(0)
+    expected_var = torch.stack([f.var((0, 2, 3)) for f in features]).mean(0)
+    torch.testing.assert_close(norm.running_mean, expected_mean)
+    torch.testing.assert_close(norm.running_var, expected_var)
+    before = copy.deepcopy(model.state_dict())
+    recompute_batch_norm(model, batches)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_what_cannot_be_projected_is_an_error() -> None:
+    for coeff in (0.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match="0 < coeff < 1 must hold"):
+            project(network(), coeff)
+    with pytest.raises(ValueError, match="got norm=batch"):
+        project(network(norm="batch"), 0.5)
+    model = network()
+    with torch.no_grad():
+        next(iter(model.body.parameters())).fill_(math.nan)
+    with pytest.raises(ValueError, match="finite weights"):
+        project(model, 0.5)
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu"])
+def test_deployed_is_the_same_function_bit_for_bit_and_loads_as_a_plain_network(
+    activation: str,
+) -> None:
+    model = network(activation=activation).eval()
+    plain = deployed(model)
+    assert not any(isinstance(m, SpectralNormConv2d) for m in plain.modules())
+    x = torch.randn(5, 2, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(plain(x), model(x))
+    assert certify(plain).to_dict() == certify(model).to_dict()
+    other = network(norm="none", activation=activation).eval()
+    other.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        assert torch.equal(other(x), model(x))
+    assert any(isinstance(m, SpectralNormConv2d) for m in model.modules())  # it is a copy

@@ -1,0 +1,84 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from study.metrics import Direction
+from study.pareto import dominance
+
+# Small integers, so that equal values and equal points are common.
+POINTS = st.integers(1, 4).flatmap(
+    lambda m: arrays(
+        np.float64, st.tuples(st.integers(0, 12), st.just(m)), elements=st.integers(0, 4)
+    )
+)
+
+
+def dominated_by_brute_force(points: np.ndarray) -> list[bool]:
+    return [
+        any((q <= p).all() and (q < p).any() for q in points)
+        for p in points
+    ]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(points=POINTS)
+def test_nondominated_is_what_no_other_dominates(points: np.ndarray) -> None:
+    kept = dominance.nondominated(points)
+    assert kept.tolist() == [not dominated for dominated in dominated_by_brute_force(points)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(points=POINTS)
+def test_fronts_are_peeled_off_one_by_one(points: np.ndarray) -> None:
+    numbers = dominance.front_ranks(points)
+    assert numbers.shape == (len(points),)
+    left, number = np.arange(len(points)), 0
+    while len(left) > 0:
+        dominated = np.array(dominated_by_brute_force(points[left]))
+        assert (numbers[left[~dominated]] == number).all()
+        left, number = left[dominated], number + 1
+
+
+@settings(deadline=None, max_examples=100)
+@given(points=POINTS)
+def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) -> None:
+    """On an integer grid the dominated region is a union of unit cells."""
+    m = points.shape[1]
+    reference = np.full(m, 4.0)
+    cells = itertools.product(range(4), repeat=m)
+    count = sum(any((p <= np.array(cell)).all() for p in points) for cell in cells)
+    assert dominance.hypervolume(points, reference) == pytest.approx(count)
+
+
+def test_points_that_are_not_below_the_reference_add_nothing() -> None:
+    inside = np.array([[1.0, 1.0]])
+    both = np.array([[1.0, 1.0], [0.0, 2.0], [3.0, -1.0]])
+    assert (
+        dominance.hypervolume(inside, [2.0, 2.0]) == dominance.hypervolume(both, [2.0, 2.0]) == 1.0
+    )
+    assert dominance.hypervolume(np.zeros((0, 2)), [1.0, 1.0]) == 0.0
+
+
+def test_objectives_become_losses() -> None:
+    directions = [Direction.MAXIMIZE, Direction.MINIMIZE]
+    assert dominance.as_losses([[0.9, 0.5]], directions).tolist() == [[-0.9, 0.5]]
+    assert dominance.as_losses([], directions).shape == (0, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_is_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="must be finite"):
+        dominance.as_losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])
+
+
+def test_the_knee_is_closest_to_the_best_of_each_column_in_its_own_units() -> None:
+    # On the unit square: (0, 1), (0.2, 0.3), (1, 0); the second axis in thousandths.
+    points = np.array([[0.0, 0.001], [0.2, 0.0003], [1.0, 0.0]])
+    assert dominance.knee(points) == 1
+    assert dominance.knee(points * [1000.0, 1.0] + 7.0) == 1
+    assert dominance.knee(points[:1]) == 0  # no range to scale by
+    assert dominance.knee(points[[0, 2]]) == 0  # the first of equals

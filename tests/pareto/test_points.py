@@ -1,0 +1,40 @@
+import math
+
+from study.metrics import ProjectionReport, TrialReport, TrialStatus
+from study.pareto import points
+from tests.support.studies import epoch_report, projection_report, tiny
+
+STUDY = tiny()
+
+
+def found(report: TrialReport | None) -> dict[float | None, float]:
+    admitted = points.of_report(report, STUDY.objectives, STUDY.constraints)
+    return {key: metrics["val_accuracy"] for key, metrics in admitted.items()}
+
+
+def report(status: TrialStatus, *projections: ProjectionReport, **changes: float) -> TrialReport:
+    return TrialReport(status, epoch_report(3, **changes), projections=projections)
+
+
+def test_a_completed_trial_and_its_projections_are_points() -> None:
+    projections = (projection_report(0.7, val_accuracy=0.4), projection_report(0.5))
+    completed = report(TrialStatus.COMPLETED, *projections, val_accuracy=0.9)
+    assert found(completed) == {None: 0.9, 0.7: 0.4, 0.5: 0.5}
+
+
+def test_what_is_not_real_is_no_point() -> None:
+    assert found(None) == {}
+    assert found(TrialReport(TrialStatus.FAILED, reason="diverged")) == {}
+    for status in set(TrialStatus) - {TrialStatus.COMPLETED}:
+        assert found(report(status)) == {}
+    for bad in (1.0, 1.5, math.inf, math.nan):
+        broken = report(TrialStatus.COMPLETED, projection_report(0.7), lipschitz_upper_bound=bad)
+        assert found(broken) == {0.7: 0.5}
+    assert found(report(TrialStatus.COMPLETED, val_accuracy=math.nan)) == {}
+
+
+def test_losses_turn_what_is_maximized_around() -> None:
+    metrics = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.3, "inverse_steps": 4.0}
+    assert points.losses([metrics], STUDY.objectives).tolist() == [[-0.9, 0.3, 4.0]]
+    assert points.losses([], STUDY.objectives).shape == (0, 3)
+    assert points.reference_losses(STUDY.objectives) == [0.0, 1.0, 100.0]

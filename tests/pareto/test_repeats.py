@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from study.pareto.repeats import SampleLosses, front_shares, is_dominated_beyond_spread, spread
+
+
+def sample(**points: list[list[float]]) -> SampleLosses:
+    return {name: np.array(losses) for name, losses in points.items()}
+
+
+def test_spread_is_the_pooled_standard_deviation() -> None:
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(size=(n, 2)) for n in (1, 2, 5, 3)]
+    squares = sum(((g - g.mean(axis=0)) ** 2).sum(axis=0) for g in groups)
+    expected = np.sqrt(squares / (0 + 1 + 4 + 2))
+    np.testing.assert_allclose(spread([dict(enumerate(groups))]), expected)
+    np.testing.assert_allclose(spread([{0: g} for g in groups]), expected)
+
+
+def test_spread_of_equal_sizes_is_the_root_of_the_mean_variance() -> None:
+    rng = np.random.default_rng(1)
+    groups = [rng.normal(size=(4, 3)) for _ in range(6)]
+    expected = np.sqrt(np.mean([g.var(axis=0, ddof=1) for g in groups], axis=0))
+    np.testing.assert_allclose(spread([{0: g} for g in groups]), expected)
+
+
+def test_without_repeats_there_is_no_spread_and_nothing_is_dominated_beyond_it() -> None:
+    first, second = sample(own=[[0.0, 0.0]]), sample(own=[[9.0, 9.0]])
+    assert spread([first, second]) is None
+    assert not is_dominated_beyond_spread(second, [first])
+
+
+def test_dominated_beyond_the_spread_means_by_two_standard_errors_in_every_objective() -> None:
+    best = sample(own=[[0.0, 0.0], [0.2, 0.2]])  # standard deviation 0.1414, mean 0.1
+    error = 2 * np.sqrt(0.02) * np.sqrt(1 / 1 + 1 / 2)
+    for distance, dominated in ((error * 1.01, True), (error * 0.99, False)):
+        other = sample(own=[[0.1 + distance, 0.1 + distance]])
+        assert is_dominated_beyond_spread(other, [best]) == dominated
+    far_in_one_only = sample(own=[[9.0, 0.1]])
+    assert not is_dominated_beyond_spread(far_in_one_only, [best])
+
+
+def test_a_sample_is_kept_for_one_point_that_is_not_dominated() -> None:
+    best = sample(own=[[0.0, 0.0], [0.01, 0.01]])
+    assert is_dominated_beyond_spread(sample(own=[[5.0, 5.0]]), [best])
+    assert not is_dominated_beyond_spread(sample(own=[[5.0, 5.0]], at=[[-1.0, 5.0]]), [best])
+
+
+def test_a_sample_without_points_is_not_worth_another_training() -> None:
+    assert is_dominated_beyond_spread({}, [])
+
+
+def test_a_sample_alone_is_not_dominated() -> None:
+    assert not is_dominated_beyond_spread(sample(own=[[1.0], [2.0]]), [])
+
+
+def test_front_shares_are_those_of_two_normal_means() -> None:
+    """Two points in one objective: the better one is nondominated as often as its drawn mean is
+    the smaller one, which for normal residuals has a closed form."""
+    from math import erf, sqrt
+
+    rng = np.random.default_rng(3)
+    n, distance = 400, 0.1
+    noise = rng.normal(size=(2, n, 1))
+    noise -= noise.mean(axis=1, keepdims=True)
+    deviation = float(np.sqrt((noise**2).sum() / (2 * (n - 1))))
+    better, worse = front_shares([noise[0], noise[1] + distance])
+    expected = 0.5 * (1 + erf(distance / (deviation * sqrt(2 / n)) / sqrt(2)))
+    assert better == pytest.approx(expected, abs=3 * sqrt(expected * (1 - expected) / 500) + 0.01)
+    assert better + worse == pytest.approx(1)
+
+
+def test_front_shares_of_points_trained_once_vary_as_the_others_do() -> None:
+    shares = front_shares([np.array([[0.0], [1.0]]), np.array([[0.6]])])
+    assert all(0 < share < 1 for share in shares)
+
+
+def test_front_shares_without_differences_are_the_front() -> None:
+    twice = [np.array([[0.0, 1.0]] * 2), np.array([[1.0, 0.0]] * 2), np.array([[1.0, 1.0]] * 2)]
+    assert front_shares(twice) == [1.0, 1.0, 0.0]

@@ -1,0 +1,483 @@
+"""The report page in a real browser, opened from a file. What is in it: tests/test_page.py."""
+
+import csv
+import json
+import math
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from typer.testing import CliRunner
+
+from study.metrics import TrialStatus
+from study.report import app
+from study.results.front import collect
+from study.results.page import write_page
+from study.tracking.client import Client
+from study.tracking.pages import study_page
+from study.tracking.records import Records
+from tests.conftest import CHROMIUM
+from tests.results.test_page import NoArtifacts
+from tests.support.records import STUDY, trial
+from tests.support.served import served
+
+pytestmark = pytest.mark.browser
+# Software rendering, and none of what Chromium asks of its makers as it starts.
+FLAGS = (
+    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist", "--disable-quic", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Opened:
+    """A page, the errors in its console, and what it asked for."""
+
+    page: Page
+    errors: list[str]
+    asked: list[str]
+
+    def check_quiet(self, path: Path) -> None:
+        assert self.errors == []
+        outside = [url for url in self.asked if not url.startswith(("data:", "blob:"))]
+        assert outside == [path.as_uri()]
+
+
+def opened(browser: Browser, path: Path, **options: Any) -> Opened:
+    found = Opened(browser.new_page(**options), [], [])
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":  # WebGL warns of what a software renderer is slow at
+            found.errors.append(message.text)
+
+    def ask(request: Request) -> None:
+        found.asked.append(request.url)
+
+    found.page.on("console", hear)
+    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+    found.page.on("request", ask)
+    found.page.goto(path.as_uri())
+    return found
+
+
+@dataclass(frozen=True)
+class Real:
+    """The page of a real study, and what the command says of it as JSON."""
+
+    path: Path
+    server: str
+    content: dict[str, Any]
+
+    def points(self, *marks: str) -> list[dict[str, Any]]:
+        return [p for p in self.content["points"] if p["mark"] in marks]
+
+
+@pytest.fixture(scope="module")
+def real(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    with served(finished) as uri:
+        arguments = ["tiny", "--all", "--format", "json", "--html", str(path)]
+        done = CliRunner().invoke(app, [*arguments, "--tracking-uri", uri])
+        assert done.exit_code == 0, done.output
+        yield Real(path, uri, json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with every mark, 200 points."""
+    generator = random.Random(0)
+    states = [
+        *[TrialStatus.COMPLETED] * 160, *[TrialStatus.STOPPED_EARLY] * 20,
+        *[TrialStatus.FAILED] * 20,
+    ]  # fmt: skip
+    records = []
+    for number, state in enumerate(states):
+        sample = {
+            "coeff": generator.uniform(0.3, 0.99),
+            "n_power_iterations": generator.randint(1, 20),
+            "dropout": generator.uniform(0, 0.5),
+        }
+        record = trial(
+            number,
+            state,
+            sample,
+            val_accuracy=generator.random(),
+            lipschitz_upper_bound=math.exp(generator.uniform(-5, 0.3)),
+            inverse_steps=generator.uniform(2, 20),
+        )
+        failed = state is TrialStatus.FAILED
+        records.append(replace(record, metrics={}, reason="diverged") if failed else record)
+    path = tmp_path_factory.mktemp("made-up") / "report.html"
+    write_page(path, NoArtifacts(), collect(STUDY, records))
+    return path
+
+
+def place(page: Page, label: str) -> tuple[float, float]:
+    """Where a point of the two-dimensional figure is on the screen."""
+    page.locator("#front-plot").scroll_into_view_if_needed()
+    found = page.evaluate(
+        """(label) => {
+            const plot = document.getElementById("front-plot");
+            const content = JSON.parse(document.getElementById("content").textContent);
+            const index = content.points.label.indexOf(label);
+            for (const trace of plot.data) {
+                const k = (trace.customdata || []).indexOf(index);
+                if (k < 0) continue;
+                const box = plot.getBoundingClientRect();
+                const { xaxis, yaxis } = plot._fullLayout;
+                return [box.x + xaxis._offset + xaxis.d2p(trace.x[k]),
+                        box.y + yaxis._offset + yaxis.d2p(trace.y[k])];
+            }
+        }""",
+        label,
+    )
+    return found[0], found[1]
+
+
+def label(point: dict[str, Any]) -> str:
+    projected = point["projected_to"]
+    return point["trial_id"] + ("" if projected is None else f" at {projected:g}")
+
+
+def rows(page: Page, column: str = "label") -> list[str]:
+    """The table's cells in a column, those of the page of the table that is shown."""
+    names = page.locator("#point-table thead th").evaluate_all(
+        "cells => cells.map(cell => cell.dataset.column)"
+    )
+    texts = page.locator(f"#point-table tbody tr td:nth-child({names.index(column) + 1})")
+    return texts.all_inner_texts()
+
+
+def test_it_opens_from_a_file_and_asks_for_nothing(browser: Browser, real: Real) -> None:
+    found = opened(browser, real.path, viewport={"width": 1280, "height": 900})
+    page = found.page
+    for section in page.locator("main > section:visible").all():
+        section.scroll_into_view_if_needed()
+    # Every figure is drawn once it is in sight.
+    for name in ("front", "growth", "parallel", "layers", "inverse"):
+        expect(page.locator(f"#{name}-plot .main-svg").first).to_be_visible()
+    images = page.locator("#reconstructions img")
+    assert images.count() == len(real.points("front"))
+    assert all(images.evaluate_all("all => all.map(i => i.complete && i.naturalWidth > 100)"))
+    # Plotly offers to send a chart to its makers, unless it is told not to.
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert "Zoom" in buttons
+    assert not [title for title in buttons if re.search("share|cloud|send|studio", title, re.I)]
+    found.check_quiet(real.path)
+    page.close()
+
+
+def test_hovering_over_a_point_tells_all_of_it(browser: Browser, real: Real) -> None:
+    page = opened(browser, real.path).page
+    point = real.points("front")[0]
+    page.mouse.move(*place(page, label(point)))
+    expect(page.locator("#front-plot .hovertext")).to_be_visible()
+    for where in ("#front-plot .hovertext", "#detail"):
+        text = page.locator(where).text_content() or ""
+        for name in ("coeff", "n_power_iterations", "dropout", *point["metrics"]):
+            assert name in text, (where, name)
+        assert label(point) in text
+        assert "front" in text
+        assert f"{point['metrics']['val_accuracy']:.4g}" in text
+    page.close()
+
+
+def test_a_click_goes_to_the_run_in_mlflow(browser: Browser, real: Real) -> None:
+    page = opened(browser, real.path, viewport={"width": 1280, "height": 900}).page
+    point = real.points("front")[0]
+    with page.expect_popup() as popup:
+        page.mouse.click(*place(page, label(point)))
+    run = popup.value
+    assert run.url.startswith(real.server)
+    assert run.url.partition("?")[0].endswith(f"/runs/{point['run_id']}")
+    expect(run.get_by_text(label(point)).first).to_be_visible(timeout=30_000)
+    run.close()
+    # The same from the table, by the keyboard alone.
+    page.locator("#point-table tbody a").first.focus()
+    with page.expect_popup() as popup:
+        page.keyboard.press("Enter")
+    assert popup.value.url.startswith(f"{real.server}/#/experiments/")
+    popup.value.close()
+    page.close()
+
+
+def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
+    """The table of runs at the address that a study prints, and the comparison of its front."""
+    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    study = Records(Client(real.server)).find_study("tiny")
+    assert study is not None
+    page.goto(study_page(real.server, study.experiment_id)[1])
+    for column in ("val_accuracy", "lipschitz_upper_bound", "inverse_steps"):
+        expect(page.get_by_role("columnheader").filter(has_text=column[:12]).first).to_be_visible(
+            timeout=30_000
+        )
+    best = max(real.content["points"], key=lambda p: p["metrics"]["val_accuracy"])
+    expect(page.get_by_role("link", name=re.compile(rf"^{label(best)}")).first).to_be_visible()
+    page.close()
+    page = opened(browser, real.path).page
+    with page.expect_popup() as popup:
+        page.locator("#compare").click()
+    n_front = len(real.points("front"))
+    expect(popup.value.get_by_text(f"Comparing {n_front} Runs")).to_be_visible(timeout=30_000)
+    expect(popup.value.get_by_text(label(real.points("front")[0])).first).to_be_visible()
+    popup.value.close()
+    page.close()
+
+
+def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> None:
+    found = opened(browser, made_up)
+    page = found.page
+    boxes = page.locator("#marks input")
+    marks = boxes.evaluate_all("all => all.map(box => box.dataset.mark)")
+    assert set(marks) == {"front", "dominated", "infeasible", "stopped_early", "failed"}
+    content = json.loads(page.text_content("#content") or "")
+    counts = {mark: content["points"]["mark"].count(mark) for mark in marks}
+    shown = dict.fromkeys(marks, True)
+
+    def check() -> None:
+        n = sum(counts[mark] for mark in marks if shown[mark])
+        expect(page.locator("#count")).to_have_text(f"{n} of 200 points")
+        drawn = page.evaluate(
+            "document.getElementById('front-plot').data.flatMap(t => t.customdata || []).length"
+        )
+        # Failed trials have no value on the axes.
+        assert drawn == n - (counts["failed"] if shown["failed"] else 0)
+
+    check()
+    for index, mark in enumerate(marks):
+        boxes.nth(index).uncheck()
+        shown[mark] = False
+        check()
+    for index, mark in enumerate(marks):
+        boxes.nth(index).check()
+        shown[mark] = True
+        check()
+    found.check_quiet(made_up)
+    page.close()
+
+
+def test_axes_are_chosen_in_two_and_three_dimensions(browser: Browser, made_up: Path) -> None:
+    found = opened(browser, made_up)
+    page = found.page
+    page.locator("#axis-x").select_option("coeff")
+    page.locator("#axis-size").select_option("dropout")
+
+    def state(expression: str) -> Any:
+        return page.evaluate(f"(() => {{ const plot = document.getElementById('front-plot'); "
+                             f"return {expression}; }})()")  # fmt: skip
+
+    assert state("plot.layout.xaxis.title.text").startswith("coeff")
+    sizes = state("plot.data[0].marker.size")
+    assert max(sizes) > min(sizes)
+    page.locator("#axis-z").select_option("inverse_steps")
+    assert set(state("plot.data.map(t => t.type)")) == {"scatter3d"}
+    assert state("plot.layout.scene.zaxis.title.text").startswith("inverse_steps")
+    expect(page.locator("#front-plot canvas").first).to_be_visible()
+    page.locator("#axis-z").select_option("")
+    assert set(state("plot.data.map(t => t.type)")) == {"scatter"}
+    found.check_quiet(made_up)
+    page.close()
+
+
+def test_the_table_filters_and_sorts_and_leaves_as_csv(
+    browser: Browser, made_up: Path, tmp_path: Path
+) -> None:
+    found = opened(browser, made_up)
+    page = found.page
+    content = json.loads(page.text_content("#content") or "")["points"]
+    accuracy, coeff = content["metrics"]["val_accuracy"], content["params"]["coeff"]
+    page.locator("#filter").fill("dominated coeff<0.6 val_accuracy>=0.25")
+    expected = [
+        i
+        for i in range(200)
+        if content["mark"][i] == "dominated" and coeff[i] < 0.6 and accuracy[i] >= 0.25
+    ]
+    assert 10 < len(expected) < 50
+    assert rows(page) == [content["label"][i] for i in expected]
+    header = page.locator("#point-table th[data-column=val_accuracy]")
+    for order in ("descending", "ascending"):
+        header.locator("button").click()
+        expect(header).to_have_attribute("aria-sort", order)
+        expected.sort(key=lambda i: accuracy[i], reverse=order == "descending")
+        assert rows(page) == [content["label"][i] for i in expected]
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    assert download.value.suggested_filename == "tiny.csv"
+    download.value.save_as(tmp_path / "points.csv")
+    with (tmp_path / "points.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["label"] for line in lines] == [content["label"][i] for i in expected]
+    assert [float(line["val_accuracy"]) for line in lines] == [accuracy[i] for i in expected]
+    assert [line["run_id"] for line in lines] == [content["run_id"][i] for i in expected]
+    page.locator("#filter").fill("")
+    assert len(rows(page)) == 50  # a page of the table
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator("#pages")).to_contain_text("page 2 of 4")
+    found.check_quiet(made_up)
+    page.close()
+
+
+def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path) -> None:
+    page = opened(browser, made_up).page
+    content = json.loads(page.text_content("#content") or "")["points"]
+    metrics = content["metrics"]
+    for bound, steps in ((0.5, 10), (0.05, 6), (0.02, 20)):
+        page.locator("#pick-limits input[name=lipschitz_upper_bound]").fill(str(bound))
+        page.locator("#pick-limits input[name=inverse_steps]").fill(str(steps))
+        allowed = [
+            i
+            for i in range(200)
+            if content["mark"][i] in ("front", "dominated")
+            and metrics["lipschitz_upper_bound"][i] < bound
+            and metrics["inverse_steps"][i] <= steps
+        ]
+        best = max(allowed, key=lambda i: metrics["val_accuracy"][i])
+        expect(page.locator("#picked button")).to_have_text(content["label"][best])
+        expect(page.locator("#picked-code")).to_contain_text(content["run_id"][best])
+    page.locator("#pick-limits input[name=inverse_steps]").fill("0.1")
+    expect(page.locator("#picked")).to_have_text("No network meets these limits.")
+    page.close()
+
+
+def test_text_that_a_spreadsheet_would_run_is_text(browser: Browser, tmp_path: Path) -> None:
+    records = [trial(0), replace(trial(1, TrialStatus.FAILED), reason="=1+1")]
+    path = tmp_path / "report.html"
+    write_page(path, NoArtifacts(), collect(STUDY, records))
+    page = opened(browser, path).page
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+    download.value.save_as(tmp_path / "points.csv")
+    with (tmp_path / "points.csv").open() as file:
+        assert [line["reason"] for line in csv.DictReader(file)] == ["", "'=1+1"]
+    page.close()
+
+
+def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up: Path) -> None:
+    found = opened(browser, made_up, viewport={"width": 1280, "height": 900})
+    page = found.page
+    page.locator("#parallel-plot").scroll_into_view_if_needed()
+    bar = page.locator("#parallel-plot .axis-brush .background").first
+    expect(bar).to_be_attached()
+    box = bar.bounding_box()
+    assert box is not None
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 0.25 * box["height"])
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + 0.5 * box["height"], steps=5)
+    page.mouse.up()
+    low, high = page.evaluate(
+        "document.getElementById('parallel-plot').data[0].dimensions[0].constraintrange"
+    )
+    content = json.loads(page.text_content("#content") or "")["points"]
+    # Failed trials have no line, and yet the coefficient that they failed with.
+    inside = [i for i in range(200) if low <= content["params"]["coeff"][i] <= high]
+    assert 10 < len(inside) < 150
+    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 points")
+    drawn = page.evaluate(
+        "document.getElementById('front-plot').data.flatMap(t => t.customdata || [])"
+    )
+    assert sorted(drawn) == [i for i in inside if content["mark"][i] != "failed"]
+    # A filter that comes and goes leaves what is in the range, and the range.
+    page.locator("#filter").fill("front")
+    page.locator("#filter").fill("")
+    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 points")
+    page.locator("#unbrush").click()
+    expect(page.locator("#count")).to_have_text("200 of 200 points")
+    found.check_quiet(made_up)
+    page.close()
+
+
+def test_a_point_is_chosen_by_the_keyboard(browser: Browser, made_up: Path) -> None:
+    page = opened(browser, made_up).page
+    page.locator("#point-table tbody button").nth(2).focus()
+    chosen = page.locator("#point-table tbody button").nth(2).inner_text()
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail h3")).to_have_text(chosen)
+    expect(page.locator("#point-table tr.chosen")).to_contain_text(chosen)
+    # And goes on from there.
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#detail h3")).to_have_text(
+        page.locator("#point-table tbody button").nth(3).inner_text()
+    )
+    page.get_by_role("button", name="Next").focus()
+    for number in (2, 3):
+        page.keyboard.press("Enter")
+        expect(page.locator("#pages")).to_contain_text(f"page {number} of 4")
+    page.close()
+
+
+def brightness(page: Page, what: str) -> float:
+    """Of a color of the body, in [0, 1]."""
+    color = page.evaluate(f"getComputedStyle(document.body).{what}")
+    red, green, blue = (int(part) for part in color[4:-1].split(",")[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
+def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up: Path) -> None:
+    found = opened(browser, made_up, color_scheme="dark")
+    page = found.page
+    assert brightness(page, "backgroundColor") < 0.2 < 0.7 < brightness(page, "color")
+    # As when printing begins: figures are drawn for paper before the media change.
+    ticks = page.locator("#front-plot .xtick text").first
+    color = "getComputedStyle(document.querySelector('#front-plot .xtick text')).fill"
+    expect(ticks).to_be_visible()
+    assert page.evaluate(color) != "rgb(0, 0, 0)"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(color) == "rgb(0, 0, 0)"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(color) != "rgb(0, 0, 0)"
+    page.emulate_media(color_scheme="light")
+    assert brightness(page, "color") < 0.2 < 0.9 < brightness(page, "backgroundColor")
+    page.emulate_media(color_scheme="dark", media="print")
+    assert brightness(page, "color") < 0.2 < 0.9 < brightness(page, "backgroundColor")
+    assert not page.locator("#filter").is_visible()
+    page.emulate_media(media="screen")
+    assert len(page.pdf()) > 50_000
+    found.check_quiet(made_up)
+    page.close()
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_nothing_sticks_out_on_a_phone(browser: Browser, real: Real, width: int) -> None:
+    page = opened(browser, real.path, viewport={"width": width, "height": 800}).page
+    for section in page.locator("main > section:visible").all():
+        section.scroll_into_view_if_needed()
+        page.wait_for_timeout(100)  # figures take a frame to be drawn
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:
+    hostile = "</script><img src=x onerror=document.title='run'><b>x</b>"
+    records = [
+        trial(0, sample={"coeff": 0.5, "n_power_iterations": hostile, "dropout": 0.1}),
+        trial(1, val_accuracy=0.9),
+        replace(trial(2, TrialStatus.FAILED), reason=hostile),
+    ]
+    path = tmp_path / "report.html"
+    write_page(path, NoArtifacts(), collect(replace(STUDY, name=hostile), records))
+    found = opened(browser, path)
+    page = found.page
+    assert page.title() == f"{hostile}: report"
+    expect(page.locator("h1")).to_have_text(hostile)
+    page.locator("#parallel-plot").scroll_into_view_if_needed()
+    page.mouse.move(*place(page, "0000"))
+    expect(page.locator("#detail")).to_contain_text(hostile)
+    assert page.locator("img").count() == 0
+    found.check_quiet(path)
+    page.close()

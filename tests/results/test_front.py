@@ -1,0 +1,148 @@
+import math
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from study.config.goals import Objective
+from study.errors import UserError
+from study.metrics import Direction, TrialStatus
+from study.results.front import Mark, collect, parse_objectives
+from study.tracking.records import TrialRecord
+from tests.support.records import STUDY, marks, projection, trial
+
+
+def test_the_front_admits_only_what_is_real() -> None:
+    best: dict[str, Any] = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1}
+    report = collect(
+        STUDY,
+        [
+            trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
+            trial(1, val_accuracy=0.8, lipschitz_upper_bound=0.5),
+            trial(2, val_accuracy=0.7, lipschitz_upper_bound=0.8),
+            trial(3, **{**best, "lipschitz_upper_bound": 1.0}),
+            trial(4, **{**best, "lipschitz_upper_bound": math.inf}),
+            trial(5, TrialStatus.STOPPED_EARLY, **best),
+            trial(6, TrialStatus.FAILED, **best),
+            trial(7, TrialStatus.RUNNING, **best),
+            trial(8, TrialStatus.INTERRUPTED, **best),
+            trial(9, **{**best, "val_accuracy": math.nan}),
+            replace(trial(10, **best), metrics={}),
+            trial(11, val_accuracy=0.9, lipschitz_upper_bound=0.8),
+        ],
+    )
+    assert marks(report) == {
+        "0000": "front",
+        "0001": "front",
+        "0002": "dominated",
+        "0003": "infeasible",
+        "0004": "infeasible",
+        "0005": "stopped_early",
+        "0006": "failed",
+        "0007": "running",
+        "0008": "interrupted",
+        "0009": "infeasible",
+        "0010": "infeasible",
+        "0011": "front",  # equal to another point of the front: neither dominates
+    }
+    assert [point.label for point in report.front] == ["0000", "0011", "0001"]
+
+
+def test_the_front_is_that_of_brute_force() -> None:
+    generator = random.Random(0)
+    records = [
+        trial(
+            n,
+            val_accuracy=generator.randint(0, 5) / 10,
+            lipschitz_upper_bound=generator.randint(1, 5) / 10,
+            inverse_steps=float(generator.randint(1, 5)),
+        )
+        for n in range(60)
+    ]
+
+    def loss(t: TrialRecord) -> tuple[float, ...]:
+        m = t.metrics
+        return -m["val_accuracy"], m["lipschitz_upper_bound"], m["inverse_steps"]
+
+    def dominates(a: TrialRecord, b: TrialRecord) -> bool:
+        return loss(a) != loss(b) and all(x <= y for x, y in zip(loss(a), loss(b), strict=True))
+
+    expected = {t.trial_id for t in records if not any(dominates(o, t) for o in records)}
+    assert {point.label for point in collect(STUDY, records).front} == expected
+
+
+def test_hypervolume_is_the_box_below_the_reference_point() -> None:
+    record = trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.4, inverse_steps=10.0)
+    report = collect(STUDY, [record])
+    # Reference: accuracy 0, bound 1, 100 steps.
+    assert report.hypervolume == pytest.approx(0.9 * 0.6 * 90)
+    assert collect(STUDY, []).hypervolume == 0
+
+
+def test_other_objectives_can_be_asked_for() -> None:
+    objectives = parse_objectives(["val_loss:minimize", "val_accuracy:maximize"], STUDY)
+    assert objectives is not None
+    assert objectives[1] == Objective("val_accuracy", Direction.MAXIMIZE, 0.0)
+    assert math.isnan(objectives[0].reference)
+    report = collect(STUDY, [trial(0), trial(1, val_loss=0.1)], objectives)
+    assert marks(report) == {"0000": "dominated", "0001": "front"}
+    assert report.hypervolume is None
+    assert parse_objectives([], STUDY) is None
+
+
+@pytest.mark.parametrize("text", ["val_accuracy", "val_acc:maximize", "val_accuracy:up", ""])
+def test_an_objective_that_cannot_be_read_is_said(text: str) -> None:
+    with pytest.raises(UserError, match=f"--objective: .* but got '{text}'"):
+        parse_objectives([text], STUDY)
+
+
+def repeated(number: int, of: int, **metrics: float) -> TrialRecord:
+    return replace(trial(number, **metrics), repeat_of=f"{of:04d}")
+
+
+def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_error() -> None:
+    accuracies = {0: (0.90, 0.92, 0.94), 3: (0.70, 0.74)}
+    records = [
+        repeated(of + index, of, val_accuracy=value, lipschitz_upper_bound=0.5)
+        for of, values in accuracies.items()
+        for index, value in enumerate(values)
+    ]
+    report = collect(STUDY, [*records, trial(9, val_accuracy=0.91)])
+    first, second, third = report.points
+    assert [len(p.records) for p in report.points] == [3, 2, 1]
+    assert first.metrics["val_accuracy"] == pytest.approx(0.92)
+    # Pooled: squares 0.0008 and 0.0008 over 2 + 1 degrees of freedom.
+    deviation = math.sqrt(0.0016 / 3)
+    for point in (first, second, third):
+        assert point.standard_error is not None
+        expected = deviation / math.sqrt(len(point.records))
+        assert point.standard_error["val_accuracy"] == pytest.approx(expected)
+        assert point.standard_error["lipschitz_upper_bound"] == 0
+    assert first.mark is Mark.FRONT
+    assert second.mark is Mark.DOMINATED
+    assert first.front_share == 1  # nothing comes near it
+    assert second.front_share == 0
+
+
+def test_a_sample_one_of_whose_networks_breaks_the_constraint_is_infeasible() -> None:
+    records = [repeated(0, 0), repeated(1, 0, lipschitz_upper_bound=1.5)]
+    assert marks(collect(STUDY, records)) == {"0000": "infeasible"}
+
+
+def test_a_repeat_that_did_not_complete_is_shown_by_itself() -> None:
+    stopped = replace(repeated(1, 0), state=TrialStatus.STOPPED_EARLY)
+    report = collect(STUDY, [repeated(0, 0), stopped])
+    assert marks(report) == {"0000": "front", "0001": "stopped_early"}
+    assert report.points[0].standard_error is None
+
+
+def test_projections_are_points_of_the_front_like_any_other() -> None:
+    own = trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8)
+    better = projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3)
+    worse = projection(0, 0.45, val_accuracy=0.1, lipschitz_upper_bound=0.3)
+    report = collect(STUDY, [own, better, worse])
+    assert marks(report) == {"0000": "front", "0000 at 0.7": "front", "0000 at 0.45": "dominated"}
+    # What a point has of the space is its own: the coefficient that it was projected to.
+    assert [point.setting("coeff") for point in report.points] == [0.5, 0.7, 0.45]
+    assert [point.setting("dropout") for point in report.points] == [0.1, 0.1, 0.1]

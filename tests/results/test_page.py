@@ -1,0 +1,132 @@
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.errors import UserError
+from study.metrics import TrialStatus
+from study.results.front import collect
+from study.results.page import page, write_page
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.records import STUDY, projection, trial
+
+HOSTILE = "</script><script>document.title='x'</script><img src=x onerror=alert(1)>"
+
+
+class NoArtifacts(Records):
+    """Records of runs that left nothing."""
+
+    def __init__(self, tracking_uri: str = "sqlite:////nowhere/mlflow.db") -> None:
+        super().__init__(Client(tracking_uri))
+
+    def metrics_and_artifacts(self, run_id: str) -> tuple[dict[str, float], set[str]]:
+        return {}, set()
+
+
+class Parts(HTMLParser):
+    """The elements of a page, and the text of the one that holds its content."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.content = ""
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = ("id", "content") in attrs
+
+    def handle_data(self, data: str) -> None:
+        self.content += data if self._inside else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = False
+
+
+def parts(text: str) -> tuple[Parts, dict[str, Any]]:
+    parsed = Parts()
+    parsed.feed(text)
+    content: dict[str, Any] = json.loads(
+        parsed.content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
+    return parsed, content
+
+
+def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() -> None:
+    records = [
+        trial(0, val_accuracy=0.9),
+        projection(0, 0.3, val_accuracy=0.8, lipschitz_upper_bound=0.1),
+        trial(1, reconstruction_error=math.inf, val_accuracy=0.2),
+        trial(2, TrialStatus.STOPPED_EARLY, lipschitz_upper_bound=math.nan),
+        replace(trial(3, TrialStatus.FAILED), metrics={}, reason="diverged"),
+    ]
+    _, content = parts(page(NoArtifacts(), collect(STUDY, records)))
+    points = content["points"]
+    assert dict(zip(points["label"], points["mark"], strict=True)) == {
+        "0000": "front", "0000 at 0.3": "front", "0001": "dominated", "0002": "stopped_early",
+        "0003": "failed",
+    }  # fmt: skip
+    by_label = {label: i for i, label in enumerate(points["label"])}
+    assert points["metrics"]["reconstruction_error"][by_label["0001"]] is None
+    assert points["metrics"]["lipschitz_upper_bound"][by_label["0002"]] is None
+    assert points["metrics"]["val_accuracy"][by_label["0003"]] is None
+    assert points["reason"][by_label["0003"]] == "diverged"
+    assert points["params"]["coeff"][by_label["0000 at 0.3"]] == 0.3
+    assert content["run_page"] is content["compare_page"] is None
+    assert content["growth"]["epochs"] == [3, 6, 9, 12]
+
+
+def test_the_page_names_nothing_outside_itself() -> None:
+    text = page(NoArtifacts(), collect(STUDY, [trial(0)]))
+    parsed, _ = parts(text)
+    for tag, attributes in parsed.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base"), tag
+        for key in ("src", "href", "action", "data"):
+            assert (attributes.get(key) or "#").startswith("#"), (tag, attributes)
+    style = re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert not any("url(" in css or "@import" in css for css in style)
+    (policy,) = [
+        a["content"]
+        for tag, a in parsed.elements
+        if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+
+
+def test_text_of_a_study_stays_text() -> None:
+    records = [
+        trial(0, sample={"coeff": 0.5, "n_power_iterations": HOSTILE, "dropout": 0.1}),
+        replace(trial(1, TrialStatus.FAILED), reason=HOSTILE),
+    ]
+    hostile = replace(STUDY, name=HOSTILE)
+    parsed, content = parts(page(NoArtifacts(), collect(hostile, records)))
+    assert [tag for tag, _ in parsed.elements].count("script") == 3
+    assert not [tag for tag, _ in parsed.elements if tag == "img"]
+    assert content["study"] == HOSTILE
+    assert content["points"]["reason"][1] == HOSTILE
+
+
+def test_runs_are_pages_of_the_tracking_server() -> None:
+    tracker = NoArtifacts("https://host:8443/")
+    content = parts(page(tracker, collect(STUDY, [trial(0)])))[1]
+    assert content["run_page"].startswith("https://host:8443/#/experiments/1/runs/{run_id}")
+    assert content["compare_page"].startswith("https://host:8443/#/compare-runs?")
+
+
+def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
+    write_page(tmp_path / "r.html", NoArtifacts(), collect(STUDY, []))
+    _, content = parts((tmp_path / "r.html").read_text())
+    assert content["points"]["label"] == []
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--html: the file must be writable, but [^\n]*$"):
+        write_page(tmp_path / "nowhere" / "r.html", NoArtifacts(), collect(STUDY, []))

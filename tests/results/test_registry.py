@@ -1,0 +1,123 @@
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from study.errors import UserError
+from study.report import app
+from study.results.front import collect
+from study.results.registry import check, chosen, register
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.records import STUDY, trial
+
+
+def test_an_alias_each_for_the_ends_of_the_front_and_its_knee() -> None:
+    records = [
+        trial(0, val_accuracy=0.99, lipschitz_upper_bound=0.9, inverse_steps=6.0),
+        trial(1, val_accuracy=0.95, lipschitz_upper_bound=0.2, inverse_steps=3.0),
+        trial(2, val_accuracy=0.50, lipschitz_upper_bound=0.1, inverse_steps=2.0),
+        trial(3, val_accuracy=0.40, lipschitz_upper_bound=0.1, inverse_steps=1.5),
+        trial(4, val_accuracy=1.00, lipschitz_upper_bound=1.5, inverse_steps=1.0),  # infeasible
+    ]
+    points = chosen(collect(STUDY, records))
+    assert {alias: point.label for alias, point in points.items()} == {
+        "most-accurate": "0000", "most-invertible": "0003", "knee": "0001",
+    }  # fmt: skip
+    with pytest.raises(UserError, match="--register: tiny must have a front"):
+        check(collect(STUDY, []), "net")
+
+
+@pytest.fixture
+def uri(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of the study's database, to register in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def versions(uri: str) -> dict[str, str]:
+    """Version -> run of every version of the model `net`."""
+    found = MlflowClient(uri).search_model_versions("name = 'net'")
+    return {str(v.version): v.run_id for v in found}
+
+
+def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: str) -> None:
+    for _ in range(2):
+        done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+        assert done.exit_code == 0, done.output
+        assert "registered: net version 1" in done.stderr
+    records = Records(Client(uri))
+    study = records.find_study("tiny")
+    assert study is not None
+    wanted = chosen(collect(study, records.trials_and_projections(study)))
+    assert set(versions(uri).values()) == {p.first.run_id for p in wanted.values()}
+    client = MlflowClient(uri)
+    for alias, point in wanted.items():
+        version = client.get_model_version_by_alias("net", alias)
+        assert version.run_id == point.first.run_id
+        assert version.tags["study"] == "tiny"
+        assert version.tags["point"] == point.label
+        assert version.status == "READY"
+
+
+def test_a_model_whose_proof_does_not_hold_is_refused_by_its_layer(
+    uri: str, finished: Path, tmp_path: Path
+) -> None:
+    records = Records(Client(uri))
+    study = records.find_study("tiny")
+    assert study is not None
+    report = collect(study, records.trials_and_projections(study))
+    run_id = chosen(report)["most-invertible"].first.run_id
+    (artifacts,) = (finished / "mlruns").glob(f"*/{run_id}/artifacts")
+    own = shutil.copytree(artifacts, tmp_path / "artifacts")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        sql = "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?"
+        database.execute(sql, [str(own), run_id])
+    path = own / "certificate.json"
+    content = json.loads(path.read_text())
+    content["layers"][1]["upper_bound"] *= 0.9
+    path.write_text(json.dumps(content))
+    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    assert done.exit_code == 1
+    name = content["layers"][1]["name"]
+    problem = f"the model's certificate.json is not the run's: layers[{name}].upper_bound is"
+    assert f"(run {run_id}) is not registered: proof: {problem}" in done.stderr
+    assert done.stdout == ""
+    assert versions(uri) == {}
+
+
+def test_a_version_of_other_files_of_the_run_is_not_taken_for_the_model(uri: str) -> None:
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    study = records.find_study("tiny")
+    assert study is not None
+    run_id = chosen(collect(study, records.trials_and_projections(study)))["knee"].first.run_id
+    client.create_registered_model("net")
+    other = client.create_model_version("net", "/somewhere/else", run_id)
+    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    assert done.exit_code == 0, done.output
+    version = client.get_model_version_by_alias("net", "knee")
+    assert (version.run_id, version.version != other.version) == (run_id, True)
+
+
+def test_a_name_or_a_front_that_is_none_leaves_no_page(uri: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    arguments = ["tiny", "--html", str(page), "--tracking-uri", uri]
+    nothing = ["--where", "metrics.val_accuracy > 2", "--register", "net"]
+    for more in (["--register", "no/name"], nothing):
+        done = CliRunner().invoke(app, [*arguments, *more])
+        assert done.exit_code == 2
+        assert done.stderr.startswith("error: --register: ")
+        assert not page.exists()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a'b", "-x", "x" * 101])
+def test_a_name_that_is_none_is_refused_before_anything_is_done(name: str) -> None:
+    records = Records(Client("sqlite:////nowhere/mlflow.db"))
+    with pytest.raises(UserError, match="--register: a name must be"):
+        register(records, collect(STUDY, [trial(0)]), name)

@@ -1,0 +1,103 @@
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from study.config import file, parser
+from study.metrics import TrialStatus
+from study.results.front import collect
+from study.results.table1 import as_rows, note, table1
+from study.tracking.records import StudyRecord, TrialRecord
+from tests.support.launched import ROOT
+from tests.support.records import STUDY, trial
+
+SIX = [
+    {"norm": norm, "coeff": coeff}
+    for norm, coeff in (
+        ("none", 0.9), ("batch", 0.9), ("spectral", 0.9), ("spectral", 0.7), ("spectral", 0.5),
+        ("spectral", 0.3),
+    )
+]  # fmt: skip
+
+
+def study(name: str) -> StudyRecord:
+    loaded = file.load(ROOT / "search_spaces" / f"{name}.yaml")
+    return replace(STUDY, name=name, config=loaded)
+
+
+def network(number: int, sample: dict[str, Any], **metrics: float) -> TrialRecord:
+    return trial(number, sample=sample, **{"test_accuracy": 0.99, **metrics})
+
+
+@pytest.mark.parametrize("name", ["table1_digits", "table1_mnist", "table1_cifar10"])
+def test_a_study_of_the_table_trains_its_six_networks_once(name: str) -> None:
+    loaded = file.load(ROOT / "search_spaces" / f"{name}.yaml")
+    assert loaded.grid() == SIX
+    assert loaded.n_trainings == 6
+    assert loaded.model.blocks == (18, 18, 19)
+
+
+def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> None:
+    records = [
+        network(0, SIX[0], lipschitz_upper_bound=20.0, reconstruction_error=3e-7),
+        network(1, SIX[1], lipschitz_upper_bound=9.0, reconstruction_error=math.inf),
+        network(2, SIX[2], lipschitz_upper_bound=0.9, test_accuracy=0.9),
+        replace(network(3, SIX[3]), state=TrialStatus.FAILED),
+        network(5, SIX[5], lipschitz_upper_bound=0.1, reconstruction_error=2e-7),
+    ]
+    table = table1(collect(study("table1_mnist"), records))
+    assert table is not None
+    assert [c.name for c in table] == ["Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3"]
+    assert [c.ours and c.ours.guaranteed for c in table] == [False, False, True, None, None, True]
+    assert [c.paper and c.paper.guaranteed for c in table] == [False, False] + [True] * 4
+    rows = dict(as_rows(table)[:3])
+    # Paper, Table 1, MNIST.
+    assert rows["  in the paper"] == ["0.61", "0.65", "0.64", "0.61", "1.12", "1.65"]
+    assert rows["classification error, %"] == ["1.00", "1.00", "10.00", "", "", "1.00"]
+    assert rows["  difference"] == ["+0.39", "+0.35", "+9.36", "", "", "-0.65"]
+    rows = dict(as_rows(table)[3:6])
+    assert rows["reconstruction error, l2"][:2] == ["3.0e-07", "inf"]
+    assert rows["  in the paper"][1] == "1.0e+00"
+    assert rows["  difference"][:2] == ["+5.0e-08", "+inf"]
+    said = note(collect(study("table1_mnist"), []), table)
+    assert said.startswith("Ours after 200 epochs, the paper's after 200.")
+    assert "no figures" not in said
+
+
+def test_infinity_less_infinity_is_no_difference() -> None:
+    record = network(1, SIX[1], reconstruction_error=math.inf)
+    table = table1(collect(study("table1_cifar10"), [record]))
+    assert table is not None
+    rows = dict(as_rows(table)[3:6])
+    assert rows["reconstruction error, l2"][1] == rows["  in the paper"][1] == "inf"
+    assert rows["  difference"][1] == ""
+
+
+def test_where_the_paper_has_no_figures_ours_stand_alone() -> None:
+    table = table1(collect(study("table1_digits"), [network(0, SIX[0])]))
+    assert table is not None
+    assert [title for title, _ in as_rows(table)] == [
+        "classification error, %", "reconstruction error, l2", "guaranteed inverse",
+    ]  # fmt: skip
+    report = collect(study("table1_digits"), [])
+    assert "The paper has no figures for this network and data." in note(report, table)
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": {"blocks": [1]}}, {"data": {"size": 16}}, {"data": {"max_train": 100}}]
+)
+def test_another_network_or_less_data_has_not_the_papers_figures(
+    change: dict[str, dict[str, Any]],
+) -> None:
+    record = study("table1_mnist")
+    raw = record.config.to_dict()
+    raw = {k: {**v, **change.get(k, {})} if isinstance(v, dict) else v for k, v in raw.items()}
+    changed = replace(record, config=parser.parse(raw, "changed"))
+    table = table1(collect(changed, [network(0, SIX[0])]))
+    assert table is not None
+    assert all(column.paper is None for column in table)
+
+
+def test_no_other_study_is_the_table() -> None:
+    assert table1(collect(STUDY, [trial(0)])) is None

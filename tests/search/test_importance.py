@@ -1,0 +1,59 @@
+import random
+
+import pytest
+
+from study.config.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, Value
+from study.search.importance import MOST_TRIALS, importance
+
+SPACE: list[tuple[str, Parameter]] = [
+    ("coeff", FloatParameter("float", 0.3, 0.9)),
+    ("n_power_iterations", IntParameter("int", 1, 20, log=True)),
+    ("blocks", CategoricalParameter("categorical", ([1, 1], [2, 2]))),
+]
+
+
+def samples(n: int) -> list[dict[str, Value]]:
+    generator = random.Random(0)
+    return [
+        {
+            "coeff": generator.uniform(0.3, 0.9),
+            "n_power_iterations": generator.randint(1, 20),
+            "blocks": generator.choice([[1, 1], [2, 2]]),
+        }
+        for _ in range(n)
+    ]
+
+
+@pytest.mark.parametrize("key", ["coeff", "blocks"])
+def test_what_alone_decides_has_nearly_all_of_it(key: str) -> None:
+    drawn = samples(60)
+    values = [float(str(s["coeff"])) if key == "coeff" else float(s[key] == [1, 1]) for s in drawn]
+    found = importance(SPACE, drawn, values)
+    assert found is not None
+    assert sum(found.values()) == pytest.approx(1)
+    assert next(iter(found)) == key
+    assert found[key] > 0.9
+    assert importance(SPACE, drawn, values) == found  # seeded
+
+
+def test_of_many_trials_some_are_drawn() -> None:
+    drawn = samples(MOST_TRIALS + 200)
+    found = importance(SPACE, drawn, [float(str(s["coeff"])) for s in drawn])
+    assert found is not None
+    assert found["coeff"] > 0.9
+
+
+def test_too_few_trials_and_a_constant_say_nothing() -> None:
+    drawn = samples(10)
+    assert importance(SPACE, drawn[:3], [1.0, 2.0, 3.0]) is None
+    assert importance(SPACE, drawn, [1.0] * 10) is None
+
+
+def test_trials_that_differ_by_their_seeds_alone_say_nothing_of_hyperparameters() -> None:
+    values = [float(n) for n in range(10)]
+    assert importance(SPACE, [samples(1)[0]] * 10, values) is None
+    # A parameter that never varied is not among those that matter.
+    fixed = [{**s, "blocks": [1, 1]} for s in samples(10)]
+    found = importance(SPACE, fixed, values)
+    assert found is not None
+    assert set(found) == {"coeff", "n_power_iterations"}

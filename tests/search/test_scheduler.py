@@ -1,0 +1,149 @@
+import pickle
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from study.config.study import StudyConfig
+from study.search.scheduler import make_halving, make_scheduler
+from study.search.searcher import OptunaSearcher
+from study.search.suggestion import Suggestion
+from tests.support.studies import completed, failed, running, tiny
+
+
+def halved(name: str, **settings: Any) -> StudyConfig:
+    scheduler = {"name": name, "grace_period": 1, "reduction_factor": 2, **settings}
+    return tiny(training={"max_epochs": 9}, scheduler=scheduler)
+
+
+def config(number: int) -> dict[str, Any]:
+    """Of the Tune trial of this number."""
+    return Suggestion(number, seed=number, repeat_of=number, sample={}).to_config()
+
+
+def tell(scheduler: TrialScheduler, number: int, result: dict[str, Any]) -> str:
+    trial: Any = SimpleNamespace(trial_id=str(number), config=config(number))
+    return scheduler.on_trial_result(None, trial, result)
+
+
+def test_fifo_stops_none() -> None:
+    assert make_halving(tiny()) is None
+    scheduler = make_scheduler(tiny(), None)
+    results = (running(val_accuracy=0.0, lipschitz_upper_bound=9.0), failed("diverged"))
+    assert {tell(scheduler, 0, result) for result in results} == {TrialScheduler.CONTINUE}
+
+
+@pytest.mark.parametrize("name", ["fifo", "mo_asha"])
+def test_who_waits_for_a_worker_gets_its_own_and_who_waits_for_a_place_the_next(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = halved(name) if name != "fifo" else tiny()
+    scheduler: Any = make_scheduler(study, make_halving(study))
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    trials = [
+        SimpleNamespace(trial_id=f"id{9 - n}", status=Trial.PENDING, config=config(n))
+        for n in range(4)
+    ]
+    live: list[Any] = trials[:3]
+    controller = SimpleNamespace(get_live_trials=lambda: live)
+
+    assert scheduler.choose_trial_to_run(controller) is None
+    trials[0].status = Trial.RUNNING
+    now += 29
+    assert scheduler.choose_trial_to_run(controller) is None
+    now += 2
+    live = trials
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+    # It is asked again, of a set that may have another order, before the trial runs.
+    live = trials[::-1]
+    assert scheduler.choose_trial_to_run(controller) is trials[1]
+    trials[1].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is trials[2]
+    trials[2].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
+    # One that lost its place waits from then on.
+    now += 20
+    trials[1].status = Trial.PENDING
+    assert scheduler.choose_trial_to_run(controller) is None
+    now += 15
+    assert scheduler.choose_trial_to_run(controller) is trials[3]
+    trials[3].status = Trial.RUNNING
+    assert scheduler.choose_trial_to_run(controller) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "good", "bad"),
+    [("val_accuracy", 0.9, 0.1), ("lipschitz_upper_bound", 0.1, 0.9)],
+)
+def test_asha_stops_the_worse_side_of_its_objective(metric: str, good: float, bad: float) -> None:
+    study = halved("asha", metric=metric)
+    scheduler = make_scheduler(study, make_halving(study))
+    told = [
+        tell(scheduler, number, running(**{metric: value}))
+        for number, value in enumerate([good, good, bad, bad])
+    ]
+    assert told[0] == TrialScheduler.CONTINUE
+    assert told[2:] == [TrialScheduler.STOP] * 2
+
+
+def test_asha_does_not_look_at_the_constraint() -> None:
+    study = halved("asha", metric="val_accuracy")
+    scheduler = make_scheduler(study, make_halving(study))
+    tell(scheduler, 0, running(val_accuracy=0.5, lipschitz_upper_bound=0.5))
+    better = running(val_accuracy=0.9, lipschitz_upper_bound=1.5)
+    assert tell(scheduler, 1, better) == TrialScheduler.CONTINUE
+
+
+@pytest.mark.parametrize("bound", [1.0, 1.5])
+def test_mo_asha_puts_what_breaks_the_constraint_last(bound: float) -> None:
+    """On the bound itself "< 1" does not hold."""
+    study = halved("mo_asha")
+    scheduler = make_scheduler(study, make_halving(study))
+    tell(scheduler, 0, running(val_accuracy=0.1, lipschitz_upper_bound=0.99))
+    better = running(val_accuracy=0.9, lipschitz_upper_bound=bound)
+    assert tell(scheduler, 1, better) == TrialScheduler.STOP
+
+
+def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> None:
+    study = halved("mo_asha")
+    scheduler = make_scheduler(study, make_halving(study))
+    accurate = running(val_accuracy=0.9, lipschitz_upper_bound=0.9, inverse_steps=9.0)
+    smooth = running(val_accuracy=0.6, lipschitz_upper_bound=0.1, inverse_steps=3.0)
+    neither = running(val_accuracy=0.5, lipschitz_upper_bound=0.95, inverse_steps=9.5)
+    assert tell(scheduler, 0, neither) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 1, neither) == TrialScheduler.STOP
+    assert tell(scheduler, 2, accurate) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 3, smooth) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 4, neither) == TrialScheduler.STOP
+
+
+def test_the_last_report_of_a_trial_is_not_compared() -> None:
+    study = halved("mo_asha")
+    halving = make_halving(study)
+    scheduler = make_scheduler(study, halving)
+    assert tell(scheduler, 0, completed()) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 1, failed("diverged")) == TrialScheduler.CONTINUE
+    assert halving is not None
+    assert not any(halving.rungs.values())
+
+
+def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
+    """As Tune restores a study: both parts out of one pickle, then the searcher's state."""
+    study = halved("mo_asha")
+    halving = make_halving(study)
+    parts = (OptunaSearcher(study, halving), make_scheduler(study, halving))
+    at_the_start = pickle.dumps(parts)
+    searcher, scheduler = parts
+    for number in range(4):
+        tell(scheduler, number, running(val_accuracy=0.9))
+    searcher.save(str(tmp_path / "state"))
+
+    searcher, scheduler = pickle.loads(at_the_start)
+    searcher.restore(str(tmp_path / "state"))
+    assert halving is not None
+    assert scheduler.halving.rungs == halving.rungs
+    assert set(scheduler.halving.rungs[1]) == {0, 1, 2, 3}
+    assert tell(scheduler, 4, running(val_accuracy=0.1)) == TrialScheduler.STOP

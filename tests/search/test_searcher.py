@@ -1,0 +1,274 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from study.config import parser
+from study.metrics import TrialReport
+from study.search.searcher import OptunaSearcher
+from study.search.stopping import Stopping
+from study.search.warm_start import EarlierTrial
+from tests.support.studies import (
+    RAW,
+    completed,
+    epoch_report,
+    failed,
+    projection_report,
+    running,
+    tiny,
+)
+
+SAMPLERS = ["tpe", "nsga2", "gp", "random"]
+
+
+def inner(searcher: OptunaSearcher) -> optuna.Study:
+    return searcher._study
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samples_are_inside_the_space_and_as_many_as_asked(sampler: str) -> None:
+    searcher = OptunaSearcher(tiny(search={"sampler": sampler, "n_trials": 14}))
+    for number in range(14):
+        suggestion = searcher.suggest(f"id{number}")
+        assert isinstance(suggestion, dict)
+        assert suggestion["number"] == number
+        sample = suggestion["sample"]
+        assert 0.3 <= sample["coeff"] <= 0.99
+        assert 1 <= sample["n_power_iterations"] <= 20
+        assert isinstance(sample["n_power_iterations"], int)
+        assert 0.0 <= sample["dropout"] <= 0.5
+        searcher.on_trial_complete(f"id{number}", completed(val_accuracy=sample["coeff"]))
+    assert searcher.suggest("one more") == Searcher.FINISHED
+
+
+def test_a_grid_is_every_combination_once() -> None:
+    space: dict[str, Any] = {
+        "coeff": {"type": "float", "low": 0.3, "high": 0.9, "step": 0.3},
+        "n_power_iterations": {"type": "int", "low": 1, "high": 2},
+        "dropout": {"type": "categorical", "choices": [0.0, 0.5]},
+    }
+    searcher = OptunaSearcher(tiny(space=space, search={"sampler": "grid", "n_trials": None}))
+    seen = set()
+    for number in range(12):
+        suggestion = searcher.suggest(f"id{number}")
+        assert isinstance(suggestion, dict)
+        seen.add(tuple(round(v, 6) for v in suggestion["sample"].values()))
+        searcher.on_trial_complete(f"id{number}", completed())
+    expected = {(c, n, d) for c in (0.3, 0.6, 0.9) for n in (1, 2) for d in (0.0, 0.5)}
+    assert seen == expected
+    assert searcher.suggest("x") == Searcher.FINISHED
+
+
+def test_choices_may_be_lists() -> None:
+    raw = {
+        **RAW,
+        "model": {"channel_multiplier": 4},
+        "space": {"blocks": {"type": "categorical", "choices": [[1], [1, 1]]}},
+    }
+    suggestion = OptunaSearcher(parser.parse(raw, "x")).suggest("a")
+    assert isinstance(suggestion, dict)
+    assert suggestion["sample"]["blocks"] in ([1], [1, 1])
+
+
+def test_what_a_trial_is_told_as() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 8}))
+    for name in ("done", "infeasible", "stopped", "diverged", "lost", "boundary"):
+        searcher.suggest(name)
+    searcher.on_trial_complete("done", completed(val_accuracy=0.9, lipschitz_upper_bound=0.5))
+    searcher.on_trial_complete(
+        "infeasible", completed(val_accuracy=0.99, lipschitz_upper_bound=1.5, inverse_steps=1.0)
+    )
+    searcher.on_trial_complete("stopped", running(val_accuracy=0.99))
+    searcher.on_trial_complete("diverged", failed("diverged"))
+    searcher.on_trial_complete("lost", None, error=True)
+    searcher.on_trial_complete("boundary", completed(lipschitz_upper_bound=1.0, inverse_steps=0.5))
+    trials = inner(searcher).trials
+    assert [t.state for t in trials] == [
+        TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED,
+        TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE,
+    ]  # fmt: skip
+    assert trials[0].values == [0.9, 0.5, 4.0]
+    assert trials[2].values is None
+    assert trials[2].intermediate_values == {}
+    # Optuna's own front: neither the one that breaks the constraint nor the one exactly on it.
+    assert [t.number for t in inner(searcher).best_trials] == [0]
+
+
+@pytest.mark.parametrize("bound", [1e308, math.inf])
+def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
+    study = tiny()
+    objectives = tuple(o for o in study.objectives if o.metric == "val_accuracy")
+    searcher = OptunaSearcher(replace(study, objectives=objectives))
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", completed(lipschitz_upper_bound=bound))
+    assert inner(searcher).trials[0].state is TrialState.COMPLETE
+    assert inner(searcher).best_trials == []
+
+
+def test_telling_twice_changes_nothing() -> None:
+    searcher = OptunaSearcher(tiny())
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", completed(val_accuracy=0.9))
+    searcher.on_trial_complete("a", running())
+    searcher.on_trial_complete("never seen", completed())
+    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_that_is_saved_and_restored_goes_on_the_same(sampler: str, tmp_path: Path) -> None:
+    study = tiny(search={"sampler": sampler, "n_trials": 20, "n_startup_trials": 4})
+
+    def run(searcher: OptunaSearcher, numbers: range) -> list[Any]:
+        samples = []
+        for number in numbers:
+            suggestion = searcher.suggest(f"id{number}")
+            assert isinstance(suggestion, dict)
+            samples.append(suggestion)
+            coeff = suggestion["sample"]["coeff"]
+            searcher.on_trial_complete(
+                f"id{number}", completed(val_accuracy=coeff, lipschitz_upper_bound=coeff**3)
+            )
+        return samples
+
+    unbroken = run(OptunaSearcher(study), range(10))
+    first = OptunaSearcher(study)
+    samples = run(first, range(5))
+    first.save(str(tmp_path / "state.pkl"))
+    second = OptunaSearcher(study)
+    second.restore(str(tmp_path / "state.pkl"))
+    assert samples + run(second, range(5, 10)) == unbroken
+
+
+def test_a_trial_that_runs_during_the_snapshot_is_told_after_it(tmp_path: Path) -> None:
+    first = OptunaSearcher(tiny())
+    first.suggest("a")
+    first.save(str(tmp_path / "state.pkl"))
+    second = OptunaSearcher(tiny())
+    second.restore(str(tmp_path / "state.pkl"))
+    second.on_trial_complete("a", completed(val_accuracy=0.7))
+    assert inner(second).trials[0].values is not None
+    suggestion = second.suggest("b")
+    assert isinstance(suggestion, dict)
+    assert suggestion["number"] == 1
+
+
+def test_seeds_differ_between_trials_and_studies() -> None:
+    seeds: set[int] = set()
+    for seed in (0, 1):
+        searcher = OptunaSearcher(tiny(search={"seed": seed}))
+        for name in ("a", "b", "c"):
+            suggestion = searcher.suggest(name)
+            assert isinstance(suggestion, dict)
+            seeds.add(suggestion["seed"])
+    assert len(seeds) == 6
+
+
+def proposed(searcher: OptunaSearcher, name: str) -> dict[str, Any]:
+    suggestion = searcher.suggest(name)
+    assert isinstance(suggestion, dict)
+    return suggestion
+
+
+def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 1, "repeats": 3}))
+    first = proposed(searcher, "a")
+    assert searcher.suggest("early") is None  # the running trial decides
+    told = []
+    for name, accuracy in (("a", 0.5), ("b", 0.6), ("c", 0.7)):
+        if name != "a":
+            again = proposed(searcher, name)
+            assert again["sample"] == first["sample"]
+            assert again["repeat_of"] == first["number"] == 0
+            assert again["seed"] != first["seed"]
+        searcher.on_trial_complete(name, completed(val_accuracy=accuracy))
+        told.append(inner(searcher).trials[0].state)
+    assert told == [TrialState.RUNNING, TrialState.RUNNING, TrialState.COMPLETE]
+    assert inner(searcher).trials[0].values == pytest.approx([0.6, 0.8, 4.0])
+    assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_what_is_dominated_beyond_the_spread_is_not_trained_again() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 2, "repeats": 2}))
+    good = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.2}
+    for name in ("a", "b"):
+        assert proposed(searcher, name)["repeat_of"] == 0
+        searcher.on_trial_complete(name, completed(**good))
+    proposed(searcher, "c")
+    searcher.on_trial_complete("c", completed(val_accuracy=0.1, inverse_steps=9.0))
+    assert searcher.suggest("d") == Searcher.FINISHED
+    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_sample_whose_first_trial_did_not_complete_is_not_trained_again() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 2, "repeats": 2}))
+    proposed(searcher, "a")
+    searcher.on_trial_complete("a", running())
+    proposed(searcher, "b")
+    searcher.on_trial_complete("b", failed("diverged"))
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert [t.state for t in inner(searcher).trials] == [TrialState.PRUNED, TrialState.FAIL]
+
+
+def test_one_failed_repeat_leaves_the_mean_of_the_others() -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": 1, "repeats": 2}))
+    proposed(searcher, "a")
+    searcher.on_trial_complete("a", completed(val_accuracy=0.5))
+    proposed(searcher, "b")
+    searcher.on_trial_complete("b", None, error=True)
+    assert inner(searcher).trials[0].values == [0.5, 0.8, 4.0]
+
+
+def test_projections_are_not_told_to_the_sampler() -> None:
+    searcher = OptunaSearcher(tiny(search={"ladder": [0.5, 0.4]}))
+    proposed(searcher, "a")
+    report = TrialReport.from_result(completed(val_accuracy=0.9))
+    assert report is not None
+    better = projection_report(0.4, val_accuracy=0.99, inverse_steps=1.0)
+    searcher.on_trial_complete("a", replace(report, projections=(better,)).to_result())
+    (trial,) = inner(searcher).trials
+    assert trial.values == [0.9, 0.8, 4.0]
+
+
+def test_a_search_that_is_over_proposes_no_more_and_says_why() -> None:
+    study = tiny(search={"n_trials": 9, "stop": {"hypervolume_gain": 0.1, "over_trials": 1}})
+    stopping = Stopping(study)
+    searcher = OptunaSearcher(study, stopping=stopping)
+    for name in ("a", "b"):
+        proposed(searcher, name)
+        searcher.on_trial_complete(name, completed())
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert stopping.end_of_search is not None
+    assert stopping.end_of_search.startswith("stop: the hypervolume grew by 0.00%")
+
+
+def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
+    study = tiny(search={"n_trials": 1})
+    sample = {"coeff": 0.5, "n_power_iterations": 4, "dropout": 0.1}
+    good, bad = epoch_report(3).metrics(), epoch_report(3, lipschitz_upper_bound=1.5).metrics()
+    earlier = [EarlierTrial(sample, good), EarlierTrial({**sample, "coeff": 0.9}, bad)]
+    searcher = OptunaSearcher(study, earlier=earlier)
+    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE] * 2
+    assert inner(searcher).trials[0].params == sample
+    assert [t.number for t in inner(searcher).best_trials] == [0]
+    assert proposed(searcher, "a")["number"] == 0  # they are none of this study's
+    searcher.save(str(tmp_path / "state"))
+    again = OptunaSearcher(study)
+    again.restore(str(tmp_path / "state"))
+    assert len(inner(again).trials) == 3
+
+
+def test_repeats_survive_a_restart(tmp_path: Path) -> None:
+    study = tiny(search={"n_trials": 2, "repeats": 2})
+    first = OptunaSearcher(study)
+    sample = proposed(first, "a")["sample"]
+    first.save(str(tmp_path / "state"))
+    second = OptunaSearcher(study)
+    second.restore(str(tmp_path / "state"))
+    second.on_trial_complete("a", completed())
+    again = proposed(second, "b")
+    assert (again["sample"], again["number"], again["repeat_of"]) == (sample, 1, 0)

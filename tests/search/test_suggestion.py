@@ -1,0 +1,17 @@
+import json
+from dataclasses import replace
+
+from study.search.suggestion import Suggestion, trial_id
+
+
+def test_a_suggestion_comes_out_of_the_config_that_tune_writes_down() -> None:
+    first = Suggestion(3, seed=100_003, repeat_of=1, sample={"coeff": 0.5, "blocks": [1, 2]})
+    for suggestion in (first, replace(first, n_errors=2, failed="diverged")):
+        config = json.loads(json.dumps(suggestion.to_config()))
+        assert Suggestion.of_config(config) == suggestion
+
+
+def test_ids_sort_as_numbers_do() -> None:
+    numbers = [0, 9, 10, 99, 100, 9999]
+    assert sorted(numbers, key=trial_id) == numbers
+    assert Suggestion(7, 0, 7, {}).trial_id == trial_id(7) == "0007"

@@ -1,0 +1,65 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from study.config.parser import parse
+from study.config.space import CategoricalParameter, FloatParameter, IntParameter
+from study.search.warm_start import difference, is_inside
+from tests.support.studies import RAW, tiny
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"training": {"max_epochs": 5}}, "training.max_epochs is 5 there and 3 here"),
+        ({"model": {"blocks": [1]}}, "model.blocks is [1] there and [1, 1] here"),
+        ({"data": {"split_seed": 1}}, "data.split_seed is 1 there and 0 here"),
+        (
+            {"evaluation": {"inverse_rtol": 1e-3}},
+            "evaluation.inverse_rtol is 0.001 there and 1e-06 here",
+        ),
+        ({"objectives": {"reconstruction_error": "minimize"}}, "objectives is {"),
+    ],
+)
+def test_what_would_give_other_numbers_is_named(sections: dict[str, Any], reason: str) -> None:
+    found = difference(tiny(), tiny(**sections))
+    assert found is not None
+    assert found.startswith(reason)
+
+
+def test_what_gives_the_same_numbers_is_no_difference() -> None:
+    assert difference(tiny(), replace(tiny(), name="other")) is None
+    assert difference(tiny(), tiny(data={"root": "/elsewhere", "download": True})) is None
+    assert difference(tiny(), tiny(search={"seed": 7, "sampler": "random", "ladder": 3})) is None
+    narrower = {"coeff": {"type": "float", "low": 0.5, "high": 0.6}}
+    assert difference(tiny(), tiny(space={**RAW["space"], **narrower})) is None
+
+
+def test_other_varied_keys_are_a_difference() -> None:
+    space = {key: value for key, value in RAW["space"].items() if key != "dropout"}
+    raw = {**RAW, "space": space}
+    assert difference(tiny(), parse(raw, "x")) is not None
+
+
+def test_a_sample_is_inside_if_the_study_could_have_proposed_it() -> None:
+    space = (
+        ("coeff", FloatParameter("float", 0.5, 0.9)),
+        ("lr", FloatParameter("float", 0.1, 0.7, step=0.2)),
+        ("n_power_iterations", IntParameter("int", 1, 9)),
+        ("blocks", CategoricalParameter("categorical", ([1], [1, 1]))),
+    )
+    good = {"coeff": 0.7, "lr": 0.1 + 0.2 + 0.2, "n_power_iterations": 3, "blocks": [1, 1]}
+    assert is_inside(space, good)
+    for key, value in (
+        ("coeff", 0.95), ("coeff", None), ("coeff", True), ("coeff", "0.7"), ("lr", 0.4),
+        ("n_power_iterations", 0), ("blocks", [2]),
+    ):  # fmt: skip
+        assert not is_inside(space, {**good, key: value}), (key, value)
+    assert not is_inside(space, {"coeff": 0.7})
+
+
+def test_a_choice_is_the_one_that_the_sampler_knows() -> None:
+    space = (("dropout", CategoricalParameter("categorical", (0.0, 0.5))),)
+    assert is_inside(space, {"dropout": 0.0})
+    assert not is_inside(space, {"dropout": 0})

@@ -1,0 +1,264 @@
+"""The command as a process, and what it leaves in MLflow's database, looked at from outside."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.studies import RAW
+
+ROOT = Path(__file__).parents[2]
+LADDER = (0.6, 0.3)
+"""Of the study that the fixture `finished` runs."""
+
+
+def write_finished(folder: Path) -> Path:
+    """The file of the study that the fixture `finished` runs: one trial at a time, since the
+    sampler learns from trials in the order they end."""
+    raw = {**RAW, "resources": {"cpus": os.cpu_count()}}
+    return write_space(folder, raw, ladder=list(LADDER), n_startup_trials=1)
+
+
+def write_space(folder: Path, raw: dict[str, Any], **search: Any) -> Path:
+    """A study file in a folder, with some keys of its search changed."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**raw, "search": {**raw["search"], **search}}))
+    return path
+
+
+class Launch:
+    """The command as a process; leaving the context leaves nothing of it behind."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "study.launch", *arguments],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+
+    def __enter__(self) -> "Launch":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.kill_all()
+        with self.process:  # closes its pipes
+            pass
+
+    def kill_all(self) -> None:
+        """As if the machine died: the driver, and all of Ray below it."""
+        below = descendants(self.pid)
+        self.process.kill()
+        for pid in below:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        assert self.comes_to(condition), "it ended before it was time"
+
+    def comes_to(self, condition: Callable[[], bool]) -> bool:
+        """Wait until the condition holds; False if the command ended before that."""
+        deadline = time.monotonic() + 120
+        while not condition():
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() < deadline, "it did not come so far"
+            time.sleep(0.05)  # between two looks into the database of another process
+        return True
+
+    def kill_at(self, condition: Callable[[], bool], delay: float) -> bool:
+        """Kill everything `delay` seconds after the condition holds; False if the command ended
+        before that."""
+        if not self.comes_to(condition):
+            return False
+        time.sleep(delay)  # the random moment itself
+        if self.process.poll() is not None:
+            return False
+        self.kill_all()
+        return True
+
+    def finish(self, exit_code: int) -> str:
+        """Wait for the end; its standard output and error, once the exit code is right."""
+        out, err = self.process.communicate(timeout=240)
+        assert self.process.returncode == exit_code, out + err
+        assert "Traceback" not in out + err
+        return out + err
+
+
+def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
+    with Launch(folder, *arguments) as launched:
+        return launched.finish(exit_code)
+
+
+# Points of trials alone: a projection has the metrics of its trial's last epoch.
+_NO_PROJECTION = (
+    "run_uuid NOT IN (SELECT run_uuid FROM tags WHERE key = 'study.kind' AND value = 'projection')"
+)
+
+
+class Books:
+    """What stands in MLflow's database, read without MLflow."""
+
+    def __init__(self, folder: Path) -> None:
+        self.uri = f"file:{folder / 'mlflow.db'}?mode=ro"
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self.uri, uri=True)) as database:
+            return database.execute(sql).fetchall()
+
+    def runs(self, kinds: tuple[str, ...] = ("study", "trial")) -> dict[str, str]:
+        """Name -> status, of all runs of these kinds that are not deleted."""
+        chosen = ", ".join(f"'{kind}'" for kind in kinds)
+        sql = (
+            "SELECT name, status FROM runs JOIN tags USING (run_uuid) WHERE key = 'study.kind' "
+            f"AND value IN ({chosen}) AND lifecycle_stage = 'active'"
+        )
+        names = Counter(name for name, _ in self.query(sql))
+        assert max(names.values(), default=1) == 1, f"a run is there twice: {names}"
+        return {_label(name): status for name, status in self.query(sql)}
+
+    def points(self, key: str) -> dict[str, list[tuple[int, float]]]:
+        """Run name -> (step, value) of each point of a metric, in order."""
+        sql = (
+            "SELECT runs.name, step, value FROM metrics JOIN runs USING (run_uuid) "
+            f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_NO_PROJECTION} "
+            "ORDER BY step"
+        )
+        found: dict[str, list[tuple[int, float]]] = {}
+        for name, step, value in self.query(sql):
+            found.setdefault(_label(name), []).append((step, value))
+        return found
+
+    def params(self, key: str) -> dict[str, str]:
+        sql = (
+            "SELECT runs.name, value FROM params JOIN runs USING (run_uuid) "
+            f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_NO_PROJECTION}"
+        )
+        return {_label(name): value for name, value in self.query(sql)}
+
+
+def _label(name: str) -> str:
+    """A run's name without the sample: the study's name, 0003, or 0003 at 0.5."""
+    return name.partition(":")[0]
+
+
+PROJECTED_METRICS = (
+    "val_loss", "val_accuracy", "lipschitz_upper_bound", "inverse_steps", "reconstruction_error",
+    "test_accuracy",
+)  # fmt: skip
+METRICS = (
+    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lipschitz_upper_bound",
+    "inverse_steps", "reconstruction_error", "epoch_seconds",
+)  # fmt: skip
+
+
+def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
+    """One parent, a child a trial, every metric once at every epoch, none running."""
+    trials = [f"{number:04d}" for number in range(n_trials)]
+    assert books.runs() == dict.fromkeys([name, *trials], "FINISHED")
+    for metric in METRICS:
+        steps = {run: [step for step, _ in points] for run, points in books.points(metric).items()}
+        assert steps == {trial: list(range(1, n_epochs + 1)) for trial in trials}, metric
+    assert {run: len(p) for run, p in books.points("test_accuracy").items()} == dict.fromkeys(
+        trials, 1
+    )
+
+
+def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
+    """Every rung of a trial's ladder at most once, none running, every metric once, each with what
+    it was projected from; how many there are."""
+    runs = books.runs(("projection",))
+    assert set(runs.values()) <= {"FINISHED"}
+    coeffs = {run.rpartition(" at ")[2] for run in runs}
+    assert coeffs <= {f"{coeff:g}" for coeff in ladder}
+    trials = set(books.runs(("trial",)))
+    assert {run.rpartition(" at ")[0] for run in runs} <= trials
+    sql = (
+        "SELECT name, metrics.key, COUNT(*) FROM runs JOIN metrics USING (run_uuid) "
+        "JOIN tags USING (run_uuid) WHERE tags.key = 'study.kind' "
+        "AND tags.value = 'projection' AND lifecycle_stage = 'active' GROUP BY name, metrics.key"
+    )
+    counted = {(run, key): n for run, key, n in books.query(sql)}
+    assert counted == {(run, key): 1 for run in runs for key in PROJECTED_METRICS}
+    sources = dict(
+        books.query(
+            "SELECT child.name, parent.name FROM runs child JOIN tags ON child.run_uuid = "
+            "tags.run_uuid JOIN runs parent ON parent.run_uuid = tags.value WHERE tags.key = "
+            "'study.projected_from' AND child.lifecycle_stage = 'active' AND "
+            "parent.lifecycle_stage = 'active'"
+        )
+    )
+    of = {run: _label(trial) for run, trial in sources.items()}
+    assert of == {run: run.rpartition(" at ")[0] for run in runs}
+    return len(runs)
+
+
+def reports(folder: Path) -> dict[str, dict[int, float]]:
+    """Trial -> epoch -> when it was measured, by the checkpoints in the folder in
+    which Tune keeps a study."""
+    found: dict[str, dict[int, float]] = {}
+    for path in folder.glob("*/checkpoint_*/reports.json"):
+        try:
+            content = json.loads(path.read_text())
+        except (ValueError, FileNotFoundError):
+            continue  # it is being written, or makes room
+        epochs = {report["epoch"]: report["timestamp"] for report in content}
+        trial = path.parent.parent.name[:4]
+        if len(epochs) > len(found.get(trial, ())):
+            found[trial] = epochs
+    return found
+
+
+def epochs_logged(folder: Path) -> int:
+    if not (folder / "mlflow.db").exists():
+        return 0
+    books = Books(folder)
+    try:
+        return sum(len(points) for points in books.points("val_loss").values())
+    except sqlite3.OperationalError:  # MLflow is laying out its tables
+        return 0
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below one, by /proc."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    found = [pid]
+    for ancestor in found:
+        found += [child for child, parent in parents.items() if parent == ancestor]
+    return found[1:]
+
+
+def trial_workers(pid: int) -> list[int]:
+    found = []
+    for child in descendants(pid):
+        try:
+            command = Path(f"/proc/{child}/cmdline").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if command.startswith("ray::") and "Trainable" in command:
+            found.append(child)
+    return found

@@ -1,0 +1,50 @@
+"""A study and trials of it as MLflow would give them back, with made-up figures."""
+
+from dataclasses import replace
+from typing import Any
+
+from study.metrics import TrialStatus
+from study.results.front import Results
+from study.tracking.client import Client
+from study.tracking.records import Records, StudyRecord, TrialRecord
+from tests.support.studies import epoch_report, tiny
+
+STUDY = StudyRecord("tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True)
+
+
+def trial(
+    number: int,
+    state: TrialStatus = TrialStatus.COMPLETED,
+    sample: dict[str, Any] | None = None,
+    **metrics: float,
+) -> TrialRecord:
+    """A trial; one without metrics of its own has those of epoch_report."""
+    sample = sample or {"coeff": 0.5, "n_power_iterations": 1, "dropout": 0.1}
+    return TrialRecord(
+        trial_id=f"{number:04d}",
+        run_id=f"run{number}",
+        state=state,
+        params={key: str(value) for key, value in sample.items()},
+        metrics=epoch_report(3, **metrics).metrics(),
+        sample=sample,
+        repeat_of=f"{number:04d}",
+        n_epochs=3,
+        started=1000.0 * number,
+        ended=1000.0 * number + 900,
+    )
+
+
+def projection(number: int, coeff: float, **metrics: float) -> TrialRecord:
+    """A projection of a trial."""
+    record = trial(number, **metrics)
+    return replace(record, projected_to=coeff, run_id=f"run{number}-{coeff:g}", n_epochs=0)
+
+
+def marks(results: Results) -> dict[str, str]:
+    return {point.label: point.mark.value for point in results.points}
+
+
+def projections(client: Client, study: StudyRecord) -> list[TrialRecord]:
+    """The projections of a study's trials in MLflow, by trial id and falling coefficient."""
+    records = Records(client).trials_and_projections(study)
+    return [record for record in records if record.projected_to is not None]

@@ -1,0 +1,84 @@
+"""Small studies and reports that several test files use."""
+
+from typing import Any
+
+from study.config.parser import parse
+from study.config.study import StudyConfig
+from study.metrics import EpochReport, ProjectionReport, TrialReport, TrialStatus
+
+RAW: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"name": "digits", "val_fraction": 0.2, "shift": 0},
+    "model": {"blocks": [1, 1], "channel_multiplier": 4},
+    "training": {"max_epochs": 3, "batch_size": 128, "lr": 0.1, "lr_schedule": "one_cycle"},
+    "evaluation": {"n_inverse_samples": 32},
+    "space": {
+        "coeff": {"type": "float", "low": 0.3, "high": 0.99},
+        "n_power_iterations": {"type": "int", "low": 1, "high": 20, "log": True},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.5},
+    },
+    "objectives": {
+        "val_accuracy": "maximize",
+        "lipschitz_upper_bound": "minimize",
+        "inverse_steps": "minimize",
+    },
+    "constraints": {"lipschitz_upper_bound": "< 1"},
+    "search": {"sampler": "tpe", "n_trials": 3, "seed": 0},
+}
+
+
+def tiny(**sections: dict[str, Any]) -> StudyConfig:
+    """The small study with some keys of its sections changed."""
+    merged = {
+        key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
+        for key, value in {"scheduler": {}, "resources": {}, **RAW}.items()
+    }
+    return parse(merged, "tiny.yaml")
+
+
+def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
+    """A complete report with made-up figures."""
+    figures: dict[str, Any] = {
+        "epoch": epoch,
+        "timestamp": 1_700_000_000.0 + epoch,
+        "train_loss": 1.0 / epoch,
+        "train_accuracy": 0.5,
+        "val_loss": 1.1 / epoch,
+        "val_accuracy": 0.5,
+        "lipschitz_upper_bound": 0.8,
+        "inverse_steps": 4.0,
+        "reconstruction_error": 1e-7,
+        "epoch_seconds": 2.0,
+    }
+    return EpochReport(**{**figures, **changes})
+
+
+def projection_report(coeff: float, **changes: float) -> ProjectionReport:
+    """What a network projected to a coefficient reports, with made-up figures."""
+    figures: dict[str, Any] = {
+        "coeff": coeff,
+        "fine_tune_steps": 0,
+        "timestamp": 1_700_000_009.0,
+        "val_loss": 1.2,
+        "val_accuracy": 0.5,
+        "lipschitz_upper_bound": coeff**3,
+        "inverse_steps": 3.0,
+        "reconstruction_error": 1e-7,
+        "test_accuracy": 0.5,
+    }
+    return ProjectionReport(**{**figures, **changes})
+
+
+def completed(**changes: float) -> dict[str, Any]:
+    """The last Ray result of a trial that ran to its end."""
+    return TrialReport(TrialStatus.COMPLETED, epoch_report(3, **changes)).to_result()
+
+
+def running(**changes: float) -> dict[str, Any]:
+    """A Ray result of a trial that had not ended."""
+    return TrialReport(TrialStatus.RUNNING, epoch_report(1, **changes)).to_result()
+
+
+def failed(reason: str) -> dict[str, Any]:
+    """The last Ray result of a trial that diverged."""
+    return TrialReport(TrialStatus.FAILED, reason=reason).to_result()

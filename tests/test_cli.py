@@ -1,0 +1,58 @@
+from collections.abc import Callable
+
+import pytest
+import typer
+
+from study import cli
+from study.errors import FailedError, LaunchError
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(LaunchError("no such option"), 2), (FailedError("it failed"), 1)]
+)
+def test_errors_of_a_user_are_a_line_and_an_exit_code(
+    error: Exception, exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as left, cli.one_line_errors():
+        raise error
+    assert left.value.exit_code == exit_code
+    assert capsys.readouterr() == ("", f"error: {error}\n")
+
+
+def test_errors_of_ours_are_loud() -> None:
+    with pytest.raises(ZeroDivisionError), cli.one_line_errors():
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("read", "variable", "default"),
+    [
+        (cli.storage_path, "STUDY_STORAGE_PATH", "ray_results"),
+        (cli.ray_address, "RAY_ADDRESS", None),
+        (cli.tracking_uri, "MLFLOW_TRACKING_URI", "sqlite:///"),
+    ],
+)
+def test_an_option_comes_before_the_environment_and_that_before_the_default(
+    read: Callable[[str | None], str | None],
+    variable: str,
+    default: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, "of the environment")
+    assert read("of the option") == "of the option"
+    assert read(None) == "of the environment"
+    monkeypatch.delenv(variable)
+    assert (read(None) or "").startswith(default or "")
+    assert (read(None) is None) == (default is None)
+
+
+def test_retries_are_few_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    assert cli.max_retries() == 2
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+    assert cli.max_retries() == 5
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many")
+    with pytest.raises(ValueError, match="must be a number >= 0, but got 'many'"):
+        cli.max_retries()

@@ -1,0 +1,80 @@
+import json
+import math
+from urllib.parse import parse_qs
+
+import pytest
+
+from study.tracking.pages import (
+    VIEW,
+    compare_page,
+    describe_bound,
+    describe_study,
+    name_sample,
+    run_page,
+    study_page,
+    table,
+)
+from tests.support.studies import tiny
+
+
+@pytest.mark.parametrize(
+    ("uri", "pages"),
+    [
+        ("sqlite:///mlflow.db", ""),
+        ("postgresql://me:secret@host/db", ""),
+        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/#/experiments/7/runs/"),
+        ("https://me:secret@host:8443/ml", "https://host:8443/ml/#/experiments/7/runs/"),
+    ],
+)
+def test_the_address_of_a_run_is_known_where_a_server_is_and_holds_no_password(
+    uri: str, pages: str
+) -> None:
+    assert (run_page(uri, "7") or "").partition("{run_id}")[0] == pages
+
+
+def test_the_page_of_a_study_is_where_its_server_is_or_will_be() -> None:
+    command, address = study_page("http://me:secret@host:5000", "7")
+    assert command is None
+    assert address.startswith("http://host:5000/#/experiments/7/")
+    command, address = study_page("sqlite:////data/mlflow.db", "7")
+    assert command == "mlflow server --backend-store-uri sqlite:////data/mlflow.db"
+    assert address.startswith("http://127.0.0.1:5000/#/experiments/7/")
+    assert address.endswith(f"={VIEW}")
+
+
+def test_runs_are_compared_by_their_ids_where_a_server_is() -> None:
+    assert compare_page("sqlite:///mlflow.db", "7", ["a", "b"]) is None
+    address = compare_page("http://me:secret@host:5000", "7", ["a", "b"])
+    assert address is not None
+    assert "secret" not in address
+    page, _, query = address.partition("?")
+    assert page == "http://host:5000/#/compare-runs"
+    asked = parse_qs(query)
+    assert json.loads(asked["runs"][0]) == ["a", "b"]
+    assert json.loads(asked["experiments"][0]) == ["7"]
+
+
+def test_a_study_is_described_by_what_it_varies_and_seeks() -> None:
+    config = tiny()
+    text = describe_study(config)
+    columns = json.loads(table(config, ("study.state",)))["selectedColumns"]
+    for key, _ in config.space:
+        assert f"`{key}`" in text
+        assert f"params.`{key}`" in columns
+    for objective in config.objectives:
+        assert f"{objective.direction.value} `{objective.metric}`" in text
+        assert columns.count(f"metrics.`{objective.metric}`") == 1
+    assert columns[-1] == "tags.`study.state`"
+    assert all(f"`{c.metric}` {c}" in text for c in config.constraints)
+
+
+@pytest.mark.parametrize(
+    ("bound", "proven"), [(0.25, True), (1.0, False), (math.inf, False), (math.nan, False)]
+)
+def test_only_a_bound_below_1_is_called_a_proof(bound: float, proven: bool) -> None:
+    assert describe_bound(bound).startswith("Proven") is proven
+
+
+def test_a_sample_is_named_in_one_line() -> None:
+    sample = {"coeff": 0.123456, "n_power_iterations": 3, "norm": "spectral"}
+    assert name_sample(sample) == "coeff=0.123 n_power_iterations=3 norm=spectral"

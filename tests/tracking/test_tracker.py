@@ -1,0 +1,564 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import requests
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
+from mlflow.tracking import MlflowClient
+
+from models import IResNet
+from study.errors import TrackingError
+from study.metrics import ProjectionReport, TrialStatus
+from study.tracking import studies
+from study.tracking.client import Client
+from study.tracking.pages import study_page
+from study.tracking.records import Records, StudyRecord
+from study.tracking.tracker import Tracker
+from study.trial import data, network_files
+from study.trial.training import Training
+from tests.support.oracles import relative_error
+from tests.support.records import projections
+from tests.support.studies import epoch_report, projection_report, tiny
+from tests.support.trials import save_outcome
+from tests.trial.test_training import TINY
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+
+
+def start(tracker: Tracker, study: StudyRecord, trial_id: str = "0000", **changes: float) -> None:
+    sample = {**SAMPLE, **changes}
+    tracker.start_trial(trial_id, sample, study.config.resolve(sample, seed=1))
+
+
+def test_a_study_is_found_again_with_all_that_it_was(tracker: Tracker, study: StudyRecord) -> None:
+    assert Records(tracker.client).is_taken("tiny")
+    assert not Records(tracker.client).is_taken("other")
+    assert Records(tracker.client).find_study("tiny") == study
+    assert Records(tracker.client).find_study("other") is None
+    assert not study.finished
+    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    assert Records(tracker.client).find_study("tiny") == replace(study, finished=True)
+
+
+def test_the_latest_study_comes_first(tracker: Tracker, study: StudyRecord) -> None:
+    studies.create(tracker.client, replace(tiny(), name="later"), "/x/tiny.yaml", "/x/later")
+    assert [record.name for record in Records(tracker.client).studies()] == ["later", "tiny"]
+
+
+def test_a_trial_as_it_is_written_is_read(tracker: Tracker, study: StudyRecord) -> None:
+    start(tracker, study)
+    for epoch in (1, 2):
+        tracker.log_reports("0000", [epoch_report(epoch, reconstruction_error=math.inf)])
+    tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
+    (record,) = Records(tracker.client).trials(study)
+    assert record.trial_id == "0000"
+    assert record.state is TrialStatus.FAILED
+    assert record.reason == "diverged"
+    assert record.metrics == epoch_report(2, reconstruction_error=math.inf).metrics()
+    assert record.params["coeff"] == "0.5"
+    assert record.params["seed"] == "1"
+    assert record.params["max_epochs"] == "3"
+    assert record.params["data.name"] == "digits"
+
+
+def test_metrics_carry_the_time_at_which_they_were_measured(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    report = epoch_report(4, timestamp=1_600_000_000.25)
+    tracker.log_reports("0000", [report])
+    client = MlflowClient(tracker.client.tracking_uri)
+    (run_id,) = [t.run_id for t in Records(tracker.client).trials(study)]
+    (point,) = client.get_metric_history(run_id, "val_loss")
+    assert (point.step, point.timestamp) == (4, 1_600_000_000_250)
+
+
+def test_what_is_sent_twice_is_there_once_also_after_a_restart(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1, reconstruction_error=math.inf)])
+    again = epoch_report(1, reconstruction_error=math.inf, timestamp=9.0, epoch_seconds=7.0)
+    tracker.log_reports("0000", [again])
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    start(again, study)
+    again.log_reports("0000", [epoch_report(1, reconstruction_error=math.inf, timestamp=99.0)])
+    again.log_reports("0000", [epoch_report(2)])
+    (record,) = Records(again.client).trials(study)
+    client = MlflowClient(tracker.client.tracking_uri)
+    for name in epoch_report().metrics():
+        points = client.get_metric_history(record.run_id, name)
+        assert [point.step for point in points] == [1, 2], name
+
+
+def test_an_epoch_that_comes_twice_in_one_write_is_there_once(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1), epoch_report(1, timestamp=9.0), epoch_report(2)])
+    (record,) = Records(tracker.client).trials(study)
+    for name in epoch_report().metrics():
+        points = MlflowClient(tracker.client.tracking_uri).get_metric_history(record.run_id, name)
+        assert [point.step for point in points] == [1, 2], name
+
+
+def test_what_is_written_together_is_what_is_written_one_after_another(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(trial_id: str) -> None:
+        for epoch in (1, 2):
+            tracker.log_reports(trial_id, [epoch_report(epoch)], node=f"10.0.0.{epoch}")
+        tracker.end_trial(trial_id, TrialStatus.FAILED, "diverged")
+
+    start(tracker, study, "0000")
+    start(tracker, study, "0001")
+    write("0000")
+    requests_sent = []
+    log_batch = MlflowClient.log_batch
+    monkeypatch.setattr(
+        MlflowClient,
+        "log_batch",
+        lambda *args, **kwargs: requests_sent.append(log_batch(*args, **kwargs)),
+    )
+    with tracker.together("0001"):
+        write("0001")
+    assert len(requests_sent) == 1
+    apart, together = (
+        replace(record, trial_id="", run_id="", repeat_of="", started=0.0, ended=0.0)
+        for record in Records(tracker.client).trials(study)
+    )
+    assert apart == together
+    client = MlflowClient(tracker.client.tracking_uri)
+    notes = [
+        client.get_run(record.run_id).data.tags["mlflow.note.content"]
+        for record in Records(tracker.client).trials(study)
+    ]
+    assert notes[0] == notes[1]
+
+
+def test_of_what_is_written_together_nothing_is_logged_after_an_error(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    def write(and_then: Exception | None = None) -> None:
+        with tracker.together("0000"):
+            tracker.log_reports("0000", [epoch_report(1)])
+            if and_then is not None:
+                raise and_then
+
+    start(tracker, study)
+    with pytest.raises(TrackingError, match="away"):
+        write(TrackingError("away", may_pass=True))
+    (record,) = Records(tracker.client).trials(study)
+    assert record.metrics == {}
+    tracker.reread("0000")
+    write()
+    (record,) = Records(tracker.client).trials(study)
+    assert record.metrics == epoch_report(1).metrics()
+
+
+def test_more_metrics_than_mlflow_takes_at_once_are_all_there(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(epoch) for epoch in range(1, 301)])
+    (record,) = Records(tracker.client).trials(study)
+    points = MlflowClient(tracker.client.tracking_uri).get_metric_history(record.run_id, "val_loss")
+    assert sorted(point.step for point in points) == list(range(1, 301))
+
+
+def test_a_run_that_was_made_twice_since_an_answer_was_lost_stays_once(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1)])
+    (first,) = Records(tracker.client).trials(study)
+    client = MlflowClient(tracker.client.tracking_uri)
+    tags = client.get_run(first.run_id).data.tags
+    client.create_run(study.experiment_id, tags=tags)
+    assert len(Records(tracker.client).trials(study)) == 2
+    tracker.reread("0000")
+    assert [trial.run_id for trial in Records(tracker.client).trials(study)] == [first.run_id]
+    tracker.log_reports("0000", [epoch_report(1), epoch_report(2)])
+    points = client.get_metric_history(first.run_id, "val_loss")
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_a_write_that_arrived_without_an_answer_is_found(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the outbox does it: try, learn what stands there, try again."""
+    create_run = MlflowClient.create_run
+
+    def lost(*args: Any, **kwargs: Any) -> None:
+        create_run(*args, **kwargs)
+        raise MlflowException("the connection was lost", error_code=TEMPORARILY_UNAVAILABLE)
+
+    remote = Tracker(Client(tracker.client.tracking_uri))
+    remote.open_study(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", lost)
+        with pytest.raises(TrackingError):
+            start(remote, study)
+    remote.reread("0000")
+    start(remote, study)
+    remote.log_reports("0000", [epoch_report(1)])
+    (record,) = Records(remote.client).trials(study)
+    assert record.params["coeff"] == "0.5"
+
+
+def of_a_bucket(text: str) -> Exception:
+    """As S3's client raises: of its own kinds, which derive from nothing that others catch."""
+    kind = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
+    made: Exception = kind(text)
+    return made
+
+
+def test_errors_of_ours_are_not_taken_for_those_of_a_server() -> None:
+    def fail() -> None:
+        raise TypeError("ours")
+
+    with pytest.raises(TypeError, match="ours"):
+        Client("http://x").call(fail)
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "may_pass"),
+    [
+        ("http://x", MlflowException("503", TEMPORARILY_UNAVAILABLE), True),
+        ("http://x", MlflowException("connection refused"), True),
+        ("http://x", MlflowException("its database has gone", BAD_REQUEST), True),
+        ("http://x", MlflowException("no password", UNAUTHENTICATED), False),
+        ("http://x", MlflowException("what", INVALID_PARAMETER_VALUE), False),
+        ("http://x", requests.ConnectionError("reset"), True),
+        ("http://x", OSError("this machine's disk"), False),
+        ("http://x", of_a_bucket("cannot reach the endpoint"), True),
+        ("sqlite:///x", MlflowException("(sqlite3) database is locked"), True),
+        ("sqlite:///x", MlflowException("(sqlite3) disk is full", TEMPORARILY_UNAVAILABLE), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_will_not(
+    uri: str, error: Exception, may_pass: bool
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(TrackingError) as raised:
+        Client(uri).call(fail)
+    assert raised.value.may_pass is may_pass
+
+
+def test_an_epoch_that_came_out_differently_after_a_crash_counts_as_it_came_out_last(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1, val_accuracy=0.5)])
+    tracker.log_reports("0000", [epoch_report(1, val_accuracy=0.6, timestamp=2_000_000_000.0)])
+    (record,) = Records(tracker.client).trials(study)
+    assert record.metrics["val_accuracy"] == 0.6
+
+
+def test_a_number_that_now_means_another_sample_makes_room(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    start(again, study, coeff=0.9)
+    (record,) = Records(again.client).trials(study)
+    assert record.params["coeff"] == "0.9"
+
+
+@pytest.mark.parametrize(
+    ("status", "run_status"),
+    [
+        (TrialStatus.COMPLETED, "FINISHED"),
+        (TrialStatus.STOPPED_EARLY, "KILLED"),
+        (TrialStatus.FAILED, "FAILED"),
+        (TrialStatus.INTERRUPTED, "KILLED"),
+    ],
+)
+@pytest.mark.parametrize(("bound", "certified"), [(0.99, "true"), (1.0, "false")])
+def test_how_runs_end(
+    tracker: Tracker,
+    study: StudyRecord,
+    status: TrialStatus,
+    run_status: str,
+    bound: float,
+    certified: str,
+) -> None:
+    certified = "false" if status is TrialStatus.FAILED else certified
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1, lipschitz_upper_bound=0.5 if bound == 1 else 2.0)])
+    tracker.log_reports("0000", [epoch_report(2, lipschitz_upper_bound=bound)])
+    tracker.end_trial("0000", status)
+    (record,) = Records(tracker.client).trials(study)
+    run = MlflowClient(tracker.client.tracking_uri).get_run(record.run_id)
+    assert run.info.status == run_status
+    assert run.data.tags["study.state"] == status.value
+    assert run.data.tags["study.kind"] == "trial"
+    assert run.data.tags["study.certified"] == certified
+    assert run.data.tags["mlflow.parentRunId"] == study.run_id
+
+
+def test_a_run_says_what_it_is_on_mlflows_pages(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    start(tracker, study)  # as after a crash: its input is there once all the same
+    tracker.log_reports("0000", [epoch_report(1, lipschitz_upper_bound=0.25)])
+    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    tracker.end_trial("0000", TrialStatus.COMPLETED)
+    client = MlflowClient(tracker.client.tracking_uri)
+    run, below = (
+        client.get_run(record.run_id)
+        for record in Records(tracker.client).trials_and_projections(study)
+    )
+    assert run.info.run_name == "0000: coeff=0.5 n_power_iterations=3 dropout=0.1"
+    assert below.info.run_name == "0000 at 0.3"
+    assert "Lipschitz constant is at most 0.25" in run.data.tags["mlflow.note.content"]
+    assert "trial 0000" in below.data.tags["mlflow.note.content"]
+    for inputs in (run.inputs, below.inputs):
+        (one,) = inputs.dataset_inputs
+        assert one.dataset.name == "digits"
+        assert '"val_fraction": 0.2' in one.dataset.source
+        assert [(tag.key, tag.value) for tag in one.tags] == [
+            ("mlflow.data.context", "training"),
+        ]  # fmt: skip
+    experiment = client.get_experiment(study.experiment_id)
+    assert "python -m study.report tiny" in experiment.tags["mlflow.note.content"]
+    # The table of runs that the printed address opens: tests/test_browser.py looks at it.
+    _, address = study_page(tracker.client.tracking_uri, study.experiment_id)
+    key = address.rpartition("viewStateShareKey=")[2]
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+    assert {"metrics.`val_accuracy`", "params.`dropout`"} < set(view["selectedColumns"])
+    assert view["orderByKey"] == "metrics.`val_accuracy`"
+    assert view["orderByAsc"] is False
+
+
+def test_how_long_a_trial_was_trained_and_when_it_ended(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    for trial_id in ("0000", "0001"):
+        start(tracker, study, trial_id)
+        tracker.log_reports(trial_id, [epoch_report(2)])
+    (running, _) = Records(tracker.client).trials(study)
+    assert (running.n_epochs, running.ended) == (2, None)
+    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
+    tracker.end_trial("0001", TrialStatus.COMPLETED)
+    stopped, completed, projected = Records(tracker.client).trials_and_projections(study)
+    assert (stopped.n_epochs, completed.n_epochs, projected.n_epochs) == (2, 3, 0)
+    assert all(r.ended is not None and r.ended >= r.started > 1e9 for r in (stopped, completed))
+
+
+def test_records_are_those_of_the_study_whatever_else_users_put_there(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study, "0001")
+    start(tracker, study, "0000")
+    tracker.log_projections(
+        "0000", networks(tmp_path, projection_report(0.45), projection_report(0.3))
+    )
+    client = MlflowClient(tracker.client.tracking_uri)
+    client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
+    client.create_run(study.experiment_id, tags={"study.kind": "trial"})
+    found = [
+        (r.trial_id, r.projected_to) for r in Records(tracker.client).trials_and_projections(study)
+    ]
+    assert found == [("0000", None), ("0000", 0.45), ("0000", 0.3), ("0001", None)]
+
+
+def test_what_still_runs_when_a_study_is_left_was_interrupted(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    for trial_id in ("0000", "0001"):
+        start(tracker, study, trial_id)
+    tracker.end_trial("0001", TrialStatus.FAILED)
+    studies.close(tracker.client, study, TrialStatus.INTERRUPTED)
+    states = [trial.state for trial in Records(tracker.client).trials(study)]
+    assert states == [TrialStatus.INTERRUPTED, TrialStatus.FAILED]
+    client = MlflowClient(tracker.client.tracking_uri)
+    runs = client.search_runs([study.experiment_id])
+    assert {run.info.status for run in runs} == {"KILLED", "FAILED"}
+
+
+def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: StudyRecord) -> None:
+    start(tracker, study, "0000", coeff=0.5)
+    start(tracker, study, "0001", coeff=0.9)
+    tracker.log_reports("0001", [epoch_report(1, val_accuracy=0.8)])
+    assert [t.trial_id for t in Records(tracker.client).trials(study)] == ["0000", "0001"]
+    assert [
+        t.trial_id
+        for t in Records(tracker.client).trials_and_projections(study, "metrics.val_accuracy > 0.7")
+    ] == ["0001"]
+    assert [
+        t.trial_id
+        for t in Records(tracker.client).trials_and_projections(study, "params.coeff = '0.5'")
+    ] == ["0000"]
+    with pytest.raises(TrackingError, match=r"^MLflow at sqlite:///[^\n]*$"):
+        Records(tracker.client).trials_and_projections(study, "metrics.val_accuracy >")
+
+
+def test_a_logged_model_is_one_and_loads_runs_and_inverts(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
+    state.run_to_report()
+    folder = tmp_path / "outcome"
+    folder.mkdir()
+    save_outcome(state, folder)
+    start(tracker, study)
+    for _ in range(2):  # as after a crash between the model and the end of the trial
+        tracker.log_outcome("0000", folder, network_files.load_network(folder))
+    tracker.end_trial("0000", TrialStatus.COMPLETED)
+    (record,) = Records(tracker.client).trials(study)
+    client = MlflowClient(tracker.client.tracking_uri)
+    models = client.search_logged_models([study.experiment_id])
+    assert len(list(models)) == 1
+    names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
+    assert {"certificate.json", "inverse.json", "network.json"} <= names
+    # What goes with the model, so that it says by itself what it is and what is proven of it.
+    (logged,) = client.search_logged_models([study.experiment_id])
+    model_file = mlflow.models.Model.load(logged.artifact_location)
+    assert model_file.metadata["study"] == {
+        "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
+    }  # fmt: skip
+    assert model_file.metadata["data"]["normalization"] == data.NORMALIZATION
+    extra = Path(logged.artifact_location) / "extra_files"
+    for name in ("certificate.json", "network.json"):
+        assert (extra / name).read_bytes() == (folder / name).read_bytes()
+    mlflow.set_tracking_uri(tracker.client.tracking_uri)
+    loaded = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
+    mlflow.set_tracking_uri("sqlite:////nowhere/mlflow.db")
+    assert isinstance(loaded, IResNet)
+    x = torch.rand(4, 1, 8, 8) - 0.5
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), state.model(x))
+        solution = loaded.inverse(loaded.features(x))
+    assert relative_error(solution.value, x).max() < 1e-5
+
+
+def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
+    with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: [^\n]*$"):
+        Records(Client("http://127.0.0.1:9")).is_taken("x")
+
+
+def networks(
+    folder: Path, *reports: ProjectionReport
+) -> list[tuple[ProjectionReport, Path, IResNet]]:
+    for name in ("certificate.json", "inverse.json"):
+        (folder / name).write_text("{}")
+    (folder / "network.json").write_text('{"data": {}}')
+    model = IResNet((1, 8, 8), 10, (1,), norm="none")
+    return [(report, folder, model) for report in reports]
+
+
+def test_projections_are_runs_below_their_trial_and_are_there_once(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(2)])
+    high, low = projection_report(0.45), projection_report(0.3, val_accuracy=0.4)
+    tracker.log_projections("0000", networks(tmp_path, high, low))
+    first = projections(tracker.client, study)
+    assert [(r.trial_id, r.projected_to, r.state) for r in first] == [
+        ("0000", 0.45, TrialStatus.COMPLETED), ("0000", 0.3, TrialStatus.COMPLETED),
+    ]  # fmt: skip
+    assert [r.metrics for r in first] == [high.metrics(), low.metrics()]
+    assert [r.params["coeff"] for r in first] == ["0.45", "0.3"]
+    assert [r.params["seed"] for r in first] == ["1", "1"]
+    (trial,) = Records(tracker.client).trials(study)
+    client = MlflowClient(tracker.client.tracking_uri)
+    tags = client.get_run(first[0].run_id).data.tags
+    assert tags["mlflow.parentRunId"] == tags["study.projected_from"] == trial.run_id
+    assert (tags["study.kind"], tags["study.certified"]) == ("projection", "true")
+
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    again.log_projections("0000", networks(tmp_path, high, low))
+    assert [r.run_id for r in projections(again.client, study)] == [r.run_id for r in first]
+    # One came out differently, one is no longer there.
+    again.log_projections("0000", networks(tmp_path, replace(low, val_accuracy=0.41)))
+    (only,) = projections(again.client, study)
+    assert only.metrics["val_accuracy"] == 0.41
+    assert only.run_id not in {r.run_id for r in first}
+
+
+def test_projections_of_a_trial_that_makes_room_go_with_it(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    start(tracker, study, coeff=0.6)
+    assert projections(tracker.client, study) == []
+    # A crash in between leaves one whose trial is gone.
+    start(tracker, study, "0001")
+    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    (orphan,) = [t for t in Records(tracker.client).trials(study) if t.trial_id == "0001"]
+    MlflowClient(tracker.client.tracking_uri).delete_run(orphan.run_id)
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    assert projections(again.client, study) == []
+
+
+def test_a_projection_that_was_cut_off_is_written_anew(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    report = projection_report(0.3)
+    tracker.log_projections("0000", networks(tmp_path, report))
+    (whole,) = projections(tracker.client, study)
+    client = MlflowClient(tracker.client.tracking_uri)
+    client.set_tag(whole.run_id, "study.state", "running")
+    client.update_run(whole.run_id, "RUNNING")
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    again.log_projections("0000", networks(tmp_path, report))
+    (anew,) = projections(again.client, study)
+    assert (anew.state, anew.metrics) == (TrialStatus.COMPLETED, report.metrics())
+    assert anew.run_id != whole.run_id
+
+
+def test_why_a_search_ended_is_kept(tracker: Tracker, study: StudyRecord) -> None:
+    assert Records(tracker.client).end_of_search(study) is None
+    studies.note_end_of_search(tracker.client, study, "its time is over")
+    assert Records(tracker.client).end_of_search(study) == "its time is over"
+
+
+def test_repeats_say_whose_they_are(tracker: Tracker, study: StudyRecord) -> None:
+    start(tracker, study)
+    trial = study.config.resolve(SAMPLE, seed=2)
+    tracker.start_trial("0001", SAMPLE, trial, repeat_of="0000")
+    records = Records(tracker.client).trials(study)
+    assert [(r.trial_id, r.repeat_of) for r in records] == [("0000", "0000"), ("0001", "0000")]
+    assert all(r.sample == SAMPLE for r in records)
+
+
+def test_a_trial_that_is_stopped_after_all_has_no_projections(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
+    assert projections(tracker.client, study) == []
+
+
+def test_a_run_that_is_found_again_learns_whose_repeat_it_is(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study, "0004")
+    trial = study.config.resolve(SAMPLE, seed=1)
+    tracker.start_trial("0004", SAMPLE, trial, repeat_of="0002")
+    assert [r.repeat_of for r in Records(tracker.client).trials(study)] == ["0002"]

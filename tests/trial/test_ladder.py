@@ -1,0 +1,114 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import IResNet, certify, deployed
+from study.config.trial import TrialConfig
+from study.metrics import TrialStatus
+from study.trial import data
+from study.trial.evaluation import measure
+from study.trial.ladder import projections, save_projection
+from study.trial.network_files import load_network
+from study.trial.training import Training
+from tests.trial.test_training import TINY
+
+LADDER = (0.7, 0.5, 0.3)
+
+
+def trained(**changes: object) -> Training:
+    config: TrialConfig = replace(TINY, **{"ladder": LADDER, **changes})
+    training = Training(config)
+    while training.status is TrialStatus.RUNNING:
+        training.run_to_report()
+    assert training.status is TrialStatus.COMPLETED
+    return training
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
+    return trained()
+
+
+@pytest.mark.parametrize("fine_tune_steps", [0, 3])
+def test_each_rung_is_certified_and_no_layer_is_above_its_coefficient(
+    fine_tune_steps: int,
+) -> None:
+    found = list(projections(trained(fine_tune_steps=fine_tune_steps)))
+    assert [projection.report.coeff for projection in found] == list(LADDER)
+    for projection in found:
+        certificate = certify(projection.model)
+        assert max(layer.upper_bound for layer in certificate.layers) <= projection.report.coeff
+        assert projection.report.lipschitz_upper_bound == certificate.lipschitz_upper_bound
+        assert projection.report.fine_tune_steps == fine_tune_steps
+
+
+def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
+    training: Training, tmp_path: Path
+) -> None:
+    for index, projection in enumerate(projections(training)):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        save_projection(training, projection, folder)
+        loaded = load_network(folder)
+        again = measure(loaded, training.dataset.val, training.config.evaluation)
+        report = projection.report
+        assert again.val_accuracy == report.val_accuracy
+        assert again.lipschitz_upper_bound == report.lipschitz_upper_bound
+        images = data.normalized(training.dataset.val.images[:8])
+        with torch.no_grad():
+            assert torch.equal(loaded(images), projection.model(images))
+
+
+def test_the_ladder_is_the_same_each_time_and_leaves_the_trial_as_it_was() -> None:
+    training = trained(fine_tune_steps=3)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    first, second = (
+        [replace(projection.report, timestamp=0.0) for projection in projections(training)]
+        for _ in range(2)
+    )
+    assert first == second
+    for name, value in training.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_rung_that_changes_no_layer_is_left_out(training: Training) -> None:
+    largest = max(layer.upper_bound for layer in certify(training.model).layers)
+    training = trained(ladder=(min(0.99, largest * 1.001), 0.5))
+    assert [projection.report.coeff for projection in projections(training)] == [0.5]
+
+
+def test_batch_norm_in_the_blocks_has_no_ladder_and_a_plain_network_has_one() -> None:
+    model = replace(TINY.model, norm="batch")
+    assert list(projections(trained(model=model))) == []
+    model = replace(TINY.model, norm="none")
+    assert len(list(projections(trained(model=model)))) == len(LADDER)
+
+
+def test_fine_tuning_moves_the_network_and_draws_nothing_from_the_global_state(
+    training: Training,
+) -> None:
+    model = deployed(training.model).train()
+    before = [p.detach().clone() for p in model.classifier.parameters()]
+    state = torch.random.get_rng_state()
+    training.fine_tune(model, 2, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    after = list(model.classifier.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_fine_tuning_that_diverges_leaves_its_rung_out_and_no_other(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = Training.fine_tune
+
+    def diverging(self: Training, model: IResNet, n_steps: int, seed: int) -> None:
+        tuned(self, model, n_steps, seed)
+        if seed % 10 == 1:  # the second rung
+            with torch.no_grad():
+                next(model.body.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(Training, "fine_tune", diverging)
+    found = list(projections(trained(fine_tune_steps=2)))
+    assert [projection.report.coeff for projection in found] == [LADDER[0], LADDER[2]]

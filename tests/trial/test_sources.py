@@ -1,0 +1,201 @@
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from study.config.trial import DataConfig
+from study.errors import ConfigError, DataNotFoundError
+from study.trial import data, sources
+from study.trial.data import Augmentation, Split
+
+
+def key(image: torch.Tensor) -> bytes:
+    return image.numpy().tobytes()
+
+
+def test_digits_are_split_without_overlap_and_none_is_lost() -> None:
+    dataset = sources.load(DataConfig(name="digits"))
+    images, labels = load_digits(return_X_y=True)
+    assert len(dataset.train) + len(dataset.val) + len(dataset.test) == len(labels) == 1797
+    assert len(dataset.test) == round(0.2 * 1797)
+    assert dataset.in_shape == (1, 8, 8)
+    # Every image of the source, with its label, is there as often as in the source.
+    ours = sorted(
+        (key(image), int(label))
+        for split in (dataset.train, dataset.val, dataset.test)
+        for image, label in zip(split.images, split.labels, strict=True)
+    )
+    pixels = torch.from_numpy(np.rint(images * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)
+    source = sorted((key(i), int(c)) for i, c in zip(pixels, labels, strict=True))
+    assert ours == source
+
+
+def test_the_split_depends_on_its_seed_alone() -> None:
+    one = sources.load(DataConfig(split_seed=1))
+    sources.load.cache_clear()
+    torch.manual_seed(123)
+    again = sources.load(DataConfig(split_seed=1))
+    other = sources.load(DataConfig(split_seed=2))
+    assert torch.equal(one.val.images, again.val.images)
+    assert not torch.equal(one.val.images, other.val.images)
+
+
+def test_normalized_is_in_minus_half_to_half() -> None:
+    extremes = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+    assert data.normalized(extremes).flatten().tolist() == [-0.5, 0.5]
+    pixels = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8)
+    normalized = data.normalized(pixels)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normalized, pixels.float() / 255 - 0.5)
+
+
+def augmented(augmentation: Augmentation, images: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return augmentation(images, augmentation.draw(len(images), generator, images.device))
+
+
+def test_shifts_are_those_of_a_loop_and_reach_every_offset() -> None:
+    images = torch.randint(1, 256, (400, 2, 5, 4), dtype=torch.uint8)
+    shifted = augmented(Augmentation(shift=1, flip=False, fill=0), images)
+    seen = set()
+    for before, after in zip(images, shifted, strict=True):
+        matches = []
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                moved = torch.zeros_like(before)
+                for y in range(5):
+                    for x in range(4):
+                        if 0 <= y + dy < 5 and 0 <= x + dx < 4:
+                            moved[:, y, x] = before[:, y + dy, x + dx]
+                if torch.equal(moved, after):
+                    matches.append((dy, dx))
+        assert len(matches) == 1
+        seen.update(matches)
+    assert len(seen) == 9
+
+
+def test_flips_mirror_about_half_of_the_images() -> None:
+    images = torch.randint(0, 256, (400, 1, 3, 3), dtype=torch.uint8)
+    out = augmented(Augmentation(shift=0, flip=True, fill=0), images)
+    flipped = [torch.equal(o, i.flip(-1)) for o, i in zip(out, images, strict=True)]
+    same = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
+    assert all(f or s for f, s in zip(flipped, same, strict=True))
+    assert 150 < sum(flipped) < 250
+
+
+def test_what_is_shifted_in_is_the_fill() -> None:
+    images = torch.full((50, 1, 3, 3), 7, dtype=torch.uint8)
+    out = augmented(Augmentation(shift=3, flip=False, fill=128), images)
+    assert set(out.unique().tolist()) == {7, 128}
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (128, 128), (129, 128), (5, 8)])
+def test_batches_hold_everything_once_in_near_equal_sizes(n: int, batch_size: int) -> None:
+    split = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), torch.arange(n))
+    for generator in (None, torch.Generator().manual_seed(0)):
+        rows = data.batches(split, batch_size, generator)
+        sizes = [len(part) for part in rows]
+        assert max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        assert torch.cat(rows).sort().values.tolist() == list(range(n))
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(
+        f">{array.ndim}I", *array.shape
+    )
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
+)
+def test_torchvision_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    expected = {}
+    for part, n in (("train", 30), ("t10k", 10)):
+        images = generator.integers(0, 256, (n, 28, 28))
+        labels = generator.integers(0, 10, n)
+        expected[part] = images
+        write_idx(tmp_path / folder / "raw" / f"{part}-images-idx3-ubyte", images)
+        write_idx(tmp_path / folder / "raw" / f"{part}-labels-idx1-ubyte", labels)
+    config = DataConfig(name=name, root=str(tmp_path))  # type: ignore[arg-type]
+    dataset = sources.load(config)
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (27, 3, 10)
+    assert dataset.test.images.squeeze(1).tolist() == expected["t10k"].tolist()
+    assert sources.describe(config) == ((1, 28, 28), 10)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "image_folder"])
+def test_missing_data_is_said_with_place_and_remedy(name: str, tmp_path: Path) -> None:
+    config = DataConfig(name=name, root=str(tmp_path))  # type: ignore[arg-type]
+    for read in (sources.load, sources.describe):
+        with pytest.raises(DataNotFoundError) as caught:
+            read(config)
+        message = str(caught.value)
+        assert f"data set {name} must be in {tmp_path}" in message
+        assert "--data-root" in message
+        assert "\n" not in message
+
+
+def write_images(folder: Path, colors: dict[str, int], n: int) -> None:
+    for label, color in colors.items():
+        (folder / label).mkdir(parents=True)
+        for index in range(n):
+            Image.new("RGB", (20, 30), (color, index, 0)).save(folder / label / f"{index}.png")
+
+
+def test_an_image_folder_is_resized_and_keeps_its_classes(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
+    config = DataConfig(name="image_folder", root=str(tmp_path), size=16)
+    dataset = sources.load(config)
+    assert dataset.in_shape == (3, 16, 16)
+    assert dataset.n_classes == 2
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (14, 2, 4)
+    for split in (dataset.train, dataset.val, dataset.test):
+        assert torch.equal(split.images[:, 0, 0, 0] == 200, split.labels == 1)
+    assert sources.describe(config) == ((3, 16, 16), 2)
+
+
+def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
+    write_images(tmp_path / "test", {"cat": 10, "dog": 200}, 3)
+    config = DataConfig(name="image_folder", root=str(tmp_path), size=8)
+    assert len(sources.load(config).test) == 6
+    (tmp_path / "test" / "bird").mkdir()
+    (tmp_path / "test" / "bird" / "0.png").write_bytes((tmp_path / "test/cat/0.png").read_bytes())
+    with pytest.raises(ConfigError, match="train and test must have the same classes"):
+        sources.load(replace(config, split_seed=9))
+
+
+def test_a_split_that_leaves_nothing_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"val_fraction=0\.0001 of 1438 images"):
+        sources.load(DataConfig(val_fraction=1e-4))
+
+
+def test_fewer_and_smaller_images_are_those_of_the_whole_set() -> None:
+    whole = sources.load(DataConfig(val_fraction=0.2))
+    few = sources.load(DataConfig(val_fraction=0.2, max_train=100))
+    assert torch.equal(few.train.images, whole.train.images[:100])
+    assert torch.equal(few.train.labels, whole.train.labels[:100])
+    assert torch.equal(few.val.images, whole.val.images)
+    small = sources.load(DataConfig(val_fraction=0.2, max_train=100, size=4))
+    assert small.in_shape == (1, 4, 4)
+    assert sources.describe(DataConfig(val_fraction=0.2, size=4)) == ((1, 4, 4), 10)
+    for part in ("train", "val", "test"):
+        images, original = getattr(small, part).images, getattr(few, part).images
+        assert images.dtype == torch.uint8
+        assert len(images) == len(original)
+        # Antialiasing keeps the mean brightness, but for rounding and the edge.
+        assert abs(images.double().mean() - original.double().mean()) < 8
+
+
+def test_a_size_that_images_have_already_changes_nothing() -> None:
+    same = sources.load(DataConfig(val_fraction=0.2, size=8))
+    assert torch.equal(same.train.images, sources.load(DataConfig(val_fraction=0.2)).train.images)

@@ -1,0 +1,305 @@
+import copy
+import json
+import math
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models import certify
+from study.config.trial import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    TrialConfig,
+)
+from study.errors import ConfigError
+from study.metrics import TrialStatus
+from study.trial import data, evaluation, network_files, sources
+from study.trial.check import check
+from study.trial.evaluation import inverse_curve, measure_inverse
+from study.trial.optimizers import learning_rate
+from study.trial.randomness import choose_algorithms
+from study.trial.training import Training
+from tests.support.trials import save_outcome, train
+
+TINY = TrialConfig(
+    seed=3,
+    data=DataConfig(val_fraction=0.2, shift=1),
+    model=ModelConfig(blocks=(1, 1), channel_multiplier=4, dropout=0.2),
+    training=TrainingConfig(max_epochs=3, batch_size=128, lr=0.1),
+    evaluation=EvaluationConfig(n_inverse_samples=32),
+    objectives=("val_accuracy", "lipschitz_upper_bound", "inverse_steps"),
+)
+
+
+def untimed(reports: list[Any]) -> list[dict[str, Any]]:
+    return [
+        replace(report, epoch=replace(report.epoch, timestamp=0.0, epoch_seconds=0.0)).to_result()
+        for report in reports
+    ]
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> None:
+    first = list(train(TINY))
+    torch.manual_seed(999)
+    before = torch.random.get_rng_state()
+    second = list(train(TINY))
+    assert torch.equal(torch.random.get_rng_state(), before)  # and none is left behind
+    assert untimed(first) == untimed(second)
+    other = list(train(replace(TINY, seed=4)))
+    assert untimed(first) != untimed(other)
+
+
+def test_every_seed_that_a_study_may_have_is_one() -> None:
+    largest = replace(TINY, seed=(2**31 - 1) * 100_000 + 99_999)
+    state = Training(replace(largest, training=replace(TINY.training, max_epochs=1)))
+    assert state.run_to_report().status is TrialStatus.COMPLETED
+
+
+def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Path) -> None:
+    unbroken = list(train(TINY))
+    broken = Training(TINY)
+    reports = [broken.run_to_report()]
+    torch.save(broken.state_dict(), tmp_path / "state.pt")
+    torch.manual_seed(77)
+    restored = Training(TINY)
+    restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    while restored.status is TrialStatus.RUNNING:
+        reports.append(restored.run_to_report())
+    assert untimed(reports) == untimed(unbroken)
+
+
+def test_reports_come_each_epoch_and_test_data_is_read_once_at_the_end() -> None:
+    reports = list(train(TINY))
+    assert [r.status for r in reports] == [TrialStatus.RUNNING] * 2 + [TrialStatus.COMPLETED]
+    assert [r.epoch.epoch for r in reports if r.epoch] == [1, 2, 3]
+    assert [r.epoch.test_accuracy is not None for r in reports if r.epoch] == [False, False, True]
+
+
+def test_report_every_skips_epochs_but_never_the_last() -> None:
+    config = replace(TINY, training=replace(TINY.training, max_epochs=5, report_every=2))
+    reports = list(train(config))
+    assert [r.epoch.epoch for r in reports if r.epoch] == [2, 4, 5]
+
+
+def test_it_learns() -> None:
+    """Far above the one in ten of chance, after eight epochs on the digits."""
+    config = replace(
+        TINY,
+        data=replace(TINY.data, shift=0),
+        model=ModelConfig(blocks=(1, 1, 1), channel_multiplier=8, dropout=0.0),
+        training=TrainingConfig(max_epochs=8, batch_size=64, lr=0.2, lr_schedule="one_cycle"),
+    )
+    last = list(train(config))[-1]
+    assert last.epoch is not None
+    assert last.epoch.val_accuracy > 0.9
+    assert last.epoch.lipschitz_upper_bound < 1
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_the_baselines_train_with_the_same_code(norm: Any) -> None:
+    config = replace(
+        TINY, model=replace(TINY.model, norm=norm), training=replace(TINY.training, max_epochs=1)
+    )
+    last = list(train(config))[-1]
+    assert last.status is TrialStatus.COMPLETED
+
+
+def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
+    config = replace(
+        TINY,
+        model=replace(TINY.model, norm="none"),
+        training=replace(TINY.training, lr=1e30, max_epochs=50),
+    )
+    reports = list(train(config))
+    assert len(reports) == 1
+    assert reports[0].status is TrialStatus.FAILED
+    assert reports[0].epoch is None
+    assert reports[0].reason is not None
+    assert reports[0].reason.startswith("diverged: train_loss is nan in epoch 1")
+
+
+def test_a_report_whose_objective_is_not_finite_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "measure_inverse", lambda *_, **__: (5.0, math.inf))
+    named = replace(TINY, objectives=("val_accuracy", "reconstruction_error"))
+    (report,) = list(train(named))
+    assert report.status is TrialStatus.FAILED
+    assert report.reason == "reconstruction_error is inf after epoch 1"
+    # Where it is no objective it is a visible outcome.
+    visible = list(train(TINY))[-1]
+    assert visible.status is TrialStatus.COMPLETED
+    assert visible.epoch is not None
+    assert visible.epoch.reconstruction_error == math.inf
+
+
+def test_the_step_schedule_is_the_papers() -> None:
+    """Of 200 epochs: times 0.2 after 60, 120 and 160 (appendix A)."""
+    settings = TrainingConfig()
+    expected = {0: 0.1, 59: 0.1, 60: 0.02, 119: 0.02, 120: 0.004, 159: 0.004, 160: 0.0008}
+    for epoch, rate in expected.items():
+        assert learning_rate(settings, epoch / 200) == pytest.approx(rate)
+
+
+def test_one_cycle_warms_up_linearly_and_decays_by_half_a_cosine() -> None:
+    settings = TrainingConfig(lr=0.4, lr_schedule="one_cycle", warmup_fraction=0.2)
+    assert learning_rate(settings, 0.0) == 0.0
+    assert learning_rate(settings, 0.1) == pytest.approx(0.2)
+    assert learning_rate(settings, 0.2) == pytest.approx(0.4)
+    assert learning_rate(settings, 0.6) == pytest.approx(0.2)
+    assert learning_rate(settings, 1.0) == pytest.approx(0.0)
+    no_warmup = replace(settings, warmup_fraction=0.0)
+    assert learning_rate(no_warmup, 0.0) == pytest.approx(0.4)
+
+
+def test_inverse_steps_count_max_steps_where_it_does_not_converge() -> None:
+    wide = ModelConfig(blocks=(1,), channel_multiplier=8, bottleneck=1, norm="none")
+    model = Training(replace(TINY, model=wide)).model
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(30 if parameter.dim() == 4 else 1)
+    images = data.normalized(sources.load(TINY.data).val.images[:8])
+    steps, error = measure_inverse(model.eval(), images, rtol=1e-6, max_steps=25)
+    assert steps == 25
+    assert error == math.inf or error > 1
+
+
+def test_the_curve_falls_at_least_as_fast_as_the_certificate_says() -> None:
+    """Each step of each block contracts by its bound; the whole error by their largest."""
+    state = Training(TINY)
+    state.run_to_report()
+    model = state.model.eval().double()
+    bound = certify(model).lipschitz_upper_bound
+    images = data.normalized(state.dataset.val.images[:8]).double()
+    curve = inverse_curve(model, images)
+    errors = curve["reconstruction_error"]
+    assert curve["n_steps"] == list(range(1, 21))
+    assert all(later < earlier for earlier, later in pairwise(errors[:5]))
+    assert errors[4] < errors[0] * bound**3
+
+
+def test_the_curve_is_that_of_one_inverse_for_each_number_of_steps() -> None:
+    state = Training(TINY)
+    state.run_to_report()
+    model = state.model.eval()
+    images = data.normalized(state.dataset.val.images[:6])
+    errors = inverse_curve(model, images)["reconstruction_error"]
+    with torch.no_grad():
+        z = model.features(images)
+    for n_steps in (1, 2, 3, 6):
+        x = model.inverse(z, rtol=0.0, max_steps=n_steps).last_iterate
+        one = ((x - images).flatten(1).norm(dim=1) / images.flatten(1).norm(dim=1)).mean().item()
+        assert errors[n_steps - 1] == pytest.approx(one, rel=0.05, abs=3e-8)
+
+
+def test_bf16_trains_and_is_certified_in_full_precision() -> None:
+    half = replace(TINY, training=replace(TINY.training, precision="bf16"))
+    reports = list(train(half))
+    assert untimed(reports) == untimed(list(train(half)))
+    assert untimed(reports) != untimed(list(train(TINY)))
+    last = reports[-1].epoch
+    assert last is not None
+    assert last.lipschitz_upper_bound < 1
+    assert last.reconstruction_error < 1e-6
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+def test_a_compiled_training_is_the_same_training() -> None:
+    """Without dropout, whose masks a compiled network draws in another order."""
+    settings = replace(TINY.training, max_epochs=1)
+    config = replace(TINY, model=replace(TINY.model, dropout=0.0), training=settings)
+    (plain,) = train(config)
+    (compiled,) = train(replace(config, training=replace(settings, compile=True)))
+    assert plain.epoch is not None
+    assert compiled.epoch is not None
+    assert compiled.epoch.train_loss == pytest.approx(plain.epoch.train_loss, rel=1e-3)
+    expected = plain.epoch.lipschitz_upper_bound
+    assert compiled.epoch.lipschitz_upper_bound == pytest.approx(expected, rel=1e-2)
+
+
+def test_compile_without_a_compiler_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled = replace(TINY, training=replace(TINY.training, compile=True))
+    with pytest.raises(ConfigError, match="must be on the PATH, but got no no-such-compiler"):
+        check(compiled)
+
+
+@pytest.mark.gpu
+def test_an_epoch_on_a_gpu_waits_for_nothing() -> None:
+    state = Training(TINY, "cuda")
+    choose_algorithms(False)
+    state._train_epoch()  # cuDNN and the allocator warm up
+    # The epoch's sums are read after its last step; what is copied in, before its first.
+    batches = data.batches(state.dataset.train, 128, torch.Generator())
+    images = data.normalized(state.dataset.train.images[batches[0]])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = torch.nn.functional.cross_entropy(
+            state.model(images), state.dataset.train.labels[batches[0]]
+        )
+        loss.backward()
+        state.optimizer.step()
+        state.model.update_spectral_norm()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_bits_twice_and_what_the_cpu_gives() -> None:
+    one, two = list(train(TINY, "cuda")), list(train(TINY, "cuda"))
+    assert untimed(one) == untimed(two)
+    state = Training(TINY, "cuda")
+    state.run_to_report()
+    model = state.model.eval()
+    on_cpu = certify(copy.deepcopy(model).cpu())
+    for here, there in zip(certify(model).layers, on_cpu.layers, strict=True):
+        assert here.upper_bound == pytest.approx(there.upper_bound, rel=1e-6)
+
+
+@pytest.mark.gpu
+def test_what_a_gpu_leaves_is_certified_as_it_is_stored(tmp_path: Path) -> None:
+    """On the CPU, where it will be checked: sigma has other last bits there."""
+    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)), "cuda")
+    state.run_to_report()
+    save_outcome(state, tmp_path)
+    stored = json.loads((tmp_path / "certificate.json").read_text())
+    stored.pop("empirical_lipschitz")
+    assert stored == json.loads(json.dumps(certify(network_files.load_network(tmp_path)).to_dict()))
+
+
+def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(tmp_path: Path) -> None:
+    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
+    state.run_to_report()
+    save_outcome(state, tmp_path)
+    model = network_files.load_network(tmp_path)
+    assert not model.training
+    images = data.normalized(state.dataset.test.images[:16])
+    with torch.no_grad():
+        assert torch.equal(model(images), state.model(images))
+    stored = json.loads((tmp_path / "certificate.json").read_text())
+    sampled = stored.pop("empirical_lipschitz")
+    assert stored == json.loads(json.dumps(certify(model).to_dict()))
+    bounds = certify(model).block_bounds
+    assert all(0 < a <= b for a, b in zip(sampled, bounds, strict=True))
+    inverse = json.loads((tmp_path / "inverse.json").read_text())
+    assert inverse["n_steps"][0] == 1
+    for needed, predicted in zip(
+        inverse["needed_steps_max"], inverse["predicted_steps"], strict=True
+    ):
+        assert needed <= predicted + 1
+    assert 0 < inverse["error_bound"] < 1e-3
+
+
+def test_check_refuses_a_network_that_does_not_fit_the_images() -> None:
+    check(TINY)
+    with pytest.raises(ConfigError, match="multiples of 16, but got 8 x 8"):
+        check(replace(TINY, model=replace(TINY.model, blocks=(1, 1, 1, 1, 1))))
