@@ -1,0 +1,94 @@
+"""The project as a wheel, in an environment of its own, from a folder that is no clone."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.launched import ROOT, Books
+
+PACKAGES = ("models", "study", "search_spaces")
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+
+
+def run(*command: str, cwd: Path) -> str:
+    """What a command prints, without this clone in sight."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+class Installation:
+    """An environment that has the wheel, and the libraries of this one."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        venv.create(folder / "environment", symlinks=True)
+        (self.packages,) = folder.glob("environment/lib/python*/site-packages")
+        # A path in such a file is searched, and the files like it that lie there are not read: the
+        # libraries are seen, and the editable installation of this clone is not.
+        (self.packages / "libraries.pth").write_text("\n".join(site.getsitepackages()))
+        self.python = str(folder / "environment" / "bin" / "python")
+        run(*PIP, "--python", self.python, "install", "--no-deps", "--no-index", str(wheel),
+            cwd=folder)  # fmt: skip
+        self._elsewhere = folder / "elsewhere"
+        self._elsewhere.mkdir()
+
+    def module(self, *arguments: str) -> str:
+        """What a module prints, from a folder that is no clone."""
+        return run(self.python, "-m", *arguments, cwd=self._elsewhere)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    build = ("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder))
+    run(*PIP, *build, str(source), cwd=folder)
+    (wheel,) = folder.glob("*.whl")
+    return Installation(folder, wheel)
+
+
+def files(folder: Path) -> set[str]:
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in paths if "__pycache__" not in path.parts}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_file_of_the_clone_is_in_the_wheel(package: str, installed: Installation) -> None:
+    assert files(installed.packages / package) == files(ROOT / package)
+
+
+@pytest.mark.parametrize("command", ["launch", "report", "verify", "head_services"])
+def test_each_command_answers(command: str, installed: Installation) -> None:
+    assert f"python -m study.{command}" in installed.module(f"study.{command}", "--help")
+
+
+def test_a_shipped_study_is_found_by_its_bare_name(installed: Installation) -> None:
+    content = yaml.safe_load(installed.module("study.launch", "digits", "--dry-run"))
+    shipped = yaml.safe_load((ROOT / "search_spaces" / "digits.yaml").read_text())
+    assert content["name"] == "digits"
+    assert content["space"].keys() == shipped["space"].keys()
+
+
+def test_a_study_is_reported_and_a_network_verified(
+    installed: Installation, finished: Path, tmp_path: Path
+) -> None:
+    uri, page = f"sqlite:///{finished}/mlflow.db", tmp_path / "page.html"
+    installed.module("study.report", "tiny", "--html", str(page), "--tracking-uri", uri)
+    assert page.read_text().endswith("</html>\n")
+    (run_id,) = Books(finished).query("SELECT run_uuid FROM runs WHERE name LIKE '0000:%'")[0]
+    out = installed.module("study.verify", run_id, "--tracking-uri", uri)
+    assert "verified: proven bound" in out
