@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import certify, convolution_norm
-from models.convolution_norm import convolution_norm_bounds, torus_norms
+from models.convolution_norm import convolution_norm_bounds
 from models.spectral_norm import SpectralNormConv2d
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
-from tests.oracles import arpack_norm, dense_norm
+from tests.support.operators import torus_norms
+from tests.support.oracles import arpack_norm, dense_norm
 
 _TOLERANCE = 1e-10
 _N_ASCENT_STEPS = 80

@@ -18,29 +18,31 @@ import mlflow
 
 from models import certify
 from models.spectral_norm import SpectralNormConv2d
+from study import cli
+from study.artifacts import CERTIFICATE, MODEL
 from study.metrics import TrialStatus
-from study.records import default_tracking_uri
-from study.tracking import Tracker
-from tests.oracles import power_norm
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.oracles import power_norm
 
 _LOOSEST = 1.03
 
 
 def main(study_name: str, tracking_uri: str, n_iterations: int) -> int:
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    tracker = Tracker(tracking_uri)
+    records = Records(Client(tracking_uri))
     mlflow.set_tracking_uri(tracking_uri)
-    study = tracker.find_study(study_name)
+    study = records.find_study(study_name)
     assert study is not None, f"no study {study_name} in {tracking_uri}"
     failed = False
     print(f"{'trial':6} {'layers':>6} {'smallest ratio':>16} {'largest, maps >= 7 x 7':>24}")
-    for trial in tracker.trials(study):
+    for trial in records.trials(study):
         if trial.state is not TrialStatus.COMPLETED:
             continue
-        model = mlflow.pytorch.load_model(f"runs:/{trial.run_id}/model").eval()
+        model = mlflow.pytorch.load_model(f"runs:/{trial.run_id}/{MODEL}").eval()
         modules = dict(model.named_modules())
         certificate = certify(model)
-        stored = mlflow.artifacts.load_dict(f"runs:/{trial.run_id}/certificate.json")
+        stored = mlflow.artifacts.load_dict(f"runs:/{trial.run_id}/{CERTIFICATE}")
         # To the last bits, which matrix products on another number of threads may change.
         same = [layer["name"] for layer in stored["layers"]] == [
             layer.name for layer in certificate.layers
@@ -68,5 +70,5 @@ def main(study_name: str, tracking_uri: str, n_iterations: int) -> int:
 
 if __name__ == "__main__":
     name, *rest = sys.argv[1:]
-    uri = rest[0] if rest else default_tracking_uri()
+    uri = cli.tracking_uri(rest[0] if rest else None)
     sys.exit(main(name, uri, int(rest[1]) if len(rest) > 1 else 1000))

@@ -21,7 +21,7 @@ from torch import Tensor
 from models import IResNet, certify
 from models.iresnet import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
-from study import data
+from study.trial import data
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
 
@@ -57,14 +57,14 @@ def preimage(block: ResidualBlock, z: Tensor) -> Tensor:
 
 def exact_preimages(model: IResNet, z: Tensor) -> list[Tensor]:
     """The preimage of z under the blocks from t on, for each block t, in float64."""
-    found: list[Tensor] = []
+    preimages: list[Tensor] = []
     for module in reversed(model.body):
         if isinstance(module, ResidualBlock):
             z = preimage(module, z)
-            found.append(z)
+            preimages.append(z)
         else:
             z = module.inverse(z)
-    return found[::-1]
+    return preimages[::-1]
 
 
 def main() -> int:

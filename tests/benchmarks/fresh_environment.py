@@ -16,9 +16,10 @@ import tempfile
 import venv
 from pathlib import Path
 
-from study.front import make_report
-from study.report import find_study
-from study.tracking import Tracker
+from study.results.front import read
+from study.tracking import stored_model
+from study.tracking.client import Client
+from study.tracking.records import Records
 
 _CODE = """
 import importlib.util, json, pathlib, sys
@@ -53,11 +54,10 @@ def main() -> int:
     parser.add_argument("study", nargs="?")
     parser.add_argument("--where", default="")
     arguments = parser.parse_args()
-    tracker = Tracker(arguments.tracking_uri)
-    study = find_study(tracker, arguments.study)
-    point = make_report(study, tracker.records(study, arguments.where)).front[0]
+    records = Records(Client(arguments.tracking_uri))
+    point = read(records, arguments.study, arguments.where).front[0]
     with tempfile.TemporaryDirectory() as name:
-        folder = tracker.fetch_model(point.first.run_id, Path(name) / "model")
+        folder = stored_model.fetch(records.client, point.first.run_id, Path(name) / "model")
         environment = Path(name) / "environment"
         venv.create(environment, with_pip=True)
         python = str(environment / "bin" / "python")

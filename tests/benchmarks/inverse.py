@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from models import certify
-from study import data
+from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics import TrialStatus
-from study.training import Training
-from study.trial_config import DataConfig, ModelConfig, TrainingConfig, TrialConfig
-from tests.oracles import relative_error
+from study.trial import data
+from study.trial.training import Training
+from tests.support.oracles import relative_error
 
 _N_IMAGES = 256
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.launched import (
+from tests.support.launched import (
     METRICS,
     Books,
     Launch,
@@ -29,7 +29,7 @@ from tests.launched import (
     run,
     write_space,
 )
-from tests.studies import RAW
+from tests.support.studies import RAW
 
 _LADDER = (0.7, 0.5, 0.3)
 _N_EPOCHS = 12

@@ -27,15 +27,24 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import sync_playwright
 
-from study.front import make_report
-from study.metrics import TrialStatus
-from study.report import as_json
-from study.tracking import Tracker
+from study.metrics import (
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    TrialStatus,
+)
+from study.results.front import collect
+from study.results.tables import as_json
+from study.tracking import studies, tags
+from study.tracking.client import Client
+from study.tracking.records import Records
+from study.tracking.tracker import Tracker
 from tests.conftest import CHROMIUM
-from tests.launched import ROOT
-from tests.served import served
-from tests.studies import epoch_report, tiny
-from tests.test_browser import FLAGS
+from tests.results.test_browser import FLAGS
+from tests.support.launched import ROOT
+from tests.support.served import served
+from tests.support.studies import epoch_report, tiny
 
 _SEARCH = """
 import sys
@@ -49,23 +58,24 @@ while True:
         break
 print(n)
 """
-_SELECTIVE = "metrics.val_accuracy > 0.999"
+_SELECTIVE = f"metrics.{VAL_ACCURACY} > 0.999"
 
 
 def write(folder: Path, n_runs: int) -> None:
     """A study of so many trials."""
     os.chdir(folder)
-    tracker = Tracker(f"sqlite:///{folder}/mlflow.db")
-    study = tracker.create_study(tiny(search={"n_trials": n_runs}), "/x/tiny.yaml", "/x/tiny")
+    client = Client(f"sqlite:///{folder}/mlflow.db")
+    study = studies.create(client, tiny(search={"n_trials": n_runs}), "/x/tiny.yaml", "/x/tiny")
+    tracker = Tracker(client)
     tracker.open_study(study)
     sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
-    tracker.start_trial(study, "0000", sample, study.config.settle(sample, 0))
+    tracker.start_trial("0000", sample, study.config.resolve(sample, 0))
     for epoch in (1, 2, 3):
-        changes = {"test_accuracy": 0.5} if epoch == 3 else {}
+        changes = {TEST_ACCURACY: 0.5} if epoch == 3 else {}
         tracker.log_reports("0000", [epoch_report(epoch, **changes)])
     tracker.end_trial("0000", TrialStatus.COMPLETED)
-    tracker.close_study(study, TrialStatus.COMPLETED)
-    (template,) = (trial.run_id for trial in tracker.trials(study))
+    studies.close(client, study, TrialStatus.COMPLETED)
+    (template,) = (trial.run_id for trial in Records(client).trials(study))
     generator = random.Random(0)
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         for number in range(1, n_runs):
@@ -82,16 +92,16 @@ def _copy(
         "dropout": generator.uniform(0, 0.5),
     }
     metrics = {
-        "val_accuracy": generator.random(),
-        "lipschitz_upper_bound": sample["coeff"] ** 3 * generator.uniform(0.8, 1.3),
-        "inverse_steps": generator.uniform(2, 10),
+        VAL_ACCURACY: generator.random(),
+        LIPSCHITZ_UPPER_BOUND: sample["coeff"] ** 3 * generator.uniform(0.8, 1.3),
+        INVERSE_STEPS: generator.uniform(2, 10),
     }
     state = generator.choices(["completed", "stopped_early", "failed"], [0.8, 0.15, 0.05])[0]
-    tags = {
-        "study.trial_id": f"{number:04d}",
-        "study.repeat_of": f"{number:04d}",
-        "study.sample": json.dumps(sample),
-        "study.state": state,
+    own_tags = {
+        tags.TRIAL_ID: f"{number:04d}",
+        tags.REPEAT_OF: f"{number:04d}",
+        tags.SAMPLE: json.dumps(sample),
+        tags.STATE: state,
     }
     for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
         cursor = database.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (template,))
@@ -104,7 +114,7 @@ def _copy(
                 values["name"] = f"{number:04d}"
                 values["start_time"] += number
             elif table == "tags":
-                values["value"] = tags.get(values["key"], values["value"])
+                values["value"] = own_tags.get(values["key"], values["value"])
             elif table == "params":
                 values["value"] = str(sample.get(values["key"], values["value"]))
             else:
@@ -146,8 +156,8 @@ def compare(uri: str, n_rounds: int) -> None:
         "search_runs, selective": [sys.executable, "-c", _SEARCH, uri, _SELECTIVE],
         "report, selective": [*report, "--all", "--where", _SELECTIVE],
     }
-    tracker, client = Tracker(uri), MlflowClient(uri)
-    study = tracker.find_study("tiny")
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    study = records.find_study("tiny")
     assert study is not None
 
     def bare(where: str = "") -> None:
@@ -162,10 +172,10 @@ def compare(uri: str, n_rounds: int) -> None:
 
     inside = {
         "search_runs": bare,
-        "report": lambda: as_json(make_report(study, tracker.records(study)), True),
+        "report": lambda: as_json(collect(study, records.trials_and_projections(study)), True),
         "search_runs, selective": lambda: bare(_SELECTIVE),
         "report, selective": lambda: as_json(
-            make_report(study, tracker.records(study, _SELECTIVE)), True
+            collect(study, records.trials_and_projections(study, _SELECTIVE)), True
         ),
     }
     processes: dict[str, list[float]] = {name: [] for name in commands}
@@ -175,12 +185,12 @@ def compare(uri: str, n_rounds: int) -> None:
             processes[name].append(timed(command))
         for name, function in inside.items():
             functions[name].append(clocked(function))
-    for title, found in (("whole processes", processes), ("within a process", functions)):
+    for title, measured in (("whole processes", processes), ("within a process", functions)):
         print(f"{title}, seconds, median [quartiles] of {n_rounds}:")
-        for name, seconds in found.items():
+        for name, seconds in measured.items():
             print(f"  {name:22} {spread(seconds)}")
         for which in ("", ", selective"):
-            pairs = zip(found[f"report{which}"], found[f"search_runs{which}"], strict=True)
+            pairs = zip(measured[f"report{which}"], measured[f"search_runs{which}"], strict=True)
             print(f"  report over search_runs{which}: {spread([a / b for a, b in pairs])}")
 
 

@@ -4,8 +4,9 @@
     python -m tests.benchmarks.network mnist DATA_ROOT FOLDER [--epochs 3] [--coeff 0.95]
 
 cifar10: the paper's 55 blocks; DATA_ROOT holds torchvision's files, or train/CLASS/*.png or
-*.jpg. mnist: the network of search_spaces/mnist.yaml. FOLDER gets what study.training's
-load_model reads, and data.json with the settings of the data. Uses a GPU if there is one.
+*.jpg. mnist: the network of search_spaces/mnist.yaml. FOLDER gets what `load_network`
+of study.trial.network_files reads, and data.json with the settings of the data. Uses a GPU if there
+is one.
 """
 
 import argparse
@@ -16,10 +17,12 @@ from pathlib import Path
 import torch
 
 from models import IResNet
-from study import data
+from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics import TrialStatus
-from study.training import Training, choose_algorithms, load_model
-from study.trial_config import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.trial import data, sources
+from study.trial.network_files import load_network, save_network
+from study.trial.randomness import choose_algorithms
+from study.trial.training import Training
 
 _MODELS = {
     "cifar10": ModelConfig(dropout=0.1, n_power_iterations=1),
@@ -30,7 +33,7 @@ _MODELS = {
 def load(folder: Path) -> tuple[IResNet, data.Dataset]:
     """The network of a folder, in eval mode, and its data set."""
     settings = json.loads((folder / "data.json").read_text())
-    return load_model(folder), data.load(DataConfig(**settings))
+    return load_network(folder), sources.load(DataConfig(**settings))
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def main() -> None:
     while training.status is TrialStatus.RUNNING:
         print(training.run_to_report().epoch, flush=True)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    training.save_network(arguments.folder, training.model, config.model)
+    save_network(arguments.folder, training.model, config.model, config, training.dataset)
     (arguments.folder / "data.json").write_text(json.dumps(asdict(config.data)))
 
 

@@ -8,9 +8,9 @@ Compared are the seconds that each trial took from its first report to its last,
 after the outage the books: every metric once, with the time at which it was measured. Exit code 1
 if they are not right.
 
-One trial runs at a time, if not told otherwise, and leaves the other cores to driver and server: on
-a cluster these are on the head, which has no trials, and on a trial's core the seconds of CPU that
-a server takes to start would be the trial's.
+Without --at-once one trial runs at a time, and leaves the other cores to driver and server: on a
+cluster these are on the head, which has no trials, and on a trial's core the seconds of CPU that a
+server takes to start would be the trial's.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from typing import Any
 
 import ray
 
-from tests.launched import Books, Launch, check_books, epochs_logged, write_space
-from tests.served import Server
-from tests.studies import RAW
+from tests.support.launched import Books, Launch, check_books, epochs_logged, write_space
+from tests.support.served import Server
+from tests.support.studies import RAW
 from tests.test_outage import check_times, times
 
 N_TRIALS = 5
@@ -84,11 +84,11 @@ def main() -> int:
         undisturbed, disturbed = taken
         of_round = {trial: disturbed[trial] / undisturbed[trial] for trial in undisturbed}
         ratios += list(of_round.values())
-        shown = ", ".join(
+        line = ", ".join(
             f"{trial} {disturbed[trial]:.1f} / {undisturbed[trial]:.1f} s = {ratio:.3f}"
             for trial, ratio in sorted(of_round.items())
         )
-        print(shown, flush=True)
+        print(line, flush=True)
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(
         f"{os.cpu_count()} cores, {arguments.seconds:g} s away: a trial takes {middle:.3f} "

@@ -35,9 +35,11 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
 from study import launch
+from study.execution import tuner
+from study.metrics import VAL_ACCURACY
 from tests.benchmarks.trivial import N_REPORTS, Flat, Trivial
-from tests.launched import ROOT, write_space
-from tests.studies import RAW
+from tests.support.launched import ROOT, write_space
+from tests.support.studies import RAW
 
 CONTENDERS = ("ours", "stock", "stock with reuse_actors")
 
@@ -58,7 +60,7 @@ def _timed_fit() -> list[float]:
 
 
 def _ours(folder: Path, n_trials: int) -> float:
-    launch.TrialTrainable = Trivial  # type: ignore[misc,assignment]
+    tuner.TrialTrainable = Trivial  # type: ignore[assignment,attr-defined]
     raw = {**RAW, "training": {**RAW["training"], "max_epochs": N_REPORTS}}
     space = write_space(folder, raw, n_trials=n_trials)
     seconds = _timed_fit()
@@ -127,7 +129,7 @@ def _run(contender: str, n_trials: int) -> dict[str, float]:
             for key, sql in {
                 "runs": "SELECT COUNT(*) FROM runs WHERE lifecycle_stage = 'active'",
                 "ended": "SELECT COUNT(*) FROM runs WHERE status != 'RUNNING'",
-                "points": "SELECT COUNT(*) FROM metrics WHERE key = 'val_accuracy'",
+                "points": f"SELECT COUNT(*) FROM metrics WHERE key = '{VAL_ACCURACY}'",
             }.items():
                 (result[key],) = database.execute(sql).fetchone()
         return {**result, "whole": whole}

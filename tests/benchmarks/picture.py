@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tests.conftest import CHROMIUM
-from tests.test_browser import FLAGS, place
+from tests.results.test_browser import FLAGS, place
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from models import certify, project
-from study import data
-from study.training import evaluate
+from study.trial import data
+from study.trial.evaluation import evaluate
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
 

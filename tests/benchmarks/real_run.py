@@ -31,13 +31,16 @@ import yaml
 from mlflow.tracking import MlflowClient
 from ray import tune
 
-from study import data, pareto, points
-from study.config import parse
-from study.metrics import TrialStatus
-from study.pareto import Losses
-from study.report import find_study
-from study.tracking import Tracker
-from study.training import Training, choose_algorithms
+from study.config.parser import parse
+from study.metrics import VAL_ACCURACY, TrialStatus
+from study.pareto import dominance, points
+from study.pareto.dominance import Losses
+from study.results.front import find_study
+from study.tracking.client import Client
+from study.tracking.records import Records
+from study.trial import sources
+from study.trial.randomness import choose_algorithms
+from study.trial.training import Training
 from tests.benchmarks.alternating import machine
 from tests.benchmarks.replay import MO_ASHA, stock_search, stock_space
 from tests.benchmarks.trial_table import FINE_TUNE_STEPS, LADDER, STUDY
@@ -68,9 +71,9 @@ class StockTrainable(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        trial = self._study.settle(new_config, seed=zlib.crc32(str(new_config).encode()))
+        trial = self._study.resolve(new_config, seed=zlib.crc32(str(new_config).encode()))
         choose_algorithms(deterministic=True)
-        self._training = Training(trial, dataset=data.load(trial.data))
+        self._training = Training(trial, dataset=sources.load(trial.data))
         return True
 
     def step(self) -> dict[str, Any]:
@@ -121,41 +124,41 @@ def run_ours(data_root: Path, folder: Path, minutes: float) -> None:
     )
 
 
-Found = list[tuple[float, dict[str, float]]]
+TimedPoints = list[tuple[float, dict[str, float]]]
 """(seconds after the start, metrics) of each point."""
 
 
-def _stock_found(folder: Path, start: float) -> tuple[Found, list[float]]:
+def _stock_points(folder: Path, start: float) -> tuple[TimedPoints, list[float]]:
     """Points of stock, and when each epoch ended."""
     rows = [json.loads(line) for line in (folder / "stock.jsonl").read_text().splitlines()]
-    found = [(row["time"] - start, row["metrics"]) for row in rows if row["done"]]
-    return found, [row["time"] - start for row in rows]
+    timed = [(row["time"] - start, row["metrics"]) for row in rows if row["done"]]
+    return timed, [row["time"] - start for row in rows]
 
 
-def _our_found(folder: Path, start: float) -> tuple[Found, list[float]]:
+def _our_points(folder: Path, start: float) -> tuple[TimedPoints, list[float]]:
     """Points of ours, projections included, when their runs in MLflow had ended, with all that
     belongs to them; and when each epoch ended."""
     uri = f"sqlite:///{(folder / 'ours.db').resolve()}"
-    tracker, client = Tracker(uri), MlflowClient(uri)
-    study = find_study(tracker, "ours")
-    found: Found = []
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    study = find_study(records, "ours")
+    timed: TimedPoints = []
     epochs: list[float] = []
-    for record in tracker.records(study):
-        history = client.get_metric_history(record.run_id, "val_accuracy")
+    for record in records.trials_and_projections(study):
+        history = client.get_metric_history(record.run_id, VAL_ACCURACY)
         ends = [point.timestamp / 1000 - start for point in history]
         if record.projected_to is None:
             epochs += ends
         if record.state is TrialStatus.COMPLETED:
             ended = client.get_run(record.run_id).info.end_time / 1000 - start
-            found.append((ended, dict(record.metrics)))
-    return found, epochs
+            timed.append((ended, dict(record.metrics)))
+    return timed, epochs
 
 
-def _within(found: Found, seconds: float, study: Any) -> Losses:
+def _within(timed: TimedPoints, seconds: float, study: Any) -> Losses:
     """Admitted points that were there by then, as losses."""
     metrics = [
         m
-        for at, m in found
+        for at, m in timed
         if at <= seconds and points.admitted(m, study.objectives, study.constraints)
     ]
     return points.losses(metrics, study.objectives)
@@ -173,16 +176,16 @@ def report(data_root: Path, folder: Path, minutes: float) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
     print(machine())
     print("reference point", {o.metric: o.reference for o in study.objectives})
-    reading = {"ours": _our_found, "stock": _stock_found}
+    reading = {"ours": _our_points, "stock": _stock_points}
     steps_an_epoch = study.data.max_train / study.training.batch_size
     curves: dict[str, list[tuple[float, float]]] = {}
     for name, color, marker in (("stock", "tab:orange", "x"), ("ours", "tab:blue", "o")):
-        found, epochs = reading[name](folder, starts[name])
-        losses = _within(found, 60 * minutes, study)
-        front = losses[pareto.nondominated(losses)]
-        volume = pareto.hypervolume(losses, reference)
+        timed, epochs = reading[name](folder, starts[name])
+        losses = _within(timed, 60 * minutes, study)
+        front = losses[dominance.nondominated(losses)]
+        volume = dominance.hypervolume(losses, reference)
         n_epochs = float(sum(at <= 60 * minutes for at in epochs))
-        n_projected = sum(at <= 60 * minutes and "train_loss" not in m for at, m in found)
+        n_projected = sum(at <= 60 * minutes and "train_loss" not in m for at, m in timed)
         if name == "ours":
             n_epochs += n_projected * study.search.fine_tune_steps / steps_an_epoch
         print(
@@ -193,7 +196,7 @@ def report(data_root: Path, folder: Path, minutes: float) -> None:
         left.scatter(front[:, 1], -front[:, 0], c=color, marker=marker, s=18, label=name)
         times = np.linspace(0, 60 * minutes, 200)
         curves[name] = [
-            (t / 60, pareto.hypervolume(_within(found, t, study), reference)) for t in times
+            (t / 60, dominance.hypervolume(_within(timed, t, study), reference)) for t in times
         ]
         right.plot(*zip(*curves[name], strict=True), color=color, label=name)
     for name, other in (("ours", "stock"), ("stock", "ours")):

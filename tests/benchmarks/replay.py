@@ -49,14 +49,25 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from study import config, pareto, points
-from study.metrics import EpochReport, ProjectionReport, TrialReport, TrialStatus
-from study.pareto import Losses
-from study.records import StudyRecord, TrialRecord
-from study.report import Mark, make_report
-from study.scheduling import make_halving, make_scheduler
-from study.search import OptunaSearcher
-from study.study_config import StudyConfig
+from study.config.parser import parse
+from study.config.study import StudyConfig
+from study.metrics import (
+    LIPSCHITZ_UPPER_BOUND,
+    VAL_ACCURACY,
+    Direction,
+    EpochReport,
+    ProjectionReport,
+    TrialReport,
+    TrialStatus,
+)
+from study.pareto import dominance, points
+from study.pareto.dominance import Losses
+from study.pareto.growing import GrowingFront
+from study.results.front import Mark, collect
+from study.search.scheduler import make_halving, make_scheduler
+from study.search.searcher import OptunaSearcher
+from study.search.suggestion import Suggestion
+from study.tracking.records import StudyRecord, TrialRecord
 from tests.benchmarks.alternating import machine
 from tests.benchmarks.trial_table import LADDER
 
@@ -71,7 +82,7 @@ class Table:
     def __init__(self, path: Path) -> None:
         content = json.loads(gzip.decompress(path.read_bytes()))
         self.raw: dict[str, Any] = content["study"]
-        self.study = config.parse(self.raw, str(path))
+        self.study = parse(self.raw, str(path))
         self.rows: list[dict[str, Any]] = content["rows"]
         self._places = np.array([_place(row["sample"]) for row in self.rows])
 
@@ -92,14 +103,14 @@ class Table:
     def points(self, study: StudyConfig, fine_tune_steps: int | None = None) -> Losses:
         """Admitted points of every completed training, as losses; with its projections, after so
         many steps each, unless that is None."""
-        found = []
+        metrics = []
         for row in self.rows:
             if row["status"] == TrialStatus.COMPLETED:
                 projected = [
                     p for p in row["projections"] if p["fine_tune_steps"] == fine_tune_steps
                 ]
-                found += [row["epochs"][-1], *projected]
-        admitted = [m for m in found if points.admitted(m, study.objectives, study.constraints)]
+                metrics += [row["epochs"][-1], *projected]
+        admitted = [m for m in metrics if points.admitted(m, study.objectives, study.constraints)]
         return points.losses(admitted, study.objectives)
 
 
@@ -114,7 +125,7 @@ def _place(sample: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     )
 
 
-def result(row: Mapping[str, Any], epoch: int, study: StudyConfig) -> dict[str, Any]:
+def ray_result(row: Mapping[str, Any], epoch: int, study: StudyConfig) -> dict[str, Any]:
     """The Ray result that a trial of this project reports after an epoch of a training."""
     n_epochs = len(row["epochs"])
     if epoch > n_epochs:
@@ -137,7 +148,7 @@ class Strategy:
 
     Attributes:
         study: whose ladder says what a completed trial adds.
-        front: what the strategy itself shows as its front at the end: (epochs trained,
+        front: what the strategy itself gives as its front at the end: (epochs trained,
             lipschitz_upper_bound) of each point.
     """
 
@@ -152,7 +163,7 @@ class Strategy:
 class _Trial:
     trial_id: str
     config: dict[str, Any]
-    sample: dict[str, Any]
+    sample: Mapping[str, Any]
     row: dict[str, Any]
     epoch: int = 0
     last: dict[str, Any] | None = None
@@ -169,7 +180,7 @@ class Run:
         self.trials: list[_Trial] = []
         self.cost = 0.0
         self.curve: list[tuple[float, float]] = []
-        self._front = np.empty((0, len(table.study.objectives)))
+        self._front = GrowingFront(points.reference_losses(strategy.study.objectives))
         self._dealt: set[int] = set()
 
     def go(self, budget: float) -> "Run":
@@ -191,12 +202,12 @@ class Run:
 
     def _start(self) -> _Trial | None:
         trial_id = f"t{len(self.trials)}"
-        suggestion = self.strategy.searcher.suggest(trial_id)
-        if not isinstance(suggestion, dict):
+        config = self.strategy.searcher.suggest(trial_id)
+        if not isinstance(config, dict):
             return None
-        sample = suggestion if self.strategy.is_stock else suggestion["sample"]
+        sample = config if self.strategy.is_stock else Suggestion.of_config(config).sample
         row = self.table.rows[self.table.deal(sample, self._dealt, self.rng)]
-        trial = _Trial(trial_id, suggestion, sample, row)
+        trial = _Trial(trial_id, config, sample, row)
         self.trials.append(trial)
         self.strategy.scheduler.on_trial_add(None, trial)
         return trial
@@ -205,21 +216,21 @@ class Run:
         """An epoch of a trial; whether it has ended."""
         strategy, study = self.strategy, self.strategy.study
         trial.epoch += 1
-        said = result(trial.row, trial.epoch, study)
-        report = TrialReport.from_result(said)
+        result = ray_result(trial.row, trial.epoch, study)
+        report = TrialReport.from_result(result)
         assert report is not None
         if strategy.is_stock:
             # What a trainable hands to stock Tune: the metrics alone.
             metrics = {} if report.epoch is None else report.epoch.metrics()
-            said = {**metrics, "training_iteration": trial.epoch, "time_total_s": 0.0}
-        trial.last, trial.state = said, report.status
+            result = {**metrics, "training_iteration": trial.epoch, "time_total_s": 0.0}
+        trial.last, trial.state = result, report.status
         if report.status is TrialStatus.FAILED:
             strategy.searcher.on_trial_complete(trial.trial_id, None, error=True)
             return True
-        strategy.searcher.on_trial_result(trial.trial_id, said)
+        strategy.searcher.on_trial_result(trial.trial_id, result)
         decision = TrialScheduler.CONTINUE
         if report.status is TrialStatus.RUNNING or strategy.is_stock:
-            decision = strategy.scheduler.on_trial_result(None, trial, said)
+            decision = strategy.scheduler.on_trial_result(None, trial, result)
         if report.status is TrialStatus.RUNNING and decision == TrialScheduler.CONTINUE:
             return False
         if report.status is TrialStatus.RUNNING:
@@ -229,8 +240,8 @@ class Run:
                 len(report.projections) * study.search.fine_tune_steps / self._steps_an_epoch
             )
             self._add(report)
-        strategy.scheduler.on_trial_complete(None, trial, said)
-        strategy.searcher.on_trial_complete(trial.trial_id, said)
+        strategy.scheduler.on_trial_complete(None, trial, result)
+        strategy.searcher.on_trial_complete(trial.trial_id, result)
         return True
 
     @property
@@ -241,12 +252,9 @@ class Run:
 
     def _add(self, report: TrialReport) -> None:
         study = self.strategy.study
-        found = points.of_report(report, study.objectives, study.constraints)
-        if found:
-            rows = points.losses(list(found.values()), study.objectives)
-            self._front = np.concatenate([self._front, rows])
-        reference = points.reference_losses(study.objectives)
-        self.curve.append((self.cost, pareto.hypervolume(self._front, reference)))
+        admitted = points.of_report(report, study.objectives, study.constraints)
+        self._front.add(points.losses(list(admitted.values()), study.objectives))
+        self.curve.append((self.cost, self._front.hypervolume))
 
     def epochs_to(self, hypervolume: float) -> float:
         """Epochs until the hypervolume of the real points was that; infinite if it never was."""
@@ -255,7 +263,7 @@ class Run:
 
 def _ours(table: Table, seed: int, search: dict[str, Any], scheduler: dict[str, Any]) -> Strategy:
     settings = {"n_trials": 10_000, "seed": seed, **search}
-    study = config.parse({**table.raw, "search": settings, "scheduler": scheduler}, "replay")
+    study = parse({**table.raw, "search": settings, "scheduler": scheduler}, "replay")
     halving = make_halving(study)
     return Strategy(
         study, OptunaSearcher(study, halving), make_scheduler(study, halving), _our_front
@@ -263,7 +271,7 @@ def _ours(table: Table, seed: int, search: dict[str, Any], scheduler: dict[str, 
 
 
 def _our_front(run: Run) -> list[tuple[int, float]]:
-    """The front of study.report, from records as MLflow would have them."""
+    """The front that study.report prints, from records as MLflow would have them."""
     study = run.strategy.study
     records, epochs = [], {}
     for trial in run.trials:
@@ -281,10 +289,9 @@ def _our_front(run: Run) -> list[tuple[int, float]]:
             metrics, coeff = projection.metrics(), projection.coeff
             records.append(replace(record, run_id=run_id, metrics=metrics, projected_to=coeff))
     whole = StudyRecord(study.name, "", "", study, "", "", False)
-    bound = "lipschitz_upper_bound"
     return [
-        (epochs[point.first.trial_id], point.metrics[bound])
-        for point in make_report(whole, records).points
+        (epochs[point.first.trial_id], point.metrics[LIPSCHITZ_UPPER_BOUND])
+        for point in collect(whole, records).points
         if point.mark is Mark.FRONT
     ]
 
@@ -305,14 +312,14 @@ def stock_search(
     return OptunaSearch(
         space=space,
         metric=[o.metric for o in study.objectives],
-        mode=["max" if o.direction == "maximize" else "min" for o in study.objectives],
+        mode=["max" if o.direction is Direction.MAXIMIZE else "min" for o in study.objectives],
         seed=seed,
     )
 
 
 def _stock(table: Table, seed: int, scheduler: TrialScheduler) -> Strategy:
     searcher = stock_search(table.study, seed, space=stock_space())
-    study = config.parse({**table.raw, "search": {"sampler": "random", "n_trials": 1}}, "replay")
+    study = parse({**table.raw, "search": {"sampler": "random", "n_trials": 1}}, "replay")
     return Strategy(study, searcher, scheduler, _stock_front, is_stock=True)
 
 
@@ -321,7 +328,7 @@ def _stock_front(run: Run) -> list[tuple[int, float]]:
     searcher: Any = run.strategy.searcher
     ids = {trial.number: trial_id for trial_id, trial in searcher._ot_trials.items()}
     by_id = {trial.trial_id: trial for trial in run.trials}
-    index = [o.metric for o in run.table.study.objectives].index("lipschitz_upper_bound")
+    index = [o.metric for o in run.table.study.objectives].index(LIPSCHITZ_UPPER_BOUND)
     return [
         (by_id[ids[trial.number]].epoch, trial.values[index])
         for trial in searcher._ot_study.best_trials
@@ -335,7 +342,7 @@ def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
 
     def asha() -> TrialScheduler:
         return AsyncHyperBandScheduler(
-            metric="val_accuracy",
+            metric=VAL_ACCURACY,
             mode="max",
             max_t=table.study.training.max_epochs,
             grace_period=MO_ASHA["grace_period"],
@@ -380,16 +387,16 @@ def main() -> None:
         values = [float(text) for text in arguments.reference.split(",")]
         names = [o.metric for o in table.study.objectives]
         table.raw = {**table.raw, "reference_point": dict(zip(names, values, strict=True))}
-        table.study = config.parse(table.raw, str(arguments.table))
+        table.study = parse(table.raw, str(arguments.table))
     reference = points.reference_losses(table.study.objectives)
-    whole = pareto.hypervolume(table.points(table.study), reference)
+    whole = dominance.hypervolume(table.points(table.study), reference)
     completed = sum(row["status"] == TrialStatus.COMPLETED for row in table.rows)
     print(machine())
     print(
         f"{len(table.rows)} trainings, {completed} completed; hypervolume of all {whole:.4f}, "
         f"target {_TARGET * whole:.4f}; reference point "
         f"{', '.join(f'{o.metric} {o.reference:g}' for o in table.study.objectives)}; with the "
-        f"ladder {pareto.hypervolume(table.points(table.study, 0), reference):.4f}; "
+        f"ladder {dominance.hypervolume(table.points(table.study, 0), reference):.4f}; "
         f"{arguments.seeds} seeds, {arguments.workers} workers, {arguments.epochs:g} epochs"
     )
     for name, make in strategies(table).items():

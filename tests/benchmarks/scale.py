@@ -34,15 +34,16 @@ from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
 from ray.tune.execution.tune_controller import TuneController
 
 from study import launch
-from study.failures import Failures
-from study.outbox import Outbox
-from study.progress import Progress
-from study.recorder import Recorder
-from study.search import OptunaSearcher
-from study.snapshots import Snapshots
+from study.execution import tuner
+from study.execution.failures import Failures
+from study.execution.progress import Progress
+from study.execution.recorder import Recorder
+from study.execution.snapshots import Snapshots
+from study.search.searcher import OptunaSearcher
+from study.tracking.outbox import Outbox
 from tests.benchmarks.trivial import Trivial
-from tests.launched import ROOT, write_space
-from tests.studies import RAW
+from tests.support.launched import ROOT, write_space
+from tests.support.studies import RAW
 
 _TRIAL_SECONDS = 1.0
 _REPORTS = "SCALE_REPORTS"
@@ -60,7 +61,7 @@ _PARTS: dict[str, list[tuple[type, str]]] = {
 
 
 class OfASecond(Trivial):
-    """Sleeps a second in all, and reports as often as it is told."""
+    """Sleeps a second in all, and reports as often as the environment says."""
 
     def step(self) -> dict[str, Any]:
         n_reports = int(os.environ[_REPORTS])
@@ -120,18 +121,20 @@ def _watch(n_trials: int) -> _Tenths:
     seconds = Counter[str]()
     _timed(seconds)
     step, tenths = TuneController.step, _Tenths(n_trials, seconds)
+    timed = set[int]()
 
     def timed_step(self: TuneController) -> None:
         actors = self._actor_manager
-        if not hasattr(actors, "timed"):
-            actors.timed, following = True, actors.next
+        if id(actors) not in timed:
+            timed.add(id(actors))
+            following = actors.next
 
             def timed_next(*args: Any, **kwargs: Any) -> bool:
                 # Without anything to do it waits; with something, it hands that on at once.
                 start = time.perf_counter()
-                if not (found := following(*args, **kwargs)):
+                if not (is_handled := following(*args, **kwargs)):
                     seconds["idle"] += time.perf_counter() - start
-                return bool(found)
+                return bool(is_handled)
 
             actors.next = timed_next
         step(self)
@@ -154,7 +157,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="tpe")
     arguments = parser.parse_args()
     os.environ[_REPORTS] = str(arguments.reports)
-    launch.TrialTrainable = OfASecond  # type: ignore[misc,assignment]
+    tuner.TrialTrainable = OfASecond  # type: ignore[assignment,attr-defined]
     n_cpus = os.cpu_count() or 1
     raw = {
         **RAW,

@@ -5,25 +5,33 @@
 The studies' own searcher and mo_asha, driven without Ray and without training, through made-up
 metrics that depend on the sample: three objectives, one constraint, 20 epochs. Prints, for the
 last trials before each number, the median and the quartiles of the milliseconds that the
-sampler takes to propose one and to be told of it, and the scheduler for all of its reports. The
+sampler takes to propose one and to observe its end, and the scheduler for all of its reports. The
 trials before those are proposed at random, since nothing of them is printed.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from optuna.samplers import RandomSampler
 
-from study.metrics import TrialReport, TrialStatus
-from study.scheduling import make_halving, make_scheduler
-from study.search import OptunaSearcher
-from study.study_config import StudyConfig
+from study.config.study import StudyConfig
+from study.metrics import (
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    VAL_ACCURACY,
+    TrialReport,
+    TrialStatus,
+)
+from study.search.scheduler import make_halving, make_scheduler
+from study.search.searcher import OptunaSearcher
+from study.search.suggestion import Suggestion
 from tests.benchmarks.alternating import machine
-from tests.studies import epoch_report, tiny
+from tests.support.studies import epoch_report, tiny
 
 _N_EPOCHS = 20
 _N_LAST = 30
@@ -37,14 +45,14 @@ def _study(sampler: str, n_trials: int) -> StudyConfig:
     )
 
 
-def _report(sample: dict[str, Any], epoch: int, rng: np.random.Generator) -> dict[str, Any]:
+def _report(sample: Mapping[str, Any], epoch: int, rng: np.random.Generator) -> dict[str, Any]:
     """Metrics that trade accuracy against the bound, as trainings do, with noise."""
     coeff, noise = sample["coeff"], rng.normal(0, 0.01, 3)
     trained = 1 - 0.5 / epoch
     figures = {
-        "val_accuracy": trained * (1 - 0.3 * (1 - coeff) ** 2 - 0.2 * sample["dropout"]) + noise[0],
-        "lipschitz_upper_bound": coeff**3 * (1.4 - 0.02 * sample["n_power_iterations"]) + noise[1],
-        "inverse_steps": 2 + 8 * coeff**3 + noise[2],
+        VAL_ACCURACY: trained * (1 - 0.3 * (1 - coeff) ** 2 - 0.2 * sample["dropout"]) + noise[0],
+        LIPSCHITZ_UPPER_BOUND: coeff**3 * (1.4 - 0.02 * sample["n_power_iterations"]) + noise[1],
+        INVERSE_STEPS: 2 + 8 * coeff**3 + noise[2],
     }
     status = TrialStatus.COMPLETED if epoch == _N_EPOCHS else TrialStatus.RUNNING
     return TrialReport(status, epoch_report(epoch, **figures)).to_result()
@@ -62,12 +70,13 @@ def measure(sampler: str, marks: list[int]) -> None:
     for number in range(marks[-1]):
         searcher._study.sampler = of_study if number in timed else at_random
         start = time.perf_counter()
-        suggestion = searcher.suggest(str(number))
-        assert isinstance(suggestion, dict)
+        config = searcher.suggest(str(number))
+        assert isinstance(config, dict)
         sampling, scheduling = time.perf_counter() - start, 0.0
-        trial: Any = SimpleNamespace(trial_id=str(number), config=suggestion)
+        trial: Any = SimpleNamespace(trial_id=str(number), config=config)
+        sample = Suggestion.of_config(config).sample
         for epoch in range(1, _N_EPOCHS + 1):
-            result = _report(suggestion["sample"], epoch, rng)
+            result = _report(sample, epoch, rng)
             start = time.perf_counter()
             decision = scheduler.on_trial_result(None, trial, result)
             scheduling += time.perf_counter() - start

@@ -20,8 +20,12 @@ import mlflow.pytorch
 import torch
 
 from models import certify
-from study.report import find_study
-from study.tracking import Tracker
+from study.artifacts import CERTIFICATE, MODEL
+from study.metrics import LIPSCHITZ_UPPER_BOUND
+from study.results.front import find_study
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.records import projections
 
 
 def main() -> int:
@@ -31,19 +35,19 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.set_tracking_uri(arguments.uri)
-    tracker = Tracker(arguments.uri)
-    study = find_study(tracker, arguments.study)
+    client = Client(arguments.uri)
+    study = find_study(Records(client), arguments.study)
     torch.set_num_threads(max(1, int(study.config.resources.cpus)))
-    n_wrong, records = 0, tracker.projections(study)
+    n_wrong, records = 0, projections(client, study)
     for record in records:
-        model = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
+        model = mlflow.pytorch.load_model(f"runs:/{record.run_id}/{MODEL}")
         again = certify(model).to_dict()
-        path = mlflow.artifacts.download_artifacts(f"runs:/{record.run_id}/certificate.json")
+        path = mlflow.artifacts.download_artifacts(f"runs:/{record.run_id}/{CERTIFICATE}")
         stored = json.loads(Path(path).read_text())
         stored.pop("empirical_lipschitz")
         equal = json.loads(json.dumps(again)) == stored
-        bound = again["lipschitz_upper_bound"]
-        logged = record.metrics["lipschitz_upper_bound"]
+        bound = again[LIPSCHITZ_UPPER_BOUND]
+        logged = record.metrics[LIPSCHITZ_UPPER_BOUND]
         largest = max(layer["upper_bound"] for layer in stored["layers"])
         coeff = record.projected_to
         assert coeff is not None

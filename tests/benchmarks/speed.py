@@ -1,4 +1,4 @@
-"""Ours against the usual forms of tests/reference.py, taken in turns, in one table.
+"""Ours against the usual forms of tests/support/reference.py, taken in turns, in one table.
 
     python -m tests.benchmarks.speed FOLDER [--only step,certificate,inverse,plain] [--rounds 20]
 
@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from models import IResNet, certify, project
 from models.certificate import in_threads
-from models.convolution_norm import torus_norms
 from models.gram_symbols import SHIFTS
 from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
-from study import data
-from tests import reference
+from study.trial import data
 from tests.benchmarks import network
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
-from tests.oracles import relative_error
+from tests.support import reference
+from tests.support.operators import torus_norms
+from tests.support.oracles import relative_error
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -47,7 +47,7 @@ def _batch(size: int) -> tuple[Tensor, Tensor]:
 def _stepper(
     model: nn.Module, images: Tensor, labels: Tensor, after: Callable[[], None] | None = None
 ) -> Callable[[], None]:
-    """One step of SGD as study.training takes it."""
+    """One step of SGD as study.trial.training takes it."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
 
     def step() -> None:
@@ -154,8 +154,8 @@ def _layer_norms(model: IResNet, shifts: tuple[tuple[float, float], ...]) -> dic
         def smallest(weight: Tensor, size: tuple[int, int] = size) -> Tensor:
             return torus_norms(weight, size, shifts)[0]
 
-        found = in_threads(smallest, torch.stack([weight for _, weight in group]))
-        norms.update(zip((name for name, _ in group), found.tolist(), strict=True))
+        of_group = in_threads(smallest, torch.stack([weight for _, weight in group]))
+        norms.update(zip((name for name, _ in group), of_group.tolist(), strict=True))
     return norms
 
 
@@ -192,19 +192,21 @@ def inverse(model: IResNet, dataset: data.Dataset, n_rounds: int) -> None:
     for coeff in (None, 0.9, 0.5):
         exact = model if coeff is None else project(copy.deepcopy(model), coeff)
         z, bounds = exact.features(images), certify(exact).block_bounds
-        found: dict[str, Tensor] = {}
+        results: dict[str, Tensor] = {}
 
         def ours(
             rtol: float,
             lipschitz: tuple[float, ...] | None = None,
             exact: IResNet = exact,
             z: Tensor = z,
-            found: dict[str, Tensor] = found,
+            results: dict[str, Tensor] = results,
         ) -> None:
-            found[f"{rtol}"] = exact.inverse(z, rtol=rtol, lipschitz=lipschitz).value
+            results[f"{rtol}"] = exact.inverse(z, rtol=rtol, lipschitz=lipschitz).value
 
-        def theirs(exact: IResNet = exact, z: Tensor = z, found: dict[str, Tensor] = found) -> None:
-            found["100 steps"] = reference.inverse(exact, z)
+        def theirs(
+            exact: IResNet = exact, z: Tensor = z, results: dict[str, Tensor] = results
+        ) -> None:
+            results["100 steps"] = reference.inverse(exact, z)
 
         contenders = {
             "100 steps": theirs,
@@ -215,7 +217,7 @@ def inverse(model: IResNet, dataset: data.Dataset, n_rounds: int) -> None:
         }
         seconds = in_turns(contenders, n_rounds)
         for name, taken in seconds.items():
-            error = relative_error(found[name.split(" with")[0]], images)
+            error = relative_error(results[name.split(" with")[0]], images)
             faster = spread(ratios(seconds["100 steps"], taken))
             print(
                 f"inverse, layers at {'training' if coeff is None else coeff}, {name:26} "

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import torch
 
+from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics import TrialStatus
-from study.training import Training, choose_algorithms
-from study.trial_config import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.trial.randomness import choose_algorithms
+from study.trial.training import Training
 from tests.benchmarks.alternating import machine, ratios, spread
 
 _MODES = {

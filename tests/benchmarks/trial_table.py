@@ -24,11 +24,13 @@ from typing import Any
 
 import torch
 
-from study import config, data
-from study.ladder import projections
+from study.config.parser import parse
+from study.config.study import StudyConfig
 from study.metrics import TEST_ACCURACY, TrialStatus
-from study.study_config import StudyConfig
-from study.training import Training, choose_algorithms
+from study.trial import data, sources
+from study.trial.ladder import projections
+from study.trial.randomness import choose_algorithms
+from study.trial.training import Training
 
 STUDY: dict[str, Any] = {
     "name": "trial-table",
@@ -78,8 +80,8 @@ def train(study: StudyConfig, number: int, repeat: int) -> dict[str, Any]:
     """One training and its projections, as a row of the table."""
     torch.set_num_threads(1)
     choose_algorithms(deterministic=True)
-    trial = study.settle(sample(number), seed=1000 * repeat + number)
-    dataset = data.load(trial.data)
+    trial = study.resolve(sample(number), seed=1000 * repeat + number)
+    dataset = sources.load(trial.data)
     # The replay has no use for test accuracy, and most of the time would go into it.
     few = data.Split(dataset.test.images[:1], dataset.test.labels[:1])
     training = Training(trial, dataset=replace(dataset, test=few))
@@ -121,7 +123,7 @@ def main() -> None:
     parser.add_argument("--repeated", type=int, default=32)
     arguments = parser.parse_args()
     raw = {**STUDY, "data": {**STUDY["data"], "root": str(arguments.data_root.resolve())}}
-    study = config.parse(raw, "STUDY")
+    study = parse(raw, "STUDY")
     partial = arguments.out.with_suffix(".partial")
     lines = partial.read_text().splitlines() if partial.exists() else []
     rows = [json.loads(line) for line in lines]

@@ -3,7 +3,6 @@
 By itself, since a worker imports the whole module of its trial.
 """
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,18 +10,18 @@ from typing import Any
 
 from ray import tune
 
-from study.metrics import TrialReport, TrialStatus
-from tests.studies import epoch_report
+from study.artifacts import write_reports
+from study.metrics import EpochReport, TrialReport, TrialStatus
+from tests.support.studies import epoch_report
 
 N_REPORTS = 5
-_REPORTS_FILE = "reports.json"  # as study.trainable has it, which imports torch
 
 
 class Trivial(tune.Trainable):
     """Reports made-up figures; it ends as a trial does that a scheduler stops."""
 
     def setup(self, config: dict[str, Any], **unused: Any) -> None:
-        self._reports: list[Any] = []
+        self._reports: list[EpochReport] = []
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = []
@@ -34,8 +33,7 @@ class Trivial(tune.Trainable):
         return {**report.to_result(), "done": len(self._reports) == N_REPORTS}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        reports = json.dumps([asdict(report) for report in self._reports])
-        (Path(checkpoint_dir) / _REPORTS_FILE).write_text(reports)
+        write_reports(Path(checkpoint_dir), self._reports)
 
 
 class Flat(Trivial):

@@ -112,7 +112,7 @@ class Host(Namespace):
         """Command line of each process of the host by its number on this machine, but for those
         that have ended and the SSH server itself."""
         home = os.readlink(f"/proc/{self.init}/ns/pid")
-        found = {}
+        commands = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 here = os.readlink(folder / "ns" / "pid") == home
@@ -121,8 +121,8 @@ class Host(Namespace):
                 continue  # it ended while we looked, or is none of ours
             # A process that has ended and was not waited for yet has no command line.
             if command and int(folder.name) != self.init:
-                found[int(folder.name)] = command.replace(b"\0", b" ").decode().strip()
-        return found
+                commands[int(folder.name)] = command.replace(b"\0", b" ").decode().strip()
+        return commands
 
     def kill(self, *words: str) -> list[int]:
         """Kill -9 each process with all these words in its command line; the numbers of those."""
@@ -284,11 +284,11 @@ def _boot(place: Namespace, folder: Path, stack: ExitStack) -> Host:
     stack.callback(end)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not (found := children.read_text().split()):
+    while not (pids := children.read_text().split()):
         assert process.poll() is None, (folder / f"{place.name}.log").read_text()
         assert time.monotonic() < deadline, f"{place.name} does not boot"
         time.sleep(0.01)  # between two looks at a process that starts
-    return Host(place.name, place.address, place.netns, place.link, int(found[0]))
+    return Host(place.name, place.address, place.netns, place.link, int(pids[0]))
 
 
 def _await_ssh(host: Host, folder: Path) -> None:

@@ -30,7 +30,7 @@ _TIMEOUT_SECONDS = 5
 def look(address: str, port: int) -> dict[str, list[str]]:
     """Of a port without a token: "given", the paths and calls that can be had, or "counters";
     "refused", the calls that it has and wants a token for."""
-    found, refused = [], []
+    given, refused = [], []
     for path in _PATHS:
         connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT_SECONDS)
         try:
@@ -42,18 +42,18 @@ def look(address: str, port: int) -> dict[str, list[str]]:
         finally:
             connection.close()
         if answer.status < 400:
-            found.append("counters" if text.startswith(_COUNTERS) else path)
+            given.append("counters" if text.startswith(_COUNTERS) else path)
     with grpc.insecure_channel(f"{address}:{port}") as channel:
         for call in CALLS:
             try:
                 channel.unary_unary(call)(b"", timeout=_TIMEOUT_SECONDS)
-                found.append(call)
+                given.append(call)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     break  # it speaks another language
                 if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                     refused.append(call)
-    return {"given": sorted(set(found)), "refused": refused}
+    return {"given": sorted(set(given)), "refused": refused}
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.cluster.hosts import hosts
 from tests.cluster.outsider import CALLS
 from tests.cluster.security_group import guarded
 from tests.faults.books import Books, Findings, check
-from tests.studies import RAW
+from tests.support.studies import RAW
 
 pytestmark = pytest.mark.cluster
 
@@ -71,8 +71,8 @@ def _runs(up: Cluster, kind: str) -> list[dict[str, Any]]:
         search = {"experiment_ids": ids, "filter": f"tags.`study.kind` = '{kind}'"}
         status, text = _get(f"{api}/runs/search", _password(up), search)
         assert status == 200, text
-        found: list[dict[str, Any]] = json.loads(text).get("runs", [])
-        return found
+        runs: list[dict[str, Any]] = json.loads(text).get("runs", [])
+        return runs
 
 
 def _tags(run: dict[str, Any]) -> dict[str, str]:
@@ -102,7 +102,7 @@ def _as_outsider(
 
 def _open_ports(up: Cluster, *speed: str) -> dict[str, list[str]]:
     """Host -> its ports at which something answers the outsider."""
-    found = {}
+    open_at = {}
     addresses = [host.address for host in up.hosts.all]
     scan = _as_outsider(up, "nmap", "-n", "-Pn", "-p-", *speed, "-oG", "-", *addresses)
     assert scan.returncode == 0, scan.stderr
@@ -110,8 +110,8 @@ def _open_ports(up: Cluster, *speed: str) -> dict[str, list[str]]:
         head, is_there, ports = line.partition("Ports: ")
         if is_there:
             listed = (entry.strip().split("/") for entry in ports.partition("\t")[0].split(","))
-            found[head.split()[1]] = [number for number, state, *_ in listed if state == "open"]
-    return {host.name: found[host.address] for host in up.hosts.all}
+            open_at[head.split()[1]] = [number for number, state, *_ in listed if state == "open"]
+    return {host.name: open_at[host.address] for host in up.hosts.all}
 
 
 def test_three_nodes_are_up_and_the_head_runs_no_trials(up: Cluster) -> None:
@@ -164,10 +164,10 @@ def test_secrets_are_readable_by_their_owner_alone_and_on_no_command_line(up: Cl
         assert not [name for name, value in secrets.items() if value in lines]
         assert token not in lines
     for worker in up.hosts.workers:
-        found = worker.run("ls ~/.iresnet-study; cat /proc/[0-9]*/environ | tr '\\0' '\\n'").stdout
-        assert "environment" not in found.split()
-        assert "MLFLOW" not in found
-        assert secrets["admin_password"] not in found
+        seen = worker.run("ls ~/.iresnet-study; cat /proc/[0-9]*/environ | tr '\\0' '\\n'").stdout
+        assert "environment" not in seen.split()
+        assert "MLFLOW" not in seen
+        assert secrets["admin_password"] not in seen
 
 
 def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
@@ -215,8 +215,8 @@ def test_a_study_runs_over_the_cluster(up: Cluster, study: str) -> None:
 
 def test_all_books_of_the_study_agree(up: Cluster, study: str) -> None:
     with up.database() as database:
-        found = check(Books(database, "tiny"), up.hosts.bucket / "studies" / "tiny", N_TRIALS, 1)
-    assert found == Findings()
+        findings = check(Books(database, "tiny"), up.hosts.bucket / "studies" / "tiny", N_TRIALS, 1)
+    assert findings == Findings()
 
 
 def test_trials_ran_on_every_worker(up: Cluster, study: str) -> None:
@@ -236,16 +236,16 @@ def test_without_the_security_group_nothing_is_given_away(up: Cluster) -> None:
     # What runs on the head for a study is not even there.
     assert not {str(MLFLOW_PORT), str(DATABASE_PORT), str(DASHBOARD_PORT)} & set(ports["head"])
     assert {str(GCS_PORT), str(CLIENT_PORT)} <= set(ports["head"])
-    found: set[str] = set()
+    refused_calls: set[str] = set()
     for host in up.hosts.all:
         probe = (sys.executable, "-m", "tests.cluster.outsider", host.address, *ports[host.name])
         answers = _as_outsider(up, *probe)
         assert answers.returncode == 0, answers.stderr
         looks = json.loads(answers.stdout)
         assert {what for at in looks.values() for what in at["given"]} <= {"counters"}, looks
-        found |= {call for at in looks.values() for call in at["refused"]}
+        refused_calls |= {call for at in looks.values() for call in at["refused"]}
     # Each call is one that Ray has.
-    assert found == set(CALLS)
+    assert refused_calls == set(CALLS)
     # SSH does not so much as ask for a password.
     login = ("ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes")
     known = ("-o", "UserKnownHostsFile=/dev/null", f"root@{up.hosts.head.address}", "true")

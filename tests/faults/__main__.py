@@ -31,8 +31,8 @@ from tests.cluster.cluster import Cluster, cluster
 from tests.cluster.hosts import hosts
 from tests.faults.books import Books, Findings, check
 from tests.faults.faults import FAULTS, make_good
-from tests.launched import reports
-from tests.studies import RAW
+from tests.support.launched import reports
+from tests.support.studies import RAW
 
 N_TRIALS, N_EPOCHS = 4, 8
 # How often a user would try before giving a study up.

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tests.launched import METRICS, PROJECTED_METRICS, reports
+from tests.support.launched import METRICS, PROJECTED_METRICS, reports
 
 
 @dataclass
@@ -62,10 +62,10 @@ class Books:
             "SELECT runs.run_uuid, metrics.key, step, metrics.timestamp FROM metrics JOIN runs ON "
             "runs.run_uuid = metrics.run_uuid WHERE OF_STUDY"
         )
-        found: dict[str, dict[tuple[str, int], list[int]]] = {}
+        points: dict[str, dict[tuple[str, int], list[int]]] = {}
         for run, key, step, milliseconds in self._query(sql):
-            found.setdefault(run, {}).setdefault((key, step), []).append(milliseconds)
-        return found
+            points.setdefault(run, {}).setdefault((key, step), []).append(milliseconds)
+        return points
 
 
 def check(books: Books, folder: Path, n_trials: int, n_epochs: int) -> Findings:
@@ -74,18 +74,18 @@ def check(books: Books, folder: Path, n_trials: int, n_epochs: int) -> Findings:
     Args:
         folder: where Tune keeps it.
     """
-    found = Findings()
+    findings = Findings()
     runs, points = books.runs(), books.points()
     names = Counter((kind, name) for _, kind, name, _ in runs)
     trials = [f"{number:04d}" for number in range(n_trials)]
-    found.trials_lost = sum(("trial", trial) not in names for trial in trials)
-    found.runs_doubled = sum(n - 1 for n in names.values())
-    found.runs_left_running = sum(status == "RUNNING" for *_, status in runs)
+    findings.trials_lost = sum(("trial", trial) not in names for trial in trials)
+    findings.runs_doubled = sum(n - 1 for n in names.values())
+    findings.runs_left_running = sum(status == "RUNNING" for *_, status in runs)
     unknown = {name for kind, name in names if kind == "trial"} - set(trials)
     if unknown:
-        found.books_disagree.append(f"MLflow has trials that were not to be: {sorted(unknown)}")
+        findings.books_disagree.append(f"MLflow has trials that were not to be: {sorted(unknown)}")
     if names.total() - sum(n for (kind, _), n in names.items() if kind != "study") != 1:
-        found.books_disagree.append("MLflow has not one parent run")
+        findings.books_disagree.append("MLflow has not one parent run")
     whole = {(m, epoch) for m in METRICS for epoch in range(1, n_epochs + 1)}
     whole.add(("test_accuracy", n_epochs))
     projected = {(m, n_epochs) for m in PROJECTED_METRICS}
@@ -95,20 +95,20 @@ def check(books: Books, folder: Path, n_trials: int, n_epochs: int) -> Findings:
             continue
         expected = whole if kind == "trial" else projected
         have = points.get(run, {})
-        found.metrics_lost += len(expected - have.keys())
-        found.metrics_doubled += sum(len(times) - 1 for times in have.values())
+        findings.metrics_lost += len(expected - have.keys())
+        findings.metrics_doubled += sum(len(times) - 1 for times in have.values())
         if have.keys() - expected:
-            found.books_disagree.append(f"{name} has {sorted(have.keys() - expected)[0]}")
+            findings.books_disagree.append(f"{name} has {sorted(have.keys() - expected)[0]}")
         if kind == "trial":
             kept = stored.get(name, {})
             if kept.keys() != set(range(1, n_epochs + 1)):
-                found.books_disagree.append(f"the last checkpoint of {name} has {sorted(kept)}")
+                findings.books_disagree.append(f"the last checkpoint of {name} has {sorted(kept)}")
             # The first training of an epoch is the one that MLflow keeps.
-            found.epochs_trained_twice += sum(
+            findings.epochs_trained_twice += sum(
                 have.get(("val_loss", epoch)) != [round(at * 1000)] for epoch, at in kept.items()
             )
-    found.books_disagree += _of_tune(folder, trials) + _of_optuna(folder, n_trials)
-    return found
+    findings.books_disagree += _of_tune(folder, trials) + _of_optuna(folder, n_trials)
+    return findings
 
 
 def _of_tune(folder: Path, trials: list[str]) -> list[str]:
