@@ -3,8 +3,8 @@
 from models.certificate import Certificate, certify
 from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
-from models.iresnet import IResNet
-from models.projection import deployed, project
+from models.iresnet import IResNet, check_arguments
+from models.projection import deployed, project, recompute_batch_norm
 from models.stored import code_sha256, differences, load_pickled, weights_sha256
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "IResNet",
     "Solution",
     "certify",
+    "check_arguments",
     "code_sha256",
     "deployed",
     "differences",
@@ -20,5 +21,6 @@ __all__ = [
     "load_pickled",
     "predicted_steps",
     "project",
+    "recompute_batch_norm",
     "weights_sha256",
 ]

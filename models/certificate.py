@@ -143,7 +143,7 @@ def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -
     """Bound the Lipschitz constant of every residual block of the model.
 
     Args:
-        model: in any mode; eval mode is what is bounded where nothing else is said.
+        model: in any mode; the bounds are of eval mode unless stated otherwise.
         shifts: see `convolution_norm_bounds`; fewer are faster and prove as much or less.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How much a residual block stretches at given images: an estimate from below of its bound."""
+"""How much a residual block stretches at given images: its Lipschitz constant from below."""
 
 import torch
 from torch import Tensor

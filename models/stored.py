@@ -59,38 +59,38 @@ def _differences(path: str, module: object, built: nn.Module) -> Iterator[str]:
     if type(module) is not type(built):
         yield f"{where} must be a {type(built).__name__}, but is a {type(module).__name__}"
         return
-    found, expected = vars(module), vars(built)
-    for key in found.keys() - expected.keys():
+    stored, expected = vars(module), vars(built)
+    for key in stored.keys() - expected.keys():
         yield f"{where} has an attribute {key} that no {type(built).__name__} has"
     for key, value in expected.items():
         # The torch of the file may have had fewer attributes, which hides nothing.
-        if key not in found or key == "training":
+        if key not in stored or key == "training":
             continue
         if key == "_modules":
-            yield from _children(path, found[key], value)
+            yield from _children(path, stored[key], value)
         elif key in ("_parameters", "_buffers"):
-            yield from _tensors(where, found[key], value)
-        elif not _equal(found[key], value):
-            yield f"{where} has {key}={found[key]!r:.80} where it must be {value!r:.80}"
+            yield from _tensors(where, stored[key], value)
+        elif not _equal(stored[key], value):
+            yield f"{where} has {key}={stored[key]!r:.80} where it must be {value!r:.80}"
 
 
-def _children(path: str, found: Any, expected: Mapping[str, nn.Module]) -> Iterator[str]:
-    names = list(found) if isinstance(found, dict) else []
+def _children(path: str, stored: Any, expected: Mapping[str, nn.Module]) -> Iterator[str]:
+    names = list(stored) if isinstance(stored, dict) else []
     if names != list(expected):
         odd = next((n for n in [*names, *expected] if (n in names) != (n in expected)), None)
         what = "its modules in another order" if odd is None else f"not the same modules: {odd}"
         yield f"architecture: the module at {path or 'the root'} has {what}"
         return
     for name, child in expected.items():
-        yield from _differences(f"{path}.{name}" if path else name, found[name], child)
+        yield from _differences(f"{path}.{name}" if path else name, stored[name], child)
 
 
-def _tensors(where: str, found: Any, expected: Mapping[str, Tensor | None]) -> Iterator[str]:
-    if not isinstance(found, dict) or list(found) != list(expected):
+def _tensors(where: str, stored: Any, expected: Mapping[str, Tensor | None]) -> Iterator[str]:
+    if not isinstance(stored, dict) or list(stored) != list(expected):
         yield f"{where} must have the tensors {', '.join(expected) or 'none'}"
         return
     for name, tensor in expected.items():
-        other = found[name]
+        other = stored[name]
         if tensor is None or not isinstance(other, Tensor):
             same = other is None and tensor is None
         else:
@@ -99,18 +99,18 @@ def _tensors(where: str, found: Any, expected: Mapping[str, Tensor | None]) -> I
             yield f"{where} has a tensor {name} of another shape or type"
 
 
-def _equal(found: object, expected: object) -> bool:
+def _equal(stored: object, expected: object) -> bool:
     if isinstance(expected, Mapping):  # hooks, all of them empty
-        return isinstance(found, Mapping) and len(found) == len(expected) == 0
+        return isinstance(stored, Mapping) and len(stored) == len(expected) == 0
     if isinstance(expected, tuple | list):
         return (
-            isinstance(found, tuple | list)
-            and len(found) == len(expected)
-            and all(map(_equal, found, expected))
+            isinstance(stored, tuple | list)
+            and len(stored) == len(expected)
+            and all(map(_equal, stored, expected))
         )
     if isinstance(expected, set):
-        return found == expected == set()
-    return type(found) is type(expected) and isinstance(found, _PLAIN) and found == expected
+        return stored == expected == set()
+    return type(stored) is type(expected) and isinstance(stored, _PLAIN) and stored == expected
 
 
 def _digest(tensor: Tensor) -> str:

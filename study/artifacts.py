@@ -11,7 +11,7 @@ from study.metrics import EpochReport
 REPORTS = "reports.json"
 """Every report up to this checkpoint. MLflow's records can be made again from it, which is why
 nothing is lost with MLflow or with a driver."""
-STATE = "state.pt"
+TRAINING_STATE = "state.pt"
 """What the training needs to go on."""
 OUTCOME = "outcome"
 """Folder in the last checkpoint of a completed trial: its network, and below it those projected."""

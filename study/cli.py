@@ -29,8 +29,8 @@ TrackingUri = Annotated[
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Errors that a user can mend end the command with one line and an exit code. Others are ours,
-    and stay loud."""
+    """End the command with one line and an exit code at an error that a user can mend. Any other
+    error is a bug, and passes with its trace."""
     try:
         yield
     except UserError as error:
@@ -49,8 +49,8 @@ def tracking_uri(given: str | None) -> str:
 
 
 def max_retries() -> int:
-    """How often MLflow tries a request again that its server does not answer: 2, so that a server
-    that is down is reported in seconds, unless the environment says otherwise."""
+    """How often MLflow repeats a request that its server does not answer. The environment may set
+    it; the default is 2, so that a server that is down is reported in seconds."""
     text = os.environ.get(_MAX_RETRIES, "2")
     if not text.isdecimal():
         raise UserError(f"{_MAX_RETRIES}: it must be a number >= 0, but got {text!r}")
@@ -59,8 +59,9 @@ def max_retries() -> int:
 
 def storage_path(given: str | None) -> str:
     """Where checkpoints and the state of studies are kept: the option, STUDY_STORAGE_PATH, or a
-    folder in the working directory."""
-    return given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
+    folder in the working directory; an absolute path, or the address of a bucket."""
+    path = given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
+    return path if "://" in path else str(Path(path).resolve())
 
 
 def ray_address(given: str | None) -> str | None:

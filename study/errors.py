@@ -1,5 +1,5 @@
-"""Errors that a user can cause: one line with the rule, the name and the value. What exit code each
-kind has is said in study.cli."""
+"""Errors that a user can cause: one line with the rule, the name and the value. The exit codes
+are in study.cli."""
 
 import difflib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def one_of(value: object, known: Sequence[str], quotation: str | None = None) ->
     """The message for a value that is none of the known ones.
 
     Args:
-        quotation: the value as the message says it; None for `quoted`.
+        quotation: the value as the message writes it; None writes it as `quoted` does.
     """
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""

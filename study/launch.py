@@ -109,7 +109,7 @@ def _load(file: Path, overrides: dict[str, tuple[str, "Value"]]) -> "StudyConfig
 
 @dataclass(frozen=True)
 class _Command:
-    """What was typed, for the commands that are printed to be typed next."""
+    """What was typed. The commands that are printed for the user to type next repeat it."""
 
     space: str
     tracking_uri: str | None
@@ -134,9 +134,7 @@ class _Command:
         if self.address:
             options += ["--address", self.address]
         if self.storage_path:
-            at_bucket = "://" in self.storage_path
-            path = self.storage_path if at_bucket else str(Path(self.storage_path).resolve())
-            options += ["--storage-path", path]
+            options += ["--storage-path", cli.storage_path(self.storage_path)]
         arguments = [self.space, "--resume", "--name", name, *options]
         return shlex.join(["python", "-m", "study.launch", *arguments])
 
@@ -181,7 +179,8 @@ class _Launch:
     def resume(self, name: str | None) -> int:
         """Go on with the unfinished study of that name, or the latest of the file; returns the exit
         code."""
-        return self._run(lambda: self._session.resume(name, self._command.source))
+        source = "" if name is not None else self._command.source
+        return self._run(lambda: self._session.resume(name, source))
 
     def _free_name(self, name: str, is_given: bool) -> str:
         free = self._session.free_name(name)
@@ -201,15 +200,16 @@ class _Launch:
     def _run(self, run: Callable[[], "Outcome"]) -> int:
         try:
             outcome = run()
-            if outcome.is_done:
-                self._show(outcome)
         except BaseException:
             if self._session.record is not None:
+                # First, since MLflow may take its time.
                 self._say_unfinished(self._session.record.name)
+                self._session.close_interrupted()
             raise
         if not outcome.is_done:
             self._say_unfinished(outcome.record.name)
             return cli.INTERRUPTED
+        self._show(outcome)
         return 0 if outcome.n_completed else cli.FAILED
 
     def _show(self, outcome: "Outcome") -> None:
@@ -228,7 +228,9 @@ class _Launch:
         try:
             results = collect(study, records.trials_and_projections(study))
         except TrackingError as error:
-            raise FailedError(str(error)) from error
+            raise FailedError(
+                f"the study is done, but its results cannot be read: {error}"
+            ) from error
         print_table(results, every=False, console=self._console)
         for point in results.points:
             if point.mark is Mark.FAILED:

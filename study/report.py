@@ -46,7 +46,7 @@ def load(
     Raises:
         UserError: if there is no such study, or a filter or an objective cannot be read.
     """
-    from study.results.front import read
+    from study.results.read import read
     from study.results.tables import as_frame
 
     results = read(_records(tracking_uri), study, where, objectives)
@@ -88,11 +88,20 @@ def main(
 ) -> None:
     """Print the Pareto front of a study, read from MLflow."""
     with cli.one_line_errors():
-        from study.results import front, tables
+        from study.results import tables
+        from study.results.read import read
 
         records = _records(tracking_uri)
-        results = front.read(records, study, where, objective or ())
-        registered = _write(records, results, html, register)
+        results = read(records, study, where, objective or ())
+        if register is not None:
+            from study.results.registry import check
+
+            check(results, register)
+        if html is not None:
+            from study.results.page import write_page
+
+            write_page(html, records, results)
+        registered = _registered(records, results, register) if register is not None else []
         match format:
             case Format.JSON:
                 typer.echo(tables.as_json(results, every))
@@ -106,24 +115,13 @@ def main(
         typer.echo(line, err=True)
 
 
-def _write(
-    records: "Records", results: "Results", html: Path | None, register: str | None
-) -> list[str]:
-    """Write the page and register points, where that is asked for; lines that say what was
-    registered."""
-    if register is not None:
-        from study.results import registry
+def _registered(records: "Records", results: "Results", name: str) -> list[str]:
+    """Verify points of the front and register them; lines that say what was registered."""
+    from study.results.registry import register
 
-        registry.check(results, register)
-    if html is not None:
-        from study.results.page import write_page
-
-        write_page(html, records, results)
-    if register is None:
-        return []
     return [
-        f"registered: {register} version {one.version}, {', '.join(one.aliases)}: {one.point.label}"
-        for one in registry.register(records, results, register)
+        f"registered: {name} version {one.version}, {', '.join(one.aliases)}: {one.point.label}"
+        for one in register(records, results, name)
     ]
 
 

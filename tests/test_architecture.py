@@ -60,6 +60,13 @@ DOORS = {
     "torchvision": "study.trial.sources",
     "moocore": "study.pareto.dominance",
     "plotly": "study.results.page",
+    "pydantic": "study.config.parser",
+    "psycopg": "study.head.postgres",
+}
+# Of these folders only so many modules wait for torch.
+TORCH_IN = {
+    "tracking": {"study.tracking.stored_model"},
+    "execution": {"study.execution.worker"},
 }
 # Who may look into the environment, besides the commands' door, and why.
 READS_ENVIRONMENT = {
@@ -148,6 +155,16 @@ def test_each_library_is_imported_where_it_belongs(library: str) -> None:
     assert {place(name) for name in importers} <= MAY_BE_IMPORTED_BY[library]
     if library in DOORS:
         assert importers == {DOORS[library]}
+
+
+def test_few_modules_of_the_driver_import_torch() -> None:
+    for folder, modules_of_torch in TORCH_IN.items():
+        importers = {n for n in MODULES if place(n) == folder and "torch" in imports(n)}
+        assert importers == modules_of_torch
+
+
+def test_no_module_imports_scikit_learn() -> None:
+    assert not [n for n in MODULES if any(i.split(".")[0] == "sklearn" for i in imports(n))]
 
 
 def test_models_import_torch_only() -> None:

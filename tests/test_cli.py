@@ -38,9 +38,9 @@ def test_an_option_comes_before_the_environment_and_that_before_the_default(
     default: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(variable, "of the environment")
-    assert read("of the option") == "of the option"
-    assert read(None) == "of the environment"
+    monkeypatch.setenv(variable, "s3://environment")
+    assert read("s3://option") == "s3://option"
+    assert read(None) == "s3://environment"
     monkeypatch.delenv(variable)
     assert (read(None) or "").startswith(default or "")
     assert (read(None) is None) == (default is None)

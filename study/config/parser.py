@@ -26,7 +26,7 @@ from study.metrics import INVERSE_STEPS, METRICS, Direction
 _TOP_LEVEL = (
     "name", *SEARCHABLE, *FIXED, "space", "objectives", "constraints", "reference_point",
 )  # fmt: skip
-# What pydantic puts into the place of an error in a union, for the member that was tried.
+# In the location of an error pydantic names the member of a union that it tried.
 _UNION = ("tuple[float, ...]", "int")
 _CONSTRAINT = re.compile(r"\s*(<=|<|>=|>)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -1,4 +1,4 @@
-"""How a setting is checked: a rule is written once, and is both what holds and what is said."""
+"""Checks of settings. A rule is written once, as text: it is evaluated, and it is the message."""
 
 import re
 

@@ -95,9 +95,9 @@ class CategoricalParameter:
 
 
 def _hashable(value: Any) -> Any:
-    """A stand-in that a set takes, equal where the values are: YAML has lists and mappings."""
+    """A hashable stand-in for a value of YAML, which may be a list or a mapping."""
     if isinstance(value, dict):
-        return repr(value)  # no setting is a mapping, which is said where a choice is checked
+        return repr(value)  # no setting is a mapping: the check of the choice refuses it
     return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 

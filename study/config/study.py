@@ -20,7 +20,7 @@ from study.config.trial import (
 from study.errors import one_of, quoted
 from study.metrics import PROJECTED_METRICS
 
-# Settings that a network without spectral normalization does not look at.
+# Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations")
 # Samplers that learn from trials which they have not proposed.
 _LEARNING_SAMPLERS = ("tpe", "gp")
@@ -151,7 +151,7 @@ class StudyConfig:
         return replace(self, search=search, scheduler=scheduler)
 
     def _check_ladder(self) -> None:
-        """Points of the ladder are points of the front: they must have what it is made of."""
+        """A projection is a point of the front: it must have every metric that the front needs."""
         if self.search.ladder in ((), 0):
             return
         varied = {key for key, _ in self.space}
@@ -213,7 +213,9 @@ class StudyConfig:
         metric = self.scheduler.metric
         if metric is not None and metric not in names:
             raise SettingError("scheduler.metric", one_of(metric, names))
-        return metric or names[0] if self.scheduler.name == "asha" else metric
+        if self.scheduler.name != "asha":
+            return metric
+        return metric or names[0]
 
 
 SEARCHABLE: dict[str, Any] = {

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 from study.config.rules import check, require
 
 COEFF = "coeff"
-"""The setting of a model by whose name the study knows the target of spectral normalization."""
+"""Name of the setting of a model that is the target of spectral normalization."""
 MAX_EPOCHS = "max_epochs"
-"""The setting of training that is a trial's budget."""
+"""Name of the setting of training that is the budget of a trial."""
 
 DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"]
 

@@ -4,7 +4,7 @@ In the command's process, the driver:
 
     session      starts or resumes a study, and runs it to its end
     tuner        puts Tune's parts together
-    cluster      the Ray cluster: found or started here
+    cluster      the Ray cluster: one that runs already, or one started here
     nodes        whether every node reaches what a trial needs
     storage      the folder or bucket in which Tune keeps a study
     trials       what Tune says of a trial, read in one place
@@ -15,7 +15,7 @@ In the command's process, the driver:
     recorder     brings what happens to MLflow
     snapshots    whole copies of Tune's state
     checkpoints  which checkpoints stay
-    messages     lines for whoever watches
+    messages     messages to the user
 
 On the nodes:
 

@@ -4,8 +4,8 @@ While a trial runs Tune keeps its latest few. When a study goes on after its dri
 state may be older than what is stored. The checkpoint that it names may have been deleted in favor
 of later ones, and the last one may have been cut off as it was written.
 
-Of a trial that has ended only the last checkpoint is needed, once no copy of Tune's state takes the
-trial for running any more.
+A trial that has ended needs only its last checkpoint, as soon as both copies of Tune's state know
+that it has ended.
 """
 
 import math
@@ -28,9 +28,9 @@ _PREFIX = "checkpoint_"
 
 @dataclass(eq=False)
 class Checkpoints(StudyCallback):
-    """At the first step, leaves each unfinished trial the checkpoint that it goes on from, and no
-    other: Tune's list of them may be out of date. Later, leaves each trial that has ended its last.
-    Has to come behind the snapshots, since it asks for their latest copies.
+    """Deletes checkpoints. At the first step an unfinished trial keeps only the one that it goes on
+    from, since Tune's list of them may be out of date. Later a trial that has ended keeps only its
+    last. Comes behind the snapshots, since it reads how old their copies are.
 
     Attributes:
         n_kept: checkpoints that Tune keeps of a trial that runs, at least 2.
@@ -98,7 +98,7 @@ class Checkpoints(StudyCallback):
         name = choose(PurePosixPath(known.checkpoint.path).name, stored, self.n_kept)
         _forget(trial)
         if name is not None:
-            # If Tune knew another one, the reports up to this one are in its own file of reports.
+            # It need not be the one that Tune named: its own REPORTS file has the reports up to it.
             checkpoint = Checkpoint(f"{folder}/{name}", files)
             trial.on_checkpoint(type(known)(checkpoint, known.metrics))
             # The worker counts on from here.

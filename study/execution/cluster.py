@@ -1,4 +1,4 @@
-"""The Ray cluster of a study: found, or started here."""
+"""The Ray cluster of a study: one that runs already, or one started here."""
 
 import json
 import logging
@@ -128,7 +128,12 @@ def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[NodeType]:
     path = _BOOTSTRAP_CONFIG.expanduser()
     if not path.exists():
         return []
-    config = json.loads(path.read_text())
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise LaunchError(
+            f"{path}: it must be the JSON that `ray up` leaves there, but: {error}"
+        ) from error
     n_left = config["max_workers"] - (len(nodes) - 1)
     growth = []
     for name, of in config["available_node_types"].items():

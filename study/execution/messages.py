@@ -1,4 +1,4 @@
-"""Lines for whoever watches a study: any part of it writes them, the view of it shows them."""
+"""Messages to the user of a running study: any part writes them, the live view prints them."""
 
 from collections import deque
 from collections.abc import Iterator

@@ -30,7 +30,7 @@ class Progress(StudyCallback):
 
     Attributes:
         stopping: the searcher's, which knows how the hypervolume grew.
-        messages: lines of other parts; each is shown once.
+        messages: lines of other parts; each is printed once.
     """
 
     study: StudyConfig

@@ -63,13 +63,14 @@ class Session:
         """
         Args:
             client: of the MLflow that keeps the records.
-            storage_path: folder or bucket below which each study has its own.
+            storage_path: absolute path of the folder, or address of the bucket, below which each
+                study has a folder.
             address: of Ray; None for a cluster on this host, or a start here.
-            say: is given lines for whoever watches.
+            say: is given lines for the user.
         """
         self._client = client
         self._records = Records(client)
-        self._storage_path = storage.absolute(storage_path)
+        self._storage_path = storage_path
         self._address = address
         self._say = say
         self.record: StudyRecord | None = None
@@ -124,7 +125,10 @@ class Session:
             )
 
     def resume(self, name: str | None, source: str) -> Outcome:
-        """Go on with the unfinished study of that name, or with the latest of this file.
+        """Go on with the unfinished study of that name, or with the latest of a file.
+
+        Args:
+            source: path of the file; it does not count where a name is given.
 
         Raises:
             UserError: if there is none, or it cannot go on; nothing was started then.
@@ -233,7 +237,6 @@ class Session:
         try:
             n_started = len(make_tuner().fit())
         except BaseException as error:
-            self._close_interrupted(record)
             if isinstance(error, OSError):  # of Tune, on the driver's own disk
                 raise FailedError(f"the state of the study cannot be kept: {error}") from error
             if isinstance(error, UserError):
@@ -246,9 +249,11 @@ class Session:
         except TrackingError as error:
             raise FailedError(str(error)) from error
 
-    def _close_interrupted(self, record: StudyRecord) -> None:
+    def close_interrupted(self) -> None:
+        """Close the records of the study that runs: it was interrupted, and can be resumed."""
+        assert self.record is not None
         try:
-            studies.close(self._client, record, TrialStatus.INTERRUPTED)
+            studies.close(self._client, self.record, TrialStatus.INTERRUPTED)
         except TrackingError:
             # MLflow may be what ended the study; --resume mends the records once it is back.
             self._say(f"MLflow at {self._client.tracking_uri} still shows it as running")

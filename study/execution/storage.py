@@ -13,11 +13,6 @@ from study.errors import LaunchError
 _LOCK_FILE = "study.lock"
 
 
-def absolute(storage_path: str) -> str:
-    """A folder as an absolute path; the address of a bucket as it is."""
-    return storage_path if "://" in storage_path else str(Path(storage_path).resolve())
-
-
 def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The file system of a folder or bucket, and the folder's path in it."""
     try:
@@ -30,7 +25,7 @@ def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def exists(folder: str) -> bool:
-    """Whether a folder is there. Raises LaunchError if it is none that can be looked for."""
+    """Whether a folder is there. Raises LaunchError if its storage cannot be read."""
     files, path = filesystem(folder)
     try:
         return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)

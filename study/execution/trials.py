@@ -51,8 +51,8 @@ def trial_id(trial: Trial) -> str:
 
 
 def folder_name(trial: Trial) -> str:
-    """Of the folder of a trial in the storage. Tune calls it, and pickles it by name with the state
-    of every trial; a function of the command itself would be pickled whole."""
+    """Name of a trial's folder in the storage. Tune pickles this function with the state of every
+    trial: by its name, since it stands in a module; a function of the command would go whole."""
     # Tune's id as well: a number may be used again after a crash.
     return f"{trial_id(trial)}_{trial.trial_id}"
 
@@ -74,7 +74,7 @@ def status(trial: Trial) -> TrialStatus:
 
 
 def status_at_end(trial: Trial) -> TrialStatus:
-    """How a trial ended, if Tune has ended it: it has no status of its own for stopping early."""
+    """How a trial ended, once Tune has ended it. Tune has no status for a trial stopped early."""
     last = report(trial)
     if trial.status == Trial.ERROR:
         return TrialStatus.FAILED

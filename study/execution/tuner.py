@@ -6,6 +6,7 @@ from typing import Any
 from ray import tune
 
 from study.config.study import StudyConfig
+from study.errors import LaunchError
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
@@ -61,11 +62,12 @@ def new(
                 checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
             ),
             callbacks=[
+                # First: at the end it gives the signals back before the recorder waits for MLflow.
                 Interrupt(messages, at_once=(progress.leave, recorder.leave)),
                 Failures(messages),
                 progress,
                 recorder,
-                # Behind the others: if it cannot write and raises, they have heard of the end.
+                # Behind the others: it raises if it cannot write, and they handle the end first.
                 snapshots,
                 # Behind the snapshots: if those raise, it deletes nothing.
                 Checkpoints(_N_CHECKPOINTS, snapshots, messages),
@@ -76,11 +78,12 @@ def new(
 
 
 def restored(record: StudyRecord, tracking_uri: str) -> tune.Tuner:
-    """The tuner of a study that goes on, as Tune's state has it."""
+    """The tuner of a study that is resumed, from Tune's state."""
     tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
     # Its callbacks come out of a pickle, and MLflow may have another address now.
     internal = tuner._local_tuner
-    assert internal is not None
+    if internal is None:
+        raise LaunchError("--address: a study cannot be resumed through the Ray client, ray://")
     for callback in internal.get_run_config().callbacks or ():
         if isinstance(callback, Recorder):
             callback.tracking_uri = tracking_uri

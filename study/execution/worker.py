@@ -13,7 +13,7 @@ from study.artifacts import (
     OUTCOME,
     RECONSTRUCTIONS,
     REPORTS,
-    STATE,
+    TRAINING_STATE,
     projection_folder,
     read_reports,
     write_reports,
@@ -99,7 +99,7 @@ class TrialTrainable(tune.Trainable):
         # torch's own writer tells a full disk from other errors in its text alone.
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        (folder / STATE).write_bytes(buffer.getbuffer())
+        (folder / TRAINING_STATE).write_bytes(buffer.getbuffer())
         if self._training.status is TrialStatus.COMPLETED:
             self._save_outcome(folder / OUTCOME)
 
@@ -134,7 +134,7 @@ class TrialTrainable(tune.Trainable):
         if self._failed is not None:
             return
         state = torch.load(
-            Path(checkpoint) / STATE,
+            Path(checkpoint) / TRAINING_STATE,
             map_location=self._training.device,
             weights_only=True,
         )

@@ -1,8 +1,9 @@
 """What came out of a study, from its records.
 
-How a stored study comes to the page: `tracking.records` -> `front.read` -> Results -> `page`, which
-asks `growth`, `importance` and `table1`, and the records for what each network left.
+How a stored study comes to the page: `tracking.records` -> `read` -> `front.collect` -> Results ->
+`page`, which asks `growth`, `importance` and `table1`, and the records for what each network left.
 
+    read        the results of the study that a command names
     front       every point with its mark, and the front among them
     growth      how the front grew
     importance  how much each hyperparameter accounts for, of a study's completed trials

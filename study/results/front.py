@@ -10,12 +10,11 @@ from statistics import fmean
 from study.config.goals import Constraint, Objective
 from study.config.space import Value
 from study.config.trial import COEFF
-from study.errors import TrackingError, UserError, quoted
-from study.metrics import METRICS, Direction, TrialStatus
+from study.metrics import Direction, TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import StudyRecord, TrialRecord
 
 
 class Mark(StrEnum):
@@ -103,39 +102,6 @@ class Results:
         return [*self.front, *(others if every else [])]
 
 
-def read(
-    records: Records, name: str | None, where: str = "", objectives: Sequence[str] = ()
-) -> Results:
-    """The results of a study in MLflow.
-
-    Args:
-        name: of the study; None for the latest.
-        where: an MLflow search filter on trials and projections.
-        objectives: such as "val_loss:minimize", in place of the study's own.
-
-    Raises:
-        UserError: if there is no such study, or a filter or an objective cannot be read.
-    """
-    study = find_study(records, name)
-    chosen = parse_objectives(objectives, study)
-    return collect(study, records.trials_and_projections(study, where), chosen)
-
-
-def find_study(records: Records, name: str | None) -> StudyRecord:
-    """The study of that name, or the latest.
-
-    Raises:
-        TrackingError: if there is none.
-    """
-    study = records.find_study(name) if name else next(records.studies(), None)
-    if study is None:
-        what = f"a study named {quoted(name)}" if name else "a study"
-        raise TrackingError(
-            f"STUDY: {what} must be in MLflow at {records.client.tracking_uri}, but there is none"
-        )
-    return study
-
-
 def collect(
     study: StudyRecord,
     records: Sequence[TrialRecord],
@@ -211,28 +177,3 @@ def _mark_alone(
         return Mark(group[0].state.value)
     real = all(points.admitted(r.metrics, objectives, constraints) for r in group)
     return Mark.FRONT if real else Mark.INFEASIBLE
-
-
-def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
-    """--objective NAME:DIRECTION options; None without any, which means the study's own.
-
-    Raises:
-        UserError: if one cannot be read.
-    """
-    known = {o.metric: o for o in study.config.objectives}
-    parsed = []
-    for text in texts:
-        metric, _, direction = text.partition(":")
-        if metric not in METRICS or direction not in tuple(Direction):
-            raise UserError(
-                f"--objective: NAME:maximize or NAME:minimize must be given, with one of "
-                f"{', '.join(METRICS)}, but got {quoted(text)}"
-            )
-        own = known.get(metric)
-        if own is not None and own.direction == direction:
-            parsed.append(own)
-            continue
-        worst = METRICS[metric].worst if METRICS[metric].direction == direction else None
-        reference = math.nan if worst is None else worst
-        parsed.append(Objective(metric, Direction(direction), reference))
-    return tuple(parsed) or None

@@ -11,7 +11,7 @@ from study.config.space import Parameter, Value
 from study.search.distributions import distribution, to_optuna
 
 MOST_TRIALS = 200
-"""Where there are more trials, this many are drawn: the time of the regression trees grows."""
+"""Most trials that are used, drawn at random if there are more: each tree takes longer."""
 _FEWEST_TRIALS = 4
 
 

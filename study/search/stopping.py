@@ -36,7 +36,7 @@ class Stopping:
         return {**self.__dict__, "_seconds_before": self.seconds, "_start": None}
 
     def get_state(self) -> dict[str, Any]:
-        """What set_state needs to go on from here."""
+        """What set_state needs to go on from here; shares nothing with this."""
         return {
             "front": copy.copy(self._front),
             "hypervolumes": list(self.hypervolumes),
@@ -75,8 +75,8 @@ class Stopping:
         self.hypervolumes.append(self._front.hypervolume)
 
     def gain(self) -> tuple[float, int] | None:
-        """(growth of the hypervolume over the trials that completed last, as a part of what it
-        is now; how many trials), or None while there are no more than those."""
+        """(growth, n): the growth of the hypervolume over the last n completed trials, as a part
+        of the hypervolume now. None while no more than n trials have completed."""
         over = (self._study.search.stop or StopConfig()).over_trials
         if len(self.hypervolumes) <= over or self.hypervolumes[-1] <= 0:
             return None

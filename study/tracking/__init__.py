@@ -3,7 +3,7 @@
     tags          names of the tags by which runs are known
     client        one tracking server or database, and what its errors mean
     records       MLflow -> records of studies, trials and projections
-    runs          writes to a single run: batches, files, networks
+    runs          a single run: its batches, its end, its files and models
     studies       writes of the study's own run
     trial_runs    what stands there of a study's trials
     tracker       writes of the trials of a study, each thing once

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,8 @@ _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _EXPECTED = (MlflowException, SQLAlchemyError, OSError)
 # MLflow lets through what these raise, each of its own kind, and they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
-# What MLflow refuses for good; anything else that a server says may be its own trouble. Its code
-# for an error of its database's connection is BAD_REQUEST.
+# MLflow's codes for requests that it will never accept. Any other code may be a trouble of the
+# server: when it loses its database, it answers BAD_REQUEST.
 _REFUSALS = frozenset(
     {
         "CUSTOMER_UNAUTHORIZED", "ENDPOINT_NOT_FOUND", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
@@ -57,7 +58,7 @@ class Client:
         # It warns of pickle at each model; what is pickled here is our own network.
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # It stands in messages, in commands to copy and in pages.
+        # The address is printed in messages and commands, and written into pages.
         if _has_secret(tracking_uri):
             raise TrackingError(
                 "--tracking-uri: an address must hold no password; give it in "
@@ -76,7 +77,7 @@ class Client:
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """function(*args, **kwargs), with errors of MLflow and of its server as TrackingError."""
         try:
-            with _retries(self._max_retries):
+            with _RETRIES.set_to(self._max_retries):
                 return function(*args, **kwargs)
         except Exception as error:
             if not isinstance(error, _EXPECTED) and not _is_of_a_bucket(error):
@@ -111,19 +112,35 @@ class Client:
                 return
 
 
-@contextmanager
-def _retries(number: int) -> Iterator[None]:
-    """Within, MLflow tries a request so often again: it reads that from the environment, at each
-    request."""
-    before = os.environ.get(_MAX_RETRIES)
-    os.environ[_MAX_RETRIES] = str(number)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_MAX_RETRIES, None)
-        else:
-            os.environ[_MAX_RETRIES] = before
+class _Retries:
+    """How often MLflow repeats a request. It reads the number from the environment at each request,
+    so threads that call at the same time share the one of the latest. After the last of them the
+    environment is as it was."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_inside = 0
+        self._before: str | None = None
+
+    @contextmanager
+    def set_to(self, number: int) -> Iterator[None]:
+        with self._lock:
+            if self._n_inside == 0:
+                self._before = os.environ.get(_MAX_RETRIES)
+            self._n_inside += 1
+            os.environ[_MAX_RETRIES] = str(number)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_inside -= 1
+                if self._n_inside == 0 and self._before is None:
+                    del os.environ[_MAX_RETRIES]
+                elif self._n_inside == 0 and self._before is not None:
+                    os.environ[_MAX_RETRIES] = self._before
+
+
+_RETRIES = _Retries()
 
 
 def _may_pass(error: Exception, tracking_uri: str) -> bool:

@@ -133,7 +133,8 @@ class Records:
 
     def trials(self, study: StudyRecord) -> list[TrialRecord]:
         """The trials of a study, by trial id."""
-        return [record for record in self.trials_and_projections(study) if not record.projected_to]
+        records = self.trials_and_projections(study)
+        return [record for record in records if record.projected_to is None]
 
     def trials_and_projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
         """The trials of a study, by trial id, each with its projections behind it, by falling

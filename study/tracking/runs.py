@@ -1,4 +1,4 @@
-"""Writes to a single run: its metrics, parameters and tags; its end; its files and models."""
+"""A single run: its metrics, parameters and tags, its end, its files and models."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

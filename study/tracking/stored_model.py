@@ -25,7 +25,7 @@ from study.tracking.client import Client
 from study.tracking.runs import Runs
 
 EXTRA_FILES = "extra_files"
-"""Folder of a logged model with its CERTIFICATE, and with NETWORK, which says what that is of."""
+"""Folder of a logged model: its CERTIFICATE, and NETWORK, the network that it certifies."""
 WEIGHTS_FILE = "data/model.pth"
 """Within a logged model: the pickled network."""
 CODE_FOLDER = "code/models"
@@ -162,8 +162,8 @@ def _current(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Not the setting of before, which would hide what the environment says later. None takes
-        # ours back; MLflow's code provides for it, its annotation does not.
+        # None, and not the setting of before: that would hide later changes of the environment.
+        # MLflow's code takes None, its annotation does not.
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
         if variable is not None:
             os.environ["MLFLOW_TRACKING_URI"] = variable

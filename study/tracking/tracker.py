@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlflow.entities import DatasetInput, Metric, Run
 
+from models import IResNet
 from study.config.space import Value
 from study.config.trial import COEFF, TrialConfig
 from study.metrics import (
@@ -22,16 +22,13 @@ from study.metrics import (
     ProjectionReport,
     TrialStatus,
 )
-from study.tracking import pages, tags
+from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Batch, Runs
 from study.tracking.settings import FINE_TUNE_STEPS, as_params, dataset, settings
 from study.tracking.trial_runs import TrialRun, TrialRuns
 from study.tracking.values import stored
-
-if TYPE_CHECKING:
-    from models import IResNet
 
 # Databases of MLflow refuse longer names.
 _NAME_LENGTH = 250
@@ -60,7 +57,7 @@ class Tracker:
         self._trials = TrialRuns(self.client, study)
 
     def reread(self, trial_id: str) -> None:
-        """Learn again what stands there of a trial: a write that failed may have arrived."""
+        """Read again what MLflow has of a trial: a write that failed may have arrived."""
         self._trials.reread(trial_id)
 
     # Writes that are sent together
@@ -113,7 +110,7 @@ class Tracker:
         params = as_params(settings(sample, config))
         datasets = [dataset(config.data)]
         if trial is not None:
-            # What a crash may have cut off: the same again is no error.
+            # A crash may have cut these off. Logging the same again is no error.
             self._call(self.client.api.log_inputs, trial.run_id, datasets=datasets)
             running = {
                 tags.REPEAT_OF: repeat_of or trial_id,
@@ -184,7 +181,7 @@ class Tracker:
         """MLflow's pages show first what was logged first."""
         return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
 
-    def log_outcome(self, trial_id: str, folder: Path, model: "IResNet") -> None:
+    def log_outcome(self, trial_id: str, folder: Path, model: IResNet) -> None:
         """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
         self._send_held(trial_id)
         run = self._runs.get(self._trials[trial_id].run_id)
@@ -193,7 +190,7 @@ class Tracker:
         self._log_network(run, folder, model)
 
     def log_projections(
-        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, "IResNet"]]
+        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, IResNet]]
     ) -> None:
         """The networks to which a completed trial's was projected, each as a run below it.
 
@@ -216,7 +213,7 @@ class Tracker:
                 trial.projections[coeff] = (run_id, report.metrics())
 
     def _log_projection(
-        self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path, model: "IResNet"
+        self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path, model: IResNet
     ) -> str:
         """The run of one projection below the trial's; returns its id."""
         trial = self._trials[trial_id]
@@ -258,10 +255,7 @@ class Tracker:
         self._runs.set_state(run_id, TrialStatus.COMPLETED)
         return run_id
 
-    def _log_network(self, run: Run, folder: Path, model: "IResNet") -> None:
-        # Imported here, with torch: what writes no network need not wait for it.
-        from study.tracking import stored_model
-
+    def _log_network(self, run: Run, folder: Path, model: IResNet) -> None:
         stored_model.log(self.client, run, folder, model)
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
@@ -283,7 +277,8 @@ class Tracker:
         if status is not TrialStatus.COMPLETED:
             # It may have completed before a crash, and be stopped when it was trained again.
             self._trials.delete_projections(trial, list(trial.projections))
-        # Before the tag, by which it counts as ended: one that was cut off between is ended again.
+        # MLflow's status first, then the tag, by which the trial counts as ended: after a crash in
+        # between it is ended again.
         self._runs.set_ended(trial.run_id, status)
         self._send(trial, Batch(tags=of_run))
         trial.state = status

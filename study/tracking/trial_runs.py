@@ -1,4 +1,4 @@
-"""What stands in MLflow of the trials of a study: their runs, and those of their projections."""
+"""The runs that MLflow has of a study's trials, and of their projections."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -4,7 +4,7 @@ import os
 import shutil
 from dataclasses import asdict
 
-from models.iresnet import check_arguments
+from models import check_arguments
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.trial import sources

@@ -19,7 +19,7 @@ _N_STATISTICS_IMAGES = 2_000
 # are one batch, and samples stop as they converge: it costs about as much as to invert 256 images.
 N_CURVE_SAMPLES = 12
 _CURVE_STEPS = 20
-# Below this tolerance float32 no longer shows that a sample still moves.
+# A step below this tolerance is lost in the rounding of float32.
 _CURVE_RTOL = 1e-7
 # Images of the validation split that are kept beside their reconstructions.
 _N_RECONSTRUCTIONS = 12

@@ -19,7 +19,7 @@ from study.config.trial import ModelConfig, TrialConfig
 from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import N_CURVE_SAMPLES, inverse_curve, predicted_and_needed_steps
 
-# Where the Jacobians of the blocks are looked at: images of the validation split.
+# Images of the validation split at which the Jacobians of the blocks are taken.
 _JACOBIAN_SAMPLES = 8
 
 

@@ -8,8 +8,8 @@ import torch
 
 
 def choose_algorithms(deterministic: bool) -> None:
-    """For the whole process: algorithms that give the same bits each time, or any. float32 means
-    float32 either way: no inverse survives the TF32 of newer GPUs, which has 10 bits."""
+    """Choose algorithms for the whole process: those that give the same bits each time, or any.
+    TF32 of newer GPUs is off either way: its 10 bits are too few for an inverse."""
     # cuBLAS reads it when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)

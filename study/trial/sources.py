@@ -108,9 +108,14 @@ def _read_digits(config: DataConfig) -> _Read:
             "data set digits must be in scikit-learn, but scikit-learn is not installed"
         )
     path = Path(library.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
-    with gzip.open(path, "rt") as file:
-        # 64 pixels with 16 levels of ink, and the label, in a row.
-        rows = torch.tensor([[float(value) for value in line.split(",")] for line in file])
+    try:
+        with gzip.open(path, "rt") as file:
+            # 64 pixels with 16 levels of ink, and the label, in a row.
+            rows = torch.tensor([[float(value) for value in line.split(",")] for line in file])
+    except OSError as error:
+        raise DataNotFoundError(
+            f"data set digits must be in {path}, where scikit-learn has it, but: {error}"
+        ) from error
     pixels = rows[:, :-1].double().view(-1, 1, 8, 8) * (255 / 16)
     return Split(pixels.round().to(torch.uint8), rows[:, -1].long()), None, 10
 

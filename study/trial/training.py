@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import IResNet
-from models.projection import recompute_batch_norm
+from models import IResNet, recompute_batch_norm
 from study.config.trial import TrialConfig
 from study.metrics import (
     TRAIN_LOSS,
@@ -31,15 +30,12 @@ from study.trial.data import Dataset, batches, normalized
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.network_files import build_model
 from study.trial.optimizers import (
-    cosine_decay,
+    fine_tune_learning_rate,
     learning_rate,
     make_optimizer,
     set_learning_rate,
 )
 from study.trial.randomness import mixed_seed, seeded
-
-# The largest learning rate of fine-tuning, as a part of the training's.
-_FINE_TUNE_LR = 0.1
 
 
 class Training:
@@ -143,8 +139,6 @@ class Training:
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
         """Train a network like the trial's own further, in place, on this trial's data.
 
-        The learning rate decays along a cosine from _FINE_TUNE_LR of the trial's to zero.
-
         Args:
             model: its mode becomes that of training.
             n_steps: optimizer steps, >= 0.
@@ -160,8 +154,7 @@ class Training:
                 rows = rows or list(batches(split, settings.batch_size, generator))
                 batch = rows.pop()
                 drawn = self.dataset.augmentation.draw(len(batch), generator, self.device)
-                decay = cosine_decay(step / n_steps)
-                set_learning_rate(optimizer, settings.lr * _FINE_TUNE_LR * decay)
+                set_learning_rate(optimizer, fine_tune_learning_rate(settings, step, n_steps))
                 images = self.dataset.augmentation(split.images[batch], drawn)
                 self._step(model, model, optimizer, images, split.labels[batch])
 

@@ -16,7 +16,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from study.results.front import read
+from study.results.read import read
 from study.tracking import stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records

@@ -35,7 +35,7 @@ from study.config.parser import parse
 from study.metrics import VAL_ACCURACY, TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
-from study.results.front import find_study
+from study.results.read import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
 from study.trial import sources

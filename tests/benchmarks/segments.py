@@ -22,7 +22,7 @@ import torch
 from models import certify
 from study.artifacts import CERTIFICATE, MODEL
 from study.metrics import LIPSCHITZ_UPPER_BOUND
-from study.results.front import find_study
+from study.results.read import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import projections

@@ -218,19 +218,26 @@ def test_mlflows_own_retries_are_as_they_were_once_it_has_everything(
     monkeypatch.setenv(name, before or "")
     if before is None:
         monkeypatch.delenv(name)
-    at_requests = set()
-    search_runs = MlflowClient.search_runs
+    at_requests: dict[str, set[str | None]] = {}
 
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        at_requests.add(os.environ[name])
-        return search_runs(*args, **kwargs)
+    def note(request: str) -> None:
+        own = getattr(MlflowClient, request)
 
-    monkeypatch.setattr(MlflowClient, "search_runs", noted)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            at_requests.setdefault(request, set()).add(os.environ.get(name))
+            return own(*args, **kwargs)
+
+        monkeypatch.setattr(MlflowClient, request, noted)
+
+    requests = ("search_runs", "create_run", "log_batch", "set_terminated")
+    for request in requests:
+        note(request)
     recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
     recorder.setup()
+    trial = fake_trial(0, Trial.TERMINATED, failed("diverged"))
+    recorder.on_experiment_end([trial])
     # A request that its client repeats could make a run twice.
-    assert at_requests == {"0"}
-    recorder.on_experiment_end([])
+    assert at_requests == {request: {"0"} for request in requests}
     recorder.leave()
     assert os.environ.get(name) == before
     assert not recorder._outbox._thread.is_alive()

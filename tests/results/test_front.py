@@ -8,7 +8,8 @@ import pytest
 from study.config.goals import Objective
 from study.errors import UserError
 from study.metrics import Direction, TrialStatus
-from study.results.front import Mark, collect, parse_objectives
+from study.results.front import Mark, collect
+from study.results.read import parse_objectives
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, marks, projection, trial
 

@@ -1,8 +1,9 @@
 import pytest
 
 from study.metrics import TrialStatus
-from study.results.front import collect, parse_objectives
+from study.results.front import collect
 from study.results.growth import growth
+from study.results.read import parse_objectives
 from tests.support.records import STUDY, projection, trial
 
 BEST = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1.0}

@@ -23,7 +23,7 @@ from study.metrics import TrialStatus
 from study.trial import data, evaluation, network_files, sources
 from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse
-from study.trial.optimizers import learning_rate
+from study.trial.optimizers import fine_tune_learning_rate, learning_rate
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.support.trials import save_outcome, train
@@ -303,3 +303,11 @@ def test_check_refuses_a_network_that_does_not_fit_the_images() -> None:
     check(TINY)
     with pytest.raises(ConfigError, match="multiples of 16, but got 8 x 8"):
         check(replace(TINY, model=replace(TINY.model, blocks=(1, 1, 1, 1, 1))))
+
+
+def test_fine_tuning_decays_along_half_a_cosine_to_the_last_bit() -> None:
+    settings = replace(TINY.training, lr=0.37)
+    for n_steps in (1, 3, 40, 71):
+        for step in range(n_steps):
+            expected = 0.37 * 0.1 * (0.5 * (1 + math.cos(math.pi * step / n_steps)))
+            assert fine_tune_learning_rate(settings, step, n_steps) == expected

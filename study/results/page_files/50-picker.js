@@ -19,14 +19,14 @@ const pick = () => {
   kept.sort((a, b) => sign * (own(goal)[a] - own(goal)[b]));
   byId("picked-code").hidden = kept.length === 0;
   if (kept.length) {
-    tellPicked(kept[0], [...new Set([goal, ...limits.map((limit) => limit.name)])], kept.length);
+    describePicked(kept[0], [...new Set([goal, ...limits.map((limit) => limit.name)])], kept.length);
   } else {
     byId("picked").textContent = candidates.length
       ? "No network meets these limits."
       : "No network completed within the constraints.";
   }
 };
-const tellPicked = (i, names, nKept) => {
+const describePicked = (i, names, nKept) => {
   const values = names.map((name) => `${name} ${formatted(own(name)[i])}`).join(", ");
   const of = points.own ? ", of the first training" : "";
   byId("picked").replaceChildren(

@@ -1,6 +1,6 @@
 // Hyperparameters: parallel axes, and how much each of them accounts for.
 
-// An axis has its label, the place of each point on it, and what else Plotly is told of it.
+// An axis has its label, the place of each point on it, and what else Plotly gets.
 const linearDimension = (name) => (
   { label: plain(name), get: (i) => column(name)[i], more: {} }
 );

@@ -1,0 +1,68 @@
+"""The results of the study that a command names."""
+
+import math
+from collections.abc import Sequence
+
+from study.config.goals import Objective
+from study.errors import TrackingError, UserError, quoted
+from study.metrics import METRICS, Direction
+from study.results.front import Results, collect
+from study.tracking.records import Records, StudyRecord
+
+
+def read(
+    records: Records, name: str | None, where: str = "", objectives: Sequence[str] = ()
+) -> Results:
+    """The results of a study in MLflow.
+
+    Args:
+        name: of the study; None for the latest.
+        where: an MLflow search filter on trials and projections.
+        objectives: such as "val_loss:minimize", in place of the study's own.
+
+    Raises:
+        UserError: if there is no such study, or a filter or an objective cannot be read.
+    """
+    study = find_study(records, name)
+    chosen = parse_objectives(objectives, study)
+    return collect(study, records.trials_and_projections(study, where), chosen)
+
+
+def find_study(records: Records, name: str | None) -> StudyRecord:
+    """The study of that name, or the latest.
+
+    Raises:
+        TrackingError: if there is none.
+    """
+    study = records.find_study(name) if name else next(records.studies(), None)
+    if study is None:
+        what = f"a study named {quoted(name)}" if name else "a study"
+        raise TrackingError(
+            f"STUDY: {what} must be in MLflow at {records.client.tracking_uri}, but there is none"
+        )
+    return study
+
+
+def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
+    """--objective NAME:DIRECTION options; None without any, which means the study's own.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    known = {o.metric: o for o in study.config.objectives}
+    parsed = []
+    for text in texts:
+        metric, _, direction = text.partition(":")
+        if metric not in METRICS or direction not in tuple(Direction):
+            raise UserError(
+                f"--objective: NAME:maximize or NAME:minimize must be given, with one of "
+                f"{', '.join(METRICS)}, but got {quoted(text)}"
+            )
+        own = known.get(metric)
+        if own is not None and own.direction == direction:
+            parsed.append(own)
+            continue
+        worst = METRICS[metric].worst if METRICS[metric].direction == direction else None
+        reference = math.nan if worst is None else worst
+        parsed.append(Objective(metric, Direction(direction), reference))
+    return tuple(parsed) or None
