@@ -31,6 +31,8 @@ from tests.support.launched import (
 )
 from tests.support.studies import RAW
 
+# One worker, where one is enough: each imports torch for seconds.
+ONE_AT_A_TIME = {**RAW, "resources": {"cpus": os.cpu_count()}}
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 LONG = {
     **RAW,
@@ -190,7 +192,7 @@ def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_path: Path) -> None:
     rule = {"hypervolume_gain": 0.9, "over_trials": 1}
-    out = run(tmp_path, str(write_space(tmp_path, RAW, n_trials=12, stop=rule)))
+    out = run(tmp_path, str(write_space(tmp_path, ONE_AT_A_TIME, n_trials=12, stop=rule)))
     assert "of 12 trials: stop: the hypervolume grew by" in out
     runs = Books(tmp_path).runs()
     assert len(runs) < 13
@@ -214,7 +216,7 @@ def test_a_study_learns_from_an_earlier_one_and_trains_its_sample_again(
     space = tmp_path / "warm.yaml"
     search = {"n_trials": 1, "warm_start": ["tiny"], "repeats": 2}
     narrower = {"coeff": {"type": "float", "low": 0.3, "high": 0.9}}
-    raw = {**RAW, "name": "warm", "space": {**RAW["space"], **narrower}}
+    raw = {**ONE_AT_A_TIME, "name": "warm", "space": {**RAW["space"], **narrower}}
     space.write_text(yaml.safe_dump({**raw, "search": {**RAW["search"], **search}}))
     out = run(tmp_path, str(space))
     n_inside = sum(coeff <= 0.9 for coeff in coeffs)
@@ -257,7 +259,7 @@ def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, tmp_path
 def test_trials_that_all_fail_fail_the_study(tmp_path: Path) -> None:
     """With asha, whose metric a failed trial does not report."""
     raw = {
-        **RAW,
+        **ONE_AT_A_TIME,
         "model": {**RAW["model"], "norm": "none"},
         "training": {**RAW["training"], "lr": 1e30, "lr_schedule": "step"},
         "constraints": {},

@@ -19,7 +19,8 @@ const pick = () => {
   kept.sort((a, b) => sign * (own(goal)[a] - own(goal)[b]));
   byId("picked-code").hidden = kept.length === 0;
   if (kept.length) {
-    describePicked(kept[0], [...new Set([goal, ...limits.map((limit) => limit.name)])], kept.length);
+    const names = new Set([goal, ...limits.map((limit) => limit.name)]);
+    describePicked(kept[0], [...names], kept.length);
   } else {
     byId("picked").textContent = candidates.length
       ? "No network meets these limits."
