@@ -6,7 +6,6 @@ How a study file comes to a trained trial: `config.file` -> StudyConfig -> `exec
 
 import shlex
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -140,8 +139,7 @@ class _Command:
 
     def report(self, name: str, *options: str) -> str:
         """The command that reports a study."""
-        arguments = [name, *options[:1], *self._uri(), *options[1:]]
-        return shlex.join(["python", "-m", "study.report", *arguments])
+        return shlex.join(["python", "-m", "study.report", name, *options, *self._uri()])
 
     def _uri(self) -> list[str]:
         return ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
@@ -163,6 +161,7 @@ class _Launch:
             cli.storage_path(command.storage_path),
             cli.ray_address(command.address),
             self._say,
+            self._say_unfinished,
         )
 
     def start(self, study: "StudyConfig", name_is_given: bool, dry_run: bool) -> int:
@@ -174,13 +173,13 @@ class _Launch:
             typer.echo(to_yaml(study).rstrip())
             return 0
         study = replace(study, name=self._free_name(study.name, name_is_given))
-        return self._run(lambda: self._session.start(study, self._command.source))
+        return self._conclude(self._session.start(study, self._command.source))
 
     def resume(self, name: str | None) -> int:
         """Go on with the unfinished study of that name, or the latest of the file; returns the exit
         code."""
         source = "" if name is not None else self._command.source
-        return self._run(lambda: self._session.resume(name, source))
+        return self._conclude(self._session.resume(name, source))
 
     def _free_name(self, name: str, is_given: bool) -> str:
         free = self._session.free_name(name)
@@ -197,15 +196,8 @@ class _Launch:
             self._say_unfinished(unfinished[0].name)
         return free
 
-    def _run(self, run: Callable[[], "Outcome"]) -> int:
-        try:
-            outcome = run()
-        except BaseException:
-            if self._session.record is not None:
-                # First, since MLflow may take its time.
-                self._say_unfinished(self._session.record.name)
-                self._session.close_interrupted()
-            raise
+    def _conclude(self, outcome: "Outcome") -> int:
+        """Print what came out; returns the exit code."""
         if not outcome.is_done:
             self._say_unfinished(outcome.record.name)
             return cli.INTERRUPTED

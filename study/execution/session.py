@@ -51,14 +51,15 @@ class Outcome:
 
 
 class Session:
-    """One command's work on a study.
-
-    Attributes:
-        record: the study that runs, or ran last; None before one begins.
-    """
+    """One command's work on a study."""
 
     def __init__(
-        self, client: Client, storage_path: str, address: str | None, say: Callable[[str], None]
+        self,
+        client: Client,
+        storage_path: str,
+        address: str | None,
+        say: Callable[[str], None],
+        say_unfinished: Callable[[str], None],
     ) -> None:
         """
         Args:
@@ -67,13 +68,14 @@ class Session:
                 study has a folder.
             address: of Ray; None for a cluster on this host, or a start here.
             say: is given lines for the user.
+            say_unfinished: is given the name of a study that was left before its end.
         """
         self._client = client
         self._records = Records(client)
         self._storage_path = storage_path
         self._address = address
         self._say = say
-        self.record: StudyRecord | None = None
+        self._say_unfinished = say_unfinished
 
     def check(self, study: StudyConfig, source: str) -> None:
         """Whether a study could run: every trial's data is there and its network fits the images,
@@ -233,10 +235,12 @@ class Session:
 
     def _run(self, record: StudyRecord, make_tuner: Callable[[], tune.Tuner]) -> Outcome:
         """Run the study to its end, and close its records."""
-        self.record = record
         try:
             n_started = len(make_tuner().fit())
         except BaseException as error:
+            # First, since MLflow may take its time.
+            self._say_unfinished(record.name)
+            self._close_interrupted(record)
             if isinstance(error, OSError):  # of Tune, on the driver's own disk
                 raise FailedError(f"the state of the study cannot be kept: {error}") from error
             if isinstance(error, UserError):
@@ -247,13 +251,13 @@ class Session:
         try:
             return self._close(record, n_started)
         except TrackingError as error:
+            self._say_unfinished(record.name)
             raise FailedError(str(error)) from error
 
-    def close_interrupted(self) -> None:
-        """Close the records of the study that runs: it was interrupted, and can be resumed."""
-        assert self.record is not None
+    def _close_interrupted(self, record: StudyRecord) -> None:
+        # While the study is locked: nobody else has resumed it yet.
         try:
-            studies.close(self._client, self.record, TrialStatus.INTERRUPTED)
+            studies.close(self._client, record, TrialStatus.INTERRUPTED)
         except TrackingError:
             # MLflow may be what ended the study; --resume mends the records once it is back.
             self._say(f"MLflow at {self._client.tracking_uri} still shows it as running")

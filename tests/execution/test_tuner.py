@@ -29,9 +29,9 @@ def test_a_study_goes_on_with_its_records_at_another_address(
 ) -> None:
     messages = Messages()
     recorder = Recorder("tiny", "sqlite:////old/mlflow.db", messages)
-    made = Restored([Progress(STUDY.config, Stopping(STUDY.config), messages), recorder])
+    made: Any = Restored([Progress(STUDY.config, Stopping(STUDY.config), messages), recorder])
     monkeypatch.setattr(tune.Tuner, "restore", lambda *_, **__: made)
-    assert tuner.restored(STUDY, "http://new:5000") is made  # type: ignore[comparison-overlap]
+    assert tuner.restored(STUDY, "http://new:5000") is made
     assert recorder.tracking_uri == "http://new:5000"
     made._local_tuner = None  # as under Ray's client
     with pytest.raises(LaunchError, match="ray://"):
@@ -42,7 +42,9 @@ def test_a_tuner_that_tune_has_kept_has_its_recorder_where_it_is_looked_for(
     tmp_path: Path,
 ) -> None:
     """With the real Tune, as far as it goes without a cluster."""
-    kept = tune.Tuner(lambda config: None, run_config=tune.RunConfig(storage_path=str(tmp_path)))
-    internal = kept._local_tuner
+    recorder = Recorder("tiny", "sqlite:////old/mlflow.db", Messages())
+    settings = tune.RunConfig(storage_path=str(tmp_path), callbacks=[recorder])
+    internal = tune.Tuner(lambda config: None, run_config=settings)._local_tuner
     assert internal is not None
     assert internal.get_run_config().storage_path == str(tmp_path)
+    assert internal.get_run_config().callbacks == [recorder]
