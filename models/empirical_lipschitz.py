@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp
+from torch.func import jvp
 
 from models.iresnet import IResNet, ResidualBlock
 
@@ -45,7 +45,10 @@ def _largest_singular_value(block: ResidualBlock, x: Tensor, n_iterations: int) 
     g = block.deployed()
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    pull_back = vjp(g, x)[1]
+    # torch.func.vjp would import torch._dynamo, which takes seconds of each process.
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        image_of_at = g(at)
     stretch = torch.zeros(len(x), device=x.device)
     for _ in range(n_iterations):
         norm = torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
@@ -53,5 +56,5 @@ def _largest_singular_value(block: ResidualBlock, x: Tensor, n_iterations: int) 
         v = torch.where(norm > 0, v / norm, v)
         image = jvp(g, (x,), (v,))[1]
         stretch = torch.maximum(stretch, torch.linalg.vector_norm(image, dim=(1, 2, 3)))
-        (v,) = pull_back(image)
+        (v,) = torch.autograd.grad(image_of_at, at, image, retain_graph=True)
     return stretch.max().item()

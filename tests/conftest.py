@@ -108,11 +108,14 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tracker(
-    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Tracker]:
-    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
+def laid_out(empty_database: Path, tmp_path: Path) -> None:
+    """An empty database in tmp_path, for what is launched there."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
+
+
+@pytest.fixture
+def tracker(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
+    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     yield Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
     assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # as it was
@@ -126,7 +129,7 @@ def study(tracker: Tracker) -> StudyRecord:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study of three trials, run to its end by the command. Not to be changed: the
     first worker that wants it makes it for all."""
     folder = tmp_path_factory.getbasetemp()
@@ -137,6 +140,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             folder.mkdir()
+            shutil.copy(empty_database, folder / "mlflow.db")
             out = run(folder, str(write_finished(folder)))
             assert "3 trials of 3 epochs on digits" in out
             assert "mlflow server" in out

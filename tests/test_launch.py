@@ -154,6 +154,7 @@ def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.Mo
 
 
 @needs_proc
+@pytest.mark.usefixtures("laid_out")
 def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     raw = {
         **LONG,
@@ -190,6 +191,7 @@ def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_path: Path) -> None:
     rule = {"hypervolume_gain": 0.9, "over_trials": 1}
     out = run(tmp_path, str(write_space(tmp_path, ONE_AT_A_TIME, n_trials=12, stop=rule)))
@@ -245,6 +247,7 @@ def test_an_earlier_study_that_is_not_there_is_refused(
     assert "search.warm_start: a study must be in MLflow at" in refusal(str(space))
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, tmp_path: Path) -> None:
     run(tmp_path, str(write_finished(tmp_path)))
     keys = ("coeff", "n_power_iterations", "dropout", "seed")
@@ -256,6 +259,7 @@ def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, tmp_path
     assert of_first == of_second
 
 
+@pytest.mark.usefixtures("laid_out")
 def test_trials_that_all_fail_fail_the_study(tmp_path: Path) -> None:
     """With asha, whose metric a failed trial does not report."""
     raw = {

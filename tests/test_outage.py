@@ -30,7 +30,7 @@ RAW = {**LONG, "training": {**LONG["training"], "max_epochs": N_EPOCHS}}
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(laid_out: None, tmp_path: Path) -> Iterator[Server]:
     made = Server(tmp_path)
     made.start()
     yield made
@@ -136,6 +136,7 @@ def test_what_outages_kept_back_arrives_though_the_driver_died_and_its_state_is_
 
 
 @needs_proc
+@pytest.mark.usefixtures("laid_out")
 def test_a_study_outlives_ctrl_c_a_lost_worker_and_being_left_at_once(tmp_path: Path) -> None:
     space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
     command = f"python -m study.launch {space} --resume --name tiny"

@@ -2,8 +2,11 @@
 
 import bisect
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim.sgd import sgd
 
 from models import IResNet
 from study.config.trial import TrainingConfig
@@ -12,21 +15,56 @@ from study.config.trial import TrainingConfig
 _FINE_TUNE_LR = 0.1
 
 
-def make_optimizer(model: IResNet, settings: TrainingConfig) -> torch.optim.SGD:
-    """SGD over all parameters of a model."""
-    return torch.optim.SGD(
-        model.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-    )
+class Sgd:
+    """Stochastic gradient descent with momentum, over all parameters of a model.
 
+    The numbers are those of torch.optim.SGD. Each class there imports torch._dynamo, which takes
+    seconds in every worker.
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """For all parameters, from the next step on."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    Attributes:
+        lr: learning rate of the next step.
+    """
+
+    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
+        self.lr = settings.lr
+        self._settings = settings
+        self._parameters = list(model.parameters())
+        self._momentum: list[Tensor | None] = [None] * len(self._parameters)
+
+    def zero_grad(self) -> None:
+        """Drop the gradients of the last step."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Change the parameters by their gradients; one that has none stays."""
+        used = [index for index, p in enumerate(self._parameters) if p.grad is not None]
+        momentum = [self._momentum[index] for index in used]
+        sgd(
+            [self._parameters[index] for index in used],
+            [grad for p in self._parameters if (grad := p.grad) is not None],
+            momentum,
+            weight_decay=self._settings.weight_decay,
+            momentum=self._settings.momentum,
+            lr=self.lr,
+            dampening=0,
+            nesterov=self._settings.nesterov,
+            maximize=False,
+        )
+        # Filled in by the first step.
+        for index, buffer in zip(used, momentum, strict=True):
+            self._momentum[index] = buffer
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that load_state_dict needs to go on from here; it shares the tensors."""
+        return {"momentum": list(self._momentum)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state_dict() of an optimizer of a model like this one's."""
+        self._momentum = [
+            None if buffer is None else buffer.clone() for buffer in state["momentum"]
+        ]
 
 
 def learning_rate(settings: TrainingConfig, progress: float) -> float:

@@ -29,12 +29,7 @@ from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.network_files import build_model
-from study.trial.optimizers import (
-    fine_tune_learning_rate,
-    learning_rate,
-    make_optimizer,
-    set_learning_rate,
-)
+from study.trial.optimizers import Sgd, fine_tune_learning_rate, learning_rate
 from study.trial.randomness import mixed_seed, seeded
 
 
@@ -66,7 +61,7 @@ class Training:
         self._forward = (
             torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
         )
-        self.optimizer = make_optimizer(self.model, config.training)
+        self.optimizer = Sgd(self.model, config.training)
         self.epoch = 0
         self.status = TrialStatus.RUNNING
 
@@ -109,7 +104,7 @@ class Training:
         with seeded(self.config.seed, self.epoch + 1, self.device):
             for step, rows in enumerate(epoch_batches):
                 progress = (self.epoch + step / len(epoch_batches)) / settings.max_epochs
-                set_learning_rate(self.optimizer, learning_rate(settings, progress))
+                self.optimizer.lr = learning_rate(settings, progress)
                 images = self.dataset.augmentation(split.images[rows], drawn[rows])
                 labels = split.labels[rows]
                 loss, logits = self._step(self.model, self._forward, self.optimizer, images, labels)
@@ -121,7 +116,7 @@ class Training:
         self,
         model: IResNet,
         forward: Callable[[Tensor], Tensor],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Sgd,
         images: Tensor,
         labels: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -130,7 +125,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
             loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         model.update_spectral_norm()
@@ -145,7 +140,7 @@ class Training:
             seed: of batches, augmentation and dropout, together with the trial's seed.
         """
         settings, split = self.config.training, self.dataset.train
-        optimizer = make_optimizer(model, settings)
+        optimizer = Sgd(model, settings)
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, seed))
         model.train()
         with seeded(self.config.seed, seed, self.device):
@@ -154,7 +149,7 @@ class Training:
                 rows = rows or list(batches(split, settings.batch_size, generator))
                 batch = rows.pop()
                 drawn = self.dataset.augmentation.draw(len(batch), generator, self.device)
-                set_learning_rate(optimizer, fine_tune_learning_rate(settings, step, n_steps))
+                optimizer.lr = fine_tune_learning_rate(settings, step, n_steps)
                 images = self.dataset.augmentation(split.images[batch], drawn)
                 self._step(model, model, optimizer, images, split.labels[batch])
 
