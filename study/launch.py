@@ -149,9 +149,10 @@ class _Launch:
     """Runs a study and prints what came out."""
 
     def __init__(self, command: _Command) -> None:
-        from study.execution.session import Session
-        from study.results.tables import wide_console
-        from study.tracking.client import Client
+        with cli.importing():
+            from study.execution.session import Session
+            from study.results.tables import wide_console
+            from study.tracking.client import Client
 
         self._command = command
         self._console = wide_console()

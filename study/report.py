@@ -88,8 +88,9 @@ def main(
 ) -> None:
     """Print the Pareto front of a study, read from MLflow."""
     with cli.one_line_errors():
-        from study.results import tables
-        from study.results.read import read
+        with cli.importing():
+            from study.results import tables
+            from study.results.read import read
 
         records = _records(tracking_uri)
         results = read(records, study, where, objective or ())

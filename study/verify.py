@@ -19,9 +19,10 @@ def main(
     not. No code of the stored model is run."""
     with cli.one_line_errors():
         # Here, since torch and MLflow take seconds, for which --help need not wait.
-        from study.tracking.client import Client
-        from study.tracking.proof import verify
-        from study.tracking.records import Records
+        with cli.importing():
+            from study.tracking.client import Client
+            from study.tracking.proof import verify
+            from study.tracking.records import Records
 
         records = Records(Client(cli.tracking_uri(tracking_uri), cli.max_retries()))
         problems = verify(records, run_id)

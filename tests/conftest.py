@@ -5,6 +5,7 @@ MLflow, and a study in it; a study that the command ran.
 The whole suite runs on two workers, since most of a launch is waiting for processes to start."""
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -81,6 +82,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     files or tests are named, which would be done before the workers have imported torch."""
     named = any("::" in argument or Path(argument).is_file() for argument in config.args)
     return 0 if named else 2
+
+
+def pytest_sessionstart() -> None:
+    """What the imports of all tests make stays: the garbage collector need not look at it."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 # A worker takes one file after another: with the longest first, none is left alone with such a one.

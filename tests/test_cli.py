@@ -1,3 +1,4 @@
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def test_errors_of_a_user_are_a_line_and_an_exit_code(
 def test_errors_of_ours_are_loud() -> None:
     with pytest.raises(ZeroDivisionError), cli.one_line_errors():
         raise ZeroDivisionError
+
+
+def test_the_garbage_collector_is_back_though_an_import_failed() -> None:
+    def failing() -> None:
+        assert not gc.isenabled()
+        raise ImportError
+
+    with pytest.raises(ImportError), cli.importing():
+        failing()
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     generator = np.random.default_rng(0)
     raw = folder / "data" / "MNIST" / "raw"
-    for part, n in (("train", 80), ("t10k", 40)):
+    for part, n in (("train", 30), ("t10k", 10)):
         write_idx(raw / f"{part}-images-idx3-ubyte", generator.integers(0, 256, (n, 28, 28)))
         write_idx(raw / f"{part}-labels-idx1-ubyte", generator.integers(0, 10, n))
     return folder
