@@ -1,6 +1,7 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it."""
 
-from models.certificate import Certificate, certify
+from models.certificate import Certificate
+from models.certification import certify
 from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet, check_arguments

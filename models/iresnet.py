@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.certificate import Certificate
 from models.fixed_point import Solution, fixed_point, nan_where_unconverged
 from models.rounding import evaluation_rounding
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
@@ -324,7 +325,7 @@ class IResNet(nn.Module):
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_steps: int | Tensor = 100,
-        lipschitz: Sequence[float] | None = None,
+        certificate: Certificate | None = None,
     ) -> Solution:
         """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
 
@@ -333,8 +334,8 @@ class IResNet(nn.Module):
                 dropped from the result, so a z outside the image of `features` gives the
                 preimage of a neighbor.
             rtol, atol, max_steps: per block and sample, as in `fixed_point`.
-            lipschitz: a proven bound of Lip(g) for each block, `certificate.block_bounds`. With
-                them comes `error_bound`, at the cost of one evaluation of each g in float64.
+            certificate: what is proven of this network, by `certify`. With it comes
+                `error_bound`, at the cost of one evaluation of each g in float64.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks
@@ -351,19 +352,16 @@ class IResNet(nn.Module):
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is
                 no function of one sample: call eval() first.
-            ValueError: if lipschitz has not one number a block, or z has not the shape of
-                the features.
+            ValueError: if the certificate is of other weights, or z has not the shape of the
+                features.
         """
-        n_blocks = sum(isinstance(module, ResidualBlock) for module in self.body)
-        if lipschitz is not None and len(lipschitz) != n_blocks:
-            raise ValueError(
-                f"lipschitz must have one bound for each of {n_blocks} blocks, but got "
-                f"{len(lipschitz)}"
-            )
+        if certificate is not None:
+            certificate.check(self.body)
+        unused = [] if certificate is None else list(certificate.block_bounds)
         per_block: list[Solution] = []
         for module in reversed(self.body):
             if isinstance(module, ResidualBlock):
-                bound = None if lipschitz is None else lipschitz[n_blocks - 1 - len(per_block)]
+                bound = None if certificate is None else unused.pop()
                 solution = module.inverse(
                     z, rtol=rtol, atol=atol, max_steps=max_steps, lipschitz=bound
                 )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from models.certificate import certify
+from models.certification import certify
 from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
@@ -45,7 +45,7 @@ def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None
         raise ValueError(f"0 < coeff < 1 must hold, but got coeff={coeff}")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     # The second round corrects the rounding of the scaled weights to their own precision.
     for n_round in range(_N_ROUNDS):
         above = [layer for layer in certify(model).layers if layer.upper_bound > coeff]

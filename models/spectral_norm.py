@@ -167,7 +167,7 @@ class SpectralNormConv2d(nn.Module):
         plain = nn.Conv2d(c_in, c_out, k, padding=k // 2, device="meta")
         plain.weight = nn.Parameter(self.effective_weight().detach(), requires_grad=False)
         plain.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
-        return plain
+        return plain.train(self.training)
 
     def extra_repr(self) -> str:
         c_out, c_in, k, _ = self.weight.shape

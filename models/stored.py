@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.forward_pass import sha256
 from models.iresnet import (
     ACTIVATIONS,
     GlobalAveragePool,
@@ -28,9 +29,8 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def weights_sha256(model: nn.Module) -> dict[str, str]:
-    """Name in model.state_dict() -> SHA-256 of a tensor's type, shape and values, hex; the same
-    wherever the tensor is and however it is laid out."""
-    return {name: _digest(tensor) for name, tensor in model.state_dict().items()}
+    """Name in model.state_dict() -> SHA-256 of a tensor, hex."""
+    return {name: sha256(tensor) for name, tensor in model.state_dict().items()}
 
 
 def code_sha256(folder: Path) -> str:
@@ -111,14 +111,6 @@ def _equal(stored: object, expected: object) -> bool:
     if isinstance(expected, set):
         return stored == expected == set()
     return type(stored) is type(expected) and isinstance(stored, _PLAIN) and stored == expected
-
-
-def _digest(tensor: Tensor) -> str:
-    plain = tensor.detach().cpu().contiguous()
-    text = f"{plain.dtype} {tuple(plain.shape)} "
-    # As bytes: not every type of torch is one of numpy.
-    content = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(text.encode() + content).hexdigest()
 
 
 def load_pickled(path: Path) -> IResNet:

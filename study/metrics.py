@@ -62,7 +62,7 @@ class EpochReport:
         train_accuracy: fraction in [0, 1], over the epoch's training steps.
         val_loss: mean cross entropy on the validation split, in nats, eval mode.
         val_accuracy: fraction in [0, 1] on the validation split, eval mode.
-        lipschitz_upper_bound: proven, see models.certificate; below 1: invertible.
+        lipschitz_upper_bound: proven, see models.certification; below 1: invertible.
         inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks
             and the validation sample; max_steps counts where it did not converge.
         reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2

@@ -101,7 +101,7 @@ def predicted_and_needed_steps(
     """For each block the steps that the certificate predicts for rtol, beside those that were
     needed; and the proven bound of the error of the whole inverse, l2, largest over the images."""
     solution = model.inverse(
-        model.features(images), rtol=rtol, max_steps=max_steps, lipschitz=certificate.block_bounds
+        model.features(images), rtol=rtol, max_steps=max_steps, certificate=certificate
     )
     assert solution.error_bound is not None
     error_bound = solution.error_bound[0].max().item()

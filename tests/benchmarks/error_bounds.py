@@ -80,10 +80,11 @@ def main() -> int:
         exact = scaled(model, coeff)
         with torch.no_grad():
             z = exact.features(images)
-        bounds = certify(exact).block_bounds
+        certificate = certify(exact)
+        bounds = certificate.block_bounds
         truth = exact_preimages(exact, z)
         for rtol in _RTOLS:
-            solution = exact.inverse(z, rtol=rtol, lipschitz=bounds)
+            solution = exact.inverse(z, rtol=rtol, certificate=certificate)
             assert solution.error_bound is not None
             # What it finds before each block, once more, block by block.
             value, index, looseness = z, len(bounds), []

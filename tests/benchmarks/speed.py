@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import IResNet, certify, project
-from models.certificate import in_threads
+from models import Certificate, IResNet, certify, project
+from models.certification import in_threads
 from models.gram_symbols import SHIFTS
 from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
 from study.trial import data
@@ -191,17 +191,17 @@ def inverse(model: IResNet, dataset: data.Dataset, n_rounds: int) -> None:
     images = data.normalized(dataset.val.images[:100]).to(_DEVICE)
     for coeff in (None, 0.9, 0.5):
         exact = model if coeff is None else project(copy.deepcopy(model), coeff)
-        z, bounds = exact.features(images), certify(exact).block_bounds
+        z, certificate = exact.features(images), certify(exact)
         results: dict[str, Tensor] = {}
 
         def ours(
             rtol: float,
-            lipschitz: tuple[float, ...] | None = None,
+            certificate: Certificate | None = None,
             exact: IResNet = exact,
             z: Tensor = z,
             results: dict[str, Tensor] = results,
         ) -> None:
-            results[f"{rtol}"] = exact.inverse(z, rtol=rtol, lipschitz=lipschitz).value
+            results[f"{rtol}"] = exact.inverse(z, rtol=rtol, certificate=certificate).value
 
         def theirs(
             exact: IResNet = exact, z: Tensor = z, results: dict[str, Tensor] = results
@@ -213,7 +213,7 @@ def inverse(model: IResNet, dataset: data.Dataset, n_rounds: int) -> None:
             "1e-06": lambda ours=ours: ours(1e-6),
             "2e-07": lambda ours=ours: ours(2e-7),
             "1e-07": lambda ours=ours: ours(1e-7),
-            "1e-07 with its error bound": lambda ours=ours, bounds=bounds: ours(1e-7, bounds),
+            "1e-07 with its error bound": lambda ours=ours, of=certificate: ours(1e-7, of),
         }
         seconds = in_turns(contenders, n_rounds)
         for name, taken in seconds.items():

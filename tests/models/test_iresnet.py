@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -157,8 +158,9 @@ def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) 
     model = project(model, coeff).eval()
     with torch.no_grad():
         z = model.features(torch.rand(5, 3, 8, 8) - 0.5)
-    bounds = certify(model).block_bounds
-    solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, lipschitz=bounds)
+    certificate = certify(model)
+    bounds = certificate.block_bounds
+    solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, certificate=certificate)
     assert solution.error_bound is not None
     assert solution.error_bound.shape == (4, 5)
     exact = z.double()
@@ -187,11 +189,31 @@ def test_without_a_proof_there_is_no_error_bound() -> None:
     model = small().eval()
     z = torch.randn(2, 48, 4, 4)
     assert model.inverse(z).error_bound is None
-    bound = model.inverse(z, lipschitz=[0.5, 1.0, 0.5, 0.5]).error_bound
+    proven = certify(model)
+    blocks = list(proven.blocks)
+    blocks[1] = replace(blocks[1], upper_bound=1.0)
+    bound = model.inverse(z, certificate=replace(proven, blocks=tuple(blocks))).error_bound
     assert bound is not None
     assert bound.isinf().all(dim=1).tolist() == [True, True, False, False]
-    with pytest.raises(ValueError, match="one bound for each of 4 blocks, but got 3"):
-        model.inverse(z, lipschitz=[0.5, 0.5, 0.5])
+
+
+def test_a_certificate_of_another_network_is_refused() -> None:
+    model = small().eval()
+    z = torch.randn(2, 48, 4, 4)
+    certificate = certify(model)
+    assert model.train().eval().inverse(z, certificate=certificate).error_bound is not None
+    with torch.no_grad():
+        next(model.body.parameters()).mul_(1 + 1e-6)
+    with pytest.raises(ValueError, match="must be that of the network as it is"):
+        model.inverse(z, certificate=certificate)
+    certificate = certify(model)
+    model.update_spectral_norm()  # moves sigma, and with it the weight that runs
+    with pytest.raises(ValueError, match="must be that of the network as it is"):
+        model.inverse(z, certificate=certificate)
+    certificate = certify(model)
+    model.body[2].register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"the ResidualBlock at body\.2 must have no hook"):
+        model.inverse(z, certificate=certificate)
 
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])

@@ -1,0 +1,250 @@
+"""The invertible part of a network as numbers: for each residual block the linear maps that it
+applies in eval mode, in order.
+
+What the argument of `certify` does not cover is refused here: a module of another class, a map
+that runs something else than its class, a convolution that is no zero-padded one of stride 1,
+shapes that do not fit one another.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.forward_pass import refuse_more, refuse_more_of_one
+from models.iresnet import ACTIVATIONS, InjectivePad, IResNet, ResidualBlock, Squeeze
+from models.spectral_norm import SpectralNormConv2d
+
+# Class of a module -> the names of its tensors and modules.
+_PARTS: dict[type, set[str]] = {
+    ResidualBlock: {"residual"},
+    Squeeze: set(),
+    InjectivePad: set(),
+    SpectralNormConv2d: {"weight", "bias", "vector", "outer"},
+    nn.Conv2d: {"weight", "bias"},
+    nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
+    nn.Dropout: set(),
+    **{activation: set() for activation in ACTIVATIONS.values()},
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map of a block: a convolution, or a factor for each channel.
+
+    Attributes:
+        name: the module's path in model.named_modules(remove_duplicate=False).
+        size: (H, W) of the maps.
+        weight: of a convolution, float64 (c_out, c_in, k_h, k_w); None for factors.
+        factor: of factors, the largest in absolute value.
+        folded: path of the BatchNorm that is in this convolution, or None.
+        is_finite: whether every number of its modules is; if not, it has no bound.
+    """
+
+    name: str
+    size: tuple[int, int]
+    weight: Tensor | None
+    factor: float
+    folded: str | None
+    is_finite: bool
+
+
+@dataclass(frozen=True)
+class BlockLayers:
+    """A residual block: its linear maps in order, with activations of slope in [0, 1] between.
+
+    Attributes:
+        name: the module's path.
+        train_factor: what training mode can multiply Lip(g) by; infinite where g is no function
+            of one sample then.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    train_factor: float
+
+
+@torch.no_grad()
+def body_layers(model: IResNet) -> list[BlockLayers]:
+    """The residual blocks of a network, in the order of the forward pass.
+
+    Raises:
+        ValueError: path, rule and what was met, where no bound is known.
+    """
+    if type(model) is not IResNet:
+        raise ValueError(f"the network must be an IResNet itself, but is a {type(model).__name__}")
+    refuse_more_of_one(model, "the root", model.training)
+    if type(model.body) is not nn.ModuleList:
+        raise ValueError(_unknown("body", model.body))
+    refuse_more(model.body, "body", model.training)
+    shape = _shape("the root", model.in_shape)
+    blocks = []
+    # By position: a module that stands in two places counts twice.
+    for name, module in model.body._modules.items():
+        path = f"body.{name}"
+        _check_parts(path, module)
+        if type(module) is ResidualBlock:
+            if _shape(path, module.in_shape) != shape:
+                raise ValueError(
+                    f"the ResidualBlock at {path} must be for maps of shape {shape}, which come to "
+                    f"it, but has in_shape={module.in_shape}"
+                )
+            blocks.append(_block_layers(module, path))
+        elif type(module) is Squeeze:
+            channels, height, width = shape
+            if height % 2 or width % 2:
+                raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
+            shape = (4 * channels, height // 2, width // 2)
+        elif type(module) is InjectivePad:
+            n_more = module.n_channels
+            if type(n_more) is not int or n_more < 0:
+                raise ValueError(
+                    f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
+                )
+            shape = (shape[0] + n_more, *shape[1:])
+        else:
+            raise ValueError(_unknown(path, module))
+    return blocks
+
+
+def _shape(path: str, given: object) -> tuple[int, int, int]:
+    if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
+        raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
+    return given
+
+
+def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
+    residual, path = block.residual, f"{path}.residual"
+    if type(residual) is not nn.Sequential:
+        raise ValueError(_unknown(path, residual))
+    layers, channels, factor = [], block.in_shape[0], 1.0
+    children = [(f"{path}.{name}", child) for name, child in residual._modules.items()]
+    while children:
+        name, module = children.pop(0)
+        _check_parts(name, module)
+        if type(module) in (SpectralNormConv2d, nn.Conv2d):
+            assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+            weight = _kernel(name, module, channels)
+            channels, folded = len(weight), None
+            of: list[nn.Module] = [module]
+            if children and type(children[0][1]) is nn.BatchNorm2d:
+                # conv, then BatchNorm: one convolution with the kernel s_o * W[o].
+                folded, batch_norm = children.pop(0)
+                _check_parts(folded, batch_norm)
+                weight = weight * _scale(folded, batch_norm, channels).view(-1, 1, 1, 1)
+                of.append(batch_norm)
+                factor = math.inf
+            layer = Layer(name, block.in_shape[1:], weight, 1.0, folded, _is_finite(of, weight))
+            layers.append(layer)
+        elif type(module) is nn.BatchNorm2d:
+            scale = _scale(name, module, channels)
+            largest = scale.abs().max().item()
+            is_finite = _is_finite([module], scale)
+            layers.append(Layer(name, block.in_shape[1:], None, largest, None, is_finite))
+            factor = math.inf
+        elif type(module) is nn.Dropout:
+            # With its mask, a diagonal matrix with entries 0 and 1 / (1 - p).
+            factor *= 1 / (1 - module.p) if 0 <= module.p < 1 else math.inf
+        elif type(module) in ACTIVATIONS.values():
+            _check_activation(name, module)
+        else:
+            raise ValueError(_unknown(name, module))
+    if channels != block.in_shape[0]:
+        raise ValueError(
+            f"the Sequential at {path} must give {block.in_shape[0]} channels, as come to it, but "
+            f"gives {channels}"
+        )
+    return BlockLayers(path.rpartition(".")[0], tuple(layers), factor)
+
+
+def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) -> Tensor:
+    """The kernel that a convolution applies, float64 (c_out, c_in, k_h, k_w)."""
+    weight = module.weight
+    if "weight" not in module._parameters:
+        raise ValueError(f"the convolution at {name} must have its weight as a parameter")
+    if weight.dim() != 4:
+        raise ValueError(f"the weight of {name} must have 4 axes, but has {weight.dim()}")
+    k_height, k_width = weight.shape[2:]
+    same = k_height % 2 == 1 and k_width % 2 == 1
+    if isinstance(module, nn.Conv2d):
+        same = (
+            same
+            and (module.stride, module.dilation, module.groups) == ((1, 1), (1, 1), 1)
+            and module.padding_mode == "zeros"
+            and module.padding == (k_height // 2, k_width // 2)
+        )
+    else:
+        same = same and k_height == k_width
+    if not same:
+        raise ValueError(
+            f"no bound is known for the convolution at {name}: it must have an odd kernel, "
+            f"stride 1, dilation 1, one group and 'same' zero padding, but has a kernel of "
+            f"{k_height} x {k_width} and is {module}"
+        )
+    if weight.shape[1] != channels or weight.numel() == 0:
+        raise ValueError(
+            f"the convolution at {name} must have a weight (c_out, {channels}, k_h, k_w), but has "
+            f"one of shape {tuple(weight.shape)}"
+        )
+    if module.bias is not None and module.bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"the convolution at {name} must have a bias for {len(weight)} channels, but has one "
+            f"of shape {tuple(module.bias.shape)}"
+        )
+    return (weight if isinstance(module, nn.Conv2d) else module.effective_weight()).double()
+
+
+def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
+    """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64."""
+    assert isinstance(module, nn.BatchNorm2d)
+    if module.running_var is None or module.running_mean is None:
+        raise ValueError(
+            f"the BatchNorm2d at {name} must have running statistics, but has none: it is no "
+            "function of one sample"
+        )
+    for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+        if tensor is not None and tensor.shape != (channels,):
+            raise ValueError(
+                f"the BatchNorm2d at {name} must be for {channels} channels, but has a tensor of "
+                f"shape {tuple(tensor.shape)}"
+            )
+    scale = (module.running_var.double() + module.eps).rsqrt()
+    return scale if module.weight is None else scale * module.weight.double()
+
+
+def _check_parts(name: str, module: nn.Module | None) -> None:
+    """Refuse a module of no known class, and tensors or modules in it that its class does not use:
+    old weight_norm, spectral_norm and pruning keep some, of which they compute the weight."""
+    allowed = _PARTS.get(type(module))
+    if module is None or allowed is None:
+        raise ValueError(_unknown(name, module))
+    for part in (*module._parameters, *module._buffers, *module._modules):
+        if part not in allowed:
+            raise ValueError(
+                f"the {type(module).__name__} at {name} must have no parts but "
+                f"{', '.join(sorted(allowed)) or 'its settings'}, but has {part}"
+            )
+
+
+def _check_activation(name: str, module: nn.Module) -> None:
+    if isinstance(module, nn.ELU) and not 0 <= module.alpha <= 1:
+        # The slope of ELU at 0 from below is alpha.
+        raise ValueError(f"ELU at {name}: 0 <= alpha <= 1 must hold, but got {module.alpha}")
+    if isinstance(module, nn.Softplus) and not module.threshold >= 20:
+        # Where torch goes over to the identity it jumps by e^-threshold / beta.
+        raise ValueError(
+            f"Softplus at {name}: threshold >= 20 must hold, but got {module.threshold}"
+        )
+    if isinstance(module, nn.Softplus) and not 0 < module.beta < math.inf:
+        raise ValueError(f"Softplus at {name}: beta > 0 must hold, but got {module.beta}")
+
+
+def _is_finite(modules: list[nn.Module], result: Tensor) -> bool:
+    """Whether every number of some modules is, and what was computed of them."""
+    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values())]
+    return all(bool(t.isfinite().all()) for t in (*tensors, result) if t is not None)
+
+
+def _unknown(name: str, module: object) -> str:
+    return f"no Lipschitz bound is known for the module {type(module).__name__} at {name}"

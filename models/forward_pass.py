@@ -1,0 +1,125 @@
+"""What decides a forward pass: the classes of the modules, their settings and their tensors.
+
+Python can make a module run something else: by a hook, by a `forward` of the instance's own, by
+a weight that is computed anew from another one. A proof that reads settings and tensors would
+not see it. So whatever is more than class, settings and tensors is refused here; and what is
+left has a digest, by which a proof knows the network that it is of.
+
+The classes themselves are trusted, as Python, torch and the processor are.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from inspect import getattr_static
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """(path, module) of a module and all below it, in order; one that stands in two places has two
+    paths."""
+    yield path, root
+    for name, child in root._modules.items():
+        if isinstance(child, nn.Module):
+            yield from parts(child, f"{path}.{name}" if path else name)
+
+
+def refuse_more(root: nn.Module, path: str, training: bool) -> None:
+    """Refuse whatever is more than class, settings and tensors, in a module and all below it.
+
+    Args:
+        path: of root, for messages.
+        training: the mode in which every module must be.
+
+    Raises:
+        ValueError: the path of the module, the rule and what was met.
+    """
+    for where, module in parts(root, path):
+        refuse_more_of_one(module, where, training)
+
+
+def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
+    """The same, without the modules below it."""
+    if _has_any_global_hook():
+        raise ValueError("no hook may run in a forward pass, but torch has one for all modules")
+    for rule in _broken(module, training):
+        raise ValueError(f"the {type(module).__name__} at {path} {rule}")
+
+
+def _broken(module: nn.Module, training: bool) -> Iterator[str]:
+    """The rules that a module breaks, apart from those of the modules below it."""
+    own = vars(module)
+    for key, value in own.items():
+        if "_hook" in key and value:
+            hooks = value.values() if isinstance(value, dict) else ()
+            kinds = ", ".join(sorted(type(hook).__name__ for hook in hooks)) or value
+            yield f"must have no hook, but has {key}: {kinds}"
+    for kind in ("_parameters", "_buffers", "_modules"):
+        table = own[kind]
+        if type(table) not in (dict, OrderedDict):
+            yield f"must keep {kind} in a dict, but has a {type(table).__name__}"
+        for name, value in table.items():
+            if name in own:
+                yield f"must have one {name}, but an attribute hides that in {kind}"
+            if kind != "_modules" and value is not None:
+                yield from _unusable(name, value)
+    for key, value in own.items():
+        if getattr_static(type(module), key, None) is not None:
+            yield f"must run as its class does, but has a {key} of its own"
+        if not key.startswith("_") and not _is_plain(value):
+            yield f"must have plain settings, but {key} is a {type(value).__name__}"
+    if own.get("_compiled_call_impl") is not None:
+        yield "must run as its class does, but is compiled; compile another module around it"
+    if module.training is not training:
+        yield f"must be in the network's mode, training={training}, but is in the other"
+    if getattr(module, "inplace", False) is not False:
+        yield "must not change its input, but has inplace=True"
+
+
+def _unusable(name: str, tensor: Tensor) -> Iterator[str]:
+    if type(tensor) not in (Tensor, nn.Parameter):
+        yield f"must have plain tensors, but {name} is a {type(tensor).__name__}"
+    elif tensor.layout != torch.strided or tensor.is_quantized:
+        yield f"must have dense tensors, but {name} is {tensor.layout}, {tensor.dtype}"
+    elif tensor.is_meta:
+        yield f"must have tensors with values, but {name} is on the device meta"
+    elif tensor.is_complex():
+        yield f"must have real tensors, but {name} is {tensor.dtype}"
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) in (tuple, list):
+        assert isinstance(value, tuple | list)
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN
+
+
+def forward_sha256(root: nn.Module) -> str:
+    """SHA-256, hex, of all that decides a forward pass: classes, settings, and the tensors' types,
+    shapes and values; the same on every device, in every layout and in both modes."""
+    digest = hashlib.sha256()
+    for path, module in parts(root):
+        settings = {
+            key: value
+            for key, value in sorted(vars(module).items())
+            if not key.startswith("_") and key != "training"
+        }
+        digest.update(f"{path} {type(module).__qualname__} {settings!r}\n".encode())
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            digest.update(f"{name} {tensor if tensor is None else sha256(tensor)}\n".encode())
+    return digest.hexdigest()
+
+
+def sha256(tensor: Tensor) -> str:
+    """SHA-256, hex, of a tensor's type, shape and values; the same on every device and in every
+    layout."""
+    plain = tensor.detach().cpu().contiguous()
+    text = f"{plain.dtype} {tuple(plain.shape)} "
+    # As bytes: not every type of torch is one of numpy.
+    content = plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(text.encode() + content).hexdigest()
