@@ -1,17 +1,22 @@
-"""Networks with a smaller coefficient, made of a trained one without training.
+"""Networks with a smaller bound, made of a trained one without training.
 
-Power iteration holds the norm of a layer to its target only nearly. Here every layer is scaled
-by its proven bound, so that the certificate holds by construction. The features change, so the
-BatchNorm of the classifier gets new statistics.
+A network is scaled by what is proven of it, so that the certificate holds by construction. The
+features change, so the BatchNorm of the classifier gets new statistics.
+
+Which layer of a block is made small is free for the bound, and not for the network: scaled in its
+last layer alone, biases kept, a block is x + s g(x) + b, the step of an ODE solver with a smaller
+step size (paper, equation 1). That keeps most of what every layer scaled loses.
 """
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from models.certificate import Certificate
 from models.certification import certify
 from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
@@ -20,56 +25,105 @@ _N_ROUNDS = 10
 
 
 @torch.no_grad()
-def project(model: IResNet, coeff: float, images: Iterable[Tensor] | None = None) -> IResNet:
-    """Scale every layer, in place, so that its proven bound is at most coeff.
+def project(
+    model: IResNet,
+    coeff: float | None = None,
+    images: Iterable[Tensor] | None = None,
+    *,
+    lipschitz: float | None = None,
+) -> IResNet:
+    """Scale layers, in place, until the proven bounds are small enough.
 
-    Layers whose bound is at most coeff already stay as they are. The target of a layer, for
-    further training, becomes at most coeff. The weight becomes the effective weight, which sigma,
-    an estimate from below, no longer changes.
+    Layers that need not be scaled stay as they are. The target of a scaled layer, for further
+    training, becomes at most what its bound is then. Its weight becomes the effective weight,
+    which sigma, an estimate from below, no longer changes. Biases stay.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
-        coeff: the largest bound of a layer's Lipschitz constant, l2 to l2, in (0, 1).
+        coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
+            paper's sense of c. Every layer above it is scaled.
         images: batches (B, C, H, W) of training images; labels are not needed. The running
             statistics of the classifier's BatchNorm become their averages. With None they
             stay, and the accuracy usually falls far.
+        lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2,
+            in (0, 1). Of a block above it the last convolution alone is scaled.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: if coeff is out of range, a weight is not finite, or the residual blocks
-            hold a BatchNorm, whose factor follows the data.
+        ValueError: if not one of coeff and lipschitz is given, or it is out of range, a weight
+            is not finite, or the residual blocks hold a BatchNorm, whose factor follows the
+            data.
     """
-    if not 0 < coeff < 1:
-        raise ValueError(f"0 < coeff < 1 must hold, but got coeff={coeff}")
+    if (coeff is None) == (lipschitz is None):
+        raise ValueError(
+            f"one of coeff and lipschitz must be given, but got coeff={coeff}, "
+            f"lipschitz={lipschitz}"
+        )
+    if coeff is not None:
+        name, target, factors = "coeff", coeff, partial(_factors_of_layers, coeff=coeff)
+    else:
+        assert lipschitz is not None
+        name, target = "lipschitz", lipschitz
+        factors = partial(_factors_of_blocks, lipschitz=lipschitz)
+    if not 0 < target < 1:
+        raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
-    modules = dict(model.named_modules(remove_duplicate=False))
     # The second round corrects the rounding of the scaled weights to their own precision.
     for n_round in range(_N_ROUNDS):
-        above = [layer for layer in certify(model).layers if layer.upper_bound > coeff]
-        if not above:
-            break
-        if any(layer.upper_bound == math.inf for layer in above):
+        certificate = certify(model)
+        if any(block.layer_product == math.inf for block in certificate.blocks):
             raise ValueError("project needs finite weights, but got some that are not")
-        for layer in above:
-            module = modules[layer.name]
-            assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
-            weight = module.weight
-            # A little below, and more each time, lest rounding undo it.
-            margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
-            if isinstance(module, SpectralNormConv2d):
-                weight = module.effective_weight()
-                module.coeff = min(module.coeff, coeff)
-            module.weight.copy_(weight * (coeff / layer.upper_bound * (1 - margin)))
-        changed = (modules[layer.name] for layer in above)
-        update_spectral_norm([m for m in changed if isinstance(m, SpectralNormConv2d)], 1)
+        by_layer = factors(certificate)
+        if not by_layer:
+            break
+        _scale(model, certificate, by_layer, n_round)
     else:
-        raise RuntimeError(f"no scaling brought every layer to at most {coeff}")
+        raise RuntimeError(f"no scaling brought every {name} to at most {target}")
     if images is not None:
         recompute_batch_norm(model, images)
     return model
+
+
+def _factors_of_layers(certificate: Certificate, coeff: float) -> dict[str, float]:
+    """Layer -> what it must be multiplied with; the layers that need not be scaled left out."""
+    above = (layer for layer in certificate.layers if layer.upper_bound > coeff)
+    return {layer.name: coeff / layer.upper_bound for layer in above}
+
+
+def _factors_of_blocks(certificate: Certificate, lipschitz: float) -> dict[str, float]:
+    """The same, by the last convolutions of the blocks: what a block's bound is proportional to."""
+    factors = {}
+    for block in certificate.blocks:
+        if block.upper_bound > lipschitz:
+            of_block = (x.name for x in certificate.layers if x.name.startswith(f"{block.name}."))
+            *_, last = of_block
+            factors[last] = lipschitz / block.upper_bound
+    return factors
+
+
+def _scale(
+    model: IResNet, certificate: Certificate, factors: Mapping[str, float], n_round: int
+) -> None:
+    """Multiply the weights of layers, and set their targets to what their bounds are then."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    changed = []
+    for layer in certificate.layers:
+        if layer.name not in factors:
+            continue
+        module, factor = modules[layer.name], factors[layer.name]
+        assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+        weight = module.weight
+        # A little below, and more each time, lest rounding undo it.
+        margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
+        if isinstance(module, SpectralNormConv2d):
+            weight = module.effective_weight()
+            module.coeff = min(module.coeff, layer.upper_bound * factor)
+            changed.append(module)
+        module.weight.copy_(weight * (factor * (1 - margin)))
+    update_spectral_norm(changed, 1)
 
 
 @torch.no_grad()

@@ -105,7 +105,7 @@ class ProjectionReport:
     """What a completed trial's network measures once it is projected to a smaller coefficient.
 
     Attributes:
-        coeff: every layer's proven bound is at most this.
+        coeff: every block's proven bound is at most its third power.
         fine_tune_steps: training steps after the projection above it, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
 

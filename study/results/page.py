@@ -67,8 +67,8 @@ _READING = (
     ),
     (
         "0004 at 0.5",
-        "A projection: the network of trial 0004, every layer scaled so that its proven bound is "
-        "at most 0.5, with a model and a certificate of its own.",
+        "A projection: the network of trial 0004, the last layer of each block scaled so that the "
+        "block's proven bound is at most 0.5^3, with a model and a certificate of its own.",
     ),
 )
 

@@ -140,7 +140,7 @@ def print_table(results: Results, every: bool, console: Console) -> None:
     if any(not point.is_trial for point in results.front):
         n_steps = results.study.config.search.fine_tune_steps
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
-        console.print(f"'at c': the trial's network, its layers scaled to at most c, {how}")
+        console.print(f"'at c': the trial's network, the bound of each block at most c^3, {how}")
     if repeated:
         console.print(
             "+-: standard error of the mean over repeats; on front: how often a point stays there "

@@ -232,8 +232,8 @@ class Tracker:
                 tags.PROJECTED_TO: repr(report.coeff),
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.CERTIFIED: str(report.lipschitz_upper_bound < 1).lower(),
-                tags.NOTE: f"The network of trial {trial_id}, scaled so that every layer's proven "
-                f"bound is at most {report.coeff:g}. {proof}",
+                tags.NOTE: f"The network of trial {trial_id}, scaled so that every block's proven "
+                f"bound is at most {report.coeff:g}^3. {proof}",
             },
         )
         run_id = str(run.info.run_id)

@@ -26,14 +26,20 @@ class Projection:
     model: IResNet
 
 
+def block_bound(coeff: float) -> float:
+    """The bound of Lip(g) of a block that a rung allows: the product of its three layers' bounds if
+    each is at most coeff, as in the paper."""
+    return coeff**3
+
+
 def projections(training: Training) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of coefficients.
 
     Each rung starts from the one above it. It is fine-tuned if the trial's config says so, and
-    projected, so that every layer's proven bound is at most the rung's coefficient. Left out are
-    rungs that every layer meets already, since that network stands above; rungs whose fine-tuning
-    diverged; and rungs with a value that is not finite. Networks with BatchNorm in their blocks
-    have none: its factor follows the data.
+    projected, so that every block's proven bound is at most that of three layers at the rung's
+    coefficient. Left out are rungs that every block meets already, since that network stands
+    above; rungs whose fine-tuning diverged; and rungs with a value that is not finite. Networks
+    with BatchNorm in their blocks have none: its factor follows the data.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
@@ -43,17 +49,18 @@ def projections(training: Training) -> Iterator[Projection]:
         return
     model = copy.deepcopy(training.model).eval()
     for index, coeff in enumerate(config.ladder):
-        if all(layer.upper_bound <= coeff for layer in certify(model).layers):
+        lipschitz = block_bound(coeff)
+        if certify(model).lipschitz_upper_bound <= lipschitz:
             continue
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            project(model, coeff)
+            project(model, lipschitz=lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
             if not _is_finite(model):
                 model = above  # it diverged; the next rung starts where this one did
                 continue
-        project(model, coeff, statistics_images(training.dataset.train))
+        project(model, images=statistics_images(training.dataset.train), lipschitz=lipschitz)
         plain = deployed(model)
         report = ProjectionReport(
             coeff=coeff,

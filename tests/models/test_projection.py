@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from models import IResNet, certify, deployed, project
+from models.iresnet import ResidualBlock
 from models.projection import recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.oracles import dense_norm
@@ -44,6 +45,71 @@ def test_the_true_norm_of_what_forward_applies_is_at_most_coeff() -> None:
     model = project(network(), 0.6).train()
     for layer in (m for m in model.modules() if isinstance(m, SpectralNormConv2d)):
         assert dense_norm(layer.effective_weight().detach(), layer.size) <= 0.6
+
+
+@pytest.mark.parametrize("norm", ["spectral", "none"])
+@pytest.mark.parametrize("lipschitz", [0.5, 0.125, 0.008, 1e-6])
+def test_every_block_is_at_most_the_bound_and_none_is_scaled_without_need(
+    norm: str, lipschitz: float
+) -> None:
+    model = network(norm=norm, blocks=(2, 2))
+    with torch.no_grad():  # one block is far below all the bounds
+        for parameter in model.body[1].parameters():
+            parameter.mul_(1e-3)
+    model.update_spectral_norm()
+    before = {block.name: block.upper_bound for block in certify(model).blocks}
+    assert project(model, lipschitz=lipschitz) is model
+    after = certify(model).blocks
+    for block in after:
+        assert block.upper_bound <= lipschitz
+        expected = min(before[block.name], lipschitz)
+        assert block.upper_bound == pytest.approx(expected, rel=1e-5)
+    assert any(block.upper_bound == before[block.name] for block in after)
+
+
+def test_of_a_block_the_last_kernel_alone_is_scaled() -> None:
+    """x + s g + b, with b what the biases make: the paper's step size."""
+    model = network(norm="none").eval()
+    before = copy.deepcopy(model)
+    project(model, lipschitz=0.01)
+    x = torch.randn(3, 8, 8, 8)
+    for old, new in zip(before.body, model.body, strict=True):
+        if not isinstance(old, ResidualBlock):
+            continue
+        assert isinstance(new, ResidualBlock)
+        *inner, last = (name for name, m in old.residual.named_children() if hasattr(m, "weight"))
+        for name, value in old.residual.state_dict().items():
+            if name != f"{last}.weight":
+                assert torch.equal(new.residual.state_dict()[name], value), name
+        assert len(inner) == 2
+        x = torch.randn(3, *old.in_shape)
+        with torch.no_grad():
+            bias = old.residual.get_parameter(f"{last}.bias").view(1, -1, 1, 1)
+            factor = (new.residual(x) - bias).norm() / (old.residual(x) - bias).norm()
+            torch.testing.assert_close(new.residual(x), factor * (old.residual(x) - bias) + bias)
+        assert factor < 0.5
+
+
+def test_training_goes_on_at_the_bound_that_was_projected_to() -> None:
+    """The target of a scaled layer is its bound of then, and holds it, whatever the weights become."""
+    model = project(network(), lipschitz=0.05)
+    layers = {layer.name: layer.upper_bound for layer in certify(model).layers}
+    for name, module in model.named_modules():
+        if isinstance(module, SpectralNormConv2d) and module.coeff < 0.97:
+            assert module.coeff == pytest.approx(layers[name], rel=1e-5)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(10)
+    model.n_power_iterations = 100
+    model.update_spectral_norm()
+    for block in certify(model).blocks:
+        targets = [
+            m.coeff
+            for m in dict(model.named_modules())[block.name].modules()
+            if isinstance(m, SpectralNormConv2d)
+        ]
+        assert min(targets) < 0.97
+        assert block.layer_product <= math.prod(targets) * 1.02
 
 
 def test_a_layer_is_scaled_and_not_changed_otherwise() -> None:
@@ -88,6 +154,12 @@ def test_batch_norm_gets_the_statistics_of_the_images() -> None:
 
 
 def test_what_cannot_be_projected_is_an_error() -> None:
+    for given in ({}, {"coeff": 0.5, "lipschitz": 0.5}):
+        with pytest.raises(ValueError, match="one of coeff and lipschitz must be given"):
+            project(network(), **given)
+    for lipschitz in (0.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match="0 < lipschitz < 1 must hold"):
+            project(network(), lipschitz=lipschitz)
     for coeff in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="0 < coeff < 1 must hold"):
             project(network(), coeff)
