@@ -1,6 +1,6 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it."""
 
-from models.certificate import Certificate
+from models.certificate import Certificate, Effort
 from models.certification import certify
 from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
@@ -10,6 +10,7 @@ from models.stored import code_sha256, differences, load_pickled, weights_sha256
 
 __all__ = [
     "Certificate",
+    "Effort",
     "IResNet",
     "Solution",
     "certify",

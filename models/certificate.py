@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from torch import nn
 
 from models.convolution_norm import ROUNDING_SLACK
 from models.forward_pass import forward_sha256, refuse_more
+
+Effort = Literal["fast", "full"]
+"""How long `certify` looks for small bounds."""
 
 # What a number is multiplied with, so that it holds as printed.
 UP = 1 + ROUNDING_SLACK
@@ -61,6 +65,7 @@ class Certificate:
         blocks: a bound for each residual block, in order.
         layers: bounds for each layer that is no 1-Lipschitz activation, in order.
         sha256: of the invertible part that this is proven of, `forward_sha256` of its body.
+        effort: with which `certify` looked for small bounds.
     """
 
     lipschitz_upper_bound: float
@@ -69,6 +74,7 @@ class Certificate:
     blocks: tuple[BlockBound, ...]
     layers: tuple[LayerBound, ...]
     sha256: str
+    effort: Effort
 
     @property
     def contraction(self) -> bool:
@@ -118,6 +124,7 @@ class Certificate:
             "rounding_slack": ROUNDING_SLACK,
             "in_shape": list(self.in_shape),
             "sha256": self.sha256,
+            "effort": self.effort,
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }

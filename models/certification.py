@@ -14,14 +14,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from models.block_norm import bottleneck_upper_bounds
 from models.body_layers import BlockLayers, Layer, body_layers
-from models.certificate import UP, BlockBound, Certificate, LayerBound
+from models.certificate import UP, BlockBound, Certificate, Effort, LayerBound
 from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
 from models.gram_symbols import SHIFTS
@@ -36,22 +36,32 @@ _LEAST_EXPONENT = -1000
 
 
 @torch.no_grad()
-def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -> Certificate:
+def certify(
+    model: IResNet,
+    effort: Effort = "fast",
+    *,
+    shifts: Sequence[tuple[float, float]] = SHIFTS,
+) -> Certificate:
     """Bound the Lipschitz constant of every residual block of the model.
 
     Args:
         model: in any mode; the bounds are of eval mode unless stated otherwise.
+        effort: "full" looks for smaller bounds of the blocks and takes longer; those of "fast"
+            are as true.
         shifts: see `convolution_norm_bounds`; fewer are faster and prove as much or less.
 
     Raises:
-        ValueError: if shifts is empty or has one that is not in SHIFTS, or the invertible
-            part runs anything but what the argument above covers: see `body_layers`.
+        ValueError: if effort is not known, shifts is empty or has one that is not in SHIFTS, or
+            the invertible part runs anything but what the argument above covers: see
+            `body_layers`.
     """
+    if effort not in get_args(Effort):
+        raise ValueError(f"effort must be one of {get_args(Effort)}, but got {effort!r}")
     if not shifts or any(shift not in SHIFTS for shift in shifts):
         raise ValueError(f"shifts must be one or more of {SHIFTS}, but got {tuple(shifts)}")
     blocks = body_layers(model)
     bounds = _layer_bounds([layer for block in blocks for layer in block.layers], shifts)
-    interplay = _interplay_bounds(blocks)
+    interplay = _interplay_bounds(blocks, search=effort == "full")
     block_bounds = []
     for block in blocks:
         product = _raised_product([bounds[layer.name].upper_bound for layer in block.layers])
@@ -65,6 +75,7 @@ def certify(model: IResNet, *, shifts: Sequence[tuple[float, float]] = SHIFTS) -
         tuple(block_bounds),
         tuple(bounds.values()),
         forward_sha256(model.body),
+        effort,
     )
 
 
@@ -104,7 +115,7 @@ def _layer_bounds(
     }
 
 
-def _interplay_bounds(blocks: Iterable[BlockLayers]) -> dict[str, float]:
+def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, float]:
     """Bounds of `block_norm` for the blocks that have its shape, by name."""
     groups: dict[Any, list[tuple[str, list[Tensor], float]]] = defaultdict(list)
     for block in blocks:
@@ -122,7 +133,7 @@ def _interplay_bounds(blocks: Iterable[BlockLayers]) -> dict[str, float]:
         def upper_bounds(
             first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int] = size
         ) -> Tensor:
-            return bottleneck_upper_bounds(first, second[..., 0, 0], third, size)
+            return bottleneck_upper_bounds(first, second[..., 0, 0], third, size, search=search)
 
         scaled = [_unit_scale(torch.stack([w[i] for _, w, _ in group])) for i in range(3)]
         uppers = in_threads(upper_bounds, *(units for units, _ in scaled)).tolist()

@@ -11,7 +11,7 @@ The classes themselves are trusted, as Python, torch and the processor are.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from inspect import getattr_static
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +69,7 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
             if kind != "_modules" and value is not None:
                 yield from _unusable(name, value)
     for key, value in own.items():
-        if getattr_static(type(module), key, None) is not None:
+        if key in _names(type(module)) and key != "_compiled_call_impl":  # type: ignore[arg-type]
             yield f"must run as its class does, but has a {key} of its own"
         if not key.startswith("_") and not _is_plain(value):
             yield f"must have plain settings, but {key} is a {type(value).__name__}"
@@ -79,6 +79,12 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
         yield f"must be in the network's mode, training={training}, but is in the other"
     if getattr(module, "inplace", False) is not False:
         yield "must not change its input, but has inplace=True"
+
+
+@cache
+def _names(of: type) -> frozenset[str]:
+    """All that a class and those it inherits from define."""
+    return frozenset(name for parent in of.__mro__ for name in vars(parent))
 
 
 def _unusable(name: str, tensor: Tensor) -> Iterator[str]:

@@ -25,6 +25,25 @@ def used_taps(weight: Tensor, size: tuple[int, int]) -> Tensor:
     return weight
 
 
+def gram_rounding(weight: Tensor) -> Tensor:
+    """(L,) bounds of the rounding in float64 of W W^H, l2 to l2, for the operators of the kernels
+    (L, c_small, c_large, k_h, k_w): of dense ones, and of symbols at every frequency.
+
+    Sums of n products are good to n 2^-53 times the sum of their absolute values, in any order
+    (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). These are at most those of the
+    absolute kernels, whose operator has at most the norm of the sum over its taps. It covers what
+    cancels.
+    """
+    _, _, c_large, k_h, k_w = weight.shape
+    # The lags, of which there are fewer than 2 k_h k_w, and the angles, each at most 2 pi times
+    # k_h + k_w, of which six operations are off, and their cosines.
+    of_symbols = 2 * k_h * k_w + 12 * math.pi * (k_h + k_w) + 10
+    n_terms = c_large * k_h * k_w + of_symbols
+    norm: Tensor = torch.linalg.matrix_norm(weight.abs().sum(dim=(3, 4)), ord=2)
+    # The norm itself is a little off.
+    return norm.square() * (1.01 * 2**-53 * n_terms)
+
+
 class GramSymbols:
     """S(f) S(f)^H for the symbols S of L convolutions, on the frequencies of a torus.
 

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from models.certificate import Certificate
+from models.certificate import Certificate, Effort
 from models.certification import certify
 from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
@@ -46,7 +46,8 @@ def project(
             statistics of the classifier's BatchNorm become their averages. With None they
             stay, and the accuracy usually falls far.
         lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2,
-            in (0, 1). Of a block above it the last convolution alone is scaled.
+            in (0, 1), by `certify` with effort="full". Of a block above it the last convolution
+            alone is scaled.
 
     Returns:
         The model.
@@ -63,17 +64,18 @@ def project(
         )
     if coeff is not None:
         name, target, factors = "coeff", coeff, partial(_factors_of_layers, coeff=coeff)
+        effort: Effort = "fast"  # the bounds of layers are the same
     else:
         assert lipschitz is not None
         name, target = "lipschitz", lipschitz
-        factors = partial(_factors_of_blocks, lipschitz=lipschitz)
+        factors, effort = partial(_factors_of_blocks, lipschitz=lipschitz), "full"
     if not 0 < target < 1:
         raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     # The second round corrects the rounding of the scaled weights to their own precision.
     for n_round in range(_N_ROUNDS):
-        certificate = certify(model)
+        certificate = certify(model, effort)
         if any(block.layer_product == math.inf for block in certificate.blocks):
             raise ValueError("project needs finite weights, but got some that are not")
         by_layer = factors(certificate)

@@ -50,7 +50,7 @@ def projections(training: Training) -> Iterator[Projection]:
     model = copy.deepcopy(training.model).eval()
     for index, coeff in enumerate(config.ladder):
         lipschitz = block_bound(coeff)
-        if certify(model).lipschitz_upper_bound <= lipschitz:
+        if certify(model, "full").lipschitz_upper_bound <= lipschitz:
             continue
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
@@ -65,7 +65,7 @@ def projections(training: Training) -> Iterator[Projection]:
         report = ProjectionReport(
             coeff=coeff,
             fine_tune_steps=config.fine_tune_steps,
-            **asdict(measure(plain, training.dataset.val, config.evaluation)),
+            **asdict(measure(plain, training.dataset.val, config.evaluation, "full")),
             test_accuracy=evaluate(plain, training.dataset.test)[1],
             timestamp=time.time(),
         )

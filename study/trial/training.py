@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import IResNet, recompute_batch_norm
+from models import Effort, IResNet, recompute_batch_norm
 from study.config.trial import TrialConfig
 from study.metrics import (
     TRAIN_LOSS,
@@ -159,7 +159,9 @@ class Training:
         self.model.eval()
         # What training left are averages over past weights, under dropout.
         recompute_batch_norm(self.model, statistics_images(self.dataset.train))
-        measured = measure(self.model, self.dataset.val, self.config.evaluation)
+        # What is stored is certified as well as can be.
+        effort: Effort = "full" if last else "fast"
+        measured = measure(self.model, self.dataset.val, self.config.evaluation, effort)
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.block_norm import bottleneck_upper_bounds
+from models import block_norm
+from models.block_norm import _Program, bottleneck_upper_bounds
 from tests.support.oracles import dense_convolution, dense_norm
 
 
@@ -16,8 +17,25 @@ def block(
     return first, torch.randn(m, m, dtype=torch.float64), third
 
 
-def bound(first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int]) -> float:
-    return bottleneck_upper_bounds(first[None], second[None], third[None], size).item()
+def bound(
+    first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int], *, search: bool = True
+) -> float:
+    weights = first[None], second[None], third[None]
+    return bottleneck_upper_bounds(*weights, size, search=search).item()
+
+
+@pytest.fixture
+def only_the_torus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small maps are bounded by dense operators; this has the other way tested on them too."""
+    monkeypatch.setattr(block_norm, "_DENSE_ROWS", 0)
+
+
+def attained(weights: tuple[Tensor, Tensor, Tensor], size: tuple[int, int]) -> float:
+    """The largest norm over all pairs of masks of the two inner maps, as ReLU sets them."""
+    w1, w2, w3 = dense(*weights, size)
+    masks = torch.tensor(list(product([0.0, 1.0], repeat=len(w2))), dtype=torch.float64)
+    maps = w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
+    return torch.linalg.matrix_norm(maps, ord=2).max().item()
 
 
 def dense(
@@ -30,16 +48,51 @@ def dense(
     )
 
 
+@pytest.mark.parametrize("search", [False, True])
 @pytest.mark.parametrize("size", [(2, 2), (1, 4)])
-def test_no_pattern_of_activations_exceeds_the_bound(size: tuple[int, int]) -> None:
-    """All 256 pairs of masks of one inner channel on four pixels, as ReLU sets them."""
-    masks = torch.tensor(list(product([0.0, 1.0], repeat=4)), dtype=torch.float64)
+def test_no_pattern_of_activations_exceeds_the_bound(size: tuple[int, int], search: bool) -> None:
     for _ in range(10):
         weights = block(1, 2, 2)
-        w1, w2, w3 = dense(*weights, size)
-        maps = w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
-        largest = torch.linalg.matrix_norm(maps, ord=2).max().item()
-        assert largest <= bound(*weights, size)
+        assert attained(weights, size) <= bound(*weights, size, search=search)
+
+
+@pytest.mark.usefixtures("only_the_torus")
+@pytest.mark.parametrize("size", [(2, 2), (1, 4)])
+def test_nor_the_bound_that_is_searched_on_the_torus(size: tuple[int, int]) -> None:
+    for _ in range(10):
+        weights = block(1, 2, 2)
+        assert attained(weights, size) <= bound(*weights, size)
+
+
+@pytest.mark.parametrize("on_the_torus", [False, True])
+def test_what_is_not_so_is_not_proven_whatever_the_multipliers(on_the_torus: bool) -> None:
+    """Just below what a pattern attains, with the multipliers of the search and with others."""
+    for _ in range(20):
+        weights = block(2, 2, 2)
+        stacked = tuple(weight[None] for weight in weights)
+        make = _Program.on_the_torus if on_the_torus else _Program.dense
+        program = make(*stacked, (1, 2))
+        rho = torch.tensor([attained(weights, (1, 2)) ** 2])
+        usual = program.usual_multipliers(stacked[1])
+        found = program.better(usual)
+        proven = program.upper_bounds(found).square()
+        at = torch.tensor([0])
+        assert program._proves(found, proven * (1 + 1e-9), at).all()
+        for multipliers in (usual, found, *(found * torch.rand(1, 2, 2).exp() for _ in range(20))):
+            assert not program._proves(multipliers, rho * (1 - 1e-9), at).any()
+
+
+@pytest.mark.parametrize(("m", "channels", "size"), [(1, 4, (8, 8)), (4, 16, (4, 4))])
+def test_a_search_never_gives_more_and_gives_less_on_small_maps(
+    m: int, channels: int, size: tuple[int, int]
+) -> None:
+    ratios = []
+    for _ in range(9):
+        weights = block(m, channels, channels)
+        fast = bound(*weights, size, search=False)
+        ratios.append(bound(*weights, size) / fast)
+    assert max(ratios) <= 1
+    assert sorted(ratios)[4] < 0.95
 
 
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (5, 3)])
@@ -70,13 +123,16 @@ def test_it_is_below_the_product_where_the_layers_do_not_fit_each_other() -> Non
     assert bound(first, torch.eye(2).double(), third, (5, 5)) < 0.75
 
 
-def test_blocks_in_a_batch_are_bounded_as_each_alone_and_scale_as_g_does() -> None:
+@pytest.mark.parametrize("search", [False, True])
+def test_blocks_in_a_batch_are_bounded_as_each_alone_and_scale_as_g_does(search: bool) -> None:
     blocks = [block(2, 4, 4) for _ in range(3)]
     stacked = [torch.stack(parts) for parts in zip(*blocks, strict=True)]
-    together = bottleneck_upper_bounds(*stacked, (6, 6))
+    together = bottleneck_upper_bounds(*stacked, (6, 6), search=search)
     for index, weights in enumerate(blocks):
-        assert bound(*weights, (6, 6)) == pytest.approx(together[index].item(), rel=1e-12)
-    scaled = bottleneck_upper_bounds(2 * stacked[0], 3 * stacked[1], 5 * stacked[2], (6, 6))
+        alone = bound(*weights, (6, 6), search=search)
+        assert alone == pytest.approx(together[index].item(), rel=1e-12)
+    factors = zip((2, 3, 5), stacked, strict=True)
+    scaled = bottleneck_upper_bounds(*(f * part for f, part in factors), (6, 6), search=search)
     torch.testing.assert_close(scaled, 30 * together)
 
 
@@ -89,11 +145,11 @@ def test_at_one_pixel_it_covers_the_dense_product_of_matrices() -> None:
     assert norms[0] * norms[1] > 0
 
 
-def test_zero_layers_give_a_finite_bound() -> None:
+def test_with_a_layer_that_is_zero_the_bound_is_zero() -> None:
     first, second, third = block(2, 3, 3)
     for weights in (
         (first * 0, second, third),
         (first, second * 0, third),
         (first, second, third * 0),
     ):
-        assert bound(*weights, (4, 4)) >= 0
+        assert bound(*weights, (4, 4)) == 0
