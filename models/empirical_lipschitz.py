@@ -13,9 +13,11 @@ def empirical_lipschitz(
 ) -> tuple[float, ...]:
     """For each block, an estimate from below of Lip(g) in eval mode, l2 to l2.
 
-    The largest singular value of the Jacobian of g, over the images, by n_iterations of power
-    iteration with Jacobian-vector products from a fixed start. Each value is attained: it is
-    ||J v|| of a unit vector v. (At a kink of ReLU torch's J is that of one side.)
+    The largest singular value of the Jacobian J of g, over the images, by n_iterations of power
+    iteration with Jacobian-vector products from a fixed start; each value is ||J v|| of a unit
+    vector v, up to rounding. Where g is differentiable that is attained. At a kink, where what
+    enters a ReLU is exactly 0, torch takes the slope 0, and what comes out need be no derivative of
+    g: there a value is an estimate, and no lower bound. It is below the certificate everywhere.
 
     Args:
         model: in eval mode.

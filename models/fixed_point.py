@@ -60,8 +60,9 @@ class Solution:
 def predicted_steps(lipschitz: float, rtol: float) -> int | None:
     """Evaluations after which Picard iteration has, by proof, rtol times its first error.
 
-    The smallest k with lipschitz^k <= rtol (Banach's theorem). None where nothing is proven,
-    at lipschitz >= 1.
+    The smallest k >= 1 with lipschitz^k <= rtol (Banach's theorem), in exact arithmetic for the
+    iteration; where the power is within rounding of rtol, that k or one more. None where nothing
+    is proven, at lipschitz >= 1.
 
     Args:
         lipschitz: a proven bound of the map's Lipschitz constant, >= 0.
@@ -71,7 +72,9 @@ def predicted_steps(lipschitz: float, rtol: float) -> int | None:
         return None
     if lipschitz == 0:
         return 1
-    return max(1, math.ceil(math.log(rtol) / math.log(lipschitz)))
+    n_steps = max(1, math.ceil(math.log(rtol) / math.log(lipschitz)))
+    # The quotient of logarithms may be rounded to the wrong side of a whole number.
+    return n_steps if lipschitz**n_steps <= rtol else n_steps + 1
 
 
 def fixed_point(

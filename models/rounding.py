@@ -9,9 +9,11 @@ from torch import Tensor, nn
 def evaluation_rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
     """Bound (B,) of the rounding of x + residual(x) in float64, l2; x (B, C, H, W).
 
-    Sums of n products are good to n 2^-53 times the sum of their absolute values, in any order
-    (Higham 2002, section 3.1). These are bounded layer by layer: the norm of a convolution with
-    the absolute kernel is at most that of the sum over its taps.
+    Assumed of a convolution in float64 is that each output is a sum of its products, in any order,
+    as torch's are on CPUs and GPUs; no Winograd and no Fourier form. Sums of n products are good
+    to n 2^-53 times the sum of their absolute values (Higham 2002, section 3.1). These are bounded
+    layer by layer: the norm of a convolution with the absolute kernel is at most that of the sum
+    over its taps.
     """
     n_pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
     magnitude = x.flatten(1).norm(dim=1)

@@ -1,4 +1,6 @@
+import math
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
@@ -110,6 +112,19 @@ def test_each_sample_has_a_limit_of_its_own() -> None:
 )
 def test_predicted_steps_are_banachs(lipschitz: float, rtol: float, expected: int | None) -> None:
     assert predicted_steps(lipschitz, rtol) == expected
+
+
+@settings(deadline=None, max_examples=200)
+@given(lipschitz=st.floats(1e-3, 0.999), n=st.integers(1, 30), below=st.booleans())
+def test_predicted_steps_are_those_of_exact_powers_or_one_more(
+    lipschitz: float, n: int, below: bool
+) -> None:
+    """With rtol next to a power, where logarithms round; the powers as fractions."""
+    power = float(Fraction(lipschitz) ** n)
+    rtol = math.nextafter(power, 0.0 if below else 1.0)
+    predicted = predicted_steps(lipschitz, rtol)
+    exact = next(k for k in range(1, n + 3) if Fraction(lipschitz) ** k <= Fraction(rtol))
+    assert predicted in (exact, exact + 1)
 
 
 @pytest.mark.parametrize("lipschitz", [0.4, 0.97])
