@@ -48,9 +48,10 @@ def projections(training: Training) -> Iterator[Projection]:
     if not _is_finite(training.model):
         return
     model = copy.deepcopy(training.model).eval()
+    proven = certify(model, "full").lipschitz_upper_bound
     for index, coeff in enumerate(config.ladder):
         lipschitz = block_bound(coeff)
-        if certify(model, "full").lipschitz_upper_bound <= lipschitz:
+        if proven <= lipschitz:
             continue
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
@@ -69,6 +70,7 @@ def projections(training: Training) -> Iterator[Projection]:
             test_accuracy=evaluate(plain, training.dataset.test)[1],
             timestamp=time.time(),
         )
+        proven = report.lipschitz_upper_bound
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
             yield Projection(report, plain)
 
