@@ -26,9 +26,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from models.convolution_norm import dense_operators
 from models.gram_symbols import (
     SHIFTS,
     GramSymbols,
@@ -125,7 +125,7 @@ class _Program:
         cls, first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int]
     ) -> "_Program":
         third = adjoint_kernel(third)
-        matrix_1, matrix_3 = (_away(weight, size) for weight in (first, third))
+        matrix_1, matrix_3 = (dense_operators(weight, size) for weight in (first, third))
         n_pixels = math.prod(size)
         pixels = torch.eye(n_pixels, dtype=second.dtype, device=second.device)
         channel = torch.arange(second.shape[-1], device=second.device)
@@ -258,14 +258,3 @@ def _trace(form: Tensor) -> Tensor:
     """(L, F, n, n) Hermitian -> (L,) the sums of the real traces over F."""
     trace: Tensor = form.diagonal(dim1=-2, dim2=-1).real.sum(dim=(1, 2))
     return trace
-
-
-def _away(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """(L, c_small H W, c_large H W): dense matrices of zero-padded convolutions with the kernels
-    (L, c_small, c_large, k_h, k_w)."""
-    _, c_small, _, k_h, k_w = weight.shape
-    n_rows = c_small * math.prod(size)
-    unit = torch.eye(n_rows, dtype=weight.dtype, device=weight.device)
-    unit = unit.view(n_rows, c_small, *size)
-    padding = (k_h // 2, k_w // 2)
-    return torch.stack([F.conv_transpose2d(unit, w, padding=padding).flatten(1) for w in weight])

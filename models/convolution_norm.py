@@ -71,7 +71,7 @@ def convolution_norm_bounds(
     if weight.shape[-2:] == (1, 1):
         lower = upper = _matrix_norms(weight[..., 0, 0])
     elif weight.shape[1] * math.prod(size) <= _DENSE_ROWS:
-        lower = upper = _dense_norms(weight, size)
+        lower = upper = _matrix_norms(dense_operators(weight, size))
     else:
         upper, start = _restricted_norms(weight, size, shifts)
         # Power iteration takes the operator that leads away from the fewer channels.
@@ -88,16 +88,15 @@ def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:
     return adjoint_kernel(weight) if weight.shape[1] > weight.shape[2] else weight
 
 
-def _dense_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """(L,) norms of the operators' matrices; weight (L, c_small, c_large, k_h, k_w)."""
-    _, c_small, _, k_h, k_w = weight.shape
-    n_rows = c_small * math.prod(size)
+def dense_operators(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """(L, c_out H W, c_in H W): the matrices of zero-padded convolutions of stride 1 on maps of
+    (H, W), with the kernels (L, c_out, c_in, k_h, k_w)."""
+    _, c_out, _, k_h, k_w = weight.shape
+    n_rows = c_out * math.prod(size)
     unit = torch.eye(n_rows, dtype=weight.dtype, device=weight.device)
-    unit = unit.view(n_rows, c_small, *size)
-    matrix = torch.stack(
-        [F.conv_transpose2d(unit, w, padding=(k_h // 2, k_w // 2)).flatten(1) for w in weight]
-    )
-    return _matrix_norms(matrix)
+    unit = unit.view(n_rows, c_out, *size)
+    padding = (k_h // 2, k_w // 2)
+    return torch.stack([F.conv_transpose2d(unit, w, padding=padding).flatten(1) for w in weight])
 
 
 def _matrix_norms(matrix: Tensor) -> Tensor:

@@ -69,6 +69,7 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
             if kind != "_modules" and value is not None:
                 yield from _unusable(name, value)
     for key, value in own.items():
+        # mypy takes the __hash__ of a module for that of its class.
         if key in _names(type(module)) and key != "_compiled_call_impl":  # type: ignore[arg-type]
             yield f"must run as its class does, but has a {key} of its own"
         if not key.startswith("_") and not _is_plain(value):

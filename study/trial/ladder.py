@@ -43,6 +43,8 @@ def projections(training: Training) -> Iterator[Projection]:
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
+    if not config.ladder:
+        return
     if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
         return
     if not _is_finite(training.model):

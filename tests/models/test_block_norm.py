@@ -1,12 +1,10 @@
-from itertools import product
-
 import pytest
 import torch
 from torch import Tensor
 
 from models import block_norm
 from models.block_norm import _Program, bottleneck_upper_bounds
-from tests.support.oracles import dense_convolution, dense_norm
+from tests.support.oracles import dense_convolution, dense_norm, largest_over_masks
 
 
 def block(
@@ -32,10 +30,7 @@ def only_the_torus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def attained(weights: tuple[Tensor, Tensor, Tensor], size: tuple[int, int]) -> float:
     """The largest norm over all pairs of masks of the two inner maps, as ReLU sets them."""
-    w1, w2, w3 = dense(*weights, size)
-    masks = torch.tensor(list(product([0.0, 1.0], repeat=len(w2))), dtype=torch.float64)
-    maps = w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
-    return torch.linalg.matrix_norm(maps, ord=2).max().item()
+    return largest_over_masks(*dense(*weights, size))
 
 
 def dense(

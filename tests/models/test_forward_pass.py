@@ -389,21 +389,21 @@ def test_a_fresh_network_is_not_refused_in_any_form() -> None:
             certify(model.train())
 
 
-def wide(model: IResNet) -> None:
-    """Taps that reach across the map: only zeros ever meet them."""
+def give_kernels(model: IResNet, kernel: tuple[int, int]) -> None:
+    """Other sizes to the first and the last kernel of a block."""
     for index in (1, 5):
         layer = convolution(model, index)
-        c_out, c_in = layer.weight.shape[:2]
-        layer.weight = nn.Parameter(torch.randn(c_out, c_in, 11, 11))
-        layer.padding = (5, 5)
+        layer.weight = nn.Parameter(torch.randn(*layer.weight.shape[:2], *kernel))
+        layer.padding = (kernel[0] // 2, kernel[1] // 2)
+
+
+def wide(model: IResNet) -> None:
+    """Taps that reach across the map: only zeros ever meet them."""
+    give_kernels(model, (11, 11))
 
 
 def oblong(model: IResNet) -> None:
-    for index in (1, 5):
-        layer = convolution(model, index)
-        c_out, c_in = layer.weight.shape[:2]
-        layer.weight = nn.Parameter(torch.randn(c_out, c_in, 1, 3))
-        layer.padding = (0, 1)
+    give_kernels(model, (1, 3))
 
 
 def the_same_block_twice(model: IResNet) -> None:
@@ -444,7 +444,7 @@ def gradual_dropout(model: IResNet) -> None:
 
 def strided_memory(model: IResNet) -> None:
     layer = convolution(model)
-    layer.weight = nn.Parameter(torch.randn(3, 3, 4, 2).permute(3, 2, 0, 1)[:, :, :, :])
+    layer.weight = nn.Parameter(torch.randn(3, 3, 4, 2).permute(3, 2, 0, 1))
 
 
 BOUNDED = [

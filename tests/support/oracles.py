@@ -1,5 +1,7 @@
 """Slow, plain ways to the numbers that the project computes fast; written for reading."""
 
+from itertools import product
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -28,6 +30,14 @@ def dense_convolution(weight: Tensor, size: tuple[int, int]) -> Tensor:
 def dense_norm(weight: Tensor, size: tuple[int, int]) -> float:
     """The spectral norm of a zero-padded convolution: the largest singular value, by SVD."""
     return float(torch.linalg.svdvals(dense_convolution(weight.double(), size))[0])
+
+
+def largest_over_masks(w1: Tensor, w2: Tensor, w3: Tensor) -> float:
+    """The largest norm of w3 Q2 w2 Q1 w1 over all diagonal Q1 and Q2 of zeros and ones, as ReLU
+    sets them; w2 square, of a few rows."""
+    masks = torch.tensor(list(product([0.0, 1.0], repeat=len(w2))), dtype=w2.dtype)
+    maps = w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
+    return torch.linalg.matrix_norm(maps, ord=2).max().item()
 
 
 def power_norm(weight: Tensor, size: tuple[int, int], n_iterations: int) -> float:
