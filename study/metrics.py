@@ -159,12 +159,15 @@ class TrialReport:
 
     Attributes:
         projections: of a completed trial, what its network is at smaller coefficients.
+        earlier: of a trial that was restored, all reports before `epoch`. The driver may have been
+            restored too, to a state that lacks them.
     """
 
     status: TrialStatus
     epoch: EpochReport | None = None
     reason: str | None = None
     projections: tuple[ProjectionReport, ...] = ()
+    earlier: tuple[EpochReport, ...] = ()
 
     def to_result(self) -> dict[str, Any]:
         """As a dict of plain values, for Ray."""
@@ -175,6 +178,7 @@ class TrialReport:
             # its state. Nobody here reads them.
             "epochs": [] if self.epoch is None else [asdict(self.epoch)],
             "projections": [asdict(projection) for projection in self.projections],
+            "earlier": [asdict(report) for report in self.earlier],
         }
 
     @classmethod
@@ -184,7 +188,9 @@ class TrialReport:
             return None
         epoch = next((EpochReport(**fields) for fields in result["epochs"]), None)
         projections = tuple(ProjectionReport(**fields) for fields in result["projections"])
-        return cls(TrialStatus(result["trial_status"]), epoch, result["reason"], projections)
+        earlier = tuple(EpochReport(**fields) for fields in result["earlier"])
+        status = TrialStatus(result["trial_status"])
+        return cls(status, epoch, result["reason"], projections, earlier)
 
 
 def first_non_finite(values: Mapping[str, float], names: tuple[str, ...]) -> str | None:

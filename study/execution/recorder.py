@@ -4,7 +4,7 @@ How a report comes to MLflow: `on_trial_result` -> collected for a moment -> the
 thread -> `Tracker.log_reports`.
 
 Tune's storage is the record of a study, and MLflow is brought in line with it. A trial that starts
-again has all of its reports in its checkpoint, and those that MLflow lacks are sent then. So
+again sends all reports up to its checkpoint once more, and MLflow gets those that it lacks. So
 reports that an outage held up, and that a crash then lost, still arrive. A trial whose end is not
 in Tune's snapshot runs again from its last checkpoint, in the same run. Runs of trials that no
 snapshot knows are deleted when the study ends.
@@ -89,19 +89,12 @@ class Recorder(StudyCallback):
         self._just_ended: list[Trial] = []
         self._ended: EndedTrials | None = None
         self._collected: dict[str, _Reports] = {}
-        self._unreadable: StorageError | None = None
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         view = tune_trials.view(trial)
         self._put(view.suggestion.trial_id, partial(self._start, view))
-        if view.checkpoint is not None:
-            # Read now: Tune may delete the checkpoint before this is sent.
-            try:
-                self._collect(view.suggestion.trial_id).epochs += _checkpointed(view.checkpoint)
-            except StorageError as error:
-                self._unreadable = error
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -110,7 +103,7 @@ class Recorder(StudyCallback):
         if report is None or report.epoch is None:
             return
         collected = self._collect(tune_trials.trial_id(trial))
-        collected.epochs.append(report.epoch)
+        collected.epochs += (*report.earlier, report.epoch)
         collected.node = result["node_ip"]
 
     def on_trial_complete(
@@ -130,9 +123,6 @@ class Recorder(StudyCallback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._outbox.check()
-        # Raised here: where it occurred Tune would take it for an error of its own.
-        if self._unreadable is not None:
-            raise self._unreadable
         while self._just_ended:
             view = tune_trials.view(self._just_ended.pop())
             self._put(view.suggestion.trial_id, partial(self._end, view))

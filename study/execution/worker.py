@@ -33,8 +33,9 @@ from study.trial.training import Training
 class TrialTrainable(tune.Trainable):
     """One worker process; it trains one trial after another and keeps the data in memory.
 
-    A step is one reporting epoch. Each checkpoint holds all reports of its trial. That is the
-    second way of the data: what MLflow lacks after an outage or a crash is read from there.
+    A step is one reporting epoch, or all reports again after a restore. Each checkpoint holds all
+    reports of its trial. That is the second way of the data: what MLflow lacks after an outage or a
+    crash is read from there.
     """
 
     def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
@@ -58,21 +59,35 @@ class TrialTrainable(tune.Trainable):
         device = "cuda" if self._study.resources.gpus > 0 else "cpu"
         self._training = Training(trial, device, sources.load(trial.data))
         self._last_report: dict[str, Any] = {}
+        self._is_restored = False
         self._projections: list[Projection] = []
 
     def step(self) -> dict[str, Any]:
         if self._failed is not None:
             failed = TrialReport(TrialStatus.FAILED, reason=self._failed)
             return {**failed.to_result(), "done": True}
-        # A trial that is restored from its very last checkpoint has nothing left to train: it sends
-        # its last report again.
-        if self._training.status is TrialStatus.RUNNING:
+        # A restored trial sends its reports again before it trains: the driver may have died before
+        # it acted on them, and the scheduler may have to stop the trial here.
+        result = self._last_report
+        if self._is_restored:
+            self._is_restored = False
+            result = self._with_earlier_reports()
+        elif self._training.status is TrialStatus.RUNNING:
             report = self._training.run_to_report()
             if report.epoch is not None:
                 self._reports.append(report.epoch)
             self._last_report = report.to_result()
             self._project()
-        return {**self._last_report, "done": self._training.status is not TrialStatus.RUNNING}
+            result = self._last_report
+        return {**result, "done": self._training.status is not TrialStatus.RUNNING}
+
+    def _with_earlier_reports(self) -> dict[str, Any]:
+        """The last report, and all before it."""
+        report = TrialReport.from_result(self._last_report)
+        assert report is not None
+        n_earlier = len(self._reports) - (report.epoch is not None)
+        earlier = tuple(self._reports[:n_earlier])
+        return replace(report, earlier=earlier).to_result()
 
     def _project(self) -> None:
         """Project the network of a completed trial, and add that to its last report."""
@@ -140,4 +155,5 @@ class TrialTrainable(tune.Trainable):
         )
         self._training.load_state_dict(state["training"])
         self._last_report = state["last_result"]
+        self._is_restored = True
         self._project()  # their networks are not in the state

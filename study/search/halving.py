@@ -36,6 +36,7 @@ class SuccessiveHalving:
 
     Attributes:
         rungs: epoch of the rung -> trial number -> entry.
+        stopped: numbers of the trials that do not go on.
     """
 
     max_epochs: int
@@ -43,6 +44,7 @@ class SuccessiveHalving:
     reduction_factor: int
     brackets: int = 1
     rungs: dict[int, dict[int, Entry]] = field(default_factory=dict)
+    stopped: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         epoch = self.grace_period
@@ -55,16 +57,29 @@ class SuccessiveHalving:
 
         At a rung it goes on if it is among the best ceil(n / reduction_factor) of the n trials that
         have reached the rung so far, by `ranking`; so the first to come always goes on. A report
-        between rungs counts for the last rung before it, if the trial has no entry there. A report
-        that comes again, after a crash, replaces its entry.
+        between rungs counts for the last rung before it. A trial is compared at a rung once: what
+        was decided holds when its report comes again, after a crash.
+        """
+        entries = self.record(trial, epoch, entry)
+        if entries is not None:
+            n_kept = -(-len(entries) // self.reduction_factor)
+            if trial not in best(entries, n_kept):
+                self.stopped.add(trial)
+        return trial not in self.stopped
+
+    def record(self, trial: int, epoch: int, entry: Entry) -> dict[int, Entry] | None:
+        """Record a trial's report at an epoch without a decision.
+
+        Returns:
+            The entries of the rung that the report counts for, this one included. None where there
+            is no such rung, or the trial had an entry.
         """
         own = [rung for rung in list(self.rungs)[trial % self.brackets :] if rung <= epoch]
-        if not own or (trial in self.rungs[own[-1]] and epoch != own[-1]):
-            return True
+        if not own or trial in self.rungs[own[-1]]:
+            return None
         entries = self.rungs[own[-1]]
         entries[trial] = entry
-        n_kept = -(-len(entries) // self.reduction_factor)
-        return trial in best(entries, n_kept)
+        return entries
 
 
 def best(entries: dict[int, Entry], n: int) -> set[int]:

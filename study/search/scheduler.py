@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from study.config.goals import Constraint, Objective
 from study.config.study import StudyConfig
-from study.metrics import TrialReport, TrialStatus
+from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.pareto import points
 from study.search.halving import Entry, SuccessiveHalving
 from study.search.suggestion import Suggestion
@@ -98,13 +98,27 @@ class HalvingScheduler(PatientScheduler):
         self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
     ) -> str:
         report = TrialReport.from_result(result)
+        number = Suggestion.of_config(trial.config).number
+        self._record_earlier(number, report)
         if report is None or report.epoch is None or report.status is not TrialStatus.RUNNING:
             return str(TrialScheduler.CONTINUE)
-        metrics = report.epoch.metrics()
-        entry = Entry(
+        goes_on = self.halving.goes_on(number, report.epoch.epoch, self._entry(report.epoch))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_complete(
+        self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
+    ) -> None:
+        number = Suggestion.of_config(trial.config).number
+        self._record_earlier(number, TrialReport.from_result(result))
+
+    def _record_earlier(self, number: int, report: TrialReport | None) -> None:
+        """Record the rungs that a restored trial went past, which this driver may not know of."""
+        for earlier in () if report is None else report.earlier:
+            self.halving.record(number, earlier.epoch, self._entry(earlier))
+
+    def _entry(self, report: EpochReport) -> Entry:
+        metrics = report.metrics()
+        return Entry(
             losses=tuple(points.losses([metrics], self._objectives)[0].tolist()),
             violation=sum(c.relative_violation(metrics[c.metric]) for c in self._constraints),
         )
-        number = Suggestion.of_config(trial.config).number
-        goes_on = self.halving.goes_on(number, report.epoch.epoch, entry)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)

@@ -227,6 +227,7 @@ class OptunaSearcher(Searcher):
             "observed": self._observed,
             "n_started": self._n_started,
             "rungs": None if self._halving is None else self._halving.rungs,
+            "stopped": None if self._halving is None else self._halving.stopped,
             "stopping": self._stopping.get_state(),
         }
         with open(checkpoint_path, "wb") as file:
@@ -241,7 +242,7 @@ class OptunaSearcher(Searcher):
         self._n_samples, self._n_started = state["n_samples"], state["n_started"]
         self._stopping.set_state(state["stopping"])
         if self._halving is not None:
-            self._halving.rungs = state["rungs"]
+            self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]
 
 
 def _sampler(study: StudyConfig) -> BaseSampler:

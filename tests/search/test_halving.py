@@ -87,9 +87,10 @@ def test_one_trial_in_three_goes_on_from_each_rung() -> None:
     for trial, loss in enumerate(rng.random(60)):
         seen.append(loss)
         n_kept = math.ceil(len(seen) / 3)
-        assert halving.goes_on(trial, 1, entry(loss)) == (loss in sorted(seen)[:n_kept])
-        # Between rungs nothing is decided.
-        assert halving.goes_on(trial, 2, entry(1.0))
+        is_among_the_best = loss in sorted(seen)[:n_kept]
+        assert halving.goes_on(trial, 1, entry(loss)) == is_among_the_best
+        # Between rungs nothing new is decided.
+        assert halving.goes_on(trial, 2, entry(1.0)) == is_among_the_best
     assert len(halving.rungs[1]) == 60
     assert halving.rungs[3] == {}
 
@@ -102,12 +103,29 @@ def test_a_trial_that_meets_the_constraints_goes_on_before_any_that_does_not() -
     assert halving.goes_on(3, 1, entry(5.0))
 
 
-def test_telling_a_report_again_changes_nothing() -> None:
+def test_a_report_that_comes_again_is_decided_as_it_was() -> None:
+    """Though others have reached the rung since."""
     halving = SuccessiveHalving(max_epochs=4, grace_period=1, reduction_factor=2)
-    told = [halving.goes_on(trial, 1, entry(loss)) for trial, loss in enumerate([3.0, 2.0, 1.0])]
+    losses = [4.0, 5.0, 3.0, 2.0, 1.0]
+    decided = [halving.goes_on(trial, 1, entry(loss)) for trial, loss in enumerate(losses)]
+    assert decided == [True, False, True, True, True]
     before = {rung: dict(entries) for rung, entries in halving.rungs.items()}
-    assert halving.goes_on(2, 1, entry(1.0)) == told[2]
+    again = [halving.goes_on(trial, 1, entry(loss)) for trial, loss in enumerate(losses)]
+    assert again == decided
     assert halving.rungs == before
+
+
+def test_a_report_is_recorded_without_a_decision_once() -> None:
+    halving = SuccessiveHalving(max_epochs=12, grace_period=3, reduction_factor=2)
+    for trial in (0, 1):
+        for epoch in range(1, 8):
+            halving.record(trial, epoch, entry(float(epoch + trial)))
+    assert halving.rungs == {
+        3: {0: entry(3.0), 1: entry(4.0)},
+        6: {0: entry(6.0), 1: entry(7.0)},
+    }
+    assert halving.goes_on(1, 8, entry(0.0))
+    assert not halving.goes_on(2, 6, entry(7.5))
 
 
 def test_a_report_after_a_rung_counts_for_it_once() -> None:

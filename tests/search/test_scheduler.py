@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,10 +8,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from study.config.study import StudyConfig
+from study.metrics import TrialReport, TrialStatus
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
-from tests.support.studies import completed, failed, running, tiny
+from tests.support.studies import completed, epoch_report, failed, running, tiny
 
 
 def halved(name: str, **settings: Any) -> StudyConfig:
@@ -130,6 +132,35 @@ def test_the_last_report_of_a_trial_is_not_compared() -> None:
     assert not any(halving.rungs.values())
 
 
+def restored(number: int, last: TrialReport) -> dict[str, Any]:
+    """The first result of a trial that was restored from its checkpoint at epoch 5."""
+    earlier = tuple(epoch_report(epoch, val_accuracy=epoch / 10) for epoch in range(1, 5))
+    return replace(last, earlier=earlier).to_result()
+
+
+def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
+    """As after a kill behind which the driver's state is the older one. A trial whose first result
+    is its last as well comes by Tune's other call."""
+    study = halved("mo_asha")
+    halving = make_halving(study)
+    assert halving is not None
+    scheduler = make_scheduler(study, halving)
+    runs = TrialReport(TrialStatus.RUNNING, epoch_report(5, val_accuracy=0.5))
+    assert tell(scheduler, 0, restored(0, runs)) == TrialScheduler.CONTINUE
+    ended: Any = SimpleNamespace(trial_id="1", config=config(1))
+    last = TrialReport(TrialStatus.COMPLETED, epoch_report(5, val_accuracy=0.5))
+    scheduler.on_trial_complete(None, ended, restored(1, last))  # type: ignore[arg-type]
+    assert {rung: set(entries) for rung, entries in halving.rungs.items()} == {
+        1: {0, 1},
+        2: {0, 1},
+        4: {0, 1},
+        8: set(),
+    }
+    for rung in (1, 2, 4):
+        (accuracy, *_) = (-loss for loss in halving.rungs[rung][0].losses)
+        assert accuracy == pytest.approx(rung / 10)
+
+
 def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
     """As Tune restores a study: both parts out of one pickle, then the searcher's state."""
     study = halved("mo_asha")
@@ -146,4 +177,5 @@ def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
     assert halving is not None
     assert scheduler.halving.rungs == halving.rungs
     assert set(scheduler.halving.rungs[1]) == {0, 1, 2, 3}
+    assert scheduler.halving.stopped == halving.stopped != set()
     assert tell(scheduler, 4, running(val_accuracy=0.1)) == TrialScheduler.STOP
