@@ -6,7 +6,7 @@ from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet, check_arguments
 from models.projection import deployed, project, recompute_batch_norm
-from models.stored import code_sha256, differences, load_pickled, weights_sha256
+from models.stored import read_network, write_network
 
 __all__ = [
     "Certificate",
@@ -15,14 +15,12 @@ __all__ = [
     "Solution",
     "certify",
     "check_arguments",
-    "code_sha256",
     "deployed",
-    "differences",
     "empirical_lipschitz",
     "fixed_point",
-    "load_pickled",
     "predicted_steps",
     "project",
+    "read_network",
     "recompute_batch_norm",
-    "weights_sha256",
+    "write_network",
 ]

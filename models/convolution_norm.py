@@ -24,16 +24,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.gram_symbols import SHIFTS, GramSymbols, largest_eigenvalue, used_taps
+from models.gram_symbols import (
+    SHIFTS,
+    GramSymbols,
+    gram_rounding,
+    largest_eigenvalue,
+    used_taps,
+)
 from models.spectral_norm import adjoint_kernel, power_iteration
 
-# Relative allowance for the rounding of the bounds' own computation in float64: sums of
-# at most some 10^4 terms, each good to 2^-53, and an eigenvalue solver that is backward
-# stable. The bounds hold as printed.
-ROUNDING_SLACK = 1e-11
 # A dense operator with at most this many rows costs about as much as the grids do.
 _DENSE_ROWS = 256
-# Part of ROUNDING_SLACK: how far below the largest eigenvalue a probe may be and stand for it.
+# How far below the largest eigenvalue a probe may be and stand for it, where grids are compared.
 _CHOLESKY_SLACK = 1e-12
 # Frequencies of a grid whose eigenvalues are computed first.
 _N_PROBES = 4
@@ -52,7 +54,7 @@ def convolution_norm_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, (L,) each.
 
-    Exact, up to ROUNDING_SLACK, for 1x1 kernels and small maps. Elsewhere the upper bound is
+    Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is
     the smallest over the shifted grids of the norm of a circular convolution that contains
     the operator, and the lower one is attained by a vector: power iteration on the operator
     itself, from the leading singular vector at the grid's largest frequency.
@@ -68,9 +70,11 @@ def convolution_norm_bounds(
     weight = _few_out(weight, size)
     finite = weight.isfinite().flatten(1).all(dim=1)
     weight = torch.where(finite.view(-1, 1, 1, 1, 1), weight, 0.0)
+    n_rows = weight.shape[1]
     if weight.shape[-2:] == (1, 1):
         lower = upper = _matrix_norms(weight[..., 0, 0])
-    elif weight.shape[1] * math.prod(size) <= _DENSE_ROWS:
+    elif n_rows * math.prod(size) <= _DENSE_ROWS:
+        n_rows *= math.prod(size)
         lower = upper = _matrix_norms(dense_operators(weight, size))
     else:
         upper, start = _restricted_norms(weight, size, shifts)
@@ -78,8 +82,15 @@ def convolution_norm_bounds(
         away = adjoint_kernel(weight)
         _, outer = power_iteration(away, start, _N_LOWER_ITERATIONS)
         lower = (outer * away).flatten(1).sum(dim=1)
-    upper = torch.where(finite, upper * (1 + ROUNDING_SLACK), torch.inf)
-    return torch.where(finite, lower * (1 - ROUNDING_SLACK), 0.0), upper
+    # LAPACK's eigenvalue solvers are backward stable: what they find belongs to a matrix that is
+    # off by a multiple of 2^-53 times its norm, which grows slowly with its size (Users' Guide,
+    # 4.7). That multiple is taken to be 8 n, which is an assumption.
+    solver = 8 * (n_rows + 2 * _N_LEADING) * 2**-53
+    off = gram_rounding(weight) + solver * upper.square()
+    upper = torch.where(finite, (upper.square() + off).sqrt() * (1 + 2**-50), torch.inf)
+    # The root of a lower bound may be that of the rounding alone.
+    lower = (lower.square() - off).clamp(min=0).sqrt() * (1 - 2**-50)
+    return torch.where(finite, lower, 0.0), upper
 
 
 def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:

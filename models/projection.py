@@ -31,7 +31,8 @@ def project(
     images: Iterable[Tensor] | None = None,
     *,
     lipschitz: float | None = None,
-) -> IResNet:
+    certificate: Certificate | None = None,
+) -> Certificate:
     """Scale layers, in place, until the proven bounds are small enough.
 
     Layers that need not be scaled stay as they are. The target of a scaled layer, for further
@@ -48,14 +49,16 @@ def project(
         lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2,
             in (0, 1), by `certify` with effort="full". Of a block above it the last convolution
             alone is scaled.
+        certificate: what is proven of the model before, if it is at hand: by `certify` with
+            effort="full" for lipschitz, with either for coeff.
 
     Returns:
-        The model.
+        What is proven of the model then, with effort="full" for lipschitz and "fast" for coeff.
 
     Raises:
         ValueError: if not one of coeff and lipschitz is given, or it is out of range, a weight
-            is not finite, or the residual blocks hold a BatchNorm, whose factor follows the
-            data.
+            is not finite, the certificate is of other weights or of less effort, or the
+            residual blocks hold a BatchNorm, whose factor follows the data.
     """
     if (coeff is None) == (lipschitz is None):
         raise ValueError(
@@ -73,20 +76,25 @@ def project(
         raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
-    # The second round corrects the rounding of the scaled weights to their own precision.
-    for n_round in range(_N_ROUNDS):
+    if certificate is None:
         certificate = certify(model, effort)
+    elif effort == "full" and certificate.effort != effort:
+        raise ValueError(f"the certificate must be of effort=full, but is of {certificate.effort}")
+    else:
+        certificate.check(model.body)
+    for n_round in range(_N_ROUNDS):
         if any(block.layer_product == math.inf for block in certificate.blocks):
             raise ValueError("project needs finite weights, but got some that are not")
         by_layer = factors(certificate)
         if not by_layer:
             break
         _scale(model, certificate, by_layer, n_round)
+        certificate = certify(model, effort)
     else:
         raise RuntimeError(f"no scaling brought every {name} to at most {target}")
     if images is not None:
         recompute_batch_norm(model, images)
-    return model
+    return certificate
 
 
 def _factors_of_layers(certificate: Certificate, coeff: float) -> dict[str, float]:

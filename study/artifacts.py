@@ -11,15 +11,13 @@ from study.metrics import EpochReport
 REPORTS = "reports.json"
 """Every report up to this checkpoint. MLflow's records can be made again from it, which is why
 nothing is lost with MLflow or with a driver."""
-TRAINING_STATE = "state.pt"
+TRAINING_STATE = "state.safetensors"
 """What the training needs to go on."""
 OUTCOME = "outcome"
 """Folder in the last checkpoint of a completed trial: its network, and below it those projected."""
 
-# Of a network: in an outcome's folder, and among the artifacts of its run.
-NETWORK = "network.json"
-"""Which network it is: architecture, data, and the digests of tensors and code."""
-WEIGHTS = "weights.pt"
+# Of a network: in an outcome's folder, and among the artifacts of its run. The files of the network
+# itself are named in models.stored.
 CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
 """Error against steps of the inverse, and the steps that the certificate predicts."""

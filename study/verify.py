@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from study import cli
-from study.metrics import LIPSCHITZ_UPPER_BOUND
 
 app = typer.Typer(add_completion=False)
 
@@ -15,8 +14,8 @@ def main(
     run_id: Annotated[str, typer.Argument(help="The MLflow run of a trial or a projection.")],
     tracking_uri: cli.TrackingUri = None,
 ) -> None:
-    """Certify a stored model again, and compare with what was logged: 0 if all of it holds, 1 if
-    not. No code of the stored model is run."""
+    """Check that a stored model is what was logged, and certify it again: 0 if all of it holds, 1
+    if not. No code of the stored model is run."""
     with cli.one_line_errors():
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
@@ -25,14 +24,17 @@ def main(
             from study.tracking.records import Records
 
         records = Records(Client(cli.tracking_uri(tracking_uri), cli.max_retries()))
-        problems = verify(records, run_id)
-        bound = records.metrics_and_artifacts(run_id)[0][LIPSCHITZ_UPPER_BOUND]
-    for problem in problems:
+        proof = verify(records, run_id)
+    for problem in proof.problems:
         typer.echo(f"{run_id}: {problem}")
-    if problems:
+    if proof.problems:
         raise typer.Exit(cli.FAILED)
+    bound = proof.lipschitz_upper_bound
     meaning = "invertible" if bound < 1 else "not proven to be invertible"
-    typer.echo(f"{run_id}: verified: proven bound {bound:.6g}, {meaning}")
+    code = "is" if proof.is_same_code else "is not"
+    typer.echo(
+        f"{run_id}: verified: proven bound {bound:.6g}, {meaning}; its code {code} the code at hand"
+    )
 
 
 if __name__ == "__main__":

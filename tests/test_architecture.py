@@ -37,14 +37,15 @@ MAY_IMPORT = {
 COMMANDS = ("launch", "report", "verify", "head_services")
 # Library -> the folders that alone may import it.
 MAY_BE_IMPORTED_BY = {
-    "yaml": {"config"},
+    "yaml": {"config", "tracking"},
     "pydantic": {"config"},
     "optuna": {"search"},
     "mlflow": {"tracking"},
     "sqlalchemy": {"tracking"},
     "ray": {"search", "execution"},
     "pyarrow": {"execution"},
-    "torch": {"models", "trial", "tracking", "execution"},
+    "torch": {"models", "trial", "execution"},
+    "safetensors": {"models", "trial"},
     "torchvision": {"trial"},
     "matplotlib": {"trial"},
     "moocore": {"pareto"},
@@ -64,15 +65,14 @@ DOORS = {
     "psycopg": "study.head.postgres",
 }
 # Of these folders only so many modules wait for torch.
-TORCH_IN = {
-    "tracking": {"study.tracking.stored_model"},
+TORCH_IN: dict[str, set[str]] = {
+    "tracking": set(),
     "execution": {"study.execution.worker"},
 }
 # Who may look into the environment, besides the commands' door, and why.
 READS_ENVIRONMENT = {
     "study.cli": "the door",
     "study.tracking.client": "MLflow takes its settings from there",
-    "study.tracking.stored_model": "MLflow writes its address there",
     "study.execution.cluster": "Ray takes its settings from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
     "study.trial.check": "torch takes its compiler from there",
@@ -167,11 +167,11 @@ def test_no_module_imports_scikit_learn() -> None:
     assert not [n for n in MODULES if any(i.split(".")[0] == "sklearn" for i in imports(n))]
 
 
-def test_models_import_torch_only() -> None:
+def test_models_import_torch_and_what_reads_tensors_only() -> None:
     for name in MODULES:
         if place(name) == "models":
             outside = {i.split(".")[0] for i in imports(name)} - {"models"}
-            assert outside - set(sys.stdlib_module_names) <= {"torch"}, name
+            assert outside - set(sys.stdlib_module_names) <= {"torch", "numpy", "safetensors"}, name
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - {"study.metrics"}))
@@ -236,10 +236,10 @@ def without(libraries: set[str], code: str) -> str:
     return done.stdout
 
 
-def test_models_and_training_run_where_only_torch_and_torchvision_are() -> None:
+def test_models_and_training_run_with_torch_torchvision_and_safetensors_alone() -> None:
     """A process in which every other library is refused trains, certifies and inverts. Nor does it
     wait for what torch itself imports for seconds, and only compiling needs."""
-    libraries = MAY_BE_IMPORTED_BY.keys() - {"torch", "torchvision", "pandas"}
+    libraries = MAY_BE_IMPORTED_BY.keys() - {"torch", "torchvision", "safetensors", "pandas"}
     code = """
 import models
 from study.config.trial import ModelConfig, TrainingConfig, TrialConfig

@@ -14,13 +14,13 @@ import yaml
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
+from models import read_network
 from study import launch, report, verify
 from study.config import file
 from study.errors import ConfigError, TrackingError
 from study.tracking import studies
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
-from study.trial import network_files
 from tests.support.studies import RAW, epoch_report, tiny
 
 NAMES = {
@@ -172,15 +172,15 @@ def test_a_pickle_in_the_place_of_a_trials_network_is_not_run(tmp_path: Path, ki
         pickle.dump(Harmful(pwned), content, protocol=2)  # torch's own
     else:
         torch.save({"weight": Harmful(pwned)}, content)
-    (tmp_path / "weights.pt").write_bytes(content.getvalue())
+    (tmp_path / "weights.safetensors").write_bytes(content.getvalue())
     described = {
         "architecture": {
             "in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "channel_multiplier": 4,
         }
     }  # fmt: skip
     (tmp_path / "network.json").write_text(json.dumps(described))
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
-        network_files.load_network(tmp_path)
+    with pytest.raises(ValueError, match=r"^weights.safetensors cannot be read"):
+        read_network(tmp_path)
     assert not pwned.exists()
 
 

@@ -1,257 +1,452 @@
-"""The command on models of a real study, whole and tampered with."""
+"""The command on models of a real study, whole and tampered with.
+
+Who can write files cannot write tags: what they change, the manifest in the run's tag tells. Who
+can log runs can write both. So each form of contents is checked a second time with the manifest
+made anew, as if the model had been logged like that.
+"""
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from models import IResNet, weights_sha256
-from models.spectral_norm import SpectralNormConv2d
+from models import read_network
+from models.iresnet import ResidualBlock
+from study.tracking import tags
 from study.tracking.client import Client
+from study.tracking.manifest import manifest
 from study.tracking.records import Records, StudyRecord, TrialRecord
-from study.tracking.stored_model import EXTRA_FILES, WEIGHTS_FILE
+from study.tracking.stored_model import CODE, DATA
 from study.verify import app
 
-
-def load(path: Path) -> IResNet:
-    model = torch.load(path, weights_only=False)
-    assert isinstance(model, IResNet)
-    return model
+LAYER = "body.1.residual.2.weight"
+WEIGHTS = f"{DATA}/weights.safetensors"
+NETWORK = f"{DATA}/network.json"
+CERTIFICATE = f"{DATA}/certificate.json"
 
 
 @pytest.fixture(scope="module")
-def uri(finished: Path) -> str:
+def study_uri(finished: Path) -> str:
     return f"sqlite:///{finished}/mlflow.db"
 
 
 @pytest.fixture(scope="module")
-def study(uri: str) -> StudyRecord:
-    record = Records(Client(uri)).find_study("tiny")
+def study(study_uri: str) -> StudyRecord:
+    record = Records(Client(study_uri)).find_study("tiny")
     assert record is not None
     return record
 
 
 @pytest.fixture(scope="module")
-def records(uri: str, study: StudyRecord) -> list[TrialRecord]:
-    return Records(Client(uri)).trials_and_projections(study)
+def records(study_uri: str, study: StudyRecord) -> list[TrialRecord]:
+    return Records(Client(study_uri)).trials_and_projections(study)
+
+
+@dataclass
+class Stored:
+    """A run of which everything may be changed, and its model."""
+
+    uri: str
+    run_id: str
+    folder: Path
+    of_run: Path
+
+    def check(self) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [self.run_id, "--tracking-uri", self.uri])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    def refused(self) -> str:
+        """Its lines, each about this run, where it is not verified."""
+        exit_code, out = self.check()
+        assert exit_code == 1, out
+        assert "verified" not in out
+        lines = out.splitlines()
+        assert lines
+        assert all(line.startswith(f"{self.run_id}: ") for line in lines), out
+        return out
+
+    def log_again(self) -> None:
+        """Make the manifest anew, and the run's files those of the model."""
+        files = json.dumps(manifest(self.folder))
+        MlflowClient(self.uri).set_tag(self.run_id, tags.MODEL_FILES, files)
+        for name in ("network.json", "certificate.json"):
+            shutil.copy(self.folder / DATA / name, self.of_run / name)
+
+    def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change a JSON file of the model."""
+        path = self.folder / name
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    def edit_weights(self, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+        tensors = load_file(self.folder / WEIGHTS)
+        change(tensors)
+        save_file(tensors, self.folder / WEIGHTS)
 
 
 @pytest.fixture(params=[None, 0.3], ids=["trial", "projection"])
-def run_id(records: list[TrialRecord], request: pytest.FixtureRequest) -> str:
-    """Of a network as it was trained, and of one that was projected."""
-    return next(r.run_id for r in records if r.projected_to == request.param)
-
-
-@pytest.fixture
-def folder(uri: str, study: StudyRecord, run_id: str) -> Iterator[Path]:
-    """Of its logged model, which is put back afterwards."""
-    client = MlflowClient(uri)
+def stored(
+    study_uri: str,
+    study: StudyRecord,
+    records: list[TrialRecord],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Stored]:
+    """A network as it was trained, and one that was projected; put back afterwards."""
+    run_id = next(r.run_id for r in records if r.projected_to == request.param)
+    database = Path(study_uri.removeprefix("sqlite:///"))
+    shutil.copy(database, tmp_path / "mlflow.db")
+    client = MlflowClient(study_uri)
     (model,) = client.search_logged_models([study.experiment_id], f"source_run_id = '{run_id}'")
-    path = Path(model.artifact_location)
-    copy = path.with_name("copy")
-    shutil.copytree(path, copy)
-    yield path
-    shutil.rmtree(path)
-    copy.rename(path)
+    folders = [Path(model.artifact_location), Path(client.get_run(run_id).info.artifact_uri)]
+    for folder in folders:
+        shutil.copytree(folder, folder.with_name("copy"))
+    yield Stored(f"sqlite:///{tmp_path}/mlflow.db", run_id, *folders)
+    for folder in folders:
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name("copy").rename(folder)
 
 
-def check(uri: str, run_id: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, [run_id, "--tracking-uri", uri])
-    assert done.exception is None or isinstance(done.exception, SystemExit)
-    return done.exit_code, done.output
-
-
-def test_every_model_of_a_study_verifies(uri: str, records: list[TrialRecord]) -> None:
+def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialRecord]) -> None:
     assert len(records) >= 6
     for record in records:
-        exit_code, out = check(uri, record.run_id)
-        assert exit_code == 0, out
-        assert out.count("\n") == 1
-        assert "verified: proven bound" in out
-        assert out.endswith(", invertible\n")
+        done = CliRunner().invoke(app, [record.run_id, "--tracking-uri", study_uri])
+        bound = record.metrics["lipschitz_upper_bound"]
+        assert done.exit_code == 0, done.output
+        assert done.output == (
+            f"{record.run_id}: verified: proven bound {bound:.6g}, invertible; "
+            "its code is the code at hand\n"
+        )
 
 
-def test_one_weight_scaled_is_named(uri: str, run_id: str, folder: Path) -> None:
-    model = load(folder / WEIGHTS_FILE)
-    with torch.no_grad():
-        model.get_parameter("body.1.residual.2.weight").mul_(1.5)
-    torch.save(model, folder / WEIGHTS_FILE)
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "weights: the tensor body.1.residual.2.weight is not the one that was certified" in out
+def test_a_model_is_made_of_the_files_that_are_expected(stored: Stored) -> None:
+    """So that the walk below walks over something."""
+    files = set(manifest(stored.folder))
+    code = {name for name in files if name.startswith(f"{CODE}/")}
+    assert {f"{CODE}/iresnet.py", f"{CODE}/serving.py", f"{CODE}/__init__.py"} <= code
+    assert files - code == {
+        "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt",
+        WEIGHTS, NETWORK, CERTIFICATE,
+    }  # fmt: skip
+    for name in files:
+        content = (stored.folder / name).read_bytes()
+        assert not content.startswith((b"\x80", b"PK")), f"{name} is a pickle"
 
 
-def edit(folder: Path, name: str, **changes: object) -> None:
-    """Change keys of a file of the proof."""
-    path = folder / EXTRA_FILES / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+def test_every_file_changed_removed_or_linked_is_named(stored: Stored, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"")
+    for name in manifest(stored.folder):
+        path = stored.folder / name
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n")
+        assert f"model: {name} is not the file that was logged" in stored.refused()
+        path.unlink()
+        assert f"model: {name} is missing" in stored.refused()
+        outside.write_bytes(content)
+        path.symlink_to(outside)
+        assert f"model: {name} must be a file of its own, but is a link" in stored.refused()
+        path.unlink()
+        path.write_bytes(content)
+    assert stored.check()[0] == 0
 
 
-@pytest.fixture
-def of_run(uri: str, run_id: str) -> Iterator[Path]:
-    """The folder of the run's own files, which are put back afterwards."""
-    path = Path(MlflowClient(uri).get_run(run_id).info.artifact_uri)
-    copy = path.with_name("files")
-    shutil.copytree(path, copy)
-    yield path
-    shutil.rmtree(path)
-    copy.rename(path)
+def test_a_file_in_any_folder_is_named(stored: Stored) -> None:
+    folders = [path for path in stored.folder.rglob("*") if path.is_dir()]
+    assert len(folders) == 4
+    for folder in [stored.folder, *folders]:
+        where = folder.relative_to(stored.folder)
+        for name in ("numpy.py", "notes.txt", ".hidden"):
+            (folder / name).write_text("")
+            expected = (where / name).as_posix()
+            assert f"model: {expected} must not be there" in stored.refused()
+            (folder / name).unlink()
+        compiled = folder / "__pycache__"
+        compiled.mkdir()
+        expected = (where / "__pycache__").as_posix()
+        assert f"model: {expected} must not be there" in stored.refused()
+        compiled.rmdir()
+    assert stored.check()[0] == 0
 
 
-def test_new_digests_for_other_weights_must_be_the_runs_too(
-    uri: str, run_id: str, folder: Path
-) -> None:
-    """Of the classifier, of which no certificate says anything."""
-    model = load(folder / WEIGHTS_FILE)
-    with torch.no_grad():
-        model.get_parameter("classifier.3.bias").add_(1)
-    torch.save(model, folder / WEIGHTS_FILE)
-    edit(folder, "network.json", weights_sha256=weights_sha256(model))
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "the model's network.json is not the run's: weights_sha256.classifier.3.bias is" in out
-
-
-def test_where_every_digest_was_edited_the_certificate_does_not_hold(
-    uri: str, run_id: str, folder: Path, of_run: Path
-) -> None:
-    model = load(folder / WEIGHTS_FILE)
-    layer = model.get_submodule("body.1.residual.2")
-    with torch.no_grad():
-        if isinstance(layer, SpectralNormConv2d):
-            # Far from the vectors that sigma was estimated with, so that it is no estimate now.
-            layer.weight.copy_(3 * torch.randn_like(layer.weight))
-        else:
-            layer.get_parameter("weight").mul_(1.5)
-    torch.save(model, folder / WEIGHTS_FILE)
-    for where in (folder / EXTRA_FILES, of_run):
-        path = where / "network.json"
-        content = {**json.loads(path.read_text()), "weights_sha256": weights_sha256(model)}
-        path.write_text(json.dumps(content))
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "certificate: lower_bound of body.1.residual.2 is " in out
-    assert "but the weights give" in out
-    assert "weights: " not in out
-
-
-def test_a_truncated_model_is_said(uri: str, run_id: str, folder: Path) -> None:
-    path = folder / WEIGHTS_FILE
-    path.write_bytes(path.read_bytes()[:-100])
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert f"model: {WEIGHTS_FILE}: it cannot be read" in out
-
-
-@pytest.mark.parametrize("where", ["model", "run", "both"])
-def test_an_edited_certificate_is_named_with_its_layer(
-    uri: str, run_id: str, folder: Path, of_run: Path, where: str
-) -> None:
-    files = {"model": [folder / EXTRA_FILES], "run": [of_run]}
-    for path in files.get(where, [folder / EXTRA_FILES, of_run]):
-        content = json.loads((path / "certificate.json").read_text())
-        content["layers"][2]["upper_bound"] *= 0.9
-        (path / "certificate.json").write_text(json.dumps(content))
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    name = content["layers"][2]["name"]
-    if where == "both":
-        assert f"certificate: upper_bound of {name} is " in out
-        assert "but the weights give" in out
-    else:
-        assert f"the model's certificate.json is not the run's: layers[{name}].upper_bound" in out
+def test_a_model_that_is_a_link_or_gone_is_refused(stored: Stored, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    stored.folder.rename(moved)
+    stored.folder.symlink_to(moved, target_is_directory=True)
+    assert "must be a folder of its own, but is a link" in stored.refused()
+    stored.folder.unlink()
+    exit_code, out = stored.check()
+    assert exit_code != 0
     assert out.count("\n") == 1
+    moved.rename(stored.folder)
 
 
-def test_a_layer_that_stands_there_twice_is_found(
-    uri: str, run_id: str, folder: Path, of_run: Path
+def scale_the_last_layers(tensors: dict[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if name.startswith("body.") and tensor.dim() == 4:
+            tensor *= 4.0
+
+
+def claim(path: str, value: object) -> Callable[[Stored], None]:
+    """Write a value into the certificate, which stands at keys with dots between them."""
+
+    def change(content: dict[str, Any]) -> None:
+        *keys, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        at: Any = content
+        for key in keys:
+            at = at[key]
+        at[last] = value
+
+    return lambda stored: stored.edit(CERTIFICATE, change)
+
+
+def describe(**changes: object) -> Callable[[Stored], None]:
+    return lambda stored: stored.edit(NETWORK, lambda c: c["architecture"].update(changes))
+
+
+def replace_text(name: str, old: str, new: str) -> Callable[[Stored], None]:
+    def change(stored: Stored) -> None:
+        path = stored.folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def write(name: str, content: str | bytes) -> Callable[[Stored], None]:
+    def change(stored: Stored) -> None:
+        path = stored.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return change
+
+
+def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Stored], None]:
+    return lambda stored: stored.edit_weights(change)
+
+
+# What -> what is done, what is said of it with a new manifest.
+TAMPERED: dict[str, tuple[Callable[[Stored], None], str]] = {
+    "all kernels larger": (weights(scale_the_last_layers), "certificate: "),
+    "one kernel larger": (weights(lambda t: t[LAYER].mul_(1.5)), "upper_bound of body.1.residual"),
+    "a weight that is no number": (
+        weights(lambda t: t[LAYER].view(-1)[:1].fill_(torch.nan)),
+        "but the weights give inf",
+    ),
+    "a hidden tensor": (
+        weights(lambda t: t.update({"body.1.gain": torch.ones(1)})),
+        "weights.safetensors has a tensor that it must not have: body.1.gain",
+    ),
+    "a tensor less": (weights(lambda t: t.pop(LAYER)), f"has no tensor {LAYER}"),
+    "a tensor of another type": (
+        weights(lambda t: t.update({LAYER: t[LAYER].double()})),
+        f"the tensor {LAYER} must be",
+    ),
+    "a pickle for weights": (
+        lambda stored: torch.save({LAYER: torch.zeros(1)}, stored.folder / WEIGHTS),
+        "weights.safetensors cannot be read",
+    ),
+    "another activation": (describe(activation="elu"), ""),
+    "more blocks": (describe(blocks=[1, 2]), "has no tensor"),
+    "other maps": (describe(in_shape=[1, 16, 16]), "certificate: "),
+    "an unknown argument": (describe(hidden=1), "network.json describes no network"),
+    "a million blocks": (describe(blocks=[10**6, 10**6]), "has 2000000 blocks"),
+    "no description": (write(NETWORK, "{}"), "network.json cannot be read"),
+    "a smaller bound": (
+        claim("lipschitz_upper_bound", 9e-5),
+        "lipschitz_upper_bound is 9e-05, but the weights give",
+    ),
+    "a smaller bound of a layer": (
+        claim("layers.2.upper_bound", 1e-3),
+        "upper_bound of body.1.residual",
+    ),
+    "a larger lower bound": (claim("layers.2.lower_bound", 3.0), "lower_bound of body.1.residual"),
+    "a bound that is no number": (claim("blocks.0.upper_bound", float("nan")), "is nan, but"),
+    "a bound as text": (claim("blocks.0.upper_bound", "0.1"), "is 0.1, but the weights give"),
+    "no contraction": (claim("contraction", False), "contraction is False, but"),
+    "a certificate of other weights": (claim("sha256", "0" * 64), "sha256 is 000000"),
+    "no layers": (claim("layers", []), "certificate.json has not the layers of the network"),
+    "layers that are none": (claim("layers", [1, None]), "has not the layers of the network"),
+    "no certificate": (write(CERTIFICATE, "[]"), "certificate.json must be an object"),
+    "a torn certificate": (write(CERTIFICATE, "{"), "certificate.json cannot be read"),
+    "a certificate in another encoding": (write(CERTIFICATE, b"\xff\xfe"), "cannot be read"),
+    "code beside the code": (
+        write("code/numpy.py", "print('run')"),
+        "code/ must be ['models'] in a logged model, but is ['models', 'numpy.py']",
+    ),
+    "another loader": (
+        replace_text("MLmodel", "loader_module: models.serving", "loader_module: numpy"),
+        "loader_module must be models.serving in a logged model, but is numpy",
+    ),
+    "other data": (
+        replace_text("MLmodel", "data: data/network", "data: data"),
+        "data must be data/network in a logged model",
+    ),
+    "another flavor": (
+        replace_text("MLmodel", "flavors:\n", "flavors:\n  pytorch: {model_data: data}\n"),
+        "flavors must be ['python_function']",
+    ),
+    "a setting of the loader": (
+        replace_text("MLmodel", "    streamable: false\n", "    config: {x: 1}\n"),
+        "keys must be",
+    ),
+    "a torn MLmodel": (write("MLmodel", "{"), "MLmodel or what it names cannot be read"),
+    "an MLmodel that is none": (write("MLmodel", "[1]"), "MLmodel or what it names"),
+    "other requirements": (
+        replace_text("requirements.txt", "torch==", "evil\ntorch=="),
+        "requirements.txt must ask for mlflow, torch, numpy, safetensors alone, but has evil",
+    ),
+    "requirements from elsewhere": (
+        replace_text("requirements.txt", "torch==", "--index-url http://evil\ntorch=="),
+        "but has --index-url http://evil",
+    ),
+    "a requirement by address": (
+        replace_text("requirements.txt", "numpy==", "numpy @ http://evil/numpy=="),
+        "but has numpy @ http://evil",
+    ),
+    "another environment": (
+        replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="),
+        "conda.yaml must ask for mlflow, torch, numpy, safetensors alone, but has evil==1.0",
+    ),
+    "another builder": (
+        replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"),
+        "python_env.yaml must ask for mlflow, torch, numpy, safetensors alone, but has evil==1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
+    stored: Stored, what: str
 ) -> None:
-    for path in (folder / EXTRA_FILES, of_run):
-        content = json.loads((path / "certificate.json").read_text())
-        content["layers"].insert(0, {**content["layers"][0], "upper_bound": 0.001})
-        (path / "certificate.json").write_text(json.dumps(content))
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "certificate.json has not the layers of the network" in out
+    change, problem = TAMPERED[what]
+    change(stored)
+    assert "model: " in stored.refused()
+    stored.log_again()
+    if what == "another activation":
+        # Its bound is proven as well, and its output is another: only the manifest can tell.
+        assert stored.check()[0] == 1 or "verified" in stored.check()[1]
+    else:
+        assert problem in stored.refused()
 
 
-def test_an_edited_metric_is_said(uri: str, run_id: str, tmp_path: Path) -> None:
-    database = Path(uri.removeprefix("sqlite:///"))
-    shutil.copy(database, tmp_path / "mlflow.db")
-    copy = f"sqlite:///{tmp_path}/mlflow.db"
-    MlflowClient(copy).log_metric(run_id, "lipschitz_upper_bound", 0.001, step=99)
-    exit_code, out = check(copy, run_id)
-    assert exit_code == 1
-    assert "the run's metric lipschitz_upper_bound is 0.001, but the weights give" in out
+def test_other_code_is_said_and_is_not_run(stored: Stored, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    path = stored.folder / CODE / "__init__.py"
+    path.write_text(path.read_text() + f"\nopen({str(touched)!r}, 'w').close()\n")
+    assert f"{CODE}/__init__.py is not the file that was logged" in stored.refused()
+    stored.log_again()
+    exit_code, out = stored.check()
+    assert exit_code == 0
+    assert out.endswith(", invertible; its code is not the code at hand\n")
+    assert not touched.exists()
 
 
-def test_another_architecture_is_named(uri: str, run_id: str, folder: Path) -> None:
-    torch.save(IResNet((1, 8, 8), 10, (2, 1), channel_multiplier=4), folder / WEIGHTS_FILE)
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "architecture: the module at body" in out
+def test_the_runs_own_files_must_be_those_of_the_model(stored: Stored) -> None:
+    for name in ("network.json", "certificate.json"):
+        path = stored.of_run / name
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        assert f"run: its {name} is not that of the model" in stored.refused()
+        path.unlink()
+        assert f"run: it must have {name}, but has not" in stored.refused()
+        path.write_bytes(content)
+    assert stored.check()[0] == 0
 
 
-def test_a_method_that_the_file_puts_in_the_way_is_found(
-    uri: str, run_id: str, folder: Path
+def test_what_is_claimed_may_be_worse_by_rounding_and_never_better(stored: Stored) -> None:
+    client = MlflowClient(stored.uri)
+    bound = client.get_run(stored.run_id).data.metrics["lipschitz_upper_bound"]
+    for step, (factor, exit_code) in enumerate(
+        [(1 + 5e-7, 0), (1 - 5e-8, 1), (1.01, 1), (0.5, 1), (0, 1), (float("nan"), 1)]
+    ):
+        client.log_metric(stored.run_id, "lipschitz_upper_bound", bound * factor, step=100 + step)
+        got, out = stored.check()
+        assert got == exit_code, (factor, out)
+        if exit_code:
+            assert "run: its metric lipschitz_upper_bound is " in out
+        else:
+            # What is printed is what was proven here.
+            assert f"proven bound {bound:.6g}, " in out
+
+
+def test_what_is_proven_decides_whether_it_is_invertible(stored: Stored) -> None:
+    """A network without a proof, whose run says so: all of it is true."""
+    stored.edit_weights(scale_the_last_layers)
+    model = read_network(stored.folder / DATA)
+    from models import certify
+
+    certificate = certify(model, "full")
+    assert not certificate.contraction
+    before = json.loads((stored.folder / CERTIFICATE).read_text())
+    content = {**certificate.to_dict(), "empirical_lipschitz": before["empirical_lipschitz"]}
+    (stored.folder / CERTIFICATE).write_text(json.dumps(content))
+    stored.log_again()
+    client, bound = MlflowClient(stored.uri), certificate.lipschitz_upper_bound
+    assert "run: its metric lipschitz_upper_bound is" in stored.refused()
+    client.log_metric(stored.run_id, "lipschitz_upper_bound", bound, step=100)
+    exit_code, out = stored.check()
+    assert exit_code == 0
+    assert f"proven bound {bound:.6g}, not proven to be invertible" in out
+    blocks = [m for m in model.body if isinstance(m, ResidualBlock)]
+    assert len(blocks) == len(certificate.blocks)
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "{", "null", "[]", '{"MLmodel": 1}', "{}", '{"../../x": "0"}', "[" * 5000]
+)
+def test_an_edited_manifest_is_refused(stored: Stored, tag: str) -> None:
+    MlflowClient(stored.uri).set_tag(stored.run_id, tags.MODEL_FILES, tag)
+    stored.refused()
+
+
+def test_a_manifest_with_another_digest_or_none_is_refused(stored: Stored) -> None:
+    client = MlflowClient(stored.uri)
+    files = manifest(stored.folder)
+    other = json.dumps({**files, WEIGHTS: "0" * 64})
+    client.set_tag(stored.run_id, tags.MODEL_FILES, other)
+    assert f"model: {WEIGHTS} is not the file that was logged" in stored.refused()
+    client.delete_tag(stored.run_id, tags.MODEL_FILES)
+    assert "manifest: the run must have the tag study.model_files, but has none" in stored.refused()
+
+
+def test_a_second_model_of_the_run_is_refused(stored: Stored, study: StudyRecord) -> None:
+    client = MlflowClient(stored.uri)
+    client.create_logged_model(study.experiment_id, "model", source_run_id=stored.run_id)
+    assert "model: the run must have one, but has 2" in stored.refused()
+
+
+def test_a_run_that_is_none_or_has_no_network_is_bad_input(
+    study_uri: str, study: StudyRecord
 ) -> None:
-    model = load(folder / WEIGHTS_FILE)
-    model.__dict__["forward"] = torch.nn.Sequential()
-    torch.save(model, folder / WEIGHTS_FILE)
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "architecture: the module at the root has an attribute forward" in out
-
-
-def test_another_file_or_other_code_to_load_is_found(uri: str, run_id: str, folder: Path) -> None:
-    path = folder / "MLmodel"
-    before = path.read_text()
-    path.write_text(before.replace("model_data: data", "model_data: data2"))
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "model: model_data must be data in a logged model, but is data2" in out
-    path.write_text("{")
-    assert check(uri, run_id)[0] == 1
-    path.write_text(before)
-    (folder / "code" / "numpy.py").write_text("print('run')")
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "model: code/ must be ['models'] in a logged model, but is ['models', 'numpy.py']" in out
-    (folder / "code" / "numpy.py").unlink()
-    code = folder / "code" / "models" / "iresnet.py"
-    code.write_text(code.read_text() + "\n")
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert "code: what is in code/models is not the code that the model was logged with" in out
-
-
-@pytest.mark.parametrize("name", ["certificate.json", "network.json"])
-@pytest.mark.parametrize("text", ["", "{", "null", "[1]", "{}", '{"layers": [{}], "blocks": 1}'])
-def test_a_proof_that_is_none_is_said(
-    uri: str, run_id: str, folder: Path, of_run: Path, name: str, text: str
-) -> None:
-    for path in (folder / EXTRA_FILES, of_run):
-        (path / name).write_text(text)
-    exit_code, out = check(uri, run_id)
-    assert exit_code == 1
-    assert name in out or "weights: " in out
-
-
-def test_a_run_that_is_none_or_has_no_network_is_bad_input(uri: str, study: StudyRecord) -> None:
-    for run_id, problem in (("0" * 32, "not found"), (study.run_id, "has no certificate.json")):
-        exit_code, out = check(uri, run_id)
-        assert exit_code == 2
-        assert problem in out
-        assert out.count("\n") == 1
+    for run_id, problem in (
+        ("0" * 32, "not found"),
+        (study.run_id, "has no lipschitz_upper_bound"),
+    ):
+        done = CliRunner().invoke(app, [run_id, "--tracking-uri", study_uri])
+        assert done.exit_code == 2
+        assert problem in done.output
+        assert done.output.count("\n") == 1
 
 
 def test_a_database_that_is_not_there_is_bad_input_and_is_not_made(tmp_path: Path) -> None:
-    exit_code, out = check(f"sqlite:///{tmp_path}/mlflow.db", "0" * 32)
-    assert exit_code == 2
-    assert "there is no run" in out
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    done = CliRunner().invoke(app, ["0" * 32, "--tracking-uri", uri])
+    assert done.exit_code == 2
+    assert "there is no run" in done.output
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,6 @@ from study.tracking.client import Client
 from study.tracking.outbox import Outbox
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
-from study.trial.network_files import load_network
 
 _AT_END = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
 # Reports of a trial within this time are sent together, and with its end.
@@ -223,12 +222,11 @@ class Recorder(StudyCallback):
         self._tracker.end_trial(trial, status, reason)
 
     def _log_networks(self, trial: str, report: TrialReport, outcome: Path) -> None:
-        self._tracker.log_outcome(trial, outcome, load_network(outcome))
-        rungs = [
+        self._tracker.log_outcome(trial, outcome)
+        networks = [
             (projection, projection_folder(outcome, index))
             for index, projection in enumerate(report.projections)
         ]
-        networks = [(projection, rung, load_network(rung)) for projection, rung in rungs]
         self._tracker.log_projections(trial, networks)
 
     def _interrupt(self, view: TrialView) -> None:

@@ -1,6 +1,5 @@
 """The Ray worker: a suggestion -> training -> reports; checkpoint and restore."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial import sources
 from study.trial.evaluation import reconstructions
-from study.trial.ladder import Projection, projections, save_projection
-from study.trial.network_files import save_network
+from study.trial.ladder import Projection, projections
+from study.trial.network_files import Certified, save_network
 from study.trial.randomness import choose_algorithms
+from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
 
 
@@ -77,7 +77,7 @@ class TrialTrainable(tune.Trainable):
             if report.epoch is not None:
                 self._reports.append(report.epoch)
             self._last_report = report.to_result()
-            self._project()
+            self._certify()
             result = self._last_report
         return {**result, "done": self._training.status is not TrialStatus.RUNNING}
 
@@ -89,11 +89,12 @@ class TrialTrainable(tune.Trainable):
         earlier = tuple(self._reports[:n_earlier])
         return replace(report, earlier=earlier).to_result()
 
-    def _project(self) -> None:
-        """Project the network of a completed trial, and add that to its last report."""
+    def _certify(self) -> None:
+        """Certify the network of a completed trial, project it, and add that to its last report."""
         if self._training.status is not TrialStatus.COMPLETED:
             return
-        self._projections = list(projections(self._training))
+        self._network = Certified.of(self._training.model)
+        self._projections = list(projections(self._training, self._network))
         report = TrialReport.from_result(self._last_report)
         assert report is not None
         reports = tuple(projection.report for projection in self._projections)
@@ -111,10 +112,7 @@ class TrialTrainable(tune.Trainable):
         if self._failed is not None:
             return
         state = {"training": self._training.state_dict(), "last_result": self._last_report}
-        # torch's own writer tells a full disk from other errors in its text alone.
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        (folder / TRAINING_STATE).write_bytes(buffer.getbuffer())
+        (folder / TRAINING_STATE).write_bytes(state_bytes(state))
         if self._training.status is TrialStatus.COMPLETED:
             self._save_outcome(folder / OUTCOME)
 
@@ -123,18 +121,16 @@ class TrialTrainable(tune.Trainable):
         # The driver imports this module too, and draws nothing: it need not wait for matplotlib.
         from study.trial.figures import save_figures
 
-        training = self._training
+        config, dataset = self._training.config, self._training.dataset
         outcome.mkdir()
-        save_network(
-            outcome, training.model, training.config.model, training.config, training.dataset
-        )
+        save_network(outcome, self._network, config, dataset)
         save_figures(outcome)
-        self._save_reconstructions(outcome, training.model)
+        self._save_reconstructions(outcome, self._network.model)
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
-            save_projection(training, projection, rung)
-            self._save_reconstructions(rung, projection.model)
+            save_network(rung, projection.network, config, dataset)
+            self._save_reconstructions(rung, projection.network.model)
 
     def _save_reconstructions(self, folder: Path, model: IResNet) -> None:
         from study.trial.figures import save_reconstructions
@@ -148,12 +144,8 @@ class TrialTrainable(tune.Trainable):
         self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
         if self._failed is not None:
             return
-        state = torch.load(
-            Path(checkpoint) / TRAINING_STATE,
-            map_location=self._training.device,
-            weights_only=True,
-        )
+        state = read_state(Path(checkpoint) / TRAINING_STATE)
         self._training.load_state_dict(state["training"])
         self._last_report = state["last_result"]
         self._is_restored = True
-        self._project()  # their networks are not in the state
+        self._certify()  # their networks are not in the state

@@ -203,7 +203,7 @@ def _named_networks(results: Results) -> list[tuple[str, Point]]:
 def _network(records: Records, label: str, point: Point) -> dict[str, Any]:
     """What a network left: its certificate, inverse and reconstructions."""
     run_id = point.first.run_id
-    _, artifacts = records.metrics_and_artifacts(run_id)
+    artifacts = records.artifacts(run_id)
 
     def read(name: str) -> Any:
         return json.loads(records.artifact(run_id, name)) if name in artifacts else None

@@ -80,9 +80,8 @@ def register(records: Records, results: Results, name: str) -> list[Registered]:
         aliases.setdefault(point.first.run_id, []).append(alias)
         by_run[point.first.run_id] = point
     for run_id, point in by_run.items():
-        problems = proof.verify(records, run_id)
-        if problems:
-            raise UnverifiedError(f"{point.label} (run {run_id}) is not registered: {problems[0]}")
+        for problem in proof.verify(records, run_id).problems:
+            raise UnverifiedError(f"{point.label} (run {run_id}) is not registered: {problem}")
     registered = []
     for run_id, point in by_run.items():
         names = (VAL_ACCURACY, TEST_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)

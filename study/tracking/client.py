@@ -55,7 +55,8 @@ class Client:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         # It prints the address of each run that ends, into whatever else is printed.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        # It warns of pickle at each model; what is pickled here is our own network.
+        # A project of uv in the working directory is no part of a model.
+        os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         # The address is printed in messages and commands, and written into pages.

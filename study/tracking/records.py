@@ -147,18 +147,19 @@ class Records:
 
     # What a run left
 
-    def metrics_and_artifacts(self, run_id: str) -> tuple[Mapping[str, float], set[str]]:
-        """The last value of each metric of a run, and the names of its files.
+    def run(self, run_id: str) -> Run:
+        """A run as MLflow has it.
 
         Raises:
             TrackingError: if there is no such run.
         """
         if self.client.is_absent():
             raise TrackingError(f"MLflow at {self.client.tracking_uri}: there is no run {run_id}")
-        run = self._call(self.client.api.get_run, run_id)
-        metrics = {name: restored(value) for name, value in run.data.metrics.items()}
-        files = self._call(self.client.api.list_artifacts, run_id)
-        return metrics, {file.path for file in files}
+        return self._call(self.client.api.get_run, run_id)
+
+    def artifacts(self, run_id: str) -> set[str]:
+        """The names of a run's files."""
+        return {file.path for file in self._call(self.client.api.list_artifacts, run_id)}
 
     def artifact(self, run_id: str, name: str) -> bytes:
         """A file of a run."""

@@ -1,38 +1,54 @@
 """A network as MLflow keeps it: logged with its proof, fetched to be checked, registered.
 
-Apart from the other modules, since it imports torch.
+A logged model, all of it named in a tag of its run:
+
+    MLmodel, requirements.txt, ...      MLflow's own: which loader, and what it needs
+    data/network/network.json           the network, and its tensors, as `models.stored` writes them
+    data/network/weights.safetensors
+    data/network/certificate.json       what is proven of it
+    code/models/                        the code that builds it, and the loader, models.serving
 """
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-import mlflow
-import mlflow.pytorch
+import mlflow.artifacts
+import mlflow.pyfunc
 import numpy as np
-import torch
-from mlflow.entities import Run
-from mlflow.models import ModelSignature
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import models
-from study.artifacts import CERTIFICATE, MODEL, NETWORK
+from models.stored import NETWORK, WEIGHTS
+from study.artifacts import CERTIFICATE, MODEL
 from study.tracking import tags
 from study.tracking.client import Client
-from study.tracking.runs import Runs
+from study.tracking.manifest import irregular, manifest
+from study.tracking.runs import Batch, Runs
 
-EXTRA_FILES = "extra_files"
-"""Folder of a logged model: its CERTIFICATE, and NETWORK, the network that it certifies."""
-WEIGHTS_FILE = "data/model.pth"
-"""Within a logged model: the pickled network."""
-CODE_FOLDER = "code/models"
-"""Within a logged model: the code that it brings."""
+DATA = "data/network"
+"""Folder of a logged model: NETWORK, WEIGHTS and CERTIFICATE."""
+CODE = "code/models"
+"""Folder of a logged model: the code that it brings."""
+LOADER = "models.serving"
+REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors")
+"""What a logged model needs, each in the version that it was logged with."""
 
 
-def log(client: Client, run: Run, folder: Path, model: models.IResNet) -> None:
+def code_folder() -> Path:
+    """Where the code is that models are logged with."""
+    return Path(models.__file__).parent
+
+
+def log(client: Client, run: Run, folder: Path) -> None:
     """Log a network as that of a run: the JSON files and pictures of its folder, and the model.
 
     Args:
@@ -50,50 +66,86 @@ def log(client: Client, run: Run, folder: Path, model: models.IResNet) -> None:
     }
     if tags.PROJECTED_TO in of_run:
         origin["projected_to"] = of_run[tags.PROJECTED_TO]
-    client.call(_log_model, client.tracking_uri, run.info.run_id, folder, model, origin)
+    files = client.call(_log_model, client, run, folder, origin)
+    # By this tag the model counts as logged.
+    Batch(tags={tags.MODEL_FILES: json.dumps(files)}).send(client, run.info.run_id)
 
 
-def _log_model(
-    tracking_uri: str,
-    run_id: str,
-    folder: Path,
-    model: models.IResNet,
-    origin: Mapping[str, Any],
-) -> None:
-    """Log a model with its proof.
+def _log_model(client: Client, run: Run, folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
+    """Log a model with its proof; returns its files with their digests.
+
+    MLflow's own `log_model` does the same steps, but keeps to itself what it writes.
 
     Args:
         origin: study, trial and run; plain values, for the model's metadata.
     """
-    data = json.loads((folder / NETWORK).read_text())["data"]
-    with _current(tracking_uri), mlflow.start_run(run_id=run_id):
-        # Pickled, since the other format keeps the forward pass alone. The code of `models` goes
-        # with it, so that it loads where this project is not installed.
-        mlflow.pytorch.log_model(
-            model,
-            name=MODEL,
-            serialization_format="pickle",
-            code_paths=[str(Path(models.__file__).parent)],
-            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
-            extra_files=[str(folder / name) for name in (CERTIFICATE, NETWORK)],
-            metadata={"study": dict(origin), "data": data},
-            signature=ModelSignature(
-                Schema([TensorSpec(np.dtype("float32"), (-1, *model.in_shape))]),
-                Schema([TensorSpec(np.dtype("float32"), (-1, model.n_classes))]),
+    run_id = run.info.run_id
+    model = client.api.create_logged_model(run.info.experiment_id, MODEL, source_run_id=run_id)
+    client.api.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    with tempfile.TemporaryDirectory() as name:
+        data, saved = Path(name) / Path(DATA).name, Path(name) / "model"
+        data.mkdir()
+        for file in (NETWORK, WEIGHTS, CERTIFICATE):
+            shutil.copy(folder / file, data)
+        network = json.loads((folder / NETWORK).read_text())
+        architecture = network["architecture"]
+        mlflow.pyfunc.save_model(
+            str(saved),
+            loader_module=LOADER,
+            data_path=str(data),
+            code_paths=[str(code_folder())],
+            pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
+            mlflow_model=Model(
+                artifact_path=model.artifact_location,
+                model_uuid=model.model_id,
+                run_id=run_id,
+                model_id=model.model_id,
+                metadata={"study": dict(origin), "data": network["data"]},
+                signature=ModelSignature(
+                    Schema([TensorSpec(np.dtype("float32"), (-1, *architecture["in_shape"]))]),
+                    Schema([TensorSpec(np.dtype("float32"), (-1, architecture["n_classes"]))]),
+                ),
             ),
         )
+        for compiled in saved.rglob("__pycache__"):
+            shutil.rmtree(compiled)
+        files = manifest(saved)
+        client.api.log_model_artifacts(model.model_id, str(saved))
+    client.api.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return files
+
+
+def _version(package: str) -> str:
+    """As an index knows it: a version of torch may name its build."""
+    return version(package).partition("+")[0]
 
 
 def fetch(client: Client, run_id: str, folder: Path) -> Path:
-    """Copy the model of a run into a folder; returns where it is then."""
+    """Copy the model of a run into a folder; returns where it is then.
 
-    def download() -> str:
-        with _current(client.tracking_uri):
-            return mlflow.artifacts.download_artifacts(
-                artifact_uri=f"runs:/{run_id}/{MODEL}", dst_path=str(folder)
-            )
-
-    return Path(client.call(download))
+    Raises:
+        ValueError: if the run has not one model, or there is a link among its files, as far as the
+            store shows links: one that is not a folder of this machine shows none.
+    """
+    runs = Runs(client)
+    ids = runs.model_ids(runs.get(run_id))
+    if len(ids) != 1:
+        raise ValueError(f"model: the run must have one, but has {len(ids)}")
+    location = client.call(client.api.get_logged_model, ids[0]).artifact_location
+    if location.startswith(("/", "file:")):
+        there = Path(url2pathname(urlsplit(location).path))
+        if there.is_symlink():
+            raise ValueError(f"model: {there} must be a folder of its own, but is a link")
+        for problem in irregular(there):
+            raise ValueError(f"model: {problem}")
+    return Path(
+        client.call(
+            mlflow.artifacts.download_artifacts,
+            artifact_uri=location,
+            dst_path=str(folder),
+            tracking_uri=client.tracking_uri,
+        )
+    )
 
 
 def register(
@@ -105,65 +157,20 @@ def register(
     (model,) = runs.model_ids(runs.get(run_id))
     versions = client.call(client.api.search_model_versions, f"run_id = '{run_id}'")
     # One that somebody made of other files of this run is no version of this model.
-    of_model = (v for v in versions if v.name == name and v.source == f"models:/{model}")
+    source = f"models:/{model}"
+    of_model = (v for v in versions if v.name == name and v.source == source)
     version = next((str(v.version) for v in of_model), None)
     if version is None:
 
         def new_version() -> str:
-            with _current(client.tracking_uri):
-                uri = f"runs:/{run_id}/{MODEL}"
-                return str(mlflow.register_model(uri, name, tags=dict(version_tags)).version)
+            if not client.api.search_registered_models(f"name = '{name}'"):
+                client.api.create_registered_model(name)
+            made = client.api.create_model_version(
+                name, source, run_id, tags=dict(version_tags), model_id=model
+            )
+            return str(made.version)
 
         version = client.call(new_version)
     for alias in aliases:
         client.call(client.api.set_registered_model_alias, name, alias, version)
     return version
-
-
-def layout_problems(folder: Path) -> Iterator[str]:
-    """A sentence for each place where a logged model would load another file, or other code, than
-    WEIGHTS_FILE and CODE_FOLDER."""
-    try:
-        flavors = mlflow.models.Model.load(str(folder)).flavors
-        pickled_by = (folder / "data" / "pickle_module_info.txt").read_text()
-        with_code = sorted(path.name for path in (folder / "code").iterdir())
-    except Exception as error:  # of YAML, MLflow or the system, if the file was changed
-        yield f"model: its MLmodel cannot be read: {' '.join(str(error).split())[:200]}"
-        return
-    loads = {
-        "flavors": sorted(flavors),
-        "model_data": flavors.get("pytorch", {}).get("model_data"),
-        "code": [flavor.get("code") for flavor in flavors.values()],
-        "loader_module": flavors.get("python_function", {}).get("loader_module"),
-        "data": flavors.get("python_function", {}).get("data"),
-        "pickle module": pickled_by,
-        "code/": [name for name in with_code if name != "__pycache__"],
-    }
-    expected = {
-        "flavors": ["python_function", "pytorch"],
-        "model_data": "data",
-        "code": ["code", "code"],
-        "loader_module": "mlflow.pytorch",
-        "data": "data",
-        "pickle module": "mlflow.pytorch.pickle_module",
-        "code/": ["models"],
-    }
-    for key, value in expected.items():
-        if loads[key] != value:
-            yield f"model: {key} must be {value} in a logged model, but is {loads[key]!s:.80}"
-
-
-@contextmanager
-def _current(tracking_uri: str) -> Iterator[None]:
-    """MLflow looks for models at its current server alone, which is a setting of the process."""
-    # MLflow writes it into the environment too, and reads it there when the setting is None.
-    variable = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(tracking_uri)
-    try:
-        yield
-    finally:
-        # None, and not the setting of before: that would hide later changes of the environment.
-        # MLflow's code takes None, its annotation does not.
-        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
-        if variable is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = variable

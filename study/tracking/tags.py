@@ -16,6 +16,8 @@ STORAGE = "study.storage"
 EPOCH = "study.epoch"
 NODE = "study.node"
 REASON = "study.reason"
+MODEL_FILES = "study.model_files"
+"""The files of the run's model, each with its SHA-256, as JSON."""
 
 # MLflow's own.
 PARENT = "mlflow.parentRunId"

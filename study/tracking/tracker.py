@@ -12,7 +12,6 @@ from pathlib import Path
 
 from mlflow.entities import DatasetInput, Metric, Run
 
-from models import IResNet
 from study.config.space import Value
 from study.config.trial import COEFF, TrialConfig
 from study.metrics import (
@@ -181,16 +180,16 @@ class Tracker:
         """MLflow's pages show first what was logged first."""
         return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
 
-    def log_outcome(self, trial_id: str, folder: Path, model: IResNet) -> None:
+    def log_outcome(self, trial_id: str, folder: Path) -> None:
         """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
         self._send_held(trial_id)
         run = self._runs.get(self._trials[trial_id].run_id)
         # A trial has one model: one that was logged before a crash is replaced.
         self._runs.delete_models(run)
-        self._log_network(run, folder, model)
+        stored_model.log(self.client, run, folder)
 
     def log_projections(
-        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path, IResNet]]
+        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path]]
     ) -> None:
         """The networks to which a completed trial's was projected, each as a run below it.
 
@@ -200,20 +199,20 @@ class Tracker:
         self._send_held(trial_id)
         trial = self._trials[trial_id]
         run = self._runs.get(trial.run_id)
-        new = {report.coeff: (report, folder, model) for report, folder, model in networks}
+        new = {report.coeff: (report, folder) for report, folder in networks}
         outdated = [
             coeff
             for coeff, (_, metrics) in trial.projections.items()
             if coeff not in new or metrics != new[coeff][0].metrics()
         ]
         self._trials.delete_projections(trial, outdated)
-        for coeff, (report, folder, model) in new.items():
+        for coeff, (report, folder) in new.items():
             if coeff not in trial.projections:
-                run_id = self._log_projection(trial_id, run, report, folder, model)
+                run_id = self._log_projection(trial_id, run, report, folder)
                 trial.projections[coeff] = (run_id, report.metrics())
 
     def _log_projection(
-        self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path, model: IResNet
+        self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path
     ) -> str:
         """The run of one projection below the trial's; returns its id."""
         trial = self._trials[trial_id]
@@ -251,12 +250,9 @@ class Tracker:
             ],
             as_params({**of_trial.data.params, **changed}),
         ).send(self.client, run_id)
-        self._log_network(run, folder, model)
+        stored_model.log(self.client, run, folder)
         self._runs.set_state(run_id, TrialStatus.COMPLETED)
         return run_id
-
-    def _log_network(self, run: Run, folder: Path, model: IResNet) -> None:
-        stored_model.log(self.client, run, folder, model)
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """How a trial ended; certified if its last bound is below 1 and it did not fail."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Certificate, Effort, IResNet, certify, predicted_steps
+from models import Certificate, IResNet, predicted_steps
 from study.config.trial import EvaluationConfig
 from study.metrics import RECONSTRUCTION_ERROR, Evaluation
 from study.trial.data import Split, batches, brightness, normalized
@@ -47,8 +47,10 @@ def evaluate(model: IResNet, split: Split) -> tuple[float, float]:
     return total_loss.item() / len(split), n_right.item() / len(split)
 
 
-def measure(model: IResNet, val: Split, settings: EvaluationConfig, effort: Effort) -> Evaluation:
-    """What a network in eval mode measures on a validation split; effort as in `certify`."""
+def measure(
+    model: IResNet, val: Split, settings: EvaluationConfig, certificate: Certificate
+) -> Evaluation:
+    """What a network in eval mode measures on a validation split, and what is proven of it."""
     val_loss, val_accuracy = evaluate(model, val)
     inverse_steps, reconstruction_error = measure_inverse(
         model,
@@ -59,7 +61,7 @@ def measure(model: IResNet, val: Split, settings: EvaluationConfig, effort: Effo
     return Evaluation(
         val_loss=val_loss,
         val_accuracy=val_accuracy,
-        lipschitz_upper_bound=certify(model, effort).lipschitz_upper_bound,
+        lipschitz_upper_bound=certificate.lipschitz_upper_bound,
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
     )

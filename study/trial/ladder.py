@@ -3,15 +3,14 @@
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from models import IResNet, certify, deployed, project
+from models import Certificate, IResNet, deployed, project
 from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
 from study.trial.evaluation import evaluate, measure, statistics_images
-from study.trial.network_files import save_network
+from study.trial.network_files import Certified
 from study.trial.training import Training
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
@@ -20,10 +19,10 @@ _FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of a rung, in plain convolutions, and what it measures."""
+    """The network of a rung, and what it measures."""
 
     report: ProjectionReport
-    model: IResNet
+    network: Certified
 
 
 def block_bound(coeff: float) -> float:
@@ -32,14 +31,17 @@ def block_bound(coeff: float) -> float:
     return coeff**3
 
 
-def projections(training: Training) -> Iterator[Projection]:
+def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of coefficients.
 
-    Each rung starts from the one above it. It is fine-tuned if the trial's config says so, and
-    projected, so that every block's proven bound is at most that of three layers at the rung's
-    coefficient. Left out are rungs that every block meets already, since that network stands
-    above; rungs whose fine-tuning diverged; and rungs with a value that is not finite. Networks
-    with BatchNorm in their blocks have none: its factor follows the data.
+    Every block's proven bound becomes at most that of three layers at the rung's coefficient. If
+    the trial's config says so, the network is fine-tuned at each rung before, from that of the rung
+    above. Left out are rungs that every block meets already, since that network stands above; rungs
+    whose fine-tuning diverged; and rungs with a value that is not finite. Networks with BatchNorm
+    in their blocks have none: its factor follows the data.
+
+    Args:
+        trained: the network of the training.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
@@ -50,11 +52,13 @@ def projections(training: Training) -> Iterator[Projection]:
     if not _is_finite(training.model):
         return
     model = copy.deepcopy(training.model).eval()
-    proven = certify(model, "full").lipschitz_upper_bound
+    images = statistics_images(training.dataset.train)
+    proven = trained.certificate.lipschitz_upper_bound
     for index, coeff in enumerate(config.ladder):
         lipschitz = block_bound(coeff)
         if proven <= lipschitz:
             continue
+        known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
             project(model, lipschitz=lipschitz)
@@ -63,26 +67,20 @@ def projections(training: Training) -> Iterator[Projection]:
             if not _is_finite(model):
                 model = above  # it diverged; the next rung starts where this one did
                 continue
-        project(model, images=statistics_images(training.dataset.train), lipschitz=lipschitz)
+            known = None
         plain = deployed(model)
+        certificate = project(plain, images=images, lipschitz=lipschitz, certificate=known)
         report = ProjectionReport(
             coeff=coeff,
             fine_tune_steps=config.fine_tune_steps,
-            **asdict(measure(plain, training.dataset.val, config.evaluation, "full")),
+            **asdict(measure(plain, training.dataset.val, config.evaluation, certificate)),
             test_accuracy=evaluate(plain, training.dataset.test)[1],
             timestamp=time.time(),
         )
         proven = report.lipschitz_upper_bound
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
-            yield Projection(report, plain)
+            yield Projection(report, Certified(plain, certificate))
 
 
 def _is_finite(model: IResNet) -> bool:
     return all(bool(p.isfinite().all()) for p in model.parameters())
-
-
-def save_projection(training: Training, projection: Projection, folder: Path) -> None:
-    """Write a projection's network, as `save_network` does."""
-    # For weights in plain convolutions load_network must build plain convolutions.
-    plain = replace(training.config.model, norm="none")
-    save_network(folder, projection.model, plain, training.config, training.dataset)

@@ -1,20 +1,23 @@
-"""A network as files: written with its proof, and read back without running code of theirs.
+"""A network as files, written with its proof.
 
 How a weight comes to its certificate: the effective weights of a model -> `certify` in `models` ->
-CERTIFICATE, which goes with NETWORK into the trial's checkpoint, and from there into MLflow.
+CERTIFICATE, which goes with the network into the trial's checkpoint, and from there into MLflow.
 """
 
-import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import models
-from models import IResNet, certify, code_sha256, empirical_lipschitz, weights_sha256
-from study.artifacts import CERTIFICATE, INVERSE, NETWORK, WEIGHTS
+from models import (
+    Certificate,
+    IResNet,
+    certify,
+    deployed,
+    empirical_lipschitz,
+    write_network,
+)
+from study.artifacts import CERTIFICATE, INVERSE
 from study.config.trial import ModelConfig, TrialConfig
 from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import N_CURVE_SAMPLES, inverse_curve, predicted_and_needed_steps
@@ -28,23 +31,33 @@ def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: 
     return IResNet(in_shape, n_classes, **asdict(config))
 
 
-def save_network(
-    folder: Path, model: IResNet, config: ModelConfig, trial: TrialConfig, dataset: Dataset
-) -> None:
-    """Write a network: WEIGHTS and NETWORK, from which `load_network` builds it, CERTIFICATE and
-    INVERSE.
+@dataclass(frozen=True)
+class Certified:
+    """A network in plain convolutions, in eval mode, and what is proven of it, with effort="full".
+
+    What is stored is plain, since sigma is summed in float32: in which order is the processor's
+    choice, and the effective weights follow it in their last bits.
+    """
+
+    model: IResNet
+    certificate: Certificate
+
+    @classmethod
+    def of(cls, model: IResNet) -> "Certified":
+        """The network of a model as it is now."""
+        plain = deployed(model).eval()
+        return cls(plain, certify(plain, "full"))
+
+
+def save_network(folder: Path, network: Certified, trial: TrialConfig, dataset: Dataset) -> None:
+    """Write a network as `write_network` does, with CERTIFICATE and INVERSE.
 
     Args:
-        model: its mode becomes eval.
-        config: what `load_network` shall build for its weights.
         trial: the one that trained it.
         dataset: the trial's.
     """
-    model.eval()
-    _write_json(folder / NETWORK, _identity(model, config, trial, dataset))
-    torch.save(model.state_dict(), folder / WEIGHTS)
-    # Of the network as it is stored: on another device the last bits of sigma differ.
-    certificate = certify(copy.deepcopy(model).cpu(), "full")
+    model, certificate = network.model, network.certificate
+    write_network(folder, model, _description(trial, dataset))
     sampled = empirical_lipschitz(model, normalized(dataset.val.images[:_JACOBIAN_SAMPLES]))
     _write_json(
         folder / CERTIFICATE, {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
@@ -60,15 +73,16 @@ def save_network(
     _write_json(folder / INVERSE, {**inverse_curve(model, images), **steps})
 
 
-def _identity(
-    model: IResNet, config: ModelConfig, trial: TrialConfig, dataset: Dataset
-) -> dict[str, Any]:
-    """Which network it is, so that a proof of it can be checked again."""
+def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
+    """Which network it is, and of what data."""
+    config = asdict(trial.model)
+    if trial.model.norm == "spectral":
+        config["norm"] = "none"  # plain convolutions
     return {
         "architecture": {
             "in_shape": dataset.in_shape,
             "n_classes": dataset.n_classes,
-            **asdict(config),
+            **config,
         },
         "data": {
             "name": trial.data.name,
@@ -78,20 +92,7 @@ def _identity(
             "sha256": dataset.sha256,
             "normalization": NORMALIZATION,
         },
-        "code_sha256": code_sha256(Path(models.__file__).parent),
-        "weights_sha256": weights_sha256(model),
     }
-
-
-def load_network(folder: Path) -> IResNet:
-    """The network that `save_network` wrote, in eval mode, on the CPU; runs no code of the
-    files."""
-    architecture = json.loads((folder / NETWORK).read_text())["architecture"]
-    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced at once
-        model = IResNet(**architecture)
-    weights = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
-    model.load_state_dict(weights)
-    return model.eval()
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -62,8 +62,10 @@ class Sgd:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state_dict() of an optimizer of a model like this one's."""
+        # On the device and in the layout of its parameter.
         self._momentum = [
-            None if buffer is None else buffer.clone() for buffer in state["momentum"]
+            None if buffer is None else torch.empty_like(parameter).detach().copy_(buffer)
+            for parameter, buffer in zip(self._parameters, state["momentum"], strict=True)
         ]
 
 

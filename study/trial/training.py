@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Effort, IResNet, recompute_batch_norm
+from models import Effort, IResNet, certify, recompute_batch_norm
 from study.config.trial import TrialConfig
 from study.metrics import (
     TRAIN_LOSS,
@@ -161,7 +161,8 @@ class Training:
         recompute_batch_norm(self.model, statistics_images(self.dataset.train))
         # What is stored is certified as well as can be.
         effort: Effort = "full" if last else "fast"
-        measured = measure(self.model, self.dataset.val, self.config.evaluation, effort)
+        certificate = certify(self.model, effort)
+        measured = measure(self.model, self.dataset.val, self.config.evaluation, certificate)
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),

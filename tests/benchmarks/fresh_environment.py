@@ -4,12 +4,13 @@
 
 Makes a virtual environment in a temporary folder, installs the requirements.txt of the logged model
 of the study's most accurate network into it and nothing else, and there, away from this project,
-loads the model, classifies images and inverts their features. Exits 1 if that environment has
-this project, the model does not load, or an image does not come back.
+loads the model with pickles refused, classifies images and inverts their features. Exits 1 if that
+environment has this project, the model does not load, or an image does not come back.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,16 +26,18 @@ _CODE = """
 import importlib.util, json, pathlib, sys
 assert importlib.util.find_spec("study") is None, "this project is here"
 assert importlib.util.find_spec("models") is None, "this project is here"
-import mlflow.pytorch, torch
+import mlflow.pyfunc, torch
 folder = sys.argv[1]
 metadata = mlflow.models.Model.load(folder).metadata
 scale = metadata["data"]["normalization"]
-model = mlflow.pytorch.load_model(folder)
-certificate = json.loads(pathlib.Path(folder, "extra_files", "certificate.json").read_text())
+predictor = mlflow.pyfunc.load_model(folder)
+model = predictor.get_raw_model()
+certificate = json.loads(pathlib.Path(folder, "data/network/certificate.json").read_text())
 bytes_ = torch.randint(0, 256, (16, *model.in_shape), dtype=torch.uint8)
 x = bytes_ * scale["scale"] + scale["offset"]
 with torch.no_grad():
     z = model.features(x)
+    assert torch.equal(torch.from_numpy(predictor.predict(x.numpy())), model(x))
     classes = model(x).argmax(1)
     solution = model.inverse(z, rtol=1e-6, max_steps=100)
 assert solution.converged.all()
@@ -72,7 +75,10 @@ def main() -> int:
         )
         print(f"{len(json.loads(listed.stdout))} packages in the environment")
         return subprocess.run(
-            [python, "-I", "-c", _CODE, str(folder)], cwd=name, check=False
+            [python, "-I", "-c", _CODE, str(folder)],
+            cwd=name,
+            env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+            check=False,
         ).returncode
 
 

@@ -4,9 +4,9 @@
     python -m tests.benchmarks.network mnist DATA_ROOT FOLDER [--epochs 3] [--coeff 0.95]
 
 cifar10: the paper's 55 blocks; DATA_ROOT holds torchvision's files, or train/CLASS/*.png or
-*.jpg. mnist: the network of search_spaces/mnist.yaml. FOLDER gets what `load_network`
-of study.trial.network_files reads, and data.json with the settings of the data. Uses a GPU if there
-is one.
+*.jpg. mnist: the network of search_spaces/mnist.yaml. FOLDER gets what
+`models.read_network` reads, and data.json with the settings of the data. Uses a GPU if there is
+one.
 """
 
 import argparse
@@ -16,11 +16,10 @@ from pathlib import Path
 
 import torch
 
-from models import IResNet
+from models import IResNet, read_network, write_network
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics import TrialStatus
 from study.trial import data, sources
-from study.trial.network_files import load_network, save_network
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 
@@ -33,7 +32,7 @@ _MODELS = {
 def load(folder: Path) -> tuple[IResNet, data.Dataset]:
     """The network of a folder, in eval mode, and its data set."""
     settings = json.loads((folder / "data.json").read_text())
-    return load_network(folder), sources.load(DataConfig(**settings))
+    return read_network(folder), sources.load(DataConfig(**settings))
 
 
 def main() -> None:
@@ -58,7 +57,9 @@ def main() -> None:
     while training.status is TrialStatus.RUNNING:
         print(training.run_to_report().epoch, flush=True)
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    save_network(arguments.folder, training.model, config.model, config, training.dataset)
+    of_data = {"in_shape": training.dataset.in_shape, "n_classes": training.dataset.n_classes}
+    description = {"architecture": {**of_data, **asdict(config.model)}}
+    write_network(arguments.folder, training.model, description)
     (arguments.folder / "data.json").write_text(json.dumps(asdict(config.data)))
 
 

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import mlflow
-import mlflow.pytorch
+import mlflow.pyfunc
 import torch
 
 from models import certify
@@ -41,7 +41,7 @@ def main() -> int:
     torch.set_num_threads(max(1, int(study.config.resources.cpus)))
     n_wrong, records = 0, projections(client, study)
     for record in records:
-        model = mlflow.pytorch.load_model(f"runs:/{record.run_id}/{MODEL}")
+        model = mlflow.pyfunc.load_model(f"runs:/{record.run_id}/{MODEL}").get_raw_model()
         again = certify(model, "full").to_dict()
         path = mlflow.artifacts.download_artifacts(f"runs:/{record.run_id}/{CERTIFICATE}")
         stored = json.loads(Path(path).read_text())

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from models import convolution_norm
 from models.convolution_norm import (
-    ROUNDING_SLACK,
     convolution_norm_bounds,
 )
 from models.gram_symbols import SHIFTS, GramSymbols
@@ -51,8 +50,8 @@ def test_the_dense_norm_is_between_the_bounds(shape: tuple[int, ...], seed: int,
     exact = dense_norm(weight, (height, width))
     assert lower <= exact <= upper
     if rows or k_h == k_w == 1:
-        assert upper == pytest.approx(exact, rel=2 * ROUNDING_SLACK)
-        assert lower == pytest.approx(exact, rel=2 * ROUNDING_SLACK)
+        assert upper == pytest.approx(exact, rel=1e-11)
+        assert lower == pytest.approx(exact, rel=1e-11)
 
 
 def second_difference_squared() -> tuple[float, int]:

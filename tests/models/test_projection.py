@@ -34,7 +34,7 @@ def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str)
     for coeff in LADDER:
         model = network(norm=norm)
         before = {layer.name: layer.upper_bound for layer in certify(model).layers}
-        assert project(model, coeff) is model
+        assert project(model, coeff) == certify(model)
         for layer in certify(model).layers:
             assert layer.upper_bound <= coeff
             expected = min(before[layer.name], coeff)
@@ -42,7 +42,8 @@ def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str)
 
 
 def test_the_true_norm_of_what_forward_applies_is_at_most_coeff() -> None:
-    model = project(network(), 0.6).train()
+    model = network().train()
+    project(model, 0.6)
     for layer in (m for m in model.modules() if isinstance(m, SpectralNormConv2d)):
         assert dense_norm(layer.effective_weight().detach(), layer.size) <= 0.6
 
@@ -58,8 +59,12 @@ def test_every_block_is_at_most_the_bound_and_none_is_scaled_without_need(
             parameter.mul_(1e-3)
     model.update_spectral_norm()
     before = {block.name: block.upper_bound for block in certify(model, "full").blocks}
-    assert project(model, lipschitz=lipschitz) is model
-    after = certify(model, "full").blocks
+    of_model = certify(model, "full")
+    again = copy.deepcopy(model)
+    certificate = project(model, lipschitz=lipschitz)
+    assert certificate == certify(model, "full")
+    assert project(again, lipschitz=lipschitz, certificate=of_model) == certificate
+    after = certificate.blocks
     for block in after:
         assert block.upper_bound <= lipschitz
         expected = min(before[block.name], lipschitz)
@@ -92,7 +97,8 @@ def test_of_a_block_the_last_kernel_alone_is_scaled() -> None:
 
 def test_training_goes_on_at_the_bound_that_was_projected_to() -> None:
     """The target of a scaled layer is its bound of then: that holds whatever the weights become."""
-    model = project(network(), lipschitz=0.05)
+    model = network()
+    project(model, lipschitz=0.05)
     layers = {layer.name: layer.upper_bound for layer in certify(model).layers}
     for name, module in model.named_modules():
         if isinstance(module, SpectralNormConv2d) and module.coeff < 0.97:

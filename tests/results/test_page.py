@@ -25,8 +25,8 @@ class NoArtifacts(Records):
     def __init__(self, tracking_uri: str = "sqlite:////nowhere/mlflow.db") -> None:
         super().__init__(Client(tracking_uri))
 
-    def metrics_and_artifacts(self, run_id: str) -> tuple[dict[str, float], set[str]]:
-        return {}, set()
+    def artifacts(self, run_id: str) -> set[str]:
+        return set()
 
 
 class Parts(HTMLParser):

@@ -17,7 +17,7 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.tracking import MlflowClient
 
-from models import IResNet
+from models import IResNet, write_network
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
 from study.tracking import studies
@@ -25,7 +25,7 @@ from study.tracking.client import Client
 from study.tracking.pages import study_page
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
-from study.trial import data, network_files
+from study.trial import data
 from study.trial.training import Training
 from tests.support.oracles import relative_error
 from tests.support.records import projections
@@ -412,7 +412,7 @@ def test_a_filter_is_mlflows_and_a_bad_one_is_said(tracker: Tracker, study: Stud
 
 
 def test_a_logged_model_is_one_and_loads_runs_and_inverts(
-    tracker: Tracker, study: StudyRecord, tmp_path: Path
+    tracker: Tracker, study: StudyRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
     state.run_to_report()
@@ -421,7 +421,7 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
     save_outcome(state, folder)
     start(tracker, study)
     for _ in range(2):  # as after a crash between the model and the end of the trial
-        tracker.log_outcome("0000", folder, network_files.load_network(folder))
+        tracker.log_outcome("0000", folder)
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     (record,) = Records(tracker.client).trials(study)
     client = MlflowClient(tracker.client.tracking_uri)
@@ -436,15 +436,18 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
         "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
     }  # fmt: skip
     assert model_file.metadata["data"]["normalization"] == data.NORMALIZATION
-    extra = Path(logged.artifact_location) / "extra_files"
-    for name in ("certificate.json", "network.json"):
-        assert (extra / name).read_bytes() == (folder / name).read_bytes()
+    network = Path(logged.artifact_location) / "data" / "network"
+    for name in ("certificate.json", "network.json", "weights.safetensors"):
+        assert (network / name).read_bytes() == (folder / name).read_bytes()
     mlflow.set_tracking_uri(tracker.client.tracking_uri)
-    loaded = mlflow.pytorch.load_model(f"runs:/{record.run_id}/model")
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    predictor = mlflow.pyfunc.load_model(f"runs:/{record.run_id}/model")
     mlflow.set_tracking_uri("sqlite:////nowhere/mlflow.db")
-    assert isinstance(loaded, IResNet)
+    loaded = predictor.get_raw_model()
+    assert type(loaded).__qualname__ == "IResNet"  # of the code that the model brought
     x = torch.rand(4, 1, 8, 8) - 0.5
     with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(predictor.predict(x.numpy())), state.model(x))
         torch.testing.assert_close(loaded(x), state.model(x))
         solution = loaded.inverse(loaded.features(x))
     assert relative_error(solution.value, x).max() < 1e-5
@@ -455,14 +458,13 @@ def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
         Records(Client("http://127.0.0.1:9")).is_taken("x")
 
 
-def networks(
-    folder: Path, *reports: ProjectionReport
-) -> list[tuple[ProjectionReport, Path, IResNet]]:
+def networks(folder: Path, *reports: ProjectionReport) -> list[tuple[ProjectionReport, Path]]:
     for name in ("certificate.json", "inverse.json"):
         (folder / name).write_text("{}")
-    (folder / "network.json").write_text('{"data": {}}')
+    architecture = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "norm": "none"}
     model = IResNet((1, 8, 8), 10, (1,), norm="none")
-    return [(report, folder, model) for report in reports]
+    write_network(folder, model, {"architecture": architecture, "data": {}})
+    return [(report, folder) for report in reports]
 
 
 def test_projections_are_runs_below_their_trial_and_are_there_once(

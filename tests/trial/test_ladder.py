@@ -1,20 +1,26 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from models import IResNet, certify, deployed
+from models import IResNet, certify, deployed, read_network
 from study.config.trial import TrialConfig
 from study.metrics import TrialStatus
 from study.trial import data
 from study.trial.evaluation import measure
-from study.trial.ladder import projections, save_projection
-from study.trial.network_files import load_network
+from study.trial.ladder import Projection
+from study.trial.ladder import projections as projections_of
+from study.trial.network_files import Certified, save_network
 from study.trial.training import Training
 from tests.trial.test_training import TINY
 
 LADDER = (0.5, 0.4, 0.3)
+
+
+def projections(training: Training) -> Iterator[Projection]:
+    return projections_of(training, Certified.of(training.model))
 
 
 def trained(**changes: object) -> Training:
@@ -38,7 +44,8 @@ def test_each_rung_is_certified_and_no_block_is_above_three_layers_at_its_coeffi
     found = list(projections(trained(fine_tune_steps=fine_tune_steps)))
     assert [projection.report.coeff for projection in found] == list(LADDER)
     for projection in found:
-        certificate = certify(projection.model, "full")
+        certificate = certify(projection.network.model, "full")
+        assert projection.network.certificate == certificate
         assert certificate.lipschitz_upper_bound <= projection.report.coeff**3
         assert projection.report.lipschitz_upper_bound == certificate.lipschitz_upper_bound
         assert projection.report.fine_tune_steps == fine_tune_steps
@@ -50,15 +57,16 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
     for index, projection in enumerate(projections(training)):
         folder = tmp_path / str(index)
         folder.mkdir()
-        save_projection(training, projection, folder)
-        loaded = load_network(folder)
-        again = measure(loaded, training.dataset.val, training.config.evaluation, "full")
+        save_network(folder, projection.network, training.config, training.dataset)
+        loaded = read_network(folder)
+        certificate = certify(loaded, "full")
+        again = measure(loaded, training.dataset.val, training.config.evaluation, certificate)
         report = projection.report
         assert again.val_accuracy == report.val_accuracy
         assert again.lipschitz_upper_bound == report.lipschitz_upper_bound
         images = data.normalized(training.dataset.val.images[:8])
         with torch.no_grad():
-            assert torch.equal(loaded(images), projection.model(images))
+            assert torch.equal(loaded(images), projection.network.model(images))
 
 
 def test_the_ladder_is_the_same_each_time_and_leaves_the_trial_as_it_was() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import certify
+from models import certify, read_network
 from study.config.trial import (
     DataConfig,
     EvaluationConfig,
@@ -20,7 +20,7 @@ from study.config.trial import (
 )
 from study.errors import ConfigError
 from study.metrics import TrialStatus
-from study.trial import data, evaluation, network_files, sources
+from study.trial import data, evaluation, sources
 from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse
 from study.trial.optimizers import fine_tune_learning_rate, learning_rate
@@ -273,7 +273,7 @@ def test_what_a_gpu_leaves_is_certified_as_it_is_stored(tmp_path: Path) -> None:
     save_outcome(state, tmp_path)
     stored = json.loads((tmp_path / "certificate.json").read_text())
     stored.pop("empirical_lipschitz")
-    again = certify(network_files.load_network(tmp_path), "full")
+    again = certify(read_network(tmp_path), "full")
     assert stored == json.loads(json.dumps(again.to_dict()))
 
 
@@ -281,7 +281,7 @@ def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(tmp_path: Path) -
     state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
     state.run_to_report()
     save_outcome(state, tmp_path)
-    model = network_files.load_network(tmp_path)
+    model = read_network(tmp_path)
     assert not model.training
     images = data.normalized(state.dataset.test.images[:16])
     with torch.no_grad():

@@ -37,7 +37,7 @@ const describePicked = (i, names, nKept) => {
   );
   const uri = content.server ? ` --tracking-uri ${content.server}` : "";
   byId("picked-code").textContent = `python -m study.verify ${points.run_id[i]}${uri}\n`
-    + `mlflow.pytorch.load_model("runs:/${points.run_id[i]}/model")`;
+    + `mlflow.pyfunc.load_model("runs:/${points.run_id[i]}/model").get_raw_model()`;
 };
 const operatorOf = (name) => {
   if (directionOf[name] === "maximize") return ">=";

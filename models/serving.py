@@ -1,0 +1,49 @@
+"""A stored network behind MLflow's pyfunc flavor, which finds `_load_pyfunc` by its name.
+
+Needs neither MLflow nor this project: a logged model brings the package `models` along.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.iresnet import IResNet
+from models.stored import read_network
+
+_BATCH_SIZE = 500
+
+
+class Predictor:
+    """A network in eval mode, as pyfunc takes it."""
+
+    def __init__(self, network: IResNet) -> None:
+        self._network = network
+
+    @torch.no_grad()
+    def predict(
+        self, images: NDArray[np.float32], params: dict[str, Any] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits.
+
+        Args:
+            images: float32 (N, C, H, W), normalized as those that the network was trained on.
+            params: none are known.
+
+        Returns:
+            float32 (N, n_classes).
+        """
+        batches = torch.as_tensor(images).split(_BATCH_SIZE)
+        logits: NDArray[np.float32] = torch.cat([self._network(b) for b in batches]).numpy()
+        return logits
+
+    def get_raw_model(self) -> IResNet:
+        """The network, in eval mode, on the CPU."""
+        return self._network
+
+
+def _load_pyfunc(path: str) -> Predictor:
+    """The network of a folder that `models.stored.write_network` wrote."""
+    return Predictor(read_network(Path(path)))

@@ -1,0 +1,62 @@
+"""The state of a training as one safetensors file, which can hold no code.
+
+safetensors keeps tensors by name. The dicts and lists around them, and plain values, stand as JSON
+in the file's metadata.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+_STATE = "state"
+# Key of what stands in the JSON for a tensor, with the tensor's name.
+_TENSOR = "tensor"
+
+
+def state_bytes(state: object) -> bytes:
+    """The content of a file for tensors and plain values, in dicts with keys of text and lists.
+
+    Raises:
+        TypeError: if there is anything else in it.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: object) -> object:
+        if isinstance(value, Tensor):
+            name = str(len(tensors))
+            # safetensors takes no two that share memory, and one layout alone.
+            contiguous = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            tensors[name] = contiguous
+            return {_TENSOR: name}
+        if isinstance(value, dict):
+            if _TENSOR in value or not all(type(key) is str for key in value):
+                raise TypeError(f"a state must have keys of text, none {_TENSOR!r}: {list(value)}")
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    tree = json.dumps(plain(state))
+    content: bytes = save(tensors, metadata={_STATE: tree})
+    return content
+
+
+def read_state(path: Path) -> Any:
+    """What `state_bytes` put into a file, on the CPU; a tuple comes back as a list."""
+    with safe_open(path, framework="pt") as file:
+
+        def restored(value: Any) -> Any:
+            if isinstance(value, dict):
+                if _TENSOR in value:
+                    return file.get_tensor(value[_TENSOR])
+                return {key: restored(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [restored(item) for item in value]
+            return value
+
+        return restored(json.loads(file.metadata()[_STATE]))

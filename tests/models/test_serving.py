@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models import IResNet, write_network
+from models.serving import _load_pyfunc
+
+
+def test_it_predicts_what_the_network_computes_in_any_number_of_images(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = IResNet((1, 4, 4), 3, (1,)).eval()
+    architecture = {"in_shape": [1, 4, 4], "n_classes": 3, "blocks": [1]}
+    write_network(tmp_path, model, {"architecture": architecture})
+    predictor = _load_pyfunc(str(tmp_path))
+    images = torch.rand(1201, 1, 4, 4)
+    with torch.no_grad():
+        expected = model(images)
+    logits = predictor.predict(images.numpy())
+    assert logits.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(logits), expected)
+    assert predictor.predict(images[:0].numpy()).shape == (0, 3)
+    network = predictor.get_raw_model()
+    assert isinstance(network, IResNet)
+    assert not network.training

@@ -1,0 +1,195 @@
+import json
+import pickle
+import pickletools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models import IResNet, read_network, write_network
+from models.stored import NETWORK, WEIGHTS
+
+ARCHITECTURE: dict[str, Any] = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1, 2]}
+
+
+def network(**changes: Any) -> IResNet:
+    torch.manual_seed(0)
+    model = IResNet(**{**ARCHITECTURE, **changes})
+    model(torch.rand(8, *model.in_shape))  # the statistics of the classifier are others now
+    model.update_spectral_norm()
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_network(tmp_path, network(), {"architecture": ARCHITECTURE})
+    return tmp_path
+
+
+@pytest.mark.parametrize("norm", ["spectral", "batch", "none"])
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+def test_every_kind_of_network_comes_back(norm: str, activation: str, tmp_path: Path) -> None:
+    settings = {"norm": norm, "activation": activation, "coeff": 0.7, "dropout": 0.2}
+    model = network(**settings)
+    write_network(tmp_path, model, {"architecture": {**ARCHITECTURE, **settings}})
+    again = read_network(tmp_path)
+    assert not again.training
+    state = model.state_dict()
+    assert list(again.state_dict()) == list(state)
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, state[name])
+        assert tensor.stride() == state[name].stride()  # the last bits of a sum follow the layout
+    assert [str(m) for m in again.modules()] == [str(m) for m in model.modules()]
+    x = torch.rand(2, 1, 8, 8) - 0.5
+    with torch.no_grad():
+        assert torch.equal(again(x), model.eval()(x))
+
+
+def test_no_random_number_is_drawn_to_read_a_network(folder: Path) -> None:
+    before = torch.get_rng_state()
+    read_network(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_same_network_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    model = network().to(memory_format=torch.contiguous_format)
+    write_network(other, model, {"architecture": ARCHITECTURE})
+    for name in (NETWORK, WEIGHTS):
+        assert (other / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_neither_file_is_a_pickle(folder: Path) -> None:
+    for name in (NETWORK, WEIGHTS):
+        with pytest.raises(ValueError, match=r".*"):
+            list(pickletools.genops((folder / name).read_bytes()))
+
+
+class Malicious:
+    """Pickled so that loading it touches a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_the_place_of_a_file_is_not_run(folder: Path, tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    (folder / WEIGHTS).write_bytes(pickle.dumps(Malicious(touched)))
+    with pytest.raises(ValueError, match=r"^weights.safetensors cannot be read: [^\n]*$"):
+        read_network(folder)
+    torch.save({"x": torch.zeros(1)}, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=r"^weights.safetensors cannot be read: [^\n]*$"):
+        read_network(folder)
+    assert not touched.exists()
+
+
+def test_a_torn_file_is_said_in_one_line(folder: Path) -> None:
+    for name in (NETWORK, WEIGHTS):
+        path = folder / name
+        whole = path.read_bytes()
+        # A JSON text is whole without the line break behind it.
+        for n in (0, 1, 7, 100, len(whole) // 2, len(whole) - 2):
+            path.write_bytes(whole[:n])
+            with pytest.raises(ValueError, match=rf"^{name} cannot be read: [^\n]*$"):
+                read_network(folder)
+        path.unlink()
+        with pytest.raises(ValueError, match=rf"^{name} cannot be read: [^\n]*$"):
+            read_network(folder)
+        path.write_bytes(whole)
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(ValueError, match=r"^weights.safetensors cannot be read: [^\n]*$"):
+        read_network(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda t: t.pop("body.1.residual.2.weight"), "has no tensor body.1.residual.2.weight"),
+        (
+            lambda t: t.update({"body.1.gain": torch.ones(1)}),
+            "has a tensor that it must not have: body.1.gain",
+        ),
+        (
+            lambda t: t.update({"classifier.3.bias": torch.ones(9)}),
+            r"tensor classifier.3.bias must be \(10,\), torch.float32, but is \(9,\)",
+        ),
+        (
+            lambda t: t.update({"classifier.3.bias": torch.ones(10).double()}),
+            r"classifier.3.bias must be \(10,\), torch.float32, but is \(10,\), torch.float64",
+        ),
+        (lambda t: t.clear(), "must describe the network of weights.safetensors, but has 3 blocks"),
+    ],
+)
+def test_the_tensors_must_be_those_of_the_network(
+    folder: Path, change: Callable[[dict[str, torch.Tensor]], object], problem: str
+) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=problem):
+        read_network(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blocks": [1, 3]},
+        {"blocks": [10**9, 10**9]},
+        {"blocks": [-(10**9), 10**9]},
+        {"blocks": []},
+        {"blocks": "12"},
+        {"blocks": None},
+        {"blocks": [1.0, 2.0]},
+        {"blocks": [True, 2]},
+        {"blocks": [1] * 60},
+        {"in_shape": [1, 8]},
+        {"in_shape": [1, 8, 10**12]},
+        {"in_shape": [1, 2**70, 2**70]},
+        {"in_shape": [-1, 8, 8]},
+        {"in_shape": {"a": 1}},
+        {"n_classes": 10**12},
+        {"n_classes": "ten"},
+        {"channel_multiplier": 10**9},
+        {"channel_multiplier": 4.5},
+        {"bottleneck": 0},
+        {"bottleneck": 0.5},
+        {"norm": "other"},
+        {"norm": "none"},
+        {"norm": ["spectral"]},
+        {"activation": "forward"},
+        {"activation": {}},
+        {"coeff": float("nan")},
+        {"coeff": "0.9"},
+        {"dropout": 1},
+        {"n_power_iterations": 0},
+        {"extra": 1},
+    ],
+    ids=str,
+)
+def test_another_architecture_is_refused_in_one_line(folder: Path, change: dict[str, Any]) -> None:
+    content = json.dumps({"architecture": {**ARCHITECTURE, **change}})
+    (folder / NETWORK).write_text(content)
+    with pytest.raises(ValueError, match=r"^(network.json|weights.safetensors)[^\n]*$"):
+        read_network(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"null", b"[1]", b"{}", b'{"architecture": 1}', b'{"architecture": []}',
+        b'{"architecture": {"in_shape": 1}}', b"1" * 9999, b"[" * 100_000, b"\xff",
+    ],
+    ids=lambda content: repr(content[:20]),
+)  # fmt: skip
+def test_a_description_that_is_none_is_refused_in_one_line(folder: Path, content: bytes) -> None:
+    (folder / NETWORK).write_bytes(content)
+    with pytest.raises(ValueError, match=r"^network.json[^\n]*$"):
+        read_network(folder)
