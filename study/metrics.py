@@ -159,14 +159,16 @@ class TrialReport:
 
     Attributes:
         projections: of a completed trial, what its network is at smaller coefficients.
-        earlier: of a trial that was restored, all reports before `epoch`. The driver may have been
-            restored too, to a state that lacks them.
+        is_repeated: the trial was restored, and sends its last report again.
+        earlier: of such a trial, all reports before `epoch`. The driver may have been restored too,
+            to a state that lacks them.
     """
 
     status: TrialStatus
     epoch: EpochReport | None = None
     reason: str | None = None
     projections: tuple[ProjectionReport, ...] = ()
+    is_repeated: bool = False
     earlier: tuple[EpochReport, ...] = ()
 
     def to_result(self) -> dict[str, Any]:
@@ -178,6 +180,7 @@ class TrialReport:
             # its state. Nobody here reads them.
             "epochs": [] if self.epoch is None else [asdict(self.epoch)],
             "projections": [asdict(projection) for projection in self.projections],
+            "is_repeated": self.is_repeated,
             "earlier": [asdict(report) for report in self.earlier],
         }
 
@@ -188,9 +191,14 @@ class TrialReport:
             return None
         epoch = next((EpochReport(**fields) for fields in result["epochs"]), None)
         projections = tuple(ProjectionReport(**fields) for fields in result["projections"])
-        earlier = tuple(EpochReport(**fields) for fields in result["earlier"])
-        status = TrialStatus(result["trial_status"])
-        return cls(status, epoch, result["reason"], projections, earlier)
+        return cls(
+            TrialStatus(result["trial_status"]),
+            epoch,
+            result["reason"],
+            projections,
+            result["is_repeated"],
+            tuple(EpochReport(**fields) for fields in result["earlier"]),
+        )
 
 
 def first_non_finite(values: Mapping[str, float], names: tuple[str, ...]) -> str | None:

@@ -36,7 +36,12 @@ def test_a_report_survives_the_way_through_a_result() -> None:
         TrialReport(TrialStatus.RUNNING, REPORT),
         TrialReport(TrialStatus.COMPLETED, replace(REPORT, test_accuracy=0.5)),
         TrialReport(TrialStatus.FAILED, reason="diverged"),
-        TrialReport(TrialStatus.RUNNING, REPORT, earlier=(replace(REPORT, epoch=1), REPORT)),
+        TrialReport(
+            TrialStatus.RUNNING,
+            REPORT,
+            is_repeated=True,
+            earlier=(replace(REPORT, epoch=1), REPORT),
+        ),
         TrialReport(
             TrialStatus.COMPLETED,
             replace(REPORT, test_accuracy=0.5),

@@ -23,6 +23,7 @@ from study.errors import StorageError, UserError
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
 from study.execution.trials import error_text, suggestion
+from study.metrics import TrialReport
 
 MAX_RETRIES = 3
 """How often a trial is tried again after errors of its own."""
@@ -54,7 +55,10 @@ class Failures(StudyCallback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        del self._n_deaths[trial.trial_id]
+        report = TrialReport.from_result(result)
+        # What a restored trial sends first proves nothing: its worker may die as it trains.
+        if report is None or not report.is_repeated:
+            del self._n_deaths[trial.trial_id]
 
     def on_checkpoint(
         self,

@@ -87,7 +87,7 @@ class TrialTrainable(tune.Trainable):
         assert report is not None
         n_earlier = len(self._reports) - (report.epoch is not None)
         earlier = tuple(self._reports[:n_earlier])
-        return replace(report, earlier=earlier).to_result()
+        return replace(report, is_repeated=True, earlier=earlier).to_result()
 
     def _certify(self) -> None:
         """Certify the network of a completed trial, project it, and add that to its last report."""

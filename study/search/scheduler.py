@@ -65,6 +65,13 @@ class PatientScheduler(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]  # Ray's is not annotated
         self._waits_since: dict[str, float] = {}
 
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """Forget what a driver that died had decided of the trial, and not yet done. Tune keeps
+        that with its state, but the trial may go on from before the report that it is about."""
+        controller: Any = tune_controller
+        for decisions in ("_cached_trial_decisions", "_queued_trial_decisions"):
+            getattr(controller._tune_controller, decisions).pop(trial.trial_id, None)
+
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         live: Iterable[Trial] = tune_controller.get_live_trials()
         waiting = {trial.trial_id: trial for trial in live if trial.status == Trial.PENDING}

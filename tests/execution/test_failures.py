@@ -11,7 +11,9 @@ from ray.tune.experiment import Trial
 from study.errors import StorageError, UserError
 from study.execution.failures import MAX_RETRIES, Failures, MemoryExhaustedError
 from study.execution.messages import Messages
+from study.metrics import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
+from tests.support.studies import epoch_report
 
 DEAD_NODE = (
     "The actor died because its node has died. Node Id: abc\n\tthe actor's node was terminated"
@@ -50,8 +52,9 @@ class Failing:
         self.failures.on_trial_recover(1, [self.trial], self.trial)
         self.failures.on_step_end(1, [self.trial])
 
-    def report(self) -> None:
-        self.failures.on_trial_result(1, [self.trial], self.trial, {})
+    def report(self, is_repeated: bool = False) -> None:
+        report = TrialReport(TrialStatus.RUNNING, epoch_report(), is_repeated=is_repeated)
+        self.failures.on_trial_result(1, [self.trial], self.trial, report.to_result())
 
     def restart(self) -> None:
         """What Tune brings back of a trial and of its callbacks when a driver starts again."""
@@ -119,6 +122,7 @@ def test_workers_that_die_are_counted_between_two_epochs(failing: Failing) -> No
         failing.report()
     assert failing.given_up is None
     for _ in range(MAX_RETRIES + 1):
+        failing.report(is_repeated=True)  # as each worker does before it trains
         failing.fail(RayActorError("a", DEAD_WORKER))
     assert failing.given_up == (
         "lost its worker 4 times without an epoch in between: Worker exit type: SYSTEM_ERROR"

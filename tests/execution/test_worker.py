@@ -49,8 +49,10 @@ def test_a_restored_trial_sends_all_its_reports_again_before_it_trains(tmp_path:
     sent = report_of(result)
     assert sent.epoch == reports[1].epoch
     assert sent.earlier == (reports[0].epoch,)
+    assert sent.is_repeated
     goes_on = report_of(again.step())
     assert goes_on.earlier == ()
+    assert not goes_on.is_repeated
     assert goes_on.epoch is not None
     assert third.epoch is not None
     assert goes_on.epoch.epoch == 3

@@ -66,7 +66,7 @@ def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: st
         assert version.status == "READY"
 
 
-def test_a_model_whose_proof_does_not_hold_is_refused_by_its_layer(
+def test_a_model_whose_proof_does_not_hold_is_refused(
     uri: str, finished: Path, tmp_path: Path
 ) -> None:
     records = Records(Client(uri))
@@ -85,9 +85,8 @@ def test_a_model_whose_proof_does_not_hold_is_refused_by_its_layer(
     path.write_text(json.dumps(content))
     done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
     assert done.exit_code == 1
-    name = content["layers"][1]["name"]
-    problem = f"the model's certificate.json is not the run's: layers[{name}].upper_bound is"
-    assert f"(run {run_id}) is not registered: proof: {problem}" in done.stderr
+    problem = "run: its certificate.json is not that of the model"
+    assert f"(run {run_id}) is not registered: {problem}" in done.stderr
     assert done.stdout == ""
     assert versions(uri) == {}
 

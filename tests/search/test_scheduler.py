@@ -37,6 +37,17 @@ def test_fifo_stops_none() -> None:
     assert {tell(scheduler, 0, result) for result in results} == {TrialScheduler.CONTINUE}
 
 
+def test_what_a_driver_that_died_had_decided_is_forgotten() -> None:
+    """Tune restores its undone decisions, but the trial goes on from an older checkpoint."""
+    stop = {"0": TrialScheduler.STOP, "1": TrialScheduler.CONTINUE}
+    tune = SimpleNamespace(_cached_trial_decisions=dict(stop), _queued_trial_decisions=dict(stop))
+    scheduler: Any = make_scheduler(tiny(), None)
+    scheduler.on_trial_add(SimpleNamespace(_tune_controller=tune), SimpleNamespace(trial_id="0"))
+    scheduler.on_trial_add(SimpleNamespace(_tune_controller=tune), SimpleNamespace(trial_id="2"))
+    left = {"1": TrialScheduler.CONTINUE}
+    assert (tune._cached_trial_decisions, tune._queued_trial_decisions) == (left, left)
+
+
 @pytest.mark.parametrize("name", ["fifo", "mo_asha"])
 def test_who_waits_for_a_worker_gets_its_own_and_who_waits_for_a_place_the_next(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -173,7 +173,7 @@ METRICS = (
 def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
     """One parent, a child a trial, every metric once at every epoch, none running."""
     trials = [f"{number:04d}" for number in range(n_trials)]
-    assert books.runs() == dict.fromkeys([name, *trials], "FINISHED")
+    assert books.runs() == dict.fromkeys([name, *trials], "FINISHED"), books.runs()
     for metric in METRICS:
         steps = {run: [step for step, _ in points] for run, points in books.points(metric).items()}
         assert steps == {trial: list(range(1, n_epochs + 1)) for trial in trials}, metric
