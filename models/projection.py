@@ -1,7 +1,8 @@
 """Networks with a smaller bound, made of a trained one without training.
 
 A network is scaled by what is proven of it, so that the certificate holds by construction. The
-features change, so the BatchNorm of the classifier gets new statistics.
+features change, so the classifier, of whose Lipschitz constant no proof speaks, is adapted without
+labels: its BatchNorm gets new statistics, and its last layer is fitted to the logits of before.
 
 Which layer of a block is made small is free for the bound, and not for the network: scaled in its
 last layer alone, biases kept, a block is x + s g(x) + b, the step of an ODE solver with a smaller
@@ -10,7 +11,8 @@ step size (paper, equation 1). That keeps most of what every layer scaled loses.
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -22,13 +24,16 @@ from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
 _N_ROUNDS = 10
+# Of the last layer's fit: what is added to the covariance of its inputs, as a part of their mean
+# variance.
+_RIDGE = 1e-3
 
 
 @torch.no_grad()
 def project(
     model: IResNet,
     coeff: float | None = None,
-    images: Iterable[Tensor] | None = None,
+    images: Sequence[Tensor] | None = None,
     *,
     lipschitz: float | None = None,
     certificate: Certificate | None = None,
@@ -43,9 +48,10 @@ def project(
         model: with norm="spectral" or "none"; its mode stays as it is.
         coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
             paper's sense of c. Every layer above it is scaled.
-        images: batches (B, C, H, W) of training images; labels are not needed. The running
-            statistics of the classifier's BatchNorm become their averages. With None they
-            stay, and the accuracy usually falls far.
+        images: batches (B, C, H, W) of training images; labels are not needed. If a layer is
+            scaled, the running statistics of the classifier's BatchNorm become their averages,
+            and its last layer is fitted to the logits that they had. With None both stay, and
+            the accuracy usually falls far.
         lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2,
             in (0, 1), by `certify` with effort="full". Of a block above it the last convolution
             alone is scaled.
@@ -58,7 +64,7 @@ def project(
     Raises:
         ValueError: if not one of coeff and lipschitz is given, or it is out of range, a weight
             is not finite, the certificate is of other weights or of less effort, or the
-            residual blocks hold a BatchNorm, whose factor follows the data.
+            residual blocks hold a BatchNorm, whose factor follows the data, or images is empty.
     """
     if (coeff is None) == (lipschitz is None):
         raise ValueError(
@@ -76,24 +82,31 @@ def project(
         raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
+    if images is not None and not images:
+        raise ValueError("images must be one or more batches, but there are none")
     if certificate is None:
         certificate = certify(model, effort)
     elif effort == "full" and certificate.effort != effort:
         raise ValueError(f"the certificate must be of effort=full, but is of {certificate.effort}")
     else:
         certificate.check(model.body)
+    logits = None
     for n_round in range(_N_ROUNDS):
         if any(block.layer_product == math.inf for block in certificate.blocks):
             raise ValueError("project needs finite weights, but got some that are not")
         by_layer = factors(certificate)
         if not by_layer:
             break
+        if images is not None and logits is None:
+            with _in_eval_mode(model):
+                logits = [model(batch) for batch in images]
         _scale(model, certificate, by_layer, n_round)
         certificate = certify(model, effort)
     else:
         raise RuntimeError(f"no scaling brought every {name} to at most {target}")
-    if images is not None:
+    if images is not None and logits is not None:
         recompute_batch_norm(model, images)
+        _fit_last_layer(model, images, logits)
     return certificate
 
 
@@ -137,6 +150,38 @@ def _scale(
 
 
 @torch.no_grad()
+def _fit_last_layer(model: IResNet, images: Iterable[Tensor], logits: Iterable[Tensor]) -> None:
+    """Change the classifier's last layer so that its logits of images (B, C, H, W) are those given
+    (B, n_classes), by least squares in float64: ridge regression of the differences, so that the
+    weights stay where images say nothing of them."""
+    before_last, last = model.classifier[:-1], model.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    with _in_eval_mode(model):
+        inputs = torch.cat([before_last(model.features(batch)) for batch in images]).double()
+    missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()
+    centered = inputs - inputs.mean(dim=0)
+    covariance = centered.T @ centered / len(inputs)
+    ridge = _RIDGE * covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    covariance.diagonal().add_(ridge)
+    right = centered.T @ (missing - missing.mean(dim=0)) / len(inputs)
+    change = torch.linalg.solve(covariance, right).T
+    last.weight.add_(change)
+    last.bias.add_(missing.mean(dim=0) - change @ inputs.mean(dim=0))
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Each module gets its mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@torch.no_grad()
 def deployed(model: IResNet) -> IResNet:
     """A copy in plain convolutions, each with the effective weight of now: the same function in
     eval mode, bit for bit, in which no sigma stands between the weights and the map.
@@ -164,19 +209,17 @@ def recompute_batch_norm(model: IResNet, images: Iterable[Tensor]) -> None:
         ValueError: if there is no batch.
     """
     (batch_norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
-    modes, momentum = [(m, m.training) for m in model.modules()], batch_norm.momentum
-    model.eval()
+    momentum = batch_norm.momentum
     batch_norm.reset_running_stats()
     batch_norm.momentum = None  # the plain average over all batches
-    batch_norm.train()
     try:
         n_batches = 0
-        for batch in images:
-            batch_norm(model.features(batch))
-            n_batches += 1
+        with _in_eval_mode(model):
+            batch_norm.train()
+            for batch in images:
+                batch_norm(model.features(batch))
+                n_batches += 1
     finally:
         batch_norm.momentum = momentum
-        for module, mode in modes:
-            module.training = mode
     if n_batches == 0:
         raise ValueError("recompute_batch_norm needs one or more batches, but got none")

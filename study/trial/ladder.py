@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from torch import nn
 
-from models import Certificate, IResNet, deployed, project
+from models import Certificate, IResNet, deployed, project, recompute_batch_norm
 from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.network_files import Certified
@@ -61,13 +61,14 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            project(model, lipschitz=lipschitz)
+            project(model, images=images, lipschitz=lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
             if not _is_finite(model):
                 model = above  # it diverged; the next rung starts where this one did
                 continue
             known = None
+            recompute_batch_norm(model, images)
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=lipschitz, certificate=known)
         report = ProjectionReport(

@@ -33,7 +33,8 @@ def _network(pixels: int, **arguments: object) -> IResNet:
     model.n_power_iterations = 50
     model.update_spectral_norm()
     model.n_power_iterations = 1
-    return project(model, 0.9)
+    project(model, 0.9)
+    return model
 
 
 def main() -> None:

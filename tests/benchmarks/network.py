@@ -1,6 +1,7 @@
 """Train the networks that the other benchmarks measure, on real data, and save them.
 
     python -m tests.benchmarks.network cifar10 DATA_ROOT FOLDER [--epochs 2] [--coeff 0.9]
+        [--images N]
     python -m tests.benchmarks.network mnist DATA_ROOT FOLDER [--epochs 3] [--coeff 0.95]
 
 cifar10: the paper's 55 blocks; DATA_ROOT holds torchvision's files, or train/CLASS/*.png or
@@ -41,13 +42,16 @@ def main() -> None:
     parser.add_argument("data_root", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--images", type=int, help="train on so many at most")
     parser.add_argument("--coeff", type=float, default=0.9)
     arguments = parser.parse_args()
     is_folder = arguments.name == "cifar10" and (arguments.data_root / "train").is_dir()
     model = {**asdict(_MODELS[arguments.name]), "coeff": arguments.coeff}
     config = TrialConfig(
         data=DataConfig(
-            name="image_folder" if is_folder else arguments.name, root=str(arguments.data_root)
+            name="image_folder" if is_folder else arguments.name,
+            root=str(arguments.data_root),
+            max_train=arguments.images,
         ),
         model=ModelConfig(**model),
         training=TrainingConfig(max_epochs=arguments.epochs, lr=0.1, lr_schedule="one_cycle"),

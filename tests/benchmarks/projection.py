@@ -44,9 +44,11 @@ def main() -> int:
     holds = True
     for coeff in _LADDER:
         start = time.perf_counter()
-        projected = project(copy.deepcopy(model), coeff, batches)
+        projected = copy.deepcopy(model)
+        project(projected, coeff, batches)
         seconds = time.perf_counter() - start
-        without = project(copy.deepcopy(model), coeff)
+        without = copy.deepcopy(model)
+        project(without, coeff)
         certificate = certify(projected)
         largest = max(layer.upper_bound for layer in certificate.layers)
         holds &= largest <= coeff

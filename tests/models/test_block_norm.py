@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from models import block_norm
 from models.block_norm import _Program, bottleneck_upper_bounds
+from tests.support.lipsdp import lipsdp
 from tests.support.oracles import dense_convolution, dense_norm, largest_over_masks
 
 
@@ -148,3 +151,23 @@ def test_with_a_layer_that_is_zero_the_bound_is_zero() -> None:
         (first, second, third * 0),
     ):
         assert bound(*weights, (4, 4)) == 0
+
+
+def test_the_oracle_is_between_what_is_attained_and_the_bound_of_the_layers() -> None:
+    for _ in range(3):
+        weights = block(1, 2, 2)
+        matrices = dense(*weights, (2, 2))
+        of_program = lipsdp(*(matrix.numpy() for matrix in matrices))
+        assert attained(weights, (2, 2)) <= of_program * (1 + 1e-6)
+        product = math.prod(torch.linalg.matrix_norm(m, ord=2).item() for m in matrices)
+        assert of_program <= product * (1 + 1e-6)
+
+
+def test_a_searched_bound_is_at_most_a_tenth_above_a_semidefinite_program() -> None:
+    """Which has a multiplier for each entry between the layers, where the bound has one for each
+    channel."""
+    for channels, size in ((2, (3, 3)), (2, (2, 4)), (3, (2, 3)), (2, (4, 2)), (4, (2, 2))):
+        weights = block(channels, 4 * channels, 4 * channels)
+        of_program = lipsdp(*(matrix.numpy() for matrix in dense(*weights, size)))
+        searched = bound(*weights, size, search=True)
+        assert of_program * (1 - 1e-6) <= searched <= of_program * 1.1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from torch import nn
 
 from models import IResNet, certify, deployed, project
@@ -159,6 +160,44 @@ def test_batch_norm_gets_the_statistics_of_the_images() -> None:
         torch.testing.assert_close(value, before[name])
 
 
+@pytest.mark.parametrize("given", [{"coeff": 0.3}, {"lipschitz": 0.02}])
+def test_the_last_layer_is_fitted_to_the_logits_of_before(given: dict[str, float]) -> None:
+    """Against scikit-learn's ridge regression of what is missing."""
+    model = network(dropout=0.3).train()
+    batches = [torch.randn(40, 2, 8, 8) for _ in range(3)]
+    before, without = copy.deepcopy(model).eval(), copy.deepcopy(model)
+    project(model, images=batches, **given)
+    assert model.training
+    project(without, **given)
+    recompute_batch_norm(without, batches)
+    x = torch.cat(batches)
+    with torch.no_grad():
+        logits = before(x)
+        inputs = without.eval().classifier[:-1](without.features(x))
+        missing = logits - without(x)
+    n, variance = len(x), inputs.double().var(dim=0, correction=0).mean().item()
+    ridge = Ridge(alpha=1e-3 * variance * n).fit(inputs.double(), missing.double())
+    old, new = without.classifier[-1], model.classifier[-1]
+    assert isinstance(old, nn.Linear)
+    assert isinstance(new, nn.Linear)
+    change, shift = torch.as_tensor(ridge.coef_), torch.as_tensor(ridge.intercept_)
+    torch.testing.assert_close(
+        new.weight.double(), old.weight.double() + change, rtol=1e-4, atol=1e-5
+    )
+    torch.testing.assert_close(new.bias.double(), old.bias.double() + shift, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        left = (model.eval()(x) - logits).norm()
+    assert left < 0.7 * missing.norm()
+
+
+def test_a_network_that_needs_no_scaling_stays_as_it_is() -> None:
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    project(model, lipschitz=0.999, images=[torch.randn(20, 2, 8, 8)])
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_what_cannot_be_projected_is_an_error() -> None:
     for given in ({}, {"coeff": 0.5, "lipschitz": 0.5}):
         with pytest.raises(ValueError, match="one of coeff and lipschitz must be given"):
@@ -169,6 +208,8 @@ def test_what_cannot_be_projected_is_an_error() -> None:
     for coeff in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="0 < coeff < 1 must hold"):
             project(network(), coeff)
+    with pytest.raises(ValueError, match="images must be one or more batches"):
+        project(network(), 0.5, [])
     with pytest.raises(ValueError, match="got norm=batch"):
         project(network(norm="batch"), 0.5)
     model = network()

@@ -1,0 +1,65 @@
+"""The semidefinite program of Fazlyab et al. 2019 (LipSDP), solved by Clarabel: an oracle for the
+bounds of blocks. Slow, and an estimate: it is what a solver's tolerance leaves of a bound."""
+
+import math
+from collections.abc import Sequence
+
+import clarabel
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Matrix = NDArray[np.float64]
+
+
+def lipsdp(first: Matrix, second: Matrix, third: Matrix) -> float:
+    """The least sqrt(rho) for which multipliers prove |W3 k(W2 k(W1 x))| <= sqrt(rho) |x|, with one
+    multiplier for each entry between the layers ("LipSDP-Neuron"), slopes of k in [0, 1].
+
+    Args:
+        first, second, third: dense, (n, n_in), (n, n), (n_out, n).
+    """
+    n = len(first)
+    left, values, _ = np.linalg.svd(first, full_matrices=False)
+    # Only W1 W1^T counts, and that of a square root of it is the same.
+    root = np.zeros((n, n))
+    root[:, : len(values)] = left * values
+    rho = np.zeros((3 * n, 3 * n))
+    rho[:n, :n] = np.eye(n)
+    forms = [rho]
+    for i in range(n):
+        form = np.zeros((3 * n, 3 * n))
+        form[n + i, n + i] = 2
+        form[n + i, :n] = form[:n, n + i] = -root[i]
+        forms.append(form)
+    for i in range(n):
+        form = np.zeros((3 * n, 3 * n))
+        form[2 * n + i, 2 * n + i] = 2
+        form[2 * n + i, n : 2 * n] = form[n : 2 * n, 2 * n + i] = -second[i]
+        forms.append(form)
+    constant = np.zeros((3 * n, 3 * n))
+    constant[2 * n :, 2 * n :] = -third.T @ third
+    return math.sqrt(_least_first(forms, constant))
+
+
+def _least_first(forms: Sequence[Matrix], constant: Matrix) -> float:
+    """The least z_0 for which sum_i z_i forms_i + constant is positive semidefinite."""
+    n = len(constant)
+    columns, rows = np.tril_indices(n)  # the upper triangle, column by column
+    scale = np.where(rows == columns, 1.0, math.sqrt(2))
+    stacked = np.stack([-form[rows, columns] * scale for form in forms], axis=1)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    goal = np.zeros(len(forms))
+    goal[0] = 1
+    solver = clarabel.DefaultSolver(
+        sparse.csc_matrix((len(forms), len(forms))),
+        goal,
+        sparse.csc_matrix(stacked),
+        constant[rows, columns] * scale,
+        [clarabel.PSDTriangleConeT(n)],
+        settings,
+    )
+    solution = solver.solve()
+    assert str(solution.status) in ("Solved", "AlmostSolved"), solution.status
+    return float(solution.obj_val)
