@@ -26,7 +26,7 @@ from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 _N_ROUNDS = 10
 # Of the last layer's fit: what is added to the covariance of its inputs, as a part of their mean
 # variance.
-_RIDGE = 1e-3
+_RIDGE = 1e-4
 
 
 @torch.no_grad()
