@@ -1,15 +1,16 @@
-"""The semidefinite program of Fazlyab et al. 2019 (LipSDP), solved by Clarabel: an oracle for the
+"""The semidefinite program of Fazlyab et al. 2019 (LipSDP), solved by SCS: an oracle for the
 bounds of blocks. Slow, and an estimate: it is what a solver's tolerance leaves of a bound."""
 
 import math
 from collections.abc import Sequence
 
-import clarabel
 import numpy as np
+import scs
 from numpy.typing import NDArray
 from scipy import sparse
 
 Matrix = NDArray[np.float64]
+_TOLERANCE = 1e-5
 
 
 def lipsdp(first: Matrix, second: Matrix, third: Matrix) -> float:
@@ -19,6 +20,9 @@ def lipsdp(first: Matrix, second: Matrix, third: Matrix) -> float:
     Args:
         first, second, third: dense, (n, n_in), (n, n), (n_out, n).
     """
+    # Scaled to norm one, so that the solver's tolerance is relative.
+    norms = [np.linalg.norm(matrix, 2) for matrix in (first, second, third)]
+    first, second, third = (m / x for m, x in zip((first, second, third), norms, strict=True))
     n = len(first)
     left, values, _ = np.linalg.svd(first, full_matrices=False)
     # Only W1 W1^T counts, and that of a square root of it is the same.
@@ -39,27 +43,25 @@ def lipsdp(first: Matrix, second: Matrix, third: Matrix) -> float:
         forms.append(form)
     constant = np.zeros((3 * n, 3 * n))
     constant[2 * n :, 2 * n :] = -third.T @ third
-    return math.sqrt(_least_first(forms, constant))
+    return math.sqrt(_least_first(forms, constant)) * math.prod(norms)
 
 
 def _least_first(forms: Sequence[Matrix], constant: Matrix) -> float:
     """The least z_0 for which sum_i z_i forms_i + constant is positive semidefinite."""
     n = len(constant)
-    columns, rows = np.tril_indices(n)  # the upper triangle, column by column
+    columns, rows = np.triu_indices(n)  # the lower triangle, column by column
     scale = np.where(rows == columns, 1.0, math.sqrt(2))
     stacked = np.stack([-form[rows, columns] * scale for form in forms], axis=1)
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
     goal = np.zeros(len(forms))
     goal[0] = 1
-    solver = clarabel.DefaultSolver(
-        sparse.csc_matrix((len(forms), len(forms))),
-        goal,
-        sparse.csc_matrix(stacked),
-        constant[rows, columns] * scale,
-        [clarabel.PSDTriangleConeT(n)],
-        settings,
+    solver = scs.SCS(
+        {"A": sparse.csc_matrix(stacked), "b": constant[rows, columns] * scale, "c": goal},
+        {"s": [n]},
+        eps_abs=_TOLERANCE,
+        eps_rel=_TOLERANCE,
+        max_iters=50_000,
+        verbose=False,
     )
     solution = solver.solve()
-    assert str(solution.status) in ("Solved", "AlmostSolved"), solution.status
-    return float(solution.obj_val)
+    assert solution["info"]["status"] == "solved", solution["info"]
+    return float(solution["info"]["pobj"])
