@@ -121,6 +121,9 @@ def _smallest_grid(
 ) -> tuple[Tensor, Tensor]:
     """The squared norm, the smallest over shifted grids, of circular convolutions on the torus.
 
+    The bound is computed anew, in float64, on the grid that is chosen here. So nothing that is
+    proven rests on the single precision that makes the choice fast.
+
     With the one shift (0, 0) it is that of the kernel's DFT with H + r by W + r points: an upper
     bound for the zero-padded convolution.
 

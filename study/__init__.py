@@ -7,7 +7,7 @@
     artifacts    file names in checkpoints and in runs                  metrics
     config/      what is asked of a study                               errors metrics
     pareto/      the mathematics of losses                              config metrics
-    trial/       one training; torch only                  models config artifacts errors metrics
+    trial/       one training; torch, safetensors          models config artifacts errors metrics
     search/      what to train next, and who stops         pareto config metrics
     tracking/    MLflow                                     models config artifacts errors metrics
     execution/   a running study on Ray        tracking search trial pareto config artifacts errors
@@ -16,7 +16,8 @@
                                                metrics
     head/        MLflow and PostgreSQL on the head of a cluster         errors
 
-`models/`, beside this package, is the mathematics of the networks. It imports torch alone.
+`models/`, beside this package, is the mathematics of the networks. It imports torch,
+safetensors and numpy alone.
 
 The way of the data: a study file -> StudyConfig -> searcher -> Suggestion -> TrialConfig, in a
 worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recorder writes it to

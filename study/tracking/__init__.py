@@ -10,8 +10,9 @@
     settings      a trial's settings as parameters and dataset
     values        numbers as MLflow stores them
     outbox        a thread that sends writes in order, and again after an outage
-    stored_model  a network as MLflow keeps it; imports torch
-    proof         whether a stored model still is the network of its certificate; imports torch
+    manifest      the files of a folder with their digests, and what is not as they say
+    stored_model  a network as MLflow keeps it; imports torch by way of models
+    proof         whether a stored model is what was logged, and what is proven of it; likewise
     pages         what MLflow's own pages say and show of a study
 
 Only these modules import MLflow.

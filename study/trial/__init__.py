@@ -1,4 +1,5 @@
-"""One training: torch and torchvision only, so that it runs where nothing else is installed.
+"""One training: torch, torchvision and safetensors only, so that it runs where nothing else is
+installed.
 
 sources        the data sets: read from their files and split
 data           a data set as tensors: batches, augmentation
@@ -7,7 +8,8 @@ optimizers     the optimizer, and its learning rate over time
 training       the steps: epoch by epoch, to a report
 evaluation     what a network measures: accuracy, certificate, inverse
 ladder         a trained network projected to smaller coefficients
-network_files  a network with its proof, written to files and read back
+network_files  a network with its proof, written to files
+state_file     the state of a training, written to a file and read back
 figures        pictures of those files; the only import of matplotlib
 check          whether a trial could run at all
 """
