@@ -441,6 +441,8 @@ def check_arguments(
         if not holds:
             raise ValueError(message)
     channels, height, width = in_shape
+    if not all(type(size) is int and size >= 1 for size in in_shape):
+        raise ValueError(f"in_shape must be three whole numbers >= 1, but got {in_shape}")
     factor = 2 ** (len(blocks) - 1)
     if height % factor or width % factor:
         raise ValueError(

@@ -165,6 +165,8 @@ def _fit_last_layer(model: IResNet, images: Iterable[Tensor], logits: Iterable[T
     covariance.diagonal().add_(ridge)
     right = centered.T @ (missing - missing.mean(dim=0)) / len(inputs)
     change = torch.linalg.solve(covariance, right).T
+    if not change.isfinite().all():
+        return  # features or logits overflowed, of which nothing can be fitted
     last.weight.add_(change)
     last.bias.add_(missing.mean(dim=0) - change @ inputs.mean(dim=0))
 

@@ -1,7 +1,7 @@
 """A network as two files: what it is, as JSON, and its tensors, as safetensors.
 
-Neither format can hold code, and a file decides neither classes nor attributes. So a network is
-read without trust in its files: it is built here, and only the values of its tensors are theirs.
+Neither format can hold code. A network is built here, from the arguments of IResNet in the one file
+and the values of the tensors in the other; nothing else of it is theirs.
 """
 
 import json
@@ -19,6 +19,11 @@ NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet."""
 WEIGHTS = "weights.safetensors"
 """The tensors of its state_dict()."""
+_COUNTS = ("n_classes", "bottleneck", "channel_multiplier", "n_power_iterations")
+# Of a count or a size, pixels too. Certificates of larger maps would take hours.
+_LARGEST = 100_000
+# Three weights and three biases at least.
+_TENSORS_OF_A_BLOCK = 6
 
 
 def write_network(folder: Path, model: IResNet, description: Mapping[str, Any]) -> None:
@@ -75,16 +80,19 @@ def _architecture(path: Path) -> Mapping[str, Any]:
         architecture = json.loads(path.read_text(encoding="utf-8"))["architecture"]
         # They are checked here, since a list of a million blocks would be built for minutes.
         sizes = [*architecture["in_shape"], *architecture["blocks"]]
+        sizes += (architecture[name] for name in _COUNTS if name in architecture)
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{NETWORK} cannot be read: {_one_line(error)}") from error
     if not isinstance(architecture, dict) or not all(type(size) is int for size in sizes):
-        raise ValueError(f"{NETWORK}: in_shape and blocks must be whole numbers")
+        raise ValueError(f"{NETWORK}: sizes and counts must be whole numbers")
+    if max(sizes) > _LARGEST:
+        raise ValueError(f"{NETWORK}: sizes and counts must be at most {_LARGEST}")
     return architecture
 
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
     """A network without memory for its tensors, of which WEIGHTS has so many."""
-    if sum(architecture["blocks"]) > n_tensors:
+    if _TENSORS_OF_A_BLOCK * sum(architecture["blocks"]) > n_tensors:
         raise ValueError(
             f"{NETWORK} must describe the network of {WEIGHTS}, but has "
             f"{sum(architecture['blocks'])} blocks for {n_tensors} tensors"

@@ -5,12 +5,20 @@ import difflib
 from collections.abc import Sequence
 
 _LONGEST = 80
+_LONGEST_TEXT = 400
 
 
 def quoted(value: object) -> str:
     """A value that a user gave, for a message: quoted, in one line, cut if it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def printable(text: str) -> str:
+    """A text of somebody else in one line without control characters: those are written as escapes,
+    and a long text is cut."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 3]}..."
 
 
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:

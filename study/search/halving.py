@@ -36,7 +36,7 @@ class SuccessiveHalving:
 
     Attributes:
         rungs: epoch of the rung -> trial number -> entry.
-        stopped: numbers of the trials that do not go on.
+        stopped: number of a trial that does not go on -> the epoch of the report that decided so.
     """
 
     max_epochs: int
@@ -44,7 +44,7 @@ class SuccessiveHalving:
     reduction_factor: int
     brackets: int = 1
     rungs: dict[int, dict[int, Entry]] = field(default_factory=dict)
-    stopped: set[int] = field(default_factory=set)
+    stopped: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         epoch = self.grace_period
@@ -58,14 +58,15 @@ class SuccessiveHalving:
         At a rung it goes on if it is among the best ceil(n / reduction_factor) of the n trials that
         have reached the rung so far, by `ranking`; so the first to come always goes on. A report
         between rungs counts for the last rung before it. A trial is compared at a rung once: what
-        was decided holds when its report comes again, after a crash.
+        was decided holds when its report comes again, after a crash. From an older checkpoint it
+        goes on until it comes there.
         """
         entries = self.record(trial, epoch, entry)
         if entries is not None:
             n_kept = -(-len(entries) // self.reduction_factor)
             if trial not in best(entries, n_kept):
-                self.stopped.add(trial)
-        return trial not in self.stopped
+                self.stopped[trial] = epoch
+        return epoch < self.stopped.get(trial, epoch + 1)
 
     def record(self, trial: int, epoch: int, entry: Entry) -> dict[int, Entry] | None:
         """Record a trial's report at an epoch without a decision.

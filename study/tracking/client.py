@@ -21,7 +21,8 @@ from study.errors import TrackingError, quoted
 # Runs in one answer to a search.
 _PAGE = 1000
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-_EXPECTED = (MlflowException, SQLAlchemyError, OSError)
+# ImportError: a store whose library is not installed.
+_EXPECTED = (MlflowException, SQLAlchemyError, OSError, ImportError)
 # MLflow lets through what these raise, each of its own kind, and they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
 # MLflow's codes for requests that it will never accept. Any other code may be a trouble of the

@@ -15,7 +15,7 @@ def manifest(folder: Path) -> dict[str, str]:
     for problem in irregular(folder):
         raise ValueError(problem)
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return dict(sorted((path.relative_to(folder).as_posix(), _sha256(path)) for path in paths))
+    return dict(sorted((path.relative_to(folder).as_posix(), sha256_of(path)) for path in paths))
 
 
 def irregular(folder: Path) -> Iterator[str]:
@@ -48,6 +48,7 @@ def differences(folder: Path, expected: Mapping[str, str]) -> Iterator[str]:
             yield f"{name} is not the file that was logged"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

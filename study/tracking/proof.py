@@ -1,13 +1,16 @@
 """Whether a stored model still is what was logged, and what is proven of it.
 
-Nothing of the model's code is run: the network is built by the code at hand, from the values of the
-tensors alone, and certified again. That bound is what counts. What the run says of the model must
-not be better.
+Nothing of the model's code is run: the network is built by the code at hand, from the arguments and
+tensors that are stored, and certified again. That bound is what counts. The run's metric and its
+certificate must not say more than that; its tags, and the empirical constants beside the
+certificate, are not looked at.
 """
 
 import json
 import math
 import re
+import reprlib
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +22,25 @@ from mlflow.entities import Run
 
 from models import IResNet, certify, read_network
 from models.certificate import ROOM
-from models.stored import NETWORK
-from study.artifacts import CERTIFICATE
-from study.errors import TrackingError
+from models.stored import NETWORK, WEIGHTS
+from study.artifacts import CERTIFICATE, MODEL
+from study.errors import TrackingError, printable
 from study.metrics import LIPSCHITZ_UPPER_BOUND
 from study.tracking import tags
-from study.tracking.manifest import differences, manifest
+from study.tracking.manifest import differences, sha256_of
 from study.tracking.records import Records
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, code_folder, fetch
 from study.tracking.values import restored
 
 # By how much more than is proven here a run may claim, relative: other processors round otherwise.
 _MOST_ABOVE = 1e-6
-_VERSION = re.compile(r"==[0-9][0-9A-Za-z.]*")
+_VERSION = re.compile(r"^([a-z]*(?:==|<=|=)?)[0-9][0-9A-Za-z.]*$")
+# Of MLmodel, those that have a value.
+_KEYS = [
+    "artifact_path", "flavors", "is_signature_from_type_hint", "metadata", "mlflow_version",
+    "model_id", "model_size_bytes", "model_uuid", "run_id", "signature", "type_hint_from_example",
+    "utc_time_created",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,8 +64,8 @@ def verify(records: Records, run_id: str) -> Proof:
     """Check the model of a run again.
 
     Raises:
-        TrackingError: if there is no such run, it is none of a network, or the store cannot be
-            read.
+        TrackingError: if there is no such run, it is none of a network, or MLflow or the store
+            cannot be read.
     """
     run = records.run(run_id)
     if LIPSCHITZ_UPPER_BOUND not in run.data.metrics:
@@ -69,8 +78,15 @@ def verify(records: Records, run_id: str) -> Proof:
             logged = _logged_files(run)
             folder = fetch(records.client, run_id, Path(temporary))
             return check(folder, logged, _claims(records, run))
+        except TrackingError:
+            raise
         except ValueError as error:
-            return Proof((str(error),))
+            return _proof([str(error)])
+
+
+def _proof(problems: Sequence[str], bound: float = math.inf, is_same_code: bool = False) -> Proof:
+    """With every problem as one line, whatever names and values of the model stand in it."""
+    return Proof(tuple(map(printable, problems)), bound, is_same_code)
 
 
 def _logged_files(run: Run) -> dict[str, str]:
@@ -91,6 +107,9 @@ def _claims(records: Records, run: Run) -> dict[str, Any]:
     """What the run says: its metrics' bound, and its own files."""
     run_id = run.info.run_id
     names = records.artifacts(run_id)
+    if MODEL in names:
+        # MLflow loads runs:/RUN_ID/model from both, one over the other.
+        raise ValueError(f"run: it must have no files under {MODEL} beside its model, but has some")
     claims: dict[str, Any] = {
         LIPSCHITZ_UPPER_BOUND: restored(run.data.metrics[LIPSCHITZ_UPPER_BOUND])
     }
@@ -110,9 +129,12 @@ def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) ->
         claims: the run's lipschitz_upper_bound, and the bytes of its NETWORK and CERTIFICATE.
     """
     problems = [f"model: {problem}" for problem in differences(folder, logged)]
+    needed = (f"{DATA}/{name}" for name in (NETWORK, WEIGHTS, CERTIFICATE))
+    problems += (f"model: {name} is missing" for name in needed if name not in logged)
     if problems:
-        return Proof(tuple(problems))
-    # From here on the files are those that were logged. The rest is for what was logged wrong.
+        return _proof(problems)
+    # From here on the files are those of the manifest, which may have been made by whoever made
+    # them. So what they say is checked too.
     problems += (f"model: {problem}" for problem in _loads_otherwise(folder))
     for name in (NETWORK, CERTIFICATE):
         if (folder / DATA / name).read_bytes() != claims[name]:
@@ -121,8 +143,13 @@ def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) ->
         model = read_network(folder / DATA)
         stored = _certificate(folder / DATA / CERTIFICATE)
     except ValueError as error:
-        return Proof((*problems, f"model: {error}"))
-    certified = _certified(model)
+        return _proof([*problems, f"model: {error}"])
+    if stored.get("in_shape") != list(model.in_shape):
+        return _proof([*problems, f"certificate: in_shape is not {list(model.in_shape)}"])
+    try:
+        certified = _certified(model)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        return _proof([*problems, f"model: the network cannot be certified: {error}"])
     problems += _other_claims(stored, certified)
     bound = certified[LIPSCHITZ_UPPER_BOUND]
     if not _is_true(LIPSCHITZ_UPPER_BOUND, claims[LIPSCHITZ_UPPER_BOUND], bound):
@@ -131,7 +158,7 @@ def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) ->
             f"the weights give {bound:g}"
         )
     is_same_code = _code(folder / CODE) == _code(code_folder())
-    return Proof(tuple(problems), bound, is_same_code)
+    return _proof(problems, bound, is_same_code)
 
 
 def _certified(model: IResNet) -> dict[str, Any]:
@@ -141,72 +168,91 @@ def _certified(model: IResNet) -> dict[str, Any]:
 
 
 def _code(folder: Path) -> dict[str, str]:
-    """The Python files below a folder, with their digests."""
-    return {name: digest for name, digest in manifest(folder).items() if name.endswith(".py")}
+    """The files below a folder, with their digests; what Python compiled of those at hand left
+    out."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in files
+        if "__pycache__" not in path.parts
+    }
 
 
 def _loads_otherwise(folder: Path) -> Iterator[str]:
     """A sentence for each way in which MLflow would load other files or code than those that are
     checked here, or install other packages."""
     try:
-        about = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-        flavors = about["flavors"]
-        flavor = flavors["python_function"]
-        beside = sorted(path.name for path in (folder / CODE).parent.iterdir())
-        loads = {
-            "flavors": sorted(flavors),
-            "keys": sorted(flavor),
+        read = {name: _yaml(folder / name) for name in ("MLmodel", "conda.yaml", "python_env.yaml")}
+        about, conda, python = read.values()
+        flavor = about["flavors"]["python_function"]
+        code = (folder / CODE).parent
+        requirements = (folder / "requirements.txt").read_text().splitlines()
+        *of_conda, of_pip = conda["dependencies"]
+        found = {
+            "the keys of MLmodel": sorted(key for key in about if about[key] is not None),
+            "flavors": sorted(about["flavors"]),
+            "keys of the flavor": sorted(flavor),
             "loader_module": flavor["loader_module"],
             "data": flavor["data"],
             "code": flavor["code"],
             "env": flavor["env"],
-            "code/": beside,
+            "code/": sorted(path.name for path in code.iterdir()),
+            "files of the code that are not Python's": sorted(
+                path.name for path in code.rglob("*") if path.is_file() and path.suffix != ".py"
+            ),
+            "requirements.txt": _without_versions(requirements),
+            "conda.yaml": sorted(conda),
+            "channels of conda.yaml": conda["channels"],
+            "dependencies of conda.yaml": _without_versions([*of_conda, *of_pip]),
+            "pip in conda.yaml": _without_versions(of_pip["pip"]),
+            "python_env.yaml": sorted(python),
+            "python": _without_versions([python["python"], flavor["python_version"]]),
+            "build_dependencies": sorted(_without_versions(python["build_dependencies"])),
+            "dependencies": python["dependencies"],
         }
-        requirements = _requirements(folder)
     except Exception as error:  # whatever a file that was changed makes of these few lines
-        yield f"MLmodel or what it names cannot be read: {' '.join(str(error).split())[:200]}"
+        yield f"MLmodel or what it names cannot be read: {type(error).__name__}: {error}"
         return
-    expected = {
+    packages = [f"{name}==V" for name in REQUIREMENTS]
+    expected: dict[str, object] = {
+        "the keys of MLmodel": _KEYS,
         "flavors": ["python_function"],
-        "keys": ["code", "data", "env", "loader_module", "python_version", "streamable"],
+        "keys of the flavor": [
+            "code",
+            "data",
+            "env",
+            "loader_module",
+            "python_version",
+            "streamable",
+        ],
         "loader_module": LOADER,
         "data": DATA,
         "code": Path(CODE).parent.as_posix(),
         "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
         "code/": [Path(CODE).name],
+        "files of the code that are not Python's": [],
+        "requirements.txt": packages,
+        "conda.yaml": ["channels", "dependencies", "name"],
+        "channels of conda.yaml": ["conda-forge"],
+        "dependencies of conda.yaml": ["python=V", "pip<=V", "pip"],
+        "pip in conda.yaml": packages,
+        "python_env.yaml": ["build_dependencies", "dependencies", "python"],
+        "python": ["V", "V"],
+        "build_dependencies": ["pip==V", "setuptools==V", "wheel"],
+        "dependencies": ["-r requirements.txt"],
     }
     for key, value in expected.items():
-        if loads[key] != value:
-            yield f"{key} must be {value} in a logged model, but is {loads[key]!s:.80}"
-    for file, lines in requirements.items():
-        for line in lines:
-            package = next((r for r in REQUIREMENTS if line.startswith(f"{r}==")), None)
-            if package is None or not _VERSION.fullmatch(line.removeprefix(package)):
-                yield f"{file} must ask for {', '.join(REQUIREMENTS)} alone, but has {line!s:.80}"
+        if found[key] != value:
+            yield f"{key} must be {value} in a logged model, but is {reprlib.repr(found[key])}"
 
 
-def _requirements(folder: Path) -> dict[str, list[str]]:
-    """What each of the files that describe an environment asks for."""
-    conda = yaml.safe_load((folder / "conda.yaml").read_text())
-    python = yaml.safe_load((folder / "python_env.yaml").read_text())
-    of_conda: list[str] = []
-    for dependency in conda["dependencies"]:
-        if isinstance(dependency, dict):
-            of_conda += (line for lines in dependency.values() for line in lines)
-        elif not re.fullmatch(r"python=[0-9.]+|pip(<=[0-9.]+)?", dependency):
-            of_conda.append(dependency)
-    of_python = [d for d in python["dependencies"] if d != "-r requirements.txt"]
-    # What builds packages, from where a version is installed.
-    of_python += (d for d in python["build_dependencies"] if not _is_builder(d))
-    return {
-        "requirements.txt": (folder / "requirements.txt").read_text().split("\n")[:-1],
-        "conda.yaml": of_conda,
-        "python_env.yaml": of_python,
-    }
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _is_builder(dependency: str) -> bool:
-    return re.fullmatch(r"(pip|setuptools|wheel)(==[0-9.]+)?", dependency) is not None
+def _without_versions(lines: Sequence[object]) -> list[Any]:
+    """Requirements with V for their versions; what is no text stays."""
+    return [_VERSION.sub(r"\1V", line) if isinstance(line, str) else line for line in lines]
 
 
 def _certificate(path: Path) -> dict[str, Any]:
@@ -221,6 +267,8 @@ def _certificate(path: Path) -> dict[str, Any]:
 
 def _other_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:
     """Where a stored certificate says what the weights do not give, layers and blocks first."""
+    for key in stored.keys() - certified.keys() - {"empirical_lipschitz"}:
+        yield f"certificate: {CERTIFICATE} has a key that no certificate has: {key}"
     for key in ("layers", "blocks"):
         then = stored.get(key)
         if _names(then) != _names(certified[key]):
@@ -228,6 +276,8 @@ def _other_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> It
             continue
         assert isinstance(then, list)
         for old, new in zip(then, certified[key], strict=True):
+            for what in old.keys() - new.keys():
+                yield f"certificate: {new['name']} has a key that no certificate has: {what}"
             for what, value in new.items():
                 if not _is_true(what, old.get(what), value):
                     yield _contradiction(f"{what} of {new['name']}", old.get(what), value)
@@ -253,5 +303,7 @@ def _is_true(what: str, stored: object, certified: object) -> bool:
     assert isinstance(stored, int | float)
     if stored == certified:
         return True
+    if abs(stored) > sys.float_info.max:
+        return False
     low, high = (stored, certified) if "lower_bound" in what else (certified, stored)
     return low <= high * (1 + ROOM) and high <= low * (1 + _MOST_ABOVE)

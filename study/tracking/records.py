@@ -165,7 +165,7 @@ class Records:
         """A file of a run."""
         with tempfile.TemporaryDirectory() as folder:
             path = self._call(self.client.api.download_artifacts, run_id, name, folder)
-            return Path(path).read_bytes()
+            return self._call(Path(path).read_bytes)
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:

@@ -132,10 +132,13 @@ def fetch(client: Client, run_id: str, folder: Path) -> Path:
     if len(ids) != 1:
         raise ValueError(f"model: the run must have one, but has {len(ids)}")
     location = client.call(client.api.get_logged_model, ids[0]).artifact_location
-    if location.startswith(("/", "file:")):
-        there = Path(url2pathname(urlsplit(location).path))
+    scheme = urlsplit(location).scheme.lower()
+    if scheme in ("", "file"):
+        there = Path(url2pathname(urlsplit(location).path) if scheme else location)
         if there.is_symlink():
             raise ValueError(f"model: {there} must be a folder of its own, but is a link")
+        if not there.is_dir():
+            raise ValueError(f"model: {there} is not there")
         for problem in irregular(there):
             raise ValueError(f"model: {problem}")
     return Path(

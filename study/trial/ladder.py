@@ -78,8 +78,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             test_accuracy=evaluate(plain, training.dataset.test)[1],
             timestamp=time.time(),
         )
-        proven = report.lipschitz_upper_bound
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
+            proven = report.lipschitz_upper_bound
             yield Projection(report, Certified(plain, certificate))
 
 

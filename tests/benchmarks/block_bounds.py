@@ -103,7 +103,8 @@ def main() -> int:
     print(f"full over fast in time: {spread(ratios(seconds['full'], seconds['fast']))}")
     least = min(map(n_entries, (block for _, block, _, _ in blocks)), default=0)
     smallest = [x for x in blocks if n_entries(x[1]) == least]
-    step = max(1, len(smallest) // max(1, arguments.sdp))
+    # Of a study, blocks at different depths.
+    step = max(1, len(smallest) // max(1, arguments.sdp) + 1)
     for name, block, fast_bound, full_bound in smallest[::step][: arguments.sdp]:
         of_program = of_sdp(block)
         print(

@@ -115,6 +115,15 @@ def test_a_report_that_comes_again_is_decided_as_it_was() -> None:
     assert halving.rungs == before
 
 
+def test_a_stopped_trial_that_is_restored_from_before_trains_to_where_it_was_stopped() -> None:
+    halving = SuccessiveHalving(max_epochs=12, grace_period=4, reduction_factor=2)
+    assert halving.goes_on(0, 4, entry(0.0))
+    assert not halving.goes_on(1, 4, entry(1.0))
+    assert halving.goes_on(1, 2, entry(5.0))
+    assert halving.goes_on(1, 3, entry(5.0))
+    assert not halving.goes_on(1, 4, entry(1.0))
+
+
 def test_a_report_is_recorded_without_a_decision_once() -> None:
     halving = SuccessiveHalving(max_epochs=12, grace_period=3, reduction_factor=2)
     for trial in (0, 1):

@@ -188,5 +188,5 @@ def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
     assert halving is not None
     assert scheduler.halving.rungs == halving.rungs
     assert set(scheduler.halving.rungs[1]) == {0, 1, 2, 3}
-    assert scheduler.halving.stopped == halving.stopped != set()
+    assert scheduler.halving.stopped == halving.stopped != {}
     assert tell(scheduler, 4, running(val_accuracy=0.1)) == TrialScheduler.STOP

@@ -25,6 +25,7 @@ from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse
 from study.trial.optimizers import fine_tune_learning_rate, learning_rate
 from study.trial.randomness import choose_algorithms
+from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
 from tests.support.trials import save_outcome, train
 
@@ -66,10 +67,10 @@ def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Pat
     unbroken = list(train(TINY))
     broken = Training(TINY)
     reports = [broken.run_to_report()]
-    torch.save(broken.state_dict(), tmp_path / "state.pt")
+    (tmp_path / "state").write_bytes(state_bytes(broken.state_dict()))
     torch.manual_seed(77)
     restored = Training(TINY)
-    restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    restored.load_state_dict(read_state(tmp_path / "state"))
     while restored.status is TrialStatus.RUNNING:
         reports.append(restored.run_to_report())
     assert untimed(reports) == untimed(unbroken)
