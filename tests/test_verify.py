@@ -7,7 +7,9 @@ made anew, as if the model had been logged like that.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,28 +97,23 @@ class Stored:
 
 
 @pytest.fixture
-def stored(
-    study_uri: str,
-    study: StudyRecord,
-    records: list[TrialRecord],
-    tmp_path: Path,
-) -> Iterator[Stored]:
-    """The network of a trial; put back afterwards. One that was projected is stored alike."""
+def stored(study_uri: str, records: list[TrialRecord], tmp_path: Path) -> Stored:
+    """A copy of the network of a trial. One that was projected is stored alike."""
     run_id = next(r.run_id for r in records if r.projected_to is None)
-    database = Path(study_uri.removeprefix("sqlite:///"))
-    shutil.copy(database, tmp_path / "mlflow.db")
-    client = MlflowClient(study_uri)
-    (model,) = client.search_logged_models([study.experiment_id], f"source_run_id = '{run_id}'")
-    folders = [Path(model.artifact_location), Path(client.get_run(run_id).info.artifact_uri)]
-    for folder in folders:
-        shutil.copytree(folder, folder.with_name("copy"))
-    yield Stored(f"sqlite:///{tmp_path}/mlflow.db", run_id, *folders)
-    for folder in folders:
-        if folder.is_symlink():
-            folder.unlink()
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.with_name("copy").rename(folder)
+    database = tmp_path / "mlflow.db"
+    shutil.copy(study_uri.removeprefix("sqlite:///"), database)
+    folder, of_run = tmp_path / "model", tmp_path / "artifacts"
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column, key, copy in (
+            ("logged_models", "artifact_location", "source_run_id", folder),
+            ("runs", "artifact_uri", "run_uuid", of_run),
+        ):
+            where = f"WHERE {key} = ?"
+            sql = f"SELECT {column} FROM {table} {where} AND lifecycle_stage = 'active'"
+            ((source,),) = connection.execute(sql, [run_id]).fetchall()
+            shutil.copytree(source, copy)
+            connection.execute(f"UPDATE {table} SET {column} = ? {where}", [str(copy), run_id])
+    return Stored(f"sqlite:///{database}", run_id, folder, of_run)
 
 
 def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialRecord]) -> None:
