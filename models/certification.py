@@ -103,7 +103,7 @@ def _layer_bounds(
         units, exponents = _unit_scale(torch.stack([weight for _, weight in group]))
         pairs = in_threads(norm_bounds, units).tolist()
         for (name, _), exponent, (lower, upper) in zip(group, exponents, pairs, strict=True):
-            bounds[name] = (_scaled_down(lower, exponent), _scaled_up(upper, exponent))
+            bounds[name] = (_scaled_down(lower / UP, exponent), _scaled_up(upper * UP, exponent))
     return {
         layer.name: LayerBound(
             layer.name,
