@@ -14,6 +14,7 @@ SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
 
 class Worker(TrialTrainable):
+    # Without the study, which Tune would bring.
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         super().setup(config, STUDY)
 

@@ -160,6 +160,7 @@ def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
     assert tell(scheduler, 0, restored(0, runs)) == TrialScheduler.CONTINUE
     ended: Any = SimpleNamespace(trial_id="1", config=config(1))
     last = TrialReport(TrialStatus.COMPLETED, epoch_report(5, val_accuracy=0.5))
+    # It asks nothing of the controller.
     scheduler.on_trial_complete(None, ended, restored(1, last))  # type: ignore[arg-type]
     assert {rung: set(entries) for rung, entries in halving.rungs.items()} == {
         1: {0, 1},
