@@ -36,7 +36,7 @@ from models.gram_symbols import (
     largest_eigenvalue,
     used_taps,
 )
-from models.spectral_norm import adjoint_kernel
+from models.power_iteration import adjoint_kernel
 
 # The multipliers |W2|^2 |W3|^2 and |W3|^2 give at most the product. These fractions of them are
 # better on nearly all blocks of trained networks.

@@ -26,7 +26,7 @@ from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
 from models.gram_symbols import SHIFTS
 from models.iresnet import IResNet
-from models.spectral_norm import adjoint_kernel
+from models.power_iteration import adjoint_kernel
 
 # Layers that are bounded at a time on the CPU.
 _MOST_LAYERS = 8

@@ -31,7 +31,7 @@ from models.gram_symbols import (
     largest_eigenvalue,
     used_taps,
 )
-from models.spectral_norm import adjoint_kernel, power_iteration
+from models.power_iteration import adjoint_kernel, power_iteration
 
 # A dense operator with at most this many rows costs about as much as the grids do.
 _DENSE_ROWS = 256

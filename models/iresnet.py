@@ -6,7 +6,7 @@ appended to the input channels (section 3 and appendix A).
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -17,7 +17,11 @@ from torch import Tensor, nn
 from models.certificate import Certificate
 from models.fixed_point import Solution, fixed_point, nan_where_unconverged
 from models.rounding import evaluation_rounding
-from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
+from models.spectral_norm import (
+    SpectralNormConv2d,
+    effective_weights,
+    update_spectral_norm,
+)
 
 # Each acts entry by entry with slopes in [0, 1], which `certify` relies on.
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -122,8 +126,18 @@ class ResidualBlock(nn.Module):
             convolve(inner_channels, channels, 3, coeff * (1 - dropout)),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        g: Tensor = self.residual(x)
+    def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
+        """
+        Args:
+            x: (B, C, H, W), of in_shape.
+            weights: the effective weights of its normalized layers, if they are at hand.
+        """
+        g = x
+        for module in self.residual:
+            if weights is not None and isinstance(module, SpectralNormConv2d):
+                g = module(g, weights[module])
+            else:
+                g = module(g)
         return x + g
 
     def deployed(self) -> nn.Sequential:
@@ -308,8 +322,10 @@ class IResNet(nn.Module):
             raise ValueError(
                 f"images of shape {self.in_shape} must be given, but got {tuple(x.shape[1:])}"
             )
+        layers = self._normalized()
+        weights = dict(zip(layers, effective_weights(layers), strict=True))
         for module in self.body:
-            x = module(x)
+            x = module(x, weights) if isinstance(module, ResidualBlock) else module(x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -392,8 +408,11 @@ class IResNet(nn.Module):
 
     def update_spectral_norm(self) -> None:
         """n_power_iterations updates of every sigma; training calls it once a step."""
-        layers = [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
-        update_spectral_norm(layers, self.n_power_iterations)
+        update_spectral_norm(self._normalized(), self.n_power_iterations)
+
+    def _normalized(self) -> list[SpectralNormConv2d]:
+        """The normalized layers, none twice."""
+        return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
 
 
 def check_arguments(

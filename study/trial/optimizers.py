@@ -51,6 +51,7 @@ class Sgd:
             dampening=0,
             nesterov=self._settings.nesterov,
             maximize=False,
+            foreach=True,
         )
         # Filled in by the first step.
         for index, buffer in zip(used, momentum, strict=True):

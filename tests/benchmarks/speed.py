@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from models import Certificate, IResNet, certify, project
 from models.certification import in_threads
 from models.gram_symbols import SHIFTS
-from models.spectral_norm import SpectralNormConv2d, adjoint_kernel
+from models.power_iteration import adjoint_kernel
+from models.spectral_norm import SpectralNormConv2d
 from study.trial import data
 from tests.benchmarks import network
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread

@@ -11,7 +11,7 @@ from models.convolution_norm import (
     convolution_norm_bounds,
 )
 from models.gram_symbols import SHIFTS, GramSymbols
-from models.spectral_norm import adjoint_kernel
+from models.power_iteration import adjoint_kernel
 from tests.support.operators import torus_norms
 from tests.support.oracles import dense_norm
 from tests.support.reference import circular_norm

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, project
 from models.iresnet import InjectivePad, ResidualBlock, Squeeze
-from models.spectral_norm import SpectralNormConv2d, power_iteration
+from models.power_iteration import power_iteration
+from models.spectral_norm import SpectralNormConv2d
 from tests.support.oracles import dense_norm, relative_error
 
 
@@ -239,6 +240,8 @@ def test_an_inverse_of_the_wrong_size_is_an_error() -> None:
         small().eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
+# torch's compiler makes an instance of the class, of which torch itself warns.
+@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
 def test_the_network_compiles_whole() -> None:
     """One graph, forward and backward, without a compiler that this machine may lack."""
     model = small(dropout=0.0)
@@ -274,8 +277,14 @@ def test_networks_of_one_shape_run_under_vmap() -> None:
         return logits
 
     together = vmap(call, in_dims=(0, 0, None))(parameters, buffers, x)
+    gradients = vmap(grad(lambda p, b, x: call(p, b, x).square().mean()), in_dims=(0, 0, None))(
+        parameters, buffers, x
+    )
     for index, model in enumerate(models):
         torch.testing.assert_close(together[index], model(x), rtol=1e-5, atol=1e-6)
+        model(x).square().mean().backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][index], parameter.grad)
     weight, vector = torch.randn(3, 2, 4, 3, 3, 3), torch.randn(3, 2, 3, 5, 5)
     batched = vmap(lambda w, v: power_iteration(w, v, 2))(weight, vector)
     for index in range(3):

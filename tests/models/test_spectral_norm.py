@@ -5,13 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.spectral_norm import (
-    SpectralNormConv2d,
-    convolution,
-    power_iteration,
-    update_spectral_norm,
-)
-from tests.support.operators import convolution_adjoint
+from models.power_iteration import power_iteration
+from models.spectral_norm import SpectralNormConv2d, effective_weights, update_spectral_norm
+from tests.support.operators import convolution, convolution_adjoint
 from tests.support.oracles import dense_convolution, dense_norm
 
 SHAPES = st.tuples(
@@ -80,6 +76,54 @@ def test_layers_of_one_shape_are_iterated_as_each_alone() -> None:
     for layer, single in zip(layers, alone, strict=True):
         torch.testing.assert_close(layer.outer, single.outer)
         torch.testing.assert_close(layer.vector, single.vector)
+
+
+def layers_of_three_kinds() -> list[SpectralNormConv2d]:
+    """Of one shape with two targets, one of another shape, some below and some above the target."""
+    shapes = [(6, 3, 3, 0.5), (6, 3, 3, 0.5), (3, 6, 1, 0.5), (6, 3, 3, 0.9), (6, 3, 3, 0.5)]
+    layers = [
+        SpectralNormConv2d(c_in, c_out, k, size=(5, 4), coeff=coeff)
+        for c_in, c_out, k, coeff in shapes
+    ]
+    with torch.no_grad():
+        layers[1].weight.mul_(0.1)
+        layers[4].weight.mul_(20)
+    update_spectral_norm(layers, 30)
+    assert layers[1].sigma < layers[1].coeff < layers[0].sigma
+    return layers
+
+
+def test_effective_weights_and_their_gradients_are_those_of_the_formula() -> None:
+    """Autograd through W * min(1, coeff / <G, W>), a layer at a time, in float64."""
+    layers = [layer.double() for layer in layers_of_three_kinds()]
+    effective = effective_weights(layers)
+    directions = [torch.randn_like(weight) for weight in effective]
+    sum((w * d).sum() for w, d in zip(effective, directions, strict=True)).backward()
+    for layer, weight, direction in zip(layers, effective, directions, strict=True):
+        plain = layer.weight.detach().requires_grad_()
+        sigma = (layer.outer * plain).sum()
+        expected = plain * (layer.coeff / sigma).clamp(max=1)
+        torch.testing.assert_close(weight, expected)
+        (gradient,) = torch.autograd.grad(expected, plain, direction)
+        torch.testing.assert_close(layer.weight.grad, gradient)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_an_effective_weight_is_the_same_bits_in_any_company(layout: torch.memory_format) -> None:
+    """Alone and beside others, in both layouts of torch, on any number of threads."""
+    layers = [SpectralNormConv2d(64, 96, 3, size=(4, 4), coeff=0.5) for _ in range(3)]
+    layers.append(SpectralNormConv2d(9, 1, 3, size=(4, 4), coeff=0.5))
+    together = effective_weights(layers)
+    n_threads = torch.get_num_threads()
+    try:
+        for n in (1, 2, 3):
+            torch.set_num_threads(n)
+            for layer, weight in zip(layers, together, strict=True):
+                layer.to(memory_format=layout)  # type: ignore[call-overload]
+                assert torch.equal(layer.effective_weight(), weight)
+                assert weight.is_contiguous(memory_format=torch.channels_last)
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def test_one_call_with_two_iterations_is_two_calls_with_one() -> None:
