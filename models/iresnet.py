@@ -112,9 +112,15 @@ class ResidualBlock(nn.Module):
             return [*layers, ACTIVATIONS[activation]()]
 
         def convolve(c_in: int, c_out: int, k: int, target: float) -> nn.Module:
+            layer: SpectralNormConv2d | nn.Conv2d
             if norm == "spectral":
-                return SpectralNormConv2d(c_in, c_out, k, size=size, coeff=target)
-            return nn.Conv2d(c_in, c_out, k, padding=k // 2)
+                layer = SpectralNormConv2d(c_in, c_out, k, size=size, coeff=target)
+            else:
+                layer = nn.Conv2d(c_in, c_out, k, padding=k // 2)
+            # torch's random biases outweigh what small coefficients let through.
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+            return layer
 
         self.residual = nn.Sequential(
             *([] if first else activate(channels)),

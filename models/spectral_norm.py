@@ -113,7 +113,8 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
     for (_, coeff), members in groups.items():
         weight = _stacked([layers[index].weight for index in members])
         outer = _stacked([layers[index].outer for index in members])
-        normalized, _ = _Normalized.apply(weight, outer, coeff)
+        # torch's own annotations leave `apply` out.
+        normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
         normalized = normalized.permute(0, 1, 4, 2, 3)
         effective.update(zip(members, normalized.unbind(), strict=True))
     return [effective[index] for index in range(len(layers))]

@@ -96,11 +96,20 @@ class TrainingConfig:
 
     max_epochs: int = 200
     batch_size: int = 128
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """muon: for the kernels of the invertible part, with AdamW for all other parameters."""
     lr: float = 0.1
-    """The largest learning rate of the schedule."""
+    """The largest learning rate of the schedule. With muon that of kernels: what a step changes a
+    kernel by, as the spectral norm of (c_out, c_in k k)."""
+    other_lr: float = 0.02
+    """muon: the largest learning rate of AdamW."""
     momentum: float = 0.9
-    nesterov: bool = False
+    nesterov: bool | None = None
+    """null: with muon yes, with sgd no."""
     weight_decay: float = 5e-4
+    """With muon it is AdamW's: kernels of normalized layers have no scale, so they do not decay."""
+    orthogonalization_steps: int = 3
+    """muon: steps of Newton-Schulz iteration."""
     lr_schedule: Literal["step", "one_cycle"] = "step"
     """step: multiplied by lr_decay at each of the milestones. one_cycle: a linear warm-up over
     warmup_fraction, then cosine decay to zero, for short runs."""
@@ -120,7 +129,8 @@ class TrainingConfig:
     float32 or better in either case."""
 
     def __post_init__(self) -> None:
-        check(self, "max_epochs >= 1", "batch_size >= 2", "lr > 0", "0 <= momentum < 1")
+        check(self, "max_epochs >= 1", "batch_size >= 2", "lr > 0", "other_lr > 0")
+        check(self, "0 <= momentum < 1", "orthogonalization_steps >= 1")
         require(
             not self.nesterov or self.momentum > 0,
             "nesterov with momentum > 0",

@@ -2,54 +2,86 @@
 
 import bisect
 import math
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from models import IResNet
 from study.config.trial import TrainingConfig
+from study.trial.orthogonalization import orthogonalized
 
 # The largest learning rate of fine-tuning, as a part of the training's.
 _FINE_TUNE_LR = 0.1
+# Of Adam, for what Muon is not for: few steps leave no time for averages over a thousand of them.
+_BETAS = (0.9, 0.99)
+# Biases in blocks of a small coefficient have gradients far below torch's own 1e-8.
+_EPS = 1e-10
 
 
-class Sgd:
-    """Stochastic gradient descent with momentum, over all parameters of a model.
+def make_optimizer(model: IResNet, settings: TrainingConfig) -> "Optimizer":
+    """The optimizer that the settings mean, over all parameters of a model."""
+    return Muon(model, settings) if settings.optimizer == "muon" else Sgd(model, settings)
 
-    The numbers are those of torch.optim.SGD. Each class there imports torch._dynamo, which takes
-    seconds in every worker.
+
+class Optimizer(ABC):
+    """Changes parameters by their gradients.
+
+    The classes of torch.optim import torch._dynamo, which takes seconds in every worker; the
+    functions that they call do not.
 
     Attributes:
-        lr: learning rate of the next step.
+        lr_factor: of the next step, what the learning rates of the settings are multiplied with.
     """
 
-    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
-        self.lr = settings.lr
+    def __init__(self, parameters: Sequence[nn.Parameter], settings: TrainingConfig) -> None:
+        self.lr_factor = 1.0
         self._settings = settings
-        self._parameters = list(model.parameters())
-        self._momentum: list[Tensor | None] = [None] * len(self._parameters)
+        self._parameters = list(parameters)
 
     def zero_grad(self) -> None:
         """Drop the gradients of the last step."""
         for parameter in self._parameters:
             parameter.grad = None
 
-    @torch.no_grad()
+    @abstractmethod
     def step(self) -> None:
         """Change the parameters by their gradients; one that has none stays."""
-        used = [index for index, p in enumerate(self._parameters) if p.grad is not None]
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """All that load_state_dict needs to go on from here; it shares the tensors."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state_dict() of an optimizer of a model like this one's."""
+
+
+class Sgd(Optimizer):
+    """Stochastic gradient descent with momentum; the numbers are those of torch.optim.SGD."""
+
+    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
+        super().__init__(list(model.parameters()), settings)
+        self._momentum: list[Tensor | None] = [None] * len(self._parameters)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        used = _with_gradients(self._parameters)
         momentum = [self._momentum[index] for index in used]
         sgd(
             [self._parameters[index] for index in used],
-            [grad for p in self._parameters if (grad := p.grad) is not None],
+            _gradients(self._parameters),
             momentum,
             weight_decay=self._settings.weight_decay,
             momentum=self._settings.momentum,
-            lr=self.lr,
+            lr=self._settings.lr * self.lr_factor,
             dampening=0,
-            nesterov=self._settings.nesterov,
+            nesterov=bool(self._settings.nesterov),
             maximize=False,
             foreach=True,
         )
@@ -58,32 +90,131 @@ class Sgd:
             self._momentum[index] = buffer
 
     def state_dict(self) -> dict[str, Any]:
-        """All that load_state_dict needs to go on from here; it shares the tensors."""
         return {"momentum": list(self._momentum)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state_dict() of an optimizer of a model like this one's."""
-        # On the device and in the layout of its parameter.
         self._momentum = [
-            None if buffer is None else torch.empty_like(parameter).detach().copy_(buffer)
+            None if buffer is None else _like(parameter, buffer)
             for parameter, buffer in zip(self._parameters, state["momentum"], strict=True)
         ]
 
 
-def learning_rate(settings: TrainingConfig, progress: float) -> float:
-    """The learning rate when a fraction `progress` in [0, 1) of the training is done."""
+class Muon(Optimizer):
+    """Muon for the kernels of the invertible part, AdamW for all other parameters.
+
+    The update of a kernel W is lr times its momentum as a matrix (c_out, k k c_in), orthogonalized:
+    all its singular values are about lr. A kernel under spectral normalization has a direction and
+    no scale, and the gradient of a direction shrinks as the kernel grows and with the coefficient;
+    the size of this update follows neither. So kernels do not decay: under normalization that would
+    only let the same update turn them further. (Jordan et al. 2024; Newhouse et al. 2025, "Training
+    Transformers with Enforced Lipschitz Constants".)
+    """
+
+    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
+        super().__init__(list(model.parameters()), settings)
+        self._kernels = [p for p in model.body.parameters() if p.dim() == 4]
+        kernels = set(map(id, self._kernels))
+        self._others = [p for p in self._parameters if id(p) not in kernels]
+        self._momentum = [torch.zeros_like(p) for p in self._kernels]
+        self._means = [torch.zeros_like(p) for p in self._others]
+        self._squares = [torch.zeros_like(p) for p in self._others]
+        # On the host, where the factors that they decide are computed.
+        self._n_steps = [torch.zeros(()) for _ in self._others]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        self._step_kernels()
+        used = _with_gradients(self._others)
+        adam(
+            [self._others[index] for index in used],
+            _gradients(self._others),
+            [self._means[index] for index in used],
+            [self._squares[index] for index in used],
+            [],
+            [self._n_steps[index] for index in used],
+            foreach=True,
+            decoupled_weight_decay=True,
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=self._settings.other_lr * self.lr_factor,
+            weight_decay=self._settings.weight_decay,
+            eps=_EPS,
+            maximize=False,
+        )
+
+    def _step_kernels(self) -> None:
+        settings, used = self._settings, _with_gradients(self._kernels)
+        if not used:
+            return
+        gradients = _gradients(self._kernels)
+        directions = [self._momentum[index] for index in used]
+        torch._foreach_mul_(directions, settings.momentum)
+        torch._foreach_add_(directions, gradients)
+        if settings.nesterov is not False:
+            directions = list(torch._foreach_add(gradients, directions, alpha=settings.momentum))
+        kernels: list[Tensor] = [self._kernels[index] for index in used]
+        updates = _orthogonalized_kernels(directions, settings.orthogonalization_steps)
+        torch._foreach_add_(kernels, updates, alpha=-settings.lr * self.lr_factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "momentum": list(self._momentum),
+            "means": list(self._means),
+            "squares": list(self._squares),
+            "n_steps": list(self._n_steps),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        def like(parameters: list[nn.Parameter], name: str) -> list[Tensor]:
+            return [_like(p, buffer) for p, buffer in zip(parameters, state[name], strict=True)]
+
+        self._momentum = like(self._kernels, "momentum")
+        self._means, self._squares = like(self._others, "means"), like(self._others, "squares")
+        self._n_steps = [n_steps.clone() for n_steps in state["n_steps"]]
+
+
+def _orthogonalized_kernels(kernels: Sequence[Tensor], n_steps: int) -> list[Tensor]:
+    """Each kernel (c_out, c_in, k, k) as a matrix (c_out, k k c_in), orthogonalized; those of one
+    shape as one batch."""
+    groups: dict[torch.Size, list[int]] = defaultdict(list)
+    for index, kernel in enumerate(kernels):
+        groups[kernel.shape].append(index)
+    updates: dict[int, Tensor] = {}
+    for members in groups.values():
+        # In channels_last, the layout of a network, this copies what is contiguous.
+        batch = torch.stack([kernels[index].permute(0, 2, 3, 1) for index in members])
+        update = orthogonalized(batch.flatten(2), n_steps).view_as(batch)
+        updates.update(zip(members, update.permute(0, 1, 4, 2, 3).unbind(), strict=True))
+    return [updates[index] for index in range(len(kernels))]
+
+
+def _with_gradients(parameters: Sequence[nn.Parameter]) -> list[int]:
+    return [index for index, parameter in enumerate(parameters) if parameter.grad is not None]
+
+
+def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    return [grad for parameter in parameters if (grad := parameter.grad) is not None]
+
+
+def _like(parameter: nn.Parameter, buffer: Tensor) -> Tensor:
+    """A copy on the device and in the layout of its parameter."""
+    return torch.empty_like(parameter).detach().copy_(buffer)
+
+
+def lr_factor(settings: TrainingConfig, progress: float) -> float:
+    """The learning rate, as a part of the largest, when a fraction `progress` in [0, 1) of the
+    training is done."""
     if settings.lr_schedule == "step":
         # A milestone holds from its own step on, although floats round.
-        n_decays = bisect.bisect_right(settings.lr_milestones, progress + 1e-9)
-        return settings.lr * settings.lr_decay**n_decays
+        return settings.lr_decay ** bisect.bisect_right(settings.lr_milestones, progress + 1e-9)
     if progress < settings.warmup_fraction:
-        return settings.lr * progress / settings.warmup_fraction
+        return progress / settings.warmup_fraction
     rest = (progress - settings.warmup_fraction) / (1 - settings.warmup_fraction)
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * rest))
+    return 0.5 * (1 + math.cos(math.pi * rest))
 
 
-def fine_tune_learning_rate(settings: TrainingConfig, step: int, n_steps: int) -> float:
-    """The learning rate of step 0, 1, ... of fine-tuning: it decays along half a cosine from a part
-    of the training's to zero."""
-    decay = 0.5 * (1 + math.cos(math.pi * step / n_steps))
-    return settings.lr * _FINE_TUNE_LR * decay
+def fine_tune_lr_factor(step: int, n_steps: int) -> float:
+    """The same in step 0, 1, ... of fine-tuning: it decays along half a cosine, from a part of the
+    training's largest to zero."""
+    return _FINE_TUNE_LR * 0.5 * (1 + math.cos(math.pi * step / n_steps))

@@ -29,7 +29,7 @@ from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.network_files import build_model
-from study.trial.optimizers import Sgd, fine_tune_learning_rate, learning_rate
+from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 
 
@@ -61,7 +61,7 @@ class Training:
         self._forward = (
             torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
         )
-        self.optimizer = Sgd(self.model, config.training)
+        self.optimizer = make_optimizer(self.model, config.training)
         self.epoch = 0
         self.status = TrialStatus.RUNNING
 
@@ -104,7 +104,7 @@ class Training:
         with seeded(self.config.seed, self.epoch + 1, self.device):
             for step, rows in enumerate(epoch_batches):
                 progress = (self.epoch + step / len(epoch_batches)) / settings.max_epochs
-                self.optimizer.lr = learning_rate(settings, progress)
+                self.optimizer.lr_factor = lr_factor(settings, progress)
                 images = self.dataset.augmentation(split.images[rows], drawn[rows])
                 labels = split.labels[rows]
                 loss, logits = self._step(self.model, self._forward, self.optimizer, images, labels)
@@ -116,7 +116,7 @@ class Training:
         self,
         model: IResNet,
         forward: Callable[[Tensor], Tensor],
-        optimizer: Sgd,
+        optimizer: Optimizer,
         images: Tensor,
         labels: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,8 @@ class Training:
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
-            loss = F.cross_entropy(logits, labels)
+        # bf16 has 8 bits: too few for the sum over classes, and for the mean over a batch.
+        loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -140,7 +141,7 @@ class Training:
             seed: of batches, augmentation and dropout, together with the trial's seed.
         """
         settings, split = self.config.training, self.dataset.train
-        optimizer = Sgd(model, settings)
+        optimizer = make_optimizer(model, settings)
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, seed))
         model.train()
         with seeded(self.config.seed, seed, self.device):
@@ -149,7 +150,7 @@ class Training:
                 rows = rows or list(batches(split, settings.batch_size, generator))
                 batch = rows.pop()
                 drawn = self.dataset.augmentation.draw(len(batch), generator, self.device)
-                optimizer.lr = fine_tune_learning_rate(settings, step, n_steps)
+                optimizer.lr_factor = fine_tune_lr_factor(step, n_steps)
                 images = self.dataset.augmentation(split.images[batch], drawn)
                 self._step(model, model, optimizer, images, split.labels[batch])
 

@@ -240,8 +240,6 @@ def test_an_inverse_of_the_wrong_size_is_an_error() -> None:
         small().eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
-# torch's compiler makes an instance of the class, of which torch itself warns.
-@pytest.mark.filterwarnings("ignore:.*Function.* should not be instantiated:DeprecationWarning")
 def test_the_network_compiles_whole() -> None:
     """One graph, forward and backward, without a compiler that this machine may lack."""
     model = small(dropout=0.0)

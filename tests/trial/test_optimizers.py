@@ -1,4 +1,4 @@
-"""The optimizer against torch.optim.SGD, bit for bit."""
+"""The optimizers against those of torch.optim."""
 
 import copy
 
@@ -7,9 +7,10 @@ import torch
 
 from models import IResNet
 from study.config.trial import TrainingConfig
-from study.trial.optimizers import Sgd
+from study.trial.optimizers import Muon, Sgd, make_optimizer
+from study.trial.orthogonalization import orthogonalized
 
-LEARNING_RATES = (0.1, 0.03, 0.2, 0.01)
+LR_FACTORS = (1.0, 0.3, 2.0, 0.1)
 SETTINGS = [
     TrainingConfig(momentum=0.9, nesterov=True, weight_decay=5e-4),
     TrainingConfig(momentum=0.9, nesterov=False, weight_decay=0.0),
@@ -39,8 +40,9 @@ def test_the_steps_are_those_of_torch(settings: TrainingConfig) -> None:
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
     )
-    for step, lr in enumerate(LEARNING_RATES):
-        optimizer.lr = reference.param_groups[0]["lr"] = lr
+    for step, factor in enumerate(LR_FACTORS):
+        optimizer.lr_factor = factor
+        reference.param_groups[0]["lr"] = settings.lr * factor
         for model, of_model in ((ours, optimizer), (theirs, reference)):
             of_model.zero_grad()
             backward(model, step)
@@ -51,13 +53,103 @@ def test_the_steps_are_those_of_torch(settings: TrainingConfig) -> None:
             assert torch.equal(ours_is, theirs_is), (name, step)
 
 
-def test_a_restored_optimizer_goes_on_as_the_first_one() -> None:
+def kernels_of(model: IResNet) -> dict[str, torch.Tensor]:
+    return {f"body.{n}": p for n, p in model.body.named_parameters() if p.dim() == 4}
+
+
+def test_muon_is_torchs_where_that_one_applies() -> None:
+    """On matrices, which 1x1 kernels are; torch's has one parameter, and computes in bfloat16."""
+    settings = TrainingConfig(
+        optimizer="muon", momentum=0.9, nesterov=True, orthogonalization_steps=5
+    )
+    model = IResNet((4, 4, 4), 10, (2,), channel_multiplier=4, bottleneck=1, dropout=0.0)
+    kernel = next(p for p in kernels_of(model).values() if p.shape[-1] == 1)
+    theirs = torch.nn.Parameter(kernel.detach().flatten(1).clone())
+    optimizer = Muon(model, settings)
+    reference = torch.optim.Muon(
+        [theirs], lr=settings.lr, momentum=0.9, nesterov=True, ns_steps=5, weight_decay=0.0
+    )
+    for step in range(4):
+        before, their_before = kernel.detach().clone(), theirs.detach().clone()
+        gradient = torch.randn(16, 16, generator=torch.Generator().manual_seed(step))
+        kernel.grad, theirs.grad = gradient.view_as(kernel).clone(), gradient.clone()
+        optimizer.step()
+        reference.step()
+        ours = (kernel.detach() - before).flatten(1) / settings.lr
+        torch.testing.assert_close(
+            ours, (theirs.detach() - their_before) / settings.lr, rtol=0, atol=0.04
+        )
+        assert torch.linalg.matrix_norm(ours, ord=2) > 0.6
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon_steps_every_kernel_by_its_orthogonalized_momentum(nesterov: bool) -> None:
+    """A kernel at a time, as the formulas stand; the largest singular value is that of the rate."""
+    settings = TrainingConfig(optimizer="muon", lr=0.2, momentum=0.8, nesterov=nesterov)
+    model = IResNet((1, 8, 8), 10, (1, 2), channel_multiplier=8, dropout=0.0)
+    optimizer = Muon(model, settings)
+    momentum = {name: torch.zeros_like(p) for name, p in kernels_of(model).items()}
+    for step, factor in enumerate(LR_FACTORS):
+        optimizer.lr_factor = factor
+        optimizer.zero_grad()
+        backward(model, step)
+        before = {name: p.detach().clone() for name, p in kernels_of(model).items()}
+        gradients = {name: p.grad for name, p in kernels_of(model).items()}
+        optimizer.step()
+        for name, kernel in kernels_of(model).items():
+            gradient = gradients[name]
+            assert gradient is not None
+            momentum[name] = 0.8 * momentum[name] + gradient
+            direction = gradient + 0.8 * momentum[name] if nesterov else momentum[name]
+            update = orthogonalized(direction.flatten(1)[None], 3)[0].view_as(kernel)
+            expected = before[name] - 0.2 * factor * update
+            torch.testing.assert_close(kernel.detach(), expected, rtol=1e-4, atol=1e-5)
+            changed = (kernel.detach() - before[name]).flatten(1)
+            assert torch.linalg.matrix_norm(changed, ord=2) <= 1.22 * 0.2 * factor
+
+
+def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
+    settings = TrainingConfig(optimizer="muon", other_lr=0.03, weight_decay=0.1)
+    ours = network()
+    theirs = copy.deepcopy(ours)
+    optimizer = Muon(ours, settings)
+    others = [p for name, p in theirs.named_parameters() if name not in kernels_of(theirs)]
+    reference = torch.optim.AdamW(others, betas=(0.9, 0.99), eps=1e-10, weight_decay=0.1)
+    for step, factor in enumerate(LR_FACTORS):
+        optimizer.lr_factor = factor
+        reference.param_groups[0]["lr"] = 0.03 * factor
+        # The kernels, which would go other ways, are the same in both.
+        for name, kernel in kernels_of(ours).items():
+            theirs.get_parameter(name).data.copy_(kernel.data)
+        for model, of_model in ((ours, optimizer), (theirs, reference)):
+            of_model.zero_grad()
+            backward(model, step)
+            of_model.step()
+        for name, parameter in ours.named_parameters():
+            if name not in kernels_of(ours):
+                assert torch.equal(parameter, theirs.get_parameter(name)), (name, step)
+
+
+def test_a_kernel_without_a_gradient_stays_and_one_of_zero_too() -> None:
+    model = network()
+    optimizer = Muon(model, TrainingConfig(optimizer="muon"))
+    first, second, third = kernels_of(model).values()
+    first.grad, second.grad = None, torch.zeros_like(second)
+    third.grad = torch.ones_like(third)
+    before = [kernel.detach().clone() for kernel in (first, second, third)]
+    optimizer.step()
+    unchanged = list(map(torch.equal, (first, second, third), before))
+    assert unchanged == [True, True, False]
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[0], TrainingConfig(optimizer="muon")])
+def test_a_restored_optimizer_goes_on_as_the_first_one(settings: TrainingConfig) -> None:
     first = network()
-    optimizer = Sgd(first, SETTINGS[0])
+    optimizer = make_optimizer(first, settings)
     backward(first, 0)
     optimizer.step()
     second = copy.deepcopy(first)
-    restored = Sgd(second, SETTINGS[0])
+    restored = make_optimizer(second, settings)
     restored.load_state_dict(optimizer.state_dict())
     for model, of_model in ((first, optimizer), (second, restored)):
         of_model.zero_grad()

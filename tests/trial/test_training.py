@@ -23,7 +23,7 @@ from study.metrics import TrialStatus
 from study.trial import data, evaluation, sources
 from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse
-from study.trial.optimizers import fine_tune_learning_rate, learning_rate
+from study.trial.optimizers import fine_tune_lr_factor, lr_factor
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
@@ -144,20 +144,20 @@ def test_a_report_whose_objective_is_not_finite_is_not_sent(
 def test_the_step_schedule_is_the_papers() -> None:
     """Of 200 epochs: times 0.2 after 60, 120 and 160 (appendix A)."""
     settings = TrainingConfig()
-    expected = {0: 0.1, 59: 0.1, 60: 0.02, 119: 0.02, 120: 0.004, 159: 0.004, 160: 0.0008}
-    for epoch, rate in expected.items():
-        assert learning_rate(settings, epoch / 200) == pytest.approx(rate)
+    expected = {0: 1, 59: 1, 60: 0.2, 119: 0.2, 120: 0.04, 159: 0.04, 160: 0.008}
+    for epoch, factor in expected.items():
+        assert lr_factor(settings, epoch / 200) == pytest.approx(factor)
 
 
 def test_one_cycle_warms_up_linearly_and_decays_by_half_a_cosine() -> None:
-    settings = TrainingConfig(lr=0.4, lr_schedule="one_cycle", warmup_fraction=0.2)
-    assert learning_rate(settings, 0.0) == 0.0
-    assert learning_rate(settings, 0.1) == pytest.approx(0.2)
-    assert learning_rate(settings, 0.2) == pytest.approx(0.4)
-    assert learning_rate(settings, 0.6) == pytest.approx(0.2)
-    assert learning_rate(settings, 1.0) == pytest.approx(0.0)
+    settings = TrainingConfig(lr_schedule="one_cycle", warmup_fraction=0.2)
+    assert lr_factor(settings, 0.0) == 0.0
+    assert lr_factor(settings, 0.1) == pytest.approx(0.5)
+    assert lr_factor(settings, 0.2) == pytest.approx(1.0)
+    assert lr_factor(settings, 0.6) == pytest.approx(0.5)
+    assert lr_factor(settings, 1.0) == pytest.approx(0.0)
     no_warmup = replace(settings, warmup_fraction=0.0)
-    assert learning_rate(no_warmup, 0.0) == pytest.approx(0.4)
+    assert lr_factor(no_warmup, 0.0) == pytest.approx(1.0)
 
 
 def test_inverse_steps_count_max_steps_where_it_does_not_converge() -> None:
@@ -309,8 +309,7 @@ def test_check_refuses_a_network_that_does_not_fit_the_images() -> None:
 
 
 def test_fine_tuning_decays_along_half_a_cosine_to_the_last_bit() -> None:
-    settings = replace(TINY.training, lr=0.37)
     for n_steps in (1, 3, 40, 71):
         for step in range(n_steps):
-            expected = 0.37 * 0.1 * (0.5 * (1 + math.cos(math.pi * step / n_steps)))
-            assert fine_tune_learning_rate(settings, step, n_steps) == expected
+            expected = 0.1 * 0.5 * (1 + math.cos(math.pi * step / n_steps))
+            assert fine_tune_lr_factor(step, n_steps) == expected

@@ -1,0 +1,39 @@
+"""Orthogonalization of matrices by Newton-Schulz iteration.
+
+X = U S V^T -> U f(S) V^T. An odd polynomial of X, applied n_steps times, brings its singular values
+near to 1, without a decomposition (Jordan et al. 2024, "Muon: An optimizer for hidden layers in
+neural networks"). With its coefficients they do not converge to 1, as those of the polar factor
+U V^T: they get near it in fewer steps.
+"""
+
+import torch
+from torch import Tensor
+
+# x -> a x + b x^3 + c x^5 on every singular value.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+# A gradient of zero stays zero.
+_LEAST_NORM = 1e-30
+
+
+def orthogonalized(matrices: Tensor, n_steps: int) -> Tensor:
+    """Each matrix with its singular vectors, and with singular values near 1.
+
+    None of its singular values is above 1.21. Those that were at least 0.018 of the matrix's
+    Frobenius norm, with three steps, are at least 0.67; with five, those that were 0.0015 of it.
+
+    Args:
+        matrices: (L, m, n), floating point.
+        n_steps: of the iteration, at least 1.
+
+    Returns:
+        (L, m, n), zero for a matrix of zeros.
+    """
+    a, b, c = COEFFICIENTS
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if is_tall else matrices
+    norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    x = x / norm.clamp(min=_LEAST_NORM)
+    for _ in range(n_steps):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x

@@ -1,0 +1,1 @@
+"""Muon beside SGD: accuracy of normalized networks after few steps, from study files."""

@@ -1,0 +1,70 @@
+"""Muon beside SGD after as many steps, in studies of five seeds, as a user runs them.
+
+    python -m tests.benchmarks.optimizers DATA_ROOT [--files mnist mnist55] [--folder FOLDER]
+    python -m tests.benchmarks.optimizers IMAGE_FOLDER --files cifar10
+
+DATA_ROOT has MNIST in torchvision's layout, IMAGE_FOLDER has CIFAR-10 as images in train/ and
+test/. Launches the study files beside this one, each for every seed, into FOLDER; what has run
+there already is taken from it. Prints, for each sample, the median over the seeds of the validation
+accuracy after the last epoch, and the least and the most.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+_N_SEEDS = 5
+
+
+def launch(file: Path, seed: int, data_root: str, uri: str) -> None:
+    command = [sys.executable, "-m", "study.launch", str(file), "--name", f"{file.stem}-{seed}"]
+    options = ["--seed", str(seed), "--data-root", data_root, "--tracking-uri", uri]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+
+
+def accuracies(name: str, uri: str) -> dict[str, float]:
+    """Sample -> validation accuracy; nan for a trial that diverged."""
+    command = [sys.executable, "-m", "study.report", name, "--all", "--format", "json"]
+    done = subprocess.run(
+        [*command, "--tracking-uri", uri], check=True, capture_output=True, text=True
+    )
+    return {
+        " ".join(f"{key}={value}" for key, value in sorted(point["params"].items())): point[
+            "metrics"
+        ].get("val_accuracy", float("nan"))
+        for point in json.loads(done.stdout)["points"]
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data_root")
+    parser.add_argument("--files", nargs="+", default=["mnist", "mnist55"])
+    parser.add_argument("--folder", type=Path, default=Path("optimizers"))
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(exist_ok=True)
+    uri = f"sqlite:///{arguments.folder.resolve()}/mlflow.db"
+    for name in arguments.files:
+        file = Path(__file__).with_name(f"{name}.yaml")
+        by_sample: dict[str, list[float]] = defaultdict(list)
+        for seed in range(_N_SEEDS):
+            done = arguments.folder / f"{name}-{seed}.done"
+            if not done.exists():
+                launch(file, seed, arguments.data_root, uri)
+                done.touch()
+            for sample, accuracy in accuracies(f"{name}-{seed}", uri).items():
+                by_sample[sample].append(accuracy)
+        for sample, values in by_sample.items():
+            print(
+                f"{name:8} {sample:40} {statistics.median(values):.4f} "
+                f"[{min(values):.4f}, {max(values):.4f}] of {len(values)} seeds",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Newton-Schulz iteration against singular value decompositions in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from study.trial.orthogonalization import COEFFICIENTS, orthogonalized
+
+SHAPES = [(3, 8, 8), (2, 5, 17), (2, 17, 5), (4, 1, 1), (1, 1, 9)]
+
+
+def with_singular_values(values: Tensor, m: int, n: int) -> Tensor:
+    u, _ = torch.linalg.qr(torch.randn(m, len(values), dtype=torch.float64))
+    v, _ = torch.linalg.qr(torch.randn(n, len(values), dtype=torch.float64))
+    return u @ values.diag() @ v.T
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("n_steps", [1, 3, 5])
+def test_it_is_the_polynomial_of_the_singular_values(
+    shape: tuple[int, int, int], n_steps: int
+) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    s = s / s.norm(dim=1, keepdim=True)
+    a, b, c = COEFFICIENTS
+    for _ in range(n_steps):
+        s = a * s + b * s**3 + c * s**5
+    torch.testing.assert_close(orthogonalized(x, n_steps), u @ s.diag_embed() @ vh)
+
+
+@pytest.mark.parametrize(("n_steps", "least"), [(3, 0.018), (5, 0.0015)])
+def test_singular_values_come_near_one(n_steps: int, least: float) -> None:
+    """So the result is within 0.33 of the exact polar factor U V^T, in the spectral norm."""
+    values = torch.cat([torch.logspace(0, -8, 20, dtype=torch.float64), torch.zeros(2)])
+    x = with_singular_values(values, 24, 40)[None]
+    large = values / values.norm() >= least
+    got = torch.linalg.svdvals(orthogonalized(x, n_steps))[0]
+    assert got.max() <= 1.21
+    assert (got >= 0.67).sum() >= large.sum() >= 5
+    x = with_singular_values(values[large], 24, 40)[None]
+    u, _, vh = torch.linalg.svd(x, full_matrices=False)
+    rank = int(large.sum())
+    polar = u[..., :rank] @ vh[:, :rank]
+    off = torch.linalg.matrix_norm(orthogonalized(x, n_steps) - polar, ord=2)
+    assert off.item() <= 0.33
+
+
+def test_it_is_the_same_for_every_scale_and_zero_for_zero() -> None:
+    x = torch.randn(3, 4, 6)
+    for scale in (1e-12, 1e-3, 1e12):
+        torch.testing.assert_close(orthogonalized(x * scale, 5), orthogonalized(x, 5))
+    assert torch.equal(orthogonalized(torch.zeros(1, 3, 4), 3), torch.zeros(1, 3, 4))
