@@ -36,7 +36,7 @@ class Layer:
     Attributes:
         name: the module's path in model.named_modules(remove_duplicate=False).
         size: (H, W) of the maps.
-        weight: of a convolution, float64 (c_out, c_in, k_h, k_w); None for factors.
+        weight: of a convolution, float64 (c_out, c_in, k_h, k_w), on the CPU; None for factors.
         factor: of factors, the largest in absolute value.
         folded: path of the BatchNorm that is in this convolution, or None.
         is_finite: whether every number of its modules is; if not, it has no bound.
@@ -159,7 +159,7 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
 
 
 def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) -> Tensor:
-    """The kernel that a convolution applies, float64 (c_out, c_in, k_h, k_w)."""
+    """The kernel that a convolution applies, float64 (c_out, c_in, k_h, k_w), on the CPU."""
     weight = module.weight
     if "weight" not in module._parameters:
         raise ValueError(f"the convolution at {name} must have its weight as a parameter")
@@ -192,11 +192,12 @@ def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) ->
             f"the convolution at {name} must have a bias for {len(weight)} channels, but has one "
             f"of shape {tuple(module.bias.shape)}"
         )
-    return (weight if isinstance(module, nn.Conv2d) else module.effective_weight()).double()
+    weight = weight if isinstance(module, nn.Conv2d) else module.effective_weight()
+    return weight.to("cpu", torch.float64)
 
 
 def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
-    """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64."""
+    """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64, on the CPU."""
     assert isinstance(module, nn.BatchNorm2d)
     if module.running_var is None or module.running_mean is None:
         raise ValueError(
@@ -209,8 +210,8 @@ def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
                 f"the BatchNorm2d at {name} must be for {channels} channels, but has a tensor of "
                 f"shape {tuple(tensor.shape)}"
             )
-    scale = (module.running_var.double() + module.eps).rsqrt()
-    return scale if module.weight is None else scale * module.weight.double()
+    scale = (module.running_var.to("cpu", torch.float64) + module.eps).rsqrt()
+    return scale if module.weight is None else scale * module.weight.to("cpu", torch.float64)
 
 
 def _check_parts(name: str, module: nn.Module | None) -> None:

@@ -6,8 +6,9 @@ interplay allows (`block_norm`), the network's follow from the blocks'.
 
 All bounds are l2 to l2, computed in float64 from the very weights that the forward pass
 uses, on the device where the model is: sigma is computed again elsewhere, and may differ in
-its last bits. They are statements in real arithmetic; the rounding of the forward pass itself
-is not part of them.
+its last bits. From there on all is computed on the CPU, so that the proof of some weights does
+not depend on where they came from; and CUDA's eigensolvers take no batch of any size. The bounds
+are statements in real arithmetic; the rounding of the forward pass itself is not part of them.
 """
 
 import math
@@ -210,8 +211,6 @@ def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     LAPACK takes the matrices of a batch one after another; torch uses one thread for that. And
     the symbols of a few layers, unlike those of all, fit into the caches.
     """
-    if batches[0].device.type != "cpu":
-        return function(*batches)
     n_layers, n_threads = len(batches[0]), torch.get_num_threads()
     n_chunks = min(n_layers, max(n_threads, -(-n_layers // _MOST_LAYERS)))
     with ThreadPoolExecutor(n_threads) as pool:

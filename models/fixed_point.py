@@ -144,40 +144,62 @@ class _Iteration:
         # Left to Anderson: the samples, their images, and their last two residuals.
         self._slow: list[tuple[Tensor, ...]] = []
 
-    def _leave(self, rows: Tensor, n_steps: Tensor, image: Tensor, norm: Tensor) -> Tensor:
-        """Record the samples `rows` (b,) that are done, at `image`; (b,) bool, which go on."""
+    def _examine(
+        self, rows: Tensor, n_steps: Tensor, image: Tensor, norm: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(b,) bool each: which samples `rows` go on after a step, and which have converged."""
         finite = norm.isfinite()
-        small_enough = finite & (norm <= self.atol + self.rtol * _norm(image))
-        going_on = finite & ~small_enough & (n_steps < self.limits[rows])
-        if not bool(going_on.all()):
-            left = ~going_on
-            at = rows[left]
-            self.x[at], self.residual_norm[at] = image[left], norm[left]
-            self.n_steps[at], self.converged[at] = n_steps[left], small_enough[left]
-        return going_on
+        converged = finite & (norm <= self.atol + self.rtol * _norm(image))
+        return finite & ~converged & (n_steps < self.limits[rows]), converged
+
+    def _record(
+        self, done: Tensor, rows: Tensor, x: Tensor, norm: Tensor, steps: Tensor, converged: Tensor
+    ) -> None:
+        """Record the samples of a batch where done (b,) is true."""
+        left = done.nonzero().squeeze(1)
+        at = rows[left]
+        self.x[at], self.residual_norm[at] = x[left], norm[left]
+        self.n_steps[at], self.converged[at] = steps[left], converged[left]
 
     def picard(self, rows: Tensor, x: Tensor) -> None:
         """Iterate the samples `rows` (b,) from x until each is done or known to be slow."""
+        norm = x.new_zeros(len(rows))
+        steps, converged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
+        active, n_active = torch.ones_like(converged), len(rows)
+        # The residual of the step before, and which of its samples are left.
+        before, kept = x, rows
         step = 0
-        norm = torch.zeros(())  # of the step before
-        before, kept = x, rows  # that step, and which of its samples are left
-        while rows.numel() > 0:
+        while n_active > 0:
             step += 1
             image = self.fn(x, rows)
             residual = image - x
-            last_norm, norm = norm, _norm(residual)
-            going_on = self._leave(rows, torch.full_like(rows, step), image, norm)
-            if step > 1:
-                contraction = norm / last_norm
-                slow = going_on & (contraction > _SLOW_CONTRACTION) & (contraction < 1)
-                if bool(slow.any()):
-                    steps = torch.full_like(rows[slow], step)
-                    self._slow.append(
-                        (rows[slow], steps, image[slow], residual[slow], before[kept[slow]])
-                    )
-                    going_on &= ~slow
-            before, kept = residual, going_on.nonzero().squeeze(1)
-            rows, x, norm = _select(going_on, rows, image, norm)
+            new_norm = _norm(residual)
+            going_on, small = self._examine(rows, torch.full_like(rows, step), image, new_norm)
+            going_on &= active
+            contraction = new_norm / norm
+            slow = going_on & (contraction > _SLOW_CONTRACTION) & (contraction < 1)
+            if n_active < len(rows):  # those that are done stay as they are
+                image, new_norm = _where(active, image, x), torch.where(active, new_norm, norm)
+            x, norm = image, new_norm
+            steps = torch.where(active, step, steps)
+            converged = torch.where(active, small, converged)
+            n_active, n_slow = _counts(going_on, slow)
+            active = going_on
+            if n_slow > 0:
+                self._slow.append(
+                    (rows[slow], steps[slow], x[slow], residual[slow], before[kept[slow]])
+                )
+                active, n_active = going_on & ~slow, n_active - n_slow
+            before = residual
+            if self._is_to_shrink(n_active, len(rows)):
+                self._record(~active, rows, x, norm, steps, converged)
+                kept = active.nonzero().squeeze(1)
+                rows, x, norm, steps, converged = (
+                    batch[kept] for batch in (rows, x, norm, steps, converged)
+                )
+                active = active[kept]
+            else:
+                kept = torch.arange(len(rows), device=rows.device)
 
     def anderson(self) -> None:
         """Iterate the slow samples until every one is done.
@@ -191,10 +213,11 @@ class _Iteration:
             torch.cat(parts) for parts in zip(*self._slow, strict=True)
         )
         self._slow = []
-        norm = _norm(residual)
+        norm, converged = _norm(residual), torch.zeros_like(rows, dtype=torch.bool)
+        active, n_active = torch.ones_like(converged), len(rows)
         # In a Picard step the image moves by the residual.
         history = _History(residual, residual - before)
-        while rows.numel() > 0:
+        while n_active > 0:
             candidate = image - history.combination(residual)
             new_image = self.fn(candidate, rows)
             new_residual = new_image - candidate
@@ -202,20 +225,30 @@ class _Iteration:
             # Without a history the step is Picard's own, and stands as it is.
             good = (new_norm <= _ACCEPTED_REDUCTION * norm) | (history.n_entries == 0)
             history.append(new_image - image, new_residual - residual)
-            if bool(good.all()):
-                image, residual, norm = new_image, new_residual, new_norm
-            else:
-                # A step that is taken back leaves the sample at its last image.
-                history.clear(~good)
-                image = _where(good, new_image, image)
-                residual = _where(good, new_residual, residual)
-                norm = torch.where(good, new_norm, norm)
-            steps = steps + 1
-            going_on = self._leave(rows, steps, image, norm)
-            rows, steps, image, residual, norm = _select(
-                going_on, rows, steps, image, residual, norm
-            )
-            history.select(going_on)
+            # A step that is taken back leaves the sample at its last image.
+            history.clear(~good)
+            taken = good & active
+            image = _where(taken, new_image, image)
+            residual = _where(taken, new_residual, residual)
+            norm = torch.where(taken, new_norm, norm)
+            steps = steps + active
+            going_on, small = self._examine(rows, steps, image, norm)
+            converged = torch.where(active, small, converged)
+            active = going_on & active
+            (n_active,) = _counts(active)
+            if self._is_to_shrink(n_active, len(rows)):
+                self._record(~active, rows, image, norm, steps, converged)
+                kept = active.nonzero().squeeze(1)
+                rows, steps, image, residual, norm, converged = (
+                    batch[kept] for batch in (rows, steps, image, residual, norm, converged)
+                )
+                history.select(kept)
+                active = active[kept]
+
+    def _is_to_shrink(self, n_active: int, n_samples: int) -> bool:
+        """Whether those that are done leave the batch now. To find them CUDA must be waited for:
+        there they leave in halves."""
+        return n_active < n_samples if self.x.device.type == "cpu" else 2 * n_active <= n_samples
 
 
 class _History:
@@ -246,15 +279,14 @@ class _History:
 
     def clear(self, samples: Tensor) -> None:
         """Forget the entries where samples (b,) is true."""
-        self._images[samples] = 0
-        self._residuals[samples] = 0
-        self.n_entries[samples] = 0
+        self._images.masked_fill_(samples.view(-1, 1, 1), 0)
+        self._residuals.masked_fill_(samples.view(-1, 1, 1), 0)
+        self.n_entries.masked_fill_(samples, 0)
 
     def select(self, samples: Tensor) -> None:
-        """Forget the samples where samples (b,) is false."""
-        self._images, self._residuals, self.n_entries = _select(
-            samples, self._images, self._residuals, self.n_entries
-        )
+        """Forget all samples but those at some indices, int64."""
+        self._images, self._residuals = self._images[samples], self._residuals[samples]
+        self.n_entries = self.n_entries[samples]
 
     def combination(self, residual: Tensor) -> Tensor:
         """sum_i gamma_i (image change i) for the best gamma; zero without a history."""
@@ -281,9 +313,10 @@ def _norm(x: Tensor) -> Tensor:
     return norm
 
 
-def _select(chosen: Tensor, *batches: Tensor) -> tuple[Tensor, ...]:
-    """The samples of each batch (b, ...) where chosen (b,) is true; no copy if all are."""
-    return batches if bool(chosen.all()) else tuple(batch[chosen] for batch in batches)
+def _counts(*masks: Tensor) -> list[int]:
+    """How many entries of each are true. The host waits once."""
+    counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
+    return counts
 
 
 def _where(condition: Tensor, x: Tensor, otherwise: Tensor) -> Tensor:

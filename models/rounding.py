@@ -22,7 +22,8 @@ def evaluation_rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
     for module in residual:
         if isinstance(module, nn.Conv2d):
             kernel = module.weight.abs()
-            norm = torch.linalg.matrix_norm(kernel.sum(dim=(2, 3)), ord=2)
+            # On the CPU, where certificates are computed too.
+            norm = torch.linalg.matrix_norm(kernel.sum(dim=(2, 3)).cpu(), ord=2).item()
             magnitude, jumps = magnitude * norm, jumps * norm
             n_terms, channels = max(n_terms, kernel[0].numel() + 1), len(kernel)
             if module.bias is not None:

@@ -50,6 +50,14 @@ class DataNotFoundError(UserError):
     """A data set is not there; the message says where it was expected and how to get it."""
 
 
+class GpuError(UserError):
+    """CUDA does not work where a trial is to run; the message says what to change."""
+
+
+class GpuMemoryError(UserError):
+    """A GPU has not the memory for the trials that run on it; the message says what to change."""
+
+
 class TrackingError(UserError):
     """MLflow refuses or cannot be reached, or a study is not there.
 

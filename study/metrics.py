@@ -69,6 +69,8 @@ class EpochReport:
             (paper, Table 1); infinite where the inverse diverged.
         epoch_seconds: wall-clock seconds of the training steps of one epoch.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
+        peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
+            None on a CPU.
     """
 
     epoch: int
@@ -82,6 +84,7 @@ class EpochReport:
     reconstruction_error: float
     epoch_seconds: float
     test_accuracy: float | None = None
+    peak_memory_bytes: int | None = None
 
     def metrics(self) -> dict[str, float]:
         """Every reported metric by name, without epoch and timestamp."""
@@ -140,6 +143,9 @@ METRICS: dict[str, Metric] = {
     "epoch_seconds": Metric("seconds of training an epoch", Direction.MINIMIZE, repeatable=False),
     "test_accuracy": Metric(
         "fraction right on the test set", Direction.MAXIMIZE, 0.0, steers=False
+    ),
+    "peak_memory_bytes": Metric(
+        "the most memory of the GPU that was in use", Direction.MINIMIZE, steers=False
     ),
 }
 INVERSE_STEPS = "inverse_steps"

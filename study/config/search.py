@@ -108,6 +108,7 @@ class ResourcesConfig:
 
     def __post_init__(self) -> None:
         check(self, "cpus > 0", "gpus >= 0")
+        require(self.gpus <= 1, "gpus <= 1, since a trial trains on one GPU,", gpus=self.gpus)
         for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
             whole = amount <= 1 or amount == int(amount)  # Ray's own rule
             require(whole, f"{name} <= 1 or a whole number", **{name: amount})

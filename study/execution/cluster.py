@@ -30,6 +30,8 @@ _ENVIRONMENT = {
 # between two times: for each trial that there may be, at least, and at most.
 _STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
 _SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
+# Ray counts resources in parts of so many.
+_UNITS = 10_000
 # The resources that a trial asks for.
 _KINDS = ("CPU", "GPU")
 # Ray sets it in the drivers of submitted jobs, whose code is shipped already.
@@ -88,9 +90,14 @@ class Cluster:
 
 
 def _n_fit(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
-    return min(
-        int(resources.get(kind, 0) / amount) for kind, amount in wanted.items() if amount > 0
-    )
+    """How many fit on one node, in whole units of Ray."""
+    n_fit = []
+    for kind, amount in wanted.items():
+        if amount > 0:
+            has, units = round(resources.get(kind, 0) * _UNITS), round(amount * _UNITS)
+            # A trial has its part of one GPU, not of two.
+            n_fit.append(has // _UNITS * (_UNITS // units) if kind == "GPU" else has // units)
+    return min(n_fit)
 
 
 def connect(address: str | None, n_trials: int) -> Cluster:

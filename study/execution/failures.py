@@ -4,6 +4,7 @@
     a worker died              tried again; given up after too many deaths without an epoch between
     an exception in a worker   tried again; given up after too many in all
     no memory, no storage      tried again; after too many the study ends, to be resumed
+    CUDA does not work         the study ends: every trial on that node would fail alike
     a trial given up fails     the study ends: its worker cannot even report why
 
 Tune counts all of them alike, so it is set to recover always, and this decides.
@@ -19,7 +20,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.errors import StorageError, UserError
+from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
 from study.execution.trials import error_text, suggestion
@@ -87,7 +88,10 @@ class Failures(StudyCallback):
                 f"say so failed: {_in_one_line(error, text)}"
             )
             return
-        if is_death or _NO_MEMORY in text:
+        if isinstance(_cause(error), GpuError):
+            self._fatal = UserError(f"{name} cannot run: {_cause(error)}")
+            return
+        if is_death or _NO_MEMORY in text or isinstance(_cause(error), GpuMemoryError):
             self._n_deaths[trial.trial_id] += 1
             n_failures = self._n_deaths[trial.trial_id]
             what = f"lost its worker {n_failures} times without an epoch in between"
@@ -107,6 +111,8 @@ class Failures(StudyCallback):
             self.messages.write(f"{name} {happened}; {goes_on}")
         elif isinstance(_cause(error), StorageError):
             self._fatal = StorageError(f"{name} {what}: {_in_one_line(error, text)}")
+        elif isinstance(_cause(error), GpuMemoryError):
+            self._fatal = MemoryExhaustedError(f"{name} {what}: {_cause(error)}")
         elif _NO_MEMORY in text:
             self._fatal = MemoryExhaustedError(
                 f"{name} {what}, since its node ran out of memory: fewer trials must run at a "

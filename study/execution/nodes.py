@@ -1,6 +1,7 @@
-"""Whether every node of a cluster reaches what a trial needs, before the first trial."""
+"""Whether every node of a cluster has and reaches what a trial needs, before the first trial."""
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -8,13 +9,31 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.config.trial import TrialConfig
-from study.errors import LaunchError, UserError
+from study.errors import GpuError, LaunchError, UserError
 from study.execution import storage
 from study.execution.cluster import Cluster
+from study.trial import gpu
 from study.trial.check import check
 
 # For a node to answer, and to fetch the data, seconds.
 _NODE_SECONDS = 600.0
+
+
+def check_gpus(cluster: Cluster) -> None:
+    """Whether CUDA works on every node that offers GPUs, this machine included.
+
+    Raises:
+        LaunchError: names each node where it does not.
+    """
+    _raise_problems(
+        {
+            node["NodeManagerAddress"]: _gpu_problem_here.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote()
+            for node in cluster.nodes
+            if node["Resources"].get("GPU", 0) > 0
+        }
+    )
 
 
 def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
@@ -42,12 +61,19 @@ def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
         ).remote(folder, mark, trial)
         for node in cluster.nodes
     }
+    try:
+        _raise_problems(answers)
+    finally:
+        files.delete_file(f"{path}/{_probe(mark)}")
+
+
+def _raise_problems(answers: Mapping[str, Any]) -> None:
+    """Raise LaunchError if a node, by its address, answers with a problem, or not at all."""
     problems = [
         f"node {address}: {problem}"
         for address, answer in answers.items()
         if (problem := _awaited(answer)) is not None
     ]
-    files.delete_file(f"{path}/{_probe(mark)}")
     if problems:
         raise LaunchError("; ".join(problems))
 
@@ -64,6 +90,21 @@ def _awaited(answer: Any) -> str | None:
     except RayError as error:
         return f"it must run a task, but: {' '.join(str(error).split())[-300:]}"
     return problem
+
+
+# It takes none of the GPUs, which others may use; Ray would hide them from it then.
+@ray.remote(
+    num_cpus=0,
+    max_retries=0,
+    runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
+)
+def _gpu_problem_here() -> str | None:
+    """Why CUDA does not work on this node; None if it does."""
+    try:
+        gpu.check_gpus()
+    except GpuError as error:
+        return f"resources.gpus: {error}"
+    return None
 
 
 @ray.remote(num_cpus=0, max_retries=0)

@@ -216,6 +216,8 @@ class Session:
                         f"{amount:g} of {have[kind]:g}"
                     )
             nodes.check_nodes(of_ray, self._storage_path, _a_trial(study))
+            if study.resources.gpus > 0:
+                nodes.check_gpus(of_ray)
         except LaunchError:
             ray.shutdown()
             raise

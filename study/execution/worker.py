@@ -1,11 +1,14 @@
 """The Ray worker: a suggestion -> training -> reports; checkpoint and restore."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
+from ray.util import get_node_ip_address
 
 from models import IResNet
 from study.artifacts import (
@@ -18,11 +21,12 @@ from study.artifacts import (
     write_reports,
 )
 from study.config.study import StudyConfig
-from study.errors import StorageError
+from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial import sources
 from study.trial.evaluation import reconstructions
+from study.trial.gpu import check_gpus, memory_errors
 from study.trial.ladder import Projection, projections
 from study.trial.network_files import Certified, save_network
 from study.trial.randomness import choose_algorithms
@@ -52,17 +56,46 @@ class TrialTrainable(tune.Trainable):
         suggestion = Suggestion.of_config(config)
         self._reports: list[EpochReport] = []
         self._failed = suggestion.failed
-        if self._failed is not None:
-            return
-        trial = self._study.resolve(suggestion.sample, suggestion.seed)
-        choose_algorithms(trial.training.deterministic)
-        device = "cuda" if self._study.resources.gpus > 0 else "cpu"
-        self._training = Training(trial, device, sources.load(trial.data))
+        # Nothing of the trial before stays: a GPU may not have the memory for two.
+        self._training_now: Training | None = None
+        self._network: Certified | None = None
+        self._projections: list[Projection] = []
         self._last_report: dict[str, Any] = {}
         self._is_restored = False
-        self._projections: list[Projection] = []
+        self._gpu_error: UserError | None = None
+        if self._failed is not None:
+            return
+        try:
+            with _of_this_node():
+                self._training_now = self._new_training(suggestion)
+        except (GpuError, GpuMemoryError) as error:
+            # Raised by the first step: of what fails here Ray brings a text alone to the driver.
+            self._gpu_error = error
+
+    def _new_training(self, suggestion: Suggestion) -> Training:
+        trial = self._study.resolve(suggestion.sample, suggestion.seed)
+        choose_algorithms(trial.training.deterministic)
+        if trial.training.compile:
+            # torch compiles one piece of code so many times and no more. Earlier trials' are
+            # of no use: their settings are part of the code.
+            torch.compiler.reset()
+        if self._study.resources.gpus == 0:
+            return Training(trial, "cpu", sources.load(trial.data))
+        check_gpus()
+        return Training(trial, "cuda", sources.load(trial.data))
+
+    @property
+    def _training(self) -> Training:
+        assert self._training_now is not None
+        return self._training_now
 
     def step(self) -> dict[str, Any]:
+        if self._gpu_error is not None:
+            raise self._gpu_error
+        with _of_this_node():
+            return self._step()
+
+    def _step(self) -> dict[str, Any]:
         if self._failed is not None:
             failed = TrialReport(TrialStatus.FAILED, reason=self._failed)
             return {**failed.to_result(), "done": True}
@@ -93,8 +126,8 @@ class TrialTrainable(tune.Trainable):
         """Certify the network of a completed trial, project it, and add that to its last report."""
         if self._training.status is not TrialStatus.COMPLETED:
             return
-        self._network = Certified.of(self._training.model)
-        self._projections = list(projections(self._training, self._network))
+        network = Certified.of(self._training.model)
+        self._network, self._projections = network, list(projections(self._training, network))
         report = TrialReport.from_result(self._last_report)
         assert report is not None
         reports = tuple(projection.report for projection in self._projections)
@@ -121,11 +154,12 @@ class TrialTrainable(tune.Trainable):
         # The driver imports this module too, and draws nothing: it need not wait for matplotlib.
         from study.trial.figures import save_figures
 
-        config, dataset = self._training.config, self._training.dataset
+        config, dataset, network = self._training.config, self._training.dataset, self._network
+        assert network is not None
         outcome.mkdir()
-        save_network(outcome, self._network, config, dataset)
+        save_network(outcome, network, config, dataset)
         save_figures(outcome)
-        self._save_reconstructions(outcome, self._network.model)
+        self._save_reconstructions(outcome, network.model)
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
@@ -142,10 +176,20 @@ class TrialTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
         self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
-        if self._failed is not None:
+        if self._failed is not None or self._gpu_error is not None:
             return
         state = read_state(Path(checkpoint) / TRAINING_STATE)
         self._training.load_state_dict(state["training"])
         self._last_report = state["last_result"]
         self._is_restored = True
         self._certify()  # their networks are not in the state
+
+
+@contextmanager
+def _of_this_node() -> Iterator[None]:
+    """What a GPU lacks, with the node that it is on."""
+    try:
+        with memory_errors():
+            yield
+    except (GpuError, GpuMemoryError) as error:
+        raise type(error)(f"node {get_node_ip_address()}: resources.gpus: {error}") from error

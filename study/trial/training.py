@@ -70,6 +70,8 @@ class Training:
         assert self.status is TrialStatus.RUNNING
         settings = self.config.training
         n_epochs = min(settings.report_every, settings.max_epochs - self.epoch)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
         start = time.perf_counter()
         for _ in range(n_epochs):
             train_loss, train_accuracy = self._train_epoch()
@@ -173,6 +175,9 @@ class Training:
             epoch_seconds=epoch_seconds,
             # The test data is read once, for a trial that is done.
             test_accuracy=evaluate(self.model, self.dataset.test)[1] if last else None,
+            peak_memory_bytes=(
+                torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+            ),
         )
 
     def state_dict(self) -> dict[str, Any]:

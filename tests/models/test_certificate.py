@@ -12,6 +12,7 @@ from models import IResNet, certify
 from models.convolution_norm import convolution_norm_bounds
 from models.iresnet import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
+from tests.support.networks import with_biases
 from tests.support.oracles import dense_convolution, dense_norm
 
 
@@ -19,7 +20,7 @@ def small(**changes: Any) -> IResNet:
     arguments: dict[str, Any] = {
         "in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1), "dropout": 0.0,
     }  # fmt: skip
-    return IResNet(**{**arguments, **changes})
+    return with_biases(IResNet(**{**arguments, **changes}))
 
 
 def test_a_weight_that_is_not_finite_bounds_nothing() -> None:

@@ -3,12 +3,13 @@ import torch
 
 from models import IResNet, certify, empirical_lipschitz
 from models.iresnet import ResidualBlock
+from tests.support.networks import with_biases
 
 
 @pytest.mark.parametrize("norm", ["spectral", "batch"])
 def test_it_is_the_norm_of_the_jacobian_at_the_worst_image(norm: str) -> None:
     """Against the singular values of the dense Jacobian, block by block."""
-    model = IResNet((2, 4, 4), 3, (2, 1), norm=norm, dropout=0.0)
+    model = with_biases(IResNet((2, 4, 4), 3, (2, 1), norm=norm, dropout=0.0))
     for _ in range(3):
         model.train()(torch.randn(16, 2, 4, 4))
     model = model.double().eval()

@@ -19,6 +19,7 @@ from models import IResNet, certify
 from models.forward_pass import forward_sha256
 from models.iresnet import InjectivePad, ResidualBlock, Squeeze
 from models.spectral_norm import SpectralNormConv2d
+from tests.support.networks import with_biases
 
 # torch says that the old ones are old.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.nn.utils.*:FutureWarning")
@@ -29,7 +30,7 @@ def small(**changes: Any) -> IResNet:
         "in_shape": (2, 4, 4), "n_classes": 3, "blocks": (2, 1), "channel_multiplier": 2,
         "bottleneck": 2, "dropout": 0.0, "norm": "none",
     }  # fmt: skip
-    return IResNet(**{**arguments, **changes}).eval()
+    return with_biases(IResNet(**{**arguments, **changes})).eval()
 
 
 def block_of(model: IResNet) -> ResidualBlock:

@@ -11,12 +11,13 @@ from models import IResNet, certify, project
 from models.iresnet import InjectivePad, ResidualBlock, Squeeze
 from models.power_iteration import power_iteration
 from models.spectral_norm import SpectralNormConv2d
+from tests.support.networks import with_biases
 from tests.support.oracles import dense_norm, relative_error
 
 
 def small(**changes: Any) -> IResNet:
     arguments: dict[str, Any] = {"in_shape": (3, 8, 8), "n_classes": 5, "blocks": (2, 2)}
-    return IResNet(**{**arguments, **changes})
+    return with_biases(IResNet(**{**arguments, **changes}))
 
 
 def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> None:

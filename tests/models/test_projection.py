@@ -12,6 +12,7 @@ from models import IResNet, certify, deployed, project
 from models.iresnet import ResidualBlock
 from models.projection import recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
+from tests.support.networks import with_biases
 from tests.support.oracles import dense_norm
 
 LADDER = (0.95, 0.9, 0.7, 0.5, 0.3)
@@ -22,7 +23,7 @@ def network(**changes: Any) -> IResNet:
     arguments: dict[str, Any] = {
         "in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1), "coeff": 0.97,
     }  # fmt: skip
-    model = IResNet(**{**arguments, **changes})
+    model = with_biases(IResNet(**{**arguments, **changes}))
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(4 if parameter.dim() == 4 else 1)

@@ -9,11 +9,14 @@ from models import IResNet, certify
 from models.certificate import ROOM
 from models.spectral_norm import SpectralNormConv2d
 from tests.support import reference
+from tests.support.networks import with_biases
 from tests.support.oracles import dense_norm, relative_error
 
 
 def test_per_layer_power_iteration_comes_to_the_same_weights() -> None:
-    ours = IResNet((2, 8, 8), 3, (1, 1), dropout=0.0, coeff=0.5, n_power_iterations=400)
+    ours = with_biases(
+        IResNet((2, 8, 8), 3, (1, 1), dropout=0.0, coeff=0.5, n_power_iterations=400)
+    )
     with torch.no_grad():
         for parameter in ours.body.parameters():
             parameter.mul_(5)
@@ -35,7 +38,7 @@ def test_the_papers_check_is_exact_for_one_pixel_kernels_and_can_be_too_small_fo
 
 
 def test_a_hundred_steps_invert_what_ours_inverts() -> None:
-    model = IResNet((2, 8, 8), 3, (2, 1)).eval()
+    model = with_biases(IResNet((2, 8, 8), 3, (2, 1))).eval()
     x = torch.rand(3, 2, 8, 8) - 0.5
     with torch.no_grad():
         z = model.features(x)

@@ -5,11 +5,12 @@ import torch
 
 from models import IResNet, write_network
 from models.serving import _load_pyfunc
+from tests.support.networks import with_biases
 
 
 def test_it_predicts_what_the_network_computes_in_any_number_of_images(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = IResNet((1, 4, 4), 3, (1,)).eval()
+    model = with_biases(IResNet((1, 4, 4), 3, (1,))).eval()
     architecture = {"in_shape": [1, 4, 4], "n_classes": 3, "blocks": [1]}
     write_network(tmp_path, model, {"architecture": architecture})
     predictor = _load_pyfunc(str(tmp_path))

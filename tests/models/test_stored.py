@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from models import IResNet, read_network, write_network
 from models.stored import NETWORK, WEIGHTS
+from tests.support.networks import with_biases
 
 ARCHITECTURE: dict[str, Any] = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1, 2]}
 
 
 def network(**changes: Any) -> IResNet:
     torch.manual_seed(0)
-    model = IResNet(**{**ARCHITECTURE, **changes})
+    model = with_biases(IResNet(**{**ARCHITECTURE, **changes}))
     model(torch.rand(8, *model.in_shape))  # the statistics of the classifier are others now
     model.update_spectral_norm()
     return model

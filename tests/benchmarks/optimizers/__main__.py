@@ -18,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 
 _N_SEEDS = 5
+_VARIED = ("norm", "coeff", "optimizer")
 
 
 def launch(file: Path, seed: int, data_root: str, uri: str) -> None:
@@ -33,9 +34,9 @@ def accuracies(name: str, uri: str) -> dict[str, float]:
         [*command, "--tracking-uri", uri], check=True, capture_output=True, text=True
     )
     return {
-        " ".join(f"{key}={value}" for key, value in sorted(point["params"].items())): point[
-            "metrics"
-        ].get("val_accuracy", float("nan"))
+        " ".join(point["params"][key] for key in _VARIED): point["metrics"].get(
+            "val_accuracy", float("nan")
+        )
         for point in json.loads(done.stdout)["points"]
     }
 
@@ -60,7 +61,7 @@ def main() -> None:
                 by_sample[sample].append(accuracy)
         for sample, values in by_sample.items():
             print(
-                f"{name:8} {sample:40} {statistics.median(values):.4f} "
+                f"{name:8} {sample:20} {statistics.median(values):.4f} "
                 f"[{min(values):.4f}, {max(values):.4f}] of {len(values)} seeds",
                 flush=True,
             )

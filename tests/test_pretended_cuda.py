@@ -1,0 +1,24 @@
+"""The tests of the CUDA path on a pretended device, in a process of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the pretended device needs g++")
+def test_the_cuda_path_on_a_pretended_device() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pretended_cuda", "-q", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTEST_XDIST_WORKER": "none"},
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert "passed" in done.stdout
