@@ -215,9 +215,9 @@ class Session:
                         f"resources.{kind.lower()}s: a trial must fit the machine, but got "
                         f"{amount:g} of {have[kind]:g}"
                     )
-            nodes.check_nodes(of_ray, self._storage_path, _a_trial(study))
             if study.resources.gpus > 0:
                 nodes.check_gpus(of_ray)
+            nodes.check_nodes(of_ray, self._storage_path, _a_trial(study))
         except LaunchError:
             ray.shutdown()
             raise

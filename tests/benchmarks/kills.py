@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10]
 
-A study on the digits with mo_asha and a ladder, unbroken, and again with kills: first with one
-trial at a time, where both must have the same trials, rungs, projections and metrics bit for bit;
-then with as many at a time as there are cores, where the order in which trials end differs from
-run to run, so that the number of trials must be the same, and each must have ended at a rung
+A study on the digits with Muon, mo_asha and a ladder, unbroken, and again with kills: first with
+one trial at a time, where both must have the same trials, rungs, projections and metrics bit for
+bit; then with as many at a time as there are cores, where the order in which trials end differs
+from run to run, so that the number of trials must be the same, and each must have ended at a rung
 or with its whole budget. In both: no run twice, no metric twice, none left running. Exits 1
 otherwise. Four studies of a minute or two.
 """

@@ -258,6 +258,11 @@ def test_one_line_names_the_file_the_key_the_rule_and_the_value(
             "resources.cpus: cpus <= 1 or a whole number must hold, but got cpus=1.5",
         ),
         (
+            TEXT + "resources: {gpus: 2}",
+            "resources.gpus: gpus <= 1, since a trial trains on one GPU, must hold, but got "
+            "gpus=2.0",
+        ),
+        (
             re.sub(r"space:\n(  .*\n)+", "space: {}\n", TEXT),
             "space: one or more parameters must be given, but it is empty",
         ),

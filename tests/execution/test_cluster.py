@@ -18,6 +18,10 @@ def test_a_trial_needs_all_of_its_resources_on_one_node() -> None:
     assert found.n_at_once({"CPU": 1, "GPU": 1}) == 1
     assert found.n_at_once({"CPU": 0, "GPU": 0.5}) == 6
     assert found.n_at_once({"CPU": 0.5, "GPU": 0.25}) == 2
+    # A trial has its part of one GPU.
+    per_gpu = {0.3: 3, 0.4: 2, 0.6: 1, 0.7: 1, 0.1: 10, 0.3333: 3, 1: 1}
+    for part, n in per_gpu.items():
+        assert found.n_at_once({"CPU": 0, "GPU": part}) == 3 * n, part
     assert found.resources() == {"CPU": 7, "GPU": 3}
 
 

@@ -8,7 +8,7 @@ from ray.train._internal import storage
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.errors import StorageError, UserError
+from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.failures import MAX_RETRIES, Failures, MemoryExhaustedError
 from study.execution.messages import Messages
 from study.metrics import TrialReport, TrialStatus
@@ -204,3 +204,24 @@ def test_an_error_that_tune_keeps_as_text_is_not_taken_for_the_one_before(failin
         list(failing.messages.read())[-1]
         == "trial 0007 lost its worker; it goes on from its last checkpoint"
     )
+
+
+def test_cuda_that_does_not_work_ends_the_study_at_once(failing: Failing) -> None:
+    error = of_code(GpuError("node 10.0.0.7: resources.gpus: NVIDIA's driver must be newer"))
+    with pytest.raises(UserError, match=r"^trial 0007 cannot run: node 10\.0\.0\.7: .*newer$"):
+        failing.fail(error)
+    assert failing.given_up is None  # --resume runs it again
+
+
+def test_a_gpu_without_memory_is_tried_again_and_ends_the_study(failing: Failing) -> None:
+    """Another trial on the same GPU may be what took it."""
+    error = of_code(GpuMemoryError("node 10.0.0.7: resources.gpus: the GPU must have the memory"))
+    for _ in range(3):
+        for _ in range(MAX_RETRIES):
+            failing.fail(error)
+        failing.report()
+    for _ in range(MAX_RETRIES):
+        failing.fail(error)
+    with pytest.raises(MemoryExhaustedError, match=r"4 times .*: node 10\.0\.0\.7: .* memory"):
+        failing.fail(error)
+    assert failing.given_up is None

@@ -1,12 +1,22 @@
 """The worker's steps, in this process and without Ray."""
 
+import gc
+import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from study.artifacts import read_reports
+from study.config.trial import DataConfig
+from study.errors import GpuError, GpuMemoryError
 from study.execution.worker import TrialTrainable
 from study.metrics import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
+from study.trial import sources
+from study.trial.data import Dataset
 from tests.support.studies import tiny
 
 STUDY = tiny()
@@ -69,3 +79,71 @@ def test_a_restored_trial_sends_all_its_reports_again_before_it_trains(tmp_path:
         *read_reports((at_end / "reports.json").read_bytes()),
     ]
     assert sent.projections == third.projections
+
+
+def config(n: int = 0, **sample: Any) -> dict[str, Any]:
+    return Suggestion(n, n, n, {**SAMPLE, **sample}).to_config()
+
+
+def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU may not have the memory for two."""
+    of = worker()
+    while not of.step()["done"]:
+        pass
+    before = [weakref.ref(p) for p in of._training.model.parameters()]
+    n_left = []
+    load = sources.load
+
+    def loaded(data: DataConfig) -> Dataset:
+        gc.collect()
+        n_left.append(sum(p() is not None for p in before))
+        return load(data)
+
+    monkeypatch.setattr(sources, "load", loaded)
+    assert of.reset_config(config(1))
+    assert n_left == [0]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+def test_a_worker_compiles_more_trials_than_torch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda m, **kw: compiled(m, backend="eager", **kw))
+    study = tiny(training={"compile": True, "max_epochs": 1}, model={"blocks": [1]})
+    of = Worker.__new__(Worker)
+    of._study = study
+    for n in range(torch._dynamo.config.recompile_limit + 2):
+        of._begin(config(n, dropout=0.05 + 0.02 * n))
+        assert report_of(of.step()).status is TrialStatus.COMPLETED
+    torch.compiler.reset()
+
+
+class GpuWorker(TrialTrainable):
+    def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+        super().setup(config, tiny(resources={"gpus": 0.5}))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
+def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(tmp_path: Path) -> None:
+    """Of an error as it is made, Ray brings a text alone to the driver."""
+    checkpoint = worker()
+    checkpoint.step()
+    folder = saved(checkpoint, tmp_path / "at_1")
+    of = GpuWorker(config())
+    for _ in range(2):
+        with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
+            of.step()
+        of.load_checkpoint(str(folder))
+        assert of.reset_config(config(1))
+
+
+def test_a_gpu_that_runs_out_of_memory_in_a_step_says_where(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = worker()
+
+    def no_memory() -> TrialReport:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(of._training, "run_to_report", no_memory)
+    with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
+        of.step()

@@ -10,7 +10,13 @@ RAW: dict[str, Any] = {
     "name": "tiny",
     "data": {"name": "digits", "val_fraction": 0.2, "shift": 0},
     "model": {"blocks": [1, 1], "channel_multiplier": 4},
-    "training": {"max_epochs": 3, "batch_size": 128, "lr": 0.1, "lr_schedule": "one_cycle"},
+    "training": {
+        "max_epochs": 3,
+        "batch_size": 128,
+        "optimizer": "muon",
+        "lr": 0.1,
+        "lr_schedule": "one_cycle",
+    },
     "evaluation": {"n_inverse_samples": 32},
     "space": {
         "coeff": {"type": "float", "low": 0.3, "high": 0.99},

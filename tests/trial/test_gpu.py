@@ -1,0 +1,76 @@
+"""What a user reads where CUDA does not work, on a machine that has none."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from study.errors import GpuError, GpuMemoryError
+from study.trial.gpu import check_gpus, memory_errors
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def fails() -> None:
+        raise error
+
+    return fails
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="torch is built with CUDA here")
+def test_a_torch_without_cuda_is_named() -> None:
+    """The real thing: nothing is replaced."""
+    with pytest.raises(GpuError, match=r"torch must be built with CUDA, but .* is not: install"):
+        check_gpus()
+
+
+# As torch 2.13 says it: torch/cuda/__init__.py and c10/cuda.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU",
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+        "CUDA driver version is insufficient for CUDA runtime version",
+    ],
+)
+def test_a_driver_that_is_too_old_or_missing_is_named(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", raising(RuntimeError(text)))
+    with pytest.raises(GpuError, match=r"NVIDIA's driver must .* for CUDA 13\.0, .*" + text[:20]):
+        check_gpus()
+
+
+def test_no_gpu_and_any_other_error_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(GpuError, match="must see a GPU, but sees none; CUDA_VISIBLE_DEVICES is "):
+        check_gpus()
+    monkeypatch.setattr(torch.cuda, "init", raising(RuntimeError("uncorrectable\nECC error")))
+    with pytest.raises(GpuError, match="work on each GPU, but: RuntimeError: uncorrectable ECC"):
+        check_gpus()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_gpu_without_memory_says_what_to_change(error: Exception) -> None:
+    with pytest.raises(GpuMemoryError) as raised, memory_errors():
+        raise error
+    for setting in ("training.batch_size", "training.precision", "resources.gpus"):
+        assert setting in str(raised.value)
+    assert str(error)[:20] in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shape") as raised, memory_errors():
+        raise RuntimeError("a shape is wrong")
+    assert type(raised.value) is RuntimeError
