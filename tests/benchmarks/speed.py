@@ -1,11 +1,14 @@
 """Ours against the usual forms of tests/support/reference.py, taken in turns, in one table.
 
-    python -m tests.benchmarks.speed FOLDER [--only step,certificate,inverse,plain] [--rounds 20]
+    python -m tests.benchmarks.speed FOLDER [--only step,operations,plain,certificate,inverse]
+        [--rounds 20]
 
-FOLDER is what tests.benchmarks.network wrote for cifar10. Nothing else should run. Prints the
+FOLDER is what tests.benchmarks.network wrote for cifar10; certificate and inverse need it. Nothing else should run. Prints the
 median of each, the quartiles, and the ratio round by round:
 
-step         a training step over that of the same network without normalization
+step         a training step over that of the same network without normalization, and one with Muon
+             over one with SGD
+operations   of aten that launch a kernel, of a training step on the CPU, with SGD and with Muon
 plain        a training step, and its peak memory, over that of a ResNet with nothing of ours,
              in the faster of torch's two layouts
 certificate  all 165 layers: fft2 and svd in numpy, over ours
@@ -18,19 +21,24 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import Certificate, IResNet, certify, project
 from models.certification import in_threads
 from models.gram_symbols import SHIFTS
 from models.power_iteration import adjoint_kernel
 from models.spectral_norm import SpectralNormConv2d
+from study.config.trial import TrainingConfig
 from study.trial import data
+from study.trial.optimizers import make_optimizer
 from tests.benchmarks import network
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
+from tests.pretended_cuda.reviewed import VIEWS
 from tests.support import reference
 from tests.support.operators import torus_norms
 from tests.support.oracles import relative_error
@@ -46,16 +54,21 @@ def _batch(size: int) -> tuple[Tensor, Tensor]:
 
 
 def _stepper(
-    model: nn.Module, images: Tensor, labels: Tensor, after: Callable[[], None] | None = None
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    after: Callable[[], None] | None = None,
+    optimizer: Literal["sgd", "muon"] = "sgd",
 ) -> Callable[[], None]:
-    """One step of SGD as study.trial.training takes it."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+    """One step as study.trial.training takes it."""
+    settings = TrainingConfig(optimizer=optimizer, lr=1e-3)
+    of_model = make_optimizer(cast(IResNet, model), settings)
 
     def step() -> None:
         loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad(set_to_none=True)
+        of_model.zero_grad()
         loss.backward()
-        optimizer.step()
+        of_model.step()
         if after is not None:
             after()
 
@@ -76,10 +89,37 @@ def step(n_rounds: int) -> None:
             contenders[f"ours, {n}"] = _stepper(ours, images, labels, ours.update_spectral_norm)
             theirs = reference.per_layer_spectral_norm(_network(), n).to(_DEVICE)
             contenders[f"per layer, {n}"] = _stepper(theirs, images, labels)
+        ours = _network()
+        contenders["ours, 1, Muon"] = _stepper(
+            ours, images, labels, ours.update_spectral_norm, "muon"
+        )
         seconds = in_turns(contenders, n_rounds)
         for name, taken in seconds.items():
             over = spread(ratios(taken, seconds["without normalization"]))
             print(f"step, batch {size:3}, {name:22} {spread(taken)} s   ratio {over}", flush=True)
+        over = spread(ratios(seconds["ours, 1, Muon"], seconds["ours, 1"]))
+        print(f"step, batch {size:3}, Muon over SGD {over}", flush=True)
+
+
+class _Operations(TorchDispatchMode):
+    """Counts the operations that launch a kernel."""
+
+    n_operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n_operations += func._overloadpacket.__name__ not in VIEWS
+        return func(*args, **(kwargs or {}))
+
+
+def operations() -> None:
+    images, labels = _batch(2)
+    for optimizer in ("sgd", "muon"):
+        ours = _network()
+        step = _stepper(ours, images, labels, ours.update_spectral_norm, optimizer)
+        step()  # makes the momentum
+        with _Operations() as counted:
+            step()
+        print(f"operations of a step, {optimizer}: {counted.n_operations}", flush=True)
 
 
 def plain(n_rounds: int) -> None:
@@ -191,7 +231,9 @@ def certificate(model: IResNet, n_rounds: int) -> None:
 def inverse(model: IResNet, dataset: data.Dataset, n_rounds: int) -> None:
     images = data.normalized(dataset.val.images[:100]).to(_DEVICE)
     for coeff in (None, 0.9, 0.5):
-        exact = model if coeff is None else project(copy.deepcopy(model), coeff)
+        exact = copy.deepcopy(model)
+        if coeff is not None:
+            project(exact, coeff)
         z, certificate = exact.features(images), certify(exact)
         results: dict[str, Tensor] = {}
 
@@ -230,23 +272,26 @@ def inverse(model: IResNet, dataset: data.Dataset, n_rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", default="step,plain,certificate,inverse")
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--only", default="step,operations,plain,certificate,inverse")
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     only = arguments.only.split(",")
-    model, dataset = network.load(arguments.folder)
-    model = model.to(_DEVICE)
     print(machine())
     print("seconds and ratios: median [quartiles]; ratios round by round")
     if "step" in only:
         step(arguments.rounds)
+    if "operations" in only:
+        operations()
     if "plain" in only:
         plain(arguments.rounds)
-    if "certificate" in only:
-        certificate(model, max(3, arguments.rounds // 3))
-    if "inverse" in only:
-        inverse(model, dataset, max(2, arguments.rounds // 7))
+    if "certificate" in only or "inverse" in only:
+        model, dataset = network.load(arguments.folder)
+        model = model.to(_DEVICE)
+        if "certificate" in only:
+            certificate(model, max(3, arguments.rounds // 3))
+        if "inverse" in only:
+            inverse(model, dataset, max(2, arguments.rounds // 7))
 
 
 if __name__ == "__main__":
