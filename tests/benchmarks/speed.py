@@ -3,8 +3,8 @@
     python -m tests.benchmarks.speed FOLDER [--only step,operations,plain,certificate,inverse]
         [--rounds 20]
 
-FOLDER is what tests.benchmarks.network wrote for cifar10; certificate and inverse need it. Nothing else should run. Prints the
-median of each, the quartiles, and the ratio round by round:
+FOLDER is what tests.benchmarks.network wrote for cifar10; certificate and inverse need it. Nothing
+else should run. Prints the median of each, the quartiles, and the ratio round by round:
 
 step         a training step over that of the same network without normalization, and one with Muon
              over one with SGD

@@ -5,8 +5,8 @@
 
 DATA_ROOT has MNIST in torchvision's layout, IMAGE_FOLDER has CIFAR-10 as images in train/ and
 test/. Launches the study files beside this one, each for every seed, into FOLDER; what has run
-there already is taken from it. Prints, for each sample, the median over the seeds of the validation
-accuracy after the last epoch, and the least and the most.
+there already is taken from it, and what was interrupted goes on. Prints, for each sample, the
+median over the seeds of the validation accuracy after the last epoch, and the least and the most.
 """
 
 import argparse
@@ -21,9 +21,10 @@ _N_SEEDS = 5
 _VARIED = ("norm", "coeff", "optimizer")
 
 
-def launch(file: Path, seed: int, data_root: str, uri: str) -> None:
+def launch(file: Path, seed: int, data_root: str, uri: str, is_resumed: bool) -> None:
     command = [sys.executable, "-m", "study.launch", str(file), "--name", f"{file.stem}-{seed}"]
     options = ["--seed", str(seed), "--data-root", data_root, "--tracking-uri", uri]
+    options += ["--resume"] if is_resumed else []
     subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -53,9 +54,12 @@ def main() -> None:
         file = Path(__file__).with_name(f"{name}.yaml")
         by_sample: dict[str, list[float]] = defaultdict(list)
         for seed in range(_N_SEEDS):
-            done = arguments.folder / f"{name}-{seed}.done"
+            started = arguments.folder / f"{name}-{seed}.started"
+            done = started.with_suffix(".done")
             if not done.exists():
-                launch(file, seed, arguments.data_root, uri)
+                is_resumed = started.exists()
+                started.touch()
+                launch(file, seed, arguments.data_root, uri, is_resumed)
                 done.touch()
             for sample, accuracy in accuracies(f"{name}-{seed}", uri).items():
                 by_sample[sample].append(accuracy)
