@@ -27,8 +27,9 @@ REPORT = EpochReport(
 
 def test_every_reported_number_but_when_is_a_metric() -> None:
     assert set(REPORTED_METRICS) == set(METRICS)
-    assert set(REPORT.metrics()) == set(METRICS) - {"test_accuracy"}
-    assert replace(REPORT, test_accuracy=0.5).metrics()["test_accuracy"] == 0.5
+    assert set(REPORT.metrics()) == set(METRICS) - {"test_accuracy", "peak_memory_bytes"}
+    full = replace(REPORT, test_accuracy=0.5, peak_memory_bytes=7).metrics()
+    assert (full["test_accuracy"], full["peak_memory_bytes"]) == (0.5, 7)
 
 
 def test_a_report_survives_the_way_through_a_result() -> None:
@@ -64,5 +65,6 @@ def test_the_first_metric_that_is_not_finite_is_named() -> None:
     assert first_non_finite(broken, ("val_accuracy",)) is None
 
 
-def test_test_data_never_steers() -> None:
-    assert [name for name, metric in METRICS.items() if not metric.steers] == ["test_accuracy"]
+def test_test_data_never_steers_and_nor_does_what_a_cpu_does_not_report() -> None:
+    not_steering = {name for name, metric in METRICS.items() if not metric.steers}
+    assert not_steering == {"test_accuracy", "peak_memory_bytes"}

@@ -1,6 +1,5 @@
 """Whether CUDA works on the GPUs of this machine, and what its failures mean for a user."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,8 +31,7 @@ def check_gpus() -> None:
     except (AssertionError, RuntimeError) as error:
         raise GpuError(_what_to_change(error)) from error
     if n_gpus == 0:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        raise GpuError(f"CUDA must see a GPU, but sees none; CUDA_VISIBLE_DEVICES is {visible}")
+        raise GpuError("CUDA must see a GPU, but sees none: CUDA_VISIBLE_DEVICES may hide them")
 
 
 def _what_to_change(error: Exception) -> str:

@@ -45,8 +45,7 @@ def test_no_gpu_and_any_other_error_are_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(GpuError, match="must see a GPU, but sees none; CUDA_VISIBLE_DEVICES is "):
+    with pytest.raises(GpuError, match="must see a GPU, but sees none: CUDA_VISIBLE_DEVICES may"):
         check_gpus()
     monkeypatch.setattr(torch.cuda, "init", raising(RuntimeError("uncorrectable\nECC error")))
     with pytest.raises(GpuError, match="work on each GPU, but: RuntimeError: uncorrectable ECC"):
