@@ -23,9 +23,9 @@ _VARIED = ("norm", "coeff", "optimizer")
 
 def launch(file: Path, seed: int, data_root: str, uri: str, is_resumed: bool) -> None:
     command = [sys.executable, "-m", "study.launch", str(file), "--name", f"{file.stem}-{seed}"]
-    options = ["--seed", str(seed), "--data-root", data_root, "--tracking-uri", uri]
-    options += ["--resume"] if is_resumed else []
-    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
+    command += ["--tracking-uri", uri]
+    command += ["--resume"] if is_resumed else ["--seed", str(seed), "--data-root", data_root]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def accuracies(name: str, uri: str) -> dict[str, float]:
