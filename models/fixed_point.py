@@ -166,22 +166,23 @@ class _Iteration:
         norm = x.new_zeros(len(rows))
         steps, converged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         active, n_active = torch.ones_like(converged), len(rows)
+        everyone = torch.arange(len(rows), device=rows.device)
         # The residual of the step before, and which of its samples are left.
-        before, kept = x, rows
+        before, kept = x, everyone
         step = 0
         while n_active > 0:
             step += 1
             image = self.fn(x, rows)
             residual = image - x
             new_norm = _norm(residual)
-            going_on, small = self._examine(rows, torch.full_like(rows, step), image, new_norm)
+            steps = torch.where(active, step, steps)
+            going_on, small = self._examine(rows, steps, image, new_norm)
             going_on &= active
             contraction = new_norm / norm
             slow = going_on & (contraction > _SLOW_CONTRACTION) & (contraction < 1)
             if n_active < len(rows):  # those that are done stay as they are
                 image, new_norm = _where(active, image, x), torch.where(active, new_norm, norm)
             x, norm = image, new_norm
-            steps = torch.where(active, step, steps)
             converged = torch.where(active, small, converged)
             n_active, n_slow = _counts(going_on, slow)
             active = going_on
@@ -197,9 +198,9 @@ class _Iteration:
                 rows, x, norm, steps, converged = (
                     batch[kept] for batch in (rows, x, norm, steps, converged)
                 )
-                active = active[kept]
+                active, everyone = active[kept], everyone[: len(rows)]
             else:
-                kept = torch.arange(len(rows), device=rows.device)
+                kept = everyone
 
     def anderson(self) -> None:
         """Iterate the slow samples until every one is done.

@@ -75,7 +75,7 @@ class Failures(StudyCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         error, text = _last_failure(trial)
-        of_trial = suggestion(trial)
+        cause, of_trial = _cause(error), suggestion(trial)
         name = f"trial {of_trial.trial_id}"
         goes_on = "it goes on from its last checkpoint"
         is_death = isinstance(error, RayActorError) and not error.actor_init_failed
@@ -88,15 +88,15 @@ class Failures(StudyCallback):
                 f"say so failed: {_in_one_line(error, text)}"
             )
             return
-        if isinstance(_cause(error), GpuError):
-            self._fatal = UserError(f"{name} cannot run: {_cause(error)}")
+        if isinstance(cause, GpuError):
+            self._fatal = UserError(f"{name} cannot run: {cause}")
             return
-        if is_death or _NO_MEMORY in text or isinstance(_cause(error), GpuMemoryError):
+        if is_death or _NO_MEMORY in text or isinstance(cause, GpuMemoryError):
             self._n_deaths[trial.trial_id] += 1
             n_failures = self._n_deaths[trial.trial_id]
             what = f"lost its worker {n_failures} times without an epoch in between"
             happened = "lost its worker"
-        elif isinstance(_cause(error), StorageError):
+        elif isinstance(cause, StorageError):
             self._n_unsaved[trial.trial_id] += 1
             n_failures = self._n_unsaved[trial.trial_id]
             what = f"failed {n_failures} times without a checkpoint in between"
@@ -109,10 +109,10 @@ class Failures(StudyCallback):
             happened = f"failed: {_in_one_line(error, text)}"
         if n_failures <= MAX_RETRIES:
             self.messages.write(f"{name} {happened}; {goes_on}")
-        elif isinstance(_cause(error), StorageError):
+        elif isinstance(cause, StorageError):
             self._fatal = StorageError(f"{name} {what}: {_in_one_line(error, text)}")
-        elif isinstance(_cause(error), GpuMemoryError):
-            self._fatal = MemoryExhaustedError(f"{name} {what}: {_cause(error)}")
+        elif isinstance(cause, GpuMemoryError):
+            self._fatal = MemoryExhaustedError(f"{name} {what}: {cause}")
         elif _NO_MEMORY in text:
             self._fatal = MemoryExhaustedError(
                 f"{name} {what}, since its node ran out of memory: fewer trials must run at a "

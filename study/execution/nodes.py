@@ -1,7 +1,7 @@
 """Whether every node of a cluster has and reaches what a trial needs, before the first trial."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -25,15 +25,7 @@ def check_gpus(cluster: Cluster) -> None:
     Raises:
         LaunchError: names each node where it does not.
     """
-    _raise_problems(
-        {
-            node["NodeManagerAddress"]: _gpu_problem_here.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote()
-            for node in cluster.nodes
-            if node["Resources"].get("GPU", 0) > 0
-        }
-    )
+    _ask([n for n in cluster.nodes if n["Resources"].get("GPU", 0) > 0], _gpu_problem_here)
 
 
 def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
@@ -55,20 +47,20 @@ def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
     mark = secrets.token_hex(8)
     with files.open_output_stream(f"{path}/{_probe(mark)}") as stream:
         stream.write(mark.encode())
-    answers = {
-        node["NodeManagerAddress"]: _problem_here.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(folder, mark, trial)
-        for node in cluster.nodes
-    }
     try:
-        _raise_problems(answers)
+        _ask(cluster.nodes, _problem_here, folder, mark, trial)
     finally:
         files.delete_file(f"{path}/{_probe(mark)}")
 
 
-def _raise_problems(answers: Mapping[str, Any]) -> None:
-    """Raise LaunchError if a node, by its address, answers with a problem, or not at all."""
+def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> None:
+    """Run a task on each node; raise LaunchError if one answers with a problem, or not at all."""
+    answers = {
+        node["NodeManagerAddress"]: task.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(*arguments)
+        for node in nodes
+    }
     problems = [
         f"node {address}: {problem}"
         for address, answer in answers.items()

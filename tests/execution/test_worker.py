@@ -24,9 +24,11 @@ SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
 
 class Worker(TrialTrainable):
+    study = STUDY
+
     # Without the study, which Tune would bring.
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-        super().setup(config, STUDY)
+        super().setup(config, self.study)
 
 
 def worker() -> TrialTrainable:
@@ -117,9 +119,8 @@ def test_a_worker_compiles_more_trials_than_torch_keeps(monkeypatch: pytest.Monk
     torch.compiler.reset()
 
 
-class GpuWorker(TrialTrainable):
-    def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-        super().setup(config, tiny(resources={"gpus": 0.5}))
+class GpuWorker(Worker):
+    study = tiny(resources={"gpus": 0.5})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")

@@ -119,7 +119,8 @@ def test_an_effective_weight_is_the_same_bits_in_any_company(layout: torch.memor
         for n in (1, 2, 3):
             torch.set_num_threads(n)
             for layer, weight in zip(layers, together, strict=True):
-                layer.to(memory_format=layout)  # type: ignore[call-overload]
+                for tensor in (layer.weight, layer.outer):
+                    tensor.data = tensor.data.contiguous(memory_format=layout)
                 assert torch.equal(layer.effective_weight(), weight)
                 assert weight.is_contiguous(memory_format=torch.channels_last)
     finally:
