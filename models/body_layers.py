@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.forward_pass import refuse_more, refuse_more_of_one
-from models.iresnet import ACTIVATIONS, InjectivePad, IResNet, ResidualBlock, Squeeze
+from models.iresnet import InjectivePad, IResNet, Squeeze
+from models.residual_block import ACTIVATIONS, ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
 # Class of a module -> the names of its tensors and modules.

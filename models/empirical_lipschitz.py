@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from models.iresnet import IResNet, ResidualBlock
+from models.iresnet import IResNet
+from models.residual_block import ResidualBlock
 
 
 @torch.no_grad()

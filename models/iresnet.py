@@ -5,8 +5,7 @@ x + g(x), g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages an
 appended to the input channels (section 3 and appendix A).
 """
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -15,20 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.certificate import Certificate
-from models.fixed_point import Solution, fixed_point, nan_where_unconverged
-from models.rounding import evaluation_rounding
+from models.fixed_point import Solution, nan_where_unconverged
+from models.residual_block import ACTIVATIONS, ResidualBlock
 from models.spectral_norm import (
     SpectralNormConv2d,
     effective_weights,
     update_spectral_norm,
 )
 
-# Each acts entry by entry with slopes in [0, 1], which `certify` relies on.
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "softplus": nn.Softplus,
-}
 NORMS = ("spectral", "batch", "none")
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -71,159 +64,6 @@ class GlobalAveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))
-
-
-class ResidualBlock(nn.Module):
-    """x + g(x) with g = W3 k(W2 k(W1 k(x))): 3x3, 1x1, 3x3 (paper, section 3).
-
-    With norm="batch", a BatchNorm stands before every activation. Dropout stands before
-    the last convolution; kept entries are scaled by 1 / (1 - dropout), so the target of
-    that convolution is coeff * (1 - dropout), and the product of the three targets is
-    coeff**3 in training with any mask.
-
-    Args:
-        channels: of the input and the output.
-        size: (H, W) of the map.
-        inner_channels: between the convolutions.
-        norm: "spectral", "batch" or "none".
-        activation: a key of ACTIVATIONS.
-        coeff: target of each layer's spectral norm, for norm="spectral".
-        dropout: probability in [0, 1).
-        first: the very first block of a network, which has no activation ahead.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        size: tuple[int, int],
-        *,
-        inner_channels: int,
-        norm: str,
-        activation: str,
-        coeff: float,
-        dropout: float,
-        first: bool = False,
-    ) -> None:
-        super().__init__()
-        self.in_shape = (channels, *size)
-
-        def activate(n_channels: int) -> list[nn.Module]:
-            layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
-            return [*layers, ACTIVATIONS[activation]()]
-
-        def convolve(c_in: int, c_out: int, k: int, target: float) -> nn.Module:
-            layer: SpectralNormConv2d | nn.Conv2d
-            if norm == "spectral":
-                layer = SpectralNormConv2d(c_in, c_out, k, size=size, coeff=target)
-            else:
-                layer = nn.Conv2d(c_in, c_out, k, padding=k // 2)
-            # torch's random biases outweigh what small coefficients let through.
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-            return layer
-
-        self.residual = nn.Sequential(
-            *([] if first else activate(channels)),
-            convolve(channels, inner_channels, 3, coeff),
-            *activate(inner_channels),
-            convolve(inner_channels, inner_channels, 1, coeff),
-            *activate(inner_channels),
-            *([nn.Dropout(dropout)] if dropout > 0 else []),
-            convolve(inner_channels, channels, 3, coeff * (1 - dropout)),
-        )
-
-    def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
-        """
-        Args:
-            x: (B, C, H, W), of in_shape.
-            weights: the effective weights of its normalized layers, if they are at hand.
-        """
-        g = x
-        for module in self.residual:
-            if weights is not None and isinstance(module, SpectralNormConv2d):
-                g = module(g, weights[module])
-            else:
-                g = module(g)
-        return x + g
-
-    def deployed(self) -> nn.Sequential:
-        """A copy of g in plain modules: normalized layers as convolutions with their effective
-        weights."""
-        return nn.Sequential(
-            *(
-                m.deployed() if isinstance(m, SpectralNormConv2d) else copy.deepcopy(m)
-                for m in self.residual
-            )
-        )
-
-    @torch.no_grad()
-    def inverse(
-        self,
-        z: Tensor,
-        *,
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_steps: int | Tensor = 100,
-        lipschitz: float | None = None,
-    ) -> Solution:
-        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z.
-
-        Args:
-            z: (B, C, H, W), of the block's in_shape.
-            rtol, atol, max_steps: as in `fixed_point`.
-            lipschitz: a proven bound L of Lip(g); with it comes `error_bound`, infinite where
-                L is not below 1. With r = x + g(x) - z at the iterate x that is returned,
-                evaluated in float64, the error is at most ||r|| / (1 - L); the rounding of r
-                is bounded and added.
-
-        Raises:
-            RuntimeError: in training mode with dropout or BatchNorm, where g is no function of
-                one sample.
-            ValueError: if z is not of in_shape.
-        """
-        if self.training and any(
-            isinstance(m, nn.Dropout | nn.BatchNorm2d) for m in self.residual.modules()
-        ):
-            raise RuntimeError(
-                "inverse needs eval mode: dropout and BatchNorm make the network in training "
-                "mode no function of a single sample; call model.eval() first"
-            )
-        if z.shape[1:] != self.in_shape:
-            raise ValueError(
-                f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
-            )
-        layers = [
-            m.convolution() if isinstance(m, SpectralNormConv2d) else m for m in self.residual
-        ]
-        # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that
-        # nothing it does with samples copies or reorders them.
-        pixels = z.permute(0, 2, 3, 1).contiguous()
-        solved, targets = torch.empty(0), pixels
-
-        def step(x: Tensor, rows: Tensor) -> Tensor:
-            nonlocal solved, targets
-            if rows is not solved:  # the same as in the step before, as a rule
-                solved, targets = rows, pixels[rows]
-            g = x.permute(0, 3, 1, 2)
-            for layer in layers:
-                g = layer(g)
-            g = g.permute(0, 2, 3, 1)
-            return torch.sub(targets, g, out=g)
-
-        solution = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
-        solution = replace(
-            solution,
-            value=solution.value.permute(0, 3, 1, 2),
-            last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
-        )
-        if lipschitz is None:
-            return solution
-        exact = self.deployed().double()
-        x, exact_z = solution.last_iterate.double(), z.double()
-        r = (x + exact(x) - exact_z).flatten(1).norm(dim=1)
-        r += evaluation_rounding(exact, x) + 2**-52 * exact_z.flatten(1).norm(dim=1)
-        bound = r / (1 - lipschitz) if lipschitz < 1 else torch.full_like(r, torch.inf)
-        return replace(solution, error_bound=bound.nan_to_num(nan=torch.inf, posinf=torch.inf))
 
 
 def _channels_last(module: _Module) -> _Module:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from models.kernel_batches import map_kernels, stacked
 from models.power_iteration import iterate
 
 # Enough for the first forward pass to see a sensible sigma; training refines it.
@@ -65,7 +66,7 @@ class SpectralNormConv2d(nn.Module):
     @property
     def sigma(self) -> Tensor:
         """Power-iteration estimate of the spectral norm of `weight`, from below; float64, ()."""
-        (weight,), (outer,) = _stacked([self.weight]), _stacked([self.outer])
+        (weight,), (outer,) = stacked([self.weight]), stacked([self.outer])
         return _rows_sum(outer * weight)
 
     def effective_weight(self) -> Tensor:
@@ -106,23 +107,19 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
     Layers of one shape and one target are one batch, forward and backward. Each weight is the same,
     bit for bit, as that of its layer alone.
     """
-    groups: dict[tuple[torch.Size, float], list[int]] = defaultdict(list)
-    for index, layer in enumerate(layers):
-        groups[(layer.weight.shape, layer.coeff)].append(index)
-    effective: dict[int, Tensor] = {}
-    for (_, coeff), members in groups.items():
-        weight = _stacked([layers[index].weight for index in members])
-        outer = _stacked([layers[index].outer for index in members])
-        # torch's own annotations leave `apply` out.
-        normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
-        normalized = normalized.permute(0, 1, 4, 2, 3)
-        effective.update(zip(members, normalized.unbind(), strict=True))
-    return [effective[index] for index in range(len(layers))]
+    return map_kernels(
+        _normalized,
+        [layer.weight for layer in layers],
+        [layer.outer for layer in layers],
+        settings=[layer.coeff for layer in layers],
+    )
 
 
-def _stacked(kernels: Sequence[Tensor]) -> Tensor:
-    """(L, c_out, k, k, c_in), in which kernels in channels_last are contiguous."""
-    return torch.stack([kernel.permute(0, 2, 3, 1) for kernel in kernels])
+def _normalized(weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
+    # torch's own annotations leave `apply` out.
+    normalized: Tensor
+    normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
+    return normalized
 
 
 def _rows_sum(products: Tensor) -> Tensor:

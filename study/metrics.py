@@ -5,7 +5,7 @@ Metric names stand as strings here and in study files, nowhere else.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -71,6 +71,8 @@ class EpochReport:
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
         peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
             None on a CPU.
+        device_use: MLflow's system metrics of the GPU, means over the training steps since the
+            report before; empty on a CPU.
     """
 
     epoch: int
@@ -85,9 +87,10 @@ class EpochReport:
     epoch_seconds: float
     test_accuracy: float | None = None
     peak_memory_bytes: int | None = None
+    device_use: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """Every reported metric by name, without epoch and timestamp."""
+        """Every reported metric by name, without epoch, timestamp and use of the device."""
         values = {name: value for name, value in asdict(self).items() if name in METRICS}
         return {name: value for name, value in values.items() if value is not None}
 

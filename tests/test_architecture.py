@@ -47,6 +47,7 @@ MAY_BE_IMPORTED_BY = {
     "torch": {"models", "trial", "execution"},
     "safetensors": {"models", "trial"},
     "torchvision": {"trial"},
+    "pynvml": {"trial"},
     "matplotlib": {"trial"},
     "moocore": {"pareto"},
     "plotly": {"results"},
@@ -59,6 +60,7 @@ MAY_BE_IMPORTED_BY = {
 DOORS = {
     "matplotlib": "study.trial.figures",
     "torchvision": "study.trial.sources",
+    "pynvml": "study.trial.gpu_use",
     "moocore": "study.pareto.dominance",
     "plotly": "study.results.page",
     "pydantic": "study.config.parser",

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from models import certify, read_network
-from models.iresnet import ResidualBlock
+from models.residual_block import ResidualBlock
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.manifest import manifest

@@ -18,7 +18,7 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
 from study.errors import ConfigError, TrackingError
-from study.metrics import TrialStatus
+from study.metrics import METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.values import restored
@@ -191,7 +191,7 @@ def _record(run: Run) -> TrialRecord:
         run_id=run.info.run_id,
         state=state,
         params=params,
-        metrics={name: restored(v) for name, v in run.data.metrics.items()},
+        metrics={name: restored(v) for name, v in run.data.metrics.items() if name in METRICS},
         sample=json.loads(of_run[tags.SAMPLE]),
         # Studies had no repeats once.
         repeat_of=of_run.get(tags.REPEAT_OF, of_run[tags.TRIAL_ID]),

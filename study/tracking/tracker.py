@@ -31,6 +31,8 @@ from study.tracking.values import stored
 
 # Databases of MLflow refuse longer names.
 _NAME_LENGTH = 250
+# By which MLflow knows a system metric.
+_SYSTEM = "system/"
 
 
 class Tracker:
@@ -156,6 +158,9 @@ class Tracker:
         logged = self._trials.logged(trial)
 
         def stands(name: str, epoch: int, value: float) -> bool:
+            if name.startswith(_SYSTEM):
+                # It is another value in each training, and is not read again: the epoch has one.
+                return (LIPSCHITZ_UPPER_BOUND, epoch) in logged
             there = logged.get((name, epoch))
             if there is None or METRICS[name].repeatable:
                 return there in (value, stored(value))
@@ -165,7 +170,10 @@ class Tracker:
             Metric(name, value, round(report.timestamp * 1000), report.epoch)
             # A trial that starts twice in a moment brings the reports of its checkpoint twice.
             for report in {report.epoch: report for report in reports}.values()
-            for name, value in self._objectives_first(report.metrics())
+            for name, value in [
+                *self._objectives_first(report.metrics()),
+                *((_SYSTEM + name, value) for name, value in report.device_use.items()),
+            ]
             if not stands(name, report.epoch, value)
         ]
         if not metrics:

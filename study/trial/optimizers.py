@@ -3,7 +3,6 @@
 import bisect
 import math
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from models import IResNet
+from models.kernel_batches import map_kernels
 from study.config.trial import TrainingConfig
 from study.trial.orthogonalization import orthogonalized
 
@@ -154,8 +154,13 @@ class Muon(Optimizer):
         if settings.nesterov is not False:
             directions = list(torch._foreach_add(gradients, directions, alpha=settings.momentum))
         kernels: list[Tensor] = [self._kernels[index] for index in used]
-        updates = _orthogonalized_kernels(directions, settings.orthogonalization_steps)
+        updates = map_kernels(self._orthogonalized, directions)
         torch._foreach_add_(kernels, updates, alpha=-settings.lr * self.lr_factor)
+
+    def _orthogonalized(self, kernels: Tensor) -> Tensor:
+        """As matrices (c_out, k k c_in)."""
+        n_steps = self._settings.orthogonalization_steps
+        return orthogonalized(kernels.flatten(2), n_steps).view_as(kernels)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -172,21 +177,6 @@ class Muon(Optimizer):
         self._momentum = like(self._kernels, "momentum")
         self._means, self._squares = like(self._others, "means"), like(self._others, "squares")
         self._n_steps = [n_steps.clone() for n_steps in state["n_steps"]]
-
-
-def _orthogonalized_kernels(kernels: Sequence[Tensor], n_steps: int) -> list[Tensor]:
-    """Each kernel (c_out, c_in, k, k) as a matrix (c_out, k k c_in), orthogonalized; those of one
-    shape as one batch."""
-    groups: dict[torch.Size, list[int]] = defaultdict(list)
-    for index, kernel in enumerate(kernels):
-        groups[kernel.shape].append(index)
-    updates: dict[int, Tensor] = {}
-    for members in groups.values():
-        # In channels_last, the layout of a network, this copies what is contiguous.
-        batch = torch.stack([kernels[index].permute(0, 2, 3, 1) for index in members])
-        update = orthogonalized(batch.flatten(2), n_steps).view_as(batch)
-        updates.update(zip(members, update.permute(0, 1, 4, 2, 3).unbind(), strict=True))
-    return [updates[index] for index in range(len(kernels))]
 
 
 def _with_gradients(parameters: Sequence[nn.Parameter]) -> list[int]:

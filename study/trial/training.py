@@ -8,7 +8,7 @@ while training.status is TrialStatus.RUNNING:
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from study.metrics import (
 from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
 from study.trial.evaluation import evaluate, measure, statistics_images
+from study.trial.gpu_use import measured_use
 from study.trial.network_files import build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
@@ -73,14 +74,17 @@ class Training:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         start = time.perf_counter()
-        for _ in range(n_epochs):
-            train_loss, train_accuracy = self._train_epoch()
-            self.epoch += 1
-            if not math.isfinite(train_loss):
-                return self._failed(f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}")
-        seconds = time.perf_counter() - start
+        with measured_use(self.device) as device_use:
+            for _ in range(n_epochs):
+                train_loss, train_accuracy = self._train_epoch()
+                self.epoch += 1
+                if not math.isfinite(train_loss):
+                    reason = f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}"
+                    return self._failed(reason)
+            seconds = time.perf_counter() - start
         last = self.epoch == settings.max_epochs
         report = self._measure(train_loss, train_accuracy, seconds / n_epochs, last)
+        report = replace(report, device_use=device_use)
         not_finite = first_non_finite(report.metrics(), (VAL_LOSS, *self.config.objectives))
         if not_finite:
             return self._failed(f"{not_finite} after epoch {self.epoch}")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models import IResNet, certify
-from models.iresnet import ResidualBlock
+from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from study.trial import data
 from tests.benchmarks import network

@@ -10,7 +10,7 @@ from torch import nn
 
 from models import IResNet, certify
 from models.convolution_norm import convolution_norm_bounds
-from models.iresnet import ResidualBlock
+from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import with_biases
 from tests.support.oracles import dense_convolution, dense_norm

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models import IResNet, certify, empirical_lipschitz
-from models.iresnet import ResidualBlock
+from models.residual_block import ResidualBlock
 from tests.support.networks import with_biases
 
 

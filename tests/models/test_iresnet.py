@@ -8,8 +8,9 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, project
-from models.iresnet import InjectivePad, ResidualBlock, Squeeze
+from models.iresnet import InjectivePad, Squeeze
 from models.power_iteration import power_iteration
+from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import with_biases
 from tests.support.oracles import dense_norm, relative_error

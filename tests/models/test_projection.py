@@ -9,8 +9,8 @@ from sklearn.linear_model import Ridge
 from torch import nn
 
 from models import IResNet, certify, deployed, project
-from models.iresnet import ResidualBlock
 from models.projection import recompute_batch_norm
+from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import with_biases
 from tests.support.oracles import dense_norm

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.iresnet import InjectivePad, IResNet, ResidualBlock, Squeeze
+from models.iresnet import InjectivePad, IResNet, Squeeze
+from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
 _N_INVERSE_STEPS = 100  # paper, section 3

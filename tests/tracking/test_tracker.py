@@ -84,6 +84,23 @@ def test_metrics_carry_the_time_at_which_they_were_measured(
     assert (point.step, point.timestamp) == (4, 1_600_000_000_250)
 
 
+def test_the_use_of_a_gpu_is_a_system_metric_of_the_run_and_no_metric_of_the_trial(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    start(tracker, study)
+    tracker.log_reports("0000", [epoch_report(1, device_use={"gpu_0_power_usage_watts": 90.5})])
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    start(again, study)
+    after_a_crash = epoch_report(1, device_use={"gpu_0_power_usage_watts": 80.0})
+    again.log_reports("0000", [after_a_crash, epoch_report(2)])
+    (record,) = Records(again.client).trials(study)
+    assert record.metrics == epoch_report(2).metrics()
+    client = MlflowClient(tracker.client.tracking_uri)
+    history = client.get_metric_history(record.run_id, "system/gpu_0_power_usage_watts")
+    assert [(point.step, point.value) for point in history] == [(1, 90.5)]
+
+
 def test_what_is_sent_twice_is_there_once_also_after_a_restart(
     tracker: Tracker, study: StudyRecord
 ) -> None:

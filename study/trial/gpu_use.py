@@ -1,0 +1,65 @@
+"""How much a trial's GPU is used while it trains, by NVIDIA's management library."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import fmean
+
+import torch
+
+# Between two samples. A driver's own period is 1/6 s to 1 s.
+_SECONDS = 1.0
+
+
+@contextmanager
+def measured_use(device: torch.device, seconds: float = _SECONDS) -> Iterator[dict[str, float]]:
+    """Yield a dict that has, after the block, the means over samples that were taken within it.
+
+    The names are those of MLflow's system metrics, without the prefix; GPU 0 is the one that this
+    process sees. The GPU is measured as a whole, with all other trials on it. On a CPU nothing is
+    measured, nor is what the GPU does not say: a part of one (MIG) has no utilization.
+
+    Args:
+        seconds: between two samples, > 0.
+    """
+    means: dict[str, float] = {}
+    if device.type != "cuda":
+        yield means
+        return
+    samples: dict[str, list[float]] = defaultdict(list)
+    ended = threading.Event()
+    sampling = threading.Thread(target=_sample, args=(device, samples, ended, seconds), daemon=True)
+    sampling.start()
+    try:
+        yield means
+    finally:
+        ended.set()
+        sampling.join()
+    means.update({name: fmean(values) for name, values in samples.items()})
+
+
+def _sample(
+    device: torch.device, samples: dict[str, list[float]], ended: threading.Event, seconds: float
+) -> None:
+    # The package is there wherever the study is installed on Linux; `study.trial` does without.
+    try:
+        from pynvml import NVMLError
+    except ModuleNotFoundError:
+        return
+    questions: dict[str, Callable[[], float]] = {
+        "gpu_0_utilization_percentage": lambda: torch.cuda.utilization(device),
+        "gpu_0_memory_usage_megabytes": lambda: torch.cuda.device_memory_used(device) / 1e6,
+        "gpu_0_power_usage_watts": lambda: torch.cuda.power_draw(device) / 1e3,
+    }
+    is_last = False
+    while not is_last:
+        # The last sample is taken as the block ends, so that there is one.
+        is_last = ended.wait(seconds)
+        for name, ask in list(questions.items()):
+            try:
+                value = ask()
+            except NVMLError:
+                del questions[name]
+            else:
+                samples[name].append(value)
