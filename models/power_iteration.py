@@ -15,8 +15,9 @@ from torch import Tensor
 # vector that M maps to zero, which would have no direction then. Far below the rounding of any
 # sigma^2 that matters.
 _SHIFT = 1e-14
-# A norm is taken for at least this much: zero over it is zero.
-_LEAST_NORM = 1e-30
+# A norm is taken for at least this much: zero over it is zero, and its square is no denormal
+# float32.
+_LEAST_NORM = 1e-18
 
 
 def adjoint_kernel(weight: Tensor) -> Tensor:

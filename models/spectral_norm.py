@@ -104,8 +104,9 @@ class SpectralNormConv2d(nn.Module):
 def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
     """The effective weight of each layer, (c_out, c_in, k, k), channels_last, in order.
 
-    Layers of one shape and one target are one batch, forward and backward. Each weight is the same,
-    bit for bit, as that of its layer alone.
+    Layers of one shape and one target are one batch, forward and backward. On a CPU each weight is
+    the same, bit for bit, as that of its layer alone. On a GPU the order of a sum may follow the
+    size of the batch: `models.projection.deployed` fixes the weights.
     """
     return map_kernels(
         _normalized,
@@ -127,7 +128,7 @@ def _rows_sum(products: Tensor) -> Tensor:
 
     The sum over all entries at once would depend, in its last bits, on the number of threads and
     of layers, and with it the effective weight: what was certified with some threads would not be
-    what others run. Rows are summed by one thread each, and their sums in float64.
+    what others run. On a CPU rows are summed by one thread each, and their sums in float64.
     """
     return products.flatten(-3).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
 
@@ -183,13 +184,17 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
         groups[(_large_first(layer.weight).shape, layer.vector.shape)].append(layer)
     buffers: list[Tensor] = []
     refined: list[Tensor] = []
-    for group in groups.values():
+    for members in groups.values():
+        group = sorted(members, key=_is_turned)
         weight = torch.stack([_large_first(layer.weight) for layer in group])
         vector = torch.stack([layer.vector for layer in group])
         vector, outer = iterate(weight, vector, n_iterations)
+        # Copied in one operation on CUDA only if all that is copied has the layout of its buffer.
+        n_straight = len(group) - sum(map(_is_turned, group))
+        turned = outer[n_straight:].transpose(1, 4).contiguous().transpose(1, 4)
         buffers += [layer.vector for layer in group]
         buffers += [_large_first(layer.outer) for layer in group]
-        refined += [*vector.unbind(), *outer.unbind()]
+        refined += [*vector.unbind(), *outer[:n_straight].unbind(), *turned.unbind()]
     if layers:
         torch._foreach_copy_(buffers, refined)
 
@@ -203,3 +208,7 @@ def _large_first(kernel: Tensor) -> Tensor:
     """
     c_out, c_in = kernel.shape[:2]
     return kernel.permute(0, 2, 3, 1) if c_out >= c_in else kernel.permute(1, 2, 3, 0)
+
+
+def _is_turned(layer: SpectralNormConv2d) -> bool:
+    return layer.weight.shape[0] < layer.weight.shape[1]

@@ -107,7 +107,7 @@ class TrainingConfig:
     nesterov: bool | None = None
     """null: with muon yes, with sgd no."""
     weight_decay: float = 5e-4
-    """With muon it is AdamW's: kernels of normalized layers have no scale, so they do not decay."""
+    """With muon it is AdamW's, and kernels do not decay: under normalization they have no scale."""
     orthogonalization_steps: int = 3
     """muon: steps of Newton-Schulz iteration."""
     lr_schedule: Literal["step", "one_cycle"] = "step"

@@ -94,8 +94,10 @@ class Failures(StudyCallback):
         if is_death or _NO_MEMORY in text or isinstance(cause, GpuMemoryError):
             self._n_deaths[trial.trial_id] += 1
             n_failures = self._n_deaths[trial.trial_id]
-            what = f"lost its worker {n_failures} times without an epoch in between"
             happened = "lost its worker"
+            if isinstance(cause, GpuMemoryError):
+                happened = "ran out of GPU memory"
+            what = f"{happened} {n_failures} times without an epoch in between"
         elif isinstance(cause, StorageError):
             self._n_unsaved[trial.trial_id] += 1
             n_failures = self._n_unsaved[trial.trial_id]

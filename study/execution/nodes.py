@@ -1,6 +1,7 @@
 """Whether every node of a cluster has and reaches what a trial needs, before the first trial."""
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,13 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.config.trial import TrialConfig
-from study.errors import GpuError, LaunchError, UserError
+from study.errors import GpuError, GpuMemoryError, LaunchError, UserError
 from study.execution import storage
 from study.execution.cluster import Cluster
 from study.trial import gpu
 from study.trial.check import check
 
-# For a node to answer, and to fetch the data, seconds.
+# For all nodes to answer, and to fetch the data, seconds.
 _NODE_SECONDS = 600.0
 
 
@@ -61,10 +62,11 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
         ).remote(*arguments)
         for node in nodes
     }
+    until = time.monotonic() + _NODE_SECONDS
     problems = [
         f"node {address}: {problem}"
         for address, answer in answers.items()
-        if (problem := _awaited(answer)) is not None
+        if (problem := _awaited(answer, until)) is not None
     ]
     if problems:
         raise LaunchError("; ".join(problems))
@@ -74,9 +76,9 @@ def _probe(mark: str) -> str:
     return f"probe-{mark}"
 
 
-def _awaited(answer: Any) -> str | None:
+def _awaited(answer: Any, until: float) -> str | None:
     try:
-        problem: str | None = ray.get(answer, timeout=_NODE_SECONDS)
+        problem: str | None = ray.get(answer, timeout=max(0.0, until - time.monotonic()))
     except GetTimeoutError:
         return f"it must answer within {_NODE_SECONDS:g} s, but does not"
     except RayError as error:
@@ -84,17 +86,19 @@ def _awaited(answer: Any) -> str | None:
     return problem
 
 
-# It takes none of the GPUs, which others may use; Ray would hide them from it then.
+# It takes none of the GPUs, which others may use; Ray would hide them from it then. Its worker ends
+# with it, and with that what CUDA holds on every GPU.
 @ray.remote(
     num_cpus=0,
     max_retries=0,
+    max_calls=1,
     runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
 )
 def _gpu_problem_here() -> str | None:
     """Why CUDA does not work on this node; None if it does."""
     try:
         gpu.check_gpus()
-    except GpuError as error:
+    except (GpuError, GpuMemoryError) as error:
         return f"resources.gpus: {error}"
     return None
 

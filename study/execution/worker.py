@@ -33,6 +33,9 @@ from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
 
+# How Ray says that a checkpoint is not there: by no class of its own.
+_GONE = "does not exist on storage"
+
 
 class TrialTrainable(tune.Trainable):
     """One worker process; it trains one trial after another and keeps the data in memory.
@@ -135,9 +138,21 @@ class TrialTrainable(tune.Trainable):
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().save(*args, **kwargs)
+            with _of_this_node():
+                return super().save(*args, **kwargs)
         except OSError as error:
             raise StorageError(f"a checkpoint cannot be written: {error}") from error
+
+    def restore(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            with _of_this_node():
+                return super().restore(*args, **kwargs)
+        except OSError as error:
+            raise StorageError(f"a checkpoint cannot be read: {error}") from error
+        except ValueError as error:
+            if _GONE not in str(error):
+                raise
+            raise StorageError(f"a checkpoint cannot be read: {error}") from error
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)

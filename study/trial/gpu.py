@@ -17,16 +17,18 @@ def check_gpus() -> None:
 
     Raises:
         GpuError: in one line, why that cannot be done, and what to change.
+        GpuMemoryError: a GPU has no memory left for it.
     """
     try:
         torch.cuda.init()
         n_gpus = torch.cuda.device_count()
-        for index in range(n_gpus):
-            image = torch.ones(2, 3, 8, 8, device=f"cuda:{index}")
-            kernel = torch.ones(4, 3, 3, 3, device=f"cuda:{index}", requires_grad=True)
-            F.conv2d(image, kernel).sum().backward()
-            assert kernel.grad is not None
-            kernel.grad.sum().item()  # waits: what fails, fails before
+        with memory_errors():
+            for index in range(n_gpus):
+                image = torch.ones(2, 3, 8, 8, device=f"cuda:{index}")
+                kernel = torch.ones(4, 3, 3, 3, device=f"cuda:{index}", requires_grad=True)
+                F.conv2d(image, kernel).sum().backward()
+                assert kernel.grad is not None
+                kernel.grad.sum().item()  # waits: what fails, fails before
     # torch raises the one for what it was built without, the other for all else.
     except (AssertionError, RuntimeError) as error:
         raise GpuError(_what_to_change(error)) from error

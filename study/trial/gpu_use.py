@@ -17,8 +17,9 @@ def measured_use(device: torch.device, seconds: float = _SECONDS) -> Iterator[di
     """Yield a dict that has, after the block, the means over samples that were taken within it.
 
     The names are those of MLflow's system metrics, without the prefix; GPU 0 is the one that this
-    process sees. The GPU is measured as a whole, with all other trials on it. On a CPU nothing is
-    measured, nor is what the GPU does not say: a part of one (MIG) has no utilization.
+    process sees. The GPU is measured as a whole, with all other trials on it. Left out is what it
+    does not say; on a CPU, on a part of a GPU (MIG) and without a driver's library nothing is
+    measured.
 
     Args:
         seconds: between two samples, > 0.
@@ -59,7 +60,8 @@ def _sample(
         for name, ask in list(questions.items()):
             try:
                 value = ask()
-            except NVMLError:
+            # The second is torch's, where a GPU is hidden from the library or is a part of one.
+            except (NVMLError, RuntimeError):
                 del questions[name]
             else:
                 samples[name].append(value)

@@ -11,6 +11,7 @@ from typing import Any
 
 from models import (
     Certificate,
+    Effort,
     IResNet,
     certify,
     deployed,
@@ -33,20 +34,21 @@ def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: 
 
 @dataclass(frozen=True)
 class Certified:
-    """A network in plain convolutions, in eval mode, and what is proven of it, with effort="full".
+    """A network in plain convolutions, in eval mode, and what is proven of it.
 
-    What is stored is plain, since sigma is summed in float32: in which order is the processor's
-    choice, and the effective weights follow it in their last bits.
+    What is measured and stored is plain, since sigma is summed in float32: in which order is the
+    processor's choice, and on a GPU that of the number of layers too. The effective weights follow
+    it in their last bits.
     """
 
     model: IResNet
     certificate: Certificate
 
     @classmethod
-    def of(cls, model: IResNet) -> "Certified":
+    def of(cls, model: IResNet, effort: Effort = "full") -> "Certified":
         """The network of a model as it is now."""
         plain = deployed(model).eval()
-        return cls(plain, certify(plain, "full"))
+        return cls(plain, certify(plain, effort))
 
 
 def save_network(folder: Path, network: Certified, trial: TrialConfig, dataset: Dataset) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 # x -> a x + b x^3 + c x^5 on every singular value.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-# A gradient of zero stays zero.
-_LEAST_NORM = 1e-30
+# A matrix far below any gradient fades, lest the momentum of a layer that has died be blown up;
+# and so its square stays far above the smallest float32.
+_LEAST_NORM = 1e-15
 
 
 def orthogonalized(matrices: Tensor, n_steps: int) -> Tensor:
@@ -26,7 +27,7 @@ def orthogonalized(matrices: Tensor, n_steps: int) -> Tensor:
         n_steps: of the iteration, at least 1.
 
     Returns:
-        (L, m, n), zero for a matrix of zeros.
+        (L, m, n); below a Frobenius norm of 1e-15 the smaller, down to zero for zeros.
     """
     a, b, c = COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Effort, IResNet, certify, recompute_batch_norm
+from models import Effort, IResNet, recompute_batch_norm
 from study.config.trial import TrialConfig
 from study.metrics import (
     TRAIN_LOSS,
@@ -29,7 +29,7 @@ from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.gpu_use import measured_use
-from study.trial.network_files import build_model
+from study.trial.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 
@@ -168,8 +168,9 @@ class Training:
         recompute_batch_norm(self.model, statistics_images(self.dataset.train))
         # What is stored is certified as well as can be.
         effort: Effort = "full" if last else "fast"
-        certificate = certify(self.model, effort)
-        measured = measure(self.model, self.dataset.val, self.config.evaluation, certificate)
+        network = Certified.of(self.model, effort)
+        val, settings = self.dataset.val, self.config.evaluation
+        measured = measure(network.model, val, settings, network.certificate)
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),
@@ -178,7 +179,7 @@ class Training:
             **asdict(measured),
             epoch_seconds=epoch_seconds,
             # The test data is read once, for a trial that is done.
-            test_accuracy=evaluate(self.model, self.dataset.test)[1] if last else None,
+            test_accuracy=evaluate(network.model, self.dataset.test)[1] if last else None,
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             ),

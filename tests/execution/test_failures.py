@@ -222,6 +222,9 @@ def test_a_gpu_without_memory_is_tried_again_and_ends_the_study(failing: Failing
         failing.report()
     for _ in range(MAX_RETRIES):
         failing.fail(error)
-    with pytest.raises(MemoryExhaustedError, match=r"4 times .*: node 10\.0\.0\.7: .* memory"):
+    assert not any("lost its worker" in line for line in failing.messages.read())
+    with pytest.raises(
+        MemoryExhaustedError, match=r"out of GPU memory 4 times .*: node 10\.0\.0\.7: .* memory"
+    ):
         failing.fail(error)
     assert failing.given_up is None

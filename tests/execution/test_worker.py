@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from ray.tune import Checkpoint
 
-from study.artifacts import read_reports
+from study.artifacts import REPORTS, read_reports
 from study.config.trial import DataConfig
-from study.errors import GpuError, GpuMemoryError
+from study.errors import GpuError, GpuMemoryError, StorageError
 from study.execution.worker import TrialTrainable
 from study.metrics import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
@@ -148,3 +149,39 @@ def test_a_gpu_that_runs_out_of_memory_in_a_step_says_where(
     monkeypatch.setattr(of._training, "run_to_report", no_memory)
     with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
         of.step()
+
+
+@pytest.mark.parametrize("where", ["save", "restore"])
+def test_a_gpu_that_runs_out_of_memory_as_a_network_is_stored_or_fetched_says_where(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, name = worker(), f"{where}_checkpoint".replace("restore", "load")
+    of.step()
+    checkpoint = Checkpoint.from_directory(str(saved(of, tmp_path / "at_1")))
+
+    def no_memory(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(of, name, no_memory)
+    with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
+        of.save(str(tmp_path / "at_2")) if where == "save" else of.restore(checkpoint)
+
+
+def test_a_checkpoint_that_is_gone_is_an_error_of_the_storage(tmp_path: Path) -> None:
+    of = worker()
+    of.step()
+    folder = saved(of, tmp_path / "at_1")
+    checkpoint = Checkpoint.from_directory(str(folder))
+    of.restore(checkpoint)
+    shutil.rmtree(folder)
+    with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*not exist on storage"):
+        of.restore(checkpoint)
+
+
+def test_a_checkpoint_that_lacks_a_file_is_an_error_of_the_storage(tmp_path: Path) -> None:
+    of = worker()
+    of.step()
+    folder = saved(of, tmp_path / "at_1")
+    (folder / REPORTS).unlink()
+    with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*No such file"):
+        of.restore(Checkpoint.from_directory(str(folder)))

@@ -167,7 +167,7 @@ class PretendedCuda(TorchDispatchMode):
         if name not in DETERMINISTIC and name not in VIEWS:
             raise NotReviewedError(f"{func} at {_line()}: see tests/pretended_cuda/reviewed.py")
         if name not in VIEWS:
-            self.operations[name] += 1
+            self.operations[name] += _n_launches(name, args)
         # Lazily conjugated or negated tensors would be taken for plain ones by what is below.
         func = {_ATEN._conj.default: _ATEN.conj_physical.default}.get(func, func)
         kwargs = {**kwargs, "device": "cpu"} if device is not None else kwargs
@@ -235,6 +235,29 @@ class PretendedCuda(TorchDispatchMode):
             is_mask = index is not None and index.dtype == torch.bool
             if is_mask and (name == "index" or args[2].numel() != 1):
                 self.wait("mask")
+
+
+def _n_launches(name: str, args: Any) -> int:
+    """Kernels that an operation launches: one, but one a tensor for lists that have not one layout
+    in each place, or a tensor with gaps (ATen/native/ForeachUtils.h)."""
+    if not name.startswith("_foreach_"):
+        return 1
+    lists = [tensors for tensors in args if isinstance(tensors, list | tuple)]
+    lists = [tensors for tensors in lists if tensors and isinstance(tensors[0], Tensor)]
+    layouts = [[_layout(tensor) for tensor in tensors] for tensors in lists]
+    is_dense = all(_is_dense(tensor) for tensors in lists for tensor in tensors)
+    return 1 if is_dense and all(others == layouts[0] for others in layouts) else len(lists[0])
+
+
+def _layout(tensor: Tensor) -> list[tuple[int, int]]:
+    """(size, stride) of each axis; where there is one entry the stride says nothing."""
+    return [(n, step) for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether its entries fill a piece of memory."""
+    reach = sum((n - 1) * step for n, step in _layout(tensor))
+    return reach + 1 == tensor.numel()
 
 
 def _host(value: Any) -> Any:

@@ -126,6 +126,16 @@ def every_layer_is_normalized_by_itself(patch: Patch) -> None:
     )
 
 
+def buffers_are_copied_across_layouts(patch: Patch) -> None:
+    """Which torch does one by one, for all of the list."""
+    copy = torch._foreach_copy_
+
+    def across(buffers: list[Tensor], refined: list[Tensor]) -> None:
+        copy(buffers, [t.transpose(0, -1).contiguous().transpose(0, -1) for t in refined])
+
+    patch.setattr(torch, "_foreach_copy_", across)
+
+
 def buffers_are_copied_one_by_one(patch: Patch) -> None:
     def one_by_one(to: list[Tensor], source: list[Tensor]) -> None:
         for buffer, refined in zip(to, source, strict=True):
@@ -172,6 +182,7 @@ PLANTED: list[tuple[Plant, Callable[[], None], type[Exception]]] = [
     (the_loss_is_in_bf16, bf16_step, AssertionError),
     (every_layer_is_normalized_by_itself, step, AssertionError),
     (buffers_are_copied_one_by_one, step, AssertionError),
+    (buffers_are_copied_across_layouts, step, AssertionError),
     (an_optimizer_forgets_its_momentum, checks.check_resume, AssertionError),
     (samples_leave_the_inverse_one_by_one, checks.check_fixed_point, AssertionError),
     (the_inverse_asks_twice_a_step, checks.check_fixed_point, AssertionError),

@@ -9,8 +9,8 @@ from study.errors import GpuError, GpuMemoryError
 from study.trial.gpu import check_gpus, memory_errors
 
 
-def raising(error: Exception) -> Callable[[], None]:
-    def fails() -> None:
+def raising(error: Exception) -> Callable[..., None]:
+    def fails(*args: object, **kwargs: object) -> None:
         raise error
 
     return fails
@@ -49,6 +49,14 @@ def test_no_gpu_and_any_other_error_are_named(monkeypatch: pytest.MonkeyPatch) -
         check_gpus()
     monkeypatch.setattr(torch.cuda, "init", raising(RuntimeError("uncorrectable\nECC error")))
     with pytest.raises(GpuError, match="work on each GPU, but: RuntimeError: uncorrectable ECC"):
+        check_gpus()
+
+
+def test_a_gpu_that_is_full_now_may_work_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "ones", raising(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(GpuMemoryError, match="the GPU must have the memory"):
         check_gpus()
 
 

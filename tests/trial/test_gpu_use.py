@@ -45,9 +45,19 @@ def test_a_block_shorter_than_a_period_has_one_sample(gpu: Iterator[int]) -> Non
     assert len(use) == 3
 
 
-def test_what_the_gpu_does_not_say_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
+        # torch 2.13, torch/cuda/__init__.py
+        RuntimeError("device 0 is not visible (CUDA_VISIBLE_DEVICES=[])"),
+    ],
+)
+def test_what_the_gpu_does_not_say_is_left_out(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(device: torch.device) -> int:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        raise error
 
     monkeypatch.setattr(torch.cuda, "utilization", refuse)
     with measured_use(CUDA, seconds=0.01) as use:

@@ -4,8 +4,10 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models import IResNet
+from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial.optimizers import Muon, Sgd, make_optimizer
 from study.trial.orthogonalization import orthogonalized
@@ -156,3 +158,27 @@ def test_a_restored_optimizer_goes_on_as_the_first_one(settings: TrainingConfig)
         backward(model, 1)
         of_model.step()
     assert all(map(torch.equal, first.parameters(), second.parameters()))
+
+
+def test_kernels_of_a_layer_that_has_died_stay_finite() -> None:
+    """Their momentum decays to the smallest floats while the others train on."""
+    torch.manual_seed(0)
+    model = IResNet((1, 8, 8), 3, (2,), dropout=0.0)
+    dead = [m for m in model.body[-1].modules() if isinstance(m, SpectralNormConv2d)]
+    optimizer = make_optimizer(model, TrainingConfig(optimizer="muon"))
+    images, labels = torch.randn(16, 1, 8, 8), torch.arange(16) % 3
+    for step in range(900):
+        if step == 5:
+            assert dead[0].weight.grad is not None
+            assert dead[0].weight.grad.abs().max() > 0
+            assert dead[0].bias is not None
+            dead[0].bias.data.fill_(-50.0)
+            before = [layer.weight.detach().clone() for layer in dead]
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        model.update_spectral_norm()
+    assert dead[0].weight.grad.abs().max() == 0
+    for layer, weight in zip(dead, before, strict=True):
+        moved = torch.linalg.matrix_norm((layer.weight - weight).flatten(1), ord=2).item()
+        assert 0 < moved < 900 * 0.1 / 2

@@ -51,3 +51,11 @@ def test_it_is_the_same_for_every_scale_and_zero_for_zero() -> None:
     for scale in (1e-12, 1e-3, 1e12):
         torch.testing.assert_close(orthogonalized(x * scale, 5), orthogonalized(x, 5))
     assert torch.equal(orthogonalized(torch.zeros(1, 3, 4), 3), torch.zeros(1, 3, 4))
+
+
+@pytest.mark.parametrize("scale", [1e-21, 1e-22, 1e-24, 1e-30, 1e-40])
+def test_what_is_far_below_any_gradient_fades(scale: float) -> None:
+    """The squares of the last three are zero in float32."""
+    x = torch.randn(2, 16, 72)
+    assert torch.linalg.matrix_norm(orthogonalized(x * scale, 5), ord=2).max() < 0.01
+    torch.testing.assert_close(orthogonalized(x * 1e-12, 5), orthogonalized(x, 5))

@@ -21,9 +21,9 @@ _N_SEEDS = 5
 _VARIED = ("norm", "coeff", "optimizer")
 
 
-def launch(file: Path, seed: int, data_root: str, uri: str, is_resumed: bool) -> None:
+def launch(file: Path, seed: int, data_root: str, folder: Path, uri: str, is_resumed: bool) -> None:
     command = [sys.executable, "-m", "study.launch", str(file), "--name", f"{file.stem}-{seed}"]
-    command += ["--tracking-uri", uri]
+    command += ["--tracking-uri", uri, "--storage-path", str(folder.resolve())]
     command += ["--resume"] if is_resumed else ["--seed", str(seed), "--data-root", data_root]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
@@ -59,7 +59,7 @@ def main() -> None:
             if not done.exists():
                 is_resumed = started.exists()
                 started.touch()
-                launch(file, seed, arguments.data_root, uri, is_resumed)
+                launch(file, seed, arguments.data_root, arguments.folder, uri, is_resumed)
                 done.touch()
             for sample, accuracy in accuracies(f"{name}-{seed}", uri).items():
                 by_sample[sample].append(accuracy)
