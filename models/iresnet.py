@@ -23,6 +23,7 @@ from models.spectral_norm import (
 )
 
 NORMS = ("spectral", "batch", "none")
+BUDGETS = ("even", "last")
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
@@ -87,6 +88,9 @@ class IResNet(nn.Module):
             activation) or "none" (the plain ResNet): the last two are the paper's baselines.
         activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
         coeff: target c of every layer's spectral norm, l2 to l2, in (0, 1).
+        budget: what c means. "even": the target of every layer, as in the paper. "last": a block's
+            last layer alone has a small target, such that the product of a block's targets is
+            c**3 as well.
         n_power_iterations: updates of every sigma in one call of update_spectral_norm.
         dropout: probability in [0, 1) that an entry is zeroed, in each block.
 
@@ -105,6 +109,7 @@ class IResNet(nn.Module):
         norm: str = "spectral",
         activation: str = "relu",
         coeff: float = 0.9,
+        budget: str = "even",
         n_power_iterations: int = 1,
         dropout: float = 0.1,
     ) -> None:
@@ -118,6 +123,7 @@ class IResNet(nn.Module):
             norm=norm,
             activation=activation,
             coeff=coeff,
+            budget=budget,
             n_power_iterations=n_power_iterations,
             dropout=dropout,
         )
@@ -141,6 +147,7 @@ class IResNet(nn.Module):
                     norm=norm,
                     activation=activation,
                     coeff=coeff,
+                    budget=budget,
                     dropout=dropout,
                     first=stage == 0 and index == 0,
                 )
@@ -256,6 +263,12 @@ class IResNet(nn.Module):
         """n_power_iterations updates of every sigma; training calls it once a step."""
         update_spectral_norm(self._normalized(), self.n_power_iterations)
 
+    def set_coeff(self, coeff: float) -> None:
+        """Change what every normalized layer has as its target to another c in (0, 1)."""
+        for module in self.body:
+            if isinstance(module, ResidualBlock):
+                module.set_coeff(coeff)
+
     def _normalized(self) -> list[SpectralNormConv2d]:
         """The normalized layers, none twice."""
         return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
@@ -271,6 +284,7 @@ def check_arguments(
     norm: str,
     activation: str,
     coeff: float,
+    budget: str = "even",
     n_power_iterations: int,
     dropout: float,
 ) -> None:
@@ -296,6 +310,10 @@ def check_arguments(
             f"activation must be one of {', '.join(ACTIVATIONS)}, but got activation={activation}",
         ),
         (0 < coeff < 1, f"0 < coeff < 1 must hold, but got coeff={coeff}"),
+        (
+            budget in BUDGETS,
+            f"budget must be one of {', '.join(BUDGETS)}, but got budget={budget}",
+        ),
         (
             n_power_iterations >= 1,
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_power_iterations}",

@@ -17,6 +17,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "softplus": nn.Softplus,
 }
+# With budget="last", of all layers but the last.
+_FIRST_TARGET = 0.97
 
 
 class ResidualBlock(nn.Module):
@@ -24,7 +26,7 @@ class ResidualBlock(nn.Module):
 
     With norm="batch", a BatchNorm stands before every activation. Dropout stands before
     the last convolution; kept entries are scaled by 1 / (1 - dropout), so the target of
-    that convolution is coeff * (1 - dropout), and the product of the three targets is
+    that convolution is smaller by 1 - dropout, and the product of the three targets is
     coeff**3 in training with any mask.
 
     Args:
@@ -33,7 +35,11 @@ class ResidualBlock(nn.Module):
         inner_channels: between the convolutions.
         norm: "spectral", "batch" or "none".
         activation: a key of ACTIVATIONS.
-        coeff: target of each layer's spectral norm, for norm="spectral".
+        coeff: for norm="spectral" the third root of the product of the layers' targets, which are
+            spectral norms.
+        budget: "even", each target is coeff (paper); or "last", the first two layers keep a large
+            target, and that of the last one is what is left: the step size of a block (paper,
+            equation 1) is what a small coeff makes small, and not the features that it computes.
         dropout: probability in [0, 1).
         first: the very first block of a network, which has no activation ahead.
     """
@@ -47,6 +53,7 @@ class ResidualBlock(nn.Module):
         norm: str,
         activation: str,
         coeff: float,
+        budget: str,
         dropout: float,
         first: bool = False,
     ) -> None:
@@ -57,10 +64,13 @@ class ResidualBlock(nn.Module):
             layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
             return [*layers, ACTIVATIONS[activation]()]
 
-        def convolve(c_in: int, c_out: int, k: int, target: float) -> nn.Module:
+        self._is_even, self._kept = budget == "even", 1 - dropout
+        targets = iter(self._targets(coeff))
+
+        def convolve(c_in: int, c_out: int, k: int) -> nn.Module:
             layer: SpectralNormConv2d | nn.Conv2d
             if norm == "spectral":
-                layer = SpectralNormConv2d(c_in, c_out, k, size=size, coeff=target)
+                layer = SpectralNormConv2d(c_in, c_out, k, size=size, coeff=next(targets))
             else:
                 layer = nn.Conv2d(c_in, c_out, k, padding=k // 2)
             # torch's random biases outweigh what small coefficients let through.
@@ -70,13 +80,23 @@ class ResidualBlock(nn.Module):
 
         self.residual = nn.Sequential(
             *([] if first else activate(channels)),
-            convolve(channels, inner_channels, 3, coeff),
+            convolve(channels, inner_channels, 3),
             *activate(inner_channels),
-            convolve(inner_channels, inner_channels, 1, coeff),
+            convolve(inner_channels, inner_channels, 1),
             *activate(inner_channels),
             *([nn.Dropout(dropout)] if dropout > 0 else []),
-            convolve(inner_channels, channels, 3, coeff * (1 - dropout)),
+            convolve(inner_channels, channels, 3),
         )
+
+    def _targets(self, coeff: float) -> tuple[float, float, float]:
+        first = coeff if self._is_even else max(coeff, _FIRST_TARGET)
+        return first, first, coeff**3 / first**2 * self._kept
+
+    def set_coeff(self, coeff: float) -> None:
+        """Change the targets of its normalized layers to those of another coeff, in (0, 1)."""
+        layers = [m for m in self.residual if isinstance(m, SpectralNormConv2d)]
+        for layer, target in zip(layers, self._targets(coeff), strict=bool(layers)):
+            layer.coeff = target
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         """

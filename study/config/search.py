@@ -27,13 +27,13 @@ class SearchConfig:
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
-    sampler: Literal["tpe", "nsga2", "gp", "random", "grid"] = "tpe"
+    sampler: Literal["tpe", "nsga2", "gp", "sobol", "random", "grid"] = "tpe"
     n_trials: int | None = None
     """How many samples. May be left out for a grid: its size."""
     seed: int = 0
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = 10
-    """tpe and gp: random samples before the model of the objectives is used."""
+    """tpe and gp: samples before the model of the objectives is used; they are those of sobol."""
     ladder: tuple[float, ...] | int = ()
     """Coefficients to which the network of each completed trial is projected, without training:
     further points of the front. A number means that many, from the largest coefficient of the

@@ -146,6 +146,7 @@ class StudyConfig:
         """
         self._check_ladder()
         self._check_warm_start()
+        self._check_stopped_trials()
         search = replace(self.search, n_trials=self._resolved_n_trials())
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
         return replace(self, search=search, scheduler=scheduler)
@@ -186,6 +187,14 @@ class StudyConfig:
                 "search.warm_start",
                 f"must be left out with sampler '{sampler}', which does not learn from trials that "
                 f"it has not proposed, but got {quoted(list(earlier))}",
+            )
+
+    def _check_stopped_trials(self) -> None:
+        if self.search.sampler == "gp" and self.scheduler.name != "fifo":
+            raise SettingError(
+                "search.sampler",
+                f"must not be 'gp' with scheduler '{self.scheduler.name}': it does not learn from "
+                "trials that were stopped, and proposes their samples again",
             )
 
     def _resolved_n_trials(self) -> int:

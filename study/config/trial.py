@@ -69,6 +69,9 @@ class ModelConfig:
     norm: Literal["spectral", "batch", "none"] = "spectral"
     activation: Literal["relu", "elu", "softplus"] = "relu"
     coeff: float = 0.9
+    budget: Literal["even", "last"] = "even"
+    """Which of a block's three layers a small coeff makes small: every one, as in the paper, or the
+    last one alone, so that the bound of the block is as small."""
     n_power_iterations: int = 1
     dropout: float = 0.1
 

@@ -35,6 +35,7 @@ from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
 from study.search.distributions import distribution, from_optuna, to_optuna
 from study.search.halving import SuccessiveHalving
+from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 from study.search.warm_start import EarlierTrial
@@ -104,16 +105,34 @@ class OptunaSearcher(Searcher):
                     constraints=self._violations([trial.metrics]),
                 )
             )
-        if study.search.sampler == "grid":
-            # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
-            for sample in study.grid() or []:
-                self._study.enqueue_trial({k: to_optuna(p, sample[k]) for k, p in study.space})
+        for given in self._given_samples(n_known=len(earlier)):
+            self._study.enqueue_trial(given)
         self._n_started = 0
         self._n_samples = 0
         self._open: list[_Sample] = []
         self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
         self._halving = halving
         self._stopping = stopping or Stopping(study)
+
+    def _given_samples(self, n_known: int) -> list[dict[str, Any]]:
+        """Samples that come before those of Optuna's sampler, as Optuna knows them.
+
+        Args:
+            n_known: trials from which the sampler learns already.
+        """
+        study, search = self._config, self._config.search
+        match search.sampler:
+            case "grid":
+                # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
+                samples = study.grid() or []
+                return [{k: to_optuna(p, sample[k]) for k, p in study.space} for sample in samples]
+            case "sobol":
+                n_samples = study.n_trials
+            case "tpe" | "gp":
+                n_samples = min(search.n_startup_trials - n_known, study.n_trials)
+            case "nsga2" | "random":
+                n_samples = 0
+        return sobol_samples(self._distributions, n_samples, search.seed)
 
     # Ray declares no text here, but FINISHED, which it asks for, is one.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -256,5 +275,6 @@ def _sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        case "random" | "grid":
+        # All samples of the others are given.
+        case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)

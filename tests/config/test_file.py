@@ -178,7 +178,8 @@ def test_lists_may_be_choices() -> None:
         (
             "sampler: tpe",
             "sampler: tpee",
-            "search.sampler: must be 'tpe', 'nsga2', 'gp', 'random' or 'grid', but got 'tpee'",
+            "search.sampler: must be 'tpe', 'nsga2', 'gp', 'sobol', 'random' or 'grid', but got "
+            "'tpee'",
         ),
         (
             '"< 1"',
@@ -399,6 +400,10 @@ def test_repeats_multiply_the_trials() -> None:
         (
             {"search": {"warm_start": ["a"], "sampler": "nsga2"}},
             "search.warm_start: must be left out with sampler 'nsga2'",
+        ),
+        (
+            {"search": {"sampler": "gp"}, "scheduler": {"name": "mo_asha"}},
+            "search.sampler: must not be 'gp' with scheduler 'mo_asha'",
         ),
         ({"search": {"warm_start": ["a", "a"]}}, "search.warm_start: distinct studies in"),
     ],

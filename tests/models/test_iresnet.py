@@ -57,9 +57,10 @@ def test_batch_norm_stands_before_every_activation() -> None:
                 assert isinstance(ahead, nn.BatchNorm2d) == isinstance(module, nn.ReLU)
 
 
-def test_dropout_is_paid_for_in_training_mode() -> None:
+@pytest.mark.parametrize("budget", ["even", "last"])
+def test_dropout_is_paid_for_in_training_mode(budget: str) -> None:
     """With every mask, the train-mode bound of a block is coeff**3 at most."""
-    model = small(dropout=0.4, coeff=0.8, n_power_iterations=300)
+    model = small(dropout=0.4, coeff=0.8, budget=budget, n_power_iterations=300)
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(10)  # so that every layer meets its target
@@ -69,6 +70,37 @@ def test_dropout_is_paid_for_in_training_mode() -> None:
         for layer in (m for m in block.residual if isinstance(m, SpectralNormConv2d)):
             product *= dense_norm(layer.effective_weight().detach(), block.in_shape[1:])
         assert product == pytest.approx(0.8**3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("budget", "coeff", "targets"),
+    [
+        ("even", 0.5, (0.5, 0.5, 0.5)),
+        ("last", 0.5, (0.97, 0.97, 0.125 / 0.97**2)),
+        # No layer may have more than a contraction.
+        ("last", 0.99, (0.99, 0.99, 0.99)),
+    ],
+)
+def test_a_budget_says_which_layers_a_coefficient_makes_small(
+    budget: str, coeff: float, targets: tuple[float, float, float]
+) -> None:
+    built = small(budget=budget, coeff=coeff, dropout=0.0)
+    changed = small(budget=budget, coeff=0.7, dropout=0.0)
+    changed.set_coeff(coeff)
+    for model in (built, changed):
+        for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+            layers = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+            assert [layer.coeff for layer in layers] == pytest.approx(targets, rel=1e-12)
+    changed.load_state_dict(built.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(changed(x), built(x), rtol=0, atol=0)
+
+
+def test_a_network_without_normalization_has_no_coefficient_to_change() -> None:
+    model = small(norm="none", dropout=0.0)
+    before = model(torch.ones(2, 3, 8, 8))
+    model.set_coeff(0.1)
+    assert torch.equal(model(torch.ones(2, 3, 8, 8)), before)
 
 
 def test_squeeze_is_a_permutation_with_its_inverse() -> None:
@@ -114,7 +146,7 @@ def test_features_undoes_inverse_in_float64() -> None:
 
 
 def test_a_network_that_is_no_contraction_says_so_instead_of_answering() -> None:
-    model = small(norm="none")
+    model = small(norm="none", dropout=0.0)
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(30 if parameter.dim() == 4 else 1)
@@ -316,6 +348,7 @@ def test_state_dict_carries_the_power_iteration() -> None:
         ({"norm": "layer"}, "norm must be one of spectral, batch, none, but got norm=layer"),
         ({"activation": "gelu"}, "activation must be one of relu, elu, softplus"),
         ({"coeff": 1.0}, "0 < coeff < 1 must hold, but got coeff=1.0"),
+        ({"budget": "first"}, "budget must be one of even, last, but got budget=first"),
         ({"n_power_iterations": 0}, "n_power_iterations >= 1 must hold"),
         ({"dropout": 1.0}, "0 <= dropout < 1 must hold, but got dropout=1.0"),
         ({"bottleneck": 5}, "bottleneck must divide the channels of the first stage"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.config import parser
@@ -23,11 +23,16 @@ from tests.support.studies import (
     tiny,
 )
 
-SAMPLERS = ["tpe", "nsga2", "gp", "random"]
+SAMPLERS = ["tpe", "nsga2", "gp", "sobol", "random"]
 
 
 def inner(searcher: OptunaSearcher) -> optuna.Study:
     return searcher._study
+
+
+def trials_of(searcher: OptunaSearcher) -> list[FrozenTrial]:
+    """Optuna's, but for those that are still to be suggested."""
+    return [t for t in inner(searcher).trials if t.state is not TrialState.WAITING]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -64,6 +69,32 @@ def test_a_grid_is_every_combination_once() -> None:
     assert searcher.suggest("x") == Searcher.FINISHED
 
 
+def samples_of(sampler: str, n: int, **search: Any) -> list[dict[str, Any]]:
+    """The first n, none of which has ended."""
+    settings = {"sampler": sampler, "n_trials": 64, **search}
+    searcher = OptunaSearcher(tiny(search=settings))
+    suggestions = [searcher.suggest(f"id{number}") for number in range(n)]
+    return [suggestion["sample"] for suggestion in suggestions if isinstance(suggestion, dict)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sobol_samples_have_as_many_in_each_part_of_the_space(seed: int) -> None:
+    """A net in base 2: of 2^m points, each of 2^m equal parts of an axis has one."""
+    for n in (2, 8, 64):
+        samples = samples_of("sobol", n, seed=seed)
+        for key, low, high in (("coeff", 0.3, 0.99), ("dropout", 0.0, 0.5)):
+            parts = [int(n * (s[key] - low) / (high - low)) for s in samples]
+            assert sorted(parts) == list(range(n))
+    assert samples_of("sobol", 8, seed=seed) != samples_of("sobol", 8, seed=seed + 1)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_sampler_that_learns_starts_with_those_of_sobol(sampler: str) -> None:
+    assert samples_of(sampler, 6, n_startup_trials=6) == samples_of("sobol", 6)
+    # Not more of them than there are trials.
+    assert samples_of(sampler, 4, n_startup_trials=6, n_trials=4) == samples_of("sobol", 4)
+
+
 def test_choices_may_be_lists() -> None:
     raw = {
         **RAW,
@@ -87,7 +118,7 @@ def test_what_a_trial_is_told_as() -> None:
     searcher.on_trial_complete("diverged", failed("diverged"))
     searcher.on_trial_complete("lost", None, error=True)
     searcher.on_trial_complete("boundary", completed(lipschitz_upper_bound=1.0, inverse_steps=0.5))
-    trials = inner(searcher).trials
+    trials = trials_of(searcher)
     assert [t.state for t in trials] == [
         TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED,
         TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE,
@@ -106,7 +137,7 @@ def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
     searcher = OptunaSearcher(replace(study, objectives=objectives))
     searcher.suggest("a")
     searcher.on_trial_complete("a", completed(lipschitz_upper_bound=bound))
-    assert inner(searcher).trials[0].state is TrialState.COMPLETE
+    assert trials_of(searcher)[0].state is TrialState.COMPLETE
     assert inner(searcher).best_trials == []
 
 
@@ -116,7 +147,7 @@ def test_telling_twice_changes_nothing() -> None:
     searcher.on_trial_complete("a", completed(val_accuracy=0.9))
     searcher.on_trial_complete("a", running())
     searcher.on_trial_complete("never seen", completed())
-    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE]
+    assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -186,9 +217,9 @@ def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> 
             assert again["repeat_of"] == first["number"] == 0
             assert again["seed"] != first["seed"]
         searcher.on_trial_complete(name, completed(val_accuracy=accuracy))
-        told.append(inner(searcher).trials[0].state)
+        told.append(trials_of(searcher)[0].state)
     assert told == [TrialState.RUNNING, TrialState.RUNNING, TrialState.COMPLETE]
-    assert inner(searcher).trials[0].values == pytest.approx([0.6, 0.8, 4.0])
+    assert trials_of(searcher)[0].values == pytest.approx([0.6, 0.8, 4.0])
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -201,7 +232,7 @@ def test_what_is_dominated_beyond_the_spread_is_not_trained_again() -> None:
     proposed(searcher, "c")
     searcher.on_trial_complete("c", completed(val_accuracy=0.1, inverse_steps=9.0))
     assert searcher.suggest("d") == Searcher.FINISHED
-    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE] * 2
+    assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE] * 2
 
 
 def test_a_sample_whose_first_trial_did_not_complete_is_not_trained_again() -> None:
@@ -211,7 +242,7 @@ def test_a_sample_whose_first_trial_did_not_complete_is_not_trained_again() -> N
     proposed(searcher, "b")
     searcher.on_trial_complete("b", failed("diverged"))
     assert searcher.suggest("c") == Searcher.FINISHED
-    assert [t.state for t in inner(searcher).trials] == [TrialState.PRUNED, TrialState.FAIL]
+    assert [t.state for t in trials_of(searcher)] == [TrialState.PRUNED, TrialState.FAIL]
 
 
 def test_one_failed_repeat_leaves_the_mean_of_the_others() -> None:
@@ -220,7 +251,7 @@ def test_one_failed_repeat_leaves_the_mean_of_the_others() -> None:
     searcher.on_trial_complete("a", completed(val_accuracy=0.5))
     proposed(searcher, "b")
     searcher.on_trial_complete("b", None, error=True)
-    assert inner(searcher).trials[0].values == [0.5, 0.8, 4.0]
+    assert trials_of(searcher)[0].values == [0.5, 0.8, 4.0]
 
 
 def test_projections_are_not_told_to_the_sampler() -> None:
@@ -230,7 +261,7 @@ def test_projections_are_not_told_to_the_sampler() -> None:
     assert report is not None
     better = projection_report(0.4, val_accuracy=0.99, inverse_steps=1.0)
     searcher.on_trial_complete("a", replace(report, projections=(better,)).to_result())
-    (trial,) = inner(searcher).trials
+    (trial,) = trials_of(searcher)
     assert trial.values == [0.9, 0.8, 4.0]
 
 
@@ -252,8 +283,8 @@ def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
     good, bad = epoch_report(3).metrics(), epoch_report(3, lipschitz_upper_bound=1.5).metrics()
     earlier = [EarlierTrial(sample, good), EarlierTrial({**sample, "coeff": 0.9}, bad)]
     searcher = OptunaSearcher(study, earlier=earlier)
-    assert [t.state for t in inner(searcher).trials] == [TrialState.COMPLETE] * 2
-    assert inner(searcher).trials[0].params == sample
+    assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE] * 2
+    assert trials_of(searcher)[0].params == sample
     assert [t.number for t in inner(searcher).best_trials] == [0]
     assert proposed(searcher, "a")["number"] == 0  # they are none of this study's
     searcher.save(str(tmp_path / "state"))

@@ -1,7 +1,7 @@
-"""Muon beside SGD after as many steps, in studies of five seeds, as a user runs them.
+"""Muon beside SGD after as many steps, in studies of some seeds, as a user runs them.
 
     python -m tests.benchmarks.optimizers DATA_ROOT [--files mnist mnist55] [--folder FOLDER]
-    python -m tests.benchmarks.optimizers IMAGE_FOLDER --files cifar10
+    python -m tests.benchmarks.optimizers IMAGE_FOLDER --files cifar10 --seeds 3
 
 DATA_ROOT has MNIST in torchvision's layout, IMAGE_FOLDER has CIFAR-10 as images in train/ and
 test/. Launches the study files beside this one, each for every seed, into FOLDER; what has run
@@ -17,7 +17,6 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-_N_SEEDS = 5
 _VARIED = ("norm", "coeff", "optimizer")
 
 
@@ -46,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data_root")
     parser.add_argument("--files", nargs="+", default=["mnist", "mnist55"])
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("optimizers"))
     arguments = parser.parse_args()
     arguments.folder.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def main() -> None:
     for name in arguments.files:
         file = Path(__file__).with_name(f"{name}.yaml")
         by_sample: dict[str, list[float]] = defaultdict(list)
-        for seed in range(_N_SEEDS):
+        for seed in range(arguments.seeds):
             started = arguments.folder / f"{name}-{seed}.started"
             done = started.with_suffix(".done")
             if not done.exists():

@@ -1,0 +1,28 @@
+"""Samples of a space that cover it evenly: a scrambled Sobol sequence (Sobol 1967, Owen 1995)."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import QMCSampler
+
+
+def sobol_samples(
+    distributions: Mapping[str, BaseDistribution], n_samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """The first samples of a sequence, as Optuna knows their values.
+
+    Args:
+        seed: of the scrambling; the first samples are the same, however many there are.
+    """
+    with warnings.catch_warnings():
+        # Optuna may still change its arguments.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
+    study = optuna.create_study(sampler=sampler)
+    # The first is no part of the sequence: it says what the space is.
+    study.ask(dict(distributions))
+    return [study.ask(dict(distributions)).params for _ in range(n_samples)]
