@@ -137,22 +137,12 @@ class TrialTrainable(tune.Trainable):
         self._last_report = replace(report, projections=reports).to_result()
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            with _of_this_node():
-                return super().save(*args, **kwargs)
-        except OSError as error:
-            raise StorageError(f"a checkpoint cannot be written: {error}") from error
+        with _of_checkpoint("written"):
+            return super().save(*args, **kwargs)
 
     def restore(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            with _of_this_node():
-                return super().restore(*args, **kwargs)
-        except OSError as error:
-            raise StorageError(f"a checkpoint cannot be read: {error}") from error
-        except ValueError as error:
-            if _GONE not in str(error):
-                raise
-            raise StorageError(f"a checkpoint cannot be read: {error}") from error
+        with _of_checkpoint("read"):
+            return super().restore(*args, **kwargs)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -208,3 +198,15 @@ def _of_this_node() -> Iterator[None]:
             yield
     except (GpuError, GpuMemoryError) as error:
         raise type(error)(f"node {get_node_ip_address()}: resources.gpus: {error}") from error
+
+
+@contextmanager
+def _of_checkpoint(done: str) -> Iterator[None]:
+    """What keeps a checkpoint from being written or read: the storage, or memory of a GPU."""
+    try:
+        with _of_this_node():
+            yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and _GONE not in str(error):
+            raise
+        raise StorageError(f"a checkpoint cannot be {done}: {error}") from error

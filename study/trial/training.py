@@ -8,7 +8,7 @@ while training.status is TrialStatus.RUNNING:
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -83,8 +83,7 @@ class Training:
                     return self._failed(reason)
             seconds = time.perf_counter() - start
         last = self.epoch == settings.max_epochs
-        report = self._measure(train_loss, train_accuracy, seconds / n_epochs, last)
-        report = replace(report, device_use=device_use)
+        report = self._measure(train_loss, train_accuracy, seconds / n_epochs, device_use, last)
         not_finite = first_non_finite(report.metrics(), (VAL_LOSS, *self.config.objectives))
         if not_finite:
             return self._failed(f"{not_finite} after epoch {self.epoch}")
@@ -161,7 +160,12 @@ class Training:
                 self._step(model, model, optimizer, images, split.labels[batch])
 
     def _measure(
-        self, train_loss: float, train_accuracy: float, epoch_seconds: float, last: bool
+        self,
+        train_loss: float,
+        train_accuracy: float,
+        epoch_seconds: float,
+        device_use: dict[str, float],
+        last: bool,
     ) -> EpochReport:
         self.model.eval()
         # What training left are averages over past weights, under dropout.
@@ -183,6 +187,7 @@ class Training:
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             ),
+            device_use=device_use,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -28,7 +28,6 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -52,7 +51,6 @@ from study.pareto.dominance import as_losses, hypervolume
 from study.trial.evaluation import measure, statistics_images
 from study.trial.ladder import block_bound, projections
 from study.trial.network_files import Certified
-from study.trial.optimizers import Optimizer
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine
@@ -69,49 +67,34 @@ _TRAINED = 2 / 3
 _Points = dict[float, Evaluation]
 
 
-class _Varied(Training):
-    """A training whose coefficient is another one in each step."""
+class _Drawn(Training):
+    def __init__(self, config: TrialConfig) -> None:
+        super().__init__(config)
+        self._random = random.Random(config.seed)
 
+    def _step(self, model: IResNet, *arguments: Any) -> tuple[Tensor, Tensor]:
+        model.set_coeff(_between(self._random.random()))
+        return super()._step(model, *arguments)
+
+
+class _Descent(Training):
     def __init__(self, config: TrialConfig) -> None:
         super().__init__(config)
         n_batches = math.ceil(len(self.dataset.train) / config.training.batch_size)
         self._n_steps = config.training.max_epochs * n_batches
         self._step_number = 0
-        self._random = random.Random(config.seed)
         self.points: _Points = {}
 
     def _coeff(self, step: int) -> float:
         """Of steps 0, 1, ..."""
-        raise NotImplementedError
-
-    def _step(
-        self,
-        model: IResNet,
-        forward: Callable[[Tensor], Tensor],
-        optimizer: Optimizer,
-        images: Tensor,
-        labels: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        coeff = self._coeff(self._step_number)
-        model.set_coeff(coeff)
-        result = super()._step(model, forward, optimizer, images, labels)
-        self._step_number += 1
-        return result
-
-
-class _Drawn(_Varied):
-    def _coeff(self, step: int) -> float:
-        return _between(self._random.random())
-
-
-class _Descent(_Varied):
-    def _coeff(self, step: int) -> float:
         n_hold = int(_HOLD * self._n_steps)
         return _between(max(0, step + 1 - n_hold) / (self._n_steps - n_hold))
 
-    def _step(self, *arguments: Any) -> tuple[Tensor, Tensor]:
+    def _step(self, model: IResNet, *arguments: Any) -> tuple[Tensor, Tensor]:
         now, following = (self._coeff(self._step_number + more) for more in (0, 1))
-        result = super()._step(*arguments)
+        model.set_coeff(now)
+        result = super()._step(model, *arguments)
+        self._step_number += 1
         if following < now == _COEFF:
             self.points[_COEFF] = self._projected(_COEFF)
         for rung in _LADDER:

@@ -1,8 +1,8 @@
 """The use of a GPU while a trial trains, from what a management library says that is not there."""
 
-import time
 from collections.abc import Iterator
 from itertools import count
+from threading import Event, active_count
 
 import pynvml
 import pytest
@@ -23,9 +23,20 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     return percents
 
 
-def test_the_mean_of_the_samples_is_there_after_the_block(gpu: Iterator[int]) -> None:
+def test_the_mean_of_the_samples_is_there_after_the_block(
+    gpu: Iterator[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third, utilization, n_threads = Event(), torch.cuda.utilization, active_count()
+
+    def asked(device: torch.device) -> int:
+        percent = utilization(device)
+        if percent == 2:
+            third.set()
+        return percent
+
+    monkeypatch.setattr(torch.cuda, "utilization", asked)
     with measured_use(CUDA, seconds=0.01) as use:
-        time.sleep(0.1)
+        assert third.wait(60)
         assert use == {}
     n_samples = next(gpu)
     assert n_samples > 2
@@ -34,7 +45,7 @@ def test_the_mean_of_the_samples_is_there_after_the_block(gpu: Iterator[int]) ->
         "gpu_0_memory_usage_megabytes": 3,
         "gpu_0_power_usage_watts": 120,
     }
-    time.sleep(0.05)
+    assert active_count() == n_threads
     assert next(gpu) == n_samples + 1  # nobody asks any more
 
 
@@ -61,20 +72,22 @@ def test_what_the_gpu_does_not_say_is_left_out(
 
     monkeypatch.setattr(torch.cuda, "utilization", refuse)
     with measured_use(CUDA, seconds=0.01) as use:
-        time.sleep(0.05)
+        pass  # what is asked as it ends
     assert set(use) == {"gpu_0_memory_usage_megabytes", "gpu_0_power_usage_watts"}
 
 
 def test_an_error_of_the_training_passes_and_ends_the_sampling(gpu: Iterator[int]) -> None:
+    n_threads = active_count()
     with pytest.raises(RuntimeError, match="of the training"), measured_use(CUDA, seconds=0.01):
         raise RuntimeError("of the training")
+    assert active_count() == n_threads
     n_samples = next(gpu)
-    time.sleep(0.05)
     assert next(gpu) == n_samples + 1
 
 
 def test_on_a_cpu_nothing_is_asked(gpu: Iterator[int]) -> None:
+    n_threads = active_count()
     with measured_use(torch.device("cpu"), seconds=0.01) as use:
-        time.sleep(0.03)
+        assert active_count() == n_threads
     assert use == {}
     assert next(gpu) == 0
