@@ -193,7 +193,8 @@ class Session:
             if difference is not None:
                 self._say(f"warm start: nothing of {name}, since {difference}")
                 continue
-            usable, n_left = warm_start.usable(study, self._records.trials(record))
+            records = self._records.trials_and_projections(record)
+            usable, n_left = warm_start.usable(study, records)
             taken += usable
             left = ", ".join(f"{n} {why}" for why, n in n_left.items()) or "none"
             self._say(f"warm start: {len(usable)} trials of {name}; left: {left}")

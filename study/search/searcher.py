@@ -2,19 +2,14 @@
 
 What the sampler observes of a sample, once it will not be trained again:
 
-    completed       the mean of its objectives, and the largest violation of each constraint
+    completed       what `observation` makes of its completed trainings
     stopped early   pruned, without values: the values of half a training are not the sample's
     failed          failed
-
-Projections are points of the front, but the sampler does not observe them: their values are not
-those of a training with the sample's hyperparameters.
 """
 
 import pickle
-import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 import optuna
@@ -33,8 +28,10 @@ from study.config.study import StudyConfig
 from study.metrics import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
+from study.search import observation
 from study.search.distributions import distribution, from_optuna, to_optuna
 from study.search.halving import SuccessiveHalving
+from study.search.observation import Outcome
 from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
@@ -52,8 +49,7 @@ class _Sample:
         trial: Optuna's.
         number: of the first trial of it.
         running: Tune's ids of the trials that have not ended.
-        completed: the last metrics of those that trained for all of their epochs.
-        networks: name of an admitted network -> its metrics in each completed trial.
+        completed: what those gave that trained for all of their epochs.
     """
 
     trial: Trial
@@ -61,8 +57,7 @@ class _Sample:
     values: dict[str, Value]
     n_started: int = 0
     running: set[str] = field(default_factory=set)
-    completed: list[Mapping[str, float]] = field(default_factory=list)
-    networks: dict[Hashable, list[Mapping[str, float]]] = field(default_factory=dict)
+    completed: list[Outcome] = field(default_factory=list)
 
 
 class OptunaSearcher(Searcher):
@@ -94,15 +89,15 @@ class OptunaSearcher(Searcher):
         self._distributions = {key: distribution(p) for key, p in study.space}
         self._study = optuna.create_study(
             sampler=_sampler(study),
-            directions=[objective.direction.value for objective in study.objectives],
+            directions=[direction.value for direction in observation.directions(study)],
         )
         for trial in earlier:
             self._study.add_trial(
                 create_trial(
                     params={key: to_optuna(p, trial.sample[key]) for key, p in study.space},
                     distributions=self._distributions,
-                    values=[trial.metrics[o.metric] for o in study.objectives],
-                    constraints=self._violations([trial.metrics]),
+                    values=observation.values(study, [trial.outcome]),
+                    constraints=observation.violations(study, [trial.outcome]),
                 )
             )
         for given in self._given_samples(n_known=len(earlier)):
@@ -191,10 +186,8 @@ class OptunaSearcher(Searcher):
         self._stopping.observe(report)
         if report is not None and report.status is TrialStatus.COMPLETED:
             assert report.epoch is not None
-            sample.completed.append(report.epoch.metrics())
             admitted = points.of_report(report, self._config.objectives, self._config.constraints)
-            for coeff, metrics in admitted.items():
-                sample.networks.setdefault(coeff, []).append(metrics)
+            sample.completed.append(Outcome(report.epoch.metrics(), admitted))
             if sample.n_started < self._config.search.repeats and not self._is_dominated(sample):
                 return
         self._observe(sample, report)
@@ -204,10 +197,13 @@ class OptunaSearcher(Searcher):
 
         def losses(of: _Sample) -> SampleLosses:
             # A network counts if it was admitted in each training.
+            in_each = [outcome.admitted for outcome in of.completed]
+            names = set.intersection(*map(set, in_each)) if in_each else set[float | None]()
             return {
-                name: points.losses(metrics, self._config.objectives)
-                for name, metrics in of.networks.items()
-                if len(metrics) == len(of.completed)
+                name: points.losses(
+                    [admitted[name] for admitted in in_each], self._config.objectives
+                )
+                for name in names
             }
 
         others = [losses(s) for s in (*self._observed, *self._open) if s is not sample]
@@ -218,24 +214,14 @@ class OptunaSearcher(Searcher):
         if self._config.search.repeats > 1:
             self._observed.append(sample)
         if sample.completed:
-            for name, violation in self._violations(sample.completed).items():
+            violations = observation.violations(self._config, sample.completed)
+            for name, violation in violations.items():
                 sample.trial.set_constraint(name, violation)
-            values = [fmean(m[o.metric] for m in sample.completed) for o in self._config.objectives]
-            self._study.tell(sample.trial, values)
+            self._study.tell(sample.trial, observation.values(self._config, sample.completed))
         elif last is None or last.status is TrialStatus.FAILED:
             self._study.tell(sample.trial, state=TrialState.FAIL)
         else:
             self._study.tell(sample.trial, state=TrialState.PRUNED)
-
-    def _violations(self, completed: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """The largest violation of each constraint, as Optuna takes it: at most 0 is feasible, and
-        infinity is refused."""
-        largest = sys.float_info.max
-        violations = {}
-        for constraint in self._config.constraints:
-            worst = max(constraint.violation(metrics[constraint.metric]) for metrics in completed)
-            violations[constraint.metric] = min(max(worst, -largest), largest)
-        return violations
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each of its snapshots."""

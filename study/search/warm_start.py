@@ -9,11 +9,17 @@ from typing import Protocol
 from study.config.space import CategoricalParameter, Parameter, Value
 from study.config.study import SEARCHABLE, StudyConfig
 from study.metrics import TrialStatus
+from study.pareto import points
+from study.search.observation import Outcome
 
 
 class RecordedTrial(Protocol):
-    """A trial of another study, as its records say."""
+    """A trial of another study or a projection of one, as its records say."""
 
+    @property
+    def trial_id(self) -> str: ...
+    @property
+    def projected_to(self) -> float | None: ...
     @property
     def state(self) -> TrialStatus: ...
     @property
@@ -24,10 +30,10 @@ class RecordedTrial(Protocol):
 
 @dataclass(frozen=True)
 class EarlierTrial:
-    """A completed trial of another study over the same space: its sample, and its metrics."""
+    """A completed trial of another study over the same space: its sample, and what it gave."""
 
     sample: Mapping[str, Value]
-    metrics: Mapping[str, float]
+    outcome: Outcome
 
 
 def usable(
@@ -35,17 +41,28 @@ def usable(
 ) -> tuple[list[EarlierTrial], Counter[str]]:
     """The trials that a study may learn from, of a study from which it has no `difference`.
 
+    Args:
+        trials: of that study, each with its projections.
+
     Returns:
         Those trials, and for the others: why not -> how many.
     """
     taken, n_left = list[EarlierTrial](), Counter[str]()
-    for trial in trials:
+    networks: dict[str, dict[float | None, Mapping[str, float]]] = {}
+    own: list[RecordedTrial] = []
+    for record in trials:
+        if record.projected_to is None:
+            own.append(record)
+        if points.admitted(record.metrics, study.objectives, study.constraints):
+            networks.setdefault(record.trial_id, {})[record.projected_to] = record.metrics
+    for trial in own:
         if trial.state is not TrialStatus.COMPLETED:
             n_left[trial.state.value] += 1
         elif not is_inside(study.space, trial.sample):
             n_left["outside this study's space"] += 1
         else:
-            taken.append(EarlierTrial(trial.sample, trial.metrics))
+            outcome = Outcome(trial.metrics, networks.get(trial.trial_id, {}))
+            taken.append(EarlierTrial(trial.sample, outcome))
     return taken, n_left
 
 
@@ -54,9 +71,11 @@ def difference(study: StudyConfig, earlier: StudyConfig) -> str | None:
     None if they measure the same.
 
     The objectives, the metrics of the constraints and the varied keys must be the same, and so must
-    every setting of data, model, training and evaluation. Where the data lies does not count.
+    every setting of data, model, training and evaluation, and with a ladder its rungs and their
+    steps. Where the data lies does not count.
     """
-    ours, theirs = _comparable(study), _comparable(earlier)
+    with_ladder = bool(study.ladder)
+    ours, theirs = _comparable(study, with_ladder), _comparable(earlier, with_ladder)
     for key in sorted(ours.keys() | theirs.keys()):
         if ours.get(key) != theirs.get(key):
             return f"{key} is {_text(theirs.get(key))} there and {_text(ours.get(key))} here"
@@ -82,8 +101,8 @@ def is_inside(space: tuple[tuple[str, Parameter], ...], sample: Mapping[str, Val
     return all(key in sample and holds(parameter, sample[key]) for key, parameter in space)
 
 
-def _comparable(study: StudyConfig) -> dict[str, object]:
-    """What decides the meaning of a trial's objectives, by the key that a message names."""
+def _comparable(study: StudyConfig, with_ladder: bool) -> dict[str, object]:
+    """What decides the meaning of what a sampler observes, by the key that a message names."""
     whole = study.to_dict()
     flat: dict[str, object] = {
         f"{section}.{key}": value
@@ -93,6 +112,9 @@ def _comparable(study: StudyConfig) -> dict[str, object]:
     }
     flat["space"] = sorted(key for key, _ in study.space)
     flat["objectives"] = whole["objectives"]
+    if with_ladder:
+        flat["search.ladder"] = list(study.ladder)
+        flat["search.fine_tune_steps"] = study.search.fine_tune_steps
     flat["constraints"] = sorted(whole["constraints"])
     return flat
 

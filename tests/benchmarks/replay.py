@@ -40,6 +40,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,10 @@ from tests.benchmarks.trial_table import LADDER
 TABLE = Path(__file__).with_name("trial_table.json.gz")
 MO_ASHA = {"name": "mo_asha", "grace_period": 1, "reduction_factor": 3}
 _TARGET = 0.95
+# What a scheduler asks Tune's controller for when a trial is added: its undone decisions.
+_CONTROLLER: Any = SimpleNamespace(
+    _tune_controller=SimpleNamespace(_cached_trial_decisions={}, _queued_trial_decisions={})
+)
 
 
 class Table:
@@ -209,7 +214,7 @@ class Run:
         row = self.table.rows[self.table.deal(sample, self._dealt, self.rng)]
         trial = _Trial(trial_id, config, sample, row)
         self.trials.append(trial)
-        self.strategy.scheduler.on_trial_add(None, trial)
+        self.strategy.scheduler.on_trial_add(_CONTROLLER, trial)
         return trial
 
     def _step(self, trial: _Trial) -> bool:

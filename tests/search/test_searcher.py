@@ -10,6 +10,7 @@ from ray.tune.search import Searcher
 
 from study.config import parser
 from study.metrics import TrialReport
+from study.search.observation import Outcome
 from study.search.searcher import OptunaSearcher
 from study.search.stopping import Stopping
 from study.search.warm_start import EarlierTrial
@@ -254,15 +255,62 @@ def test_one_failed_repeat_leaves_the_mean_of_the_others() -> None:
     assert trials_of(searcher)[0].values == [0.5, 0.8, 4.0]
 
 
-def test_projections_are_not_told_to_the_sampler() -> None:
-    searcher = OptunaSearcher(tiny(search={"ladder": [0.5, 0.4]}))
-    proposed(searcher, "a")
-    report = TrialReport.from_result(completed(val_accuracy=0.9))
+def with_projections(
+    metrics: dict[str, float], *projections: tuple[float, dict[str, float]]
+) -> dict[str, Any]:
+    """The last Ray result of a completed trial, with projections: (coefficient, metrics)."""
+    report = TrialReport.from_result(completed(**metrics))
     assert report is not None
-    better = projection_report(0.4, val_accuracy=0.99, inverse_steps=1.0)
-    searcher.on_trial_complete("a", replace(report, projections=(better,)).to_result())
-    (trial,) = trials_of(searcher)
-    assert trial.values == [0.9, 0.8, 4.0]
+    reports = tuple(projection_report(coeff, **values) for coeff, values in projections)
+    return replace(report, projections=reports).to_result()
+
+
+def point(val_accuracy: float, bound: float, steps: float) -> dict[str, float]:
+    return {
+        "val_accuracy": val_accuracy,
+        "lipschitz_upper_bound": bound,
+        "inverse_steps": steps,
+    }
+
+
+def test_with_a_ladder_the_sampler_observes_the_hypervolume_of_all_that_a_training_gave() -> None:
+    """Two boxes from the reference point (0.5, 1, 20): their volumes less that of their overlap."""
+    study = tiny(search={"ladder": [0.5, 0.4], "n_trials": 5})
+    reference = {"val_accuracy": 0.5, "lipschitz_upper_bound": 1.0, "inverse_steps": 20.0}
+    study = replace(
+        study,
+        objectives=tuple(replace(o, reference=reference[o.metric]) for o in study.objectives),
+    )
+    searcher = OptunaSearcher(study)
+    for name in ("both", "infeasible above", "nothing", "half", "diverged"):
+        proposed(searcher, name)
+    rung = (0.4, point(0.7, 0.25, 10.0))
+    both = 0.4 * 0.5 * 12 + 0.2 * 0.75 * 10 - 0.2 * 0.5 * 10
+    searcher.on_trial_complete("both", with_projections(point(0.9, 0.5, 8.0), rung))
+    above = with_projections(point(0.9, 1.5, 8.0), rung)
+    searcher.on_trial_complete("infeasible above", above)
+    searcher.on_trial_complete("nothing", completed(lipschitz_upper_bound=1.5))
+    searcher.on_trial_complete("half", running(val_accuracy=0.99))
+    searcher.on_trial_complete("diverged", failed("diverged"))
+    trials = trials_of(searcher)
+    assert [t.values for t in trials[:3]] == [
+        pytest.approx([both]),
+        pytest.approx([0.2 * 0.75 * 10]),
+        [0.0],
+    ]
+    assert [t.state for t in trials[3:]] == [TrialState.PRUNED, TrialState.FAIL]
+    # The best is the most, and no constraint speaks against it.
+    assert inner(searcher).best_trial.number == 0
+
+
+def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() -> None:
+    """Of the trainings' own fronts: networks of different trainings make no front together."""
+    searcher = OptunaSearcher(tiny(search={"ladder": [0.4], "n_trials": 1, "repeats": 2}))
+    proposed(searcher, "a")
+    searcher.on_trial_complete("a", completed(**point(0.8, 0.5, 20.0)))
+    proposed(searcher, "b")
+    searcher.on_trial_complete("b", completed(**point(0.4, 0.25, 10.0)))
+    assert trials_of(searcher)[0].values == pytest.approx([(0.8 * 0.5 * 80 + 0.4 * 0.75 * 90) / 2])
 
 
 def test_a_search_that_is_over_proposes_no_more_and_says_why() -> None:
@@ -281,7 +329,10 @@ def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
     study = tiny(search={"n_trials": 1})
     sample = {"coeff": 0.5, "n_power_iterations": 4, "dropout": 0.1}
     good, bad = epoch_report(3).metrics(), epoch_report(3, lipschitz_upper_bound=1.5).metrics()
-    earlier = [EarlierTrial(sample, good), EarlierTrial({**sample, "coeff": 0.9}, bad)]
+    earlier = [
+        EarlierTrial(sample, Outcome(good, {None: good})),
+        EarlierTrial({**sample, "coeff": 0.9}, Outcome(bad, {})),
+    ]
     searcher = OptunaSearcher(study, earlier=earlier)
     assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE] * 2
     assert trials_of(searcher)[0].params == sample

@@ -5,8 +5,11 @@ import pytest
 
 from study.config.parser import parse
 from study.config.space import CategoricalParameter, FloatParameter, IntParameter
-from study.search.warm_start import difference, is_inside
-from tests.support.studies import RAW, tiny
+from study.metrics import TrialStatus
+from study.search.observation import Outcome
+from study.search.warm_start import difference, is_inside, usable
+from study.tracking.records import TrialRecord
+from tests.support.studies import RAW, epoch_report, projection_report, tiny
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,39 @@ def test_what_gives_the_same_numbers_is_no_difference() -> None:
     assert difference(tiny(), tiny(search={"seed": 7, "sampler": "random", "ladder": 3})) is None
     narrower = {"coeff": {"type": "float", "low": 0.5, "high": 0.6}}
     assert difference(tiny(), tiny(space={**RAW["space"], **narrower})) is None
+
+
+def test_other_rungs_are_a_difference_where_the_sampler_observes_them() -> None:
+    ladder = tiny(search={"ladder": [0.5, 0.4]})
+    assert difference(ladder, tiny(search={"ladder": [0.5, 0.4], "seed": 7})) is None
+    assert difference(ladder, tiny(search={"ladder": [0.5]})) == (
+        "search.ladder is [0.5] there and [0.5, 0.4] here"
+    )
+    assert difference(ladder, tiny()) == "search.ladder is [] there and [0.5, 0.4] here"
+    tuned = tiny(search={"ladder": [0.5, 0.4], "fine_tune_steps": 9})
+    assert difference(ladder, tuned) == "search.fine_tune_steps is 9 there and 0 here"
+
+
+def test_an_earlier_trial_has_the_networks_that_this_study_admits() -> None:
+    sample = {"coeff": 0.9, "n_power_iterations": 1, "dropout": 0.1}
+    own = TrialRecord(
+        "0001", "run", TrialStatus.COMPLETED, {}, epoch_report(3).metrics(), sample, "0001"
+    )
+    records = [
+        replace(own, metrics=epoch_report(3, lipschitz_upper_bound=1.5).metrics()),
+        replace(own, metrics=projection_report(0.5).metrics(), projected_to=0.5),
+        replace(own, metrics=projection_report(0.4).metrics(), projected_to=0.4),
+        replace(own, trial_id="0002", state=TrialStatus.STOPPED_EARLY),
+        replace(own, trial_id="0003", sample={**sample, "coeff": 0.2}),
+    ]
+    taken, n_left = usable(tiny(search={"ladder": [0.5, 0.4]}), records)
+    assert n_left == {"stopped_early": 1, "outside this study's space": 1}
+    (trial,) = taken
+    assert trial.sample == sample
+    assert trial.outcome == Outcome(
+        epoch_report(3, lipschitz_upper_bound=1.5).metrics(),
+        {0.5: projection_report(0.5).metrics(), 0.4: projection_report(0.4).metrics()},
+    )
 
 
 def test_other_varied_keys_are_a_difference() -> None:

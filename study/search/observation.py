@@ -1,0 +1,62 @@
+"""What a sampler observes of a sample: numbers that say how good it is.
+
+Without a ladder a training is one network, and the sampler observes each objective of it. With a
+ladder it is several, from the training's own coefficient down to the smallest of the ladder, and
+whatever is proven of its own network, a projection has a smaller bound. So the sampler observes one
+number: the hypervolume of all of them that the front admits.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from study.config.study import StudyConfig
+from study.metrics import Direction
+from study.pareto import points
+from study.pareto.dominance import hypervolume
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a completed training gave.
+
+    Attributes:
+        metrics: of its own network, whatever the front makes of it.
+        admitted: the networks that the front admits: coefficient of a projection, None for the
+            training's own -> metrics.
+    """
+
+    metrics: Mapping[str, float]
+    admitted: Mapping[float | None, Mapping[str, float]]
+
+
+def directions(study: StudyConfig) -> list[Direction]:
+    """Of the numbers that `values` returns."""
+    if study.ladder:
+        return [Direction.MAXIMIZE]
+    return [objective.direction for objective in study.objectives]
+
+
+def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
+    """Means over the trainings of a sample: the hypervolume of its networks within the reference
+    point of the study, or, without a ladder, each objective."""
+    if not study.ladder:
+        return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in study.objectives]
+    reference = points.reference_losses(study.objectives)
+    fronts = [points.losses(list(o.admitted.values()), study.objectives) for o in outcomes]
+    return [fmean(hypervolume(front, reference) for front in fronts)]
+
+
+def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """By how much each constraint is violated at most, as Optuna takes it: at most 0 is feasible,
+    and infinity is refused. Empty with a ladder, where the hypervolume has no infeasible network in
+    it."""
+    if study.ladder:
+        return {}
+    largest = sys.float_info.max
+    worst = {
+        c.metric: max(c.violation(outcome.metrics[c.metric]) for outcome in outcomes)
+        for c in study.constraints
+    }
+    return {metric: min(max(value, -largest), largest) for metric, value in worst.items()}
