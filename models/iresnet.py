@@ -177,8 +177,13 @@ class IResNet(nn.Module):
             )
         layers = self._normalized()
         weights = dict(zip(layers, effective_weights(layers), strict=True))
+        # That of the kernels: what has two layouts is added and compared several times slower.
+        x = x.contiguous(memory_format=torch.channels_last)
         for module in self.body:
-            x = module(x, weights) if isinstance(module, ResidualBlock) else module(x)
+            if isinstance(module, ResidualBlock):
+                x = module(x, weights)
+            else:
+                x = module(x).contiguous(memory_format=torch.channels_last)
         return x
 
     def forward(self, x: Tensor) -> Tensor:

@@ -100,8 +100,7 @@ class OptunaSearcher(Searcher):
                     constraints=observation.violations(study, [trial.outcome]),
                 )
             )
-        for given in self._given_samples(n_known=len(earlier)):
-            self._study.enqueue_trial(given)
+        self._given = self._given_samples(n_known=len(earlier))
         self._n_started = 0
         self._n_samples = 0
         self._open: list[_Sample] = []
@@ -166,6 +165,9 @@ class OptunaSearcher(Searcher):
         ).to_config()
 
     def _new_sample(self) -> _Sample:
+        if self._n_samples < len(self._given):
+            # One at a time: Optuna goes through all that wait.
+            self._study.enqueue_trial(self._given[self._n_samples])
         trial = self._study.ask(self._distributions)
         values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
         sample = _Sample(trial, self._n_started, values)

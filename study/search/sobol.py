@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import QMCSampler
+from optuna.trial import TrialState, create_trial
 
 
 def sobol_samples(
@@ -23,6 +24,7 @@ def sobol_samples(
         warnings.simplefilter("ignore", ExperimentalWarning)
         sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
-    # The first is no part of the sequence: it says what the space is.
-    study.ask(dict(distributions))
-    return [study.ask(dict(distributions)).params for _ in range(n_samples)]
+    # Not by study.ask, which goes through all trials before it each time.
+    trial = create_trial(state=TrialState.WAITING)
+    space = dict(distributions)
+    return [sampler.sample_relative(study, trial, space) for _ in range(n_samples)]

@@ -267,7 +267,7 @@ class Run:
 
 
 def _ours(table: Table, seed: int, search: dict[str, Any], scheduler: dict[str, Any]) -> Strategy:
-    settings = {"n_trials": 10_000, "seed": seed, **search}
+    settings = {"n_trials": 1_000, "seed": seed, **search}
     study = parse({**table.raw, "search": settings, "scheduler": scheduler}, "replay")
     halving = make_halving(study)
     return Strategy(
