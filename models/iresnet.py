@@ -73,6 +73,12 @@ def _channels_last(module: _Module) -> _Module:
     return moved
 
 
+def _in_channels_last(x: Tensor) -> Tensor:
+    """The same (B, C, H, W) in the kernels' layout: to add and compare maps of two layouts takes
+    several times as long. By no memory_format, which vmap does not know."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
 class IResNet(nn.Module):
     """A residual network that is invertible up to the classifier if its blocks contract.
 
@@ -177,13 +183,12 @@ class IResNet(nn.Module):
             )
         layers = self._normalized()
         weights = dict(zip(layers, effective_weights(layers), strict=True))
-        # That of the kernels: what has two layouts is added and compared several times slower.
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = _in_channels_last(x)
         for module in self.body:
             if isinstance(module, ResidualBlock):
                 x = module(x, weights)
             else:
-                x = module(x).contiguous(memory_format=torch.channels_last)
+                x = _in_channels_last(module(x))
         return x
 
     def forward(self, x: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ class TrialTrainable(tune.Trainable):
         """Certify the network of a completed trial, project it, and add that to its last report."""
         if self._training.status is not TrialStatus.COMPLETED:
             return
-        network = Certified.of(self._training.model)
+        network = self._training.certified()
         self._network, self._projections = network, list(projections(self._training, network))
         report = TrialReport.from_result(self._last_report)
         assert report is not None

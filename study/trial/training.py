@@ -65,6 +65,7 @@ class Training:
         self.optimizer = make_optimizer(self.model, config.training)
         self.epoch = 0
         self.status = TrialStatus.RUNNING
+        self._completed: Certified | None = None
 
     def run_to_report(self) -> TrialReport:
         """Train to the next reporting epoch and measure; failed if it diverged on the way."""
@@ -90,6 +91,13 @@ class Training:
         if last:
             self.status = TrialStatus.COMPLETED
         return TrialReport(self.status, report)
+
+    def certified(self) -> Certified:
+        """The network of a completed training, certified as well as can be."""
+        assert self.status is TrialStatus.COMPLETED
+        if self._completed is None:
+            self._completed = Certified.of(self.model)
+        return self._completed
 
     def _failed(self, reason: str) -> TrialReport:
         self.status = TrialStatus.FAILED
@@ -173,6 +181,8 @@ class Training:
         # What is stored is certified as well as can be.
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)
+        if last:
+            self._completed = network
         val, settings = self.dataset.val, self.config.evaluation
         measured = measure(network.model, val, settings, network.certificate)
         return EpochReport(
@@ -205,3 +215,4 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
+        self._completed = None

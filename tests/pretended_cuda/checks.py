@@ -26,7 +26,6 @@ from study.config.trial import (
 from study.metrics import EpochReport
 from study.trial.data import Augmentation, Dataset, Split
 from study.trial.ladder import projections
-from study.trial.network_files import Certified
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
@@ -69,7 +68,7 @@ def _outcome(trial: TrialConfig, device: str) -> list[dict[str, float]]:
         report = training.run_to_report().epoch
         assert report is not None
         reports.append(report)
-    of_rungs = projections(training, Certified.of(training.model))
+    of_rungs = projections(training, training.certified())
     return [r.metrics() for r in (*reports, *(rung.report for rung in of_rungs))]
 
 

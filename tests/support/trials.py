@@ -7,7 +7,7 @@ import torch
 
 from study.config.trial import TrialConfig
 from study.metrics import TrialReport, TrialStatus
-from study.trial.network_files import Certified, save_network
+from study.trial.network_files import save_network
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 
@@ -22,5 +22,4 @@ def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[T
 
 def save_outcome(training: Training, folder: Path) -> None:
     """Write the network of a completed trial, as its worker does."""
-    assert training.status is TrialStatus.COMPLETED
-    save_network(folder, Certified.of(training.model), training.config, training.dataset)
+    save_network(folder, training.certified(), training.config, training.dataset)

@@ -23,6 +23,7 @@ from study.metrics import TrialStatus
 from study.trial import data, evaluation, sources
 from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse
+from study.trial.network_files import Certified
 from study.trial.optimizers import fine_tune_lr_factor, lr_factor
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
@@ -74,6 +75,20 @@ def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Pat
     while restored.status is TrialStatus.RUNNING:
         reports.append(restored.run_to_report())
     assert untimed(reports) == untimed(unbroken)
+
+
+def test_a_completed_network_is_certified_once_and_anew_after_a_restore() -> None:
+    first, second = Training(TINY), Training(replace(TINY, seed=1))
+    for training in (first, second):
+        while training.status is TrialStatus.RUNNING:
+            training.run_to_report()
+    before = first.certified()
+    assert first.certified() is before
+    bounds = Certified.of(first.model).certificate.block_bounds
+    assert before.certificate.block_bounds == bounds
+    second.certified()
+    second.load_state_dict(first.state_dict())
+    assert second.certified().certificate.block_bounds == bounds
 
 
 def test_reports_come_each_epoch_and_test_data_is_read_once_at_the_end() -> None:
