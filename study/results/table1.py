@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from study.config.study import StudyConfig
 from study.config.trial import COEFF
-from study.metrics import LIPSCHITZ_UPPER_BOUND, RECONSTRUCTION_ERROR, TEST_ACCURACY, TrialStatus
+from study.metrics import (
+    LIPSCHITZ_UPPER_BOUND,
+    RECONSTRUCTION_ERROR,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    TrialStatus,
+)
 from study.results.front import Point, Results
 
 _NORMS = {"none": "Vanilla", "batch": "BN"}
@@ -51,12 +57,17 @@ class Column:
     Attributes:
         ours: None if it did not complete.
         paper: None if the paper has none like it on this data.
+        at_bound: classification error, percent, of the most accurate network of one training whose
+            proven bound is at most that of ours; None where the training has none. The training is
+            the one at the largest coefficient, its networks are its own and those of its ladder,
+            and the most accurate is chosen on the validation split.
     """
 
     name: str
     ours: Cell | None
     paper: Cell | None
     point: Point | None
+    at_bound: float | None = None
 
 
 def table1(results: Results) -> list[Column] | None:
@@ -70,6 +81,7 @@ def table1(results: Results) -> list[Column] | None:
         if point.is_trial and point.first.state is TrialStatus.COMPLETED:
             ours.setdefault(_name(point.first.params), point)
     paper = _paper(results.study.config)
+    ladder = _of_one_training(results)
     names = [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
     return [
         Column(
@@ -77,6 +89,7 @@ def table1(results: Results) -> list[Column] | None:
             _cell(ours[name]) if name in ours else None,
             paper.get(name),
             ours.get(name),
+            _error_at_bound(ladder, ours[name]) if name in ours else None,
         )
         for name in names
     ]
@@ -84,6 +97,28 @@ def table1(results: Results) -> list[Column] | None:
 
 def _name(params: Mapping[str, str]) -> str:
     return _NORMS.get(params["norm"]) or f"c = {float(params[COEFF]):g}"
+
+
+def _of_one_training(results: Results) -> list[Point]:
+    """The networks of the training at the largest coefficient; none if it has no ladder."""
+    completed = [p for p in results.points if p.first.state is TrialStatus.COMPLETED]
+    trained = [p for p in completed if p.is_trial and p.first.params["norm"] == "spectral"]
+    if not trained:
+        return []
+    largest = max(trained, key=lambda p: float(p.first.params[COEFF])).first.trial_id
+    networks = [p for p in completed if p.first.trial_id == largest]
+    return networks if len(networks) > 1 else []
+
+
+def _error_at_bound(ladder: list[Point], point: Point) -> float | None:
+    bound = point.metrics[LIPSCHITZ_UPPER_BOUND]
+    if point.first.params["norm"] != "spectral":
+        return None
+    tight = [p for p in ladder if p.metrics[LIPSCHITZ_UPPER_BOUND] <= bound]
+    if not tight:
+        return None
+    best = max(tight, key=lambda p: p.metrics[VAL_ACCURACY])
+    return 100 * (1 - best.metrics[TEST_ACCURACY])
 
 
 def _cell(point: Point) -> Cell:
@@ -113,6 +148,11 @@ def note(results: Results, table: list[Column]) -> str:
         f"Ours after {n_epochs} epochs, the paper's after {_PAPER_EPOCHS}. Classification error on "
         "the test set; reconstruction error on validation images, the paper's on test images."
     )
+    if any(column.at_bound is not None for column in table):
+        text += (
+            " One training: the most accurate network, on validation images, of the training at "
+            "the largest coefficient and its ladder, whose proven bound is at most that of ours."
+        )
     if any(column.paper is not None for column in table):
         return text
     return f"{text} The paper has no figures for this network and data."
@@ -121,7 +161,8 @@ def note(results: Results, table: list[Column]) -> str:
 def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
     """The table in the paper's layout, as text: the name of a row, and a cell for each network.
 
-    Where the paper has figures for this data they stand below ours, and below them ours - theirs.
+    Where the paper has figures for this data they stand below ours, and below them ours - theirs;
+    below those the errors of one training at the same bounds, if it has a ladder.
     """
     with_paper = any(column.paper is not None for column in table)
     rows = []
@@ -136,6 +177,9 @@ def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
             apart = [a - b for a, b in zip(ours, paper, strict=True)]
             rows.append(("  in the paper", [_text(value, form) for value in paper]))
             rows.append(("  difference", [_text(value, "+" + form) for value in apart]))
+        if key == "error" and any(c.at_bound is not None for c in table):
+            alike = [math.nan if c.at_bound is None else c.at_bound for c in table]
+            rows.append(("  one training, this bound", [_text(value, form) for value in alike]))
     rows.append(("guaranteed inverse", [_yes(column.ours) for column in table]))
     if with_paper:
         rows.append(("  in the paper", [_yes(column.paper) for column in table]))

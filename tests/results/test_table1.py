@@ -30,6 +30,13 @@ def network(number: int, sample: dict[str, Any], **metrics: float) -> TrialRecor
     return trial(number, sample=sample, **{"test_accuracy": 0.99, **metrics})
 
 
+def rung(number: int, coeff: float, sample: dict[str, Any], **metrics: float) -> TrialRecord:
+    """A projection of such a network."""
+    record = network(number, sample, **metrics)
+    params = {**record.params, "coeff": str(coeff)}
+    return replace(record, projected_to=coeff, params=params, run_id=f"{number} at {coeff:g}")
+
+
 @pytest.mark.parametrize("name", ["table1_digits", "table1_mnist", "table1_cifar10"])
 def test_a_study_of_the_table_trains_its_six_networks_once(name: str) -> None:
     loaded = file.load(ROOT / "search_spaces" / f"{name}.yaml")
@@ -63,6 +70,29 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
     said = note(collect(study("table1_mnist"), []), table)
     assert said.startswith("Ours after 200 epochs, the paper's after 200.")
     assert "no figures" not in said
+
+
+def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
+    """The most accurate on validation images, whatever its test accuracy."""
+    nine, five = SIX[2], SIX[4]
+    records = [
+        network(0, SIX[0], lipschitz_upper_bound=20.0),
+        network(2, nine, lipschitz_upper_bound=0.6, val_accuracy=0.98, test_accuracy=0.98),
+        rung(2, 0.8, nine, lipschitz_upper_bound=0.5, val_accuracy=0.99, test_accuracy=0.97),
+        rung(2, 0.5, nine, lipschitz_upper_bound=0.125, val_accuracy=0.97, test_accuracy=0.96),
+        rung(2, 0.4, nine, lipschitz_upper_bound=0.064, val_accuracy=0.96, test_accuracy=0.99),
+        network(4, five, lipschitz_upper_bound=0.125, val_accuracy=0.5),
+        rung(4, 0.4, five, lipschitz_upper_bound=0.064, val_accuracy=0.999, test_accuracy=0.999),
+        network(5, SIX[5], lipschitz_upper_bound=0.02),
+    ]
+    table = table1(collect(study("table1_mnist"), records))
+    assert table is not None
+    assert [c.at_bound for c in table] == [
+        None, None, pytest.approx(3.0), None, pytest.approx(4.0), None,
+    ]  # fmt: skip
+    rows = dict(as_rows(table))
+    assert rows["  one training, this bound"] == ["", "", "3.00", "", "4.00", ""]
+    assert "One training: the most" in note(collect(study("table1_mnist"), records), table)
 
 
 def test_infinity_less_infinity_is_no_difference() -> None:
