@@ -1,17 +1,20 @@
-"""The real thing: a study of this project and stock Ray Tune, for the same time, on MNIST.
+"""The real thing: a shipped study of this project beside stock Ray Tune, for the same time.
 
-    python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--minutes 12]
+    python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--study mnist]
 
-DATA_ROOT holds MNIST in torchvision's layout. Both train the network of
-tests.benchmarks.trial_table, on the same split, one trial on each core:
+DATA_ROOT holds the data of the study in torchvision's layout. Both train one trial on each core:
 
-    ours    `python -m study.launch` with mo_asha, the ladder with fine-tuning, and MLflow
-    stock   Ray Tune with OptunaSearch on the three objectives and no trial stopped, actors reused,
-            no MLflow; its trainable trains and measures by the same code, without a ladder
+    ours    `python -m study.launch STUDY`, the shipped file as it is, to its end, with MLflow
+    stock   Ray Tune with OptunaSearch on the same objectives, no trial stopped, actors reused, and
+            Ray's MLflowLoggerCallback, for as long as ours took. Its trainable trains the same
+            network on the same split for as many epochs, and measures it by the same code. It has
+            the paper's optimizer, SGD, with one cycle, and the paper's range of coefficients, of
+            which it has to find the small bounds by training; it has no ladder.
 
-What either had not finished when its time was over does not count; the clock of each starts with
-its process. FOLDER gets the records of both and front.png, both fronts in one picture. Prints
-points, hypervolume from one reference point, epochs and seconds. Run with nothing else running.
+What stock had not finished when its time was over does not count. FOLDER gets the records of both
+and front.png, both fronts in one picture. Prints the points, the hypervolume from the study's
+reference point, and the largest accuracy at three bounds, validation and test. Run with nothing
+else running.
 """
 
 import argparse
@@ -21,18 +24,27 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
-import yaml
 from mlflow.tracking import MlflowClient
 from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-from study.config.parser import parse
-from study.metrics import VAL_ACCURACY, TrialStatus
+from study.config.file import load, locate
+from study.config.study import StudyConfig
+from study.metrics import (
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    TrialStatus,
+)
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
 from study.results.read import find_study
@@ -42,32 +54,21 @@ from study.trial import sources
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine
-from tests.benchmarks.replay import MO_ASHA, stock_search, stock_space
-from tests.benchmarks.trial_table import FINE_TUNE_STEPS, LADDER, STUDY
+from tests.benchmarks.replay import stock_search, stock_space
 
 _ROOT = Path(__file__).parents[2]
 _MANY = 10_000
-
-
-def _raw(data_root: Path, hours: float) -> dict[str, Any]:
-    search = {
-        "sampler": "tpe",
-        "n_trials": _MANY,
-        "seed": 0,
-        "ladder": list(LADDER),
-        "fine_tune_steps": FINE_TUNE_STEPS,
-        "max_hours": hours,
-    }
-    settings = {**STUDY["data"], "root": str(data_root.resolve())}
-    return {**STUDY, "name": "ours", "data": settings, "search": search, "scheduler": MO_ASHA}
+_BOUNDS = (0.75, 0.13, 0.03)
+_TimedPoints = list[tuple[float, dict[str, float]]]
+"""(seconds after the start, metrics) of each network."""
 
 
 class StockTrainable(tune.Trainable):
     """What a user of stock Tune would write around the same training: an epoch a step."""
 
-    def setup(self, config: dict[str, Any], raw: dict[str, Any], log: str) -> None:
+    def setup(self, config: dict[str, Any], study: StudyConfig, log: str) -> None:
         torch.set_num_threads(1)
-        self._study, self._log = parse(raw, "STUDY"), Path(log)
+        self._study, self._log = study, Path(log)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -87,116 +88,139 @@ class StockTrainable(tune.Trainable):
         return {**metrics, "done": done}
 
 
-def run_stock(data_root: Path, folder: Path, minutes: float) -> None:
+def _study(name: str, data_root: str) -> StudyConfig:
+    study = load(locate(name))
+    return replace(study, data=replace(study.data, root=data_root))
+
+
+def run_stock(study: StudyConfig, folder: Path, seconds: float) -> None:
     """Stock Ray Tune until its time is over."""
-    raw = _raw(data_root, minutes / 60)
-    log = folder / "stock.jsonl"
+    recipe = replace(study.training, optimizer="sgd", lr=0.1, lr_schedule="one_cycle")
+    stock = replace(study, training=recipe, search=replace(study.search, ladder=()))
+    parameters: dict[str, Any] = {"study": stock, "log": str(folder / "stock.jsonl")}
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(StockTrainable, raw=raw, log=str(log)), {"cpu": 1}
+            tune.with_parameters(StockTrainable, **parameters), {"cpu": study.resources.cpus}
         ),
         param_space=stock_space(),
         tune_config=tune.TuneConfig(
-            search_alg=stock_search(parse(raw, "STUDY"), seed=0),
+            search_alg=stock_search(stock, seed=0),
             num_samples=_MANY,
             max_concurrent_trials=os.cpu_count(),
             reuse_actors=True,
-            time_budget_s=60 * minutes,
+            time_budget_s=seconds,
         ),
         run_config=tune.RunConfig(
-            name="stock", storage_path=str((folder / "stock").resolve()), verbose=0
+            name="stock",
+            storage_path=str((folder / "stock").resolve()),
+            callbacks=[
+                MLflowLoggerCallback(
+                    tracking_uri=f"sqlite:///{folder / 'stock.db'}", experiment_name="stock"
+                )
+            ],
+            verbose=0,
         ),
     ).fit()
 
 
-def run_ours(data_root: Path, folder: Path, minutes: float) -> None:
-    """This project's command until its time is over and what ran then has ended."""
-    path = folder / "ours.yaml"
-    path.write_text(yaml.safe_dump(_raw(data_root, minutes / 60)))
+def run_ours(study: str, data_root: str, folder: Path) -> None:
+    """This project's command to its end."""
     subprocess.run(
         [
-            *(sys.executable, "-m", "study.launch", str(path.resolve())),
-            *("--tracking-uri", f"sqlite:///{(folder / 'ours.db').resolve()}"),
-            *("--storage-path", str((folder / "ours").resolve())),
+            *(sys.executable, "-m", "study.launch", study, "--name", "ours"),
+            *("--data-root", data_root),
+            *("--tracking-uri", f"sqlite:///{folder / 'ours.db'}"),
+            *("--storage-path", str(folder / "ours")),
         ],
         cwd=_ROOT,
         check=True,
     )
 
 
-TimedPoints = list[tuple[float, dict[str, float]]]
-"""(seconds after the start, metrics) of each point."""
-
-
-def _stock_points(folder: Path, start: float) -> tuple[TimedPoints, list[float]]:
-    """Points of stock, and when each epoch ended."""
+def _stock_points(folder: Path, start: float) -> tuple[_TimedPoints, int]:
+    """The networks of stock, and how many epochs it trained."""
     rows = [json.loads(line) for line in (folder / "stock.jsonl").read_text().splitlines()]
-    timed = [(row["time"] - start, row["metrics"]) for row in rows if row["done"]]
-    return timed, [row["time"] - start for row in rows]
+    return [(row["time"] - start, row["metrics"]) for row in rows if row["done"]], len(rows)
 
 
-def _our_points(folder: Path, start: float) -> tuple[TimedPoints, list[float]]:
-    """Points of ours, projections included, when their runs in MLflow had ended, with all that
-    belongs to them; and when each epoch ended."""
-    uri = f"sqlite:///{(folder / 'ours.db').resolve()}"
+def _our_points(folder: Path, start: float) -> tuple[_TimedPoints, int]:
+    """Ours, projections included, when their runs in MLflow had ended, with all that belongs to
+    them; and how many epochs were trained."""
+    uri = f"sqlite:///{folder / 'ours.db'}"
     records, client = Records(Client(uri)), MlflowClient(uri)
-    study = find_study(records, "ours")
-    timed: TimedPoints = []
-    epochs: list[float] = []
-    for record in records.trials_and_projections(study):
-        history = client.get_metric_history(record.run_id, VAL_ACCURACY)
-        ends = [point.timestamp / 1000 - start for point in history]
-        if record.projected_to is None:
-            epochs += ends
+    timed: _TimedPoints = []
+    n_epochs = 0
+    for record in records.trials_and_projections(find_study(records, "ours")):
+        n_epochs += record.n_epochs
         if record.state is TrialStatus.COMPLETED:
             ended = client.get_run(record.run_id).info.end_time / 1000 - start
             timed.append((ended, dict(record.metrics)))
-    return timed, epochs
+    return timed, n_epochs
 
 
-def _within(timed: TimedPoints, seconds: float, study: Any) -> Losses:
-    """Admitted points that were there by then, as losses."""
-    metrics = [
+def _admitted(timed: _TimedPoints, seconds: float, study: StudyConfig) -> list[dict[str, float]]:
+    """The networks that the front admits and that were there by then."""
+    return [
         m
         for at, m in timed
         if at <= seconds and points.admitted(m, study.objectives, study.constraints)
     ]
+
+
+def _losses(metrics: Sequence[dict[str, float]], study: StudyConfig) -> Losses:
     return points.losses(metrics, study.objectives)
 
 
-def report(data_root: Path, folder: Path, minutes: float) -> None:
+def report(study: StudyConfig, folder: Path) -> None:
     """Print both, and draw both fronts."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    study = parse(_raw(data_root, minutes / 60), "STUDY")
-    starts = json.loads((folder / "starts.json").read_text())
+    times = json.loads((folder / "times.json").read_text())
+    seconds = times["seconds"]
     reference = points.reference_losses(study.objectives)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
     print(machine())
-    print("reference point", {o.metric: o.reference for o in study.objectives})
-    reading = {"ours": _our_points, "stock": _stock_points}
-    steps_an_epoch = study.data.max_train / study.training.batch_size
+    print(f"{seconds / 60:.1f} minutes; reference point", end=" ")
+    print({o.metric: o.reference for o in study.objectives})
+    drawn = (
+        ("stock", _stock_points, "tab:orange", "x"),
+        ("ours", _our_points, "tab:blue", "o"),
+    )
     curves: dict[str, list[tuple[float, float]]] = {}
-    for name, color, marker in (("stock", "tab:orange", "x"), ("ours", "tab:blue", "o")):
-        timed, epochs = reading[name](folder, starts[name])
-        losses = _within(timed, 60 * minutes, study)
-        front = losses[dominance.nondominated(losses)]
-        volume = dominance.hypervolume(losses, reference)
-        n_epochs = float(sum(at <= 60 * minutes for at in epochs))
-        n_projected = sum(at <= 60 * minutes and "train_loss" not in m for at, m in timed)
-        if name == "ours":
-            n_epochs += n_projected * study.search.fine_tune_steps / steps_an_epoch
+    for name, read, color, marker in drawn:
+        timed, n_epochs = read(folder, times[name])
+        metrics = _admitted(timed, seconds, study)
+        losses = _losses(metrics, study)
+        kept = dominance.nondominated(losses)
+        front = [m for m, stays in zip(metrics, kept, strict=True) if stays]
         print(
-            f"{name}: {len(losses)} points ({n_projected} projected), {len(front)} on the front, "
-            f"hypervolume {volume:.4f}, best val_accuracy {-losses[:, 0].min():.4f}, "
-            f"{n_epochs:.0f} epochs, {60 * minutes:.0f} s"
+            f"{name}: {len(metrics)} networks of {n_epochs} epochs, {len(front)} on the front, "
+            f"hypervolume {dominance.hypervolume(losses, reference):.4f}"
         )
-        left.scatter(front[:, 1], -front[:, 0], c=color, marker=marker, s=18, label=name)
-        times = np.linspace(0, 60 * minutes, 200)
+        for bound in _BOUNDS:
+            tight = [m for m in metrics if m[LIPSCHITZ_UPPER_BOUND] < bound]
+            if not tight:
+                print(f"  bound < {bound}: none")
+                continue
+            best = max(tight, key=lambda m: m[VAL_ACCURACY])
+            print(
+                f"  bound < {bound}: validation {best[VAL_ACCURACY]:.4f}, test "
+                f"{best[TEST_ACCURACY]:.4f}, bound {best[LIPSCHITZ_UPPER_BOUND]:.4f}, "
+                f"{best[INVERSE_STEPS]:.1f} inverse steps"
+            )
+        left.scatter(
+            [m[LIPSCHITZ_UPPER_BOUND] for m in front],
+            [m[VAL_ACCURACY] for m in front],
+            c=color,
+            marker=marker,
+            s=18,
+            label=name,
+        )
         curves[name] = [
-            (t / 60, dominance.hypervolume(_within(timed, t, study), reference)) for t in times
+            (t / 60, dominance.hypervolume(_losses(_admitted(timed, t, study), study), reference))
+            for t in np.linspace(0, seconds, 200)
         ]
         right.plot(*zip(*curves[name], strict=True), color=color, label=name)
     for name, other in (("ours", "stock"), ("stock", "ours")):
@@ -217,27 +241,29 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data_root", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=12)
-    parser.add_argument("--only", choices=("stock", "ours", "report"))
+    parser.add_argument("--study", default="mnist")
+    parser.add_argument("--only", choices=("stock", "report"), help="what a run is made of")
+    parser.add_argument("--seconds", type=float, help="of stock")
     arguments = parser.parse_args()
-    folder, minutes = arguments.folder.resolve(), arguments.minutes
-    folder.mkdir(parents=True, exist_ok=True)
-    if arguments.only is None and any(folder.iterdir()):
-        parser.error(f"FOLDER must be empty, but {folder} is not")
+    folder, data_root = arguments.folder.resolve(), str(arguments.data_root.resolve())
+    study = _study(arguments.study, data_root)
     if arguments.only == "stock":
-        run_stock(arguments.data_root, folder, minutes)
-    elif arguments.only == "ours":
-        run_ours(arguments.data_root, folder, minutes)
-    elif arguments.only is None:
-        starts = {}
-        for name in ("stock", "ours"):
-            starts[name] = time.time()
-            command = [sys.executable, "-m", "tests.benchmarks.real_run", "--only", name]
-            paths = [str(arguments.data_root), str(folder), "--minutes", str(minutes)]
-            subprocess.run([*command, *paths], cwd=_ROOT, check=True)
-        (folder / "starts.json").write_text(json.dumps(starts))
-    if arguments.only in (None, "report"):
-        report(arguments.data_root, folder, minutes)
+        run_stock(study, folder, arguments.seconds)
+        return
+    if arguments.only is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            parser.error(f"FOLDER must be empty, but {folder} is not")
+        starts = {"ours": time.time()}
+        run_ours(arguments.study, data_root, folder)
+        seconds = time.time() - starts["ours"]
+        starts["stock"] = time.time()
+        # A process of its own, as ours has one: Ray is started anew.
+        command = [sys.executable, "-m", "tests.benchmarks.real_run", data_root, str(folder)]
+        options = ["--study", arguments.study, "--only", "stock", "--seconds", str(seconds)]
+        subprocess.run([*command, *options], cwd=_ROOT, check=True)
+        (folder / "times.json").write_text(json.dumps({**starts, "seconds": seconds}))
+    report(study, folder)
 
 
 if __name__ == "__main__":

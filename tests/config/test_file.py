@@ -13,7 +13,7 @@ from study.config.space import FloatParameter
 from study.config.study import StudyConfig
 from study.config.trial import ModelConfig
 from study.errors import ConfigError
-from study.metrics import Direction
+from study.metrics import VAL_ACCURACY, Direction
 from tests.support.studies import RAW, tiny
 
 TEXT = """
@@ -317,13 +317,19 @@ def test_shipped_studies_are_valid_and_named_for_their_file(path: Path) -> None:
     assert file.load(path).name == path.stem
 
 
-def test_the_cifar10_study_is_the_papers_network_and_recipe() -> None:
-    study = file.load(SPACE_FOLDER / "cifar10.yaml")
+def test_table1_on_cifar10_is_the_papers_network_and_recipe() -> None:
+    study = file.load(SPACE_FOLDER / "table1_cifar10.yaml")
     assert study.model.blocks == (18, 18, 19)
     training = study.training
     assert (training.max_epochs, training.lr, training.lr_decay) == (200, 0.1, 0.2)
     assert [m * training.max_epochs for m in training.lr_milestones] == [60, 120, 160]
     assert study.resources.gpus > 0
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_a_shipped_hypervolume_counts_networks_that_people_would_use(path: Path) -> None:
+    reference = {o.metric: o.reference for o in file.load(path).objectives}
+    assert 0.5 <= reference[VAL_ACCURACY] <= 0.9
 
 
 def searching(**search: Any) -> StudyConfig:
