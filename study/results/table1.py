@@ -57,10 +57,10 @@ class Column:
     Attributes:
         ours: None if it did not complete.
         paper: None if the paper has none like it on this data.
-        at_bound: classification error, percent, of the most accurate network of one training whose
-            proven bound is at most that of ours; None where the training has none. The training is
-            the one at the largest coefficient, its networks are its own and those of its ladder,
-            and the most accurate is chosen on the validation split.
+        at_bound: classification error on the test set, percent, of a network of one training whose
+            proven bound is no larger than that of ours; None where the training has none. The
+            training is the one at the largest coefficient. Among its own network and those of its
+            ladder it is the one that is most accurate on the validation split.
     """
 
     name: str
@@ -150,8 +150,9 @@ def note(results: Results, table: list[Column]) -> str:
     )
     if any(column.at_bound is not None for column in table):
         text += (
-            " One training: the most accurate network, on validation images, of the training at "
-            "the largest coefficient and its ladder, whose proven bound is at most that of ours."
+            " One training: of the training at the largest coefficient and its ladder the network "
+            "that is most accurate on validation images, among those whose proven bound is no "
+            "larger than that of the network in the column."
         )
     if any(column.paper is not None for column in table):
         return text

@@ -64,7 +64,12 @@ def _as_plain(column: Column) -> dict[str, object]:
         error = _finite(cell.reconstruction_error)
         return {**asdict(cell), RECONSTRUCTION_ERROR: error}
 
-    return {"name": column.name, "ours": plain(column.ours), "paper": plain(column.paper)}
+    return {
+        "name": column.name,
+        "ours": plain(column.ours),
+        "paper": plain(column.paper),
+        "at_bound": column.at_bound,
+    }
 
 
 def as_frame(results: Results, every: bool) -> "pd.DataFrame":

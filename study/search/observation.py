@@ -1,9 +1,10 @@
 """What a sampler observes of a sample: numbers that say how good it is.
 
-Without a ladder a training is one network, and the sampler observes each objective of it. With a
-ladder it is several, from the training's own coefficient down to the smallest of the ladder, and
-whatever is proven of its own network, a projection has a smaller bound. So the sampler observes one
-number: the hypervolume of all of them that the front admits.
+Without a ladder a training gives one network, and the sampler observes each objective of it. With a
+ladder it gives one for each rung too, down to the smallest bound of the study. So the values of its
+own network do not say what it adds to a front, and even one that breaks a constraint may have
+projections that do not. The sampler then observes one number: the hypervolume of all networks of
+the training that the front admits.
 """
 
 import sys

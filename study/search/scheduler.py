@@ -37,14 +37,15 @@ def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> Tri
     """The study's scheduler.
 
     fifo stops none. mo_asha halves on all objectives and constraints, asha on one objective and
-    no constraint.
+    no constraint. With a ladder mo_asha has no constraint either: a network that breaks one may
+    have projections that do not.
     """
     if halving is None:
         return PatientScheduler()
     if study.scheduler.name == "asha":
         one = tuple(o for o in study.objectives if o.metric == study.scheduler.metric)
         return HalvingScheduler(halving, one, ())
-    return HalvingScheduler(halving, study.objectives, study.constraints)
+    return HalvingScheduler(halving, study.objectives, () if study.ladder else study.constraints)
 
 
 class PatientScheduler(FIFOScheduler):

@@ -37,6 +37,8 @@ from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 from study.search.warm_start import EarlierTrial
 
+# Of a pickled searcher: another number wherever another version could not go on with it.
+_FORM = 2
 # A trial's seed is the study's times this, plus the trial's number: studies do not share seeds.
 _SEED_STRIDE = 100_000
 
@@ -84,6 +86,7 @@ class OptunaSearcher(Searcher):
             earlier: trials that the sampler knows from the start.
         """
         super().__init__()
+        self._form = _FORM
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = study
         self._distributions = {key: distribution(p) for key, p in study.space}
@@ -107,6 +110,11 @@ class OptunaSearcher(Searcher):
         self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
         self._halving = halving
         self._stopping = stopping or Stopping(study)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.get("_form") != _FORM:
+            raise AttributeError("its search is kept in another form")
+        self.__dict__.update(state)
 
     def _given_samples(self, n_known: int) -> list[dict[str, Any]]:
         """Samples that come before those of Optuna's sampler, as Optuna knows them.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import QMCSampler
 from optuna.trial import TrialState, create_trial
@@ -27,4 +27,12 @@ def sobol_samples(
     # Not by study.ask, which goes through all trials before it each time.
     trial = create_trial(state=TrialState.WAITING)
     space = dict(distributions)
-    return [sampler.sample_relative(study, trial, space) for _ in range(n_samples)]
+    samples = [sampler.sample_relative(study, trial, space) for _ in range(n_samples)]
+    return [{key: _inside(space[key], value) for key, value in s.items()} for s in samples]
+
+
+def _inside(distribution: BaseDistribution, value: Any) -> Any:
+    """The value, or the end of the range that rounding put it beyond."""
+    if isinstance(distribution, FloatDistribution):
+        return min(max(value, distribution.low), distribution.high)
+    return value

@@ -8,10 +8,12 @@ DATA_ROOT holds the data of the study in torchvision's layout. Both train one tr
     stock   Ray Tune with OptunaSearch on the same objectives, no trial stopped, actors reused, and
             Ray's MLflowLoggerCallback, for as long as ours took. Its trainable trains the same
             network on the same split for as many epochs, and measures it by the same code. It has
-            the paper's optimizer, SGD, with one cycle, and the paper's range of coefficients, of
-            which it has to find the small bounds by training; it has no ladder.
+            the paper's optimizer, SGD, with one cycle, and no ladder. Its ranges are wide: it has
+            to find small bounds by training, coeff 0.3 to 0.99, 1 to 20 power iterations, dropout
+            up to 0.5.
 
-What stock had not finished when its time was over does not count. FOLDER gets the records of both
+What stock had not finished when its time was over does not count as a network, but its epochs do.
+FOLDER gets the records of both
 and front.png, both fronts in one picture. Prints the points, the hypervolume from the study's
 reference point, and the largest accuracy at three bounds, validation and test. Run with nothing
 else running.
@@ -100,7 +102,8 @@ def run_stock(study: StudyConfig, folder: Path, seconds: float) -> None:
     parameters: dict[str, Any] = {"study": stock, "log": str(folder / "stock.jsonl")}
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(StockTrainable, **parameters), {"cpu": study.resources.cpus}
+            tune.with_parameters(StockTrainable, **parameters),
+            {"cpu": study.resources.cpus, "gpu": study.resources.gpus},
         ),
         param_space=stock_space(),
         tune_config=tune.TuneConfig(

@@ -298,6 +298,24 @@ def test_power_iteration_compiles_whole() -> None:
         torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
+@pytest.mark.parametrize("channel_multiplier", [1, 4])
+def test_all_maps_have_the_layout_of_the_kernels(
+    shape: tuple[int, int, int], channel_multiplier: int
+) -> None:
+    """What a block adds has one layout, whatever that of the images."""
+    model = small(in_shape=shape, channel_multiplier=channel_multiplier, bottleneck=1)
+    maps: list[torch.Tensor] = []
+    for module in model.body:
+        if isinstance(module, ResidualBlock):
+            module.register_forward_hook(lambda _, given, out: maps.extend((given[0], out)))
+    maps.append(model.features(torch.randn(2, *shape)))
+    assert len(maps) == 9
+    assert all(z.is_contiguous(memory_format=torch.channels_last) for z in maps)
+    assert maps[-1].shape[1] > 1
+    assert not maps[-1].is_contiguous()
+
+
 def test_networks_of_one_shape_run_under_vmap() -> None:
     """Three models as one: the same outputs, and the same power iteration, as one by one."""
     models = [small().eval() for _ in range(3)]

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from study.config import file, parser
 from study.metrics import TrialStatus
 from study.results.front import collect
 from study.results.table1 import as_rows, note, table1
+from study.results.tables import as_json
 from study.tracking.records import StudyRecord, TrialRecord
 from tests.support.launched import ROOT
 from tests.support.records import STUDY, trial
@@ -68,7 +70,7 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
     assert rows["  in the paper"][1] == "1.0e+00"
     assert rows["  difference"][:2] == ["+5.0e-08", "+inf"]
     said = note(collect(study("table1_mnist"), []), table)
-    assert said.startswith("Ours after 5 epochs, the paper's after 200.")
+    assert said.startswith("Ours after 4 epochs, the paper's after 200.")
     assert "no figures" not in said
 
 
@@ -92,7 +94,10 @@ def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
     ]  # fmt: skip
     rows = dict(as_rows(table))
     assert rows["  one training, this bound"] == ["", "", "3.00", "", "4.00", ""]
-    assert "One training: the most" in note(collect(study("table1_mnist"), records), table)
+    results = collect(study("table1_mnist"), records)
+    assert "One training: of the training at" in note(results, table)
+    of_json = json.loads(as_json(results, every=False))["table1"]
+    assert [c["at_bound"] for c in of_json] == [c.at_bound for c in table]
 
 
 def test_infinity_less_infinity_is_no_difference() -> None:

@@ -120,6 +120,16 @@ def test_mo_asha_puts_what_breaks_the_constraint_last(bound: float) -> None:
     assert tell(scheduler, 1, better) == TrialScheduler.STOP
 
 
+def test_with_a_ladder_mo_asha_does_not_look_at_the_constraint() -> None:
+    """A network that breaks it may have projections that do not."""
+    study = halved("mo_asha")
+    study = replace(study, search=replace(study.search, ladder=(0.5,)))
+    scheduler = make_scheduler(study, make_halving(study))
+    tell(scheduler, 0, running(val_accuracy=0.1, lipschitz_upper_bound=0.99, inverse_steps=9.0))
+    better = running(val_accuracy=0.9, lipschitz_upper_bound=1.01, inverse_steps=4.0)
+    assert tell(scheduler, 1, better) == TrialScheduler.CONTINUE
+
+
 def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> None:
     study = halved("mo_asha")
     scheduler = make_scheduler(study, make_halving(study))

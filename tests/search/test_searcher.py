@@ -1,4 +1,5 @@
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,22 @@ def test_sobol_samples_have_as_many_in_each_part_of_the_space(seed: int) -> None
     assert samples_of("sobol", 8, seed=seed) != samples_of("sobol", 8, seed=seed + 1)
 
 
+def test_sobol_samples_are_inside_the_space_to_the_last_bit() -> None:
+    """exp(log(x)) is not x."""
+    space = {
+        "other_lr": {"type": "float", "low": 1e-3, "high": 1e-3, "log": True},
+        "coeff": {"type": "float", "low": 0.7, "high": 0.7000000000000001, "log": True},
+    }
+    study = parser.parse(
+        {**RAW, "space": space, "search": {"sampler": "sobol", "n_trials": 8}}, "x"
+    )
+    searcher = OptunaSearcher(study)
+    for number in range(8):
+        sample = proposed(searcher, f"{number}")["sample"]
+        assert sample["other_lr"] == 1e-3
+        assert 0.7 <= sample["coeff"] <= 0.7000000000000001
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_a_sampler_that_learns_starts_with_those_of_sobol(sampler: str) -> None:
     assert samples_of(sampler, 6, n_startup_trials=6) == samples_of("sobol", 6)
@@ -173,6 +190,14 @@ def test_a_search_that_is_saved_and_restored_goes_on_the_same(sampler: str, tmp_
     second = OptunaSearcher(study)
     second.restore(str(tmp_path / "state.pkl"))
     assert samples + run(second, range(5, 10)) == unbroken
+
+
+def test_a_search_of_another_version_is_refused_when_it_is_read() -> None:
+    searcher = OptunaSearcher(tiny())
+    assert pickle.loads(pickle.dumps(searcher)).suggest("a") == searcher.suggest("a")
+    del searcher.__dict__["_form"]  # as before there was one
+    with pytest.raises(AttributeError, match="kept in another form"):
+        pickle.loads(pickle.dumps(searcher))
 
 
 def test_a_trial_that_runs_during_the_snapshot_is_told_after_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import certify, read_network
+from models import IResNet, certify, read_network
 from study.config.trial import (
     DataConfig,
     EvaluationConfig,
@@ -77,16 +77,26 @@ def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Pat
     assert untimed(reports) == untimed(unbroken)
 
 
-def test_a_completed_network_is_certified_once_and_anew_after_a_restore() -> None:
+def test_a_completed_network_is_certified_in_full_once_and_anew_after_a_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     first, second = Training(TINY), Training(replace(TINY, seed=1))
+    efforts: list[str] = []
+    of = Certified.of
+
+    def counted(model: IResNet, effort: Any = "full") -> Certified:
+        efforts.append(effort)
+        return of(model, effort)
+
+    monkeypatch.setattr(Certified, "of", counted)
     for training in (first, second):
         while training.status is TrialStatus.RUNNING:
             training.run_to_report()
-    before = first.certified()
-    assert first.certified() is before
-    bounds = Certified.of(first.model).certificate.block_bounds
-    assert before.certificate.block_bounds == bounds
-    second.certified()
+        training.certified()
+    assert efforts == [*(["fast"] * (TINY.training.max_epochs - 1)), "full"] * 2
+    bounds = of(first.model).certificate.block_bounds
+    assert first.certified().certificate.block_bounds == bounds
+    assert second.certified().certificate.block_bounds != bounds
     second.load_state_dict(first.state_dict())
     assert second.certified().certificate.block_bounds == bounds
 
