@@ -70,7 +70,7 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
     assert rows["  in the paper"][1] == "1.0e+00"
     assert rows["  difference"][:2] == ["+5.0e-08", "+inf"]
     said = note(collect(study("table1_mnist"), []), table)
-    assert said.startswith("Ours after 4 epochs, the paper's after 200.")
+    assert said.startswith("Ours after 3 epochs, the paper's after 200.")
     assert "no figures" not in said
 
 
