@@ -28,7 +28,7 @@ from study.trial import sources
 from study.trial.evaluation import reconstructions
 from study.trial.gpu import check_gpus, memory_errors
 from study.trial.ladder import Projection, projections
-from study.trial.network_files import Certified, save_network
+from study.trial.network_files import save_network
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
@@ -61,7 +61,6 @@ class TrialTrainable(tune.Trainable):
         self._failed = suggestion.failed
         # Nothing of the trial before stays: a GPU may not have the memory for two.
         self._training_now: Training | None = None
-        self._network: Certified | None = None
         self._projections: list[Projection] = []
         self._last_report: dict[str, Any] = {}
         self._is_restored = False
@@ -129,8 +128,7 @@ class TrialTrainable(tune.Trainable):
         """Certify the network of a completed trial, project it, and add that to its last report."""
         if self._training.status is not TrialStatus.COMPLETED:
             return
-        network = self._training.certified()
-        self._network, self._projections = network, list(projections(self._training, network))
+        self._projections = list(projections(self._training, self._training.certified()))
         report = TrialReport.from_result(self._last_report)
         assert report is not None
         reports = tuple(projection.report for projection in self._projections)
@@ -159,8 +157,8 @@ class TrialTrainable(tune.Trainable):
         # The driver imports this module too, and draws nothing: it need not wait for matplotlib.
         from study.trial.figures import save_figures
 
-        config, dataset, network = self._training.config, self._training.dataset, self._network
-        assert network is not None
+        config, dataset = self._training.config, self._training.dataset
+        network = self._training.certified()
         outcome.mkdir()
         save_network(outcome, network, config, dataset)
         save_figures(outcome)

@@ -117,8 +117,7 @@ def _error_at_bound(ladder: list[Point], point: Point) -> float | None:
     tight = [p for p in ladder if p.metrics[LIPSCHITZ_UPPER_BOUND] <= bound]
     if not tight:
         return None
-    best = max(tight, key=lambda p: p.metrics[VAL_ACCURACY])
-    return 100 * (1 - best.metrics[TEST_ACCURACY])
+    return _cell(max(tight, key=lambda p: p.metrics[VAL_ACCURACY])).error
 
 
 def _cell(point: Point) -> Cell:

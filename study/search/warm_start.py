@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class EarlierTrial:
 
 
 def usable(
-    study: StudyConfig, trials: Iterable[RecordedTrial]
+    study: StudyConfig, trials: Sequence[RecordedTrial]
 ) -> tuple[list[EarlierTrial], Counter[str]]:
     """The trials that a study may learn from, of a study from which it has no `difference`.
 
@@ -49,13 +49,10 @@ def usable(
     """
     taken, n_left = list[EarlierTrial](), Counter[str]()
     networks: dict[str, dict[float | None, Mapping[str, float]]] = {}
-    own: list[RecordedTrial] = []
     for record in trials:
-        if record.projected_to is None:
-            own.append(record)
         if points.admitted(record.metrics, study.objectives, study.constraints):
             networks.setdefault(record.trial_id, {})[record.projected_to] = record.metrics
-    for trial in own:
+    for trial in (record for record in trials if record.projected_to is None):
         if trial.state is not TrialStatus.COMPLETED:
             n_left[trial.state.value] += 1
         elif not is_inside(study.space, trial.sample):
