@@ -282,7 +282,7 @@ def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
 
 def _rule(message: str) -> str:
     """pydantic's "Input should be a valid number" as a rule of ours."""
-    return message.replace("Input should", "must", 1)
+    return message.replace("Input should", "must", 1).replace("an object", "a mapping of keys")
 
 
 def _one_of(value: object, known: tuple[str, ...]) -> str:

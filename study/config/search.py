@@ -30,6 +30,9 @@ class SearchConfig:
     sampler: Literal["tpe", "nsga2", "gp", "sobol", "random", "grid"] = "tpe"
     n_trials: int | None = None
     """How many samples. May be left out for a grid: its size."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Samples that come before the sampler's: parameter of the space -> value. They count among
+    n_trials, and a grid does not repeat them."""
     seed: int = 0
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = 10

@@ -1,5 +1,6 @@
 """The parameters that a study varies: float, int and categorical, each checking itself."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +33,12 @@ class FloatParameter:
         """The ends of the range: a rule that holds for both holds in between."""
         return [self.low, self.high]
 
+    def contains(self, value: object) -> bool:
+        """Whether a sample could have this value."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return _is_reached(value, self.low, self.high, self.step)
+
     def grid(self) -> list[Value] | None:
         """Every value, for a grid; None where there are too many to list."""
         if self.low == self.high:
@@ -39,7 +46,8 @@ class FloatParameter:
         if self.step is None:
             return None
         count = int((self.high - self.low) / self.step + 1e-9) + 1
-        return [self.low + index * self.step for index in range(count)]
+        # Rounded, so that 0.3 + 2 * 0.3 is the 0.9 of whoever writes it.
+        return [float(f"{self.low + index * self.step:.12g}") for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,12 @@ class IntParameter:
         """The ends of the range: a rule that holds for both holds in between."""
         return [self.low, self.high]
 
+    def contains(self, value: object) -> bool:
+        """Whether a sample could have this value."""
+        if not isinstance(value, int) or isinstance(value, bool):
+            return False
+        return _is_reached(value, self.low, self.high, self.step)
+
     def grid(self) -> list[Value] | None:
         """Every value, for a grid."""
         return list(range(self.low, self.high + 1, self.step))
@@ -89,9 +103,21 @@ class CategoricalParameter:
         """Every choice."""
         return list(self.choices)
 
+    def contains(self, value: object) -> bool:
+        """Whether it is one of the choices, as text: samplers know them so, and 0 is not 0.0."""
+        return json.dumps(value) in [json.dumps(choice) for choice in self.choices]
+
     def grid(self) -> list[Value] | None:
         """Every choice, for a grid."""
         return list(self.choices)
+
+
+def _is_reached(value: float, low: float, high: float, step: float | None) -> bool:
+    """Whether a value is in [low, high] and, with a step, a whole number of steps above low."""
+    if not low <= value <= high:
+        return False
+    steps = 0.0 if step is None else (value - low) / step
+    return abs(steps - round(steps)) < 1e-9
 
 
 def _hashable(value: Any) -> Any:

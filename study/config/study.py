@@ -17,7 +17,7 @@ from study.config.trial import (
     TrainingConfig,
     TrialConfig,
 )
-from study.errors import one_of, quoted
+from study.errors import one_of, quoted, unknown
 from study.metrics import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
@@ -84,16 +84,17 @@ class StudyConfig:
         return tuple(dict.fromkeys(float(f"{coeff:.4g}") for coeff in steps if coeff < high))
 
     def grid(self) -> list[dict[str, Value]] | None:
-        """Every sample of the space, in its order; None where a parameter has too many values to
-        list. Of samples that mean the same network the first: with norm none, say, the coefficient
-        means nothing."""
+        """Every sample of the space: those of search.first, then the others in the order of the
+        space; None where a parameter has too many values to list. Of samples that mean the same
+        network the first: with norm none, say, the coefficient means nothing."""
         values = [parameter.grid() for _, parameter in self.space]
         if None in values:
             return None
         keys = [key for key, _ in self.space]
+        points = product(*(choices or [] for choices in values))
+        given = ({key: sample[key] for key in keys} for sample in self.search.first)
         samples: dict[str, dict[str, Value]] = {}
-        for point in product(*(choices or [] for choices in values)):
-            sample = dict(zip(keys, point, strict=True))
+        for sample in (*given, *(dict(zip(keys, point, strict=True)) for point in points)):
             meaning = sample
             if sample.get("norm", self.model.norm) != "spectral":
                 meaning = {k: v for k, v in sample.items() if k not in _OF_SPECTRAL_NORM}
@@ -145,6 +146,7 @@ class StudyConfig:
             SettingError: for the first setting that breaks a rule across sections.
         """
         self._check_ladder()
+        self._check_first()
         self._check_warm_start()
         self._check_stopped_trials()
         search = replace(self.search, n_trials=self._resolved_n_trials())
@@ -179,6 +181,21 @@ class StudyConfig:
                 f"that is projected without training does not have, but got "
                 f"{quoted(list(self.ladder))}",
             )
+
+    def _check_first(self) -> None:
+        space = dict(self.space)
+        for sample in self.search.first:
+            for key in sample:
+                if key not in space:
+                    raise SettingError("search.first", unknown(key, tuple(space), "parameter"))
+            for key, parameter in self.space:
+                if key not in sample:
+                    problem = f"must have a value for each parameter, but got none for {key}"
+                elif not parameter.contains(sample[key]):
+                    problem = f"{key} must be in space.{key}, but got {quoted(sample[key])}"
+                else:
+                    continue
+                raise SettingError("search.first", problem)
 
     def _check_warm_start(self) -> None:
         earlier, sampler = self.search.warm_start, self.search.sampler

@@ -146,7 +146,7 @@ def _content(records: Records, results: Results) -> dict[str, Any]:
         else {
             "names": [column.name for column in table],
             "rows": table1.as_rows(table),
-            "note": table1.note(results, table),
+            "note": table1.note(table),
         },
         "reading": _READING,
     }

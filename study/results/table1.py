@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from study.config.study import StudyConfig
-from study.config.trial import COEFF
+from study.config.trial import COEFF, TrainingConfig
 from study.metrics import (
     LIPSCHITZ_UPPER_BOUND,
     RECONSTRUCTION_ERROR,
@@ -71,15 +71,15 @@ class Column:
 
 
 def table1(results: Results) -> list[Column] | None:
-    """The table of a study that varies the norm, and the coefficient of the spectral one, and
-    nothing else; None for any other study."""
+    """The table of a study that varies the norm, the coefficient of the spectral one, and of the
+    rest how it is trained at most; None for any other study. Of several trainings of one network it
+    has the one that is most accurate on the validation split."""
     varied = {key for key, _ in results.study.config.space}
-    if not {"norm"} <= varied <= {"norm", COEFF}:
+    if not {"norm"} <= varied <= {"norm", COEFF, *TrainingConfig.__dataclass_fields__}:
         return None
-    ours: dict[str, Point] = {}
-    for point in results.points:
-        if point.is_trial and point.first.state is TrialStatus.COMPLETED:
-            ours.setdefault(_name(point.first.params), point)
+    trained = [p for p in results.points if p.is_trial and p.first.state is TrialStatus.COMPLETED]
+    trained.sort(key=lambda p: p.metrics[VAL_ACCURACY])
+    ours = {_name(point.first.params): point for point in trained}
     paper = _paper(results.study.config)
     ladder = _of_one_training(results)
     names = [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
@@ -140,12 +140,16 @@ def _paper(config: StudyConfig) -> Mapping[str, Cell]:
     return {name: Cell(error, reconstruction, yes) for name, error, reconstruction, yes in rows}
 
 
-def note(results: Results, table: list[Column]) -> str:
+def note(table: list[Column]) -> str:
     """What the figures are, in a few sentences."""
-    n_epochs = results.study.config.training.max_epochs
+    n_epochs = sorted({c.point.first.n_epochs for c in table if c.point is not None})
+    between = " to ".join(map(str, dict.fromkeys([*n_epochs[:1], *n_epochs[-1:]])))
+    after = f"The paper's after {_PAPER_EPOCHS} epochs."
+    if between:
+        after = f"Ours after {between} epochs, the paper's after {_PAPER_EPOCHS}."
     text = (
-        f"Ours after {n_epochs} epochs, the paper's after {_PAPER_EPOCHS}. Classification error on "
-        "the test set; reconstruction error on validation images, the paper's on test images."
+        f"{after} Classification error on the test set; reconstruction error on validation images, "
+        "the paper's on test images."
     )
     if any(column.at_bound is not None for column in table):
         text += (

@@ -153,10 +153,10 @@ def print_table(results: Results, every: bool, console: Console) -> None:
         )
     table_1 = table1(results)
     if table_1 is not None:
-        print_table1(results, table_1, console)
+        print_table1(table_1, console)
 
 
-def print_table1(results: Results, table: list[Column], console: Console) -> None:
+def print_table1(table: list[Column], console: Console) -> None:
     """Table 1 of the paper, ours and the paper's."""
     printed = Table(title="Table 1 of the paper", title_justify="left", header_style="bold")
     printed.add_column("")
@@ -165,7 +165,7 @@ def print_table1(results: Results, table: list[Column], console: Console) -> Non
     for title, cells in as_rows(table):
         printed.add_row(title, *cells, style="dim" if title.startswith(" ") else None)
     console.print(printed)
-    console.print(note(results, table), soft_wrap=True)
+    console.print(note(table), soft_wrap=True)
 
 
 def _counts(points: Iterable[Point]) -> dict[str, int]:

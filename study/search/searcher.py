@@ -123,18 +123,18 @@ class OptunaSearcher(Searcher):
             n_known: trials from which the sampler learns already.
         """
         study, search = self._config, self._config.search
+        # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
+        samples = study.grid() or [] if search.sampler == "grid" else search.first
+        given = [{k: to_optuna(p, sample[k]) for k, p in study.space} for sample in samples]
         match search.sampler:
-            case "grid":
-                # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
-                samples = study.grid() or []
-                return [{k: to_optuna(p, sample[k]) for k, p in study.space} for sample in samples]
             case "sobol":
                 n_samples = study.n_trials
             case "tpe" | "gp":
                 n_samples = min(search.n_startup_trials - n_known, study.n_trials)
-            case "nsga2" | "random":
+            case "nsga2" | "random" | "grid":
                 n_samples = 0
-        return sobol_samples(self._distributions, n_samples, search.seed)
+        n_left = max(0, n_samples - len(given))
+        return given + sobol_samples(self._distributions, n_left, search.seed)
 
     # Ray declares no text here, but FINISHED, which it asks for, is one.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]

@@ -1,12 +1,11 @@
 """Which trials of earlier studies a new study may learn from."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from study.config.space import CategoricalParameter, Parameter, Value
+from study.config.space import Parameter, Value
 from study.config.study import SEARCHABLE, StudyConfig
 from study.metrics import TrialStatus
 from study.pareto import points
@@ -81,21 +80,7 @@ def difference(study: StudyConfig, earlier: StudyConfig) -> str | None:
 
 def is_inside(space: tuple[tuple[str, Parameter], ...], sample: Mapping[str, Value]) -> bool:
     """Whether a study over this space could have proposed the sample."""
-
-    def holds(parameter: Parameter, value: Value) -> bool:
-        if isinstance(parameter, CategoricalParameter):
-            # As text, which is what the sampler knows them by: 0 is not 0.0 there.
-            return json.dumps(value) in [json.dumps(choice) for choice in parameter.choices]
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return False
-        if not parameter.low <= value <= parameter.high:
-            return False
-        if parameter.step is None:
-            return True
-        steps = (value - parameter.low) / parameter.step
-        return abs(steps - round(steps)) < 1e-9
-
-    return all(key in sample and holds(parameter, sample[key]) for key, parameter in space)
+    return all(key in sample and parameter.contains(sample[key]) for key, parameter in space)
 
 
 def _comparable(study: StudyConfig, with_ladder: bool) -> dict[str, object]:

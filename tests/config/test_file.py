@@ -201,6 +201,26 @@ def test_lists_may_be_choices() -> None:
         (", n_trials: 12", "", "search.n_trials: this key is required"),
         (
             "sampler: tpe",
+            "sampler: tpe, first: [{coeff: 0.9, n_power_iterations: 1}]",
+            "search.first: must have a value for each parameter, but got none for activation",
+        ),
+        (
+            "sampler: tpe",
+            "sampler: tpe, first: [{coef: 0.9}]",
+            "search.first: unknown parameter 'coef'; the nearest known one is 'coeff'",
+        ),
+        (
+            "sampler: tpe",
+            "sampler: tpe, first: [{coeff: 0.9, n_power_iterations: 1.5, activation: elu}]",
+            "search.first: n_power_iterations must be in space.n_power_iterations, but got 1.5",
+        ),
+        (
+            "sampler: tpe",
+            "sampler: tpe, first: [0.9]",
+            "search.first.0: must be a mapping of keys, but got 0.9",
+        ),
+        (
+            "sampler: tpe",
             "sampler: grid",
             "space.coeff: for sampler grid a float parameter must have a step, or be categorical",
         ),

@@ -37,6 +37,18 @@ def test_grids() -> None:
     assert FloatParameter("float", 0.3, 0.9).grid() is None
     assert FloatParameter("float", 0.3, 0.3).grid() == [0.3]
     values = FloatParameter("float", 0.3, 0.9, step=0.2).grid()
-    assert values == pytest.approx([0.3, 0.5, 0.7, 0.9])
+    assert values == [0.3, 0.5, 0.7, 0.9]
     assert IntParameter("int", 1, 7, step=3).grid() == [1, 4, 7]
     assert CategoricalParameter("categorical", ("a", [1, 2])).grid() == ["a", [1, 2]]
+
+
+def test_what_a_parameter_contains() -> None:
+    real = FloatParameter("float", 0.3, 0.9, step=0.2)
+    whole = IntParameter("int", 1, 7, step=3)
+    choice = CategoricalParameter("categorical", (0.0, [1, 2]))
+    for parameter in (real, whole, choice):
+        assert all(parameter.contains(value) for value in parameter.grid() or [])
+    assert real.contains(0.3 + 0.2 + 0.2)
+    assert not any(real.contains(value) for value in (0.1, 0.4, 1.1, "0.5", True, None))
+    assert not any(whole.contains(value) for value in (0, 2, 10, 4.0, True, "4"))
+    assert not any(choice.contains(value) for value in (0, [1], "0.0"))

@@ -28,8 +28,11 @@ def study(name: str) -> StudyRecord:
     return replace(STUDY, name=name, config=loaded)
 
 
-def network(number: int, sample: dict[str, Any], **metrics: float) -> TrialRecord:
-    return trial(number, sample=sample, **{"test_accuracy": 0.99, **metrics})
+def network(
+    number: int, sample: dict[str, Any], n_epochs: int = 3, **metrics: float
+) -> TrialRecord:
+    record = trial(number, sample=sample, **{"test_accuracy": 0.99, **metrics})
+    return replace(record, n_epochs=n_epochs)
 
 
 def rung(number: int, coeff: float, sample: dict[str, Any], **metrics: float) -> TrialRecord:
@@ -42,7 +45,9 @@ def rung(number: int, coeff: float, sample: dict[str, Any], **metrics: float) ->
 @pytest.mark.parametrize("name", ["table1_digits", "table1_mnist", "table1_cifar10"])
 def test_a_study_of_the_table_trains_its_six_networks_once(name: str) -> None:
     loaded = file.load(ROOT / "search_spaces" / f"{name}.yaml")
-    assert loaded.grid() == SIX
+    grid = loaded.grid()
+    assert grid is not None
+    assert [{key: sample[key] for key in ("norm", "coeff")} for sample in grid[:6]] == SIX
     assert loaded.n_trainings == 6
     assert loaded.model.blocks == (18, 18, 19)
 
@@ -69,9 +74,31 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
     assert rows["reconstruction error, l2"][:2] == ["3.0e-07", "inf"]
     assert rows["  in the paper"][1] == "1.0e+00"
     assert rows["  difference"][:2] == ["+5.0e-08", "+inf"]
-    said = note(collect(study("table1_mnist"), []), table)
+    said = note(table)
     assert said.startswith("Ours after 3 epochs, the paper's after 200.")
     assert "no figures" not in said
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "start"),
+    [([5, 3, 4], "Ours after 3 to 5 epochs, the paper's"), ([], "The paper's after 200 epochs.")],
+)
+def test_the_epochs_are_those_of_the_networks(n_epochs: list[int], start: str) -> None:
+    records = [network(i, SIX[i + 2], n) for i, n in enumerate(n_epochs)]
+    table = table1(collect(study("table1_mnist"), records))
+    assert table is not None
+    assert note(table).startswith(start)
+
+
+def test_of_several_recipes_for_a_network_the_table_has_the_best_on_validation_images() -> None:
+    records = [
+        network(0, {**SIX[0], "lr": 0.1}, val_accuracy=0.97, test_accuracy=0.99),
+        network(1, {**SIX[0], "lr": 0.02}, val_accuracy=0.98, test_accuracy=0.96),
+        network(2, {**SIX[0], "lr": 0.01}, val_accuracy=0.95, test_accuracy=0.95),
+    ]
+    table = table1(collect(study("table1_mnist"), records))
+    assert table is not None
+    assert [c.ours and c.ours.error for c in table] == [pytest.approx(4.0), *[None] * 5]
 
 
 def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
@@ -94,8 +121,8 @@ def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
     ]  # fmt: skip
     rows = dict(as_rows(table))
     assert rows["  one training, this bound"] == ["", "", "3.00", "", "4.00", ""]
+    assert "One training: of the training at" in note(table)
     results = collect(study("table1_mnist"), records)
-    assert "One training: of the training at" in note(results, table)
     of_json = json.loads(as_json(results, every=False))["table1"]
     assert [c["at_bound"] for c in of_json] == [c.at_bound for c in table]
 
@@ -115,8 +142,7 @@ def test_where_the_paper_has_no_figures_ours_stand_alone() -> None:
     assert [title for title, _ in as_rows(table)] == [
         "classification error, %", "reconstruction error, l2", "guaranteed inverse",
     ]  # fmt: skip
-    report = collect(study("table1_digits"), [])
-    assert "The paper has no figures for this network and data." in note(report, table)
+    assert "The paper has no figures for this network and data." in note(table)
 
 
 @pytest.mark.parametrize(

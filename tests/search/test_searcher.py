@@ -1,3 +1,4 @@
+import json
 import math
 import pickle
 from dataclasses import replace
@@ -68,6 +69,39 @@ def test_a_grid_is_every_combination_once() -> None:
     expected = {(c, n, d) for c in (0.3, 0.6, 0.9) for n in (1, 2) for d in (0.0, 0.5)}
     assert seen == expected
     assert searcher.suggest("x") == Searcher.FINISHED
+
+
+FIRST = [
+    {"dropout": 0.5, "coeff": 0.9, "n_power_iterations": 1},
+    {"dropout": 0.0, "coeff": 0.3, "n_power_iterations": 2},
+]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "sobol", "random"])
+def test_the_first_samples_come_before_the_samplers_and_count(sampler: str) -> None:
+    samples = samples_of(sampler, 9, n_trials=8, n_startup_trials=4, first=FIRST)
+    assert len(samples) == 8
+    assert samples[:2] == FIRST
+    if sampler in ("tpe", "gp", "sobol"):
+        assert samples[2:4] == samples_of("sobol", 2)
+    assert samples_of(sampler, 9, n_trials=1, first=FIRST) == FIRST[:1]
+
+
+def test_a_grid_begins_with_the_first_samples_and_does_not_repeat_them() -> None:
+    space: dict[str, Any] = {
+        "coeff": {"type": "float", "low": 0.3, "high": 0.9, "step": 0.3},
+        "n_power_iterations": {"type": "int", "low": 1, "high": 2},
+        "dropout": {"type": "categorical", "choices": [0.0, 0.5]},
+    }
+    search = {"sampler": "grid", "n_trials": None, "first": FIRST}
+    grid = tiny(space=space, search=search).grid()
+    assert grid is not None
+    assert grid[:2] == FIRST
+    whole = tiny(space=space, search={**search, "first": []}).grid()
+    assert whole is not None
+    as_text = [json.dumps(sample, sort_keys=True) for sample in grid]
+    assert len(set(as_text)) == 12
+    assert sorted(as_text) == sorted(json.dumps(sample, sort_keys=True) for sample in whole)
 
 
 def samples_of(sampler: str, n: int, **search: Any) -> list[dict[str, Any]]:
