@@ -190,12 +190,15 @@ class StudyConfig:
                     raise SettingError("search.first", unknown(key, tuple(space), "parameter"))
             for key, parameter in self.space:
                 if key not in sample:
-                    problem = f"must have a value for each parameter, but got none for {key}"
-                elif not parameter.contains(sample[key]):
-                    problem = f"{key} must be in space.{key}, but got {quoted(sample[key])}"
-                else:
-                    continue
-                raise SettingError("search.first", problem)
+                    raise SettingError(
+                        "search.first",
+                        f"must have a value for each parameter, but got none for {key}",
+                    )
+                if not parameter.contains(sample[key]):
+                    raise SettingError(
+                        "search.first",
+                        f"{key} must be in space.{key}, but got {quoted(sample[key])}",
+                    )
 
     def _check_warm_start(self) -> None:
         earlier, sampler = self.search.warm_start, self.search.sampler
