@@ -274,7 +274,13 @@ class IResNet(nn.Module):
         update_spectral_norm(self._normalized(), self.n_power_iterations)
 
     def set_coeff(self, coeff: float) -> None:
-        """Change what every normalized layer has as its target to another c in (0, 1)."""
+        """Change what every normalized layer has as its target to another c.
+
+        Raises:
+            ValueError: if coeff is not in (0, 1).
+        """
+        if not 0 < coeff < 1:
+            raise ValueError(f"0 < coeff < 1 must hold, but got coeff={coeff}")
         for module in self.body:
             if isinstance(module, ResidualBlock):
                 module.set_coeff(coeff)

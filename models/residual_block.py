@@ -17,7 +17,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "softplus": nn.Softplus,
 }
-# With budget="last", of all layers but the last.
+# With budget="last", of all layers but the last: near 1, so that the last one alone is what a small
+# coeff makes small.
 _FIRST_TARGET = 0.97
 
 
@@ -89,14 +90,17 @@ class ResidualBlock(nn.Module):
         )
 
     def _targets(self, coeff: float) -> tuple[float, float, float]:
-        first = coeff if self._is_even else max(coeff, _FIRST_TARGET)
+        if self._is_even:
+            return coeff, coeff, coeff * self._kept
+        first = max(coeff, _FIRST_TARGET)
         return first, first, coeff**3 / first**2 * self._kept
 
     def set_coeff(self, coeff: float) -> None:
         """Change the targets of its normalized layers to those of another coeff, in (0, 1)."""
         layers = [m for m in self.residual if isinstance(m, SpectralNormConv2d)]
-        for layer, target in zip(layers, self._targets(coeff), strict=bool(layers)):
-            layer.coeff = target
+        if layers:
+            for layer, target in zip(layers, self._targets(coeff), strict=True):
+                layer.coeff = target
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         """

@@ -36,7 +36,8 @@ class SearchConfig:
     seed: int = 0
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = 10
-    """tpe and gp: samples before the model of the objectives is used; they are those of sobol."""
+    """tpe and gp: samples before the model of the objectives is used. Those of `first` and of
+    earlier studies count among them; the others are those of sobol."""
     ladder: tuple[float, ...] | int = ()
     """Coefficients to which the network of each completed trial is projected, without training:
     further points of the front. A number means that many, from the largest coefficient of the
@@ -74,8 +75,8 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """Which trials stop early: fifo stops none; mo_asha halves on all objectives and
-    constraints, asha on one objective."""
+    """Which trials stop early: fifo stops none; asha halves on one objective; mo_asha on all of
+    them, and, where there is no ladder, on the constraints."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 

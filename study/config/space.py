@@ -39,7 +39,13 @@ class FloatParameter:
             return False
         return _is_reached(value, self.low, self.high, self.step)
 
-    def grid(self) -> list[Value] | None:
+    def nearest(self, value: float) -> float:
+        """The value of a sample that is meant by one which `contains` accepts: 0 means 0.0, and
+        with a step what is a step in all but rounding means that step."""
+        grid = self.grid() or [value]
+        return float(min(grid, key=lambda step: abs(step - value)))
+
+    def grid(self) -> list[float] | None:
         """Every value, for a grid; None where there are too many to list."""
         if self.low == self.high:
             return [self.low]
@@ -47,7 +53,8 @@ class FloatParameter:
             return None
         count = int((self.high - self.low) / self.step + 1e-9) + 1
         # Rounded, so that 0.3 + 2 * 0.3 is the 0.9 of whoever writes it.
-        return [float(f"{self.low + index * self.step:.12g}") for index in range(count)]
+        values = (float(f"{self.low + index * self.step:.12g}") for index in range(count))
+        return [min(max(value, self.low), self.high) for value in values]
 
 
 @dataclass(frozen=True)

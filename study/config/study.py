@@ -8,7 +8,7 @@ from typing import Any
 
 from study.config.goals import Constraint, Objective
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
-from study.config.space import Parameter, Value
+from study.config.space import FloatParameter, Parameter, Value
 from study.config.trial import (
     COEFF,
     DataConfig,
@@ -21,7 +21,7 @@ from study.errors import one_of, quoted, unknown
 from study.metrics import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
-_OF_SPECTRAL_NORM = (COEFF, "n_power_iterations")
+_OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")
 # Samplers that learn from trials which they have not proposed.
 _LEARNING_SAMPLERS = ("tpe", "gp")
 # A ladder that is given as a number of rungs goes down to here, if the study does not vary the
@@ -139,8 +139,9 @@ class StudyConfig:
         return as_json
 
     def completed(self) -> "StudyConfig":
-        """The same study, checked, with the defaults that follow from other sections: the size of a
-        grid as its number of trials, and the objective that asha looks at.
+        """The same study, checked, with what follows from other sections: the size of a grid as its
+        number of trials, the objective that asha looks at, and the values of search.first as those
+        of the space.
 
         Raises:
             SettingError: for the first setting that breaks a rule across sections.
@@ -149,9 +150,10 @@ class StudyConfig:
         self._check_first()
         self._check_warm_start()
         self._check_stopped_trials()
-        search = replace(self.search, n_trials=self._resolved_n_trials())
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
-        return replace(self, search=search, scheduler=scheduler)
+        search = replace(self.search, first=self._resolved_first())
+        study = replace(self, search=search, scheduler=scheduler)
+        return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
 
     def _check_ladder(self) -> None:
         """A projection is a point of the front: it must have every metric that the front needs."""
@@ -181,6 +183,13 @@ class StudyConfig:
                 f"that is projected without training does not have, but got "
                 f"{quoted(list(self.ladder))}",
             )
+
+    def _resolved_first(self) -> tuple[dict[str, Any], ...]:
+        floats = {key: p for key, p in self.space if isinstance(p, FloatParameter)}
+        return tuple(
+            {k: floats[k].nearest(v) if k in floats else v for k, v in sample.items()}
+            for sample in self.search.first
+        )
 
     def _check_first(self) -> None:
         space = dict(self.space)

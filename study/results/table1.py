@@ -59,8 +59,8 @@ class Column:
         paper: None if the paper has none like it on this data.
         at_bound: classification error on the test set, percent, of a network of one training whose
             proven bound is no larger than that of ours; None where the training has none. The
-            training is the one at the largest coefficient. Among its own network and those of its
-            ladder it is the one that is most accurate on the validation split.
+            training is that of the column with the largest coefficient. Among its own network and
+            those of its ladder it is the one that is most accurate on the validation split.
     """
 
     name: str
@@ -81,7 +81,7 @@ def table1(results: Results) -> list[Column] | None:
     trained.sort(key=lambda p: p.metrics[VAL_ACCURACY])
     ours = {_name(point.first.params): point for point in trained}
     paper = _paper(results.study.config)
-    ladder = _of_one_training(results)
+    ladder = _of_one_training(results, ours)
     names = [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
     return [
         Column(
@@ -99,14 +99,18 @@ def _name(params: Mapping[str, str]) -> str:
     return _NORMS.get(params["norm"]) or f"c = {float(params[COEFF]):g}"
 
 
-def _of_one_training(results: Results) -> list[Point]:
-    """The networks of the training at the largest coefficient; none if it has no ladder."""
-    completed = [p for p in results.points if p.first.state is TrialStatus.COMPLETED]
-    trained = [p for p in completed if p.is_trial and p.first.params["norm"] == "spectral"]
-    if not trained:
+def _of_one_training(results: Results, ours: Mapping[str, Point]) -> list[Point]:
+    """The networks of the training of the column with the largest coefficient; none if it has no
+    ladder."""
+    normalized = [p for p in ours.values() if p.first.params["norm"] == "spectral"]
+    if not normalized:
         return []
-    largest = max(trained, key=lambda p: float(p.first.params[COEFF])).first.trial_id
-    networks = [p for p in completed if p.first.trial_id == largest]
+    largest = max(normalized, key=lambda p: float(p.first.params[COEFF])).first.trial_id
+    networks = [
+        p
+        for p in results.points
+        if p.first.trial_id == largest and p.first.state is TrialStatus.COMPLETED
+    ]
     return networks if len(networks) > 1 else []
 
 
@@ -144,22 +148,25 @@ def note(table: list[Column]) -> str:
     """What the figures are, in a few sentences."""
     n_epochs = sorted({c.point.first.n_epochs for c in table if c.point is not None})
     between = " to ".join(map(str, dict.fromkeys([*n_epochs[:1], *n_epochs[-1:]])))
-    after = f"The paper's after {_PAPER_EPOCHS} epochs."
+    with_paper = any(column.paper is not None for column in table)
+    sentences = []
     if between:
-        after = f"Ours after {between} epochs, the paper's after {_PAPER_EPOCHS}."
-    text = (
-        f"{after} Classification error on the test set; reconstruction error on validation images, "
-        "the paper's on test images."
+        sentences.append(f"Ours after {between} epochs.")
+    if with_paper:
+        sentences.append(f"The paper's after {_PAPER_EPOCHS} epochs.")
+    sentences.append(
+        "Classification error on the test set; reconstruction error on validation images, the "
+        "paper's on test images."
     )
     if any(column.at_bound is not None for column in table):
-        text += (
-            " One training: of the training at the largest coefficient and its ladder the network "
+        sentences.append(
+            "One training: of the training at the largest coefficient and its ladder the network "
             "that is most accurate on validation images, among those whose proven bound is no "
             "larger than that of the network in the column."
         )
-    if any(column.paper is not None for column in table):
-        return text
-    return f"{text} The paper has no figures for this network and data."
+    if not with_paper:
+        sentences.append("The paper has no figures for this network and data.")
+    return " ".join(sentences)
 
 
 def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:

@@ -4,7 +4,7 @@ What the sampler observes of a sample, once it will not be trained again:
 
     completed       what `observation` makes of its completed trainings
     stopped early   pruned, without values: the values of half a training are not the sample's
-    failed          failed
+    failed          failed; by gp the worst of all that it has observed
 """
 
 import pickle
@@ -20,6 +20,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
 
@@ -228,10 +229,26 @@ class OptunaSearcher(Searcher):
             for name, violation in violations.items():
                 sample.trial.set_constraint(name, violation)
             self._study.tell(sample.trial, observation.values(self._config, sample.completed))
-        elif last is None or last.status is TrialStatus.FAILED:
-            self._study.tell(sample.trial, state=TrialState.FAIL)
-        else:
+        elif last is not None and last.status is not TrialStatus.FAILED:
             self._study.tell(sample.trial, state=TrialState.PRUNED)
+        else:
+            self._tell_failed(sample.trial)
+
+    def _tell_failed(self, trial: Trial) -> None:
+        observed = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self._config.search.sampler != "gp" or not observed:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return
+        # gp's model knows no failed trials: it would propose the same sample without end.
+        for name in observed[0].constraints:
+            trial.set_constraint(name, max(t.constraints[name] for t in observed))
+        worst = [
+            max(values) if direction is StudyDirection.MINIMIZE else min(values)
+            for direction, *values in zip(
+                self._study.directions, *(t.values for t in observed), strict=True
+            )
+        ]
+        self._study.tell(trial, worst)
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each of its snapshots."""
@@ -271,6 +288,6 @@ def _sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        # All samples of the others are given.
+        # Those of grid and sobol are given.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)

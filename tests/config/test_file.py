@@ -431,6 +431,10 @@ def test_repeats_multiply_the_trials() -> None:
             {"search": {"sampler": "gp"}, "scheduler": {"name": "mo_asha"}},
             "search.sampler: must not be 'gp' with scheduler 'mo_asha'",
         ),
+        (
+            {"search": {"sampler": "gp"}, "scheduler": {"name": "asha"}},
+            "search.sampler: must not be 'gp' with scheduler 'asha'",
+        ),
         ({"search": {"warm_start": ["a", "a"]}}, "search.warm_start: distinct studies in"),
     ],
 )

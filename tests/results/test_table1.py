@@ -75,13 +75,13 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
     assert rows["  in the paper"][1] == "1.0e+00"
     assert rows["  difference"][:2] == ["+5.0e-08", "+inf"]
     said = note(table)
-    assert said.startswith("Ours after 3 epochs, the paper's after 200.")
+    assert said.startswith("Ours after 3 epochs. The paper's after 200 epochs.")
     assert "no figures" not in said
 
 
 @pytest.mark.parametrize(
     ("n_epochs", "start"),
-    [([5, 3, 4], "Ours after 3 to 5 epochs, the paper's"), ([], "The paper's after 200 epochs.")],
+    [([5, 3, 4], "Ours after 3 to 5 epochs. The paper's"), ([], "The paper's after 200 epochs.")],
 )
 def test_the_epochs_are_those_of_the_networks(n_epochs: list[int], start: str) -> None:
     records = [network(i, SIX[i + 2], n) for i, n in enumerate(n_epochs)]
@@ -99,6 +99,30 @@ def test_of_several_recipes_for_a_network_the_table_has_the_best_on_validation_i
     table = table1(collect(study("table1_mnist"), records))
     assert table is not None
     assert [c.ours and c.ours.error for c in table] == [pytest.approx(4.0), *[None] * 5]
+
+
+def test_one_training_is_that_of_its_column() -> None:
+    """Two at the largest coefficient: the first one is less accurate."""
+    records = [
+        record
+        for number, accuracy in ((0, 0.9), (1, 0.99))
+        for record in (
+            network(number, SIX[2], lipschitz_upper_bound=0.6, val_accuracy=accuracy),
+            rung(
+                number,
+                0.5,
+                SIX[2],
+                lipschitz_upper_bound=0.125,
+                val_accuracy=accuracy,
+                test_accuracy=accuracy - 0.01,
+            ),
+        )
+    ]
+    table = table1(
+        collect(study("table1_mnist"), [*records, network(2, SIX[4], lipschitz_upper_bound=0.2)])
+    )
+    assert table is not None
+    assert table[4].at_bound == pytest.approx(2.0)
 
 
 def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:

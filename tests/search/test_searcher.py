@@ -104,6 +104,37 @@ def test_a_grid_begins_with_the_first_samples_and_does_not_repeat_them() -> None
     assert sorted(as_text) == sorted(json.dumps(sample, sort_keys=True) for sample in whole)
 
 
+def grid_of(space: dict[str, Any], **search: Any) -> list[dict[str, Any]]:
+    """Of a study that varies nothing else."""
+    raw = {**RAW, "space": space, "search": {"sampler": "grid", **search}}
+    grid = parser.parse(raw, "x").grid()
+    assert grid is not None
+    return grid
+
+
+def test_a_grid_knows_a_first_sample_by_its_value() -> None:
+    """Whatever the file's spelling: 0 is 0.0, and rounding is none."""
+    space: dict[str, Any] = {
+        "coeff": {"type": "float", "low": 0.3, "high": 0.9, "step": 0.3},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.25},
+    }
+    first = [{"coeff": 0.3 + 0.3 + 0.3, "dropout": 0}]
+    grid = grid_of(space, first=first)
+    assert grid[0] == {"coeff": 0.9, "dropout": 0.0}
+    assert len(grid) == 9
+
+
+def test_a_grid_has_no_two_samples_of_one_network_without_spectral_norm() -> None:
+    space: dict[str, Any] = {
+        "norm": {"type": "categorical", "choices": ["none", "spectral"]},
+        "budget": {"type": "categorical", "choices": ["even", "last"]},
+    }
+    grid = grid_of(space)
+    assert [tuple(sample.values()) for sample in grid] == [
+        ("none", "even"), ("spectral", "even"), ("spectral", "last"),
+    ]  # fmt: skip
+
+
 def samples_of(sampler: str, n: int, **search: Any) -> list[dict[str, Any]]:
     """The first n, none of which has ended."""
     settings = {"sampler": sampler, "n_trials": 64, **search}
@@ -181,6 +212,38 @@ def test_what_a_trial_is_told_as() -> None:
     assert [t.number for t in inner(searcher).best_trials] == [0]
 
 
+@pytest.mark.parametrize("ladder", [[], [0.4]])
+def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:
+    """The more coeff the better, but above 0.9 trials fail."""
+    search = {"sampler": "gp", "n_trials": 24, "n_startup_trials": 6, "ladder": ladder}
+    searcher = OptunaSearcher(tiny(search=search))
+    proposals, n_failed = [], 0
+    for number in range(14):
+        sample = proposed(searcher, f"{number}")["sample"]
+        proposals.append(tuple(sample.values()))
+        fails = sample["coeff"] > 0.9
+        n_failed += fails
+        metrics = point(sample["coeff"], 0.5, 4.0)
+        last = failed("diverged") if fails else completed(**metrics)
+        searcher.on_trial_complete(f"{number}", last)
+    assert n_failed >= 2
+    assert len(set(proposals)) == len(proposals)
+
+
+def test_gp_observes_a_failed_sample_as_the_worst_so_far() -> None:
+    searcher = OptunaSearcher(tiny(search={"sampler": "gp", "n_trials": 4}))
+    for name in ("failed at once", "a", "b", "failed"):
+        proposed(searcher, name)
+    searcher.on_trial_complete("failed at once", failed("diverged"))
+    searcher.on_trial_complete("a", completed(**point(0.9, 0.5, 8.0)))
+    searcher.on_trial_complete("b", completed(**point(0.8, 1.5, 4.0)))
+    searcher.on_trial_complete("failed", failed("diverged"))
+    trials = trials_of(searcher)
+    assert trials[0].state is TrialState.FAIL
+    assert trials[3].values == [0.8, 1.5, 8.0]
+    assert trials[3].constraints == trials[2].constraints
+
+
 @pytest.mark.parametrize("bound", [1e308, math.inf])
 def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
     study = tiny()
@@ -201,9 +264,14 @@ def test_telling_twice_changes_nothing() -> None:
     assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE]
 
 
+@pytest.mark.parametrize("n_before", [1, 5])
+@pytest.mark.parametrize("first", [[], FIRST])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_that_is_saved_and_restored_goes_on_the_same(sampler: str, tmp_path: Path) -> None:
-    study = tiny(search={"sampler": sampler, "n_trials": 20, "n_startup_trials": 4})
+def test_a_search_that_is_saved_and_restored_goes_on_the_same(
+    sampler: str, first: list[dict[str, Any]], n_before: int, tmp_path: Path
+) -> None:
+    settings = {"sampler": sampler, "n_trials": 20, "n_startup_trials": 8, "first": first}
+    study = tiny(search=settings)
 
     def run(searcher: OptunaSearcher, numbers: range) -> list[Any]:
         samples = []
@@ -218,12 +286,12 @@ def test_a_search_that_is_saved_and_restored_goes_on_the_same(sampler: str, tmp_
         return samples
 
     unbroken = run(OptunaSearcher(study), range(10))
-    first = OptunaSearcher(study)
-    samples = run(first, range(5))
-    first.save(str(tmp_path / "state.pkl"))
-    second = OptunaSearcher(study)
-    second.restore(str(tmp_path / "state.pkl"))
-    assert samples + run(second, range(5, 10)) == unbroken
+    broken = OptunaSearcher(study)
+    samples = run(broken, range(n_before))
+    broken.save(str(tmp_path / "state.pkl"))
+    again = OptunaSearcher(study)
+    again.restore(str(tmp_path / "state.pkl"))
+    assert samples + run(again, range(n_before, 10)) == unbroken
 
 
 def test_a_search_of_another_version_is_refused_when_it_is_read() -> None:
@@ -400,6 +468,20 @@ def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
     again = OptunaSearcher(study)
     again.restore(str(tmp_path / "state"))
     assert len(inner(again).trials) == 3
+
+
+def test_with_a_ladder_an_earlier_trial_is_the_hypervolume_of_what_it_gave() -> None:
+    """And counts among the samples before the model is used, as those of `first` do."""
+    search = {"sampler": "gp", "ladder": [0.4], "n_startup_trials": 4, "first": FIRST[:1]}
+    study = tiny(search={**search, "n_trials": 8})
+    own, rung = point(0.8, 0.5, 20.0), point(0.6, 0.25, 10.0)
+    sample = {"coeff": 0.5, "n_power_iterations": 4, "dropout": 0.1}
+    earlier = [EarlierTrial(sample, Outcome(own, {None: own, 0.4: rung}))]
+    searcher = OptunaSearcher(study, earlier=earlier)
+    both = 0.8 * 0.5 * 80 + 0.6 * 0.75 * 90 - 0.6 * 0.5 * 80
+    assert trials_of(searcher)[0].values == [pytest.approx(both)]
+    samples = [proposed(searcher, f"{number}")["sample"] for number in range(3)]
+    assert samples == [FIRST[0], *samples_of("sobol", 2)]
 
 
 def test_repeats_survive_a_restart(tmp_path: Path) -> None:
