@@ -11,10 +11,7 @@ coefficient about halves the steps to full convergence.
 
 import argparse
 import json
-import os
-from pathlib import Path
-
-import mlflow
+from typing import Any
 
 from study.artifacts import INVERSE
 from study.metrics import RECONSTRUCTION_ERROR, TrialStatus
@@ -32,18 +29,13 @@ def main() -> None:
     parser.add_argument("uri")
     parser.add_argument("study", nargs="?")
     arguments = parser.parse_args()
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    mlflow.set_tracking_uri(arguments.uri)
-    results = read(Records(Client(arguments.uri)), arguments.study)
-    for point in results.points:
+    records = Records(Client(arguments.uri))
+    for point in read(records, arguments.study).points:
         if point.is_trial and point.first.state is TrialStatus.COMPLETED:
-            print(_line(point))
+            print(_line(point, json.loads(records.artifact(point.first.run_id, INVERSE))))
 
 
-def _line(point: Point) -> str:
-    run_id = point.first.run_id
-    path = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{INVERSE}")
-    curve = json.loads(Path(path).read_text())
+def _line(point: Point, curve: dict[str, list[Any]]) -> str:
     # None where the error was not finite.
     of_steps = dict(zip(curve["n_steps"], curve[RECONSTRUCTION_ERROR], strict=True))
     sample = ", ".join(f"{key} {value}" for key, value in point.first.sample.items())

@@ -12,9 +12,7 @@ bound has for it.)
 
 import argparse
 import json
-import os
 import sys
-from pathlib import Path
 
 import mlflow
 import mlflow.pyfunc
@@ -34,17 +32,16 @@ def main() -> int:
     parser.add_argument("uri")
     parser.add_argument("study", nargs="?")
     arguments = parser.parse_args()
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     mlflow.set_tracking_uri(arguments.uri)
     client = Client(arguments.uri)
-    study = find_study(Records(client), arguments.study)
+    records = Records(client)
+    study = find_study(records, arguments.study)
     torch.set_num_threads(max(1, int(study.config.resources.cpus)))
-    n_wrong, records = 0, projections(client, study)
-    for record in records:
+    n_wrong, projected = 0, projections(client, study)
+    for record in projected:
         model = mlflow.pyfunc.load_model(f"runs:/{record.run_id}/{MODEL}").get_raw_model()
         again = certify(model, "full").to_dict()
-        path = mlflow.artifacts.download_artifacts(f"runs:/{record.run_id}/{CERTIFICATE}")
-        stored = json.loads(Path(path).read_text())
+        stored = json.loads(records.artifact(record.run_id, CERTIFICATE))
         stored.pop("empirical_lipschitz")
         equal = json.loads(json.dumps(again)) == stored
         bound = again[LIPSCHITZ_UPPER_BOUND]
@@ -58,8 +55,8 @@ def main() -> int:
             f"{record.trial_id} at {coeff:g}: bound {bound:.6g}, equal {equal}, logged "
             f"{bound == logged}, at most {allowed:.6g}: {bound <= allowed}"
         )
-    print(f"{len(records)} projections, {n_wrong} wrong")
-    return int(n_wrong > 0 or not records)
+    print(f"{len(projected)} projections, {n_wrong} wrong")
+    return int(n_wrong > 0 or not projected)
 
 
 if __name__ == "__main__":
