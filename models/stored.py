@@ -20,6 +20,8 @@ NETWORK = "network.json"
 WEIGHTS = "weights.safetensors"
 """The tensors of its state_dict()."""
 _COUNTS = ("n_classes", "bottleneck", "channel_multiplier", "n_power_iterations")
+# In the files of before it was an argument, torch's own.
+_FORMER_EPS = 1e-5
 # Of a count or a size, pixels too. Certificates of larger maps would take hours.
 _LARGEST = 100_000
 # Three weights and three biases at least.
@@ -33,9 +35,11 @@ def write_network(folder: Path, model: IResNet, description: Mapping[str, Any]) 
         folder: must exist.
         model: on any device, in any mode.
         description: of plain values; its "architecture" must be the arguments of IResNet that
-            build a network with the tensors of model.
+            build a network with the tensors of model. classifier_eps is added.
     """
-    (folder / NETWORK).write_text(json.dumps(description, indent=1) + "\n")
+    architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
+    content = {**description, "architecture": architecture}
+    (folder / NETWORK).write_text(json.dumps(content, indent=1) + "\n")
     # Each with memory of its own, in one layout, so that the same network gives the same bytes.
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -87,7 +91,7 @@ def _architecture(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{NETWORK}: sizes and counts must be whole numbers")
     if max(sizes) > _LARGEST:
         raise ValueError(f"{NETWORK}: sizes and counts must be at most {_LARGEST}")
-    return architecture
+    return {"classifier_eps": _FORMER_EPS, **architecture}
 
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:

@@ -184,6 +184,17 @@ def test_batch_norm_gets_the_statistics_of_the_images() -> None:
         torch.testing.assert_close(value, before[name])
 
 
+def test_channels_that_a_small_bound_leaves_small_reach_the_classifier_in_full() -> None:
+    model = network(channel_multiplier=4, blocks=(2,), dropout=0.0)
+    images = [torch.randn(200, 2, 8, 8)]
+    project(model, images=images, lipschitz=1e-3)
+    with torch.no_grad():
+        features = model.eval().features(images[0])
+        assert features.std(dim=(0, 2, 3))[2:].max() < 1e-3  # those that were appended
+        seen = model.classifier[0](features)
+    torch.testing.assert_close(seen.std(dim=(0, 2, 3)), torch.ones(8), rtol=5e-2, atol=0.0)
+
+
 @pytest.mark.parametrize("given", [{"coeff": 0.3}, {"lipschitz": 0.02}])
 def test_the_last_layer_is_fitted_to_the_logits_of_before(given: dict[str, float]) -> None:
     """Against scikit-learn's ridge regression of what is missing."""

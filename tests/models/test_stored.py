@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from models import IResNet, read_network, write_network
 from models.stored import NETWORK, WEIGHTS
@@ -47,6 +48,15 @@ def test_every_kind_of_network_comes_back(norm: str, activation: str, tmp_path: 
     x = torch.rand(2, 1, 8, 8) - 0.5
     with torch.no_grad():
         assert torch.equal(again(x), model.eval()(x))
+
+
+def test_the_constant_of_the_classifier_comes_back_and_older_files_have_that_of_torch(
+    tmp_path: Path,
+) -> None:
+    write_network(tmp_path, network(classifier_eps=1e-3), {"architecture": ARCHITECTURE})
+    assert read_network(tmp_path).classifier[0].eps == 1e-3
+    (tmp_path / NETWORK).write_text(json.dumps({"architecture": ARCHITECTURE}))
+    assert read_network(tmp_path).classifier[0].eps == nn.BatchNorm2d(1).eps
 
 
 def test_no_random_number_is_drawn_to_read_a_network(folder: Path) -> None:
@@ -170,6 +180,7 @@ def test_the_tensors_must_be_those_of_the_network(
         {"coeff": float("nan")},
         {"coeff": "0.9"},
         {"dropout": 1},
+        {"classifier_eps": 0},
         {"n_power_iterations": 0},
         {"extra": 1},
     ],
