@@ -24,6 +24,7 @@ from models.spectral_norm import (
 
 NORMS = ("spectral", "batch", "none")
 BUDGETS = ("even", "last")
+# A standard deviation of 1e-5: below it the rounding of float32 maps near 1 would be blown up.
 _CLASSIFIER_EPS = 1e-10
 _Module = TypeVar("_Module", bound=nn.Module)
 
