@@ -143,7 +143,7 @@ def _scale(
         if isinstance(module, SpectralNormConv2d):
             module.coeff = min(module.coeff, module.sigma.item()) * factor
         else:
-            module.weight.mul_(factor)
+            module.weight.copy_(module.weight * factor)
 
 
 @torch.no_grad()
@@ -208,17 +208,17 @@ def recompute_batch_norm(model: IResNet, images: Iterable[Tensor]) -> None:
         ValueError: if there is no batch.
     """
     (batch_norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
-    momentum = batch_norm.momentum
-    batch_norm.reset_running_stats()
-    batch_norm.momentum = None  # the plain average over all batches
-    try:
-        n_batches = 0
-        with _in_eval_mode(model):
-            batch_norm.train()
-            for batch in images:
-                batch_norm(model.features(batch))
-                n_batches += 1
-    finally:
-        batch_norm.momentum = momentum
-    if n_batches == 0:
+    assert batch_norm.running_mean is not None
+    assert batch_norm.running_var is not None
+    means, variances = [], []
+    with _in_eval_mode(model):
+        for batch in images:
+            # torch's BatchNorm sums in float32, whose rounding may be as large as what a small
+            # bound leaves of a channel.
+            by_channel = model.features(batch).transpose(0, 1).flatten(1).double()
+            means.append(by_channel.mean(dim=1))
+            variances.append(by_channel.var(dim=1))
+    if not means:
         raise ValueError("recompute_batch_norm needs one or more batches, but got none")
+    batch_norm.running_mean.copy_(torch.stack(means).mean(dim=0))
+    batch_norm.running_var.copy_(torch.stack(variances).mean(dim=0))

@@ -21,7 +21,7 @@ _ENTRYWISE = """
 # Sums in an order that their shapes decide.
 _REDUCTIONS = """
     _log_softmax _log_softmax_backward_data all amax any argmax linalg_vector_norm max mean
-    native_batch_norm native_batch_norm_backward sum
+    native_batch_norm native_batch_norm_backward sum var
 """
 # cuBLAS, with the workspace that study.trial.randomness chooses; cuDNN, told to be deterministic;
 # cuSOLVER's LU.
