@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from models.certificate import Certificate, Effort
 from models.certification import certify
 from models.iresnet import IResNet
-from models.spectral_norm import SpectralNormConv2d
+from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
 _N_ROUNDS = 10
 # Of the last layer's fit: what is added to the covariance of its inputs, as a part of their mean
@@ -40,9 +40,9 @@ def project(
 ) -> Certificate:
     """Scale layers, in place, until the proven bounds are small enough.
 
-    Layers that need not be scaled stay as they are. Of a scaled layer with a target the target
-    becomes smaller, to at most what its bound is then, and the weight stays: training goes on from
-    there with steps as long, beside the weight, as before. Biases stay.
+    Layers that need not be scaled stay as they are. The target of a scaled layer, for further
+    training, becomes at most what its bound is then. Its weight becomes the effective weight,
+    which sigma, an estimate from below, no longer changes. Biases stay.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
@@ -130,20 +130,23 @@ def _factors_of_blocks(certificate: Certificate, lipschitz: float) -> dict[str, 
 def _scale(
     model: IResNet, certificate: Certificate, factors: Mapping[str, float], n_round: int
 ) -> None:
-    """Multiply the effective weights of layers."""
+    """Multiply the weights of layers, and set their targets to what their bounds are then."""
     modules = dict(model.named_modules(remove_duplicate=False))
+    changed = []
     for layer in certificate.layers:
         if layer.name not in factors:
             continue
-        module = modules[layer.name]
+        module, factor = modules[layer.name], factors[layer.name]
         assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+        weight = module.weight
         # A little below, and more each time, lest rounding undo it.
-        margin = 2**n_round * max(1e-6, 2 * torch.finfo(module.weight.dtype).eps)
-        factor = factors[layer.name] * (1 - margin)
+        margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
         if isinstance(module, SpectralNormConv2d):
-            module.coeff = min(module.coeff, module.sigma.item()) * factor
-        else:
-            module.weight.copy_(module.weight * factor)
+            weight = module.effective_weight()
+            module.coeff = min(module.coeff, layer.upper_bound * factor)
+            changed.append(module)
+        module.weight.copy_(weight * (factor * (1 - margin)))
+    update_spectral_norm(changed, 1)
 
 
 @torch.no_grad()

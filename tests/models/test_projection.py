@@ -100,17 +100,15 @@ def test_of_a_block_the_last_kernel_alone_is_scaled() -> None:
 def test_training_goes_on_at_the_bound_that_was_projected_to() -> None:
     """The target of a scaled layer is its bound of then: that holds whatever the weights become."""
     model = network()
-    model.n_power_iterations = 100
-    model.update_spectral_norm()
     project(model, lipschitz=0.05)
     layers = {layer.name: layer.upper_bound for layer in certify(model).layers}
     for name, module in model.named_modules():
         if isinstance(module, SpectralNormConv2d) and module.coeff < 0.97:
-            # A bound is above its norm by a hundredth at most.
-            assert layers[name] / 1.01 <= module.coeff <= layers[name]
+            assert module.coeff == pytest.approx(layers[name], rel=1e-5)
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(10)
+    model.n_power_iterations = 100
     model.update_spectral_norm()
     for block in certify(model).blocks:
         targets = [
@@ -120,27 +118,6 @@ def test_training_goes_on_at_the_bound_that_was_projected_to() -> None:
         ]
         assert min(targets) < 0.97
         assert block.layer_product <= math.prod(targets) * 1.02
-
-
-def test_a_step_changes_a_scaled_layer_by_as_large_a_part_as_before() -> None:
-    """So that fine-tuning with steps of one size does not rewrite what was made small."""
-    model = network()
-    shift = {m: torch.randn_like(m.weight) for m in model.modules() if hasattr(m, "sigma")}
-
-    def changed_parts() -> list[float]:
-        parts = []
-        for layer, step in shift.items():
-            before = layer.effective_weight().detach()
-            with torch.no_grad():
-                layer.weight += step
-                parts.append(float((layer.effective_weight() - before).norm() / before.norm()))
-                layer.weight -= step
-        return parts
-
-    before = changed_parts()
-    project(model, lipschitz=1e-3)
-    assert min(m.coeff for m in shift) < 0.01
-    assert changed_parts() == pytest.approx(before, rel=1e-4)
 
 
 def test_a_layer_is_scaled_and_not_changed_otherwise() -> None:
