@@ -2,12 +2,14 @@
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from models import Certificate, IResNet, deployed, project, recompute_batch_norm
+from models.spectral_norm import SpectralNormConv2d
 from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.network_files import Certified
@@ -61,7 +63,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            project(model, images=images, lipschitz=lipschitz)
+            _lower_targets(model, images, lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
             if not _is_finite(model):
@@ -81,6 +83,20 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
             proven = report.lipschitz_upper_bound
             yield Projection(report, Certified(plain, certificate))
+
+
+@torch.no_grad()
+def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -> None:
+    """Project, in place, with weights of their former size where a layer is normalized: what
+    becomes small is its target alone, so a step of further training, which has one size, changes
+    it by as large a part as before. The bounds hold but for the error of sigma."""
+    normalized = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
+    sizes = [layer.weight.norm() for layer in normalized]
+    project(model, images=images, lipschitz=lipschitz)
+    tiny = torch.finfo(torch.float32).tiny
+    for layer, size in zip(normalized, sizes, strict=True):
+        layer.weight.mul_(size / layer.weight.norm().clamp(min=tiny))
+    model.update_spectral_norm()
 
 
 def _is_finite(model: IResNet) -> bool:

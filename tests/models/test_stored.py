@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models import IResNet, read_network, write_network
+from models import IResNet, certify, project, read_network, write_network
 from models.stored import NETWORK, WEIGHTS
 from tests.support.networks import with_biases
 
@@ -48,6 +48,14 @@ def test_every_kind_of_network_comes_back(norm: str, activation: str, tmp_path: 
     x = torch.rand(2, 1, 8, 8) - 0.5
     with torch.no_grad():
         assert torch.equal(again(x), model.eval()(x))
+
+
+def test_a_projected_network_comes_back_projected(tmp_path: Path) -> None:
+    model = network(norm="spectral", coeff=0.9)
+    certificate = project(model, lipschitz=0.05)
+    write_network(tmp_path, model, {"architecture": {**ARCHITECTURE, "coeff": 0.9}})
+    # Its targets are those of the architecture again, and bound nothing more than its weights do.
+    assert certify(read_network(tmp_path), "full").blocks == certificate.blocks
 
 
 def test_the_constant_of_the_classifier_comes_back_and_older_files_have_that_of_torch(

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -5,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import IResNet, certify, deployed, read_network
+from models import IResNet, certify, deployed, project, read_network
+from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics import TrialStatus
 from study.trial import data
@@ -104,6 +106,37 @@ def test_fine_tuning_moves_the_network_and_draws_nothing_from_the_global_state(
     assert torch.equal(torch.random.get_rng_state(), state)
     after = list(model.classifier.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_fine_tuning_starts_at_the_projected_network_with_weights_of_their_former_size(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of Muon has one size: of a weight that was made small it would leave nothing."""
+    started: list[IResNet] = []
+
+    def noted(self: Training, model: IResNet, n_steps: int, seed: int) -> None:
+        started.append(copy.deepcopy(model))
+
+    monkeypatch.setattr(Training, "fine_tune", noted)
+    training = trained(fine_tune_steps=1, ladder=(0.1,))
+    assert len(list(projections(training))) == 1
+    projected = copy.deepcopy(training.model)
+    project(projected, lipschitz=0.1**3)
+    scaled = 0
+    for layer, before, lowered in zip(
+        *(
+            [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
+            for model in (started[0], training.model, projected)
+        ),
+        strict=True,
+    ):
+        assert torch.allclose(layer.weight.norm(), before.weight.norm())
+        assert layer.coeff == lowered.coeff
+        # The rest is the error of sigma, an estimate.
+        change = (layer.effective_weight() - lowered.effective_weight()).norm()
+        assert change <= 0.05 * lowered.effective_weight().norm()
+        scaled += lowered.coeff < before.coeff
+    assert scaled > 0
 
 
 def test_fine_tuning_that_diverges_leaves_its_rung_out_and_no_other(
