@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NORMALIZATION = {"from": "uint8", "scale": 1 / 255, "offset": -0.5}
-"""What `normalized` does: images * scale + offset (paper, appendix A)."""
+"""What `normalized` does: images * scale + offset (paper, appendix A, of MNIST)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A), channels_last."""
+    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A, of MNIST), channels_last."""
     return images.to(torch.float32, memory_format=torch.channels_last) / 255 - 0.5
 
 

@@ -1,4 +1,4 @@
-"""A trained network at smaller coefficients: points of the front that cost no training."""
+"""A trained network at smaller coefficients: further points of the front from one training."""
 
 import copy
 import time

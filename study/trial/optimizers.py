@@ -13,6 +13,8 @@ from torch.optim.sgd import sgd
 
 from models import IResNet
 from models.kernel_batches import map_kernels
+from models.residual_block import ResidualBlock
+from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial.orthogonalization import orthogonalized
 
@@ -108,6 +110,10 @@ class Muon(Optimizer):
     the size of this update follows neither. So kernels do not decay: under normalization that would
     only let the same update turn them further. (Jordan et al. 2024; Newhouse et al. 2025, "Training
     Transformers with Enforced Lipschitz Constants".)
+
+    The bias of a normalized layer is, to AdamW, a part of what the targets up to its layer let
+    through of the block's input: AdamW's steps have one size, and where that is above the signal,
+    the biases of a deep network of small coefficient drift until every ReLU is always on or off.
     """
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
@@ -115,6 +121,7 @@ class Muon(Optimizer):
         self._kernels = [p for p in model.body.parameters() if p.dim() == 4]
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
+        self._paths = _paths_to_biases(model)
         self._momentum = [torch.zeros_like(p) for p in self._kernels]
         self._means = [torch.zeros_like(p) for p in self._others]
         self._squares = [torch.zeros_like(p) for p in self._others]
@@ -125,6 +132,10 @@ class Muon(Optimizer):
     def step(self) -> None:
         self._step_kernels()
         used = _with_gradients(self._others)
+        biases: list[Tensor] = [bias for bias in self._paths if bias.grad is not None]
+        scales = [math.prod(layer.coeff for layer in self._paths[bias]) for bias in biases]
+        if biases:
+            torch._foreach_div_(biases, scales)
         adam(
             [self._others[index] for index in used],
             _gradients(self._others),
@@ -142,6 +153,8 @@ class Muon(Optimizer):
             eps=_EPS,
             maximize=False,
         )
+        if biases:
+            torch._foreach_mul_(biases, scales)
 
     def _step_kernels(self) -> None:
         settings, used = self._settings, _with_gradients(self._kernels)
@@ -177,6 +190,16 @@ class Muon(Optimizer):
         self._momentum = like(self._kernels, "momentum")
         self._means, self._squares = like(self._others, "means"), like(self._others, "squares")
         self._n_steps = [n_steps.clone() for n_steps in state["n_steps"]]
+
+
+def _paths_to_biases(model: IResNet) -> dict[Tensor, Sequence[SpectralNormConv2d]]:
+    """The bias of each normalized layer -> the normalized layers of its block up to its own."""
+    paths: dict[Tensor, Sequence[SpectralNormConv2d]] = {}
+    for block in model.body:
+        if isinstance(block, ResidualBlock):
+            layers = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+            paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
+    return paths
 
 
 def _with_gradients(parameters: Sequence[nn.Parameter]) -> list[int]:
