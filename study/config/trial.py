@@ -105,8 +105,8 @@ class TrainingConfig:
     """The largest learning rate of the schedule. With muon that of kernels: what a step changes a
     kernel by, as the spectral norm of (c_out, c_in k k)."""
     other_lr: float = 0.02
-    """muon: the largest learning rate of AdamW. For biases of normalized layers it is that of the
-    bias as a part of the product of the block's targets up to its layer."""
+    """muon: the largest learning rate of AdamW. For biases of normalized layers it is smaller, by
+    0.3 times the product of the block's targets up to the layer."""
     momentum: float = 0.9
     nesterov: bool | None = None
     """null: with muon yes, with sgd no."""

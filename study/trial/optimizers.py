@@ -18,10 +18,15 @@ from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial.orthogonalization import orthogonalized
 
-# The largest learning rate of fine-tuning, as a part of the training's.
-_FINE_TUNE_LR = 0.1
+# The largest learning rate of fine-tuning, as a part of the training's. Of 55 blocks on MNIST, 100
+# steps a rung make it 0.976 at bound 0.125 and 0.959 at 0.027; with 0.1 it is 0.964 and 0.935.
+_FINE_TUNE_LR = 0.4
 # Of Adam, for what Muon is not for: few steps leave no time for averages over a thousand of them.
 _BETAS = (0.9, 0.99)
+# Of a step of AdamW, what the bias of a normalized layer takes, as a part of what the layer lets
+# through. With 1, 55 blocks at 0.9 are as accurate, and their features so much larger than the
+# images that float32 loses twice as much of the inverse.
+_BIAS_STEP = 0.3
 # Biases in blocks of a small coefficient have gradients far below torch's own 1e-8.
 _EPS = 1e-10
 
@@ -111,9 +116,10 @@ class Muon(Optimizer):
     only let the same update turn them further. (Jordan et al. 2024; Newhouse et al. 2025, "Training
     Transformers with Enforced Lipschitz Constants".)
 
-    The bias of a normalized layer is, to AdamW, a part of what the targets up to its layer let
-    through of the block's input: AdamW's steps have one size, and where that is above the signal,
-    the biases of a deep network of small coefficient drift until every ReLU is always on or off.
+    The bias of a normalized layer is, to AdamW, in units of what the targets up to its layer let
+    through of the block's input, and smaller ones. AdamW's steps have one size. Where that is above
+    the signal, the biases of a deep network of small coefficient drift until every ReLU is always
+    on or off.
     """
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
@@ -133,7 +139,10 @@ class Muon(Optimizer):
         self._step_kernels()
         used = _with_gradients(self._others)
         biases: list[Tensor] = [bias for bias in self._paths if bias.grad is not None]
-        scales = [math.prod(layer.coeff for layer in self._paths[bias]) for bias in biases]
+        scales = [
+            math.prod((layer.coeff for layer in self._paths[bias]), start=_BIAS_STEP)
+            for bias in biases
+        ]
         if biases:
             torch._foreach_div_(biases, scales)
         adam(
