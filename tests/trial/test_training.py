@@ -336,5 +336,5 @@ def test_check_refuses_a_network_that_does_not_fit_the_images() -> None:
 def test_fine_tuning_decays_along_half_a_cosine_to_the_last_bit() -> None:
     for n_steps in (1, 3, 40, 71):
         for step in range(n_steps):
-            expected = 0.1 * 0.5 * (1 + math.cos(math.pi * step / n_steps))
+            expected = 0.4 * 0.5 * (1 + math.cos(math.pi * step / n_steps))
             assert fine_tune_lr_factor(step, n_steps) == expected
