@@ -7,6 +7,7 @@ The inverse of a residual block x + g(x) = y is the fixed point of x -> y - g(x)
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -73,8 +74,11 @@ def predicted_steps(lipschitz: float, rtol: float) -> int | None:
     if lipschitz == 0:
         return 1
     n_steps = max(1, math.ceil(math.log(rtol) / math.log(lipschitz)))
-    # The quotient of logarithms may be rounded to the wrong side of a whole number.
-    return n_steps if lipschitz**n_steps <= rtol else n_steps + 1
+    # The quotient of logarithms may be rounded to the wrong side of a whole number, and the power,
+    # by less than its last bit, to rtol.
+    power = lipschitz**n_steps
+    proven = power < rtol or (power == rtol and Fraction(lipschitz) ** n_steps <= Fraction(rtol))
+    return n_steps if proven else n_steps + 1
 
 
 def fixed_point(

@@ -95,7 +95,7 @@ def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -
     project(model, images=images, lipschitz=lipschitz)
     tiny = torch.finfo(torch.float32).tiny
     for layer, size in zip(normalized, sizes, strict=True):
-        layer.weight.mul_(size / layer.weight.norm().clamp(min=tiny))
+        layer.weight.copy_(layer.weight * (size / layer.weight.norm().clamp(min=tiny)))
     model.update_spectral_norm()
 
 

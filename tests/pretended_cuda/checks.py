@@ -45,7 +45,7 @@ TRIAL = TrialConfig(
 # activations, dropout and a sum, forward and backward), and for all else. With bf16 autocast takes
 # what comes to each convolution, its weight and its bias there by itself.
 _OF_A_BLOCK, _OF_A_BF16_BLOCK = 16, 33
-_OF_ALL_ELSE = {"sgd": 300, "muon": 425}
+_OF_ALL_ELSE = {"sgd": 300, "muon": 427}
 
 
 def changed(trial: TrialConfig, **settings: Any) -> TrialConfig:
