@@ -39,9 +39,9 @@ class SearchConfig:
     """tpe and gp: samples before the model of the objectives is used. Those of `first` and of
     earlier studies count among them; the others are those of sobol."""
     ladder: tuple[float, ...] | int = ()
-    """Coefficients to which the network of each completed trial is projected:
-    further points of the front. A number means that many, from the largest coefficient of the
-    study to its smallest by equal factors. Each trial takes those below its own."""
+    """Coefficients to which the network of each completed trial is projected: further points of
+    the front. A number means that many, from the largest coefficient of the study to its smallest
+    by equal factors. Each trial takes those below its own."""
     fine_tune_steps: int = 0
     """Training steps at each coefficient of the ladder."""
     repeats: int = 1
