@@ -106,7 +106,7 @@ class TrainingConfig:
     kernel by, as the spectral norm of (c_out, c_in k k)."""
     other_lr: float = 0.02
     """muon: the largest learning rate of AdamW. For biases of normalized layers it is smaller, by
-    0.3 times the product of the block's targets up to the layer."""
+    0.1 times the product of the block's targets up to the layer."""
     momentum: float = 0.9
     nesterov: bool | None = None
     """null: with muon yes, with sgd no."""

@@ -112,13 +112,13 @@ def test_muon_steps_every_kernel_by_its_orthogonalized_momentum(nesterov: bool) 
 
 
 def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
-    """Of a normalized bias, in units of 0.3 of the product of the targets up to its layer: so its
+    """Of a normalized bias, in units of 0.1 of the product of the targets up to its layer: so its
     step is as much shorter, and its decay is not."""
     settings = TrainingConfig(optimizer="muon", other_lr=0.03, weight_decay=0.1)
     ours = network()
     theirs = copy.deepcopy(ours)
     optimizer = Muon(ours, settings)
-    scales = {f"residual.{2 * index}.bias": 0.3 * 0.9 ** (index + 1) for index in range(3)}
+    scales = {f"residual.{2 * index}.bias": 0.1 * 0.9 ** (index + 1) for index in range(3)}
     groups: list[dict[str, Any]] = []
     for name, parameter in theirs.named_parameters():
         if name not in kernels_of(theirs):
