@@ -13,10 +13,10 @@ DATA_ROOT holds the data of the study in torchvision's layout. Both train one tr
             up to 0.5.
 
 What stock had not finished when its time was over does not count as a network, but its epochs do.
-FOLDER gets the records of both
-and front.png, both fronts in one picture. Prints the points, the hypervolume from the study's
-reference point, and the largest accuracy at three bounds, validation and test. Run with nothing
-else running.
+FOLDER gets the records of both and front.png, the networks and the front of both in one picture.
+Prints the points, the hypervolume from the study's reference point, and the largest accuracy at
+three bounds, validation and test. Run with nothing else running. Twice the time of the study: 40
+minutes for mnist on two cores of an AMD EPYC.
 """
 
 import argparse
@@ -88,6 +88,10 @@ class StockTrainable(tune.Trainable):
             row = {"time": time.time(), "done": done, "metrics": metrics}
             print(json.dumps(row), file=file, flush=True)
         return {**metrics, "done": done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The trained network; Tune asks for it at the end of a trial."""
+        torch.save(self._training.model.state_dict(), Path(checkpoint_dir) / "model.pt")
 
 
 def _study(name: str, data_root: str) -> StudyConfig:
@@ -213,14 +217,16 @@ def report(study: StudyConfig, folder: Path) -> None:
                 f"{best[TEST_ACCURACY]:.4f}, bound {best[LIPSCHITZ_UPPER_BOUND]:.4f}, "
                 f"{best[INVERSE_STEPS]:.1f} inverse steps"
             )
-        left.scatter(
-            [m[LIPSCHITZ_UPPER_BOUND] for m in front],
-            [m[VAL_ACCURACY] for m in front],
-            c=color,
-            marker=marker,
-            s=18,
-            label=name,
-        )
+        for networks, alpha, label in ((metrics, 0.25, None), (front, 1.0, f"{name}, its front")):
+            left.scatter(
+                [m[LIPSCHITZ_UPPER_BOUND] for m in networks],
+                [m[VAL_ACCURACY] for m in networks],
+                c=color,
+                marker=marker,
+                s=18,
+                alpha=alpha,
+                label=label,
+            )
         curves[name] = [
             (t / 60, dominance.hypervolume(_losses(_admitted(timed, t, study), study), reference))
             for t in np.linspace(0, seconds, 200)
@@ -231,9 +237,13 @@ def report(study: StudyConfig, folder: Path) -> None:
         at = next((t for t, volume in curves[name] if volume >= end), None)
         reached = "never" if at is None else f"after {at:.1f} minutes"
         print(f"{name} had {other}'s last hypervolume {reached}")
-    left.set(xscale="log", xlabel="lipschitz_upper_bound", ylabel="val_accuracy", title="fronts")
+    left.set(
+        xscale="log", xlabel="lipschitz_upper_bound", ylabel="val_accuracy", title="real networks"
+    )
     left.xaxis.set_minor_formatter(NullFormatter())
-    right.set(xlabel="minutes", ylabel="hypervolume", title="real points so far")
+    right.set(
+        xlabel="minutes", ylabel="hypervolume", title="hypervolume of the real networks so far"
+    )
     left.legend()
     right.legend()
     figure.tight_layout()
