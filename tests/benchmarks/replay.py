@@ -1,33 +1,41 @@
-"""Search strategies compared on a table of real trials, by epochs to reach the table's front.
+"""Search strategies compared on a table of real trials, by what the table's front costs them.
 
-    python -m tests.benchmarks.replay [TABLE] [--seeds 40] [--epochs 576] [--workers 2]
+    python -m tests.benchmarks.replay [TABLE] [--accuracy 0.8] [--seeds 40] [--epochs 216]
+        [--peers] [--only NAME ...]
 
 TABLE is what tests.benchmarks.trial_table wrote; the one that lies beside this file if left out.
 Each strategy's own searcher and scheduler, the classes that a study runs with, propose samples and
 stop trials. A proposed sample gets the training of the table that is nearest to it in the unit cube
 of the space and was not dealt before, and reports that training's metrics epoch by epoch; once all
-were dealt, they are dealt again.
-Workers train an epoch each, in turns; an epoch is what everything is counted in, those of stopped
-trials and the steps of fine-tuning included.
+were dealt, they are dealt again. Two workers train an epoch each, in turns.
 
-    random      this project's searcher with Optuna's random sampler, no trial stopped
-    stock fifo  Ray's OptunaSearch on all objectives, no trial stopped
-    stock asha  Ray's OptunaSearch on all objectives, Ray's ASHA on validation accuracy
-    ours        this project's tpe, constraints known, no ladder; with mo_asha, and with fifo
-    ours+ladder the same, and each completed network projected down the ladder
-    ours+tuned  the same, with fine-tuning at each rung
+    random, sobol, tpe, gp    this project's samplers, no trial stopped
+    tpe, mo_asha              with successive halving
+    stock                     Ray's OptunaSearch on all objectives, no trial stopped
+    stock, ASHA               with Ray's ASHA on validation accuracy
+    SMAC, BoTorch             with --peers (tests.benchmarks.peers)
 
-Prints, over the seeds, the median and the quartiles of the epochs until the hypervolume of the
-real points (trained for all epochs, bound below 1) is 95 % of that of all trainings in the table,
-without any projection; then how many points on the front that each strategy reports did not run
-their budget or break the constraint: for stock, Optuna's best_trials, which is what
-it has to offer.
+"ladder": each completed network is projected to the table's rungs. A sampler then observes the
+hypervolume of all networks of a training; one "of own" the objectives of the training's own
+network. "narrow": in the ranges of search_spaces/mnist.yaml; else in the whole space.
 
-What it can say: how many epochs these strategies spend on this space, this network and these
-trainings, with all of a search's feedback in place. What it cannot: anything finer than the
-samples in the table, whose nearest neighbor stands for all around it; what other networks, data or
-lengths of training would give; and what wall-clock time a projection costs, which trains nothing
-and is counted as nothing here.
+Real points are networks that were trained for all epochs, and their projections, with a bound below
+1. Their hypervolume is that within accuracy, bound 1 and 20 inverse steps. Two targets: 95 % of the
+hypervolume of all trainings in the table without projections, and 99 % of that with them. Printed
+for each strategy, medians and quartiles over the seeds:
+
+    epochs to each target, those of stopped trials included, and seconds of CPU of trainings and
+    ladders, all proofs and measurements included
+    the hypervolume after 18, 36, 72 and all epochs, as a part of the table's with projections
+    how many points on the front that the strategy reports did not run their budget or break the
+    constraint; stock's front is Optuna's best_trials
+    seconds that the search itself took
+
+What it can say: how much these strategies spend on this space, this network and these trainings,
+with all of a search's feedback in place. What it cannot: anything finer than the samples in the
+table and one of 3,000 validation images; and what other networks, data or lengths of
+training would give. A sampler that proposes one place again and again is told of trainings farther
+and farther off, which costs those with a model, and random and sobol nothing.
 """
 
 import argparse
@@ -37,8 +45,9 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,11 +79,13 @@ from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
 from study.tracking.records import StudyRecord, TrialRecord
 from tests.benchmarks.alternating import machine
-from tests.benchmarks.trial_table import LADDER
 
 TABLE = Path(__file__).with_name("trial_table.json.gz")
+FIFO = {"name": "fifo"}
 MO_ASHA = {"name": "mo_asha", "grace_period": 1, "reduction_factor": 3}
-_TARGET = 0.95
+_TARGET, _TARGET_WITH_LADDER = 0.95, 0.99
+_AFTER_EPOCHS = (18, 36, 72)
+_WORKERS = 2
 # What a scheduler asks Tune's controller for when a trial is added: its undone decisions.
 _CONTROLLER: Any = SimpleNamespace(
     _tune_controller=SimpleNamespace(_cached_trial_decisions={}, _queued_trial_decisions={})
@@ -89,10 +100,12 @@ class Table:
         self.raw: dict[str, Any] = content["study"]
         self.study = parse(self.raw, str(path))
         self.rows: list[dict[str, Any]] = content["rows"]
+        self.narrow: dict[str, Any] = content["narrow"]
+        self.ladder: list[float] = content["ladder"]
         self._places = np.array([_place(row["sample"]) for row in self.rows])
 
-    def deal(self, sample: Mapping[str, Any], dealt: set[int], rng: np.random.Generator) -> int:
-        """Index of the nearest training that was not dealt yet; at random among its repeats.
+    def deal(self, sample: Mapping[str, Any], dealt: set[int]) -> int:
+        """Index of the nearest training that was not dealt yet.
 
         Once all were dealt, `dealt` is emptied and they are dealt again.
         """
@@ -100,21 +113,16 @@ class Table:
             dealt.clear()
         distances = np.linalg.norm(self._places - _place(sample), axis=1)
         distances[list(dealt)] = np.inf
-        nearest = np.flatnonzero(distances == distances.min())
-        chosen = int(rng.choice(nearest))
-        dealt.add(chosen)
-        return chosen
+        nearest = int(distances.argmin())
+        dealt.add(nearest)
+        return nearest
 
-    def points(self, study: StudyConfig, fine_tune_steps: int | None = None) -> Losses:
-        """Admitted points of every completed training, as losses; with its projections, after so
-        many steps each, unless that is None."""
-        metrics = []
+    def points(self, *, with_projections: bool) -> Losses:
+        """Admitted points of every completed training, as losses."""
+        study, metrics = self.study, []
         for row in self.rows:
             if row["status"] == TrialStatus.COMPLETED:
-                projected = [
-                    p for p in row["projections"] if p["fine_tune_steps"] == fine_tune_steps
-                ]
-                metrics += [row["epochs"][-1], *projected]
+                metrics += [row["epochs"][-1], *(row["projections"] if with_projections else ())]
         admitted = [m for m in metrics if points.admitted(m, study.objectives, study.constraints)]
         return points.losses(admitted, study.objectives)
 
@@ -138,11 +146,10 @@ def ray_result(row: Mapping[str, Any], epoch: int, study: StudyConfig) -> dict[s
     report = EpochReport(epoch=epoch, timestamp=0.0, **row["epochs"][epoch - 1])
     if epoch < study.training.max_epochs:
         return TrialReport(TrialStatus.RUNNING, report).to_result()
-    rungs = [c for c in study.ladder if c < row["sample"]["coeff"]]
     projections = tuple(
         ProjectionReport(timestamp=0.0, test_accuracy=math.nan, **values)
         for values in row["projections"]
-        if values["coeff"] in rungs and values["fine_tune_steps"] == study.search.fine_tune_steps
+        if values["coeff"] in study.ladder
     )
     return TrialReport(TrialStatus.COMPLETED, report, projections=projections).to_result()
 
@@ -175,24 +182,33 @@ class _Trial:
     state: TrialStatus = TrialStatus.RUNNING
 
 
+@dataclass(frozen=True)
+class _Grown:
+    """What was trained when a trial had completed, and the hypervolume of the real points then."""
+
+    n_epochs: int
+    cpu_seconds: float
+    hypervolume: float
+
+
 class Run:
     """One study of a strategy, replayed."""
 
-    def __init__(self, table: Table, strategy: Strategy, seed: int, workers: int) -> None:
+    def __init__(self, table: Table, strategy: Strategy) -> None:
         self.table, self.strategy = table, strategy
-        self.rng = np.random.default_rng(seed)
-        self.workers = workers
         self.trials: list[_Trial] = []
-        self.cost = 0.0
-        self.curve: list[tuple[float, float]] = []
+        self.n_epochs = 0
+        self.cpu_seconds = 0.0
+        self.search_seconds = 0.0
+        self.curve: list[_Grown] = []
         self._front = GrowingFront(points.reference_losses(strategy.study.objectives))
         self._dealt: set[int] = set()
 
     def go(self, budget: float) -> "Run":
         """Train until so many epochs are spent."""
         running: list[_Trial] = []
-        while self.cost < budget:
-            while len(running) < self.workers:
+        while self.n_epochs < budget:
+            while len(running) < _WORKERS:
                 trial = self._start()
                 if trial is None:
                     break
@@ -200,18 +216,20 @@ class Run:
             if not running:
                 break
             for trial in list(running):
-                self.cost += 1
+                self.n_epochs += 1
                 if self._step(trial):
                     running.remove(trial)
         return self
 
     def _start(self) -> _Trial | None:
         trial_id = f"t{len(self.trials)}"
+        start = time.perf_counter()
         config = self.strategy.searcher.suggest(trial_id)
+        self.search_seconds += time.perf_counter() - start
         if not isinstance(config, dict):
             return None
         sample = config if self.strategy.is_stock else Suggestion.of_config(config).sample
-        row = self.table.rows[self.table.deal(sample, self._dealt, self.rng)]
+        row = self.table.rows[self.table.deal(sample, self._dealt)]
         trial = _Trial(trial_id, config, sample, row)
         self.trials.append(trial)
         self.strategy.scheduler.on_trial_add(_CONTROLLER, trial)
@@ -229,6 +247,7 @@ class Run:
             metrics = {} if report.epoch is None else report.epoch.metrics()
             result = {**metrics, "training_iteration": trial.epoch, "time_total_s": 0.0}
         trial.last, trial.state = result, report.status
+        self.cpu_seconds += trial.row["epoch_cpu_seconds"][trial.epoch - 1]
         if report.status is TrialStatus.FAILED:
             strategy.searcher.on_trial_complete(trial.trial_id, None, error=True)
             return True
@@ -241,38 +260,79 @@ class Run:
         if report.status is TrialStatus.RUNNING:
             trial.state = TrialStatus.STOPPED_EARLY
         else:
-            self.cost += (
-                len(report.projections) * study.search.fine_tune_steps / self._steps_an_epoch
-            )
-            self._add(report)
+            self._add(trial, report)
         strategy.scheduler.on_trial_complete(None, trial, result)
+        start = time.perf_counter()
         strategy.searcher.on_trial_complete(trial.trial_id, result)
+        self.search_seconds += time.perf_counter() - start
         return True
 
-    @property
-    def _steps_an_epoch(self) -> float:
-        n_images = self.table.study.data.max_train
-        assert n_images is not None
-        return n_images / self.table.study.training.batch_size
-
-    def _add(self, report: TrialReport) -> None:
+    def _add(self, trial: _Trial, report: TrialReport) -> None:
         study = self.strategy.study
+        if study.ladder:
+            self.cpu_seconds += trial.row["ladder_cpu_seconds"]
         admitted = points.of_report(report, study.objectives, study.constraints)
         self._front.add(points.losses(list(admitted.values()), study.objectives))
-        self.curve.append((self.cost, self._front.hypervolume))
+        self.curve.append(_Grown(self.n_epochs, self.cpu_seconds, self._front.hypervolume))
 
-    def epochs_to(self, hypervolume: float) -> float:
-        """Epochs until the hypervolume of the real points was that; infinite if it never was."""
-        return next((cost for cost, reached in self.curve if reached >= hypervolume), math.inf)
+    def reached(self, hypervolume: float) -> tuple[float, float]:
+        """Epochs and seconds of CPU until the hypervolume of the real points was that; infinite if
+        it never was."""
+        for at in self.curve:
+            if at.hypervolume >= hypervolume:
+                return at.n_epochs, at.cpu_seconds
+        return math.inf, math.inf
+
+    def hypervolume_after(self, n_epochs: float) -> float:
+        """That of the real points."""
+        return max((at.hypervolume for at in self.curve if at.n_epochs <= n_epochs), default=0.0)
 
 
-def _ours(table: Table, seed: int, search: dict[str, Any], scheduler: dict[str, Any]) -> Strategy:
-    settings = {"n_trials": 1_000, "seed": seed, **search}
-    study = parse({**table.raw, "search": settings, "scheduler": scheduler}, "replay")
+def _study(
+    table: Table,
+    seed: int,
+    sampler: str,
+    scheduler: Mapping[str, Any],
+    *,
+    ladder: bool,
+    narrow: bool,
+) -> StudyConfig:
+    rungs = table.ladder if ladder else []
+    changed = {
+        "search": {"sampler": sampler, "n_trials": 1_000, "seed": seed, "ladder": rungs},
+        "scheduler": dict(scheduler),
+        "space": table.narrow if narrow else table.raw["space"],
+    }
+    return parse({**table.raw, **changed}, "replay")
+
+
+def _ours(
+    table: Table,
+    seed: int,
+    *,
+    sampler: str,
+    scheduler: Mapping[str, Any] = FIFO,
+    ladder: bool,
+    narrow: bool,
+) -> Strategy:
+    study = _study(table, seed, sampler, scheduler, ladder=ladder, narrow=narrow)
     halving = make_halving(study)
     return Strategy(
         study, OptunaSearcher(study, halving), make_scheduler(study, halving), _our_front
     )
+
+
+def _peer(
+    table: Table, seed: int, *, sampler: str, ladder: bool, narrow: bool, of_own: bool = False
+) -> Strategy:
+    """Whatever it proposes is trained for all epochs."""
+    # They are an extra, and take seconds to load.
+    from tests.benchmarks import peers
+
+    study = _study(table, seed, "random", FIFO, ladder=ladder, narrow=narrow)
+    peer = {"SMAC": peers.SmacSearcher, "BoTorch": peers.BotorchSearcher}[sampler]
+    searcher = peer(study, seed, observes_hypervolume=ladder and not of_own)
+    return Strategy(study, searcher, FIFOScheduler(), _our_front)
 
 
 def _our_front(run: Run) -> list[tuple[int, float]]:
@@ -322,10 +382,18 @@ def stock_search(
     )
 
 
-def _stock(table: Table, seed: int, scheduler: TrialScheduler) -> Strategy:
+def _stock(table: Table, seed: int, *, with_asha: bool) -> Strategy:
     searcher = stock_search(table.study, seed, space=stock_space())
-    study = parse({**table.raw, "search": {"sampler": "random", "n_trials": 1}}, "replay")
-    return Strategy(study, searcher, scheduler, _stock_front, is_stock=True)
+    scheduler: TrialScheduler = FIFOScheduler()
+    if with_asha:
+        scheduler = AsyncHyperBandScheduler(
+            metric=VAL_ACCURACY,
+            mode="max",
+            max_t=table.study.training.max_epochs,
+            grace_period=MO_ASHA["grace_period"],
+            reduction_factor=MO_ASHA["reduction_factor"],
+        )
+    return Strategy(table.study, searcher, scheduler, _stock_front, is_stock=True)
 
 
 def _stock_front(run: Run) -> list[tuple[int, float]]:
@@ -340,88 +408,95 @@ def _stock_front(run: Run) -> list[tuple[int, float]]:
     ]
 
 
-def strategies(table: Table) -> dict[str, Callable[[int], Strategy]]:
-    """Each strategy by name, from a seed."""
-    tuned = max(p["fine_tune_steps"] for row in table.rows for p in row["projections"])
-    ladder = {"ladder": list(LADDER)}
-
-    def asha() -> TrialScheduler:
-        return AsyncHyperBandScheduler(
-            metric=VAL_ACCURACY,
-            mode="max",
-            max_t=table.study.training.max_epochs,
-            grace_period=MO_ASHA["grace_period"],
-            reduction_factor=MO_ASHA["reduction_factor"],
-        )
-
-    fifo: dict[str, Any] = {"name": "fifo"}
-    return {
-        "random": lambda seed: _ours(table, seed, {"sampler": "random"}, fifo),
-        "stock fifo": lambda seed: _stock(table, seed, FIFOScheduler()),
-        "stock asha": lambda seed: _stock(table, seed, asha()),
-        "ours fifo": lambda seed: _ours(table, seed, {}, fifo),
-        "ours": lambda seed: _ours(table, seed, {}, MO_ASHA),
-        "ours+ladder fifo": lambda seed: _ours(table, seed, ladder, fifo),
-        "ours+ladder": lambda seed: _ours(table, seed, ladder, MO_ASHA),
-        "ours+tuned": lambda seed: _ours(
-            table, seed, {**ladder, "fine_tune_steps": tuned}, MO_ASHA
-        ),
+def strategies(with_peers: bool) -> dict[str, Callable[[Table, int], Strategy]]:
+    """Each strategy by name, from a table and a seed."""
+    samplers: dict[str, Callable[..., Strategy]] = {
+        name: partial(_ours, sampler=name) for name in ("random", "sobol", "tpe", "gp")
     }
+    samplers["tpe, mo_asha"] = partial(_ours, sampler="tpe", scheduler=MO_ASHA)
+    peers = ("SMAC", "BoTorch") if with_peers else ()
+    samplers |= {name: partial(_peer, sampler=name) for name in peers}
+    made: dict[str, Callable[[Table, int], Strategy]] = {
+        "stock": partial(_stock, with_asha=False),
+        "stock, ASHA": partial(_stock, with_asha=True),
+    }
+    for name, make in samplers.items():
+        made[name] = partial(make, ladder=False, narrow=False)
+        made[f"ladder, {name}"] = partial(make, ladder=True, narrow=False)
+        made[f"ladder, narrow, {name}"] = partial(make, ladder=True, narrow=True)
+    for name in peers:
+        made[f"ladder, narrow, {name} of own"] = partial(
+            _peer, sampler=name, ladder=True, narrow=True, of_own=True
+        )
+    return made
 
 
-def _spread(values: list[float]) -> str:
+def _spread(values: Sequence[float], digits: int = 0) -> str:
     """Median and quartiles, of which some may be infinite."""
     ordered = sorted(values)
     low = statistics.median(ordered[: (len(ordered) + 1) // 2])
     high = statistics.median(ordered[len(ordered) // 2 :])
-    return f"{statistics.median(ordered):6.1f} [{low:.1f}, {high:.1f}]"
+    return f"{statistics.median(ordered):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("table", type=Path, nargs="?", default=TABLE)
+    parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--accuracy", type=float, default=0.8, help="of the reference point")
     parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--epochs", type=float, default=576)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--reference", help="val_accuracy,lipschitz_upper_bound,inverse_steps")
+    parser.add_argument("--epochs", type=float, default=216)
+    parser.add_argument("--only", nargs="+", help="strategies that have one of these in their name")
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     table = Table(arguments.table)
-    if arguments.reference:
-        values = [float(text) for text in arguments.reference.split(",")]
-        names = [o.metric for o in table.study.objectives]
-        table.raw = {**table.raw, "reference_point": dict(zip(names, values, strict=True))}
-        table.study = parse(table.raw, str(arguments.table))
+    reference_point = {**table.raw["reference_point"], VAL_ACCURACY: arguments.accuracy}
+    table.raw = {**table.raw, "reference_point": reference_point}
+    table.study = parse(table.raw, str(arguments.table))
     reference = points.reference_losses(table.study.objectives)
-    whole = dominance.hypervolume(table.points(table.study), reference)
+    trained = dominance.hypervolume(table.points(with_projections=False), reference)
+    projected = dominance.hypervolume(table.points(with_projections=True), reference)
     completed = sum(row["status"] == TrialStatus.COMPLETED for row in table.rows)
     print(machine())
     print(
-        f"{len(table.rows)} trainings, {completed} completed; hypervolume of all {whole:.4f}, "
-        f"target {_TARGET * whole:.4f}; reference point "
-        f"{', '.join(f'{o.metric} {o.reference:g}' for o in table.study.objectives)}; with the "
-        f"ladder {dominance.hypervolume(table.points(table.study, 0), reference):.4f}; "
-        f"{arguments.seeds} seeds, {arguments.workers} workers, {arguments.epochs:g} epochs"
+        f"{len(table.rows)} trainings, {completed} completed; reference point "
+        f"{', '.join(f'{o.metric} {o.reference:g}' for o in table.study.objectives)}; hypervolume "
+        f"of all {trained:.4f}, with projections {projected:.4f}; {arguments.seeds} seeds, "
+        f"{arguments.epochs:g} epochs"
     )
-    for name, make in strategies(table).items():
-        reached, final, n_unreal, n_front, n_trials = [], [], 0, 0, 0
-        start = time.perf_counter()
-        for seed in range(arguments.seeds):
-            run = Run(table, make(seed), seed, arguments.workers).go(arguments.epochs)
-            reached.append(run.epochs_to(_TARGET * whole))
-            final.append(run.curve[-1][1] / whole if run.curve else 0.0)
-            front = run.strategy.front(run)
-            n_front += len(front)
-            n_trials += len(run.trials)
-            n_unreal += sum(
-                epochs < table.study.training.max_epochs or not bound < 1 for epochs, bound in front
+    for name, make in strategies(arguments.peers).items():
+        if arguments.only and not any(part in name for part in arguments.only):
+            continue
+        runs = [
+            Run(table, make(table, seed)).go(arguments.epochs) for seed in range(arguments.seeds)
+        ]
+        print(name)
+        for part, target, of in (
+            (_TARGET, trained, "no ladder"),
+            (_TARGET_WITH_LADDER, projected, "the ladder"),
+        ):
+            epochs, cpu = zip(*(run.reached(part * target) for run in runs), strict=True)
+            print(
+                f"  {part:.0%} of the table with {of}: {_spread(epochs)} epochs, "
+                f"{_spread(cpu)} s of CPU"
             )
-        seconds = (time.perf_counter() - start) / arguments.seeds
+        parts = [
+            f"{_spread([run.hypervolume_after(n) / projected for run in runs], 3)} after {n:.0f}"
+            for n in (*_AFTER_EPOCHS, arguments.epochs)
+        ]
+        print(f"  of the table with the ladder: {', '.join(parts)} epochs")
+        fronts = [run.strategy.front(run) for run in runs]
+        n_unreal = sum(
+            epochs < table.study.training.max_epochs or not bound < 1
+            for front in fronts
+            for epochs, bound in front
+        )
+        n_trials = sum(len(run.trials) for run in runs) / len(runs)
+        search_seconds = [run.search_seconds for run in runs]
         print(
-            f"{name:17} epochs to {_TARGET:.0%}: {_spread(reached)}; hypervolume at the end "
-            f"{statistics.median(final):.3f}; on its front not real: {n_unreal} of {n_front}; "
-            f"{n_trials / arguments.seeds:.0f} trials, {seconds:.1f} s a run",
+            f"  not real on its front: {n_unreal} of {sum(map(len, fronts))}; {n_trials:.0f} "
+            f"trials, the search took {_spread(search_seconds, 1)} s",
             flush=True,
         )
 

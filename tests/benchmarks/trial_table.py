@@ -1,15 +1,17 @@
 """Train the table of real trials that tests.benchmarks.replay draws from.
 
-    python -m tests.benchmarks.trial_table DATA_ROOT OUT.json.gz [--samples 64] [--repeated 32]
+    python -m tests.benchmarks.trial_table DATA_ROOT OUT.json.gz [--wide 32] [--narrow 28]
 
 DATA_ROOT holds MNIST in torchvision's layout. The study is STUDY below: MNIST at 16 x 16 pixels,
-8,000 images, three wide invertible blocks, 9 epochs. Samples are a Halton sequence over the
-three hyperparameters; the first ones are trained a second time, with another seed. One training
-runs on each core. The table has every epoch's metrics of every training, and those of its
-projections down the ladder, without fine-tuning and with FINE_TUNE_STEPS. A run that was cut off
-goes on where it was.
+8,000 images, three wide invertible blocks, 9 epochs with Muon. Samples are Halton sequences over
+the three hyperparameters: one in the ranges of STUDY, one in the NARROW ones of
+search_spaces/mnist.yaml. One training runs on each core. The table has every epoch's metrics of
+every training and those of its projections down the LADDER, without fine-tuning; and the seconds of
+CPU of each epoch and of the ladder; the full certificate of a completed training counts with its
+last epoch. A run that was cut off goes on where it was, and a table that is there is given what it
+lacks.
 
-About an hour on two cores.
+40 minutes on two cores of an AMD EPYC.
 """
 
 import argparse
@@ -18,13 +20,17 @@ import json
 import multiprocessing
 import os
 import platform
+import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from study.config.file import load, locate
 from study.config.parser import parse
+from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
 from study.metrics import TEST_ACCURACY, TrialStatus
 from study.trial import data, sources
@@ -36,7 +42,13 @@ STUDY: dict[str, Any] = {
     "name": "trial-table",
     "data": {"name": "mnist", "size": 16, "max_train": 8000, "shift": 1, "val_fraction": 0.05},
     "model": {"blocks": [1, 1, 1], "bottleneck": 4, "channel_multiplier": 16},
-    "training": {"max_epochs": 9, "batch_size": 64, "lr": 0.1, "lr_schedule": "step"},
+    "training": {
+        "max_epochs": 9,
+        "batch_size": 64,
+        "optimizer": "muon",
+        "lr": 0.1,
+        "lr_schedule": "one_cycle",
+    },
     "space": {
         "coeff": {"type": "float", "low": 0.3, "high": 0.99},
         "n_power_iterations": {"type": "int", "low": 1, "high": 20, "log": True},
@@ -52,8 +64,11 @@ STUDY: dict[str, Any] = {
     "evaluation": {"n_inverse_samples": 128},
     "search": {"sampler": "random", "n_trials": 1},
 }
-LADDER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-FINE_TUNE_STEPS = 40
+NARROW = load(locate("mnist")).space
+"""The part of the space of STUDY where samples of a study with a ladder belong."""
+# So that a table can be given more samples of either kind.
+_FIRST_NARROW_SEED = 1000
+LADDER = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
 
 def halton(index: int, base: int) -> float:
@@ -66,44 +81,58 @@ def halton(index: int, base: int) -> float:
     return value
 
 
-def sample(number: int) -> dict[str, Any]:
-    """A point of the space of STUDY: its coordinates are uniform as the space means them."""
-    coeff, iterations, dropout = (halton(number + 1, base) for base in (2, 3, 5))
+def at_share(parameter: Parameter, share: float) -> int | float:
+    """The value at a part, in (0, 1), of the way through a range, as the space means it: integers
+    reach from half a unit below low to half a unit above high."""
+    assert isinstance(parameter, FloatParameter | IntParameter)
+    half = 0.5 if isinstance(parameter, IntParameter) else 0.0
+    low, high = parameter.low - half, parameter.high + half
+    value = low * (high / low) ** share if parameter.log else low + (high - low) * share
+    if isinstance(parameter, IntParameter):
+        return min(parameter.high, max(parameter.low, round(value)))
+    return value
+
+
+def sample(space: Iterable[tuple[str, Parameter]], number: int) -> dict[str, int | float]:
+    """A point of a space of three parameters, uniform as the space means it."""
     return {
-        "coeff": round(0.3 + 0.69 * coeff, 4),
-        "n_power_iterations": min(20, int(20**iterations + 0.5)),
-        "dropout": round(0.5 * dropout, 4),
+        key: at_share(parameter, halton(number + 1, base))
+        for (key, parameter), base in zip(space, (2, 3, 5), strict=True)
     }
 
 
-def train(study: StudyConfig, number: int, repeat: int) -> dict[str, Any]:
+def train(study: StudyConfig, values: dict[str, int | float], seed: int) -> dict[str, Any]:
     """One training and its projections, as a row of the table."""
     torch.set_num_threads(1)
     choose_algorithms(deterministic=True)
-    trial = study.resolve(sample(number), seed=1000 * repeat + number)
+    trial = replace(study.resolve(values, seed), ladder=LADDER)
     dataset = sources.load(trial.data)
     # The replay has no use for test accuracy, and most of the time would go into it.
     few = data.Split(dataset.test.images[:1], dataset.test.labels[:1])
     training = Training(trial, dataset=replace(dataset, test=few))
-    epochs: list[dict[str, float]] = []
-    while training.status is TrialStatus.RUNNING:
-        report = training.run_to_report()
-        if report.epoch is not None:
-            epochs.append(_without_test(report.epoch.metrics()))
     row: dict[str, Any] = {
-        "sample": sample(number),
-        "number": number,
-        "repeat": repeat,
-        "status": training.status.value,
-        "epochs": epochs,
+        "sample": values,
+        "seed": seed,
+        "epochs": [],
+        "epoch_cpu_seconds": [],
         "projections": [],
+        "ladder_cpu_seconds": 0.0,
     }
+    while training.status is TrialStatus.RUNNING:
+        start = time.process_time()
+        report = training.run_to_report()
+        row["epoch_cpu_seconds"].append(time.process_time() - start)
+        if report.epoch is not None:
+            row["epochs"].append(_without_test(report.epoch.metrics()))
+    row["status"] = training.status.value
     if training.status is TrialStatus.COMPLETED:
-        ladder = tuple(coeff for coeff in LADDER if coeff < trial.model.coeff)
-        for n_steps in (0, FINE_TUNE_STEPS):
-            training.config = replace(trial, ladder=ladder, fine_tune_steps=n_steps)
-            reports = [asdict(projection.report) for projection in projections(training)]
-            row["projections"] += [_without_test(report) for report in reports]
+        start = time.process_time()
+        network = training.certified()
+        certified = time.process_time()
+        row["epoch_cpu_seconds"][-1] += certified - start
+        reports = [projection.report for projection in projections(training, network)]
+        row["projections"] = [_without_test(asdict(report)) for report in reports]
+        row["ladder_cpu_seconds"] = time.process_time() - certified
     return row
 
 
@@ -111,7 +140,7 @@ def _without_test(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if name != TEST_ACCURACY}
 
 
-def _train(task: tuple[StudyConfig, int, int]) -> dict[str, Any]:
+def _train(task: tuple[StudyConfig, dict[str, int | float], int]) -> dict[str, Any]:
     return train(*task)
 
 
@@ -119,30 +148,31 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data_root", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--samples", type=int, default=64)
-    parser.add_argument("--repeated", type=int, default=32)
+    parser.add_argument("--wide", type=int, default=32)
+    parser.add_argument("--narrow", type=int, default=28)
     arguments = parser.parse_args()
     raw = {**STUDY, "data": {**STUDY["data"], "root": str(arguments.data_root.resolve())}}
     study = parse(raw, "STUDY")
     partial = arguments.out.with_suffix(".partial")
     lines = partial.read_text().splitlines() if partial.exists() else []
     rows = [json.loads(line) for line in lines]
-    done = {(row["number"], row["repeat"]) for row in rows}
-    tasks = [
-        (study, number, repeat)
-        for repeat, n_samples in enumerate((arguments.samples, arguments.repeated))
-        for number in range(n_samples)
-        if (number, repeat) not in done
-    ]
+    if arguments.out.exists():
+        rows += json.loads(gzip.decompress(arguments.out.read_bytes()))["rows"]
+    done = {row["seed"] for row in rows}
+    wide = [(sample(study.space, n), n) for n in range(arguments.wide)]
+    narrow = [(sample(NARROW, n), _FIRST_NARROW_SEED + n) for n in range(arguments.narrow)]
+    tasks = [(study, values, seed) for values, seed in wide + narrow if seed not in done]
     processes = multiprocessing.get_context("spawn").Pool(os.cpu_count())
     with processes as pool, partial.open("a") as file:
         for row in pool.imap_unordered(_train, tasks):
             rows.append(row)
             print(json.dumps(row), file=file, flush=True)
-            print(f"{len(rows)} of {arguments.samples + arguments.repeated}", flush=True)
-    rows.sort(key=lambda row: (row["number"], row["repeat"]))
+            print(f"{len(rows)} of {arguments.wide + arguments.narrow}", flush=True)
+    rows.sort(key=lambda row: row["seed"])
     table = {
         "study": STUDY,
+        "narrow": {key: asdict(parameter) for key, parameter in NARROW},
+        "ladder": LADDER,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "rows": [_rounded(row) for row in rows],
