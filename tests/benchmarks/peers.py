@@ -64,8 +64,7 @@ class PeerSearcher(Searcher):
     def tell(self, trial_id: str, losses: list[float]) -> None:
         """What a trial gave."""
 
-    # Ray declares a text here where a dict is meant.
-    def suggest(self, trial_id: str) -> dict[str, Any]:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> dict[str, Any]:
         number = self._n_started
         self._n_started += 1
         return Suggestion(number, self._seed, number, self.ask(trial_id)).to_config()
