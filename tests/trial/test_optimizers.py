@@ -139,9 +139,12 @@ def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
         reference.step()
         for name, parameter in ours.named_parameters():
             if name not in kernels_of(ours):
-                is_scaled = name.removeprefix("body.1.") in scales
-                rtol = 1e-5 if is_scaled else 0  # of the others every bit is the same
-                torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=rtol, atol=0)
+                # Multiplied and divided by its scale, a bias is rounded once more, relative to its
+                # steps: where these cancel, more than relative to what remains. Of the others
+                # every bit is the same.
+                scale = scales.get(name.removeprefix("body.1."))
+                atol = 0.0 if scale is None else 1e-6 * 0.03 * scale
+                torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=0, atol=atol)
 
 
 def test_a_kernel_without_a_gradient_stays_and_one_of_zero_too() -> None:
