@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from study.config.study import StudyConfig
-from study.metrics import Direction
+from study.metrics import Direction, TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume
 
@@ -30,6 +30,15 @@ class Outcome:
 
     metrics: Mapping[str, float]
     admitted: Mapping[float | None, Mapping[str, float]]
+
+
+def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
+    """What a training gave, by the last report of its trial; None unless the trial completed."""
+    if report is None or report.status is not TrialStatus.COMPLETED:
+        return None
+    assert report.epoch is not None
+    admitted = points.of_report(report, study.objectives, study.constraints)
+    return Outcome(report.epoch.metrics(), admitted)
 
 
 def directions(study: StudyConfig) -> list[Direction]:

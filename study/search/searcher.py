@@ -195,10 +195,9 @@ class OptunaSearcher(Searcher):
         sample.running.remove(trial_id)
         report = TrialReport.from_result(result) if result and not error else None
         self._stopping.observe(report)
-        if report is not None and report.status is TrialStatus.COMPLETED:
-            assert report.epoch is not None
-            admitted = points.of_report(report, self._config.objectives, self._config.constraints)
-            sample.completed.append(Outcome(report.epoch.metrics(), admitted))
+        outcome = observation.of_report(report, self._config)
+        if outcome is not None:
+            sample.completed.append(outcome)
             if sample.n_started < self._config.search.repeats and not self._is_dominated(sample):
                 return
         self._observe(sample, report)

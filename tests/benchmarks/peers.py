@@ -29,7 +29,7 @@ from torch.quasirandom import SobolEngine
 
 from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
-from study.metrics import TrialReport, TrialStatus
+from study.metrics import TrialReport
 from study.pareto import points
 from study.search import observation
 from study.search.observation import Outcome
@@ -73,20 +73,18 @@ class PeerSearcher(Searcher):
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         report = TrialReport.from_result(result) if result and not error else None
+        outcome = observation.of_report(report, self._config)
         losses = self._worst
-        if report is not None and report.status is TrialStatus.COMPLETED:
-            losses = self._losses(report)
+        if outcome is not None:
+            losses = self._losses(outcome)
             self._worst = list(map(max, self._worst, losses))
         self.tell(trial_id, losses)
 
-    def _losses(self, report: TrialReport) -> list[float]:
+    def _losses(self, outcome: Outcome) -> list[float]:
         study = self._config
-        assert report.epoch is not None
         if self._observes_hypervolume:
-            admitted = points.of_report(report, study.objectives, study.constraints)
-            outcome = Outcome(report.epoch.metrics(), admitted)
             return [-hypervolume for hypervolume in observation.values(study, [outcome])]
-        (losses,) = points.losses([report.epoch.metrics()], study.objectives)
+        (losses,) = points.losses([outcome.metrics], study.objectives)
         return [float(loss) for loss in losses]
 
 
