@@ -1,9 +1,11 @@
 """File names: what a trial leaves in its checkpoints, and what a run has in MLflow."""
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from study.metrics import EpochReport
 
@@ -21,6 +23,8 @@ OUTCOME = "outcome"
 CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
 """Error against steps of the inverse, and the steps that the certificate predicts."""
+VAL_RIGHT = "val_right.json"
+"""Which images of the validation split are classified right, a bit each."""
 LAYERS_FIGURE = "layers.png"
 """The layers' bounds (paper, Figure 2)."""
 INVERSE_FIGURE = "inverse.png"
@@ -50,3 +54,29 @@ def read_reports(content: bytes) -> list[EpochReport]:
 def projection_folder(outcome: Path, index: int) -> Path:
     """Below an outcome: the network of one of its projections, in the order of the report."""
     return outcome / "projections" / str(index)
+
+
+def packed(bits: Sequence[bool]) -> dict[str, Any]:
+    """The content of VAL_RIGHT: the bits of the images in their order, the first one highest in the
+    first byte, filled up with zeros to whole bytes."""
+    text = "".join("1" if bit else "0" for bit in bits)
+    n_bytes = -(-len(bits) // 8)
+    content = int(text.ljust(8 * n_bytes, "0") or "0", 2).to_bytes(n_bytes, "big")
+    return {"n_images": len(bits), "right": base64.b64encode(content).decode()}
+
+
+def unpacked(content: object) -> list[bool]:
+    """The bits that `packed` was given.
+
+    Raises:
+        ValueError: if the content is not such.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"{VAL_RIGHT} must be an object")
+    n, text = content.get("n_images"), content.get("right")
+    if not isinstance(n, int) or not isinstance(text, str) or n < 0:
+        raise ValueError(f"{VAL_RIGHT} must have n_images and right")
+    stored = base64.b64decode(text, validate=True)
+    if len(stored) != -(-n // 8):
+        raise ValueError(f"{VAL_RIGHT} must have a bit for each of {n} images")
+    return [stored[i // 8] >> (7 - i % 8) & 1 == 1 for i in range(n)]

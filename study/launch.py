@@ -207,7 +207,8 @@ class _Launch:
 
     def _show(self, outcome: "Outcome") -> None:
         """Print the results of a study that is done, and put its page beside its records."""
-        from study.results.front import Mark, collect
+        from study.results.front import Mark
+        from study.results.read import read
         from study.results.tables import print_table
         from study.tracking.pages import study_page
         from study.tracking.records import Records
@@ -219,7 +220,7 @@ class _Launch:
             )
         records = Records(self._client)
         try:
-            results = collect(study, records.trials_and_projections(study))
+            results = read(records, study.name)
         except TrackingError as error:
             raise FailedError(
                 f"the study is done, but its results cannot be read: {error}"
@@ -234,20 +235,23 @@ class _Launch:
         self._print(f"the runs:    {server or page}")
         if server:
             self._print(f"             then open {page}")
-        self._log_page(records, results)
+        self._publish(records, results)
 
-    def _log_page(self, records: "Records", results: "Results") -> None:
+    def _publish(self, records: "Records", results: "Results") -> None:
+        """Put the results into MLflow: on each run how it stands, and the page."""
         from study.results.page import write_page
+        from study.results.publish import publish
         from study.tracking.runs import Runs
 
         try:
+            publish(results, records)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / PAGE
                 write_page(path, records, results)
                 Runs(self._client).log_file(results.study.run_id, path)
         except UserError as error:
-            # The study is done all the same, and its page can be made at any time.
-            self._say(f"its page was not put into MLflow: {error}")
+            # The study is done all the same, and its report can be made at any time.
+            self._say(f"its results were not put into MLflow: {error}")
 
     def _say_unfinished(self, name: str) -> None:
         self._say(f"{name} is unfinished; go on with it: {self._command.resume(name)}")

@@ -6,6 +6,7 @@ Metric names stand as strings here and in study files, nowhere else.
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context
 from enum import StrEnum
 from typing import Any
 
@@ -32,11 +33,43 @@ class TrialStatus(StrEnum):
 
 
 @dataclass(frozen=True)
+class Decimals:
+    """Values are reported rounded to the nearest number with so many digits behind the point."""
+
+    n: int
+
+    def round(self, value: float) -> float:
+        """A value as it is reported; what is not finite stays."""
+        return round(value, self.n) if math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Values are reported with so many significant digits, rounded to the nearest such number, or
+    up: what is at least a bound is a bound."""
+
+    n: int
+    up: bool = False
+
+    def round(self, value: float) -> float:
+        """A value as it is reported; what is not finite stays."""
+        if not math.isfinite(value):
+            return value
+        context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)
+        # Of the number as it reads: 0.1 stays, though its double is a little larger.
+        return float(context.create_decimal(repr(value)))
+
+
+@dataclass(frozen=True)
 class Metric:
     """What one reported number means.
 
     Attributes:
+        title: for people, in a few words.
+        short: for the head of a narrow column.
         direction: which way is better.
+        resolution: how values are rounded in all that is reported. Two networks are equal in a
+            metric if their reported values are.
         worst: the value that no useful trial is worse than, or None; the default coordinate of the
             hypervolume's reference point. For `inverse_steps` a study takes its own
             inverse_max_steps.
@@ -45,8 +78,11 @@ class Metric:
     """
 
     description: str
+    title: str
+    short: str
     direction: Direction
     worst: float | None = None
+    resolution: Decimals | Digits = Digits(4)
     steers: bool = True
     repeatable: bool = True
 
@@ -133,24 +169,99 @@ class ProjectionReport:
         return {name: value for name, value in asdict(self).items() if name in METRICS}
 
 
+# As they are counted, of up to 100,000 images.
+_FRACTION = Decimals(5)
+
 METRICS: dict[str, Metric] = {
-    "train_loss": Metric("cross entropy on the training split, nats", Direction.MINIMIZE),
-    "train_accuracy": Metric("fraction right on the training split", Direction.MAXIMIZE, 0.0),
-    "val_loss": Metric("cross entropy on the validation split, nats", Direction.MINIMIZE),
-    "val_accuracy": Metric("fraction right on the validation split", Direction.MAXIMIZE, 0.0),
-    "lipschitz_upper_bound": Metric(
-        "proven bound of Lip(g), the largest over blocks", Direction.MINIMIZE, 1.0
+    "train_loss": Metric(
+        "cross entropy on the training split, nats",
+        "training loss",
+        "train loss",
+        Direction.MINIMIZE,
     ),
-    "inverse_steps": Metric("evaluations of g per sample and block", Direction.MINIMIZE),
-    "reconstruction_error": Metric("||x - x_hat|| / ||x||, mean", Direction.MINIMIZE, 1.0),
-    "epoch_seconds": Metric("seconds of training an epoch", Direction.MINIMIZE, repeatable=False),
+    "train_accuracy": Metric(
+        "fraction right on the training split",
+        "training accuracy",
+        "train acc",
+        Direction.MAXIMIZE,
+        worst=0.0,
+        resolution=_FRACTION,
+    ),
+    "val_loss": Metric(
+        "cross entropy on the validation split, nats",
+        "validation loss",
+        "val loss",
+        Direction.MINIMIZE,
+    ),
+    "val_accuracy": Metric(
+        "fraction right on the validation split",
+        "validation accuracy",
+        "val acc",
+        Direction.MAXIMIZE,
+        worst=0.0,
+        resolution=_FRACTION,
+    ),
+    "lipschitz_upper_bound": Metric(
+        "proven bound of Lip(g), l2 to l2, the largest over blocks, rounded up",
+        "proven bound of Lip(g)",
+        "bound",
+        Direction.MINIMIZE,
+        worst=1.0,
+        resolution=Digits(4, up=True),
+    ),
+    "inverse_steps": Metric(
+        "evaluations of g per sample and block",
+        "steps of the inverse",
+        "inv steps",
+        Direction.MINIMIZE,
+        resolution=Decimals(2),
+    ),
+    "reconstruction_error": Metric(
+        "||x - x_hat|| / ||x||, l2, mean",
+        "reconstruction error",
+        "rec error",
+        Direction.MINIMIZE,
+        worst=1.0,
+    ),
+    "epoch_seconds": Metric(
+        "seconds of training an epoch",
+        "seconds an epoch",
+        "s/epoch",
+        Direction.MINIMIZE,
+        repeatable=False,
+    ),
     "test_accuracy": Metric(
-        "fraction right on the test set", Direction.MAXIMIZE, 0.0, steers=False
+        "fraction right on the test set",
+        "test accuracy",
+        "test acc",
+        Direction.MAXIMIZE,
+        worst=0.0,
+        steers=False,
+        resolution=_FRACTION,
     ),
     "peak_memory_bytes": Metric(
-        "the most memory of the GPU that was in use", Direction.MINIMIZE, steers=False
+        "the most memory of the GPU that was in use",
+        "peak GPU memory, bytes",
+        "GPU bytes",
+        Direction.MINIMIZE,
+        steers=False,
     ),
 }
+
+
+def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics by name, each rounded to its resolution."""
+    return {name: METRICS[name].resolution.round(value) for name, value in metrics.items()}
+
+
+# Of a study's own run, once it has ended.
+HYPERVOLUME = "hypervolume"
+N_FRONT = "n_front"
+HOURS = "hours"
+"""Wall-clock time in which at least one trial ran."""
+DEVICE_HOURS = "device_hours"
+"""Of GPUs, where trials have any, else of CPU cores: those of a trial times its wall-clock time."""
+
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
 RECONSTRUCTION_ERROR = "reconstruction_error"

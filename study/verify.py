@@ -11,7 +11,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    run_id: Annotated[str, typer.Argument(help="The MLflow run of a trial or a projection.")],
+    network: Annotated[
+        str,
+        typer.Argument(help="STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, or how a run id begins."),
+    ],
     tracking_uri: cli.TrackingUri = None,
 ) -> None:
     """Check that a stored model is what was logged, and certify it again: 0 if all of it holds, 1
@@ -19,21 +22,25 @@ def main(
     with cli.one_line_errors():
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
+            from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS
             from study.tracking.client import Client
+            from study.tracking.handles import run_of
             from study.tracking.proof import verify
             from study.tracking.records import Records
 
         records = Records(Client(cli.tracking_uri(tracking_uri), cli.max_retries()))
+        run_id = run_of(records, network)
         proof = verify(records, run_id)
+    name = network if network == run_id else f"{network} (run {run_id})"
     for problem in proof.problems:
-        typer.echo(f"{run_id}: {problem}")
+        typer.echo(f"{name}: {problem}")
     if proof.problems:
         raise typer.Exit(cli.FAILED)
-    bound = proof.lipschitz_upper_bound
-    meaning = "invertible" if bound < 1 else "not proven to be invertible"
+    bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(proof.lipschitz_upper_bound)
+    meaning = "invertible" if proof.lipschitz_upper_bound < 1 else "not proven to be invertible"
     code = "is" if proof.is_same_code else "is not"
     typer.echo(
-        f"{run_id}: verified: proven bound {bound:.6g}, {meaning}; its code {code} the code at hand"
+        f"{name}: verified: proven bound {bound:.4g}, {meaning}; its code {code} the code at hand"
     )
 
 

@@ -155,4 +155,5 @@ def finished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             out = run(folder, str(write_finished(folder)))
             assert "3 trials of 3 epochs on digits" in out
             assert "mlflow server" in out
+            (folder / "launch.txt").write_text(out)
     return folder

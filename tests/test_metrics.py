@@ -1,6 +1,9 @@
 import math
 from dataclasses import replace
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from study.metrics import (
     METRICS,
     REPORTED_METRICS,
@@ -68,3 +71,32 @@ def test_the_first_metric_that_is_not_finite_is_named() -> None:
 def test_test_data_never_steers_and_nor_does_what_a_cpu_does_not_report() -> None:
     not_steering = {name for name, metric in METRICS.items() if not metric.steers}
     assert not_steering == {"test_accuracy", "peak_memory_bytes"}
+
+
+@settings(max_examples=300)
+@given(value=st.floats(0, 1e9) | st.floats(0, 1e-6))
+def test_a_bound_is_reported_rounded_up_to_four_digits(value: float) -> None:
+    reported = METRICS["lipschitz_upper_bound"].resolution.round(value)
+    assert value <= reported <= value * (1 + 1e-3)
+    assert float(f"{reported:.4g}") == reported
+    assert METRICS["lipschitz_upper_bound"].resolution.round(reported) == reported
+
+
+def test_what_reads_as_four_digits_stays_and_what_is_above_goes_up() -> None:
+    round_ = METRICS["lipschitz_upper_bound"].resolution.round
+    assert [round_(x) for x in (0.1, 0.064, 0.729, 1.0, 0.0, math.inf)] == [
+        0.1, 0.064, 0.729, 1.0, 0.0, math.inf,
+    ]  # fmt: skip
+    assert round_(0.0639998107) == round_(0.0639998090) == 0.064
+    assert round_(0.12500001) == 0.1251
+    assert math.isnan(round_(math.nan))
+
+
+def test_counts_of_up_to_100_000_images_are_told_apart() -> None:
+    round_ = METRICS["val_accuracy"].resolution.round
+    for n in (288, 6000, 99_999):
+        assert len({round_(k / n) for k in range(n + 1)}) == n + 1
+
+
+def test_steps_are_reported_to_a_hundredth() -> None:
+    assert METRICS["inverse_steps"].resolution.round(3.14159) == 3.14

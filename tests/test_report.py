@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import math
+import random
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,48 @@ def test_the_table_shows_the_front_and_with_all_the_others_marked(
     print_table(report, True, wide_console())
     text = capsys.readouterr().out
     assert all(mark in text for mark in (Mark.FRONT, Mark.FAILED, Mark.DOMINATED))
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_front_is_that_of_the_digits_that_are_printed(
+    seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No point of it is matched or beaten in every printed digit, and none that is not is missing.
+    In these studies many networks differ by less than is printed."""
+    rng = random.Random(seed)
+    n_images = rng.choice([10, 288, 6000, 50_000])
+    at = rng.choice([0.5, 0.9, 0.99])
+    records = [
+        trial(
+            number,
+            val_accuracy=min(n_images, round(n_images * (at + rng.uniform(0, 0.003)))) / n_images,
+            lipschitz_upper_bound=rng.choice([0.008, 0.064, 0.125]) * (1 + rng.uniform(-3e-4, 0)),
+            inverse_steps=3 + rng.choice([0, 0.01, 0.5]) + rng.uniform(-0.006, 0.006),
+        )
+        for number in range(rng.randint(1, 40))
+    ]
+    print_table(collect(STUDY, records), True, wide_console())
+    lines = capsys.readouterr().out.splitlines()
+    head, *rows = (line.split() for line in lines[1 : 2 + len(records)])
+    assert [word for word in head if word != "acc"][:3] == ["network", "mark", "val"]
+    printed = {
+        row[0]: (-Decimal(row[2]), Decimal(row[3]), Decimal(row[4]))
+        for row in sorted(rows)  # as they were trained
+    }
+    assert len(printed) == len(records)
+    names = list(printed)
+
+    def matched_or_beaten(name: str) -> bool:
+        ours = printed[name]
+        return any(
+            all(x <= y for x, y in zip(theirs, ours, strict=True))
+            and (theirs != ours or names.index(other) < names.index(name))
+            for other, theirs in printed.items()
+            if other != name
+        )
+
+    front = {row[0] for row in rows if row[1] == "front"}
+    assert front == {name for name in names if not matched_or_beaten(name)}
 
 
 def test_projections_are_counted_by_themselves() -> None:

@@ -1,6 +1,7 @@
 """The live view of a running study: a table on a terminal, plain lines where there is none."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +81,8 @@ class Progress(StudyCallback):
 
     def _show_end(self, trial: Trial) -> None:
         status, figures = _describe(trial, self.study)
-        self._show(f"trial {suggestion(trial).trial_id} {status}: {figures}  [{self._pace()}]")
+        trial_id = suggestion(trial).trial_id
+        self._show(f"{self.study.name}/{trial_id} {status}: {figures}  [{self._pace()}]")
 
     def _show(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False)
@@ -136,16 +138,17 @@ class Progress(StudyCallback):
         head = Text(f"{self.study.name}: {self._pace()}, {len(front)} on the front{hidden}")
         return Group(head, table)
 
-    def _front(self, trials: list[Trial]) -> set[str]:
-        """Tune ids of the trials that are on the front now, by themselves or projected."""
-        ids, metrics = [], []
-        for trial in trials:
+    def _front(self, trials: list[Trial]) -> list[str]:
+        """Of each network that is on the front now, the Tune id of its trial."""
+        ids, metrics = list[str](), list[Mapping[str, float]]()
+        # Of equal networks the first is on the front, as in the report.
+        for trial in sorted(trials, key=lambda t: suggestion(t).number):
             report = tune_trials.report(trial)
             admitted = points.of_report(report, self.study.objectives, self.study.constraints)
             ids += [trial.trial_id] * len(admitted)
             metrics += list(admitted.values())
         losses = points.losses(metrics, self.study.objectives)
-        return {i for i, kept in zip(ids, nondominated(losses), strict=True) if kept}
+        return [i for i, kept in zip(ids, nondominated(losses), strict=True) if kept]
 
 
 def _epochs(trials: list[Trial]) -> int:

@@ -160,13 +160,13 @@ class TrialTrainable(tune.Trainable):
         config, dataset = self._training.config, self._training.dataset
         network = self._training.certified()
         outcome.mkdir()
-        save_network(outcome, network, config, dataset)
+        save_network(outcome, network, self._training.right(), config, dataset)
         save_figures(outcome)
         self._save_reconstructions(outcome, network.model)
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
-            save_network(rung, projection.network, config, dataset)
+            save_network(rung, projection.network, projection.right, config, dataset)
             self._save_reconstructions(rung, projection.network.model)
 
     def _save_reconstructions(self, folder: Path, model: IResNet) -> None:

@@ -27,14 +27,14 @@ def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]
 
 
 def nondominated(losses: Losses) -> NDArray[np.bool_]:
-    """Which rows of losses (n, m) no other row dominates: bool (n,).
+    """Which rows of losses (n, m) are on the front: bool (n,).
 
-    A row dominates another if it is at most as large in every column and smaller in one.
-    Equal rows do not dominate each other: all of them are kept, or none is.
+    Those that no other row dominates, and of equal ones the first. A row dominates another if it
+    is at most as large in every column and smaller in one.
     """
     if len(losses) == 0:
         return np.zeros(0, dtype=np.bool_)
-    kept: NDArray[np.bool_] = moocore.is_nondominated(losses, keep_weakly=True)
+    kept: NDArray[np.bool_] = moocore.is_nondominated(losses, keep_weakly=False)
     return kept
 
 
@@ -58,11 +58,3 @@ def hypervolume(losses: Losses, reference_point: Sequence[float]) -> float:
     if len(inside) == 0:
         return 0.0
     return float(moocore.hypervolume(inside, ref=reference))
-
-
-def knee(losses: Losses) -> int:
-    """Index of the row of losses (n, m) that is closest, in l2, to the best value of every column
-    at once, each column scaled to its range; the first of equals. n must be 1 or more."""
-    low, high = losses.min(axis=0), losses.max(axis=0)
-    scaled = (losses - low) / np.where(high > low, high - low, 1.0)
-    return int(np.linalg.norm(scaled, axis=1).argmin())

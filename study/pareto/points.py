@@ -1,10 +1,11 @@
-"""What a front admits, and how the metrics of networks become losses."""
+"""What a front admits, and how the metrics of networks become losses: rounded to what is reported,
+so that no network beats another by digits that nobody sees."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 from study.config.goals import Constraint, Objective
-from study.metrics import TrialReport, TrialStatus
+from study.metrics import METRICS, TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
 
 
@@ -20,8 +21,11 @@ def admitted(
 
 
 def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
-    """The metrics of n admitted networks as losses (n, m)."""
-    values = [[of_network[o.metric] for o in objectives] for of_network in metrics]
+    """The metrics of n admitted networks as losses (n, m), each rounded to its resolution."""
+    values = [
+        [METRICS[o.metric].resolution.round(of_network[o.metric]) for o in objectives]
+        for of_network in metrics
+    ]
     return as_losses(values, [o.direction for o in objectives])
 
 

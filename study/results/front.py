@@ -3,17 +3,21 @@
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
 
 from study.config.goals import Constraint, Objective
 from study.config.space import Value
 from study.config.trial import COEFF
-from study.metrics import Direction, TrialStatus
+from study.metrics import Direction, TrialStatus, as_reported
 from study.pareto import points
 from study.pareto.dominance import hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
+from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord, TrialRecord
 
 
@@ -36,11 +40,15 @@ class Point:
     Attributes:
         records: the trainings that it was measured in: one, or, where a sample was trained
             repeatedly, all that completed; one that did not is a point by itself.
-        metrics: mean over the records, of each metric that all of them have.
+        metrics: mean over the records, of each metric that all of them have, rounded to its
+            resolution.
         standard_error: of that mean, for the objectives: estimated from the differences between
             repeats, pooled over all samples; None where nothing was trained twice.
-        front_share: how often the point is nondominated if the points are drawn anew with that
-            spread, in [0, 1]; an estimate, None where nothing was trained twice.
+        front_share: how likely the point is on the front if it were measured anew, in [0, 1]; an
+            estimate. Where samples were trained repeatedly, with the spread of the repeats; else if
+            the validation split were drawn anew. None where neither is known.
+        right: which images of the validation split it classifies right, bool (number of images,);
+            None where that is not known, or of several trainings.
     """
 
     records: tuple[TrialRecord, ...]
@@ -48,6 +56,7 @@ class Point:
     metrics: Mapping[str, float]
     standard_error: Mapping[str, float] | None = None
     front_share: float | None = None
+    right: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> TrialRecord:
@@ -68,9 +77,8 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Trial id, and the coefficient of a projection."""
-        coeff = self.first.projected_to
-        return self.first.trial_id if coeff is None else f"{self.first.trial_id} at {coeff:g}"
+        """The network within its study: trial id, and the coefficient of a projection."""
+        return network_label(self.first.trial_id, self.first.projected_to)
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Results:
     Attributes:
         hypervolume: volume dominated by the front within the reference point, exact, in the
             product of the objectives' units; None where an objective has no reference.
+        n_val_images: of the validation split; None where the networks of the front do not say.
     """
 
     study: StudyRecord
@@ -87,6 +96,7 @@ class Results:
     constraints: tuple[Constraint, ...]
     points: tuple[Point, ...]
     hypervolume: float | None
+    n_val_images: int | None = None
 
     @property
     def front(self) -> tuple[Point, ...]:
@@ -95,6 +105,10 @@ class Results:
         sign = -1 if first.direction is Direction.MAXIMIZE else 1
         front = [point for point in self.points if point.mark is Mark.FRONT]
         return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
+
+    def handle(self, point: Point) -> str:
+        """What a network is called wherever one is asked for: "digits/0004@0.5"."""
+        return f"{self.study.name}/{point.label}"
 
     def ranked(self, every: bool) -> list[Point]:
         """The front, and behind it, if `every` is set, all other points."""
@@ -108,7 +122,8 @@ def collect(
     objectives: tuple[Objective, ...] | None = None,
 ) -> Results:
     """Mark each point. The front admits only networks of trials that ran their full budget, with
-    finite values, within the constraints, which no other such network dominates.
+    finite values, within the constraints. Of these it has those that no other one equals or beats
+    in all objectives as they are reported; of equal ones the first trained and least projected.
 
     Args:
         records: trials and projections.
@@ -161,9 +176,9 @@ def _groups(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
 
 def _mean(group: Sequence[TrialRecord]) -> Mapping[str, float]:
     if len(group) == 1:
-        return group[0].metrics
+        return as_reported(group[0].metrics)
     common = [name for name in group[0].metrics if all(name in r.metrics for r in group)]
-    return {name: fmean(r.metrics[name] for r in group) for name in common}
+    return as_reported({name: fmean(r.metrics[name] for r in group) for name in common})
 
 
 def _mark_alone(

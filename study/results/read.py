@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from study.config.goals import Objective
 from study.errors import TrackingError, UserError, quoted
 from study.metrics import METRICS, Direction
+from study.results.certainty import with_certainty
 from study.results.front import Results, collect
 from study.tracking.records import Records, StudyRecord
 
@@ -25,7 +26,8 @@ def read(
     """
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
-    return collect(study, records.trials_and_projections(study, where), chosen)
+    results = collect(study, records.trials_and_projections(study, where), chosen)
+    return with_certainty(results, records)
 
 
 def find_study(records: Records, name: str | None) -> StudyRecord:

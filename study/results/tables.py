@@ -3,28 +3,42 @@
 import io
 import json
 import math
+import textwrap
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from study.metrics import RECONSTRUCTION_ERROR, REPORTED_METRICS, TEST_ACCURACY
+from study.metrics import (
+    METRICS,
+    RECONSTRUCTION_ERROR,
+    REPORTED_METRICS,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+)
 from study.pareto.repeats import N_DRAWS
 from study.results.front import Mark, Point, Results
+from study.results.numbers import Numbers
+from study.results.recommended import Recommendation, interval, recommendations
 from study.results.table1 import Cell, Column, as_rows, note, table1
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# Of text, and of a table on a terminal that is not wider; in a file a table may be wider.
+_WIDTH = 80
 _FILE_WIDTH = 150
+# Longer names of parameters are cut in the head of a column.
+_LONGEST_HEAD = 8
 
 
 def as_json(results: Results, every: bool) -> str:
     """One JSON object; a value that is not finite is null."""
     table_1 = table1(results)
+    recommended = recommendations(results)
     content = {
         "study": results.study.name,
         "experiment_id": results.study.experiment_id,
@@ -37,6 +51,7 @@ def as_json(results: Results, every: bool) -> str:
         "n_projections": _counts(p for p in results.points if not p.is_trial),
         "points": [
             {
+                "network": results.handle(point),
                 "trial_id": point.first.trial_id,
                 "run_id": point.first.run_id,
                 "run_ids": [record.run_id for record in point.records],
@@ -45,11 +60,18 @@ def as_json(results: Results, every: bool) -> str:
                 "params": dict(point.first.params),
                 "metrics": {name: _finite(value) for name, value in point.metrics.items()},
                 "standard_error": point.standard_error and dict(point.standard_error),
+                "val_accuracy_interval": interval(results, point),
                 "front_share": point.front_share,
                 "reason": point.first.reason,
             }
             for point in results.ranked(every)
         ],
+        "n_val_images": results.n_val_images,
+        "recommended": {
+            alias: {"network": results.handle(one.point), "why": one.sentence}
+            for one in recommended
+            for alias in one.aliases
+        },
         "table1": None if table_1 is None else [_as_plain(column) for column in table_1],
     }
     return json.dumps(content, indent=1, allow_nan=False)
@@ -73,21 +95,24 @@ def _as_plain(column: Column) -> dict[str, object]:
 
 
 def as_frame(results: Results, every: bool) -> "pd.DataFrame":
-    """A row a point: ids, mark, the searched parameters, every metric, and last what repeats
-    add."""
+    """A row a point: its handle, ids, mark, the searched parameters, every metric, what repeats
+    add, and last how sure its place is and as what it is recommended."""
     searched = [key for key, _ in results.study.config.space]
     names = [objective.metric for objective in results.objectives]
+    aliases = {one.point.label: ",".join(one.aliases) for one in recommendations(results)}
     rows = []
     for point in results.ranked(every):
         first, error = point.first, point.standard_error or {}
-        row: list[object] = [first.trial_id, first.run_id, point.mark.value]
+        row: list[object] = [results.handle(point), first.trial_id, first.run_id, point.mark.value]
         row += [point.setting(key) for key in searched]
         row += [point.metrics.get(name) for name in REPORTED_METRICS]
         row += [first.reason, first.projected_to, len(point.records)]
         row += [error.get(name) for name in names]
-        rows.append([*row, point.front_share])
-    columns = ["trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
+        row += [point.front_share, *(interval(results, point) or (None, None))]
+        rows.append([*row, aliases.get(point.label)])
+    columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
     columns += ["projected_to", "n_repeats", *(f"{name}_se" for name in names), "front_share"]
+    columns += ["val_accuracy_low", "val_accuracy_high", "recommended"]
     # Imported here: a table or JSON need not wait a quarter of a second for it.
     import pandas as pd
 
@@ -101,59 +126,158 @@ def as_csv(results: Results, every: bool) -> str:
     return out.getvalue().rstrip("\n")
 
 
+@dataclass(frozen=True)
+class _Column:
+    """One column of the table.
+
+    Attributes:
+        head: a few letters.
+        legend: what they stand for; empty if they say it.
+    """
+
+    head: str
+    cells: Sequence[str]
+    legend: str = ""
+
+    @property
+    def width(self) -> int:
+        return max(map(len, [self.head, *self.cells]))
+
+
 def print_table(results: Results, every: bool, console: Console) -> None:
-    """Print the front as a table, and below it what its figures mean."""
-    columns = [o.metric for o in results.objectives]
-    columns += [TEST_ACCURACY] if TEST_ACCURACY not in columns else []
-    searched = [key for key, _ in results.study.config.space]
-    repeated = any(point.standard_error is not None for point in results.points)
+    """Print the front as a table, and below it which to take and what the figures mean."""
     n_of = Counter(point.mark for point in results.points)
     counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
-    table = Table(
-        title=f"{results.study.name}: {counts or 'no trials'}",
-        title_justify="left",
-        header_style="bold",
-    )
-    table.add_column("trial")
-    if every:
-        table.add_column("")
-    for column in [*columns, *searched]:
-        table.add_column(column, justify="right", overflow="fold")
-    if repeated:
-        table.add_column("trained", justify="right")
-        table.add_column("on front", justify="right")
-    table.add_column("run")
-    for point in results.ranked(every):
-        table.add_row(
-            point.label,
-            *([point.mark.value] if every else []),
-            *(_with_error(point, name) for name in columns),
-            *(_short(point.setting(key)) for key in searched),
-            *([str(len(point.records)), _percent(point.front_share)] if repeated else []),
-            point.first.run_id[:8],
-            style="dim" if every and point.mark is not Mark.FRONT else None,
-        )
-    console.print(table)
-    reference = ", ".join(f"{o.metric} {o.reference:g}" for o in results.objectives)
-    if results.hypervolume is None:
-        console.print("hypervolume: none, since an objective has no reference value")
-    else:
-        console.print(f"hypervolume {results.hypervolume:.4g}, reference point: {reference}")
-    if results.constraints:
-        rules = ", ".join(f"{c.metric} {c}" for c in results.constraints)
-        console.print(f"on the front only completed trials with {rules}", markup=False)
-    if any(not point.is_trial for point in results.front):
-        n_steps = results.study.config.search.fine_tune_steps
-        how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
-        console.print(f"'at c': the trial's network, the bound of each block at most c^3, {how}")
-    if repeated:
-        console.print(
-            "+-: standard error of the mean over repeats; on front: how often a point stays there "
-            f"in {N_DRAWS} draws with that spread"
-        )
+    console.print(f"{results.study.name}: {counts or 'no trials'}", style="bold", markup=False)
+    ranked = results.ranked(every)
+    columns, left = _fitting(_columns(results, ranked, every), console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, column in enumerate(columns):
+        is_text = index == 0 or column.head == "mark"
+        table.add_column(column.head, justify="left" if is_text else "right", no_wrap=True)
+    for point, *cells in zip(ranked, *(column.cells for column in columns), strict=True):
+        table.add_row(*cells, style="dim" if every and point.mark is not Mark.FRONT else None)
+    if ranked:
+        console.print(table)
+        console.print()
+    for one in recommendations(results):
+        _print_recommendation(results, one, console)
+    for line in _notes(results, columns, left):
+        _print_text(console, line)
     table_1 = table1(results)
     if table_1 is not None:
         print_table1(table_1, console)
+
+
+def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Column]:
+    """The columns, the most important first."""
+    numbers = Numbers(ranked)
+    columns = [_Column("network", [results.handle(point) for point in ranked])]
+    if every:
+        columns.append(_Column("mark", [point.mark.value for point in ranked]))
+    for objective in results.objectives:
+        name = objective.metric
+        cells = [numbers.with_error(point, name) for point in ranked]
+        columns.append(_Column(METRICS[name].short, cells, METRICS[name].description))
+        if name == VAL_ACCURACY and results.n_val_images is not None:
+            columns.append(
+                _Column(
+                    "95 %",
+                    [_interval_text(interval(results, point)) for point in ranked],
+                    f"its confidence interval, by the {results.n_val_images} images",
+                )
+            )
+    if TEST_ACCURACY not in (objective.metric for objective in results.objectives):
+        cells = [numbers.text(TEST_ACCURACY, p.metrics.get(TEST_ACCURACY)) for p in ranked]
+        metric = METRICS[TEST_ACCURACY]
+        columns.append(_Column(metric.short, cells, metric.description))
+    repeated = any(point.standard_error is not None for point in results.points)
+    if any(point.front_share is not None for point in ranked):
+        how = (
+            f"how often a point stays there in {N_DRAWS} draws with the spread of the repeats; "
+            "+-: standard error of the mean over them"
+            if repeated
+            else "how likely, if the validation images were drawn anew"
+        )
+        columns.append(_Column("on front", [_percent(p.front_share) for p in ranked], how))
+    if repeated:
+        columns.append(_Column("trained", [str(len(point.records)) for point in ranked]))
+    for key, _ in results.study.config.space:
+        cells = [_short(point.setting(key)) for point in ranked]
+        head = _head(key)
+        columns.append(_Column(head, cells, "" if head == key else key))
+    return columns
+
+
+def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[_Column]]:
+    """(the first columns that fit a width, those that do not); the first always does."""
+    taken, used = columns[:1], columns[0].width
+    for column in columns[1:]:
+        used += 2 + column.width
+        if used > width:
+            return taken, columns[len(taken) :]
+        taken.append(column)
+    return taken, []
+
+
+def _print_recommendation(results: Results, one: Recommendation, console: Console) -> None:
+    console.print(
+        f"{results.handle(one.point)}: {', '.join(one.aliases)}", style="bold", markup=False
+    )
+    _print_text(console, one.sentence, indent="  ")
+
+
+def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> list[str]:
+    """What the figures are, a line each."""
+    notes = []
+    if results.front:
+        first = results.front[0]
+        notes.append(f"A proof, checked again: python -m study.verify {results.handle(first)}")
+    if results.hypervolume is None:
+        notes.append("hypervolume: none, since an objective has no reference value")
+    else:
+        reference = ", ".join(f"{o.metric} {o.reference:g}" for o in results.objectives)
+        notes.append(f"hypervolume {results.hypervolume:.4g}, reference point: {reference}")
+    if results.constraints:
+        rules = ", ".join(f"{c.metric} {c}" for c in results.constraints)
+        notes.append(f"on the front only completed trials with {rules}")
+    legends = "; ".join(f"{column.head}: {column.legend}" for column in columns if column.legend)
+    if legends and results.points:
+        notes.append(legends)
+    if left:
+        names = ", ".join(column.legend or column.head for column in left)
+        notes.append(f"not shown for the width: {names}; --format csv has all")
+    if any(not point.is_trial for point in results.front):
+        n_steps = results.study.config.search.fine_tune_steps
+        how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
+        notes.append(f"@c: the trial's network, the bound of each block at most c^3, {how}")
+    return notes
+
+
+def _print_text(console: Console, text: str, indent: str = "") -> None:
+    """A paragraph, wrapped between words; a command or an address in it stays whole."""
+    width = min(console.width, _WIDTH)
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _head(key: str) -> str:
+    """The name of a parameter, its words cut if it is long."""
+    if len(key) <= _LONGEST_HEAD:
+        return key
+    return "_".join(word[:3] for word in key.split("_"))
+
+
+def _interval_text(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}".replace("0.", ".")
 
 
 def print_table1(table: list[Column], console: Console) -> None:
@@ -165,7 +289,7 @@ def print_table1(table: list[Column], console: Console) -> None:
     for title, cells in as_rows(table):
         printed.add_row(title, *cells, style="dim" if title.startswith(" ") else None)
     console.print(printed)
-    console.print(note(table), soft_wrap=True)
+    _print_text(console, note(table))
 
 
 def _counts(points: Iterable[Point]) -> dict[str, int]:
@@ -174,12 +298,6 @@ def _counts(points: Iterable[Point]) -> dict[str, int]:
     for point in points:
         counts[point.mark.value] += len(point.records)
     return dict(counts)
-
-
-def _with_error(point: Point, name: str) -> str:
-    value = _short(point.metrics.get(name))
-    error = (point.standard_error or {}).get(name)
-    return value if error is None else f"{value} +-{error:.2g}"
 
 
 def _percent(share: float | None) -> str:

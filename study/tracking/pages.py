@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from study.artifacts import CERTIFICATE
+from study.artifacts import CERTIFICATE, PAGE
 from study.config.study import StudyConfig
 from study.metrics import LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, Direction
-from study.tracking.tags import CERTIFIED
+from study.tracking.tags import ALIAS, CERTIFIED, MARK, STATE
 
 VIEW = "study"
 """The name by which the table of runs is kept, with the columns that `table` chooses."""
+FRONT_VIEW = "front"
+"""The name by which the table of the front is kept, with the figures that `front_table` chooses."""
 # Without it MLflow shows its pages for language models.
 _TRAINING = "workflowType=machine_learning"
 
@@ -59,8 +61,10 @@ def describe_study(config: StudyConfig) -> str:
         f"projected. Tag `{CERTIFIED}` says whether the inverse is proven to exist; "
         f"`{LIPSCHITZ_UPPER_BOUND}` is the proven bound, below 1 where it is. Trials carry "
         f"`{CERTIFICATE}`, pictures of it and of the inverse, and the model.\n\n"
-        f"The front: `python -m study.report {config.name}`. A proof, checked again: "
-        "`python -m study.verify RUN_ID`."
+        f"Once the study has ended, tag `{MARK}` says how each network stands in its results, and "
+        f"`{ALIAS}` which are recommended: `tags.{MARK} = 'front'` is the front, as is "
+        f"`python -m study.report {config.name}`. A proof, checked again: "
+        f"`python -m study.verify {config.name}/0000`."
     )
 
 
@@ -77,17 +81,81 @@ def name_sample(sample: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in rounded.items())
 
 
-def table(config: StudyConfig, tags: Sequence[str]) -> str:
-    """The table of runs as MLflow keeps it: objectives, parameters and tags, the best run first."""
-    first = config.objectives[0]
-    metrics = list(dict.fromkeys([o.metric for o in config.objectives] + [TEST_ACCURACY]))
-    columns = [f"metrics.`{name}`" for name in metrics]
-    columns += [f"params.`{key}`" for key, _ in config.space]
-    columns += [f"tags.`{tag}`" for tag in tags]
-    return json.dumps(
-        {
-            "selectedColumns": columns,
-            "orderByKey": f"metrics.`{first.metric}`",
-            "orderByAsc": first.direction is Direction.MINIMIZE,
-        }
+def describe_results(
+    study_page: str, front: Sequence[str], why: Sequence[tuple[str, str, str]]
+) -> str:
+    """What came out of a study, in Markdown, for its own run.
+
+    Args:
+        study_page: address of the report among the run's files, within MLflow's pages.
+        front: addresses of the front's table and of its figures, likewise.
+        why: of each recommended network: its handle, as what, and a sentence.
+    """
+    table_page, figures_page = front
+    lines = [f"- `{handle}`, {aliases}: {sentence}" for handle, aliases, sentence in why]
+    return (
+        f"[The report]({study_page}). The front: [its table]({table_page}), "
+        f"[its figures]({figures_page}).\n\n" + "\n".join(lines)
     )
+
+
+def front_pages(experiment_id: str) -> tuple[str, str]:
+    """Addresses, within MLflow's pages, of the table of the front and of its figures."""
+    table_page = f"#/experiments/{experiment_id}/runs?{_TRAINING}&viewStateShareKey={FRONT_VIEW}"
+    return table_page, f"{table_page}&compareRunsMode=CHART"
+
+
+def report_page(experiment_id: str, run_id: str) -> str:
+    """Address, within MLflow's pages, of the report among the files of the study's run."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{PAGE}"
+
+
+def views(config: StudyConfig) -> dict[str, str]:
+    """The tables of runs as MLflow keeps them, by name: objectives, parameters and tags, the best
+    run first; of the front alone with figures of its trade."""
+    first = config.objectives[0]
+    goals = [objective.metric for objective in config.objectives]
+    metrics = list(dict.fromkeys([*goals, TEST_ACCURACY]))
+    searched = [key for key, _ in config.space]
+    columns = [f"metrics.`{name}`" for name in metrics]
+    columns += [f"params.`{key}`" for key in searched]
+    columns += [f"tags.`{tag}`" for tag in (MARK, ALIAS, CERTIFIED, STATE)]
+    table = {
+        "selectedColumns": columns,
+        "orderByKey": f"metrics.`{first.metric}`",
+        "orderByAsc": first.direction is Direction.MINIMIZE,
+    }
+    figures = {
+        "searchFilter": f"tags.`{MARK}` = 'front'",
+        "compareRunSections": [{"uuid": "trade", "name": "The trade", "display": True}],
+        "compareRunCharts": [
+            *(_scatter(goals[0], other) for other in goals[1:]),
+            {
+                **_chart("PARALLEL", "parallel"),
+                "selectedParams": searched,
+                "selectedMetrics": metrics,
+                "showAllRuns": True,
+            },
+        ],
+    }
+    return {VIEW: json.dumps(table), FRONT_VIEW: json.dumps({**table, **figures})}
+
+
+def _scatter(metric: str, other: str) -> dict[str, Any]:
+    return {
+        **_chart("SCATTER", f"{metric} against {other}"),
+        "xaxis": {"key": other, "type": "METRIC"},
+        "yaxis": {"key": metric, "type": "METRIC"},
+    }
+
+
+def _chart(kind: str, name: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "uuid": name,
+        "displayName": name,
+        "metricSectionId": "trade",
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": False,
+    }

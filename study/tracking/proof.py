@@ -25,13 +25,15 @@ from models.certificate import ROOM
 from models.stored import NETWORK, WEIGHTS
 from study.artifacts import CERTIFICATE, MODEL
 from study.errors import TrackingError, printable
-from study.metrics import LIPSCHITZ_UPPER_BOUND
+from study.metrics import LIPSCHITZ_UPPER_BOUND, TrialStatus
 from study.tracking import tags
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.records import Records
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, code_folder, fetch
 from study.tracking.values import restored
 
+# Only a completed trial leaves a network.
+_WITHOUT_NETWORK = [s.value for s in TrialStatus if s is not TrialStatus.COMPLETED]
 # By how much more than is proven here a run may claim, relative: other processors round otherwise.
 _MOST_ABOVE = 1e-6
 _VERSION = re.compile(r"^([a-z]*(?:==|<=|=)?)[0-9][0-9A-Za-z.]*$")
@@ -68,10 +70,17 @@ def verify(records: Records, run_id: str) -> Proof:
             cannot be read.
     """
     run = records.run(run_id)
+    state = run.data.tags.get(tags.STATE)
     if LIPSCHITZ_UPPER_BOUND not in run.data.metrics:
+        problem = f"has no {LIPSCHITZ_UPPER_BOUND}"
+    elif state in _WITHOUT_NETWORK:
+        problem = f"is {state.replace('_', ' ')}"
+    else:
+        problem = None
+    if problem is not None:
         raise TrackingError(
-            "RUN_ID: the run of a completed trial or of a projection must be given, but "
-            f"{run_id} has no {LIPSCHITZ_UPPER_BOUND}"
+            "NETWORK: the run of a completed trial or of a projection must be given, but "
+            f"{run_id} {problem}"
         )
     with tempfile.TemporaryDirectory() as temporary:
         try:

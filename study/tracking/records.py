@@ -56,6 +56,8 @@ class TrialRecord:
         n_epochs: epochs that it was trained for so far; a projection adds none, 0.
         started: when its run was made, seconds since 1970-01-01 UTC.
         ended: when it came to its end, likewise; None while it runs.
+        mark: how it stood in the results when its study last ended; None before that.
+        aliases: as which it is recommended, likewise.
     """
 
     trial_id: str
@@ -70,6 +72,8 @@ class TrialRecord:
     n_epochs: int = 0
     started: float = 0.0
     ended: float | None = None
+    mark: str | None = None
+    aliases: tuple[str, ...] = ()
 
 
 class Records:
@@ -157,6 +161,18 @@ class Records:
             raise TrackingError(f"MLflow at {self.client.tracking_uri}: there is no run {run_id}")
         return self._call(self.client.api.get_run, run_id)
 
+    def runs_beginning(self, beginning: str) -> list[Run]:
+        """The runs of trials and projections whose id begins so."""
+        if self.client.is_absent():
+            return []
+        experiments = self._call(self.client.api.search_experiments)
+        return list(
+            self.client.search_runs(
+                [experiment.experiment_id for experiment in experiments],
+                f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'",
+            )
+        )
+
     def artifacts(self, run_id: str) -> set[str]:
         """The names of a run's files."""
         return {file.path for file in self._call(self.client.api.list_artifacts, run_id)}
@@ -203,4 +219,6 @@ def _record(run: Run) -> TrialRecord:
         ended=run.info.end_time / 1000
         if run.info.end_time is not None and state is not TrialStatus.RUNNING
         else None,
+        mark=of_run.get(tags.MARK),
+        aliases=tuple(name for name in of_run.get(tags.ALIAS, "").split(",") if name),
     )

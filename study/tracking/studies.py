@@ -24,7 +24,7 @@ def create(client: Client, config: StudyConfig, source: str, storage: str) -> St
         config.name,
         tags={
             tags.NOTE: pages.describe_study(config),
-            tags.SHARED_VIEW + pages.VIEW: pages.table(config, (tags.CERTIFIED, tags.STATE)),
+            **{tags.SHARED_VIEW + name: view for name, view in pages.views(config).items()},
         },
     )
     run = client.call(

@@ -15,9 +15,16 @@ SOURCE = "study.source"
 STORAGE = "study.storage"
 EPOCH = "study.epoch"
 NODE = "study.node"
+MARK = "study.mark"
+"""How the network stands in the results: front, dominated, infeasible, ..."""
+ALIAS = "study.alias"
+"""Of a recommended network: most-accurate, knee, most-invertible; several with commas."""
 REASON = "study.reason"
 MODEL_FILES = "study.model_files"
 """The files of the run's model, each with its SHA-256, as JSON."""
+
+WHY = "study.why"
+"""Of a recommended network: why, in a sentence."""
 
 # MLflow's own.
 PARENT = "mlflow.parentRunId"

@@ -23,6 +23,7 @@ from study.metrics import (
 )
 from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
+from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Batch, Runs
 from study.tracking.settings import FINE_TUNE_STEPS, as_params, dataset, settings
@@ -228,7 +229,7 @@ class Tracker:
         run = self._call(
             self.client.api.create_run,
             of_trial.info.experiment_id,
-            run_name=f"{trial_id} at {report.coeff:g}",
+            run_name=network_label(trial_id, report.coeff),
             tags={
                 tags.KIND: tags.PROJECTION,
                 tags.PARENT: trial.run_id,

@@ -1,6 +1,7 @@
 """What a network in eval mode measures: accuracy, certificate and inverse."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,38 +34,58 @@ def statistics_images(train: Split) -> list[Tensor]:
     return [normalized(batch) for batch in images.tensor_split(n_batches)]
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier says of a split.
+
+    Attributes:
+        loss: mean cross entropy, nats.
+        right: bool (N,) on the CPU, whether each image is classified right.
+    """
+
+    loss: float
+    right: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """In [0, 1]."""
+        return int(self.right.sum()) / len(self.right)
+
+
 @torch.no_grad()
-def evaluate(model: IResNet, split: Split) -> tuple[float, float]:
-    """(mean cross entropy in nats, accuracy in [0, 1]) of a model in eval mode on a split."""
+def evaluate(model: IResNet, split: Split) -> Answers:
+    """What a model in eval mode says of a split."""
     assert not model.training
     total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
-    n_right = torch.zeros((), device=split.labels.device)
+    right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
     for rows in batches(split, _BATCH_SIZE):
         labels = split.labels[rows]
         logits = model(normalized(split.images[rows]))
         total_loss += F.cross_entropy(logits, labels, reduction="sum")
-        n_right += (logits.argmax(1) == labels).sum()
-    return total_loss.item() / len(split), n_right.item() / len(split)
+        right[rows] = logits.argmax(1) == labels
+    return Answers(total_loss.item() / len(split), right.cpu())
 
 
 def measure(
     model: IResNet, val: Split, settings: EvaluationConfig, certificate: Certificate
-) -> Evaluation:
-    """What a network in eval mode measures on a validation split, and what is proven of it."""
-    val_loss, val_accuracy = evaluate(model, val)
+) -> tuple[Evaluation, Tensor]:
+    """(what a network in eval mode measures on a validation split and what is proven of it, bool
+    (N,) which images of the split it classifies right)."""
+    answers = evaluate(model, val)
     inverse_steps, reconstruction_error = measure_inverse(
         model,
         normalized(val.images[: settings.n_inverse_samples]),
         rtol=settings.inverse_rtol,
         max_steps=settings.inverse_max_steps,
     )
-    return Evaluation(
-        val_loss=val_loss,
-        val_accuracy=val_accuracy,
+    evaluation = Evaluation(
+        val_loss=answers.loss,
+        val_accuracy=answers.accuracy,
         lipschitz_upper_bound=certificate.lipschitz_upper_bound,
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
     )
+    return evaluation, answers.right
 
 
 @torch.no_grad()

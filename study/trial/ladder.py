@@ -21,10 +21,12 @@ _FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of a rung, and what it measures."""
+    """The network of a rung, what it measures, and bool (N,) which images of the validation split
+    it classifies right."""
 
     report: ProjectionReport
     network: Certified
+    right: Tensor
 
 
 def block_bound(coeff: float) -> float:
@@ -73,16 +75,17 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             recompute_batch_norm(model, images)
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=lipschitz, certificate=known)
+        measured, right = measure(plain, training.dataset.val, config.evaluation, certificate)
         report = ProjectionReport(
             coeff=coeff,
             fine_tune_steps=config.fine_tune_steps,
-            **asdict(measure(plain, training.dataset.val, config.evaluation, certificate)),
-            test_accuracy=evaluate(plain, training.dataset.test)[1],
+            **asdict(measured),
+            test_accuracy=evaluate(plain, training.dataset.test).accuracy,
             timestamp=time.time(),
         )
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
             proven = report.lipschitz_upper_bound
-            yield Projection(report, Certified(plain, certificate))
+            yield Projection(report, Certified(plain, certificate), right)
 
 
 @torch.no_grad()

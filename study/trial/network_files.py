@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from models import (
     Certificate,
     Effort,
@@ -18,7 +20,7 @@ from models import (
     empirical_lipschitz,
     write_network,
 )
-from study.artifacts import CERTIFICATE, INVERSE
+from study.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, packed
 from study.config.trial import ModelConfig, TrialConfig
 from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import N_CURVE_SAMPLES, inverse_curve, predicted_and_needed_steps
@@ -51,10 +53,13 @@ class Certified:
         return cls(plain, certify(plain, effort))
 
 
-def save_network(folder: Path, network: Certified, trial: TrialConfig, dataset: Dataset) -> None:
-    """Write a network as `write_network` does, with CERTIFICATE and INVERSE.
+def save_network(
+    folder: Path, network: Certified, right: Tensor, trial: TrialConfig, dataset: Dataset
+) -> None:
+    """Write a network as `write_network` does, with CERTIFICATE, INVERSE and VAL_RIGHT.
 
     Args:
+        right: bool (N,), which images of the validation split it classifies right.
         trial: the one that trained it.
         dataset: the trial's.
     """
@@ -73,6 +78,7 @@ def save_network(folder: Path, network: Certified, trial: TrialConfig, dataset: 
         max_steps=trial.evaluation.inverse_max_steps,
     )
     _write_json(folder / INVERSE, {**inverse_curve(model, images), **steps})
+    _write_json(folder / VAL_RIGHT, packed(right.tolist()))
 
 
 def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Training:
         self.epoch = 0
         self.status = TrialStatus.RUNNING
         self._completed: Certified | None = None
+        self._right: Tensor | None = None
 
     def run_to_report(self) -> TrialReport:
         """Train to the next reporting epoch and measure; failed if it diverged on the way."""
@@ -98,6 +99,13 @@ class Training:
         if self._completed is None:
             self._completed = Certified.of(self.model)
         return self._completed
+
+    def right(self) -> Tensor:
+        """Which images of the validation split the network of a completed training classifies
+        right: bool (N,)."""
+        if self._right is None:
+            self._right = evaluate(self.certified().model, self.dataset.val).right
+        return self._right
 
     def _failed(self, reason: str) -> TrialReport:
         self.status = TrialStatus.FAILED
@@ -181,10 +189,10 @@ class Training:
         # What is stored is certified as well as can be.
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)
-        if last:
-            self._completed = network
         val, settings = self.dataset.val, self.config.evaluation
-        measured = measure(network.model, val, settings, network.certificate)
+        measured, right = measure(network.model, val, settings, network.certificate)
+        if last:
+            self._completed, self._right = network, right
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),
@@ -193,7 +201,7 @@ class Training:
             **asdict(measured),
             epoch_seconds=epoch_seconds,
             # The test data is read once, for a trial that is done.
-            test_accuracy=evaluate(network.model, self.dataset.test)[1] if last else None,
+            test_accuracy=(evaluate(network.model, self.dataset.test).accuracy if last else None),
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             ),
@@ -215,4 +223,4 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
-        self._completed = None
+        self._completed = self._right = None

@@ -92,7 +92,7 @@ def _check(folder: Path, n_trials: int) -> dict[str, Any]:
             assert (trials[name], epochs[-1]) in ends, (name, trials[name], epochs[-1])
             reached[int(name[-4:])] = epochs[-1]
     stopped = {name for name, state in trials.items() if state == "KILLED"}
-    projected = {name.rpartition(" at ")[0] for name in books.runs(("projection",))}
+    projected = {name.rpartition("@")[0] for name in books.runs(("projection",))}
     assert not projected & stopped, projected & stopped
     rungs = _rungs(folder)
     assert rungs == {r: {t for t, last in reached.items() if last >= r} for r in _RUNGS}, rungs

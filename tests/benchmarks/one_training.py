@@ -110,7 +110,7 @@ class _Descent(Training):
         recompute_batch_norm(model, images)
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=block_bound(coeff))
-        return measure(plain, self.dataset.val, self.config.evaluation, certificate)
+        return measure(plain, self.dataset.val, self.config.evaluation, certificate)[0]
 
 
 def _between(share: float) -> float:
@@ -137,7 +137,7 @@ def train(trial: TrialConfig, way: str, n_threads: int) -> tuple[_Points, float]
     training.model.set_coeff(_COEFF)
     network = Certified.of(training.model)
     settings, val = trial.evaluation, training.dataset.val
-    points = {_COEFF: measure(network.model, val, settings, network.certificate)}
+    points = {_COEFF: measure(network.model, val, settings, network.certificate)[0]}
     for projection in projections(training, network):
         values = vars(projection.report)
         points[projection.report.coeff] = Evaluation(

@@ -37,7 +37,7 @@ def main() -> int:
     batches = [data.normalized(split.images[r]) for r in rows]
     before = certify(model)
     print(
-        f"trained: val_accuracy {evaluate(model, dataset.val)[1]:.4f}, lipschitz_upper_bound "
+        f"trained: val_accuracy {evaluate(model, dataset.val).accuracy:.4f}, lipschitz_upper_bound "
         f"{before.lipschitz_upper_bound:.4f}, largest layer bound "
         f"{max(layer.upper_bound for layer in before.layers):.4f}"
     )
@@ -53,9 +53,10 @@ def main() -> int:
         largest = max(layer.upper_bound for layer in certificate.layers)
         holds &= largest <= coeff
         print(
-            f"coeff {coeff:4}: val_accuracy {evaluate(projected, dataset.val)[1]:.4f} (statistics "
-            f"not recomputed: {evaluate(without, dataset.val)[1]:.4f}), lipschitz_upper_bound "
-            f"{certificate.lipschitz_upper_bound:.4f}, largest layer bound {largest:.7f}; "
+            f"coeff {coeff:4}: val_accuracy {evaluate(projected, dataset.val).accuracy:.4f} "
+            f"(statistics not recomputed: {evaluate(without, dataset.val).accuracy:.4f}), "
+            f"lipschitz_upper_bound {certificate.lipschitz_upper_bound:.4f}, "
+            f"largest layer bound {largest:.7f}; "
             f"{seconds:.1f} s",
             flush=True,
         )

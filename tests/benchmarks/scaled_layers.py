@@ -90,13 +90,13 @@ def main() -> int:
         dataset = training.dataset
         images = statistics_images(dataset.train)
         bound = certify(training.model, "full").lipschitz_upper_bound
-        accuracy = evaluate(training.model, dataset.val)[1]
+        accuracy = evaluate(training.model, dataset.val).accuracy
         print(f"seed {seed}: trained, bound {bound:.4g}, val_accuracy {accuracy:.4f}", flush=True)
         for (name, way), target in ((w, b) for b in _BOUNDS for w in WAYS.items()):
             projected = way(training.model, target, images)
             proven = certify(projected, "full").lipschitz_upper_bound
             assert proven <= target
-            accuracy = evaluate(projected, dataset.val)[1]
+            accuracy = evaluate(projected, dataset.val).accuracy
             accuracies.setdefault((name, target), []).append(accuracy)
             print(f"  {name}, bound {proven:.4g}: val_accuracy {accuracy:.4f}", flush=True)
     print(f"median of {arguments.seeds} seeds (least, most)")

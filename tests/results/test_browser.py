@@ -150,7 +150,7 @@ def place(page: Page, label: str) -> tuple[float, float]:
 
 def label(point: dict[str, Any]) -> str:
     projected = point["projected_to"]
-    return point["trial_id"] + ("" if projected is None else f" at {projected:g}")
+    return point["trial_id"] + ("" if projected is None else f"@{projected:g}")
 
 
 def rows(page: Page, column: str = "label") -> list[str]:

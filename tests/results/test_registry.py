@@ -11,26 +11,12 @@ from typer.testing import CliRunner
 from study.errors import UserError
 from study.report import app
 from study.results.front import collect
-from study.results.registry import check, chosen, register
+from study.results.read import read
+from study.results.recommended import recommendations
+from study.results.registry import register
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import STUDY, trial
-
-
-def test_an_alias_each_for_the_ends_of_the_front_and_its_knee() -> None:
-    records = [
-        trial(0, val_accuracy=0.99, lipschitz_upper_bound=0.9, inverse_steps=6.0),
-        trial(1, val_accuracy=0.95, lipschitz_upper_bound=0.2, inverse_steps=3.0),
-        trial(2, val_accuracy=0.50, lipschitz_upper_bound=0.1, inverse_steps=2.0),
-        trial(3, val_accuracy=0.40, lipschitz_upper_bound=0.1, inverse_steps=1.5),
-        trial(4, val_accuracy=1.00, lipschitz_upper_bound=1.5, inverse_steps=1.0),  # infeasible
-    ]
-    points = chosen(collect(STUDY, records))
-    assert {alias: point.label for alias, point in points.items()} == {
-        "most-accurate": "0000", "most-invertible": "0003", "knee": "0001",
-    }  # fmt: skip
-    with pytest.raises(UserError, match="--register: tiny must have a front"):
-        check(collect(STUDY, []), "net")
 
 
 @pytest.fixture
@@ -39,6 +25,13 @@ def uri(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     shutil.copy(finished / "mlflow.db", tmp_path)
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def recommended(records: Records, alias: str) -> str:
+    """The run that has this alias."""
+    results = read(records, "tiny")
+    (run_id,) = (o.point.first.run_id for o in recommendations(results) if alias in o.aliases)
+    return run_id
 
 
 def versions(uri: str) -> dict[str, str]:
@@ -53,12 +46,10 @@ def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: st
         assert done.exit_code == 0, done.output
         assert "registered: net version 1" in done.stderr
     records = Records(Client(uri))
-    study = records.find_study("tiny")
-    assert study is not None
-    wanted = chosen(collect(study, records.trials_and_projections(study)))
-    assert set(versions(uri).values()) == {p.first.run_id for p in wanted.values()}
+    wanted = recommendations(read(records, "tiny"))
+    assert set(versions(uri).values()) == {one.point.first.run_id for one in wanted}
     client = MlflowClient(uri)
-    for alias, point in wanted.items():
+    for alias, point in ((alias, one.point) for one in wanted for alias in one.aliases):
         version = client.get_model_version_by_alias("net", alias)
         assert version.run_id == point.first.run_id
         assert version.tags["study"] == "tiny"
@@ -70,10 +61,7 @@ def test_a_model_whose_proof_does_not_hold_is_refused(
     uri: str, finished: Path, tmp_path: Path
 ) -> None:
     records = Records(Client(uri))
-    study = records.find_study("tiny")
-    assert study is not None
-    report = collect(study, records.trials_and_projections(study))
-    run_id = chosen(report)["most-invertible"].first.run_id
+    run_id = recommended(records, "most-invertible")
     (artifacts,) = (finished / "mlruns").glob(f"*/{run_id}/artifacts")
     own = shutil.copytree(artifacts, tmp_path / "artifacts")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
@@ -93,9 +81,7 @@ def test_a_model_whose_proof_does_not_hold_is_refused(
 
 def test_a_version_of_other_files_of_the_run_is_not_taken_for_the_model(uri: str) -> None:
     records, client = Records(Client(uri)), MlflowClient(uri)
-    study = records.find_study("tiny")
-    assert study is not None
-    run_id = chosen(collect(study, records.trials_and_projections(study)))["knee"].first.run_id
+    run_id = recommended(records, "knee")
     client.create_registered_model("net")
     other = client.create_model_version("net", "/somewhere/else", run_id)
     done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])

@@ -156,7 +156,7 @@ class Books:
 
 
 def _label(name: str) -> str:
-    """A run's name without the sample: the study's name, 0003, or 0003 at 0.5."""
+    """A run's name without the sample: the study's name, 0003, or 0003@0.5."""
     return name.partition(":")[0]
 
 
@@ -187,10 +187,10 @@ def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
     it was projected from; how many there are."""
     runs = books.runs(("projection",))
     assert set(runs.values()) <= {"FINISHED"}
-    coeffs = {run.rpartition(" at ")[2] for run in runs}
+    coeffs = {run.rpartition("@")[2] for run in runs}
     assert coeffs <= {f"{coeff:g}" for coeff in ladder}
     trials = set(books.runs(("trial",)))
-    assert {run.rpartition(" at ")[0] for run in runs} <= trials
+    assert {run.rpartition("@")[0] for run in runs} <= trials
     sql = (
         "SELECT name, metrics.key, COUNT(*) FROM runs JOIN metrics USING (run_uuid) "
         "JOIN tags USING (run_uuid) WHERE tags.key = 'study.kind' "
@@ -207,7 +207,7 @@ def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
         )
     )
     of = {run: _label(trial) for run, trial in sources.items()}
-    assert of == {run: run.rpartition(" at ")[0] for run in runs}
+    assert of == {run: run.rpartition("@")[0] for run in runs}
     return len(runs)
 
 

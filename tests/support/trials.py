@@ -22,4 +22,4 @@ def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[T
 
 def save_outcome(training: Training, folder: Path) -> None:
     """Write the network of a completed trial, as its worker does."""
-    save_network(folder, training.certified(), training.config, training.dataset)
+    save_network(folder, training.certified(), training.right(), training.config, training.dataset)

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from study.tracking.pages import (
+    FRONT_VIEW,
     VIEW,
     compare_page,
     describe_bound,
@@ -12,7 +13,7 @@ from study.tracking.pages import (
     name_sample,
     run_page,
     study_page,
-    table,
+    views,
 )
 from tests.support.studies import tiny
 
@@ -57,14 +58,30 @@ def test_runs_are_compared_by_their_ids_where_a_server_is() -> None:
 def test_a_study_is_described_by_what_it_varies_and_seeks() -> None:
     config = tiny()
     text = describe_study(config)
-    columns = json.loads(table(config, ("study.state",)))["selectedColumns"]
+    of_all, of_front = (json.loads(views(config)[name]) for name in (VIEW, FRONT_VIEW))
+    columns = of_all["selectedColumns"]
+    assert of_front["selectedColumns"] == columns
+    assert "searchFilter" not in of_all
+    assert of_front["searchFilter"] == "tags.`study.mark` = 'front'"
     for key, _ in config.space:
         assert f"`{key}`" in text
         assert f"params.`{key}`" in columns
     for objective in config.objectives:
         assert f"{objective.direction.value} `{objective.metric}`" in text
         assert columns.count(f"metrics.`{objective.metric}`") == 1
-    assert columns[-1] == "tags.`study.state`"
+    tags = ("mark", "alias", "certified", "state")
+    assert columns[-4:] == [f"tags.`study.{tag}`" for tag in tags]
+    shown = {
+        name
+        for chart in of_front["compareRunCharts"]
+        for name in (
+            *(chart[axis]["key"] for axis in ("xaxis", "yaxis") if axis in chart),
+            *chart.get("selectedMetrics", ()),
+            *chart.get("selectedParams", ()),
+        )
+    }
+    objectives = {objective.metric for objective in config.objectives}
+    assert shown == {*objectives, "test_accuracy", *(key for key, _ in config.space)}
     assert all(f"`{c.metric}` {c}" in text for c in config.constraints)
 
 

@@ -1,4 +1,5 @@
 import copy
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 
 from models import IResNet, certify, deployed, project, read_network
 from models.spectral_norm import SpectralNormConv2d
+from study.artifacts import VAL_RIGHT, unpacked
 from study.config.trial import TrialConfig
 from study.metrics import TrialStatus
 from study.trial import data
@@ -59,14 +61,18 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
     for index, projection in enumerate(projections(training)):
         folder = tmp_path / str(index)
         folder.mkdir()
-        save_network(folder, projection.network, training.config, training.dataset)
+        network, config, dataset = projection.network, training.config, training.dataset
+        save_network(folder, network, projection.right, config, dataset)
         loaded = read_network(folder)
         certificate = certify(loaded, "full")
-        again = measure(loaded, training.dataset.val, training.config.evaluation, certificate)
+        again, right = measure(loaded, dataset.val, config.evaluation, certificate)
         report = projection.report
+        kept = unpacked(json.loads((folder / VAL_RIGHT).read_text()))
+        assert kept == right.tolist()
+        assert sum(kept) / len(dataset.val) == report.val_accuracy
         assert again.val_accuracy == report.val_accuracy
         assert again.lipschitz_upper_bound == report.lipschitz_upper_bound
-        images = data.normalized(training.dataset.val.images[:8])
+        images = data.normalized(dataset.val.images[:8])
         with torch.no_grad():
             assert torch.equal(loaded(images), projection.network.model(images))
 

@@ -1,0 +1,34 @@
+"""The knee of a front: where it pays least to move on."""
+
+import numpy as np
+
+from study.pareto.dominance import Losses
+
+
+def trade_off(losses: Losses, least_ranges: Losses) -> Losses:
+    """What each row of losses costs to leave: (n,), 0 or more, infinite where there is no other.
+
+    To move from one row to another gives up something in some columns and gains something in
+    others. The value of a row is the sum of what is given up over the sum of what is gained, at the
+    move that is the best bargain: the trade-off measure of Rachmawati and Srinivasan,
+    "Multiobjective Evolutionary Algorithm With Controllable Focus on the Knees of the Pareto Front"
+    (IEEE Transactions on Evolutionary Computation 13, 2009), over all rows instead of neighbors.
+
+    Args:
+        losses: (n, m) distinct rows, none of which dominates another.
+        least_ranges: (m,), 0 or more. Each column is in units of its range over the rows, or of
+            this if its range is smaller: so what is within the noise weighs no more than that.
+    """
+    ranges = np.maximum(losses.max(axis=0) - losses.min(axis=0), least_ranges)
+    scaled = losses / np.where(ranges > 0, ranges, 1.0)
+    best_bargain: Losses = np.full(len(losses), np.inf)
+    for index, row in enumerate(scaled):
+        change = np.delete(scaled, index, axis=0) - row
+        given_up, gained = np.maximum(change, 0).sum(axis=1), np.maximum(-change, 0).sum(axis=1)
+        best_bargain[index] = (given_up / gained).min(initial=np.inf)
+    return best_bargain
+
+
+def knee(losses: Losses, least_ranges: Losses) -> int:
+    """Index of the row with the largest `trade_off`, of equals the first; n must be 1 or more."""
+    return int(trade_off(losses, least_ranges).argmax())

@@ -1,0 +1,186 @@
+"""Which networks of a front to take, and why, in a sentence each."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from study.metrics import (
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    VAL_ACCURACY,
+    Direction,
+)
+from study.pareto import points
+from study.pareto.certainty import difference_p_value, wilson_interval
+from study.pareto.knee import knee
+from study.results.front import Point, Results
+
+MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
+# Differences that would be seen as often by chance are within the noise.
+_SIGNIFICANCE = 0.05
+# How many standard errors apart two means of repeats must be to count as different.
+_N_STANDARD_ERRORS = 2.0
+# Ratios of bounds nearer to 1 are not worth a word.
+_RATIO_WORTH_A_WORD = 1.05
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A network of the front to take.
+
+    Attributes:
+        aliases: what it is recommended as: of MOST_ACCURATE, KNEE and MOST_INVERTIBLE one or more.
+        sentence: why, beside the most accurate one.
+    """
+
+    aliases: tuple[str, ...]
+    point: Point
+    sentence: str
+
+
+def recommendations(results: Results) -> list[Recommendation]:
+    """The networks to take, the most accurate first; none if the front is empty.
+
+    most-accurate: the largest validation accuracy; of equals the smallest bound, then the fewest
+    steps of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then
+    the largest accuracy. knee: the one that costs the most to leave, see study.pareto.knee; a range
+    of accuracies counts at least as its noise.
+    """
+    if not results.front:
+        return []
+    chosen = _chosen(results)
+    best = chosen[MOST_ACCURATE]
+    aliases: dict[str, list[str]] = {}
+    for alias, point in chosen.items():
+        aliases.setdefault(point.label, []).append(alias)
+    by_label = {point.label: point for point in chosen.values()}
+    return [
+        Recommendation(tuple(names), by_label[label], _sentence(results, by_label[label], best))
+        for label, names in aliases.items()
+    ]
+
+
+def _chosen(results: Results) -> Mapping[str, Point]:
+    """Alias -> the point of the front that it stands for."""
+    front = results.front
+    losses = points.losses([point.metrics for point in front], results.objectives)
+
+    def bound_and_steps(point: Point) -> tuple[float, float]:
+        return point.metrics[LIPSCHITZ_UPPER_BOUND], point.metrics[INVERSE_STEPS]
+
+    def accuracy(point: Point) -> float:
+        return point.metrics[VAL_ACCURACY]
+
+    best = min(front, key=lambda p: (-accuracy(p), *bound_and_steps(p)))
+    least = [
+        _noise(results, best) if objective.metric == VAL_ACCURACY else 0.0
+        for objective in results.objectives
+    ]
+    return {
+        MOST_ACCURATE: best,
+        KNEE: front[knee(losses, np.array(least))],
+        MOST_INVERTIBLE: min(front, key=lambda p: (*bound_and_steps(p), -accuracy(p))),
+    }
+
+
+def interval(results: Results, point: Point) -> tuple[float, float] | None:
+    """95 % confidence interval of a point's validation accuracy, an estimate; None where the number
+    of images is not known, or repeats say how sure it is."""
+    if results.n_val_images is None or point.standard_error is not None:
+        return None
+    if VAL_ACCURACY not in point.metrics:
+        return None
+    return wilson_interval(point.metrics[VAL_ACCURACY], results.n_val_images)
+
+
+def _noise(results: Results, point: Point) -> float:
+    """Width of the 95 % interval of a point's validation accuracy; 0 where it is not known."""
+    if point.standard_error is not None:
+        return 2 * _N_STANDARD_ERRORS * point.standard_error.get(VAL_ACCURACY, 0.0)
+    ends = interval(results, point)
+    return 0.0 if ends is None else ends[1] - ends[0]
+
+
+def is_within_noise(point: Point, best: Point) -> bool | None:
+    """Whether the difference of two points' validation accuracies may well be chance; None where
+    nothing says so."""
+    if point.standard_error is not None and best.standard_error is not None:
+        errors = [p.standard_error[VAL_ACCURACY] for p in (point, best) if p.standard_error]
+        apart = abs(best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
+        return apart < _N_STANDARD_ERRORS * math.hypot(*errors)
+    if point.right is None or best.right is None:
+        return None
+    return difference_p_value(point.right, best.right) > _SIGNIFICANCE
+
+
+def _sentence(results: Results, point: Point, best: Point) -> str:
+    if point is best:
+        return f"{_accuracy(results, point)}, {_rank(results)}."
+    gains = [text for text in _differences(results, point, best) if text]
+    for_what = f", for {_listed(gains)}" if gains else ""
+    return f"{_less_accurate(point, best)}{for_what}."
+
+
+def _rank(results: Results) -> str:
+    n = len(results.front)
+    return f"the best of {n} networks on the front" if n > 1 else "the only network on the front"
+
+
+def _accuracy(results: Results, point: Point) -> str:
+    text = f"Validation accuracy {point.metrics[VAL_ACCURACY]:.4f}"
+    ends = interval(results, point)
+    if ends is not None:
+        n = results.n_val_images
+        return f"{text} ({ends[0]:.3f} to {ends[1]:.3f} with 95 % confidence, {n} images)"
+    error = (point.standard_error or {}).get(VAL_ACCURACY)
+    return text if error is None else f"{text} +-{error:.2g}"
+
+
+def _less_accurate(point: Point, best: Point) -> str:
+    apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
+    if apart == 0:
+        return "As accurate as the best"
+    amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"
+    noise = {True: ", which is within the noise", False: "", None: ""}[is_within_noise(point, best)]
+    return f"{amount} percentage points less accurate than the best{noise}"
+
+
+def _differences(results: Results, point: Point, best: Point) -> list[str]:
+    """What else is different in the objectives, a phrase each."""
+    phrases = []
+    for objective in results.objectives:
+        name = objective.metric
+        ours, theirs = point.metrics[name], best.metrics[name]
+        if name == VAL_ACCURACY or ours == theirs:
+            continue
+        if name == LIPSCHITZ_UPPER_BOUND:
+            phrases.append(_ratio(ours, theirs))
+        elif name == INVERSE_STEPS:
+            phrases.append(_steps(ours - theirs))
+        else:
+            is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
+            word = "better" if is_better else "worse"
+            phrases.append(f"a {word} {METRICS[name].title}, {ours:.4g} instead of {theirs:.4g}")
+    return phrases
+
+
+def _ratio(ours: float, theirs: float) -> str:
+    ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
+    if ratio < _RATIO_WORTH_A_WORD:
+        return ""
+    amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    return f"a proven bound {amount} times {'smaller' if ours < theirs else 'larger'}"
+
+
+def _steps(more: float) -> str:
+    amount = f"{abs(more):.2g}"
+    what = "inverse step" if amount == "1" else "inverse steps"
+    return f"{amount} {what} {'more' if more > 0 else 'fewer'}"
+
+
+def _listed(phrases: list[str]) -> str:
+    *first, last = phrases
+    return f"{', '.join(first)} and {last}" if first else last

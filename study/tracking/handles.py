@@ -1,0 +1,106 @@
+"""What a network is called, and which run is meant.
+
+digits/0004       a trial
+digits/0004@0.5   the network to which that trial's was projected at coefficient 0.5
+digits@knee       a recommended one, once the study has ended
+3f9c              the beginning of a run id
+"""
+
+import re
+from collections.abc import Sequence
+
+from mlflow.entities import Run
+
+from study.errors import TrackingError, quoted
+from study.tracking.records import Records, TrialRecord
+
+_FORMS = (
+    "STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee or the beginning of a run id, 4 characters or more"
+)
+_RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+_LENGTH_OF_ID = 32
+# How many of those that were meant perhaps a message names.
+_MOST_NAMED = 5
+
+
+def network_label(trial_id: str, projected_to: float | None) -> str:
+    """A network within its study: "0004", or "0004@0.5"."""
+    return trial_id if projected_to is None else f"{trial_id}@{projected_to:g}"
+
+
+def run_of(records: Records, network: str) -> str:
+    """The id of the run that a handle, or the beginning of a run id, means.
+
+    Raises:
+        TrackingError: if it means none, or more than one.
+    """
+    study, slash, label = network.partition("/")
+    if slash:
+        return _of_study(records, study, label)
+    study, at, alias = network.partition("@")
+    if at:
+        return _of_alias(records, study, alias)
+    if not _RUN_ID.fullmatch(network):
+        raise TrackingError(f"NETWORK: it must be {_FORMS}, but got {quoted(network)}")
+    return _of_beginning(records, network)
+
+
+def _of_study(records: Records, study: str, label: str) -> str:
+    trials = _trials(records, study)
+    found = [r for r in trials if network_label(r.trial_id, r.projected_to) == label]
+    if not found:
+        trial_id = label.partition("@")[0]
+        own = [r for r in trials if r.trial_id == trial_id]
+        named = own or [r for r in trials if r.projected_to is None]
+        have = _some([network_label(r.trial_id, r.projected_to) for r in named])
+        raise TrackingError(
+            f"NETWORK: it must be in {study}, which has {have}, but got {quoted(label)}"
+        )
+    return found[0].run_id
+
+
+def _of_alias(records: Records, study: str, alias: str) -> str:
+    known: dict[str, str] = {}
+    for record in _trials(records, study):
+        known.update(dict.fromkeys(record.aliases, record.run_id))
+    if alias not in known:
+        have = _some(sorted(known)) if known else "none before it ends"
+        raise TrackingError(
+            f"NETWORK: the recommended networks of {study} are {have}, but got {quoted(alias)}"
+        )
+    return known[alias]
+
+
+def _trials(records: Records, name: str) -> list[TrialRecord]:
+    study = records.find_study(name)
+    if study is None:
+        known = _some([one.name for one in records.studies()])
+        raise TrackingError(
+            f"NETWORK: its study must be in MLflow at {records.client.tracking_uri}, which has "
+            f"{known}, but got {quoted(name)}"
+        )
+    return records.trials_and_projections(study)
+
+
+def _of_beginning(records: Records, beginning: str) -> str:
+    if len(beginning) == _LENGTH_OF_ID:
+        return beginning
+    found: list[Run] = records.runs_beginning(beginning)
+    if len(found) == 1:
+        return str(found[0].info.run_id)
+    if not found:
+        raise TrackingError(
+            f"NETWORK: a run must begin so in MLflow at {records.client.tracking_uri}, but none "
+            f"begins with {quoted(beginning)}"
+        )
+    ids = _some([run.info.run_id for run in found])
+    raise TrackingError(
+        f"NETWORK: one run must begin so, but got {quoted(beginning)}, and {ids} do"
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

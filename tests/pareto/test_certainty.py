@@ -1,0 +1,80 @@
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from study.pareto.certainty import (
+    contenders,
+    difference_p_value,
+    front_probabilities,
+    wilson_interval,
+)
+from study.pareto.dominance import nondominated
+
+
+@pytest.mark.parametrize(("n_right", "n"), [(0, 10), (10, 10), (278, 288), (1, 2), (5943, 6000)])
+def test_the_interval_is_scipys(n_right: int, n: int) -> None:
+    expected = binomtest(n_right, n).proportion_ci(method="wilson")
+    assert wilson_interval(n_right / n, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (3, 0), (0, 7), (12, 5), (40, 41)])
+def test_the_test_of_a_difference_is_scipys_sign_test(only_a: int, only_b: int) -> None:
+    a = np.array([True] * only_a + [False] * only_b + [True] * 50 + [False] * 9)
+    b = np.array([False] * only_a + [True] * only_b + [True] * 50 + [False] * 9)
+    n = only_a + only_b
+    expected = binomtest(only_a, n).pvalue if n else 1.0
+    assert difference_p_value(a, b) == pytest.approx(expected, abs=1e-9)
+
+
+def answers(rng: np.random.Generator, accuracies: list[float], n: int) -> np.ndarray:
+    return np.array([rng.random(n) < accuracy for accuracy in accuracies])
+
+
+def test_what_no_draw_can_change_is_certain() -> None:
+    rng = np.random.default_rng(0)
+    right = answers(rng, [0.9, 0.9, 0.5, 0.89], 2000)
+    # The second has the least of what is not drawn; the third is dominated by far; the fourth has
+    # the most, and is as good as the first.
+    others = np.array([2.0, 1.0, 2.0, 3.0])
+    losses = np.column_stack([-right.mean(axis=1), others])
+    first, second, third, _ = front_probabilities(right, losses, 0)
+    assert (second, third) == (1.0, 0.0)
+    assert 0.0 < first < 1.0
+
+
+def test_two_networks_alike_take_turns_and_the_same_network_twice_counts_once() -> None:
+    right = answers(np.random.default_rng(0), [0.5], 1000)
+    other = ~right
+    both = np.concatenate([right, other, right])
+    losses = np.column_stack([-both.mean(axis=1), np.ones(3)])
+    first, second, again = front_probabilities(both, losses, 0)
+    assert first + second == 1.0
+    assert again == 0.0
+    # By how much one leads is a normal variable: with the draws' variance of 3 splits.
+    lead = 2 * right.mean() - 1
+    z = lead / np.sqrt(3 * (1 - lead**2) / 1000)
+    assert first == pytest.approx(NormalDist().cdf(z), abs=0.05)
+
+
+def test_who_is_no_contender_is_on_no_front_that_is_drawn() -> None:
+    rng = np.random.default_rng(1)
+    accuracies = rng.uniform(0.6, 0.99, 60).tolist()
+    right = answers(rng, accuracies, 1500)
+    losses = np.column_stack([-right.mean(axis=1), rng.random(60), rng.random(60)])
+    kept = contenders(losses, 1500, 0)
+    assert set(np.flatnonzero(nondominated(losses))) <= set(kept)
+    left = sorted(set(range(60)) - set(kept))
+    assert left
+    shares = np.array(front_probabilities(right, losses, 0))
+    assert (shares[left] == 0).all()
+    alone = front_probabilities(right[kept], losses[kept], 0)
+    assert alone == pytest.approx(shares[kept], abs=0.06)
+
+
+def test_the_draws_are_the_same_for_the_same_seed() -> None:
+    right = answers(np.random.default_rng(0), [0.8, 0.81, 0.79], 300)
+    losses = np.column_stack([-right.mean(axis=1), np.zeros(3)])
+    assert front_probabilities(right, losses, 0) == front_probabilities(right, losses, 0)
+    assert front_probabilities(right, losses, 0) != front_probabilities(right, losses, 0, seed=1)

@@ -1,0 +1,84 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from study.results.front import Mark, collect
+from study.results.publish import figures, publish
+from study.results.read import read
+from study.results.recommended import recommendations
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.records import STUDY, projection, trial
+
+
+def front_in_mlflow(client: MlflowClient, experiment_id: str) -> set[str]:
+    found = client.search_runs([experiment_id], "tags.study.mark = 'front'")
+    return {run.info.run_id for run in found}
+
+
+def check(folder: Path, name: str) -> set[str]:
+    """That MLflow says what the report says; the runs of the front."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    results = read(records, name)
+    front = {point.first.run_id for point in results.front}
+    assert front == front_in_mlflow(client, results.study.experiment_id) != set()
+    for point in results.points:
+        assert point.first.mark == point.mark.value
+    wanted = {one.point.first.run_id: one for one in recommendations(results)}
+    aliases = {p.first.run_id: p.first.aliases for p in results.points if p.first.aliases}
+    assert aliases == {run_id: one.aliases for run_id, one in wanted.items()}
+    for run_id, one in wanted.items():
+        assert client.get_run(run_id).data.tags["study.why"] == one.sentence
+    of_study = client.get_run(results.study.run_id).data
+    assert of_study.metrics["hypervolume"] == results.hypervolume
+    assert of_study.metrics["n_front"] == len(front)
+    assert 0 < of_study.metrics["hours"] <= of_study.metrics["device_hours"]
+    assert f"{name}/" in of_study.tags["mlflow.note.content"]
+    return front
+
+
+def test_mlflow_has_the_front_of_the_report(finished: Path) -> None:
+    check(finished, "tiny")
+
+
+def test_marks_follow_the_results_when_a_study_ends_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The front's points are beaten, and the aliases move with it."""
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    results = read(records, "tiny")
+    loser = next(p for p in results.points if p.mark is Mark.DOMINATED)
+    for name, value in (("val_accuracy", 1.0), ("lipschitz_upper_bound", 1e-6)):
+        client.log_metric(loser.first.run_id, name, value, step=100)
+    client.log_metric(loser.first.run_id, "inverse_steps", 1.0, step=100)
+    before = {p.first.run_id for p in results.front}
+    publish(read(records, "tiny"), records)
+    assert check(tmp_path, "tiny") == {loser.first.run_id}
+    for run_id in before:
+        tags = client.get_run(run_id).data.tags
+        assert tags["study.mark"] == "dominated"
+        assert "study.alias" not in tags
+        assert "study.why" not in tags
+
+
+def test_figures_of_a_study_are_of_its_trials() -> None:
+    first = replace(trial(0), started=0.0, ended=3600.0)
+    beside = replace(trial(1), started=1800.0, ended=5400.0)
+    later = replace(trial(2), started=9000.0, ended=10800.0)
+    cut = replace(projection(0, 0.3), started=3600.0, ended=99_000.0)
+    running = replace(trial(3), started=10800.0, ended=None)
+    results = collect(STUDY, [first, cut, beside, later, running])
+    found = figures(results)
+    assert found["hours"] == pytest.approx(2.0)
+    assert found["device_hours"] == pytest.approx(2.5)  # one core a trial
+    assert found["n_front"] == len(results.front)
+    assert found["hypervolume"] == results.hypervolume
+    config = replace(STUDY.config, resources=replace(STUDY.config.resources, cpus=4, gpus=0.5))
+    on_gpus = collect(replace(STUDY, config=config), [first])
+    assert figures(on_gpus)["device_hours"] == pytest.approx(0.5)

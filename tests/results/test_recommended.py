@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from study.results.front import Results, collect
+from study.results.recommended import is_within_noise, recommendations
+from study.tracking.records import TrialRecord
+from tests.support.records import STUDY, projection, trial
+
+
+def point(number: int, accuracy: float, bound: float, steps: float) -> TrialRecord:
+    return trial(number, val_accuracy=accuracy, lipschitz_upper_bound=bound, inverse_steps=steps)
+
+
+def test_the_ends_of_the_front_and_its_knee_are_recommended() -> None:
+    results = collect(
+        STUDY,
+        [
+            point(0, 0.99, 0.9, 6.0),
+            point(1, 0.95, 0.2, 3.0),
+            point(2, 0.50, 0.1, 2.0),
+            point(3, 0.40, 0.1, 1.5),
+            point(4, 1.00, 1.5, 1.0),  # infeasible
+        ],
+    )
+    found = {one.aliases: one.point.label for one in recommendations(results)}
+    assert found == {
+        ("most-accurate",): "0000", ("knee",): "0001", ("most-invertible",): "0003",
+    }  # fmt: skip
+    assert recommendations(collect(STUDY, [])) == []
+
+
+def test_equal_ends_fall_to_the_better_in_what_is_left() -> None:
+    results = collect(
+        STUDY, [point(0, 0.9, 0.5, 3.0), point(1, 0.9, 0.4, 4.0), point(2, 0.8, 0.4, 3.5)]
+    )
+    found = {alias: one.point.label for one in recommendations(results) for alias in one.aliases}
+    assert found["most-accurate"] == "0001"
+    assert found["most-invertible"] == "0002"
+
+
+def test_the_only_network_is_all_three() -> None:
+    (one,) = recommendations(collect(STUDY, [point(0, 0.9, 0.5, 3.0)]))
+    assert one.aliases == ("most-accurate", "knee", "most-invertible")
+    assert one.sentence == "Validation accuracy 0.9000, the only network on the front."
+
+
+def with_right(results: Results, right: dict[str, np.ndarray]) -> Results:
+    points = tuple(replace(p, right=right.get(p.label)) for p in results.points)
+    return replace(results, points=points, n_val_images=len(next(iter(right.values()))))
+
+
+@pytest.mark.parametrize(
+    ("n_lost", "n_won", "within"), [(4, 3, True), (9, 3, True), (12, 0, False), (40, 3, False)]
+)
+def test_a_sentence_says_what_a_network_costs_and_whether_that_is_noise(
+    n_lost: int, n_won: int, within: bool
+) -> None:
+    n = 1000
+    best = np.arange(n) >= 50
+    other = best.copy()
+    other[50 : 50 + n_lost], other[:n_won] = False, True
+    results = with_right(
+        collect(
+            STUDY,
+            [point(0, best.mean(), 0.55, 4.5), projection(0, 0.5, val_accuracy=other.mean(),
+             lipschitz_upper_bound=0.1, inverse_steps=3.5)],
+        ),
+        {"0000": best, "0000@0.5": other},
+    )  # fmt: skip
+    first, second = recommendations(results)
+    assert first.sentence.startswith("Validation accuracy 0.9500 (0.935 to 0.962 with 95 %")
+    amount = f"{(n_lost - n_won) / 10:.1f} percentage points less accurate than the best"
+    assert second.sentence == (
+        f"{amount}{', which is within the noise' if within else ''}, for a proven bound 5.5 times "
+        "smaller and 1 inverse step fewer."
+    )
+
+
+def test_without_its_answers_nothing_is_said_of_noise() -> None:
+    results = collect(STUDY, [point(0, 0.95, 0.5, 4.0), point(1, 0.94, 0.1, 4.0)])
+    best, other = results.front
+    assert is_within_noise(other, best) is None
+    assert "noise" not in recommendations(results)[1].sentence
+
+
+def test_of_repeats_the_standard_errors_decide() -> None:
+    def repeated(number: int, of: int, accuracy: float, bound: float) -> TrialRecord:
+        return replace(point(number, accuracy, bound, 4.0), repeat_of=f"{of:04d}")
+
+    def results(lower: float) -> Results:
+        return collect(
+            STUDY,
+            [
+                repeated(0, 0, 0.949, 0.5),
+                repeated(1, 0, 0.951, 0.5),
+                repeated(2, 2, lower - 0.001, 0.1),
+                repeated(3, 2, lower + 0.001, 0.1),
+            ],
+        )
+
+    # The standard error of each mean is 0.001, that of a difference 0.0014.
+    for lower, within in ((0.948, True), (0.946, False)):
+        best, other = results(lower).front
+        assert is_within_noise(other, best) is within

@@ -1,0 +1,88 @@
+import re
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from study.errors import TrackingError
+from study.tracking.client import Client
+from study.tracking.handles import network_label, run_of
+from study.tracking.records import Records, TrialRecord
+
+
+@pytest.fixture
+def records(finished: Path) -> Records:
+    return Records(Client(f"sqlite:///{finished}/mlflow.db"))
+
+
+@pytest.fixture
+def trials(records: Records) -> list[TrialRecord]:
+    study = records.find_study("tiny")
+    assert study is not None
+    return records.trials_and_projections(study)
+
+
+def test_each_network_has_a_handle_of_its_own(records: Records, trials: list[TrialRecord]) -> None:
+    handles = [f"tiny/{network_label(t.trial_id, t.projected_to)}" for t in trials]
+    assert len(set(handles)) == len(trials) >= 6
+    assert [run_of(records, handle) for handle in handles] == [t.run_id for t in trials]
+
+
+def test_a_run_is_meant_by_its_beginning(records: Records, trials: list[TrialRecord]) -> None:
+    for trial in trials:
+        assert run_of(records, trial.run_id) == trial.run_id
+        length = next(
+            n
+            for n in range(4, 33)
+            if sum(t.run_id.startswith(trial.run_id[:n]) for t in trials) == 1
+        )
+        assert run_of(records, trial.run_id[:length]) == trial.run_id
+
+
+def test_a_recommended_one_is_meant_by_its_alias(
+    records: Records, trials: list[TrialRecord]
+) -> None:
+    aliases = {alias: t.run_id for t in trials for alias in t.aliases}
+    assert set(aliases) == {"most-accurate", "knee", "most-invertible"}
+    for alias, run_id in aliases.items():
+        assert run_of(records, f"tiny@{alias}") == run_id
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        ("tiny/0009", "it must be in tiny, which has 0000, 0001, 0002, but got '0009'"),
+        ("tiny/0001@0.9", "it must be in tiny, which has 0001, 0001@"),
+        ("tiny/", "it must be in tiny"),
+        ("nosuch/0001", r"its study must be in MLflow at .* which has tiny, but got 'nosuch'"),
+        ("tiny@best", "of tiny are knee, most-accurate, most-invertible, but got 'best'"),
+        ("nosuch@knee", "its study must be in MLflow"),
+        ("abc", "it must be STUDY/TRIAL, .*but got 'abc'"),
+        ("0001' or '1", "it must be STUDY/TRIAL"),
+        ("00000", "a run must begin so"),
+        ("", "it must be STUDY/TRIAL"),
+    ],
+)
+def test_what_means_no_network_is_said_with_what_there_is(
+    records: Records, network: str, problem: str
+) -> None:
+    with pytest.raises(TrackingError, match=f"^NETWORK: .*{problem}") as raised:
+        run_of(records, network)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_beginning_that_two_runs_have_is_refused_with_both(
+    records: Records, trials: list[TrialRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(records.client.tracking_uri)
+    both = [client.get_run(trial.run_id) for trial in trials[:2]]
+    monkeypatch.setattr(records, "runs_beginning", lambda beginning: both)
+    with pytest.raises(TrackingError, match="one run must begin so") as raised:
+        run_of(records, "abcd")
+    assert all(re.search(trial.run_id, str(raised.value)) for trial in trials[:2])
+
+
+def test_a_study_that_has_not_ended_has_none_recommended(study: object, tracker: object) -> None:
+    records = Records(tracker.client)  # type: ignore[attr-defined]
+    with pytest.raises(TrackingError, match="of tiny are none before it ends, but got 'knee'"):
+        run_of(records, "tiny@knee")
