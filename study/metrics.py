@@ -42,6 +42,10 @@ class Decimals:
         """A value as it is reported; what is not finite stays."""
         return round(value, self.n) if math.isfinite(value) else value
 
+    def largest_change(self, value: float) -> float:
+        """By how much a value that is reported so, or nearly, may have been changed at most."""
+        return 10.0**-self.n
+
 
 @dataclass(frozen=True)
 class Digits:
@@ -58,6 +62,10 @@ class Digits:
         context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)
         # Of the number as it reads: 0.1 stays, though its double is a little larger.
         return float(context.create_decimal(repr(value)))
+
+    def largest_change(self, value: float) -> float:
+        """By how much a value that is reported so, or nearly, may have been changed at most."""
+        return 10.0 ** (1 - self.n) * abs(value)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,12 @@ class Metric:
     steers: bool = True
     repeatable: bool = True
 
+    @property
+    def best(self) -> float:
+        """The value that nothing is better than: all that is maximized is a fraction, and nothing
+        that is minimized is below 0."""
+        return 1.0 if self.direction is Direction.MAXIMIZE else 0.0
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -107,6 +121,7 @@ class EpochReport:
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
         peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
             None on a CPU.
+        device: name of the processor or GPU that trained.
         device_use: MLflow's system metrics of the GPU, means over the training steps since the
             report before; empty on a CPU.
     """
@@ -123,6 +138,7 @@ class EpochReport:
     epoch_seconds: float
     test_accuracy: float | None = None
     peak_memory_bytes: int | None = None
+    device: str = ""
     device_use: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
@@ -212,7 +228,7 @@ METRICS: dict[str, Metric] = {
     "inverse_steps": Metric(
         "evaluations of g per sample and block",
         "steps of the inverse",
-        "inv steps",
+        "steps",
         Direction.MINIMIZE,
         resolution=Decimals(2),
     ),

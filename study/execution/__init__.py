@@ -5,6 +5,7 @@ In the command's process, the driver:
     session      starts or resumes a study, and runs it to its end
     tuner        puts Tune's parts together
     cluster      the Ray cluster: one that runs already, or one started here
+    provenance   where a run comes from: commit, versions
     nodes        whether every node reaches what a trial needs
     storage      the folder or bucket in which Tune keeps a study
     trials       what Tune says of a trial, read in one place

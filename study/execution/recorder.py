@@ -25,6 +25,7 @@ from study.errors import StorageError
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
+from study.execution.provenance import provenance
 from study.execution.trials import EndedTrials, TrialView
 from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.search.stopping import Stopping
@@ -82,7 +83,7 @@ class Recorder(StudyCallback):
         study = Records(self._client).find_study(self.study_name)
         assert study is not None
         self._study: StudyRecord = study
-        self._tracker = Tracker(self._client)
+        self._tracker = Tracker(self._client, provenance())
         self._tracker.open_study(study)
         self._outbox = Outbox(self.messages.write)
         self._just_ended: list[Trial] = []

@@ -1,6 +1,7 @@
 """Writes of the study's own run."""
 
 import json
+from collections.abc import Mapping
 
 from study.artifacts import STUDY_FILE
 from study.config.file import to_yaml
@@ -12,12 +13,19 @@ from study.tracking.records import Records, StudyRecord
 from study.tracking.runs import Runs
 
 
-def create(client: Client, config: StudyConfig, source: str, storage: str) -> StudyRecord:
+def create(
+    client: Client,
+    config: StudyConfig,
+    source: str,
+    storage: str,
+    provenance: Mapping[str, str] | None = None,
+) -> StudyRecord:
     """A new experiment with the study's parent run.
 
     Args:
         source: path of the study's file.
         storage: folder or bucket where Tune keeps its state.
+        provenance: tags that say which code runs it.
     """
     experiment_id = client.call(
         client.api.create_experiment,
@@ -36,6 +44,7 @@ def create(client: Client, config: StudyConfig, source: str, storage: str) -> St
             tags.CONFIG: json.dumps(config.to_dict()),
             tags.SOURCE: source,
             tags.STORAGE: storage,
+            **(provenance or {}),
         },
         run_name=config.name,
     )

@@ -45,8 +45,13 @@ class Tracker:
         TrackingError: from any method, if the server refuses or cannot be reached.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, provenance: Mapping[str, str] | None = None) -> None:
+        """
+        Args:
+            provenance: tags of each trial that say which code runs it.
+        """
         self.client = client
+        self._provenance = dict(provenance or {})
         self._call = client.call
         self._runs = Runs(client)
         self._held: Batch | None = None  # of the trial whose writes are sent together
@@ -134,6 +139,7 @@ class Tracker:
                 tags.REPEAT_OF: repeat_of or trial_id,
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.SAMPLE: text,
+                **self._provenance,
             },
         )
         # The parameters last: a run that has them is begun.
@@ -182,6 +188,9 @@ class Tracker:
         batch = Batch(metrics, tags={tags.EPOCH: str(max(report.epoch for report in reports))})
         if node is not None:
             batch.tags[tags.NODE] = node
+        device = next((report.device for report in reports if report.device), None)
+        if device is not None:
+            batch.tags[tags.DEVICE] = device
         self._send(trial, batch)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 

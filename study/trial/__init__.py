@@ -14,5 +14,7 @@ state_file         the state of a training, written to a file and read back
 figures            pictures of those files; the only import of matplotlib
 gpu                whether CUDA works, and what its failures mean for a user
 gpu_use            how much a trial's GPU is used
+device_name        what a processor or GPU is called
+rehearsal          what a trial would take, measured in a few steps
 check              whether a trial could run at all
 """

@@ -27,6 +27,7 @@ from study.metrics import (
 )
 from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
+from study.trial.device_name import device_name
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.gpu_use import measured_use
 from study.trial.network_files import Certified, build_model
@@ -205,6 +206,7 @@ class Training:
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             ),
+            device=device_name(self.device),
             device_use=device_use,
         )
 

@@ -122,6 +122,7 @@ class PretendedCuda(TorchDispatchMode):
             "manual_seed_all": lambda seed: None,
             "max_memory_allocated": lambda device=None: 2**20,
             "reset_peak_memory_stats": lambda device=None: None,
+            "get_device_name": lambda device=None: "pretended",
             "utilization": lambda device=None: 50,
             "device_memory_used": lambda device=None: 2**20,
             "power_draw": lambda device=None: 100_000,

@@ -343,7 +343,7 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
         for record in Records(tracker.client).trials_and_projections(study)
     )
     assert run.info.run_name == "0000: coeff=0.5 n_power_iterations=3 dropout=0.1"
-    assert below.info.run_name == "0000 at 0.3"
+    assert below.info.run_name == "0000@0.3"
     assert "Lipschitz constant is at most 0.25" in run.data.tags["mlflow.note.content"]
     assert "trial 0000" in below.data.tags["mlflow.note.content"]
     for inputs in (run.inputs, below.inputs):
