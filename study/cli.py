@@ -9,17 +9,21 @@ codes.
 
 import gc
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
-from study.errors import FailedError, UserError
+from study.errors import FailedError, LaunchError, UserError, quoted
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
+# How long a cluster has to accept a connection.
+_ANSWER_SECONDS = 3.0
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 TrackingUri = Annotated[
@@ -81,3 +85,26 @@ def ray_address(given: str | None) -> str | None:
     """Address of Ray: the option, or RAY_ADDRESS; None for a cluster on this host, or a start
     here."""
     return given or os.environ.get("RAY_ADDRESS") or None
+
+
+def check_answers(address: str | None) -> None:
+    """Whether something answers at an address of Ray; Ray itself asks for a minute.
+
+    Raises:
+        LaunchError: if not. An address without a port, such as "auto", is left to Ray.
+    """
+    if address is None or ":" not in address:
+        return
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None:
+        raise LaunchError(f"--address: it must be HOST:PORT, but got {quoted(address)}")
+    try:
+        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise LaunchError(
+            f"--address: a Ray cluster must answer at {quoted(address)}, but: {error}"
+        ) from error

@@ -22,9 +22,19 @@ def printable(text: str) -> str:
 
 
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
-    """The message for a name that is none of the known ones."""
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"unknown {what} {quoted(name)}; the nearest known one is '{nearest[0]}'"
+    """The message for a name that is none of the known ones: with the one that was meant, if one is
+    near, else with what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"the nearest known one is '{near[0]}'" if near else f"there are {some(known, 20)}"
+    return f"unknown {what} {quoted(name)}; {hint}"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Names for a message, the first of them if there are many."""
+    if not names:
+        return "none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def one_of(value: object, known: Sequence[str], quotation: str | None = None) -> str:

@@ -61,7 +61,7 @@ def main(
         bool, typer.Option("--resume", help="Go on with an unfinished study.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the study, run nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, say what it takes, run nothing.")
     ] = False,
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""
@@ -88,7 +88,7 @@ def main(
                 exit_code = _Launch(command).resume(name)
             else:
                 study = _load(command.file, overrides)
-                exit_code = _Launch(command).start(study, name is not None, dry_run)
+                exit_code = _Launch(command, dry_run).start(study, name is not None, dry_run)
     except KeyboardInterrupt:
         raise typer.Exit(cli.INTERRUPTED) from None
     except EOFError as error:
@@ -148,19 +148,23 @@ class _Command:
 class _Launch:
     """Runs a study and prints what came out."""
 
-    def __init__(self, command: _Command) -> None:
+    def __init__(self, command: _Command, dry_run: bool = False) -> None:
+        # First, since it may be wrong and what follows takes seconds.
+        address = cli.ray_address(command.address)
+        cli.check_answers(address)
         with cli.importing():
             from study.execution.session import Session
             from study.results.tables import wide_console
             from study.tracking.client import Client
 
         self._command = command
-        self._console = wide_console()
+        # What a dry run prints is a study file, and nothing else is.
+        self._console = wide_console(on_stderr=dry_run)
         self._client = Client(cli.tracking_uri(command.tracking_uri), cli.max_retries())
         self._session = Session(
             self._client,
             cli.storage_path(command.storage_path),
-            cli.ray_address(command.address),
+            address,
             self._say,
             self._say_unfinished,
         )
@@ -168,13 +172,30 @@ class _Launch:
     def start(self, study: "StudyConfig", name_is_given: bool, dry_run: bool) -> int:
         """Check a study and run it; returns the exit code."""
         self._session.check(study, str(self._command.file))
-        if dry_run:
-            from study.config.file import to_yaml
-
-            typer.echo(to_yaml(study).rstrip())
-            return 0
         study = replace(study, name=self._free_name(study.name, name_is_given))
+        if dry_run:
+            self._rehearse(study)
+            return 0
         return self._conclude(self._session.start(study, self._command.source))
+
+    def _rehearse(self, study: "StudyConfig") -> None:
+        """Check where a study is to run, and print what it is and takes; the text is a study file
+        that says the same."""
+        from study.config.file import to_short_yaml
+        from study.config.trial import DataConfig
+
+        trial, n_at_once = self._session.rehearse(study)
+        if study.data.root == str(Path(DataConfig().root).resolve()):
+            study = replace(study, data=replace(study.data, root=DataConfig().root))
+        n_rounds = -(-study.n_trainings // max(1, n_at_once))
+        typer.echo("# What differs from the defaults; all else is in the study's run once it runs.")
+        typer.echo(to_short_yaml(study).rstrip())
+        typer.echo(f"# A network: {trial.n_parameters:,} parameters")
+        typer.echo(
+            f"# Time: about {_in_words(n_rounds * trial.seconds)}: {study.n_trainings} trials, "
+            f"{n_at_once} at a time, of {_in_words(trial.seconds)} each on this machine"
+        )
+        typer.echo(f"# Records: {self._client.tracking_uri}")
 
     def resume(self, name: str | None) -> int:
         """Go on with the unfinished study of that name, or the latest of the file; returns the exit
@@ -228,7 +249,7 @@ class _Launch:
         print_table(results, every=False, console=self._console)
         for point in results.points:
             if point.mark is Mark.FAILED:
-                self._say(f"trial {point.label} failed: {point.first.reason}")
+                self._say(f"{results.handle(point)} failed: {point.first.reason}")
         server, page = study_page(self._client.tracking_uri, study.experiment_id)
         self._print(f"all trials:  {self._command.report(study.name, '--all')}")
         self._print(f"its page:    {self._command.report(study.name)} --html report.html")
@@ -262,6 +283,13 @@ class _Launch:
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False)
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ def load(
 
     Args:
         study: its name; None for the latest.
-        where: an MLflow search filter, which MLflow applies: "metrics.val_accuracy > 0.9".
+        where: conditions by the names of metrics and hyperparameters, "val_accuracy > 0.9 and
+            coeff < 0.5", or MLflow's own filter.
         objectives: such as "val_loss:minimize", in place of the study's own.
         tracking_uri: None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
 
@@ -72,7 +73,10 @@ def main(
         list[str] | None,
         typer.Option(help="NAME:maximize or NAME:minimize, in place of the study's own."),
     ] = None,
-    where: Annotated[str, typer.Option(help="An MLflow search filter on trials.")] = "",
+    where: Annotated[
+        str,
+        typer.Option(help="Conditions such as 'coeff < 0.5', of metrics too; or MLflow's filter."),
+    ] = "",
     every: Annotated[
         bool, typer.Option("--all", help="Also the trials that are not on the front, marked.")
     ] = False,
@@ -99,8 +103,9 @@ def main(
 
             check(results, register)
         if html is not None:
-            from study.results.page import write_page
+            from study.results.page import check_files, write_page
 
+            check_files(records, results)
             write_page(html, records, results)
         registered = _registered(records, results, register) if register is not None else []
         match format:
@@ -121,7 +126,8 @@ def _registered(records: "Records", results: "Results", name: str) -> list[str]:
     from study.results.registry import register
 
     return [
-        f"registered: {name} version {one.version}, {', '.join(one.aliases)}: {one.point.label}"
+        f"registered: {name} version {one.version}, {', '.join(one.aliases)}: "
+        f"{results.handle(one.point)}"
         for one in register(records, results, name)
     ]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
+import torch
 import yaml
 from typer.testing import CliRunner
 
 from study import launch, report
 from study.config import file
+from study.metrics import as_reported
 from tests.support.launched import (
     LADDER,
     METRICS,
@@ -97,7 +101,7 @@ def test_the_report_reads_the_front_from_mlflow(finished: Path) -> None:
     for point in (p for p in content["points"] if p["projected_to"] is None):
         for metric in METRICS:
             last = books.points(metric)[point["trial_id"]][-1][1]
-            assert point["metrics"][metric] == last
+            assert point["metrics"][metric] == as_reported({metric: last})[metric]
 
 
 def test_a_logged_model_loads_in_a_fresh_process_and_inverts(finished: Path) -> None:
@@ -300,10 +304,37 @@ def refusal(*arguments: str) -> str:
 DIGITS = str(ROOT / "search_spaces" / "digits.yaml")
 
 
-def test_dry_run_prints_the_study_and_starts_nothing(elsewhere: Path) -> None:
+def test_dry_run_says_what_a_study_is_and_takes_and_starts_nothing(elsewhere: Path) -> None:
     done = CliRunner().invoke(launch.app, [DIGITS, "--trials", "5", "--dry-run"])
-    assert done.exit_code == 0
-    assert yaml.safe_load(done.stdout)["search"]["n_trials"] == 5
+    assert done.exit_code == 0, done.output
+    content = yaml.safe_load(done.stdout)
+    assert content["search"]["n_trials"] == 5
+    assert "evaluation" not in content  # all as it is by default
+    assert re.search(r"^# A network: [\d,]{5,} parameters$", done.stdout, re.MULTILINE)
+    assert re.search(r"^# Time: about .*: 5 trials, \d+ at a time, of ", done.stdout, re.MULTILINE)
+    assert not ray.is_initialized()
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_dry_run_checks_server_address_resources_and_name() -> None:
+    nobody = "127.0.0.1:9"  # the port of the discard service
+    for options, problem in (
+        (["--tracking-uri", f"http://{nobody}"], f"MLflow at http://{nobody}: "),
+        (["--address", nobody], f"--address: a Ray cluster must answer at '{nobody}', but: "),
+        (["--cpus", "4096"], "resources.cpus: a trial must fit the machine, but got 4096 of"),
+    ):
+        assert problem in refusal(DIGITS, "--dry-run", *options)
+    if torch.cuda.device_count() == 0:
+        problem = "resources.gpus: a trial must fit the machine, but got 1 of 0"
+        assert problem in refusal(DIGITS, "--dry-run", "--gpus", "1")
+
+
+def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
+    uri = f"sqlite:///{finished}/mlflow.db"
+    arguments = [DIGITS, "--dry-run", "--tracking-uri", uri, "--name", "tiny"]
+    assert "--name: the name of a new study must be free, but 'tiny' is taken" in refusal(
+        *arguments
+    )
 
 
 @pytest.mark.usefixtures("elsewhere")

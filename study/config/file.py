@@ -102,6 +102,11 @@ def to_yaml(study: StudyConfig) -> str:
     return yaml.safe_dump(study.to_dict(), sort_keys=False)
 
 
+def to_short_yaml(study: StudyConfig) -> str:
+    """The text of a study file that says the same, without what is the default."""
+    return yaml.safe_dump(study.to_short_dict(), sort_keys=False, default_flow_style=None)
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML in which a key that stands twice is an error; plain YAML takes the last silently."""
 

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any, NoReturn, TypeVar, cast
 
 import yaml
@@ -137,9 +138,9 @@ class _Parser:
                 self.fail(f"{where}.{key}" if where else str(key), unknown(str(key), known))
 
     def section(self, where: str, kind: type[_Section], given: dict[str, Any]) -> _Section:
-        self.known_keys(where, given, tuple(kind.__dataclass_fields__))  # type: ignore[attr-defined]  # every section is a dataclass
+        self.known_keys(where, given, _keys(kind))
         if kind is SearchConfig and isinstance(given.get("stop"), dict):
-            self.known_keys("search.stop", given["stop"], tuple(StopConfig.__dataclass_fields__))
+            self.known_keys("search.stop", given["stop"], _keys(StopConfig))
         try:
             # By way of JSON, since strict validation of Python values takes no list for a tuple.
             # Dates, which YAML knows and JSON does not, become text again.
@@ -202,7 +203,7 @@ class _Parser:
                 self.fail(
                     where,
                     "a constraint must read like '< 1', with <, <=, > or >= and a number, "
-                    f"but got {_quoted(text)}",
+                    f"but got {quoted(text)}{_constraint_meant(metric, text)}",
                 )
             operator: Any = match[1]
             parsed.append(Constraint(metric, operator, bound))
@@ -225,11 +226,13 @@ class _Parser:
         references = self.mapping("reference_point", raw.get("reference_point", {}))
         if not given:
             self.fail("objectives", "one or more objectives must be given, but it is empty")
+        # First: a mistyped objective would make its reference point unknown.
+        for metric in given:
+            self.steering_metric(f"objectives.{metric}", metric)
         self.known_keys("reference_point", references, tuple(given))
         parsed = []
         for metric, text in given.items():
             where = f"objectives.{metric}"
-            self.steering_metric(where, metric)
             if text not in tuple(Direction):
                 self.fail(where, _one_of(text, tuple(Direction)))
             direction = Direction(text)
@@ -267,6 +270,19 @@ def _default_reference(
     if metric == INVERSE_STEPS:
         return float(evaluation.inverse_max_steps)
     return METRICS[metric].worst
+
+
+def _constraint_meant(metric: str, text: object) -> str:
+    """What a number alone may mean as a constraint."""
+    if isinstance(text, bool) or not re.fullmatch(r"\s*[-+.0-9eE]+\s*", str(text)):
+        return ""
+    side = "<" if METRICS[metric].direction is Direction.MINIMIZE else ">"
+    return f"; did you mean '{side} {str(text).strip()}'?"
+
+
+def _keys(section: Any) -> tuple[str, ...]:
+    """Of a section, which is a dataclass."""
+    return tuple(field.name for field in fields(section))
 
 
 def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -138,6 +138,26 @@ class StudyConfig:
         as_json: dict[str, Any] = json.loads(json.dumps(plain))  # tuples become lists
         return as_json
 
+    def to_short_dict(self) -> dict[str, Any]:
+        """As to_dict, without what every study has that does not say otherwise; `parse` gives the
+        same study back."""
+        whole = self.to_dict()
+        for name, kind in {**SEARCHABLE, **FIXED}.items():
+            defaults = {
+                field.name: field.default_factory()
+                if field.default_factory is not MISSING
+                else field.default
+                for field in fields(kind)
+            }
+            given = {
+                key: value
+                for key, value in whole.pop(name).items()
+                if value != _plain(defaults[key])
+            }
+            if given:
+                whole[name] = given
+        return {key: value for key, value in whole.items() if value != {}}
+
     def completed(self) -> "StudyConfig":
         """The same study, checked, with what follows from other sections: the size of a grid as its
         number of trials, the objective that asha looks at, and the values of search.first as those
@@ -256,6 +276,11 @@ class StudyConfig:
         return metric or names[0]
 
 
+def _plain(value: Any) -> Any:
+    """A default as to_dict writes it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 SEARCHABLE: dict[str, Any] = {
     "data": DataConfig,
     "model": ModelConfig,
@@ -268,7 +293,5 @@ FIXED: dict[str, Any] = {
     "scheduler": SchedulerConfig,
     "resources": ResourcesConfig,
 }
-SECTION_OF = {
-    key: section for section, kind in SEARCHABLE.items() for key in kind.__dataclass_fields__
-}
+SECTION_OF = {field.name: section for section, kind in SEARCHABLE.items() for field in fields(kind)}
 """Key of a searchable section -> the section."""

@@ -8,7 +8,7 @@ import ray
 from ray import tune
 
 from study.config.study import StudyConfig
-from study.config.trial import TrialConfig
+from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import (
     ConfigError,
     DataNotFoundError,
@@ -19,6 +19,7 @@ from study.errors import (
     quoted,
 )
 from study.execution import cluster, nodes, storage, tuner
+from study.execution.provenance import provenance
 from study.execution.snapshots import restore
 from study.metrics import TrialStatus
 from study.search import warm_start
@@ -27,6 +28,7 @@ from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.trial.check import check
+from study.trial.rehearsal import Rehearsal, rehearse
 
 # Settings that decide whether the data is there and the network fits the images.
 _SHAPE_KEYS = ("name", "size", "blocks", "bottleneck", "channel_multiplier")
@@ -106,6 +108,28 @@ class Session:
             free, number = f"{name}-{number}", number + 1
         return free
 
+    def rehearse(self, study: StudyConfig) -> tuple[Rehearsal, int]:
+        """Whether a study could begin now where it is asked to run: Ray is reached or started, and
+        left again.
+
+        Returns:
+            What one of its trials takes on this machine, and how many run at a time.
+
+        Raises:
+            UserError: in one line, the first problem.
+        """
+        n_at_once = self._start_ray(study)
+        ray.shutdown()
+        longest = {
+            key: parameter.extremes()[-1 if key == MAX_EPOCHS else 0]
+            for key, parameter in study.space
+        }
+        resources = study.resources
+        trial = rehearse(
+            study.resolve(longest, seed=0), max(1, int(resources.cpus)), resources.gpus > 0
+        )
+        return trial, min(n_at_once, study.n_trainings)
+
     def start(self, study: StudyConfig, source: str) -> Outcome:
         """Run a new study, whose name is free.
 
@@ -119,7 +143,7 @@ class Session:
         earlier = self._earlier_trials(study)
         n_at_once = self._start_ray(study)
         storage.make_folder(self._folder(study.name))
-        record = studies.create(self._client, study, source, self._folder(study.name))
+        record = studies.create(self._client, study, source, self._folder(study.name), provenance())
         with storage.locked(record.storage):
             return self._run(
                 record,

@@ -1,10 +1,16 @@
 """What came out of a study, from its records.
 
-How a stored study comes to the page: `tracking.records` -> `read` -> `front.collect` -> Results ->
-`page`, which asks `growth`, `importance` and `table1`, and the records for what each network left.
+How a stored study comes to the page: `tracking.records` -> `read` -> `front.collect` ->
+`certainty` -> Results -> `page`, which asks `recommended`, `growth`, `importance` and `table1`, and
+the records for what each network left.
 
     read        the results of the study that a command names
+    conditions  which of its networks, by --where
     front       every point with its mark, and the front among them
+    certainty   how sure the front is, by what its networks classify right
+    recommended which networks to take, and why
+    numbers     values as text, in the digits in which they are reported
+    publish     what came out, written into MLflow
     growth      how the front grew
     importance  how much each hyperparameter accounts for, of a study's completed trials
     table1      Table 1 of the paper

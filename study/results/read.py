@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 
 from study.config.goals import Objective
-from study.errors import TrackingError, UserError, quoted
+from study.errors import TrackingError, UserError, quoted, some
 from study.metrics import METRICS, Direction
+from study.results import conditions
 from study.results.certainty import with_certainty
 from study.results.front import Results, collect
 from study.tracking.records import Records, StudyRecord
@@ -18,7 +19,7 @@ def read(
 
     Args:
         name: of the study; None for the latest.
-        where: an MLflow search filter on trials and projections.
+        where: conditions on trials and projections, see study.results.conditions.
         objectives: such as "val_loss:minimize", in place of the study's own.
 
     Raises:
@@ -26,8 +27,9 @@ def read(
     """
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
-    results = collect(study, records.trials_and_projections(study, where), chosen)
-    return with_certainty(results, records)
+    wanted = conditions.parse(where)
+    matching = records.trials_and_projections(study, wanted.of_mlflow)
+    return with_certainty(collect(study, wanted.keep(matching), chosen), records)
 
 
 def find_study(records: Records, name: str | None) -> StudyRecord:
@@ -39,8 +41,11 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
         what = f"a study named {quoted(name)}" if name else "a study"
+        known = [one.name for one in records.studies()]
+        others = f"; there are {some(known)}" if known else ""
         raise TrackingError(
             f"STUDY: {what} must be in MLflow at {records.client.tracking_uri}, but there is none"
+            f"{others}"
         )
     return study
 

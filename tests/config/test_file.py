@@ -1,3 +1,4 @@
+import contextlib
 import math
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ from study.config.study import StudyConfig
 from study.config.trial import ModelConfig
 from study.errors import ConfigError
 from study.metrics import VAL_ACCURACY, Direction
+from tests.support.launched import ROOT
 from tests.support.studies import RAW, tiny
 
 TEXT = """
@@ -191,7 +193,19 @@ def test_lists_may_be_choices() -> None:
             '"< 1"',
             "1",
             "constraints.lipschitz_upper_bound: a constraint must read like '< 1', with <, <=, > "
-            "or >= and a number, but got 1",
+            "or >= and a number, but got 1; did you mean '< 1'?",
+        ),
+        (
+            '"< 1"',
+            '"0.9"',
+            "constraints.lipschitz_upper_bound: a constraint must read like '< 1', with <, <=, > "
+            "or >= and a number, but got '0.9'; did you mean '< 0.9'?",
+        ),
+        (
+            "inverse_steps: minimize",
+            "inverse_step: minimize",
+            "objectives.inverse_step: unknown metric 'inverse_step'; the nearest known one is "
+            "'inverse_steps'",
         ),
         (
             "n_trials: 12",
@@ -373,7 +387,7 @@ def searching(**search: Any) -> StudyConfig:
         ({"warm_start": "digits"}, "search.warm_start: must be a valid array, but got 'digits'"),
         (
             {"stop": {"gain": 0.1}},
-            "search.stop.gain: unknown key 'gain'; the nearest known one is 'hypervolume_gain'",
+            "search.stop.gain: unknown key 'gain'; there are hypervolume_gain, over_trials",
         ),
         (
             {"stop": {"hypervolume_gain": 2}},
@@ -458,3 +472,31 @@ def test_a_shipped_study_is_found_by_its_bare_name_from_anywhere(
 def test_a_bare_name_that_is_none_is_refused_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"^digitz: there is no such file, and shipped .*digits"):
         file.locate("digitz")
+
+
+def test_a_mistyped_objective_is_named_and_not_its_reference_point() -> None:
+    text = changed("inverse_steps: minimize", "inverse_step: minimize")
+    with pytest.raises(ConfigError, match=r"^x\.yaml: objectives\.inverse_step: unknown metric"):
+        file.loads(text + "reference_point: {inverse_steps: 20}\n", "x.yaml")
+
+
+def test_a_name_that_is_near_to_none_is_told_what_there_is() -> None:
+    with pytest.raises(ConfigError) as error:
+        file.loads(changed("data: {", "data: {zzzz: 1, "), "x.yaml")
+    assert str(error.value).startswith("x.yaml: data.zzzz: unknown key 'zzzz'; there are name, ")
+    assert "__" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=str)
+def test_the_short_form_of_a_study_says_the_same_and_no_default(path: Path) -> None:
+    study = file.load(path)
+    short = file.to_short_yaml(study)
+    assert file.loads(short, "short.yaml") == study
+    assert len(short) < len(file.to_yaml(study))
+    # What stands in it decides something: without any one of its settings it is another study.
+    content = yaml.safe_load(short)
+    for section in ("data", "model", "training", "search"):
+        for key in content.get(section, {}):
+            less = {**content, section: {k: v for k, v in content[section].items() if k != key}}
+            with contextlib.suppress(ConfigError):  # or none at all
+                assert file.loads(yaml.safe_dump(less), "less.yaml") != study, (section, key)

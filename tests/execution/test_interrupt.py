@@ -9,6 +9,8 @@ from ray.tune.experiment import Trial
 
 from study.execution.interrupt import Interrupt
 from study.execution.messages import Messages
+from study.search.suggestion import Suggestion
+from tests.support.studies import completed
 
 
 class Study:
@@ -28,7 +30,11 @@ class Study:
         self.is_ended = True
 
     def add(self, checkpoint: int | None, status: str = Trial.RUNNING) -> Any:
-        trial = SimpleNamespace(trial_id=str(len(self.trials)), status=status)
+        number = len(self.trials)
+        config = Suggestion(number, 0, number, {}).to_config()
+        trial = SimpleNamespace(
+            trial_id=str(number), status=status, config=config, last_result=completed()
+        )
         self.trials.append(trial)
         self.store(trial, checkpoint)
         return trial

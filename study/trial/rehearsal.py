@@ -1,0 +1,77 @@
+"""What a trial would take, measured in a few steps."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from models import Effort, IResNet
+from study.config.trial import TrialConfig
+from study.trial.evaluation import measure
+from study.trial.network_files import Certified
+from study.trial.training import Training
+
+# Steps that warm up, and those that are timed.
+_N_WARM, _N_TIMED = 2, 5
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a trial is and takes.
+
+    Attributes:
+        n_parameters: that are trained.
+        seconds: wall-clock, an estimate from a few steps and one measurement on this device with
+            nothing beside them; of the whole trial with its ladder.
+    """
+
+    n_parameters: int
+    seconds: float
+
+
+def rehearse(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
+    """Train a few steps of a trial, and measure its network once.
+
+    Args:
+        n_threads: of torch, as many as a trial has.
+        on_gpu: if there is one here; else on the CPU.
+    """
+    torch.set_num_threads(n_threads)
+    training = Training(config, "cuda" if on_gpu and torch.cuda.is_available() else "cpu")
+    network = copy.deepcopy(training.model)
+    training.fine_tune(network, _N_WARM, seed=0)
+    start = _now(training)
+    training.fine_tune(network, _N_TIMED, seed=0)
+    step_seconds = (_now(training) - start) / _N_TIMED
+    network.eval()
+    report_seconds = _seconds_of_report(training, network, "fast")
+    # Of the last report and each rung; the projection of a rung certifies too.
+    proof_seconds = 2 * _seconds_of_report(training, network, "full")
+    settings = config.training
+    n_steps = settings.max_epochs * math.ceil(len(training.dataset.train) / settings.batch_size)
+    n_steps += len(config.ladder) * config.fine_tune_steps
+    n_reports = math.ceil(settings.max_epochs / settings.report_every)
+    return Rehearsal(
+        sum(parameter.numel() for parameter in network.parameters()),
+        n_steps * step_seconds
+        + n_reports * report_seconds
+        + (1 + len(config.ladder)) * proof_seconds,
+    )
+
+
+def _seconds_of_report(training: Training, network: IResNet, effort: Effort) -> float:
+    """Of certifying a network and measuring it."""
+    start = _now(training)
+    certified = Certified.of(network, effort)
+    settings = training.config.evaluation
+    measure(certified.model, training.dataset.val, settings, certified.certificate)
+    return _now(training) - start
+
+
+def _now(training: Training) -> float:
+    """Once the device has done what it was given."""
+    if training.device.type == "cuda":
+        torch.cuda.synchronize(training.device)
+    return time.perf_counter()

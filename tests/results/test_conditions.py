@@ -1,0 +1,114 @@
+import operator
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from study.errors import UserError
+from study.metrics import as_reported
+from study.results.conditions import parse
+from study.results.read import read
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.records import projection, trial
+
+
+@pytest.mark.parametrize(
+    ("text", "of_mlflow"),
+    [
+        ("", ""),
+        # By as much less, or more, as may be rounded away.
+        ("val_accuracy > 0.5", "metrics.`val_accuracy` >= 0.49999"),
+        (
+            "val_accuracy>=0.5 AND inverse_steps<3",
+            "metrics.`val_accuracy` >= 0.49999 and metrics.`inverse_steps` <= 3.01",
+        ),
+        ("val_accuracy = 0.5", ""),
+        ("metrics.val_accuracy > 0.9", "metrics.val_accuracy > 0.9"),
+        ("params.norm = 'a and b'", "params.norm = 'a and b'"),
+        ("run_name = '0003'", "run_name = '0003'"),
+        ("tags.study.mark = 'front' and coeff < 1", "tags.study.mark = 'front'"),
+        ("coeff < 0.5", ""),
+    ],
+)
+def test_what_mlflow_can_check_is_left_to_it(text: str, of_mlflow: str) -> None:
+    assert parse(text).of_mlflow == of_mlflow
+
+
+@pytest.mark.parametrize("name", ["val_accuracy", "lipschitz_upper_bound", "inverse_steps"])
+@pytest.mark.parametrize("symbol", ["<", "<=", ">", ">=", "=", "!="])
+def test_metrics_are_compared_as_they_are_reported(name: str, symbol: str) -> None:
+    compare = {
+        "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+        "=": operator.eq, "!=": operator.ne,
+    }  # fmt: skip
+    generator = random.Random(0)
+    for _ in range(300):
+        raw = generator.uniform(0, 5)
+        value = as_reported({name: raw + generator.choice([0, 0, 1e-3, -1e-3])})[name]
+        wanted = parse(f"{name} {symbol} {value!r}")
+        expected = compare[symbol](as_reported({name: raw})[name], value)
+        record = trial(0, **{name: raw})
+        assert bool(wanted.keep([record])) is expected
+        if expected and wanted.of_mlflow:  # MLflow, which has the raw value, keeps it too
+            _, of_mlflow, limit = wanted.of_mlflow.split(" ")
+            assert compare[of_mlflow](raw, float(limit))
+
+
+def kept(text: str) -> list[str]:
+    records = [
+        trial(0, sample={"coeff": 0.9, "n_power_iterations": 10, "norm": "spectral"}),
+        replace(projection(0, 0.5), params={"coeff": "0.5", "n_power_iterations": "10"}),
+        trial(1, sample={"coeff": 1e-1, "n_power_iterations": 9, "norm": "none"}),
+    ]
+    return [record.run_id for record in parse(text).keep(records)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("coeff < 0.6", ["run0-0.5", "run1"]),
+        ("coeff = 0.10", ["run1"]),
+        ("coeff != 0.1", ["run0", "run0-0.5"]),
+        ("n_power_iterations > 9", ["run0", "run0-0.5"]),  # by number: as text 10 is less than 9
+        ("norm = 'none'", ["run1"]),
+        ("norm != none", ["run0"]),
+        ("coeff > 0.2 and n_power_iterations <= 10 and norm = spectral", ["run0"]),
+    ],
+)
+def test_hyperparameters_are_compared_by_number(text: str, expected: list[str]) -> None:
+    assert kept(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("val_acuracy > 0.9", "unknown metric or hyperparameter 'val_acuracy'; the nearest known "
+         "one is 'val_accuracy'"),
+        ("zzz > 0.9", "unknown metric or hyperparameter 'zzz'; there are train_loss, "),
+        ("coeff < half", "coeff < must be followed by a number, but got 'half'"),
+        ("val_accuracy = high", "val_accuracy = must be followed by a number, but got 'high'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_said(text: str, problem: str) -> None:
+    with pytest.raises(UserError, match=r"^--where: ") as error:
+        parse(text)
+    assert problem in str(error.value)
+
+
+def test_a_study_is_filtered_by_both(finished: Path) -> None:
+    records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
+    everything = read(records, "tiny").points
+    half = sorted(point.metrics["val_accuracy"] for point in everything)[len(everything) // 2]
+    found = read(records, "tiny", f"val_accuracy >= {half} and coeff < 0.6").points
+    expected = [
+        point.label
+        for point in everything
+        if point.metrics["val_accuracy"] >= half and float(str(point.setting("coeff"))) < 0.6
+    ]
+    assert [point.label for point in found] == expected != []
+    # As MLflow's own filter takes it: a number with an exponent.
+    few = read(records, "tiny", "reconstruction_error < 1e-5 and val_fraction < 0.5").points
+    errors = [point.metrics["reconstruction_error"] < 1e-5 for point in everything]
+    assert len(few) == sum(errors) > 0
