@@ -4,10 +4,10 @@ import math
 
 from study.metrics import TrialStatus
 from study.results.front import Results
-from study.search.importance import MOST_TRIALS, importance
+from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES, Share, importance
 
 
-def importances(results: Results) -> dict[str, dict[str, float]]:
+def importances(results: Results) -> dict[str, dict[str, Share]]:
     """Objective -> parameter -> share of the variance; objectives without an estimate are left out.
 
     Projections do not count: their values are no choice of a hyperparameter.
@@ -33,8 +33,13 @@ def note(results: Results) -> str:
     n_completed = sum(
         point.is_trial and point.first.state is TrialStatus.COMPLETED for point in results.points
     )
+    if n_completed < FEWEST_TRIALS:
+        return (
+            "Which hyperparameter matters how much is not said: that takes "
+            f"{FEWEST_TRIALS} completed trials, and there are {n_completed}."
+        )
     return (
         "Share of the variance that each hyperparameter accounts for by itself: fANOVA on "
-        f"{min(n_completed, MOST_TRIALS)} completed trials, an estimate, and a rough one where "
-        "there are few."
+        f"{min(n_completed, MOST_TRIALS)} completed trials, an estimate; the thin bars have the "
+        f"range of {N_RESAMPLES} resamples of the trials."
     )

@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import math
+import shlex
 import string
 from collections import Counter
 from dataclasses import asdict
@@ -20,22 +21,32 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from study.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
-from study.errors import UserError
+from study.config.space import FloatParameter, IntParameter, Parameter
+from study.errors import FailedError, UserError
 from study.metrics import (
+    DEVICE_HOURS,
+    HOURS,
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
     RECONSTRUCTION_ERROR,
     TEST_ACCURACY,
+    VAL_ACCURACY,
+    as_reported,
 )
 from study.results import importance, table1
 from study.results.front import Mark, Point, Results
 from study.results.growth import growth
+from study.results.numbers import Numbers
+from study.results.publish import figures
+from study.results.recommended import Recommendation, interval, recommendations
 from study.tracking.pages import compare_page, run_page, server_address
 from study.tracking.records import Records
 
 # Networks whose certificate, inverse and reconstructions are in the page.
 _MOST_NETWORKS = 40
+# Trainings whose accuracy over their epochs is in the page.
+_MOST_CURVES = 20
 # MLflow's page that compares runs is of no use beyond some dozens.
 _MOST_COMPARED = 50
 # Metrics that come first in the table, behind the objectives.
@@ -52,7 +63,7 @@ _READING = (
         "proven",
         f"{LIPSCHITZ_UPPER_BOUND}, and with it that the inverse exists where it is below 1: for "
         "the zero-padded convolutions that the network applies, in float64 from the weights that "
-        "its forward pass uses, in eval mode. python -m study.verify RUN_ID proves it again from "
+        "its forward pass uses, in eval mode. python -m study.verify NETWORK proves it again from "
         "the stored model.",
     ),
     (
@@ -63,14 +74,42 @@ _READING = (
     (
         "front",
         "Completed trials, and projections of them, with finite values, within the constraints, "
-        "that no other such point is at least as good as in every objective and better in one.",
+        "that no other such point equals or beats in all objectives as they are reported. Of "
+        "equal ones the first.",
     ),
     (
-        "0004 at 0.5",
-        "A projection: the network of trial 0004, the last layer of each block scaled so that the "
+        "on front",
+        "How likely a point is on the front if the validation images were drawn anew: a bootstrap "
+        "over the images that each network classifies right. Where samples were trained "
+        "repeatedly, how often it stays there with the spread of the repeats.",
+    ),
+    (
+        "knee",
+        "The point that costs the most to leave: whichever other one is taken instead, what is "
+        "given up is at least so many times what is gained, each objective in units of its range "
+        "on the front, and accuracy in no smaller unit than its noise (the trade-off measure of "
+        "Rachmawati and Srinivasan, 2009).",
+    ),
+    (
+        "TRIAL@0.5",
+        "A projection: the network of that trial, the last layer of each block scaled so that the "
         "block's proven bound is at most 0.5^3, with a model and a certificate of its own.",
     ),
 )
+
+
+def check_files(records: Records, results: Results) -> None:
+    """Whether the networks of the front still have their files.
+
+    Raises:
+        FailedError: if one has none, which says that they were deleted.
+    """
+    for point in results.front[:_MOST_NETWORKS]:
+        if not records.artifacts(point.first.run_id):
+            raise FailedError(
+                f"--html: the files of {results.handle(point)} must be where MLflow keeps them, "
+                f"{records.run(point.first.run_id).info.artifact_uri}, but they are gone"
+            )
 
 
 def write_page(path: Path, records: Records, results: Results) -> None:
@@ -114,33 +153,38 @@ def _content(records: Records, results: Results) -> dict[str, Any]:
     study = results.study
     grown = growth(results)
     table = table1.table1(results)
+    recommended = recommendations(results)
     front = [point.first.run_id for point in results.front[:_MOST_COMPARED]]
-    reference = ", ".join(f"{o.metric} {o.reference:g}" for o in results.objectives)
+    reference = ", ".join(f"{METRICS[o.metric].title} {o.reference:g}" for o in results.objectives)
     return {
         "study": study.name,
         "summary": _summary(results),
+        "facts": _facts(results),
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
         "server": server_address(records.client.tracking_uri),
         "run_page": run_page(records.client.tracking_uri, study.experiment_id),
         "compare_page": compare_page(records.client.tracking_uri, study.experiment_id, front)
         if front
         else None,
+        "recommended": [_card(records, results, one) for one in recommended],
+        "accuracy": VAL_ACCURACY,
+        "n_val_images": results.n_val_images,
         "objectives": [
             {"name": o.metric, "direction": o.direction.value} for o in results.objectives
         ],
-        "metrics": [
-            {"name": name, "description": m.description, "direction": m.direction.value}
-            for name, m in METRICS.items()
-        ],
+        "metrics": _metrics(results),
         "table_metrics": _TABLE_METRICS,
         "picker_limits": [{"name": name, "strict": strict} for name, strict in _PICKER_LIMITS],
-        "params": [{"name": key} for key, _ in study.config.space],
+        "params": [_axis(key, parameter) for key, parameter in study.config.space],
         "points": _columns(results),
         "reference_point": reference,
+        "box": _box(results),
         "growth": None if grown is None else asdict(grown),
-        "importance": importance.importances(results) or None,
+        "curves": _curves(records, results),
+        "importance": _importance(results),
         "importance_note": importance.note(results),
-        "networks": [_network(records, *named) for named in _named_networks(results)],
+        "networks": [_network(records, *named) for named in _named_networks(results, recommended)],
+        "n_recommended": len(recommended),
         "table1": None
         if table is None
         else {
@@ -158,13 +202,100 @@ def _summary(results: Results) -> str:
         f"{counts[mark]} {mark.value.replace('_', ' ')}" for mark in Mark if counts[mark]
     )
     config = results.study.config
-    goals = ", ".join(f"{o.direction.value} {o.metric}" for o in results.objectives)
-    rules = ", ".join(f"{c.metric} {c}" for c in results.constraints)
-    volume = "" if results.hypervolume is None else f" Hypervolume {results.hypervolume:.4g}."
+    goals = ", ".join(f"{o.direction.value} {METRICS[o.metric].title}" for o in results.objectives)
+    rules = ", ".join(f"{METRICS[c.metric].title} {c}" for c in results.constraints)
+    box = _box(results)
+    volume = ""
+    if results.hypervolume is not None:
+        part = f", {results.hypervolume / box:.0%} of the box" if box else ""
+        volume = f" Hypervolume {results.hypervolume:.4g}{part}."
     return (
         f"Invertible residual networks on {config.data.name}: {goals}"
-        f"{f', with {rules}' if rules else ''}. {len(results.points)} points: {marked}.{volume}"
+        f"{f', with {rules}' if rules else ''}. {len(results.points)} networks: {marked}.{volume}"
     )
+
+
+def _facts(results: Results) -> list[str]:
+    """When, how long, on what and with which code the study ran, a phrase each."""
+    trials = [r for p in results.points for r in p.records if r.projected_to is None]
+    if not trials:
+        return []
+    of_study = figures(results)
+    start = datetime.fromtimestamp(min(trial.started for trial in trials), UTC)
+    facts = [f"{start:%Y-%m-%d %H:%M} UTC", f"{_duration(of_study[HOURS])} of training"]
+    kind = "GPU" if results.study.config.resources.gpus else "core"
+    facts.append(f"{of_study[DEVICE_HOURS]:.2g} {kind} hours")
+    n_epochs = sum(trial.n_epochs for trial in trials)
+    facts.append(f"{len(trials)} trainings, {n_epochs} epochs")
+    facts += sorted({trial.device for trial in trials if trial.device})
+    study = results.study
+    if study.commit:
+        facts.append(f"commit {study.commit[:10]}{'' if study.is_clean else ' with changes'}")
+    facts += [f"{name} {version}" for name, version in study.versions.items() if name == "torch"]
+    return facts
+
+
+def _duration(hours: float) -> str:
+    minutes = round(60 * hours)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _box(results: Results) -> float | None:
+    """Volume between the reference point and the best that there could be; None where an objective
+    has no reference, or is sought in the direction that is worse."""
+    volume = 1.0
+    for objective in results.objectives:
+        metric = METRICS[objective.metric]
+        if not math.isfinite(objective.reference) or objective.direction is not metric.direction:
+            return None
+        volume *= abs(objective.reference - metric.best)
+    return volume or None
+
+
+def _card(records: Records, results: Results, one: Recommendation) -> dict[str, Any]:
+    """One of the networks to take."""
+    handle = results.handle(one.point)
+    # The first network's own, which the handle means, and not a mean over repeats.
+    bound = one.point.first.metrics[LIPSCHITZ_UPPER_BOUND]
+    at_most = f"{METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound):.4g}"
+    proof = (
+        f"Proven: Lip(g) <= {at_most} in every block, so the inverse exists, and each of its "
+        f"steps leaves at most {at_most} of the error."
+        if bound < 1
+        else "Not proven to be invertible."
+    )
+    server = server_address(records.client.tracking_uri)
+    uri = ["--tracking-uri", server] if server else []
+    return {
+        "aliases": one.aliases,
+        "label": handle,
+        "sentence": one.sentence,
+        "proof": proof,
+        "command": shlex.join(["python", "-m", "study.verify", handle, *uri]),
+    }
+
+
+def _metrics(results: Results) -> list[dict[str, Any]]:
+    numbers = Numbers(results.points)
+    return [
+        {
+            "name": name,
+            "title": metric.title,
+            "short": metric.short,
+            "description": metric.description,
+            "direction": metric.direction.value,
+            "decimals": numbers.decimals(name),
+        }
+        for name, metric in METRICS.items()
+    ]
+
+
+def _axis(key: str, parameter: Parameter) -> dict[str, Any]:
+    """A searched parameter and the scale of its space."""
+    axis: dict[str, Any] = {"name": key}
+    if isinstance(parameter, FloatParameter | IntParameter):
+        axis |= {"low": parameter.low, "high": parameter.high, "log": parameter.log}
+    return axis
 
 
 def _columns(results: Results) -> dict[str, Any]:
@@ -173,31 +304,60 @@ def _columns(results: Results) -> dict[str, Any]:
     searched = [key for key, _ in results.study.config.space]
     objectives = [objective.metric for objective in results.objectives]
     errors = [point.standard_error or {} for point in listed]
+    ends = [interval(results, point) or (None, None) for point in listed]
     return {
-        "label": [point.label for point in listed],
+        "label": [results.handle(point) for point in listed],
         "trial_id": [point.first.trial_id for point in listed],
         "run_id": [point.first.run_id for point in listed],
         "mark": [point.mark.value for point in listed],
         "projected_to": [point.first.projected_to for point in listed],
         "reason": [point.first.reason for point in listed],
         "front_share": [point.front_share for point in listed],
+        "low": [low for low, _ in ends],
+        "high": [high for _, high in ends],
         "params": {key: [point.setting(key) for point in listed] for key in searched},
         "metrics": {name: [_finite(p.metrics.get(name)) for p in listed] for name in METRICS},
         "own": None
         if all(len(point.records) == 1 for point in listed)
         else {
-            name: [_finite(point.first.metrics.get(name)) for point in listed] for name in METRICS
+            name: [_finite(as_reported(point.first.metrics).get(name)) for point in listed]
+            for name in METRICS
         },
         "standard_error": {name: [_finite(e.get(name)) for e in errors] for name in objectives},
     }
 
 
-def _named_networks(results: Results) -> list[tuple[str, Point]]:
-    """Those of Table 1, by their names in the paper, if the study is that; else the front."""
+def _importance(results: Results) -> dict[str, dict[str, list[float]]] | None:
+    """Objective -> parameter -> (least, value, most) of its share; None where nothing is said."""
+    return {
+        objective: {key: [one.low, one.value, one.high] for key, one in shares.items()}
+        for objective, shares in importance.importances(results).items()
+    } or None
+
+
+def _curves(records: Records, results: Results) -> list[dict[str, Any]]:
+    """Validation accuracy over the epochs of the trainings that the front comes from."""
+    own = {p.first.trial_id: p.first for p in results.points if p.is_trial}
+    wanted = dict.fromkeys(point.first.trial_id for point in results.front)
+    curves = []
+    for trial_id in list(wanted)[:_MOST_CURVES]:
+        if trial_id in own:  # a filter may have left the projection and not its trial
+            history = records.history(own[trial_id].run_id, VAL_ACCURACY)
+            epochs, values = [epoch for epoch, _ in history], [_finite(v) for _, v in history]
+            label = f"{results.study.name}/{trial_id}"
+            curves.append({"label": label, "epochs": epochs, "values": values})
+    return curves
+
+
+def _named_networks(results: Results, recommended: list[Recommendation]) -> list[tuple[str, Point]]:
+    """Those of Table 1, by their names in the paper, if the study is that; else the recommended
+    ones, and then the front."""
     table = table1.table1(results)
     if table is not None:
         return [(column.name, column.point) for column in table if column.point is not None]
-    return [(point.label, point) for point in results.front[:_MOST_NETWORKS]]
+    first = {results.handle(one.point): one.point for one in recommended}
+    front = {results.handle(point): point for point in results.front}
+    return list({**first, **front}.items())[:_MOST_NETWORKS]
 
 
 def _network(records: Records, label: str, point: Point) -> dict[str, Any]:
@@ -208,21 +368,29 @@ def _network(records: Records, label: str, point: Point) -> dict[str, Any]:
     def read(name: str) -> Any:
         return json.loads(records.artifact(run_id, name)) if name in artifacts else None
 
-    certificate, inverse = read(CERTIFICATE), read(INVERSE)
+    certificate, inverse = read(CERTIFICATE) or {}, read(INVERSE)
     image = None
     if RECONSTRUCTIONS in artifacts:
         encoded = base64.b64encode(records.artifact(run_id, RECONSTRUCTIONS)).decode()
         image = f"data:image/png;base64,{encoded}"
     return {
         "label": label,
-        "layers": [
-            {"name": layer["name"], "upper_bound": _finite(layer["upper_bound"])}
-            for layer in (certificate or {}).get("layers", ())
-        ],
+        "layers": _bounds(certificate, "layers"),
+        "blocks": _bounds(certificate, "blocks"),
         "inverse": _inverse(inverse),
         "image": image,
         "error": _finite(point.metrics.get(RECONSTRUCTION_ERROR)),
     }
+
+
+def _bounds(certificate: dict[str, Any], parts: str) -> list[dict[str, Any]]:
+    """Name and proven bound of each layer or block of a certificate, rounded up."""
+    rounded = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round
+    bounds = {part["name"]: part["upper_bound"] for part in certificate.get(parts, ())}
+    return [
+        {"name": name, "upper_bound": None if bound is None else _finite(rounded(bound))}
+        for name, bound in bounds.items()
+    ]
 
 
 def _inverse(stored: dict[str, Any] | None) -> dict[str, Any]:

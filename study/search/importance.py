@@ -3,6 +3,8 @@
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, pstdev
 
 import optuna
 from optuna.trial import create_trial
@@ -10,9 +12,23 @@ from optuna.trial import create_trial
 from study.config.space import Parameter, Value
 from study.search.distributions import distribution, to_optuna
 
-MOST_TRIALS = 200
+FEWEST_TRIALS = 20
+"""Fewest trials that say something. Of a metric that is the square of one parameter with noise, 10
+resamples of 12 trials gave it between 0.47 and 0.94 of the variance, of 20 between 0.87 and 0.98,
+of 60 between 0.97 and 1."""
+MOST_TRIALS = 60
 """Most trials that are used, drawn at random if there are more: each tree takes longer."""
-_FEWEST_TRIALS = 4
+N_RESAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a parameter accounts for of the variance of an objective, in [0, 1]: of all trials, and
+    the least and the most of N_RESAMPLES bootstrap resamples of them."""
+
+    low: float
+    value: float
+    high: float
 
 
 def importance(
@@ -20,7 +36,7 @@ def importance(
     samples: Sequence[Mapping[str, Value]],
     values: Sequence[float],
     seed: int = 0,
-) -> dict[str, float] | None:
+) -> dict[str, Share] | None:
     """fANOVA (Hutter et al. 2014) on a random forest over the trials.
 
     Args:
@@ -32,16 +48,44 @@ def importance(
         largest first. They add up to 1: interactions count for none of them. None where there are
         too few trials, or nothing varies.
     """
+    rng = random.Random(seed)
     chosen = list(range(len(samples)))
     if len(chosen) > MOST_TRIALS:
-        chosen = sorted(random.Random(seed).sample(chosen, MOST_TRIALS))
+        chosen = sorted(rng.sample(chosen, MOST_TRIALS))
+    if len(chosen) < FEWEST_TRIALS:
+        return None
+    of_all = _shares(space, samples, values, chosen, seed)
+    if of_all is None:
+        return None
+    resamples = [
+        _shares(space, samples, values, rng.choices(chosen, k=len(chosen)), seed) or {}
+        for _ in range(N_RESAMPLES)
+    ]
+    shares = {}
+    for key, value in of_all.items():
+        drawn = [value, *(resample.get(key, 0.0) for resample in resamples)]
+        shares[key] = Share(min(drawn), value, max(drawn))
+    return shares
+
+
+def _shares(
+    space: Sequence[tuple[str, Parameter]],
+    samples: Sequence[Mapping[str, Value]],
+    values: Sequence[float],
+    chosen: Sequence[int],
+    seed: int,
+) -> dict[str, float] | None:
+    """Parameter -> share, by the chosen trials; None where nothing varies among them."""
     varied = [
         (key, parameter)
         for key, parameter in space
         if len({json.dumps(samples[i][key]) for i in chosen}) > 1
     ]
+    # In units of their spread: to a tree, values that differ by 1e-8 are equal.
+    of_chosen = [values[i] for i in chosen]
+    mean, spread = fmean(of_chosen), pstdev(of_chosen)
     # Trials that differ in their seeds alone say nothing about hyperparameters.
-    if len(chosen) < _FEWEST_TRIALS or not varied or len({values[i] for i in chosen}) == 1:
+    if not varied or spread == 0:
         return None
     # Imported here, since it imports scikit-learn, for which every command would wait.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -53,9 +97,12 @@ def importance(
         create_trial(
             params={key: to_optuna(parameter, samples[i][key]) for key, parameter in varied},
             distributions=distributions,
-            value=values[i],
+            value=(values[i] - mean) / spread,
         )
         for i in chosen
     )
     evaluator = FanovaImportanceEvaluator(seed=seed)
-    return dict(get_param_importances(study, evaluator=evaluator))
+    return {
+        key: float(share)
+        for key, share in get_param_importances(study, evaluator=evaluator).items()
+    }

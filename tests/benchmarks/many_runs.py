@@ -229,7 +229,8 @@ def open_page(path: Path, n_rounds: int) -> None:
             # Drawn, and the browser has had time for a frame.
             n_drawn = page.evaluate(
                 "() => new Promise(done => requestAnimationFrame(() => setTimeout(() => done("
-                "document.getElementById('front-plot').data.flatMap(t => t.customdata).length))))"
+                "document.getElementById('front-plot').data.flatMap(t => t.customdata || [])"
+                ".length))))"
             )
             opening.append(time.perf_counter() - start)
             for name, (what, value) in actions.items():

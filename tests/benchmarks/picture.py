@@ -1,4 +1,4 @@
-"""The picture of the README: the top of a report page, a point of the front under the pointer.
+"""The picture of the README: the top of a report page, as it opens.
 
 python -m tests.benchmarks.picture REPORT.html OUT.png
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tests.conftest import CHROMIUM
-from tests.results.test_browser import FLAGS, place
+from tests.results.test_browser import FLAGS
 
 
 def main() -> None:
@@ -19,13 +19,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page = browser.new_page(viewport={"width": 1200, "height": 1150})
         page.goto(arguments.report.resolve().as_uri())
-        labels = page.locator("#point-table tbody button").all_inner_texts()
-        page.mouse.move(*place(page, labels[2]))
-        page.evaluate("scrollTo(0, 0)")
-        page.mouse.move(*place(page, labels[2]))
-        page.locator("#front-plot .hovertext").wait_for()
+        page.locator("#front-plot .main-svg").first.wait_for()
         page.screenshot(path=arguments.out)
         browser.close()
 

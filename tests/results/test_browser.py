@@ -149,8 +149,7 @@ def place(page: Page, label: str) -> tuple[float, float]:
 
 
 def label(point: dict[str, Any]) -> str:
-    projected = point["projected_to"]
-    return point["trial_id"] + ("" if projected is None else f"@{projected:g}")
+    return str(point["network"])
 
 
 def rows(page: Page, column: str = "label") -> list[str]:
@@ -171,7 +170,7 @@ def test_it_opens_from_a_file_and_asks_for_nothing(browser: Browser, real: Real)
     for name in ("front", "growth", "parallel", "layers", "inverse"):
         expect(page.locator(f"#{name}-plot .main-svg").first).to_be_visible()
     images = page.locator("#reconstructions img")
-    assert images.count() == len(real.points("front"))
+    assert images.count() == len({r["network"] for r in real.content["recommended"].values()})
     assert all(images.evaluate_all("all => all.map(i => i.complete && i.naturalWidth > 100)"))
     # Plotly offers to send a chart to its makers, unless it is told not to.
     buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
@@ -204,7 +203,7 @@ def test_a_click_goes_to_the_run_in_mlflow(browser: Browser, real: Real) -> None
     run = popup.value
     assert run.url.startswith(real.server)
     assert run.url.partition("?")[0].endswith(f"/runs/{point['run_id']}")
-    expect(run.get_by_text(label(point)).first).to_be_visible(timeout=30_000)
+    expect(run.get_by_text(label(point).partition("/")[2]).first).to_be_visible(timeout=30_000)
     run.close()
     # The same from the table, by the keyboard alone.
     page.locator("#point-table tbody a").first.focus()
@@ -226,14 +225,31 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
             timeout=30_000
         )
     best = max(real.content["points"], key=lambda p: p["metrics"]["val_accuracy"])
-    expect(page.get_by_role("link", name=re.compile(rf"^{label(best)}")).first).to_be_visible()
+    name = label(best).partition("/")[2]
+    expect(page.get_by_role("link", name=re.compile(rf"^{name}")).first).to_be_visible()
+    # Above the table: what came out, and the front, by itself and in figures.
+    n_front = len(real.points("front"))
+    for link, shows in (("its table", "val_accuracy"), ("its figures", "The trade")):
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name=link).click()
+        front = popup.value
+        expect(front.get_by_text(f"{n_front} matching run")).to_be_visible(timeout=30_000)
+        expect(front.get_by_text(shows).first).to_be_visible(timeout=30_000)
+        front.close()
+    with page.expect_popup() as popup:
+        page.get_by_role("link", name="The report").click()
+    framed = popup.value.frame_locator("iframe").last
+    expect(framed.locator(".card").first).to_be_visible(timeout=60_000)
+    framed.locator("#filter").fill("front")  # in a frame, whose address stays
+    expect(framed.locator("#count")).to_contain_text(f"{n_front} of ")
+    popup.value.close()
     page.close()
     page = opened(browser, real.path).page
     with page.expect_popup() as popup:
         page.locator("#compare").click()
-    n_front = len(real.points("front"))
     expect(popup.value.get_by_text(f"Comparing {n_front} Runs")).to_be_visible(timeout=30_000)
-    expect(popup.value.get_by_text(label(real.points("front")[0])).first).to_be_visible()
+    first = label(real.points("front")[0]).partition("/")[2]
+    expect(popup.value.get_by_text(first).first).to_be_visible()
     popup.value.close()
     page.close()
 
@@ -250,7 +266,7 @@ def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> N
 
     def check() -> None:
         n = sum(counts[mark] for mark in marks if shown[mark])
-        expect(page.locator("#count")).to_have_text(f"{n} of 200 points")
+        expect(page.locator("#count")).to_have_text(f"{n} of 200 networks")
         drawn = page.evaluate(
             "document.getElementById('front-plot').data.flatMap(t => t.customdata || []).length"
         )
@@ -281,11 +297,11 @@ def test_axes_are_chosen_in_two_and_three_dimensions(browser: Browser, made_up: 
                              f"return {expression}; }})()")  # fmt: skip
 
     assert state("plot.layout.xaxis.title.text").startswith("coeff")
-    sizes = state("plot.data[0].marker.size")
+    sizes = state("plot.data.find(t => t.customdata).marker.size")
     assert max(sizes) > min(sizes)
     page.locator("#axis-z").select_option("inverse_steps")
     assert set(state("plot.data.map(t => t.type)")) == {"scatter3d"}
-    assert state("plot.layout.scene.zaxis.title.text").startswith("inverse_steps")
+    assert state("plot.layout.scene.zaxis.title.text").startswith("steps of the inverse")
     expect(page.locator("#front-plot canvas").first).to_be_visible()
     page.locator("#axis-z").select_option("")
     assert set(state("plot.data.map(t => t.type)")) == {"scatter"}
@@ -307,13 +323,13 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
         if content["mark"][i] == "dominated" and coeff[i] < 0.6 and accuracy[i] >= 0.25
     ]
     assert 10 < len(expected) < 50
-    assert rows(page) == [content["label"][i] for i in expected]
+    assert rows(page) == [content["label"][i] for i in expected[:25]]
     header = page.locator("#point-table th[data-column=val_accuracy]")
     for order in ("descending", "ascending"):
         header.locator("button").click()
         expect(header).to_have_attribute("aria-sort", order)
         expected.sort(key=lambda i: accuracy[i], reverse=order == "descending")
-        assert rows(page) == [content["label"][i] for i in expected]
+        assert rows(page) == [content["label"][i] for i in expected[:25]]
     with page.expect_download() as download:
         page.locator("#csv").click()
     assert download.value.suggested_filename == "tiny.csv"
@@ -324,9 +340,9 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
     assert [float(line["val_accuracy"]) for line in lines] == [accuracy[i] for i in expected]
     assert [line["run_id"] for line in lines] == [content["run_id"][i] for i in expected]
     page.locator("#filter").fill("")
-    assert len(rows(page)) == 50  # a page of the table
+    assert len(rows(page)) == 25  # a page of the table
     page.get_by_role("button", name="Next").click()
-    expect(page.locator("#pages")).to_contain_text("page 2 of 4")
+    expect(page.locator("#pages")).to_contain_text("page 2 of 8")
     found.check_quiet(made_up)
     page.close()
 
@@ -348,6 +364,7 @@ def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path
         best = max(allowed, key=lambda i: metrics["val_accuracy"][i])
         expect(page.locator("#picked button")).to_have_text(content["label"][best])
         expect(page.locator("#picked-code")).to_contain_text(content["run_id"][best])
+        expect(page.locator("#picked-code")).to_contain_text(f"verify {content['label'][best]}\n")
     page.locator("#pick-limits input[name=inverse_steps]").fill("0.1")
     expect(page.locator("#picked")).to_have_text("No network meets these limits.")
     page.close()
@@ -386,7 +403,7 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
     # Failed trials have no line, and yet the coefficient that they failed with.
     inside = [i for i in range(200) if low <= content["params"]["coeff"][i] <= high]
     assert 10 < len(inside) < 150
-    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 points")
+    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 networks")
     drawn = page.evaluate(
         "document.getElementById('front-plot').data.flatMap(t => t.customdata || [])"
     )
@@ -394,9 +411,9 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
     # A filter that comes and goes leaves what is in the range, and the range.
     page.locator("#filter").fill("front")
     page.locator("#filter").fill("")
-    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 points")
+    expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 networks")
     page.locator("#unbrush").click()
-    expect(page.locator("#count")).to_have_text("200 of 200 points")
+    expect(page.locator("#count")).to_have_text("200 of 200 networks")
     found.check_quiet(made_up)
     page.close()
 
@@ -417,7 +434,7 @@ def test_a_point_is_chosen_by_the_keyboard(browser: Browser, made_up: Path) -> N
     page.get_by_role("button", name="Next").focus()
     for number in (2, 3):
         page.keyboard.press("Enter")
-        expect(page.locator("#pages")).to_contain_text(f"page {number} of 4")
+        expect(page.locator("#pages")).to_contain_text(f"page {number} of 8")
     page.close()
 
 
@@ -452,13 +469,202 @@ def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up
     page.close()
 
 
-@pytest.mark.parametrize("width", [360, 768])
-def test_nothing_sticks_out_on_a_phone(browser: Browser, real: Real, width: int) -> None:
-    page = opened(browser, real.path, viewport={"width": width, "height": 800}).page
+def see_all(page: Page) -> None:
+    """Scroll through the page, so that every figure is drawn."""
     for section in page.locator("main > section:visible").all():
         section.scroll_into_view_if_needed()
         page.wait_for_timeout(100)  # figures take a frame to be drawn
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_nothing_sticks_out_on_a_phone(browser: Browser, real: Real, width: int) -> None:
+    page = opened(browser, real.path, viewport={"width": width, "height": 800}).page
+    see_all(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+# Of all that is written: what covers what, how large it is, and its contrast (WCAG 2.2, 1.4.3).
+_WRITTEN = """() => {
+    const seen = (element) => {
+        const box = element.getBoundingClientRect();
+        const style = getComputedStyle(element);
+        return box.width > 0 && box.height > 0 && style.visibility !== "hidden"
+            && Number(style.opacity) > 0;
+    };
+    const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+    const luminance = (color) => {
+        const [r, g, b] = numbers(color).slice(0, 3).map((c) => c / 255)
+            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (element) => {
+        for (let e = element; e; e = e.parentElement) {
+            const color = getComputedStyle(e).backgroundColor;
+            const parts = numbers(color);
+            if (parts.length === 3 || parts[3] === 1) return color;
+        }
+        return "rgb(255, 255, 255)";
+    };
+    const of = (element, color) => {
+        const [a, b] = [luminance(color), luminance(behind(element))];
+        const box = element.getBoundingClientRect();
+        return {
+            text: element.textContent.trim().slice(0, 60),
+            size: parseFloat(getComputedStyle(element).fontSize),
+            drawn: element.classList.contains("swatch"),
+            bold: Number(getComputedStyle(element).fontWeight) >= 700,
+            contrast: (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05),
+            box: [box.left, box.top, box.right, box.bottom],
+        };
+    };
+    const leaves = [...document.querySelectorAll("header *, main *, footer *")].filter(
+        (e) => !e.closest("svg, .plot, [hidden], noscript, option") && seen(e)
+            && [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+    const plots = [...document.querySelectorAll(".plot")].filter(seen);
+    return {
+        leaves: leaves.filter((e) => !e.disabled).map((e) => of(e, getComputedStyle(e).color)),
+        plots: plots.map((plot) => ({
+            id: plot.id,
+            box: (({ left, top, right, bottom }) => [left, top, right, bottom])(
+                plot.getBoundingClientRect()),
+            texts: [...plot.querySelectorAll("svg text")]
+                .filter((e) => seen(e) && e.textContent.trim()
+                    && parseFloat(getComputedStyle(e).fontSize) > 1)
+                .map((e) => of(e, getComputedStyle(e).fill)),
+        })),
+        cut: [...document.querySelectorAll("main *")].filter(
+            (e) => !e.closest(".plot, .scroll, .wide-plot, #network-choice, select, input")
+                && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible"
+                && e.clientWidth > 0).map((e) => e.tagName + e.id),
+    };
+}"""
+
+
+def overlaps(a: list[float], b: list[float]) -> bool:
+    """Whether two boxes share more than a rounding of pixels."""
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    return across > 2 and down > 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 768, 390])
+@pytest.mark.parametrize("which", ["real", "made_up"])
+def test_all_is_legible_and_nothing_covered_or_cut(
+    browser: Browser, request: pytest.FixtureRequest, which: str, width: int, scheme: str
+) -> None:
+    given = request.getfixturevalue(which)
+    path = given.path if isinstance(given, Real) else given
+    size = {"width": width, "height": 900}
+    page = opened(browser, path, viewport=size, color_scheme=scheme).page
+    see_all(page)
+    written = page.evaluate(_WRITTEN)
+    assert len(written["leaves"]) > 50
+    assert written["cut"] == []
+    for one in [*written["leaves"], *(t for plot in written["plots"] for t in plot["texts"])]:
+        is_large = one["size"] >= 24 or (one["bold"] and one["size"] >= 18.66)
+        assert one["contrast"] >= (3.0 if is_large or one["drawn"] else 4.5), one
+        assert one["size"] >= 11, one
+    for plot in written["plots"]:
+        for k, text in enumerate(plot["texts"]):
+            covering = [
+                other["text"]
+                for other in plot["texts"][k + 1 :]
+                if overlaps(text["box"], other["box"])
+            ]
+            assert covering == [], (plot["id"], text["text"])
+            left, top, right, bottom = plot["box"]
+            x0, y0, x1, y1 = text["box"]
+            inside = x0 >= left - 1 and x1 <= right + 1 and y0 >= top - 1 and y1 <= bottom + 1
+            assert inside, (plot["id"], text)
+    page.close()
+
+
+def test_which_to_take_is_there_before_anything_is_touched(browser: Browser, real: Real) -> None:
+    page = opened(browser, real.path, viewport={"width": 1440, "height": 900}).page
+    recommended = real.content["recommended"]
+    networks = list(dict.fromkeys(one["network"] for one in recommended.values()))
+    cards = page.locator(".card")
+    expect(cards).to_have_count(len(networks))
+    for card, network in zip(cards.all(), networks, strict=True):
+        point = next(p for p in real.content["points"] if p["network"] == network)
+        whys = {one["why"] for one in recommended.values() if one["network"] == network}
+        for text in (
+            network,
+            *whys,
+            f"{point['metrics']['val_accuracy']:.4f}",
+            f"Lip(g) <= {point['metrics']['lipschitz_upper_bound']:.4g}",
+            f"python -m study.verify {network} --tracking-uri {real.server}",
+        ):
+            expect(card).to_contain_text(text)
+        box = card.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 900  # on the first screen
+    expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
+    page.close()
+
+
+def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> None:
+    size = {"width": 1280, "height": 900}
+    found = opened(browser, made_up, viewport=size)
+    page = found.page
+    page.locator("#axis-x").select_option("coeff")
+    page.locator("#axis-color").select_option("dropout")
+    page.locator("#marks input[data-mark=failed]").uncheck()
+    page.locator("#filter").fill("coeff<0.8 val_accuracy>=0.25")
+    page.locator("#point-table th[data-column=val_accuracy] button").click()
+    page.get_by_role("button", name="Next").click()
+    page.locator("#point-table tbody button").nth(3).click()
+    page.locator("#pick-limits input[name=inverse_steps]").fill("9")
+    page.locator("#sections a").nth(2).click()  # goes there, and keeps the view
+
+    def view(page: Page) -> list[Any]:
+        axes = ("x", "y", "z", "color", "size")
+        return [
+            *(page.locator(f"#axis-{axis}").input_value() for axis in axes),
+            page.locator("#marks input").evaluate_all("all => all.map(box => box.checked)"),
+            page.locator("#filter").input_value(),
+            page.locator("#count").inner_text(),
+            rows(page),
+            page.locator("#pages").inner_text(),
+            page.locator("#detail").inner_text(),
+            page.locator("#picked").inner_text(),
+            page.evaluate("document.getElementById('front-plot').layout.xaxis.title.text"),
+        ]
+
+    again = opened(browser, made_up, viewport=size).page
+    assert view(again) != view(page)
+    again.goto(page.url)  # by the hash alone
+    again.wait_for_timeout(300)
+    expect(again.locator("#count")).to_have_text(page.locator("#count").inner_text())
+    assert view(again) == view(page)
+    assert "page 2 of" in page.locator("#pages").inner_text()
+    # What an address says and the page does not know is left out.
+    again.goto("about:blank")
+    again.goto(
+        f"{made_up.as_uri()}#x=nosuch&hide=,x&sort=nosuch&network=no&limit=a:b&range=coeff:x:1"
+    )
+    expect(again.locator("#count")).to_have_text("200 of 200 networks")
+    found.page.close()
+    again.close()
+
+
+def test_a_filter_says_what_it_does_not_know(browser: Browser, made_up: Path) -> None:
+    page = opened(browser, made_up).page
+    problem = page.locator("#filter-problem")
+    expect(problem).to_be_hidden()
+    for text, says in (
+        ("accuracy>0.9", "There is no column accuracy: there are"),
+        ("coeff < 0.5", "A comparison has no blanks in it"),
+        ("coeff<half", "coeff is compared with a number, but half is none"),
+        ("params=x", "There is no column params"),
+        ("constructor=x", "There is no column constructor"),
+    ):
+        page.locator("#filter").fill(text)
+        expect(problem).to_contain_text(says)
+    page.locator("#filter").fill("coeff<0.5 front")
+    expect(problem).to_be_hidden()
     page.close()
 
 
@@ -476,7 +682,7 @@ def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:
     assert page.title() == f"{hostile}: report"
     expect(page.locator("h1")).to_have_text(hostile)
     page.locator("#parallel-plot").scroll_into_view_if_needed()
-    page.mouse.move(*place(page, "0000"))
+    page.mouse.move(*place(page, f"{hostile}/0000"))
     expect(page.locator("#detail")).to_contain_text(hostile)
     assert page.locator("img").count() == 0
     found.check_quiet(path)

@@ -28,6 +28,9 @@ class NoArtifacts(Records):
     def artifacts(self, run_id: str) -> set[str]:
         return set()
 
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        return []
+
 
 class Parts(HTMLParser):
     """The elements of a page, and the text of the one that holds its content."""
@@ -69,15 +72,15 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
     _, content = parts(page(NoArtifacts(), collect(STUDY, records)))
     points = content["points"]
     assert dict(zip(points["label"], points["mark"], strict=True)) == {
-        "0000": "front", "0000@0.3": "front", "0001": "dominated", "0002": "stopped_early",
-        "0003": "failed",
+        "tiny/0000": "front", "tiny/0000@0.3": "front", "tiny/0001": "dominated",
+        "tiny/0002": "stopped_early", "tiny/0003": "failed",
     }  # fmt: skip
     by_label = {label: i for i, label in enumerate(points["label"])}
-    assert points["metrics"]["reconstruction_error"][by_label["0001"]] is None
-    assert points["metrics"]["lipschitz_upper_bound"][by_label["0002"]] is None
-    assert points["metrics"]["val_accuracy"][by_label["0003"]] is None
-    assert points["reason"][by_label["0003"]] == "diverged"
-    assert points["params"]["coeff"][by_label["0000@0.3"]] == 0.3
+    assert points["metrics"]["reconstruction_error"][by_label["tiny/0001"]] is None
+    assert points["metrics"]["lipschitz_upper_bound"][by_label["tiny/0002"]] is None
+    assert points["metrics"]["val_accuracy"][by_label["tiny/0003"]] is None
+    assert points["reason"][by_label["tiny/0003"]] == "diverged"
+    assert points["params"]["coeff"][by_label["tiny/0000@0.3"]] == 0.3
     assert content["run_page"] is content["compare_page"] is None
     assert content["growth"]["epochs"] == [3, 6, 9, 12]
 

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from study.config.space import CategoricalParameter, FloatParameter, IntParameter, Parameter, Value
-from study.search.importance import MOST_TRIALS, importance
+from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, importance
 
 SPACE: list[tuple[str, Parameter]] = [
     ("coeff", FloatParameter("float", 0.3, 0.9)),
@@ -30,9 +30,11 @@ def test_what_alone_decides_has_nearly_all_of_it(key: str) -> None:
     values = [float(str(s["coeff"])) if key == "coeff" else float(s[key] == [1, 1]) for s in drawn]
     found = importance(SPACE, drawn, values)
     assert found is not None
-    assert sum(found.values()) == pytest.approx(1)
+    assert sum(share.value for share in found.values()) == pytest.approx(1)
     assert next(iter(found)) == key
-    assert found[key] > 0.9
+    assert found[key].value > 0.9
+    assert all(0 <= s.low <= s.value <= s.high <= 1 + 1e-9 for s in found.values())
+    assert found[key].low > 0.8
     assert importance(SPACE, drawn, values) == found  # seeded
 
 
@@ -40,20 +42,36 @@ def test_of_many_trials_some_are_drawn() -> None:
     drawn = samples(MOST_TRIALS + 200)
     found = importance(SPACE, drawn, [float(str(s["coeff"])) for s in drawn])
     assert found is not None
-    assert found["coeff"] > 0.9
+    assert found["coeff"].value > 0.9
 
 
 def test_too_few_trials_and_a_constant_say_nothing() -> None:
-    drawn = samples(10)
-    assert importance(SPACE, drawn[:3], [1.0, 2.0, 3.0]) is None
-    assert importance(SPACE, drawn, [1.0] * 10) is None
+    drawn = samples(FEWEST_TRIALS)
+    assert importance(SPACE, drawn[:-1], [float(n) for n in range(FEWEST_TRIALS - 1)]) is None
+    assert importance(SPACE, drawn, [1.0] * FEWEST_TRIALS) is None
+
+
+def test_noise_alone_gives_no_parameter_a_sure_share() -> None:
+    generator = random.Random(1)
+    drawn = samples(FEWEST_TRIALS)
+    found = importance(SPACE, drawn, [generator.random() for _ in drawn])
+    assert found is not None
+    assert all(share.high - share.low > 0.2 for share in found.values())
 
 
 def test_trials_that_differ_by_their_seeds_alone_say_nothing_of_hyperparameters() -> None:
-    values = [float(n) for n in range(10)]
-    assert importance(SPACE, [samples(1)[0]] * 10, values) is None
+    n = FEWEST_TRIALS
+    values = [float(n) for n in range(n)]
+    assert importance(SPACE, [samples(1)[0]] * n, values) is None
     # A parameter that never varied is not among those that matter.
-    fixed = [{**s, "blocks": [1, 1]} for s in samples(10)]
+    fixed = [{**s, "blocks": [1, 1]} for s in samples(n)]
     found = importance(SPACE, fixed, values)
     assert found is not None
     assert set(found) == {"coeff", "n_power_iterations"}
+
+
+def test_values_that_differ_by_little_are_told_apart() -> None:
+    drawn = samples(FEWEST_TRIALS)
+    shares = importance(SPACE, drawn, [1e-7 + 1e-10 * float(str(s["coeff"])) for s in drawn])
+    assert shares is not None
+    assert shares["coeff"].value > 0.8

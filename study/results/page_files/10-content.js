@@ -47,13 +47,17 @@ const state = {
   x: null,
   y: null,
   z: "",
+  color: "",
   size: "",
+  filter: "", // as it was typed
   terms: [], // of the filter
   ranges: [], // of the parallel axes: {k, get, ranges}
   sort: null,
   descending: false,
   page: 0,
   chosen: null,
+  goal: null, // of the picker
+  limits: {}, // of the picker: name of a metric -> as it was typed
 };
 
 // Columns: what a point has, by name. Numbers are null where there is none.
@@ -62,10 +66,20 @@ const metricNames = content.metrics
   .filter((name) => points.metrics[name].some((value) => value !== null));
 const reported = (names) => names.filter((name) => metricNames.includes(name));
 const paramNames = content.params.map((param) => param.name);
-const column = (name) => points.metrics[name] || points.params[name] || points[name];
+const OF_POINTS = [
+  "label", "trial_id", "run_id", "mark", "projected_to", "reason", "front_share", "low", "high",
+];
+const column = (name) => {
+  for (const columns of [points.metrics, points.params]) {
+    if (Object.hasOwn(columns, name)) return columns[name];
+  }
+  return OF_POINTS.includes(name) ? points[name] : undefined;
+};
 const isNumeric = (name) => column(name).every((v) => v === null || typeof v === "number");
 const numeric = [...metricNames, ...paramNames].filter(isNumeric);
 const objectives = content.objectives.map((objective) => objective.name);
+const metricOf = Object.fromEntries(content.metrics.map((metric) => [metric.name, metric]));
+const titleOf = (name) => (metricOf[name] ? metricOf[name].title : name);
 const directionOf = Object.fromEntries(
   [...content.metrics, ...content.objectives].map(({ name, direction }) => [name, direction]),
 );
@@ -83,10 +97,16 @@ const formatted = (value) => {
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
   return String(+value.toPrecision(4));
 };
+// A value of a metric, in the digits in which it is reported.
+const reportedText = (name, value) => {
+  const decimals = metricOf[name] ? metricOf[name].decimals : null;
+  return typeof value === "number" && decimals !== null ? value.toFixed(decimals) : formatted(value);
+};
 const withError = (name, i) => {
   const error = points.standard_error[name] && points.standard_error[name][i];
-  return formatted(points.metrics[name][i]) + (error ? ` ± ${formatted(error)}` : "");
+  return reportedText(name, points.metrics[name][i]) + (error ? ` ± ${formatted(error)}` : "");
 };
+const percent = (share) => `${Math.round(100 * share)} %`;
 // Plotly reads a little HTML in its texts.
 const plain = (text) => String(text)
   .replace(/&/g, "&amp;")
@@ -104,9 +124,15 @@ const hide = (id) => { byId(id).hidden = true; };
 const fill = (select, names, chosen, none = null) => {
   if (none !== null) select.append(make("option", { value: "", textContent: none }));
   for (const name of names) {
-    select.append(make("option", { value: name, textContent: name, selected: name === chosen }));
+    const textContent = titleOf(name);
+    select.append(make("option", { value: name, textContent, selected: name === chosen }));
   }
 };
+// What is for people, and in small print the name that is typed.
+const titled = (name) => [
+  titleOf(name),
+  ...(titleOf(name) === name ? [] : [make("small", { textContent: name })]),
+];
 // A box that puts a member into a set and takes it out.
 const checkbox = (set, member, changed) => {
   const box = make("input", { type: "checkbox", checked: set.has(member) });
@@ -127,9 +153,9 @@ const runPage = (i) => (
 const outsideLink = (href, text, more = {}) => (
   make("a", { href, target: "_blank", rel: "noopener", textContent: text, ...more })
 );
-const runLink = (i) => {
+const runLink = (i, text = shortRunId(i)) => {
   const page = runPage(i);
-  if (page) return outsideLink(page, shortRunId(i));
+  if (page) return outsideLink(page, text);
   return make("code", { textContent: points.run_id[i] });
 };
 const openRun = (i) => {

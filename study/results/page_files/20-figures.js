@@ -1,6 +1,14 @@
 // The look of all figures, and when each is drawn.
 
-const LINES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8f98"];
+// Okabe and Ito's colors, darker where they are drawn on white.
+const LINES = {
+  light: ["#0072b2", "#c04f00", "#00795a", "#a3487a", "#8a6200", "#3a7ca5", "#6b7280"],
+  dark: ["#56b4e9", "#f0803c", "#1fc79a", "#cc79a7", "#e69f00", "#9fd3f5", "#a9b1bc"],
+};
+const lineColor = (k) => {
+  const colors = dark.matches && !printing ? LINES.dark : LINES.light;
+  return colors[k % colors.length];
+};
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
 // Figures are drawn before the page's own colors change for print: on white, whatever the theme.
 const ON_PAPER = { "--ink": "#000000", "--soft": "#333333", "--line": "#999999" };
@@ -12,8 +20,15 @@ const css = (name) => (
 );
 const colorOf = (mark) => (dark.matches && !printing ? MARKS[mark].dark : MARKS[mark].light);
 
-const axis = (title, more = {}) => ({
-  title: { text: plain(title) },
+const SMALL = 'style="font-size:0.85em"';
+// A title for people, below it in small print the name that is typed.
+const axisTitle = (name, arrow = "") => {
+  const title = titleOf(name);
+  const small = title === name ? "" : `<br><span ${SMALL}>${plain(name)}</span>`;
+  return `${plain(title)}${arrow}${small}`;
+};
+const axis = (text, more = {}) => ({
+  title: { text, standoff: 8 },
   gridcolor: css("--line"),
   zerolinecolor: css("--line"),
   linecolor: css("--line"),
@@ -23,10 +38,10 @@ const axis = (title, more = {}) => ({
 const layout = (more) => ({
   paper_bgcolor: "rgba(0,0,0,0)",
   plot_bgcolor: "rgba(0,0,0,0)",
-  font: { color: css("--ink"), family: "system-ui, sans-serif", size: 13 },
+  font: { color: css("--ink"), family: "system-ui, sans-serif", size: 14 },
   margin: { l: 60, r: 15, t: 15, b: 50 },
   hoverlabel: { align: "left" },
-  legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+  showlegend: false,
   ...more,
 });
 // Nothing of a study goes to Plotly's makers, who would share it.
@@ -37,6 +52,8 @@ const CONFIG = {
   plotlyServerURL: "",
   modeBarButtonsToRemove: ["sendChartToCloud", "sendDataToCloud", "lasso2d", "select2d", "toImage"],
 };
+
+const isNarrow = () => innerWidth < 560;
 
 // Logarithmic axes
 
@@ -49,8 +66,9 @@ const extent = (values) => {
   }
   return [low, high];
 };
-// Bounds and errors run over orders of magnitude.
+// Bounds and errors run over orders of magnitude; fractions that are right do not.
 const isLogarithmic = (name) => {
+  if (directionOf[name] === "maximize") return false;
   const values = column(name).filter((value) => typeof value === "number");
   if (!values.length || !values.every((value) => value > 0)) return false;
   const [low, high] = extent(values);
@@ -63,7 +81,7 @@ const ticks = (values) => {
   for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
     for (let k = 1; k <= 9; k++) places.push(Number(`${k}e${e}`));
   }
-  const few = Math.log10(high / low) < 3;
+  const few = Math.log10(high / low) < 3 && !isNarrow();
   return places.map((at) => {
     const digit = Number(at.toExponential()[0]);
     const hasNumber = digit === 1 || (few && (digit === 2 || digit === 5));

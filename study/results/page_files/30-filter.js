@@ -22,14 +22,37 @@ const matches = (term, i) => {
   if (typeof value === "number") return holds(value, term.operator, term.value);
   return term.operator === "=" && String(value) === term.text;
 };
+const COMPARISON = /^([A-Za-z_][\w.]*)(<=|>=|<|>|=)(.+)$/;
 const parseTerm = (word) => {
-  const parts = word.match(/^([A-Za-z_][\w.]*)(<=|>=|<|>|=)(.+)$/);
+  const parts = word.match(COMPARISON);
   if (parts && column(parts[1])) {
     return { column: parts[1], operator: parts[2], value: Number(parts[3]), text: parts[3] };
   }
   return { text: word.toLowerCase() };
 };
-const parseFilter = (text) => text.trim().split(/\s+/).filter(Boolean).map(parseTerm);
+const splitWords = (text) => text.trim().split(/\s+/).filter(Boolean);
+const setFilter = (text) => {
+  state.filter = text;
+  state.terms = splitWords(text).map(parseTerm);
+};
+// What is wrong with a filter, in a sentence; empty if nothing is.
+const filterProblem = () => {
+  for (const word of splitWords(state.filter)) {
+    const parts = word.match(COMPARISON);
+    if (parts && !column(parts[1])) {
+      const known = [...metricNames, ...paramNames, "mark", "front_share"].join(", ");
+      return `There is no column ${parts[1]}: there are ${known}.`;
+    }
+    if (parts && typeof parseTerm(word).value === "number" && Number.isNaN(parseTerm(word).value)
+      && isNumeric(parts[1])) {
+      return `${parts[1]} is compared with a number, but ${parts[3]} is none.`;
+    }
+    if (/^(<=|>=|<|>|=)/.test(word) || /(<=|>=|<|>|=)$/.test(word)) {
+      return `A comparison has no blanks in it: coeff<0.5, and not coeff < 0.5.`;
+    }
+  }
+  return "";
+};
 // A point that has no value on an axis is in no range of it.
 const isWithin = ({ get, ranges }, i) => {
   const value = get(i);

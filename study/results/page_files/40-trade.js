@@ -1,6 +1,13 @@
 // The trade: the figure of all points, and all of the point that is pointed at or chosen.
 
 const MANY = 1500; // beyond that the two-dimensional figure is drawn by WebGL
+const MOST_THREADS = 30;
+const MOST_BARS = 60; // intervals of more points would be one gray
+// As the symbols of the figure look in text.
+const SWATCHES = {
+  circle: "\u25cf", "circle-open": "\u25cb", x: "\u2715", "triangle-up": "\u25b2",
+  cross: "\u271a", "square-open": "\u25a1", "diamond-open": "\u25c7",
+};
 const ARROWS = { maximize: " \u2191", minimize: " \u2193" };
 
 // What a point says
@@ -25,9 +32,23 @@ const note = (text) => make("p", { className: "note", textContent: text });
 const facts = (pairs) => {
   const list = make("dl", { className: "facts" });
   for (const [key, value] of pairs) {
-    list.append(make("dt", { textContent: key }), make("dd", { textContent: value }));
+    list.append(make("dt", {}, ...titled(key)), make("dd", { textContent: value }));
   }
   return list;
+};
+const howSure = (i) => {
+  const [low, high, share] = [points.low[i], points.high[i], points.front_share[i]];
+  const sentences = [];
+  if (low !== null) {
+    sentences.push(
+      `${titleOf(content.accuracy)} between ${low.toFixed(3)} and ${high.toFixed(3)} with 95 % `
+      + `confidence, by ${content.n_val_images} images.`,
+    );
+  }
+  if (share !== null) {
+    sentences.push(`On the front with ${percent(share)} if it were measured anew.`);
+  }
+  return sentences.length ? [note(sentences.join(" "))] : [];
 };
 const detail = (i) => {
   const box = byId("detail");
@@ -38,14 +59,15 @@ const detail = (i) => {
     return;
   }
   const mark = points.mark[i];
-  const share = points.front_share[i];
   const measured = metricNames.filter((name) => points.metrics[name][i] !== null);
+  const as = content.recommended.find((one) => one.label === points.label[i]);
   box.replaceChildren(
     make("h3", { textContent: points.label[i] }),
     note(`${markName(mark)}: ${MARKS[mark].says}`),
-    facts(paramNames.map((name) => [name, formatted(points.params[name][i])])),
+    ...(as ? [make("p", { textContent: `${as.aliases.join(", ")}: ${as.sentence}` })] : []),
+    ...howSure(i),
     facts(measured.map((name) => [name, withError(name, i)])),
-    ...(share === null ? [] : [note(`on the front in ${Math.round(100 * share)} % of draws`)]),
+    facts(paramNames.map((name) => [name, formatted(points.params[name][i])])),
     ...(points.reason[i] ? [make("p", { textContent: points.reason[i] })] : []),
     make("p", {}, "run ", runLink(i)),
   );
@@ -69,15 +91,107 @@ const magnification = () => {
     return 0.6 + 1.6 * (values[i] - low) / (high - low);
   };
 };
-const markTraces = (placed) => {
+// The best that there is of two columns at once, as a line of steps; of the visible front.
+const staircase = (placed) => {
+  const [x, y] = [column(state.x), column(state.y)];
+  const signOf = (name) => (directionOf[name] === "maximize" ? -1 : 1);
+  if (isSpatial() || state.x === state.y) return null;
+  if (![state.x, state.y].every((name) => directionOf[name] && !paramNames.includes(name))) {
+    return null;
+  }
+  const [sx, sy] = [signOf(state.x), signOf(state.y)];
+  const front = placed.filter((i) => points.mark[i] === "front");
+  front.sort((a, b) => sx * (x[a] - x[b]) || sy * (y[a] - y[b]));
+  let best = Infinity;
+  const ids = front.filter((i) => {
+    if (sy * y[i] >= best) return false;
+    best = sy * y[i];
+    return true;
+  });
+  ids.sort((a, b) => x[a] - x[b]);
+  return { ids, shape: sx > 0 ? "hv" : "vh" };
+};
+const staircaseTrace = ({ ids, shape }) => ({
+  type: "scatter",
+  mode: "lines",
+  hoverinfo: "skip",
+  ...coordinates(ids),
+  line: { shape, color: css("--soft"), width: 1.5, dash: "dot" },
+});
+// Thin lines between the networks that were cut from one training.
+const threadsTrace = (placed) => {
+  const byTrial = new Map();
+  for (const i of placed) {
+    if (points.mark[i] !== "front" && points.mark[i] !== "dominated") continue;
+    if (!byTrial.has(points.trial_id[i])) byTrial.set(points.trial_id[i], []);
+    byTrial.get(points.trial_id[i]).push(i);
+  }
+  const [x, y] = [[], []];
+  const ofFront = [...byTrial.values()].filter(
+    (ids) => ids.length > 1 && ids.some((i) => points.mark[i] === "front"),
+  );
+  for (const ids of ofFront.slice(0, MOST_THREADS)) {
+    ids.sort((a, b) => (points.projected_to[b] ?? Infinity) - (points.projected_to[a] ?? Infinity));
+    for (const i of ids) {
+      x.push(column(state.x)[i]);
+      y.push(column(state.y)[i]);
+    }
+    x.push(null);
+    y.push(null);
+  }
+  return {
+    type: "scatter", mode: "lines", hoverinfo: "skip", x, y,
+    line: { color: css("--line"), width: 1 },
+  };
+};
+// Of the accuracy, where an axis shows it: by the number of images.
+const intervalsOf = (ids, bars) => {
+  const one = (name) => {
+    if (name !== content.accuracy || !content.n_val_images || bars.size > MOST_BARS) return {};
+    const value = column(name);
+    const far = (i, end) => (bars.has(i) ? Math.abs(end[i] - value[i]) : 0);
+    return {
+      type: "data", symmetric: false, color: css("--soft"), thickness: 1, width: 3,
+      array: ids.map((i) => far(i, points.high)), arrayminus: ids.map((i) => far(i, points.low)),
+    };
+  };
+  return { error_x: one(state.x), error_y: one(state.y) };
+};
+const colored = (ids) => {
+  if (!state.color) return {};
+  const values = column(state.color);
+  const narrow = isNarrow();
+  const place = narrow
+    ? { orientation: "h", y: 1.02, yanchor: "bottom", thickness: 10, len: 0.9 }
+    : { thickness: 12, len: 0.9 };
+  const [low, high] = extent(ids.map((i) => values[i]).filter((value) => value !== null));
+  const same = low === high;
+  return {
+    color: ids.map((i) => values[i]),
+    colorscale: "Viridis",
+    ...(same ? { cmin: low - 0.5, cmax: high + 0.5 } : {}),
+    showscale: true,
+    colorbar: {
+      title: { text: axisTitle(state.color, ARROWS[directionOf[state.color]] || ""),
+        side: narrow ? "top" : "right" },
+      ...place,
+    },
+    line: { width: 1, color: css("--ink") },
+  };
+};
+const markTraces = (placed, steps) => {
   const flat = placed.length > MANY ? "scattergl" : "scatter";
   const scale = magnification();
+  const onSteps = new Set(steps ? steps.ids : []);
   const traces = [];
   // The front last, above the others.
   for (const mark of Object.keys(MARKS).reverse()) {
     const ids = placed.filter((i) => points.mark[i] === mark);
     if (!ids.length) continue;
     const look = MARKS[mark];
+    const isFront = mark === "front";
+    // Those that are on the front only for what is not drawn are pale.
+    const faint = (i) => (steps && !onSteps.has(i) ? 0.35 : 1);
     traces.push({
       type: isSpatial() ? "scatter3d" : flat,
       mode: "markers",
@@ -86,16 +200,33 @@ const markTraces = (placed) => {
       ...coordinates(ids),
       text: ids.map(hover),
       hovertemplate: "%{text}<extra></extra>",
+      ...(isFront && !isSpatial() ? intervalsOf(ids, onSteps) : {}),
       marker: {
-        opacity: 0.9,
+        opacity: isFront && !isSpatial() ? ids.map(faint) : 0.7,
         color: colorOf(mark),
         symbol: isSpatial() ? look.symbol3d : look.symbol,
         size: ids.map((i) => look.size * scale(i) * (isSpatial() ? 0.8 : 1)),
         line: { width: 1.5, color: colorOf(mark) },
+        ...(isFront ? colored(ids) : {}),
       },
     });
   }
   return traces;
+};
+// What is recommended, written beside its points.
+const names = (placed) => {
+  if (isSpatial()) return [];
+  const isLog = (name) => isLogarithmic(name);
+  const at = (name, i) => (isLog(name) ? Math.log10(column(name)[i]) : column(name)[i]);
+  return content.recommended
+    .map((one) => [one, points.label.indexOf(one.label)])
+    .filter(([, i]) => placed.includes(i))
+    .map(([one, i], k) => ({
+      x: at(state.x, i), y: at(state.y, i), text: one.aliases.join(", ").replace(/-/g, " "),
+      ax: 46, ay: 34 + 22 * k, xanchor: "left", arrowwidth: 1, arrowhead: 0, standoff: 9,
+      font: { color: css("--ink"), size: 13 }, arrowcolor: css("--soft"),
+      bgcolor: css("--card"), borderpad: 2,
+    }));
 };
 const chosenTrace = () => ({
   type: isSpatial() ? "scatter3d" : "scatter",
@@ -111,7 +242,7 @@ const chosenTrace = () => ({
   },
 });
 const columnAxis = (name) => axis(
-  `${name}${ARROWS[directionOf[name]] || ""}`,
+  axisTitle(name, ARROWS[directionOf[name]] || ""),
   isLogarithmic(name) ? logarithmic(column(name)) : {},
 );
 const frontAxes = () => {
@@ -125,24 +256,32 @@ const frontAxes = () => {
 };
 const drawFront = () => {
   const kept = visible();
-  const names = [state.x, state.y, ...(isSpatial() ? [state.z] : [])];
-  const placed = kept.filter((i) => names.every((name) => column(name)[i] !== null));
-  const traces = markTraces(placed);
+  const axes = [state.x, state.y, ...(isSpatial() ? [state.z] : [])];
+  const placed = kept.filter((i) => axes.every((name) => column(name)[i] !== null));
+  const steps = staircase(placed);
+  const traces = isSpatial() ? [] : [threadsTrace(placed)];
+  if (steps) traces.push(staircaseTrace(steps));
+  traces.push(...markTraces(placed, steps));
   if (state.chosen !== null && placed.includes(state.chosen)) traces.push(chosenTrace());
   react("front-plot", traces, {
     hovermode: "closest",
-    uirevision: names.join(),
+    uirevision: axes.join(),
+    annotations: names(placed),
     ...frontAxes(),
   });
-  noteFront(placed.length, kept.length - placed.length);
+  noteFront(placed.length, kept.length - placed.length, steps);
 };
-const noteFront = (nPlaced, nMissing) => {
+const noteFront = (nPlaced, nMissing, steps) => {
   const missing = nMissing ? `; ${nMissing} have no value on these axes` : "";
+  const line = steps
+    ? " The dotted line: the best of these two; pale points are on the front for the others only."
+      + " Thin lines: networks cut from one training."
+    : "";
   const click = content.run_page
     ? "A click opens the run in MLflow."
     : "A click shows the point; no tracking server is known that could show its run.";
   byId("front-note").replaceChildren(
-    `${nPlaced} of ${n} points; \u2191 more is better, \u2193 less is${missing}. ${click}`,
+    `${nPlaced} of ${n} networks; \u2191 more is better, \u2193 less is${missing}.${line} ${click}`,
     ...compareLink(),
   );
 };
@@ -158,6 +297,7 @@ const choose = (i) => {
   state.chosen = i;
   detail(i);
   draw("front-plot");
+  remember();
   // In place, so that the keyboard stays where it is.
   for (const row of byId("point-table").tBodies[0].rows) {
     row.classList.toggle("chosen", Number(row.dataset.point) === i);
@@ -166,6 +306,9 @@ const choose = (i) => {
 const pointButton = (i) => (
   make("button", { type: "button", textContent: points.label[i], onclick: () => choose(i) })
 );
+const swatch = (mark) => make("span", {
+  className: "swatch", textContent: SWATCHES[MARKS[mark].symbol], style: `color: ${colorOf(mark)}`,
+});
 const makeMarks = () => {
   const counts = {};
   for (const mark of points.mark) counts[mark] = (counts[mark] || 0) + 1;
@@ -173,20 +316,19 @@ const makeMarks = () => {
     const box = checkbox(state.marks, mark, redraw);
     box.dataset.mark = mark;
     const text = ` ${markName(mark)} (${counts[mark]})`;
-    byId("marks").append(make("label", { title: MARKS[mark].says }, box, text));
+    byId("marks").append(make("label", { title: MARKS[mark].says }, box, swatch(mark), text));
   }
 };
+const NO_AXIS = { z: "none (2D)", color: "by mark", size: "all alike" };
 const makeAxes = () => {
-  const plottable = objectives.filter((name) => numeric.includes(name));
-  const others = numeric.filter((name) => !plottable.includes(name));
-  state.x = plottable[1] || others[0] || numeric[0];
-  state.y = plottable[0] || numeric[0];
-  for (const [key, none] of [["x", null], ["y", null], ["z", "none (2D)"], ["size", "all alike"]]) {
+  for (const key of AXES) {
     const select = byId(`axis-${key}`);
-    fill(select, numeric, state[key], none);
+    fill(select, numeric, state[key], key in NO_AXIS ? NO_AXIS[key] : null);
+    select.value = state[key];
     select.onchange = () => {
       state[key] = select.value;
       draw("front-plot");
+      remember();
     };
   }
 };

@@ -27,8 +27,18 @@ const pick = () => {
       : "No network completed within the constraints.";
   }
 };
+const touched = () => {
+  state.goal = byId("pick-goal").value;
+  state.limits = {};
+  for (const input of byId("pick-limits").querySelectorAll("input")) {
+    if (input.value !== "") state.limits[input.name] = input.value;
+  }
+  pick();
+  remember();
+};
 const describePicked = (i, names, nKept) => {
-  const values = names.map((name) => `${name} ${formatted(own(name)[i])}`).join(", ");
+  const values = names.map((name) => `${titleOf(name)} ${reportedText(name, own(name)[i])}`)
+    .join(", ");
   const of = points.own ? ", of the first training" : "";
   byId("picked").replaceChildren(
     pointButton(i),
@@ -36,7 +46,7 @@ const describePicked = (i, names, nKept) => {
     runLink(i),
   );
   const uri = content.server ? ` --tracking-uri ${content.server}` : "";
-  byId("picked-code").textContent = `python -m study.verify ${points.run_id[i]}${uri}\n`
+  byId("picked-code").textContent = `python -m study.verify ${points.label[i]}${uri}\n`
     + `mlflow.pyfunc.load_model("runs:/${points.run_id[i]}/model").get_raw_model()`;
 };
 const operatorOf = (name) => {
@@ -44,15 +54,16 @@ const operatorOf = (name) => {
   return content.picker_limits.some((limit) => limit.name === name && limit.strict) ? "<" : "<=";
 };
 const makePicker = () => {
-  fill(byId("pick-goal"), metricNames.filter((name) => directionOf[name]), objectives[0]);
+  fill(byId("pick-goal"), metricNames.filter((name) => directionOf[name]), state.goal);
   const limited = new Set([...objectives, ...content.picker_limits.map((limit) => limit.name)]);
   for (const name of reported([...limited])) {
     const operator = operatorOf(name);
-    const input = make("input", { type: "number", name, step: "any", oninput: pick });
+    const value = state.limits[name] || "";
+    const input = make("input", { type: "number", name, step: "any", value, oninput: touched });
     input.dataset.operator = operator;
-    byId("pick-limits").append(make("label", {}, `${name} ${operator} `, input));
+    byId("pick-limits").append(make("label", {}, `${titleOf(name)} ${operator} `, input));
   }
-  byId("pick-goal").onchange = pick;
+  byId("pick-goal").onchange = touched;
   byId("picker").onsubmit = (event) => event.preventDefault();
   pick();
 };

@@ -1,21 +1,44 @@
 // Hyperparameters: parallel axes, and how much each of them accounts for.
 
 // An axis has its label, the place of each point on it, and what else Plotly gets.
-const linearDimension = (name) => (
-  { label: plain(name), get: (i) => column(name)[i], more: {} }
-);
-const logarithmicDimension = (name) => {
-  const values = column(name);
-  const [low, high] = extent(values.filter((value) => value !== null));
-  const placed = ticks(values).filter((tick) => tick.text && low <= tick.at && tick.at <= high);
+// The ends of an axis are those of its space, or of the values where there are others; both have
+// their number, and those between them stand where there is room.
+const ends = (name) => {
+  const values = column(name).filter((value) => value !== null);
+  const space = content.params.find((param) => param.name === name) || {};
+  const all = [...extent(values), ...(space.low === undefined ? [] : [space.low, space.high])];
+  return extent(all);
+};
+const between = (low, high, places) => {
+  const room = (high - low) / 12;
+  return places.filter((at) => low + room < at && at < high - room);
+};
+// Round numbers, about four of them.
+const evenly = (low, high) => {
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((k) => k * power).find((size) => size >= rough);
+  const places = [];
+  for (let at = Math.ceil(low / step) * step; at <= high; at += step) places.push(at);
+  return places;
+};
+const scaled = (name, to, from) => {
+  const [low, high] = ends(name).map(to);
+  const same = low === high;
+  const range = same ? [low - 0.5, high + 0.5] : [low, high];
+  const places = to === Math.log10
+    ? ticks(ends(name)).filter((tick) => tick.text).map((tick) => to(tick.at))
+    : evenly(low, high);
+  const tickvals = same ? [low] : [low, ...between(low, high, places), high];
   return {
-    label: plain(name),
-    get: (i) => (values[i] === null ? null : Math.log10(values[i])),
-    more: {
-      tickvals: placed.map((tick) => Math.log10(tick.at)),
-      ticktext: placed.map((tick) => tick.text),
-    },
+    label: axisTitle(name),
+    get: (i) => (column(name)[i] === null ? null : to(column(name)[i])),
+    more: { range, tickvals, ticktext: tickvals.map((at) => formatted(+from(at).toPrecision(3))) },
   };
+};
+const isOnLogScale = (name) => {
+  const space = content.params.find((param) => param.name === name);
+  return space && space.low !== undefined ? space.log : isLogarithmic(name);
 };
 const choiceDimension = (name) => {
   const texts = column(name).map(formatted);
@@ -28,7 +51,9 @@ const choiceDimension = (name) => {
 };
 const dimension = (name) => {
   if (!isNumeric(name)) return choiceDimension(name);
-  return isLogarithmic(name) ? logarithmicDimension(name) : linearDimension(name);
+  return isOnLogScale(name)
+    ? scaled(name, Math.log10, (at) => 10 ** at)
+    : scaled(name, (value) => value, (at) => at);
 };
 // Ranges of an axis that were kept before the figure is drawn again.
 const keptRange = (k) => {
@@ -38,25 +63,31 @@ const keptRange = (k) => {
 };
 let parallelDimensions = [];
 const drawParallel = () => {
-  const dimensions = [...paramNames, ...reported(objectives)].map(dimension);
+  const dimensions = parallelNames.map(dimension);
+  const font = { color: css("--ink"), size: 14 };
   const ids = visible(false).filter((i) => dimensions.every((d) => d.get(i) !== null));
   const first = dimension(objectives[0]);
   parallelDimensions = dimensions;
   react("parallel-plot", [{
     type: "parcoords",
-    labelangle: -15,
     labelside: "top",
+    labelfont: font,
+    tickfont: { ...font, size: 13 },
+    rangefont: { ...font, size: 1, color: "rgba(0,0,0,0)" }, // the ends are among the ticks
     line: {
       color: ids.map(first.get),
       colorscale: "Cividis",
       showscale: true,
-      colorbar: { title: { text: plain(objectives[0]) }, thickness: 12, ...first.more },
+      colorbar: {
+        title: { text: axisTitle(objectives[0]), side: "right" }, thickness: 12,
+        tickvals: first.more.tickvals, ticktext: first.more.ticktext,
+      },
     },
     dimensions: dimensions.map((d, k) => (
       { label: d.label, values: ids.map(d.get), ...d.more, ...keptRange(k) }
     )),
     unselected: { line: { color: css("--line"), opacity: 0.3 } },
-  }], { margin: { l: 50, r: 30, t: 80, b: 25 } });
+  }], { margin: { l: 60, r: 30, t: 70, b: 20 } });
 };
 const readRanges = () => {
   state.ranges = byId("parallel-plot").data[0].dimensions.flatMap((d, k) => {
@@ -67,6 +98,7 @@ const readRanges = () => {
   state.page = 0;
   draw("front-plot");
   drawTable();
+  remember();
 };
 const makeParallel = () => whenSeen("parallel-plot", () => {
   drawParallel();
@@ -77,24 +109,32 @@ const makeParallel = () => whenSeen("parallel-plot", () => {
 });
 
 const drawImportance = () => {
-  const traces = Object.entries(content.importance).map(([objective, shares], k) => ({
-    type: "bar",
-    name: objective,
-    x: Object.keys(shares),
-    y: Object.values(shares),
-    marker: {
-      color: LINES[k % LINES.length],
-      pattern: { shape: ["", "/", ".", "x"][k % 4] },
-    },
-    hovertemplate: `${plain(objective)}: %{y:.0%}<extra>%{x}</extra>`,
-  }));
+  const traces = Object.entries(content.importance).map(([objective, shares], k) => {
+    const middle = Object.values(shares).map((share) => share[1]);
+    return {
+      type: "bar",
+      orientation: "h",
+      name: titleOf(objective),
+      y: Object.keys(shares),
+      x: middle,
+      error_x: {
+        type: "data", symmetric: false, color: css("--ink"), thickness: 1,
+        array: Object.values(shares).map((share, j) => share[2] - middle[j]),
+        arrayminus: Object.values(shares).map((share, j) => middle[j] - share[0]),
+      },
+      marker: {
+        color: lineColor(k),
+        pattern: { shape: ["", "/", ".", "x"][k % 4] },
+      },
+      hovertemplate: `${plain(titleOf(objective))}: %{x:.0%}<extra>%{y}</extra>`,
+    };
+  });
   react("importance-plot", traces, {
     barmode: "group",
-    xaxis: axis(""),
-    yaxis: axis("share of the variance", { tickformat: ".0%", range: [0, 1] }),
+    showlegend: true,
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
+    yaxis: axis("", { autorange: "reversed" }),
+    xaxis: axis("share of variance", { tickformat: ".0%", range: [0, 1] }),
   });
 };
-const makeImportance = () => {
-  byId("importance-note").textContent = content.importance_note;
-  whenSeen("importance-plot", drawImportance);
-};
+const makeImportance = () => whenSeen("importance-plot", drawImportance);

@@ -1,29 +1,54 @@
 // Proofs and inverses: what chosen networks left.
 
-const chosenNetworks = new Set(content.networks.slice(0, 6).map((_, k) => k));
+const chosenNetworks = new Set(
+  content.networks.slice(0, content.table1 ? 6 : content.n_recommended).map((_, k) => k),
+);
 const lineLook = (k) => ({
-  color: LINES[k % LINES.length],
-  dash: DASHES[Math.floor(k / LINES.length) % DASHES.length],
+  color: lineColor(k),
+  dash: DASHES[Math.floor(k / LINES.light.length) % DASHES.length],
 });
+const SYMBOLS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star"];
 const eachChosen = (build) => (
   content.networks.flatMap((network, k) => (chosenNetworks.has(k) ? build(network, k) : []))
 );
 const layersTrace = (network, k) => ({
   type: "scatter",
-  mode: "lines+markers",
+  mode: "markers",
   name: plain(network.label),
-  line: { ...lineLook(k), width: 1 },
-  marker: { size: 4 },
+  marker: { size: 6, color: lineLook(k).color, symbol: SYMBOLS[k % SYMBOLS.length] },
   x: network.layers.map((_, i) => i + 1),
   y: network.layers.map((layer) => layer.upper_bound),
   text: network.layers.map((layer) => plain(layer.name)),
   hovertemplate: `%{text}: %{y:.4f}<extra>${plain(network.label)}</extra>`,
 });
+// Of each block a bar over its layers, whose names begin with its own.
+const blocksTrace = (network, k) => {
+  const [x, y, text] = [[], [], []];
+  for (const block of network.blocks) {
+    const inside = network.layers
+      .map((layer, i) => (layer.name.startsWith(`${block.name}.`) ? i + 1 : null))
+      .filter((i) => i !== null);
+    if (!inside.length) continue;
+    const [first, last] = extent(inside);
+    x.push(first - 0.4, last + 0.4, null);
+    y.push(block.upper_bound, block.upper_bound, null);
+    text.push(plain(block.name), plain(block.name), "");
+  }
+  return {
+    type: "scatter", mode: "lines", legendgroup: String(k), showlegend: false, x, y, text,
+    line: { color: lineLook(k).color, width: 4 },
+    hovertemplate: `block %{text}: Lip(g) at most %{y:.4g}<extra>${plain(network.label)}</extra>`,
+  };
+};
 const drawLayers = () => {
   const one = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1 };
-  react("layers-plot", eachChosen(layersTrace), {
+  const traces = eachChosen((network, k) => [
+    { ...layersTrace(network, k), legendgroup: String(k) },
+    blocksTrace(network, k),
+  ]);
+  react("layers-plot", traces, {
     xaxis: axis("layer"),
-    yaxis: axis("proven bound of its norm, l2", { rangemode: "tozero" }),
+    yaxis: axis("proven bound, l2", { rangemode: "tozero" }),
     shapes: [{ ...one, line: { color: css("--soft"), width: 1, dash: "dash" } }],
   });
 };
@@ -62,7 +87,7 @@ const drawInverse = () => {
   ]);
   react("inverse-plot", traces, {
     xaxis: axis("steps in every block"),
-    yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power" }),
+    yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power", dtick: 1 }),
   });
 };
 const reconstruction = ({ label, image, error }) => make(
@@ -97,7 +122,10 @@ const inverseNote = () => {
 const makeNetworks = () => {
   content.networks.forEach((network, k) => {
     const box = checkbox(chosenNetworks, k, drawNetworks);
-    byId("network-choice").append(make("label", {}, box, ` ${network.label}`));
+    const line = make("span", {
+      className: "swatch", textContent: "\u25ac", style: `color: ${lineLook(k).color}`,
+    });
+    byId("network-choice").append(make("label", {}, box, line, ` ${network.label}`));
   });
   byId("inverse-note").textContent = inverseNote();
   drawReconstructions();

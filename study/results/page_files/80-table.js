@@ -1,13 +1,15 @@
 // The table of all points, and the same as CSV.
 
-const PAGE_ROWS = 50;
+const PAGE_ROWS = 25;
 const metricColumns = reported(
   [...new Set([...objectives, ...content.table_metrics, ...metricNames])],
 );
 const tableColumns = [
-  { name: "label", title: "point", text: true },
+  { name: "label", title: "network", text: true },
   { name: "mark", title: "mark", text: true },
-  ...metricColumns.map((name) => ({ name, title: name })),
+  ...(points.front_share.some((share) => share !== null)
+    ? [{ name: "front_share", title: "on front" }] : []),
+  ...metricColumns.map((name) => ({ name, title: metricOf[name].short, small: name })),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
   { name: "run_id", title: "run", text: true },
 ];
@@ -29,14 +31,16 @@ const sortBy = (name) => {
   state.sort = name;
   state.page = 0;
   drawTable();
+  remember();
 };
 const makeTable = () => {
   const row = make("tr");
-  for (const { name, title, text } of tableColumns) {
+  for (const { name, title, text, small } of tableColumns) {
     const cell = make("th", { scope: "col", className: text ? "text" : "" });
     cell.dataset.column = name;
     cell.append(
       make("button", { type: "button", textContent: title, onclick: () => sortBy(name) }),
+      ...(small ? [make("small", { textContent: small })] : []),
     );
     row.append(cell);
   }
@@ -47,7 +51,8 @@ const makeCell = ({ name, text }, i) => {
   if (name === "label") cell.append(pointButton(i));
   else if (name === "run_id") cell.append(runCell(i));
   else if (name === "mark") cell.textContent = markName(points.mark[i]);
-  else cell.textContent = formatted(column(name)[i]);
+  else if (name === "front_share") cell.textContent = points.front_share[i] === null ? "" : percent(points.front_share[i]);
+  else cell.textContent = reportedText(name, column(name)[i]);
   return cell;
 };
 const runCell = (i) => {
@@ -64,6 +69,7 @@ const turnButton = (text, by, disabled) => {
   const turn = () => {
     state.page += by;
     drawTable();
+    remember();
     // The keyboard stays where it is, or where it can go on.
     const buttons = [...byId("pages").querySelectorAll("button")];
     const enabled = buttons.filter((button) => !button.disabled);
@@ -90,7 +96,10 @@ const drawTable = () => {
   byId("point-table").tBodies[0].replaceChildren(
     ...ids.slice(start, start + PAGE_ROWS).map(makeRow),
   );
-  byId("count").textContent = `${ids.length} of ${n} points`;
+  byId("count").textContent = `${ids.length} of ${n} networks`;
+  const problem = filterProblem();
+  byId("filter-problem").textContent = problem;
+  byId("filter-problem").hidden = problem === "";
   drawPages(nPages);
 };
 

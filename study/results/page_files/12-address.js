@@ -1,0 +1,92 @@
+// The address holds the view: what is chosen, shown and sorted, so that it can be sent.
+
+const AXES = ["x", "y", "z", "color", "size"];
+const NOTHING = "none";
+const parallelNames = [...paramNames, ...reported(objectives)];
+const initial = {}; // the view before anything is touched
+
+const setDefaults = () => {
+  const plottable = objectives.filter((name) => numeric.includes(name));
+  const others = numeric.filter((name) => !plottable.includes(name));
+  state.x = plottable[1] || others[0] || numeric[0];
+  state.y = plottable[0] || numeric[0];
+  state.color = plottable[2] || "";
+  const knee = content.recommended.find((one) => one.aliases.includes("knee"));
+  state.chosen = knee ? points.label.indexOf(knee.label) : null;
+  state.goal = objectives[0];
+  for (const key of [...AXES, "chosen", "goal"]) initial[key] = state[key];
+};
+const view = () => {
+  const parts = new URLSearchParams();
+  for (const key of AXES) {
+    if (state[key] !== initial[key]) parts.set(key, state[key] || NOTHING);
+  }
+  const hidden = Object.keys(MARKS).filter((mark) => !state.marks.has(mark));
+  if (hidden.length) parts.set("hide", hidden.join());
+  if (state.filter) parts.set("filter", state.filter);
+  if (state.sort) parts.set("sort", (state.descending ? "-" : "") + state.sort);
+  if (state.page) parts.set("page", state.page + 1);
+  if (state.chosen !== initial.chosen) {
+    parts.set("network", state.chosen === null ? NOTHING : points.label[state.chosen]);
+  }
+  if (state.goal !== initial.goal) parts.set("best", state.goal);
+  for (const [name, limit] of Object.entries(state.limits)) parts.append("limit", `${name}:${limit}`);
+  for (const { k, ranges } of state.ranges) {
+    for (const [low, high] of ranges) parts.append("range", `${parallelNames[k]}:${low}:${high}`);
+  }
+  return parts.toString();
+};
+// MLflow shows the page in a frame, whose address is nobody's to send and not to be changed.
+const isFramed = window.top !== window;
+const remember = () => { if (!isFramed) history.replaceState(null, "", `#${view()}`); };
+// What an address says that this page does not know is left out.
+const readView = () => {
+  const parts = new URLSearchParams(location.hash.slice(1));
+  for (const key of AXES) {
+    const name = parts.get(key);
+    if (numeric.includes(name)) state[key] = name;
+    else if (name === NOTHING && key !== "x" && key !== "y") state[key] = "";
+  }
+  for (const mark of (parts.get("hide") || "").split(",")) state.marks.delete(mark);
+  setFilter(parts.get("filter") || "");
+  const sort = parts.get("sort") || "";
+  const name = sort.replace(/^-/, "");
+  if (tableColumns.some((one) => one.name === name)) {
+    state.sort = name;
+    state.descending = sort !== name;
+  }
+  state.page = Math.max(0, Math.floor(Number(parts.get("page") || 1)) - 1) || 0;
+  const network = points.label.indexOf(parts.get("network"));
+  if (network >= 0) state.chosen = network;
+  else if (parts.get("network") === NOTHING) state.chosen = null;
+  if (metricNames.includes(parts.get("best"))) state.goal = parts.get("best");
+  for (const text of parts.getAll("limit")) {
+    const [limited, limit] = text.split(":");
+    if (metricNames.includes(limited) && Number.isFinite(Number(limit))) {
+      state.limits[limited] = limit;
+    }
+  }
+  readRangesOf(parts.getAll("range"));
+};
+const readRangesOf = (texts) => {
+  for (const text of texts) {
+    const [name, low, high] = text.split(":");
+    const k = parallelNames.indexOf(name);
+    const range = [Number(low), Number(high)];
+    if (k < 0 || !range.every(Number.isFinite)) continue;
+    const known = state.ranges.find((one) => one.k === k);
+    if (known) known.ranges.push(range);
+    else state.ranges.push({ k, get: dimension(name).get, ranges: [range] });
+  }
+};
+// A link to a part of the page leaves the view in the address.
+const goTo = (id) => {
+  byId(id).scrollIntoView();
+  if (byId(id).tabIndex >= 0 || byId(id).hasAttribute("tabindex")) byId(id).focus();
+};
+const stayOnView = (link) => {
+  link.onclick = (event) => {
+    event.preventDefault();
+    goTo(link.getAttribute("href").slice(1));
+  };
+};

@@ -1,0 +1,35 @@
+// The recommended networks as cards: which to take, why, what is proven, what to type.
+
+const ALIASES = {
+  "most-accurate": "Most accurate",
+  knee: "Knee: the best bargain",
+  "most-invertible": "Most invertible",
+};
+const cardFigures = (i) => {
+  const list = make("dl", { className: "figures" });
+  for (const name of objectives) {
+    list.append(
+      make("div", {},
+        make("dt", { textContent: titleOf(name) }),
+        make("dd", { textContent: withError(name, i) })),
+    );
+  }
+  return list;
+};
+const makeCard = (one) => {
+  const i = points.label.indexOf(one.label);
+  const names = one.aliases.map((alias) => ALIASES[alias]);
+  const look = make("button", { type: "button", textContent: "Show it below" });
+  look.onclick = () => {
+    choose(i);
+    goTo("front");
+  };
+  return make("article", { className: one.aliases.includes("knee") ? "card best" : "card" },
+    make("h3", {}, names.join(" and "), make("code", { textContent: one.label })),
+    cardFigures(i),
+    make("p", { textContent: one.sentence }),
+    make("p", { className: "proof", textContent: one.proof }),
+    make("pre", { textContent: one.command }),
+    make("p", { className: "actions" }, look, ...(runPage(i) ? [" ", runLink(i, "Its run in MLflow")] : [])));
+};
+const makeCards = () => byId("cards").replaceChildren(...content.recommended.map(makeCard));
