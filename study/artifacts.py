@@ -74,8 +74,8 @@ def unpacked(content: object) -> list[bool]:
     if not isinstance(content, dict):
         raise ValueError(f"{VAL_RIGHT} must be an object")
     n, text = content.get("n_images"), content.get("right")
-    if not isinstance(n, int) or not isinstance(text, str) or n < 0:
-        raise ValueError(f"{VAL_RIGHT} must have n_images and right")
+    if not isinstance(n, int) or not isinstance(text, str) or n < 1:
+        raise ValueError(f"{VAL_RIGHT} must have n_images >= 1, and right")
     stored = base64.b64decode(text, validate=True)
     if len(stored) != -(-n // 8):
         raise ValueError(f"{VAL_RIGHT} must have a bit for each of {n} images")

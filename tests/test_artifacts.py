@@ -7,7 +7,7 @@ import pytest
 from study.artifacts import packed, unpacked
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 288, 1001])
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 288, 1001])
 def test_a_bit_an_image_comes_back(n: int) -> None:
     generator = random.Random(n)
     bits = [generator.random() < 0.9 for _ in range(n)]

@@ -11,8 +11,8 @@ import numpy as np
 
 from study.pareto.dominance import Losses, nondominated
 
-# How many standard errors apart two means must be to count as different.
-_N_STANDARD_ERRORS = 2.0
+N_STANDARD_ERRORS = 2.0
+"""How many standard errors apart two means must be to count as different."""
 
 # How often the front is drawn anew.
 N_DRAWS = 500
@@ -53,7 +53,7 @@ def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLoss
 
     def is_dominated(losses: Losses) -> bool:
         error = np.sqrt(1 / len(losses) + 1 / counts)[:, None] * deviation
-        best = losses.mean(axis=0) - _N_STANDARD_ERRORS * error
+        best = losses.mean(axis=0) - N_STANDARD_ERRORS * error
         return bool(((means <= best).all(axis=1) & (means < best).any(axis=1)).any())
 
     return all(is_dominated(losses) for losses in sample.values())

@@ -10,75 +10,106 @@ from numpy.typing import NDArray
 
 from study.artifacts import VAL_RIGHT, unpacked
 from study.errors import TrackingError
-from study.metrics import VAL_ACCURACY
+from study.metrics import VAL_ACCURACY, Direction
 from study.pareto import certainty, points
 from study.results.front import Mark, Point, Results
 from study.tracking.records import Records
 
 # How many files are fetched at a time; a server may be far away.
 _N_THREADS = 8
+# Beyond so many networks that may be on the front, how likely each is would take minutes to read
+# and to draw.
+_MOST_RIVALS = 600
+
+_Answers = Mapping[str, NDArray[np.bool_]]
+"""Label of a point -> which images of the validation split it classifies right."""
+
+
+class _UnsureError(Exception):
+    """Why nothing can be said; a sentence."""
 
 
 def with_certainty(results: Results, records: Records) -> Results:
     """The results, with what each point of the front classifies right, and with how likely each is
     on it if the validation split were drawn anew.
 
-    Where samples were trained repeatedly the results stay: they have the spread of the repeats. So
-    they do where a network was logged before its answers were kept.
+    Where samples were trained repeatedly the results stay: they have the spread of the repeats.
+    Where files cannot be read, or were not kept, the results say so.
     """
     front = [point for point in results.points if point.mark is Mark.FRONT]
     if not front or any(len(point.records) > 1 for point in results.points):
         return results
-    right = _fetched(records, front)
-    lengths = {len(answers) for answers in right.values()}
-    if len(right) < len(front) or len(lengths) > 1:
-        return results
-    shares = _shares(results, records, right)
-    return replace(
+    try:
+        right = _fetched(records, front)
+        n_images = _n_images(right)
+    except _UnsureError as error:
+        return replace(results, unsure=str(error))
+    known = replace(
         results,
-        n_val_images=lengths.pop(),
-        points=tuple(
-            replace(point, right=right.get(point.label), front_share=shares.get(point.label))
-            for point in results.points
-        ),
+        n_val_images=n_images,
+        points=tuple(replace(p, right=right.get(p.label)) for p in results.points),
+    )
+    try:
+        shares = _shares(results, records, right)
+    except _UnsureError as error:
+        return replace(known, unsure=str(error))
+    return replace(
+        known,
+        points=tuple(replace(p, front_share=shares.get(p.label)) for p in known.points),
     )
 
 
-def _shares(
-    results: Results, records: Records, of_front: Mapping[str, NDArray[np.bool_]]
-) -> Mapping[str, float]:
-    """Label of a point -> how likely it is on the front; of those that are on it now."""
-    names = [objective.metric for objective in results.objectives]
-    if VAL_ACCURACY not in names:
+def _shares(results: Results, records: Records, of_front: _Answers) -> Mapping[str, float]:
+    """Label of a point -> how likely it is on the front; of those that are on it now. Empty where
+    accuracy is none of the objectives."""
+    goals = [(objective.metric, objective.direction) for objective in results.objectives]
+    if (VAL_ACCURACY, Direction.MAXIMIZE) not in goals:
         return {}
-    column = names.index(VAL_ACCURACY)
+    column = goals.index((VAL_ACCURACY, Direction.MAXIMIZE))
     admitted = [p for p in results.points if p.mark in (Mark.FRONT, Mark.DOMINATED)]
     losses = points.losses([point.metrics for point in admitted], results.objectives)
-    (n_images,) = {len(answers) for answers in of_front.values()}
-    rows = certainty.contenders(losses, n_images, column)
+    rows = certainty.contenders(losses, _n_images(of_front), column)
+    if len(rows) > _MOST_RIVALS:
+        raise _UnsureError(
+            f"how likely a network is on the front is not said: {len(rows)} are too near to it"
+        )
     rivals = [admitted[row] for row in rows]
     right = {**_fetched(records, [p for p in rivals if p.label not in of_front]), **of_front}
-    if any(len(right.get(p.label, ())) != n_images for p in rivals):
-        return {}
+    _n_images(right)
     answers = np.array([right[point.label] for point in rivals])
     shares = certainty.front_probabilities(answers, losses[rows], column)
     return {p.label: share for p, share in zip(rivals, shares, strict=True) if p.label in of_front}
 
 
-def _fetched(records: Records, wanted: Sequence[Point]) -> dict[str, NDArray[np.bool_]]:
-    """Label of a point -> which images of the validation split it classifies right; a point whose
-    run does not have that is left out."""
+def _n_images(right: _Answers) -> int:
+    """Of the one split that all were measured on."""
+    lengths = {len(answers) for answers in right.values()}
+    if len(lengths) > 1:
+        raise _UnsureError("how sure accuracies are is not said: their splits differ in size")
+    return lengths.pop()
 
-    def fetch(point: Point) -> NDArray[np.bool_] | None:
+
+def _fetched(records: Records, wanted: Sequence[Point]) -> _Answers:
+    """What each of some points classifies right."""
+
+    def fetch(point: Point) -> NDArray[np.bool_]:
         run_id = point.first.run_id
-        if VAL_RIGHT not in records.artifacts(run_id):
-            return None
         try:
+            if VAL_RIGHT not in records.artifacts(run_id):
+                raise _UnsureError(
+                    f"how sure accuracies are is not said: {_file(point)} is not there"
+                )
             bits = unpacked(json.loads(records.artifact(run_id, VAL_RIGHT)))
-        except (ValueError, RecursionError) as error:
-            raise TrackingError(f"run {run_id}: {VAL_RIGHT} cannot be read: {error}") from error
+        except (TrackingError, ValueError, RecursionError) as error:
+            raise _UnsureError(
+                f"how sure accuracies are is not said: {_file(point)} cannot be read: {error}"
+            ) from error
         return np.array(bits, dtype=np.bool_)
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
         fetched = zip(wanted, pool.map(fetch, wanted), strict=True)
-        return {point.label: answers for point, answers in fetched if answers is not None}
+        return {point.label: answers for point, answers in fetched}
+
+
+def _file(point: Point) -> str:
+    return f"{VAL_RIGHT} of run {point.first.run_id}"

@@ -89,6 +89,7 @@ class Results:
         hypervolume: volume dominated by the front within the reference point, exact, in the
             product of the objectives' units; None where an objective has no reference.
         n_val_images: of the validation split; None where the networks of the front do not say.
+        unsure: why nothing is said of how sure the front is, a sentence; None if it is said.
     """
 
     study: StudyRecord
@@ -97,6 +98,7 @@ class Results:
     points: tuple[Point, ...]
     hypervolume: float | None
     n_val_images: int | None = None
+    unsure: str | None = None
 
     @property
     def front(self) -> tuple[Point, ...]:

@@ -23,6 +23,11 @@ class Numbers:
             )
         }
 
+    def decimals(self, name: str) -> int | None:
+        """How many digits behind the point a metric is written with; None where it is written with
+        significant digits."""
+        return self._decimals.get(name)
+
     def text(self, name: str, value: float | None) -> str:
         """A value of a metric; empty for None."""
         if value is None:

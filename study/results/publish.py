@@ -11,6 +11,9 @@ from study.tracking import marks, pages
 from study.tracking.marks import Marked
 from study.tracking.records import Records
 
+# The mark of a training of a sample that has been trained before: the first one has the sample's.
+_REPEAT = "repeat"
+
 
 def publish(results: Results, records: Records) -> None:
     """Write the results of a study that has ended, all its points and with its own objectives.
@@ -21,10 +24,11 @@ def publish(results: Results, records: Records) -> None:
     recommended = {one.point.first.run_id: one for one in recommendations(results)}
     networks = []
     for point in results.points:
-        for record in point.records:
-            one = recommended.get(record.run_id)
-            aliases, why = (one.aliases, one.sentence) if one is not None else ((), "")
-            networks.append(Marked(record, point.mark.value, aliases, why))
+        one = recommended.get(point.first.run_id)
+        aliases, why = (one.aliases, one.sentence) if one is not None else ((), "")
+        networks.append(Marked(point.first, point.mark.value, aliases, why))
+        # So that as many runs have the mark as the report has rows.
+        networks += [Marked(record, _REPEAT, (), "") for record in point.records[1:]]
     study = results.study
     note = pages.describe_results(
         pages.report_page(study.experiment_id, study.run_id),

@@ -1,7 +1,7 @@
 """Which networks of a front to take, and why, in a sentence each."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,14 @@ from study.metrics import (
 from study.pareto import points
 from study.pareto.certainty import difference_p_value, wilson_interval
 from study.pareto.knee import knee
+from study.pareto.repeats import N_STANDARD_ERRORS
 from study.results.front import Point, Results
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
 # Differences that would be seen as often by chance are within the noise.
 _SIGNIFICANCE = 0.05
-# How many standard errors apart two means of repeats must be to count as different.
-_N_STANDARD_ERRORS = 2.0
+# What networks are compared by; a run that somebody else logged may lack it.
+_NEEDED = {VAL_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
 # Ratios of bounds nearer to 1 are not worth a word.
 _RATIO_WORTH_A_WORD = 1.05
 
@@ -49,9 +50,10 @@ def recommendations(results: Results) -> list[Recommendation]:
     the largest accuracy. knee: the one that costs the most to leave, see study.pareto.knee; a range
     of accuracies counts at least as its noise.
     """
-    if not results.front:
+    front = [point for point in results.front if point.metrics.keys() >= _NEEDED]
+    if not front:
         return []
-    chosen = _chosen(results)
+    chosen = _chosen(results, front)
     best = chosen[MOST_ACCURATE]
     aliases: dict[str, list[str]] = {}
     for alias, point in chosen.items():
@@ -63,9 +65,8 @@ def recommendations(results: Results) -> list[Recommendation]:
     ]
 
 
-def _chosen(results: Results) -> Mapping[str, Point]:
+def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
     """Alias -> the point of the front that it stands for."""
-    front = results.front
     losses = points.losses([point.metrics for point in front], results.objectives)
 
     def bound_and_steps(point: Point) -> tuple[float, float]:
@@ -99,7 +100,7 @@ def interval(results: Results, point: Point) -> tuple[float, float] | None:
 def _noise(results: Results, point: Point) -> float:
     """Width of the 95 % interval of a point's validation accuracy; 0 where it is not known."""
     if point.standard_error is not None:
-        return 2 * _N_STANDARD_ERRORS * point.standard_error.get(VAL_ACCURACY, 0.0)
+        return 2 * N_STANDARD_ERRORS * point.standard_error.get(VAL_ACCURACY, 0.0)
     ends = interval(results, point)
     return 0.0 if ends is None else ends[1] - ends[0]
 
@@ -107,10 +108,10 @@ def _noise(results: Results, point: Point) -> float:
 def is_within_noise(point: Point, best: Point) -> bool | None:
     """Whether the difference of two points' validation accuracies may well be chance; None where
     nothing says so."""
-    if point.standard_error is not None and best.standard_error is not None:
-        errors = [p.standard_error[VAL_ACCURACY] for p in (point, best) if p.standard_error]
+    errors = [(p.standard_error or {}).get(VAL_ACCURACY) for p in (point, best)]
+    if errors[0] is not None and errors[1] is not None:
         apart = abs(best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
-        return apart < _N_STANDARD_ERRORS * math.hypot(*errors)
+        return apart < N_STANDARD_ERRORS * math.hypot(errors[0], errors[1])
     if point.right is None or best.right is None:
         return None
     return difference_p_value(point.right, best.right) > _SIGNIFICANCE
@@ -119,9 +120,10 @@ def is_within_noise(point: Point, best: Point) -> bool | None:
 def _sentence(results: Results, point: Point, best: Point) -> str:
     if point is best:
         return f"{_accuracy(results, point)}, {_rank(results)}."
-    gains = [text for text in _differences(results, point, best) if text]
-    for_what = f", for {_listed(gains)}" if gains else ""
-    return f"{_less_accurate(point, best)}{for_what}."
+    better, worse = _differences(results, point, best)
+    gains = f", for {_listed(better)}" if better else ""
+    losses = f", with {_listed(worse)}" if worse else ""
+    return f"{_less_accurate(point, best)}{gains}{losses}."
 
 
 def _rank(results: Results) -> str:
@@ -148,23 +150,24 @@ def _less_accurate(point: Point, best: Point) -> str:
     return f"{amount} percentage points less accurate than the best{noise}"
 
 
-def _differences(results: Results, point: Point, best: Point) -> list[str]:
-    """What else is different in the objectives, a phrase each."""
-    phrases = []
+def _differences(results: Results, point: Point, best: Point) -> tuple[list[str], list[str]]:
+    """(what is better than of the best, what is worse) in the other objectives, a phrase each."""
+    better, worse = list[str](), list[str]()
     for objective in results.objectives:
         name = objective.metric
         ours, theirs = point.metrics[name], best.metrics[name]
         if name == VAL_ACCURACY or ours == theirs:
             continue
         if name == LIPSCHITZ_UPPER_BOUND:
-            phrases.append(_ratio(ours, theirs))
+            phrase = _ratio(ours, theirs)
         elif name == INVERSE_STEPS:
-            phrases.append(_steps(ours - theirs))
+            phrase = _steps(ours - theirs)
         else:
-            is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
-            word = "better" if is_better else "worse"
-            phrases.append(f"a {word} {METRICS[name].title}, {ours:.4g} instead of {theirs:.4g}")
-    return phrases
+            phrase = f"a {METRICS[name].title} of {ours:.4g} instead of {theirs:.4g}"
+        is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
+        if phrase:
+            (better if is_better else worse).append(phrase)
+    return better, worse
 
 
 def _ratio(ours: float, theirs: float) -> str:

@@ -67,6 +67,7 @@ def as_json(results: Results, every: bool) -> str:
             for point in results.ranked(every)
         ],
         "n_val_images": results.n_val_images,
+        "unsure": results.unsure,
         "recommended": {
             alias: {"network": results.handle(one.point), "why": one.sentence}
             for one in recommended
@@ -150,8 +151,8 @@ def print_table(results: Results, every: bool, console: Console) -> None:
     counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
     console.print(f"{results.study.name}: {counts or 'no trials'}", style="bold", markup=False)
     ranked = results.ranked(every)
-    columns, left = _fitting(_columns(results, ranked, every), console.width)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    columns, left, gap = _fitting(_columns(results, ranked, every), console.width)
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
         is_text = index == 0 or column.head == "mark"
         table.add_column(column.head, justify="left" if is_text else "right", no_wrap=True)
@@ -194,12 +195,12 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
     repeated = any(point.standard_error is not None for point in results.points)
     if any(point.front_share is not None for point in ranked):
         how = (
-            f"how often a point stays there in {N_DRAWS} draws with the spread of the repeats; "
-            "+-: standard error of the mean over them"
+            f"how often a point stays on the front in {N_DRAWS} draws with the spread of the "
+            "repeats; +-: standard error of the mean over them"
             if repeated
-            else "how likely, if the validation images were drawn anew"
+            else "how likely on the front, if the validation images were drawn anew"
         )
-        columns.append(_Column("on front", [_percent(p.front_share) for p in ranked], how))
+        columns.append(_Column("front", [_percent(p.front_share) for p in ranked], how))
     if repeated:
         columns.append(_Column("trained", [str(len(point.records)) for point in ranked]))
     for key, _ in results.study.config.space:
@@ -209,15 +210,19 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
     return columns
 
 
-def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[_Column]]:
-    """(the first columns that fit a width, those that do not); the first always does."""
+def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[_Column], int]:
+    """(the first columns that fit a width, those that do not, blanks between two); the first
+    always does."""
+    for gap in (2, 1):
+        if sum(column.width + gap for column in columns) - gap <= width:
+            return columns, [], gap
     taken, used = columns[:1], columns[0].width
     for column in columns[1:]:
-        used += 2 + column.width
+        used += 1 + column.width
         if used > width:
-            return taken, columns[len(taken) :]
+            break
         taken.append(column)
-    return taken, []
+    return taken, columns[len(taken) :], 1
 
 
 def _print_recommendation(results: Results, one: Recommendation, console: Console) -> None:
@@ -247,6 +252,8 @@ def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> lis
     if left:
         names = ", ".join(column.legend or column.head for column in left)
         notes.append(f"not shown for the width: {names}; --format csv has all")
+    if results.unsure is not None:
+        notes.append(results.unsure)
     if any(not point.is_trial for point in results.front):
         n_steps = results.study.config.search.fine_tune_steps
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
@@ -270,10 +277,10 @@ def _print_text(console: Console, text: str, indent: str = "") -> None:
 
 
 def _head(key: str) -> str:
-    """The name of a parameter, its words cut if it is long."""
+    """The name of a parameter; of a long one the first two words, cut."""
     if len(key) <= _LONGEST_HEAD:
         return key
-    return "_".join(word[:3] for word in key.split("_"))
+    return "_".join(word[:3] for word in key.split("_")[:2])
 
 
 def _interval_text(ends: tuple[float, float] | None) -> str:
@@ -304,10 +311,13 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
 
 
-def wide_console() -> Console:
-    """Standard output; where it is no terminal, with room for a table all the same."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
+def wide_console(on_stderr: bool = False) -> Console:
+    """Standard output, or standard error; where it is no terminal, with room for a table all the
+    same."""
+    console = Console(highlight=False, stderr=on_stderr)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, stderr=on_stderr, width=_FILE_WIDTH)
 
 
 def _finite(value: float) -> float | None:
@@ -321,4 +331,4 @@ def _short(value: object) -> str:
         number = float(str(value))
     except ValueError:
         return str(value)
-    return str(value) if number == int(number) and abs(number) < 1e6 else f"{number:.4g}"
+    return str(value) if number == int(number) and abs(number) < 1e6 else f"{number:.3g}"

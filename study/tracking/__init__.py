@@ -3,6 +3,8 @@
     tags          names of the tags by which runs are known
     client        one tracking server or database, and what its errors mean
     records       MLflow -> records of studies, trials and projections
+    handles       what a network is called, and which run is meant
+    marks         writes of how each network stands in the results
     runs          a single run: its batches, its end, its files and models
     studies       writes of the study's own run
     trial_runs    what stands there of a study's trials

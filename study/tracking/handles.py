@@ -7,11 +7,10 @@ digits@knee       a recommended one, once the study has ended
 """
 
 import re
-from collections.abc import Sequence
 
 from mlflow.entities import Run
 
-from study.errors import TrackingError, quoted
+from study.errors import TrackingError, quoted, some
 from study.tracking.records import Records, TrialRecord
 
 _FORMS = (
@@ -19,8 +18,6 @@ _FORMS = (
 )
 _RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 _LENGTH_OF_ID = 32
-# How many of those that were meant perhaps a message names.
-_MOST_NAMED = 5
 
 
 def network_label(trial_id: str, projected_to: float | None) -> str:
@@ -47,16 +44,16 @@ def run_of(records: Records, network: str) -> str:
 
 def _of_study(records: Records, study: str, label: str) -> str:
     trials = _trials(records, study)
-    found = [r for r in trials if network_label(r.trial_id, r.projected_to) == label]
-    if not found:
+    matching = [r for r in trials if network_label(r.trial_id, r.projected_to) == label]
+    if not matching:
         trial_id = label.partition("@")[0]
         own = [r for r in trials if r.trial_id == trial_id]
         named = own or [r for r in trials if r.projected_to is None]
-        have = _some([network_label(r.trial_id, r.projected_to) for r in named])
+        have = some([network_label(r.trial_id, r.projected_to) for r in named])
         raise TrackingError(
             f"NETWORK: it must be in {study}, which has {have}, but got {quoted(label)}"
         )
-    return found[0].run_id
+    return matching[0].run_id
 
 
 def _of_alias(records: Records, study: str, alias: str) -> str:
@@ -64,7 +61,7 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
     for record in _trials(records, study):
         known.update(dict.fromkeys(record.aliases, record.run_id))
     if alias not in known:
-        have = _some(sorted(known)) if known else "none before it ends"
+        have = some(sorted(known)) if known else "none, as they are written when a study ends"
         raise TrackingError(
             f"NETWORK: the recommended networks of {study} are {have}, but got {quoted(alias)}"
         )
@@ -74,7 +71,7 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
 def _trials(records: Records, name: str) -> list[TrialRecord]:
     study = records.find_study(name)
     if study is None:
-        known = _some([one.name for one in records.studies()])
+        known = some([one.name for one in records.studies()])
         raise TrackingError(
             f"NETWORK: its study must be in MLflow at {records.client.tracking_uri}, which has "
             f"{known}, but got {quoted(name)}"
@@ -85,22 +82,15 @@ def _trials(records: Records, name: str) -> list[TrialRecord]:
 def _of_beginning(records: Records, beginning: str) -> str:
     if len(beginning) == _LENGTH_OF_ID:
         return beginning
-    found: list[Run] = records.runs_beginning(beginning)
-    if len(found) == 1:
-        return str(found[0].info.run_id)
-    if not found:
+    matching: list[Run] = records.runs_beginning(beginning)
+    if len(matching) == 1:
+        return str(matching[0].info.run_id)
+    if not matching:
         raise TrackingError(
             f"NETWORK: a run must begin so in MLflow at {records.client.tracking_uri}, but none "
             f"begins with {quoted(beginning)}"
         )
-    ids = _some([run.info.run_id for run in found])
+    ids = some([run.info.run_id for run in matching])
     raise TrackingError(
         f"NETWORK: one run must begin so, but got {quoted(beginning)}, and {ids} do"
     )
-
-
-def _some(names: Sequence[str]) -> str:
-    if not names:
-        return "none"
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more

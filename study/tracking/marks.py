@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Metric
 
-from study.tracking import tags
+from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.records import StudyRecord, TrialRecord
 from study.tracking.runs import Batch
@@ -39,19 +39,25 @@ def write(
 
     Args:
         figures: metrics of the study's own run.
-        note: its description, in Markdown.
+        note: what came out, in Markdown: of the study's run, and above the table of all its runs.
         timestamp: of the figures, seconds since 1970-01-01 UTC.
     """
     for network in networks:
         record = network.record
-        if (record.mark, record.aliases) == (network.mark, network.aliases):
+        known = (record.mark, record.aliases, record.why)
+        if known == (network.mark, network.aliases, network.why):
             continue
         of_run = {tags.MARK: network.mark}
-        if network.aliases:
+        if network.aliases or record.aliases or record.why:
+            # Empty where an alias moved on: to delete a tag that is not there is an error.
             of_run |= {tags.ALIAS: ",".join(network.aliases), tags.WHY: network.why}
-        elif record.aliases:
-            for tag in (tags.ALIAS, tags.WHY):
-                client.call(client.api.delete_tag, record.run_id, tag)
         Batch(tags=of_run).send(client, record.run_id)
     metrics = [Metric(name, value, round(timestamp * 1000), 0) for name, value in figures.items()]
     Batch(metrics, tags={tags.NOTE: note[: tags.LONGEST]}).send(client, study.run_id)
+    # Of the two, MLflow's pages show the experiment's, above the table of its runs. A user may have
+    # written another one.
+    experiment = client.call(client.api.get_experiment, study.experiment_id)
+    ours = pages.describe_study(study.config)
+    if ours in experiment.tags.get(tags.NOTE, ""):
+        above = f"{note}\n\n{ours}"[: tags.LONGEST]
+        client.call(client.api.set_experiment_tag, study.experiment_id, tags.NOTE, above)

@@ -11,9 +11,9 @@ from study.metrics import LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, Direction
 from study.tracking.tags import ALIAS, CERTIFIED, MARK, STATE
 
 VIEW = "study"
-"""The name by which the table of runs is kept, with the columns that `table` chooses."""
+"""The name by which the table of runs is kept; see `views`."""
 FRONT_VIEW = "front"
-"""The name by which the table of the front is kept, with the figures that `front_table` chooses."""
+"""The name by which the table of the front is kept, with its figures."""
 # Without it MLflow shows its pages for language models.
 _TRAINING = "workflowType=machine_learning"
 
@@ -64,7 +64,7 @@ def describe_study(config: StudyConfig) -> str:
         f"Once the study has ended, tag `{MARK}` says how each network stands in its results, and "
         f"`{ALIAS}` which are recommended: `tags.{MARK} = 'front'` is the front, as is "
         f"`python -m study.report {config.name}`. A proof, checked again: "
-        f"`python -m study.verify {config.name}/0000`."
+        f"`python -m study.verify {config.name}@knee`."
     )
 
 

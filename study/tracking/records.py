@@ -8,7 +8,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow.entities import Experiment, Run
@@ -17,7 +17,7 @@ from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
-from study.errors import ConfigError, TrackingError
+from study.errors import ConfigError, TrackingError, printable
 from study.metrics import METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
@@ -32,6 +32,9 @@ class StudyRecord:
         source: path of its file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it came to its end; if not, it can be resumed.
+        commit: of the code that began it; None where that was no clone.
+        is_clean: whether the code was that commit's.
+        versions: of Python and the packages that decide numbers.
     """
 
     name: str
@@ -41,6 +44,9 @@ class StudyRecord:
     source: str
     storage: str
     finished: bool
+    commit: str | None = None
+    is_clean: bool = True
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class TrialRecord:
         ended: when it came to its end, likewise; None while it runs.
         mark: how it stood in the results when its study last ended; None before that.
         aliases: as which it is recommended, likewise.
+        why: a sentence that says why it is, likewise.
+        device: name of the processor or GPU that trained; None where it is not known.
     """
 
     trial_id: str
@@ -74,6 +82,8 @@ class TrialRecord:
     ended: float | None = None
     mark: str | None = None
     aliases: tuple[str, ...] = ()
+    why: str = ""
+    device: str | None = None
 
 
 class Records:
@@ -127,6 +137,9 @@ class Records:
                 source=of_run[tags.SOURCE],
                 storage=of_run[tags.STORAGE],
                 finished=of_run[tags.STATE] == TrialStatus.COMPLETED,
+                commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
+                is_clean=of_run.get(tags.TREE) != "changed",
+                versions=_versions(of_run.get(tags.VERSIONS, "{}")),
             )
 
     def end_of_search(self, study: StudyRecord) -> str | None:
@@ -173,6 +186,11 @@ class Records:
             )
         )
 
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        """(epoch, value) of each report of a metric, by epoch; what is not finite as it was."""
+        points = self._call(self.client.api.get_metric_history, run_id, metric)
+        return sorted({point.step: restored(point.value) for point in points}.items())
+
     def artifacts(self, run_id: str) -> set[str]:
         """The names of a run's files."""
         return {file.path for file in self._call(self.client.api.list_artifacts, run_id)}
@@ -182,6 +200,17 @@ class Records:
         with tempfile.TemporaryDirectory() as folder:
             path = self._call(self.client.api.download_artifacts, run_id, name, folder)
             return self._call(Path(path).read_bytes)
+
+
+def _versions(text: str) -> dict[str, str]:
+    """Package -> version, of a tag that anybody may have written; empty if it is something else."""
+    try:
+        versions = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(versions, dict):
+        return {}
+    return {printable(name): printable(str(version)) for name, version in versions.items()}
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
@@ -220,5 +249,7 @@ def _record(run: Run) -> TrialRecord:
         if run.info.end_time is not None and state is not TrialStatus.RUNNING
         else None,
         mark=of_run.get(tags.MARK),
-        aliases=tuple(name for name in of_run.get(tags.ALIAS, "").split(",") if name),
+        aliases=tuple(printable(name) for name in of_run.get(tags.ALIAS, "").split(",") if name),
+        why=of_run.get(tags.WHY, ""),
+        device=printable(of_run[tags.DEVICE]) if tags.DEVICE in of_run else None,
     )

@@ -12,7 +12,8 @@ A logged model, all of it named in a tag of its run:
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -168,12 +169,25 @@ def register(
         def new_version() -> str:
             if not client.api.search_registered_models(f"name = '{name}'"):
                 client.api.create_registered_model(name)
-            made = client.api.create_model_version(
-                name, source, run_id, tags=dict(version_tags), model_id=model
-            )
+            with _as_default(client.tracking_uri):
+                made = client.api.create_model_version(
+                    name, source, run_id, tags=dict(version_tags), model_id=model
+                )
             return str(made.version)
 
         version = client.call(new_version)
     for alias in aliases:
         client.call(client.api.set_registered_model_alias, name, alias, version)
     return version
+
+
+@contextmanager
+def _as_default(tracking_uri: str) -> Iterator[None]:
+    """A registry in a database looks a model up where MLflow's own default is, whatever address
+    its client was given."""
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)

@@ -52,9 +52,9 @@ def test_two_networks_alike_take_turns_and_the_same_network_twice_counts_once() 
     first, second, again = front_probabilities(both, losses, 0)
     assert first + second == 1.0
     assert again == 0.0
-    # By how much one leads is a normal variable: with the draws' variance of 3 splits.
+    # By how much one leads is a normal variable, with the draws' variance of 5 splits.
     lead = 2 * right.mean() - 1
-    z = lead / np.sqrt(3 * (1 - lead**2) / 1000)
+    z = lead / np.sqrt(5 * (1 - lead**2) / 1000)
     assert first == pytest.approx(NormalDist().cdf(z), abs=0.05)
 
 

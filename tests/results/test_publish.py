@@ -63,8 +63,7 @@ def test_marks_follow_the_results_when_a_study_ends_again(
     for run_id in before:
         tags = client.get_run(run_id).data.tags
         assert tags["study.mark"] == "dominated"
-        assert "study.alias" not in tags
-        assert "study.why" not in tags
+        assert tags.get("study.alias", "") == tags.get("study.why", "") == ""
 
 
 def test_figures_of_a_study_are_of_its_trials() -> None:
@@ -82,3 +81,33 @@ def test_figures_of_a_study_are_of_its_trials() -> None:
     config = replace(STUDY.config, resources=replace(STUDY.config.resources, cpus=4, gpus=0.5))
     on_gpus = collect(replace(STUDY, config=config), [first])
     assert figures(on_gpus)["device_hours"] == pytest.approx(0.5)
+
+
+def test_a_sentence_that_changed_is_written_again_and_a_users_note_stays(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    best = recommendations(read(records, "tiny"))[0].point.first.run_id
+    client.set_tag(best, "study.why", "since somebody said so")
+    experiment_id = read(records, "tiny").study.experiment_id
+    client.set_experiment_tag(experiment_id, "mlflow.note.content", "my own words")
+    publish(read(records, "tiny"), records)
+    check(tmp_path, "tiny")
+    tags = client.get_experiment(experiment_id).tags
+    assert tags["mlflow.note.content"] == "my own words"
+
+
+def test_of_repeats_the_first_has_the_mark(finished: Path, tmp_path: Path) -> None:
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    records, client = Records(Client(uri)), MlflowClient(uri)
+    results = read(records, "tiny")
+    first, second, *_ = [p.first for p in results.points if p.is_trial]
+    client.set_tag(second.run_id, "study.repeat_of", first.trial_id)
+    publish(read(records, "tiny"), records)
+    marked = read(records, "tiny")
+    front = {point.first.run_id for point in marked.front}
+    assert front == front_in_mlflow(client, results.study.experiment_id)
+    assert client.get_run(second.run_id).data.tags["study.mark"] == "repeat"

@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from study.config.goals import Objective
+from study.metrics import Direction
 from study.results.front import Results, collect
 from study.results.recommended import is_within_noise, recommendations
 from study.tracking.records import TrialRecord
@@ -104,3 +106,43 @@ def test_of_repeats_the_standard_errors_decide() -> None:
     for lower, within in ((0.948, True), (0.946, False)):
         best, other = results(lower).front
         assert is_within_noise(other, best) is within
+
+
+def test_what_gets_worse_is_no_gain() -> None:
+    results = collect(
+        STUDY, [point(0, 0.95, 0.1, 6.0), point(1, 0.94, 0.2, 3.0), point(2, 0.1, 0.01, 5.0)]
+    )
+    sentences = {one.point.label: one.sentence for one in recommendations(results)}
+    assert sentences["0001"] == (
+        "1.0 percentage points less accurate than the best, for 3 inverse steps fewer, with a "
+        "proven bound 2.0 times larger."
+    )
+
+
+def test_repeats_without_accuracy_among_the_objectives_say_nothing_of_noise() -> None:
+    goals = tuple(
+        Objective(name, Direction.MINIMIZE, 1.0) for name in ("val_loss", "lipschitz_upper_bound")
+    )
+    records = [
+        replace(
+            trial(n, val_loss=loss, val_accuracy=accuracy, lipschitz_upper_bound=bound),
+            repeat_of=of,
+        )
+        for n, of, loss, accuracy, bound in (
+            (0, "0000", 0.3, 0.95, 0.5), (1, "0000", 0.31, 0.95, 0.5),
+            (2, "0002", 0.5, 0.90, 0.1), (3, "0002", 0.52, 0.90, 0.1),
+        )
+    ]  # fmt: skip
+    first, second = recommendations(collect(STUDY, records, goals))
+    assert first.point.standard_error is not None
+    assert second.sentence.startswith("5.0 percentage points less accurate than the best, for ")
+
+
+def test_a_network_that_lacks_a_metric_is_not_recommended() -> None:
+    goals = (Objective("val_accuracy", Direction.MAXIMIZE, 0.0),)
+    foreign = replace(trial(0), metrics={"val_accuracy": 0.99})
+    config = replace(STUDY.config, constraints=())
+    study = replace(STUDY, config=config)
+    assert recommendations(collect(study, [foreign], goals)) == []
+    (one,) = recommendations(collect(study, [trial(1, val_accuracy=0.99)], goals))
+    assert one.point.label == "0001"

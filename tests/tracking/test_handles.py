@@ -84,5 +84,5 @@ def test_a_beginning_that_two_runs_have_is_refused_with_both(
 
 def test_a_study_that_has_not_ended_has_none_recommended(study: object, tracker: object) -> None:
     records = Records(tracker.client)  # type: ignore[attr-defined]
-    with pytest.raises(TrackingError, match="of tiny are none before it ends, but got 'knee'"):
+    with pytest.raises(TrackingError, match="none, as they are written when a study ends"):
         run_of(records, "tiny@knee")

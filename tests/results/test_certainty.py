@@ -1,0 +1,134 @@
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from study.artifacts import packed
+from study.config.goals import Objective
+from study.errors import TrackingError
+from study.metrics import Direction
+from study.results import certainty
+from study.results.certainty import with_certainty
+from study.results.front import Results, collect
+from study.results.recommended import interval
+from study.tracking.client import Client
+from study.tracking.records import Records, TrialRecord
+from tests.support.records import STUDY, trial
+
+N_IMAGES = 400
+
+
+class Kept(Records):
+    """Records of runs that left what they classify right, and nothing else."""
+
+    def __init__(self, right: dict[str, bytes]) -> None:
+        super().__init__(Client("sqlite:////nowhere/mlflow.db"))
+        self.right = right
+
+    def artifacts(self, run_id: str) -> set[str]:
+        return {"val_right.json"} if run_id in self.right else set()
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        assert name == "val_right.json"
+        return self.right[run_id]
+
+
+def content(n_right: int, seed: int) -> bytes:
+    bits = [index < n_right for index in range(N_IMAGES)]
+    random.Random(seed).shuffle(bits)
+    return json.dumps(packed(bits)).encode()
+
+
+def study(*n_right: int) -> tuple[list[TrialRecord], Kept]:
+    """Trials with falling bounds, of which so many images are right."""
+    records = [
+        trial(k, val_accuracy=n / N_IMAGES, lipschitz_upper_bound=0.9 - 0.1 * k, inverse_steps=3.0)
+        for k, n in enumerate(n_right)
+    ]
+    return records, Kept({f"run{k}": content(n, k) for k, n in enumerate(n_right)})
+
+
+def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
+    # The second is better than the third by one image, the last is the best in its bound.
+    records, kept = study(380, 340, 339, 300)
+    results = with_certainty(collect(STUDY, records), kept)
+    assert (results.n_val_images, results.unsure) == (N_IMAGES, None)
+    shares = {point.label: point.front_share for point in results.points}
+    first, second, third, last = (shares[f"{k:04d}"] for k in range(4))
+    assert last == 1.0
+    assert first is not None
+    assert first > 0.9
+    assert second is not None
+    assert third is not None
+    assert second < third  # it needs to be more accurate than those with smaller bounds
+    for point in results.front:
+        ends = interval(results, point)
+        assert ends is not None
+        assert ends[0] < point.metrics["val_accuracy"] < ends[1]
+
+
+def unsure(results: Results) -> str:
+    assert results.unsure is not None
+    assert "\n" not in results.unsure
+    assert all(point.front_share is None for point in results.points)
+    return results.unsure
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (None, "val_right.json of run run0 is not there"),
+        (b"{", "val_right.json of run run0 cannot be read"),
+        (b'{"n_images": 0, "right": ""}', "must have n_images >= 1"),
+        (b'{"n_images": 8, "right": "AA=="}', "their splits differ in size"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_the_report_goes_on(
+    bad: bytes | None, problem: str
+) -> None:
+    records, kept = study(380, 340)
+    if bad is None:
+        del kept.right["run0"]
+    else:
+        kept.right["run0"] = bad
+    results = with_certainty(collect(STUDY, records), kept)
+    assert problem in unsure(results)
+    assert [point.label for point in results.front] == ["0000", "0001"]
+
+
+def test_a_store_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    records, kept = study(380, 340)
+
+    def refuse(run_id: str) -> set[str]:
+        raise TrackingError("MLflow at s3://bucket: no credentials")
+
+    monkeypatch.setattr(kept, "artifacts", refuse)
+    assert "no credentials" in unsure(with_certainty(collect(STUDY, records), kept))
+
+
+def test_too_many_rivals_are_said_and_intervals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certainty, "_MOST_RIVALS", 2)
+    records, kept = study(380, 379, 378)
+    results = with_certainty(collect(STUDY, records), kept)
+    assert unsure(results).endswith("3 are too near to it")
+    assert results.n_val_images == N_IMAGES
+
+
+@pytest.mark.parametrize("goal", [("val_accuracy", "minimize"), ("val_loss", "minimize")])
+def test_where_accuracy_is_not_sought_nothing_is_said_of_the_front(goal: tuple[str, str]) -> None:
+    records, kept = study(380, 340)
+    goals = (
+        Objective(goal[0], Direction(goal[1]), 1.0),
+        Objective("lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
+    )
+    results = with_certainty(collect(STUDY, records, goals), kept)
+    assert all(point.front_share is None for point in results.points)
+    assert results.unsure is None
+
+
+def test_repeats_keep_the_spread_that_they_have() -> None:
+    records, kept = study(380, 378)
+    records[1] = replace(records[1], repeat_of="0000")
+    results = collect(STUDY, records)
+    assert with_certainty(results, kept) is results
