@@ -66,6 +66,10 @@ def test_it_ends_once_every_trial_that_ran_has_stored_its_epoch(
     os.kill(os.getpid(), number)
     assert len(list(study.messages.read())) == 1
     study.step()
+    # What it waits for, and how long that may take; no more of it from then on.
+    assert list(study.messages.read()) == [
+        "waiting for trials 0000, 0001; an epoch of theirs took 2 s"
+    ]
     study.store(at_three, 4)
     study.step()
     assert not study.is_ended
@@ -75,6 +79,7 @@ def test_it_ends_once_every_trial_that_ran_has_stored_its_epoch(
     study.store(new, 0)
     study.step()
     assert study.is_ended
+    assert list(study.messages.read()) == []
     assert study.n_left == 0
 
 

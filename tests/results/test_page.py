@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from study.errors import UserError
+from study.errors import FailedError, UserError
 from study.metrics import TrialStatus
 from study.results.front import collect
-from study.results.page import page, write_page
+from study.results.page import check_files, page, write_page
+from study.results.read import read
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import STUDY, projection, trial
@@ -133,3 +134,13 @@ def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--html: the file must be writable, but [^\n]*$"):
         write_page(tmp_path / "nowhere" / "r.html", NoArtifacts(), collect(STUDY, []))
+
+
+def test_files_that_are_gone_are_said_before_anything_is_written(finished: Path) -> None:
+    records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
+    results = read(records, "tiny")
+    check_files(records, results)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "artifacts", lambda run_id: set())
+        with pytest.raises(FailedError, match=r"^--html: the files of tiny/0.* they are gone$"):
+            check_files(records, results)

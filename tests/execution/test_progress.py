@@ -1,0 +1,50 @@
+"""The live view counts as the report counts. What it looks like: tests/test_launch.py."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+from study.execution.messages import Messages
+from study.execution.progress import Progress
+from study.metrics import ProjectionReport, TrialReport, TrialStatus
+from study.results.front import collect
+from study.search.stopping import Stopping
+from study.search.suggestion import Suggestion
+from tests.support.records import STUDY, projection, trial
+from tests.support.studies import epoch_report, projection_report
+
+
+def tune_trial(number: int, report: TrialReport) -> Any:
+    config = Suggestion(number, 0, number, {}).to_config()
+    return SimpleNamespace(
+        trial_id=f"tune{number}", config=config, last_result=report.to_result(), status="TERMINATED"
+    )
+
+
+def test_the_front_of_the_view_is_that_of_the_report() -> None:
+    generator = random.Random(0)
+
+    def metrics(bound: float) -> dict[str, float]:
+        # Many are equal as they are reported.
+        return {
+            "val_accuracy": generator.randint(80, 84) / 100,
+            "lipschitz_upper_bound": bound * (1 - generator.uniform(0, 1e-5)),
+            "inverse_steps": generator.choice([3.0, 3.001, 3.5]),
+        }
+
+    for _ in range(30):
+        trials, records = [], []
+        for number in range(8):
+            own = metrics(generator.choice([0.4, 0.6]))
+            cut: dict[float, dict[str, float]] = {c: metrics(c**3) for c in (0.5, 0.3)}
+            rungs: tuple[ProjectionReport, ...] = tuple(
+                projection_report(coeff, **of_rung) for coeff, of_rung in cut.items()
+            )
+            report = TrialReport(TrialStatus.COMPLETED, epoch_report(3, **own), projections=rungs)
+            trials.append(tune_trial(number, report))
+            records.append(trial(number, **own))
+            records += [projection(number, coeff, **of_rung) for coeff, of_rung in cut.items()]
+        view = Progress(STUDY.config, Stopping(STUDY.config), Messages())
+        generator.shuffle(trials)  # Tune's order is not that of the trials' numbers
+        expected = [f"tune{int(p.first.trial_id)}" for p in collect(STUDY, records).front]
+        assert sorted(view._front(trials)) == sorted(expected)
