@@ -10,6 +10,7 @@ A logged model, all of it named in a tag of its run:
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ DATA = "data/network"
 CODE = "code/models"
 """Folder of a logged model: the code that it brings."""
 LOADER = "models.serving"
+_TRACKING_URI = "MLFLOW_TRACKING_URI"
 REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors")
 """What a logged model needs, each in the version that it was logged with."""
 
@@ -185,9 +187,11 @@ def register(
 def _as_default(tracking_uri: str) -> Iterator[None]:
     """A registry in a database looks a model up where MLflow's own default is, whatever address
     its client was given."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking_uri)
+    before = os.environ.get(_TRACKING_URI)
+    os.environ[_TRACKING_URI] = tracking_uri
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        del os.environ[_TRACKING_URI]
+        if before is not None:
+            os.environ[_TRACKING_URI] = before
