@@ -10,11 +10,9 @@ A logged model, all of it named in a tag of its run:
 """
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,7 +39,6 @@ DATA = "data/network"
 CODE = "code/models"
 """Folder of a logged model: the code that it brings."""
 LOADER = "models.serving"
-_TRACKING_URI = "MLFLOW_TRACKING_URI"
 REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors")
 """What a logged model needs, each in the version that it was logged with."""
 
@@ -171,7 +168,7 @@ def register(
         def new_version() -> str:
             if not client.api.search_registered_models(f"name = '{name}'"):
                 client.api.create_registered_model(name)
-            with _as_default(client.tracking_uri):
+            with client.as_default():
                 made = client.api.create_model_version(
                     name, source, run_id, tags=dict(version_tags), model_id=model
                 )
@@ -181,17 +178,3 @@ def register(
     for alias in aliases:
         client.call(client.api.set_registered_model_alias, name, alias, version)
     return version
-
-
-@contextmanager
-def _as_default(tracking_uri: str) -> Iterator[None]:
-    """A registry in a database looks a model up where MLflow's own default is, whatever address
-    its client was given."""
-    before = os.environ.get(_TRACKING_URI)
-    os.environ[_TRACKING_URI] = tracking_uri
-    try:
-        yield
-    finally:
-        del os.environ[_TRACKING_URI]
-        if before is not None:
-            os.environ[_TRACKING_URI] = before
