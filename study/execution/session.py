@@ -120,14 +120,8 @@ class Session:
         """
         n_at_once = self._start_ray(study)
         ray.shutdown()
-        longest = {
-            key: parameter.extremes()[-1 if key == MAX_EPOCHS else 0]
-            for key, parameter in study.space
-        }
         resources = study.resources
-        trial = rehearse(
-            study.resolve(longest, seed=0), max(1, int(resources.cpus)), resources.gpus > 0
-        )
+        trial = rehearse(_a_trial(study), max(1, int(resources.cpus)), resources.gpus > 0)
         return trial, min(n_at_once, study.n_trainings)
 
     def start(self, study: StudyConfig, source: str) -> Outcome:
@@ -304,8 +298,9 @@ class Session:
 
 
 def _a_trial(study: StudyConfig) -> TrialConfig:
-    """One of those that the study may run."""
-    return study.resolve({key: p.extremes()[0] for key, p in study.space}, seed=0)
+    """One of those that the study may run, with the most epochs."""
+    sample = {key: p.extremes()[-1 if key == MAX_EPOCHS else 0] for key, p in study.space}
+    return study.resolve(sample, seed=0)
 
 
 def _check_trials(study: StudyConfig, source: str) -> None:

@@ -177,8 +177,6 @@ def _groups(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
 
 
 def _mean(group: Sequence[TrialRecord]) -> Mapping[str, float]:
-    if len(group) == 1:
-        return as_reported(group[0].metrics)
     common = [name for name in group[0].metrics if all(name in r.metrics for r in group)]
     return as_reported({name: fmean(r.metrics[name] for r in group) for name in common})
 

@@ -44,15 +44,14 @@ def publish(results: Results, records: Records) -> None:
 
 def figures(results: Results) -> Mapping[str, float]:
     """The figures of a whole study by name; a hypervolume that is not defined is left out."""
-    trials = [
-        record
+    times = [
+        (record.started, record.ended)
         for point in results.points
         for record in point.records
         if record.projected_to is None and record.ended is not None
     ]
     resources = results.study.config.resources
     devices = resources.gpus or resources.cpus
-    times = [(trial.started, trial.ended) for trial in trials if trial.ended is not None]
     volume = {} if results.hypervolume is None else {HYPERVOLUME: results.hypervolume}
     return {
         **volume,

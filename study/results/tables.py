@@ -60,7 +60,7 @@ def as_json(results: Results, every: bool) -> str:
                 "params": dict(point.first.params),
                 "metrics": {name: _finite(value) for name, value in point.metrics.items()},
                 "standard_error": point.standard_error and dict(point.standard_error),
-                "val_accuracy_interval": interval(results, point),
+                f"{VAL_ACCURACY}_interval": interval(results, point),
                 "front_share": point.front_share,
                 "reason": point.first.reason,
             }
@@ -113,7 +113,7 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
         rows.append([*row, aliases.get(point.label)])
     columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
     columns += ["projected_to", "n_repeats", *(f"{name}_se" for name in names), "front_share"]
-    columns += ["val_accuracy_low", "val_accuracy_high", "recommended"]
+    columns += [f"{VAL_ACCURACY}_low", f"{VAL_ACCURACY}_high", "recommended"]
     # Imported here: a table or JSON need not wait a quarter of a second for it.
     import pandas as pd
 

@@ -8,6 +8,7 @@ from study.errors import TrackingError
 from study.tracking.client import Client
 from study.tracking.handles import network_label, run_of
 from study.tracking.records import Records, TrialRecord
+from study.tracking.tracker import Tracker
 
 
 @pytest.fixture
@@ -82,7 +83,8 @@ def test_a_beginning_that_two_runs_have_is_refused_with_both(
     assert all(re.search(trial.run_id, str(raised.value)) for trial in trials[:2])
 
 
-def test_a_study_that_has_not_ended_has_none_recommended(study: object, tracker: object) -> None:
-    records = Records(tracker.client)  # type: ignore[attr-defined]
+@pytest.mark.usefixtures("study")
+def test_a_study_that_has_not_ended_has_none_recommended(tracker: Tracker) -> None:
+    records = Records(tracker.client)
     with pytest.raises(TrackingError, match="none, as they are written when a study ends"):
         run_of(records, "tiny@knee")
