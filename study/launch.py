@@ -22,9 +22,13 @@ from study.errors import FailedError, LaunchError, TrackingError, UserError
 if TYPE_CHECKING:
     from study.config.space import Value
     from study.config.study import StudyConfig
+    from study.execution.extending import Wanted
     from study.execution.session import Outcome
     from study.results.front import Results
     from study.tracking.records import Records
+
+# What may be asked of a study beyond what it was begun with.
+_MORE = ("name", "search.n_trials", "search.max_hours", "training.max_epochs")
 
 app = typer.Typer(add_completion=False)
 
@@ -58,8 +62,22 @@ def main(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished study.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a study; with more --trials or --max-hours, or with --train, one that "
+            "is done too.",
+        ),
     ] = False,
+    max_hours: Annotated[float | None, typer.Option(help="In place of search.max_hours.")] = None,
+    train: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK",
+            help="With --resume: a network whose training goes on, to --epochs in all, as a new "
+            "trial.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what it takes, run nothing.")
     ] = False,
@@ -68,6 +86,7 @@ def main(
     given: dict[str, tuple[str, Value]] = {
         "name": ("--name", name),
         "search.n_trials": ("--trials", trials),
+        "search.max_hours": ("--max-hours", max_hours),
         "training.max_epochs": ("--epochs", epochs),
         "search.seed": ("--seed", seed),
         "data.root": ("--data-root", data_root),
@@ -79,13 +98,20 @@ def main(
     try:
         with cli.one_line_errors():
             if resume:
-                changed = [option for key, (option, _) in overrides.items() if key != "name"]
+                changed = [option for key, (option, _) in overrides.items() if key not in _MORE]
                 if changed or dry_run:
                     raise LaunchError(
                         "--resume: a study must go on with its own settings, but got "
                         f"{', '.join(changed or ['--dry-run'])}"
                     )
-                exit_code = _Launch(command).resume(name)
+                from study.execution.extending import Wanted
+
+                wanted = Wanted(trials, max_hours, tuple(train or ()), epochs)
+                exit_code = _Launch(command).resume(name, wanted)
+            elif train:
+                raise LaunchError(
+                    "--train: a training goes on with --resume alone, but got it without"
+                )
             else:
                 study = _load(command.file, overrides)
                 exit_code = _Launch(command, dry_run).start(study, name is not None, dry_run)
@@ -197,11 +223,10 @@ class _Launch:
         )
         typer.echo(f"# Records: {self._client.tracking_uri}")
 
-    def resume(self, name: str | None) -> int:
-        """Go on with the unfinished study of that name, or the latest of the file; returns the exit
-        code."""
+    def resume(self, name: str | None, wanted: "Wanted") -> int:
+        """Go on with the study of that name, or the latest of the file; returns the exit code."""
         source = "" if name is not None else self._command.source
-        return self._conclude(self._session.resume(name, source))
+        return self._conclude(self._session.resume(name, source, wanted))
 
     def _free_name(self, name: str, is_given: bool) -> str:
         free = self._session.free_name(name)
@@ -213,9 +238,10 @@ class _Launch:
                 "take another, or go on with that study with --resume"
             )
         self._say(f"the name {name} is taken; this study is {free}")
-        unfinished = self._session.unfinished(self._command.source)
-        if unfinished:
-            self._say_unfinished(unfinished[0].name)
+        of_file = self._session.of_file(self._command.source)
+        unfinished = next((record for record in of_file if not record.finished), None)
+        if unfinished is not None:
+            self._say_unfinished(unfinished.name)
         return free
 
     def _conclude(self, outcome: "Outcome") -> int:
@@ -236,9 +262,7 @@ class _Launch:
 
         study = outcome.record
         if outcome.end_of_search is not None:
-            self._say(
-                f"{outcome.n_started} of {study.config.n_trainings} trials: {outcome.end_of_search}"
-            )
+            self._say(f"{outcome.n_started} of {study.n_trainings} trials: {outcome.end_of_search}")
         records = Records(self._client)
         try:
             results = read(records, study.name)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from study.config.extension import Extension
 from study.config.goals import Constraint, Objective
 from study.config.search import SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
@@ -54,6 +55,22 @@ def parse(
         return _Parser(source, overrides or {}).study(raw)
     except RecursionError:
         raise ConfigError(f"{source}: a study file must not contain itself") from None
+
+
+def parse_extensions(text: str, source: str) -> tuple[Extension, ...]:
+    """Check what was asked of a study since it was begun, as JSON.
+
+    Raises:
+        ConfigError: in one line, whatever is wrong.
+    """
+    try:
+        extensions: tuple[Extension, ...] = _adapter(tuple[Extension, ...]).validate_json(
+            text, strict=True
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{source}: extensions: {_rule(first['msg'])}") from error
+    return extensions
 
 
 @functools.cache

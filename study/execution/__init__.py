@@ -3,6 +3,7 @@
 In the command's process, the driver:
 
     session      starts or resumes a study, and runs it to its end
+    extending    what is asked of a study that goes on
     tuner        puts Tune's parts together
     cluster      the Ray cluster: one that runs already, or one started here
     provenance   where a run comes from: commit, versions

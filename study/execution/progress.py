@@ -1,7 +1,7 @@
 """The live view of a running study: a table on a terminal, plain lines where there is none."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from study.config.extension import MoreEpochs
 from study.config.study import StudyConfig
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
@@ -32,11 +33,13 @@ class Progress(StudyCallback):
     Attributes:
         stopping: the searcher's, which knows how the hypervolume grew.
         messages: lines of other parts; each is printed once.
+        more_epochs: the trainings that are asked to go on, as trials beyond those of the search.
     """
 
     study: StudyConfig
     stopping: Stopping
     messages: Messages
+    more_epochs: Sequence[MoreEpochs] = ()
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._live: Live | None = None
@@ -45,6 +48,7 @@ class Progress(StudyCallback):
         self._next_refresh = 0.0
         self._ended = EndedTrials()
         self._n_epochs_ended = 0  # of those trials
+        self._n_epochs_saved = 0  # that they were not trained for
         self._n_epochs_before: int | None = None
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -54,6 +58,10 @@ class Progress(StudyCallback):
         self._show_messages()
         just_ended = self._ended.update(trials)
         self._n_epochs_ended += _epochs(just_ended)
+        self._n_epochs_saved += sum(
+            tune_trials.max_epochs(trial, self.study) - tune_trials.n_epochs(trial)
+            for trial in just_ended
+        )
         if self._n_epochs_before is None:
             self._n_epochs_before = _epochs(trials)  # those of an earlier run, on --resume
         elif self._live is None:
@@ -92,17 +100,18 @@ class Progress(StudyCallback):
         elapsed = time.monotonic() - self._start
         n_trained = self._n_epochs_ended + _epochs(self._ended.running)
         n_epochs = n_trained - (self._n_epochs_before or 0)
-        max_epochs = self.study.training.max_epochs
+        n_trials = self.study.n_trainings + len(self.more_epochs)
+        n_wanted = self.study.n_trainings * self.study.training.max_epochs
+        n_wanted += sum(more.max_epochs - more.n_epochs for more in self.more_epochs)
         # Trials that ended early leave epochs that are never trained.
-        n_saved = n_ended * max_epochs - self._n_epochs_ended
-        n_left = self.study.n_trainings * max_epochs - n_saved - n_trained
+        n_left = n_wanted - self._n_epochs_saved - n_trained
         seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
         max_hours = self.study.search.max_hours
         if seconds_left is not None and max_hours is not None:
             # No trial starts after that, and those that run are trained to their end.
             seconds_left = min(seconds_left, max(0.0, 3600 * max_hours - self.stopping.seconds))
         left = "" if seconds_left is None else f", about {_clock(seconds_left)} left"
-        pace = f"{n_ended}/{self.study.n_trainings} trials, {_clock(elapsed)}{left}"
+        pace = f"{n_ended}/{n_trials} trials, {_clock(elapsed)}{left}"
         gain = self.stopping.gain()
         if gain is None:
             return pace
@@ -130,7 +139,7 @@ class Progress(StudyCallback):
                 Text("front", style="bold green")
                 if is_on_front
                 else Text(tune_trials.status(trial).value),
-                f"{tune_trials.n_epochs(trial)}/{self.study.training.max_epochs}",
+                f"{tune_trials.n_epochs(trial)}/{tune_trials.max_epochs(trial, self.study)}",
                 *(f"{metrics[o.metric]:.4g}" if metrics else "" for o in self.study.objectives),
                 *(_short(suggestion(trial).sample[key]) for key, _ in self.study.space),
             )

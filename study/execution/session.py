@@ -19,10 +19,12 @@ from study.errors import (
     quoted,
 )
 from study.execution import cluster, nodes, storage, tuner
+from study.execution.extending import Wanted, extended
 from study.execution.provenance import provenance
 from study.execution.snapshots import restore
 from study.metrics import TrialStatus
 from study.search import warm_start
+from study.search.suggestion import trial_id
 from study.search.warm_start import EarlierTrial
 from study.tracking import studies
 from study.tracking.client import Client
@@ -97,9 +99,9 @@ class Session:
                     f"{self._client.tracking_uri}, but there is no {quoted(name)}"
                 )
 
-    def unfinished(self, source: str) -> list[StudyRecord]:
-        """The studies of a file that can be resumed, the latest first."""
-        return [r for r in self._records.studies() if r.source == source and not r.finished]
+    def of_file(self, source: str) -> list[StudyRecord]:
+        """The studies of a file, the latest first."""
+        return [record for record in self._records.studies() if record.source == source]
 
     def free_name(self, name: str) -> str:
         """The name, or the first of name-2, name-3, ... that no study has."""
@@ -144,17 +146,19 @@ class Session:
                 lambda: tuner.new(record, self._client.tracking_uri, n_at_once, earlier),
             )
 
-    def resume(self, name: str | None, source: str) -> Outcome:
-        """Go on with the unfinished study of that name, or with the latest of a file.
+    def resume(self, name: str | None, source: str, wanted: Wanted | None = None) -> Outcome:
+        """Go on with the study of that name, or with the latest of a file: an unfinished one, or,
+        where more is asked of it, one that is done.
 
         Args:
             source: path of the file; it does not count where a name is given.
 
         Raises:
-            UserError: if there is none, or it cannot go on; nothing was started then.
+            UserError: if there is none, or it cannot go on; nothing was started or changed then.
             FailedError: if it went on and failed; it can be resumed again.
         """
-        record = self._find_unfinished(name, source)
+        wanted = wanted or Wanted()
+        record = self._find(name or wanted.study, source, may_be_done=wanted.is_something)
         if record.storage != self._folder(record.name):
             # What is there is unpickled, so it is not for MLflow to say where that is.
             raise LaunchError(
@@ -162,8 +166,16 @@ class Session:
                 f"{record.storage.rpartition('/')[0]}, but got {self._storage_path}"
             )
         _check_trials(record.config, record.name)
+        if record.finished and not storage.exists(record.storage):
+            raise LaunchError(
+                f"--storage-path: the state of {record.name} must be in {record.storage}, but that "
+                "is not there"
+            )
         storage.make_folder(record.storage)
         with storage.locked(record.storage):
+            # Read again: another command may have had it until now.
+            record = self._records.find_study(record.name) or record
+            config, extension = extended(record, self._records, wanted)
             damage = restore(record.storage)
             self._say(f"resuming {record.name}")
             for line in damage or ():
@@ -171,30 +183,43 @@ class Session:
             # Ended before Tune wrote anything, it has nothing to go on from.
             is_new = damage is None
             earlier = self._earlier_trials(record.config) if is_new else []
-            n_at_once = self._start_ray(record.config)
+            n_at_once = self._start_ray(config)
+            if extension is not None:
+                # From here on the study has not ended, whatever happens to this driver.
+                record = studies.extend(self._client, record, config, extension)
+                for more in extension.more_epochs:
+                    self._say(
+                        f"the training of {record.name}/{trial_id(more.trial)} goes on from "
+                        f"{more.n_epochs} epochs to {more.max_epochs}"
+                    )
             uri = self._client.tracking_uri
 
             def make_tuner() -> tune.Tuner:
                 if is_new:
                     return tuner.new(record, uri, n_at_once, earlier)
-                return tuner.restored(record, uri)
+                return tuner.restored(record, uri, n_at_once)
 
             return self._run(record, make_tuner)
 
-    def _find_unfinished(self, name: str | None, source: str) -> StudyRecord:
+    def _find(self, name: str | None, source: str, may_be_done: bool) -> StudyRecord:
         if name is None:
-            of_file = self.unfinished(source)
-            if not of_file:
+            of_file = self.of_file(source)
+            fitting = [record for record in of_file if may_be_done or not record.finished]
+            if not fitting:
+                what = "be there" if may_be_done else "be unfinished"
                 raise LaunchError(
-                    f"--resume: a study of {source} must be unfinished, but there is none in "
+                    f"--resume: a study of {source} must {what}, but there is none in "
                     f"MLflow at {self._client.tracking_uri}"
                 )
-            return of_file[0]
+            return fitting[0]
         record = self._records.find_study(name)
         if record is None:
             raise LaunchError(f"--resume: a study must be there, but there is no {quoted(name)}")
-        if record.finished:
-            raise LaunchError(f"--resume: a study must be unfinished, but '{name}' is done")
+        if record.finished and not may_be_done:
+            raise LaunchError(
+                f"--resume: a study must be unfinished, but '{name}' is done; --trials, "
+                "--max-hours or --train say what more of it is wanted"
+            )
         return record
 
     def _folder(self, name: str) -> str:
@@ -285,12 +310,12 @@ class Session:
 
     def _close(self, record: StudyRecord, n_started: int) -> Outcome:
         """Close the records of a study of which so many trials were started."""
-        states = [trial.state for trial in self._records.trials(record)]
+        trials = self._records.trials(record)
+        states = [trial.state for trial in trials]
         n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
+        n_left += len(record.more_epochs) - sum(trial.continues is not None for trial in trials)
         end_of_search = self._records.end_of_search(record)
-        is_done = not n_left and (
-            n_started >= record.config.n_trainings or end_of_search is not None
-        )
+        is_done = not n_left and (n_started >= record.n_trainings or end_of_search is not None)
         status = TrialStatus.COMPLETED if is_done else TrialStatus.INTERRUPTED
         studies.close(self._client, record, status)
         n_completed = states.count(TrialStatus.COMPLETED)

@@ -6,6 +6,7 @@ from pathlib import Path
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
+from study.config.study import StudyConfig
 from study.metrics import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 
@@ -63,9 +64,18 @@ def report(trial: Trial) -> TrialReport | None:
 
 
 def n_epochs(trial: Trial) -> int:
-    """The epochs that a trial has reported."""
-    last = report(trial)
-    return last.epoch.epoch if last and last.epoch else 0
+    """The epochs that a trial was trained for, by its reports; those of a training that it goes on
+    with left out."""
+    last, origin = report(trial), suggestion(trial).origin
+    epoch = last.epoch.epoch if last and last.epoch else 0
+    return epoch if origin is None else max(0, epoch - origin.n_epochs)
+
+
+def max_epochs(trial: Trial, study: StudyConfig) -> int:
+    """The epochs that a trial is trained for unless it is stopped, likewise."""
+    own = suggestion(trial)
+    whole = own.resolve(study).training.max_epochs
+    return whole if own.origin is None else whole - own.origin.n_epochs
 
 
 def status(trial: Trial) -> TrialStatus:

@@ -1,11 +1,14 @@
 """Tune's parts put together: a new tuner for a study, or the one that it had."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from ray import tune
+from ray.tune import Callback
+from ray.tune.schedulers import TrialScheduler
 
-from study.config.study import StudyConfig
 from study.errors import LaunchError
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
@@ -16,9 +19,11 @@ from study.execution.recorder import Recorder
 from study.execution.snapshots import Snapshots
 from study.execution.trials import folder_name
 from study.execution.worker import TrialTrainable
+from study.search.generator import StudyGenerator
 from study.search.scheduler import make_halving, make_scheduler
-from study.search.searcher import OptunaSearcher
+from study.search.searcher import Continuation, OptunaSearcher
 from study.search.stopping import Stopping
+from study.search.suggestion import Origin, Suggestion
 from study.search.warm_start import EarlierTrial
 from study.tracking.records import StudyRecord
 
@@ -35,21 +40,13 @@ def new(
         n_at_once: trials that may run at a time once the cluster has grown.
         earlier: trials that the sampler knows from the start.
     """
-    study = record.config
-    # Callbacks, searcher and scheduler are pickled together: what they share here they still share
-    # after a --resume.
-    halving, stopping, messages = make_halving(study), Stopping(study), Messages()
-    progress = Progress(study, stopping, messages)
-    recorder = Recorder(record.name, tracking_uri, messages, stopping)
-    snapshots = Snapshots()
+    parts = _parts(record, tracking_uri, n_at_once, earlier)
     return tune.Tuner(
-        _trainable(study),
+        _trainable(record),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearcher(study, halving, stopping, earlier),
-            scheduler=make_scheduler(study, halving),
-            num_samples=study.n_trainings,
-            # Without it Tune draws one sample too early, and starts one worker at a time.
-            max_concurrent_trials=n_at_once,
+            search_alg=parts.generator,
+            scheduler=parts.scheduler,
+            num_samples=record.n_trainings,
             reuse_actors=True,
             trial_dirname_creator=folder_name,
         ),
@@ -61,35 +58,97 @@ def new(
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
             ),
-            callbacks=[
-                # First: at the end it gives the signals back before the recorder waits for MLflow.
-                Interrupt(messages, at_once=(progress.leave, recorder.leave)),
-                Failures(messages),
-                progress,
-                recorder,
-                # Behind the others: it raises if it cannot write, and they handle the end first.
-                snapshots,
-                # Behind the snapshots: if those raise, it deletes nothing.
-                Checkpoints(_N_CHECKPOINTS, snapshots, messages),
-            ],
+            callbacks=parts.callbacks,
             verbose=0,
         ),
     )
 
 
-def restored(record: StudyRecord, tracking_uri: str) -> tune.Tuner:
-    """The tuner of a study that is resumed, from Tune's state."""
-    tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record.config))
-    # Its callbacks come out of a pickle, and MLflow may have another address now.
+def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
+    """The tuner of a study that goes on, from Tune's state, with what is asked of it now.
+
+    Args:
+        n_at_once: trials that may run at a time once the cluster has grown.
+
+    Raises:
+        LaunchError: through the Ray client.
+    """
+    tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record))
     internal = tuner._local_tuner
     if internal is None:
         raise LaunchError("--address: a study cannot be resumed through the Ray client, ray://")
-    for callback in internal.get_run_config().callbacks or ():
-        if isinstance(callback, Recorder):
-            callback.tracking_uri = tracking_uri
+    # Those that come out of Tune's pickle know the study as it was begun. The new ones take in what
+    # the searcher has saved.
+    parts = _parts(record, tracking_uri, n_at_once, continuations=_continuations(record, tuner))
+    internal._tune_config.search_alg = parts.generator
+    internal._tune_config.scheduler = parts.scheduler
+    internal._tune_config.max_concurrent_trials = None  # the generator's part
+    internal.get_run_config().callbacks = parts.callbacks
     return tuner
 
 
-def _trainable(study: StudyConfig) -> Any:
+@dataclass(frozen=True)
+class _Parts:
+    """What Tune runs a study with."""
+
+    generator: StudyGenerator
+    scheduler: TrialScheduler
+    callbacks: list[Callback]
+
+
+def _parts(
+    record: StudyRecord,
+    tracking_uri: str,
+    n_at_once: int,
+    earlier: Sequence[EarlierTrial] = (),
+    continuations: Sequence[Continuation] = (),
+) -> _Parts:
+    study = record.config
+    halving, stopping, messages = make_halving(study), Stopping(study), Messages()
+    searcher = OptunaSearcher(study, halving, stopping, earlier, record.extensions, continuations)
+    progress = Progress(study, stopping, messages, record.more_epochs)
+    recorder = Recorder(record.name, tracking_uri, messages, stopping)
+    snapshots = Snapshots()
+    return _Parts(
+        # Asked for as many at a time as may run, and no more: Tune would draw one sample too early.
+        StudyGenerator(searcher, record.n_trainings, n_at_once),
+        make_scheduler(study, halving),
+        [
+            # First: at the end it gives the signals back before the recorder waits for MLflow.
+            Interrupt(messages, at_once=(progress.leave, recorder.leave)),
+            Failures(messages),
+            progress,
+            recorder,
+            # Behind the others: it raises if it cannot write, and they handle the end first.
+            snapshots,
+            # Behind the snapshots: if those raise, it deletes nothing.
+            Checkpoints(_N_CHECKPOINTS, snapshots, messages),
+        ],
+    )
+
+
+def _continuations(record: StudyRecord, tuner: tune.Tuner) -> list[Continuation]:
+    """The trainings that the study's extensions ask to go on with, from where Tune left them."""
+    if not record.more_epochs:
+        return []
+    results = tuner.get_results()
+    left = dict[int, tuple[Suggestion, PurePosixPath]]()
+    for result in (results[index] for index in range(len(results))):
+        if result.config is not None and result.checkpoint is not None:
+            suggestion = Suggestion.of_config(result.config)
+            left[suggestion.number] = suggestion, PurePosixPath(result.checkpoint.path)
+    continuations = []
+    for more in record.more_epochs:
+        suggestion, path = left[more.trial]
+        origin = Origin(
+            more.trial, more.n_epochs, f"{path.parent.name}/{path.name}", more.max_epochs
+        )
+        continuations.append(Continuation(origin, suggestion.seed, suggestion.sample))
+    return continuations
+
+
+def _trainable(record: StudyRecord) -> Any:
+    study = record.config
     resources: Mapping[str, float] = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
-    return tune.with_resources(tune.with_parameters(TrialTrainable, study=study), dict(resources))
+    given = tune.with_parameters(TrialTrainable, study=study, folder=record.storage)
+    return tune.with_resources(given, dict(resources))

@@ -10,7 +10,8 @@ from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES, Sha
 def importances(results: Results) -> dict[str, dict[str, Share]]:
     """Objective -> parameter -> share of the variance; objectives without an estimate are left out.
 
-    Projections do not count: their values are no choice of a hyperparameter.
+    Projections do not count: their values are no choice of a hyperparameter. Nor do trainings that
+    were gone on with, which had more epochs.
     """
     space = results.study.config.space
     shares = {}
@@ -20,6 +21,7 @@ def importances(results: Results) -> dict[str, dict[str, Share]]:
             for point in results.points
             if point.is_trial
             and point.first.state is TrialStatus.COMPLETED
+            and point.first.continues is None
             and math.isfinite(value := point.metrics.get(objective.metric, math.nan))
         ]
         of_objective = importance(space, [s for s, _ in pairs], [v for _, v in pairs])

@@ -311,6 +311,7 @@ def _columns(results: Results) -> dict[str, Any]:
         "run_id": [point.first.run_id for point in listed],
         "mark": [point.mark.value for point in listed],
         "projected_to": [point.first.projected_to for point in listed],
+        "origin": [point.first.origin for point in listed],
         "reason": [point.first.reason for point in listed],
         "front_share": [point.front_share for point in listed],
         "low": [low for low, _ in ends],

@@ -56,6 +56,7 @@ def as_json(results: Results, every: bool) -> str:
                 "run_id": point.first.run_id,
                 "run_ids": [record.run_id for record in point.records],
                 "projected_to": point.first.projected_to,
+                "origin": point.first.origin,
                 "mark": point.mark.value,
                 "params": dict(point.first.params),
                 "metrics": {name: _finite(value) for name, value in point.metrics.items()},
@@ -107,12 +108,18 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
         row: list[object] = [results.handle(point), first.trial_id, first.run_id, point.mark.value]
         row += [point.setting(key) for key in searched]
         row += [point.metrics.get(name) for name in REPORTED_METRICS]
-        row += [first.reason, first.projected_to, len(point.records)]
+        row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
         row += [error.get(name) for name in names]
         row += [point.front_share, *(interval(results, point) or (None, None))]
         rows.append([*row, aliases.get(point.label)])
     columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
-    columns += ["projected_to", "n_repeats", *(f"{name}_se" for name in names), "front_share"]
+    columns += [
+        "projected_to",
+        "origin",
+        "n_repeats",
+        *(f"{name}_se" for name in names),
+        "front_share",
+    ]
     columns += [f"{VAL_ACCURACY}_low", f"{VAL_ACCURACY}_high", "recommended"]
     # Imported here: a table or JSON need not wait a quarter of a second for it.
     import pandas as pd
@@ -154,7 +161,7 @@ def print_table(results: Results, every: bool, console: Console) -> None:
     columns, left, gap = _fitting(_columns(results, ranked, every), console.width)
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
-        is_text = index == 0 or column.head == "mark"
+        is_text = index == 0 or column.head in ("mark", "origin")
         table.add_column(column.head, justify="left" if is_text else "right", no_wrap=True)
     for point, *cells in zip(ranked, *(column.cells for column in columns), strict=True):
         table.add_row(*cells, style="dim" if every and point.mark is not Mark.FRONT else None)
@@ -203,6 +210,9 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
         columns.append(_Column("front", [_percent(p.front_share) for p in ranked], how))
     if repeated:
         columns.append(_Column("trained", [str(len(point.records)) for point in ranked]))
+    if any(point.first.origin for point in ranked):
+        how = "given: a sample of search.first; a trial: its training goes on"
+        columns.append(_Column("origin", [point.first.origin for point in ranked], how))
     for key, _ in results.study.config.space:
         cells = [_short(point.setting(key)) for point in ranked]
         head = _head(key)

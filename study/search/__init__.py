@@ -2,6 +2,7 @@
 
     suggestion     what travels from the searcher to a worker
     searcher       a sampler of Optuna behind Tune's interface for searchers
+    generator      how Tune asks it for trials
     observation    what a sampler observes of a sample
     distributions  the space as Optuna knows it
     scheduler      who stops early, behind Tune's interface for schedulers

@@ -24,6 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
 
+from study.config.extension import Extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.metrics import TrialReport, TrialStatus
@@ -35,13 +36,27 @@ from study.search.halving import SuccessiveHalving
 from study.search.observation import Outcome
 from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
-from study.search.suggestion import Suggestion
+from study.search.suggestion import Origin, Suggestion
 from study.search.warm_start import EarlierTrial
 
 # Of a pickled searcher: another number wherever another version could not go on with it.
 _FORM = 2
 # A trial's seed is the study's times this, plus the trial's number: studies do not share seeds.
 _SEED_STRIDE = 100_000
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A training that a user asks to go on with. The sampler does not observe what it gives: that
+    took more epochs than its samples get.
+
+    Attributes:
+        seed: that of the training.
+    """
+
+    origin: Origin
+    seed: int
+    sample: Mapping[str, Value]
 
 
 @dataclass
@@ -51,6 +66,7 @@ class _Sample:
     Attributes:
         trial: Optuna's.
         number: of the first trial of it.
+        is_given: whether the study file has it, in search.first.
         running: Tune's ids of the trials that have not ended.
         completed: what those gave that trained for all of their epochs.
     """
@@ -58,6 +74,7 @@ class _Sample:
     trial: Trial
     number: int
     values: dict[str, Value]
+    is_given: bool = False
     n_started: int = 0
     running: set[str] = field(default_factory=set)
     completed: list[Outcome] = field(default_factory=list)
@@ -77,6 +94,8 @@ class OptunaSearcher(Searcher):
         halving: SuccessiveHalving | None = None,
         stopping: Stopping | None = None,
         earlier: Sequence[EarlierTrial] = (),
+        extensions: Sequence[Extension] = (),
+        continuations: Sequence[Continuation] = (),
     ) -> None:
         """
         Args:
@@ -85,6 +104,9 @@ class OptunaSearcher(Searcher):
                 state of a searcher and not that of a scheduler, so they are saved here.
             stopping: when to propose no more; other parts may read it.
             earlier: trials that the sampler knows from the start.
+            extensions: what has been asked of the study since it was begun.
+            continuations: those of all extensions, in their order; `restore` must come before
+                they are proposed.
         """
         super().__init__()
         self._form = _FORM
@@ -104,9 +126,11 @@ class OptunaSearcher(Searcher):
                     constraints=observation.violations(study, [trial.outcome]),
                 )
             )
+        self._extensions, self._continuations = extensions, continuations
         self._given = self._given_samples(n_known=len(earlier))
         self._n_started = 0
         self._n_samples = 0
+        self._n_continued = 0
         self._open: list[_Sample] = []
         self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
         self._halving = halving
@@ -146,9 +170,10 @@ class OptunaSearcher(Searcher):
             its sample is trained again.
         """
         self._stopping.start_clock()
-        reason = self._stopping.reason()
-        if reason is not None:
-            self._stopping.end_of_search = reason
+        if self._n_continued < len(self._continuations):
+            return self._continued().to_config()
+        self._stopping.end_of_search = self._stopping.end_of_search or self._stopping.reason()
+        if self._stopping.end_of_search is not None:
             return Searcher.FINISHED
         sample = next((s for s in self._open if not s.running), None)
         if sample is None:
@@ -171,7 +196,16 @@ class OptunaSearcher(Searcher):
             seed=self._config.search.seed * _SEED_STRIDE + number,
             repeat_of=sample.number,
             sample=sample.values,
+            is_given=sample.is_given,
         ).to_config()
+
+    def _continued(self) -> Suggestion:
+        """The next training that goes on."""
+        training = self._continuations[self._n_continued]
+        number = self._n_started
+        self._n_continued += 1
+        self._n_started += 1
+        return Suggestion(number, training.seed, number, training.sample, origin=training.origin)
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
@@ -179,7 +213,8 @@ class OptunaSearcher(Searcher):
             self._study.enqueue_trial(self._given[self._n_samples])
         trial = self._study.ask(self._distributions)
         values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
-        sample = _Sample(trial, self._n_started, values)
+        is_given = self._n_samples < min(len(self._config.search.first), len(self._given))
+        sample = _Sample(trial, self._n_started, values, is_given)
         self._n_samples += 1
         self._open.append(sample)
         return sample
@@ -257,6 +292,7 @@ class OptunaSearcher(Searcher):
             "open": self._open,
             "observed": self._observed,
             "n_started": self._n_started,
+            "n_continued": self._n_continued,
             "rungs": None if self._halving is None else self._halving.rungs,
             "stopped": None if self._halving is None else self._halving.stopped,
             "stopping": self._stopping.get_state(),
@@ -265,13 +301,19 @@ class OptunaSearcher(Searcher):
             pickle.dump(state, file)
 
     def restore(self, checkpoint_path: str) -> None:
-        """Go on from a state that `save` wrote."""
+        """Go on from a state that `save` wrote, with what has been asked of the study since."""
         with open(checkpoint_path, "rb") as file:
             state = pickle.load(file)
         self._study, self._open = state["study"], state["open"]
         self._observed = state["observed"]
         self._n_samples, self._n_started = state["n_samples"], state["n_started"]
+        # Studies could not be extended once.
+        self._n_continued = state.get("n_continued", 0)
+        n_known = len(self._study.get_trials(deepcopy=False)) - self._n_samples
+        self._given = self._given_samples(n_known)
         self._stopping.set_state(state["stopping"])
+        if any(e.is_searched and self._n_started <= e.n_started for e in self._extensions):
+            self._stopping.go_on()
         if self._halving is not None:
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]
 

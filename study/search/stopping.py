@@ -28,6 +28,7 @@ class Stopping:
         self._front = GrowingFront(points.reference_losses(study.objectives))
         self.hypervolumes: list[float] = []
         self.end_of_search: str | None = None
+        self._n_before = 0  # completed trials that the criterion does not look at
         self._seconds_before = 0.0
         self._start: float | None = None
 
@@ -41,6 +42,7 @@ class Stopping:
             "front": copy.copy(self._front),
             "hypervolumes": list(self.hypervolumes),
             "end_of_search": self.end_of_search,
+            "n_before": self._n_before,
             "seconds": self.seconds,
         }
 
@@ -48,8 +50,15 @@ class Stopping:
         """Go on from what get_state gave."""
         self._front, self.end_of_search = state["front"], state["end_of_search"]
         self.hypervolumes = list(state["hypervolumes"])
+        self._n_before = state.get("n_before", 0)  # studies could not be extended once
         self._seconds_before = state["seconds"]
         self._start = None if self._start is None else time.monotonic()
+
+    def go_on(self) -> None:
+        """Forget that the search has ended, since more of it is asked for. The criterion looks only
+        at trials that complete from now on."""
+        self.end_of_search = None
+        self._n_before = len(self.hypervolumes)
 
     @property
     def seconds(self) -> float:
@@ -76,9 +85,11 @@ class Stopping:
 
     def gain(self) -> tuple[float, int] | None:
         """(growth, n): the growth of the hypervolume over the last n completed trials, as a part
-        of the hypervolume now. None while no more than n trials have completed."""
+        of the hypervolume now. None while no more than n trials have completed, or less than n
+        since the study was extended."""
         over = (self._study.search.stop or StopConfig()).over_trials
-        if len(self.hypervolumes) <= over or self.hypervolumes[-1] <= 0:
+        n_looked_at = len(self.hypervolumes) - max(1, self._n_before)
+        if n_looked_at < over or self.hypervolumes[-1] <= 0:
             return None
         now, before = self.hypervolumes[-1], self.hypervolumes[-1 - over]
         return (now - before) / now, over

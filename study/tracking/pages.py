@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from study.artifacts import CERTIFICATE, PAGE
 from study.config.study import StudyConfig
 from study.metrics import LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, Direction
-from study.tracking.tags import ALIAS, CERTIFIED, MARK, STATE
+from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 
 VIEW = "study"
 """The name by which the table of runs is kept; see `views`."""
@@ -120,6 +120,7 @@ def views(config: StudyConfig) -> dict[str, str]:
     columns = [f"metrics.`{name}`" for name in metrics]
     columns += [f"params.`{key}`" for key in searched]
     columns += [f"tags.`{tag}`" for tag in (MARK, ALIAS, CERTIFIED, STATE)]
+    columns += [f"tags.`{GIVEN}`"] if config.search.first else []
     table = {
         "selectedColumns": columns,
         "orderByKey": f"metrics.`{first.metric}`",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from mlflow.entities import Experiment, Run
 
-from study.config.parser import parse
+from study.config.extension import Extension, MoreEpochs
+from study.config.parser import parse, parse_extensions
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
@@ -32,6 +33,7 @@ class StudyRecord:
         source: path of its file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it came to its end; if not, it can be resumed.
+        extensions: what was asked of it since it was begun.
         commit: of the code that began it; None where that was no clone.
         is_clean: whether the code was that commit's.
         versions: of Python and the packages that decide numbers.
@@ -44,9 +46,20 @@ class StudyRecord:
     source: str
     storage: str
     finished: bool
+    extensions: tuple[Extension, ...] = ()
     commit: str | None = None
     is_clean: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def more_epochs(self) -> tuple[MoreEpochs, ...]:
+        """The trainings that were asked to go on, each as a trial of its own."""
+        return tuple(more for extension in self.extensions for more in extension.more_epochs)
+
+    @property
+    def n_trainings(self) -> int:
+        """How many trials there are at most."""
+        return self.config.n_trainings + len(self.more_epochs)
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,12 @@ class TrialRecord:
         metrics: the last value of each.
         sample: what the search proposed.
         repeat_of: the id of the first trial of the same sample; a first one's own.
+        is_given: whether the study file has the sample, in search.first.
+        continues: the id of the trial whose training it goes on with; None if it began anew.
+        n_epochs_before: epochs that the other one had been trained for; 0 likewise.
         projected_to: the coefficient of a projection of this trial; None for the trial itself.
-        n_epochs: epochs that it was trained for so far; a projection adds none, 0.
+        n_epochs: epochs that it was trained for so far, those of a training that it goes on with
+            left out; a projection adds none, 0.
         started: when its run was made, seconds since 1970-01-01 UTC.
         ended: when it came to its end, likewise; None while it runs.
         mark: how it stood in the results when its study last ended; None before that.
@@ -84,6 +101,21 @@ class TrialRecord:
     aliases: tuple[str, ...] = ()
     why: str = ""
     device: str | None = None
+    is_given: bool = False
+    continues: str | None = None
+    n_epochs_before: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epochs that its network has been trained for, those of a training that it goes on
+        with included."""
+        return self.n_epochs + self.n_epochs_before
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: "given", the trial that it goes on with, or empty, which means that
+        the sampler proposed it."""
+        return self.continues or ("given" if self.is_given else "")
 
 
 class Records:
@@ -127,6 +159,7 @@ class Records:
             of_run = run.data.tags
             try:
                 config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
+                extensions = parse_extensions(of_run.get(tags.EXTENSIONS, "[]"), run.info.run_name)
             except (ConfigError, KeyError):
                 continue  # written by another version, or by somebody else: not a study of ours
             yield StudyRecord(
@@ -137,6 +170,7 @@ class Records:
                 source=of_run[tags.SOURCE],
                 storage=of_run[tags.STORAGE],
                 finished=of_run[tags.STATE] == TrialStatus.COMPLETED,
+                extensions=extensions,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions=_versions(of_run.get(tags.VERSIONS, "{}")),
@@ -145,8 +179,8 @@ class Records:
     def end_of_search(self, study: StudyRecord) -> str | None:
         """Why the study ended before its last possible trial; None if it did not."""
         run = self._call(self.client.api.get_run, study.run_id)
-        reason: str | None = run.data.tags.get(tags.END_OF_SEARCH)
-        return reason
+        # Empty where the study was extended since.
+        return run.data.tags.get(tags.END_OF_SEARCH) or None
 
     def trials(self, study: StudyRecord) -> list[TrialRecord]:
         """The trials of a study, by trial id."""
@@ -231,6 +265,9 @@ def _record(run: Run) -> TrialRecord:
         n_epochs = int(params[MAX_EPOCHS])
     else:
         n_epochs = int(of_run.get(tags.EPOCH, 0))
+    n_epochs_before = int(of_run.get(tags.CONTINUED_EPOCHS, 0))
+    if projected_to is None:
+        n_epochs = max(0, n_epochs - n_epochs_before)
     return TrialRecord(
         trial_id=of_run[tags.TRIAL_ID],
         run_id=run.info.run_id,
@@ -252,4 +289,7 @@ def _record(run: Run) -> TrialRecord:
         aliases=tuple(printable(name) for name in of_run.get(tags.ALIAS, "").split(",") if name),
         why=of_run.get(tags.WHY, ""),
         device=printable(of_run[tags.DEVICE]) if tags.DEVICE in of_run else None,
+        is_given=of_run.get(tags.GIVEN) == "true",
+        continues=printable(of_run[tags.CONTINUES]) if tags.CONTINUES in of_run else None,
+        n_epochs_before=n_epochs_before,
     )

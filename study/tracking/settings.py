@@ -8,7 +8,7 @@ from dataclasses import asdict
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
 from study.config.space import Value
-from study.config.trial import DataConfig, TrialConfig
+from study.config.trial import MAX_EPOCHS, DataConfig, TrialConfig
 
 FINE_TUNE_STEPS = "fine_tune_steps"
 
@@ -23,6 +23,8 @@ def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, objec
         **{f"data.{key}": value for key, value in asdict(trial.data).items()},
         "seed": trial.seed,
         **sample,
+        # A training that goes on has others than its sample.
+        MAX_EPOCHS: trial.training.max_epochs,
     }
 
 

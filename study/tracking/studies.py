@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 from study.artifacts import STUDY_FILE
+from study.config.extension import Extension
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
 from study.metrics import TrialStatus
 from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
-from study.tracking.runs import Runs
+from study.tracking.runs import Batch, Runs
 
 
 def create(
@@ -51,6 +53,33 @@ def create(
     run_id = run.info.run_id
     client.call(client.api.log_text, run_id, to_yaml(config), STUDY_FILE)
     return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
+
+
+def extend(client: Client, study: StudyRecord, config: StudyConfig, more: Extension) -> StudyRecord:
+    """Say what is asked of a study beyond what it was begun with; returns it as it is then, one
+    that has not ended.
+
+    Args:
+        config: with the new limits of the search.
+    """
+    extended = replace(study, config=config, extensions=(*study.extensions, more), finished=False)
+    of_run = {
+        tags.CONFIG: json.dumps(config.to_dict()),
+        tags.EXTENSIONS: json.dumps([asdict(one) for one in extended.extensions]),
+        # The tag that says that it can be resumed, with what it is then resumed to.
+        tags.STATE: TrialStatus.INTERRUPTED.value,
+    }
+    if more.is_searched:
+        of_run[tags.END_OF_SEARCH] = ""
+    Batch(tags=of_run).send(client, study.run_id)
+    client.call(client.api.log_text, study.run_id, to_yaml(config), STUDY_FILE)
+    experiment = client.call(client.api.get_experiment, study.experiment_id)
+    # A user may have written another note, which stays.
+    note = experiment.tags.get(tags.NOTE, "").replace(
+        pages.describe_study(study.config), pages.describe_study(config)
+    )
+    client.call(client.api.set_experiment_tag, study.experiment_id, tags.NOTE, note)
+    return extended
 
 
 def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:

@@ -101,11 +101,16 @@ class Tracker:
         sample: Mapping[str, Value],
         config: TrialConfig,
         repeat_of: str | None = None,
+        is_given: bool = False,
+        continues: tuple[str, int] | None = None,
     ) -> None:
         """The run of a trial, new or there already; it is then running.
 
         Args:
             repeat_of: the id of the first trial of this sample, if this is not the first.
+            is_given: whether the study file has the sample, in search.first.
+            continues: the id of the trial whose training this goes on with, and the epochs that it
+                had been trained for; None if it begins anew.
         """
         trial = self._trials.get(trial_id)
         text = json.dumps(sample)
@@ -116,12 +121,16 @@ class Tracker:
             trial = None
         params = as_params(settings(sample, config))
         datasets = [dataset(config.data)]
+        origin = {tags.GIVEN: "true"} if is_given else {}
+        if continues is not None:
+            origin |= {tags.CONTINUES: continues[0], tags.CONTINUED_EPOCHS: str(continues[1])}
         if trial is not None:
             # A crash may have cut these off. Logging the same again is no error.
             self._call(self.client.api.log_inputs, trial.run_id, datasets=datasets)
             running = {
                 tags.REPEAT_OF: repeat_of or trial_id,
                 tags.STATE: TrialStatus.RUNNING.value,
+                **origin,
             }
             # The tag first: by it a run counts as one that runs, and is ended with its study.
             Batch(params=params, tags=running).send(self.client, trial.run_id)
@@ -139,6 +148,7 @@ class Tracker:
                 tags.REPEAT_OF: repeat_of or trial_id,
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.SAMPLE: text,
+                **origin,
                 **self._provenance,
             },
         )
@@ -245,6 +255,11 @@ class Tracker:
                 tags.TRIAL_ID: trial_id,
                 tags.REPEAT_OF: of_trial.data.tags[tags.REPEAT_OF],
                 tags.SAMPLE: trial.sample,
+                **{
+                    tag: of_trial.data.tags[tag]
+                    for tag in (tags.GIVEN, tags.CONTINUES, tags.CONTINUED_EPOCHS)
+                    if tag in of_trial.data.tags
+                },
                 tags.PROJECTED_FROM: trial.run_id,
                 tags.PROJECTED_TO: repr(report.coeff),
                 tags.STATE: TrialStatus.RUNNING.value,

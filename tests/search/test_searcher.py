@@ -11,10 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.config import parser
+from study.config.extension import Extension
+from study.config.study import StudyConfig
 from study.metrics import TrialReport
 from study.search.observation import Outcome
-from study.search.searcher import OptunaSearcher
+from study.search.searcher import Continuation, OptunaSearcher
 from study.search.stopping import Stopping
+from study.search.suggestion import Origin, Suggestion
 from study.search.warm_start import EarlierTrial
 from tests.support.studies import (
     RAW,
@@ -292,6 +295,105 @@ def test_a_search_that_is_saved_and_restored_goes_on_the_same(
     again = OptunaSearcher(study)
     again.restore(str(tmp_path / "state.pkl"))
     assert samples + run(again, range(n_before, 10)) == unbroken
+
+
+@pytest.mark.parametrize("first", [[], FIRST])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("n_begun", [3, 8])
+def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
+    sampler: str, first: list[dict[str, Any]], n_begun: int, tmp_path: Path
+) -> None:
+    settings = {"sampler": sampler, "n_startup_trials": 6, "first": first}
+
+    def run(searcher: OptunaSearcher, start: int) -> list[Any]:
+        suggestions = []
+        while (suggestion := searcher.suggest(f"id{start + len(suggestions)}")) != "FINISHED":
+            assert isinstance(suggestion, dict)
+            number = start + len(suggestions)
+            suggestions.append(suggestion)
+            coeff = suggestion["sample"]["coeff"]
+            searcher.on_trial_complete(
+                f"id{number}", completed(val_accuracy=coeff, lipschitz_upper_bound=coeff**3)
+            )
+        return suggestions
+
+    def of(n_trials: int) -> StudyConfig:
+        return tiny(search={**settings, "n_trials": n_trials})
+
+    suggestions = run(OptunaSearcher(of(14)), 0)
+    extended, n_before = list[Any](), 0
+    for n_trials in (n_begun, 11, 14):
+        searcher = OptunaSearcher(of(n_trials), extensions=[Extension(n_before)])
+        if n_before:
+            searcher.restore(str(tmp_path / "state.pkl"))
+        extended += run(searcher, n_before)
+        searcher.save(str(tmp_path / "state.pkl"))
+        n_before = n_trials
+    assert extended == suggestions
+    assert [s["is_given"] for s in extended] == [n < len(first) for n in range(14)]
+
+
+def test_an_end_that_the_search_had_come_to_holds_no_longer_once_more_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    stop = {"hypervolume_gain": 0.5, "over_trials": 2}
+    study = tiny(search={"n_trials": 20, "stop": stop})
+
+    def run(searcher: OptunaSearcher) -> int:
+        """How many trials it proposes until it ends."""
+        n = 0
+        while isinstance(searcher.suggest(f"{n}"), dict):
+            searcher.on_trial_complete(f"{n}", completed())
+            n += 1
+        searcher.save(str(tmp_path / "state.pkl"))
+        return n
+
+    def restored(*extensions: Extension) -> OptunaSearcher:
+        searcher = OptunaSearcher(study, extensions=extensions)
+        searcher.restore(str(tmp_path / "state.pkl"))
+        return searcher
+
+    assert run(OptunaSearcher(study)) == 3
+    assert run(restored()) == 0
+    assert run(restored(Extension(3, is_searched=False))) == 0
+    extended = restored(Extension(3))
+    assert extended._stopping.end_of_search is None
+    assert run(extended) == 2  # as many as the criterion looks at
+    assert "less than 50.00%" in (extended._stopping.end_of_search or "")
+    # A driver that died before it began goes on with the same extension, one that began does not.
+    assert run(restored(Extension(3))) == 0
+    assert run(restored(Extension(3), Extension(5))) == 2
+
+
+def test_trainings_that_go_on_come_first_and_teach_the_sampler_nothing(tmp_path: Path) -> None:
+    study = tiny(search={"n_trials": 5, "sampler": "sobol"})
+    begun = OptunaSearcher(tiny(search={"n_trials": 2, "sampler": "sobol"}))
+    for name in ("a", "b"):
+        proposed(begun, name)
+        begun.on_trial_complete(name, completed())
+    begun.save(str(tmp_path / "state.pkl"))
+    origin = Origin(1, 3, "0001_x/checkpoint_000002", 9)
+    sample = {"coeff": 0.5, "n_power_iterations": 1, "dropout": 0.25}
+    more = [Continuation(origin, 17, sample)]
+
+    def restored() -> OptunaSearcher:
+        searcher = OptunaSearcher(study, extensions=[Extension(2)], continuations=more)
+        searcher.restore(str(tmp_path / "state.pkl"))
+        return searcher
+
+    searcher = restored()
+    asked_for = Suggestion.of_config(proposed(searcher, "c"))
+    assert asked_for == Suggestion(2, 17, 2, sample, origin=origin)
+    assert asked_for.resolve(study).training.max_epochs == 9
+    searcher.on_trial_complete("c", completed(val_accuracy=1.0, lipschitz_upper_bound=0.1))
+    assert len(trials_of(searcher)) == len(searcher._stopping.hypervolumes) == 2
+    searcher.save(str(tmp_path / "state.pkl"))
+    again = restored()
+    suggestions = [Suggestion.of_config(proposed(again, name)) for name in "def"]
+    assert [s.number for s in suggestions] == [3, 4, 5]
+    assert [s.origin for s in suggestions] == [None] * 3
+    assert [s.sample for s in suggestions] == samples_of("sobol", 5)[2:]
+    assert again.suggest("g") == Searcher.FINISHED
 
 
 def test_a_search_of_another_version_is_refused_when_it_is_read() -> None:

@@ -18,6 +18,7 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.tracking import MlflowClient
 
 from models import IResNet, write_network
+from study.config.extension import Extension, MoreEpochs
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
 from study.tracking import studies
@@ -581,3 +582,48 @@ def test_a_run_that_is_found_again_learns_whose_repeat_it_is(
     trial = study.config.resolve(SAMPLE, seed=1)
     tracker.start_trial("0004", SAMPLE, trial, repeat_of="0002")
     assert [r.repeat_of for r in Records(tracker.client).trials(study)] == ["0002"]
+
+
+def test_a_run_says_that_its_sample_was_given_or_what_it_goes_on_with(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    start(tracker, study)
+    tracker.start_trial("0001", SAMPLE, study.config.resolve(SAMPLE, seed=2), is_given=True)
+    further = study.config.resolve(SAMPLE, seed=1)
+    further = replace(further, training=replace(further.training, max_epochs=8))
+    tracker.start_trial("0002", SAMPLE, further, continues=("0001", 3))
+    tracker.log_reports("0002", [epoch_report(4), epoch_report(5)])
+    tracker.log_projections("0002", networks(tmp_path, projection_report(0.3)))
+    by_id = {(r.trial_id, r.projected_to): r for r in Records(tracker.client).trials(study)}
+    assert {id: r.origin for (id, _), r in by_id.items()} == {
+        "0000": "",
+        "0001": "given",
+        "0002": "0001",
+    }
+    running = by_id["0002", None]
+    assert (running.params["max_epochs"], running.n_epochs, running.epoch) == ("8", 2, 5)
+    tracker.end_trial("0002", TrialStatus.COMPLETED)
+    ended, cut = Records(tracker.client).trials_and_projections(study)[2:]
+    assert (ended.n_epochs, ended.epoch) == (5, 8)
+    assert (cut.origin, cut.n_epochs, cut.projected_to) == ("0001", 0, 0.3)
+
+
+def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    studies.note_end_of_search(tracker.client, study, "its time is over")
+    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    records = Records(tracker.client)
+    longer = tiny(search={"n_trials": 9})
+    first = Extension(3, is_searched=False, more_epochs=(MoreEpochs(1, 3, 9),))
+    extended = studies.extend(tracker.client, study, study.config, first)
+    assert records.end_of_search(study) == "its time is over"  # no sample was asked for
+    assert records.find_study("tiny") == extended
+    assert (extended.n_trainings, extended.finished) == (4, False)
+    extended = studies.extend(tracker.client, extended, longer, Extension(4))
+    assert records.find_study("tiny") == extended
+    assert (extended.n_trainings, extended.config) == (10, longer)
+    assert records.end_of_search(study) is None
+    note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
+    assert "9 trials" in note
+    assert "3 trials" not in note

@@ -67,7 +67,8 @@ const metricNames = content.metrics
 const reported = (names) => names.filter((name) => metricNames.includes(name));
 const paramNames = content.params.map((param) => param.name);
 const OF_POINTS = [
-  "label", "trial_id", "run_id", "mark", "projected_to", "reason", "front_share", "low", "high",
+  "label", "trial_id", "run_id", "mark", "projected_to", "origin", "reason", "front_share", "low",
+  "high",
 ];
 const column = (name) => {
   for (const columns of [points.metrics, points.params]) {
@@ -83,6 +84,15 @@ const titleOf = (name) => (metricOf[name] ? metricOf[name].title : name);
 const directionOf = Object.fromEntries(
   [...content.metrics, ...content.objectives].map(({ name, direction }) => [name, direction]),
 );
+
+// Where a point comes from, in a sentence; empty where the sampler proposed it.
+const originOf = (i) => {
+  const origin = points.origin[i];
+  if (origin === "") return "";
+  return origin === "given"
+    ? "A sample that the study file gives."
+    : `The training of trial ${origin}, gone on with.`;
+};
 
 // Values as text
 

@@ -13,6 +13,7 @@ const words = points.label.map((label, i) => [
   label,
   points.mark[i],
   points.run_id[i],
+  points.origin[i],
   points.reason[i] || "",
   ...paramNames.map((name) => formatted(points.params[name][i])),
 ].join(" ").toLowerCase());

@@ -20,6 +20,7 @@ const hoverText = (i) => {
   for (const name of metricNames) {
     if (points.metrics[name][i] !== null) lines.push(`${name} ${withError(name, i)}`);
   }
+  if (originOf(i)) lines.push(plain(originOf(i)));
   if (points.reason[i]) lines.push(plain(points.reason[i].slice(0, 80)));
   return lines.join("<br>");
 };
@@ -68,6 +69,7 @@ const detail = (i) => {
     ...howSure(i),
     facts(measured.map((name) => [name, withError(name, i)])),
     facts(paramNames.map((name) => [name, formatted(points.params[name][i])])),
+    ...(originOf(i) ? [make("p", { textContent: originOf(i) })] : []),
     ...(points.reason[i] ? [make("p", { textContent: points.reason[i] })] : []),
     make("p", {}, "run ", runLink(i)),
   );

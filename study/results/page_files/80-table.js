@@ -9,6 +9,8 @@ const tableColumns = [
   { name: "mark", title: "mark", text: true },
   ...(points.front_share.some((share) => share !== null)
     ? [{ name: "front_share", title: "on front" }] : []),
+  ...(points.origin.some((origin) => origin !== "")
+    ? [{ name: "origin", title: "origin", text: true }] : []),
   ...metricColumns.map((name) => ({ name, title: metricOf[name].short, small: name })),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
   { name: "run_id", title: "run", text: true },
@@ -111,7 +113,8 @@ const csvField = (value) => {
 };
 const saveCsv = () => {
   const names = [
-    "label", "mark", ...metricNames, ...paramNames, "trial_id", "projected_to", "run_id", "reason",
+    "label", "mark", ...metricNames, ...paramNames, "trial_id", "projected_to", "origin", "run_id",
+    "reason",
   ];
   const rows = sorted(visible()).map((i) => names.map((name) => column(name)[i]));
   const lines = [names, ...rows].map((row) => `${row.map(csvField).join(",")}\n`);
