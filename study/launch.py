@@ -20,9 +20,9 @@ from study.errors import FailedError, LaunchError, TrackingError, UserError
 # mistake in the options or in the study file need wait. The study file's own modules take a quarter
 # of a second, for which --help need not wait.
 if TYPE_CHECKING:
+    from study.config.extension import Wanted
     from study.config.space import Value
     from study.config.study import StudyConfig
-    from study.execution.extending import Wanted
     from study.execution.session import Outcome
     from study.results.front import Results
     from study.tracking.records import Records
@@ -104,7 +104,7 @@ def main(
                         "--resume: a study must go on with its own settings, but got "
                         f"{', '.join(changed or ['--dry-run'])}"
                     )
-                from study.execution.extending import Wanted
+                from study.config.extension import Wanted
 
                 wanted = Wanted(trials, max_hours, tuple(train or ()), epochs)
                 exit_code = _Launch(command).resume(name, wanted)

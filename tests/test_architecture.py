@@ -272,7 +272,9 @@ for arguments, says in (
     (["{space}"], "unknown key 'nonsense'"),
     (["nowhere"], "there is no such file"),
     (["--trials", "0"], "n_trials >= 1 must hold"),
-    (["--resume", "--epochs", "3"], "must go on with its own settings"),
+    (["--resume", "--seed", "3"], "must go on with its own settings"),
+    (["--resume", "--epochs", "3"], "--train"),
+    (["--train", "x/0001"], "--resume"),
 ):
     done = CliRunner().invoke(launch.app, arguments)
     assert done.exit_code == 2, done.output

@@ -1,8 +1,8 @@
 """What is asked of a study that goes on -> the study as it is then, and what is new in it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from study.config.extension import Extension, MoreEpochs
+from study.config.extension import Extension, MoreEpochs, Wanted
 from study.config.study import SettingError, StudyConfig
 from study.errors import LaunchError, quoted
 from study.metrics import TrialStatus
@@ -11,37 +11,6 @@ from study.tracking.records import Records, StudyRecord, TrialRecord
 
 # They stand in a tag of MLflow, which has some thousand letters.
 _MOST_CONTINUED = 80
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of a study that goes on, beyond what it was begun with.
-
-    Attributes:
-        n_trials: samples in all, more than before; None for as many as before.
-        max_hours: of search in all, more than before; None for as many as before.
-        networks: handles or run ids of networks whose trainings go on, each as a new trial.
-        max_epochs: that those are to have in the end; None without any.
-    """
-
-    n_trials: int | None = None
-    max_hours: float | None = None
-    networks: tuple[str, ...] = ()
-    max_epochs: int | None = None
-
-    @property
-    def study(self) -> str | None:
-        """The name of the study that the networks are of, where a handle says it."""
-        for network in self.networks:
-            name, sign, _ = network.replace("@", "/").partition("/")
-            if sign:
-                return name
-        return None
-
-    @property
-    def is_something(self) -> bool:
-        """Whether anything is asked for."""
-        return self != Wanted()
 
 
 def extended(
@@ -101,11 +70,6 @@ def _with_limits(record: StudyRecord, trials: list[TrialRecord], wanted: Wanted)
 
 def _more_epochs(record: StudyRecord, records: Records, wanted: Wanted) -> tuple[MoreEpochs, ...]:
     """Which trainings go on. A network that was projected from a trial's means that trial."""
-    if wanted.max_epochs is not None and not wanted.networks:
-        raise LaunchError(
-            "--epochs: a study that goes on must say with --train which trainings have more, but "
-            f"got {wanted.max_epochs} alone"
-        )
     networks = records.trials_and_projections(record) if wanted.networks else []
     trial_of_run = {network.run_id: network.trial_id for network in networks}
     trials = {network.trial_id: network for network in networks if network.projected_to is None}
@@ -123,10 +87,11 @@ def _more_epochs(record: StudyRecord, records: Records, wanted: Wanted) -> tuple
                 "--train: a training that goes on must have completed or been stopped early, but "
                 f"{name} is {trial.state.value}"
             )
-        if wanted.max_epochs is None or wanted.max_epochs <= trial.epoch:
+        assert wanted.max_epochs is not None
+        if wanted.max_epochs <= trial.epoch:
             raise LaunchError(
                 f"--epochs: a training that goes on must have more in all than the {trial.epoch} "
-                f"that {name} has had, but got {wanted.max_epochs or 'none'}"
+                f"that {name} has had, but got {wanted.max_epochs}"
             )
         more[trial.trial_id] = MoreEpochs(int(trial.trial_id), trial.epoch, wanted.max_epochs)
     return tuple(more.values())

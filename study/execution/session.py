@@ -7,6 +7,7 @@ from itertools import product
 import ray
 from ray import tune
 
+from study.config.extension import Wanted
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import (
@@ -19,7 +20,7 @@ from study.errors import (
     quoted,
 )
 from study.execution import cluster, nodes, storage, tuner
-from study.execution.extending import Wanted, extended
+from study.execution.extending import extended
 from study.execution.provenance import provenance
 from study.execution.snapshots import restore
 from study.metrics import TrialStatus

@@ -3,9 +3,9 @@ from typing import Any, cast
 
 import pytest
 
-from study.config.extension import Extension, MoreEpochs
+from study.config.extension import Extension, MoreEpochs, Wanted
 from study.errors import UserError
-from study.execution.extending import Wanted, extended
+from study.execution.extending import extended
 from study.metrics import TrialStatus
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.records import STUDY, projection, trial
@@ -64,7 +64,7 @@ def test_a_network_means_the_training_that_it_comes_from() -> None:
     more = (MoreEpochs(0, 3, 9), MoreEpochs(1, 3, 9))
     assert extension == Extension(4, is_searched=False, more_epochs=more)
     assert asked(networks=("tiny/0003",), max_epochs=6)[1].more_epochs == (MoreEpochs(3, 5, 6),)
-    assert Wanted(networks=("3f9c", "digits@knee")).study == "digits"
+    assert Wanted(networks=("3f9c", "digits@knee"), max_epochs=9).study == "digits"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_network_means_the_training_that_it_comes_from() -> None:
         ({"max_epochs": 9}, "--epochs: .* must say with --train .* got 9"),
         (
             {"networks": ("tiny/0000",)},
-            "--epochs: .* more in all than the 3 that tiny/0000 has .*no",
+            "--train: .* with --epochs, but got 'tiny/0000' alone",
         ),
         ({"networks": ("tiny/0000",), "max_epochs": 3}, "--epochs: .* but got 3"),
         ({"networks": ("tiny/0003",), "max_epochs": 5}, "than the 5 that tiny/0003 has had"),
