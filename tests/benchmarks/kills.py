@@ -37,7 +37,8 @@ _RUNGS = (3, 6)
 _TIMED = "epoch_seconds"
 
 
-def _space(folder: Path, n_trials: int, cpus: int) -> Path:
+def space(folder: Path, n_trials: int, cpus: int) -> Path:
+    """Write the study's file; returns its path."""
     raw = {
         **RAW,
         "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
@@ -48,18 +49,18 @@ def _space(folder: Path, n_trials: int, cpus: int) -> Path:
     return write_space(folder, raw, n_trials=n_trials, n_startup_trials=4, ladder=list(_LADDER))
 
 
-def _kill(folder: Path, space: Path, n_kills: int, rng: random.Random) -> int:
+def _kill(folder: Path, file: Path, n_kills: int, rng: random.Random) -> int:
     """Start a study and kill it so often, then let it end; how often it really was killed."""
     n_killed = 0
     for index in range(n_kills):
         goal = epochs_logged(folder) + rng.randint(2, 7)
         delay = rng.uniform(0.0, 1.0)
-        with Launch(folder, str(space), *(["--resume"] if index else [])) as launched:
+        with Launch(folder, str(file), *(["--resume"] if index else [])) as launched:
             if not launched.kill_at(partial(_has_come_to, folder, goal), delay):
                 return n_killed
         n_killed += 1
         print(f"  kill {n_killed} at {epochs_logged(folder)} epochs", flush=True)
-    run(folder, str(space), "--resume")
+    run(folder, str(file), "--resume")
     return n_killed
 
 
@@ -75,7 +76,7 @@ def _rungs(folder: Path) -> dict[int, set[int]]:
     return {epoch: set(trials) for epoch, trials in rungs.items()}
 
 
-def _check(folder: Path, n_trials: int) -> dict[str, Any]:
+def check(folder: Path, n_trials: int) -> dict[str, Any]:
     """The books of a study that ended; raises AssertionError where they are wrong."""
     books = Books(folder)
     n_projections = check_projections(books, _LADDER)
@@ -103,7 +104,7 @@ def _check(folder: Path, n_trials: int) -> dict[str, Any]:
     }
 
 
-def _figures(folder: Path) -> dict[str, Any]:
+def figures(folder: Path) -> dict[str, Any]:
     """Every number of a study that does not depend on the clock."""
     books = Books(folder)
     sql = (
@@ -127,12 +128,12 @@ def main() -> int:
     right = True
     for at_once, cpus in (("one trial", os.cpu_count() or 1), ("a trial a core", 1)):
         with tempfile.TemporaryDirectory() as unbroken, tempfile.TemporaryDirectory() as broken:
-            spaces = [_space(Path(folder), arguments.trials, cpus) for folder in (unbroken, broken)]
+            spaces = [space(Path(folder), arguments.trials, cpus) for folder in (unbroken, broken)]
             run(Path(unbroken), str(spaces[0]))
             n_killed = _kill(Path(broken), spaces[1], arguments.kills, rng)
-            before = _check(Path(unbroken), arguments.trials)
-            after = _check(Path(broken), arguments.trials)
-            same = _figures(Path(unbroken)) == _figures(Path(broken))
+            before = check(Path(unbroken), arguments.trials)
+            after = check(Path(broken), arguments.trials)
+            same = figures(Path(unbroken)) == figures(Path(broken))
             print(f"{at_once} at a time, {n_killed} kills: unbroken {before}, killed {after}")
             print(f"  every number the same bit for bit: {same}", flush=True)
             right &= n_killed == arguments.kills and (same or cpus == 1)
