@@ -1,6 +1,8 @@
 """Studies of invertible residual networks. What each part may import stands beside it.
 
     launch, report, verify, head_services    the commands; no command imports another
+    api          the Python API, and what the commands share with it      execution results tracking
+                                               config cli artifacts errors metrics models
     cli          what the commands share                                errors
     errors       errors that a user can cause                           -
     metrics      names, units and directions of what trials report      -
@@ -24,5 +26,32 @@ worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recor
 MLflow -> records -> results. Nothing flows back. A second way leads through the checkpoints, each
 of which holds all reports of its trial: see execution.worker.
 
-Importing this package imports none of it.
+In Python:
+
+    done = study.run("digits", trials=12)    the same as `python -m study.launch`
+    done = study.open("digits")              a study that is in MLflow
+
+Importing this package imports none of it: what it offers is looked up when it is asked for.
 """
+
+from importlib import import_module
+from typing import Any
+
+_OFFERED = {
+    "run": "study.api",
+    "open": "study.api",
+    "Study": "study.api",
+    "StudyConfig": "study.config.study",
+    "UserError": "study.errors",
+    "FailedError": "study.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OFFERED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_OFFERED[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_OFFERED])

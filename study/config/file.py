@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from study.errors import ConfigError, quoted
 
 # A few lines of aliases of aliases stand for billions of values, and a message would show them all.
 _MOST_VALUES = 10_000
+# What a study without a file remembers in its place.
+_IN_PYTHON = "study.run"
 # The shipped studies lie beside the package, in a clone and where it is installed.
 _SHIPPED = Path(__file__).parents[2] / "search_spaces"
 
@@ -56,6 +59,34 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     return loads(text, str(path), overrides or {})
+
+
+def study_of(
+    space: str | Path | Mapping[str, Any] | StudyConfig,
+    options: Mapping[str, tuple[str, Value]],
+) -> tuple[StudyConfig, str]:
+    """A study as it is asked for, and what it remembers as its file.
+
+    Args:
+        space: path of a study file, the bare name of a shipped one, the content of a study file, or
+            a study.
+        options: key of a study file -> the option that takes its place, and its value; None for one
+            that was not given.
+
+    Raises:
+        ConfigError: in one line, whatever is wrong.
+    """
+    overrides = {key: option for key, option in options.items() if option[1] is not None}
+    if isinstance(space, str | Path):
+        file = locate(str(space))
+        study, source = load(file, overrides), str(file.resolve())
+    else:
+        source = _IN_PYTHON
+        content = space.to_dict() if isinstance(space, StudyConfig) else space
+        study = parse(content, source, overrides)
+    # Workers have working directories of their own.
+    root = str(Path(study.data.root).resolve())
+    return replace(study, data=replace(study.data, root=root)), source
 
 
 def loads(

@@ -1,9 +1,17 @@
 """The settings of the search, of the scheduler, and of a trial's share of the machine."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from study.config.rules import check, require
+
+
+def _is_command(text: str) -> bool:
+    try:
+        return bool(shlex.split(text))
+    except ValueError:  # a quotation that does not end
+        return False
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,9 @@ class SearchConfig:
     then are trained to their end."""
     warm_start: tuple[str, ...] = ()
     """Names of earlier studies, whose completed trials the sampler, tpe or gp, learns from."""
+    notify: str | None = None
+    """A program and its arguments, run when the study has ended, was interrupted or failed, with
+    STUDY_NAME, STUDY_STATE and STUDY_FRONT in its environment; by no shell."""
 
     def __post_init__(self) -> None:
         rungs = self.ladder if isinstance(self.ladder, tuple) else ()
@@ -69,6 +80,11 @@ class SearchConfig:
             len(set(self.warm_start)) == len(self.warm_start),
             "distinct studies in warm_start",
             warm_start=list(self.warm_start),
+        )
+        require(
+            self.notify is None or _is_command(self.notify),
+            "a program and its arguments, quoted as for a shell, in notify",
+            notify=self.notify,
         )
         check(self, "max_hours > 0", "n_trials >= 1", "0 <= seed < 2**31", "n_startup_trials >= 1")
 

@@ -120,6 +120,11 @@ class StudyConfig:
             **sections,
         )
 
+    def without_command(self) -> "StudyConfig":
+        """The same study without search.notify: a command is nothing that is written for others to
+        run, nor believed from where others write."""
+        return replace(self, search=replace(self.search, notify=None))
+
     def to_dict(self) -> dict[str, Any]:
         """As a study file says it, every default spelled out; `parse` gives the same study back."""
         searched = {key for key, _ in self.space}

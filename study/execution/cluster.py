@@ -29,6 +29,7 @@ _ENVIRONMENT = {
 # Tune writes the state of all trials each time, and a large study would do little else. Seconds
 # between two times: for each trial that there may be, at least, and at most.
 _STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
+_OWN_STATE_SECONDS = os.environ.get(_STATE_SECONDS)
 _SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
 # Ray counts resources in parts of so many.
 _UNITS = 10_000
@@ -112,7 +113,8 @@ def connect(address: str | None, n_trials: int) -> Cluster:
     """
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    os.environ.setdefault(_STATE_SECONDS, f"{state_seconds(n_trials):g}")
+    # Anew for each study that this process runs.
+    os.environ[_STATE_SECONDS] = _OWN_STATE_SECONDS or f"{state_seconds(n_trials):g}"
     try:
         is_local = _connect(address)
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -19,7 +19,7 @@ from study.errors import (
     UserError,
     quoted,
 )
-from study.execution import cluster, nodes, storage, tuner
+from study.execution import cluster, nodes, notify, storage, tuner
 from study.execution.extending import extended
 from study.execution.provenance import provenance
 from study.execution.snapshots import restore
@@ -55,8 +55,20 @@ class Outcome:
     end_of_search: str | None
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A study that runs, and the command to be run at its end; None for none."""
+
+    name: str
+    notify: str | None
+
+
 class Session:
-    """One command's work on a study."""
+    """One command's work on a study.
+
+    Attributes:
+        begun: the study, once it has begun or goes on; None before that.
+    """
 
     def __init__(
         self,
@@ -81,6 +93,7 @@ class Session:
         self._address = address
         self._say = say
         self._say_unfinished = say_unfinished
+        self.begun: Begun | None = None
 
     def check(self, study: StudyConfig, source: str) -> None:
         """Whether a study could run: every trial's data is there and its network fits the images,
@@ -93,6 +106,7 @@ class Session:
             UserError: in one line, the first problem.
         """
         _check_trials(study, source)
+        notify.check(study.search.notify)
         for name in study.search.warm_start:
             if self._records.find_study(name) is None:
                 raise LaunchError(
@@ -140,6 +154,8 @@ class Session:
         earlier = self._earlier_trials(study)
         n_at_once = self._start_ray(study)
         storage.make_folder(self._folder(study.name))
+        notify.remember(self._folder(study.name), study.search.notify)
+        self.begun = Begun(study.name, study.search.notify)
         record = studies.create(self._client, study, source, self._folder(study.name), provenance())
         with storage.locked(record.storage):
             return self._run(
@@ -193,6 +209,7 @@ class Session:
                         f"the training of {record.name}/{trial_id(more.trial)} goes on from "
                         f"{more.n_epochs} epochs to {more.max_epochs}"
                     )
+            self.begun = Begun(record.name, notify.remembered(record.storage))
             uri = self._client.tracking_uri
 
             def make_tuner() -> tune.Tuner:

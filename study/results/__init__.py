@@ -15,6 +15,7 @@ the records for what each network left.
     importance  how much each hyperparameter accounts for, of a study's completed trials
     table1      Table 1 of the paper
     tables      the results as a table, JSON, CSV and a pandas frame
+    figures     figures of a study for a notebook
     page        the results as a page; page_files/ has its parts
     registry    points of the front into MLflow's Model Registry
 """

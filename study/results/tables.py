@@ -1,5 +1,6 @@
 """The results of a study as a table, as JSON, as CSV, and as a pandas frame."""
 
+import html
 import io
 import json
 import math
@@ -154,9 +155,7 @@ class _Column:
 
 def print_table(results: Results, every: bool, console: Console) -> None:
     """Print the front as a table, and below it which to take and what the figures mean."""
-    n_of = Counter(point.mark for point in results.points)
-    counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
-    console.print(f"{results.study.name}: {counts or 'no trials'}", style="bold", markup=False)
+    console.print(counts_of(results), style="bold", markup=False)
     ranked = results.ranked(every)
     columns, left, gap = _fitting(_columns(results, ranked, every), console.width)
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
@@ -295,6 +294,35 @@ def _head(key: str) -> str:
 
 def _interval_text(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}".replace("0.", ".")
+
+
+def as_html(results: Results) -> str:
+    """The front as a table, and below it which to take, as HTML for a notebook."""
+    ranked = results.ranked(every=False)
+    columns = _columns(results, ranked, every=False)
+
+    def row(cells: Iterable[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    head = row((column.head for column in columns), "th")
+    body = "".join(row(cells, "td") for cells in zip(*(c.cells for c in columns), strict=True))
+    taken = "".join(
+        f"<li><code>{html.escape(results.handle(one.point))}</code>, "
+        f"{html.escape(', '.join(one.aliases))}: {html.escape(one.sentence)}</li>"
+        for one in recommendations(results)
+    )
+    notes = "<br>".join(map(html.escape, _notes(results, columns, [])))
+    return (
+        f"<p><b>{html.escape(counts_of(results))}</b></p><table>{head}{body}</table>"
+        f"<ul>{taken}</ul><p><small>{notes}</small></p>"
+    )
+
+
+def counts_of(results: Results) -> str:
+    """The study's name, and how many points have each mark."""
+    n_of = Counter(point.mark for point in results.points)
+    counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
+    return f"{results.study.name}: {counts or 'no trials'}"
 
 
 def print_table1(table: list[Column], console: Console) -> None:

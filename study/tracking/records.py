@@ -159,6 +159,7 @@ class Records:
             of_run = run.data.tags
             try:
                 config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
+                config = config.without_command()
                 extensions = parse_extensions(of_run.get(tags.EXTENSIONS, "[]"), run.info.run_name)
             except (ConfigError, KeyError):
                 continue  # written by another version, or by somebody else: not a study of ours

@@ -29,6 +29,7 @@ def create(
         storage: folder or bucket where Tune keeps its state.
         provenance: tags that say which code runs it.
     """
+    config = config.without_command()
     experiment_id = client.call(
         client.api.create_experiment,
         config.name,

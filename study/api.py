@@ -1,0 +1,466 @@
+"""The Python API, which `import study` offers: `run`, `open`, and the study that they give. The
+commands are users of it."""
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from study import cli
+from study.artifacts import PAGE
+from study.config.extension import Wanted
+from study.config.file import study_of
+from study.config.study import StudyConfig
+from study.errors import FailedError, LaunchError, TrackingError, UserError, quoted
+from study.results.front import Results
+from study.results.read import read
+from study.results.recommended import recommendations
+from study.results.tables import as_frame, as_html, counts_of
+from study.tracking.client import Client
+from study.tracking.handles import run_of
+from study.tracking.records import Records
+
+# Imported where they are needed: to look at a study waits neither for Ray nor for torch.
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from models import IResNet
+    from study.execution.session import Outcome
+    from study.tracking.proof import Proof
+    from study.trial.rehearsal import Rehearsal
+
+_LABEL = re.compile(r"[0-9]{4,}(@.+)?")
+
+
+def run(
+    space: str | Path | Mapping[str, Any] | StudyConfig = "digits",
+    *,
+    name: str | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    max_hours: float | None = None,
+    data_root: str | Path | None = None,
+    cpus: float | None = None,
+    gpus: float | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    storage_path: str | Path | None = None,
+) -> "Study":
+    """Run a study to its end, as `python -m study.launch` does.
+
+    Args:
+        space: path of a study file, the bare name of a shipped one, the content of a study file,
+            or a StudyConfig.
+        name: of the study; else the file's, with a number where that is taken.
+        trials: in place of search.n_trials, and so epochs of training.max_epochs, seed of
+            search.seed, max_hours of search.max_hours, data_root of data.root, cpus and gpus of
+            resources.
+        address: of Ray; None for RAY_ADDRESS, a cluster on this host, or a start here.
+        tracking_uri: of MLflow; None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
+        storage_path: folder or bucket for checkpoints and state; None for STUDY_STORAGE_PATH, else
+            ray_results.
+
+    Returns:
+        The study, its results published in MLflow. No trial of it need have completed.
+
+    Raises:
+        UserError: in one line, if it cannot begin; nothing was started then.
+        FailedError: if it began and cannot go on; it can be resumed.
+        KeyboardInterrupt: if it was interrupted; it can be resumed.
+    """
+    config, source = study_of(
+        space,
+        {
+            "name": ("name", name),
+            "search.n_trials": ("trials", trials),
+            "training.max_epochs": ("epochs", epochs),
+            "search.seed": ("seed", seed),
+            "search.max_hours": ("max_hours", max_hours),
+            "data.root": ("data_root", None if data_root is None else str(data_root)),
+            "resources.cpus": ("cpus", cpus),
+            "resources.gpus": ("gpus", gpus),
+        },
+    )
+    runner = Runner(Place.of(tracking_uri, storage_path, address))
+    return runner.start(config, source, name is not None).unless_interrupted()
+
+
+# It is the name that users know from files, as in `study.open`.
+def open(
+    name: str | None = None,
+    *,
+    where: str = "",
+    objectives: Sequence[str] = (),
+    tracking_uri: str | None = None,
+    storage_path: str | Path | None = None,
+    address: str | None = None,
+) -> "Study":
+    """A study that is in MLflow.
+
+    Args:
+        name: None for the latest.
+        where: conditions on its networks by the names of metrics and hyperparameters, such as
+            "val_accuracy > 0.9 and coeff < 0.5", or MLflow's own filter.
+        objectives: such as "val_loss:minimize", in place of the study's own.
+        tracking_uri, storage_path, address: as for `run`.
+
+    Raises:
+        UserError: if there is no such study, or a filter or an objective cannot be read.
+    """
+    opened = Study(Place.of(tracking_uri, storage_path, address), name, where, objectives)
+    assert opened.results is not None  # read now: what cannot be read is said here
+    return opened
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where studies are run and kept.
+
+    Attributes:
+        client: of the MLflow that has their records.
+        storage_path: folder, absolute, or bucket that has their checkpoints and state.
+        address: of Ray; None for a cluster on this host, or a start here.
+    """
+
+    client: Client
+    storage_path: str
+    address: str | None
+
+    @classmethod
+    def of(
+        cls,
+        tracking_uri: str | None = None,
+        storage_path: str | Path | None = None,
+        address: str | None = None,
+    ) -> "Place":
+        """With what the environment says, and the defaults, for what is None."""
+        return cls(
+            Client(cli.tracking_uri(tracking_uri), cli.max_retries()),
+            cli.storage_path(None if storage_path is None else str(storage_path)),
+            cli.ray_address(address),
+        )
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def _how_to_resume(name: str) -> str:
+    return f"study.open({name!r}).resume()"
+
+
+class Runner:
+    """Starts studies in a place, goes on with them, and publishes what came out."""
+
+    def __init__(
+        self,
+        place: Place,
+        say: Callable[[str], None] = _print,
+        how_to_resume: Callable[[str], str] = _how_to_resume,
+    ) -> None:
+        """
+        Args:
+            say: is given lines for the user.
+            how_to_resume: what to type to go on with the study of a name.
+
+        Raises:
+            LaunchError: if nothing answers at the address of Ray.
+        """
+        # First, since it may be wrong and what follows takes seconds.
+        cli.check_answers(place.address)
+        with cli.importing():
+            from study.execution.session import Session
+
+        self._place, self._say, self._how_to_resume = place, say, how_to_resume
+        self._session = Session(
+            place.client, place.storage_path, place.address, say, self._say_unfinished
+        )
+
+    def start(self, config: StudyConfig, source: str, name_is_given: bool) -> "Study":
+        """Check a study and run it, to its end or until it is interrupted.
+
+        Args:
+            source: what it remembers as its file.
+            name_is_given: whether the name must be free; else the next free one is taken.
+        """
+        config = self.checked(config, source, name_is_given)
+        return self._ended(lambda: self._session.start(config, source))
+
+    def resume(self, name: str | None, source: str, wanted: Wanted) -> "Study":
+        """Go on with the study of that name, or the latest of a file."""
+        return self._ended(lambda: self._session.resume(name, source, wanted))
+
+    def rehearse(self, config: StudyConfig) -> "tuple[Rehearsal, int]":
+        """What a trial of a checked study takes, and how many run at a time."""
+        return self._session.rehearse(config)
+
+    def checked(self, config: StudyConfig, source: str, name_is_given: bool) -> StudyConfig:
+        """A study under a name that is free.
+
+        Raises:
+            UserError: if it could not run.
+        """
+        self._session.check(config, source)
+        free = self._session.free_name(config.name)
+        if free == config.name:
+            return config
+        if name_is_given:
+            raise LaunchError(
+                f"--name: the name of a new study must be free, but '{config.name}' is taken; "
+                "take another, or go on with that study with --resume"
+            )
+        self._say(f"the name {config.name} is taken; this study is {free}")
+        of_file = self._session.of_file(source)
+        unfinished = next((record for record in of_file if not record.finished), None)
+        if unfinished is not None:
+            self._say_unfinished(unfinished.name)
+        return replace(config, name=free)
+
+    def _ended(self, run: "Callable[[], Outcome]") -> "Study":
+        try:
+            outcome = run()
+        except FailedError:
+            self._notify("failed")
+            raise
+        study = Study(self._place, outcome.record.name, outcome=outcome)
+        if outcome.is_done:
+            try:
+                self._publish(study)
+            except TrackingError as error:
+                raise FailedError(
+                    f"the study is done, but its results cannot be read: {error}"
+                ) from error
+        else:
+            self._say_unfinished(study.name)
+        self._notify("completed" if outcome.is_done else "interrupted")
+        return study
+
+    def _publish(self, study: "Study") -> None:
+        """Put the results into MLflow: on each run how it stands, and the page."""
+        from study.results.publish import publish
+        from study.tracking.runs import Runs
+
+        results = study.results
+        try:
+            publish(results, study.records)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / PAGE
+                study.write_page(path)
+                Runs(self._place.client).log_file(results.study.run_id, path)
+        except UserError as error:
+            # The study is done all the same, and its report can be made at any time.
+            self._say(f"its results were not put into MLflow: {error}")
+
+    def _notify(self, state: str) -> None:
+        from study.execution.notify import notify
+
+        begun = self._session.begun
+        if begun is None or begun.notify is None:
+            return
+        study = Study(self._place, begun.name)
+        try:
+            front = study.results.front
+            objectives = [objective.metric for objective in study.results.objectives]
+        except TrackingError:
+            # It may be what ended the study; that is said already.
+            front, objectives = (), []
+        networks = [
+            {
+                "network": study.results.handle(point),
+                **{metric: point.metrics[metric] for metric in objectives},
+            }
+            for point in front
+        ]
+        problem = notify(begun.notify, begun.name, state, networks)
+        if problem is not None:
+            self._say(problem)
+
+    def _say_unfinished(self, name: str) -> None:
+        self._say(f"{name} is unfinished; go on with it: {self._how_to_resume(name)}")
+
+
+class Study:
+    """A study in MLflow, as it stood when this was made.
+
+    Attributes:
+        name: of the study.
+        records: what MLflow holds.
+        outcome: how the command or call that ran it left it; None for one that was opened.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        name: str | None,
+        where: str = "",
+        objectives: Sequence[str] = (),
+        outcome: "Outcome | None" = None,
+    ) -> None:
+        """
+        Args:
+            name: None for the latest.
+            where, objectives: as for `open`.
+        """
+        self._place, self._asked = place, (name, where, objectives)
+        self.records = Records(place.client)
+        self.outcome = outcome
+
+    @property
+    def name(self) -> str:
+        return self._asked[0] or self.results.study.name
+
+    @cached_property
+    def results(self) -> Results:
+        """Every network with its mark, and the front among them; read from MLflow once."""
+        return read(self.records, *self._asked)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the study came to its end; if not, `resume` goes on with it."""
+        return self.results.study.finished
+
+    @property
+    def config(self) -> StudyConfig:
+        """Its settings."""
+        return self.results.study.config
+
+    @property
+    def front(self) -> "pd.DataFrame":
+        """The front, a row a network, the best first, with the columns of `--format csv`."""
+        return as_frame(self.results, every=False)
+
+    @property
+    def points(self) -> "pd.DataFrame":
+        """All networks, likewise; column `mark` says how each stands, and those of the front come
+        first."""
+        return as_frame(self.results, every=True)
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Volume dominated by the front within the reference point, exact, in the product of the
+        objectives' units; None where an objective has no reference value."""
+        return self.results.hypervolume
+
+    @property
+    def recommended(self) -> dict[str, str]:
+        """The networks to take: "most-accurate", "knee", "most-invertible" -> the handle."""
+        return {
+            alias: self.results.handle(one.point)
+            for one in recommendations(self.results)
+            for alias in one.aliases
+        }
+
+    def figure(self, kind: str = "front") -> "go.Figure":
+        """A figure of the study.
+
+        Args:
+            kind: "front", accuracy against each other objective; "growth", the hypervolume as
+                trials ended.
+
+        Raises:
+            UserError: for another kind, or one that the study has nothing for.
+        """
+        from study.results import figures
+
+        return figures.figure(self.results, kind)
+
+    def load(self, network: str) -> "IResNet":
+        """A network with its weights, in eval mode, on the CPU. No code that is stored is run.
+
+        Args:
+            network: "0004", "0004@0.5", "knee", a whole handle, or how a run id begins.
+
+        Raises:
+            UserError: if there is no such network, or MLflow or its files cannot be read.
+        """
+        from models import read_network
+        from study.tracking.stored_model import DATA, fetch
+
+        run_id = self._run_of(network)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return read_network(fetch(self._place.client, run_id, Path(folder)) / DATA)
+            except TrackingError:
+                raise
+            except ValueError as error:
+                raise UserError(f"network: {quoted(network)} cannot be loaded: {error}") from error
+
+    def verify(self, network: str) -> "Proof":
+        """Check that a stored network is what was logged, and certify it again; `problems` of what
+        is returned says what does not hold, and is empty if all does.
+
+        Args:
+            network: as for `load`.
+
+        Raises:
+            TrackingError: if there is no such network, or MLflow or its files cannot be read.
+        """
+        from study.tracking import proof
+
+        return proof.verify(self.records, self._run_of(network))
+
+    def _run_of(self, network: str) -> str:
+        """The run id of a network of this study."""
+        handle = self.recommended.get(network, network)
+        if _LABEL.fullmatch(handle):
+            handle = f"{self.name}/{handle}"
+        return run_of(self.records, handle)
+
+    def write_page(self, path: str | Path) -> None:
+        """Write the report as a page, one HTML file.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        from study.results.page import write_page
+
+        write_page(Path(path), self.records, self.results)
+
+    def resume(
+        self,
+        *,
+        trials: int | None = None,
+        max_hours: float | None = None,
+        train: str | Sequence[str] = (),
+        epochs: int | None = None,
+    ) -> "Study":
+        """Go on with the study: with what is left of it, or with more than it was begun with.
+
+        Args:
+            trials: samples in all, more than before.
+            max_hours: of search in all, more than before.
+            train: networks, as for `load`, whose trainings go on, each as a new trial.
+            epochs: that those are to have in the end, with those that they have had.
+
+        Returns:
+            The study as it is then.
+
+        Raises:
+            UserError, FailedError, KeyboardInterrupt: as `run`.
+        """
+        networks = (train,) if isinstance(train, str) else tuple(train)
+        handles = tuple(self._run_of(network) for network in networks)
+        wanted = Wanted(trials, max_hours, handles, epochs)
+        return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
+
+    def unless_interrupted(self) -> "Study":
+        """This study.
+
+        Raises:
+            KeyboardInterrupt: if it was interrupted; it can be resumed.
+        """
+        if self.outcome is not None and not self.outcome.is_done:
+            raise KeyboardInterrupt(f"{self.name} is unfinished: {_how_to_resume(self.name)}")
+        return self
+
+    def __repr__(self) -> str:
+        return f"<study {counts_of(self.results)}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return as_html(self.results)
