@@ -13,7 +13,7 @@ In the command's process, the driver:
     callback     the base of Tune's callbacks, which are the next six
     interrupt    Ctrl-C
     failures     which failures a trial survives
-    progress     the live view
+    progress     the live view; notebook_view, where it is drawn in a notebook
     recorder     brings what happens to MLflow
     snapshots    whole copies of Tune's state
     checkpoints  which checkpoints stay

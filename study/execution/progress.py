@@ -1,4 +1,4 @@
-"""The live view of a running study: a table on a terminal, plain lines where there is none."""
+"""The live view of a running study: a table on a terminal or in a notebook, else plain lines."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from study.config.study import StudyConfig
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
+from study.execution.notebook_view import NotebookView
 from study.execution.trials import EndedTrials, suggestion
 from study.pareto import points
 from study.pareto.dominance import nondominated
@@ -42,7 +43,7 @@ class Progress(StudyCallback):
     more_epochs: Sequence[MoreEpochs] = ()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        self._live: Live | None = None
+        self._live: Live | NotebookView | None = None
         self._console = Console(highlight=False)
         self._start = time.monotonic()
         self._next_refresh = 0.0
@@ -50,8 +51,11 @@ class Progress(StudyCallback):
         self._n_epochs_ended = 0  # of those trials
         self._n_epochs_saved = 0  # that they were not trained for
         self._n_epochs_before: int | None = None
-        if self._console.is_terminal:
+        if self._console.is_jupyter:
+            self._live = NotebookView()
+        elif self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        if self._live is not None:
             self._live.start()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -67,7 +71,9 @@ class Progress(StudyCallback):
         elif self._live is None:
             for trial in just_ended:
                 self._show_end(trial)
-        if self._live is not None and time.monotonic() >= self._next_refresh:
+        # Where all have ended the view may be the last one, which a notebook keeps.
+        is_due = time.monotonic() >= self._next_refresh or not self._ended.running
+        if self._live is not None and is_due:
             start = time.monotonic()
             self._live.update(self._view(trials), refresh=True)
             took = time.monotonic() - start

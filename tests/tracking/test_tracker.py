@@ -21,7 +21,7 @@ from models import IResNet, write_network
 from study.config.extension import Extension, MoreEpochs
 from study.errors import TrackingError
 from study.metrics import ProjectionReport, TrialStatus
-from study.tracking import studies
+from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.pages import study_page
 from study.tracking.records import Records, StudyRecord
@@ -627,3 +627,18 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
     assert "9 trials" in note
     assert "3 trials" not in note
+
+
+def test_a_command_is_neither_written_into_mlflow_nor_believed_from_there(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    """Whoever may write there could else run programs where a study is resumed."""
+    config = replace(tiny(search={"notify": "touch x"}), name="other")
+    other = studies.create(tracker.client, config, "/x/tiny.yaml", "/x/ray_results/other")
+    run = tracker.client.api.get_run(other.run_id)
+    assert "touch" not in json.dumps(run.data.tags)
+    assert "touch" not in Records(tracker.client).artifact(other.run_id, "study.yaml").decode()
+    tracker.client.api.set_tag(other.run_id, tags.CONFIG, json.dumps(config.to_dict()))
+    found = Records(tracker.client).find_study("other")
+    assert found is not None
+    assert found.config.search.notify is None
