@@ -16,5 +16,6 @@ the records for what each network left.
     table1      Table 1 of the paper
     tables      the results as a table, JSON, CSV and a pandas frame
     page        the results as a page; page_files/ has its parts
+    export      the results as a study of Optuna
     registry    points of the front into MLflow's Model Registry
 """
