@@ -34,7 +34,9 @@ class Zone:
 
     def take(self, joules: float) -> None:
         self.microjoules = (self.microjoules + round(joules * 1e6)) % RANGE
-        (self.path / "energy_uj").write_text(f"{self.microjoules}\n")
+        new = self.path / "new"
+        new.write_text(f"{self.microjoules}\n")
+        new.replace(self.path / "energy_uj")  # as a whole, for who reads it meanwhile
 
 
 @pytest.fixture
