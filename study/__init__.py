@@ -10,7 +10,7 @@
     config/      what is asked of a study                               errors metrics
     pareto/      the mathematics of losses                              config metrics
     trial/       one training; torch, safetensors          models config artifacts errors metrics
-    search/      what to train next, and who stops         pareto config metrics
+    search/      what to train next, and who stops         pareto config errors metrics
     tracking/    MLflow                                     models config artifacts errors metrics
     execution/   a running study on Ray        tracking search trial pareto config artifacts errors
                                                metrics models

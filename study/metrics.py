@@ -121,6 +121,15 @@ class EpochReport:
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
         peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
             None on a CPU.
+        cpu_hours: CPU time of all threads of the worker, from the trial's beginning to this report,
+            proofs and projections of a last one included. This and the two below go on from the
+            checkpoint of a trial that was restored: what was lost with its worker is not in them.
+            None in reports of earlier versions.
+        gpu_hours: wall-clock time likewise, times the part of a GPU that the trial has; None on a
+            CPU.
+        energy_wh: watt hours likewise of the device that trains, the GPU or all processors of the
+            machine with their memory, by its own meter. None where there is none, or where it
+            measures more than this trial; NaN where the meter was lost on the way.
         device: name of the processor or GPU that trained.
         device_use: MLflow's system metrics of the GPU, means over the training steps since the
             report before; empty on a CPU.
@@ -138,6 +147,9 @@ class EpochReport:
     epoch_seconds: float
     test_accuracy: float | None = None
     peak_memory_bytes: int | None = None
+    cpu_hours: float | None = None
+    gpu_hours: float | None = None
+    energy_wh: float | None = None
     device: str = ""
     device_use: Mapping[str, float] = field(default_factory=dict)
 
@@ -262,6 +274,30 @@ METRICS: dict[str, Metric] = {
         Direction.MINIMIZE,
         steers=False,
     ),
+    "cpu_hours": Metric(
+        "CPU time of the trial, hours",
+        "CPU time, hours",
+        "CPU h",
+        Direction.MINIMIZE,
+        steers=False,
+        repeatable=False,
+    ),
+    "gpu_hours": Metric(
+        "time for which the trial had its GPU, times its part of it, hours",
+        "GPU time, hours",
+        "GPU h",
+        Direction.MINIMIZE,
+        steers=False,
+        repeatable=False,
+    ),
+    "energy_wh": Metric(
+        "energy of the device that trained, by its own meter, watt hours",
+        "energy, watt hours",
+        "Wh",
+        Direction.MINIMIZE,
+        steers=False,
+        repeatable=False,
+    ),
 }
 
 
@@ -277,6 +313,8 @@ HOURS = "hours"
 """Wall-clock time in which at least one trial ran."""
 DEVICE_HOURS = "device_hours"
 """Of GPUs, where trials have any, else of CPU cores: those of a trial times its wall-clock time."""
+CPU_HOURS, GPU_HOURS, ENERGY_WH = "cpu_hours", "gpu_hours", "energy_wh"
+"""Metrics of a trial, and, as sums over its trials, of the study."""
 
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"

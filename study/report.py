@@ -88,6 +88,10 @@ def main(
         str | None,
         typer.Option(help="Also verify points of the front, and register them under this name."),
     ] = None,
+    optuna: Annotated[
+        str | None,
+        typer.Option(help="Also write all points as a study of Optuna, into sqlite:///FILE, say."),
+    ] = None,
     tracking_uri: cli.TrackingUri = None,
 ) -> None:
     """Print the Pareto front of a study, read from MLflow."""
@@ -102,11 +106,16 @@ def main(
             from study.results.registry import check
 
             check(results, register)
+        if optuna is not None:
+            from study.results import export
+
+            export.check(results, optuna)
         if html is not None:
             from study.results.page import check_files, write_page
 
             check_files(records, results)
             write_page(html, records, results)
+        storage = export.write(results, optuna) if optuna is not None else None
         registered = _registered(records, results, register) if register is not None else []
         match format:
             case Format.JSON:
@@ -117,6 +126,8 @@ def main(
                 tables.print_table(results, every, tables.wide_console())
     if html is not None:
         typer.echo(f"written: {html}", err=True)
+    if storage is not None:
+        typer.echo(f"written: {results.study.name} in {storage}", err=True)
     for line in registered:
         typer.echo(line, err=True)
 

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "config": {"errors", "metrics"},
     "pareto": {"config", "metrics"},
     "trial": {"models", "config", *SHARED},
-    "search": {"config", "pareto", "metrics"},
+    "search": {"config", "pareto", "errors", "metrics"},
     "tracking": {"models", "config", *SHARED},
     "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
     "results": {"config", "pareto", "search", "tracking", *SHARED},
@@ -42,7 +42,8 @@ MAY_BE_IMPORTED_BY = {
     "pydantic": {"config"},
     "optuna": {"search"},
     "mlflow": {"tracking"},
-    "sqlalchemy": {"tracking"},
+    # Search: storages of Optuna fail with its errors.
+    "sqlalchemy": {"search", "tracking"},
     "ray": {"search", "execution"},
     "pyarrow": {"execution"},
     "torch": {"models", "trial", "execution"},

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,9 +31,15 @@ REPORT = EpochReport(
 
 def test_every_reported_number_but_when_is_a_metric() -> None:
     assert set(REPORTED_METRICS) == set(METRICS)
-    assert set(REPORT.metrics()) == set(METRICS) - {"test_accuracy", "peak_memory_bytes"}
-    full = replace(REPORT, test_accuracy=0.5, peak_memory_bytes=7).metrics()
-    assert (full["test_accuracy"], full["peak_memory_bytes"]) == (0.5, 7)
+    optional: dict[str, Any] = {
+        "test_accuracy": 0.5,
+        "peak_memory_bytes": 7,
+        "cpu_hours": 0.25,
+        "gpu_hours": 0.125,
+        "energy_wh": 30.0,
+    }
+    assert set(REPORT.metrics()) == set(METRICS) - optional.keys()
+    assert replace(REPORT, **optional).metrics() == {**REPORT.metrics(), **optional}
 
 
 def test_a_report_survives_the_way_through_a_result() -> None:
@@ -68,9 +75,11 @@ def test_the_first_metric_that_is_not_finite_is_named() -> None:
     assert first_non_finite(broken, ("val_accuracy",)) is None
 
 
-def test_test_data_never_steers_and_nor_does_what_a_cpu_does_not_report() -> None:
+def test_test_data_never_steers_and_nor_does_what_a_cpu_does_not_report_or_the_clock_does() -> None:
     not_steering = {name for name, metric in METRICS.items() if not metric.steers}
-    assert not_steering == {"test_accuracy", "peak_memory_bytes"}
+    costs = {"cpu_hours", "gpu_hours", "energy_wh"}
+    assert not_steering == {"test_accuracy", "peak_memory_bytes", *costs}
+    assert {n for n, m in METRICS.items() if not m.repeatable} == {"epoch_seconds", *costs}
 
 
 @settings(max_examples=300)

@@ -1,6 +1,7 @@
 """A view of a running study in the output of a notebook's cell."""
 
 import io
+from typing import Any
 
 from rich.console import Console, RenderableType
 
@@ -16,8 +17,8 @@ class NotebookView:
         # Nobody has IPython who is in no notebook.
         from IPython.display import HTML, display
 
-        self._html = HTML
-        self._place = display(HTML(""), display_id=True)
+        self._html: Any = HTML
+        self._place: Any = display(HTML(""), display_id=True)
 
     def update(self, view: RenderableType, refresh: bool = True) -> None:
         """Draw the view there, in place of the one before."""

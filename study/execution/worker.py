@@ -26,6 +26,7 @@ from study.execution.storage import filesystem
 from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Origin, Suggestion
 from study.trial import sources
+from study.trial.costs import CostMeter
 from study.trial.evaluation import reconstructions
 from study.trial.gpu import check_gpus, memory_errors
 from study.trial.ladder import Projection, projections
@@ -46,6 +47,8 @@ class TrialTrainable(tune.Trainable):
     crash is read from there.
     """
 
+    _costs: CostMeter | None = None  # of the trial that is trained
+
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], study: StudyConfig, folder: str
     ) -> None:
@@ -58,7 +61,13 @@ class TrialTrainable(tune.Trainable):
         self._begin(new_config)
         return True
 
+    def cleanup(self) -> None:
+        if self._costs is not None:
+            self._costs.close()
+            self._costs = None
+
     def _begin(self, config: dict[str, Any]) -> None:
+        self.cleanup()
         suggestion = Suggestion.of_config(config)
         self._reports: list[EpochReport] = []
         self._failed = suggestion.failed
@@ -85,10 +94,11 @@ class TrialTrainable(tune.Trainable):
             # torch compiles one piece of code so many times and no more. Earlier trials' are
             # of no use: their settings are part of the code.
             torch.compiler.reset()
-        if self._study.resources.gpus == 0:
-            return Training(trial, "cpu", sources.load(trial.data))
-        check_gpus()
-        return Training(trial, "cuda", sources.load(trial.data))
+        device = torch.device("cuda" if self._study.resources.gpus > 0 else "cpu")
+        if device.type == "cuda":
+            check_gpus()
+        self._costs = CostMeter(device, self._study.resources)
+        return Training(trial, device, sources.load(trial.data))
 
     @property
     def _training(self) -> Training:
@@ -116,12 +126,14 @@ class TrialTrainable(tune.Trainable):
                 with _of_checkpoint("read"):
                     self._training.go_on_from(self._state_of(self._origin))
                 assert self._training.epoch == self._origin.n_epochs
-            report = self._training.run_to_report()
+            report = self._with_projections(self._training.run_to_report())
             if report.epoch is not None:
-                self._reports.append(report.epoch)
-            self._last_report = report.to_result()
-            self._certify()
-            result = self._last_report
+                assert self._costs is not None
+                # Now, since proofs and projections cost too.
+                epoch = self._costs.stamped(report.epoch)
+                self._reports.append(epoch)
+                report = replace(report, epoch=epoch)
+            result = self._last_report = report.to_result()
         return {**result, "done": self._training.status is not TrialStatus.RUNNING}
 
     def _state_of(self, origin: Origin) -> dict[str, Any]:
@@ -139,15 +151,13 @@ class TrialTrainable(tune.Trainable):
         earlier = tuple(self._reports[:n_earlier])
         return replace(report, is_repeated=True, earlier=earlier).to_result()
 
-    def _certify(self) -> None:
-        """Certify the network of a completed trial, project it, and add that to its last report."""
+    def _with_projections(self, report: TrialReport) -> TrialReport:
+        """Certify the network of a completed trial, and project it: its last report with those."""
         if self._training.status is not TrialStatus.COMPLETED:
-            return
+            return report
         self._projections = list(projections(self._training, self._training.certified()))
-        report = TrialReport.from_result(self._last_report)
-        assert report is not None
         reports = tuple(projection.report for projection in self._projections)
-        self._last_report = replace(report, projections=reports).to_result()
+        return replace(report, projections=reports)
 
     def save(self, *args: Any, **kwargs: Any) -> Any:
         with _of_checkpoint("written"):
@@ -198,9 +208,15 @@ class TrialTrainable(tune.Trainable):
             return
         state = read_state(Path(checkpoint) / TRAINING_STATE)
         self._training.load_state_dict(state["training"])
-        self._last_report = state["last_result"]
+        report = TrialReport.from_result(state["last_result"])
+        assert report is not None
+        self._last_report = self._with_projections(
+            report
+        ).to_result()  # no state has their networks
         self._is_restored = True
-        self._certify()  # their networks are not in the state
+        if self._reports:
+            assert self._costs is not None
+            self._costs.go_on_from(self._reports[-1])
 
 
 @contextmanager

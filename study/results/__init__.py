@@ -10,6 +10,7 @@ the records for what each network left.
     certainty   how sure the front is, by what its networks classify right
     recommended which networks to take, and why
     numbers     values as text, in the digits in which they are reported
+    costs       what a study cost: hours, and energy where a meter is there
     publish     what came out, written into MLflow
     growth      how the front grew
     importance  how much each hyperparameter accounts for, of a study's completed trials
@@ -17,5 +18,6 @@ the records for what each network left.
     tables      the results as a table, JSON, CSV and a pandas frame
     figures     figures of a study for a notebook
     page        the results as a page; page_files/ has its parts
+    export      the results as a study of Optuna
     registry    points of the front into MLflow's Model Registry
 """

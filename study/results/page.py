@@ -24,7 +24,10 @@ from study.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
 from study.config.space import FloatParameter, IntParameter, Parameter
 from study.errors import FailedError, UserError
 from study.metrics import (
+    CPU_HOURS,
     DEVICE_HOURS,
+    ENERGY_WH,
+    GPU_HOURS,
     HOURS,
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
@@ -35,10 +38,10 @@ from study.metrics import (
     as_reported,
 )
 from study.results import importance, table1
+from study.results.costs import costs
 from study.results.front import Mark, Point, Results
 from study.results.growth import growth
 from study.results.numbers import Numbers
-from study.results.publish import figures
 from study.results.recommended import Recommendation, interval, recommendations
 from study.tracking.pages import compare_page, run_page, server_address
 from study.tracking.records import Records
@@ -220,11 +223,18 @@ def _facts(results: Results) -> list[str]:
     trials = [r for p in results.points for r in p.records if r.projected_to is None]
     if not trials:
         return []
-    of_study = figures(results)
+    of_study = costs(results)
     start = datetime.fromtimestamp(min(trial.started for trial in trials), UTC)
     facts = [f"{start:%Y-%m-%d %H:%M} UTC", f"{_duration(of_study[HOURS])} of training"]
     kind = "GPU" if results.study.config.resources.gpus else "core"
     facts.append(f"{of_study[DEVICE_HOURS]:.2g} {kind} hours")
+    facts += [
+        f"{of_study[name]:.2g} {unit}"
+        for name, unit in ((GPU_HOURS, "h of GPU time"), (CPU_HOURS, "h of CPU time"))
+        if name in of_study
+    ]
+    if ENERGY_WH in of_study:
+        facts.append(f"{of_study[ENERGY_WH]:.3g} Wh measured")
     n_epochs = sum(trial.n_epochs for trial in trials)
     facts.append(f"{len(trials)} trainings, {n_epochs} epochs")
     facts += sorted({trial.device for trial in trials if trial.device})

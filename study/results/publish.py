@@ -1,10 +1,11 @@
 """What came out of a study, written into MLflow: how each network stands, which are recommended and
 why, and the figures of the whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from study.metrics import DEVICE_HOURS, HOURS, HYPERVOLUME, N_FRONT
+from study.metrics import HYPERVOLUME, N_FRONT
+from study.results.costs import costs
 from study.results.front import Results
 from study.results.recommended import recommendations
 from study.tracking import marks, pages
@@ -44,27 +45,5 @@ def publish(results: Results, records: Records) -> None:
 
 def figures(results: Results) -> Mapping[str, float]:
     """The figures of a whole study by name; a hypervolume that is not defined is left out."""
-    times = [
-        (record.started, record.ended)
-        for point in results.points
-        for record in point.records
-        if record.projected_to is None and record.ended is not None
-    ]
-    resources = results.study.config.resources
-    devices = resources.gpus or resources.cpus
     volume = {} if results.hypervolume is None else {HYPERVOLUME: results.hypervolume}
-    return {
-        **volume,
-        N_FRONT: len(results.front),
-        HOURS: _seconds_covered(times) / 3600,
-        DEVICE_HOURS: devices * sum(end - start for start, end in times) / 3600,
-    }
-
-
-def _seconds_covered(times: Sequence[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
-    covered, until = 0.0, float("-inf")
-    for start, end in sorted(times):
-        covered += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return covered
+    return {**volume, N_FRONT: len(results.front), **costs(results)}

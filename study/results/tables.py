@@ -21,6 +21,7 @@ from study.metrics import (
     VAL_ACCURACY,
 )
 from study.pareto.repeats import N_DRAWS
+from study.results.costs import COSTS, costs
 from study.results.front import Mark, Point, Results
 from study.results.numbers import Numbers
 from study.results.recommended import Recommendation, interval, recommendations
@@ -40,6 +41,7 @@ def as_json(results: Results, every: bool) -> str:
     """One JSON object; a value that is not finite is null."""
     table_1 = table1(results)
     recommended = recommendations(results)
+    of_study = costs(results)
     content = {
         "study": results.study.name,
         "experiment_id": results.study.experiment_id,
@@ -48,6 +50,7 @@ def as_json(results: Results, every: bool) -> str:
         "constraints": {c.metric: str(c) for c in results.constraints},
         "reference_point": {o.metric: _finite(o.reference) for o in results.objectives},
         "hypervolume": results.hypervolume,
+        "costs": {name: of_study.get(name) for name in COSTS},
         "n_trials": _counts(p for p in results.points if p.is_trial),
         "n_projections": _counts(p for p in results.points if not p.is_trial),
         "points": [

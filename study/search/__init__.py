@@ -9,6 +9,7 @@
     halving        the rule that a halving scheduler stops by
     stopping       when the study has searched enough
     warm_start     which trials of earlier studies the sampler may learn from
+    optuna_study   networks as a study of Optuna in a storage, for other tools
     importance     how much each hyperparameter accounts for
 
 Only these modules import Optuna.

@@ -1,4 +1,5 @@
-"""How much a trial's GPU is used while it trains, by NVIDIA's management library."""
+"""How much a trial's GPU is used while it trains, and what energy it takes, by NVIDIA's management
+library."""
 
 import threading
 from collections import defaultdict
@@ -65,3 +66,33 @@ def _sample(
                 del questions[name]
             else:
                 samples[name].append(value)
+
+
+def total_energy(device: torch.device) -> float | None:
+    """Joules that a GPU has taken since its driver was loaded; None where it does not say, where it
+    is divided (MIG) and its counter is not of one part, or without a driver's library."""
+    try:
+        import pynvml
+    except ModuleNotFoundError:
+        return None
+    # By its id: the library numbers GPUs otherwise than CUDA_VISIBLE_DEVICES does.
+    uuid = torch.cuda.get_device_properties(device).uuid
+    try:
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        if _is_divided(gpu):
+            return None
+        millijoules: int = pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
+    except pynvml.NVMLError:
+        return None
+    return millijoules / 1e3
+
+
+def _is_divided(gpu: object) -> bool:
+    import pynvml
+
+    try:
+        now, _ = pynvml.nvmlDeviceGetMigMode(gpu)
+    except pynvml.NVMLError_NotSupported:
+        return False
+    return bool(now == pynvml.NVML_DEVICE_MIG_ENABLE)

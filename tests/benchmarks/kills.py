@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.launched import (
+    CLOCKED,
     METRICS,
     Books,
     Launch,
@@ -34,7 +35,6 @@ from tests.support.studies import RAW
 _LADDER = (0.7, 0.5, 0.3)
 _N_EPOCHS = 12
 _RUNGS = (3, 6)
-_TIMED = "epoch_seconds"
 
 
 def space(folder: Path, n_trials: int, cpus: int) -> Path:
@@ -109,7 +109,7 @@ def figures(folder: Path) -> dict[str, Any]:
     books = Books(folder)
     sql = (
         "SELECT name, metrics.key, step, value FROM runs JOIN metrics USING (run_uuid) "
-        f"WHERE lifecycle_stage = 'active' AND metrics.key != '{_TIMED}'"
+        f"WHERE lifecycle_stage = 'active' AND metrics.key NOT IN {CLOCKED}"
     )
     return {
         "metrics": sorted(books.query(sql)),

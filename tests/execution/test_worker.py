@@ -1,8 +1,11 @@
 """The worker's steps, in this process and without Ray."""
 
 import gc
+import json
 import shutil
+import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +13,17 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
-from study.artifacts import REPORTS, read_reports
+from study.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
+from study.execution import worker as execution_worker
 from study.execution.worker import TrialTrainable
 from study.metrics import TrialReport, TrialStatus
 from study.search.suggestion import Origin, Suggestion
+from study.trial import costs as trial_costs
 from study.trial import sources
 from study.trial.data import Dataset
+from study.trial.state_file import read_state, state_bytes
 from tests.support.studies import tiny
 
 STUDY = tiny()
@@ -114,6 +120,109 @@ def test_a_worker_goes_on_with_the_training_of_another_trial(tmp_path: Path) -> 
     assert results[1].epoch is not None
     assert last.epoch.val_loss == results[1].epoch.val_loss
     assert last.epoch.val_loss < before.epoch.val_loss
+
+
+def cpu_hours(of: TrialTrainable) -> list[float]:
+    hours = [report.cpu_hours for report in of._reports]
+    assert None not in hours
+    return [hour for hour in hours if hour is not None]
+
+
+def test_a_trial_says_what_it_has_cost_and_goes_on_from_there(tmp_path: Path) -> None:
+    """By the clock of this process, which is the worker."""
+    start = time.process_time()
+    first = worker()
+    for _ in range(2):
+        first.step()
+    folder = saved(first, tmp_path / "at_2")
+    until_second = (time.process_time() - start) / 3600
+    before = cpu_hours(first)
+    assert 0 < before[0] < before[1] <= until_second
+    first.step()
+    first.cleanup()
+
+    again = worker()
+    again.load_checkpoint(str(folder))
+    assert report_of(again.step()).epoch == first._reports[1]  # sent as it was
+    start = time.process_time()
+    last = report_of(again.step()).epoch
+    spent = (time.process_time() - start) / 3600
+    assert cpu_hours(again)[:2] == before
+    assert last is not None
+    assert last.cpu_hours is not None
+    assert last.cpu_hours - before[1] > 0.9 * spent  # and what came before the step
+    assert (last.gpu_hours, last.device_use) == (None, {})
+    again.cleanup()
+
+
+def test_the_cost_of_proofs_and_projections_is_in_the_last_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = worker()
+    for _ in range(2):
+        of.step()
+
+    def projected(*_: object) -> Iterator[Any]:
+        start = time.process_time()
+        while time.process_time() - start < 0.5:
+            pass
+        yield from ()
+
+    monkeypatch.setattr(execution_worker, "projections", projected)
+    start = time.process_time()
+    of.step()
+    spent = (time.process_time() - start) / 3600
+    hours = cpu_hours(of)
+    assert hours[2] - hours[1] > 0.5 / 3600
+    assert hours[2] - hours[1] == pytest.approx(spent, rel=0.1)
+    of.cleanup()
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_without_costs(tmp_path: Path) -> None:
+    of = worker()
+    of.step()
+    folder = saved(of, tmp_path / "at_1")
+    costs = {"cpu_hours", "gpu_hours", "energy_wh"}
+    (report,) = json.loads((folder / REPORTS).read_text())
+    earlier = {name: value for name, value in report.items() if name not in costs}
+    (folder / REPORTS).write_text(json.dumps([earlier]))
+    state = read_state(folder / TRAINING_STATE)
+    state["last_result"]["epochs"] = [earlier]
+    (folder / TRAINING_STATE).write_bytes(state_bytes(state))
+    again = worker()
+    again.load_checkpoint(str(folder))
+    repeated, goes_on = (report_of(again.step()).epoch for _ in range(2))
+    assert repeated is not None
+    assert goes_on is not None
+    assert repeated.epoch + 1 == goes_on.epoch
+    assert repeated.cpu_hours is goes_on.cpu_hours is None
+
+
+def test_a_worker_measures_the_trial_that_it_trains_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n_open = 0
+
+    class Meter:
+        def __init__(self, *_: object) -> None:
+            nonlocal n_open
+            n_open += 1
+
+        def joules(self) -> float:
+            return 3600.0
+
+        def close(self) -> None:
+            nonlocal n_open
+            n_open -= 1
+
+    monkeypatch.setattr(trial_costs, "meter", Meter)
+    of = worker()
+    of.step()
+    assert of._reports[0].energy_wh == 1.0
+    assert of.reset_config(config(1))
+    assert n_open == 1
+    of.stop()
+    assert n_open == 0
 
 
 def config(n: int = 0, **sample: Any) -> dict[str, Any]:

@@ -1,17 +1,15 @@
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
-from study.results.front import Mark, collect
-from study.results.publish import figures, publish
+from study.results.front import Mark
+from study.results.publish import publish
 from study.results.read import read
 from study.results.recommended import recommendations
 from study.tracking.client import Client
 from study.tracking.records import Records
-from tests.support.records import STUDY, projection, trial
 
 
 def front_in_mlflow(client: MlflowClient, experiment_id: str) -> set[str]:
@@ -37,6 +35,11 @@ def check(folder: Path, name: str) -> set[str]:
     assert of_study.metrics["hypervolume"] == results.hypervolume
     assert of_study.metrics["n_front"] == len(front)
     assert 0 < of_study.metrics["hours"] <= of_study.metrics["device_hours"]
+    trials = [p.first for p in results.points if p.is_trial]
+    cpu_hours = sum(trial.metrics["cpu_hours"] for trial in trials)
+    assert of_study.metrics["cpu_hours"] == pytest.approx(cpu_hours)
+    assert cpu_hours > 0
+    assert "gpu_hours" not in of_study.metrics
     assert f"{name}/" in of_study.tags["mlflow.note.content"]
     return front
 
@@ -64,23 +67,6 @@ def test_marks_follow_the_results_when_a_study_ends_again(
         tags = client.get_run(run_id).data.tags
         assert tags["study.mark"] == "dominated"
         assert tags.get("study.alias", "") == tags.get("study.why", "") == ""
-
-
-def test_figures_of_a_study_are_of_its_trials() -> None:
-    first = replace(trial(0), started=0.0, ended=3600.0)
-    beside = replace(trial(1), started=1800.0, ended=5400.0)
-    later = replace(trial(2), started=9000.0, ended=10800.0)
-    cut = replace(projection(0, 0.3), started=3600.0, ended=99_000.0)
-    running = replace(trial(3), started=10800.0, ended=None)
-    results = collect(STUDY, [first, cut, beside, later, running])
-    found = figures(results)
-    assert found["hours"] == pytest.approx(2.0)
-    assert found["device_hours"] == pytest.approx(2.5)  # one core a trial
-    assert found["n_front"] == len(results.front)
-    assert found["hypervolume"] == results.hypervolume
-    config = replace(STUDY.config, resources=replace(STUDY.config.resources, cpus=4, gpus=0.5))
-    on_gpus = collect(replace(STUDY, config=config), [first])
-    assert figures(on_gpus)["device_hours"] == pytest.approx(0.5)
 
 
 def test_a_sentence_that_changed_is_written_again_and_a_users_note_stays(

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from itertools import count
 from threading import Event, active_count
+from types import SimpleNamespace
+from typing import Any
 
 import pynvml
 import pytest
 import torch
 
-from study.trial.gpu_use import measured_use
+from study.trial.gpu_use import measured_use, total_energy
 
 CUDA = torch.device("cuda", 0)
 
@@ -91,3 +93,73 @@ def test_on_a_cpu_nothing_is_asked(gpu: Iterator[int]) -> None:
         assert active_count() == n_threads
     assert use == {}
     assert next(gpu) == 0
+
+
+class Library:
+    """NVIDIA's management library of a machine with one GPU."""
+
+    uuid = "0d3b9d4a-6f1e-8f1b-5a0e-0c7d3a9be001"
+    millijoules = 5_000_250
+    mig: Any = pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)  # as of a GPU that knows no MIG
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.is_begun = False
+        names = {
+            "nvmlInit": self.begin,
+            "nvmlDeviceGetHandleByUUID": self.handle,
+            "nvmlDeviceGetMigMode": lambda gpu: self.answer(gpu, self.mig),
+            "nvmlDeviceGetTotalEnergyConsumption": lambda gpu: self.answer(gpu, self.millijoules),
+        }
+        for name, function in names.items():
+            patch.setattr(pynvml, name, function)
+        properties = SimpleNamespace(uuid=self.uuid)
+        patch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+
+    def begin(self) -> None:
+        self.is_begun = True
+
+    def handle(self, uuid: str) -> str:
+        assert self.is_begun
+        if uuid != f"GPU-{self.uuid}":
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return "the GPU"
+
+    def answer(self, gpu: str, value: Any) -> Any:
+        assert gpu == "the GPU"
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Library:
+    return Library(monkeypatch)
+
+
+def test_a_gpu_says_what_energy_it_has_taken(library: Library) -> None:
+    assert total_energy(CUDA) == 5000.25
+    library.mig = [pynvml.NVML_DEVICE_MIG_DISABLE, pynvml.NVML_DEVICE_MIG_ENABLE]
+    assert total_energy(CUDA) == 5000.25
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("mig", [pynvml.NVML_DEVICE_MIG_ENABLE, pynvml.NVML_DEVICE_MIG_ENABLE]),
+        ("mig", pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)),
+        ("millijoules", pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)),
+        ("uuid", "another"),
+    ],
+)
+def test_a_gpu_that_is_divided_or_has_no_meter_says_nothing(
+    attribute: str, value: Any, library: Library
+) -> None:
+    setattr(library, attribute, value)
+    assert total_energy(CUDA) is None
+
+
+def test_without_a_driver_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library(monkeypatch)
+    missing = pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: library.answer("the GPU", missing))
+    assert total_energy(CUDA) is None

@@ -1,0 +1,45 @@
+"""What a study cost: the time for which its trials ran, of processors and GPUs, and energy."""
+
+import math
+from collections.abc import Sequence
+
+from study.metrics import CPU_HOURS, DEVICE_HOURS, ENERGY_WH, GPU_HOURS, HOURS
+from study.results.front import Results
+from study.tracking.records import TrialRecord
+
+_SUMS = (CPU_HOURS, GPU_HOURS, ENERGY_WH)
+COSTS = (HOURS, DEVICE_HOURS, *_SUMS)
+"""The names of all costs of a study."""
+
+
+def costs(results: Results) -> dict[str, float]:
+    """What the trials cost, by name, as far as they reported; what is not known is left out.
+
+    What a trial took after its last report, or before it failed without one, is known of none.
+    """
+    # A projection is made in the worker of its trial, and is in what that reports.
+    trials = [r for p in results.points for r in p.records if r.projected_to is None]
+    times = [(trial.started, trial.ended) for trial in trials if trial.ended is not None]
+    resources = results.study.config.resources
+    devices = resources.gpus or resources.cpus
+    sums = {name: _sum(trials, name) for name in _SUMS}
+    return {
+        HOURS: _seconds_covered(times) / 3600,
+        DEVICE_HOURS: devices * sum(end - start for start, end in times) / 3600,
+        **{name: total for name, total in sums.items() if total is not None},
+    }
+
+
+def _sum(trials: Sequence[TrialRecord], name: str) -> float | None:
+    """Sum over the trials that reported an epoch; None unless all of them say it."""
+    values = [trial.metrics.get(name, math.nan) for trial in trials if trial.n_epochs > 0]
+    return sum(values) if values and all(map(math.isfinite, values)) else None
+
+
+def _seconds_covered(times: Sequence[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    covered, until = 0.0, float("-inf")
+    for start, end in sorted(times):
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered
