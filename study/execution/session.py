@@ -20,6 +20,7 @@ from study.errors import (
 )
 from study.execution import cluster, nodes, storage, tuner
 from study.execution.provenance import provenance
+from study.execution.relocation import keep_new_trials_in
 from study.execution.snapshots import restore
 from study.metrics import TrialStatus
 from study.search import warm_start
@@ -154,6 +155,8 @@ class Session:
             UserError: if there is none, or it cannot go on; nothing was started then.
             FailedError: if it went on and failed; it can be resumed again.
         """
+        if name is not None:
+            self._client.relocate(resumed=name)
         record = self._find_unfinished(name, source)
         if record.storage != self._folder(record.name):
             # What is there is unpickled, so it is not for MLflow to say where that is.
@@ -170,6 +173,8 @@ class Session:
                 self._say(line)
             # Ended before Tune wrote anything, it has nothing to go on from.
             is_new = damage is None
+            if not is_new:
+                keep_new_trials_in(record.storage)
             earlier = self._earlier_trials(record.config) if is_new else []
             n_at_once = self._start_ray(record.config)
             uri = self._client.tracking_uri
