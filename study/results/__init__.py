@@ -14,6 +14,7 @@ the records for what each network left.
     growth      how the front grew
     importance  how much each hyperparameter accounts for, of a study's completed trials
     table1      Table 1 of the paper
+    listing     the studies that MLflow has, a line each
     tables      the results as a table, JSON, CSV and a pandas frame
     page        the results as a page; page_files/ has its parts
     registry    points of the front into MLflow's Model Registry

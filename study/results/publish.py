@@ -4,7 +4,7 @@ why, and the figures of the whole."""
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from study.metrics import DEVICE_HOURS, HOURS, HYPERVOLUME, N_FRONT
+from study.metrics import DEVICE_HOURS, HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT, TrialStatus
 from study.results.front import Results
 from study.results.recommended import recommendations
 from study.tracking import marks, pages
@@ -44,18 +44,15 @@ def publish(results: Results, records: Records) -> None:
 
 def figures(results: Results) -> Mapping[str, float]:
     """The figures of a whole study by name; a hypervolume that is not defined is left out."""
-    times = [
-        (record.started, record.ended)
-        for point in results.points
-        for record in point.records
-        if record.projected_to is None and record.ended is not None
-    ]
+    trials = [record for point in results.points if point.is_trial for record in point.records]
+    times = [(trial.started, trial.ended) for trial in trials if trial.ended is not None]
     resources = results.study.config.resources
     devices = resources.gpus or resources.cpus
     volume = {} if results.hypervolume is None else {HYPERVOLUME: results.hypervolume}
     return {
         **volume,
         N_FRONT: len(results.front),
+        N_COMPLETED: sum(trial.state is TrialStatus.COMPLETED for trial in trials),
         HOURS: _seconds_covered(times) / 3600,
         DEVICE_HOURS: devices * sum(end - start for start, end in times) / 3600,
     }

@@ -77,6 +77,7 @@ def test_figures_of_a_study_are_of_its_trials() -> None:
     assert found["hours"] == pytest.approx(2.0)
     assert found["device_hours"] == pytest.approx(2.5)  # one core a trial
     assert found["n_front"] == len(results.front)
+    assert found["n_completed"] == 4  # without the projection
     assert found["hypervolume"] == results.hypervolume
     config = replace(STUDY.config, resources=replace(STUDY.config.resources, cpus=4, gpus=0.5))
     on_gpus = collect(replace(STUDY, config=config), [first])
