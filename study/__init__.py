@@ -1,6 +1,6 @@
 """Studies of invertible residual networks. What each part may import stands beside it.
 
-    launch, report, verify, head_services    the commands; no command imports another
+    launch, report, verify, delete, head_services    the commands; no command imports another
     cli          what the commands share                                errors
     errors       errors that a user can cause                           -
     metrics      names, units and directions of what trials report      -

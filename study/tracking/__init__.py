@@ -17,6 +17,7 @@
     shared_files  files that several models have in common, once on the disk
     stored_model  a network as MLflow keeps it; imports torch by way of models
     proof         whether a stored model is what was logged, and what is proven of it; likewise
+    removal       what MLflow has of a study, and its deletion for good
     pages         what MLflow's own pages say and show of a study
 
 Only these modules import MLflow.

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import TrackingError, quoted, some
-from study.tracking.relocation import database_file, relocate
+from study.tracking.relocation import Moved, database_file, relocate
 
 # Runs in one answer to a search.
 _PAGE = 1000
@@ -83,17 +83,20 @@ class Client:
             self.relocate()
         return self.call(MlflowClient, self.tracking_uri)
 
-    def relocate(self, resumed: str | None = None) -> None:
+    def relocate(self, resumed: str | None = None) -> list[Moved]:
         """Where studies were moved with their SQLite database, make their paths those of now, and
         say so on standard error.
 
         Args:
             resumed: name of a study that is to be resumed: it is moved though it is marked as
                 running.
+
+        Returns:
+            The moved studies that are left as they are, since they may be running elsewhere.
         """
         database = database_file(self.tracking_uri)
         if database is None or not database.exists():
-            return
+            return []
         try:
             moved, running = relocate(database, resumed)
         except sqlite3.Error as error:
@@ -111,6 +114,7 @@ class Client:
             old = ", ".join(sorted({str(study.old) for study in moved}))
             names = some([study.name for study in moved])
             _say(f"moved from {old}, read and written in {database.parent} from now on: {names}")
+        return running
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """function(*args, **kwargs), with errors of MLflow and of its server as TrackingError."""
@@ -144,15 +148,21 @@ class Client:
         database = database_file(self.tracking_uri)
         return database is not None and not database.exists()
 
-    def search_runs(self, experiment_ids: list[str], condition: str) -> Iterator[Run]:
-        """All active runs of some experiments that meet MLflow's filter, the latest first."""
+    def search_runs(
+        self, experiment_ids: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY
+    ) -> Iterator[Run]:
+        """All runs of some experiments that meet MLflow's filter, the latest first.
+
+        Args:
+            view: MLflow's ViewType, which says whether deleted ones count.
+        """
         token = None
         while experiment_ids:
             page = self.call(
                 self.api.search_runs,
                 experiment_ids,
                 condition,
-                ViewType.ACTIVE_ONLY,
+                view,
                 _PAGE,
                 ["attributes.start_time DESC"],
                 token,

@@ -24,9 +24,10 @@ from study.metrics import TrialStatus
 from study.tracking import tags
 from study.tracking.settings import DATA_ROOT, dataset_digest
 
-_ARTIFACTS = "mlruns"
-# How long another process may hold the database, seconds.
-_PATIENCE = 30.0
+ARTIFACTS = "mlruns"
+"""Folder beside a database; MLflow's own name."""
+PATIENCE = 30.0
+"""How long another process may hold the database, seconds."""
 # Columns with the location of artifacts, of the rows of an experiment.
 _OF_EXPERIMENT = "experiment_id = :experiment"
 _LOCATIONS = (
@@ -49,7 +50,7 @@ def database_file(tracking_uri: str) -> Path | None:
 def artifact_location(tracking_uri: str, name: str) -> str | None:
     """Where a new study keeps its artifacts: beside a SQLite database; None leaves it to MLflow."""
     database = database_file(tracking_uri)
-    return None if database is None else str(database.parent / _ARTIFACTS / name)
+    return None if database is None else str(database.parent / ARTIFACTS / name)
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def relocate(database: Path, resumed: str | None = None) -> tuple[list[Moved], l
             is changed then.
     """
     uri = f"file:{quote(str(database))}?mode=rw"
-    with closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE)) as connection:
+    with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE)) as connection:
         if not any(_moved(connection, database.parent)):
             return [], []
         # As it stands once nobody else writes: another process may have been here first.
@@ -113,8 +114,8 @@ def _moved(connection: sqlite3.Connection, folder: Path) -> Iterator[Moved]:
     sql = "SELECT experiment_id, name, artifact_location FROM experiments"
     for experiment, name, location in connection.execute(sql).fetchall():
         there = Path(location or "")
-        here = folder / _ARTIFACTS / there.name
-        if there == here or there.parent.name != _ARTIFACTS or not there.is_absolute():
+        here = folder / ARTIFACTS / there.name
+        if there == here or there.parent.name != ARTIFACTS or not there.is_absolute():
             continue
         sql = (
             "SELECT run_uuid, state.value FROM runs JOIN tags kind USING (run_uuid) "
@@ -139,7 +140,7 @@ def _is_same(there: Path, here: Path) -> bool:
 
 def _change(connection: sqlite3.Connection, study: Moved) -> None:
     """Change every path of a study, within the caller's transaction."""
-    old, new = f"{study.old / _ARTIFACTS}/", f"{study.new / _ARTIFACTS}/"
+    old, new = f"{study.old / ARTIFACTS}/", f"{study.new / ARTIFACTS}/"
     for table, column, condition in _LOCATIONS:
         connection.execute(
             f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
