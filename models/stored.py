@@ -1,7 +1,12 @@
-"""A network as two files: what it is, as JSON, and its tensors, as safetensors.
+"""A network as files: what it is, as JSON, and its tensors, as safetensors.
 
 Neither format can hold code. A network is built here, from the arguments of IResNet in the one file
 and the values of the tensors in the other; nothing else of it is theirs.
+
+A projected network is nearly the one that it was made from: of each block one weight is scaled,
+and the classifier is another one. So WEIGHTS may be the file of that network, the same for all that
+were made from it. NETWORK then says by what each weight is multiplied, and a third file, CHANGES,
+has the tensors that take the place of others.
 """
 
 import json
@@ -12,13 +17,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from models.iresnet import IResNet
 
 NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet."""
 WEIGHTS = "weights.safetensors"
-"""The tensors of its state_dict()."""
+"""The tensors of its state_dict(), or of that of the network that it was made from."""
+CHANGES = "changes.safetensors"
+"""Of a network that was made from another one: the tensors that are neither its nor scaled."""
+_FACTORS = "factors"
+# Of a network's bytes, what CHANGES may have: with more, it is written as one by itself.
+_MOST_CHANGED = 0.5
 _COUNTS = ("n_classes", "bottleneck", "channel_multiplier", "n_power_iterations")
 # In the files of before it was an argument, torch's own.
 _FORMER_EPS = 1e-5
@@ -28,7 +39,9 @@ _LARGEST = 100_000
 _TENSORS_OF_A_BLOCK = 6
 
 
-def write_network(folder: Path, model: IResNet, description: Mapping[str, Any]) -> None:
+def write_network(
+    folder: Path, model: IResNet, description: Mapping[str, Any], base: IResNet | None = None
+) -> None:
     """Write a network into a folder, as NETWORK and WEIGHTS.
 
     Args:
@@ -36,30 +49,84 @@ def write_network(folder: Path, model: IResNet, description: Mapping[str, Any]) 
         model: on any device, in any mode.
         description: of plain values; its "architecture" must be the arguments of IResNet that
             build a network with the tensors of model. classifier_eps is added.
+        base: the network that it was made from, with tensors of the same names and shapes. Where
+            it has most of them, CHANGES is written in place of WEIGHTS, and the WEIGHTS of base are
+            those of this network too. What is read then is the same, bit for bit.
     """
     architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
     content = {**description, "architecture": architecture}
+    tensors, file = _tensors(model), WEIGHTS
+    if base is not None:
+        factors, changed = _compared(tensors, _tensors(base))
+        if _n_bytes(changed) <= _MOST_CHANGED * _n_bytes(tensors):
+            content[_FACTORS] = factors
+            tensors, file = changed, CHANGES
     (folder / NETWORK).write_text(json.dumps(content, indent=1) + "\n")
-    # Each with memory of its own, in one layout, so that the same network gives the same bytes.
-    tensors = {
+    save_file(tensors, folder / file)
+
+
+def _tensors(model: IResNet) -> dict[str, Tensor]:
+    """Each with memory of its own, in one layout, so that the same network gives the same bytes."""
+    return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    save_file(tensors, folder / WEIGHTS)
+
+
+def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _compared(
+    tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """(what those of base must be multiplied with to be these, what is something else), by name;
+    what is equal is in neither."""
+    factors, changed = {}, {}
+    for name, tensor in tensors.items():
+        if _is_same(tensor, base[name]):
+            continue
+        factor = _factor(tensor, base[name])
+        if factor is None:
+            changed[name] = tensor
+        else:
+            factors[name] = factor
+    return factors, changed
+
+
+def _factor(tensor: Tensor, base: Tensor) -> float | None:
+    """f with tensor == f * base, bit for bit; None if there is none."""
+    if tensor.dtype != torch.float32 or not tensor.numel():
+        return None
+    # Of the largest entry, whose rounding says least; that of the quotient may be one off.
+    at = base.abs().argmax()
+    near = tensor.flatten()[at] / base.flatten()[at]
+    for toward in (near, torch.tensor(0.0), torch.tensor(torch.inf)):
+        factor = torch.nextafter(near, toward)
+        if _is_same(base * factor, tensor):
+            return float(factor)
+    return None
+
+
+def _is_same(tensor: Tensor, other: Tensor) -> bool:
+    """Bit for bit."""
+    one, two = tensor.flatten().view(torch.uint8), other.flatten().view(torch.uint8)
+    return tensor.dtype == other.dtype and torch.equal(one, two)
 
 
 def read_network(folder: Path) -> IResNet:
-    """The network of a folder that `write_network` wrote, in eval mode, on the CPU.
+    """The network of a folder that `write_network` wrote, in eval mode, on the CPU; of one that was
+    made from another, with the WEIGHTS of that in the folder.
 
     Raises:
         ValueError: in one line, with the name of the file, if one cannot be read, NETWORK
             describes no network, or WEIGHTS has not exactly the tensors of that network.
     """
-    architecture = _architecture(folder / NETWORK)
+    content = _content(folder / NETWORK)
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
             names = set(file.keys())
-            model = _built(architecture, len(names))
+            model = _built(content["architecture"], len(names))
             empty = model.state_dict()
             for name in sorted(names ^ empty.keys()):
                 what = "has no tensor" if name in empty else "has a tensor that it must not have:"
@@ -67,21 +134,48 @@ def read_network(folder: Path) -> IResNet:
             tensors = {name: file.get_tensor(name) for name in empty}
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{WEIGHTS} cannot be read: {_one_line(error)}") from error
-    for name, expected in empty.items():
-        shape, dtype = tensors[name].shape, tensors[name].dtype
-        if (shape, dtype) != (expected.shape, expected.dtype):
-            raise ValueError(
-                f"{WEIGHTS}: the tensor {name} must be {tuple(expected.shape)}, {expected.dtype}, "
-                f"but is {tuple(shape)}, {dtype}"
-            )
+    _check(WEIGHTS, tensors, empty)
+    if _FACTORS in content:
+        _change(tensors, content[_FACTORS], folder / CHANGES)
     model = model.to_empty(device="cpu")
     model.load_state_dict(tensors)
     return model.eval()
 
 
-def _architecture(path: Path) -> Mapping[str, Any]:
+def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise ValueError(f"{file} has a tensor that it must not have: {name}")
+        shape, dtype = expected[name].shape, expected[name].dtype
+        if (tensor.shape, tensor.dtype) != (shape, dtype):
+            raise ValueError(
+                f"{file}: the tensor {name} must be {tuple(shape)}, {dtype}, "
+                f"but is {tuple(tensor.shape)}, {tensor.dtype}"
+            )
+
+
+def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
+    """Make the tensors of WEIGHTS those of a network that was made from theirs, in place."""
+    if not isinstance(factors, dict) or not all(type(f) is float for f in factors.values()):
+        raise ValueError(f"{NETWORK}: {_FACTORS} must be numbers by the names of tensors")
     try:
-        architecture = json.loads(path.read_text(encoding="utf-8"))["architecture"]
+        with safe_open(path, framework="pt") as file:
+            changes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{CHANGES} cannot be read: {_one_line(error)}") from error
+    _check(CHANGES, changes, tensors)
+    for name, factor in factors.items():
+        if name not in tensors or name in changes or tensors[name].dtype != torch.float32:
+            raise ValueError(f"{NETWORK}: {_FACTORS} has a tensor that it must not have: {name}")
+        changes[name] = tensors[name] * torch.tensor(factor)
+    tensors.update(changes)
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    """That of NETWORK, with every argument of IResNet that files of before leave out."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        architecture = content["architecture"]
         # They are checked here, since a list of a million blocks would be built for minutes.
         sizes = [*architecture["in_shape"], *architecture["blocks"]]
         sizes += (architecture[name] for name in _COUNTS if name in architecture)
@@ -91,7 +185,7 @@ def _architecture(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{NETWORK}: sizes and counts must be whole numbers")
     if max(sizes) > _LARGEST:
         raise ValueError(f"{NETWORK}: sizes and counts must be at most {_LARGEST}")
-    return {"classifier_eps": _FORMER_EPS, **architecture}
+    return {**content, "architecture": {"classifier_eps": _FORMER_EPS, **architecture}}
 
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:

@@ -56,6 +56,12 @@ def projection_folder(outcome: Path, index: int) -> Path:
     return outcome / "projections" / str(index)
 
 
+def trained_folder(projection: Path) -> Path:
+    """The outcome that the folder of a projection is below: a projection may lack tensors of the
+    network that it was made from."""
+    return projection.parents[1]
+
+
 def packed(bits: Sequence[bool]) -> dict[str, Any]:
     """The content of VAL_RIGHT: the bits of the images in their order, the first one highest in the
     first byte, filled up with zeros to whole bytes."""

@@ -309,6 +309,8 @@ def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:
 # Of a study's own run, once it has ended.
 HYPERVOLUME = "hypervolume"
 N_FRONT = "n_front"
+N_COMPLETED = "n_completed"
+"""Trials that trained for all of their epochs."""
 HOURS = "hours"
 """Wall-clock time in which at least one trial ran."""
 DEVICE_HOURS = "device_hours"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
+from study.errors import UserError
 
 # Imported where they are needed, since MLflow takes a second and torch two: --help waits for
 # neither, and a table, JSON or CSV not for torch.
@@ -69,6 +70,9 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def main(
     study: Annotated[str | None, typer.Argument(help="Name of a study; else the latest.")] = None,
+    list_studies: Annotated[
+        bool, typer.Option("--list", help="All studies, the latest first, in place of one.")
+    ] = False,
     objective: Annotated[
         list[str] | None,
         typer.Option(help="NAME:maximize or NAME:minimize, in place of the study's own."),
@@ -96,6 +100,11 @@ def main(
 ) -> None:
     """Print the Pareto front of a study, read from MLflow."""
     with cli.one_line_errors():
+        if list_studies:
+            if study or objective or where or every or html or register:
+                raise UserError("--list: it must stand alone, or with --format and --tracking-uri")
+            _print_list(_records(tracking_uri), format)
+            return
         with cli.importing():
             from study.results import tables
             from study.results.read import read
@@ -130,6 +139,20 @@ def main(
         typer.echo(f"written: {results.study.name} in {storage}", err=True)
     for line in registered:
         typer.echo(line, err=True)
+
+
+def _print_list(records: "Records", format: Format) -> None:
+    from study.results import listing
+    from study.results.tables import wide_console
+
+    lines = listing.listed(records)
+    match format:
+        case Format.JSON:
+            typer.echo(listing.as_json(lines))
+        case Format.CSV:
+            typer.echo(listing.as_csv(lines))
+        case Format.TABLE:
+            listing.print_list(lines, wide_console())
 
 
 def _registered(records: "Records", results: "Results", name: str) -> list[str]:

@@ -33,9 +33,10 @@ MAY_IMPORT = {
     "launch": {"api", "cli", "config", "execution", "results", "tracking", *SHARED},
     "report": {"api", "cli", "results", "tracking", *SHARED},
     "verify": {"api", "cli", "tracking", *SHARED},
+    "delete": {"cli", "execution", "tracking", "errors"},
     "head_services": {"cli", "head"},
 }
-COMMANDS = ("launch", "report", "verify", "head_services")
+COMMANDS = ("launch", "report", "verify", "delete", "head_services")
 # Library -> the folders that alone may import it.
 MAY_BE_IMPORTED_BY = {
     "yaml": {"config", "tracking"},
@@ -266,8 +267,8 @@ def test_help_and_mistakes_wait_for_nothing(tmp_path: Path) -> None:
     space.write_text("name: x\nnonsense: 1\n")
     code = f"""
 from typer.testing import CliRunner
-from study import head_services, launch, report, verify
-for command in (launch, report, verify, head_services):
+from study import delete, head_services, launch, report, verify
+for command in (launch, report, verify, delete, head_services):
     done = CliRunner().invoke(command.app, ["--help"])
     assert done.exit_code == 0, done.output
 for arguments, says in (

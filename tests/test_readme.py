@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from study import launch, report, verify
+from study import delete, launch, report, verify
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.launched import ROOT
@@ -191,7 +191,7 @@ def test_a_benchmark_of_the_readme_takes_its_arguments(
 
 def test_every_option_of_the_commands_is_a_real_one() -> None:
     """Of all that the README names in passing, not only in its blocks."""
-    apps = (launch.app, report.app, verify.app)
+    apps = (launch.app, report.app, verify.app, delete.app)
     wide = {"COLUMNS": "200", "NO_COLOR": "1"}
     known = " ".join(CliRunner().invoke(app, ["--help"], env=wide).output for app in apps)
     own = {"--backend-store-uri", "--working-dir", "--generate"}  # of MLflow and Ray

@@ -9,6 +9,7 @@ In the command's process, the driver:
     provenance   where a run comes from: commit, versions
     nodes        whether every node reaches what a trial needs
     storage      the folder or bucket in which Tune keeps a study
+    relocation   Tune's state of a study whose folder was moved
     trials       what Tune says of a trial, read in one place
     callback     the base of Tune's callbacks, which are the next six
     interrupt    Ctrl-C

@@ -22,6 +22,7 @@ from study.errors import (
 from study.execution import cluster, nodes, notify, storage, tuner
 from study.execution.extending import extended
 from study.execution.provenance import provenance
+from study.execution.relocation import keep_new_trials_in
 from study.execution.snapshots import restore
 from study.metrics import TrialStatus
 from study.search import warm_start
@@ -175,7 +176,10 @@ class Session:
             FailedError: if it went on and failed; it can be resumed again.
         """
         wanted = wanted or Wanted()
-        record = self._find(name or wanted.study, source, may_be_done=wanted.is_something)
+        name = name or wanted.study
+        if name is not None:
+            self._client.relocate(resumed=name)
+        record = self._find(name, source, may_be_done=wanted.is_something)
         if record.storage != self._folder(record.name):
             # What is there is unpickled, so it is not for MLflow to say where that is.
             raise LaunchError(
@@ -199,6 +203,8 @@ class Session:
                 self._say(line)
             # Ended before Tune wrote anything, it has nothing to go on from.
             is_new = damage is None
+            if not is_new:
+                keep_new_trials_in(record.storage)
             earlier = self._earlier_trials(record.config) if is_new else []
             n_at_once = self._start_ray(config)
             if extension is not None:

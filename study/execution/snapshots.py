@@ -30,14 +30,14 @@ from study.execution.storage import filesystem
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
 _STATE_PREFIX = "experiment_state-"
-_SEARCH_PREFIX = "search_gen_state-"
+SEARCH_PREFIX = "search_gen_state-"
 _SEARCHER_PREFIX = "searcher-state-"
-_PREFIXES = (_STATE_PREFIX, _SEARCH_PREFIX, _SEARCHER_PREFIX, "callback-states-")
+_PREFIXES = (_STATE_PREFIX, SEARCH_PREFIX, _SEARCHER_PREFIX, "callback-states-")
 # The tuner itself, which Tune makes once, when a study is started.
 _TUNER = "tuner.pkl"
 _READERS: dict[str, Callable[[bytes], Any]] = {
     _STATE_PREFIX: json.loads,
-    _SEARCH_PREFIX: pickle.loads,  # its name, which ends in .json, notwithstanding
+    SEARCH_PREFIX: pickle.loads,  # its name, which ends in .json, notwithstanding
     _SEARCHER_PREFIX: pickle.loads,
     _TUNER: pickle.loads,
 }
@@ -241,7 +241,7 @@ def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
     broken = []
     for name in (
         newest,
-        f"{_SEARCH_PREFIX}{session}.json",
+        f"{SEARCH_PREFIX}{session}.json",
         f"{_SEARCHER_PREFIX}{session}.pkl",
         _TUNER,
     ):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.fs
+from pyarrow.fs import FileSelector
 
-from study.errors import LaunchError
+from study.errors import LaunchError, StorageError
 
 _LOCK_FILE = "study.lock"
 
@@ -46,11 +47,40 @@ def make_folder(folder: str) -> None:
         ) from error
 
 
+def contents(folder: str) -> tuple[int, int]:
+    """How many files are in a folder, and their bytes; (0, 0) if it is not there."""
+    files, path = filesystem(folder)
+    try:
+        found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
+    except OSError as error:
+        raise LaunchError(
+            f"--storage-path: it must be readable, but {folder} cannot be read: {error}"
+        ) from error
+    sizes = [info.size for info in found if info.type == pyarrow.fs.FileType.File]
+    return len(sizes), sum(sizes)
+
+
+def delete(folder: str) -> None:
+    """Delete a folder, if it is there, with all that is in it. Raises StorageError if that cannot
+    be done."""
+    files, path = filesystem(folder)
+    try:
+        if "://" not in folder and Path(folder).is_symlink():
+            raise OSError("it is a link")
+        if files.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
+            files.delete_dir(path)
+    except OSError as error:
+        raise StorageError(f"--storage-path: {folder} cannot be deleted: {error}") from error
+
+
 @contextmanager
-def locked(folder: str) -> Iterator[None]:
+def locked(folder: str, what: str = "--resume") -> Iterator[None]:
     """Keep a second process from running the same study, where its storage is a local folder.
 
     The lock goes with the process, however it ends.
+
+    Args:
+        what: names what was asked for in the message.
 
     Raises:
         LaunchError: if another process runs it, or there cannot be a lock.
@@ -69,6 +99,6 @@ def locked(folder: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LaunchError(
-                f"--resume: a study must not be running, but the one in {folder} is"
+                f"{what}: a study must not be running, but the one in {folder} is"
             ) from None
         yield

@@ -1,7 +1,7 @@
 """What Tune says of a trial, read in one place: number, folder, report, status, error, end."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
@@ -36,9 +36,19 @@ def view(trial: Trial) -> TrialView:
         suggestion(trial),
         status_at_end(trial),
         report(trial),
-        trial.checkpoint,
+        _checkpoint(trial),
         _error(trial) if trial.status == Trial.ERROR else None,
     )
+
+
+def _checkpoint(trial: Trial) -> Checkpoint | None:
+    """The last checkpoint of a trial, in the trial's folder. Where a study was moved, Ray puts the
+    new folder in the place of the old one twice, which is wrong if the one's path ends like the
+    other's."""
+    if trial.checkpoint is None or trial.storage is None:
+        return trial.checkpoint
+    name, storage = PurePosixPath(trial.checkpoint.path).name, trial.storage
+    return Checkpoint(f"{storage.trial_fs_path}/{name}", storage.storage_filesystem)
 
 
 def suggestion(trial: Trial) -> Suggestion:

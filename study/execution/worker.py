@@ -191,7 +191,9 @@ class TrialTrainable(tune.Trainable):
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
-            save_network(rung, projection.network, projection.right, config, dataset)
+            save_network(
+                rung, projection.network, projection.right, config, dataset, base=network.model
+            )
             self._save_reconstructions(rung, projection.network.model)
 
     def _save_reconstructions(self, folder: Path, model: IResNet) -> None:

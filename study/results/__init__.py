@@ -15,6 +15,7 @@ the records for what each network left.
     growth      how the front grew
     importance  how much each hyperparameter accounts for, of a study's completed trials
     table1      Table 1 of the paper
+    listing     the studies that MLflow has, a line each
     tables      the results as a table, JSON, CSV and a pandas frame
     figures     figures of a study for a notebook
     page        the results as a page; page_files/ has its parts

@@ -4,7 +4,7 @@ why, and the figures of the whole."""
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from study.metrics import HYPERVOLUME, N_FRONT
+from study.metrics import HYPERVOLUME, N_COMPLETED, N_FRONT, TrialStatus
 from study.results.costs import costs
 from study.results.front import Results
 from study.results.recommended import recommendations
@@ -45,5 +45,11 @@ def publish(results: Results, records: Records) -> None:
 
 def figures(results: Results) -> Mapping[str, float]:
     """The figures of a whole study by name; a hypervolume that is not defined is left out."""
+    trials = [record for point in results.points if point.is_trial for record in point.records]
     volume = {} if results.hypervolume is None else {HYPERVOLUME: results.hypervolume}
-    return {**volume, N_FRONT: len(results.front), **costs(results)}
+    return {
+        **volume,
+        N_FRONT: len(results.front),
+        N_COMPLETED: sum(trial.state is TrialStatus.COMPLETED for trial in trials),
+        **costs(results),
+    }

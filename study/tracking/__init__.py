@@ -1,6 +1,7 @@
 """MLflow: what a study writes there, and what is read back.
 
     tags          names of the tags by which runs are known
+    relocation    studies that were moved with their database; MLflow's tables, by SQL
     client        one tracking server or database, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       what a network is called, and which run is meant
@@ -13,8 +14,10 @@
     values        numbers as MLflow stores them
     outbox        a thread that sends writes in order, and again after an outage
     manifest      the files of a folder with their digests, and what is not as they say
+    shared_files  files that several models have in common, once on the disk
     stored_model  a network as MLflow keeps it; imports torch by way of models
     proof         whether a stored model is what was logged, and what is proven of it; likewise
+    removal       what MLflow has of a study, and its deletion for good
     pages         what MLflow's own pages say and show of a study
 
 Only these modules import MLflow.

@@ -142,10 +142,14 @@ class Records:
         experiment = self._experiment(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
-        return next(self._studies([experiment.experiment_id]), None)
+        return next((study for study, _ in self._studies([experiment.experiment_id])), None)
 
     def studies(self) -> Iterator[StudyRecord]:
         """All studies, the latest first."""
+        return (study for study, _ in self.studies_with_runs())
+
+    def studies_with_runs(self) -> Iterator[tuple[StudyRecord, Run]]:
+        """The same, each with its own run as MLflow has it."""
         if self.client.is_absent():
             return iter(())
         experiments = self._call(self.client.api.search_experiments)
@@ -154,7 +158,7 @@ class Records:
     def _experiment(self, name: str) -> Experiment | None:
         return self._call(self.client.api.get_experiment_by_name, name)
 
-    def _studies(self, experiment_ids: list[str]) -> Iterator[StudyRecord]:
+    def _studies(self, experiment_ids: list[str]) -> Iterator[tuple[StudyRecord, Run]]:
         for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
             of_run = run.data.tags
             try:
@@ -163,7 +167,7 @@ class Records:
                 extensions = parse_extensions(of_run.get(tags.EXTENSIONS, "[]"), run.info.run_name)
             except (ConfigError, KeyError):
                 continue  # written by another version, or by somebody else: not a study of ours
-            yield StudyRecord(
+            study = StudyRecord(
                 name=config.name,
                 experiment_id=run.info.experiment_id,
                 run_id=run.info.run_id,
@@ -176,12 +180,21 @@ class Records:
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions=_versions(of_run.get(tags.VERSIONS, "{}")),
             )
+            yield study, run
 
     def end_of_search(self, study: StudyRecord) -> str | None:
         """Why the study ended before its last possible trial; None if it did not."""
         run = self._call(self.client.api.get_run, study.run_id)
         # Empty where the study was extended since.
         return run.data.tags.get(tags.END_OF_SEARCH) or None
+
+    def n_completed(self, study: StudyRecord) -> int:
+        """How many trials of a study trained for all of their epochs, so far."""
+        condition = (
+            f"tags.`{tags.KIND}` = '{tags.TRIAL}' and "
+            f"tags.`{tags.STATE}` = '{TrialStatus.COMPLETED}'"
+        )
+        return sum(1 for _ in self.client.search_runs([study.experiment_id], condition))
 
     def trials(self, study: StudyRecord) -> list[TrialRecord]:
         """The trials of a study, by trial id."""

@@ -11,6 +11,9 @@ from study.config.space import Value
 from study.config.trial import MAX_EPOCHS, DataConfig, TrialConfig
 
 FINE_TUNE_STEPS = "fine_tune_steps"
+_DATA = "data."
+DATA_ROOT = f"{_DATA}root"
+"""The parameter that names the folder of the data."""
 
 
 def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, object]:
@@ -20,7 +23,7 @@ def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, objec
         **asdict(trial.training),
         **asdict(trial.evaluation),
         FINE_TUNE_STEPS: trial.fine_tune_steps,
-        **{f"data.{key}": value for key, value in asdict(trial.data).items()},
+        **{f"{_DATA}{key}": value for key, value in asdict(trial.data).items()},
         "seed": trial.seed,
         **sample,
         # A training that goes on has others than its sample.
@@ -36,6 +39,10 @@ def as_params(values: Mapping[str, object]) -> list[Param]:
 def dataset(config: DataConfig) -> DatasetInput:
     """The images of a trial as an input of its run; known by the settings that choose them."""
     text = json.dumps(asdict(config), sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    images = Dataset(config.name, digest, source_type="local", source=text)
+    images = Dataset(config.name, dataset_digest(text), source_type="local", source=text)
     return DatasetInput(images, [InputTag("mlflow.data.context", "training")])
+
+
+def dataset_digest(source: str) -> str:
+    """By which MLflow tells data sets of one name apart."""
+    return hashlib.sha256(source.encode()).hexdigest()[:8]

@@ -4,9 +4,13 @@ A logged model, all of it named in a tag of its run:
 
     MLmodel, requirements.txt, ...      MLflow's own: which loader, and what it needs
     data/network/network.json           the network, and its tensors, as `models.stored` writes them
-    data/network/weights.safetensors
+    data/network/weights.safetensors    of a projection: those of the training
+    data/network/changes.safetensors    of a projection: what is another tensor
     data/network/certificate.json       what is proven of it
     code/models/                        the code that builds it, and the loader, models.serving
+
+Each model has all of it, so that it can be taken alone. What two of them have in common, the code
+and the tensors of one training, is there once where models are kept in a folder: `SharedFiles`.
 """
 
 import json
@@ -27,15 +31,16 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import models
-from models.stored import NETWORK, WEIGHTS
-from study.artifacts import CERTIFICATE, MODEL
+from models.stored import CHANGES, NETWORK, WEIGHTS
+from study.artifacts import CERTIFICATE, MODEL, trained_folder
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.manifest import irregular, manifest
 from study.tracking.runs import Batch, Runs
+from study.tracking.shared_files import SharedFiles
 
 DATA = "data/network"
-"""Folder of a logged model: NETWORK, WEIGHTS and CERTIFICATE."""
+"""Folder of a logged model: NETWORK, WEIGHTS, of some CHANGES, and CERTIFICATE."""
 CODE = "code/models"
 """Folder of a logged model: the code that it brings."""
 LOADER = "models.serving"
@@ -48,11 +53,12 @@ def code_folder() -> Path:
     return Path(models.__file__).parent
 
 
-def log(client: Client, run: Run, folder: Path) -> None:
+def log(client: Client, run: Run, folder: Path, shared: SharedFiles) -> None:
     """Log a network as that of a run: the JSON files and pictures of its folder, and the model.
 
     Args:
         folder: where `trial.network_files` wrote it.
+        shared: of the models that were logged before.
     """
     runs = Runs(client)
     for path in sorted(folder.iterdir()):
@@ -66,12 +72,14 @@ def log(client: Client, run: Run, folder: Path) -> None:
     }
     if tags.PROJECTED_TO in of_run:
         origin["projected_to"] = of_run[tags.PROJECTED_TO]
-    files = client.call(_log_model, client, run, folder, origin)
+    files = client.call(_log_model, client, run, folder, origin, shared)
     # By this tag the model counts as logged.
     Batch(tags={tags.MODEL_FILES: json.dumps(files)}).send(client, run.info.run_id)
 
 
-def _log_model(client: Client, run: Run, folder: Path, origin: Mapping[str, Any]) -> dict[str, str]:
+def _log_model(
+    client: Client, run: Run, folder: Path, origin: Mapping[str, Any], shared: SharedFiles
+) -> dict[str, str]:
     """Log a model with its proof; returns its files with their digests.
 
     MLflow's own `log_model` does the same steps, but keeps to itself what it writes.
@@ -85,8 +93,11 @@ def _log_model(client: Client, run: Run, folder: Path, origin: Mapping[str, Any]
     with tempfile.TemporaryDirectory() as name:
         data, saved = Path(name) / Path(DATA).name, Path(name) / "model"
         data.mkdir()
-        for file in (NETWORK, WEIGHTS, CERTIFICATE):
+        has_weights = (folder / WEIGHTS).exists()
+        of_weights = folder if has_weights else trained_folder(folder)
+        for file in (NETWORK, CERTIFICATE, *([] if has_weights else [CHANGES])):
             shutil.copy(folder / file, data)
+        shutil.copy(of_weights / WEIGHTS, data)
         network = json.loads((folder / NETWORK).read_text())
         architecture = network["architecture"]
         mlflow.pyfunc.save_model(
@@ -111,6 +122,9 @@ def _log_model(client: Client, run: Run, folder: Path, origin: Mapping[str, Any]
             shutil.rmtree(compiled)
         files = manifest(saved)
         client.api.log_model_artifacts(model.model_id, str(saved))
+    there = local_folder(model.artifact_location)
+    if there is not None:
+        shared.share(there, files)
     client.api.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return files
 
@@ -132,9 +146,8 @@ def fetch(client: Client, run_id: str, folder: Path) -> Path:
     if len(ids) != 1:
         raise ValueError(f"model: the run must have one, but has {len(ids)}")
     location = client.call(client.api.get_logged_model, ids[0]).artifact_location
-    scheme = urlsplit(location).scheme.lower()
-    if scheme in ("", "file"):
-        there = Path(url2pathname(urlsplit(location).path) if scheme else location)
+    there = local_folder(location)
+    if there is not None:
         if there.is_symlink():
             raise ValueError(f"model: {there} must be a folder of its own, but is a link")
         if not there.is_dir():
@@ -149,6 +162,14 @@ def fetch(client: Client, run_id: str, folder: Path) -> Path:
             tracking_uri=client.tracking_uri,
         )
     )
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder of this machine that a location of artifacts means; None if it is none."""
+    scheme = urlsplit(location).scheme.lower()
+    if scheme not in ("", "file"):
+        return None
+    return Path(url2pathname(urlsplit(location).path) if scheme else location)
 
 
 def register(

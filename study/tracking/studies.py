@@ -12,6 +12,7 @@ from study.metrics import TrialStatus
 from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
+from study.tracking.relocation import artifact_location
 from study.tracking.runs import Batch, Runs
 
 
@@ -33,6 +34,7 @@ def create(
     experiment_id = client.call(
         client.api.create_experiment,
         config.name,
+        artifact_location(client.tracking_uri, config.name),
         tags={
             tags.NOTE: pages.describe_study(config),
             **{tags.SHARED_VIEW + name: view for name, view in pages.views(config).items()},

@@ -27,6 +27,7 @@ from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Batch, Runs
 from study.tracking.settings import FINE_TUNE_STEPS, as_params, dataset, settings
+from study.tracking.shared_files import SharedFiles
 from study.tracking.trial_runs import TrialRun, TrialRuns
 from study.tracking.values import stored
 
@@ -54,6 +55,7 @@ class Tracker:
         self._provenance = dict(provenance or {})
         self._call = client.call
         self._runs = Runs(client)
+        self._shared = SharedFiles()
         self._held: Batch | None = None  # of the trial whose writes are sent together
 
     def open_study(self, study: StudyRecord) -> None:
@@ -214,7 +216,7 @@ class Tracker:
         run = self._runs.get(self._trials[trial_id].run_id)
         # A trial has one model: one that was logged before a crash is replaced.
         self._runs.delete_models(run)
-        stored_model.log(self.client, run, folder)
+        stored_model.log(self.client, run, folder, self._shared)
 
     def log_projections(
         self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path]]
@@ -283,7 +285,7 @@ class Tracker:
             ],
             as_params({**of_trial.data.params, **changed}),
         ).send(self.client, run_id)
-        stored_model.log(self.client, run, folder)
+        stored_model.log(self.client, run, folder, self._shared)
         self._runs.set_state(run_id, TrialStatus.COMPLETED)
         return run_id
 

@@ -54,7 +54,12 @@ class Certified:
 
 
 def save_network(
-    folder: Path, network: Certified, right: Tensor, trial: TrialConfig, dataset: Dataset
+    folder: Path,
+    network: Certified,
+    right: Tensor,
+    trial: TrialConfig,
+    dataset: Dataset,
+    base: IResNet | None = None,
 ) -> None:
     """Write a network as `write_network` does, with CERTIFICATE, INVERSE and VAL_RIGHT.
 
@@ -62,9 +67,10 @@ def save_network(
         right: bool (N,), which images of the validation split it classifies right.
         trial: the one that trained it.
         dataset: the trial's.
+        base: of a projection: the network of the training.
     """
     model, certificate = network.model, network.certificate
-    write_network(folder, model, _description(trial, dataset))
+    write_network(folder, model, _description(trial, dataset), base)
     sampled = empirical_lipschitz(model, normalized(dataset.val.images[:_JACOBIAN_SAMPLES]))
     _write_json(
         folder / CERTIFICATE, {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}

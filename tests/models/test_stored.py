@@ -1,6 +1,8 @@
+import copy
 import json
 import pickle
 import pickletools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from models import IResNet, certify, project, read_network, write_network
-from models.stored import NETWORK, WEIGHTS
+from models import IResNet, certify, deployed, project, read_network, write_network
+from models.stored import CHANGES, NETWORK, WEIGHTS
 from tests.support.networks import with_biases
 
 ARCHITECTURE: dict[str, Any] = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1, 2]}
@@ -86,6 +88,81 @@ def test_neither_file_is_a_pickle(folder: Path) -> None:
     for name in (NETWORK, WEIGHTS):
         with pytest.raises(ValueError, match=r".*"):
             list(pickletools.genops((folder / name).read_bytes()))
+
+
+@pytest.fixture
+def projected(tmp_path: Path) -> tuple[Path, IResNet]:
+    """The folder of a network that was written as one made from another, and the network."""
+    trained = deployed(network(coeff=0.9))
+    model = copy.deepcopy(trained)
+    images = [torch.rand(16, *model.in_shape) - 0.5 for _ in range(2)]
+    project(model, lipschitz=0.05, images=images)
+    description = {"architecture": {**ARCHITECTURE, "norm": "none"}}
+    write_network(tmp_path, model, description, base=trained)
+    assert not (tmp_path / WEIGHTS).exists()
+    (tmp_path / "trained").mkdir()
+    write_network(tmp_path / "trained", trained, description)
+    shutil.copy(tmp_path / "trained" / WEIGHTS, tmp_path)
+    return tmp_path, model
+
+
+def test_a_network_made_from_another_comes_back_bit_for_bit(
+    projected: tuple[Path, IResNet],
+) -> None:
+    folder, model = projected
+    again = read_network(folder).state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again[name], tensor), name
+    # The last weight of each block is a multiple; of the classifier all is there.
+    assert len(json.loads((folder / NETWORK).read_text())["factors"]) == sum(ARCHITECTURE["blocks"])
+    assert all(name.startswith("classifier.") for name in load_file(folder / CHANGES))
+    assert (folder / CHANGES).stat().st_size < (folder / WEIGHTS).stat().st_size / 2
+
+
+def test_a_network_with_little_of_another_is_written_whole(tmp_path: Path) -> None:
+    model, other = network(norm="none"), IResNet(**{**ARCHITECTURE, "norm": "none"})
+    write_network(tmp_path, model, {"architecture": {**ARCHITECTURE, "norm": "none"}}, base=other)
+    assert not (tmp_path / CHANGES).exists()
+    again = read_network(tmp_path).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("factors", "problem"),
+    [
+        ([], "factors must be numbers by the names of tensors"),
+        ({"body.1.residual.2.weight": "2"}, "factors must be numbers by the names of tensors"),
+        ({"body.1.gain": 2.0}, "factors has a tensor that it must not have: body.1.gain"),
+        ({"classifier.3.bias": 2.0}, "must not have: classifier.3.bias"),
+    ],
+)
+def test_factors_are_of_tensors_that_nothing_else_changes(
+    projected: tuple[Path, IResNet], factors: object, problem: str
+) -> None:
+    path = projected[0] / NETWORK
+    path.write_text(json.dumps({**json.loads(path.read_text()), "factors": factors}))
+    with pytest.raises(ValueError, match=rf"^network.json: [^\n]*{problem}$"):
+        read_network(projected[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (None, "cannot be read: "),
+        ({"body.1.gain": torch.ones(1)}, "has a tensor that it must not have: body.1.gain"),
+        ({"classifier.3.bias": torch.ones(9)}, r"classifier.3.bias must be \(10,\), "),
+    ],
+)
+def test_changes_are_of_tensors_of_the_network(
+    projected: tuple[Path, IResNet], changes: dict[str, torch.Tensor] | None, problem: str
+) -> None:
+    path = projected[0] / CHANGES
+    if changes is None:
+        path.unlink()
+    else:
+        save_file(changes, path)
+    with pytest.raises(ValueError, match=rf"^changes.safetensors[^\n]*{problem}[^\n]*$"):
+        read_network(projected[0])
 
 
 class Malicious:

@@ -1,0 +1,216 @@
+"""What MLflow has of a study, and its deletion for good.
+
+MLflow's own deletion can be undone: runs, models and the experiment's name stay, until the owner of
+the server runs `mlflow gc`. In a SQLite database the owner is whoever runs this. `mlflow gc` would
+empty the whole trash, what others deleted too, and leaves rows and folders of what it deletes. So
+the files are deleted here, and then all rows by SQL, in one transaction.
+"""
+
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import ViewType
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from study.errors import TrackingError, printable
+from study.metrics import TrialStatus
+from study.tracking import tags
+from study.tracking.client import Client
+from study.tracking.relocation import ARTIFACTS, PATIENCE, database_file
+from study.tracking.stored_model import local_folder
+
+# A database may name any folder. What is deleted ends as nothing does but what MLflow makes.
+_LOCATION = re.compile(r".*/(?:[0-9a-f]{32}|models/m-[0-9a-f]{32})/artifacts")
+_OF_SERVER = "mlflow-artifacts:"
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What MLflow has of a study.
+
+    Attributes:
+        storage: folder or bucket where Tune keeps its state.
+        is_running: whether it is marked so.
+        for_good: whether all of it can be deleted for good from here.
+        n_runs: trials, projections and the study's own.
+        model_ids: of a SQLite database those too that MLflow's own deletion left.
+        locations: of the artifacts of each run and model.
+        versions: in the model registry that point at its models, as "name version".
+    """
+
+    name: str
+    experiment_id: str
+    storage: str
+    is_running: bool
+    for_good: bool
+    n_runs: int
+    model_ids: tuple[str, ...]
+    locations: tuple[str, ...]
+    versions: tuple[str, ...]
+
+    def files(self) -> tuple[int, int]:
+        """How many files its artifacts in folders of this machine are, and what they take of the
+        disk in bytes: files that are one on the disk count once."""
+        sizes = {}
+        for folder in filter(None, map(local_folder, self.locations)):
+            for at, _, names in os.walk(folder):
+                for name in names:
+                    status = (Path(at) / name).lstat()
+                    sizes[status.st_dev, status.st_ino] = status.st_size
+        return len(sizes), sum(sizes.values())
+
+
+def holdings(client: Client, name: str) -> Holdings | None:
+    """What MLflow has of a study; None if there is none of that name. In a SQLite database one
+    counts that MLflow's own deletion, or a part of this one, left.
+
+    Raises:
+        TrackingError: if MLflow refuses or cannot be reached, or what a SQLite database names as
+            artifacts could not be deleted from here.
+    """
+    if client.is_absent():
+        return None
+    experiment = client.call(client.api.get_experiment_by_name, name)
+    database = database_file(client.tracking_uri)
+    if experiment is None or (database is None and experiment.lifecycle_stage != "active"):
+        return None
+    experiment_id = experiment.experiment_id
+    runs = list(client.search_runs([experiment_id], "", ViewType.ALL))
+    own = next((run for run in runs if run.data.tags.get(tags.KIND) == tags.STUDY), None)
+    if own is None:
+        return None  # an experiment of somebody else
+    models = _models(client, experiment_id)
+    locations = (*(str(run.info.artifact_uri) for run in runs), *models.values())
+    if database is not None:
+        _check(locations)
+    ids = {run.info.run_id for run in runs}
+    return Holdings(
+        name=name,
+        experiment_id=experiment_id,
+        storage=own.data.tags.get(tags.STORAGE, ""),
+        is_running=own.data.tags.get(tags.STATE) == TrialStatus.RUNNING,
+        for_good=database is not None,
+        n_runs=len(runs),
+        model_ids=tuple(models),
+        locations=locations,
+        versions=tuple(f"{name} {version}" for name, version in _versions(client, ids)),
+    )
+
+
+def _check(locations: Sequence[str]) -> None:
+    """Whether artifacts can be deleted from here, and nothing else with them."""
+    for location in locations:
+        if location.startswith(_OF_SERVER):
+            raise TrackingError(
+                "--tracking-uri: it must be the address of the server that keeps the artifacts of "
+                f"this study, but got its database; they are in {printable(location)}"
+            )
+        if not _LOCATION.fullmatch(location):
+            raise TrackingError(
+                "STUDY: artifacts must be in a folder that MLflow made for their run or model, but "
+                f"are in {printable(location)}"
+            )
+
+
+def _models(client: Client, experiment_id: str) -> dict[str, str]:
+    """Id -> location."""
+    database = database_file(client.tracking_uri)
+    if database is None:
+        models, token = {}, None
+        while True:
+            search = client.api.search_logged_models
+            page = client.call(search, [experiment_id], page_token=token)
+            models.update({model.model_id: model.artifact_location for model in page})
+            token = page.token
+            if not token:
+                return models
+    with closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
+        sql = "SELECT model_id, artifact_location FROM logged_models WHERE experiment_id = ?"
+        return dict(connection.execute(sql, [int(experiment_id)]).fetchall())
+
+
+def _versions(client: Client, run_ids: set[str]) -> Iterator[tuple[str, str]]:
+    token = None
+    while True:
+        page = client.call(client.api.search_model_versions, page_token=token)
+        yield from ((v.name, str(v.version)) for v in page if v.run_id in run_ids)
+        token = page.token
+        if not token:
+            return
+
+
+def delete(client: Client, study: Holdings) -> None:
+    """Delete a study from MLflow; what an earlier call left too. Of a SQLite database for good,
+    with its artifacts; else as MLflow does, until `mlflow gc` is run.
+
+    Raises:
+        TrackingError: if MLflow refuses or cannot be reached, or a file cannot be deleted.
+    """
+    if not study.for_good:
+        for model_id in study.model_ids:
+            client.call(client.api.delete_logged_model, model_id)
+        # With all of its runs. Last: by it the study is found.
+        client.call(client.api.delete_experiment, study.experiment_id)
+        return
+    # The files first: the rows say where they are.
+    for location in study.locations:
+        client.call(_delete_artifacts, location)
+    database = database_file(client.tracking_uri)
+    assert database is not None
+    try:
+        with closing(sqlite3.connect(database, timeout=PATIENCE)) as connection:
+            _delete_rows(connection, study.experiment_id)
+            connection.execute("VACUUM")
+    except sqlite3.Error as error:
+        raise TrackingError(f"MLflow at {client.tracking_uri}: {error}") from error
+
+
+def _delete_artifacts(location: str) -> None:
+    artifacts = local_folder(location)
+    if artifacts is None:
+        repository = get_artifact_repository(location)
+        repository.delete_artifacts()  # type: ignore[no-untyped-call]
+        return
+    if artifacts.parent.exists():
+        shutil.rmtree(artifacts.parent)
+    # The experiment's own folders, once nothing is left in them.
+    for folder in artifacts.parents[1:3]:
+        is_below = ARTIFACTS in folder.parent.parts
+        if is_below and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _delete_rows(connection: sqlite3.Connection, experiment_id: str) -> None:
+    """Delete an experiment, and every row that hangs below it."""
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    columns = {
+        table: {column[1] for column in connection.execute(f"PRAGMA table_info({table})")}
+        for (table,) in found
+    }
+    of_runs = "(SELECT run_uuid FROM runs WHERE experiment_id = :experiment)"
+    inputs = f"destination_id IN {of_runs} OR source_id IN {of_runs}"
+    conditions = [
+        # What a run was given and what it made, which no key binds to it.
+        ("input_tags", f"input_uuid IN (SELECT input_uuid FROM inputs WHERE {inputs})"),
+        ("inputs", inputs),
+        *(
+            (table, f"run_uuid IN {of_runs}")
+            for table in columns
+            if "run_uuid" in columns[table] and table != "runs"
+        ),
+    ]
+    of_experiment = [table for table in columns if "experiment_id" in columns[table]]
+    # The experiment last, and what others hang below before that.
+    of_experiment.sort(key=("runs", "experiments").__contains__)
+    conditions += [(table, "experiment_id = :experiment") for table in of_experiment]
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for table, condition in conditions:
+            sql = f"DELETE FROM {table} WHERE {condition}"
+            connection.execute(sql, {"experiment": int(experiment_id)})

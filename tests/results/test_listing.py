@@ -1,0 +1,133 @@
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Metric
+from rich.console import Console
+from typer.testing import CliRunner
+
+from study import report
+from study.metrics import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT, TrialStatus
+from study.results.listing import Listed, as_csv, as_json, listed, print_list
+from study.tracking import studies
+from study.tracking.records import Records, StudyRecord
+from study.tracking.runs import Batch
+from study.tracking.tracker import Tracker
+from tests.support.studies import epoch_report, tiny
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+LINE = Listed("tiny", "done", "digits", 3, 3, 2, 1.25, 0.5, 1_700_000_000.0, None)
+
+
+def finish(tracker: Tracker, record: StudyRecord, **figures: float) -> None:
+    metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]
+    Batch(metrics).send(tracker.client, record.run_id)
+    studies.close(tracker.client, record, TrialStatus.COMPLETED)
+
+
+def trial(tracker: Tracker, record: StudyRecord, number: int, status: TrialStatus) -> None:
+    tracker.start_trial(f"{number:04d}", SAMPLE, record.config.resolve(SAMPLE, seed=number))
+    tracker.log_reports(f"{number:04d}", [epoch_report(1)])
+    tracker.end_trial(f"{number:04d}", status)
+
+
+def test_every_study_is_a_line_the_latest_first(tracker: Tracker, study: StudyRecord) -> None:
+    for number, status in enumerate((TrialStatus.COMPLETED, TrialStatus.FAILED)):
+        trial(tracker, study, number, status)
+    config = replace(tiny(search={"n_trials": 7, "repeats": 2}), name="later")
+    later = studies.create(tracker.client, config, "/x/later.yaml", "/x/later")
+    figures = {N_COMPLETED: 5.0, N_FRONT: 2.0, HYPERVOLUME: 1.5, HOURS: 0.25}
+    finish(tracker, later, **figures)
+    studies.note_end_of_search(tracker.client, later, "stop: it no longer grew")
+    first, second = listed(Records(tracker.client))
+    assert (first.study, first.state, first.n_completed, first.n_trials) == ("later", "done", 5, 14)
+    assert (first.n_front, first.hypervolume, first.hours) == (2, 1.5, 0.25)
+    assert first.end_of_search == "stop: it no longer grew"
+    # What has not ended, and what an earlier version ended, is counted.
+    assert (second.study, second.state, second.n_completed, second.n_trials) == (
+        "tiny", "running", 1, 3,
+    )  # fmt: skip
+    assert (second.n_front, second.hypervolume, second.hours, second.end_of_search) == (None,) * 4
+    finish(tracker, study)
+    assert [line.n_completed for line in listed(Records(tracker.client))] == [5, 1]
+
+
+def test_a_study_that_goes_on_has_no_figures_of_before(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    finish(tracker, study, **{N_COMPLETED: 3.0, N_FRONT: 2.0, HYPERVOLUME: 1.5, HOURS: 0.25})
+    trial(tracker, study, 0, TrialStatus.COMPLETED)
+    tracker.open_study(study)
+    (line,) = listed(Records(tracker.client))
+    assert (line.state, line.n_completed, line.hypervolume) == ("running", 1, None)
+
+
+def test_of_studies_that_are_done_no_trial_is_read(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(tracker, study, **{N_COMPLETED: 3.0, N_FRONT: 2.0})
+    search, asked = tracker.client.search_runs, list[str]()
+
+    def counted(ids: list[str], condition: str, *rest: Any) -> Any:
+        asked.append(condition)
+        return search(ids, condition, *rest)
+
+    monkeypatch.setattr(tracker.client, "search_runs", counted)
+    assert len(listed(Records(tracker.client))) == 1
+    assert asked == ["tags.`study.kind` = 'study'"]
+
+
+def test_the_command_gives_json_and_csv_alone(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{finished}/mlflow.db"
+    done = CliRunner().invoke(report.app, ["--list", "--format", "json", "--tracking-uri", uri])
+    (line,) = json.loads(done.stdout)
+    assert (line["study"], line["state"], line["data"]) == ("tiny", "done", "digits")
+    assert (line["n_completed"], line["n_trials"]) == (3, 3)
+    frame = report.load("tiny", tracking_uri=uri)
+    assert line["n_front"] == sum(frame["mark"] == "front")
+    assert line["hypervolume"] == frame.attrs["hypervolume"]
+    done = CliRunner().invoke(report.app, ["--list", "--format", "csv", "--tracking-uri", uri])
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert {key: value or None for key, value in row.items()} == {
+        key: None if value is None else str(value) for key, value in line.items()
+    }
+
+
+def test_the_table_has_80_columns_and_names_that_can_be_typed() -> None:
+    text = io.StringIO()
+    name = "a-name-of-a-hundred-letters-" + "x" * 70
+    early = replace(LINE, study=name, state="interrupted", end_of_search="stop: enough")
+    large = replace(early, n_completed=9_999, n_trials=10_000, n_front=12_345)
+    print_list([LINE, replace(LINE, data="fashion_mnist"), large], Console(file=text, width=80))
+    *lines, legend, note = text.getvalue().splitlines()
+    assert legend.startswith("volume: ")
+    assert note == f"{name} ended early: stop: enough"
+    assert max(map(len, lines)) <= 80
+    table = "\n".join(lines)
+    assert name in "".join(line.partition(" ")[0] for line in lines[3:])
+    for value in ("9999/10000", "12345", "interrupted", "1.25", "3/3", "done"):
+        assert value in table
+    assert "fashion_mnist" in "".join(line[22:34].strip() for line in lines[2:4])
+
+
+def test_no_study_is_none(tmp_path: Path) -> None:
+    for format, out in (("table", "there is no study\n"), ("json", "[]\n")):
+        uri = f"sqlite:///{tmp_path}/mlflow.db"
+        arguments = ["--list", "--format", format, "--tracking-uri", uri]
+        assert CliRunner().invoke(report.app, arguments).stdout == out
+    assert as_json([]) == "[]"
+    assert as_csv([LINE]).count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", [["tiny"], ["--all"], ["--where", "coeff < 1"], ["--html", "x"]])
+def test_a_list_is_of_all_studies(other: list[str]) -> None:
+    done = CliRunner().invoke(report.app, ["--list", *other])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: --list: it must stand alone")

@@ -1,0 +1,241 @@
+"""The command on copies of a real study: gone for good, nothing else touched, or nothing at all."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from study.delete import app
+from study.execution import storage
+from study.metrics import TrialStatus
+from study.tracking import removal, studies
+from study.tracking.client import Client
+from study.tracking.records import Records
+from tests.support.launched import Books
+from tests.support.served import served
+from tests.support.studies import tiny
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a finished study, and one besides that somebody put into MLflow's trash."""
+    folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    monkeypatch.chdir(folder)
+    client = Client(f"sqlite:///{folder}/mlflow.db")
+    other = studies.create(
+        client, replace(tiny(), name="other"), "/x", f"{folder}/ray_results/other"
+    )
+    client.api.create_logged_model(other.experiment_id, "model", source_run_id=other.run_id)
+    client.api.delete_experiment(other.experiment_id)
+    return folder
+
+
+def delete(*arguments: str, exit_code: int = 0, given: str = "") -> str:
+    done = CliRunner().invoke(app, list(arguments), input=given)
+    assert done.exit_code == exit_code, done.output
+    return done.output
+
+
+def refused(*arguments: str) -> str:
+    done = CliRunner().invoke(app, [*arguments, "--yes"])
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def rows(folder: Path) -> dict[str, int]:
+    """Table -> how many rows it has, of those that have any."""
+    books = Books(folder)
+    tables = [
+        name for (name,) in books.query("SELECT name FROM sqlite_master WHERE type = 'table'")
+    ]
+    counts = {table: books.query(f"SELECT COUNT(*) FROM {table}")[0][0] for table in tables}
+    return {table: count for table, count in counts.items() if count}
+
+
+def files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")} - {"mlflow.db"}
+
+
+def tag(folder: Path, key: str, value: str) -> None:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        sql = "UPDATE tags SET value = ? WHERE key = ? AND run_uuid IN (SELECT run_uuid FROM tags "
+        sql += "WHERE key = 'study.kind' AND value = 'study')"
+        assert database.execute(sql, [value, key]).rowcount > 0
+
+
+def test_all_of_a_study_is_gone_and_nothing_else(
+    folder: Path, finished: Path, empty_database: Path
+) -> None:
+    of_finished = files(finished)
+    size = (folder / "mlflow.db").stat().st_size
+    out = delete("tiny", "--yes")
+    n_runs = len(Books(finished).runs(("study", "trial", "projection")))
+    assert f"tiny: {n_runs} runs, {n_runs - 1} models, " in out
+    assert f"{folder}/ray_results/tiny: " in out
+    assert out.endswith("deleted: tiny\n")
+    # As if there had never been any but the other study, which is where it was.
+    assert not list(folder.glob("ray_results/*"))
+    assert [path.name for path in folder.glob("mlruns/*")] == ["other"]
+    left = rows(folder)
+    with_other = {"runs": 1, "logged_models": 1, "experiments": 2, "tags": left["tags"]}
+    assert {table: left[table] for table in with_other} == with_other
+    assert left.keys() - rows(empty_database.parent).keys() == {
+        "runs", "logged_models", "tags", "experiment_tags",
+    }  # fmt: skip
+    assert (folder / "mlflow.db").stat().st_size < size
+    assert files(finished) == of_finished
+    client = Client(f"sqlite:///{folder}/mlflow.db")
+    assert not Records(client).is_taken("tiny")
+    studies.create(client, tiny(), "/x", "/x/tiny")
+
+
+def test_it_says_what_and_asks(folder: Path) -> None:
+    before = files(folder), rows(folder)
+    for given in ("n\n", ""):
+        out = delete("tiny", exit_code=130, given=given)
+        assert "Delete all of it for good? [y/N]" in out
+        assert out.endswith("Nothing was deleted.\n")
+    assert (files(folder), rows(folder)) == before
+    assert "deleted: tiny" in delete("tiny", given="y\n")
+
+
+def test_versions_in_the_registry_are_named(folder: Path) -> None:
+    api = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    model = Books(folder).query("SELECT model_id, source_run_id FROM logged_models LIMIT 1")[0]
+    api.create_registered_model("mine")
+    with Client(f"sqlite:///{folder}/mlflow.db").as_default():
+        api.create_model_version("mine", f"models:/{model[0]}", model[1], model_id=model[0])
+    assert "whose models are deleted with it: mine 1" in delete("tiny", exit_code=130, given="n\n")
+
+
+@pytest.mark.parametrize("fails", ["storage", "artifacts", "rows"])
+def test_typed_again_it_finishes(folder: Path, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something breaks behind the storage, in the middle of the artifacts, or before the rows."""
+    with monkeypatch.context() as patch:
+        if fails == "storage":
+            patch.setattr(removal, "delete", broken(1, removal.delete))
+        elif fails == "artifacts":
+            patch.setattr(removal, "_delete_artifacts", broken(4, removal._delete_artifacts))
+        else:
+            patch.setattr(removal, "_delete_rows", broken(1, removal._delete_rows))
+        done = CliRunner().invoke(app, ["tiny", "--yes"])
+        assert done.exit_code != 0
+    assert not (folder / "ray_results" / "tiny").exists()
+    assert "ray_results/tiny is not there" in delete("tiny", "--yes")
+    assert not (folder / "mlruns" / "tiny").exists()
+    assert rows(folder)["experiments"] == 2
+
+
+def broken(at: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that cannot at its n-th call."""
+    calls = []
+
+    def call(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == at:
+            raise OSError("no more")
+        return function(*arguments)
+
+    return call
+
+
+def test_what_mlflow_itself_deleted_is_deleted_for_good(folder: Path) -> None:
+    api = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = api.get_experiment_by_name("tiny")
+    assert experiment is not None
+    api.delete_experiment(experiment.experiment_id)
+    delete("tiny", "--yes")
+    assert not Records(Client(f"sqlite:///{folder}/mlflow.db")).is_taken("tiny")
+
+
+def test_what_is_not_there_or_not_ours_is_refused(folder: Path) -> None:
+    MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("mine")
+    before = files(folder), rows(folder)
+    for name in ("nothing", "mine", "Default"):
+        assert f"there is no '{name}'" in refused(name)
+    assert "there is no 'x'" in refused("x", "--tracking-uri", f"sqlite:///{folder}/no.db")
+    assert (files(folder), rows(folder)) == before
+
+
+def test_a_study_that_runs_is_refused(folder: Path) -> None:
+    with storage.locked(f"{folder}/ray_results/tiny"):
+        before = files(folder), rows(folder)
+        assert refused("tiny").startswith("error: STUDY: a study must not be running, but the one")
+    assert (files(folder), rows(folder)) == before
+    # One whose driver died is only marked so.
+    tag(folder, "study.state", TrialStatus.RUNNING)
+    assert "deleted: tiny" in delete("tiny", "--yes")
+
+
+def test_a_storage_that_is_not_where_mlflow_says_is_refused(folder: Path) -> None:
+    victim = folder / "elsewhere" / "tiny"
+    victim.mkdir(parents=True)
+    before = files(folder), rows(folder)
+    assert "--storage-path: it must be where tiny is kept" in refused(
+        "tiny", "--storage-path", str(folder / "elsewhere")
+    )
+    tag(folder, "study.storage", str(victim))
+    assert "which MLflow says is in" in refused("tiny")
+    assert (files(folder), rows(folder)) == before
+
+
+def test_artifacts_that_are_no_run_s_are_refused(folder: Path) -> None:
+    """A database can name any folder."""
+    (folder / "home").mkdir()
+    Client(f"sqlite:///{folder}/mlflow.db").relocate()
+    for place in (f"{folder}/home", f"{folder}/home/artifacts", "mlflow-artifacts:/1/x/artifacts"):
+        with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+            database.execute("UPDATE runs SET artifact_uri = ? WHERE name = 'tiny'", [place])
+        before = files(folder), rows(folder)
+        assert place in refused("tiny")
+        assert (files(folder), rows(folder)) == before
+
+
+def test_a_study_in_a_bucket_that_is_marked_as_running_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client(f"sqlite:///{folder}/mlflow.db").relocate()
+    tag(folder, "study.state", TrialStatus.RUNNING)
+    tag(folder, "study.storage", "s3://bucket/tiny")
+    monkeypatch.setattr(storage, "exists", lambda _: True)
+    assert "a study must not be running, but tiny is marked so" in refused(
+        "tiny", "--storage-path", "s3://bucket"
+    )
+
+
+def test_a_copy_of_a_study_that_may_run_where_it_came_from_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client(f"sqlite:///{folder}/mlflow.db").relocate()
+    tag(folder, "study.state", TrialStatus.RUNNING)
+    before = files(folder), rows(folder)
+    copy = Path(shutil.copytree(folder, tmp_path / "second"))
+    monkeypatch.chdir(copy)
+    done = CliRunner().invoke(app, ["tiny", "--yes"])
+    assert done.exit_code == 2
+    assert "but tiny was moved and is marked so" in done.stderr
+    assert (files(folder), rows(folder)) == before == (files(copy), rows(copy))
+
+
+def test_of_a_server_it_says_what_its_owner_has_to_do(folder: Path) -> None:
+    Client(f"sqlite:///{folder}/mlflow.db").relocate()
+    with served(folder) as uri:
+        out = delete("tiny", "--yes", "--tracking-uri", uri)
+        assert "until its owner runs: mlflow gc --experiment-ids " in out
+        assert not (folder / "ray_results" / "tiny").exists()
+        assert Records(Client(uri)).find_study("tiny") is None
+        assert "there is no 'tiny'" in refused("tiny", "--tracking-uri", uri)
+    stages = Books(folder).query(
+        "SELECT lifecycle_stage FROM runs UNION SELECT lifecycle_stage FROM logged_models "
+        "WHERE experiment_id = 1"
+    )
+    assert stages == [("deleted",)]
