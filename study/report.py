@@ -1,4 +1,5 @@
-"""`python -m study.report`: the front of a study, from MLflow alone; and `load` in Python."""
+"""`python -m study.report`: the front of a study, or several side by side, from MLflow alone; and
+`load` in Python."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
+from study.errors import UserError
 
 # Imported where they are needed, since MLflow takes a second and torch two: --help waits for
 # neither, and a table, JSON or CSV not for torch.
@@ -68,7 +70,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    study: Annotated[str | None, typer.Argument(help="Name of a study; else the latest.")] = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Argument(help="Name of a study, else the latest; or of several, to compare them."),
+    ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(help="NAME:maximize or NAME:minimize, in place of the study's own."),
@@ -88,16 +93,30 @@ def main(
         str | None,
         typer.Option(help="Also verify points of the front, and register them under this name."),
     ] = None,
-    tracking_uri: cli.TrackingUri = None,
+    tracking_uri: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db. Of several studies once for "
+            "all, or once for each in their order."
+        ),
+    ] = None,
 ) -> None:
-    """Print the Pareto front of a study, read from MLflow."""
+    """Print the Pareto front of a study, read from MLflow, or compare several studies."""
+    names, uris = study or [], tracking_uri or []
+    if len(names) > 1:
+        with cli.one_line_errors():
+            if register is not None:
+                raise UserError(f"--register: one study must be named, but got {len(names)}")
+            _compare(names, _uris_of_each(uris, names), where, objective or (), every, format, html)
+        return
     with cli.one_line_errors():
         with cli.importing():
             from study.results import tables
             from study.results.read import read
 
-        records = _records(tracking_uri)
-        results = read(records, study, where, objective or ())
+        (uri,) = _uris_of_each(uris, names or ["the latest"])
+        records = _records(uri)
+        results = read(records, names[0] if names else None, where, objective or ())
         if register is not None:
             from study.results.registry import check
 
@@ -119,6 +138,49 @@ def main(
         typer.echo(f"written: {html}", err=True)
     for line in registered:
         typer.echo(line, err=True)
+
+
+def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Where each study is."""
+    if len(uris) not in (0, 1, len(names)):
+        raise UserError(
+            "--tracking-uri: it must be given once, or once for each study, but got "
+            f"{len(uris)} for {len(names)}"
+        )
+    return [*uris] if len(uris) == len(names) else [uris[0] if uris else None] * len(names)
+
+
+def _compare(
+    names: Sequence[str],
+    uris: Sequence[str | None],
+    where: str,
+    objectives: Sequence[str],
+    every: bool,
+    format: Format,
+    html: Path | None,
+) -> None:
+    """Print several studies side by side, and write their page."""
+    with cli.importing():
+        from study.results import comparison_tables
+        from study.results.comparison import read_comparison
+        from study.results.tables import wide_console
+
+    of_uri = {uri: _records(uri) for uri in uris}
+    named = [(of_uri[uri], name) for uri, name in zip(uris, names, strict=True)]
+    comparison = read_comparison(named, where, objectives)
+    if html is not None:
+        from study.results.comparison_page import write_comparison_page
+
+        write_comparison_page(html, comparison)
+    match format:
+        case Format.JSON:
+            typer.echo(comparison_tables.as_json(comparison, every))
+        case Format.CSV:
+            typer.echo(comparison_tables.as_csv(comparison, every))
+        case Format.TABLE:
+            comparison_tables.print_comparison(comparison, every, wide_console())
+    if html is not None:
+        typer.echo(f"written: {html}", err=True)
 
 
 def _registered(records: "Records", results: "Results", name: str) -> list[str]:
