@@ -65,7 +65,8 @@ def what_intervals_cover(comparison: Comparison) -> str:
         f"95 % intervals cover the {number}validation images, which are the same for all studies: "
         "where the difference of these networks could lie on many images, the other objectives as "
         "they were measured. They do not cover other seeds of the trainings, nor another run of "
-        f"the search, which would try other samples.{only}"
+        "the search, which would try other samples. Where every study has repeats, intervals cover "
+        f"the training seeds instead.{only}"
     )
 
 

@@ -15,6 +15,12 @@ const estimateText = (estimate, decimals) => {
   const [value, low, high] = estimate.map((one) => (one === null ? null : signed(one, decimals)));
   return low === null ? value : `${value} (${low} to ${high})`;
 };
+// Beside an axis there is room for so much of a name; the table has all of it.
+const shortName = (s) => {
+  const most = isNarrow() ? 10 : 24;
+  const { name } = studies[s];
+  return plain(name.length <= most ? name : `${name.slice(0, most - 1)}\u2026`);
+};
 const drawDifference = (id, { key, title, decimals }) => {
   const known = others.filter((s) => content.differences[s - 1][key] !== null);
   const traces = known.map((s) => {
@@ -23,20 +29,22 @@ const drawDifference = (id, { key, title, decimals }) => {
       type: "scatter",
       mode: "markers",
       x: [value],
-      y: [plain(studies[s].name)],
+      y: [s],
       marker: { size: 12, color: lineColor(s), symbol: symbolOf(s) },
       error_x: low === null ? {} : {
         type: "data", symmetric: false, array: [high - value], arrayminus: [value - low],
         color: lineColor(s), thickness: 2, width: 6,
       },
       hovertemplate: `${estimateText(content.differences[s - 1][key], decimals)}`
-        + "<extra>%{y}</extra>",
+        + `<extra>${plain(studies[s].name)}</extra>`,
     };
   });
   const zero = { type: "line", yref: "paper", y0: 0, y1: 1, x0: 0, x1: 0 };
   react(id, traces, {
-    xaxis: axis(`${title}, minus ${plain(studies[0].name)}'s`, { zeroline: false, nticks: 6 }),
-    yaxis: axis("", { type: "category", autorange: "reversed" }),
+    xaxis: axis(`${title}<br>minus that of ${shortName(0)}`, { zeroline: false, nticks: 6 }),
+    yaxis: axis("", {
+      range: [studies.length - 0.5, 0.5], tickvals: known, ticktext: known.map(shortName),
+    }),
     shapes: [{ ...zero, line: { color: css("--soft"), width: 1.5, dash: "dash" } }],
   });
 };
@@ -46,9 +54,10 @@ const headRow = (texts) => make("tr", {}, ...texts.map((textContent, k) => (
 const makeDifferences = () => {
   for (const kind of KINDS) {
     const id = `difference-${kind.key.replace(/_/g, "-")}-plot`;
-    const plot = make("div", { id, className: "plot low" });
+    const plot = make("div", { id, className: "plot" });
     plot.setAttribute("role", "img");
     plot.setAttribute("aria-label", `Differences in ${kind.title}; the table below has them too`);
+    plot.style.height = `${120 + 50 * others.length}px`;
     byId("difference-plots").append(make("figure", {}, plot));
     whenSeen(id, () => drawDifference(id, kind));
   }

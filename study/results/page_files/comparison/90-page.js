@@ -10,7 +10,7 @@ byId("facts").textContent = [
     : [`hypervolume of the joint front ${formatted(content.hypervolume)}`]),
   ...content.legend,
 ].join(" \u00b7 ");
-byId("summary").textContent = content.summary.join(" ");
+byId("summary").append(...content.summary.flatMap((line) => [line, make("br")]));
 byId("made").textContent = content.made;
 makeStudyCards();
 if (objectives.length > 1 && content.joint_front.length) {
