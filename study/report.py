@@ -1,4 +1,5 @@
-"""`python -m study.report`: the front of a study, from MLflow alone; and `load` in Python."""
+"""`python -m study.report`: the front of a study, or several side by side, from MLflow alone; and
+`load` in Python."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -48,20 +49,12 @@ def load(
     Raises:
         UserError: if there is no such study, or a filter or an objective cannot be read.
     """
-    from study.results.read import read
-    from study.results.tables import as_frame
+    from study import api
 
-    results = read(_records(tracking_uri), study, where, objectives)
-    frame = as_frame(results, every=True)
-    frame.attrs.update(study=results.study.name, hypervolume=results.hypervolume)
+    opened = api.open(study, where=where, objectives=objectives, tracking_uri=tracking_uri)
+    frame = opened.points
+    frame.attrs.update(study=opened.name, hypervolume=opened.hypervolume)
     return frame
-
-
-def _records(tracking_uri: str | None) -> "Records":
-    from study.tracking.client import Client
-    from study.tracking.records import Records
-
-    return Records(Client(cli.tracking_uri(tracking_uri), cli.max_retries()))
 
 
 app = typer.Typer(add_completion=False)
@@ -69,7 +62,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def main(
-    study: Annotated[str | None, typer.Argument(help="Name of a study; else the latest.")] = None,
+    study: Annotated[
+        list[str] | None,
+        typer.Argument(help="Name of a study, else the latest; or of several, to compare them."),
+    ] = None,
     list_studies: Annotated[
         bool, typer.Option("--list", help="All studies, the latest first, in place of one.")
     ] = False,
@@ -96,43 +92,73 @@ def main(
         str | None,
         typer.Option(help="Also write all points as a study of Optuna, into sqlite:///FILE, say."),
     ] = None,
-    tracking_uri: cli.TrackingUri = None,
+    tracking_uri: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db. Of several studies once for "
+            "all, or once for each in their order."
+        ),
+    ] = None,
 ) -> None:
-    """Print the Pareto front of a study, read from MLflow."""
+    """Print the Pareto front of a study, read from MLflow, or compare several studies."""
+    names, uris = study or [], tracking_uri or []
     with cli.one_line_errors():
         if list_studies:
-            if study or objective or where or every or html or register:
+            if names or objective or where or every or html or register or optuna or len(uris) > 1:
                 raise UserError("--list: it must stand alone, or with --format and --tracking-uri")
-            _print_list(_records(tracking_uri), format)
-            return
-        with cli.importing():
-            from study.results import tables
-            from study.results.read import read
+            _print_list(uris[0] if uris else None, format)
+        elif len(names) > 1:
+            for option, value in (("--register", register), ("--optuna", optuna)):
+                if value is not None:
+                    raise UserError(f"{option}: one study must be named, but got {len(names)}")
+            _compare(names, _uris_of_each(uris, names), where, objective or (), every, format, html)
+        else:
+            (uri,) = _uris_of_each(uris, names or ["the latest"])
+            name = names[0] if names else None
+            _report(name, uri, where, objective or (), every, format, html, register, optuna)
 
-        records = _records(tracking_uri)
-        results = read(records, study, where, objective or ())
-        if register is not None:
-            from study.results.registry import check
 
-            check(results, register)
-        if optuna is not None:
-            from study.results import export
+def _report(
+    name: str | None,
+    uri: str | None,
+    where: str,
+    objectives: Sequence[str],
+    every: bool,
+    format: Format,
+    html: Path | None,
+    register: str | None,
+    optuna: str | None,
+) -> None:
+    """Print one study, and write what else is asked for. What cannot be is said before any of it is
+    written."""
+    with cli.importing():
+        from study import api
+        from study.results import tables
 
-            export.check(results, optuna)
-        if html is not None:
-            from study.results.page import check_files, write_page
+    opened = api.open(name, where=where, objectives=objectives, tracking_uri=uri)
+    records, results = opened.records, opened.results
+    if register is not None:
+        from study.results.registry import check
 
-            check_files(records, results)
-            write_page(html, records, results)
-        storage = export.write(results, optuna) if optuna is not None else None
-        registered = _registered(records, results, register) if register is not None else []
-        match format:
-            case Format.JSON:
-                typer.echo(tables.as_json(results, every))
-            case Format.CSV:
-                typer.echo(tables.as_csv(results, every))
-            case Format.TABLE:
-                tables.print_table(results, every, tables.wide_console())
+        check(results, register)
+    if optuna is not None:
+        from study.results import export
+
+        export.check(results, optuna)
+    if html is not None:
+        from study.results.page import check_files
+
+        check_files(records, results)
+        opened.write_page(html)
+    storage = export.write(results, optuna) if optuna is not None else None
+    registered = _registered(records, results, register) if register is not None else []
+    match format:
+        case Format.JSON:
+            typer.echo(tables.as_json(results, every))
+        case Format.CSV:
+            typer.echo(tables.as_csv(results, every))
+        case Format.TABLE:
+            tables.print_table(results, every, tables.wide_console())
     if html is not None:
         typer.echo(f"written: {html}", err=True)
     if storage is not None:
@@ -141,11 +167,14 @@ def main(
         typer.echo(line, err=True)
 
 
-def _print_list(records: "Records", format: Format) -> None:
-    from study.results import listing
-    from study.results.tables import wide_console
+def _print_list(uri: str | None, format: Format) -> None:
+    with cli.importing():
+        from study.api import Place
+        from study.results import listing
+        from study.results.tables import wide_console
+        from study.tracking.records import Records
 
-    lines = listing.listed(records)
+    lines = listing.listed(Records(Place.of(uri).client))
     match format:
         case Format.JSON:
             typer.echo(listing.as_json(lines))
@@ -153,6 +182,51 @@ def _print_list(records: "Records", format: Format) -> None:
             typer.echo(listing.as_csv(lines))
         case Format.TABLE:
             listing.print_list(lines, wide_console())
+
+
+def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Where each study is."""
+    if len(uris) not in (0, 1, len(names)):
+        raise UserError(
+            "--tracking-uri: it must be given once, or once for each study, but got "
+            f"{len(uris)} for {len(names)}"
+        )
+    return [*uris] if len(uris) == len(names) else [uris[0] if uris else None] * len(names)
+
+
+def _compare(
+    names: Sequence[str],
+    uris: Sequence[str | None],
+    where: str,
+    objectives: Sequence[str],
+    every: bool,
+    format: Format,
+    html: Path | None,
+) -> None:
+    """Print several studies side by side, and write their page."""
+    with cli.importing():
+        from study.api import Place
+        from study.results import comparison_tables
+        from study.results.comparison import read_comparison
+        from study.results.tables import wide_console
+        from study.tracking.records import Records
+
+    of_uri = {uri: Records(Place.of(uri).client) for uri in uris}
+    named = [(of_uri[uri], name) for uri, name in zip(uris, names, strict=True)]
+    comparison = read_comparison(named, where, objectives)
+    if html is not None:
+        from study.results.comparison_page import write_comparison_page
+
+        write_comparison_page(html, comparison)
+    match format:
+        case Format.JSON:
+            typer.echo(comparison_tables.as_json(comparison, every))
+        case Format.CSV:
+            typer.echo(comparison_tables.as_csv(comparison, every))
+        case Format.TABLE:
+            comparison_tables.print_comparison(comparison, every, wide_console())
+    if html is not None:
+        typer.echo(f"written: {html}", err=True)
 
 
 def _registered(records: "Records", results: "Results", name: str) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,8 @@ _Answers = Mapping[str, NDArray[np.bool_]]
 """Label of a point -> which images of the validation split it classifies right."""
 
 
-class _UnsureError(Exception):
-    """Why nothing can be said; a sentence."""
+class UnsureError(Exception):
+    """Why nothing can be said of how sure accuracies are; a sentence."""
 
 
 def with_certainty(results: Results, records: Records) -> Results:
@@ -42,7 +43,7 @@ def with_certainty(results: Results, records: Records) -> Results:
     try:
         right = _fetched(records, front)
         n_images = _n_images(right)
-    except _UnsureError as error:
+    except UnsureError as error:
         return replace(results, unsure=str(error))
     known = replace(
         results,
@@ -51,7 +52,7 @@ def with_certainty(results: Results, records: Records) -> Results:
     )
     try:
         shares = _shares(results, records, right)
-    except _UnsureError as error:
+    except UnsureError as error:
         return replace(known, unsure=str(error))
     return replace(
         known,
@@ -70,7 +71,7 @@ def _shares(results: Results, records: Records, of_front: _Answers) -> Mapping[s
     losses = points.losses([point.metrics for point in admitted], results.objectives)
     rows = certainty.contenders(losses, _n_images(of_front), column)
     if len(rows) > _MOST_RIVALS:
-        raise _UnsureError(
+        raise UnsureError(
             f"how likely a network is on the front is not said: {len(rows)} are too near to it"
         )
     rivals = [admitted[row] for row in rows]
@@ -81,35 +82,54 @@ def _shares(results: Results, records: Records, of_front: _Answers) -> Mapping[s
     return {p.label: share for p, share in zip(rivals, shares, strict=True) if p.label in of_front}
 
 
-def _n_images(right: _Answers) -> int:
+def _n_images(right: Mapping[str, NDArray[Any]]) -> int:
     """Of the one split that all were measured on."""
     lengths = {len(answers) for answers in right.values()}
     if len(lengths) > 1:
-        raise _UnsureError("how sure accuracies are is not said: their splits differ in size")
+        raise UnsureError("how sure accuracies are is not said: their splits differ in size")
     return lengths.pop()
 
 
 def _fetched(records: Records, wanted: Sequence[Point]) -> _Answers:
     """What each of some points classifies right."""
+    fetched = _fetched_of_runs(records, [point.first.run_id for point in wanted])
+    return {point.label: answers for point, answers in zip(wanted, fetched, strict=True)}
 
-    def fetch(point: Point) -> NDArray[np.bool_]:
-        run_id = point.first.run_id
+
+def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64]:
+    """For each of some points the part of its trainings, in [0, 1], that classifies each image of
+    the validation split right: (number of points, number of images).
+
+    Raises:
+        UnsureError: if files cannot be read, or were not kept.
+    """
+    missing = [p for p in wanted if p.right is None]
+    run_ids = [record.run_id for point in missing for record in point.records]
+    fetched = dict(zip(run_ids, _fetched_of_runs(records, run_ids), strict=True))
+    right = {
+        point.label: np.mean([fetched[record.run_id] for record in point.records], axis=0)
+        if point.right is None
+        else point.right.astype(np.float64)
+        for point in wanted
+    }
+    _n_images(right)
+    return np.array([right[point.label] for point in wanted])
+
+
+def _fetched_of_runs(records: Records, run_ids: Sequence[str]) -> list[NDArray[np.bool_]]:
+    """What the network of each run classifies right."""
+
+    def fetch(run_id: str) -> NDArray[np.bool_]:
+        file = f"{VAL_RIGHT} of run {run_id}"
         try:
             if VAL_RIGHT not in records.artifacts(run_id):
-                raise _UnsureError(
-                    f"how sure accuracies are is not said: {_file(point)} is not there"
-                )
+                raise UnsureError(f"how sure accuracies are is not said: {file} is not there")
             bits = unpacked(json.loads(records.artifact(run_id, VAL_RIGHT)))
         except (TrackingError, ValueError, RecursionError) as error:
-            raise _UnsureError(
-                f"how sure accuracies are is not said: {_file(point)} cannot be read: {error}"
+            raise UnsureError(
+                f"how sure accuracies are is not said: {file} cannot be read: {error}"
             ) from error
         return np.array(bits, dtype=np.bool_)
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        fetched = zip(wanted, pool.map(fetch, wanted), strict=True)
-        return {point.label: answers for point, answers in fetched}
-
-
-def _file(point: Point) -> str:
-    return f"{VAL_RIGHT} of run {point.first.run_id}"
+        return list(pool.map(fetch, run_ids))

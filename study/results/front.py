@@ -122,6 +122,7 @@ def collect(
     study: StudyRecord,
     records: Sequence[TrialRecord],
     objectives: tuple[Objective, ...] | None = None,
+    constraints: tuple[Constraint, ...] | None = None,
 ) -> Results:
     """Mark each point. The front admits only networks of trials that ran their full budget, with
     finite values, within the constraints. Of these it has those that no other one equals or beats
@@ -129,10 +130,11 @@ def collect(
 
     Args:
         records: trials and projections.
-        objectives: in place of the study's own.
+        objectives, constraints: in place of the study's own.
     """
     objectives = objectives or study.config.objectives
-    constraints = study.config.constraints
+    if constraints is None:
+        constraints = study.config.constraints
     groups = _groups(records)
     marks = [_mark_alone(group, objectives, constraints) for group in groups]
     metrics = [_mean(group) for group in groups]

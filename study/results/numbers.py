@@ -1,5 +1,6 @@
-"""Values as text, with as many digits as they are reported in."""
+"""Values as text, with as many digits as they are reported in; and as JSON has them."""
 
+import math
 from collections.abc import Sequence
 
 from study.metrics import METRICS, Decimals
@@ -41,6 +42,11 @@ class Numbers:
         text = self.text(name, point.metrics.get(name))
         error = (point.standard_error or {}).get(name)
         return text if error is None else f"{text} +-{error:.2g}"
+
+
+def finite(value: float | None) -> float | None:
+    """A value as JSON has it: None where it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _decimals(values: Sequence[float], most: int) -> int:

@@ -1,7 +1,7 @@
 """The results as a page: one file that opens without a network and without a server.
 
 The content is put together here; page_files/ has the code that draws it, a file for each section,
-joined in the order of their names.
+joined in the order of their names with those in page_files/shared/, which other pages have too.
 """
 
 import base64
@@ -11,6 +11,7 @@ import math
 import shlex
 import string
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -41,7 +42,7 @@ from study.results import importance, table1
 from study.results.costs import costs
 from study.results.front import Mark, Point, Results
 from study.results.growth import growth
-from study.results.numbers import Numbers
+from study.results.numbers import Numbers, finite
 from study.results.recommended import Recommendation, interval, recommendations
 from study.tracking.pages import compare_page, run_page, server_address
 from study.tracking.records import Records
@@ -61,7 +62,7 @@ _PICKER_LIMITS = (
     (INVERSE_STEPS, False),
     (RECONSTRUCTION_ERROR, False),
 )
-_READING = (
+READING = (
     (
         "proven",
         f"{LIPSCHITZ_UPPER_BOUND}, and with it that the inverse exists where it is below 1: for "
@@ -121,7 +122,15 @@ def write_page(path: Path, records: Records, results: Results) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
-    text = page(records, results)
+    write_file(path, page(records, results))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a page.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -131,22 +140,31 @@ def write_page(path: Path, records: Records, results: Results) -> None:
 def page(records: Records, results: Results) -> str:
     """The page of a study as HTML: all of its points, with their marks."""
     parts = files("study.results") / "page_files"
-    content = json.dumps(_content(records, results), allow_nan=False, separators=(",", ":"))
+    return assembled(f"{results.study.name}: report", _content(records, results), parts)
+
+
+def assembled(title: str, content: dict[str, Any], parts: Traversable) -> str:
+    """A page as HTML: its content, and the template and the sections of a folder, with what all
+    pages share."""
+    shared = files("study.results") / "page_files" / "shared"
     template = string.Template((parts / "page.html").read_text(encoding="utf-8"))
+    as_json = json.dumps(content, allow_nan=False, separators=(",", ":"))
     return template.substitute(
-        title=html.escape(f"{results.study.name}: report"),
-        css=(parts / "page.css").read_text(encoding="utf-8"),
-        js=_script(parts),
+        title=html.escape(title),
+        css=(shared / "page.css").read_text(encoding="utf-8"),
+        js=_script(shared, parts),
         plotly=get_plotlyjs(),
         # Text of the study, a name or a reason, must not end the element that it stands in.
-        content=content.replace("<", "\\u003c"),
+        content=as_json.replace("<", "\\u003c"),
     )
 
 
-def _script(parts: Traversable) -> str:
-    """The page's code: what its sections share, the sections, and what puts them together."""
+def _script(*folders: Traversable) -> str:
+    """The page's code: what its sections share, the sections, and what puts them together, in the
+    order of their names."""
     sections = sorted(
-        (part for part in parts.iterdir() if part.name.endswith(".js")), key=lambda part: part.name
+        (part for folder in folders for part in folder.iterdir() if part.name.endswith(".js")),
+        key=lambda part: part.name,
     )
     code = "".join(section.read_text(encoding="utf-8") for section in sections)
     return f'"use strict";\n(() => {{\n{code}}})();\n'
@@ -163,7 +181,7 @@ def _content(records: Records, results: Results) -> dict[str, Any]:
         "study": study.name,
         "summary": _summary(results),
         "facts": _facts(results),
-        "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
+        "made": made(),
         "server": server_address(records.client.tracking_uri),
         "run_page": run_page(records.client.tracking_uri, study.experiment_id),
         "compare_page": compare_page(records.client.tracking_uri, study.experiment_id, front)
@@ -175,7 +193,7 @@ def _content(records: Records, results: Results) -> dict[str, Any]:
         "objectives": [
             {"name": o.metric, "direction": o.direction.value} for o in results.objectives
         ],
-        "metrics": _metrics(results),
+        "metrics": metrics_of(results.points),
         "table_metrics": _TABLE_METRICS,
         "picker_limits": [{"name": name, "strict": strict} for name, strict in _PICKER_LIMITS],
         "params": [_axis(key, parameter) for key, parameter in study.config.space],
@@ -195,7 +213,7 @@ def _content(records: Records, results: Results) -> dict[str, Any]:
             "rows": table1.as_rows(table),
             "note": table1.note(table),
         },
-        "reading": _READING,
+        "reading": READING,
     }
 
 
@@ -285,8 +303,14 @@ def _card(records: Records, results: Results, one: Recommendation) -> dict[str, 
     }
 
 
-def _metrics(results: Results) -> list[dict[str, Any]]:
-    numbers = Numbers(results.points)
+def made() -> str:
+    """When the page was made, a sentence."""
+    return f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow."
+
+
+def metrics_of(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """What each metric is, and in how many digits the points have it."""
+    numbers = Numbers(points)
     return [
         {
             "name": name,
@@ -327,14 +351,14 @@ def _columns(results: Results) -> dict[str, Any]:
         "low": [low for low, _ in ends],
         "high": [high for _, high in ends],
         "params": {key: [point.setting(key) for point in listed] for key in searched},
-        "metrics": {name: [_finite(p.metrics.get(name)) for p in listed] for name in METRICS},
+        "metrics": {name: [finite(p.metrics.get(name)) for p in listed] for name in METRICS},
         "own": None
         if all(len(point.records) == 1 for point in listed)
         else {
-            name: [_finite(as_reported(point.first.metrics).get(name)) for point in listed]
+            name: [finite(as_reported(point.first.metrics).get(name)) for point in listed]
             for name in METRICS
         },
-        "standard_error": {name: [_finite(e.get(name)) for e in errors] for name in objectives},
+        "standard_error": {name: [finite(e.get(name)) for e in errors] for name in objectives},
     }
 
 
@@ -354,7 +378,7 @@ def _curves(records: Records, results: Results) -> list[dict[str, Any]]:
     for trial_id in list(wanted)[:_MOST_CURVES]:
         if trial_id in own:  # a filter may have left the projection and not its trial
             history = records.history(own[trial_id].run_id, VAL_ACCURACY)
-            epochs, values = [epoch for epoch, _ in history], [_finite(v) for _, v in history]
+            epochs, values = [epoch for epoch, _ in history], [finite(v) for _, v in history]
             label = f"{results.study.name}/{trial_id}"
             curves.append({"label": label, "epochs": epochs, "values": values})
     return curves
@@ -390,7 +414,7 @@ def _network(records: Records, label: str, point: Point) -> dict[str, Any]:
         "blocks": _bounds(certificate, "blocks"),
         "inverse": _inverse(inverse),
         "image": image,
-        "error": _finite(point.metrics.get(RECONSTRUCTION_ERROR)),
+        "error": finite(point.metrics.get(RECONSTRUCTION_ERROR)),
     }
 
 
@@ -399,7 +423,7 @@ def _bounds(certificate: dict[str, Any], parts: str) -> list[dict[str, Any]]:
     rounded = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round
     bounds = {part["name"]: part["upper_bound"] for part in certificate.get(parts, ())}
     return [
-        {"name": name, "upper_bound": None if bound is None else _finite(rounded(bound))}
+        {"name": name, "upper_bound": None if bound is None else finite(rounded(bound))}
         for name, bound in bounds.items()
     ]
 
@@ -415,7 +439,3 @@ def _inverse(stored: dict[str, Any] | None) -> dict[str, Any]:
         "predicted": None if None in steps else max(steps),
         "rtol": stored["rtol"],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -3,7 +3,6 @@
 import html
 import io
 import json
-import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ from study.metrics import (
 from study.pareto.repeats import N_DRAWS
 from study.results.costs import COSTS, costs
 from study.results.front import Mark, Point, Results
-from study.results.numbers import Numbers
+from study.results.numbers import Numbers, finite
 from study.results.recommended import Recommendation, interval, recommendations
 from study.results.table1 import Cell, Column, as_rows, note, table1
 
@@ -48,7 +47,7 @@ def as_json(results: Results, every: bool) -> str:
         "finished": results.study.finished,
         "objectives": {o.metric: o.direction.value for o in results.objectives},
         "constraints": {c.metric: str(c) for c in results.constraints},
-        "reference_point": {o.metric: _finite(o.reference) for o in results.objectives},
+        "reference_point": {o.metric: finite(o.reference) for o in results.objectives},
         "hypervolume": results.hypervolume,
         "costs": {name: of_study.get(name) for name in COSTS},
         "n_trials": _counts(p for p in results.points if p.is_trial),
@@ -63,7 +62,7 @@ def as_json(results: Results, every: bool) -> str:
                 "origin": point.first.origin,
                 "mark": point.mark.value,
                 "params": dict(point.first.params),
-                "metrics": {name: _finite(value) for name, value in point.metrics.items()},
+                "metrics": {name: finite(value) for name, value in point.metrics.items()},
                 "standard_error": point.standard_error and dict(point.standard_error),
                 f"{VAL_ACCURACY}_interval": interval(results, point),
                 "front_share": point.front_share,
@@ -89,7 +88,7 @@ def _as_plain(column: Column) -> dict[str, object]:
     def plain(cell: Cell | None) -> dict[str, object] | None:
         if cell is None:
             return None
-        error = _finite(cell.reconstruction_error)
+        error = finite(cell.reconstruction_error)
         return {**asdict(cell), RECONSTRUCTION_ERROR: error}
 
     return {
@@ -173,7 +172,7 @@ def print_table(results: Results, every: bool, console: Console) -> None:
     for one in recommendations(results):
         _print_recommendation(results, one, console)
     for line in _notes(results, columns, left):
-        _print_text(console, line)
+        print_text(console, line)
     table_1 = table1(results)
     if table_1 is not None:
         print_table1(table_1, console)
@@ -241,7 +240,7 @@ def _print_recommendation(results: Results, one: Recommendation, console: Consol
     console.print(
         f"{results.handle(one.point)}: {', '.join(one.aliases)}", style="bold", markup=False
     )
-    _print_text(console, one.sentence, indent="  ")
+    print_text(console, one.sentence, indent="  ")
 
 
 def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> list[str]:
@@ -273,7 +272,7 @@ def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> lis
     return notes
 
 
-def _print_text(console: Console, text: str, indent: str = "") -> None:
+def print_text(console: Console, text: str, indent: str = "") -> None:
     """A paragraph, wrapped between words; a command or an address in it stays whole."""
     width = min(console.width, _WIDTH)
     lines = textwrap.wrap(
@@ -337,7 +336,7 @@ def print_table1(table: list[Column], console: Console) -> None:
     for title, cells in as_rows(table):
         printed.add_row(title, *cells, style="dim" if title.startswith(" ") else None)
     console.print(printed)
-    _print_text(console, note(table))
+    print_text(console, note(table))
 
 
 def _counts(points: Iterable[Point]) -> dict[str, int]:
@@ -359,10 +358,6 @@ def wide_console(on_stderr: bool = False) -> Console:
     if console.is_terminal:
         return console
     return Console(highlight=False, stderr=on_stderr, width=_FILE_WIDTH)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _short(value: object) -> str:

@@ -33,9 +33,11 @@ from mlflow.types import Schema, TensorSpec
 import models
 from models.stored import CHANGES, NETWORK, WEIGHTS
 from study.artifacts import CERTIFICATE, MODEL, trained_folder
+from study.errors import TrackingError
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.manifest import irregular, manifest
+from study.tracking.records import Records
 from study.tracking.runs import Batch, Runs
 from study.tracking.shared_files import SharedFiles
 
@@ -51,6 +53,21 @@ REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors")
 def code_folder() -> Path:
     """Where the code is that models are logged with."""
     return Path(models.__file__).parent
+
+
+def data_digest(records: Records, run_id: str) -> str | None:
+    """SHA-256 of the images and labels that a run's network was trained, validated and tested on;
+    None where its file does not say or cannot be read. MLflow's own digest of a run's data is of
+    the settings, and says nothing of what is in the files."""
+    try:
+        if NETWORK not in records.artifacts(run_id):
+            return None
+        content = json.loads(records.artifact(run_id, NETWORK))
+    except (TrackingError, ValueError, RecursionError):
+        return None
+    data = content.get("data") if isinstance(content, dict) else None
+    digest = data.get("sha256") if isinstance(data, dict) else None
+    return digest if isinstance(digest, str) else None
 
 
 def log(client: Client, run: Run, folder: Path, shared: SharedFiles) -> None:

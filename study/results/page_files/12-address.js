@@ -79,14 +79,3 @@ const readRangesOf = (texts) => {
     else state.ranges.push({ k, get: dimension(name).get, ranges: [range] });
   }
 };
-// A link to a part of the page leaves the view in the address.
-const goTo = (id) => {
-  byId(id).scrollIntoView();
-  if (byId(id).tabIndex >= 0 || byId(id).hasAttribute("tabindex")) byId(id).focus();
-};
-const stayOnView = (link) => {
-  link.onclick = (event) => {
-    event.preventDefault();
-    goTo(link.getAttribute("href").slice(1));
-  };
-};

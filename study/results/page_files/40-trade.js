@@ -3,12 +3,6 @@
 const MANY = 1500; // beyond that the two-dimensional figure is drawn by WebGL
 const MOST_THREADS = 30;
 const MOST_BARS = 60; // intervals of more points would be one gray
-// As the symbols of the figure look in text.
-const SWATCHES = {
-  circle: "\u25cf", "circle-open": "\u25cb", x: "\u2715", "triangle-up": "\u25b2",
-  cross: "\u271a", "square-open": "\u25a1", "diamond-open": "\u25c7",
-};
-const ARROWS = { maximize: " \u2191", minimize: " \u2193" };
 
 // What a point says
 
@@ -93,32 +87,22 @@ const magnification = () => {
     return 0.6 + 1.6 * (values[i] - low) / (high - low);
   };
 };
-// The best that there is of two columns at once, as a line of steps; of the visible front.
+// The staircase of the visible front, by the columns of the axes.
 const staircase = (placed) => {
   const [x, y] = [column(state.x), column(state.y)];
-  const signOf = (name) => (directionOf[name] === "maximize" ? -1 : 1);
   if (isSpatial() || state.x === state.y) return null;
   if (![state.x, state.y].every((name) => directionOf[name] && !paramNames.includes(name))) {
     return null;
   }
-  const [sx, sy] = [signOf(state.x), signOf(state.y)];
   const front = placed.filter((i) => points.mark[i] === "front");
-  front.sort((a, b) => sx * (x[a] - x[b]) || sy * (y[a] - y[b]));
-  let best = Infinity;
-  const ids = front.filter((i) => {
-    if (sy * y[i] >= best) return false;
-    best = sy * y[i];
-    return true;
-  });
-  ids.sort((a, b) => x[a] - x[b]);
-  return { ids, shape: sx > 0 ? "hv" : "vh" };
+  return stepsOf(front, x, y, directionOf[state.x], directionOf[state.y]);
 };
 const staircaseTrace = ({ ids, shape }) => ({
   type: "scatter",
   mode: "lines",
   hoverinfo: "skip",
   ...coordinates(ids),
-  line: { shape, color: css("--soft"), width: 1.5, dash: "dot" },
+  line: stepsLine(shape),
 });
 // Thin lines between the networks that were cut from one training.
 const threadsTrace = (placed) => {

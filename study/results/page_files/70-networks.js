@@ -3,11 +3,6 @@
 const chosenNetworks = new Set(
   content.networks.slice(0, content.table1 ? 6 : content.n_recommended).map((_, k) => k),
 );
-const lineLook = (k) => ({
-  color: lineColor(k),
-  dash: DASHES[Math.floor(k / LINES.light.length) % DASHES.length],
-});
-const SYMBOLS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star"];
 const eachChosen = (build) => (
   content.networks.flatMap((network, k) => (chosenNetworks.has(k) ? build(network, k) : []))
 );

@@ -1,33 +1,11 @@
 // The page, put together from its sections.
 
-const BETTER = { maximize: "; more is better", minimize: "; less is better" };
 const redraw = () => {
   state.page = 0;
   draw("front-plot");
   draw("parallel-plot");
   drawTable();
   remember();
-};
-const makeGlossary = () => {
-  const explain = (term, text) => {
-    byId("glossary").append(make("dt", { textContent: term }), make("dd", { textContent: text }));
-  };
-  for (const { name, description } of content.metrics) {
-    if (metricNames.includes(name)) {
-      explain(`${titleOf(name)}, ${name}`, description + (BETTER[directionOf[name]] || ""));
-    }
-  }
-  for (const [term, text] of content.reading) explain(term, text);
-};
-const makeSectionLinks = () => {
-  for (const section of document.querySelectorAll("main > section")) {
-    if (section.hidden) continue;
-    const title = section.querySelector("h2").textContent;
-    const link = make("a", { href: `#${section.id}`, textContent: title });
-    stayOnView(link);
-    byId("sections").append(link);
-  }
-  stayOnView(document.querySelector(".skip"));
 };
 
 byId("name").textContent = content.study;
@@ -73,20 +51,9 @@ else hide("importance-plot");
 if (content.networks.some((network) => network.layers.length)) makeNetworks();
 else hide("networks");
 if (content.table1) makeTable1(content.table1);
-makeGlossary();
+makeGlossary(metricNames);
 makeSectionLinks();
 
 // An address that was typed or pasted shows its view.
 addEventListener("hashchange", () => { if (location.hash.includes("=")) location.reload(); });
-dark.addEventListener("change", drawAll);
-addEventListener("beforeprint", () => {
-  printing = true;
-  for (const [id, start] of pending) {
-    if (!drawn.has(id) && !byId(id).closest("[hidden]")) start();
-  }
-  drawAll();
-});
-addEventListener("afterprint", () => {
-  printing = false;
-  drawAll();
-});
+drawAgainWithTheme();

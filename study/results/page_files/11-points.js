@@ -1,10 +1,6 @@
-// What the sections share: the page's content and state, columns of the points, small helpers.
-//
-// The page draws the content that stands in it, and keeps figures, table and picker on the same
-// points. Text of the study goes into the page as text, never as HTML.
+// The points of the study: their columns, marks and runs; and the state of the page, which keeps
+// figures, table and picker on the same points.
 
-const byId = (id) => document.getElementById(id);
-const content = JSON.parse(byId("content").textContent);
 const points = content.points;
 const n = points.label.length;
 
@@ -41,6 +37,7 @@ const MARKS = {
   },
 };
 const markName = (mark) => mark.replace("_", " ");
+const colorOf = (mark) => (dark.matches && !printing ? MARKS[mark].dark : MARKS[mark].light);
 
 const state = {
   marks: new Set(Object.keys(MARKS)),
@@ -76,15 +73,9 @@ const column = (name) => {
   }
   return OF_POINTS.includes(name) ? points[name] : undefined;
 };
+const isLogarithmic = (name) => isLogarithmicOf(name, column(name));
 const isNumeric = (name) => column(name).every((v) => v === null || typeof v === "number");
 const numeric = [...metricNames, ...paramNames].filter(isNumeric);
-const objectives = content.objectives.map((objective) => objective.name);
-const metricOf = Object.fromEntries(content.metrics.map((metric) => [metric.name, metric]));
-const titleOf = (name) => (metricOf[name] ? metricOf[name].title : name);
-const directionOf = Object.fromEntries(
-  [...content.metrics, ...content.objectives].map(({ name, direction }) => [name, direction]),
-);
-
 // Where a point comes from, in a sentence; empty where the sampler proposed it.
 const originOf = (i) => {
   const origin = points.origin[i];
@@ -94,64 +85,9 @@ const originOf = (i) => {
     : `The training of trial ${origin}, gone on with.`;
 };
 
-// Values as text
-
-const unrounded = (value) => {
-  if (value === null || value === undefined) return "";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
-};
-const formatted = (value) => {
-  if (typeof value !== "number") return unrounded(value);
-  const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e6) return String(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
-  return String(+value.toPrecision(4));
-};
-// A value of a metric, in the digits in which it is reported.
-const reportedText = (name, value) => {
-  const decimals = metricOf[name] ? metricOf[name].decimals : null;
-  return typeof value === "number" && decimals !== null ? value.toFixed(decimals) : formatted(value);
-};
 const withError = (name, i) => {
   const error = points.standard_error[name] && points.standard_error[name][i];
   return reportedText(name, points.metrics[name][i]) + (error ? ` ± ${formatted(error)}` : "");
-};
-const percent = (share) => `${Math.round(100 * share)} %`;
-// Plotly reads a little HTML in its texts.
-const plain = (text) => String(text)
-  .replace(/&/g, "&amp;")
-  .replace(/</g, "&lt;")
-  .replace(/>/g, "&gt;");
-
-// Elements
-
-const make = (tag, properties = {}, ...children) => {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-};
-const hide = (id) => { byId(id).hidden = true; };
-const fill = (select, names, chosen, none = null) => {
-  if (none !== null) select.append(make("option", { value: "", textContent: none }));
-  for (const name of names) {
-    const textContent = titleOf(name);
-    select.append(make("option", { value: name, textContent, selected: name === chosen }));
-  }
-};
-// What is for people, and in small print the name that is typed.
-const titled = (name) => [
-  titleOf(name),
-  ...(titleOf(name) === name ? [] : [make("small", { textContent: name })]),
-];
-// A box that puts a member into a set and takes it out.
-const checkbox = (set, member, changed) => {
-  const box = make("input", { type: "checkbox", checked: set.has(member) });
-  box.onchange = () => {
-    if (box.checked) set.add(member);
-    else set.delete(member);
-    changed();
-  };
-  return box;
 };
 
 // Runs
@@ -159,9 +95,6 @@ const checkbox = (set, member, changed) => {
 const shortRunId = (i) => points.run_id[i].slice(0, 8);
 const runPage = (i) => (
   content.run_page ? content.run_page.replace("{run_id}", points.run_id[i]) : null
-);
-const outsideLink = (href, text, more = {}) => (
-  make("a", { href, target: "_blank", rel: "noopener", textContent: text, ...more })
 );
 const runLink = (i, text = shortRunId(i)) => {
   const page = runPage(i);

@@ -10,6 +10,17 @@ const lineColor = (k) => {
   return colors[k % colors.length];
 };
 const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+const lineLook = (k) => ({
+  color: lineColor(k),
+  dash: DASHES[Math.floor(k / LINES.light.length) % DASHES.length],
+});
+const SYMBOLS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star"];
+// As the symbols of a figure look in text.
+const SWATCHES = {
+  circle: "\u25cf", "circle-open": "\u25cb", square: "\u25a0", "square-open": "\u25a1",
+  diamond: "\u25c6", "diamond-open": "\u25c7", "triangle-up": "\u25b2", x: "\u2715",
+  cross: "\u271a", star: "\u2605",
+};
 // Figures are drawn before the page's own colors change for print: on white, whatever the theme.
 const ON_PAPER = { "--ink": "#000000", "--soft": "#333333", "--line": "#999999" };
 let printing = false;
@@ -18,7 +29,6 @@ const css = (name) => (
   (printing && ON_PAPER[name])
   || getComputedStyle(document.documentElement).getPropertyValue(name).trim()
 );
-const colorOf = (mark) => (dark.matches && !printing ? MARKS[mark].dark : MARKS[mark].light);
 
 const SMALL = 'style="font-size:0.85em"';
 // A title for people, below it in small print the name that is typed.
@@ -67,9 +77,9 @@ const extent = (values) => {
   return [low, high];
 };
 // Bounds and errors run over orders of magnitude; fractions that are right do not.
-const isLogarithmic = (name) => {
+const isLogarithmicOf = (name, column) => {
   if (directionOf[name] === "maximize") return false;
-  const values = column(name).filter((value) => typeof value === "number");
+  const values = column.filter((value) => typeof value === "number");
   if (!values.length || !values.every((value) => value > 0)) return false;
   const [low, high] = extent(values);
   return high > 30 * low;
@@ -96,6 +106,22 @@ const logarithmic = (values) => {
     ticktext: placed.map((tick) => tick.text),
   };
 };
+
+// The best that there is of two columns at once, as a line of steps: which points are on it, by
+// their x, and its shape.
+const stepsOf = (points, x, y, directionOfX, directionOfY) => {
+  const [sx, sy] = [directionOfX, directionOfY].map((way) => (way === "maximize" ? -1 : 1));
+  const sorted = [...points].sort((a, b) => sx * (x[a] - x[b]) || sy * (y[a] - y[b]));
+  let best = Infinity;
+  const ids = sorted.filter((i) => {
+    if (sy * y[i] >= best) return false;
+    best = sy * y[i];
+    return true;
+  });
+  ids.sort((a, b) => x[a] - x[b]);
+  return { ids, shape: sx > 0 ? "hv" : "vh" };
+};
+const stepsLine = (shape) => ({ shape, color: css("--soft"), width: 1.5, dash: "dot" });
 
 // Drawing
 

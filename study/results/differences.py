@@ -1,0 +1,188 @@
+"""How far studies lie apart, in hypervolume and in the best accuracy, and how sure that is."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from study.config.goals import Objective
+from study.metrics import VAL_ACCURACY, Direction
+from study.pareto import points
+from study.pareto.difference import (
+    Interval,
+    OnImages,
+    Trainings,
+    difference,
+    has_spread,
+    interval_by_images,
+    interval_by_seeds,
+)
+from study.pareto.dominance import Losses, nondominated
+from study.results.certainty import UnsureError, parts_right
+from study.results.front import Mark, Point, Results
+from study.tracking.records import Records, TrialRecord
+
+BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
+"""The largest accuracy is a hypervolume too: that of the accuracy alone, from 0."""
+# Of a network as it was trained, among the coefficients that others are projected to.
+_OWN = 1.0
+
+
+class Noise(StrEnum):
+    """What the intervals of differences speak of."""
+
+    SEEDS = "seeds"
+    IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference, and its 95 % confidence interval, an estimate; None where none is known."""
+
+    value: float
+    interval: Interval | None
+
+    @property
+    def is_within_noise(self) -> bool | None:
+        """Whether it may well be chance; None where nothing says so."""
+        return None if self.interval is None else self.interval[0] <= 0 <= self.interval[1]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Of each study but the first: it minus the first.
+
+    Attributes:
+        hypervolume: None where that is not defined.
+        best_accuracy: of the largest on the validation split, a fraction; None where one of the two
+            studies has no network that a front admits.
+        noise: what the intervals speak of.
+        unsure: why there are none, a sentence; None if there are.
+    """
+
+    hypervolume: tuple[Estimate | None, ...]
+    best_accuracy: tuple[Estimate | None, ...]
+    noise: Noise
+    unsure: str | None
+
+
+def differences(results: Sequence[Results], records: Sequence[Records]) -> Differences:
+    """The differences of studies with the same objectives and constraints.
+
+    Args:
+        records: where each of them was read.
+    """
+    trained = [_trainings(one, one.objectives) for one in results]
+    noise = Noise.SEEDS if all(map(has_spread, trained)) else Noise.IMAGES
+    unsure = None
+    of_goals = []
+    for goals in (results[0].objectives, BEST_ACCURACY):
+        try:
+            intervals = _intervals(results, records, goals, noise)
+        except UnsureError as error:
+            intervals, unsure = [None] * (len(results) - 1), str(error)
+        of_goals.append(_estimates(results, goals, intervals))
+    volumes, accuracies = of_goals
+    if results[0].hypervolume is None:
+        volumes = [None] * len(volumes)
+    return Differences(tuple(volumes), tuple(accuracies), noise, unsure)
+
+
+def best_accuracy(results: Results) -> float | None:
+    """The largest on the validation split, of the networks that a front admits; None without."""
+    of_points = [point.metrics[VAL_ACCURACY] for point in _admitted(results, BEST_ACCURACY)]
+    return max(of_points, default=None)
+
+
+def _admitted(results: Results, goals: Sequence[Objective]) -> list[Point]:
+    """The points that a front may have, and that were measured in some metrics."""
+    return [
+        point
+        for point in results.points
+        if point.mark in (Mark.FRONT, Mark.DOMINATED)
+        and all(goal.metric in point.metrics for goal in goals)
+    ]
+
+
+def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Losses:
+    return points.losses([one.metrics for one in of], goals)
+
+
+def _estimates(
+    results: Sequence[Results], goals: Sequence[Objective], intervals: Sequence[Interval | None]
+) -> list[Estimate | None]:
+    reference = points.reference_losses(goals)
+    losses = [_losses(_admitted(one, goals), goals) for one in results]
+    estimates: list[Estimate | None] = []
+    for other, interval in zip(losses[1:], intervals, strict=True):
+        is_missing = goals is BEST_ACCURACY and not (len(losses[0]) and len(other))
+        value = difference(other, losses[0], reference)
+        estimates.append(None if is_missing else Estimate(value, interval))
+    return estimates
+
+
+def _intervals(
+    results: Sequence[Results],
+    records: Sequence[Records],
+    goals: Sequence[Objective],
+    noise: Noise,
+) -> list[Interval | None]:
+    """Of each study but the first; None where a study has no network, or nothing that it has is
+    counted on images."""
+    reference = points.reference_losses(goals)
+    if noise is Noise.SEEDS:
+        trained = [_trainings(one, goals) for one in results]
+        return [
+            interval_by_seeds(other, trained[0], reference)
+            if has_spread(other) and has_spread(trained[0])
+            else None
+            for other in trained[1:]
+        ]
+    counted = [_on_images(*pair, goals) for pair in zip(results, records, strict=True)]
+    first = counted[0]
+    return [
+        None if first is None or other is None else _by_images(other, first, reference)
+        for other in counted[1:]
+    ]
+
+
+def _by_images(first: OnImages, second: OnImages, reference: Sequence[float]) -> Interval:
+    n_images = [one.right.shape[1] for one in (first, second)]
+    if n_images[0] != n_images[1]:
+        raise UnsureError(
+            "how sure differences are is not said: the validation splits have "
+            f"{n_images[0]} and {n_images[1]} images"
+        )
+    return interval_by_images(first, second, reference)
+
+
+def _on_images(results: Results, records: Records, goals: Sequence[Objective]) -> OnImages | None:
+    """What the front by some goals classifies right."""
+    sought = [(goal.metric, goal.direction) for goal in goals]
+    admitted = _admitted(results, goals)
+    if (VAL_ACCURACY, Direction.MAXIMIZE) not in sought or not admitted:
+        return None
+    losses = _losses(admitted, goals)
+    kept = np.flatnonzero(nondominated(losses))
+    right = parts_right(records, [admitted[row] for row in kept])
+    return OnImages(losses[kept], sought.index((VAL_ACCURACY, Direction.MAXIMIZE)), right)
+
+
+def _trainings(results: Results, goals: Sequence[Objective]) -> list[Trainings]:
+    """The samples that left networks which a front admits."""
+    by_sample: dict[str, list[Point]] = defaultdict(list)
+    for point in _admitted(results, goals):
+        by_sample[point.first.repeat_of].append(point)
+    samples = []
+    for networks in by_sample.values():
+        trial_ids = {r.trial_id: None for point in networks for r in point.records}
+        rows = {trial_id: row for row, trial_id in enumerate(trial_ids)}
+        losses = np.full((len(rows), len(networks), len(goals)), np.nan)
+        for column, point in enumerate(networks):
+            own = _losses(point.records, goals)
+            losses[[rows[record.trial_id] for record in point.records], column] = own
+        rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]
+        samples.append(Trainings(losses, np.array(rungs)))
+    return samples

@@ -1,0 +1,41 @@
+// The studies, each with a color and a symbol; a card for each.
+
+const studies = content.studies;
+const points = content.points;
+const shown = new Set(studies.keys());
+// Where colors begin again, symbols do not.
+const symbolOf = (s) => SYMBOLS[(s + Math.floor(s / SYMBOLS.length)) % SYMBOLS.length];
+const dashOf = (s) => DASHES[s % DASHES.length];
+const studySwatch = (s) => {
+  const swatch = make("span", { className: "swatch", textContent: SWATCHES[symbolOf(s)] });
+  const paint = () => { swatch.style.color = lineColor(s); };
+  paint();
+  dark.addEventListener("change", paint);
+  return swatch;
+};
+const nameOf = (s) => [studySwatch(s), ` ${studies[s].name}`];
+const count = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
+
+const ALIASES = {
+  "most-accurate": "most accurate", knee: "knee", "most-invertible": "most invertible",
+};
+const figureOf = (title, text) => (
+  make("div", {}, make("dt", { textContent: title }), make("dd", { textContent: text }))
+);
+const makeStudyCard = (study, s) => {
+  const { hypervolume, best_accuracy: best, n_joint: nJoint } = study;
+  const list = make("dl", { className: "figures" },
+    ...(hypervolume === null ? [] : [figureOf("hypervolume", formatted(hypervolume))]),
+    ...(best === null ? []
+      : [figureOf(`best ${titleOf(content.accuracy)}`, reportedText(content.accuracy, best))]),
+    figureOf("on the joint front", `${nJoint} of ${content.joint_front.length}`));
+  const own = `${count(study.n_networks, "network")}, ${study.n_front} on its own front.`;
+  return make("article", { className: "card" },
+    make("h3", {}, ...nameOf(s)),
+    list,
+    make("p", { textContent: own }),
+    ...study.recommended.map((one) => make("p", {},
+      `${one.aliases.map((alias) => ALIASES[alias]).join(", ")}: `,
+      make("code", { className: "typed", textContent: one.label }))));
+};
+const makeStudyCards = () => byId("cards").replaceChildren(...studies.map(makeStudyCard));

@@ -1,0 +1,76 @@
+// What the pages share: their content, metrics by name, values as text, elements.
+//
+// A page draws the content that stands in it. Text of a study goes into the page as text, never as
+// HTML.
+
+const byId = (id) => document.getElementById(id);
+const content = JSON.parse(byId("content").textContent);
+
+// Metrics by name
+
+const objectives = content.objectives.map((objective) => objective.name);
+const metricOf = Object.fromEntries(content.metrics.map((metric) => [metric.name, metric]));
+const titleOf = (name) => (metricOf[name] ? metricOf[name].title : name);
+const directionOf = Object.fromEntries(
+  [...content.metrics, ...content.objectives].map(({ name, direction }) => [name, direction]),
+);
+const ARROWS = { maximize: " \u2191", minimize: " \u2193" };
+
+// Values as text
+
+const unrounded = (value) => {
+  if (value === null || value === undefined) return "";
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+};
+const formatted = (value) => {
+  if (typeof value !== "number") return unrounded(value);
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e6) return String(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
+  return String(+value.toPrecision(4));
+};
+// A value of a metric, in the digits in which it is reported.
+const reportedText = (name, value) => {
+  const decimals = metricOf[name] ? metricOf[name].decimals : null;
+  return typeof value === "number" && decimals !== null ? value.toFixed(decimals) : formatted(value);
+};
+const percent = (share) => `${Math.round(100 * share)} %`;
+// Plotly reads a little HTML in its texts.
+const plain = (text) => String(text)
+  .replace(/&/g, "&amp;")
+  .replace(/</g, "&lt;")
+  .replace(/>/g, "&gt;");
+
+// Elements
+
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+const hide = (id) => { byId(id).hidden = true; };
+const fill = (select, names, chosen, none = null) => {
+  if (none !== null) select.append(make("option", { value: "", textContent: none }));
+  for (const name of names) {
+    const textContent = titleOf(name);
+    select.append(make("option", { value: name, textContent, selected: name === chosen }));
+  }
+};
+// What is for people, and in small print the name that is typed.
+const titled = (name) => [
+  titleOf(name),
+  ...(titleOf(name) === name ? [] : [make("small", { textContent: name })]),
+];
+// A box that puts a member into a set and takes it out.
+const checkbox = (set, member, changed) => {
+  const box = make("input", { type: "checkbox", checked: set.has(member) });
+  box.onchange = () => {
+    if (box.checked) set.add(member);
+    else set.delete(member);
+    changed();
+  };
+  return box;
+};
+const outsideLink = (href, text, more = {}) => (
+  make("a", { href, target: "_blank", rel: "noopener", textContent: text, ...more })
+);

@@ -1,0 +1,385 @@
+import csv
+import io
+import json
+import random
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.artifacts import packed
+from study.errors import UserError
+from study.metrics import TrialStatus
+from study.pareto import points
+from study.pareto.dominance import hypervolume
+from study.results.comparison import Comparison, compare
+from study.results.comparison_tables import after, as_csv, as_json, print_comparison
+from study.results.comparison_text import what_intervals_cover
+from study.results.differences import Noise
+from study.results.front import Results, collect
+from study.results.tables import wide_console
+from study.tracking.client import Client
+from study.tracking.records import Records, StudyRecord, TrialRecord
+from tests.support.records import STUDY, projection, trial
+from tests.support.studies import tiny
+
+N_IMAGES = 400
+
+
+class Kept(Records):
+    """Records of runs that left what they classify right: as many images as their accuracy says,
+    those that are easy for all first."""
+
+    def __init__(self, records: list[TrialRecord], uri: str = "sqlite:////nowhere/a.db") -> None:
+        super().__init__(Client(uri))
+        measured = [r for r in records if "val_accuracy" in r.metrics]
+        self.accuracies = {r.run_id: r.metrics["val_accuracy"] for r in measured}
+
+    def artifacts(self, run_id: str) -> set[str]:
+        return {"val_right.json"} if run_id in self.accuracies else set()
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        n_right = round(self.accuracies[run_id] * N_IMAGES)
+        return json.dumps(packed([i < n_right for i in range(N_IMAGES)])).encode()
+
+
+def study(name: str, **sections: dict[str, Any]) -> StudyRecord:
+    config = replace(tiny(**sections), name=name)
+    return replace(STUDY, name=name, run_id=f"run of {name}", config=config)
+
+
+def trials(*accuracies: float, name: str = "") -> list[TrialRecord]:
+    """Trials with falling bounds; `name` keeps runs of several studies apart."""
+    return [
+        replace(
+            trial(k, val_accuracy=a, lipschitz_upper_bound=0.9 - 0.1 * k, inverse_steps=3.0),
+            run_id=f"{name}{k}",
+        )
+        for k, a in enumerate(accuracies)
+    ]
+
+
+def compared(**by_name: list[TrialRecord]) -> Comparison:
+    results = [collect(study(name), records) for name, records in by_name.items()]
+    return compare(results, [Kept(records) for records in by_name.values()])
+
+
+def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
+    rng = random.Random(0)
+    for _ in range(10):
+        by_name = {
+            name: [
+                trial(
+                    k,
+                    val_accuracy=rng.choice([0.8, 0.85, 0.9]),
+                    lipschitz_upper_bound=rng.choice([0.1, 0.3, 1.2]),
+                    inverse_steps=rng.choice([2.0, 3.0]),
+                )
+                for k in range(6)
+            ]
+            for name in ("a", "b", "c")
+        }
+        found = compared(**by_name)
+        every = [(name, record) for name, records in by_name.items() for record in records]
+        renumbered = [
+            replace(record, trial_id=f"{k:04d}", repeat_of=f"{k:04d}", run_id=f"run{k}")
+            for k, (_, record) in enumerate(every)
+        ]
+        whole = collect(study("all"), renumbered)
+        expected = [
+            f"{every[int(p.first.trial_id)][0]}/{every[int(p.first.trial_id)][1].trial_id}"
+            for p in whole.front
+        ]
+        assert sorted(member.handle for member in found.joint_front) == sorted(expected)
+        assert found.hypervolume == pytest.approx(whole.hypervolume)
+        assert sum(one.n_joint for one in found.studies) == len(found.joint_front)
+        for one in found.studies:
+            assert one.n_joint == sum(h.startswith(f"{one.name}/") for h in expected)
+
+
+def test_objectives_constraints_and_reference_point_are_those_of_the_first_study() -> None:
+    records = [
+        trial(0, val_accuracy=0.9, lipschitz_upper_bound=1.5),
+        trial(1, val_accuracy=0.8, lipschitz_upper_bound=0.5),
+    ]
+    own = replace(
+        tiny(),
+        name="b",
+        constraints=(),
+        objectives=tuple(replace(o, reference=o.reference + 7) for o in tiny().objectives),
+    )
+    second = collect(replace(study("b"), config=own), records)
+    assert len(second.front) == 2
+    first = collect(study("a"), records)
+    found = compare([first, second], [Kept(records)] * 2)
+    assert [one.results.hypervolume for one in found.studies] == [first.hypervolume] * 2
+    assert [len(one.results.front) for one in found.studies] == [1, 1]
+    assert found.joint_front[0].handle == "a/0001"  # of equal ones that of the first
+    apart = found.differences.hypervolume[0]
+    assert apart is not None
+    assert apart.value == 0
+
+
+def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images() -> None:
+    found = compared(a=trials(0.8, 0.7), b=trials(0.9, 0.6), c=trials(0.8, 0.7))
+    apart = found.differences
+    assert apart.noise is Noise.IMAGES
+    volumes = [one.results.hypervolume or 0 for one in found.studies]
+    for estimate, volume in zip(apart.hypervolume, volumes[1:], strict=True):
+        assert estimate is not None
+        assert estimate.value == pytest.approx(volume - volumes[0])
+    better, same = apart.best_accuracy
+    assert better is not None
+    assert same is not None
+    assert better.interval is not None
+    assert same.interval is not None
+    # 40 of the images are right for b alone, and none for a alone: paired, that is no chance.
+    assert better.value == pytest.approx(0.1)
+    assert 0.05 < better.interval[0] < 0.1 < better.interval[1] < 0.16
+    assert better.is_within_noise is False
+    assert same.is_within_noise is True
+    assert "validation images" in what_intervals_cover(found)
+    assert "400" in what_intervals_cover(replace_n_images(found))
+
+
+def replace_n_images(found: Comparison) -> Comparison:
+    """As `read` leaves it, which has looked at the images."""
+    studies = tuple(
+        replace(one, results=replace(one.results, n_val_images=N_IMAGES)) for one in found.studies
+    )
+    return replace(found, studies=studies)
+
+
+def repeated(*accuracies: float, seed: int) -> list[TrialRecord]:
+    """Three trainings of each sample, and a projection of each."""
+    rng = random.Random(seed)
+    records = []
+    for k, accuracy in enumerate(accuracies):
+        for n in range(3):
+            noise = rng.gauss(0, 0.01)
+            own = {"val_accuracy": accuracy + noise, "inverse_steps": 3.0}
+            one = trial(3 * k + n, lipschitz_upper_bound=0.8 - 0.1 * k, **own)
+            cut = projection(3 * k + n, 0.3, lipschitz_upper_bound=0.027, **own)
+            records += [replace(r, repeat_of=f"{3 * k:04d}") for r in (one, cut)]
+    return records
+
+
+def test_where_every_study_has_repeats_intervals_are_by_the_seeds() -> None:
+    found = compared(a=repeated(0.8, 0.7, seed=0), b=repeated(0.9, 0.6, seed=1))
+    apart = found.differences
+    assert apart.noise is Noise.SEEDS
+    assert "training seeds" in what_intervals_cover(found)
+    (volume,), (accuracy,) = apart.hypervolume, apart.best_accuracy
+    assert volume is not None
+    assert accuracy is not None
+    assert volume.interval is not None
+    assert accuracy.interval is not None
+    low, high = accuracy.interval
+    assert low < accuracy.value < high
+    # Pooled over 8 degrees of freedom: about 2.3 * 0.01 * sqrt(2 / 3).
+    assert 0.01 < (high - low) / 2 < 0.04
+    # One loss of accuracy moves the whole volume below the smallest bound.
+    assert (volume.interval[1] - volume.interval[0]) / (high - low) == pytest.approx(97, rel=0.1)
+
+
+def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_trainings() -> None:
+    once = trials(0.8, 0.7, name="once")
+    thrice = repeated(0.9, seed=1)
+    found = compared(a=once, b=thrice)
+    assert found.differences.noise is Noise.IMAGES
+    (accuracy,) = found.differences.best_accuracy
+    assert accuracy is not None
+    assert accuracy.interval is not None
+    assert accuracy.interval[0] < accuracy.value < accuracy.interval[1]
+    assert "Where every study has repeats" in what_intervals_cover(found)
+
+
+def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
+    records = trials(0.8, 0.7)
+    results = [collect(study("a"), records), collect(study("b"), records)]
+    found = compare(results, [Kept(records), Kept([])])
+    apart = found.differences
+    assert apart.unsure is not None
+    assert "val_right.json of run 0 is not there" in what_intervals_cover(found)
+    for estimate in (*apart.hypervolume, *apart.best_accuracy):
+        assert estimate is not None
+        assert estimate.interval is None
+        assert estimate.is_within_noise is None
+    assert json.loads(as_json(found, every=False))["noise"] is None
+
+
+def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = [replace(trial(0, TrialStatus.FAILED), metrics={})]
+    for found in (compared(a=trials(0.8), b=failed), compared(a=failed, b=[])):
+        print_comparison(found, True, wide_console())
+        out = capsys.readouterr().out
+        assert "a, b: 2 studies" in out
+        assert found.differences.best_accuracy == (None,)
+        (volume,) = found.differences.hypervolume
+        assert volume is not None
+        assert volume.interval is None
+        assert json.loads(as_json(found, every=True))["differences"][0]["minus"] == "a"
+        assert as_csv(found, every=True).startswith("study,network,")
+
+
+def test_growth_has_one_reference_point_and_is_a_step_between_trials() -> None:
+    found = compared(a=trials(0.8, 0.9), b=trials(0.9, 0.7))
+    grown = found.studies[0].growth
+    assert grown is not None
+    first = hypervolume(
+        points.losses([trials(0.8)[0].metrics], found.objectives),
+        points.reference_losses(found.objectives),
+    )
+    assert [after(grown, n) for n in (0, 2, 3, 5)] == [0, 0, first, first]
+    assert after(grown, 6) == after(grown, 100) == found.studies[0].results.hypervolume
+
+
+def test_settings_that_differ_are_listed_and_no_others() -> None:
+    records = trials(0.8)
+    first = study("a")
+    second = study(
+        "b",
+        training={"optimizer": "sgd", "lr": 0.3},
+        data={"root": "/elsewhere", "shift": 2, "max_train": 100},
+        space={"dropout": {"type": "float", "low": 0.0, "high": 0.2}},
+    )
+    found = compare([collect(one, records) for one in (first, second)], [Kept(records)] * 2)
+    assert {setting.key: setting.values for setting in found.settings} == {
+        "data.shift": ("0", "2"),
+        "data.max_train": ("null", "100"),
+        "training.optimizer": ('"muon"', '"sgd"'),
+        "training.lr": ("0.1", "0.3"),
+        "space.dropout.high": ("0.5", "0.2"),
+    }
+    # A key that one study varies is no setting of it.
+    varied = study("c", space={"momentum": {"type": "float", "low": 0.1, "high": 0.2}})
+    found = compare([collect(one, records) for one in (first, varied)], [Kept(records)] * 2)
+    settings = {setting.key: setting.values for setting in found.settings}
+    assert settings["training.momentum"] == ("0.9", None)
+    assert settings["space.momentum.high"] == (None, "0.2")
+
+
+@pytest.mark.parametrize(
+    ("sections", "says"),
+    [
+        ({"data": {"split_seed": 3}}, "data.split_seed is 0 in a and 3 in b"),
+        ({"data": {"val_fraction": 0.3}}, "data.val_fraction is 0.2 in a and 0.3 in b"),
+        ({"data": {"test_fraction": 0.3}}, "data.test_fraction is 0.2 in a and 0.3 in b"),
+        ({"data": {"name": "mnist"}}, "data.name is 'digits' in a and 'mnist' in b"),
+        ({"data": {"size": 16}}, "data.size is None in a and 16 in b"),
+        (
+            {"space": {"split_seed": {"type": "int", "low": 0, "high": 3}}},
+            "data.split_seed is 0 in a and varied in b",
+        ),
+        (
+            {"evaluation": {"inverse_rtol": 1e-3}},
+            "must measure inverse_steps alike, but evaluation.inverse_rtol is 1e-06 in a and",
+        ),
+    ],
+)
+def test_studies_of_other_data_or_measurements_are_refused(
+    sections: dict[str, dict[str, Any]], says: str
+) -> None:
+    records = trials(0.8)
+    results = [collect(study("a"), records), collect(study("b", **sections), records)]
+    with pytest.raises(UserError) as error:
+        compare(results, [Kept(records)] * 2)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_how_the_inverse_is_measured_matters_where_it_is_an_objective_alone() -> None:
+    records = trials(0.8)
+    goals = tiny().objectives[:2]
+    others = study("b", evaluation={"inverse_rtol": 1e-3})
+    results = [collect(one, records, goals) for one in (study("a"), others)]
+    assert len(compare(results, [Kept(records)] * 2).studies) == 2
+
+
+def test_what_a_study_has_not_measured_is_no_objective() -> None:
+    without = [
+        replace(r, metrics={k: v for k, v in r.metrics.items() if k != "inverse_steps"})
+        for r in trials(0.8)
+    ]
+    results = [collect(study("a"), trials(0.8)), collect(study("b"), without)]
+    with pytest.raises(UserError, match=r"^STUDY: .* but no trial of b has inverse_steps$"):
+        compare(results, [Kept([])] * 2)
+
+
+def test_a_study_is_there_once_and_not_alone() -> None:
+    one = collect(study("a"), trials(0.8))
+    with pytest.raises(UserError, match="each study must be named once, but got 'a' twice"):
+        compare([one, one], [Kept([])] * 2)
+    with pytest.raises(UserError, match="two studies or more must be named, but got 1"):
+        compare([one], [Kept([])])
+
+
+class OfFiles(Kept):
+    """Networks that say which images they were trained on."""
+
+    def __init__(self, records: list[TrialRecord], digest: object) -> None:
+        super().__init__(records)
+        self.digest = digest
+
+    def artifacts(self, run_id: str) -> set[str]:
+        return {*super().artifacts(run_id), "network.json"}
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        if name == "network.json":
+            return json.dumps({"data": {"sha256": self.digest}}).encode()
+        return super().artifact(run_id, name)
+
+
+def of_folder(name: str, **data: Any) -> Results:
+    return collect(study(name, data={"name": "image_folder", **data}), trials(0.8))
+
+
+def test_folders_with_other_images_are_refused() -> None:
+    records = trials(0.8)
+    same, other, unknown = (OfFiles(records, digest) for digest in ("a" * 64, "b" * 64, None))
+    with pytest.raises(UserError, match="is aaaaaaaaaaaa in a and bbbbbbbbbbbb in b"):
+        compare([of_folder("a"), of_folder("b", root="/other")], [same, other])
+    compare([of_folder("a"), of_folder("b")], [same, same])
+    compare([of_folder("a"), of_folder("b")], [same, unknown])
+    compare([of_folder("a"), of_folder("b")], [same, Kept(records)])
+    # A part of the training images has another digest, whatever the files.
+    compare([of_folder("a"), of_folder("b", max_train=9)], [same, other])
+
+
+def test_studies_of_one_name_on_two_servers_are_told_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = trials(0.8), trials(0.9)
+    first, second = (
+        collect(replace(study("digits"), run_id=run_id), of)
+        for run_id, of in zip("ab", records, strict=True)
+    )
+    where = [
+        Kept(of, uri)
+        for of, uri in zip(records, ("sqlite:////nowhere/a.db", "http://host:5000"), strict=True)
+    ]
+    found = compare([first, second], where)
+    assert [one.name for one in found.studies] == ["digits", "digits (2)"]
+    assert [member.handle for member in found.joint_front] == ["digits (2)/0000"]
+    print_comparison(found, False, wide_console())
+    out = " ".join(capsys.readouterr().out.split())
+    assert "digits: in MLflow at sqlite:////nowhere/a.db" in out
+    assert "digits (2): the study digits in MLflow at http://host:5000" in out
+    assert "python -m study.verify digits/0000 --tracking-uri http://host:5000" in out
+    rows = list(csv.DictReader(io.StringIO(as_csv(found, every=False))))
+    assert [(row["study"], row["network"]) for row in rows] == [("digits (2)", "digits/0000")]
+
+
+def test_all_networks_are_listed_and_marked_as_they_stand_among_all() -> None:
+    found = compared(a=trials(0.9, 0.7), b=trials(0.8, 0.8))
+    for every, n in ((False, len(found.joint_front)), (True, 4)):
+        content = json.loads(as_json(found, every))
+        rows = list(csv.DictReader(io.StringIO(as_csv(found, every))))
+        assert len(content["points"]) == len(rows) == n
+        marks = {row["network"]: row["mark"] for row in rows}
+        assert marks == {point["network"]: point["mark"] for point in content["points"]}
+        joint = {member.handle for member in found.joint_front}
+        assert {name for name, mark in marks.items() if mark == "front"} == joint
+    assert {"a/0000", "b/0001"} == joint
+    assert np.isfinite(content["hypervolume"])

@@ -1,0 +1,195 @@
+"""The page of several studies: what is in it, and in a real browser."""
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from study.errors import UserError
+from study.results.comparison import Comparison, compare
+from study.results.comparison_page import comparison_page, write_comparison_page
+from study.results.comparison_text import verify_command
+from study.results.front import Results, collect
+from study.tracking.records import Records, TrialRecord
+from tests.conftest import CHROMIUM
+from tests.results.test_comparison import Kept, compared, study, trials
+from tests.results.test_page import HOSTILE, parts
+from tests.support.browser import check_legible, chromium, opened, see_all
+from tests.support.records import trial
+
+NAMES = ("muon", "sgd", "a-study-with-a-name-of-more-length-than-there-is-room-for-beside-an-axis")
+
+
+def many(seed: int, best: float) -> list[TrialRecord]:
+    """Trials of all kinds, 40 of them."""
+    rng = random.Random(seed)
+    return [
+        replace(
+            trial(
+                k,
+                val_accuracy=round(best - abs(rng.gauss(0, 0.1)), 4),
+                lipschitz_upper_bound=math.exp(rng.uniform(-5, 0.3)),
+                inverse_steps=rng.uniform(2, 20),
+            ),
+            run_id=f"{seed}-{k}",
+        )
+        for k in range(40)
+    ]
+
+
+@pytest.fixture(scope="module")
+def three() -> Comparison:
+    """Three studies, the second on a server and with other settings."""
+    sections = ({}, {"training": {"optimizer": "sgd", "lr": 0.2}}, {"data": {"shift": 1}})
+    results, records = list[Results](), list[Records]()
+    for seed, (name, changes) in enumerate(zip(NAMES, sections, strict=True)):
+        of = many(seed, 0.99 - 0.02 * seed)
+        uri = "https://host:8443/" if seed == 1 else "sqlite:////nowhere/mlflow.db"
+        results.append(collect(study(name, **changes), of))
+        records.append(Kept(of, uri))
+    return compare(results, records)
+
+
+def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
+    _, content = parts(comparison_page(three))
+    assert [one["name"] for one in content["studies"]] == list(NAMES)
+    points = content["points"]
+    joint = [label for label, is_joint in zip(points["label"], points["is_joint"], strict=True)
+             if is_joint]  # fmt: skip
+    assert sorted(joint) == sorted(member.handle for member in three.joint_front)
+    commands = {one["label"]: one["command"] for one in content["joint_front"]}
+    for member in three.joint_front:
+        assert commands[member.handle] == verify_command(three, member)
+    assert {one["run_page"] is None for one in content["joint_front"]} == {True, False}
+    for one, s in zip(content["studies"], three.studies, strict=True):
+        assert s.growth is not None
+        assert one["growth"]["hypervolume"] == s.growth.hypervolume
+    assert [row[0] for row in content["settings"]] == [s.key for s in three.settings]
+    assert len(content["legend"]) == 3
+
+
+def test_text_of_a_study_stays_text() -> None:
+    records = trials(0.8)
+    results = [collect(replace(study(name), name=HOSTILE + name), records) for name in "ab"]
+    parsed, content = parts(comparison_page(compare(results, [Kept(records)] * 2)))
+    assert [tag for tag, _ in parsed.elements].count("script") == 3
+    assert content["studies"][0]["name"] == f"{HOSTILE}a"
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--html: the file must be writable, but "):
+        write_comparison_page(
+            tmp_path / "nowhere" / "r.html", compared(a=trials(0.8), b=trials(0.9))
+        )
+
+
+# In Chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium(CHROMIUM) as launched:
+        yield launched
+
+
+@pytest.fixture(scope="module")
+def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("comparison") / "comparison.html"
+    write_comparison_page(path, three)
+    return path
+
+
+@pytest.mark.browser
+def test_every_section_is_drawn_and_nothing_is_asked_for(
+    browser: Browser, page_of_three: Path, three: Comparison
+) -> None:
+    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
+    page = found.page
+    see_all(page)
+    for section in ("studies", "trade", "differences", "growth", "settings", "joint", "reading"):
+        expect(page.locator(f"#{section}")).to_be_visible()
+    for plot in page.locator(".plot").all():
+        expect(plot.locator(".main-svg").first).to_be_visible()
+    assert page.locator(".plot").count() == 6
+    expect(page.locator(".card")).to_have_count(3)
+    expect(page.locator("#difference-table tbody tr")).to_have_count(2)
+    rows = page.locator("#joint-table tbody tr")
+    expect(rows).to_have_count(len(three.joint_front))
+    for row, member in zip(rows.all(), three.joint_front, strict=True):
+        expect(row).to_contain_text(member.handle)
+        expect(row).to_contain_text(verify_command(three, member))
+    # A color and a symbol for each study.
+    looks = page.locator(".card .swatch").evaluate_all(
+        "all => all.map(one => [one.textContent, one.style.color])"
+    )
+    assert len({symbol for symbol, _ in looks}) == len({color for _, color in looks}) == 3
+    found.check_quiet(page_of_three)
+    page.close()
+
+
+@pytest.mark.browser
+def test_the_staircase_is_that_of_the_studies_that_are_shown(
+    browser: Browser, page_of_three: Path, three: Comparison
+) -> None:
+    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
+    page = found.page
+
+    def steps() -> list[list[float]]:
+        trace = "data.find(t => t.mode === 'lines')"
+        plot = "document.getElementById('trade-lipschitz-upper-bound-plot')"
+        drawn: list[list[float]] = page.evaluate(
+            f"(() => {{ const t = {plot}.{trace}; return t.x.map((x, k) => [x, t.y[k]]); }})()"
+        )
+        return drawn
+
+    def expected(names: set[str]) -> list[list[float]]:
+        """Of the joint front, those that no other shown one equals or beats in these two."""
+        places = [
+            (m.point.metrics["lipschitz_upper_bound"], m.point.metrics["val_accuracy"])
+            for m in three.joint_front
+            if m.study.name in names
+        ]
+        return sorted(
+            [b, a]
+            for b, a in set(places)
+            if not any(x <= b and y >= a and (x, y) != (b, a) for x, y in places)
+        )
+
+    assert steps() == expected(set(NAMES))
+    page.locator("#shown input").nth(0).uncheck()
+    assert steps() == expected(set(NAMES[1:]))
+    page.locator("#shown input").nth(0).check()
+    assert steps() == expected(set(NAMES))
+    found.check_quiet(page_of_three)
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1440, "light"), (768, "dark"), (390, "light"), (390, "dark")]
+)
+def test_all_is_legible_and_nothing_covered_or_cut(
+    browser: Browser, page_of_three: Path, width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 900}
+    page = opened(browser, page_of_three, viewport=size, color_scheme=scheme).page
+    check_legible(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.browser
+def test_studies_without_networks_are_a_page_too(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "comparison.html"
+    write_comparison_page(path, compared(a=[], b=[]))
+    found = opened(browser, path)
+    expect(found.page.locator(".card")).to_have_count(2)
+    expect(found.page.locator("#trade")).to_be_hidden()
+    found.check_quiet(path)
+    found.page.close()
+    assert json.loads(parts(path.read_text())[0].content)["joint_front"] == []

@@ -1,0 +1,151 @@
+"""A page in a real browser: opened from a file, and all that is written on it looked at."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+# Software rendering, and none of what Chromium asks of its makers as it starts.
+FLAGS = (
+    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist", "--disable-quic", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+)  # fmt: skip
+
+
+@contextmanager
+def chromium(executable: str | None) -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        yield launched
+        launched.close()
+
+
+@dataclass
+class Opened:
+    """A page, the errors in its console, and what it asked for."""
+
+    page: Page
+    errors: list[str]
+    asked: list[str]
+
+    def check_quiet(self, path: Path) -> None:
+        assert self.errors == []
+        outside = [url for url in self.asked if not url.startswith(("data:", "blob:"))]
+        assert outside == [path.as_uri()]
+
+
+def opened(browser: Browser, path: Path, **options: Any) -> Opened:
+    found = Opened(browser.new_page(**options), [], [])
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":  # WebGL warns of what a software renderer is slow at
+            found.errors.append(message.text)
+
+    def ask(request: Request) -> None:
+        found.asked.append(request.url)
+
+    found.page.on("console", hear)
+    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
+    found.page.on("request", ask)
+    found.page.goto(path.as_uri())
+    return found
+
+
+def see_all(page: Page) -> None:
+    """Scroll through the page, so that every figure is drawn."""
+    for section in page.locator("main > section:visible").all():
+        section.scroll_into_view_if_needed()
+        page.wait_for_timeout(100)  # figures take a frame to be drawn
+
+
+# Of all that is written: what covers what, how large it is, and its contrast (WCAG 2.2, 1.4.3).
+_WRITTEN = """() => {
+    const seen = (element) => {
+        const box = element.getBoundingClientRect();
+        const style = getComputedStyle(element);
+        return box.width > 0 && box.height > 0 && style.visibility !== "hidden"
+            && Number(style.opacity) > 0;
+    };
+    const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+    const luminance = (color) => {
+        const [r, g, b] = numbers(color).slice(0, 3).map((c) => c / 255)
+            .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (element) => {
+        for (let e = element; e; e = e.parentElement) {
+            const color = getComputedStyle(e).backgroundColor;
+            const parts = numbers(color);
+            if (parts.length === 3 || parts[3] === 1) return color;
+        }
+        return "rgb(255, 255, 255)";
+    };
+    const of = (element, color) => {
+        const [a, b] = [luminance(color), luminance(behind(element))];
+        const box = element.getBoundingClientRect();
+        return {
+            text: element.textContent.trim().slice(0, 60),
+            size: parseFloat(getComputedStyle(element).fontSize),
+            drawn: element.classList.contains("swatch"),
+            bold: Number(getComputedStyle(element).fontWeight) >= 700,
+            contrast: (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05),
+            box: [box.left, box.top, box.right, box.bottom],
+        };
+    };
+    const leaves = [...document.querySelectorAll("header *, main *, footer *")].filter(
+        (e) => !e.closest("svg, .plot, [hidden], noscript, option") && seen(e)
+            && [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+    const plots = [...document.querySelectorAll(".plot")].filter(seen);
+    return {
+        leaves: leaves.filter((e) => !e.disabled).map((e) => of(e, getComputedStyle(e).color)),
+        plots: plots.map((plot) => ({
+            id: plot.id,
+            box: (({ left, top, right, bottom }) => [left, top, right, bottom])(
+                plot.getBoundingClientRect()),
+            texts: [...plot.querySelectorAll("svg text")]
+                .filter((e) => seen(e) && e.textContent.trim()
+                    && parseFloat(getComputedStyle(e).fontSize) > 1)
+                .map((e) => of(e, getComputedStyle(e).fill)),
+        })),
+        cut: [...document.querySelectorAll("main *")].filter(
+            (e) => !e.closest(".plot, .scroll, .wide-plot, #network-choice, select, input")
+                && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible"
+                && e.clientWidth > 0).map((e) => e.tagName + e.id),
+    };
+}"""
+
+
+def overlaps(a: list[float], b: list[float]) -> bool:
+    """Whether two boxes share more than a rounding of pixels."""
+    across = min(a[2], b[2]) - max(a[0], b[0])
+    down = min(a[3], b[3]) - max(a[1], b[1])
+    return across > 2 and down > 2
+
+
+def check_legible(page: Page) -> None:
+    """All that is written is large enough and has contrast; nothing is covered or cut."""
+    see_all(page)
+    written = page.evaluate(_WRITTEN)
+    assert len(written["leaves"]) > 50
+    assert written["cut"] == []
+    for one in [*written["leaves"], *(t for plot in written["plots"] for t in plot["texts"])]:
+        is_large = one["size"] >= 24 or (one["bold"] and one["size"] >= 18.66)
+        assert one["contrast"] >= (3.0 if is_large or one["drawn"] else 4.5), one
+        assert one["size"] >= 11, one
+    for plot in written["plots"]:
+        for k, text in enumerate(plot["texts"]):
+            covering = [
+                other["text"]
+                for other in plot["texts"][k + 1 :]
+                if overlaps(text["box"], other["box"])
+            ]
+            assert covering == [], (plot["id"], text["text"])
+            left, top, right, bottom = plot["box"]
+            x0, y0, x1, y1 = text["box"]
+            inside = x0 >= left - 1 and x1 <= right + 1 and y0 >= top - 1 and y1 <= bottom + 1
+            assert inside, (plot["id"], text)
