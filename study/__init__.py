@@ -30,6 +30,7 @@ In Python:
 
     done = study.run("digits", trials=12)    the same as `python -m study.launch`
     done = study.open("digits")              a study that is in MLflow
+    study.compare(done, other)               several side by side
 
 Importing this package imports none of it: what it offers is looked up when it is asked for.
 """
@@ -40,6 +41,7 @@ from typing import Any
 _OFFERED = {
     "run": "study.api",
     "open": "study.api",
+    "compare": "study.api",
     "Study": "study.api",
     "StudyConfig": "study.config.study",
     "UserError": "study.errors",

@@ -1,6 +1,7 @@
 """The Python API, which `import study` offers: `run`, `open`, and the study that they give. The
 commands are users of it."""
 
+import io
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from study import cli
 from study.artifacts import PAGE
 from study.config.extension import Wanted
 from study.config.file import study_of
 from study.config.study import StudyConfig
 from study.errors import FailedError, LaunchError, TrackingError, UserError, quoted
+from study.results import comparison, comparison_tables
+from study.results.comparison import Comparison
 from study.results.front import Results
 from study.results.read import read
 from study.results.recommended import recommendations
@@ -33,6 +38,8 @@ if TYPE_CHECKING:
     from study.tracking.proof import Proof
     from study.trial.rehearsal import Rehearsal
 
+# Of what a comparison shows in a notebook.
+_WIDTH = 110
 _LABEL = re.compile(r"[0-9]{4,}(@.+)?")
 
 
@@ -115,6 +122,22 @@ def open(
     opened = Study(Place.of(tracking_uri, storage_path, address), name, where, objectives)
     assert opened.results is not None  # read now: what cannot be read is said here
     return opened
+
+
+def compare(*studies: "Study") -> "ComparedStudies":
+    """Several studies side by side, by the objectives, the constraints and the reference point of
+    the first.
+
+    Args:
+        studies: two or more.
+
+    Raises:
+        UserError: if a study is there twice, their data, validation split or measurements differ,
+            or one has not measured an objective.
+    """
+    return ComparedStudies(
+        comparison.compare([one.results for one in studies], [one.records for one in studies])
+    )
 
 
 @dataclass(frozen=True)
@@ -464,3 +487,46 @@ class Study:
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return as_html(self.results)
+
+
+@dataclass(frozen=True, repr=False)
+class ComparedStudies:
+    """Several studies side by side.
+
+    Attributes:
+        content: all of it: each study, differences with their intervals, settings that differ.
+    """
+
+    content: Comparison
+
+    @property
+    def front(self) -> "pd.DataFrame":
+        """The joint front, a row a network, with the study that it comes from."""
+        return comparison_tables.as_frame(self.content, every=False)
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Of the joint front, as `Study.hypervolume`."""
+        return self.content.hypervolume
+
+    def write_page(self, path: str | Path) -> None:
+        """Write the comparison as a page, one HTML file.
+
+        Raises:
+            UserError: if the file cannot be written.
+        """
+        from study.results.comparison_page import write_comparison_page
+
+        write_comparison_page(Path(path), self.content)
+
+    def __repr__(self) -> str:
+        return self._printed().export_text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self._printed().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def _printed(self) -> Console:
+        console = Console(record=True, file=io.StringIO(), width=_WIDTH, force_jupyter=False)
+        comparison_tables.print_comparison(self.content, every=False, console=console)
+        return console

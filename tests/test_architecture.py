@@ -56,7 +56,7 @@ MAY_BE_IMPORTED_BY = {
     "scipy": {"pareto"},
     "plotly": {"results", "api"},
     "pandas": {"results", "report", "api"},
-    "rich": {"execution", "results"},
+    "rich": {"execution", "results", "api"},
     "psycopg": {"head"},
     "typer": {"cli", *COMMANDS},
 }

@@ -1,6 +1,7 @@
 """The notebook, run in a kernel of its own: what it shows, and an interruption and what follows."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,43 @@ def of(outputs: dict[str, Any], beginning: str) -> dict[str, str]:
 
 
 def test_a_study_shows_its_trials_as_they_run_and_then_its_front(outputs: dict[str, Any]) -> None:
-    ran = of(outputs, "import study")
-    assert "notebook: 2 trials of 3 epochs on digits" in ran["stream"]
-    assert "2/2 trials" in ran["text/html"]  # the last view, drawn in place of those before
-    assert ran["text/html"].count("<pre>") == 1
-    front = of(outputs, "done\n" if "done\n" in outputs else "done")["text/html"]
-    assert "<table>" in front
+    ran = of(outputs, "import study")["text/html"]
+    assert ran.count("<pre>") == 1  # the last view, in place of those before
+    assert "2/2 trials" in ran
+    assert "front" in ran
+    front = outputs["done"]["text/html"]
+    assert front.count("<tr>") - 1 == int(re.findall(r"(\d+) front", front)[0])
+    assert "given" in front
+    figure = of(outputs, 'done.figure("front")')["application/vnd.plotly.v1+json"]
+    assert "notebook/0000" in figure
 
 
-def test_a_network_of_it_loads_and_inverts(outputs: dict[str, Any]) -> None:
+def test_a_network_of_it_is_verified_loads_and_inverts(outputs: dict[str, Any]) -> None:
     assert 0 < float(of(outputs, "proof")["text/plain"]) < 1
     assert 0 < float(of(outputs, "import torch")["text/plain"]) < 1e-5
+
+
+def test_two_studies_are_compared(outputs: dict[str, Any]) -> None:
+    compared = of(outputs, "sgd")["text/plain"]
+    assert re.search(r"training\.optimizer +.muon. +.sgd.", compared)
+    assert "95 %" in compared
+
+
+def test_a_study_that_is_done_goes_on(outputs: dict[str, Any]) -> None:
+    assert "0002" in of(outputs, "done = done.resume(trials=3)")["text/html"]
+    points = of(outputs, 'done = done.resume(train="most-accurate"')["text/plain"]
+    assert re.search(r"notebook/0003 +\w+ +000[012] ", points)
+
+
+def test_an_interrupted_study_is_left_so_that_it_goes_on(outputs: dict[str, Any]) -> None:
+    said = outputs[INTERRUPTED]["stream"]
+    assert "interrupted: long is unfinished: study.open('long').resume()" in said
+    assert outputs[GONE_ON_WITH]["stream"].strip() == "False True"
+
+
+def test_mistakes_are_exceptions_of_one_line(outputs: dict[str, Any]) -> None:
+    lines = outputs[MISTAKES]["stream"].splitlines()
+    expected = ("search.n_trials", "'nothing'", "'0099'", "3, but got 1", "front, growth")
+    assert len(lines) == len(expected)
+    for line, says in zip(lines, expected, strict=True):
+        assert says in line

@@ -5,20 +5,24 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from study.metrics import METRICS, TEST_ACCURACY, VAL_ACCURACY
-from study.results import comparison_text
+from study.results import comparison_text, tables
 from study.results.comparison import Compared, Comparison, Member
 from study.results.differences import Estimate
 from study.results.front import Mark
 from study.results.growth import Growth
 from study.results.numbers import Numbers, finite
 from study.results.recommended import recommendations
-from study.results.tables import as_frame, print_text
+from study.results.tables import print_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # At so many equal numbers of epochs hypervolumes are printed.
 _N_EPOCHS = 4
@@ -234,23 +238,28 @@ def _as_plain(estimate: Estimate | None) -> dict[str, object] | None:
     return {"value": estimate.value, "interval": estimate.interval}
 
 
-def as_csv(comparison: Comparison, every: bool) -> str:
-    """A line a network of the joint front, or of all networks: which study it comes from, how it
+def as_frame(comparison: Comparison, every: bool) -> "pd.DataFrame":
+    """A row a network of the joint front, or of all networks: which study it comes from, how it
     stands among all, and the columns of the report of one study."""
     import pandas as pd
 
     frames = []
     for study in comparison.studies:
-        frame = as_frame(study.results, every=True)
+        frame = tables.as_frame(study.results, every=True)
         members = [Member(study, point) for point in study.results.ranked(every=True)]
         frame["mark"] = [_mark(comparison, member) for member in members]
         frame.insert(0, "study", study.name)
         frames.append(frame)
     joined = pd.concat(frames, ignore_index=True)
     if not every:
-        joined = joined[joined["mark"] == Mark.FRONT.value]
+        joined = joined[joined["mark"] == Mark.FRONT.value].reset_index(drop=True)
+    return joined
+
+
+def as_csv(comparison: Comparison, every: bool) -> str:
+    """A line a network, with the columns of as_frame."""
     out = io.StringIO()
-    joined.to_csv(out, index=False, lineterminator="\n")
+    as_frame(comparison, every).to_csv(out, index=False, lineterminator="\n")
     return out.getvalue().rstrip("\n")
 
 
