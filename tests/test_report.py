@@ -3,6 +3,9 @@ import io
 import json
 import math
 import random
+import shutil
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from study.metrics import TrialStatus
 from study.report import app
 from study.results.front import Mark, collect
 from study.results.tables import as_csv, as_frame, as_json, print_table, wide_console
+from study.tracking.tags import PARENT
 from tests.support.records import STUDY, projection, trial
 
 RECORDS = [
@@ -128,3 +132,63 @@ def test_a_frame_has_numbers_where_the_points_have() -> None:
     assert list(frame["coeff"]) == [0.5, 0.5, 0.5, 0.3]
     assert math.isinf(frame["reconstruction_error"][1])
     assert frame["projected_to"].isna().tolist() == [True, True, True, False]
+
+
+def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
+    finished: Path, tmp_path: Path
+) -> None:
+    uri = f"sqlite:///{finished}/mlflow.db"
+    page = tmp_path / "page.html"
+    for arguments, says in (
+        (["tiny", "tiny"], "STUDY: each study must be named once, but got 'tiny' twice"),
+        (["tiny", "nosuch"], "STUDY: a study named 'nosuch' must be in MLflow at"),
+        (["tiny", "x", "--register", "m"], "--register: one study must be named, but got 2"),
+        (["tiny", "x", "y", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 3"),
+        (["tiny", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 1"),
+        (["tiny", "tiny", "--objective", "x"], "--objective: NAME:maximize or NAME:minimize"),
+    ):
+        done = CliRunner().invoke(app, [*arguments, "--html", str(page), "--tracking-uri", uri])
+        assert done.exit_code == 2, done.output
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert says in done.stderr
+    assert not page.exists()
+
+
+@pytest.fixture
+def two_servers(finished: Path, tmp_path: Path) -> list[str]:
+    """The finished study, and a copy of it on another server with run ids of its own, where the
+    studies have one name."""
+    copy = tmp_path / "mlflow.db"
+    shutil.copy(finished / "mlflow.db", copy)
+    with closing(sqlite3.connect(copy)) as database, database:
+        database.execute("PRAGMA foreign_keys = OFF")
+        tables = ("runs", "tags", "params", "metrics", "latest_metrics")
+        for table in tables:
+            database.execute(f"UPDATE {table} SET run_uuid = replace(run_uuid, '0', 'f')")
+        database.execute("UPDATE tags SET value = replace(value, '0', 'f') WHERE key = ?", [PARENT])
+    return [f"sqlite:///{path}" for path in (finished / "mlflow.db", copy)]
+
+
+def test_studies_of_one_name_on_two_servers_are_compared(
+    two_servers: list[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    uris = [word for uri in two_servers for word in ("--tracking-uri", uri)]
+    done = CliRunner().invoke(app, ["tiny", "tiny", *uris, "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    for text in ("tiny, tiny (2): 2 studies", "hypervolume the same", "No setting differs"):
+        assert text in done.stdout
+    assert "tiny (2): the study tiny in MLflow at" in done.stdout
+    assert page.read_text().endswith("</html>\n")
+    for arguments, count in (([], 1), (["--where", "coeff > 2"], 0)):
+        done = CliRunner().invoke(
+            app, ["tiny", "tiny", *uris, "--format", "json", "--all", *arguments]
+        )
+        assert done.exit_code == 0, done.output
+        content = json.loads(done.stdout)
+        assert [one["name"] for one in content["studies"]] == ["tiny", "tiny (2)"]
+        assert all(bool(one["n_networks"]) == bool(count) for one in content["studies"])
+        # Of equal networks the front has those of the first study.
+        front = [point["study"] for point in content["points"] if point["mark"] == "front"]
+        assert set(front) == ({"tiny"} if count else set())

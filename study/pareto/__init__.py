@@ -7,4 +7,5 @@ knee        the point of a front that costs the most to leave
 growing     a front to which points are added
 repeats     how far trainings of one sample lie apart, and what follows for the front
 certainty   how sure accuracies are that were counted on a split, and what follows for the front
+difference  how far two fronts lie apart in hypervolume, and how sure that is
 """

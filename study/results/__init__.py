@@ -21,4 +21,14 @@ the records for what each network left.
     page        the results as a page; page_files/ has its parts
     export      the results as a study of Optuna
     registry    points of the front into MLflow's Model Registry
+
+Several studies side by side: Results of each -> `comparable` -> `comparison`, which asks
+`differences` and `growth` -> `comparison_tables` and `comparison_page`.
+
+    comparable         whether they can be compared, and why not
+    comparison         their joint front, how each grew, settings that differ
+    differences        how far they lie apart, and how sure that is
+    comparison_text    what a comparison says, in sentences
+    comparison_tables  as tables, JSON and CSV
+    comparison_page    as a page
 """

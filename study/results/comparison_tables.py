@@ -150,6 +150,8 @@ def _print_growth(studies: Sequence[Compared], console: Console) -> None:
             end = f"{grown.hypervolume[-1]:.4g} ({grown.epochs[-1]}, {grown.hours[-1]:.2g} h)"
             rows.append([study.name, *(f"{after(grown, n):.4g}" for n in at), end])
     console.print(_table(["study", *map(str, at), "at the end (epochs, hours)"], rows))
+    if any(len(point.records) > 1 for study in studies for point in study.results.points):
+        print_text(console, "Each training counts by itself here, and not the mean over repeats.")
 
 
 def after(grown: Growth, n_epochs: int) -> float:
