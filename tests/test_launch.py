@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from study import launch, report
 from study.config import file
+from study.execution.storage import locked
 from study.metrics import as_reported
 from tests.support.launched import (
     CLOCKED,
@@ -258,16 +259,105 @@ def test_an_earlier_study_that_is_not_there_is_refused(
     assert "search.warm_start: a study must be in MLflow at" in refusal(str(space))
 
 
-@pytest.mark.usefixtures("laid_out")
-def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, tmp_path: Path) -> None:
-    run(tmp_path, str(write_finished(tmp_path)))
-    keys = ("coeff", "n_power_iterations", "dropout", "seed")
-    figures = [m for m in METRICS if m not in CLOCKED] + ["test_accuracy"]
-    of_first, of_second = (
-        [books.params(key) for key in keys] + [books.points(metric) for metric in figures]
-        for books in (Books(finished), Books(tmp_path))
-    )
-    assert of_first == of_second
+def figures(folder: Path) -> dict[str, dict[str, object]]:
+    """Every figure of a study's trials that does not depend on the clock: name -> trial -> it."""
+    books = Books(folder)
+    samples = {key: books.params(key) for key in ("coeff", "n_power_iterations", "dropout", "seed")}
+    metrics = [metric for metric in METRICS if metric not in CLOCKED] + ["test_accuracy"]
+    return {**samples, **{metric: books.points(metric) for metric in metrics}}  # type: ignore[dict-item]
+
+
+def results(folder: Path) -> dict[str, object]:
+    """The front and its hypervolume as they are reported, without what runs are called."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    done = CliRunner().invoke(report.app, ["tiny", "--format", "json", "--tracking-uri", uri])
+    content = json.loads(done.stdout)
+    assert content["finished"]
+    front = {
+        point["network"]: [v for k, v in point["metrics"].items() if k not in CLOCKED]
+        for point in content["points"]
+    }
+    return {"hypervolume": content["hypervolume"], "front": front}
+
+
+@pytest.fixture(scope="module")
+def longer(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the study of `finished`, with five trials from the start."""
+    folder = tmp_path_factory.mktemp("longer")
+    shutil.copy(empty_database, folder / "mlflow.db")
+    run(folder, str(write_finished(folder)), "--trials", "5")
+    return folder
+
+
+def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, longer: Path) -> None:
+    first_three = {
+        name: {trial: value for trial, value in of.items() if trial < "0003"}
+        for name, of in figures(longer).items()
+    }
+    assert first_three == figures(finished)
+
+
+@needs_proc
+def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the_start(
+    finished: Path, longer: Path, tmp_path: Path
+) -> None:
+    """A copy of a study that is done: the first is left as it was."""
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    folder = tmp_path / "extended"
+    shutil.copytree(finished, folder)
+    (folder / "launch.txt").unlink()
+    space = str(folder / "tiny.yaml")
+    with Launch(folder, space, "--resume", "--trials", "4") as launched:
+        assert launched.kill_at(lambda: epochs_logged(folder) >= 10, delay=0.1)
+    assert "resuming tiny" in run(folder, space, "--resume")
+    check_books(Books(folder), "tiny", n_trials=4, n_epochs=3)
+    run(folder, space, "--resume", "--trials", "5")
+    check_books(Books(folder), "tiny", n_trials=5, n_epochs=3)
+    check_projections(Books(folder), LADDER)
+    assert figures(folder) == figures(longer)
+    assert results(folder) == results(longer)
+    out = run(folder, space, "--resume", "--train", "tiny/0001", "--epochs", "5")
+    assert "the training of tiny/0001 goes on from 3 epochs to 5" in out
+    trained = figures(folder)
+    assert [epoch for epoch, _ in trained["val_loss"].pop("0005")] == [4, 5]  # type: ignore[attr-defined]
+    assert trained["seed"].pop("0005") == trained["seed"]["0001"]
+    assert trained["val_loss"] == figures(longer)["val_loss"]
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["--trials", "2"],
+            "--trials: a study that goes on must have more than before, 3, but got",
+        ),
+        (["--train", "tiny/0001", "--epochs", "3"], "--epochs: a training that goes on must have"),
+        (["--train", "tiny/0009", "--epochs", "9"], "NETWORK: it must be in tiny, which has 0000"),
+        (["--max-hours", "1"], "--max-hours: a study must have samples left for more hours"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_study_changes_nothing(
+    options: list[str], says: str, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    before = Books(finished).query("SELECT * FROM tags")
+    message = refusal(str(finished / "tiny.yaml"), "--resume", "--name", "tiny", *options)
+    assert says in message
+    assert Books(finished).query("SELECT * FROM tags") == before
+
+
+def test_a_study_that_another_driver_runs_is_not_extended(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    before = Books(finished).query("SELECT * FROM tags")
+    with locked(str(finished / "ray_results" / "tiny")):
+        message = refusal(
+            str(finished / "tiny.yaml"), "--resume", "--name", "tiny", "--trials", "9"
+        )
+    assert "--resume: a study must not be running" in message
+    assert Books(finished).query("SELECT * FROM tags") == before
 
 
 @pytest.mark.usefixtures("laid_out")
@@ -340,9 +430,13 @@ def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_resume_takes_no_other_settings() -> None:
-    assert "must go on with its own settings, but got --epochs" in refusal(
+    assert "must go on with its own settings, but got --seed" in refusal(
+        DIGITS, "--resume", "--seed", "3"
+    )
+    assert "--epochs: a study that goes on must say with --train" in refusal(
         DIGITS, "--resume", "--epochs", "3"
     )
+    assert "--train: a training goes on with --resume alone" in refusal(DIGITS, "--train", "x/1")
     assert "must be unfinished, but there is none" in refusal(DIGITS, "--resume")
 
 
