@@ -77,16 +77,19 @@ def differences(results: Sequence[Results], records: Sequence[Records]) -> Diffe
     trained = [_trainings(one, one.objectives) for one in results]
     noise = Noise.SEEDS if all(map(has_spread, trained)) else Noise.IMAGES
     unsure = None
-    of_goals = []
-    for goals in (results[0].objectives, BEST_ACCURACY):
+
+    def estimates(goals: Sequence[Objective]) -> list[Estimate | None]:
+        nonlocal unsure
         try:
             intervals = _intervals(results, records, goals, noise)
         except UnsureError as error:
             intervals, unsure = [None] * (len(results) - 1), str(error)
-        of_goals.append(_estimates(results, goals, intervals))
-    volumes, accuracies = of_goals
-    if results[0].hypervolume is None:
-        volumes = [None] * len(volumes)
+        return _estimates(results, goals, intervals)
+
+    volumes: list[Estimate | None] = [None] * (len(results) - 1)
+    if results[0].hypervolume is not None:
+        volumes = estimates(results[0].objectives)
+    accuracies = estimates(BEST_ACCURACY)
     return Differences(tuple(volumes), tuple(accuracies), noise, unsure)
 
 

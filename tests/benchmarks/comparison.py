@@ -17,7 +17,7 @@ the second study varies as much as the first, or twice as much.
 Prints for each way how many 95 % intervals cover the true difference, of each kind of pair, and
 their median width over that of the first way. A star marks
 the way of study.pareto.difference.
-About six minutes on one core.
+About ten minutes on one core.
 """
 
 import argparse

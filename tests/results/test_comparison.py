@@ -18,6 +18,7 @@ from study.results.comparison_tables import after, as_csv, as_json, print_compar
 from study.results.comparison_text import what_intervals_cover
 from study.results.differences import Noise
 from study.results.front import Results, collect
+from study.results.read import parse_objectives
 from study.results.tables import wide_console
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
@@ -193,6 +194,32 @@ def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_train
     assert accuracy.interval is not None
     assert accuracy.interval[0] < accuracy.value < accuracy.interval[1]
     assert "Where every study has repeats" in what_intervals_cover(found)
+
+
+def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
+    goals = tiny().objectives[1:]
+    records = trials(0.8, 0.7), trials(0.9, 0.6)
+    results = [collect(study(name), of, goals) for name, of in zip("ab", records, strict=True)]
+    found = compare(results, [Kept(of) for of in records])
+    (volume,), (accuracy,) = found.differences.hypervolume, found.differences.best_accuracy
+    assert volume is not None
+    assert accuracy is not None
+    assert volume.interval is None
+    assert accuracy.interval is not None
+    assert "The hypervolume has none" in what_intervals_cover(found)
+
+
+def test_without_a_reference_point_there_is_no_volume_to_compare(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    goals = parse_objectives(["val_loss:minimize"], study("a"))
+    results = [collect(study(name), trials(0.8), goals) for name in "ab"]
+    found = compare(results, [Kept(trials(0.8))] * 2)
+    assert found.hypervolume is None
+    assert found.differences.hypervolume == (None,)
+    assert found.differences.best_accuracy[0] is not None
+    print_comparison(found, False, wide_console())
+    assert "Hypervolume after" not in capsys.readouterr().out
 
 
 def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
