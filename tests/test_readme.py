@@ -50,6 +50,8 @@ SHORTER = (
     (r"table1_digits$", r"\g<0> --epochs 1 --trials 1"),
     (r"table1_mnist --data-root \S+$", r"\g<0> --epochs 1 --trials 1"),
     (r"( mnist .*)--trials 2", r"\1--trials 1"),
+    (r"(--resume .*)--trials \d+", r"\1--trials 3"),
+    (r"(--train .*)--epochs \d+", r"\1--epochs 2"),
 )
 
 
@@ -110,7 +112,9 @@ def filled(command: str, clone: Path) -> str:
 # runs a study is a process each time.
 APPS = {"study.launch": launch.app, "study.report": report.app, "study.verify": verify.app}
 FIRST = {next(c for c in RUN if module in c) for module in APPS}
-RUNS_A_STUDY = re.compile(r"study\.launch(?!.*--(dry-run|resume))")
+RUNS_A_STUDY = re.compile(r"study\.launch(?!.*--dry-run)(?!.*--resume(?!.*--(trials|train)))")
+# The study that would be resumed is done here, which it says.
+IS_DONE = re.compile(r"--resume(?!.*--(trials|train))")
 
 
 @pytest.mark.parametrize("command", ["python -m study.launch", *RUN])
@@ -119,8 +123,7 @@ def test_a_command_does_what_the_readme_says(
 ) -> None:
     line = filled(command, clone)
     module, *arguments = shlex.split(line)[2:]
-    # The study that would be resumed is done here, which it says.
-    exit_code = 2 if "--resume" in command else 0
+    exit_code = 2 if IS_DONE.search(command) else 0
     if command in FIRST or ">" in arguments or RUNS_A_STUDY.search(command):
         out = shell(line, clone, exit_code=exit_code)
     else:

@@ -6,7 +6,7 @@ A study on the digits with Muon, mo_asha and a ladder, one trial at a time: 14 t
 8, extended to 11, and those to 14, the driver and all of Ray killed at a random moment of each
 extension and resumed. Both must have the same trials, samples, rungs, projections and metrics, and
 so the same front and hypervolume, bit for bit; no run twice, no metric twice, none left running.
-Exits 1 otherwise. Two studies of two minutes or three.
+Exits 1 otherwise. Two studies of two minutes or three on a quiet machine.
 """
 
 import argparse
