@@ -41,6 +41,7 @@ class CostMeter:
         )
 
     def close(self) -> None:
+        """Measure no more."""
         if self._meter is not None:
             self._meter.close()
 

@@ -108,10 +108,9 @@ def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
         return launched.finish(exit_code)
 
 
-# Points of trials alone: a projection has the metrics of its trial's last epoch.
-_NO_PROJECTION = (
-    "run_uuid NOT IN (SELECT run_uuid FROM tags WHERE key = 'study.kind' AND value = 'projection')"
-)
+# Points of trials alone: a projection has the metrics of its trial's last epoch, and the study sums
+# of some.
+_OF_TRIALS = "run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'study.kind' AND value = 'trial')"
 
 
 class Books:
@@ -139,7 +138,7 @@ class Books:
         """Run name -> (step, value) of each point of a metric, in order."""
         sql = (
             "SELECT runs.name, step, value FROM metrics JOIN runs USING (run_uuid) "
-            f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_NO_PROJECTION} "
+            f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_OF_TRIALS} "
             "ORDER BY step"
         )
         found: dict[str, list[tuple[int, float]]] = {}
@@ -150,7 +149,7 @@ class Books:
     def params(self, key: str) -> dict[str, str]:
         sql = (
             "SELECT runs.name, value FROM params JOIN runs USING (run_uuid) "
-            f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_NO_PROJECTION}"
+            f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_OF_TRIALS}"
         )
         return {_label(name): value for name, value in self.query(sql)}
 
