@@ -4,9 +4,9 @@ commands are users of it."""
 import io
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +93,9 @@ def run(
             "resources.gpus": ("gpus", gpus),
         },
     )
-    runner = Runner(Place.of(tracking_uri, storage_path, address))
-    return runner.start(config, source, name is not None).unless_interrupted()
+    with _arguments_named():
+        runner = Runner(Place.of(tracking_uri, storage_path, address))
+        return runner.start(config, source, name is not None).unless_interrupted()
 
 
 # It is the name that users know from files, as in `study.open`.
@@ -119,9 +120,9 @@ def open(
     Raises:
         UserError: if there is no such study, or a filter or an objective cannot be read.
     """
-    opened = Study(Place.of(tracking_uri, storage_path, address), name, where, objectives)
-    assert opened.results is not None  # read now: what cannot be read is said here
-    return opened
+    place = Place.of(tracking_uri, storage_path, address)
+    results = read(Records(place.client), name, where, objectives)
+    return Study(place, results.study.name, results)
 
 
 def compare(*studies: "Study") -> "ComparedStudies":
@@ -167,6 +168,17 @@ class Place:
             cli.storage_path(None if storage_path is None else str(storage_path)),
             cli.ray_address(address),
         )
+
+
+@contextmanager
+def _arguments_named() -> Iterator[None]:
+    """Errors with the names of arguments in the place of the commands' options."""
+    try:
+        yield
+    except (UserError, FailedError) as error:
+        text = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(error))
+        error.args = (text,)
+        raise
 
 
 def _print(line: str) -> None:
@@ -247,20 +259,22 @@ class Runner:
     def _ended(self, run: "Callable[[], Outcome]") -> "Study":
         try:
             outcome = run()
-        except FailedError:
-            self._notify("failed")
+        except BaseException as error:
+            self._notify("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         study = Study(self._place, outcome.record.name, outcome=outcome)
-        if outcome.is_done:
-            try:
-                self._publish(study)
-            except TrackingError as error:
-                raise FailedError(
-                    f"the study is done, but its results cannot be read: {error}"
-                ) from error
-        else:
+        if not outcome.is_done:
             self._say_unfinished(study.name)
-        self._notify("completed" if outcome.is_done else "interrupted")
+            self._notify("interrupted")
+            return study
+        try:
+            self._publish(study)
+        except TrackingError as error:
+            raise FailedError(
+                f"the study is done, but its results cannot be read: {error}"
+            ) from error
+        finally:
+            self._notify("completed")
         return study
 
     def _publish(self, study: "Study") -> None:
@@ -319,28 +333,24 @@ class Study:
     def __init__(
         self,
         place: Place,
-        name: str | None,
-        where: str = "",
-        objectives: Sequence[str] = (),
+        name: str,
+        results: Results | None = None,
         outcome: "Outcome | None" = None,
     ) -> None:
         """
         Args:
-            name: None for the latest.
-            where, objectives: as for `open`.
+            results: None reads them when they are asked for.
         """
-        self._place, self._asked = place, (name, where, objectives)
+        self._place, self.name, self.outcome = place, name, outcome
         self.records = Records(place.client)
-        self.outcome = outcome
+        self._results = results
 
     @property
-    def name(self) -> str:
-        return self._asked[0] or self.results.study.name
-
-    @cached_property
     def results(self) -> Results:
         """Every network with its mark, and the front among them; read from MLflow once."""
-        return read(self.records, *self._asked)
+        if self._results is None:
+            self._results = read(self.records, self.name)
+        return self._results
 
     @property
     def is_done(self) -> bool:
@@ -468,8 +478,9 @@ class Study:
         """
         networks = (train,) if isinstance(train, str) else tuple(train)
         handles = tuple(self._run_of(network) for network in networks)
-        wanted = Wanted(trials, max_hours, handles, epochs)
-        return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
+        with _arguments_named():
+            wanted = Wanted(trials, max_hours, handles, epochs)
+            return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
 
     def unless_interrupted(self) -> "Study":
         """This study.

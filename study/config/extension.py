@@ -22,17 +22,20 @@ class MoreEpochs:
 
 @dataclass(frozen=True)
 class Extension:
-    """One time that a study was extended.
+    """All that has been asked of a study since it was begun.
 
     Attributes:
-        n_started: trials that had been started by then. An end of the search that the study had
-            come to by then holds no longer.
-        is_searched: whether further samples were asked for; if not, only `more_epochs`.
+        n_searches: how often more samples or hours were asked for. An end that the search had come
+            to before holds no longer.
+        more_epochs: the trainings that go on, in the order in which they were asked for.
     """
 
-    n_started: int
-    is_searched: bool = True
+    n_searches: int = 0
     more_epochs: tuple[MoreEpochs, ...] = ()
+
+
+NOTHING_MORE = Extension()
+"""Of a study that was not extended."""
 
 
 @dataclass(frozen=True)

@@ -57,20 +57,18 @@ def parse(
         raise ConfigError(f"{source}: a study file must not contain itself") from None
 
 
-def parse_extensions(text: str, source: str) -> tuple[Extension, ...]:
+def parse_extension(text: str, source: str) -> Extension:
     """Check what was asked of a study since it was begun, as JSON.
 
     Raises:
         ConfigError: in one line, whatever is wrong.
     """
     try:
-        extensions: tuple[Extension, ...] = _adapter(tuple[Extension, ...]).validate_json(
-            text, strict=True
-        )
+        extension: Extension = _adapter(Extension).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"{source}: extensions: {_rule(first['msg'])}") from error
-    return extensions
+        raise ConfigError(f"{source}: extension: {_rule(first['msg'])}") from error
+    return extension
 
 
 @functools.cache

@@ -1,71 +1,83 @@
 """What is asked of a study that goes on -> the study as it is then, and what is new in it."""
 
+import math
 from dataclasses import replace
 
 from study.config.extension import Extension, MoreEpochs, Wanted
 from study.config.study import SettingError, StudyConfig
 from study.errors import LaunchError, quoted
-from study.metrics import TrialStatus
+from study.metrics import HOURS, TrialStatus
 from study.tracking.handles import run_of
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records, StudyRecord
 
 # They stand in a tag of MLflow, which has some thousand letters.
 _MOST_CONTINUED = 80
 
 
-def extended(
-    record: StudyRecord, records: Records, wanted: Wanted
-) -> tuple[StudyConfig, Extension | None]:
-    """The settings of a study as it is asked for now, and what is new in that; None if nothing is.
+def extended(record: StudyRecord, records: Records, wanted: Wanted) -> StudyRecord:
+    """A study as it is asked for now; the record itself where nothing new is asked of it.
 
     Raises:
         LaunchError: in one line, if it cannot be that.
         TrackingError: if a network is not there.
     """
+    wanted = _new(record, wanted)
     if not wanted.is_something:
-        return record.config, None
-    trials = records.trials(record)
-    config = _with_limits(record, trials, wanted)
-    more_epochs = _more_epochs(record, records, wanted)
-    n_continued = len(record.more_epochs) + len(more_epochs)
-    if n_continued > _MOST_CONTINUED:
+        return record
+    config = _with_limits(record, records, wanted)
+    before = record.extension
+    more_epochs = (*before.more_epochs, *_more_epochs(record, records, wanted))
+    if len(more_epochs) > _MOST_CONTINUED:
         raise LaunchError(
             f"--train: a study may go on with at most {_MOST_CONTINUED} trainings in all, but got "
-            f"{n_continued}"
+            f"{len(more_epochs)}"
         )
     is_searched = wanted.n_trials is not None or wanted.max_hours is not None
-    return config, Extension(len(trials), is_searched, more_epochs)
+    extension = Extension(before.n_searches + is_searched, more_epochs)
+    return replace(record, config=config, extension=extension, finished=False)
 
 
-def _with_limits(record: StudyRecord, trials: list[TrialRecord], wanted: Wanted) -> StudyConfig:
+def _new(record: StudyRecord, wanted: Wanted) -> Wanted:
+    """What is asked beyond what was asked of an unfinished study before: the same command may be
+    typed again after an interruption."""
+    if record.finished:
+        return wanted
+    search = record.config.search
+    return replace(
+        wanted,
+        n_trials=None if wanted.n_trials == search.n_trials else wanted.n_trials,
+        max_hours=None if wanted.max_hours == search.max_hours else wanted.max_hours,
+    )
+
+
+def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> StudyConfig:
     """The settings of a study with new limits of its search."""
     search = record.config.search
-    limits = (
-        ("--trials", wanted.n_trials, search.n_trials),
-        ("--max-hours", wanted.max_hours, search.max_hours),
-    )
-    for option, more, before in limits:
-        if more is not None and before is not None and more <= before:
-            raise LaunchError(
-                f"{option}: a study that goes on must have more than before, {before:g}, but got "
-                f"{more:g}"
-            )
-    n_samples = len({trial.repeat_of for trial in trials if trial.continues is None})
-    hours_alone = wanted == Wanted(max_hours=wanted.max_hours)
-    if hours_alone and record.finished and n_samples >= record.config.n_trials:
+    if wanted.n_trials is not None:
+        _check_more("--trials", wanted.n_trials, search.n_trials or 0)
+        search = replace(search, n_trials=wanted.n_trials)
+    if wanted.max_hours is not None:
+        had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
+        _check_more("--max-hours", wanted.max_hours, max(had, search.max_hours or 0.0))
+        search = replace(search, max_hours=wanted.max_hours)
+    is_through = record.finished and records.end_of_search(record) is None
+    if is_through and wanted == Wanted(max_hours=wanted.max_hours) and wanted.is_something:
         raise LaunchError(
             f"--max-hours: a study must have samples left for more hours, but {record.name} has "
-            f"had all of its {n_samples}; --trials asks for more"
+            f"had all of its {record.config.n_trials}; --trials asks for more"
         )
-    search = replace(
-        search,
-        n_trials=search.n_trials if wanted.n_trials is None else wanted.n_trials,
-        max_hours=search.max_hours if wanted.max_hours is None else wanted.max_hours,
-    )
     try:
         return replace(record.config, search=search).completed()
     except SettingError as error:
         raise LaunchError(f"--trials: {error}") from error
+
+
+def _check_more(option: str, more: float, before: float) -> None:
+    if not before < more < math.inf:  # NaN neither
+        raise LaunchError(
+            f"{option}: a study that goes on must have more than before, {before:.3g}, but got "
+            f"{more:g}"
+        )
 
 
 def _more_epochs(record: StudyRecord, records: Records, wanted: Wanted) -> tuple[MoreEpochs, ...]:
@@ -93,5 +105,11 @@ def _more_epochs(record: StudyRecord, records: Records, wanted: Wanted) -> tuple
                 f"--epochs: a training that goes on must have more in all than the {trial.epoch} "
                 f"that {name} has had, but got {wanted.max_epochs}"
             )
-        more[trial.trial_id] = MoreEpochs(int(trial.trial_id), trial.epoch, wanted.max_epochs)
+        goes_on = MoreEpochs(int(trial.trial_id), trial.epoch, wanted.max_epochs)
+        if goes_on in record.extension.more_epochs:
+            raise LaunchError(
+                f"--train: a training goes on once to so many epochs, but that of {name} was asked "
+                f"to before, to {wanted.max_epochs}; what is unfinished goes on with --resume alone"
+            )
+        more[trial.trial_id] = goes_on
     return tuple(more.values())

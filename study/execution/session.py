@@ -136,7 +136,7 @@ class Session:
         Raises:
             UserError: in one line, the first problem.
         """
-        n_at_once = self._start_ray(study)
+        n_at_once = self._start_ray(study, study.n_trainings)
         ray.shutdown()
         resources = study.resources
         trial = rehearse(_a_trial(study), max(1, int(resources.cpus)), resources.gpus > 0)
@@ -153,7 +153,7 @@ class Session:
             FailedError: if it began and cannot go on; it can be resumed.
         """
         earlier = self._earlier_trials(study)
-        n_at_once = self._start_ray(study)
+        n_at_once = self._start_ray(study, study.n_trainings)
         storage.make_folder(self._folder(study.name))
         notify.remember(self._folder(study.name), study.search.notify)
         self.begun = Begun(study.name, study.search.notify)
@@ -188,42 +188,69 @@ class Session:
             )
         _check_trials(record.config, record.name)
         if record.finished and not storage.exists(record.storage):
-            raise LaunchError(
-                f"--storage-path: the state of {record.name} must be in {record.storage}, but that "
-                "is not there"
-            )
+            raise _no_state(record)
         storage.make_folder(record.storage)
         with storage.locked(record.storage):
             # Read again: another command may have had it until now.
             record = self._records.find_study(record.name) or record
-            config, extension = extended(record, self._records, wanted)
+            goes_on = extended(record, self._records, wanted)
             damage = restore(record.storage)
+            # Ended before Tune wrote anything, it has nothing to go on from.
+            is_new = damage is None
+            if is_new and self._has_ended_trials(record):
+                raise _no_state(record)
             self._say(f"resuming {record.name}")
             for line in damage or ():
                 self._say(line)
-            # Ended before Tune wrote anything, it has nothing to go on from.
-            is_new = damage is None
             if not is_new:
                 keep_new_trials_in(record.storage)
             earlier = self._earlier_trials(record.config) if is_new else []
-            n_at_once = self._start_ray(config)
-            if extension is not None:
-                # From here on the study has not ended, whatever happens to this driver.
-                record = studies.extend(self._client, record, config, extension)
-                for more in extension.more_epochs:
-                    self._say(
-                        f"the training of {record.name}/{trial_id(more.trial)} goes on from "
-                        f"{more.n_epochs} epochs to {more.max_epochs}"
-                    )
+            n_at_once = self._start_ray(goes_on.config, goes_on.n_trainings)
+            try:
+                made = self._tuner(record, goes_on, n_at_once, None if not is_new else earlier)
+            except UserError:
+                ray.shutdown()
+                raise
             self.begun = Begun(record.name, notify.remembered(record.storage))
-            uri = self._client.tracking_uri
+            return self._run(goes_on, lambda: made)
 
-            def make_tuner() -> tune.Tuner:
-                if is_new:
-                    return tuner.new(record, uri, n_at_once, earlier)
-                return tuner.restored(record, uri, n_at_once)
+    def _tuner(
+        self,
+        record: StudyRecord,
+        goes_on: StudyRecord,
+        n_at_once: int,
+        earlier: list[EarlierTrial] | None,
+    ) -> tune.Tuner:
+        """The tuner of a study that goes on, which MLflow knows then as it is asked for now.
 
-            return self._run(record, make_tuner)
+        Args:
+            earlier: trials that the sampler knows from the start, of a study that begins anew; None
+                of one that has begun.
+        """
+        uri = self._client.tracking_uri
+        try:
+            if earlier is not None:
+                made = tuner.new(goes_on, uri, n_at_once, earlier)
+            else:
+                made = tuner.restored(goes_on, uri, n_at_once, is_extended=goes_on is not record)
+        except OSError as error:  # of Tune
+            raise LaunchError(
+                f"--storage-path: the state of {record.name} must be readable and writable in "
+                f"{record.storage}, but: {error}"
+            ) from error
+        if goes_on is not record:
+            # From here on the study has not ended, whatever happens to this driver.
+            studies.extend(self._client, record, goes_on)
+            for more in goes_on.extension.more_epochs[len(record.extension.more_epochs) :]:
+                self._say(
+                    f"the training of {record.name}/{trial_id(more.trial)} goes on from "
+                    f"{more.n_epochs} epochs to {more.max_epochs}"
+                )
+        return made
+
+    def _has_ended_trials(self, record: StudyRecord) -> bool:
+        ended = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY)
+        return any(trial.state in ended for trial in self._records.trials(record))
 
     def _find(self, name: str | None, source: str, may_be_done: bool) -> StudyRecord:
         if name is None:
@@ -267,12 +294,12 @@ class Session:
             self._say(f"warm start: {len(usable)} trials of {name}; left: {left}")
         return taken
 
-    def _start_ray(self, study: StudyConfig) -> int:
+    def _start_ray(self, study: StudyConfig, n_trials: int) -> int:
         """Connect to the cluster, or start Ray here; refuse what this machine, or a node, lacks.
 
         Returns how many trials may run at a time once the cluster has grown.
         """
-        of_ray = cluster.connect(self._address, study.n_trainings)
+        of_ray = cluster.connect(self._address, n_trials)
         have = of_ray.resources()
         wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
         n_at_once, n_at_most = of_ray.n_at_once(wanted), of_ray.n_at_most(wanted)
@@ -291,11 +318,11 @@ class Session:
             raise
         on = "" if of_ray.is_local else f" on {len(of_ray.nodes)} nodes"
         self._say(
-            f"{study.name}: {study.n_trainings} trials of {study.training.max_epochs} epochs on "
-            f"{study.data.name}, {min(n_at_once, study.n_trainings)} at a time "
+            f"{study.name}: {n_trials} trials of {study.training.max_epochs} epochs on "
+            f"{study.data.name}, {min(n_at_once, n_trials)} at a time "
             f"({have['CPU']:g} CPUs, {have['GPU']:g} GPUs{on})"
         )
-        if n_at_once < study.n_trainings:
+        if n_at_once < n_trials:
             for node_type in of_ray.growth:
                 self._say(f"the cluster can add {node_type}")
         if n_at_once == 0:
@@ -337,13 +364,21 @@ class Session:
         trials = self._records.trials(record)
         states = [trial.state for trial in trials]
         n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
-        n_left += len(record.more_epochs) - sum(trial.continues is not None for trial in trials)
+        n_left += len(record.extension.more_epochs) - sum(
+            trial.continues is not None for trial in trials
+        )
         end_of_search = self._records.end_of_search(record)
         is_done = not n_left and (n_started >= record.n_trainings or end_of_search is not None)
         status = TrialStatus.COMPLETED if is_done else TrialStatus.INTERRUPTED
         studies.close(self._client, record, status)
         n_completed = states.count(TrialStatus.COMPLETED)
         return Outcome(record, is_done, n_started, n_completed, end_of_search)
+
+
+def _no_state(record: StudyRecord) -> LaunchError:
+    return LaunchError(
+        f"--storage-path: the state of {record.name} must be in {record.storage}, but there is none"
+    )
 
 
 def _a_trial(study: StudyConfig) -> TrialConfig:

@@ -1,15 +1,17 @@
 """Tune's parts put together: a new tuner for a study, or the one that it had."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from ray import tune
 from ray.tune import Callback
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from study.errors import LaunchError
+from study.artifacts import REPORTS, read_reports
+from study.errors import LaunchError, StorageError
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
@@ -17,13 +19,14 @@ from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.execution.snapshots import Snapshots
-from study.execution.trials import folder_name
+from study.execution.storage import filesystem
+from study.execution.trials import folder_name, suggestion
 from study.execution.worker import TrialTrainable
 from study.search.generator import StudyGenerator
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import Continuation, OptunaSearcher
 from study.search.stopping import Stopping
-from study.search.suggestion import Origin, Suggestion
+from study.search.suggestion import Origin, trial_id
 from study.search.warm_start import EarlierTrial
 from study.tracking.records import StudyRecord
 
@@ -64,14 +67,18 @@ def new(
     )
 
 
-def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
+def restored(
+    record: StudyRecord, tracking_uri: str, n_at_once: int, is_extended: bool
+) -> tune.Tuner:
     """The tuner of a study that goes on, from Tune's state, with what is asked of it now.
 
     Args:
         n_at_once: trials that may run at a time once the cluster has grown.
+        is_extended: whether more is asked of the study than before. All of it must be possible
+            then; else what is not yet, since an older state had to be taken, is left for later.
 
     Raises:
-        LaunchError: through the Ray client.
+        LaunchError: through the Ray client, or if a training cannot go on from Tune's state.
     """
     tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record))
     internal = tuner._local_tuner
@@ -79,7 +86,16 @@ def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tun
         raise LaunchError("--address: a study cannot be resumed through the Ray client, ray://")
     # Those that come out of Tune's pickle know the study as it was begun. The new ones take in what
     # the searcher has saved.
-    parts = _parts(record, tracking_uri, n_at_once, continuations=_continuations(record, tuner))
+    analysis = internal._experiment_analysis
+    continuations = _continuations(record, [] if analysis is None else analysis.trials)
+    if is_extended and len(continuations) < len(record.extension.more_epochs):
+        more = record.extension.more_epochs[len(continuations)]
+        raise LaunchError(
+            f"--train: the state of {record.name} must have {trial_id(more.trial)} trained to its "
+            f"end, {more.n_epochs} epochs, but it is older; finish the study first, with --resume "
+            "alone"
+        )
+    parts = _parts(record, tracking_uri, n_at_once, continuations=continuations)
     internal._tune_config.search_alg = parts.generator
     internal._tune_config.scheduler = parts.scheduler
     internal._tune_config.max_concurrent_trials = None  # the generator's part
@@ -105,8 +121,8 @@ def _parts(
 ) -> _Parts:
     study = record.config
     halving, stopping, messages = make_halving(study), Stopping(study), Messages()
-    searcher = OptunaSearcher(study, halving, stopping, earlier, record.extensions, continuations)
-    progress = Progress(study, stopping, messages, record.more_epochs)
+    searcher = OptunaSearcher(study, halving, stopping, earlier, record.extension, continuations)
+    progress = Progress(study, stopping, messages, record.extension.more_epochs)
     recorder = Recorder(record.name, tracking_uri, messages, stopping)
     snapshots = Snapshots()
     return _Parts(
@@ -127,24 +143,35 @@ def _parts(
     )
 
 
-def _continuations(record: StudyRecord, tuner: tune.Tuner) -> list[Continuation]:
-    """The trainings that the study's extensions ask to go on with, from where Tune left them."""
-    if not record.more_epochs:
-        return []
-    results = tuner.get_results()
-    left = dict[int, tuple[Suggestion, PurePosixPath]]()
-    for result in (results[index] for index in range(len(results))):
-        if result.config is not None and result.checkpoint is not None:
-            suggestion = Suggestion.of_config(result.config)
-            left[suggestion.number] = suggestion, PurePosixPath(result.checkpoint.path)
-    continuations = []
-    for more in record.more_epochs:
-        suggestion, path = left[more.trial]
-        origin = Origin(
-            more.trial, more.n_epochs, f"{path.parent.name}/{path.name}", more.max_epochs
-        )
-        continuations.append(Continuation(origin, suggestion.seed, suggestion.sample))
+def _continuations(record: StudyRecord, trials: Iterable[Trial]) -> list[Continuation]:
+    """The trainings that the study's extension asks to go on with, from where Tune left them, up to
+    the first that did not end so for Tune: its state may be older than MLflow."""
+    ended = {suggestion(trial).number: trial for trial in trials if trial.is_finished()}
+    continuations = list[Continuation]()
+    for more in record.extension.more_epochs:
+        trial = ended.get(more.trial)
+        if trial is None or trial.checkpoint is None:
+            break
+        # Below the study's folder, which may have been moved since.
+        path = PurePosixPath(trial.checkpoint.path)
+        checkpoint = f"{path.parent.name}/{path.name}"
+        if _epoch_of(record.storage, checkpoint) != more.n_epochs:
+            break
+        origin = Origin(more.trial, more.n_epochs, checkpoint, more.max_epochs)
+        of_trial = suggestion(trial)
+        continuations.append(Continuation(origin, of_trial.seed, of_trial.sample))
     return continuations
+
+
+def _epoch_of(folder: str, checkpoint: str) -> int | None:
+    """The epoch at which a checkpoint below a study's folder was made; None if it has no report."""
+    files, path = filesystem(folder)
+    try:
+        with files.open_input_stream(f"{path}/{checkpoint}/{REPORTS}") as file:
+            reports = read_reports(file.readall())
+    except OSError as error:
+        raise StorageError(f"--storage-path: a checkpoint cannot be read: {error}") from error
+    return reports[-1].epoch if reports else None
 
 
 def _trainable(record: StudyRecord) -> Any:

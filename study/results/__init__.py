@@ -12,6 +12,7 @@ the records for what each network left.
     numbers     values as text, in the digits in which they are reported
     costs       what a study cost: hours, and energy where a meter is there
     publish     what came out, written into MLflow
+    covered     the time in which at least one trial ran
     growth      how the front grew
     importance  how much each hyperparameter accounts for, of a study's completed trials
     table1      Table 1 of the paper

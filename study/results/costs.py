@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from study.metrics import CPU_HOURS, DEVICE_HOURS, ENERGY_WH, GPU_HOURS, HOURS
+from study.results.covered import Covered
 from study.results.front import Results
 from study.tracking.records import TrialRecord
 
@@ -24,7 +25,7 @@ def costs(results: Results) -> dict[str, float]:
     devices = resources.gpus or resources.cpus
     sums = {name: _sum(trials, name) for name in _SUMS}
     return {
-        HOURS: _seconds_covered(times) / 3600,
+        HOURS: Covered(times).seconds / 3600,
         DEVICE_HOURS: devices * sum(end - start for start, end in times) / 3600,
         **{name: total for name, total in sums.items() if total is not None},
     }
@@ -34,12 +35,3 @@ def _sum(trials: Sequence[TrialRecord], name: str) -> float | None:
     """Sum over the trials that reported an epoch; None unless all of them say it."""
     values = [trial.metrics.get(name, math.nan) for trial in trials if trial.n_epochs > 0]
     return sum(values) if values and all(map(math.isfinite, values)) else None
-
-
-def _seconds_covered(times: Sequence[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
-    covered, until = 0.0, float("-inf")
-    for start, end in sorted(times):
-        covered += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return covered

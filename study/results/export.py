@@ -72,6 +72,7 @@ def _network(results: Results, point: Point, aliases: Mapping[str, str]) -> Netw
         "run_id": first.run_id,
         "run_ids": [r.run_id for r in point.records] if len(point.records) > 1 else None,
         "projected_to": first.projected_to,
+        "origin": first.origin or None,
         "recommended": aliases.get(point.label),
         "reason": first.reason,
         **others,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from study.metrics import TrialStatus
 from study.pareto import points
 from study.pareto.growing import GrowingFront
+from study.results.covered import Covered
 from study.results.front import Results
 from study.tracking.records import TrialRecord
 
@@ -17,7 +18,8 @@ class Growth:
 
     Attributes:
         epochs: trained by all trials that had ended, stopped and failed ones too.
-        hours: since the first trial began, pauses of a study that was resumed included.
+        hours: of the clock in which at least one trial ran; pauses of a study that was resumed or
+            extended do not count.
         hypervolume: of all points until then, each training by itself.
     """
 
@@ -33,7 +35,7 @@ def growth(results: Results) -> Growth | None:
     ended = _ended_trials(results)
     if not ended:
         return None
-    start = min(trial.started for _, trial, _ in ended)
+    covered = Covered([(trial.started, end) for end, trial, _ in ended])
     grown = Growth([], [], [])
     front = GrowingFront(points.reference_losses(results.objectives))
     n_epochs = 0
@@ -47,7 +49,7 @@ def growth(results: Results) -> Growth | None:
         ]
         front.add(points.losses(admitted, results.objectives))
         grown.epochs.append(n_epochs)
-        grown.hours.append((end - start) / 3600)
+        grown.hours.append(covered.until(end) / 3600)
         grown.hypervolume.append(front.hypervolume)
     return grown
 

@@ -3,7 +3,7 @@
 import math
 
 from study.metrics import TrialStatus
-from study.results.front import Results
+from study.results.front import Point, Results
 from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES, Share, importance
 
 
@@ -19,9 +19,7 @@ def importances(results: Results) -> dict[str, dict[str, Share]]:
         pairs = [
             (point.first.sample, value)
             for point in results.points
-            if point.is_trial
-            and point.first.state is TrialStatus.COMPLETED
-            and point.first.continues is None
+            if _counts(point)
             and math.isfinite(value := point.metrics.get(objective.metric, math.nan))
         ]
         of_objective = importance(space, [s for s, _ in pairs], [v for _, v in pairs])
@@ -30,11 +28,14 @@ def importances(results: Results) -> dict[str, dict[str, Share]]:
     return shares
 
 
+def _counts(point: Point) -> bool:
+    is_completed = point.is_trial and point.first.state is TrialStatus.COMPLETED
+    return is_completed and point.first.continues is None
+
+
 def note(results: Results) -> str:
     """What the shares are, in a sentence."""
-    n_completed = sum(
-        point.is_trial and point.first.state is TrialStatus.COMPLETED for point in results.points
-    )
+    n_completed = sum(map(_counts, results.points))
     if n_completed < FEWEST_TRIALS:
         return (
             "Which hyperparameter matters how much is not said: that takes "

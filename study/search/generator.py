@@ -9,8 +9,8 @@ from ray.tune.search.search_generator import SearchGenerator
 class StudyGenerator(SearchGenerator):
     """Asks a searcher for trials, up to some number in all and some number at a time.
 
-    Tune keeps with its state how many trials there are to be, and that the search is over. Both may
-    have changed when a study goes on, so they are what this is made with.
+    Tune keeps these numbers with its state, and that the search is over. All of it may have changed
+    when a study goes on, so it is what this is made with.
     """
 
     def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
@@ -19,8 +19,11 @@ class StudyGenerator(SearchGenerator):
             n_trials: at most, those that were made before included.
             n_at_once: that may run at a time.
         """
-        super().__init__(ConcurrencyLimiter(searcher, max_concurrent=n_at_once))
-        self._n_trials = n_trials
+        self._limiter = ConcurrencyLimiter(searcher, max_concurrent=n_at_once)
+        super().__init__(self._limiter)
+        self._n_trials, self._n_at_once = n_trials, n_at_once
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state({**state, "total_samples": self._n_trials, "finished": False})
+        # Tune has restored it just before.
+        self._limiter.max_concurrent = self._n_at_once

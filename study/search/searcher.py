@@ -24,7 +24,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
 
-from study.config.extension import Extension
+from study.config.extension import NOTHING_MORE, Extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.metrics import TrialReport, TrialStatus
@@ -94,7 +94,7 @@ class OptunaSearcher(Searcher):
         halving: SuccessiveHalving | None = None,
         stopping: Stopping | None = None,
         earlier: Sequence[EarlierTrial] = (),
-        extensions: Sequence[Extension] = (),
+        extension: Extension = NOTHING_MORE,
         continuations: Sequence[Continuation] = (),
     ) -> None:
         """
@@ -104,9 +104,9 @@ class OptunaSearcher(Searcher):
                 state of a searcher and not that of a scheduler, so they are saved here.
             stopping: when to propose no more; other parts may read it.
             earlier: trials that the sampler knows from the start.
-            extensions: what has been asked of the study since it was begun.
-            continuations: those of all extensions, in their order; `restore` must come before
-                they are proposed.
+            extension: what has been asked of the study since it was begun.
+            continuations: the trainings of it that can go on now, in their order, all if not the
+                last are left out; `restore` must come before they are proposed.
         """
         super().__init__()
         self._form = _FORM
@@ -126,7 +126,7 @@ class OptunaSearcher(Searcher):
                     constraints=observation.violations(study, [trial.outcome]),
                 )
             )
-        self._extensions, self._continuations = extensions, continuations
+        self._extension, self._continuations = extension, continuations
         self._given = self._given_samples(n_known=len(earlier))
         self._n_started = 0
         self._n_samples = 0
@@ -293,6 +293,7 @@ class OptunaSearcher(Searcher):
             "observed": self._observed,
             "n_started": self._n_started,
             "n_continued": self._n_continued,
+            "n_searches": self._extension.n_searches,
             "rungs": None if self._halving is None else self._halving.rungs,
             "stopped": None if self._halving is None else self._halving.stopped,
             "stopping": self._stopping.get_state(),
@@ -312,7 +313,7 @@ class OptunaSearcher(Searcher):
         n_known = len(self._study.get_trials(deepcopy=False)) - self._n_samples
         self._given = self._given_samples(n_known)
         self._stopping.set_state(state["stopping"])
-        if any(e.is_searched and self._n_started <= e.n_started for e in self._extensions):
+        if self._extension.n_searches > state.get("n_searches", 0):
             self._stopping.go_on()
         if self._halving is not None:
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]

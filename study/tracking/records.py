@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mlflow.entities import Experiment, Run
 
-from study.config.extension import Extension, MoreEpochs
-from study.config.parser import parse, parse_extensions
+from study.config.extension import NOTHING_MORE, Extension
+from study.config.parser import parse, parse_extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
@@ -33,7 +33,7 @@ class StudyRecord:
         source: path of its file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it came to its end; if not, it can be resumed.
-        extensions: what was asked of it since it was begun.
+        extension: what was asked of it since it was begun.
         commit: of the code that began it; None where that was no clone.
         is_clean: whether the code was that commit's.
         versions: of Python and the packages that decide numbers.
@@ -46,20 +46,15 @@ class StudyRecord:
     source: str
     storage: str
     finished: bool
-    extensions: tuple[Extension, ...] = ()
+    extension: Extension = NOTHING_MORE
     commit: str | None = None
     is_clean: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def more_epochs(self) -> tuple[MoreEpochs, ...]:
-        """The trainings that were asked to go on, each as a trial of its own."""
-        return tuple(more for extension in self.extensions for more in extension.more_epochs)
-
-    @property
     def n_trainings(self) -> int:
         """How many trials there are at most."""
-        return self.config.n_trainings + len(self.more_epochs)
+        return self.config.n_trainings + len(self.extension.more_epochs)
 
 
 @dataclass(frozen=True)
@@ -164,7 +159,7 @@ class Records:
             try:
                 config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
                 config = config.without_command()
-                extensions = parse_extensions(of_run.get(tags.EXTENSIONS, "[]"), run.info.run_name)
+                extension = parse_extension(of_run.get(tags.EXTENSION, "{}"), run.info.run_name)
             except (ConfigError, KeyError):
                 continue  # written by another version, or by somebody else: not a study of ours
             study = StudyRecord(
@@ -175,7 +170,7 @@ class Records:
                 source=of_run[tags.SOURCE],
                 storage=of_run[tags.STORAGE],
                 finished=of_run[tags.STATE] == TrialStatus.COMPLETED,
-                extensions=extensions,
+                extension=extension,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions=_versions(of_run.get(tags.VERSIONS, "{}")),

@@ -10,13 +10,12 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow.entities import ViewType
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from study.errors import TrackingError, printable
 from study.metrics import TrialStatus
@@ -25,8 +24,8 @@ from study.tracking.client import Client
 from study.tracking.relocation import ARTIFACTS, PATIENCE, database_file
 from study.tracking.stored_model import local_folder
 
-# A database may name any folder. What is deleted ends as nothing does but what MLflow makes.
-_LOCATION = re.compile(r".*/(?:[0-9a-f]{32}|models/m-[0-9a-f]{32})/artifacts")
+# Of a run, and of a model.
+_ID = re.compile(r"[0-9a-f]{32}|m-[0-9a-f]{32}")
 _OF_SERVER = "mlflow-artifacts:"
 
 
@@ -86,7 +85,7 @@ def holdings(client: Client, name: str) -> Holdings | None:
     if own is None:
         return None  # an experiment of somebody else
     models = _models(client, experiment_id)
-    locations = (*(str(run.info.artifact_uri) for run in runs), *models.values())
+    locations = {run.info.run_id: str(run.info.artifact_uri) for run in runs} | models
     if database is not None:
         _check(locations)
     ids = {run.info.run_id for run in runs}
@@ -98,23 +97,39 @@ def holdings(client: Client, name: str) -> Holdings | None:
         for_good=database is not None,
         n_runs=len(runs),
         model_ids=tuple(models),
-        locations=locations,
+        locations=tuple(locations.values()),
         versions=tuple(f"{name} {version}" for name, version in _versions(client, ids)),
     )
 
 
-def _check(locations: Sequence[str]) -> None:
-    """Whether artifacts can be deleted from here, and nothing else with them."""
-    for location in locations:
+def _check(locations: Mapping[str, str]) -> None:
+    """Whether artifacts can be deleted from here, and nothing else with them. A database may come
+    from anybody, and name any folder: each must be one that MLflow makes, of this very run or
+    model.
+
+    Args:
+        locations: id of a run or model -> location.
+    """
+    for owner, location in locations.items():
         if location.startswith(_OF_SERVER):
             raise TrackingError(
                 "--tracking-uri: it must be the address of the server that keeps the artifacts of "
                 f"this study, but got its database; they are in {printable(location)}"
             )
-        if not _LOCATION.fullmatch(location):
+        folder = local_folder(location)
+        of_model = ("models",) if owner.startswith("m-") else ()
+        below = (*of_model, owner, "artifacts")
+        is_made_by_mlflow = (
+            folder is not None
+            and _ID.fullmatch(owner) is not None
+            and folder.parts[-len(below) :] == below
+            and ARTIFACTS in folder.parts[: -len(below)]
+            and ".." not in folder.parts
+        )
+        if not is_made_by_mlflow:
             raise TrackingError(
-                "STUDY: artifacts must be in a folder that MLflow made for their run or model, but "
-                f"are in {printable(location)}"
+                "STUDY: artifacts must be in a folder that MLflow made for their run or model, "
+                f"below {ARTIFACTS}, but are in {printable(location)}"
             )
 
 
@@ -173,10 +188,7 @@ def delete(client: Client, study: Holdings) -> None:
 
 def _delete_artifacts(location: str) -> None:
     artifacts = local_folder(location)
-    if artifacts is None:
-        repository = get_artifact_repository(location)
-        repository.delete_artifacts()  # type: ignore[no-untyped-call]
-        return
+    assert artifacts is not None  # as was checked
     if artifacts.parent.exists():
         shutil.rmtree(artifacts.parent)
     # The experiment's own folders, once nothing is left in them.

@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from study.artifacts import STUDY_FILE
-from study.config.extension import Extension
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
 from study.metrics import TrialStatus
@@ -58,31 +57,29 @@ def create(
     return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
 
 
-def extend(client: Client, study: StudyRecord, config: StudyConfig, more: Extension) -> StudyRecord:
-    """Say what is asked of a study beyond what it was begun with; returns it as it is then, one
-    that has not ended.
+def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
+    """Say what is asked of a study beyond what was asked of it before. From then on it has not
+    ended.
 
     Args:
-        config: with the new limits of the search.
+        extended: the study as it is then: with the new limits of the search, and the extension.
     """
-    extended = replace(study, config=config, extensions=(*study.extensions, more), finished=False)
     of_run = {
-        tags.CONFIG: json.dumps(config.to_dict()),
-        tags.EXTENSIONS: json.dumps([asdict(one) for one in extended.extensions]),
+        tags.CONFIG: json.dumps(extended.config.to_dict()),
+        tags.EXTENSION: json.dumps(asdict(extended.extension)),
         # The tag that says that it can be resumed, with what it is then resumed to.
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
-    if more.is_searched:
+    if extended.extension.n_searches > study.extension.n_searches:
         of_run[tags.END_OF_SEARCH] = ""
     Batch(tags=of_run).send(client, study.run_id)
-    client.call(client.api.log_text, study.run_id, to_yaml(config), STUDY_FILE)
+    client.call(client.api.log_text, study.run_id, to_yaml(extended.config), STUDY_FILE)
     experiment = client.call(client.api.get_experiment, study.experiment_id)
     # A user may have written another note, which stays.
     note = experiment.tags.get(tags.NOTE, "").replace(
-        pages.describe_study(study.config), pages.describe_study(config)
+        pages.describe_study(study.config), pages.describe_study(extended.config)
     )
     client.call(client.api.set_experiment_tag, study.experiment_id, tags.NOTE, note)
-    return extended
 
 
 def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:

@@ -116,9 +116,10 @@ class Tracker:
         """
         trial = self._trials.get(trial_id)
         text = json.dumps(sample)
-        if trial is not None and trial.sample != text:
+        continued = None if continues is None else continues[0]
+        if trial is not None and (trial.sample, trial.continues) != (text, continued):
             # It was proposed after the last snapshot that survived, and its number now means
-            # another sample. Parameters cannot be changed, so the run is deleted.
+            # another trial. Parameters cannot be changed, so the run is deleted.
             self._trials.delete(trial_id)
             trial = None
         params = as_params(settings(sample, config))
@@ -159,7 +160,14 @@ class Tracker:
         Batch(params=params).send(self.client, run.info.run_id)
         self._trials.add(
             trial_id,
-            TrialRun(run.info.run_id, TrialStatus.RUNNING, text, is_begun=True, logged={}),
+            TrialRun(
+                run.info.run_id,
+                TrialStatus.RUNNING,
+                text,
+                is_begun=True,
+                continues=continued,
+                logged={},
+            ),
         )
 
     def log_reports(

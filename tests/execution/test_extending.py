@@ -1,4 +1,6 @@
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -26,8 +28,14 @@ class Stored:
 
     client = None
 
-    def __init__(self, study: StudyRecord) -> None:
-        self._study = study
+    def __init__(self, study: StudyRecord, end_of_search: str | None, hours: float) -> None:
+        self._study, self._end, self._hours = study, end_of_search, hours
+
+    def end_of_search(self, study: StudyRecord) -> str | None:
+        return self._end
+
+    def run(self, run_id: str) -> Any:
+        return SimpleNamespace(data=SimpleNamespace(metrics={"hours": self._hours}))
 
     def find_study(self, name: str) -> StudyRecord | None:
         return self._study if name == self._study.name else None
@@ -42,28 +50,41 @@ class Stored:
         return TRIALS
 
 
-def asked(study: StudyRecord = DONE, **wanted: Any) -> Any:
-    return extended(study, cast(Records, Stored(study)), Wanted(**wanted))
+def asked(
+    study: StudyRecord = DONE, end: str | None = None, hours: float = 0.1, **wanted: Any
+) -> StudyRecord:
+    return extended(study, cast(Records, Stored(study, end, hours)), Wanted(**wanted))
 
 
 def test_nothing_asked_for_changes_nothing() -> None:
-    assert asked() == (DONE.config, None)
+    assert asked() is DONE
 
 
 def test_more_trials_and_hours_are_those_of_the_study_then() -> None:
-    config, extension = asked(n_trials=9, max_hours=3.5)
-    assert (config.search.n_trials, config.search.max_hours) == (9, 3.5)
-    search = replace(config.search, n_trials=4, max_hours=2.0)
-    assert replace(config, search=search) == DONE.config
-    assert extension == Extension(4, is_searched=True)
+    study = asked(n_trials=9, max_hours=3.5)
+    assert (study.config.search.n_trials, study.config.search.max_hours) == (9, 3.5)
+    search = replace(study.config.search, n_trials=4, max_hours=2.0)
+    config = replace(study.config, search=search)
+    assert replace(study, config=config, extension=Extension(), finished=True) == DONE
+    assert (study.extension, study.finished) == (Extension(1), False)
+    assert asked(replace(study, finished=True), n_trials=10).extension == Extension(2)
+
+
+def test_what_was_asked_for_before_an_interruption_is_nothing_new() -> None:
+    study = asked(n_trials=9)
+    assert asked(study, n_trials=9) is study
+    assert asked(study, n_trials=9, max_hours=2.0) is study
+    assert asked(study, n_trials=10).config.n_trials == 10
 
 
 def test_a_network_means_the_training_that_it_comes_from() -> None:
-    config, extension = asked(networks=("tiny/0000@0.3", "tiny/0001", "tiny/0000"), max_epochs=9)
-    assert config == DONE.config
-    more = (MoreEpochs(0, 3, 9), MoreEpochs(1, 3, 9))
-    assert extension == Extension(4, is_searched=False, more_epochs=more)
-    assert asked(networks=("tiny/0003",), max_epochs=6)[1].more_epochs == (MoreEpochs(3, 5, 6),)
+    study = asked(networks=("tiny/0000@0.3", "tiny/0001", "tiny/0000"), max_epochs=9)
+    assert study.config == DONE.config
+    assert study.extension == Extension(0, (MoreEpochs(0, 3, 9), MoreEpochs(1, 3, 9)))
+    further = asked(study, networks=("tiny/0003",), max_epochs=6)
+    assert further.extension.more_epochs == (*study.extension.more_epochs, MoreEpochs(3, 5, 6))
+    with pytest.raises(UserError, match="--train: a training goes on once to so many epochs"):
+        asked(further, networks=("tiny/0001",), max_epochs=9)
     assert Wanted(networks=("3f9c", "digits@knee"), max_epochs=9).study == "digits"
 
 
@@ -76,6 +97,8 @@ def test_a_network_means_the_training_that_it_comes_from() -> None:
         ),
         ({"n_trials": 3}, "--trials: .* 4, but got 3"),
         ({"max_hours": 1.5}, "--max-hours: .* more than before, 2, but got 1.5"),
+        ({"max_hours": math.nan}, "--max-hours: .* but got nan"),
+        ({"max_hours": 3.0, "hours": 4.0}, "--max-hours: .* more than before, 4, but got 3"),
         ({"max_epochs": 9}, "--epochs: .* must say with --train .* got 9"),
         (
             {"networks": ("tiny/0000",)},
@@ -98,9 +121,13 @@ def test_more_hours_are_of_use_only_where_samples_are_left() -> None:
     three = replace(STUDY, config=tiny(search={"n_trials": 3}))
     with pytest.raises(UserError, match=r"--max-hours: .* all of its 3"):
         asked(three, max_hours=1.0)
-    config, extension = asked(replace(three, finished=False), max_hours=1.0)
-    assert config.search.max_hours == 1.0
-    assert extension.is_searched
+    # With repeats samples may be left to be trained again.
+    for study in (
+        asked(three, end="its hours are over", max_hours=1.0),
+        asked(replace(three, finished=False), max_hours=1.0),
+    ):
+        assert study.config.search.max_hours == 1.0
+        assert study.extension.n_searches == 1
 
 
 def test_a_grid_is_not_extended_beyond_its_size() -> None:
@@ -110,14 +137,14 @@ def test_a_grid_is_not_extended_beyond_its_size() -> None:
         "dropout": {"type": "categorical", "choices": [0.1]},
     }
     grid = replace(STUDY, config=tiny(space=space, search={"sampler": "grid", "n_trials": 4}))
-    assert asked(grid, n_trials=6)[0].n_trials == 6
+    assert asked(grid, n_trials=6).config.n_trials == 6
     with pytest.raises(UserError, match=r"--trials: .* got n_trials=7, size=6"):
         asked(grid, n_trials=7)
 
 
 def test_a_study_does_not_go_on_with_more_trainings_than_its_tag_holds() -> None:
     more = tuple(MoreEpochs(0, 3, 10 + n) for n in range(80))
-    full = replace(DONE, extensions=(Extension(4, False, more),))
+    full = replace(DONE, extension=Extension(0, more))
     assert full.n_trainings == 84
     with pytest.raises(UserError, match="at most 80 trainings in all, but got 81"):
         asked(full, networks=("tiny/0000",), max_epochs=9)

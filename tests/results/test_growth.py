@@ -24,7 +24,8 @@ def test_the_volume_is_that_of_a_report_of_what_had_ended_by_then() -> None:
     expected = [collect(STUDY, records[:n]).hypervolume for n in (1, 2, 3, 5, 6)]
     assert found.hypervolume == pytest.approx(expected)
     assert found.epochs == [3, 6, 9, 12, 15]
-    assert found.hours == pytest.approx([(1000 * n + 900) / 3600 for n in range(5)])
+    # Each ran for 900 s, the next began 100 s later.
+    assert found.hours == pytest.approx([900 * (n + 1) / 3600 for n in range(5)])
 
 
 def test_there_is_none_without_a_reference_point_or_a_trial_that_ended() -> None:

@@ -322,8 +322,8 @@ def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
 
     suggestions = run(OptunaSearcher(of(14)), 0)
     extended, n_before = list[Any](), 0
-    for n_trials in (n_begun, 11, 14):
-        searcher = OptunaSearcher(of(n_trials), extensions=[Extension(n_before)])
+    for n_searches, n_trials in enumerate((n_begun, 11, 14)):
+        searcher = OptunaSearcher(of(n_trials), extension=Extension(n_searches))
         if n_before:
             searcher.restore(str(tmp_path / "state.pkl"))
         extended += run(searcher, n_before)
@@ -348,21 +348,21 @@ def test_an_end_that_the_search_had_come_to_holds_no_longer_once_more_is_asked_f
         searcher.save(str(tmp_path / "state.pkl"))
         return n
 
-    def restored(*extensions: Extension) -> OptunaSearcher:
-        searcher = OptunaSearcher(study, extensions=extensions)
+    def restored(n_searches: int) -> OptunaSearcher:
+        searcher = OptunaSearcher(study, extension=Extension(n_searches))
         searcher.restore(str(tmp_path / "state.pkl"))
         return searcher
 
     assert run(OptunaSearcher(study)) == 3
-    assert run(restored()) == 0
-    assert run(restored(Extension(3, is_searched=False))) == 0
-    extended = restored(Extension(3))
-    assert extended._stopping.end_of_search is None
+    assert run(restored(0)) == 0
+    # A driver that dies before the next snapshot goes on from the one before.
+    for _ in range(2):
+        extended = restored(1)
+        assert extended._stopping.end_of_search is None
     assert run(extended) == 2  # as many as the criterion looks at
     assert "less than 50.00%" in (extended._stopping.end_of_search or "")
-    # A driver that died before it began goes on with the same extension, one that began does not.
-    assert run(restored(Extension(3))) == 0
-    assert run(restored(Extension(3), Extension(5))) == 2
+    assert run(restored(1)) == 0
+    assert run(restored(2)) == 2
 
 
 def test_trainings_that_go_on_come_first_and_teach_the_sampler_nothing(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_trainings_that_go_on_come_first_and_teach_the_sampler_nothing(tmp_path:
     more = [Continuation(origin, 17, sample)]
 
     def restored() -> OptunaSearcher:
-        searcher = OptunaSearcher(study, extensions=[Extension(2)], continuations=more)
+        searcher = OptunaSearcher(study, extension=Extension(1), continuations=more)
         searcher.restore(str(tmp_path / "state.pkl"))
         return searcher
 

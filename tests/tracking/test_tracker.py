@@ -614,15 +614,17 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     studies.note_end_of_search(tracker.client, study, "its time is over")
     studies.close(tracker.client, study, TrialStatus.COMPLETED)
     records = Records(tracker.client)
-    longer = tiny(search={"n_trials": 9})
-    first = Extension(3, is_searched=False, more_epochs=(MoreEpochs(1, 3, 9),))
-    extended = studies.extend(tracker.client, study, study.config, first)
+    more = Extension(0, (MoreEpochs(1, 3, 9),))
+    trained = replace(study, extension=more, finished=False)
+    studies.extend(tracker.client, study, trained)
     assert records.end_of_search(study) == "its time is over"  # no sample was asked for
-    assert records.find_study("tiny") == extended
-    assert (extended.n_trainings, extended.finished) == (4, False)
-    extended = studies.extend(tracker.client, extended, longer, Extension(4))
-    assert records.find_study("tiny") == extended
-    assert (extended.n_trainings, extended.config) == (10, longer)
+    assert records.find_study("tiny") == trained
+    assert trained.n_trainings == 4
+    longer = tiny(search={"n_trials": 9})
+    searched = replace(trained, config=longer, extension=replace(more, n_searches=1))
+    studies.extend(tracker.client, trained, searched)
+    assert records.find_study("tiny") == searched
+    assert searched.n_trainings == 10
     assert records.end_of_search(study) is None
     note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
     assert "9 trials" in note
@@ -642,3 +644,28 @@ def test_a_command_is_neither_written_into_mlflow_nor_believed_from_there(
     found = Records(tracker.client).find_study("other")
     assert found is not None
     assert found.config.search.notify is None
+
+
+def test_a_number_that_now_goes_on_with_another_training_makes_room(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    """It was a repeat of the same sample before a crash."""
+    start(tracker, study)
+    tracker.start_trial("0001", SAMPLE, study.config.resolve(SAMPLE, seed=2), repeat_of="0000")
+    further = study.config.resolve(SAMPLE, seed=1)
+    further = replace(further, training=replace(further.training, max_epochs=8))
+    restarted = Tracker(tracker.client)
+    restarted.open_study(study)
+    for _ in range(2):  # the second finds its own run
+        restarted.start_trial("0001", SAMPLE, further, continues=("0000", 3))
+    _, trial = Records(tracker.client).trials(study)
+    assert (trial.continues, trial.repeat_of) == ("0000", "0001")
+    assert trial.params["max_epochs"] == "8"
+
+
+def test_a_study_may_be_extended_without_end(tracker: Tracker, study: StudyRecord) -> None:
+    """MLflow cuts long tags off."""
+    more = tuple(MoreEpochs(99_999, 10_000, 100_000 + n) for n in range(80))
+    extended = replace(study, extension=Extension(10**6, more))
+    studies.extend(tracker.client, study, extended)
+    assert Records(tracker.client).find_study("tiny") == extended
