@@ -2,7 +2,7 @@
 `browser` a Chromium, `cluster` root and some programs. Fixtures that several files use: an empty
 MLflow, and a study in it; a study that the command ran.
 
-The whole suite runs on two workers, since most of a launch is waiting for processes to start."""
+The whole suite runs on three workers, since most of a launch is waiting for processes to start."""
 
 import fcntl
 import gc
@@ -78,10 +78,11 @@ def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two, on larger machines as well: every study that a test launches takes all cores. None where
-    files or tests are named, which would be done before the workers have imported torch."""
+    """Three, on machines of any size: every study that a test launches takes all cores, and waits
+    for most of its time. None where files or tests are named, which would be done before the
+    workers have imported torch."""
     named = any("::" in argument or Path(argument).is_file() for argument in config.args)
-    return 0 if named else 2
+    return 0 if named else 3
 
 
 def pytest_sessionstart() -> None:
@@ -95,7 +96,14 @@ def pytest_collection_finish() -> None:
 
 
 # A worker takes one file after another: with the longest first, none is left alone with such a one.
-LONGEST = ("test_cluster", "test_launch", "test_readme", "test_outage", "test_browser")
+LONGEST = (
+    "test_cluster",
+    "test_launch",
+    "test_readme",
+    "test_outage",
+    "test_notebook",
+    "test_browser",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -192,7 +192,19 @@ def test_artifacts_that_are_no_run_s_are_refused(folder: Path) -> None:
     """A database can name any folder."""
     (folder / "home").mkdir()
     Client(f"sqlite:///{folder}/mlflow.db").relocate()
-    for place in (f"{folder}/home", f"{folder}/home/artifacts", "mlflow-artifacts:/1/x/artifacts"):
+    ((own,),) = Books(folder).query("SELECT run_uuid FROM runs WHERE name = 'tiny'")
+    ((other,),) = Books(folder).query("SELECT run_uuid FROM runs WHERE name = 'other'")
+    for place in (
+        f"{folder}/home",
+        f"{folder}/home/artifacts",
+        f"{folder}/home/{own}/artifacts",
+        f"file://{folder}/home#/mlruns/{own}/artifacts",
+        f"file://{folder}/home?/mlruns/{own}/artifacts",
+        f"{folder}/mlruns/../home/{own}/artifacts",
+        f"{folder}/mlruns/other/{other}/artifacts",
+        f"s3://bucket/mlruns/{own}/artifacts",
+        "mlflow-artifacts:/1/x/artifacts",
+    ):
         with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
             database.execute("UPDATE runs SET artifact_uri = ? WHERE name = 'tiny'", [place])
         before = files(folder), rows(folder)

@@ -36,6 +36,7 @@ from tests.support.launched import (
     write_space,
 )
 from tests.support.studies import RAW
+from tests.test_moved import contents, copied, locations
 
 # One worker, where one is enough: each imports torch for seconds.
 ONE_AT_A_TIME = {**RAW, "resources": {"cpus": os.cpu_count()}}
@@ -298,19 +299,23 @@ def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, longer: 
 
 
 @needs_proc
-def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the_start(
+def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_from_the_start(
     finished: Path, longer: Path, tmp_path: Path
 ) -> None:
-    """A copy of a study that is done: the first is left as it was."""
-    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    folder = tmp_path / "extended"
-    shutil.copytree(finished, folder)
-    (folder / "launch.txt").unlink()
+    """A copy of a study that is done, which is left as it was; copied again where it was killed."""
+    before, first = contents(finished), tmp_path / "first"
+    shutil.copytree(finished, first)
+    with Launch(first, str(first / "tiny.yaml"), "--resume", "--trials", "4") as launched:
+        assert launched.kill_at(lambda: epochs_logged(first) >= 10, delay=0.1)
+    folder = tmp_path / "below" / "first"
+    copied(first, folder)
+    left = contents(tmp_path / "gone")
     space = str(folder / "tiny.yaml")
-    with Launch(folder, space, "--resume", "--trials", "4") as launched:
-        assert launched.kill_at(lambda: epochs_logged(folder) >= 10, delay=0.1)
-    assert "resuming tiny" in run(folder, space, "--resume")
+    out = run(folder, space, "--resume", "--name", "tiny")
+    assert f"moved from {first}, read and written in {folder} from now on: tiny" in out
     check_books(Books(folder), "tiny", n_trials=4, n_epochs=3)
+    assert all(place.startswith(f"{folder}/mlruns/") for place in locations(folder))
+    assert (contents(tmp_path / "gone"), first.exists()) == (left, False)
     run(folder, space, "--resume", "--trials", "5")
     check_books(Books(folder), "tiny", n_trials=5, n_epochs=3)
     check_projections(Books(folder), LADDER)
@@ -322,7 +327,7 @@ def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the
     assert [epoch for epoch, _ in trained["val_loss"].pop("0005")] == [4, 5]  # type: ignore[attr-defined]
     assert trained["seed"].pop("0005") == trained["seed"]["0001"]
     assert trained["val_loss"] == figures(longer)["val_loss"]
-    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+    assert contents(finished) == before
 
 
 @pytest.mark.parametrize(

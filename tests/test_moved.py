@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from study import report, verify
 from study.tracking.client import Client
 from study.tracking.records import Records
-from tests.support.launched import Books, Launch, check_books, epochs_logged, run, write_space
-from tests.support.studies import RAW
+from tests.support.launched import Books
 
 
 def copied(folder: Path, copy: Path) -> Path:
@@ -82,26 +81,3 @@ def test_what_was_moved_is_said_once(moved: Path, monkeypatch: pytest.MonkeyPatc
     assert done.stderr == f"moved from {first}, read and written in {moved} from now on: tiny\n"
     Client(f"sqlite:///{moved}/mlflow.db").relocate()
     assert Records(Client(f"sqlite:///{moved}/mlflow.db")).find_study("tiny") is not None
-
-
-@pytest.mark.usefixtures("laid_out")
-def test_an_unfinished_study_goes_on_where_it_was_copied_to(
-    empty_database: Path, tmp_path: Path
-) -> None:
-    """Its driver was killed. What is new after that, trials and all, is in the copy alone."""
-    first, second = tmp_path / "first", tmp_path / "below" / "first"
-    first.mkdir()
-    shutil.copy(empty_database, first / "mlflow.db")
-    space = write_space(first, RAW, n_trials=4, ladder=[0.3])
-    with Launch(first, str(space)) as launched:
-        launched.until(lambda: epochs_logged(first) >= 4)
-        launched.kill_all()
-    copied(first, second)
-    before = contents(tmp_path / "gone")
-    out = run(second, str(second / "tiny.yaml"), "--resume", "--name", "tiny")
-    assert f"moved from {first}, read and written in {second} from now on: tiny" in out
-    check_books(Books(second), "tiny", n_trials=4, n_epochs=3)
-    assert all(place.startswith(f"{second}/mlruns/") for place in locations(second))
-    assert len(list((second / "ray_results" / "tiny").glob("000*"))) >= 4
-    assert not first.exists()
-    assert contents(tmp_path / "gone") == before

@@ -48,7 +48,8 @@ PYTHON = [block for language, block in BLOCKS if language == "python"]
 SHORTER = (
     (r"^python -m study\.launch$", r"\g<0> --epochs 1 --trials 2"),
     (r"table1_digits$", r"\g<0> --epochs 1 --trials 1"),
-    (r"table1_mnist --data-root \S+$", r"\g<0> --epochs 1 --trials 1"),
+    # Its 55 blocks with a ladder; those of table1_digits are trained.
+    (r"table1_mnist --data-root \S+$", r"\g<0> --dry-run"),
     (r"( mnist .*)--trials 2", r"\1--trials 1"),
     (r"(--resume .*)--trials \d+", r"\1--trials 3"),
     (r"(--train .*)--epochs \d+", r"\1--epochs 2"),

@@ -41,7 +41,7 @@ from study.tracking.client import Client
 from study.tracking.records import Records
 from study.tracking.tracker import Tracker
 from tests.conftest import CHROMIUM
-from tests.results.test_browser import FLAGS
+from tests.support.browser import FLAGS
 from tests.support.launched import ROOT
 from tests.support.served import served
 from tests.support.studies import epoch_report, tiny

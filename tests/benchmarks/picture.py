@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tests.conftest import CHROMIUM
-from tests.results.test_browser import FLAGS
+from tests.support.browser import FLAGS
 
 
 def main() -> None:

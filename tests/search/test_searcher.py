@@ -299,11 +299,11 @@ def test_a_search_that_is_saved_and_restored_goes_on_the_same(
 
 @pytest.mark.parametrize("first", [[], FIRST])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("n_begun", [3, 8])
+@pytest.mark.parametrize("n_begun", [3, 7])
 def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
     sampler: str, first: list[dict[str, Any]], n_begun: int, tmp_path: Path
 ) -> None:
-    settings = {"sampler": sampler, "n_startup_trials": 6, "first": first}
+    settings = {"sampler": sampler, "n_startup_trials": 5, "first": first}
 
     def run(searcher: OptunaSearcher, start: int) -> list[Any]:
         suggestions = []
@@ -320,9 +320,9 @@ def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
     def of(n_trials: int) -> StudyConfig:
         return tiny(search={**settings, "n_trials": n_trials})
 
-    suggestions = run(OptunaSearcher(of(14)), 0)
+    suggestions = run(OptunaSearcher(of(10)), 0)
     extended, n_before = list[Any](), 0
-    for n_searches, n_trials in enumerate((n_begun, 11, 14)):
+    for n_searches, n_trials in enumerate((n_begun, 8, 10)):
         searcher = OptunaSearcher(of(n_trials), extension=Extension(n_searches))
         if n_before:
             searcher.restore(str(tmp_path / "state.pkl"))
@@ -330,7 +330,7 @@ def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
         searcher.save(str(tmp_path / "state.pkl"))
         n_before = n_trials
     assert extended == suggestions
-    assert [s["is_given"] for s in extended] == [n < len(first) for n in range(14)]
+    assert [s["is_given"] for s in extended] == [n < len(first) for n in range(10)]
 
 
 def test_an_end_that_the_search_had_come_to_holds_no_longer_once_more_is_asked_for(
