@@ -169,6 +169,16 @@ class Place:
             cli.ray_address(address),
         )
 
+    def how_to_resume(self, name: str) -> str:
+        """What to type in Python to go on with a study."""
+        default = Place.of()
+        arguments = [repr(name)]
+        if self.client.tracking_uri != default.client.tracking_uri:
+            arguments.append(f"tracking_uri={self.client.tracking_uri!r}")
+        if self.storage_path != default.storage_path:
+            arguments.append(f"storage_path={self.storage_path!r}")
+        return f"study.open({', '.join(arguments)}).resume()"
+
 
 @contextmanager
 def _arguments_named() -> Iterator[None]:
@@ -185,10 +195,6 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _how_to_resume(name: str) -> str:
-    return f"study.open({name!r}).resume()"
-
-
 class Runner:
     """Starts studies in a place, goes on with them, and publishes what came out."""
 
@@ -196,12 +202,12 @@ class Runner:
         self,
         place: Place,
         say: Callable[[str], None] = _print,
-        how_to_resume: Callable[[str], str] = _how_to_resume,
+        how_to_resume: Callable[[str], str] | None = None,
     ) -> None:
         """
         Args:
             say: is given lines for the user.
-            how_to_resume: what to type to go on with the study of a name.
+            how_to_resume: what to type to go on with the study of a name; None for Python.
 
         Raises:
             LaunchError: if nothing answers at the address of Ray.
@@ -211,7 +217,8 @@ class Runner:
         with cli.importing():
             from study.execution.session import Session
 
-        self._place, self._say, self._how_to_resume = place, say, how_to_resume
+        self._place, self._say = place, say
+        self._how_to_resume = how_to_resume or place.how_to_resume
         self._session = Session(
             place.client, place.storage_path, place.address, say, self._say_unfinished
         )
@@ -489,7 +496,9 @@ class Study:
             KeyboardInterrupt: if it was interrupted; it can be resumed.
         """
         if self.outcome is not None and not self.outcome.is_done:
-            raise KeyboardInterrupt(f"{self.name} is unfinished: {_how_to_resume(self.name)}")
+            raise KeyboardInterrupt(
+                f"{self.name} is unfinished: {self._place.how_to_resume(self.name)}"
+            )
         return self
 
     def __repr__(self) -> str:
