@@ -51,7 +51,6 @@ SHORTER = (
     # Its 55 blocks with a ladder; those of table1_digits are trained.
     (r"table1_mnist --data-root \S+$", r"\g<0> --dry-run"),
     (r"( mnist .*)--trials 2", r"\1--trials 1"),
-    (r"(--resume .*)--trials \d+", r"\1--trials 3"),
     (r"(--train .*)--epochs \d+", r"\1--epochs 2"),
 )
 

@@ -170,9 +170,7 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1440, "light"), (768, "dark"), (390, "light"), (390, "dark")]
-)
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (768, "dark"), (390, "light")])
 def test_all_is_legible_and_nothing_covered_or_cut(
     browser: Browser, page_of_three: Path, width: int, scheme: str
 ) -> None:
