@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -30,7 +29,6 @@ from tests.support.launched import (
     check_books,
     check_projections,
     epochs_logged,
-    reports,
     run,
     write_finished,
     write_space,
@@ -40,12 +38,6 @@ from tests.test_moved import contents, copied, locations
 
 # One worker, where one is enough: each imports torch for seconds.
 ONE_AT_A_TIME = {**RAW, "resources": {"cpus": os.cpu_count()}}
-# Epochs long enough, and enough of them, that a signal meets trials in the middle.
-LONG = {
-    **RAW,
-    "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
-    "training": {**RAW["training"], "max_epochs": 12},
-}
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -164,44 +156,6 @@ def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.Mo
     done = CliRunner().invoke(launch.app, ["tiny.yaml"])
     assert isinstance(done.exception, RuntimeError)
     assert isinstance(done.exception.__cause__, EOFError)
-
-
-@needs_proc
-@pytest.mark.usefixtures("laid_out")
-def test_rungs_outlive_a_driver_that_is_killed(tmp_path: Path) -> None:
-    raw = {
-        **LONG,
-        "training": {**LONG["training"], "max_epochs": 8},
-        "scheduler": {"name": "mo_asha", "grace_period": 3, "reduction_factor": 2},
-    }
-    space = write_space(tmp_path, raw, n_trials=4, ladder=list(LADDER))
-    with Launch(tmp_path, str(space)) as launched:
-        launched.until(lambda: epochs_logged(tmp_path) >= 10)
-        launched.kill_all()
-    books = Books(tmp_path)
-    before = {name[-4:]: len(points) for name, points in books.points("val_accuracy").items()}
-    run(tmp_path, str(space), "--resume")
-    check_projections(books, LADDER)
-    runs = books.runs()
-    assert len(runs) == 5
-    stored = reports(tmp_path / "ray_results" / "tiny")
-    reached = {int(trial): len(epochs) for trial, epochs in stored.items()}
-    assert len(reached) == 4
-    for name, points in books.points("val_accuracy").items():
-        last = reached[int(name[-4:])]
-        # The whole budget, or up to a rung.
-        assert (runs[name], last) in {("FINISHED", 8), ("KILLED", 3), ("KILLED", 6)}
-        # MLflow keeps what was trained before the kill. A trial that goes on from before a rung may
-        # be stopped there, where it had not been before: others come to the rung in another order.
-        n_epochs = max(last, before.get(name[-4:], 0))
-        assert [epoch for epoch, _ in points] == list(range(1, n_epochs + 1))
-    # The scheduler remembers every trial at every rung that it reached.
-    states = (tmp_path / "ray_results" / "tiny").glob("searcher-state-*.pkl")  # one a session
-    latest = max(states, key=lambda path: path.name)
-    rungs = pickle.loads(latest.read_bytes())["rungs"]
-    assert {epoch: set(trials) for epoch, trials in rungs.items()} == {
-        epoch: {trial for trial, last in reached.items() if last >= epoch} for epoch in (3, 6)
-    }
 
 
 @pytest.mark.usefixtures("laid_out")

@@ -13,6 +13,7 @@ from study.errors import LaunchError
 from study.execution import tuner
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
+from study.search.scheduler import HalvingScheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Origin, Suggestion
 from tests.support.records import STUDY
@@ -78,6 +79,18 @@ def test_a_study_goes_on_as_it_is_asked_for_now_at_the_address_of_now(
     made._local_tuner = None  # as under Ray's client
     with pytest.raises(LaunchError, match="ray://"):
         tuner.restored(STUDY, "http://new:5000", 2, is_extended=False)
+
+
+def test_the_scheduler_has_the_rungs_that_the_searcher_saves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: Any = Restored()
+    monkeypatch.setattr(tune.Tuner, "restore", lambda *_, **__: made)
+    halved = replace(STUDY, config=tiny(scheduler={"name": "mo_asha"}))
+    tuner.restored(halved, "http://new:5000", 2, is_extended=False)
+    scheduler = made._tune_config.scheduler
+    assert isinstance(scheduler, HalvingScheduler)
+    assert scheduler.halving is searcher_of(made)._halving
 
 
 def test_a_training_goes_on_from_the_checkpoint_that_tune_knows_of(

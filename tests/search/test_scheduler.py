@@ -1,4 +1,3 @@
-import pickle
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +8,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from study.config.study import StudyConfig
 from study.metrics import TrialReport, TrialStatus
-from study.search.scheduler import make_halving, make_scheduler
+from study.search.scheduler import HalvingScheduler, make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
 from tests.support.studies import completed, epoch_report, failed, running, tiny
@@ -184,19 +183,19 @@ def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
 
 
 def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
-    """As Tune restores a study: both parts out of one pickle, then the searcher's state."""
+    """As a study is resumed: both parts made anew, then the searcher's state."""
     study = halved("mo_asha")
     halving = make_halving(study)
-    parts = (OptunaSearcher(study, halving), make_scheduler(study, halving))
-    at_the_start = pickle.dumps(parts)
-    searcher, scheduler = parts
+    searcher, scheduler = OptunaSearcher(study, halving), make_scheduler(study, halving)
     for number in range(4):
         tell(scheduler, number, running(val_accuracy=0.9))
     searcher.save(str(tmp_path / "state"))
 
-    searcher, scheduler = pickle.loads(at_the_start)
+    anew = make_halving(study)
+    searcher, scheduler = OptunaSearcher(study, anew), make_scheduler(study, anew)
     searcher.restore(str(tmp_path / "state"))
     assert halving is not None
+    assert isinstance(scheduler, HalvingScheduler)
     assert scheduler.halving.rungs == halving.rungs
     assert set(scheduler.halving.rungs[1]) == {0, 1, 2, 3}
     assert scheduler.halving.stopped == halving.stopped != {}
