@@ -364,6 +364,8 @@ class Session:
         trials = self._records.trials(record)
         states = [trial.state for trial in trials]
         n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
+        # One that was interrupted as it waited for its worker has no run yet.
+        n_left += max(0, n_started - len(trials))
         n_left += len(record.extension.more_epochs) - sum(
             trial.continues is not None for trial in trials
         )
