@@ -105,11 +105,13 @@ def check(folder: Path, n_trials: int) -> dict[str, Any]:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Every number of a study that does not depend on the clock."""
+    """Every number of a study's trials and projections that does not depend on the clock. The
+    study's own run has figures of each time that it ended."""
     books = Books(folder)
     sql = (
         "SELECT name, metrics.key, step, value FROM runs JOIN metrics USING (run_uuid) "
-        f"WHERE lifecycle_stage = 'active' AND metrics.key NOT IN {CLOCKED}"
+        "JOIN tags USING (run_uuid) WHERE lifecycle_stage = 'active' AND tags.key = 'study.kind' "
+        f"AND tags.value != 'study' AND metrics.key NOT IN {CLOCKED}"
     )
     return {
         "metrics": sorted(books.query(sql)),
