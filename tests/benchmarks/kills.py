@@ -109,7 +109,7 @@ def figures(folder: Path) -> dict[str, Any]:
     study's own run has figures of each time that it ended."""
     books = Books(folder)
     sql = (
-        "SELECT name, metrics.key, step, value FROM runs JOIN metrics USING (run_uuid) "
+        "SELECT name, metrics.key, step, metrics.value FROM runs JOIN metrics USING (run_uuid) "
         "JOIN tags USING (run_uuid) WHERE lifecycle_stage = 'active' AND tags.key = 'study.kind' "
         f"AND tags.value != 'study' AND metrics.key NOT IN {CLOCKED}"
     )
