@@ -23,10 +23,16 @@ from tests.support.launched import (
     write_space,
 )
 from tests.support.served import Server
-from tests.test_launch import LONG, needs_proc
+from tests.support.studies import RAW as TINY
+from tests.test_launch import needs_proc
 
 N_TRIALS, N_EPOCHS = 2, 12
-RAW = {**LONG, "training": {**LONG["training"], "max_epochs": N_EPOCHS}}
+# Epochs long enough, and enough of them, that a signal meets trials in the middle.
+RAW = {
+    **TINY,
+    "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
+    "training": {**TINY["training"], "max_epochs": N_EPOCHS},
+}
 
 
 @pytest.fixture
