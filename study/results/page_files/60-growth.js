@@ -5,7 +5,7 @@ const grownText = content.box ? ".1%" : ".4g";
 const drawGrowth = () => {
   const by = byId("growth-by").value;
   const spent = by === "hours"
-    ? "hours since the first trial began"
+    ? "hours in which a trial ran"
     : "epochs trained, of all trials";
   react("growth-plot", [{
     type: "scatter",

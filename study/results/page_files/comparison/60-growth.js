@@ -24,7 +24,7 @@ const drawGrowth = (id, by, title) => {
 const makeGrowth = () => {
   whenSeen("epochs-plot", () => drawGrowth("epochs-plot", "epochs", "epochs trained, of all trials"));
   whenSeen("hours-plot", () => (
-    drawGrowth("hours-plot", "hours", "hours since the first trial began")
+    drawGrowth("hours-plot", "hours", "hours in which a trial ran")
   ));
   byId("growth-note").textContent = "Volume that a front dominates within the one reference point "
     + `(${content.reference_point}), as trials ended; each training by itself, and a projection with `
