@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.iresnet import IResNet
@@ -159,8 +159,7 @@ def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
     if not isinstance(factors, dict) or not all(type(f) is float for f in factors.values()):
         raise ValueError(f"{NETWORK}: {_FACTORS} must be numbers by the names of tensors")
     try:
-        with safe_open(path, framework="pt") as file:
-            changes = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        changes = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{CHANGES} cannot be read: {_one_line(error)}") from error
     _check(CHANGES, changes, tensors)

@@ -22,7 +22,7 @@ from study.results import comparison, comparison_tables
 from study.results.comparison import Comparison
 from study.results.front import Results
 from study.results.read import read
-from study.results.recommended import recommendations
+from study.results.recommended import handles
 from study.results.tables import as_frame, as_html, counts_of
 from study.tracking.client import Client
 from study.tracking.handles import run_of
@@ -94,11 +94,12 @@ def run(
         },
     )
     with _arguments_named():
-        runner = Runner(Place.of(tracking_uri, storage_path, address))
-        return runner.start(config, source, name is not None).unless_interrupted()
+        place = Place.of(tracking_uri, storage_path, address)
+        cli.check_answers(place.address)
+        return Runner(place).start(config, source, name is not None).unless_interrupted()
 
 
-# It is the name that users know from files, as in `study.open`.
+# As users call it it is `study.open`; this module has no use for the builtin that it hides.
 def open(
     name: str | None = None,
     *,
@@ -208,12 +209,7 @@ class Runner:
         Args:
             say: is given lines for the user.
             how_to_resume: what to type to go on with the study of a name; None for Python.
-
-        Raises:
-            LaunchError: if nothing answers at the address of Ray.
         """
-        # First, since it may be wrong and what follows takes seconds.
-        cli.check_answers(place.address)
         with cli.importing():
             from study.execution.session import Session
 
@@ -230,18 +226,29 @@ class Runner:
             source: what it remembers as its file.
             name_is_given: whether the name must be free; else the next free one is taken.
         """
-        config = self.checked(config, source, name_is_given)
+        config = self._checked(config, source, name_is_given)
         return self._ended(lambda: self._session.start(config, source))
 
     def resume(self, name: str | None, source: str, wanted: Wanted) -> "Study":
         """Go on with the study of that name, or the latest of a file."""
         return self._ended(lambda: self._session.resume(name, source, wanted))
 
-    def rehearse(self, config: StudyConfig) -> "tuple[Rehearsal, int]":
-        """What a trial of a checked study takes, and how many run at a time."""
-        return self._session.rehearse(config)
+    def rehearse(
+        self, config: StudyConfig, source: str, name_is_given: bool
+    ) -> "tuple[StudyConfig, Rehearsal, int]":
+        """Check a study where it is to run, and run nothing of it.
 
-    def checked(self, config: StudyConfig, source: str, name_is_given: bool) -> StudyConfig:
+        Args:
+            source, name_is_given: as for `start`.
+
+        Returns:
+            The study under the name that it would have, what a trial of it takes, and how many run
+            at a time.
+        """
+        config = self._checked(config, source, name_is_given)
+        return config, *self._session.rehearse(config)
+
+    def _checked(self, config: StudyConfig, source: str, name_is_given: bool) -> StudyConfig:
         """A study under a name that is free.
 
         Raises:
@@ -389,11 +396,7 @@ class Study:
     @property
     def recommended(self) -> dict[str, str]:
         """The networks to take: "most-accurate", "knee", "most-invertible" -> the handle."""
-        return {
-            alias: self.results.handle(one.point)
-            for one in recommendations(self.results)
-            for alias in one.aliases
-        }
+        return handles(self.results)
 
     def figure(self, kind: str = "front") -> "go.Figure":
         """A figure of the study.
@@ -487,6 +490,7 @@ class Study:
         handles = tuple(self._run_of(network) for network in networks)
         with _arguments_named():
             wanted = Wanted(trials, max_hours, handles, epochs)
+            cli.check_answers(self._place.address)
             return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
 
     def unless_interrupted(self) -> "Study":

@@ -191,8 +191,7 @@ class _Launch:
         from study.config.file import to_short_yaml
         from study.config.trial import DataConfig
 
-        config = self._runner.checked(config, source, name_is_given)
-        trial, n_at_once = self._runner.rehearse(config)
+        config, trial, n_at_once = self._runner.rehearse(config, source, name_is_given)
         if config.data.root == str(Path(DataConfig().root).resolve()):
             config = replace(config, data=replace(config.data, root=DataConfig().root))
         n_rounds = -(-config.n_trainings // max(1, n_at_once))

@@ -1,7 +1,7 @@
 """`python -m study.report`: the front of a study, or several side by side, from MLflow alone; and
 `load` in Python."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,19 +152,31 @@ def _report(
         opened.write_page(html)
     storage = export.write(results, optuna) if optuna is not None else None
     registered = _registered(records, results, register) if register is not None else []
-    match format:
-        case Format.JSON:
-            typer.echo(tables.as_json(results, every))
-        case Format.CSV:
-            typer.echo(tables.as_csv(results, every))
-        case Format.TABLE:
-            tables.print_table(results, every, tables.wide_console())
+    _print(
+        format,
+        lambda: tables.as_json(results, every),
+        lambda: tables.as_csv(results, every),
+        lambda: tables.print_table(results, every, tables.wide_console()),
+    )
     if html is not None:
         typer.echo(f"written: {html}", err=True)
     if storage is not None:
         typer.echo(f"written: {results.study.name} in {storage}", err=True)
     for line in registered:
         typer.echo(line, err=True)
+
+
+def _print(
+    format: Format, as_json: Callable[[], str], as_csv: Callable[[], str], table: Callable[[], None]
+) -> None:
+    """Print what is asked for in the form that is asked for."""
+    match format:
+        case Format.JSON:
+            typer.echo(as_json())
+        case Format.CSV:
+            typer.echo(as_csv())
+        case Format.TABLE:
+            table()
 
 
 def _print_list(uri: str | None, format: Format) -> None:
@@ -175,13 +187,12 @@ def _print_list(uri: str | None, format: Format) -> None:
         from study.tracking.records import Records
 
     lines = listing.listed(Records(Place.of(uri).client))
-    match format:
-        case Format.JSON:
-            typer.echo(listing.as_json(lines))
-        case Format.CSV:
-            typer.echo(listing.as_csv(lines))
-        case Format.TABLE:
-            listing.print_list(lines, wide_console())
+    _print(
+        format,
+        lambda: listing.as_json(lines),
+        lambda: listing.as_csv(lines),
+        lambda: listing.print_list(lines, wide_console()),
+    )
 
 
 def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
@@ -218,13 +229,12 @@ def _compare(
         from study.results.comparison_page import write_comparison_page
 
         write_comparison_page(html, comparison)
-    match format:
-        case Format.JSON:
-            typer.echo(comparison_tables.as_json(comparison, every))
-        case Format.CSV:
-            typer.echo(comparison_tables.as_csv(comparison, every))
-        case Format.TABLE:
-            comparison_tables.print_comparison(comparison, every, wide_console())
+    _print(
+        format,
+        lambda: comparison_tables.as_json(comparison, every),
+        lambda: comparison_tables.as_csv(comparison, every),
+        lambda: comparison_tables.print_comparison(comparison, every, wide_console()),
+    )
     if html is not None:
         typer.echo(f"written: {html}", err=True)
 

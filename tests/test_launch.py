@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -214,12 +215,16 @@ def test_an_earlier_study_that_is_not_there_is_refused(
     assert "search.warm_start: a study must be in MLflow at" in refusal(str(space))
 
 
-def figures(folder: Path) -> dict[str, dict[str, object]]:
+def figures(folder: Path) -> dict[str, dict[str, Any]]:
     """Every figure of a study's trials that does not depend on the clock: name -> trial -> it."""
     books = Books(folder)
-    samples = {key: books.params(key) for key in ("coeff", "n_power_iterations", "dropout", "seed")}
-    metrics = [metric for metric in METRICS if metric not in CLOCKED] + ["test_accuracy"]
-    return {**samples, **{metric: books.points(metric) for metric in metrics}}  # type: ignore[dict-item]
+    found: dict[str, dict[str, Any]] = {}
+    for key in ("coeff", "n_power_iterations", "dropout", "seed"):
+        found[key] = books.params(key)
+    for metric in (*METRICS, "test_accuracy"):
+        if metric not in CLOCKED:
+            found[metric] = books.points(metric)
+    return found
 
 
 def results(folder: Path) -> dict[str, object]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 def interrupt():
     while not list(Path("ray_results/notebook").glob("0002_*")):
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks at what another process writes
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()

@@ -60,8 +60,8 @@ def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> Study
         had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
         _check_more("--max-hours", wanted.max_hours, max(had, search.max_hours or 0.0))
         search = replace(search, max_hours=wanted.max_hours)
-    is_through = record.finished and records.end_of_search(record) is None
-    if is_through and wanted == Wanted(max_hours=wanted.max_hours) and wanted.is_something:
+    hours_alone = wanted == Wanted(max_hours=wanted.max_hours)
+    if hours_alone and record.finished and records.end_of_search(record) is None:
         raise LaunchError(
             f"--max-hours: a study must have samples left for more hours, but {record.name} has "
             f"had all of its {record.config.n_trials}; --trials asks for more"

@@ -14,14 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.artifacts import OUTCOME, REPORTS, projection_folder, read_reports
-from study.errors import StorageError
+from study.artifacts import OUTCOME, projection_folder
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
@@ -216,7 +214,7 @@ class Recorder(StudyCallback):
             # Its worker failed before it could start, MLflow is a new one, or a crash came between.
             self._start(view)
         if view.checkpoint is not None:
-            self._tracker.log_reports(trial, _checkpointed(view.checkpoint))
+            self._tracker.log_reports(trial, tune_trials.reports_in(view.checkpoint))
         if status is TrialStatus.COMPLETED:
             assert report is not None
             assert view.checkpoint is not None
@@ -243,14 +241,3 @@ class Recorder(StudyCallback):
         self._tracker.keep_only(known)
         if self.stopping is not None and self.stopping.end_of_search is not None:
             studies.note_end_of_search(self._client, self._study, self.stopping.end_of_search)
-
-
-def _checkpointed(checkpoint: Checkpoint) -> list[EpochReport]:
-    """All reports up to a checkpoint."""
-    path = PurePosixPath(checkpoint.path) / REPORTS
-    assert checkpoint.filesystem is not None
-    try:
-        with checkpoint.filesystem.open_input_stream(str(path)) as file:
-            return read_reports(file.readall())
-    except OSError as error:
-        raise StorageError(f"a checkpoint cannot be read: {error}") from error

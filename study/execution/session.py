@@ -204,10 +204,10 @@ class Session:
                 self._say(line)
             if not is_new:
                 keep_new_trials_in(record.storage)
-            earlier = self._earlier_trials(record.config) if is_new else []
+            earlier = self._earlier_trials(record.config) if is_new else None
             n_at_once = self._start_ray(goes_on.config, goes_on.n_trainings)
             try:
-                made = self._tuner(record, goes_on, n_at_once, None if not is_new else earlier)
+                made = self._tuner(record, goes_on, n_at_once, earlier)
             except UserError:
                 ray.shutdown()
                 raise

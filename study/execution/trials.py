@@ -6,8 +6,10 @@ from pathlib import Path, PurePosixPath
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
+from study.artifacts import REPORTS, read_reports
 from study.config.study import StudyConfig
-from study.metrics import TrialReport, TrialStatus
+from study.errors import StorageError
+from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 
 
@@ -36,12 +38,12 @@ def view(trial: Trial) -> TrialView:
         suggestion(trial),
         status_at_end(trial),
         report(trial),
-        _checkpoint(trial),
+        last_checkpoint(trial),
         _error(trial) if trial.status == Trial.ERROR else None,
     )
 
 
-def _checkpoint(trial: Trial) -> Checkpoint | None:
+def last_checkpoint(trial: Trial) -> Checkpoint | None:
     """The last checkpoint of a trial, in the trial's folder. Where a study was moved, Ray puts the
     new folder in the place of the old one twice, which is wrong if the one's path ends like the
     other's."""
@@ -86,6 +88,21 @@ def max_epochs(trial: Trial, study: StudyConfig) -> int:
     own = suggestion(trial)
     whole = own.resolve(study).training.max_epochs
     return whole if own.origin is None else whole - own.origin.n_epochs
+
+
+def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
+    """All reports of a trial up to a checkpoint.
+
+    Raises:
+        StorageError: if it cannot be read.
+    """
+    path = PurePosixPath(checkpoint.path) / REPORTS
+    assert checkpoint.filesystem is not None
+    try:
+        with checkpoint.filesystem.open_input_stream(str(path)) as file:
+            return read_reports(file.readall())
+    except OSError as error:
+        raise StorageError(f"a checkpoint cannot be read: {error}") from error
 
 
 def status(trial: Trial) -> TrialStatus:

@@ -10,8 +10,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from study.artifacts import REPORTS, read_reports
-from study.errors import LaunchError, StorageError
+from study.errors import LaunchError
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
@@ -19,8 +18,7 @@ from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.execution.snapshots import Snapshots
-from study.execution.storage import filesystem
-from study.execution.trials import folder_name, suggestion
+from study.execution.trials import folder_name, last_checkpoint, reports_in, suggestion
 from study.execution.worker import TrialTrainable
 from study.search.generator import StudyGenerator
 from study.search.scheduler import make_halving, make_scheduler
@@ -150,28 +148,18 @@ def _continuations(record: StudyRecord, trials: Iterable[Trial]) -> list[Continu
     continuations = list[Continuation]()
     for more in record.extension.more_epochs:
         trial = ended.get(more.trial)
-        if trial is None or trial.checkpoint is None:
+        checkpoint = None if trial is None else last_checkpoint(trial)
+        if trial is None or checkpoint is None:
             break
-        # Below the study's folder, which may have been moved since.
-        path = PurePosixPath(trial.checkpoint.path)
-        checkpoint = f"{path.parent.name}/{path.name}"
-        if _epoch_of(record.storage, checkpoint) != more.n_epochs:
+        reports = reports_in(checkpoint)
+        if not reports or reports[-1].epoch != more.n_epochs:
             break
-        origin = Origin(more.trial, more.n_epochs, checkpoint, more.max_epochs)
+        path = PurePosixPath(checkpoint.path)
+        below_study = f"{path.parent.name}/{path.name}"
+        origin = Origin(more.trial, more.n_epochs, below_study, more.max_epochs)
         of_trial = suggestion(trial)
         continuations.append(Continuation(origin, of_trial.seed, of_trial.sample))
     return continuations
-
-
-def _epoch_of(folder: str, checkpoint: str) -> int | None:
-    """The epoch at which a checkpoint below a study's folder was made; None if it has no report."""
-    files, path = filesystem(folder)
-    try:
-        with files.open_input_stream(f"{path}/{checkpoint}/{REPORTS}") as file:
-            reports = read_reports(file.readall())
-    except OSError as error:
-        raise StorageError(f"--storage-path: a checkpoint cannot be read: {error}") from error
-    return reports[-1].epoch if reports else None
 
 
 def _trainable(record: StudyRecord) -> Any:

@@ -212,9 +212,8 @@ class TrialTrainable(tune.Trainable):
         self._training.load_state_dict(state["training"])
         report = TrialReport.from_result(state["last_result"])
         assert report is not None
-        self._last_report = self._with_projections(
-            report
-        ).to_result()  # no state has their networks
+        # The state has no networks of projections.
+        self._last_report = self._with_projections(report).to_result()
         self._is_restored = True
         if self._reports:
             assert self._costs is not None

@@ -4,6 +4,7 @@ each front grew, and what differs in their settings."""
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,14 @@ class Comparison:
     hypervolume: float | None
     differences: Differences
     settings: tuple[Setting, ...]
+
+    def is_on_joint_front(self, point: Point) -> bool:
+        """Whether a point of one of the studies is on the front of all."""
+        return id(point) in self._on_joint_front
+
+    @cached_property
+    def _on_joint_front(self) -> frozenset[int]:
+        return frozenset(id(member.point) for member in self.joint_front)
 
     @property
     def n_servers(self) -> int:

@@ -17,6 +17,7 @@ from study.results.page import READING, assembled, made, metrics_of, write_file
 from study.results.recommended import recommendations
 from study.tracking.pages import run_page
 
+_SKIP = ("joint", "the joint front")
 _READING = (
     *(entry for entry in READING if entry[0] in ("proven", "not proven", "knee", "TRIAL@0.5")),
     (
@@ -44,7 +45,7 @@ def comparison_page(comparison: Comparison) -> str:
     """The page of a comparison as HTML."""
     parts = files("study.results") / "page_files" / "comparison"
     names = ", ".join(study.name for study in comparison.studies)
-    return assembled(f"{names}: comparison", _content(comparison), parts)
+    return assembled(f"{names}: comparison", _content(comparison), parts, _SKIP)
 
 
 def _content(comparison: Comparison) -> dict[str, Any]:
@@ -55,7 +56,6 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         for point in study.results.ranked(every=True)
         if point.mark in (Mark.FRONT, Mark.DOMINATED)
     ]
-    joint = {id(member.point) for member in comparison.joint_front}
     goals = [objective.metric for objective in comparison.objectives]
     shown = dict.fromkeys([*goals, VAL_ACCURACY, TEST_ACCURACY])
     reference = ", ".join(
@@ -77,7 +77,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
             "label": [member.handle for member in placed],
             "study": [comparison.studies.index(member.study) for member in placed],
             "mark": [member.point.mark.value for member in placed],
-            "is_joint": [id(member.point) in joint for member in placed],
+            "is_joint": [comparison.is_on_joint_front(member.point) for member in placed],
             "metrics": {
                 name: [finite(member.point.metrics.get(name)) for member in placed]
                 for name in shown

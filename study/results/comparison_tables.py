@@ -18,7 +18,7 @@ from study.results.differences import Estimate
 from study.results.front import Mark
 from study.results.growth import Growth
 from study.results.numbers import Numbers, finite
-from study.results.recommended import recommendations
+from study.results.recommended import handles, recommendations
 from study.results.tables import print_text
 
 if TYPE_CHECKING:
@@ -126,17 +126,16 @@ def _print_networks(comparison: Comparison, every: bool, console: Console) -> No
 
 def _others(comparison: Comparison) -> Iterator[Member]:
     """Every network that is not on the joint front, by study."""
-    joint = {id(member.point) for member in comparison.joint_front}
     for study in comparison.studies:
         for point in study.results.ranked(every=True):
-            if id(point) not in joint:
+            if not comparison.is_on_joint_front(point):
                 yield Member(study, point)
 
 
 def _mark(comparison: Comparison, member: Member) -> str:
     """How a network stands among those of all studies."""
     mark = member.point.mark
-    is_joint = any(member.point is one.point for one in comparison.joint_front)
+    is_joint = comparison.is_on_joint_front(member.point)
     return (Mark.DOMINATED if mark is Mark.FRONT and not is_joint else mark).value
 
 
@@ -187,11 +186,7 @@ def as_json(comparison: Comparison, every: bool) -> str:
                 "n_joint_front": study.n_joint,
                 "hypervolume": study.results.hypervolume,
                 f"best_{VAL_ACCURACY}": study.best_accuracy,
-                "recommended": {
-                    alias: study.results.handle(one.point)
-                    for one in recommendations(study.results)
-                    for alias in one.aliases
-                },
+                "recommended": handles(study.results),
                 "growth": study.growth and asdict(study.growth),
             }
             for study in comparison.studies

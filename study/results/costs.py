@@ -19,7 +19,7 @@ def costs(results: Results) -> dict[str, float]:
     What a trial took after its last report, or before it failed without one, is known of none.
     """
     # A projection is made in the worker of its trial, and is in what that reports.
-    trials = [r for p in results.points for r in p.records if r.projected_to is None]
+    trials = results.trainings
     times = [(trial.started, trial.ended) for trial in trials if trial.ended is not None]
     resources = results.study.config.resources
     devices = resources.gpus or resources.cpus

@@ -15,7 +15,7 @@ from typing import Any
 from study.config.goals import Objective
 from study.metrics import TrialStatus
 from study.results.front import Mark, Point, Results
-from study.results.recommended import recommendations
+from study.results.recommended import aliases_of
 from study.search import optuna_study
 from study.search.optuna_study import Network
 
@@ -54,7 +54,7 @@ def write(results: Results, url: str) -> str:
 
 def networks(results: Results) -> list[Network]:
     """Every point as what Optuna is given of it, in the order of the trials."""
-    aliases = {one.point.label: ",".join(one.aliases) for one in recommendations(results)}
+    aliases = aliases_of(results)
     return [_network(results, point, aliases) for point in results.points]
 
 

@@ -108,6 +108,11 @@ class Results:
         front = [point for point in self.points if point.mark is Mark.FRONT]
         return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
 
+    @property
+    def trainings(self) -> list[TrialRecord]:
+        """The record of every trial, repeats too."""
+        return [record for point in self.points if point.is_trial for record in point.records]
+
     def handle(self, point: Point) -> str:
         """What a network is called wherever one is asked for: "digits/0004@0.5"."""
         return f"{self.study.name}/{point.label}"

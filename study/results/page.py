@@ -62,6 +62,7 @@ _PICKER_LIMITS = (
     (INVERSE_STEPS, False),
     (RECONSTRUCTION_ERROR, False),
 )
+_SKIP = ("points", "all points")
 READING = (
     (
         "proven",
@@ -140,17 +141,26 @@ def write_file(path: Path, text: str) -> None:
 def page(records: Records, results: Results) -> str:
     """The page of a study as HTML: all of its points, with their marks."""
     parts = files("study.results") / "page_files"
-    return assembled(f"{results.study.name}: report", _content(records, results), parts)
+    title = f"{results.study.name}: report"
+    return assembled(title, _content(records, results), parts, _SKIP)
 
 
-def assembled(title: str, content: dict[str, Any], parts: Traversable) -> str:
-    """A page as HTML: its content, and the template and the sections of a folder, with what all
-    pages share."""
+def assembled(
+    title: str, content: dict[str, Any], parts: Traversable, skip: tuple[str, str]
+) -> str:
+    """A page as HTML: its content, and the sections of a folder, in what all pages share.
+
+    Args:
+        skip: id of the section that a reader may skip to, and of what its table is.
+    """
     shared = files("study.results") / "page_files" / "shared"
-    template = string.Template((parts / "page.html").read_text(encoding="utf-8"))
+    template = string.Template((shared / "page.html").read_text(encoding="utf-8"))
     as_json = json.dumps(content, allow_nan=False, separators=(",", ":"))
     return template.substitute(
         title=html.escape(title),
+        table=skip[0],
+        table_of=skip[1],
+        sections=(parts / "sections.html").read_text(encoding="utf-8"),
         css=(shared / "page.css").read_text(encoding="utf-8"),
         js=_script(shared, parts),
         plotly=get_plotlyjs(),
@@ -238,7 +248,7 @@ def _summary(results: Results) -> str:
 
 def _facts(results: Results) -> list[str]:
     """When, how long, on what and with which code the study ran, a phrase each."""
-    trials = [r for p in results.points for r in p.records if r.projected_to is None]
+    trials = results.trainings
     if not trials:
         return []
     of_study = costs(results)

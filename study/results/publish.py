@@ -45,11 +45,10 @@ def publish(results: Results, records: Records) -> None:
 
 def figures(results: Results) -> Mapping[str, float]:
     """The figures of a whole study by name; a hypervolume that is not defined is left out."""
-    trials = [record for point in results.points if point.is_trial for record in point.records]
     volume = {} if results.hypervolume is None else {HYPERVOLUME: results.hypervolume}
     return {
         **volume,
         N_FRONT: len(results.front),
-        N_COMPLETED: sum(trial.state is TrialStatus.COMPLETED for trial in trials),
+        N_COMPLETED: sum(trial.state is TrialStatus.COMPLETED for trial in results.trainings),
         **costs(results),
     }

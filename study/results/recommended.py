@@ -65,6 +65,20 @@ def recommendations(results: Results) -> list[Recommendation]:
     ]
 
 
+def handles(results: Results) -> dict[str, str]:
+    """Alias -> the handle of the network that is recommended as it."""
+    return {
+        alias: results.handle(one.point)
+        for one in recommendations(results)
+        for alias in one.aliases
+    }
+
+
+def aliases_of(results: Results) -> dict[str, str]:
+    """Label of a recommended network -> its aliases, with commas."""
+    return {one.point.label: ",".join(one.aliases) for one in recommendations(results)}
+
+
 def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
     """Alias -> the point of the front that it stands for."""
     losses = points.losses([point.metrics for point in front], results.objectives)

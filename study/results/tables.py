@@ -23,7 +23,7 @@ from study.pareto.repeats import N_DRAWS
 from study.results.costs import COSTS, costs
 from study.results.front import Mark, Point, Results
 from study.results.numbers import Numbers, finite
-from study.results.recommended import Recommendation, interval, recommendations
+from study.results.recommended import Recommendation, aliases_of, interval, recommendations
 from study.results.table1 import Cell, Column, as_rows, note, table1
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
     add, and last how sure its place is and as what it is recommended."""
     searched = [key for key, _ in results.study.config.space]
     names = [objective.metric for objective in results.objectives]
-    aliases = {one.point.label: ",".join(one.aliases) for one in recommendations(results)}
+    aliases = aliases_of(results)
     rows = []
     for point in results.ranked(every):
         first, error = point.first, point.standard_error or {}

@@ -64,9 +64,14 @@ def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, flo
     it."""
     if study.ladder:
         return {}
-    largest = sys.float_info.max
     worst = {
         c.metric: max(c.violation(outcome.metrics[c.metric]) for outcome in outcomes)
         for c in study.constraints
     }
-    return {metric: min(max(value, -largest), largest) for metric, value in worst.items()}
+    return finite(worst)
+
+
+def finite(violations: Mapping[str, float]) -> dict[str, float]:
+    """Violations by name, infinite ones as the largest number: Optuna refuses infinity."""
+    largest = sys.float_info.max
+    return {name: min(max(value, -largest), largest) for name, value in violations.items()}

@@ -1,7 +1,6 @@
 """Networks as a study of Optuna in a storage, for tools that read Optuna's studies."""
 
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from study.config.space import Parameter, Value
 from study.errors import UserError, printable, quoted, some
 from study.metrics import Direction, TrialStatus
 from study.search.distributions import distribution, to_optuna
+from study.search.observation import finite
 
 _STATES = {
     TrialStatus.COMPLETED: TrialState.COMPLETE,
@@ -76,11 +76,7 @@ def as_trials(
                     f"--optuna: {key} of {network.name} must be in space.{key}, but got "
                     f"{quoted(network.sample.get(key))}"
                 )
-        # Optuna refuses an infinite violation.
-        largest = sys.float_info.max
-        violations = {
-            name: min(max(value, -largest), largest) for name, value in network.violations.items()
-        }
+        violations = finite(network.violations)
         trial = create_trial(
             state=_STATES[network.state],
             params={key: to_optuna(p, network.sample[key]) for key, p in space},

@@ -5,12 +5,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 from ray import tune
 
 from study.artifacts import write_reports
 from study.config.extension import Extension, MoreEpochs
 from study.errors import LaunchError
 from study.execution import tuner
+from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.search.scheduler import HalvingScheduler
@@ -41,8 +43,11 @@ def tune_trial(folder: Path, number: int, n_reports: int, is_finished: bool = Tr
     suggestion = Suggestion(number, 100 + number, number, {"coeff": 0.1 * number})
     return SimpleNamespace(
         config=suggestion.to_config(),
-        # Where it was before the study was moved.
+        # Where it was before the study was moved, and where it is.
         checkpoint=tune.Checkpoint(f"/before/tiny/{number:04d}_ab/checkpoint_4"),
+        storage=SimpleNamespace(
+            trial_fs_path=str(checkpoint.parent), storage_filesystem=LocalFileSystem()
+        ),
         is_finished=lambda: is_finished,
     )
 
@@ -129,7 +134,7 @@ def test_a_training_that_had_not_ended_for_tune_does_not_go_on_yet(
 
 def test_tune_s_own_tuner_has_its_settings_where_they_are_replaced(tmp_path: Path) -> None:
     """With the real Tune, as far as it goes without a cluster."""
-    recorder = Recorder("tiny", "sqlite:////old/mlflow.db", messages=None)  # type: ignore[arg-type]
+    recorder = Recorder("tiny", "sqlite:////old/mlflow.db", Messages())
     settings = tune.RunConfig(storage_path=str(tmp_path), callbacks=[recorder])
     internal = tune.Tuner(lambda config: None, run_config=settings)._local_tuner
     assert internal is not None
