@@ -177,14 +177,10 @@ def _certified(model: IResNet) -> dict[str, Any]:
 
 
 def _code(folder: Path) -> dict[str, str]:
-    """The files below a folder, with their digests; what Python compiled of those at hand left
-    out."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): sha256_of(path)
-        for path in files
-        if "__pycache__" not in path.parts
-    }
+    """The files of Python below a folder, with their digests. That a model has no others is
+    checked by itself; beside the code at hand lies what is no part of it."""
+    files = (path for path in folder.rglob("*.py") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
 
 
 def _loads_otherwise(folder: Path) -> Iterator[str]:

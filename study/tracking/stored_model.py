@@ -117,11 +117,14 @@ def _log_model(
         shutil.copy(of_weights / WEIGHTS, data)
         network = json.loads((folder / NETWORK).read_text())
         architecture = network["architecture"]
+        # Python's files alone: what else lies beside them is not needed to build a network.
+        code = Path(name) / code_folder().name
+        shutil.copytree(code_folder(), code, ignore=_all_but_python)
         mlflow.pyfunc.save_model(
             str(saved),
             loader_module=LOADER,
             data_path=str(data),
-            code_paths=[str(code_folder())],
+            code_paths=[str(code)],
             pip_requirements=[f"{name}=={_version(name)}" for name in REQUIREMENTS],
             mlflow_model=Model(
                 artifact_path=model.artifact_location,
@@ -135,8 +138,6 @@ def _log_model(
                 ),
             ),
         )
-        for compiled in saved.rglob("__pycache__"):
-            shutil.rmtree(compiled)
         files = manifest(saved)
         client.api.log_model_artifacts(model.model_id, str(saved))
     there = local_folder(model.artifact_location)
@@ -144,6 +145,10 @@ def _log_model(
         shared.share(there, files)
     client.api.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return files
+
+
+def _all_but_python(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.endswith(".py")]
 
 
 def _version(package: str) -> str:
