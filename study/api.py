@@ -52,6 +52,7 @@ def run(
     seed: int | None = None,
     max_hours: float | None = None,
     data_root: str | Path | None = None,
+    download: bool | None = None,
     cpus: float | None = None,
     gpus: float | None = None,
     address: str | None = None,
@@ -65,8 +66,8 @@ def run(
             or a StudyConfig.
         name: of the study; else the file's, with a number where that is taken.
         trials: in place of search.n_trials, and so epochs of training.max_epochs, seed of
-            search.seed, max_hours of search.max_hours, data_root of data.root, cpus and gpus of
-            resources.
+            search.seed, max_hours of search.max_hours, data_root of data.root, download of
+            data.download, cpus and gpus of resources.
         address: of Ray; None for RAY_ADDRESS, a cluster on this host, or a start here.
         tracking_uri: of MLflow; None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
         storage_path: folder or bucket for checkpoints and state; None for STUDY_STORAGE_PATH, else
@@ -89,6 +90,7 @@ def run(
             "search.seed": ("seed", seed),
             "search.max_hours": ("max_hours", max_hours),
             "data.root": ("data_root", None if data_root is None else str(data_root)),
+            "data.download": ("download", download),
             "resources.cpus": ("cpus", cpus),
             "resources.gpus": ("gpus", gpus),
         },

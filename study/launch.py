@@ -40,6 +40,9 @@ def main(
     epochs: Annotated[int | None, typer.Option(help="In place of training.max_epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of search.seed.")] = None,
     data_root: Annotated[str | None, typer.Option(help="In place of data.root.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch a torchvision data set that is not there.")
+    ] = False,
     cpus: Annotated[
         float | None, typer.Option(help="Of a trial, in place of resources.cpus.")
     ] = None,
@@ -87,6 +90,7 @@ def main(
         "training.max_epochs": ("--epochs", epochs),
         "search.seed": ("--seed", seed),
         "data.root": ("--data-root", data_root),
+        "data.download": ("--download", download or None),
         "resources.cpus": ("--cpus", cpus),
         "resources.gpus": ("--gpus", gpus),
     }

@@ -356,7 +356,7 @@ DIGITS = str(ROOT / "search_spaces" / "digits.yaml")
 
 
 def test_dry_run_says_what_a_study_is_and_takes_and_starts_nothing(elsewhere: Path) -> None:
-    done = CliRunner().invoke(launch.app, [DIGITS, "--trials", "5", "--dry-run"])
+    done = CliRunner().invoke(launch.app, [DIGITS, "--trials", "5", "--download", "--dry-run"])
     assert done.exit_code == 0, done.output
     content = yaml.safe_load(done.stdout)
     assert content["search"]["n_trials"] == 5

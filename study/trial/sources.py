@@ -152,7 +152,7 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                     ) from error
                 raise DataNotFoundError(
                     f"data set {config.name} must be in {where}, but it is not there; fetch it "
-                    "with data.download: true in the study file, or name the folder that holds "
+                    "with --download, or name the folder that holds "
                     f"{folder.split('/')[0]} with --data-root"
                 ) from error
             images = torch.as_tensor(part.data)
