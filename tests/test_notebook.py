@@ -1,4 +1,5 @@
-"""The notebook, run in a kernel of its own: what it shows, and an interruption and what follows."""
+"""The tour, run in a kernel of its own with a smaller study: what it shows; and in the same kernel
+what else a notebook meets: a comparison, an interruption and what follows, mistakes."""
 
 import os
 import re
@@ -11,10 +12,43 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
+from tests.benchmarks.tour import TOUR
 from tests.support.launched import ROOT
 
-NOTEBOOK = ROOT / "tests" / "notebooks" / "study.ipynb"
-# Before the study goes on: somebody presses the kernel's stop button as its third trial starts.
+# In place of the tour's own study, which takes minutes.
+SMALLER = """
+import study
+
+space = {
+    "name": "notebook",
+    "data": {"name": "digits", "val_fraction": 0.2},
+    "model": {"blocks": [1, 1], "channel_multiplier": 4},
+    "training": {"max_epochs": 3, "optimizer": "muon", "lr": 0.1, "lr_schedule": "one_cycle"},
+    "evaluation": {"n_inverse_samples": 32},
+    "space": {
+        "coeff": {"type": "float", "low": 0.7, "high": 0.99},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.2},
+    },
+    "objectives": {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"},
+    "constraints": {"lipschitz_upper_bound": "< 1"},
+    "search": {
+        "sampler": "sobol",
+        "n_trials": 2,
+        "first": [{"coeff": 0.9, "dropout": 0.1}],
+        "ladder": [0.6, 0.3],
+    },
+    "resources": {"cpus": 2},
+}
+done = study.run(space)
+"""
+# The tour's own front leaves out which sample was given.
+SHOWN = "done"
+FIGURE = 'done.figure("front")'
+COMPARED = """
+sgd = study.run({**space, "training": {"max_epochs": 3, "optimizer": "sgd"}}, name="with-sgd")
+study.compare(done, sgd)
+"""
+# Somebody presses the kernel's stop button as the study's third trial starts.
 INTERRUPTED = """
 import os, signal, threading, time
 from pathlib import Path
@@ -30,6 +64,10 @@ try:
 except KeyboardInterrupt as error:
     print("interrupted:", error)
 print(study.open("notebook").is_done)
+"""
+RESUMED = """
+done = done.resume(trials=3, train="most-accurate", epochs=5)
+done.points[["network", "mark", "origin", "val_accuracy"]]
 """
 MISTAKES = """
 for mistake in (
@@ -51,10 +89,11 @@ def outputs(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     """Source of each cell -> its outputs as text, by kind."""
     folder = tmp_path_factory.mktemp("notebook")
     shutil.copy(empty_database, folder / "mlflow.db")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
-    (last,) = (n for n, cell in enumerate(notebook.cells) if ".resume(" in cell.source)
-    notebook.cells.insert(last, new_code_cell(INTERRUPTED))  # type: ignore[no-untyped-call]
-    notebook.cells.append(new_code_cell(MISTAKES))  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
+    (ran,) = (cell for cell in notebook.cells if "done = study.run(" in cell.source)
+    ran.source = SMALLER
+    for source in (SHOWN, FIGURE, COMPARED, INTERRUPTED, RESUMED, MISTAKES):
+        notebook.cells.append(new_code_cell(source))  # type: ignore[no-untyped-call]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_TMPDIR", os.environ["RAY_TMPDIR"])
@@ -62,7 +101,11 @@ def outputs(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> d
             notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}}
         )
         client.execute()
-    return {cell.source: _texts(cell) for cell in notebook.cells if cell.cell_type == "code"}
+    return {cell.source: _texts(cell) for cell in notebook.cells if _is_code(cell)}
+
+
+def _is_code(cell: Any) -> bool:
+    return bool(cell.cell_type == "code")
 
 
 def _texts(cell: Any) -> dict[str, str]:
@@ -73,30 +116,46 @@ def _texts(cell: Any) -> dict[str, str]:
     return texts
 
 
-def of(outputs: dict[str, Any], beginning: str) -> dict[str, str]:
-    (texts,) = (texts for source, texts in outputs.items() if source.startswith(beginning))
+def of(outputs: dict[str, Any], part: str) -> dict[str, str]:
+    """What the one cell gave that has this in its source."""
+    (texts,) = (texts for source, texts in outputs.items() if part in source)
     return dict(texts)
 
 
 def test_a_study_shows_its_trials_as_they_run_and_then_its_front(outputs: dict[str, Any]) -> None:
-    ran = of(outputs, "import study")["text/html"]
+    ran = outputs[SMALLER]["text/html"]
     assert ran.count("<pre>") == 1  # the last view, in place of those before
     assert "2/2 trials" in ran
     assert "front" in ran
-    front = outputs["done"]["text/html"]
+    front = outputs[SHOWN]["text/html"]
     assert front.count("<tr>") - 1 == int(re.findall(r"(\d+) front", front)[0])
     assert "given" in front
-    figure = of(outputs, 'done.figure("front")')["application/vnd.plotly.v1+json"]
-    assert "notebook/0000" in figure
+    assert "notebook/0000" in outputs[FIGURE]["application/vnd.plotly.v1+json"]
 
 
-def test_a_network_of_it_is_verified_loads_and_inverts(outputs: dict[str, Any]) -> None:
-    assert 0 < float(of(outputs, "proof")["text/plain"]) < 1
-    assert 0 < float(of(outputs, "import torch")["text/plain"]) < 1e-5
+def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
+    chosen = of(outputs, "chosen = ")["text/plain"].strip("'")
+    assert chosen in of(outputs, "recommended")["text/plain"]
+    proof = of(outputs, "done.verify")["stream"]
+    assert "problems: ()" in proof
+    assert 0 < float(proof.split()[-1]) < 0.6
+    error = float(re.findall(r"error (\S+),", of(outputs, "network = done.load")["stream"])[0])
+    assert 0 < error < 1e-5
+    proven, measured = re.findall(r"\d\.\de-\d+", of(outputs, "error_bound")["stream"])
+    assert 0 < float(measured) <= float(proven)
+    assert "infeasible" in of(outputs, "plain = study.run")["text/plain"]
+    assert float(of(outputs, "other = plain.load")["stream"].split()[-1]) > 1e-3
+    for drawn in ("plt.xscale", "def show", "other = plain", "steps = "):
+        assert of(outputs, drawn)["image/png"]
+
+
+def test_the_tour_is_stored_with_what_its_cells_give() -> None:
+    notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
+    assert all(cell.outputs for cell in notebook.cells if _is_code(cell))
 
 
 def test_two_studies_are_compared(outputs: dict[str, Any]) -> None:
-    compared = of(outputs, "sgd")["text/plain"]
+    compared = outputs[COMPARED]["text/plain"]
     assert re.search(r"training\.optimizer +.muon. +.sgd.", compared)
     assert "95 %" in compared
 
@@ -105,7 +164,7 @@ def test_a_study_that_was_interrupted_goes_on_and_a_training_of_it(outputs: dict
     said = outputs[INTERRUPTED]["stream"]
     assert "interrupted: notebook is unfinished: study.open('notebook').resume()" in said
     assert said.splitlines()[-1] == "False"
-    points = of(outputs, "done = done.resume(")["text/plain"]
+    points = outputs[RESUMED]["text/plain"]
     trials = re.findall(r"notebook/(\d{4}) +\w+ +(\w+) ", points)
     assert sorted(trial for trial, _ in trials) == ["0000", "0001", "0002", "0003"]
     assert dict(trials)["0003"] in {"0000", "0001"}  # what was the most accurate
