@@ -1,65 +1,79 @@
-"""Every command of the README, run, in the order in which they stand, in one folder, on a small
-data set of the kind that they ask for.
+"""Every command of the READMEs, run, in the order in which they stand, in one folder, on a small
+data set of the kind that they ask for; and their Python, study files, links and prose.
 
 A command is run as it stands, but for the placeholders (DIR, RUN_ID, ...), and for fewer epochs and
 trials where it would train for minutes. The two that install are the CI's own first step; what
-they run then is run here. Those below tests.benchmarks and tests.faults take up to hours: of them
-the arguments are checked. The Python is run too.
+they run then is run here. Those below tests.benchmarks and tests.faults take up to hours, and those
+of Ray need a cluster (tests/cluster has them in a form of their own): of them the arguments are
+checked.
 """
 
 import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
+import typer
+import yaml
+from ray.scripts import scripts
 from typer.testing import CliRunner
 
-from study import delete, launch, report, verify
+from study import delete, head_services, launch, report, verify
+from study.config import file
+from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
+from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
 from study.tracking.client import Client
 from study.tracking.records import Records
+from tests.support import pages
 from tests.support.launched import ROOT
 from tests.trial.test_sources import write_idx
 
-README = (ROOT / "README.md").read_text()
-# Blocks between fences: (language, text).
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    line.split("  #")[0].strip()
-    for language, block in BLOCKS
-    if not language
-    for line in block.splitlines()
-    if line.startswith(("python ", "python3 ", "mlflow "))
-]
-INSTALLING = [command for command in COMMANDS if command.startswith("python3 -m venv")]
+COMMANDS = pages.commands()
+INSTALLING = [command for command in COMMANDS if command.startswith(("python3 -m venv", "uv "))]
 BY_HAND = ("tests.benchmarks", "tests.faults")
 BENCHMARKS = [command for command in COMMANDS if any(module in command for module in BY_HAND)]
 SERVING = [command for command in COMMANDS if command.startswith("mlflow server")]
-RUN = [c for c in COMMANDS if c not in (*INSTALLING, *BENCHMARKS, *SERVING)]
-PYTHON = [block for language, block in BLOCKS if language == "python"]
-# What is cut short, and to what.
+CLUSTER = [command for command in COMMANDS if re.match(r"\(umask 077; ray |ray ", command)]
+SETTING = [command for command in COMMANDS if command.startswith("export ")]
+RUN = [
+    command
+    for command in COMMANDS
+    if command not in (*INSTALLING, *BENCHMARKS, *SERVING, *CLUSTER, *SETTING)
+    # The first of all, which the installing command runs by its other name.
+    and command != "python -m study.launch digits"
+]
+PYTHON = pages.blocks("python")
+STUDIES = pages.blocks("yaml")
+# What is cut short, and to what. What is rehearsed stands for one that is run.
 SHORTER = (
-    (r"^python -m study\.launch$", r"\g<0> --epochs 1 --trials 2"),
-    (r"table1_digits$", r"\g<0> --epochs 1 --trials 1"),
+    (r" mnist --data-root \S+ --trials 2$", r"\g<0> --dry-run"),
     # Its 55 blocks with a ladder; those of table1_digits are trained.
     (r"table1_mnist --data-root \S+$", r"\g<0> --dry-run"),
-    (r"( mnist .*)--trials 2", r"\1--trials 1"),
+    (r"^python -m study\.launch$", r"\g<0> --epochs 1 --trials 2"),
+    (r"table1_digits$", r"\g<0> --epochs 1 --trials 1"),
+    (r" mine.yaml --download$", r"\g<0> --epochs 1 --trials 1"),
+    (r" mine.yaml --resume --trials 5$", " mine.yaml --resume --trials 2"),
     (r"(--train .*)--epochs \d+", r"\1--epochs 2"),
 )
 
 
-def test_the_readme_has_commands_of_every_kind() -> None:
-    for kind in (INSTALLING, BENCHMARKS, SERVING, RUN, PYTHON):
+def test_the_readmes_have_commands_of_every_kind_and_no_line_that_is_none() -> None:
+    for kind in (INSTALLING, BENCHMARKS, SERVING, CLUSTER, RUN, PYTHON, STUDIES):
         assert kind
-    for module in ("study.launch", "study.report", "study.verify"):
-        assert any(module in command for command in RUN), module
+    assert sorted({command.split()[2] for command in RUN}) == [
+        "study.launch", "study.report", "study.verify",
+    ]  # fmt: skip
 
 
 def shell(command: str, folder: Path, *, exit_code: int = 0) -> str:
@@ -85,6 +99,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     for name in ("models", "study", "search_spaces", "tests"):
         (folder / name).symlink_to(ROOT / name)
+    (mine,) = (block for block in STUDIES if yaml.safe_load(block)["name"] == "mine")
+    (folder / "mine.yaml").write_text(mine)
     generator = np.random.default_rng(0)
     raw = folder / "data" / "MNIST" / "raw"
     for part, n in (("train", 30), ("t10k", 10)):
@@ -111,10 +127,10 @@ def filled(command: str, clone: Path) -> str:
 # Once as a process is enough to know that it is one: the next import for seconds what is here. What
 # runs a study is a process each time.
 APPS = {"study.launch": launch.app, "study.report": report.app, "study.verify": verify.app}
-FIRST = {next(c for c in RUN if module in c) for module in APPS}
-RUNS_A_STUDY = re.compile(r"study\.launch(?!.*--dry-run)(?!.*--resume(?!.*--(trials|train)))")
+ONCE = {next(c for c in RUN if module in c) for module in APPS}
 # The study that would be resumed is done here, which it says.
 IS_DONE = re.compile(r"--resume(?!.*--(trials|train))")
+RUNS_A_STUDY = re.compile(r"study\.launch(?!.*--dry-run)(?!.*--resume(?!.*--(trials|train)))")
 
 
 @pytest.mark.parametrize("command", ["python -m study.launch", *RUN])
@@ -124,7 +140,7 @@ def test_a_command_does_what_the_readme_says(
     line = filled(command, clone)
     module, *arguments = shlex.split(line)[2:]
     exit_code = 2 if IS_DONE.search(command) else 0
-    if command in FIRST or ">" in arguments or RUNS_A_STUDY.search(command):
+    if command in ONCE or ">" in arguments or RUNS_A_STUDY.search(line):
         out = shell(line, clone, exit_code=exit_code)
     else:
         monkeypatch.chdir(clone)
@@ -169,6 +185,29 @@ def test_the_python_of_the_readme_runs(index: int, clone: Path) -> None:
     shell(f"python {path.name}", clone)
 
 
+def test_the_readme_of_the_study_files_has_every_key() -> None:
+    """And each study of the READMEs is one."""
+    for text in STUDIES:
+        file.loads(text, "README.md")
+    (everything,) = (raw for raw in map(yaml.safe_load, STUDIES) if raw["name"] == "everything")
+    assert sorted(everything) == sorted(file.loads(STUDIES[0], "README.md").to_dict())
+    for section, config in (
+        ("data", DataConfig),
+        ("model", ModelConfig),
+        ("training", TrainingConfig),
+        ("evaluation", EvaluationConfig),
+        ("search", SearchConfig),
+        ("scheduler", SchedulerConfig),
+        ("resources", ResourcesConfig),
+    ):
+        names = [field.name for field in fields(config)]
+        searched = [name for name in everything["space"] if name in names]
+        assert sorted([*everything[section], *searched]) == sorted(names)
+    shipped = {path.name for path in (ROOT / "search_spaces").glob("*.yaml")}
+    listed = pages.PAGES[ROOT / "search_spaces" / "README.md"]
+    assert shipped == set(re.findall(r"\w+\.yaml(?=`)", listed))
+
+
 @pytest.mark.parametrize("command", BENCHMARKS)
 def test_a_benchmark_of_the_readme_takes_its_arguments(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -192,13 +231,93 @@ def test_a_benchmark_of_the_readme_takes_its_arguments(
     assert n_given == 0 or len(positional.split()) >= n_given, (command, usage)
 
 
+@pytest.mark.parametrize("command", CLUSTER)
+def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
+    """Ray's own parser takes them, and ours those of what Ray is to run."""
+    words = shlex.split(command.strip("()").rstrip("&").removeprefix("umask 077; "))
+    parser: click.Command = scripts.cli
+    del words[0]
+    while isinstance(parser, click.Group):
+        parser = parser.commands[words.pop(0)]
+    parser.make_context("ray", list(words))
+    inner = re.search(r"python -m (study\.\w+) (.*)", " ".join(words))
+    assert (inner is not None) == ("study." in command)
+    if inner is not None:
+        app = {"study.launch": launch.app, "study.head_services": head_services.app}[inner[1]]
+        ours_parser = typer.main.get_command(app)
+        arguments = shlex.split(inner[2])
+        if isinstance(ours_parser, click.Group):
+            ours_parser = ours_parser.commands[arguments.pop(0)]
+        ours_parser.make_context("study", arguments)
+
+
+@pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv on the PATH; here is none")
+@pytest.mark.parametrize("command", [c for c in INSTALLING if c.startswith("uv ")])
+def test_a_command_of_uv_takes_its_arguments(command: str) -> None:
+    for part in command.split(" && "):
+        words = shlex.split(part)
+        n_verbs = 2 if words[1] == "pip" else 1
+        usage = subprocess.check_output([*words[: 1 + n_verbs], "--help"], text=True)
+        before = words[: words.index("python")] if "python" in words else words
+        for option in (word for word in before if word.startswith("-")):
+            assert re.search(rf"(?<![\w-]){option}\b", usage), (part, option)
+
+
 def test_every_option_of_the_commands_is_a_real_one() -> None:
-    """Of all that the README names in passing, not only in its blocks."""
+    """Of all that the READMEs name in passing, not only in their blocks."""
     apps = (launch.app, report.app, verify.app, delete.app)
     wide = {"COLUMNS": "200", "NO_COLOR": "1"}
     known = " ".join(CliRunner().invoke(app, ["--help"], env=wide).output for app in apps)
-    own = {"--backend-store-uri", "--working-dir", "--generate"}  # of MLflow and Ray
-    lines = (line for line in README.splitlines() if not any(name in line for name in BY_HAND))
-    prose = "\n".join(lines)
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)) - own:
+    others = (*BY_HAND, "ray ", "mlflow server", "uv ", "pip ")
+    lines = (line for page in pages.PAGES.values() for line in page.splitlines())
+    prose = "\n".join(line for line in lines if not any(name in line for name in others))
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)):
         assert re.search(rf"{option}\b", known), option
+
+
+@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    page = pages.PAGES[path]
+    for link in pages.links(page):
+        target, _, anchor = link.partition("#")
+        if not target.startswith("https://"):
+            there = (path.parent / target).resolve() if target else path
+            there = there / "README.md" if there.is_dir() else there
+            assert there.is_file(), link
+            assert not anchor or anchor in pages.anchors(there.read_text()), link
+
+
+def test_files_and_folders_that_are_named_are_there() -> None:
+    names = r"`((?:models|study|tests|search_spaces|\.cluster)/[\w./]*)`"
+    for path, page in pages.PAGES.items():
+        for name in re.findall(names, page):
+            assert (ROOT / name).exists(), (path, name)
+
+
+def test_every_benchmark_stands_in_a_readme() -> None:
+    named = {command.split()[2] for command in BENCHMARKS}
+    modules = {
+        f"tests.benchmarks.{path.stem if path.stem != '__main__' else path.parent.name}"
+        for path in (ROOT / "tests" / "benchmarks").rglob("*.py")
+        if "__main__" in path.read_text()
+    }
+    assert modules == {name for name in named if name != "tests.faults"}
+
+
+@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_is_plain(path: Path) -> None:
+    """Flesch and Kincaid's grade, at most 10; of the first page, at most 250 lines too."""
+    assert pages.flesch_kincaid_grade(pages.paragraphs(pages.PAGES[path])) <= 10
+    assert path != pages.FIRST or len(pages.PAGES[path].splitlines()) <= 250
+
+
+def test_grades_are_those_of_the_formula() -> None:
+    """By hand: 6 words of one syllable in a sentence; 7 words of 14 syllables in two."""
+    assert pages.flesch_kincaid_grade(["The cat sat on the mat."]) == pytest.approx(
+        0.39 * 6 + 11.8 - 15.59
+    )
+    counted = {"invertible": 4, "network": 2, "proven": 2, "0.9": 1, "fixed-point": 2}
+    assert {word: pages.syllables(word) for word in counted} == counted
+    assert pages.flesch_kincaid_grade(
+        ["Networks are proven.", "Every network is invertible."]
+    ) == pytest.approx(0.39 * 7 / 2 + 11.8 * (2 + 1 + 2 + 3 + 2 + 1 + 4) / 7 - 15.59)

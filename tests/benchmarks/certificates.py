@@ -10,6 +10,7 @@ bound is below the estimate, if one of those is more than 3 % above it, or if th
 certificate is not the one computed here.
 """
 
+import argparse
 import json
 import math
 import sys
@@ -29,10 +30,15 @@ from tests.support.oracles import power_norm
 _LOOSEST = 1.03
 
 
-def main(study_name: str, tracking_uri: str, n_iterations: int) -> int:
-    records = Records(Client(tracking_uri))
-    study = records.find_study(study_name)
-    assert study is not None, f"no study {study_name} in {tracking_uri}"
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Certificates against power iteration.")
+    parser.add_argument("study")
+    parser.add_argument("tracking_uri", nargs="?")
+    parser.add_argument("iterations", type=int, nargs="?", default=1000)
+    arguments = parser.parse_args()
+    records = Records(Client(cli.tracking_uri(arguments.tracking_uri)))
+    study = records.find_study(arguments.study)
+    assert study is not None, f"no study {arguments.study} in {records.client.uri}"
     failed = False
     print(f"{'trial':6} {'layers':>6} {'smallest ratio':>16} {'largest, maps >= 7 x 7':>24}")
     for trial in records.trials(study):
@@ -55,7 +61,7 @@ def main(study_name: str, tracking_uri: str, n_iterations: int) -> int:
         for layer in certificate.layers:
             weight, size = layers[layer.name].weight, layers[layer.name].size
             assert weight is not None, "a spectral trial"
-            ratios.append(layer.upper_bound / power_norm(weight, size, n_iterations))
+            ratios.append(layer.upper_bound / power_norm(weight, size, arguments.iterations))
             if min(size) >= 7:
                 on_large_maps.append(ratios[-1])
         largest = max(on_large_maps)
@@ -65,10 +71,8 @@ def main(study_name: str, tracking_uri: str, n_iterations: int) -> int:
             + ("" if same else "  the stored certificate differs"),
             flush=True,
         )
-    return int(failed)
+    sys.exit(int(failed))
 
 
 if __name__ == "__main__":
-    name, *rest = sys.argv[1:]
-    uri = cli.tracking_uri(rest[0] if rest else None)
-    sys.exit(main(name, uri, int(rest[1]) if len(rest) > 1 else 1000))
+    main()
