@@ -41,6 +41,7 @@ from tests.trial.test_sources import write_idx
 
 COMMANDS = pages.commands()
 INSTALLING = [command for command in COMMANDS if command.startswith(("python3 -m venv", "uv "))]
+UV = shutil.which("uv", path=Path(sys.executable).parent)
 BY_HAND = ("tests.benchmarks", "tests.faults")
 BENCHMARKS = [command for command in COMMANDS if any(module in command for module in BY_HAND)]
 SERVING = [command for command in COMMANDS if command.startswith("mlflow server")]
@@ -251,16 +252,16 @@ def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
         ours_parser.make_context("study", arguments)
 
 
-@pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv on the PATH; here is none")
-@pytest.mark.parametrize("command", [c for c in INSTALLING if c.startswith("uv ")])
-def test_a_command_of_uv_takes_its_arguments(command: str) -> None:
-    for part in command.split(" && "):
-        words = shlex.split(part)
-        n_verbs = 2 if words[1] == "pip" else 1
-        usage = subprocess.check_output([*words[: 1 + n_verbs], "--help"], text=True)
-        before = words[: words.index("python")] if "python" in words else words
-        for option in (word for word in before if word.startswith("-")):
-            assert re.search(rf"(?<![\w-]){option}\b", usage), (part, option)
+@pytest.mark.parametrize("command", INSTALLING)
+def test_pip_and_uv_take_their_arguments(command: str) -> None:
+    programs = {"uv": [UV, "pip"], ".venv/bin/pip": [sys.executable, "-m", "pip"]}
+    if UV is None and command.startswith("uv "):
+        pytest.skip("needs uv beside python; here is none")
+    for program, *words in map(shlex.split, command.split(" && ")):
+        if "install" in words:
+            usage = subprocess.check_output([*programs[program], "install", "--help"], text=True)
+            for option in (word for word in words if word.startswith("-")):
+                assert re.search(rf"(?<![\w-]){option}\b", usage), option
 
 
 def test_every_option_of_the_commands_is_a_real_one() -> None:
