@@ -4,7 +4,9 @@ path, or has a bound that its Jacobian does not exceed.
 The Jacobian is that of what runs: the output of a block as it is called, less its input.
 """
 
+import inspect
 import math
+import re
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
@@ -381,6 +383,19 @@ def test_a_hook_for_all_modules_is_refused() -> None:
             certify(small())
     finally:
         handle.remove()
+
+
+def test_a_call_looks_at_nothing_that_is_not_refused() -> None:
+    """torch's own code of a call, which is not documented: another release may look elsewhere."""
+    code = [nn.Module._wrapped_call_impl, nn.Module._call_impl, nn.Module._slow_forward]
+    assert nn.Module.__call__ is code[0]
+    source = "".join(map(inspect.getsource, code))
+    own = set(re.findall(r"\bself\.(\w+)", source))
+    # A hook, or what a class defines: an instance must have none of its own.
+    assert {name for name in own if "_hook" not in name} <= vars(nn.Module).keys()
+    of_all = set(re.findall(r"\b_global_\w+", source))
+    assert of_all
+    assert of_all <= set(nn.modules.module._has_any_global_hook.__code__.co_names)
 
 
 def test_a_fresh_network_is_not_refused_in_any_form() -> None:

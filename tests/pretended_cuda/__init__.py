@@ -16,7 +16,8 @@ is_loaded = False
 
 
 def load() -> None:
-    """Make torch take tensors on cuda:0, for the rest of the process. Needs g++."""
+    """Make torch take tensors on cuda:0, for the rest of the process. Needs g++, and a torch that
+    is built without CUDA: another one brings a device of that kind, and ends the process."""
     global is_loaded
     spec = importlib.util.find_spec("torch")
     assert spec is not None

@@ -163,7 +163,7 @@ def test_a_click_goes_to_the_run_in_mlflow(browser: Browser, real: Real) -> None
     with page.expect_popup() as popup:
         page.mouse.click(*place(page, label(point)))
     run = popup.value
-    assert run.url.startswith(real.server)
+    run.wait_for_url(lambda url: url.startswith(real.server))
     assert run.url.partition("?")[0].endswith(f"/runs/{point['run_id']}")
     expect(run.get_by_text(label(point).partition("/")[2]).first).to_be_visible(timeout=30_000)
     run.close()
@@ -171,7 +171,7 @@ def test_a_click_goes_to_the_run_in_mlflow(browser: Browser, real: Real) -> None
     page.locator("#point-table tbody a").first.focus()
     with page.expect_popup() as popup:
         page.keyboard.press("Enter")
-    assert popup.value.url.startswith(f"{real.server}/#/experiments/")
+    popup.value.wait_for_url(lambda url: url.startswith(f"{real.server}/#/experiments/"))
     popup.value.close()
     page.close()
 
