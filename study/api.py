@@ -415,21 +415,24 @@ class Study:
         return figures.figure(self.results, kind)
 
     def load(self, network: str) -> "IResNet":
-        """A network with its weights, in eval mode, on the CPU. No code that is stored is run.
+        """A network with its weights, in eval mode, on the CPU: as it was logged, since files that
+        were changed are refused. No code that is stored is run.
 
         Args:
             network: "0004", "0004@0.5", "knee", a whole handle, or how a run id begins.
 
         Raises:
-            UserError: if there is no such network, or MLflow or its files cannot be read.
+            UserError: if there is no such network, its files are not those that were logged, or
+                MLflow or they cannot be read.
         """
         from models import read_network
-        from study.tracking.stored_model import DATA, fetch
+        from study.tracking.proof import fetch_as_logged
+        from study.tracking.stored_model import DATA
 
         run_id = self._run_of(network)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                return read_network(fetch(self._place.client, run_id, Path(folder)) / DATA)
+                return read_network(fetch_as_logged(self.records, run_id, Path(folder)) / DATA)
             except TrackingError:
                 raise
             except ValueError as error:

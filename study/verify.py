@@ -22,16 +22,19 @@ def main(
     with cli.one_line_errors():
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
+            from study.errors import printable
             from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS
             from study.tracking.client import Client
-            from study.tracking.handles import run_of
+            from study.tracking.handles import handle_of, run_of
             from study.tracking.proof import verify
             from study.tracking.records import Records
 
         records = Records(Client(cli.tracking_uri(tracking_uri), cli.max_retries()))
         run_id = run_of(records, network)
         proof = verify(records, run_id)
-    name = network if network == run_id else f"{network} (run {run_id})"
+        handle = handle_of(records, run_id)
+    meant = [f"run {run_id}"] if network == handle else [printable(handle), f"run {run_id}"]
+    name = network if network == run_id else f"{network} ({', '.join(meant)})"
     for problem in proof.problems:
         typer.echo(f"{name}: {problem}")
     if proof.problems:

@@ -66,6 +66,9 @@ def test_every_name_of_a_network_that_is_printed_can_be_verified(
         done = CliRunner().invoke(verify.app, [handle, "--tracking-uri", uri])
         assert done.exit_code == 0, done.output
         assert "verified: proven bound" in done.stdout
+        # And which network that is, where the handle does not say it.
+        (said,) = _HANDLE.findall(done.stdout)
+        assert run_of(records, said) == run_of(records, handle)
 
 
 @pytest.mark.parametrize("handle", ["tiny/0000@0.123", "tiny/9999", "tiny@front", "nosuch/0000"])

@@ -22,6 +22,8 @@ from typer.testing import CliRunner
 
 from models import certify, read_network
 from models.residual_block import ResidualBlock
+from study import api
+from study.errors import UserError
 from study.metrics import as_reported
 from study.tracking import tags
 from study.tracking.client import Client
@@ -163,6 +165,18 @@ def test_every_file_changed_removed_or_linked_is_named(stored: Stored, tmp_path:
         path.unlink()
         path.write_bytes(content)
     assert stored.check()[0] == 0
+
+
+def test_a_network_whose_files_were_changed_is_not_loaded(stored: Stored) -> None:
+    opened = api.open("tiny", tracking_uri=stored.uri)
+    network = opened.load(stored.run_id)
+    assert certify(network, "full").contraction
+    weights = stored.folder / WEIGHTS
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match=f"model: {WEIGHTS} is not the file that was logged"):
+        opened.load(stored.run_id)
 
 
 def test_a_file_in_any_folder_is_named(stored: Stored) -> None:

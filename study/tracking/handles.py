@@ -11,6 +11,7 @@ import re
 from mlflow.entities import Run
 
 from study.errors import TrackingError, quoted, some
+from study.tracking import tags
 from study.tracking.records import Records, TrialRecord
 
 _FORMS = (
@@ -40,6 +41,17 @@ def run_of(records: Records, network: str) -> str:
     if not _RUN_ID.fullmatch(network):
         raise TrackingError(f"NETWORK: it must be {_FORMS}, but got {quoted(network)}")
     return _of_beginning(records, network)
+
+
+def handle_of(records: Records, run_id: str) -> str:
+    """The handle of the run of a trial or of a projection."""
+    run, client = records.run(run_id), records.client
+    study = client.call(client.api.get_experiment, run.info.experiment_id).name
+    projected_to = run.data.tags.get(tags.PROJECTED_TO)
+    label = network_label(
+        run.data.tags[tags.TRIAL_ID], None if projected_to is None else float(projected_to)
+    )
+    return f"{study}/{label}"
 
 
 def _of_study(records: Records, study: str, label: str) -> str:

@@ -93,6 +93,19 @@ def verify(records: Records, run_id: str) -> Proof:
             return _proof([str(error)])
 
 
+def fetch_as_logged(records: Records, run_id: str, folder: Path) -> Path:
+    """Copy the model of a run into a folder; returns where it is then.
+
+    Raises:
+        ValueError: if it has not the very files that were logged.
+    """
+    logged = _logged_files(records.run(run_id))
+    fetched = fetch(records.client, run_id, folder)
+    for difference in differences(fetched, logged):
+        raise ValueError(f"model: {difference}")
+    return fetched
+
+
 def _proof(problems: Sequence[str], bound: float = math.inf, is_same_code: bool = False) -> Proof:
     """With every problem as one line, whatever names and values of the model stand in it."""
     return Proof(tuple(map(printable, problems)), bound, is_same_code)
