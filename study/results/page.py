@@ -297,8 +297,8 @@ def _card(records: Records, results: Results, one: Recommendation) -> dict[str, 
     bound = one.point.first.metrics[LIPSCHITZ_UPPER_BOUND]
     at_most = f"{METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound):.4g}"
     proof = (
-        f"Proven: Lip(g) <= {at_most} in every block, so the inverse exists, and each of its "
-        f"steps leaves at most {at_most} of the error."
+        f"Proven: Lip(g) <= {at_most} in every block, so the inverse exists, and each step of "
+        f"plain fixed-point iteration leaves at most {at_most} of a block's error."
         if bound < 1
         else "Not proven to be invertible."
     )

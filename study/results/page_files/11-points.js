@@ -9,7 +9,7 @@ const n = points.label.length;
 const MARKS = {
   front: {
     light: "#0072b2", dark: "#56b4e9", symbol: "circle", symbol3d: "circle", size: 11,
-    says: "no other point is better",
+    says: "no other point is at least as good in every objective",
   },
   dominated: {
     light: "#6b7280", dark: "#a9b1bc", symbol: "circle-open", symbol3d: "circle-open", size: 7,

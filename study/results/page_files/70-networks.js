@@ -112,7 +112,7 @@ const inverseNote = () => {
     return `${curve} The certificates of these networks predict no number of steps.`;
   }
   return `${curve} The star: steps that the certificate predicts for the block with the largest `
-    + "bound until the first error has shrunk to the tolerance; a proof, so never too few.";
+    + "bound until its first error has shrunk to the tolerance, by plain fixed-point iteration.";
 };
 const makeNetworks = () => {
   content.networks.forEach((network, k) => {
