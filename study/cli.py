@@ -8,6 +8,7 @@ codes.
 """
 
 import gc
+import importlib.util
 import os
 import socket
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ def one_line_errors() -> Iterator[None]:
     """End the command with one line and an exit code at an error that a user can mend. Any other
     error is a bug, and passes with its trace."""
     try:
+        _check_models()
         yield
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
@@ -44,6 +46,23 @@ def one_line_errors() -> Iterator[None]:
     except FailedError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(FAILED) from None
+
+
+def _check_models() -> None:
+    """Whether `models` is the package beside this one. Many a repository has a folder of that name,
+    and Python takes the one in the working directory.
+
+    Raises:
+        UserError: if it is another.
+    """
+    own = Path(__file__).parents[1] / "models"
+    found = importlib.util.find_spec("models")
+    places = list(found.submodule_search_locations or ()) if found else []
+    if not any(Path(place).resolve() == own.resolve() for place in places):
+        raise UserError(
+            f"models: it must be the package in {own.parent}, but Python finds "
+            f"{quoted(places[0]) if places else 'another'} first: run this in another folder"
+        )
 
 
 @contextmanager

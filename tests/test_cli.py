@@ -1,4 +1,7 @@
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import typer
 
 from study import cli
 from study.errors import FailedError, LaunchError
+from tests.support.launched import ROOT
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,21 @@ def test_retries_are_few_unless_the_environment_says_otherwise(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many")
     with pytest.raises(ValueError, match="must be a number >= 0, but got 'many'"):
         cli.max_retries()
+
+
+def test_another_package_named_models_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "study.report", "digits"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: models: it must be the package in {ROOT}, but")
+    assert str(tmp_path / "models") in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "mlflow.db").exists()
