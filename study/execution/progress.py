@@ -25,6 +25,8 @@ from study.search.stopping import Stopping
 _REFRESH_SECONDS = 0.5
 # The part of the time that may go into the table, which takes longer the more trials there are.
 _SHARE = 1 / 20
+# Where lines are printed: how long none may come, so that whoever reads them knows that it goes on.
+_MOST_SILENCE_SECONDS = 60.0
 
 
 @dataclass(eq=False)
@@ -47,6 +49,7 @@ class Progress(StudyCallback):
         self._console = Console(highlight=False)
         self._start = time.monotonic()
         self._next_refresh = 0.0
+        self._last_shown = self._start
         self._ended = EndedTrials()
         self._n_epochs_ended = 0  # of those trials
         self._n_epochs_saved = 0  # that they were not trained for
@@ -71,6 +74,9 @@ class Progress(StudyCallback):
         elif self._live is None:
             for trial in just_ended:
                 self._show_end(trial)
+            silence = time.monotonic() - self._last_shown
+            if self._ended.running and silence > _MOST_SILENCE_SECONDS:
+                self._show(f"{self.study.name}: {_epochs(trials)} epochs trained  [{self._pace()}]")
         # Where all have ended the view may be the last one, which a notebook keeps.
         is_due = time.monotonic() >= self._next_refresh or not self._ended.running
         if self._live is not None and is_due:
@@ -100,6 +106,7 @@ class Progress(StudyCallback):
 
     def _show(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False)
+        self._last_shown = time.monotonic()
 
     def _pace(self) -> str:
         n_ended = len(self._ended)

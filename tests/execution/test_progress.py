@@ -1,8 +1,11 @@
 """The live view counts as the report counts. What it looks like: tests/test_launch.py."""
 
 import random
+import time
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from study.execution.messages import Messages
 from study.execution.progress import Progress
@@ -17,7 +20,11 @@ from tests.support.studies import epoch_report, projection_report
 def tune_trial(number: int, report: TrialReport) -> Any:
     config = Suggestion(number, 0, number, {}).to_config()
     return SimpleNamespace(
-        trial_id=f"tune{number}", config=config, last_result=report.to_result(), status="TERMINATED"
+        trial_id=f"tune{number}",
+        config=config,
+        last_result=report.to_result(),
+        status="TERMINATED",
+        is_finished=lambda: report.status is TrialStatus.COMPLETED,
     )
 
 
@@ -48,3 +55,22 @@ def test_the_front_of_the_view_is_that_of_the_report() -> None:
         generator.shuffle(trials)  # Tune's order is not that of the trials' numbers
         expected = [f"tune{int(p.first.trial_id)}" for p in collect(STUDY, records).front]
         assert sorted(view._front(trials)) == sorted(expected)
+
+
+def test_lines_never_pause_for_more_than_a_minute_or_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(range(0, 10_000, 5))  # five seconds between two looks at it
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    view = Progress(STUDY.config, Stopping(STUDY.config), Messages())
+    view.setup()
+    running = tune_trial(0, TrialReport(TrialStatus.RUNNING, epoch_report(1)))
+    for step in range(40):
+        report = TrialReport(TrialStatus.RUNNING, epoch_report(1 + step // 20))
+        running.last_result = report.to_result()
+        view.on_step_end(step, [running])
+    lines = capsys.readouterr().out.splitlines()
+    assert 3 <= len(lines) < 40
+    assert lines[0].startswith(f"{STUDY.config.name}: 1 epochs trained")
+    assert lines[-1].startswith(f"{STUDY.config.name}: 2 epochs trained")
+    assert "left]" in lines[-1]
