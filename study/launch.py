@@ -148,7 +148,7 @@ class _Command:
 
     def resume(self, name: str) -> str:
         """The command that goes on with a study."""
-        options = [*self._uri()]
+        options = [*self.uri()]
         if self.address:
             options += ["--address", self.address]
         if self.storage_path:
@@ -158,9 +158,9 @@ class _Command:
 
     def report(self, name: str, *options: str) -> str:
         """The command that reports a study."""
-        return shlex.join(["python", "-m", "study.report", name, *options, *self._uri()])
+        return shlex.join(["python", "-m", "study.report", name, *options, *self.uri()])
 
-    def _uri(self) -> list[str]:
+    def uri(self) -> list[str]:
         return ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
 
 
@@ -229,7 +229,7 @@ class _Launch:
             self._say(
                 f"{outcome.n_started} of {record.n_trainings} trials: {outcome.end_of_search}"
             )
-        print_table(results, every=False, console=self._console)
+        print_table(results, every=False, console=self._console, options=self._command.uri())
         for point in results.points:
             if point.mark is Mark.FAILED:
                 self._say(f"{results.handle(point)} failed: {point.first.reason}")

@@ -156,7 +156,9 @@ def _report(
         format,
         lambda: tables.as_json(results, every),
         lambda: tables.as_csv(results, every),
-        lambda: tables.print_table(results, every, tables.wide_console()),
+        lambda: tables.print_table(
+            results, every, tables.wide_console(), ["--tracking-uri", uri] if uri else []
+        ),
     )
     if html is not None:
         typer.echo(f"written: {html}", err=True)

@@ -41,10 +41,8 @@ def main(
         raise typer.Exit(cli.FAILED)
     bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(proof.lipschitz_upper_bound)
     meaning = "invertible" if proof.lipschitz_upper_bound < 1 else "not proven to be invertible"
-    code = "is" if proof.is_same_code else "is not"
-    typer.echo(
-        f"{name}: verified: proven bound {bound:.4g}, {meaning}; its code {code} the code at hand"
-    )
+    code = f"stored with {'this' if proof.is_same_code else 'another'} version of models/"
+    typer.echo(f"{name}: verified: proven bound {bound:.4g}, {meaning}; {code}")
 
 
 if __name__ == "__main__":

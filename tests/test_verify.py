@@ -131,7 +131,7 @@ def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialReco
         assert done.exit_code == 0, done.output
         assert done.output == (
             f"{record.run_id}: verified: proven bound {bound:.4g}, invertible; "
-            "its code is the code at hand\n"
+            "stored with this version of models/\n"
         )
 
 
@@ -431,7 +431,7 @@ def test_other_code_is_said_and_is_not_run(stored: Stored, tmp_path: Path) -> No
     stored.log_again()
     exit_code, out = stored.check()
     assert exit_code == 0
-    assert out.endswith(", invertible; its code is not the code at hand\n")
+    assert out.endswith(", invertible; stored with another version of models/\n")
     assert not touched.exists()
 
 

@@ -18,6 +18,7 @@ from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
 from study.execution.notebook_view import NotebookView
 from study.execution.trials import EndedTrials, suggestion
+from study.metrics import as_reported
 from study.pareto import points
 from study.pareto.dominance import nondominated
 from study.search.stopping import Stopping
@@ -145,7 +146,7 @@ class Progress(StudyCallback):
         )
         for trial in sorted(by_interest[:room], key=lambda t: suggestion(t).number):
             report = tune_trials.report(trial)
-            metrics = report.epoch.metrics() if report and report.epoch else {}
+            metrics = as_reported(report.epoch.metrics()) if report and report.epoch else {}
             is_on_front = trial.trial_id in front
             table.add_row(
                 suggestion(trial).trial_id,
@@ -180,7 +181,7 @@ def _epochs(trials: list[Trial]) -> int:
 def _describe(trial: Trial, study: StudyConfig) -> tuple[str, str]:
     report = tune_trials.report(trial)
     if report is not None and report.epoch is not None:
-        metrics = report.epoch.metrics()
+        metrics = as_reported(report.epoch.metrics())
         figures = ", ".join(f"{o.metric} {metrics[o.metric]:.4g}" for o in study.objectives)
     else:
         figures = (report.reason if report else None) or "see its errors in MLflow"

@@ -111,7 +111,7 @@ def _print_networks(comparison: Comparison, every: bool, console: Console) -> No
     console.print(_table(heads, rows))
     print_text(
         console,
-        "A proof, checked again: " + comparison_text.verify_command(comparison, members[0])
+        "Check a proof again: " + comparison_text.verify_command(comparison, members[0])
         if members
         else "No study has a network that a front admits.",
     )

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -155,8 +156,15 @@ class _Column:
         return max(map(len, [self.head, *self.cells]))
 
 
-def print_table(results: Results, every: bool, console: Console) -> None:
-    """Print the front as a table, and below it which to take and what the figures mean."""
+def print_table(
+    results: Results, every: bool, console: Console, options: Sequence[str] = ()
+) -> None:
+    """Print the front as a table, and below it which to take and what the figures mean.
+
+    Args:
+        every: also what is not on the front.
+        options: of the commands that it prints, such as --tracking-uri.
+    """
     console.print(counts_of(results), style="bold", markup=False)
     ranked = results.ranked(every)
     columns, left, gap = _fitting(_columns(results, ranked, every), console.width)
@@ -171,6 +179,9 @@ def print_table(results: Results, every: bool, console: Console) -> None:
         console.print()
     for one in recommendations(results):
         _print_recommendation(results, one, console)
+    if results.front:
+        command = ("python", "-m", "study.verify", results.handle(results.front[0]), *options)
+        print_text(console, f"Check a proof again: {shlex.join(command)}")
     for line in _notes(results, columns, left):
         print_text(console, line)
     table_1 = table1(results)
@@ -246,9 +257,6 @@ def _print_recommendation(results: Results, one: Recommendation, console: Consol
 def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> list[str]:
     """What the figures are, a line each."""
     notes = []
-    if results.front:
-        first = results.front[0]
-        notes.append(f"A proof, checked again: python -m study.verify {results.handle(first)}")
     if results.hypervolume is None:
         notes.append("hypervolume: none, since an objective has no reference value")
     else:
