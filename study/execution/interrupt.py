@@ -75,7 +75,7 @@ class Interrupt(StudyCallback):
         names = some(sorted(suggestion(trial).trial_id for trial in trials))
         reports = [tune_trials.report(trial) for trial in trials]
         seconds = [r.epoch.epoch_seconds for r in reports if r is not None and r.epoch is not None]
-        took = f"; an epoch of theirs took {max(seconds):.1f} s" if seconds else ""
+        took = f"; an epoch of theirs took {max(seconds):.0f} s" if seconds else ""
         self.messages.write(f"waiting for trials {names}{took}")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
