@@ -59,9 +59,11 @@ def _check_models() -> None:
     found = importlib.util.find_spec("models")
     places = list(found.submodule_search_locations or ()) if found else []
     if not any(Path(place).resolve() == own.resolve() for place in places):
+        # Whole, however long it is: a path that is cut cannot be found.
+        other = repr(places[0]) if places else "another"
         raise UserError(
-            f"models: it must be the package in {own.parent}, but Python finds "
-            f"{quoted(places[0]) if places else 'another'} first: run this in another folder"
+            f"models: it must be the package in {own.parent}, but Python finds {other} first: "
+            "run this in another folder"
         )
 
 

@@ -76,11 +76,12 @@ def test_retries_are_few_unless_the_environment_says_otherwise(
 
 
 def test_another_package_named_models_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").touch()
+    folder = tmp_path / ("a-long-name-" * 10)
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "__init__.py").touch()
     done = subprocess.run(
         [sys.executable, "-m", "study.report", "digits"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -88,6 +89,6 @@ def test_another_package_named_models_is_refused_in_one_line(tmp_path: Path) -> 
     )
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: models: it must be the package in {ROOT}, but")
-    assert str(tmp_path / "models") in done.stderr
+    assert repr(str(folder / "models")) in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (tmp_path / "mlflow.db").exists()
+    assert not (folder / "mlflow.db").exists()
