@@ -16,6 +16,7 @@ from study import cli
 from study.artifacts import PAGE
 from study.config.extension import Wanted
 from study.config.file import study_of
+from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import FailedError, LaunchError, TrackingError, UserError, quoted
 from study.results import comparison, comparison_tables
@@ -231,9 +232,20 @@ class Runner:
         config = self._checked(config, source, name_is_given)
         return self._ended(lambda: self._session.start(config, source))
 
-    def resume(self, name: str | None, source: str, wanted: Wanted) -> "Study":
-        """Go on with the study of that name, or the latest of a file."""
-        return self._ended(lambda: self._session.resume(name, source, wanted))
+    def resume(
+        self,
+        name: str | None,
+        source: str,
+        wanted: Wanted,
+        said: Mapping[str, tuple[str, Value]] | None = None,
+    ) -> "Study":
+        """Go on with the study of that name, or the latest of a file.
+
+        Args:
+            said: settings that it must have: key of a study file -> the option that says it, and
+                its value.
+        """
+        return self._ended(lambda: self._session.resume(name, source, wanted, said))
 
     def rehearse(
         self, config: StudyConfig, source: str, name_is_given: bool

@@ -11,6 +11,7 @@ import gc
 import importlib.util
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 # How long a cluster has to accept a connection.
 _ANSWER_SECONDS = 3.0
+# `ray start` leaves the address of its cluster there, and a cluster that was killed leaves it too.
+_CURRENT_CLUSTER = "ray/ray_current_cluster"
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 TrackingUri = Annotated[
@@ -111,11 +114,48 @@ def ray_address(given: str | None) -> str | None:
 def check_answers(address: str | None) -> None:
     """Whether something answers at an address of Ray; Ray itself asks for a minute.
 
+    Args:
+        address: None for the cluster that was started on this host last, if there is one. An
+            address without a port, such as "auto", is left to Ray.
+
     Raises:
-        LaunchError: if not. An address without a port, such as "auto", is left to Ray.
+        LaunchError: if not.
     """
-    if address is None or ":" not in address:
+    if address is None:
+        _check_current_cluster()
+    elif ":" in address:
+        try:
+            _connect(address)
+        except OSError as error:
+            raise LaunchError(
+                f"--address: a Ray cluster must answer at {quoted(address)}, but: {error}"
+            ) from error
+
+
+def _check_current_cluster() -> None:
+    # As Ray does it: only on Linux it heeds TMPDIR.
+    own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
+    path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
+    if not path.is_file():
         return
+    address = path.read_text().strip()
+    try:
+        _connect(address)
+    except OSError as error:
+        raise LaunchError(
+            f"--address: the Ray cluster that was started on this host must answer at "
+            f"{quoted(address)}, but: {error}; 'ray stop --force' forgets it, and "
+            "'--address local' starts Ray here"
+        ) from error
+
+
+def _connect(address: str) -> None:
+    """Connect to an address, and leave again.
+
+    Raises:
+        LaunchError: if it is none.
+        OSError: if nothing answers.
+    """
     parts = urlsplit(address if "://" in address else f"ray://{address}")
     try:
         host, port = parts.hostname, parts.port
@@ -123,9 +163,4 @@ def check_answers(address: str | None) -> None:
         host, port = None, None
     if host is None or port is None:
         raise LaunchError(f"--address: it must be HOST:PORT, but got {quoted(address)}")
-    try:
-        socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
-    except OSError as error:
-        raise LaunchError(
-            f"--address: a Ray cluster must answer at {quoted(address)}, but: {error}"
-        ) from error
+    socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()

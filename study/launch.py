@@ -5,6 +5,7 @@ How a study file comes to a trained trial: `config.file` -> StudyConfig -> `exec
 """
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
-from study.errors import LaunchError
+from study.errors import ConfigError, LaunchError
 
 # Imported where they are needed: torch, Ray and MLflow take seconds, for which neither --help nor a
 # mistake in the options or in the study file need wait. The study file's own modules take a quarter
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from study.config.study import StudyConfig
     from study.execution.session import Outcome
 
-# What may be asked of a study beyond what it was begun with.
-_MORE = ("name", "search.n_trials", "search.max_hours", "training.max_epochs")
+# What may be asked of a study beyond what it was begun with; all else must be as it was.
+_MORE = ("name", "search.n_trials", "search.max_hours")
+# With --train they are those of the trainings that go on.
+_EPOCHS = "training.max_epochs"
 
 app = typer.Typer(add_completion=False)
 
@@ -87,7 +90,7 @@ def main(
         "name": ("--name", name),
         "search.n_trials": ("--trials", trials),
         "search.max_hours": ("--max-hours", max_hours),
-        "training.max_epochs": ("--epochs", epochs),
+        _EPOCHS: ("--epochs", epochs),
         "search.seed": ("--seed", seed),
         "data.root": ("--data-root", data_root),
         "data.download": ("--download", download or None),
@@ -98,17 +101,18 @@ def main(
     try:
         with cli.one_line_errors():
             if resume:
-                given = [key for key, (_, value) in options.items() if value is not None]
-                own = [options[key][0] for key in given if key not in _MORE]
-                if own or dry_run:
-                    raise LaunchError(
-                        "--resume: a study must go on with its own settings, but got "
-                        f"{', '.join(own or ['--dry-run'])}"
-                    )
+                if dry_run:
+                    raise LaunchError("--dry-run: it is of a new study, but got --resume too")
                 from study.config.extension import Wanted
 
-                wanted = Wanted(trials, max_hours, tuple(train or ()), epochs)
-                exit_code = _Launch(command).resume(name, wanted)
+                more = (*_MORE, *((_EPOCHS,) if train else ()))
+                said = {
+                    key: option
+                    for key, option in options.items()
+                    if option[1] is not None and key not in more
+                }
+                wanted = Wanted(trials, max_hours, tuple(train or ()), epochs if train else None)
+                exit_code = _Launch(command).resume(name, wanted, said)
             elif train:
                 raise LaunchError(
                     "--train: a training goes on with --resume alone, but got it without"
@@ -144,7 +148,10 @@ class _Command:
         """What a study remembers its file by."""
         from study.config.file import locate
 
-        return str(locate(self.space).resolve())
+        try:
+            return str(locate(self.space).resolve())
+        except ConfigError as error:
+            raise LaunchError(f"{error}; --name {self.space} means a study of that name") from error
 
     def resume(self, name: str) -> str:
         """The command that goes on with a study."""
@@ -184,10 +191,12 @@ class _Launch:
         """Check a study and run it."""
         return self._conclude(self._runner.start(config, source, name_is_given))
 
-    def resume(self, name: str | None, wanted: "Wanted") -> int:
+    def resume(
+        self, name: str | None, wanted: "Wanted", said: "Mapping[str, tuple[str, Value]]"
+    ) -> int:
         """Go on with the study of that name, or the latest of the file."""
         source = "" if name is not None else self._command.source
-        return self._conclude(self._runner.resume(name, source, wanted))
+        return self._conclude(self._runner.resume(name, source, wanted, said))
 
     def rehearse(self, config: "StudyConfig", source: str, name_is_given: bool) -> int:
         """Check a study where it is to run, and print what it is and takes; the text is a study

@@ -277,8 +277,8 @@ for arguments, says in (
     (["{space}"], "unknown key 'nonsense'"),
     (["nowhere"], "there is no such file"),
     (["--trials", "0"], "n_trials >= 1 must hold"),
-    (["--resume", "--seed", "3"], "must go on with its own settings"),
-    (["--resume", "--epochs", "3"], "--train"),
+    (["--resume", "--dry-run"], "it is of a new study"),
+    (["--resume", "--train", "x/0001"], "--epochs"),
     (["--train", "x/0001"], "--resume"),
 ):
     done = CliRunner().invoke(launch.app, arguments)

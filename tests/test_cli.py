@@ -1,5 +1,6 @@
 import gc
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from ray._private.utils import write_ray_address
 
 from study import cli
 from study.errors import FailedError, LaunchError
@@ -73,6 +75,33 @@ def test_retries_are_few_unless_the_environment_says_otherwise(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many")
     with pytest.raises(ValueError, match="must be a number >= 0, but got 'many'"):
         cli.max_retries()
+
+
+def test_a_cluster_of_this_host_that_was_killed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would ask it for a minute, and then start nothing."""
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    cli.check_answers(None)  # none was started
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address)
+        cli.check_answers(None)  # it answers
+    with pytest.raises(LaunchError, match=f"must answer at '{address}', but: .*ray stop --force"):
+        cli.check_answers(None)
+    cli.check_answers("local")
+    cli.check_answers("auto")
+
+
+def test_the_file_that_names_a_cluster_is_the_one_of_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    write_ray_address("127.0.0.1:1")  # as `ray start` does; nothing can listen there
+    with pytest.raises(LaunchError, match=r"'127\.0\.0\.1:1'"):
+        cli.check_answers(None)
 
 
 def test_another_package_named_models_is_refused_in_one_line(tmp_path: Path) -> None:

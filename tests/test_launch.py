@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -272,7 +273,12 @@ def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_fr
     copied(first, folder)
     left = contents(tmp_path / "gone")
     space = str(folder / "tiny.yaml")
-    out = run(folder, space, "--resume", "--name", "tiny")
+    raw = yaml.safe_load((folder / "tiny.yaml").read_text())
+    edited = {**raw, "training": {**raw["training"], "lr": 9.0}}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(edited))
+    out = run(folder, space, "--resume", "--name", "tiny", "--seed", str(raw["search"]["seed"]))
+    lr = raw["training"]["lr"]
+    assert f"says otherwise by now: training.lr is {lr} here and 9.0 there" in out
     assert f"moved from {first}, read and written in {folder} from now on: tiny" in out
     check_books(Books(folder), "tiny", n_trials=4, n_epochs=3)
     assert all(place.startswith(f"{folder}/mlruns/") for place in locations(folder))
@@ -295,6 +301,12 @@ def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_fr
         (["--train", "tiny/0001", "--epochs", "3"], "--epochs: a training that goes on must have"),
         (["--train", "tiny/0009", "--epochs", "9"], "NETWORK: it must be in tiny, which has 0000"),
         (["--max-hours", "1"], "--max-hours: a study must have samples left for more hours"),
+        ([], "--resume: a study must be unfinished, but 'tiny' is done; --trials, --max-hours or"),
+        (
+            ["--trials", "9", "--seed", "99"],
+            "--seed: a study that goes on must have its own settings, and tiny has 0 here, but got",
+        ),
+        (["--trials", "9", "--epochs", "4"], "got 4; --train says which trainings have more"),
     ],
 )
 def test_what_cannot_be_asked_of_a_study_changes_nothing(
@@ -318,6 +330,22 @@ def test_a_study_that_another_driver_runs_is_not_extended(
         )
     assert "--resume: a study must not be running" in message
     assert Books(finished).query("SELECT * FROM tags") == before
+
+
+def test_a_study_whose_files_a_server_keeps_is_not_extended_in_its_database(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    monkeypatch.chdir(folder)
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.execute("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/1/' || run_uuid")
+        database.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/1'")
+    books = Books(folder)
+    before = books.query("SELECT * FROM tags")
+    message = refusal("tiny.yaml", "--resume", "--name", "tiny", "--trials", "9")
+    assert "--tracking-uri must be its address, such as http://localhost:5000" in message
+    assert books.query("SELECT * FROM tags") == before
 
 
 @pytest.mark.usefixtures("laid_out")
@@ -390,14 +418,11 @@ def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_resume_takes_no_other_settings() -> None:
-    assert "must go on with its own settings, but got --seed" in refusal(
-        DIGITS, "--resume", "--seed", "3"
-    )
-    assert "--epochs: a study that goes on must say with --train" in refusal(
-        DIGITS, "--resume", "--epochs", "3"
-    )
+    assert "--dry-run: it is of a new study" in refusal(DIGITS, "--resume", "--dry-run")
     assert "--train: a training goes on with --resume alone" in refusal(DIGITS, "--train", "x/1")
-    assert "must be unfinished, but there is none" in refusal(DIGITS, "--resume")
+    assert f"a study of {DIGITS} must be there, but there is none" in refusal(DIGITS, "--resume")
+    assert "there is no such file, and shipped studies are" in refusal("mine", "--resume")
+    assert "; --name mine means a study of that name" in refusal("mine", "--resume")
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -1,6 +1,6 @@
 """Starts or resumes a study, and runs it to its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -8,6 +8,8 @@ import ray
 from ray import tune
 
 from study.config.extension import Wanted
+from study.config.own_settings import changed_in_file, check_same
+from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import (
@@ -18,6 +20,7 @@ from study.errors import (
     TrackingError,
     UserError,
     quoted,
+    some,
 )
 from study.execution import cluster, nodes, notify, storage, tuner
 from study.execution.extending import extended
@@ -164,12 +167,20 @@ class Session:
                 lambda: tuner.new(record, self._client.tracking_uri, n_at_once, earlier),
             )
 
-    def resume(self, name: str | None, source: str, wanted: Wanted | None = None) -> Outcome:
+    def resume(
+        self,
+        name: str | None,
+        source: str,
+        wanted: Wanted | None = None,
+        said: Mapping[str, tuple[str, Value]] | None = None,
+    ) -> Outcome:
         """Go on with the study of that name, or with the latest of a file: an unfinished one, or,
         where more is asked of it, one that is done.
 
         Args:
             source: path of the file; it does not count where a name is given.
+            said: settings that it must have: key of a study file -> the option that says it, and
+                its value.
 
         Raises:
             UserError: if there is none, or it cannot go on; nothing was started or changed then.
@@ -180,6 +191,8 @@ class Session:
         if name is not None:
             self._client.relocate(resumed=name)
         record = self._find(name, source, may_be_done=wanted.is_something)
+        check_same(record.config, said or {})
+        self._records.check_files(record)
         if record.storage != self._folder(record.name):
             # What is there is unpickled, so it is not for MLflow to say where that is.
             raise LaunchError(
@@ -199,7 +212,12 @@ class Session:
             is_new = damage is None
             if is_new and self._has_ended_trials(record):
                 raise _no_state(record)
-            self._say(f"resuming {record.name}")
+            others = [] if name else [r.name for r in self.of_file(source) if r.name != record.name]
+            hint = f"; --name goes on with another study of its file: {some(others)}"
+            self._say(f"resuming {record.name}{hint if others else ''}")
+            changed = changed_in_file(record.config, record.source)
+            if changed is not None:
+                self._say(changed)
             for line in damage or ():
                 self._say(line)
             if not is_new:
@@ -255,22 +273,20 @@ class Session:
     def _find(self, name: str | None, source: str, may_be_done: bool) -> StudyRecord:
         if name is None:
             of_file = self.of_file(source)
-            fitting = [record for record in of_file if may_be_done or not record.finished]
-            if not fitting:
-                what = "be there" if may_be_done else "be unfinished"
+            if not of_file:
                 raise LaunchError(
-                    f"--resume: a study of {source} must {what}, but there is none in "
+                    f"--resume: a study of {source} must be there, but there is none in "
                     f"MLflow at {self._client.tracking_uri}"
                 )
+            fitting = [record for record in of_file if may_be_done or not record.finished]
+            if not fitting:
+                raise _is_done(of_file[0])
             return fitting[0]
         record = self._records.find_study(name)
         if record is None:
             raise LaunchError(f"--resume: a study must be there, but there is no {quoted(name)}")
         if record.finished and not may_be_done:
-            raise LaunchError(
-                f"--resume: a study must be unfinished, but '{name}' is done; --trials, "
-                "--max-hours or --train say what more of it is wanted"
-            )
+            raise _is_done(record)
         return record
 
     def _folder(self, name: str) -> str:
@@ -375,6 +391,13 @@ class Session:
         studies.close(self._client, record, status)
         n_completed = states.count(TrialStatus.COMPLETED)
         return Outcome(record, is_done, n_started, n_completed, end_of_search)
+
+
+def _is_done(record: StudyRecord) -> LaunchError:
+    return LaunchError(
+        f"--resume: a study must be unfinished, but '{record.name}' is done; --trials, "
+        "--max-hours or --train say what more of it is wanted"
+    )
 
 
 def _no_state(record: StudyRecord) -> LaunchError:

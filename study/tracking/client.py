@@ -29,6 +29,8 @@ _TRACKING_URI = "MLFLOW_TRACKING_URI"
 _EXPECTED = (MlflowException, SQLAlchemyError, OSError, ImportError)
 # MLflow lets through what these raise, each of its own kind, and they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
+# In MLflow's message about files whose address only a server knows.
+_KEPT_BY_A_SERVER = "mlflow-artifacts URI"
 # MLflow's codes for requests that it will never accept. Any other code may be a trouble of the
 # server: when it loses its database, it answers BAD_REQUEST.
 _REFUSALS = frozenset(
@@ -125,6 +127,11 @@ class Client:
             if not isinstance(error, _EXPECTED) and not _is_of_a_bucket(error):
                 raise
             message = " ".join(str(error).split())[:500]
+            if _KEPT_BY_A_SERVER in message:
+                message = (
+                    "the files of these runs are kept by an MLflow server, so --tracking-uri must "
+                    "be its address, such as http://localhost:5000, and not its database"
+                )
             raise TrackingError(
                 f"MLflow at {self.tracking_uri}: {message}",
                 may_pass=_may_pass(error, self.tracking_uri),

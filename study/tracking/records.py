@@ -130,6 +130,14 @@ class Records:
             return False
         return self._experiment(name) is not None
 
+    def check_files(self, study: StudyRecord) -> None:
+        """Whether the files of a study's runs can be reached from here.
+
+        Raises:
+            TrackingError: if not: a server keeps them, and this is its database.
+        """
+        self._call(self.client.api.list_artifacts, study.run_id)
+
     def find_study(self, name: str) -> StudyRecord | None:
         """The study of that name; None if there is none."""
         if self.client.is_absent():
