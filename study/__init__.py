@@ -1,6 +1,7 @@
 """Studies of invertible residual networks. What each part may import stands beside it.
 
     launch, report, verify, delete, head_services    the commands; no command imports another
+    __main__     says which commands there are                          -
     api          the Python API, and what the commands share with it      execution results tracking
                                                config cli artifacts errors metrics models
     cli          what the commands share                                errors

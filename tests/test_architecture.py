@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"errors"},
     "api": {"models", "cli", "config", "execution", "results", "tracking", "trial", *SHARED},
+    "__main__": set(),
     "launch": {"api", "cli", "config", "execution", "results", "tracking", *SHARED},
     "report": {"api", "cli", "results", "tracking", *SHARED},
     "verify": {"api", "cli", "tracking", *SHARED},

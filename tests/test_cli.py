@@ -1,5 +1,6 @@
 import gc
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -75,6 +76,17 @@ def test_retries_are_few_unless_the_environment_says_otherwise(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many")
     with pytest.raises(ValueError, match="must be a number >= 0, but got 'many'"):
         cli.max_retries()
+
+
+def test_python_m_study_names_the_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "study"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    named = set(re.findall(r"^python -m study\.(\w+)", done.stdout, re.MULTILINE))
+    with_main = {
+        path.stem for path in (ROOT / "study").glob("*.py") if "app(prog_name" in path.read_text()
+    }
+    assert named == with_main - {"head_services"}  # that one is for the head of a cluster
 
 
 def test_a_cluster_of_this_host_that_was_killed_is_refused(

@@ -132,6 +132,35 @@ def test_a_frame_has_numbers_where_the_points_have() -> None:
     assert list(frame["coeff"]) == [0.5, 0.5, 0.5, 0.3]
     assert math.isinf(frame["reconstruction_error"][1])
     assert frame["projected_to"].isna().tolist() == [True, True, True, False]
+    assert list(frame["trained_coeff"]) == [0.5] * 4
+
+
+def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    records = [
+        trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
+        projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
+    ]
+    print_table(collect(STUDY, records), False, wide_console(), ["--tracking-uri", "http://x"])
+    lines = capsys.readouterr().out.splitlines()
+    head = lines[1].split()
+    assert head[-3:] == ["coeff", "n_pow", "dropout"]
+    assert [row.split()[-3] for row in lines[2:4]] == ["0.5", "0.5"]
+    (check,) = [line for line in lines if line.startswith("Check a proof again: ")]
+    knee = next(line.split(":")[0] for line in lines if line.endswith("knee"))
+    assert check.endswith(f"python -m study.verify {knee} --tracking-uri http://x")
+
+
+@pytest.mark.parametrize(("accuracy", "is_said"), [(0.9, False), (0.0, True)])
+def test_a_front_that_reaches_no_hypervolume_is_said_to(
+    accuracy: float, is_said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = collect(STUDY, [trial(0, val_accuracy=accuracy)])
+    assert (results.hypervolume == 0) is is_said
+    print_table(results, False, wide_console())
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("no network is better than that in every objective" in text) is is_said
 
 
 def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
@@ -165,8 +194,13 @@ def two_servers(finished: Path, tmp_path: Path) -> list[str]:
         database.execute("PRAGMA foreign_keys = OFF")
         tables = ("runs", "tags", "params", "metrics", "latest_metrics")
         for table in tables:
-            database.execute(f"UPDATE {table} SET run_uuid = replace(run_uuid, '0', 'f')")
-        database.execute("UPDATE tags SET value = replace(value, '0', 'f') WHERE key = ?", [PARENT])
+            database.execute(
+                f"UPDATE {table} SET run_uuid = substr(run_uuid, 2) || substr(run_uuid, 1, 1)"
+            )
+        database.execute(
+            "UPDATE tags SET value = substr(value, 2) || substr(value, 1, 1) WHERE key = ?",
+            [PARENT],
+        )
     return [f"sqlite:///{path}" for path in (finished / "mlflow.db", copy)]
 
 

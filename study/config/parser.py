@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from study.config.extension import Extension
 from study.config.goals import Constraint, Objective
+from study.config.meant import meant_type, unknown_key
 from study.config.search import SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
 from study.config.study import FIXED, SEARCHABLE, SECTION_OF, SettingError, StudyConfig
@@ -150,7 +151,7 @@ class _Parser:
     def known_keys(self, where: str, given: Mapping[Any, Any], known: tuple[str, ...]) -> None:
         for key in given:
             if key not in known:
-                self.fail(f"{where}.{key}" if where else str(key), unknown(str(key), known))
+                self.fail(f"{where}.{key}" if where else str(key), unknown_key(str(key), known))
 
     def section(self, where: str, kind: type[_Section], given: dict[str, Any]) -> _Section:
         self.known_keys(where, given, _keys(kind))
@@ -191,7 +192,8 @@ class _Parser:
         if "type" not in given:
             self.fail(f"{where}.type", "this key is required")
         if not isinstance(given["type"], str) or given["type"] not in PARAMETER_TYPES:
-            self.fail(f"{where}.type", _one_of(given["type"], tuple(PARAMETER_TYPES)))
+            problem = _one_of(given["type"], tuple(PARAMETER_TYPES))
+            self.fail(f"{where}.type", problem + meant_type(given["type"]))
         return self.section(where, PARAMETER_TYPES[given["type"]], given)
 
     def check_extremes(self, key: str, parameter: Parameter, raw: Mapping[str, Any]) -> None:

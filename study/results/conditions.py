@@ -1,9 +1,10 @@
 """`--where`: conditions on networks, by the names of metrics and hyperparameters alone.
 
 MLflow has a filter of its own, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", in which a
-name needs its table, and parameters are text. A condition whose left side is a bare name is read
-here: on a metric it becomes MLflow's, on a hyperparameter it is checked here, by number where the
-value is one. All others go to MLflow as they are.
+name needs its table, and parameters are text. A condition whose left side is a bare name, or what
+the report's table prints over a metric, is read here: on a metric it becomes MLflow's, on a
+hyperparameter it is checked here, by number where the value is one. All others go to MLflow as they
+are.
 """
 
 import operator
@@ -17,8 +18,11 @@ from study.errors import UserError, quoted, unknown
 from study.metrics import METRICS, as_reported
 from study.tracking.records import TrialRecord
 
+# What the table prints over a column -> the metric.
+_HEADS = {metric.short: name for name, metric in METRICS.items()}
 _CONDITION = re.compile(
-    r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(<=|>=|!=|=|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
+    rf"\s*({'|'.join(map(re.escape, _HEADS))}|[A-Za-z_][A-Za-z0-9_]*)"
+    r"\s*(<=|>=|!=|=|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
 )
 # Keys of the section of the data have it before them among a run's parameters.
 _DATA = "data"
@@ -114,12 +118,15 @@ def parse(text: str) -> Conditions:
         match = _CONDITION.fullmatch(part)
         if match is None or match[1] in _OF_MLFLOW:
             of_mlflow.append(part.strip())
-        elif match[1] in METRICS:
-            on_metric = _OnMetric(match[1], match[2], _number(*match.groups()))
+            continue
+        name, symbol, value = match.groups()
+        name = _HEADS.get(name, name)
+        if name in METRICS:
+            on_metric = _OnMetric(name, symbol, _number(name, symbol, value))
             checked_here.append(on_metric)
             of_mlflow += [part] if (part := on_metric.of_mlflow()) else []
         else:
-            checked_here.append(_on_parameter(*match.groups()))
+            checked_here.append(_on_parameter(name, symbol, value))
     return Conditions(" and ".join(of_mlflow), tuple(checked_here))
 
 

@@ -24,7 +24,7 @@ MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible
 _SIGNIFICANCE = 0.05
 # What networks are compared by; a run that somebody else logged may lack it.
 _NEEDED = {VAL_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
-# Ratios of bounds nearer to 1 are not worth a word.
+# Ratios of bounds, and of steps, nearer to 1 are not worth a word, nor any accuracy.
 _RATIO_WORTH_A_WORD = 1.05
 
 
@@ -47,8 +47,9 @@ def recommendations(results: Results) -> list[Recommendation]:
 
     most-accurate: the largest validation accuracy; of equals the smallest bound, then the fewest
     steps of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then
-    the largest accuracy. knee: the one that costs the most to leave, see study.pareto.knee; a range
-    of accuracies counts at least as its noise.
+    the largest accuracy; bounds, and steps, within 5 % of each other are the same here. knee: the
+    one that costs the most to leave, see study.pareto.knee; a range of accuracies counts at least
+    as its noise.
     """
     front = [point for point in results.front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -97,8 +98,22 @@ def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
     return {
         MOST_ACCURATE: best,
         KNEE: front[knee(losses, np.array(least))],
-        MOST_INVERTIBLE: min(front, key=lambda p: (*bound_and_steps(p), -accuracy(p))),
+        MOST_INVERTIBLE: _most_invertible(front),
     }
+
+
+def _most_invertible(front: Sequence[Point]) -> Point:
+    for metric in (LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS):
+        least = min(point.metrics[metric] for point in front)
+        front = [p for p in front if p.metrics[metric] <= _RATIO_WORTH_A_WORD * least]
+    return min(
+        front,
+        key=lambda p: (
+            -p.metrics[VAL_ACCURACY],
+            p.metrics[LIPSCHITZ_UPPER_BOUND],
+            p.metrics[INVERSE_STEPS],
+        ),
+    )
 
 
 def interval(results: Results, point: Point) -> tuple[float, float] | None:
@@ -142,7 +157,9 @@ def _sentence(results: Results, point: Point, best: Point) -> str:
 
 def _rank(results: Results) -> str:
     n = len(results.front)
-    return f"the best of {n} networks on the front" if n > 1 else "the only network on the front"
+    if n > 1:
+        return f"the best of {n} networks on the front"
+    return "the only network on the front: none is better in any objective"
 
 
 def _accuracy(results: Results, point: Point) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from study.config.trial import COEFF
 from study.metrics import (
     METRICS,
     RECONSTRUCTION_ERROR,
@@ -24,7 +25,14 @@ from study.pareto.repeats import N_DRAWS
 from study.results.costs import COSTS, costs
 from study.results.front import Mark, Point, Results
 from study.results.numbers import Numbers, finite
-from study.results.recommended import Recommendation, aliases_of, interval, recommendations
+from study.results.recommended import (
+    KNEE,
+    Recommendation,
+    aliases_of,
+    handles,
+    interval,
+    recommendations,
+)
 from study.results.table1 import Cell, Column, as_rows, note, table1
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ def as_json(results: Results, every: bool) -> str:
                 "run_id": point.first.run_id,
                 "run_ids": [record.run_id for record in point.records],
                 "projected_to": point.first.projected_to,
+                f"trained_{COEFF}": _trained_coeff(results, point),
                 "origin": point.first.origin,
                 "mark": point.mark.value,
                 "params": dict(point.first.params),
@@ -112,13 +121,15 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
         row: list[object] = [results.handle(point), first.trial_id, first.run_id, point.mark.value]
         row += [point.setting(key) for key in searched]
         row += [point.metrics.get(name) for name in REPORTED_METRICS]
-        row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
+        row += [first.reason, first.projected_to, _trained_coeff(results, point)]
+        row += [first.origin or None, len(point.records)]
         row += [error.get(name) for name in names]
         row += [point.front_share, *(interval(results, point) or (None, None))]
         rows.append([*row, aliases.get(point.label)])
     columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
     columns += [
         "projected_to",
+        f"trained_{COEFF}",
         "origin",
         "n_repeats",
         *(f"{name}_se" for name in names),
@@ -129,6 +140,11 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(rows, columns=columns)
+
+
+def _trained_coeff(results: Results, point: Point) -> float:
+    """The coefficient that a network, or the one that it is a projection of, was trained with."""
+    return float(str(point.first.sample.get(COEFF, results.study.config.model.coeff)))
 
 
 def as_csv(results: Results, every: bool) -> str:
@@ -179,8 +195,9 @@ def print_table(
         console.print()
     for one in recommendations(results):
         _print_recommendation(results, one, console)
-    if results.front:
-        command = ("python", "-m", "study.verify", results.handle(results.front[0]), *options)
+    knee = handles(results).get(KNEE)
+    if knee is not None:
+        command = ("python", "-m", "study.verify", knee, *options)
         print_text(console, f"Check a proof again: {shlex.join(command)}")
     for line in _notes(results, columns, left):
         print_text(console, line)
@@ -226,9 +243,13 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
         how = "given: a sample of search.first; a trial: its training goes on"
         columns.append(_Column("origin", [point.first.origin for point in ranked], how))
     for key, _ in results.study.config.space:
-        cells = [_short(point.setting(key)) for point in ranked]
+        # The name of a projection says already what it was projected to.
+        cells = [_short(point.first.sample.get(key)) for point in ranked]
         head = _head(key)
-        columns.append(_Column(head, cells, "" if head == key else key))
+        legend = "" if head == key else key
+        if key == COEFF and not all(point.is_trial for point in ranked):
+            legend = "of the training"
+        columns.append(_Column(head, cells, legend))
     return columns
 
 
@@ -262,6 +283,8 @@ def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> lis
     else:
         reference = ", ".join(f"{o.metric} {o.reference:g}" for o in results.objectives)
         notes.append(f"hypervolume {results.hypervolume:.4g}, reference point: {reference}")
+        if results.front and results.hypervolume == 0:
+            notes[-1] += "; no network is better than that in every objective"
     if results.constraints:
         rules = ", ".join(f"{c.metric} {c}" for c in results.constraints)
         notes.append(f"on the front only completed trials with {rules}")

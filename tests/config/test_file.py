@@ -91,6 +91,13 @@ def test_lists_may_be_choices() -> None:
     [
         # A typing slip each, and the whole line that its author reads.
         ("lr: 0.1", "lrr: 0.1", "training.lrr: unknown key 'lrr'; the nearest known one is 'lr'"),
+        (
+            "search:",
+            "num_samples: 5\nsearch:",
+            "num_samples: unknown key 'num_samples'; Ray Tune's num_samples is search.n_trials "
+            "here",
+        ),
+        ("search:", "lr: 0.1\nsearch:", "lr: unknown key 'lr'; it belongs in training"),
         ("search:", "serch:", "serch: unknown key 'serch'; the nearest known one is 'search'"),
         (
             "coeff:",
@@ -143,6 +150,12 @@ def test_lists_may_be_choices() -> None:
             "space.coeff: 0 < coeff < 1 must hold, but got coeff=1.0",
         ),
         ("low: 0.3, ", "", "space.coeff.low: this key is required"),
+        (
+            "type: float",
+            "type: loguniform",
+            "space.coeff.type: must be one of float, int, categorical, but got 'loguniform'; Ray "
+            "Tune's loguniform is float with log: true here",
+        ),
         (
             "type: float",
             "type: flot",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import UserError
-from study.metrics import as_reported
+from study.metrics import METRICS, as_reported
 from study.results.conditions import parse
 from study.results.read import read
 from study.tracking.client import Client
@@ -25,6 +25,10 @@ from tests.support.records import projection, trial
             "metrics.`val_accuracy` >= 0.49999 and metrics.`inverse_steps` <= 3.01",
         ),
         ("val_accuracy = 0.5", ""),
+        (
+            "val acc >= 0.5 and steps<3",
+            "metrics.`val_accuracy` >= 0.49999 and metrics.`inverse_steps` <= 3.01",
+        ),
         ("metrics.val_accuracy > 0.9", "metrics.val_accuracy > 0.9"),
         ("params.norm = 'a and b'", "params.norm = 'a and b'"),
         ("run_name = '0003'", "run_name = '0003'"),
@@ -54,6 +58,12 @@ def test_metrics_are_compared_as_they_are_reported(name: str, symbol: str) -> No
         if expected and wanted.of_mlflow:  # MLflow, which has the raw value, keeps it too
             _, of_mlflow, limit = wanted.of_mlflow.split(" ")
             assert compare[of_mlflow](raw, float(limit))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_may_be_named_as_the_table_names_it(name: str) -> None:
+    for condition in ("< 1", ">= 0.25"):
+        assert parse(f"{METRICS[name].short} {condition}") == parse(f"{name} {condition}")
 
 
 def kept(text: str) -> list[str]:

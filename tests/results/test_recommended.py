@@ -42,10 +42,26 @@ def test_equal_ends_fall_to_the_better_in_what_is_left() -> None:
     assert found["most-invertible"] == "0002"
 
 
+def test_a_step_hardly_less_is_not_worth_any_accuracy() -> None:
+    results = collect(
+        STUDY,
+        [point(0, 0.99, 0.5, 3.5), point(1, 0.98, 0.0101, 2.76), point(2, 0.97, 0.01, 2.67),
+         point(3, 0.96, 0.01, 2.6)],
+    )  # fmt: skip
+    found = {alias: one.point.label for one in recommendations(results) for alias in one.aliases}
+    assert found["most-invertible"] == "0002"  # 0001 has 6 % more steps than the fewest
+    nearer = collect(STUDY, [one.first for one in results.points if one.label != "0003"])
+    found = {alias: one.point.label for one in recommendations(nearer) for alias in one.aliases}
+    assert found["most-invertible"] == "0001"
+
+
 def test_the_only_network_is_all_three() -> None:
     (one,) = recommendations(collect(STUDY, [point(0, 0.9, 0.5, 3.0)]))
     assert one.aliases == ("most-accurate", "knee", "most-invertible")
-    assert one.sentence == "Validation accuracy 0.9000, the only network on the front."
+    assert one.sentence == (
+        "Validation accuracy 0.9000, the only network on the front: none is better in any "
+        "objective."
+    )
 
 
 def with_right(results: Results, right: dict[str, np.ndarray]) -> Results:
