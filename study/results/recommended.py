@@ -105,7 +105,8 @@ def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
 def _most_invertible(front: Sequence[Point]) -> Point:
     for metric in (LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS):
         least = min(point.metrics[metric] for point in front)
-        front = [p for p in front if p.metrics[metric] <= _RATIO_WORTH_A_WORD * least]
+        most = max(least, _RATIO_WORTH_A_WORD * least)
+        front = [p for p in front if p.metrics[metric] <= most]
     return min(
         front,
         key=lambda p: (
