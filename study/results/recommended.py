@@ -104,9 +104,10 @@ def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
 
 def _most_invertible(front: Sequence[Point]) -> Point:
     for metric in (LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS):
-        least = min(point.metrics[metric] for point in front)
-        most = max(least, _RATIO_WORTH_A_WORD * least)
-        front = [p for p in front if p.metrics[metric] <= most]
+        # What is not known is as bad as can be.
+        known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
+        most = max(min(known), _RATIO_WORTH_A_WORD * min(known))
+        front = [p for p, value in zip(front, known, strict=True) if value <= most]
     return min(
         front,
         key=lambda p: (
