@@ -146,7 +146,7 @@ def test_a_name_that_is_taken_gives_way_and_an_explicit_one_is_an_error(
     )
     done = CliRunner().invoke(launch.app, [str(finished / "tiny.yaml"), "--resume"])
     assert done.exit_code == 2
-    assert "must be unfinished, but there is none" in done.stderr
+    assert "must be unfinished, but 'tiny' is done; --trials" in done.stderr
     assert Books(finished).runs() == before
 
 

@@ -10,6 +10,8 @@ from study.errors import ConfigError, LaunchError, quoted, some
 
 # They are of where a study is run, and of the command.
 _OF_THE_PLACE = ("name", "data.root", "search.notify")
+# What may have been asked for since.
+_EXTENDED = ("search.n_trials", "search.max_hours")
 
 
 def check_same(study: StudyConfig, said: Mapping[str, tuple[str, Value]]) -> None:
@@ -35,12 +37,13 @@ def check_same(study: StudyConfig, said: Mapping[str, tuple[str, Value]]) -> Non
         )
 
 
-def changed_in_file(study: StudyConfig, source: str) -> str | None:
+def changed_in_file(study: StudyConfig, source: str, is_extended: bool = False) -> str | None:
     """What the study's file says otherwise than the study has it, in a line; None if that is
     nothing, or there is no such file.
 
     Args:
         source: path of the file.
+        is_extended: whether the study was given more samples or hours than it was begun with.
     """
     if not Path(source).is_file():
         return None
@@ -48,11 +51,12 @@ def changed_in_file(study: StudyConfig, source: str) -> str | None:
         in_file, _ = study_of(source, {})
     except ConfigError as error:
         return f"{study.name} goes on with its own settings; its file cannot be read now: {error}"
+    expected = (*_OF_THE_PLACE, *(_EXTENDED if is_extended else ()))
     own, new = dict(_settings(study)), dict(_settings(in_file))
     changed = [
         key
         for key in sorted(own.keys() | new.keys())
-        if own.get(key) != new.get(key) and key not in _OF_THE_PLACE
+        if own.get(key) != new.get(key) and key not in expected
     ]
     if not changed:
         return None

@@ -215,7 +215,7 @@ class Session:
             others = [] if name else [r.name for r in self.of_file(source) if r.name != record.name]
             hint = f"; --name goes on with another study of its file: {some(others)}"
             self._say(f"resuming {record.name}{hint if others else ''}")
-            changed = changed_in_file(record.config, record.source)
+            changed = changed_in_file(record.config, record.source, record.extension.n_searches > 0)
             if changed is not None:
                 self._say(changed)
             for line in damage or ():

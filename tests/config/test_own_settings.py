@@ -76,6 +76,7 @@ def test_an_edited_file_is_named_with_both_values(file: Path) -> None:
     assert "'high': 0.99, " in said
     assert "'high': 0.9, " in said
     assert said.count(" there") == 2
+    assert "n_trials" not in str(changed_in_file(study, str(file), is_extended=True))
 
 
 def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_says_so(file: Path) -> None:
