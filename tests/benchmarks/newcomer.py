@@ -29,8 +29,9 @@ from tests.support.launched import ROOT
 _OF_DIGITS = {
     "from sklearn.datasets import load_digits": "from torchvision.datasets import MNIST",
     'study.open("digits")': 'study.open("mine")',
-    "load_digits().images[:8, None] / 16 - 0.5, dtype=torch.float32": "MNIST({root!r}).data[:8, "
-    "None] / 255 - 0.5",
+    "torch.tensor(load_digits().images[:8, None] / 16 - 0.5, dtype=torch.float32)": (
+        "MNIST({root!r}).data[:8, None] / 255 - 0.5"
+    ),
 }
 
 
