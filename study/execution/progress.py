@@ -129,7 +129,7 @@ class Progress(StudyCallback):
         gain = self.stopping.gain()
         if gain is None:
             return pace
-        return f"{pace}; {gain[0]:.1%} of the hypervolume came with the last {gain[1]} trials"
+        return f"{pace}; {gain[0]:.1%} of the hypervolume came with the last {gain[1]}"
 
     def _view(self, trials: list[Trial]) -> Group:
         front = self._front(trials)

@@ -12,8 +12,8 @@ after another, each with the seconds that it took:
     stock      mnist.yaml beside stock Ray Tune for the same time
     kills      five kills with -9, twice
 
-Without --only all but `stock`, which alone takes forty minutes; the others take less than an hour
-on two cores. Exits 1 if one of them fails.
+Without --only all but `stock`, which alone takes forty minutes; the others take twenty on two
+cores. Exits 1 if one of them fails.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 // The recommended networks as cards: which to take, why, what is proven, what to type.
 
 const ALIASES = {
-  "most-accurate": "Most accurate",
-  knee: "Knee: the best bargain",
-  "most-invertible": "Most invertible",
+  "most-accurate": "most accurate",
+  knee: "best bargain (the knee)",
+  "most-invertible": "most invertible",
 };
 const cardFigures = (i) => {
   const list = make("dl", { className: "figures" });
@@ -18,14 +18,14 @@ const cardFigures = (i) => {
 };
 const makeCard = (one) => {
   const i = points.label.indexOf(one.label);
-  const names = one.aliases.map((alias) => ALIASES[alias]);
+  const names = one.aliases.map((alias) => ALIASES[alias]).join(" and ");
   const look = make("button", { type: "button", textContent: "Show it below" });
   look.onclick = () => {
     choose(i);
     goTo("front");
   };
   return make("article", { className: one.aliases.includes("knee") ? "card best" : "card" },
-    make("h3", {}, names.join(" and "), make("code", { textContent: one.label })),
+    make("h3", {}, names[0].toUpperCase() + names.slice(1), make("code", { textContent: one.label })),
     cardFigures(i),
     make("p", { textContent: one.sentence }),
     make("p", { className: "proof", textContent: one.proof }),
