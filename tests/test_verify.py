@@ -6,6 +6,7 @@ made anew, as if the model had been logged like that.
 """
 
 import json
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -405,6 +406,14 @@ TAMPERED: dict[str, tuple[Callable[[Stored], None], str]] = {
         replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="),
         "pip in conda.yaml must be [",
     ),
+    "another tool": (
+        replace_text("python_env.yaml", "- setuptools", "- evil"),
+        "build_dependencies must be ['pip', 'setuptools', 'wheel']",
+    ),
+    "a tool from elsewhere": (
+        replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"),
+        "dependencies of conda.yaml must be ['python=V', 'pip', 'pip']",
+    ),
     "another builder": (
         replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"),
         "dependencies must be ['-r requirements.txt']",
@@ -421,6 +430,25 @@ def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
     assert "model: " in stored.refused()
     stored.log_again()
     assert problem in stored.refused()
+
+
+@pytest.mark.parametrize("tools", ["", "==80.1"])
+def test_a_model_verifies_whatever_tools_its_environment_had(stored: Stored, tools: str) -> None:
+    """MLflow writes the versions of pip, setuptools and wheel if they are installed. An environment
+    of uv has none of them, one of conda has all."""
+    for name, sign in (("python_env.yaml", "=="), ("conda.yaml", "<=")):
+        path = stored.folder / name
+        text = re.sub(
+            rf"^- (pip|setuptools|wheel)({sign}\S+)?$",
+            rf"- \1{tools.replace('==', sign)}",
+            path.read_text(),
+            flags=re.MULTILINE,
+        )
+        assert text != path.read_text()
+        path.write_text(text)
+    stored.log_again()
+    exit_code, out = stored.check()
+    assert exit_code == 0, out
 
 
 def test_other_code_is_said_and_is_not_run(stored: Stored, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ from study.tracking.values import restored
 _WITHOUT_NETWORK = [s.value for s in TrialStatus if s is not TrialStatus.COMPLETED]
 # By how much more than is proven here a run may claim, relative: other processors round otherwise.
 _MOST_ABOVE = 1e-6
+# MLflow names the version of each that the environment has; one of uv has none of them.
+_TOOL = re.compile(r"^(pip|setuptools|wheel)[=<]=V$")
 _VERSION = re.compile(r"^([a-z]*(?:==|<=|=)?)[0-9][0-9A-Za-z.]*$")
 # Of MLmodel, those that have a value.
 _KEYS = [
@@ -221,11 +223,11 @@ def _loads_otherwise(folder: Path) -> Iterator[str]:
             "requirements.txt": _without_versions(requirements),
             "conda.yaml": sorted(conda),
             "channels of conda.yaml": conda["channels"],
-            "dependencies of conda.yaml": _without_versions([*of_conda, *of_pip]),
+            "dependencies of conda.yaml": _tools(_without_versions([*of_conda, *of_pip])),
             "pip in conda.yaml": _without_versions(of_pip["pip"]),
             "python_env.yaml": sorted(python),
             "python": _without_versions([python["python"], flavor["python_version"]]),
-            "build_dependencies": sorted(_without_versions(python["build_dependencies"])),
+            "build_dependencies": sorted(_tools(_without_versions(python["build_dependencies"]))),
             "dependencies": python["dependencies"],
         }
     except Exception as error:  # whatever a file that was changed makes of these few lines
@@ -252,11 +254,11 @@ def _loads_otherwise(folder: Path) -> Iterator[str]:
         "requirements.txt": packages,
         "conda.yaml": ["channels", "dependencies", "name"],
         "channels of conda.yaml": ["conda-forge"],
-        "dependencies of conda.yaml": ["python=V", "pip<=V", "pip"],
+        "dependencies of conda.yaml": ["python=V", "pip", "pip"],
         "pip in conda.yaml": packages,
         "python_env.yaml": ["build_dependencies", "dependencies", "python"],
         "python": ["V", "V"],
-        "build_dependencies": ["pip==V", "setuptools==V", "wheel"],
+        "build_dependencies": ["pip", "setuptools", "wheel"],
         "dependencies": ["-r requirements.txt"],
     }
     for key, value in expected.items():
@@ -271,6 +273,11 @@ def _yaml(path: Path) -> Any:
 def _without_versions(lines: Sequence[object]) -> list[Any]:
     """Requirements with V for their versions; what is no text stays."""
     return [_VERSION.sub(r"\1V", line) if isinstance(line, str) else line for line in lines]
+
+
+def _tools(lines: list[Any]) -> list[Any]:
+    """Requirements, those of tools that install packages without their versions."""
+    return [_TOOL.sub(r"\1", line) if isinstance(line, str) else line for line in lines]
 
 
 def _certificate(path: Path) -> dict[str, Any]:
