@@ -89,11 +89,11 @@ def outputs(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     """Source of each cell -> its outputs as text, by kind."""
     folder = tmp_path_factory.mktemp("notebook")
     shutil.copy(empty_database, folder / "mlflow.db")
-    notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(TOUR, as_version=4)
     (ran,) = (cell for cell in notebook.cells if "done = study.run(" in cell.source)
     ran.source = SMALLER
     for source in (SHOWN, FIGURE, COMPARED, INTERRUPTED, RESUMED, MISTAKES):
-        notebook.cells.append(new_code_cell(source))  # type: ignore[no-untyped-call]
+        notebook.cells.append(new_code_cell(source))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_TMPDIR", os.environ["RAY_TMPDIR"])
@@ -150,7 +150,7 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
 
 
 def test_the_tour_is_stored_with_what_its_cells_give() -> None:
-    notebook = nbformat.read(TOUR, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(TOUR, as_version=4)
     assert all(cell.outputs for cell in notebook.cells if _is_code(cell))
 
 

@@ -255,6 +255,7 @@ def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
 @pytest.mark.parametrize("command", INSTALLING)
 def test_pip_and_uv_take_their_arguments(command: str) -> None:
     programs = {"uv": [UV, "pip"], ".venv/bin/pip": [sys.executable, "-m", "pip"]}
+    # The extra dev has uv, and so has CI; the extra test need not bring an installer.
     if UV is None and command.startswith("uv "):
         pytest.skip("needs uv beside python; here is none")
     for program, *words in map(shlex.split, command.split(" && ")):

@@ -29,7 +29,6 @@ from study.results.recommended import (
     KNEE,
     Recommendation,
     aliases_of,
-    handles,
     interval,
     recommendations,
 )
@@ -193,11 +192,12 @@ def print_table(
     if ranked:
         console.print(table)
         console.print()
-    for one in recommendations(results):
+    recommended = recommendations(results)
+    for one in recommended:
         _print_recommendation(results, one, console)
-    knee = handles(results).get(KNEE)
+    knee = next((one.point for one in recommended if KNEE in one.aliases), None)
     if knee is not None:
-        command = ("python", "-m", "study.verify", knee, *options)
+        command = ("python", "-m", "study.verify", results.handle(knee), *options)
         print_text(console, f"Check a proof again: {shlex.join(command)}")
     for line in _notes(results, columns, left):
         print_text(console, line)

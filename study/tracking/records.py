@@ -136,7 +136,7 @@ class Records:
         Raises:
             TrackingError: if not: a server keeps them, and this is its database.
         """
-        self._call(self.client.api.list_artifacts, study.run_id)
+        self.artifacts(study.run_id)
 
     def find_study(self, name: str) -> StudyRecord | None:
         """The study of that name; None if there is none."""

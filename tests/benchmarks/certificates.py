@@ -38,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     records = Records(Client(cli.tracking_uri(arguments.tracking_uri)))
     study = records.find_study(arguments.study)
-    assert study is not None, f"no study {arguments.study} in {records.client.uri}"
+    assert study is not None, f"no study {arguments.study} in {records.client.tracking_uri}"
     failed = False
     print(f"{'trial':6} {'layers':>6} {'smallest ratio':>16} {'largest, maps >= 7 x 7':>24}")
     for trial in records.trials(study):

@@ -6,8 +6,8 @@ and the number of commands, as a newcomer types them from the README.
 Nothing else should run. In a temporary folder it clones this repository and types the README's own
 commands: install and the default study, its front, the proof of its knee, and the Python that
 inverts images. With DATA_ROOT, which has MNIST in torchvision's layout, the same for the README's
-own study of MNIST. Packages come from pip's index or its cache, which it says. About twenty minutes
-on two cores; six without DATA_ROOT. Exits 1 if a command fails.
+own study of MNIST. Packages come from pip's index or its cache, which pip says. About a quarter of
+an hour on two cores; three minutes without DATA_ROOT. Exits 1 if a command fails.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.tour
 
-Its study runs in a temporary folder, which has nothing of another one. Three to five minutes on two
+Its study runs in a temporary folder, which has nothing of another one. Two minutes on two
 cores. Exits 1 if a cell fails.
 """
 
