@@ -129,10 +129,10 @@ def test_a_frame_has_numbers_where_the_points_have() -> None:
     frame = as_frame(collect(STUDY, [*RECORDS, projection(0, 0.3)]), every=True)
     assert list(frame["mark"]) == ["front", "failed", "dominated", "dominated"]
     assert frame["coeff"].dtype == frame["val_accuracy"].dtype == float
-    assert list(frame["coeff"]) == [0.5, 0.5, 0.5, 0.3]
+    assert list(frame["coeff"]) == [0.5] * 4  # of the training, of a projection too
     assert math.isinf(frame["reconstruction_error"][1])
     assert frame["projected_to"].isna().tolist() == [True, True, True, False]
-    assert list(frame["trained_coeff"]) == [0.5] * 4
+    assert frame["projected_to"][3] == 0.3
 
 
 def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check(

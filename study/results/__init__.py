@@ -6,6 +6,7 @@ the records for what each network left.
 
     read        the results of the study that a command names
     conditions  which of its networks, by --where
+    headings    what stands over the table's columns
     front       every point with its mark, and the front among them
     certainty   how sure the front is, by what its networks classify right
     recommended which networks to take, and why

@@ -181,7 +181,7 @@ def _by_goals_of(first: Results, results: Results, records: Records) -> Results:
     if (results.objectives, results.constraints) == (first.objectives, first.constraints):
         return results
     of_study = [record for point in results.points for record in point.records]
-    collected = collect(results.study, of_study, first.objectives, first.constraints)
+    collected = collect(results.study, of_study, first.objectives, first.constraints, results.where)
     return with_certainty(collected, records)
 
 

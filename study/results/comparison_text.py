@@ -11,7 +11,11 @@ from study.tracking.pages import server_address
 
 
 def summary(comparison: Comparison) -> Iterator[str]:
-    """How each study stands to the first, a sentence each."""
+    """By which conditions networks were chosen, and how each study stands to the first, a sentence
+    each."""
+    where = comparison.studies[0].results.where
+    if where:
+        yield f"Only networks with {where}."
     apart = comparison.differences
     first = comparison.studies[0].name
     for study, volume, accuracy in zip(

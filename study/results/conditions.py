@@ -2,9 +2,9 @@
 
 MLflow has a filter of its own, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", in which a
 name needs its table, and parameters are text. A condition whose left side is a bare name, or what
-the report's table prints over a metric, is read here: on a metric it becomes MLflow's, on a
-hyperparameter it is checked here, by number where the value is one. All others go to MLflow as they
-are.
+the report's table prints over a column, is read here: on a metric it becomes MLflow's, on a
+hyperparameter it is checked here, by number where the value is one. Conditions with a table's name,
+or on what MLflow itself knows of a run, go to MLflow as they are.
 """
 
 import operator
@@ -13,17 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from study.config.study import SECTION_OF
-from study.config.trial import EvaluationConfig
-from study.errors import UserError, quoted, unknown
-from study.metrics import METRICS, as_reported
+from study.config.trial import COEFF, EvaluationConfig
+from study.errors import UserError, quoted, some, unknown
+from study.metrics import METRICS, VAL_ACCURACY, as_reported
+from study.results.headings import names_of_headings
 from study.tracking.records import TrialRecord
 
-# What the table prints over a column -> the metric.
-_HEADS = {metric.short: name for name, metric in METRICS.items()}
-_CONDITION = re.compile(
-    rf"\s*({'|'.join(map(re.escape, _HEADS))}|[A-Za-z_][A-Za-z0-9_]*)"
-    r"\s*(<=|>=|!=|=|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
-)
 # Keys of the section of the data have it before them among a run's parameters.
 _DATA = "data"
 # What a run's parameters are called.
@@ -32,9 +27,22 @@ _PARAMETERS = (
     *(field.name for field in fields(EvaluationConfig)),
     "seed",
     "fine_tune_steps",
+    "projected_to",
+)
+_NAMES = names_of_headings(_PARAMETERS)
+# Columns of the table, CSV and the frame that come of all the networks that pass.
+_NO_CONDITIONS = (
+    "network", "mark", "95 %", "front", "front_share", "trained", "n_repeats", "origin",
+    "recommended",
+)  # fmt: skip
+_CONDITION = re.compile(
+    rf"\s*({'|'.join(map(re.escape, [*_NAMES, *_NO_CONDITIONS]))}|[A-Za-z_][A-Za-z0-9_]*)"
+    r"\s*(<=|>=|!=|=|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
 )
 # What MLflow knows of a run by a bare name.
 _OF_MLFLOW = ("artifact_uri", "run_id", "run_name", "user_id", "start_time", "end_time", "status")
+# How MLflow's own conditions begin: a table's name, one of those, or a name in its quotes.
+_FOR_MLFLOW = re.compile(rf"\s*(\w+\s*\.|({'|'.join(_OF_MLFLOW)})\b|[`\"])")
 # "and" outside quotes.
 _AND = re.compile(r"""\band\b(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)""", re.IGNORECASE)
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -45,11 +53,13 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+_EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {COEFF} < 0.5"
 
 
 @dataclass(frozen=True)
 class _OnParameter:
-    """A condition on a hyperparameter; of a projection, on what it was projected to."""
+    """A condition on a hyperparameter; `projected_to` is what a projection was projected to, and
+    all others are of the training."""
 
     name: str
     operator: str
@@ -94,9 +104,11 @@ class Conditions:
 
     Attributes:
         of_mlflow: MLflow's part, a filter of its search; empty if there is none.
+        as_typed: those of it that are as the user wrote them, so that MLflow may refuse them.
     """
 
     of_mlflow: str
+    as_typed: tuple[str, ...] = ()
     _checked_here: tuple[_OnParameter | _OnMetric, ...] = ()
 
     def keep(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -105,34 +117,49 @@ class Conditions:
         return [r for r in records if all(one.holds(r) for one in self._checked_here)]
 
 
-def parse(text: str) -> Conditions:
+def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
     """The conditions of a --where.
 
+    Args:
+        searched: the study's own hyperparameters, the first to be named in a message.
+
     Raises:
-        UserError: if a bare name is no metric, no hyperparameter and none of MLflow's, or text is
+        UserError: if one is no condition, its name is none that a condition may have, or text is
             compared by size.
     """
-    of_mlflow = list[str]()
+    as_typed = list[str]()
+    of_metrics = list[str]()
     checked_here = list[_OnParameter | _OnMetric]()
     for part in _AND.split(text) if text.strip() else []:
-        match = _CONDITION.fullmatch(part)
-        if match is None or match[1] in _OF_MLFLOW:
-            of_mlflow.append(part.strip())
+        if _FOR_MLFLOW.match(part):
+            as_typed.append(part.strip())
             continue
+        match = _CONDITION.fullmatch(part)
+        if match is None:
+            raise UserError(
+                f"--where: it must be NAME OPERATOR NUMBER, or several with 'and' between them, "
+                f"such as {_EXAMPLE!r}, but got {quoted(part.strip())}"
+            )
         name, symbol, value = match.groups()
-        name = _HEADS.get(name, name)
+        name = _NAMES.get(name, name)
         if name in METRICS:
             on_metric = _OnMetric(name, symbol, _number(name, symbol, value))
             checked_here.append(on_metric)
-            of_mlflow += [part] if (part := on_metric.of_mlflow()) else []
+            of_metrics += [part] if (part := on_metric.of_mlflow()) else []
         else:
-            checked_here.append(_on_parameter(name, symbol, value))
-    return Conditions(" and ".join(of_mlflow), tuple(checked_here))
+            checked_here.append(_on_parameter(name, symbol, value, searched))
+    of_mlflow = " and ".join([*of_metrics, *as_typed])
+    return Conditions(of_mlflow, tuple(as_typed), tuple(checked_here))
 
 
-def _on_parameter(name: str, symbol: str, value: str) -> _OnParameter:
+def _on_parameter(name: str, symbol: str, value: str, searched: Sequence[str]) -> _OnParameter:
+    known = tuple(dict.fromkeys([*METRICS, *searched, *_PARAMETERS]))
+    if name in _NO_CONDITIONS:
+        raise UserError(
+            f"--where: {quoted(name)} depends on which networks pass, so it cannot be a "
+            f"condition; there are {some(known, 20)}"
+        )
     if name not in _PARAMETERS:
-        known = (*METRICS, *_PARAMETERS)
         raise UserError(f"--where: {unknown(name, known, 'metric or hyperparameter')}")
     if symbol not in ("=", "!="):
         _number(name, symbol, value)

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.config.goals import Constraint, Objective
-from study.config.space import Value
-from study.config.trial import COEFF
 from study.metrics import Direction, TrialStatus, as_reported
 from study.pareto import points
 from study.pareto.dominance import hypervolume, nondominated
@@ -68,13 +66,6 @@ class Point:
         """A network as it was trained, and no projection of one."""
         return self.first.projected_to is None
 
-    def setting(self, key: str) -> Value:
-        """The value of a searched parameter; for a projection's coefficient, the one that it was
-        projected to."""
-        if key == COEFF and not self.is_trial:
-            return self.first.projected_to
-        return self.first.sample.get(key)
-
     @property
     def label(self) -> str:
         """The network within its study: trial id, and the coefficient of a projection."""
@@ -88,6 +79,7 @@ class Results:
     Attributes:
         hypervolume: volume dominated by the front within the reference point, exact, in the
             product of the objectives' units; None where an objective has no reference.
+        where: the conditions that its networks were chosen by, as they were given; empty for all.
         n_val_images: of the validation split; None where the networks of the front do not say.
         unsure: why nothing is said of how sure the front is, a sentence; None if it is said.
     """
@@ -97,6 +89,7 @@ class Results:
     constraints: tuple[Constraint, ...]
     points: tuple[Point, ...]
     hypervolume: float | None
+    where: str = ""
     n_val_images: int | None = None
     unsure: str | None = None
 
@@ -128,6 +121,7 @@ def collect(
     records: Sequence[TrialRecord],
     objectives: tuple[Objective, ...] | None = None,
     constraints: tuple[Constraint, ...] | None = None,
+    where: str = "",
 ) -> Results:
     """Mark each point. The front admits only networks of trials that ran their full budget, with
     finite values, within the constraints. Of these it has those that no other one equals or beats
@@ -136,6 +130,7 @@ def collect(
     Args:
         records: trials and projections.
         objectives, constraints: in place of the study's own.
+        where: the conditions that the records were chosen by.
     """
     objectives = objectives or study.config.objectives
     if constraints is None:
@@ -169,6 +164,7 @@ def collect(
             for i, group in enumerate(groups)
         ),
         volume,
+        where.strip(),
     )
 
 

@@ -240,9 +240,11 @@ def _summary(results: Results) -> str:
     if results.hypervolume is not None:
         part = f", {results.hypervolume / box:.0%} of the box" if box else ""
         volume = f" Hypervolume {results.hypervolume:.4g}{part}."
+    chosen = f" with {results.where}" if results.where else ""
     return (
         f"Invertible residual networks on {config.data.name}: {goals}"
-        f"{f', with {rules}' if rules else ''}. {len(results.points)} networks: {marked}.{volume}"
+        f"{f', with {rules}' if rules else ''}. {len(results.points)} networks{chosen}: "
+        f"{marked or 'none'}.{volume}"
     )
 
 
@@ -360,7 +362,7 @@ def _columns(results: Results) -> dict[str, Any]:
         "front_share": [point.front_share for point in listed],
         "low": [low for low, _ in ends],
         "high": [high for _, high in ends],
-        "params": {key: [point.setting(key) for point in listed] for key in searched},
+        "params": {key: [point.first.sample.get(key) for point in listed] for key in searched},
         "metrics": {name: [finite(p.metrics.get(name)) for p in listed] for name in METRICS},
         "own": None
         if all(len(point.records) == 1 for point in listed)

@@ -27,9 +27,15 @@ def read(
     """
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
-    wanted = conditions.parse(where)
-    matching = records.trials_and_projections(study, wanted.of_mlflow)
-    return with_certainty(collect(study, wanted.keep(matching), chosen), records)
+    wanted = conditions.parse(where, [key for key, _ in study.config.space])
+    try:
+        matching = records.trials_and_projections(study, wanted.of_mlflow)
+    except TrackingError as error:
+        if not wanted.as_typed or error.may_pass:
+            raise
+        filters = " and ".join(wanted.as_typed)
+        raise UserError(f"--where: MLflow cannot read {quoted(filters)}: {error}") from error
+    return with_certainty(collect(study, wanted.keep(matching), chosen, where=where), records)
 
 
 def find_study(records: Records, name: str | None) -> StudyRecord:

@@ -24,6 +24,7 @@ from study.metrics import (
 from study.pareto.repeats import N_DRAWS
 from study.results.costs import COSTS, costs
 from study.results.front import Mark, Point, Results
+from study.results.headings import heading
 from study.results.numbers import Numbers, finite
 from study.results.recommended import (
     KNEE,
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 # Of text, and of a table on a terminal that is not wider; in a file a table may be wider.
 _WIDTH = 80
 _FILE_WIDTH = 150
-# Longer names of parameters are cut in the head of a column.
-_LONGEST_HEAD = 8
 
 
 def as_json(results: Results, every: bool) -> str:
@@ -53,6 +52,7 @@ def as_json(results: Results, every: bool) -> str:
         "study": results.study.name,
         "experiment_id": results.study.experiment_id,
         "finished": results.study.finished,
+        "where": results.where,
         "objectives": {o.metric: o.direction.value for o in results.objectives},
         "constraints": {c.metric: str(c) for c in results.constraints},
         "reference_point": {o.metric: finite(o.reference) for o in results.objectives},
@@ -67,7 +67,6 @@ def as_json(results: Results, every: bool) -> str:
                 "run_id": point.first.run_id,
                 "run_ids": [record.run_id for record in point.records],
                 "projected_to": point.first.projected_to,
-                f"trained_{COEFF}": _trained_coeff(results, point),
                 "origin": point.first.origin,
                 "mark": point.mark.value,
                 "params": dict(point.first.params),
@@ -118,17 +117,15 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
     for point in results.ranked(every):
         first, error = point.first, point.standard_error or {}
         row: list[object] = [results.handle(point), first.trial_id, first.run_id, point.mark.value]
-        row += [point.setting(key) for key in searched]
+        row += [first.sample.get(key) for key in searched]
         row += [point.metrics.get(name) for name in REPORTED_METRICS]
-        row += [first.reason, first.projected_to, _trained_coeff(results, point)]
-        row += [first.origin or None, len(point.records)]
+        row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
         row += [error.get(name) for name in names]
         row += [point.front_share, *(interval(results, point) or (None, None))]
         rows.append([*row, aliases.get(point.label)])
     columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
     columns += [
         "projected_to",
-        f"trained_{COEFF}",
         "origin",
         "n_repeats",
         *(f"{name}_se" for name in names),
@@ -139,11 +136,6 @@ def as_frame(results: Results, every: bool) -> "pd.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(rows, columns=columns)
-
-
-def _trained_coeff(results: Results, point: Point) -> float:
-    """The coefficient that a network, or the one that it is a projection of, was trained with."""
-    return float(str(point.first.sample.get(COEFF, results.study.config.model.coeff)))
 
 
 def as_csv(results: Results, every: bool) -> str:
@@ -245,7 +237,7 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
     for key, _ in results.study.config.space:
         # The name of a projection says already what it was projected to.
         cells = [_short(point.first.sample.get(key)) for point in ranked]
-        head = _head(key)
+        head = heading(key)
         legend = "" if head == key else key
         if key == COEFF and not all(point.is_trial for point in ranked):
             legend = "of the training"
@@ -318,13 +310,6 @@ def print_text(console: Console, text: str, indent: str = "") -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _head(key: str) -> str:
-    """The name of a parameter; of a long one the first two words, cut."""
-    if len(key) <= _LONGEST_HEAD:
-        return key
-    return "_".join(word[:3] for word in key.split("_")[:2])
-
-
 def _interval_text(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}".replace("0.", ".")
 
@@ -352,10 +337,14 @@ def as_html(results: Results) -> str:
 
 
 def counts_of(results: Results) -> str:
-    """The study's name, and how many points have each mark."""
+    """The study's name, what its networks were chosen by, and how many have each mark."""
     n_of = Counter(point.mark for point in results.points)
     counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
-    return f"{results.study.name}: {counts or 'no trials'}"
+    if not results.where:
+        return f"{results.study.name}: {counts or 'no trials'}"
+    if not counts:
+        return f"{results.study.name}: no network has {results.where}"
+    return f"{results.study.name}, only networks with {results.where}: {counts}"
 
 
 def print_table1(table: list[Column], console: Console) -> None:

@@ -17,11 +17,12 @@ from study.config.extension import NOTHING_MORE, Extension
 from study.config.parser import parse, parse_extension
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.config.trial import MAX_EPOCHS
+from study.config.trial import COEFF, MAX_EPOCHS
 from study.errors import ConfigError, TrackingError, printable
 from study.metrics import METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
+from study.tracking.settings import PROJECTED_TO
 from study.tracking.values import restored
 
 
@@ -62,7 +63,7 @@ class TrialRecord:
     """A trial, or a projection of one, as MLflow knows it.
 
     Attributes:
-        params: as text.
+        params: as text; of a projection those of its training, and what it was projected to.
         metrics: the last value of each.
         sample: what the search proposed.
         repeat_of: the id of the first trial of the same sample; a first one's own.
@@ -210,7 +211,7 @@ class Records:
         # One search: MLflow reads through the experiment for each.
         condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
         runs = self.client.search_runs([study.experiment_id], condition)
-        records = [_record(run) for run in runs if _is_of(study, run)]
+        records = [_record(study, run) for run in runs if _is_of(study, run)]
         return sorted(records, key=lambda r: (int(r.trial_id), -(r.projected_to or math.inf)))
 
     # What a run left
@@ -272,12 +273,17 @@ def _is_of(study: StudyRecord, run: Run) -> bool:
     return bool(kind == tags.PROJECTION)
 
 
-def _record(run: Run) -> TrialRecord:
+def _record(study: StudyRecord, run: Run) -> TrialRecord:
     of_run, params = run.data.tags, run.data.params
+    sample = json.loads(of_run[tags.SAMPLE])
     state = TrialStatus(of_run[tags.STATE])
     projected_to = float(of_run[tags.PROJECTED_TO]) if tags.PROJECTED_TO in of_run else None
     if projected_to is not None:
         n_epochs = 0
+        # Studies of earlier versions have a projection's own coefficient in the place of the
+        # training's.
+        trained = sample.get(COEFF, study.config.model.coeff)
+        params = {**params, COEFF: str(trained), PROJECTED_TO: str(projected_to)}
     elif state is TrialStatus.COMPLETED:
         n_epochs = int(params[MAX_EPOCHS])
     else:
@@ -291,7 +297,7 @@ def _record(run: Run) -> TrialRecord:
         state=state,
         params=params,
         metrics={name: restored(v) for name, v in run.data.metrics.items() if name in METRICS},
-        sample=json.loads(of_run[tags.SAMPLE]),
+        sample=sample,
         # Studies had no repeats once.
         repeat_of=of_run.get(tags.REPEAT_OF, of_run[tags.TRIAL_ID]),
         projected_to=projected_to,

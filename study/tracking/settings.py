@@ -11,6 +11,8 @@ from study.config.space import Value
 from study.config.trial import MAX_EPOCHS, DataConfig, TrialConfig
 
 FINE_TUNE_STEPS = "fine_tune_steps"
+PROJECTED_TO = "projected_to"
+"""Of a projection alone."""
 _DATA = "data."
 DATA_ROOT = f"{_DATA}root"
 """The parameter that names the folder of the data."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow.entities import DatasetInput, Metric, Run
 
 from study.config.space import Value
-from study.config.trial import COEFF, TrialConfig
+from study.config.trial import TrialConfig
 from study.metrics import (
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
@@ -26,7 +26,7 @@ from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Batch, Runs
-from study.tracking.settings import FINE_TUNE_STEPS, as_params, dataset, settings
+from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO, as_params, dataset, settings
 from study.tracking.shared_files import SharedFiles
 from study.tracking.trial_runs import TrialRun, TrialRuns
 from study.tracking.values import stored
@@ -284,14 +284,14 @@ class Tracker:
             DatasetInput(one.dataset, list(one.tags)) for one in of_trial.inputs.dataset_inputs
         ]
         self._call(self.client.api.log_inputs, run_id, datasets=inputs)
-        changed = {COEFF: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
+        added = {PROJECTED_TO: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
         epoch, milliseconds = self._trials.last_epoch(trial), round(report.timestamp * 1000)
         Batch(
             [
                 Metric(name, value, milliseconds, epoch)
                 for name, value in self._objectives_first(report.metrics())
             ],
-            as_params({**of_trial.data.params, **changed}),
+            as_params({**of_trial.data.params, **added}),
         ).send(self.client, run_id)
         stored_model.log(self.client, run, folder, self._shared)
         self._runs.set_state(run_id, TrialStatus.COMPLETED)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from study.metrics import TrialStatus
 from study.report import app
 from study.results.front import collect
+from study.results.numbers import Numbers
 from study.results.page import write_page
 from study.tracking.client import Client
 from study.tracking.pages import study_page
@@ -24,7 +25,7 @@ from study.tracking.records import Records
 from tests.conftest import CHROMIUM
 from tests.results.test_page import NoArtifacts
 from tests.support.browser import check_legible, chromium, opened, see_all
-from tests.support.records import STUDY, trial
+from tests.support.records import STUDY, projection, trial
 from tests.support.served import served
 
 pytestmark = pytest.mark.browser
@@ -547,6 +548,47 @@ def test_a_filter_says_what_it_does_not_know(browser: Browser, made_up: Path) ->
     page.locator("#filter").fill("coeff<0.5 front")
     expect(problem).to_be_hidden()
     page.close()
+
+
+def test_the_page_rounds_as_the_table_does(browser: Browser, tmp_path: Path) -> None:
+    # Every number of 32 images that are right: many lie halfway between two of four decimals.
+    results = collect(STUDY, [trial(n, val_accuracy=n / 32) for n in range(1, 26)])
+    path = tmp_path / "report.html"
+    write_page(path, NoArtifacts(), results)
+    numbers = Numbers(results.points)
+    expected = {
+        numbers.text("val_accuracy", point.metrics["val_accuracy"]) for point in results.points
+    }
+    assert {"0.4062", "0.4688"} < expected
+    found = opened(browser, path)
+    assert set(rows(found.page, "val_accuracy")) == expected
+    found.page.close()
+
+
+def test_the_coefficient_that_a_network_was_projected_to_is_an_axis(
+    browser: Browser, made_up: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    write_page(
+        path, NoArtifacts(), collect(STUDY, [trial(0), projection(0, 0.3), projection(0, 0.2)])
+    )
+    found = opened(browser, path)
+    page = found.page
+    page.locator("#axis-x").select_option("projected_to")
+    placed = page.evaluate(
+        "document.getElementById('front-plot').data"
+        ".filter(trace => trace.customdata).flatMap(trace => trace.x)"
+    )
+    assert sorted(placed) == [0.2, 0.3]
+    expect(page.locator("#front-note")).to_contain_text("1 have no value on these axes")
+    page.locator("#filter").fill("projected_to<0.25")
+    assert rows(page) == ["tiny/0000@0.2"]
+    found.check_quiet(path)
+    page.close()
+    # Where nothing was projected there is none.
+    found = opened(browser, made_up)
+    assert "projected_to" not in found.page.locator("#axis-x option").all_inner_texts()
+    found.page.close()
 
 
 def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:

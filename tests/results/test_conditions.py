@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from study.config.study import SECTION_OF
 from study.errors import UserError
 from study.metrics import METRICS, as_reported
 from study.results.conditions import parse
+from study.results.headings import heading
 from study.results.read import read
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -32,6 +34,11 @@ from tests.support.records import projection, trial
         ("metrics.val_accuracy > 0.9", "metrics.val_accuracy > 0.9"),
         ("params.norm = 'a and b'", "params.norm = 'a and b'"),
         ("run_name = '0003'", "run_name = '0003'"),
+        (
+            "params.norm LIKE '%a' and steps < 3",
+            "metrics.`inverse_steps` <= 3.01 and params.norm LIKE '%a'",
+        ),
+        ("`Run name` = '0003'", "`Run name` = '0003'"),
         ("tags.study.mark = 'front' and coeff < 1", "tags.study.mark = 'front'"),
         ("coeff < 0.5", ""),
     ],
@@ -66,10 +73,20 @@ def test_a_metric_may_be_named_as_the_table_names_it(name: str) -> None:
         assert parse(f"{METRICS[name].short} {condition}") == parse(f"{name} {condition}")
 
 
+def test_a_hyperparameter_may_be_named_as_the_table_names_it() -> None:
+    headings = [heading(name) for name in SECTION_OF]
+    assert len(set(headings)) == len(headings)
+    for name, short in zip(SECTION_OF, headings, strict=True):
+        assert parse(f"{short} <= 3") == parse(f"{name} <= 3")
+
+
 def kept(text: str) -> list[str]:
     records = [
         trial(0, sample={"coeff": 0.9, "n_power_iterations": 10, "norm": "spectral"}),
-        replace(projection(0, 0.5), params={"coeff": "0.5", "n_power_iterations": "10"}),
+        replace(
+            projection(0, 0.5),
+            params={"coeff": "0.9", "n_power_iterations": "10", "projected_to": "0.5"},
+        ),
         trial(1, sample={"coeff": 1e-1, "n_power_iterations": 9, "norm": "none"}),
     ]
     return [record.run_id for record in parse(text).keep(records)]
@@ -78,9 +95,11 @@ def kept(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("coeff < 0.6", ["run0-0.5", "run1"]),
+        ("coeff < 0.6", ["run1"]),  # of the training, of a projection too
+        ("projected_to < 0.6", ["run0-0.5"]),  # a trial was projected to nothing
         ("coeff = 0.10", ["run1"]),
         ("coeff != 0.1", ["run0", "run0-0.5"]),
+        ("n_pow > 9", ["run0", "run0-0.5"]),
         ("n_power_iterations > 9", ["run0", "run0-0.5"]),  # by number: as text 10 is less than 9
         ("norm = 'none'", ["run1"]),
         ("norm != none", ["run0"]),
@@ -97,6 +116,13 @@ def test_hyperparameters_are_compared_by_number(text: str, expected: list[str]) 
         ("val_acuracy > 0.9", "unknown metric or hyperparameter 'val_acuracy'; the nearest known "
          "one is 'val_accuracy'"),
         ("zzz > 0.9", "unknown metric or hyperparameter 'zzz'; there are train_loss, "),
+        ("front > 0.5", "'front' depends on which networks pass, so it cannot be a "
+         "condition; there are train_loss, "),
+        ("95 % > 0.5", "'95 %' depends on which networks pass"),
+        ("coeff => 0.5", "it must be NAME OPERATOR NUMBER, or several with 'and' between "
+         "them, such as 'val_accuracy > 0.9 and coeff < 0.5', but got 'coeff => 0.5'"),
+        ("coeff < 0.5 or coeff > 0.9", "but got 'coeff < 0.5 or coeff > 0.9'"),
+        ("val_accuracy > 0.9 and", "but got ''"),
         ("coeff < half", "coeff < must be followed by a number, but got 'half'"),
         ("val_accuracy = high", "val_accuracy = must be followed by a number, but got 'high'"),
     ],
@@ -107,15 +133,27 @@ def test_what_cannot_be_compared_is_said(text: str, problem: str) -> None:
     assert problem in str(error.value)
 
 
+def test_the_studys_own_hyperparameters_are_named_among_the_first() -> None:
+    with pytest.raises(UserError, match=r"energy_wh, dropout, lr, name, "):
+        parse("zzz > 1", ["dropout", "lr"])
+
+
+def test_what_mlflow_cannot_read_is_said_to_be_the_filters_fault(finished: Path) -> None:
+    records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
+    problem = r"^--where: MLflow cannot read 'params\.norm <>'"
+    with pytest.raises(UserError, match=problem):
+        read(records, "tiny", "coeff < 0.6 and params.norm <>")
+
+
 def test_a_study_is_filtered_by_both(finished: Path) -> None:
     records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
     everything = read(records, "tiny").points
     half = sorted(point.metrics["val_accuracy"] for point in everything)[len(everything) // 2]
-    found = read(records, "tiny", f"val_accuracy >= {half} and coeff < 0.6").points
+    found = read(records, "tiny", f"val_accuracy >= {half} and projected_to < 0.6").points
     expected = [
         point.label
         for point in everything
-        if point.metrics["val_accuracy"] >= half and float(str(point.setting("coeff"))) < 0.6
+        if point.metrics["val_accuracy"] >= half and (point.first.projected_to or 1) < 0.6
     ]
     assert [point.label for point in found] == expected != []
     # As MLflow's own filter takes it: a number with an exponent.

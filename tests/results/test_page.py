@@ -81,7 +81,8 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
     assert points["metrics"]["lipschitz_upper_bound"][by_label["tiny/0002"]] is None
     assert points["metrics"]["val_accuracy"][by_label["tiny/0003"]] is None
     assert points["reason"][by_label["tiny/0003"]] == "diverged"
-    assert points["params"]["coeff"][by_label["tiny/0000@0.3"]] == 0.3
+    assert points["params"]["coeff"][by_label["tiny/0000@0.3"]] == 0.5  # of its training
+    assert points["projected_to"][by_label["tiny/0000@0.3"]] == 0.3
     assert content["run_page"] is content["compare_page"] is None
     assert content["growth"]["epochs"] == [3, 6, 9, 12]
 

@@ -1,5 +1,6 @@
 import json
 import math
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -497,8 +498,17 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
         ("0000", 0.45, TrialStatus.COMPLETED), ("0000", 0.3, TrialStatus.COMPLETED),
     ]  # fmt: skip
     assert [r.metrics for r in first] == [high.metrics(), low.metrics()]
-    assert [r.params["coeff"] for r in first] == ["0.45", "0.3"]
+    assert [r.params["coeff"] for r in first] == ["0.5", "0.5"]  # of the training
+    assert [r.params["projected_to"] for r in first] == ["0.45", "0.3"]
     assert [r.params["seed"] for r in first] == ["1", "1"]
+    # Earlier versions wrote the one in the place of the other.
+    with sqlite3.connect(tracker.client.tracking_uri.removeprefix("sqlite:///")) as database:
+        (run_id,) = (r.run_id for r in first if r.projected_to == 0.3)
+        database.execute(
+            "UPDATE params SET value = 0.3 WHERE key = 'coeff' AND run_uuid = ?", [run_id]
+        )
+        database.execute("DELETE FROM params WHERE key = 'projected_to' AND run_uuid = ?", [run_id])
+    assert [r.params for r in projections(tracker.client, study)] == [r.params for r in first]
     (trial,) = Records(tracker.client).trials(study)
     client = MlflowClient(tracker.client.tracking_uri)
     tags = client.get_run(first[0].run_id).data.tags

@@ -75,7 +75,9 @@ const column = (name) => {
 };
 const isLogarithmic = (name) => isLogarithmicOf(name, column(name));
 const isNumeric = (name) => column(name).every((v) => v === null || typeof v === "number");
-const numeric = [...metricNames, ...paramNames].filter(isNumeric);
+const isThere = (name) => column(name).some((value) => value !== null);
+const numeric = [...metricNames, ...paramNames, ...["projected_to"].filter(isThere)]
+  .filter(isNumeric);
 // Where a point comes from, in a sentence; empty where the sampler proposed it.
 const originOf = (i) => {
   const origin = points.origin[i];

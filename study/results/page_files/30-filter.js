@@ -41,7 +41,7 @@ const filterProblem = () => {
   for (const word of splitWords(state.filter)) {
     const parts = word.match(COMPARISON);
     if (parts && !column(parts[1])) {
-      const known = [...metricNames, ...paramNames, "mark", "front_share"].join(", ");
+      const known = [...metricNames, ...paramNames, "projected_to", "mark", "front_share"].join(", ");
       return `There is no column ${parts[1]}: there are ${known}.`;
     }
     if (parts && typeof parseTerm(word).value === "number" && Number.isNaN(parseTerm(word).value)

@@ -7,7 +7,7 @@ const KINDS = [
 ].filter(({ key }) => content.differences.some((one) => one[key] !== null));
 const signed = (value, decimals) => {
   const size = Math.abs(value);
-  const text = decimals === null ? String(+size.toPrecision(3)) : size.toFixed(decimals);
+  const text = decimals === null ? String(+size.toPrecision(3)) : fixed(size, decimals);
   return `${value < 0 ? "\u2212" : "+"}${text}`;
 };
 const estimateText = (estimate, decimals) => {

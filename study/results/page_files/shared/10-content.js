@@ -29,10 +29,17 @@ const formatted = (value) => {
   if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
   return String(+value.toPrecision(4));
 };
+// A number of 0 or more with so many decimals, rounded as the report's table does: what lies halfway
+// to the even digit.
+const fixed = (value, decimals) => {
+  const text = value.toFixed(decimals); // halfway: the larger one
+  const isHalfway = Math.abs(value) * 2 ** (decimals + 1) % 2 === 1;
+  return isHalfway && text.at(-1) % 2 ? (value - 0.5 / 10 ** decimals).toFixed(decimals) : text;
+};
 // A value of a metric, in the digits in which it is reported.
 const reportedText = (name, value) => {
   const decimals = metricOf[name] ? metricOf[name].decimals : null;
-  return typeof value === "number" && decimals !== null ? value.toFixed(decimals) : formatted(value);
+  return typeof value === "number" && decimals !== null ? fixed(value, decimals) : formatted(value);
 };
 const percent = (share) => `${Math.round(100 * share)} %`;
 // Plotly reads a little HTML in its texts.
