@@ -15,10 +15,10 @@ from rich.console import Console
 from study import cli
 from study.artifacts import PAGE
 from study.config.extension import Wanted
-from study.config.file import study_of
+from study.config.file import Asked, study_of
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.errors import FailedError, LaunchError, TrackingError, UserError, quoted
+from study.errors import FailedError, LaunchError, TrackingError, UserError, absent, quoted
 from study.results import comparison, comparison_tables
 from study.results.comparison import Comparison
 from study.results.front import Results
@@ -26,7 +26,7 @@ from study.results.read import read
 from study.results.recommended import handles
 from study.results.tables import as_frame, as_html, counts_of
 from study.tracking.client import Client
-from study.tracking.handles import run_of
+from study.tracking.handles import RUN_ID, run_of
 from study.tracking.records import Records
 
 # Imported where they are needed: to look at a study waits neither for Ray nor for torch.
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 # Of what a comparison shows in a notebook.
 _WIDTH = 110
 _LABEL = re.compile(r"[0-9]{4,}(@.+)?")
+# Without the signs of a handle, it can only be an alias or how a run id begins.
+_WORD = re.compile(r"[^/@]*")
 
 
 def run(
@@ -82,7 +84,7 @@ def run(
         FailedError: if it began and cannot go on; it can be resumed.
         KeyboardInterrupt: if it was interrupted; it can be resumed.
     """
-    config, source = study_of(
+    asked = study_of(
         space,
         {
             "name": ("name", name),
@@ -99,7 +101,7 @@ def run(
     with _arguments_named():
         place = Place.of(tracking_uri, storage_path, address)
         cli.check_answers(place.address)
-        return Runner(place).start(config, source, name is not None).unless_interrupted()
+        return Runner(place).start(asked).unless_interrupted()
 
 
 # As users call it it is `study.open`; this module has no use for the builtin that it hides.
@@ -222,15 +224,11 @@ class Runner:
             place.client, place.storage_path, place.address, say, self._say_unfinished
         )
 
-    def start(self, config: StudyConfig, source: str, name_is_given: bool) -> "Study":
-        """Check a study and run it, to its end or until it is interrupted.
-
-        Args:
-            source: what it remembers as its file.
-            name_is_given: whether the name must be free; else the next free one is taken.
-        """
-        config = self._checked(config, source, name_is_given)
-        return self._ended(lambda: self._session.start(config, source))
+    def start(self, asked: Asked) -> "Study":
+        """Check a study and run it, to its end or until it is interrupted. A name that an option
+        gave must be free; of one that is the file's the next free one is taken."""
+        checked = self._checked(asked)
+        return self._ended(lambda: self._session.start(checked))
 
     def resume(
         self,
@@ -247,42 +245,38 @@ class Runner:
         """
         return self._ended(lambda: self._session.resume(name, source, wanted, said))
 
-    def rehearse(
-        self, config: StudyConfig, source: str, name_is_given: bool
-    ) -> "tuple[StudyConfig, Rehearsal, int]":
+    def rehearse(self, asked: Asked) -> "tuple[StudyConfig, Rehearsal, int]":
         """Check a study where it is to run, and run nothing of it.
-
-        Args:
-            source, name_is_given: as for `start`.
 
         Returns:
             The study under the name that it would have, what a trial of it takes, and how many run
             at a time.
         """
-        config = self._checked(config, source, name_is_given)
+        config = self._checked(asked).config
         return config, *self._session.rehearse(config)
 
-    def _checked(self, config: StudyConfig, source: str, name_is_given: bool) -> StudyConfig:
+    def _checked(self, asked: Asked) -> Asked:
         """A study under a name that is free.
 
         Raises:
             UserError: if it could not run.
         """
-        self._session.check(config, source)
+        config = asked.config
+        self._session.check(config, asked.source)
         free = self._session.free_name(config.name)
         if free == config.name:
-            return config
-        if name_is_given:
+            return asked
+        if "name" in asked.options:
             raise LaunchError(
                 f"--name: the name of a new study must be free, but '{config.name}' is taken; "
                 "take another, or go on with that study with --resume"
             )
         self._say(f"the name {config.name} is taken; this study is {free}")
-        of_file = self._session.of_file(source)
+        of_file = self._session.of_file(asked.source)
         unfinished = next((record for record in of_file if not record.finished), None)
         if unfinished is not None:
             self._say_unfinished(unfinished.name)
-        return replace(config, name=free)
+        return replace(asked, config=replace(config, name=free))
 
     def _ended(self, run: "Callable[[], Outcome]") -> "Study":
         try:
@@ -469,6 +463,9 @@ class Study:
         handle = self.recommended.get(network, network)
         if _LABEL.fullmatch(handle):
             handle = f"{self.name}/{handle}"
+        elif _WORD.fullmatch(handle) and not RUN_ID.fullmatch(handle):
+            known = [*self.recommended, *(point.label for point in self.results.front)]
+            raise UserError(f"network: {absent(network, known, 'network')}")
         return run_of(self.records, handle)
 
     def write_page(self, path: str | Path) -> None:

@@ -29,6 +29,14 @@ def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
     return f"unknown {what} {quoted(name)}; {hint}"
 
 
+def absent(name: str, known: Sequence[str], what: str) -> str:
+    """The message for something that was named and is not there: with the one that was meant, if
+    one is near, else with what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"there are {some(known)}"
+    return f"there is no {what} {quoted(name)}; {hint}"
+
+
 def some(names: Sequence[str], most: int = 5) -> str:
     """Names for a message, the first of them if there are many."""
     if not names:
@@ -46,6 +54,11 @@ def one_of(value: object, known: Sequence[str], quotation: str | None = None) ->
     near = difflib.get_close_matches(str(value), known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"must be one of {', '.join(known)}, but got {quotation or quoted(value)}{hint}"
+
+
+def count_of(n: int, noun: str) -> str:
+    """ "1 trial", "2 trials"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 class UserError(ValueError):

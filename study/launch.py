@@ -21,8 +21,8 @@ from study.errors import ConfigError, LaunchError
 if TYPE_CHECKING:
     from study.api import Study
     from study.config.extension import Wanted
+    from study.config.file import Asked
     from study.config.space import Value
-    from study.config.study import StudyConfig
     from study.execution.session import Outcome
 
 # What may be asked of a study beyond what it was begun with; all else must be as it was.
@@ -84,6 +84,9 @@ def main(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, say what it takes, run nothing.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="With --dry-run: also the settings that are the defaults.")
+    ] = False,
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""
     options: dict[str, tuple[str, Value]] = {
@@ -100,6 +103,8 @@ def main(
     command = _Command(space, tracking_uri, storage_path, address)
     try:
         with cli.one_line_errors():
+            if every and not dry_run:
+                raise LaunchError("--all: it is of --dry-run, but got it without")
             if resume:
                 if dry_run:
                     raise LaunchError("--dry-run: it is of a new study, but got --resume too")
@@ -120,12 +125,9 @@ def main(
             else:
                 from study.config.file import study_of
 
-                config, source = study_of(space, options)
+                asked = study_of(space, options)
                 launch = _Launch(command, dry_run)
-                if dry_run:
-                    exit_code = launch.rehearse(config, source, name is not None)
-                else:
-                    exit_code = launch.start(config, source, name is not None)
+                exit_code = launch.rehearse(asked, every) if dry_run else launch.start(asked)
     except KeyboardInterrupt:
         raise typer.Exit(cli.INTERRUPTED) from None
     except EOFError as error:
@@ -160,8 +162,7 @@ class _Command:
             options += ["--address", self.address]
         if self.storage_path:
             options += ["--storage-path", cli.storage_path(self.storage_path)]
-        arguments = [self.space, "--resume", "--name", name, *options]
-        return shlex.join(["python", "-m", "study.launch", *arguments])
+        return shlex.join(["python", "-m", "study.launch", "--resume", "--name", name, *options])
 
     def report(self, name: str, *options: str) -> str:
         """The command that reports a study."""
@@ -187,9 +188,9 @@ class _Launch:
         self._place = Place.of(command.tracking_uri, command.storage_path, command.address)
         self._runner = Runner(self._place, self._say, command.resume)
 
-    def start(self, config: "StudyConfig", source: str, name_is_given: bool) -> int:
+    def start(self, asked: "Asked") -> int:
         """Check a study and run it."""
-        return self._conclude(self._runner.start(config, source, name_is_given))
+        return self._conclude(self._runner.start(asked))
 
     def resume(
         self, name: str | None, wanted: "Wanted", said: "Mapping[str, tuple[str, Value]]"
@@ -198,18 +199,23 @@ class _Launch:
         source = "" if name is not None else self._command.source
         return self._conclude(self._runner.resume(name, source, wanted, said))
 
-    def rehearse(self, config: "StudyConfig", source: str, name_is_given: bool) -> int:
+    def rehearse(self, asked: "Asked", every: bool) -> int:
         """Check a study where it is to run, and print what it is and takes; the text is a study
-        file that says the same."""
-        from study.config.file import to_short_yaml
+        file that says the same.
+
+        Args:
+            every: whether to print the settings that are the defaults too.
+        """
+        from study.config.file import to_short_yaml, to_yaml
         from study.config.trial import DataConfig
 
-        config, trial, n_at_once = self._runner.rehearse(config, source, name_is_given)
+        config, trial, n_at_once = self._runner.rehearse(asked)
         if config.data.root == str(Path(DataConfig().root).resolve()):
             config = replace(config, data=replace(config.data, root=DataConfig().root))
         n_rounds = -(-config.n_trainings // max(1, n_at_once))
-        typer.echo("# What differs from the defaults; all else is in the study's run once it runs.")
-        typer.echo(to_short_yaml(config).rstrip())
+        if not every:
+            typer.echo("# What differs from the defaults; --all prints the others too.")
+        typer.echo((to_yaml if every else to_short_yaml)(config).rstrip())
         typer.echo(f"# A network: {trial.n_parameters:,} parameters")
         typer.echo(
             f"# Time: about {_in_words(n_rounds * trial.seconds)}: {config.n_trainings} trials, "

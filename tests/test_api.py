@@ -51,6 +51,11 @@ def test_a_study_is_opened_by_its_name_and_its_networks_by_theirs(finished: Path
         runs = {opened._run_of(name) for name in (alias, f"tiny@{alias}", handle)}
         runs.add(opened._run_of(handle.removeprefix("tiny/")))
         assert runs == {opened._run_of(opened._run_of(handle))}
+    for typed, says in (("kneee", "did you mean 'knee'"), ("zzz", "there are most-accurate, ")):
+        with pytest.raises(
+            study.UserError, match=f"^network: there is no network '{typed}'; {says}"
+        ):
+            opened.load(typed)
     narrower = study.open("tiny", where="val_accuracy > 2", tracking_uri=uri)
     assert narrower.points.empty
     assert "no network has val_accuracy > 2" in repr(narrower)

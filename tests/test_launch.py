@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from study import launch, report
 from study.config import file
 from study.execution.storage import locked
 from study.metrics import as_reported
+from study.tracking import studies
+from study.tracking.client import Client
 from tests.support.launched import (
     CLOCKED,
     LADDER,
@@ -35,7 +38,7 @@ from tests.support.launched import (
     write_finished,
     write_space,
 )
-from tests.support.studies import RAW
+from tests.support.studies import RAW, tiny
 from tests.test_moved import contents, copied, locations
 
 # One worker, where one is enough: each imports torch for seconds.
@@ -278,7 +281,7 @@ def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_fr
     (folder / "tiny.yaml").write_text(yaml.safe_dump(edited))
     out = run(folder, space, "--resume", "--name", "tiny", "--seed", str(raw["search"]["seed"]))
     lr = raw["training"]["lr"]
-    assert f"says otherwise by now: training.lr is {lr} here and 9.0 there" in out
+    assert f"{space} has changed: training.lr 9.0, not {lr}\n" in out
     assert f"moved from {first}, read and written in {folder} from now on: tiny" in out
     check_books(Books(folder), "tiny", n_trials=4, n_epochs=3)
     assert all(place.startswith(f"{folder}/mlruns/") for place in locations(folder))
@@ -421,8 +424,28 @@ def test_resume_takes_no_other_settings() -> None:
     assert "--dry-run: it is of a new study" in refusal(DIGITS, "--resume", "--dry-run")
     assert "--train: a training goes on with --resume alone" in refusal(DIGITS, "--train", "x/1")
     assert f"a study of {DIGITS} must be there, but there is none" in refusal(DIGITS, "--resume")
-    assert "there is no such file, and shipped studies are" in refusal("mine", "--resume")
+    assert "there is no such file or shipped study; " in refusal("mine", "--resume")
     assert "; --name mine means a study of that name" in refusal("mine", "--resume")
+    assert "--all: it is of --dry-run" in refusal(DIGITS, "--all")
+
+
+def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copy(finished / "mlflow.db", tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = Client(uri)
+    studies.create(client, replace(tiny(), name="mine"), "/x/mine.yaml", str(tmp_path / "mine"))
+    for arguments, says in (
+        ([DIGITS], "; unfinished, for --name: mine\n"),
+        (
+            [str(finished / "tiny.yaml")],
+            "what more of it is wanted; unfinished, for --name: mine\n",
+        ),
+        (["--name", "mime"], "--resume: there is no study 'mime'; did you mean 'mine'?\n"),
+    ):
+        message = refusal(*arguments, "--resume", "--tracking-uri", uri)
+        assert message.endswith(says)
 
 
 @pytest.mark.usefixtures("elsewhere")

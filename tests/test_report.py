@@ -170,7 +170,7 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
     page = tmp_path / "page.html"
     for arguments, says in (
         (["tiny", "tiny"], "STUDY: each study must be named once, but got 'tiny' twice"),
-        (["tiny", "nosuch"], "STUDY: a study named 'nosuch' must be in MLflow at"),
+        (["tiny", "nosuch"], "but there is no study 'nosuch'; there are tiny"),
         (["tiny", "x", "--register", "m"], "--register: one study must be named, but got 2"),
         (["tiny", "x", "y", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 3"),
         (["tiny", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 1"),

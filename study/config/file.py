@@ -1,8 +1,9 @@
 """A study file -> StudyConfig, and back: where YAML is read and written."""
 
+import difflib
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ _IN_PYTHON = "study.run"
 _SHIPPED = Path(__file__).parents[2] / "search_spaces"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A study as it is asked for.
+
+    Attributes:
+        source: what it remembers as its file.
+        options: keys of the study that options gave, in the file's place.
+    """
+
+    config: StudyConfig
+    source: str
+    options: frozenset[str]
+
+
 def locate(space: str) -> Path:
     """The study file that is meant: a path, or the bare name of a shipped study, such as digits.
 
@@ -35,10 +50,18 @@ def locate(space: str) -> Path:
         return path
     shipped = {file.stem: file for file in _SHIPPED.glob("*.yaml")}
     if space not in shipped:
-        raise ConfigError(
-            f"{space}: there is no such file, and shipped studies are {', '.join(sorted(shipped))}"
-        )
+        named = {**{name: name for name in shipped}, **_by_stem(Path())}
+        near = difflib.get_close_matches(space, named, n=1)
+        names = ", ".join(sorted(shipped))
+        hint = f"did you mean {named[near[0]]}?" if near else f"shipped are {names}"
+        raise ConfigError(f"{space}: there is no such file or shipped study; {hint}")
     return shipped[space]
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """The files in a folder that may be studies, by their names without the ending, by which all
+    are alike."""
+    return {path.stem: str(path) for path in sorted(folder.glob("*.y*ml"))}
 
 
 def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -> StudyConfig:
@@ -55,7 +78,10 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file") from None
+        beside = _by_stem(path.parent)
+        near = difflib.get_close_matches(path.stem, beside, n=1)
+        hint = f"; did you mean {beside[near[0]]}?" if near else ""
+        raise ConfigError(f"{path}: there is no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     return loads(text, str(path), overrides or {})
@@ -64,8 +90,8 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -
 def study_of(
     space: str | Path | Mapping[str, Any] | StudyConfig,
     options: Mapping[str, tuple[str, Value]],
-) -> tuple[StudyConfig, str]:
-    """A study as it is asked for, and what it remembers as its file.
+) -> Asked:
+    """A study as a file, or what stands in its place, and options ask for it.
 
     Args:
         space: path of a study file, the bare name of a shipped one, the content of a study file, or
@@ -86,7 +112,8 @@ def study_of(
         study = parse(content, source, overrides)
     # Workers have working directories of their own.
     root = str(Path(study.data.root).resolve())
-    return replace(study, data=replace(study.data, root=root)), source
+    study = replace(study, data=replace(study.data, root=root))
+    return Asked(study, source, frozenset(overrides))
 
 
 def loads(
@@ -130,7 +157,7 @@ def _n_values(raw: object, known: dict[int, int]) -> int:
 
 def to_yaml(study: StudyConfig) -> str:
     """The text of a study file that says the same, every default spelled out."""
-    return yaml.safe_dump(study.to_dict(), sort_keys=False)
+    return yaml.safe_dump(study.to_dict(), sort_keys=False, default_flow_style=None)
 
 
 def to_short_yaml(study: StudyConfig) -> str:

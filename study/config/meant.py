@@ -1,7 +1,7 @@
-"""What a key or a type that is not known may have meant: a key of another section, or a word of Ray
-Tune's."""
+"""What a key, a type or a parameter that cannot be read may have meant: a key of another section, a
+word of Ray Tune's, or a value in the place of a parameter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from study.config.study import FIXED, SEARCHABLE
@@ -12,11 +12,14 @@ _KEYS_OF_TUNE = {
     "metric": "objectives",
     "mode": "objectives",
     "num_samples": "search.n_trials",
+    "config": "space",
     "param_space": "space",
     "resources_per_trial": "resources",
     "search_alg": "search.sampler",
     "time_budget_s": "search.max_hours",
 }
+# What other libraries call it.
+_KEYS_OF_OTHERS = {"hyperparameters": "space", "parameters": "space", "search_space": "space"}
 _TYPES_OF_TUNE = {
     "choice": "categorical",
     "grid_search": "categorical, with search.sampler: grid",
@@ -26,6 +29,7 @@ _TYPES_OF_TUNE = {
     "randint": "int",
     "uniform": "float",
 }
+_EXAMPLE = "{type: float, low: 0.1, high: 0.9}"
 
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
@@ -33,6 +37,8 @@ def unknown_key(key: str, known: tuple[str, ...]) -> str:
     message = f"unknown key '{key}'"
     if key in _KEYS_OF_TUNE:
         return f"{message}; Ray Tune's {key} is {_KEYS_OF_TUNE[key]} here"
+    if key in _KEYS_OF_OTHERS:
+        return f"{message}; it is {_KEYS_OF_OTHERS[key]} here"
     sections = list(_sections_with(key))
     if len(sections) == 1:
         return f"{message}; it belongs in {sections[0]}"
@@ -43,6 +49,23 @@ def meant_type(name: object) -> str:
     """What to add to the message for a type of parameter that is not known; empty for nothing."""
     meant = _TYPES_OF_TUNE.get(str(name))
     return "" if meant is None else f"; Ray Tune's {name} is {meant} here"
+
+
+def meant_parameter(given: object, section: str) -> str:
+    """What to add to the message for what is no parameter.
+
+    Args:
+        section: where the key stands if it is not searched.
+    """
+    if isinstance(given, Mapping):
+        types = [str(key) for key in given if str(key) in _TYPES_OF_TUNE]
+        if types:
+            return meant_type(types[0]) + f", such as {_EXAMPLE}"
+    elif isinstance(given, list):
+        return f"; did you mean {{type: categorical, choices: {given}}}?"
+    elif not isinstance(given, str):
+        return f"; a value that is not searched belongs in {section}"
+    return f"; it is written like {_EXAMPLE}"
 
 
 def _sections_with(key: str) -> Iterator[str]:

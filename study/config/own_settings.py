@@ -1,6 +1,6 @@
 """The settings that a study was begun with, beside those that are said when it goes on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from study.config.file import study_of
@@ -37,39 +37,48 @@ def check_same(study: StudyConfig, said: Mapping[str, tuple[str, Value]]) -> Non
         )
 
 
-def changed_in_file(study: StudyConfig, source: str, is_extended: bool = False) -> str | None:
-    """What the study's file says otherwise than the study has it, in a line; None if that is
-    nothing, or there is no such file.
+def changed_in_file(
+    study: StudyConfig, source: str, options: Collection[str] = (), is_extended: bool = False
+) -> str | None:
+    """What the study's file says otherwise than it did when the study began, in a line; None if
+    that is nothing, or there is no such file.
 
     Args:
         source: path of the file.
+        options: keys of the study that options gave, in the file's place.
         is_extended: whether the study was given more samples or hours than it was begun with.
     """
     if not Path(source).is_file():
         return None
     try:
-        in_file, _ = study_of(source, {})
+        in_file = study_of(source, {}).config
     except ConfigError as error:
         return f"{study.name} goes on with its own settings; its file cannot be read now: {error}"
-    expected = (*_OF_THE_PLACE, *(_EXTENDED if is_extended else ()))
+    expected = {*_OF_THE_PLACE, *options, *(_EXTENDED if is_extended else ())}
     own, new = dict(_settings(study)), dict(_settings(in_file))
-    changed = [
+    differ = [
         key
         for key in sorted(own.keys() | new.keys())
         if own.get(key) != new.get(key) and key not in expected
     ]
+    # Of a parameter that is searched in one of the two alone, that says it all.
+    changed = [key for key in differ if key.rpartition(".")[0] not in differ]
     if not changed:
         return None
-    return (
-        f"{study.name} goes on with its own settings; {source} says otherwise by now: "
-        f"{some([f'{key} is {own.get(key)} here and {new.get(key)} there' for key in changed])}"
-    )
+    both = [f"{key} {new.get(key, 'nothing')}, not {own.get(key, 'nothing')}" for key in changed]
+    return f"{study.name} goes on with its own settings; {source} has changed: {some(both)}"
 
 
 def _settings(study: StudyConfig) -> Iterator[tuple[str, object]]:
-    """(key of the study file, value) of each setting; a list and a searched parameter are one."""
-    for section, content in study.to_dict().items():
-        if isinstance(content, dict):
-            yield from ((f"{section}.{key}", value) for key, value in content.items())
-        else:
-            yield section, content
+    """(key of the study file, such as "space.coeff.low", value) of each setting; a list is one. A
+    searched parameter is one too, by its name."""
+    yield from ((f"space.{key}", "searched") for key, _ in study.space)
+    yield from _leaves("", study.to_dict())
+
+
+def _leaves(where: str, content: object) -> Iterator[tuple[str, object]]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _leaves(f"{where}.{key}" if where else key, value)
+    else:
+        yield where, content

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from study.config.extension import Extension
 from study.config.goals import Constraint, Objective
-from study.config.meant import meant_type, unknown_key
+from study.config.meant import meant_parameter, meant_type, unknown_key
 from study.config.search import SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
 from study.config.study import FIXED, SEARCHABLE, SECTION_OF, SettingError, StudyConfig
@@ -188,9 +188,12 @@ class _Parser:
         return tuple((key, self.parameter(f"space.{key}", value)) for key, value in given.items())
 
     def parameter(self, where: str, value: object) -> Parameter:
-        given = self.mapping(where, value)
+        meant = meant_parameter(value, SECTION_OF[where.removeprefix("space.")])
+        if not isinstance(value, dict):
+            self.fail(where, f"must be a mapping of keys, but got {_quoted(value)}{meant}")
+        given: dict[str, Any] = value
         if "type" not in given:
-            self.fail(f"{where}.type", "this key is required")
+            self.fail(f"{where}.type", f"this key is required{meant}")
         if not isinstance(given["type"], str) or given["type"] not in PARAMETER_TYPES:
             problem = _one_of(given["type"], tuple(PARAMETER_TYPES))
             self.fail(f"{where}.type", problem + meant_type(given["type"]))
@@ -315,7 +318,8 @@ def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
 
 def _rule(message: str) -> str:
     """pydantic's "Input should be a valid number" as a rule of ours."""
-    return message.replace("Input should", "must", 1).replace("an object", "a mapping of keys")
+    rule = message.replace("Input should", "must", 1)
+    return rule.replace("an object", "a mapping of keys").replace("valid array", "list")
 
 
 def _one_of(value: object, known: tuple[str, ...]) -> str:
@@ -323,12 +327,14 @@ def _one_of(value: object, known: tuple[str, ...]) -> str:
 
 
 def _quoted(value: object) -> str:
-    """A value for a message; of text that looks like a number, also what YAML makes of it."""
+    """A value for a message; of text that looks like a number, also how to write the number."""
     if isinstance(value, str):
         try:
             number = float(value)
         except ValueError:
             return quoted(value)
+        if not isinstance(yaml.safe_load(value), str):
+            return f"the text '{value}'; without quotes it is a number"
         return (
             f"the text '{value}' (YAML 1.1 reads it as text, not as a number; "
             f"write {yaml.safe_dump(number).split()[0]} instead)"

@@ -24,9 +24,11 @@ class Interrupt(StudyCallback):
     checkpointed its epoch; raises KeyboardInterrupt at the second.
 
     Attributes:
+        study: its name.
         at_once: called at the second signal, of which Tune does not tell its callbacks.
     """
 
+    study: str
     messages: Messages
     at_once: Sequence[Callable[[], None]] = ()
 
@@ -50,7 +52,7 @@ class Interrupt(StudyCallback):
         self._is_wanted = True
         self.messages.write(
             "interrupted: the epochs that run are finished and checkpointed first; once more "
-            "leaves now"
+            f"leaves now; --resume --name {self.study} goes on, even if all of it is killed first"
         )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

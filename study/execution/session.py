@@ -8,6 +8,7 @@ import ray
 from ray import tune
 
 from study.config.extension import Wanted
+from study.config.file import Asked
 from study.config.own_settings import changed_in_file, check_same
 from study.config.space import Value
 from study.config.study import StudyConfig
@@ -19,6 +20,8 @@ from study.errors import (
     LaunchError,
     TrackingError,
     UserError,
+    absent,
+    count_of,
     quoted,
     some,
 )
@@ -145,22 +148,23 @@ class Session:
         trial = rehearse(_a_trial(study), max(1, int(resources.cpus)), resources.gpus > 0)
         return trial, min(n_at_once, study.n_trainings)
 
-    def start(self, study: StudyConfig, source: str) -> Outcome:
+    def start(self, asked: Asked) -> Outcome:
         """Run a new study, whose name is free.
-
-        Args:
-            source: path of its file.
 
         Raises:
             UserError: if it cannot begin; nothing was started then.
             FailedError: if it began and cannot go on; it can be resumed.
         """
+        study = asked.config
         earlier = self._earlier_trials(study)
         n_at_once = self._start_ray(study, study.n_trainings)
         storage.make_folder(self._folder(study.name))
         notify.remember(self._folder(study.name), study.search.notify)
         self.begun = Begun(study.name, study.search.notify)
-        record = studies.create(self._client, study, source, self._folder(study.name), provenance())
+        folder = self._folder(study.name)
+        record = studies.create(
+            self._client, study, asked.source, folder, provenance(), asked.options
+        )
         with storage.locked(record.storage):
             return self._run(
                 record,
@@ -215,7 +219,9 @@ class Session:
             others = [] if name else [r.name for r in self.of_file(source) if r.name != record.name]
             hint = f"; --name goes on with another study of its file: {some(others)}"
             self._say(f"resuming {record.name}{hint if others else ''}")
-            changed = changed_in_file(record.config, record.source, record.extension.n_searches > 0)
+            changed = changed_in_file(
+                record.config, record.source, record.options, record.extension.n_searches > 0
+            )
             if changed is not None:
                 self._say(changed)
             for line in damage or ():
@@ -276,18 +282,30 @@ class Session:
             if not of_file:
                 raise LaunchError(
                     f"--resume: a study of {source} must be there, but there is none in "
-                    f"MLflow at {self._client.tracking_uri}"
+                    f"MLflow at {self._client.tracking_uri}{self._unfinished()}"
                 )
             fitting = [record for record in of_file if may_be_done or not record.finished]
             if not fitting:
-                raise _is_done(of_file[0])
+                raise self._is_done(of_file[0])
             return fitting[0]
         record = self._records.find_study(name)
         if record is None:
-            raise LaunchError(f"--resume: a study must be there, but there is no {quoted(name)}")
+            known = [one.name for one in self._records.studies()]
+            raise LaunchError(f"--resume: {absent(name, known, 'study')}")
         if record.finished and not may_be_done:
-            raise _is_done(record)
+            raise self._is_done(record)
         return record
+
+    def _is_done(self, record: StudyRecord) -> LaunchError:
+        return LaunchError(
+            f"--resume: a study must be unfinished, but '{record.name}' is done; --trials, "
+            f"--max-hours or --train say what more of it is wanted{self._unfinished()}"
+        )
+
+    def _unfinished(self) -> str:
+        """For a message: the studies that could be resumed; empty if there are none."""
+        names = [record.name for record in self._records.studies() if not record.finished]
+        return f"; unfinished, for --name: {some(names)}" if names else ""
 
     def _folder(self, name: str) -> str:
         return f"{self._storage_path.rstrip('/')}/{name}"
@@ -334,7 +352,8 @@ class Session:
             raise
         on = "" if of_ray.is_local else f" on {len(of_ray.nodes)} nodes"
         self._say(
-            f"{study.name}: {n_trials} trials of {study.training.max_epochs} epochs on "
+            f"{study.name}: {count_of(n_trials, 'trial')} of "
+            f"{count_of(study.training.max_epochs, 'epoch')} on "
             f"{study.data.name}, {min(n_at_once, n_trials)} at a time "
             f"({have['CPU']:g} CPUs, {have['GPU']:g} GPUs{on})"
         )
@@ -391,13 +410,6 @@ class Session:
         studies.close(self._client, record, status)
         n_completed = states.count(TrialStatus.COMPLETED)
         return Outcome(record, is_done, n_started, n_completed, end_of_search)
-
-
-def _is_done(record: StudyRecord) -> LaunchError:
-    return LaunchError(
-        f"--resume: a study must be unfinished, but '{record.name}' is done; --trials, "
-        "--max-hours or --train say what more of it is wanted"
-    )
 
 
 def _no_state(record: StudyRecord) -> LaunchError:

@@ -129,7 +129,7 @@ def _parts(
         make_scheduler(study, halving),
         [
             # First: at the end it gives the signals back before the recorder waits for MLflow.
-            Interrupt(messages, at_once=(progress.leave, recorder.leave)),
+            Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave)),
             Failures(messages),
             progress,
             recorder,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from study.config.goals import Objective
-from study.errors import TrackingError, UserError, quoted, some
+from study.errors import TrackingError, UserError, absent, quoted
 from study.metrics import METRICS, Direction
 from study.results import conditions
 from study.results.certainty import with_certainty
@@ -46,13 +46,12 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
     """
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
-        what = f"a study named {quoted(name)}" if name else "a study"
+        place = f"in MLflow at {records.client.tracking_uri}"
         known = [one.name for one in records.studies()]
-        others = f"; there are {some(known)}" if known else ""
-        raise TrackingError(
-            f"STUDY: {what} must be in MLflow at {records.client.tracking_uri}, but there is none"
-            f"{others}"
-        )
+        if name and known:
+            raise TrackingError(f"STUDY: it must be {place}, but {absent(name, known, 'study')}")
+        what = f"a study named {quoted(name)}" if name else "a study"
+        raise TrackingError(f"STUDY: {what} must be {place}, but there is none")
     return study
 
 

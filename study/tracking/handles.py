@@ -10,14 +10,16 @@ import re
 
 from mlflow.entities import Run
 
-from study.errors import TrackingError, quoted, some
+from study.errors import TrackingError, absent, one_of, quoted, some
 from study.tracking import tags
 from study.tracking.records import Records, TrialRecord
 
 _FORMS = (
-    "STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee or the beginning of a run id, 4 characters or more"
+    "STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, STUDY@most-accurate, STUDY@most-invertible "
+    "or the beginning of a run id, 4 characters or more"
 )
-_RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+"""A run id, or how one begins."""
 _LENGTH_OF_ID = 32
 
 
@@ -38,7 +40,7 @@ def run_of(records: Records, network: str) -> str:
     study, at, alias = network.partition("@")
     if at:
         return _of_alias(records, study, alias)
-    if not _RUN_ID.fullmatch(network):
+    if not RUN_ID.fullmatch(network):
         raise TrackingError(f"NETWORK: it must be {_FORMS}, but got {quoted(network)}")
     return _of_beginning(records, network)
 
@@ -73,20 +75,22 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
     for record in _trials(records, study):
         known.update(dict.fromkeys(record.aliases, record.run_id))
     if alias not in known:
-        have = some(sorted(known)) if known else "none, as they are written when a study ends"
-        raise TrackingError(
-            f"NETWORK: the recommended networks of {study} are {have}, but got {quoted(alias)}"
-        )
+        if not known:
+            raise TrackingError(
+                f"NETWORK: networks are recommended when a study ends, but got {quoted(alias)} of "
+                f"{study}, which has none"
+            )
+        raise TrackingError(f"NETWORK: of {study} {one_of(alias, sorted(known))}")
     return known[alias]
 
 
 def _trials(records: Records, name: str) -> list[TrialRecord]:
     study = records.find_study(name)
     if study is None:
-        known = some([one.name for one in records.studies()])
+        known = [one.name for one in records.studies()]
         raise TrackingError(
-            f"NETWORK: its study must be in MLflow at {records.client.tracking_uri}, which has "
-            f"{known}, but got {quoted(name)}"
+            f"NETWORK: its study must be in MLflow at {records.client.tracking_uri}, but "
+            f"{absent(name, known, 'study')}"
         )
     return records.trials_and_projections(study)
 

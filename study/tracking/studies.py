@@ -1,7 +1,7 @@
 """Writes of the study's own run."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
 from study.artifacts import STUDY_FILE
@@ -21,6 +21,7 @@ def create(
     source: str,
     storage: str,
     provenance: Mapping[str, str] | None = None,
+    options: Collection[str] = (),
 ) -> StudyRecord:
     """A new experiment with the study's parent run.
 
@@ -28,6 +29,7 @@ def create(
         source: path of the study's file.
         storage: folder or bucket where Tune keeps its state.
         provenance: tags that say which code runs it.
+        options: keys of the study that options gave, in the file's place.
     """
     config = config.without_command()
     experiment_id = client.call(
@@ -47,6 +49,7 @@ def create(
             tags.STATE: TrialStatus.RUNNING.value,
             tags.CONFIG: json.dumps(config.to_dict()),
             tags.SOURCE: source,
+            tags.OPTIONS: json.dumps(sorted(options)),
             tags.STORAGE: storage,
             **(provenance or {}),
         },
@@ -54,7 +57,9 @@ def create(
     )
     run_id = run.info.run_id
     client.call(client.api.log_text, run_id, to_yaml(config), STUDY_FILE)
-    return StudyRecord(config.name, experiment_id, run_id, config, source, storage, False)
+    return StudyRecord(
+        config.name, experiment_id, run_id, config, source, storage, False, tuple(sorted(options))
+    )
 
 
 def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:

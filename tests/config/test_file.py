@@ -151,6 +151,13 @@ def test_lists_may_be_choices() -> None:
         ),
         ("low: 0.3, ", "", "space.coeff.low: this key is required"),
         (
+            "n_trials: 12",
+            "n_trials: '12'",
+            "search.n_trials: must be a valid integer, but got the "
+            "text '12'; without quotes it is a number",
+        ),
+        ("space:", "search_space:", "search_space: unknown key 'search_space'; it is space here"),
+        (
             "type: float",
             "type: loguniform",
             "space.coeff.type: must be one of float, int, categorical, but got 'loguniform'; Ray "
@@ -325,7 +332,34 @@ def test_what_is_no_study_is_said_in_one_line(text: str, message: str) -> None:
         file.loads(text, "x.yaml")
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("[0.7, 0.8]", "must be a mapping of keys, but got [0.7, 0.8]; did you mean {type: "
+         "categorical, choices: [0.7, 0.8]}?"),
+        ("0.9", "must be a mapping of keys, but got 0.9; a value that is not searched belongs in "
+         "model"),
+        ("tune.loguniform(0.1, 1)", "must be a mapping of keys, but got 'tune.loguniform(0.1, 1)'; "
+         "it is written like {type: float, low: 0.1, high: 0.9}"),
+        ("{loguniform: [0.1, 1]}", ".type: this key is required; Ray Tune's loguniform is float "
+         "with log: true here, such as {type: float, low: 0.1, high: 0.9}"),
+        ("{low: 0.1, high: 1}", ".type: this key is required; it is written like {type: float, "
+         "low: 0.1, high: 0.9}"),
+    ],
+)  # fmt: skip
+def test_what_is_no_parameter_is_told_how_to_write_one(given: str, says: str) -> None:
+    text = changed("{type: float, low: 0.3, high: 0.99}", given)
+    with pytest.raises(ConfigError) as error:
+        file.loads(text, "x.yaml")
+    assert str(error.value).removeprefix("x.yaml: space.coeff").removeprefix(": ") == says
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file$"):
+        file.load(tmp_path / "nowhere.yaml")
+    (tmp_path / "mine.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"no such file; did you mean /.*/mine\.yaml\?$"):
+        file.load(tmp_path / "min.yaml")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: there is no such file$"):
         file.load(tmp_path / "nowhere.yaml")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -386,7 +420,7 @@ def searching(**search: Any) -> StudyConfig:
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({"ladder": "x"}, "search.ladder: must be a valid array, but got 'x'"),
+        ({"ladder": "x"}, "search.ladder: must be a list, but got 'x'"),
         ({"ladder": [0.9, "a"]}, "search.ladder.1: must be a valid number, but got 'a'"),
         (
             {"ladder": [0.5, 0.9]},
@@ -397,7 +431,7 @@ def searching(**search: Any) -> StudyConfig:
         ({"repeats": 0}, "search.repeats: repeats >= 1 must hold, but got repeats=0"),
         ({"max_hours": 0}, "search.max_hours: max_hours > 0 must hold, but got max_hours=0.0"),
         ({"fine_tune_steps": -1}, "search.fine_tune_steps: fine_tune_steps >= 0 must hold, but"),
-        ({"warm_start": "digits"}, "search.warm_start: must be a valid array, but got 'digits'"),
+        ({"warm_start": "digits"}, "search.warm_start: must be a list, but got 'digits'"),
         (
             {"stop": {"gain": 0.1}},
             "search.stop.gain: unknown key 'gain'; there are hypervolume_gain, over_trials",
@@ -483,8 +517,20 @@ def test_a_shipped_study_is_found_by_its_bare_name_from_anywhere(
 
 
 def test_a_bare_name_that_is_none_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"^digitz: there is no such file, and shipped .*digits"):
-        file.locate("digitz")
+    with pytest.raises(
+        ConfigError, match=r"^zzz: there is no such file or shipped study; shipped .*"
+    ):
+        file.locate("zzz")
+
+
+def test_a_bare_name_that_is_near_to_a_study_is_told_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("")
+    for typed, meant in (("digitz", "digits"), ("mnst", "mnist"), ("mine", r"mine\.yaml")):
+        with pytest.raises(ConfigError, match=rf"^{typed}: .*; did you mean {meant}\?$"):
+            file.locate(typed)
 
 
 def test_a_mistyped_objective_is_named_and_not_its_reference_point() -> None:

@@ -55,8 +55,15 @@ def test_a_recommended_one_is_meant_by_its_alias(
         ("tiny/0009", "it must be in tiny, which has 0000, 0001, 0002, but got '0009'"),
         ("tiny/0001@0.9", "it must be in tiny, which has 0001, 0001@"),
         ("tiny/", "it must be in tiny"),
-        ("nosuch/0001", r"its study must be in MLflow at .* which has tiny, but got 'nosuch'"),
-        ("tiny@best", "of tiny are knee, most-accurate, most-invertible, but got 'best'"),
+        (
+            "nosuch/0001",
+            "its study must be in MLflow at .*, but there is no study 'nosuch'; there are tiny",
+        ),
+        (
+            "tiny@best",
+            "of tiny must be one of knee, most-accurate, most-invertible, but got 'best'",
+        ),
+        ("tiny@kneee", "but got 'kneee'; did you mean 'knee'"),
         ("nosuch@knee", "its study must be in MLflow"),
         ("abc", "it must be STUDY/TRIAL, .*but got 'abc'"),
         ("0001' or '1", "it must be STUDY/TRIAL"),
@@ -86,5 +93,7 @@ def test_a_beginning_that_two_runs_have_is_refused_with_both(
 @pytest.mark.usefixtures("study")
 def test_a_study_that_has_not_ended_has_none_recommended(tracker: Tracker) -> None:
     records = Records(tracker.client)
-    with pytest.raises(TrackingError, match="none, as they are written when a study ends"):
+    with pytest.raises(
+        TrackingError, match=r"networks are recommended when a study ends, .*has none"
+    ):
         run_of(records, "tiny@knee")
