@@ -4,8 +4,9 @@ import fcntl
 import functools
 import gzip
 import hashlib
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -121,15 +122,53 @@ def _read_digits(config: DataConfig) -> _Read:
 
 
 @contextmanager
-def _fetched_once(config: DataConfig) -> Iterator[None]:
-    """Let one process of a node fetch a data set, while those beside it wait for its files."""
+def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
+    """Let one process of a node fetch a data set, while those beside it wait for its files. Nothing
+    is left of it where nothing was fetched.
+
+    Args:
+        folder: of the files.
+    """
     if not config.download:
         yield
         return
-    Path(config.root).mkdir(parents=True, exist_ok=True)
-    with (Path(config.root) / f".{config.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with _locked(Path(config.root) / f".{config.name}.lock"):
+            yield
+    finally:
+        for path in new:
+            with suppress(OSError):  # those that are empty are removed, and no others can be
+                path.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, which is gone afterwards; its folder is made."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except FileNotFoundError:  # another process has just removed the folder, as it was empty
+            continue
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Who held it before has removed it: what is locked may be a file that nobody finds.
+            if not _is_at(path, file.fileno()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], _Read]:
@@ -137,14 +176,14 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
         from torchvision import datasets
 
         parts = []
+        where = Path(config.root).resolve() / folder
         for train in (True, False):
             try:
-                with _fetched_once(config):
+                with _fetched_once(config, where):
                     part = getattr(datasets, class_name)(
                         config.root, train=train, download=config.download
                     )
             except (RuntimeError, OSError) as error:  # OSError: no network, say
-                where = Path(config.root).resolve() / folder
                 if config.download:
                     text = " ".join(str(error).split())
                     raise DataNotFoundError(

@@ -1,12 +1,17 @@
 import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision import datasets
 
 from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
@@ -149,6 +154,53 @@ def write_images(folder: Path, colors: dict[str, int], n: int) -> None:
         (folder / label).mkdir(parents=True)
         for index in range(n):
             Image.new("RGB", (20, 30), (color, index, 0)).save(folder / label / f"{index}.png")
+
+
+def test_a_download_that_fails_leaves_nothing_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "images" / "data" / "MNIST" / "raw"
+
+    def refused(root: str, train: bool, download: bool) -> None:
+        assert download
+        raw.mkdir(parents=True, exist_ok=True)
+        raise URLError("no network")
+
+    monkeypatch.setattr(datasets, "MNIST", refused)
+    config = DataConfig(name="mnist", root=str(tmp_path / "images" / "data"), download=True)
+    with pytest.raises(DataNotFoundError, match=r"or be fetched, but: .*no network"):
+        sources.load(config)
+    assert not list(tmp_path.iterdir())
+    raw.mkdir(parents=True)
+    (raw / "half").write_text("")
+    with pytest.raises(DataNotFoundError):
+        sources.load(config)
+    assert list(tmp_path.rglob("*.*")) == []  # no lock either
+    assert (raw / "half").exists()
+
+
+def test_of_many_at_a_time_one_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = threading.Semaphore(1)
+    n_alone = []
+
+    def fetch(root: str, train: bool, download: bool) -> None:
+        n_alone.append(inside.acquire(blocking=False))
+        time.sleep(0.002)
+        inside.release()
+        raise URLError("no network")
+
+    monkeypatch.setattr(datasets, "MNIST", fetch)
+
+    def load(seed: int) -> None:
+        with pytest.raises(DataNotFoundError):
+            sources.load(
+                DataConfig("mnist", str(tmp_path / "data"), split_seed=seed, download=True)
+            )
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(load, range(64)))
+    assert n_alone == [True] * 64
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_an_image_folder_is_resized_and_keeps_its_classes(tmp_path: Path) -> None:
