@@ -6,7 +6,7 @@ The inverse of a residual block x + g(x) = y is the fixed point of x -> y - g(x)
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import torch
@@ -50,8 +50,8 @@ class Solution:
             Lipschitz constants were given.
     """
 
-    value: Tensor
-    last_iterate: Tensor
+    value: Tensor = field(repr=False)  # a printed batch of images says nothing
+    last_iterate: Tensor = field(repr=False)
     n_steps: Tensor
     residual_norm: Tensor
     converged: Tensor

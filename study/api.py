@@ -255,6 +255,16 @@ class Runner:
         config = self._checked(asked).config
         return config, *self._session.rehearse(config)
 
+    def rehearse_resume(
+        self,
+        name: str | None,
+        source: str,
+        wanted: Wanted,
+        said: Mapping[str, tuple[str, Value]],
+    ) -> None:
+        """Say which study `resume` would go on with, and go on with none. Args: as `resume`."""
+        self._session.rehearse_resume(name, source, wanted, said)
+
     def _checked(self, asked: Asked) -> Asked:
         """A study under a name that is free.
 

@@ -103,11 +103,9 @@ def main(
     command = _Command(space, tracking_uri, storage_path, address)
     try:
         with cli.one_line_errors():
-            if every and not dry_run:
-                raise LaunchError("--all: it is of --dry-run, but got it without")
+            if every and (resume or not dry_run):
+                raise LaunchError("--all: it is of --dry-run of a new study, but got another")
             if resume:
-                if dry_run:
-                    raise LaunchError("--dry-run: it is of a new study, but got --resume too")
                 from study.config.extension import Wanted
 
                 more = (*_MORE, *((_EPOCHS,) if train else ()))
@@ -117,7 +115,9 @@ def main(
                     if option[1] is not None and key not in more
                 }
                 wanted = Wanted(trials, max_hours, tuple(train or ()), epochs if train else None)
-                exit_code = _Launch(command).resume(name, wanted, said)
+                launch = _Launch(command)
+                go_on = launch.rehearse_resume if dry_run else launch.resume
+                exit_code = go_on(name, wanted, said)
             elif train:
                 raise LaunchError(
                     "--train: a training goes on with --resume alone, but got it without"
@@ -198,6 +198,14 @@ class _Launch:
         """Go on with the study of that name, or the latest of the file."""
         source = "" if name is not None else self._command.source
         return self._conclude(self._runner.resume(name, source, wanted, said))
+
+    def rehearse_resume(
+        self, name: str | None, wanted: "Wanted", said: "Mapping[str, tuple[str, Value]]"
+    ) -> int:
+        """Say which study would go on."""
+        source = "" if name is not None else self._command.source
+        self._runner.rehearse_resume(name, source, wanted, said)
+        return 0
 
     def rehearse(self, asked: "Asked", every: bool) -> int:
         """Check a study where it is to run, and print what it is and takes; the text is a study

@@ -421,12 +421,29 @@ def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_resume_takes_no_other_settings() -> None:
-    assert "--dry-run: it is of a new study" in refusal(DIGITS, "--resume", "--dry-run")
+    assert "must be there, but there is none" in refusal(DIGITS, "--resume", "--dry-run")
     assert "--train: a training goes on with --resume alone" in refusal(DIGITS, "--train", "x/1")
     assert f"a study of {DIGITS} must be there, but there is none" in refusal(DIGITS, "--resume")
     assert "there is no such file or shipped study; " in refusal("mine", "--resume")
     assert "; --name mine means a study of that name" in refusal("mine", "--resume")
     assert "--all: it is of --dry-run" in refusal(DIGITS, "--all")
+
+
+def test_a_resume_is_rehearsed_and_changes_nothing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    before = contents(finished)
+    for arguments, exit_code, says in (
+        (["--trials", "5"], 0, "would go on with tiny, of which 3 of 5 trials have completed\n"),
+        (["--train", "tiny/0001", "--epochs", "9"], 0, "tiny, of which 3 of 4 trials have"),
+        ([], 2, "--resume: a study must be unfinished, but 'tiny' is done"),
+        (["--trials", "3"], 2, "--trials: a study that goes on must have more than before, 3"),
+    ):
+        done = CliRunner().invoke(launch.app, ["tiny.yaml", "--resume", "--dry-run", *arguments])
+        assert (done.exit_code, says in done.output) == (exit_code, True), done.output
+    assert contents(finished) == before
+    assert not ray.is_initialized()
 
 
 def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(

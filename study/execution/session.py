@@ -194,18 +194,7 @@ class Session:
         name = name or wanted.study
         if name is not None:
             self._client.relocate(resumed=name)
-        record = self._find(name, source, may_be_done=wanted.is_something)
-        check_same(record.config, said or {})
-        self._records.check_files(record)
-        if record.storage != self._folder(record.name):
-            # What is there is unpickled, so it is not for MLflow to say where that is.
-            raise LaunchError(
-                f"--storage-path: it must be where {record.name} is kept, which MLflow says is in "
-                f"{record.storage.rpartition('/')[0]}, but got {self._storage_path}"
-            )
-        _check_trials(record.config, record.name)
-        if record.finished and not storage.exists(record.storage):
-            raise _no_state(record)
+        record = self._resumable(name, source, wanted, said or {})
         storage.make_folder(record.storage)
         with storage.locked(record.storage):
             # Read again: another command may have had it until now.
@@ -216,14 +205,8 @@ class Session:
             is_new = damage is None
             if is_new and self._has_ended_trials(record):
                 raise _no_state(record)
-            others = [] if name else [r.name for r in self.of_file(source) if r.name != record.name]
-            hint = f"; --name goes on with another study of its file: {some(others)}"
-            self._say(f"resuming {record.name}{hint if others else ''}")
-            changed = changed_in_file(
-                record.config, record.source, record.options, record.extension.n_searches > 0
-            )
-            if changed is not None:
-                self._say(changed)
+            self._say(f"resuming {record.name}{self._others(name, record)}")
+            self._say_changed(record)
             for line in damage or ():
                 self._say(line)
             if not is_new:
@@ -237,6 +220,68 @@ class Session:
                 raise
             self.begun = Begun(record.name, notify.remembered(record.storage))
             return self._run(goes_on, lambda: made)
+
+    def rehearse_resume(
+        self,
+        name: str | None,
+        source: str,
+        wanted: Wanted,
+        said: Mapping[str, tuple[str, Value]],
+    ) -> None:
+        """Say which study `resume` would go on with, and what of it is there; nothing is started or
+        changed.
+
+        Args and raises: as `resume`.
+        """
+        name = name or wanted.study
+        record = self._resumable(name, source, wanted, said)
+        n_trials = extended(record, self._records, wanted).n_trainings
+        self._say(
+            f"would go on with {record.name}, of which {self._records.n_completed(record)} of "
+            f"{n_trials} trials have completed{self._others(name, record)}"
+        )
+        self._say_changed(record)
+
+    def _resumable(
+        self,
+        name: str | None,
+        source: str,
+        wanted: Wanted,
+        said: Mapping[str, tuple[str, Value]],
+    ) -> StudyRecord:
+        """The study that is to go on.
+
+        Raises:
+            UserError: if there is none, or it cannot go on.
+        """
+        record = self._find(name, source, may_be_done=wanted.is_something)
+        check_same(record.config, said)
+        self._records.check_files(record)
+        if record.storage != self._folder(record.name):
+            # What is there is unpickled, so it is not for MLflow to say where that is.
+            raise LaunchError(
+                f"--storage-path: it must be where {record.name} is kept, which MLflow says is in "
+                f"{record.storage.rpartition('/')[0]}, but got {self._storage_path}"
+            )
+        _check_trials(record.config, record.name)
+        if record.finished and not storage.exists(record.storage):
+            raise _no_state(record)
+        return record
+
+    def _others(self, name: str | None, record: StudyRecord) -> str:
+        """For a message: the other studies of a file, where no name said which is meant."""
+        others = [one.name for one in self.of_file(record.source) if one.name != record.name]
+        if name is not None or not others:
+            return ""
+        return f"; --name goes on with another study of its file: {some(others)}"
+
+    def _say_changed(self, record: StudyRecord) -> None:
+        """What the study's file says otherwise than when the study began."""
+        changed = changed_in_file(
+            record.config, record.source, record.options, record.extension.n_searches > 0
+        )
+        if changed is not None:
+            self._say(changed)
 
     def _tuner(
         self,
