@@ -299,7 +299,7 @@ def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_fr
     [
         (
             ["--trials", "2"],
-            "--trials: a study that goes on must have more than before, 3, but got",
+            "--trials: tiny, which is done, must get more than before, 3, but got 2",
         ),
         (["--train", "tiny/0001", "--epochs", "3"], "--epochs: a training that goes on must have"),
         (["--train", "tiny/0009", "--epochs", "9"], "NETWORK: it must be in tiny, which has 0000"),
@@ -438,7 +438,7 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
         (["--trials", "5"], 0, "would go on with tiny, of which 3 of 5 trials have completed\n"),
         (["--train", "tiny/0001", "--epochs", "9"], 0, "tiny, of which 3 of 4 trials have"),
         ([], 2, "--resume: a study must be unfinished, but 'tiny' is done"),
-        (["--trials", "3"], 2, "--trials: a study that goes on must have more than before, 3"),
+        (["--trials", "3"], 2, "--trials: tiny, which is done, must get more than before, 3, but"),
     ):
         done = CliRunner().invoke(launch.app, ["tiny.yaml", "--resume", "--dry-run", *arguments])
         assert (done.exit_code, says in done.output) == (exit_code, True), done.output

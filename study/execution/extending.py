@@ -54,11 +54,11 @@ def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> Study
     """The settings of a study with new limits of its search."""
     search = record.config.search
     if wanted.n_trials is not None:
-        _check_more("--trials", wanted.n_trials, search.n_trials or 0)
+        _check_more(record, "--trials", wanted.n_trials, search.n_trials or 0)
         search = replace(search, n_trials=wanted.n_trials)
     if wanted.max_hours is not None:
         had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
-        _check_more("--max-hours", wanted.max_hours, max(had, search.max_hours or 0.0))
+        _check_more(record, "--max-hours", wanted.max_hours, max(had, search.max_hours or 0.0))
         search = replace(search, max_hours=wanted.max_hours)
     hours_alone = wanted == Wanted(max_hours=wanted.max_hours)
     if hours_alone and record.finished and records.end_of_search(record) is None:
@@ -72,11 +72,12 @@ def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> Study
         raise LaunchError(f"--trials: {error}") from error
 
 
-def _check_more(option: str, more: float, before: float) -> None:
+def _check_more(record: StudyRecord, option: str, more: float, before: float) -> None:
     if not before < more < math.inf:  # NaN neither
+        had = before if isinstance(before, int) else f"{before:.3g}"
+        is_done = ", which is done," if record.finished else ""
         raise LaunchError(
-            f"{option}: a study that goes on must have more than before, {before:.3g}, but got "
-            f"{more:g}"
+            f"{option}: {record.name}{is_done} must get more than before, {had}, but got {more:g}"
         )
 
 

@@ -93,7 +93,7 @@ def test_a_network_means_the_training_that_it_comes_from() -> None:
     [
         (
             {"n_trials": 4},
-            "--trials: a study that goes on must have more than before, 4, but got 4",
+            "--trials: tiny, which is done, must get more than before, 4, but got 4",
         ),
         ({"n_trials": 3}, "--trials: .* 4, but got 3"),
         ({"max_hours": 1.5}, "--max-hours: .* more than before, 2, but got 1.5"),
