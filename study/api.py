@@ -119,7 +119,7 @@ def open(
     Args:
         name: None for the latest.
         where: conditions on its networks by the names of metrics and hyperparameters, such as
-            "val_accuracy > 0.9 and coeff < 0.5", or MLflow's own filter.
+            "val_accuracy > 0.9 and n_pow <= 2", or MLflow's own filter.
         objectives: such as "val_loss:minimize", in place of the study's own.
         tracking_uri, storage_path, address: as for `run`.
 
@@ -474,7 +474,7 @@ class Study:
         if _LABEL.fullmatch(handle):
             handle = f"{self.name}/{handle}"
         elif _WORD.fullmatch(handle) and not RUN_ID.fullmatch(handle):
-            known = [*self.recommended, *(point.label for point in self.results.front)]
+            known = [*self.recommended, *(point.label for point in self.results.ranked(every=True))]
             raise UserError(f"network: {absent(network, known, 'network')}")
         return run_of(self.records, handle)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
-from study.errors import FailedError, LaunchError, TrackingError, UserError, quoted, some
+from study.errors import FailedError, LaunchError, TrackingError, UserError, absent, some
 
 if TYPE_CHECKING:
     from study.tracking.removal import Holdings
@@ -35,6 +35,7 @@ def main(
             from study.execution import storage
             from study.tracking import removal
             from study.tracking.client import Client
+            from study.tracking.records import Records
 
         client = Client(cli.tracking_uri(tracking_uri), cli.max_retries())
         if any(moved.name == study for moved in client.relocate()):
@@ -44,9 +45,10 @@ def main(
             )
         held = removal.holdings(client, study)
         if held is None:
+            names = [one.name for one in Records(client).studies()]
             raise TrackingError(
-                f"STUDY: it must be in MLflow at {client.tracking_uri}, but there is no "
-                f"{quoted(study)}"
+                f"STUDY: it must be in MLflow at {client.tracking_uri}, but "
+                f"{absent(study, names, 'study')}"
             )
         folder = f"{cli.storage_path(storage_path).rstrip('/')}/{study}"
         is_there = _check(held, folder)

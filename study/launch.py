@@ -104,7 +104,9 @@ def main(
     try:
         with cli.one_line_errors():
             if every and (resume or not dry_run):
-                raise LaunchError("--all: it is of --dry-run of a new study, but got another")
+                raise LaunchError(
+                    "--all: it must stand with --dry-run of a new study, but got it elsewhere"
+                )
             if resume:
                 from study.config.extension import Wanted
 

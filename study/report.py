@@ -38,7 +38,7 @@ def load(
     Args:
         study: its name; None for the latest.
         where: conditions by the names of metrics and hyperparameters, "val_accuracy > 0.9 and
-            coeff < 0.5", or MLflow's own filter.
+            n_pow <= 2", or MLflow's own filter.
         objectives: such as "val_loss:minimize", in place of the study's own.
         tracking_uri: None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
 
@@ -75,7 +75,7 @@ def main(
     ] = None,
     where: Annotated[
         str,
-        typer.Option(help="Conditions such as 'coeff < 0.5', of metrics too; or MLflow's filter."),
+        typer.Option(help="Conditions such as 'bound < 0.2 and n_pow <= 2', or MLflow's filter."),
     ] = "",
     every: Annotated[
         bool, typer.Option("--all", help="Also the trials that are not on the front, marked.")

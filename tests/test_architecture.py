@@ -278,7 +278,7 @@ for arguments, says in (
     (["{space}"], "unknown key 'nonsense'"),
     (["nowhere"], "there is no such file"),
     (["--trials", "0"], "n_trials >= 1 must hold"),
-    (["--resume", "--all"], "it is of --dry-run of a new study"),
+    (["--resume", "--all"], "it must stand with --dry-run of a new study"),
     (["--resume", "--train", "x/0001"], "--epochs"),
     (["--train", "x/0001"], "--resume"),
 ):

@@ -161,8 +161,8 @@ def test_what_is_not_there_or_not_ours_is_refused(folder: Path) -> None:
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("mine")
     before = files(folder), rows(folder)
     for name in ("nothing", "mine", "Default"):
-        assert f"there is no '{name}'" in refused(name)
-    assert "there is no 'x'" in refused("x", "--tracking-uri", f"sqlite:///{folder}/no.db")
+        assert f"there is no study '{name}'" in refused(name)
+    assert "there is no study 'x'" in refused("x", "--tracking-uri", f"sqlite:///{folder}/no.db")
     assert (files(folder), rows(folder)) == before
 
 
@@ -245,7 +245,7 @@ def test_of_a_server_it_says_what_its_owner_has_to_do(folder: Path) -> None:
         assert "until its owner runs: mlflow gc --experiment-ids " in out
         assert not (folder / "ray_results" / "tiny").exists()
         assert Records(Client(uri)).find_study("tiny") is None
-        assert "there is no 'tiny'" in refused("tiny", "--tracking-uri", uri)
+        assert "there is no study 'tiny'" in refused("tiny", "--tracking-uri", uri)
     stages = Books(folder).query(
         "SELECT lifecycle_stage FROM runs UNION SELECT lifecycle_stage FROM logged_models "
         "WHERE experiment_id = 1"

@@ -426,7 +426,7 @@ def test_resume_takes_no_other_settings() -> None:
     assert f"a study of {DIGITS} must be there, but there is none" in refusal(DIGITS, "--resume")
     assert "there is no such file or shipped study; " in refusal("mine", "--resume")
     assert "; --name mine means a study of that name" in refusal("mine", "--resume")
-    assert "--all: it is of --dry-run" in refusal(DIGITS, "--all")
+    assert "--all: it must stand with --dry-run" in refusal(DIGITS, "--all")
 
 
 def test_a_resume_is_rehearsed_and_changes_nothing(
@@ -443,6 +443,9 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
         done = CliRunner().invoke(launch.app, ["tiny.yaml", "--resume", "--dry-run", *arguments])
         assert (done.exit_code, says in done.output) == (exit_code, True), done.output
     assert contents(finished) == before
+    with locked(str(finished / "ray_results" / "tiny")):
+        message = refusal("tiny.yaml", "--resume", "--dry-run", "--trials", "5")
+        assert "--resume: a study must not be running" in message
     assert not ray.is_initialized()
 
 

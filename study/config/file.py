@@ -48,7 +48,7 @@ def locate(space: str) -> Path:
     # A word, and not a path: nothing else can be a shipped study.
     if not re.fullmatch(r"\w{1,100}", space) or path.is_file():
         return path
-    shipped = {file.stem: file for file in _SHIPPED.glob("*.yaml")}
+    shipped = _shipped()
     if space not in shipped:
         named = {**{name: name for name in shipped}, **_by_stem(Path())}
         near = difflib.get_close_matches(space, named, n=1)
@@ -56,6 +56,11 @@ def locate(space: str) -> Path:
         hint = f"did you mean {named[near[0]]}?" if near else f"shipped are {names}"
         raise ConfigError(f"{space}: there is no such file or shipped study; {hint}")
     return shipped[space]
+
+
+def _shipped() -> dict[str, Path]:
+    """The shipped studies by their bare names."""
+    return {file.stem: file for file in _SHIPPED.glob("*.yaml")}
 
 
 def _by_stem(folder: Path) -> dict[str, str]:
@@ -78,7 +83,8 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        beside = _by_stem(path.parent)
+        # A shipped study has a bare name, and no ending.
+        beside = {**{name: name for name in _shipped()}, **_by_stem(path.parent)}
         near = difflib.get_close_matches(path.stem, beside, n=1)
         hint = f"; did you mean {beside[near[0]]}?" if near else ""
         raise ConfigError(f"{path}: there is no such file{hint}") from None

@@ -20,16 +20,16 @@ _KEYS_OF_TUNE = {
 }
 # What other libraries call it.
 _KEYS_OF_OTHERS = {"hyperparameters": "space", "parameters": "space", "search_space": "space"}
-_TYPES_OF_TUNE = {
-    "choice": "categorical",
-    "grid_search": "categorical, with search.sampler: grid",
-    "lograndint": "int with log: true",
-    "loguniform": "float with log: true",
-    "quniform": "float with step",
-    "randint": "int",
-    "uniform": "float",
-}
 _EXAMPLE = "{type: float, low: 0.1, high: 0.9}"
+_TYPES_OF_TUNE = {
+    "choice": "{type: categorical, choices: [1, 2]}",
+    "grid_search": "{type: categorical, choices: [1, 2]} with search.sampler: grid",
+    "lograndint": "{type: int, low: 1, high: 9, log: true}",
+    "loguniform": "{type: float, low: 0.1, high: 0.9, log: true}",
+    "quniform": "{type: float, low: 0.1, high: 0.9, step: 0.1}",
+    "randint": "{type: int, low: 1, high: 9}",
+    "uniform": _EXAMPLE,
+}
 
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
@@ -48,7 +48,7 @@ def unknown_key(key: str, known: tuple[str, ...]) -> str:
 def meant_type(name: object) -> str:
     """What to add to the message for a type of parameter that is not known; empty for nothing."""
     meant = _TYPES_OF_TUNE.get(str(name))
-    return "" if meant is None else f"; Ray Tune's {name} is {meant} here"
+    return "" if meant is None else f"; Ray Tune's {name} is written like {meant} here"
 
 
 def meant_parameter(given: object, section: str) -> str:
@@ -60,9 +60,9 @@ def meant_parameter(given: object, section: str) -> str:
     if isinstance(given, Mapping):
         types = [str(key) for key in given if str(key) in _TYPES_OF_TUNE]
         if types:
-            return meant_type(types[0]) + f", such as {_EXAMPLE}"
+            return meant_type(types[0])
     elif isinstance(given, list):
-        return f"; did you mean {{type: categorical, choices: {given}}}?"
+        return "; it is written like {type: categorical, choices: [...]}"
     elif not isinstance(given, str):
         return f"; a value that is not searched belongs in {section}"
     return f"; it is written like {_EXAMPLE}"

@@ -1,11 +1,11 @@
 """The settings that a study was begun with, beside those that are said when it goes on."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from study.config.file import study_of
 from study.config.space import Value
-from study.config.study import StudyConfig
+from study.config.study import SECTION_OF, StudyConfig
 from study.errors import ConfigError, LaunchError, quoted, some
 
 # They are of where a study is run, and of the command.
@@ -38,14 +38,15 @@ def check_same(study: StudyConfig, said: Mapping[str, tuple[str, Value]]) -> Non
 
 
 def changed_in_file(
-    study: StudyConfig, source: str, options: Collection[str] = (), is_extended: bool = False
+    study: StudyConfig, source: str, options: Collection[str] | None, is_extended: bool = False
 ) -> str | None:
     """What the study's file says otherwise than it did when the study began, in a line; None if
     that is nothing, or there is no such file.
 
     Args:
         source: path of the file.
-        options: keys of the study that options gave, in the file's place.
+        options: keys of the study that options gave, in the file's place; None where that is not
+            known.
         is_extended: whether the study was given more samples or hours than it was begun with.
     """
     if not Path(source).is_file():
@@ -54,19 +55,34 @@ def changed_in_file(
         in_file = study_of(source, {}).config
     except ConfigError as error:
         return f"{study.name} goes on with its own settings; its file cannot be read now: {error}"
-    expected = {*_OF_THE_PLACE, *options, *(_EXTENDED if is_extended else ())}
+    expected = {*_OF_THE_PLACE, *(options or ()), *(_EXTENDED if is_extended else ())}
     own, new = dict(_settings(study)), dict(_settings(in_file))
     differ = [
         key
         for key in sorted(own.keys() | new.keys())
         if own.get(key) != new.get(key) and key not in expected
     ]
-    # Of a parameter that is searched in one of the two alone, that says it all.
-    changed = [key for key in differ if key.rpartition(".")[0] not in differ]
-    if not changed:
+    if not differ:
         return None
+    changed = _telling(differ)
     both = [f"{key} {new.get(key, 'nothing')}, not {own.get(key, 'nothing')}" for key in changed]
-    return f"{study.name} goes on with its own settings; {source} has changed: {some(both)}"
+    what = "has changed" if options is not None else "has changed, or options said otherwise"
+    return f"{study.name} goes on with its own settings; {source} {what}: {some(both)}"
+
+
+def _telling(differ: Sequence[str]) -> list[str]:
+    """Of keys that differ those that say it all: of a parameter that is searched in one of the two
+    alone its name, without its keys and its value in the other; of one of two types its type."""
+    one_sided = {f"space.{name}" for name in SECTION_OF} & set(differ)
+    values = {f"{SECTION_OF[name]}.{name}" for name in SECTION_OF if f"space.{name}" in one_sided}
+    retyped = {key.removesuffix(".type") for key in differ if key.endswith(".type")}
+    return [
+        key
+        for key in differ
+        if key not in values
+        and (parent := key.rpartition(".")[0]) not in one_sided
+        and (parent not in retyped or key.endswith(".type"))
+    ]
 
 
 def _settings(study: StudyConfig) -> Iterator[tuple[str, object]]:

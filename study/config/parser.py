@@ -190,7 +190,7 @@ class _Parser:
     def parameter(self, where: str, value: object) -> Parameter:
         meant = meant_parameter(value, SECTION_OF[where.removeprefix("space.")])
         if not isinstance(value, dict):
-            self.fail(where, f"must be a mapping of keys, but got {_quoted(value)}{meant}")
+            self.fail(where, f"must be a mapping of keys, but got {quoted(value)}{meant}")
         given: dict[str, Any] = value
         if "type" not in given:
             self.fail(f"{where}.type", f"this key is required{meant}")
@@ -333,10 +333,10 @@ def _quoted(value: object) -> str:
             number = float(value)
         except ValueError:
             return quoted(value)
-        if not isinstance(yaml.safe_load(value), str):
-            return f"the text '{value}'; without quotes it is a number"
+        if re.fullmatch(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?", value):
+            return f"the text {quoted(value)}; without quotes it is a number"
         return (
-            f"the text '{value}' (YAML 1.1 reads it as text, not as a number; "
+            f"the text {quoted(value)} (YAML 1.1 reads it as text, not as a number; "
             f"write {yaml.safe_dump(number).split()[0]} instead)"
         )
     return quoted(value)

@@ -1,6 +1,7 @@
 """Starts or resumes a study, and runs it to its end."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,7 +23,6 @@ from study.errors import (
     UserError,
     absent,
     count_of,
-    quoted,
     some,
 )
 from study.execution import cluster, nodes, notify, storage, tuner
@@ -116,9 +116,10 @@ class Session:
         notify.check(study.search.notify)
         for name in study.search.warm_start:
             if self._records.find_study(name) is None:
+                known = [one.name for one in self._records.studies()]
                 raise LaunchError(
                     "search.warm_start: a study must be in MLflow at "
-                    f"{self._client.tracking_uri}, but there is no {quoted(name)}"
+                    f"{self._client.tracking_uri}, but {absent(name, known, 'study')}"
                 )
 
     def of_file(self, source: str) -> list[StudyRecord]:
@@ -234,8 +235,15 @@ class Session:
         Args and raises: as `resume`.
         """
         name = name or wanted.study
+        moved = [study.name for study in self._client.relocate()]
+        if name in moved:
+            raise LaunchError(
+                f"--dry-run: a study must be where it was begun, but {name} was moved; --resume "
+                "alone goes on with it here"
+            )
         record = self._resumable(name, source, wanted, said)
-        n_trials = extended(record, self._records, wanted).n_trainings
+        with storage.locked(record.storage) if storage.exists(record.storage) else nullcontext():
+            n_trials = extended(record, self._records, wanted).n_trainings
         self._say(
             f"would go on with {record.name}, of which {self._records.n_completed(record)} of "
             f"{n_trials} trials have completed{self._others(name, record)}"

@@ -89,7 +89,7 @@ def locked(folder: str, what: str = "--resume") -> Iterator[None]:
         yield
         return
     try:
-        file = (Path(folder) / _LOCK_FILE).open("w")
+        file = (Path(folder) / _LOCK_FILE).open("a")
     except OSError as error:
         raise LaunchError(
             f"--storage-path: it must be writable, but {folder} cannot be locked: {error}"

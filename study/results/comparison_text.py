@@ -13,9 +13,12 @@ from study.tracking.pages import server_address
 def summary(comparison: Comparison) -> Iterator[str]:
     """By which conditions networks were chosen, and how each study stands to the first, a sentence
     each."""
-    where = comparison.studies[0].results.where
-    if where:
-        yield f"Only networks with {where}."
+    wheres = [study.results.where for study in comparison.studies]
+    if len(set(wheres)) == 1 and wheres[0]:
+        yield f"Only networks with {wheres[0]}."
+    elif any(wheres):
+        for study, where in zip(comparison.studies, wheres, strict=True):
+            yield f"Of {study.name} {f'only networks with {where}' if where else 'all networks'}."
     apart = comparison.differences
     first = comparison.studies[0].name
     for study, volume, accuracy in zip(

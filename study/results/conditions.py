@@ -7,15 +7,16 @@ hyperparameter it is checked here, by number where the value is one. Conditions 
 or on what MLflow itself knows of a run, go to MLflow as they are.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from study.config.study import SECTION_OF
-from study.config.trial import COEFF, EvaluationConfig
-from study.errors import UserError, quoted, some, unknown
-from study.metrics import METRICS, VAL_ACCURACY, as_reported
+from study.config.trial import EvaluationConfig
+from study.errors import UserError, quoted, unknown
+from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY, as_reported
 from study.results.headings import names_of_headings
 from study.tracking.records import TrialRecord
 
@@ -30,19 +31,16 @@ _PARAMETERS = (
     "projected_to",
 )
 _NAMES = names_of_headings(_PARAMETERS)
-# Columns of the table, CSV and the frame that come of all the networks that pass.
-_NO_CONDITIONS = (
-    "network", "mark", "95 %", "front", "front_share", "trained", "n_repeats", "origin",
-    "recommended",
-)  # fmt: skip
+# Columns of the table and the frame that come of all the networks that pass.
+_NO_CONDITIONS = ("95 %", "front", "front_share", "mark", "recommended")
 _CONDITION = re.compile(
-    rf"\s*({'|'.join(map(re.escape, [*_NAMES, *_NO_CONDITIONS]))}|[A-Za-z_][A-Za-z0-9_]*)"
-    r"\s*(<=|>=|!=|=|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
+    rf"\s*[`\"]?({'|'.join(map(re.escape, [*_NAMES, *_NO_CONDITIONS]))}|[A-Za-z_][A-Za-z0-9_]*)"
+    r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
 )
 # What MLflow knows of a run by a bare name.
 _OF_MLFLOW = ("artifact_uri", "run_id", "run_name", "user_id", "start_time", "end_time", "status")
-# How MLflow's own conditions begin: a table's name, one of those, or a name in its quotes.
-_FOR_MLFLOW = re.compile(rf"\s*(\w+\s*\.|({'|'.join(_OF_MLFLOW)})\b|[`\"])")
+# How MLflow's own conditions begin: a table's name, or one of those.
+_FOR_MLFLOW = re.compile(rf"\s*([A-Za-z_]\w*\s*\.|[`\"]?({'|'.join(_OF_MLFLOW)})\b)")
 # "and" outside quotes.
 _AND = re.compile(r"""\band\b(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)""", re.IGNORECASE)
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -53,7 +51,9 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
 }
-_EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {COEFF} < 0.5"
+_EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
+# As YAML and Python write them.
+_WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class _OnParameter:
         try:
             return _OPERATORS[self.operator](float(has), float(self.value))
         except ValueError:
-            return (has == self.value) is (self.operator == "=")
+            # Of text only that it is the same, or is not.
+            same = has in (self.value, _WORDS.get(self.value.lower()))
+            return self.operator in ("=", "!=") and same is (self.operator == "=")
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,12 @@ class _OnMetric:
         return has is not None and _OPERATORS[self.operator](has, self.value)
 
     def of_mlflow(self) -> str | None:
-        """What MLflow can leave out: what is beyond the value by more than is rounded away."""
+        """What MLflow can leave out: what is beyond the value by more than is rounded away. None
+        where it can leave out nothing, or cannot compare."""
         slack = METRICS[self.name].resolution.largest_change(self.value)
         name = f"metrics.`{self.name}`"
+        if not math.isfinite(self.value):
+            return None
         if self.operator in ("<", "<="):
             return f"{name} <= {self.value + slack!r}"
         if self.operator in (">", ">="):
@@ -141,7 +146,7 @@ def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
                 f"such as {_EXAMPLE!r}, but got {quoted(part.strip())}"
             )
         name, symbol, value = match.groups()
-        name = _NAMES.get(name, name)
+        name, symbol = _NAMES.get(name, name), "=" if symbol == "==" else symbol
         if name in METRICS:
             on_metric = _OnMetric(name, symbol, _number(name, symbol, value))
             checked_here.append(on_metric)
@@ -157,7 +162,8 @@ def _on_parameter(name: str, symbol: str, value: str, searched: Sequence[str]) -
     if name in _NO_CONDITIONS:
         raise UserError(
             f"--where: {quoted(name)} depends on which networks pass, so it cannot be a "
-            f"condition; there are {some(known, 20)}"
+            "condition; what stood on the front when the study ended has tags.`study.mark` = "
+            "'front'"
         )
     if name not in _PARAMETERS:
         raise UserError(f"--where: {unknown(name, known, 'metric or hyperparameter')}")
@@ -169,8 +175,11 @@ def _on_parameter(name: str, symbol: str, value: str, searched: Sequence[str]) -
 def _number(name: str, symbol: str, value: str) -> float:
     plain = value.strip("'\"")
     try:
-        return float(plain)
+        number = float(plain)
     except ValueError:
+        number = math.nan
+    if math.isnan(number):
         raise UserError(
             f"--where: {name} {symbol} must be followed by a number, but got {quoted(plain)}"
-        ) from None
+        )
+    return number

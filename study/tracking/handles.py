@@ -80,7 +80,7 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
                 f"NETWORK: networks are recommended when a study ends, but got {quoted(alias)} of "
                 f"{study}, which has none"
             )
-        raise TrackingError(f"NETWORK: of {study} {one_of(alias, sorted(known))}")
+        raise TrackingError(f"NETWORK: what stands behind {study}@ {one_of(alias, sorted(known))}")
     return known[alias]
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from study.artifacts import CERTIFICATE, PAGE
 from study.config.study import StudyConfig
 from study.metrics import LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, Direction
+from study.tracking.settings import PROJECTED_TO
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 
 VIEW = "study"
@@ -118,7 +119,8 @@ def views(config: StudyConfig) -> dict[str, str]:
     metrics = list(dict.fromkeys([*goals, TEST_ACCURACY]))
     searched = [key for key, _ in config.space]
     columns = [f"metrics.`{name}`" for name in metrics]
-    columns += [f"params.`{key}`" for key in searched]
+    shown = [*searched, *([PROJECTED_TO] if config.search.ladder else [])]
+    columns += [f"params.`{key}`" for key in shown]
     columns += [f"tags.`{tag}`" for tag in (MARK, ALIAS, CERTIFIED, STATE)]
     columns += [f"tags.`{GIVEN}`"] if config.search.first else []
     table = {

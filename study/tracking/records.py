@@ -34,7 +34,8 @@ class StudyRecord:
         source: path of its file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it came to its end; if not, it can be resumed.
-        options: keys of its settings that options gave, in the file's place.
+        options: keys of its settings that options gave, in the file's place; None where an
+            earlier version began it, which did not keep them.
         extension: what was asked of it since it was begun.
         commit: of the code that began it; None where that was no clone.
         is_clean: whether the code was that commit's.
@@ -48,7 +49,7 @@ class StudyRecord:
     source: str
     storage: str
     finished: bool
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] | None = None
     extension: Extension = NOTHING_MORE
     commit: str | None = None
     is_clean: bool = True
@@ -181,8 +182,7 @@ class Records:
                 source=of_run[tags.SOURCE],
                 storage=of_run[tags.STORAGE],
                 finished=of_run[tags.STATE] == TrialStatus.COMPLETED,
-                # Studies of earlier versions do not say.
-                options=_options(of_run.get(tags.OPTIONS, "[]")),
+                options=_options(of_run.get(tags.OPTIONS, "null")),
                 extension=extension,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",
@@ -258,13 +258,13 @@ class Records:
             return self._call(Path(path).read_bytes)
 
 
-def _options(text: str) -> tuple[str, ...]:
-    """Keys, of a tag that anybody may have written; none if it is something else."""
+def _options(text: str) -> tuple[str, ...] | None:
+    """Keys, of a tag that anybody may have written; None if it is something else."""
     try:
         keys = json.loads(text)
     except (ValueError, RecursionError):
-        return ()
-    return tuple(printable(str(key)) for key in keys) if isinstance(keys, list) else ()
+        return None
+    return tuple(printable(str(key)) for key in keys) if isinstance(keys, list) else None
 
 
 def _versions(text: str) -> dict[str, str]:

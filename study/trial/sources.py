@@ -5,7 +5,7 @@ import functools
 import gzip
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -132,14 +132,24 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
     if not config.download:
         yield
         return
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    root = Path(config.root).resolve()
+    new = [path for path in (root, *root.parents) if not path.exists()]
     try:
-        with _locked(Path(config.root) / f".{config.name}.lock"):
-            yield
+        with _locked(root / f".{config.name}.lock"):
+            try:
+                yield
+            finally:
+                # While nobody else fetches into them.
+                _remove_empty([path for path in (folder, *folder.parents) if root in path.parents])
     finally:
-        for path in new:
-            with suppress(OSError):  # those that are empty are removed, and no others can be
-                path.rmdir()
+        _remove_empty(new)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those that are empty; no others can be."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager
@@ -159,7 +169,7 @@ def _locked(path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                path.unlink()
+                path.unlink(missing_ok=True)
             return
 
 

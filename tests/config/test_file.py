@@ -161,7 +161,7 @@ def test_lists_may_be_choices() -> None:
             "type: float",
             "type: loguniform",
             "space.coeff.type: must be one of float, int, categorical, but got 'loguniform'; Ray "
-            "Tune's loguniform is float with log: true here",
+            "Tune's loguniform is written like {type: float, low: 0.1, high: 0.9, log: true} here",
         ),
         (
             "type: float",
@@ -335,14 +335,16 @@ def test_what_is_no_study_is_said_in_one_line(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("[0.7, 0.8]", "must be a mapping of keys, but got [0.7, 0.8]; did you mean {type: "
-         "categorical, choices: [0.7, 0.8]}?"),
+        ("[0.7, 0.8]", "must be a mapping of keys, but got [0.7, 0.8]; it is written "
+         "like {type: categorical, choices: [...]}"),
         ("0.9", "must be a mapping of keys, but got 0.9; a value that is not searched belongs in "
          "model"),
         ("tune.loguniform(0.1, 1)", "must be a mapping of keys, but got 'tune.loguniform(0.1, 1)'; "
          "it is written like {type: float, low: 0.1, high: 0.9}"),
-        ("{loguniform: [0.1, 1]}", ".type: this key is required; Ray Tune's loguniform is float "
-         "with log: true here, such as {type: float, low: 0.1, high: 0.9}"),
+        ("{loguniform: [0.1, 1]}", ".type: this key is required; Ray Tune's loguniform is written "
+         "like {type: float, low: 0.1, high: 0.9, log: true} here"),
+        ("{choice: [1, 2]}", ".type: this key is required; Ray Tune's choice is written like "
+         "{type: categorical, choices: [1, 2]} here"),
         ("{low: 0.1, high: 1}", ".type: this key is required; it is written like {type: float, "
          "low: 0.1, high: 0.9}"),
     ],
@@ -518,7 +520,8 @@ def test_a_shipped_study_is_found_by_its_bare_name_from_anywhere(
 
 def test_a_bare_name_that_is_none_is_refused_with_those_that_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"^zzz: there is no such file or shipped study; shipped .*"
+        ConfigError,
+        match=r"^zzz: there is no such file or shipped study; shipped are .*digits, .*mnist",
     ):
         file.locate("zzz")
 

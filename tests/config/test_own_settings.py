@@ -65,17 +65,16 @@ def test_an_edited_file_is_named_with_both_values(file: Path) -> None:
     study = study_of(
         file, {"name": ("--name", "other"), "data.root": ("--data-root", "/elsewhere")}
     ).config
-    assert changed_in_file(study, str(file)) is None
+    assert changed_in_file(study, str(file), ()) is None
     space = {**RAW["space"], "coeff": {"type": "float", "low": 0.3, "high": 0.9}}
     search = {**RAW["search"], "n_trials": 5, "notify": "true"}
     file.write_text(yaml.safe_dump({**RAW, "space": space, "search": search}))
-    said = changed_in_file(study, str(file))
-    assert said is not None
+    said = changed_in_file(study, str(file), ())
     assert said == (
         f"other goes on with its own settings; {file} has changed: search.n_trials 5, not 3, "
         "space.coeff.high 0.9, not 0.99"
     )
-    assert "n_trials" not in str(changed_in_file(study, str(file), is_extended=True))
+    assert "n_trials" not in str(changed_in_file(study, str(file), (), is_extended=True))
 
 
 def test_what_options_gave_is_no_change_of_the_file(file: Path) -> None:
@@ -92,17 +91,29 @@ def test_a_hyperparameter_that_is_searched_no_more_is_named(file: Path) -> None:
     study = study_of(file, {}).config
     space = {key: value for key, value in RAW["space"].items() if key != "dropout"}
     file.write_text(yaml.safe_dump({**RAW, "space": space}))
-    said = str(changed_in_file(study, str(file)))
-    assert said.endswith(
-        " has changed: model.dropout 0.1, not nothing, space.dropout nothing, not searched"
-    )
+    said = str(changed_in_file(study, str(file), ()))
+    assert said.endswith(" has changed: space.dropout nothing, not searched")
+
+
+def test_a_hyperparameter_of_another_type_is_named_by_its_type(file: Path) -> None:
+    study = study_of(file, {}).config
+    space = {**RAW["space"], "coeff": {"type": "categorical", "choices": [0.7, 0.9]}}
+    file.write_text(yaml.safe_dump({**RAW, "space": space}))
+    said = str(changed_in_file(study, str(file), ()))
+    assert said.endswith(" has changed: space.coeff.type categorical, not float")
+
+
+def test_of_a_study_that_does_not_say_what_options_gave_neither_is_blamed(file: Path) -> None:
+    study = study_of(file, {"search.seed": ("--seed", 7)}).config
+    said = str(changed_in_file(study, str(file), None))
+    assert said.endswith(" has changed, or options said otherwise: search.seed 0, not 7")
 
 
 def test_a_file_that_is_gone_says_nothing_and_one_that_cannot_be_read_says_so(file: Path) -> None:
     asked = study_of(file, {})
     file.write_text("name: [")
-    assert "its file cannot be read now: " in str(changed_in_file(asked.config, asked.source))
+    assert "its file cannot be read now: " in str(changed_in_file(asked.config, asked.source, ()))
     file.unlink()
-    assert changed_in_file(asked.config, asked.source) is None
+    assert changed_in_file(asked.config, asked.source, ()) is None
     in_python = study_of(RAW, {})
-    assert changed_in_file(in_python.config, in_python.source) is None
+    assert changed_in_file(in_python.config, in_python.source, ()) is None

@@ -565,6 +565,20 @@ def test_the_page_rounds_as_the_table_does(browser: Browser, tmp_path: Path) -> 
     found.page.close()
 
 
+def test_shares_are_rounded_as_in_the_table(browser: Browser, tmp_path: Path) -> None:
+    results = collect(STUDY, [trial(n, val_accuracy=0.9 + n / 1e4) for n in range(20)])
+    # Each is halfway between two percent, but for how it is stored.
+    shares = [(10 * n + 1) / 200 for n in range(20)]
+    points = [replace(p, front_share=s) for p, s in zip(results.points, shares, strict=True)]
+    path = tmp_path / "report.html"
+    write_page(path, NoArtifacts(), replace(results, points=tuple(points)))
+    found = opened(browser, path)
+    expected = {f"{share:.0%}".replace("%", " %") for share in shares}
+    assert {"0 %", "6 %"} < expected
+    assert set(rows(found.page, "front_share")) == expected
+    found.page.close()
+
+
 def test_the_coefficient_that_a_network_was_projected_to_is_an_axis(
     browser: Browser, made_up: Path, tmp_path: Path
 ) -> None:

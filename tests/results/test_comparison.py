@@ -15,7 +15,7 @@ from study.pareto import points
 from study.pareto.dominance import hypervolume
 from study.results.comparison import Comparison, compare
 from study.results.comparison_tables import after, as_csv, as_json, print_comparison
-from study.results.comparison_text import what_intervals_cover
+from study.results.comparison_text import summary, what_intervals_cover
 from study.results.differences import Noise
 from study.results.front import Results, collect
 from study.results.read import parse_objectives
@@ -248,6 +248,20 @@ def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[
         assert volume.interval is None
         assert json.loads(as_json(found, every=True))["differences"][0]["minus"] == "a"
         assert as_csv(found, every=True).startswith("study,network,")
+
+
+def test_conditions_are_said_for_each_study_where_they_differ() -> None:
+    records = trials(0.9, 0.8)
+    whole = collect(study("one"), records)
+    some = collect(study("two"), records, where="coeff < 0.6")
+    places = [Kept(records), Kept(records)]
+    for pair, says in (
+        ([whole, some], ["Of one all networks.", "Of two only networks with coeff < 0.6."]),
+        ([replace(some, study=study("one")), some], ["Only networks with coeff < 0.6."]),
+        ([whole, replace(whole, study=study("two"))], []),
+    ):
+        said = [line for line in summary(compare(pair, places)) if "networks" in line]
+        assert said == says
 
 
 def test_growth_has_one_reference_point_and_is_a_step_between_trials() -> None:

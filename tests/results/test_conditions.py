@@ -38,7 +38,10 @@ from tests.support.records import projection, trial
             "params.norm LIKE '%a' and steps < 3",
             "metrics.`inverse_steps` <= 3.01 and params.norm LIKE '%a'",
         ),
-        ("`Run name` = '0003'", "`Run name` = '0003'"),
+        ("`run_name` = '0003'", "`run_name` = '0003'"),
+        # It cannot compare with them.
+        ("bound < inf", ""),
+        ("bound > -inf and steps < 3", "metrics.`inverse_steps` <= 3.01"),
         ("tags.study.mark = 'front' and coeff < 1", "tags.study.mark = 'front'"),
         ("coeff < 0.5", ""),
     ],
@@ -87,7 +90,16 @@ def kept(text: str) -> list[str]:
             projection(0, 0.5),
             params={"coeff": "0.9", "n_power_iterations": "10", "projected_to": "0.5"},
         ),
-        trial(1, sample={"coeff": 1e-1, "n_power_iterations": 9, "norm": "none"}),
+        trial(
+            1,
+            sample={
+                "coeff": 1e-1,
+                "n_power_iterations": 9,
+                "norm": "none",
+                "deterministic": True,
+                "max_train": None,
+            },
+        ),
     ]
     return [record.run_id for record in parse(text).keep(records)]
 
@@ -99,6 +111,12 @@ def kept(text: str) -> list[str]:
         ("projected_to < 0.6", ["run0-0.5"]),  # a trial was projected to nothing
         ("coeff = 0.10", ["run1"]),
         ("coeff != 0.1", ["run0", "run0-0.5"]),
+        ("`coeff` == 0.10", ["run1"]),
+        ('"val acc" > 2', []),
+        ("norm > 3", []),  # text has no size
+        ("deterministic = true", ["run1"]),
+        ("deterministic != True", []),
+        ("max_train = null", ["run1"]),
         ("n_pow > 9", ["run0", "run0-0.5"]),
         ("n_power_iterations > 9", ["run0", "run0-0.5"]),  # by number: as text 10 is less than 9
         ("norm = 'none'", ["run1"]),
@@ -116,11 +134,13 @@ def test_hyperparameters_are_compared_by_number(text: str, expected: list[str]) 
         ("val_acuracy > 0.9", "unknown metric or hyperparameter 'val_acuracy'; the nearest known "
          "one is 'val_accuracy'"),
         ("zzz > 0.9", "unknown metric or hyperparameter 'zzz'; there are train_loss, "),
-        ("front > 0.5", "'front' depends on which networks pass, so it cannot be a "
-         "condition; there are train_loss, "),
+        ("front > 0.5", "'front' depends on which networks pass, so it cannot be a condition; what "
+         "stood on the front when the study ended has tags.`study.mark` = 'front'"),
         ("95 % > 0.5", "'95 %' depends on which networks pass"),
+        ("0.5 < coeff", "but got '0.5 < coeff'"),
+        ("bound < nan", "lipschitz_upper_bound < must be followed by a number, but got 'nan'"),
         ("coeff => 0.5", "it must be NAME OPERATOR NUMBER, or several with 'and' between "
-         "them, such as 'val_accuracy > 0.9 and coeff < 0.5', but got 'coeff => 0.5'"),
+         "them, such as 'val_accuracy > 0.9 and bound < 0.2', but got 'coeff => 0.5'"),
         ("coeff < 0.5 or coeff > 0.9", "but got 'coeff < 0.5 or coeff > 0.9'"),
         ("val_accuracy > 0.9 and", "but got ''"),
         ("coeff < half", "coeff < must be followed by a number, but got 'half'"),

@@ -61,7 +61,7 @@ def test_a_recommended_one_is_meant_by_its_alias(
         ),
         (
             "tiny@best",
-            "of tiny must be one of knee, most-accurate, most-invertible, but got 'best'",
+            "behind tiny@ must be one of knee, most-accurate, most-invertible, but got 'best'",
         ),
         ("tiny@kneee", "but got 'kneee'; did you mean 'knee'"),
         ("nosuch@knee", "its study must be in MLflow"),

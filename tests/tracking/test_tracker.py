@@ -458,10 +458,10 @@ def test_a_logged_model_is_one_and_loads_runs_and_inverts(
     network = Path(logged.artifact_location) / "data" / "network"
     for name in ("certificate.json", "network.json", "weights.safetensors"):
         assert (network / name).read_bytes() == (folder / name).read_bytes()
-    mlflow.set_tracking_uri(tracker.client.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracker.client.tracking_uri)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     predictor = mlflow.pyfunc.load_model(f"runs:/{record.run_id}/model")
-    mlflow.set_tracking_uri("sqlite:////nowhere/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     loaded = predictor.get_raw_model()
     assert type(loaded).__qualname__ == "IResNet"  # of the code that the model brought
     x = torch.rand(4, 1, 8, 8) - 0.5

@@ -185,7 +185,11 @@ def test_of_many_at_a_time_one_fetches(tmp_path: Path, monkeypatch: pytest.Monke
 
     def fetch(root: str, train: bool, download: bool) -> None:
         n_alone.append(inside.acquire(blocking=False))
+        raw = Path(root) / "MNIST" / "raw"
+        raw.mkdir(parents=True, exist_ok=True)
         time.sleep(0.002)
+        (raw / "half").write_text("")  # nobody may have removed its folder
+        (raw / "half").unlink()
         inside.release()
         raise URLError("no network")
 

@@ -49,7 +49,7 @@ const filterProblem = () => {
       return `${parts[1]} is compared with a number, but ${parts[3]} is none.`;
     }
     if (/^(<=|>=|<|>|=)/.test(word) || /(<=|>=|<|>|=)$/.test(word)) {
-      return `A comparison has no blanks in it: coeff<0.5, and not coeff < 0.5.`;
+      return `A comparison has no blanks in it: ${content.accuracy}>0.9, and not ${content.accuracy} > 0.9.`;
     }
   }
   return "";

@@ -41,7 +41,7 @@ const reportedText = (name, value) => {
   const decimals = metricOf[name] ? metricOf[name].decimals : null;
   return typeof value === "number" && decimals !== null ? fixed(value, decimals) : formatted(value);
 };
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${fixed(100 * share, 0)} %`;
 // Plotly reads a little HTML in its texts.
 const plain = (text) => String(text)
   .replace(/&/g, "&amp;")
