@@ -82,7 +82,12 @@ def main(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, say what it takes, run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything, say what it takes, run nothing; with --resume, say which study "
+            "would go on.",
+        ),
     ] = False,
     every: Annotated[
         bool, typer.Option("--all", help="With --dry-run: also the settings that are the defaults.")

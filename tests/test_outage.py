@@ -145,7 +145,7 @@ def test_what_outages_kept_back_arrives_though_the_driver_died_and_its_state_is_
 @pytest.mark.usefixtures("laid_out")
 def test_a_study_outlives_ctrl_c_a_lost_worker_and_being_left_at_once(tmp_path: Path) -> None:
     space = write_space(tmp_path, RAW, n_trials=N_TRIALS)
-    command = f"python -m study.launch {space} --resume --name tiny"
+    command = "python -m study.launch --resume --name tiny"
     with Launch(tmp_path, str(space)) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 4)
         before = stored(tmp_path)

@@ -5,7 +5,7 @@ import functools
 import gzip
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -123,8 +123,8 @@ def _read_digits(config: DataConfig) -> _Read:
 
 @contextmanager
 def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
-    """Let one process of a node fetch a data set, while those beside it wait for its files. Nothing
-    is left of it where nothing was fetched.
+    """Let one process of a node fetch a data set, while those beside it wait for its files. Where
+    nothing was fetched the root is left, and nothing in it.
 
     Args:
         folder: of the files.
@@ -133,35 +133,23 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
         yield
         return
     root = Path(config.root).resolve()
-    new = [path for path in (root, *root.parents) if not path.exists()]
-    try:
-        with _locked(root / f".{config.name}.lock"):
-            try:
-                yield
-            finally:
-                # While nobody else fetches into them.
-                _remove_empty([path for path in (folder, *folder.parents) if root in path.parents])
-    finally:
-        _remove_empty(new)
-
-
-def _remove_empty(folders: Sequence[Path]) -> None:
-    """Remove those that are empty; no others can be."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root / f".{config.name}.lock"):
+        try:
+            yield
+        finally:
+            # While nobody else fetches into them. Those that are not empty cannot be removed.
+            for path in (folder, *folder.parents):
+                if root in path.parents:
+                    with suppress(OSError):
+                        path.rmdir()
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, which is gone afterwards; its folder is made."""
+    """Hold a lock file, which is gone afterwards."""
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except FileNotFoundError:  # another process has just removed the folder, as it was empty
-            continue
-        with file:
+        with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Who held it before has removed it: what is locked may be a file that nobody finds.
             if not _is_at(path, file.fileno()):
