@@ -2,7 +2,7 @@
 are in study.cli."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _LONGEST = 80
 _LONGEST_TEXT = 400
@@ -21,19 +21,25 @@ def printable(text: str) -> str:
     return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 3]}..."
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The one that a mistyped name may mean; None if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return near[0] if near else None
+
+
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
     """The message for a name that is none of the known ones: with the one that was meant, if one is
     near, else with what there is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"the nearest known one is '{near[0]}'" if near else f"there are {some(known, 20)}"
+    near = nearest(name, known)
+    hint = f"the nearest known one is '{near}'" if near else f"there are {some(known, 20)}"
     return f"unknown {what} {quoted(name)}; {hint}"
 
 
 def absent(name: str, known: Sequence[str], what: str) -> str:
     """The message for something that was named and is not there: with the one that was meant, if
     one is near, else with what there is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"there are {some(known)}"
+    near = nearest(name, known)
+    hint = f"did you mean '{near}'?" if near else f"there are {some(known)}"
     return f"there is no {what} {quoted(name)}; {hint}"
 
 
@@ -51,8 +57,8 @@ def one_of(value: object, known: Sequence[str], quotation: str | None = None) ->
     Args:
         quotation: the value as the message writes it; None writes it as `quoted` does.
     """
-    near = difflib.get_close_matches(str(value), known, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(str(value), known)
+    hint = f"; did you mean '{near}'?" if near else ""
     return f"must be one of {', '.join(known)}, but got {quotation or quoted(value)}{hint}"
 
 

@@ -1,6 +1,5 @@
 """A study file -> StudyConfig, and back: where YAML is read and written."""
 
-import difflib
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import yaml
 from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.errors import ConfigError, quoted
+from study.errors import ConfigError, nearest, quoted
 
 # A few lines of aliases of aliases stand for billions of values, and a message would show them all.
 _MOST_VALUES = 10_000
@@ -51,9 +50,9 @@ def locate(space: str) -> Path:
     shipped = _shipped()
     if space not in shipped:
         named = {**{name: name for name in shipped}, **_by_stem(Path())}
-        near = difflib.get_close_matches(space, named, n=1)
+        near = nearest(space, named)
         names = ", ".join(sorted(shipped))
-        hint = f"did you mean {named[near[0]]}?" if near else f"shipped are {names}"
+        hint = f"did you mean {named[near]}?" if near else f"shipped are {names}"
         raise ConfigError(f"{space}: there is no such file or shipped study; {hint}")
     return shipped[space]
 
@@ -85,8 +84,8 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -
     except FileNotFoundError:
         # A shipped study has a bare name, and no ending.
         beside = {**{name: name for name in _shipped()}, **_by_stem(path.parent)}
-        near = difflib.get_close_matches(path.stem, beside, n=1)
-        hint = f"; did you mean {beside[near[0]]}?" if near else ""
+        near = nearest(path.stem, beside)
+        hint = f"; did you mean {beside[near]}?" if near else ""
         raise ConfigError(f"{path}: there is no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None

@@ -19,6 +19,7 @@ from study.errors import UserError, quoted, unknown
 from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY, as_reported
 from study.results.headings import names_of_headings
 from study.tracking.records import TrialRecord
+from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO
 
 # Keys of the section of the data have it before them among a run's parameters.
 _DATA = "data"
@@ -27,8 +28,8 @@ _PARAMETERS = (
     *SECTION_OF,
     *(field.name for field in fields(EvaluationConfig)),
     "seed",
-    "fine_tune_steps",
-    "projected_to",
+    FINE_TUNE_STEPS,
+    PROJECTED_TO,
 )
 _NAMES = names_of_headings(_PARAMETERS)
 # Columns of the table and the frame that come of all the networks that pass.

@@ -187,7 +187,7 @@ def test_of_many_at_a_time_one_fetches(tmp_path: Path, monkeypatch: pytest.Monke
         n_alone.append(inside.acquire(blocking=False))
         raw = Path(root) / "MNIST" / "raw"
         raw.mkdir(parents=True, exist_ok=True)
-        time.sleep(0.002)
+        time.sleep(0.002)  # for the others to come in between, if they can
         (raw / "half").write_text("")  # nobody may have removed its folder
         (raw / "half").unlink()
         inside.release()
