@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
-from study.errors import FailedError, LaunchError, TrackingError, UserError, absent, some
+from study.errors import FailedError, LaunchError, TrackingError, UserError, some
 
 if TYPE_CHECKING:
     from study.tracking.removal import Holdings
@@ -45,10 +45,9 @@ def main(
             )
         held = removal.holdings(client, study)
         if held is None:
-            names = [one.name for one in Records(client).studies()]
             raise TrackingError(
                 f"STUDY: it must be in MLflow at {client.tracking_uri}, but "
-                f"{absent(study, names, 'study')}"
+                f"{Records(client).absent(study)}"
             )
         folder = f"{cli.storage_path(storage_path).rstrip('/')}/{study}"
         is_there = _check(held, folder)

@@ -21,7 +21,6 @@ from study.errors import (
     LaunchError,
     TrackingError,
     UserError,
-    absent,
     count_of,
     some,
 )
@@ -116,10 +115,9 @@ class Session:
         notify.check(study.search.notify)
         for name in study.search.warm_start:
             if self._records.find_study(name) is None:
-                known = [one.name for one in self._records.studies()]
                 raise LaunchError(
                     "search.warm_start: a study must be in MLflow at "
-                    f"{self._client.tracking_uri}, but {absent(name, known, 'study')}"
+                    f"{self._client.tracking_uri}, but {self._records.absent(name)}"
                 )
 
     def of_file(self, source: str) -> list[StudyRecord]:
@@ -278,10 +276,10 @@ class Session:
 
     def _others(self, name: str | None, record: StudyRecord) -> str:
         """For a message: the other studies of a file, where no name said which is meant."""
-        others = [one.name for one in self.of_file(record.source) if one.name != record.name]
-        if name is not None or not others:
+        if name is not None:
             return ""
-        return f"; --name goes on with another study of its file: {some(others)}"
+        others = [one.name for one in self.of_file(record.source) if one.name != record.name]
+        return f"; --name goes on with another study of its file: {some(others)}" if others else ""
 
     def _say_changed(self, record: StudyRecord) -> None:
         """What the study's file says otherwise than when the study began."""
@@ -343,8 +341,7 @@ class Session:
             return fitting[0]
         record = self._records.find_study(name)
         if record is None:
-            known = [one.name for one in self._records.studies()]
-            raise LaunchError(f"--resume: {absent(name, known, 'study')}")
+            raise LaunchError(f"--resume: {self._records.absent(name)}")
         if record.finished and not may_be_done:
             raise self._is_done(record)
         return record

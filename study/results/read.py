@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from study.config.goals import Objective
-from study.errors import TrackingError, UserError, absent, quoted
+from study.errors import TrackingError, UserError, quoted
 from study.metrics import METRICS, Direction
 from study.results import conditions
 from study.results.certainty import with_certainty
@@ -47,9 +47,8 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
         place = f"in MLflow at {records.client.tracking_uri}"
-        known = [one.name for one in records.studies()]
-        if name and known:
-            raise TrackingError(f"STUDY: it must be {place}, but {absent(name, known, 'study')}")
+        if name and next(records.studies(), None) is not None:
+            raise TrackingError(f"STUDY: it must be {place}, but {records.absent(name)}")
         what = f"a study named {quoted(name)}" if name else "a study"
         raise TrackingError(f"STUDY: {what} must be {place}, but there is none")
     return study

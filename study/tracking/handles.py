@@ -10,7 +10,7 @@ import re
 
 from mlflow.entities import Run
 
-from study.errors import TrackingError, absent, one_of, quoted, some
+from study.errors import TrackingError, one_of, quoted, some
 from study.tracking import tags
 from study.tracking.records import Records, TrialRecord
 
@@ -87,10 +87,9 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
 def _trials(records: Records, name: str) -> list[TrialRecord]:
     study = records.find_study(name)
     if study is None:
-        known = [one.name for one in records.studies()]
         raise TrackingError(
             f"NETWORK: its study must be in MLflow at {records.client.tracking_uri}, but "
-            f"{absent(name, known, 'study')}"
+            f"{records.absent(name)}"
         )
     return records.trials_and_projections(study)
 

@@ -18,7 +18,7 @@ from study.config.parser import parse, parse_extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import ConfigError, TrackingError, printable
+from study.errors import ConfigError, TrackingError, absent, printable
 from study.metrics import METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
@@ -154,6 +154,11 @@ class Records:
     def studies(self) -> Iterator[StudyRecord]:
         """All studies, the latest first."""
         return (study for study, _ in self.studies_with_runs())
+
+    def absent(self, name: str) -> str:
+        """For a message, that there is no study of a name: with the one that may be meant, or with
+        those that there are."""
+        return absent(name, [study.name for study in self.studies()], "study")
 
     def studies_with_runs(self) -> Iterator[tuple[StudyRecord, Run]]:
         """The same, each with its own run as MLflow has it."""
