@@ -125,7 +125,7 @@ def forward_sha256(root: nn.Module) -> str:
 def sha256(tensor: Tensor) -> str:
     """SHA-256, hex, of a tensor's type, shape and values; the same on every device and in every
     layout."""
-    plain = tensor.detach().cpu().contiguous()
+    plain = tensor.detach().cpu().resolve_neg().contiguous()
     text = f"{plain.dtype} {tuple(plain.shape)} "
     # As bytes: not every type of torch is one of numpy.
     content = plain.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.activations import ACTIVATIONS
 from models.certificate import Certificate
 from models.fixed_point import Solution, nan_where_unconverged
-from models.residual_block import ACTIVATIONS, ResidualBlock
+from models.residual_block import ResidualBlock
 from models.spectral_norm import (
     SpectralNormConv2d,
     effective_weights,
@@ -140,10 +141,12 @@ class IResNet(nn.Module):
             dropout=dropout,
             classifier_eps=classifier_eps,
         )
+        # Python's own numbers, of whatever type they were given: `certify` accepts no others.
+        coeff, dropout, classifier_eps = float(coeff), float(dropout), float(classifier_eps)
         self.in_shape: tuple[int, int, int] = (in_shape[0], in_shape[1], in_shape[2])
-        self.n_classes = n_classes
+        self.n_classes = int(n_classes)
         self.classifier_eps = classifier_eps
-        self.n_power_iterations = n_power_iterations
+        self.n_power_iterations = int(n_power_iterations)
         channels, height, width = in_shape
         body: list[nn.Module] = []
         if channel_multiplier > 1:
@@ -246,7 +249,8 @@ class IResNet(nn.Module):
             certificate.check(self.body)
         unused = [] if certificate is None else list(certificate.block_bounds)
         per_block: list[Solution] = []
-        for module in reversed(self.body):
+        # By order, as in features: ModuleList would be reversed by the names of its modules.
+        for module in reversed(list(self.body)):
             if isinstance(module, ResidualBlock):
                 bound = None if certificate is None else unused.pop()
                 solution = module.inverse(
@@ -291,7 +295,7 @@ class IResNet(nn.Module):
             raise ValueError(f"0 < coeff < 1 must hold, but got coeff={coeff}")
         for module in self.body:
             if isinstance(module, ResidualBlock):
-                module.set_coeff(coeff)
+                module.set_coeff(float(coeff))
 
     def _normalized(self) -> list[SpectralNormConv2d]:
         """The normalized layers, none twice."""

@@ -7,16 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from models.activations import ACTIVATIONS
 from models.fixed_point import Solution, fixed_point
-from models.rounding import evaluation_rounding
+from models.rounding import evaluation_rounding, scaled_norm
 from models.spectral_norm import SpectralNormConv2d
 
-# Each acts entry by entry with slopes in [0, 1], which `certify` relies on.
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "elu": nn.ELU,
-    "softplus": nn.Softplus,
-}
 # With budget="last", of all layers but the last: near 1, so that the last one alone is what a small
 # coeff makes small.
 _FIRST_TARGET = 0.97
@@ -96,7 +91,8 @@ class ResidualBlock(nn.Module):
         return first, first, coeff**3 / first**2 * self._kept
 
     def set_coeff(self, coeff: float) -> None:
-        """Change the targets of its normalized layers to those of another coeff, in (0, 1)."""
+        """Change the targets of its normalized layers, three or none, to those of another coeff, in
+        (0, 1)."""
         layers = [m for m in self.residual if isinstance(m, SpectralNormConv2d)]
         if layers:
             for layer, target in zip(layers, self._targets(coeff), strict=True):
@@ -136,7 +132,8 @@ class ResidualBlock(nn.Module):
         max_steps: int | Tensor = 100,
         lipschitz: float | None = None,
     ) -> Solution:
-        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z.
+        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z, in the precision
+        of the weights, under autocast too.
 
         Args:
             z: (B, C, H, W), of the block's in_shape.
@@ -180,7 +177,8 @@ class ResidualBlock(nn.Module):
             g = g.permute(0, 2, 3, 1)
             return torch.sub(targets, g, out=g)
 
-        solution = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
+        with torch.autocast(z.device.type, enabled=False):
+            solution = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
         solution = replace(
             solution,
             value=solution.value.permute(0, 3, 1, 2),
@@ -190,7 +188,7 @@ class ResidualBlock(nn.Module):
             return solution
         exact = self.deployed().double()
         x, exact_z = solution.last_iterate.double(), z.double()
-        r = (x + exact(x) - exact_z).flatten(1).norm(dim=1)
-        r += evaluation_rounding(exact, x) + 2**-52 * exact_z.flatten(1).norm(dim=1)
+        r = scaled_norm(x + exact(x) - exact_z)
+        r += evaluation_rounding(exact, x) + 2**-52 * scaled_norm(exact_z)
         bound = r / (1 - lipschitz) if lipschitz < 1 else torch.full_like(r, torch.inf)
         return replace(solution, error_bound=bound.nan_to_num(nan=torch.inf, posinf=torch.inf))

@@ -282,15 +282,44 @@ def steep_elu(model: IResNet) -> None:
 
 
 def jumping_softplus(model: IResNet) -> None:
-    block_of(model).residual[0] = nn.Softplus(threshold=0.0)
-
-
-def no_softplus(model: IResNet) -> None:
-    block_of(model).residual[0] = nn.Softplus(beta=0.0)
+    block_of(model).residual[0] = nn.Softplus()
 
 
 def batch_norm_of_the_batch(model: IResNet) -> None:
     block_of(model).residual.insert(0, nn.BatchNorm2d(4, track_running_stats=False).eval())
+
+
+def weight_of_8_bits(model: IResNet) -> None:
+    layer = convolution(model)
+    layer.weight = nn.Parameter(layer.weight.detach().to(torch.float8_e4m3fn))
+
+
+def normalized(model: IResNet) -> SpectralNormConv2d:
+    """A normalized layer in the place of a plain one."""
+    layer = SpectralNormConv2d(4, 2, 3, size=(4, 4), coeff=0.9)
+    block_of(model).residual[1] = layer
+    return layer
+
+
+def target_as_text(model: IResNet) -> None:
+    normalized(model).coeff = "0.9"  # type: ignore[assignment]
+
+
+def target_of_400_digits(model: IResNet) -> None:
+    normalized(model).coeff = 10**400
+
+
+def no_singular_vectors(model: IResNet) -> None:
+    normalized(model).outer = None  # type: ignore[assignment]
+
+
+def alpha_as_text(model: IResNet) -> None:
+    block_of(model).residual[0] = nn.ELU(alpha="1")  # type: ignore[arg-type]
+
+
+def probability_as_text(model: IResNet) -> None:
+    block_of(model).residual.insert(0, nn.Dropout(0.1).eval())
+    block_of(model).residual[0].p = "0.1"  # type: ignore[union-attr, assignment]
 
 
 def complex_weight(model: IResNet) -> None:
@@ -347,12 +376,22 @@ REFUSED: list[tuple[Callable[[IResNet], None], str]] = [
     (squeeze_of_a_subclass, "no Lipschitz bound is known for the module Twice"),
     (module_that_is_none, "no Lipschitz bound is known for the module NoneType"),
     (steep_elu, "0 <= alpha <= 1 must hold"),
-    (jumping_softplus, "threshold >= 20 must hold"),
-    (no_softplus, "beta > 0 must hold"),
+    (jumping_softplus, "no Lipschitz bound is known for the module Softplus"),
     (batch_norm_of_the_batch, "must have running statistics"),
     (complex_weight, "real tensors, but weight is torch.complex64"),
     (weight_without_values, "on the device meta"),
     (setting_that_is_no_number, "must have plain settings, but p is a Tensor"),
+    *(
+        (change, r"the ResidualBlock at body\.2 must be one that runs")
+        for change in (
+            weight_of_8_bits,
+            target_as_text,
+            target_of_400_digits,
+            no_singular_vectors,
+            alpha_as_text,
+            probability_as_text,
+        )
+    ),
 ]
 
 
@@ -464,9 +503,16 @@ def strided_memory(model: IResNet) -> None:
     layer.weight = nn.Parameter(torch.randn(3, 3, 4, 2).permute(3, 2, 0, 1))
 
 
+def negative_bit(model: IResNet) -> None:
+    """What torch makes of the imaginary part of a conjugate: its bytes have the other sign."""
+    layer = convolution(model)
+    layer.weight = nn.Parameter(torch._neg_view(layer.weight.detach()))
+    assert layer.weight.is_neg()
+
+
 BOUNDED = [
     wide, oblong, the_same_block_twice, shared_weight, more_layers, odd_names, strange_batch_norm,
-    gradual_dropout, strided_memory,
+    gradual_dropout, strided_memory, negative_bit,
 ]  # fmt: skip
 
 

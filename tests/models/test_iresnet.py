@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, project
+from models.activations import ACTIVATIONS
 from models.iresnet import InjectivePad, Squeeze
 from models.power_iteration import power_iteration
 from models.residual_block import ResidualBlock
@@ -267,6 +268,62 @@ def test_the_error_bound_of_a_float64_network_has_the_rounding_in_it(activation:
     solution = block.inverse(torch.zeros(2, 12, 8, 8).double(), rtol=0.0, lipschitz=0.9)
     assert solution.error_bound is not None
     assert (solution.error_bound > 1e-12 * solution.last_iterate.flatten(1).norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("exponent", [-165, -300])
+def test_the_error_bound_of_numbers_whose_squares_underflow(exponent: int) -> None:
+    """Without biases a block of ReLU is homogeneous: the errors of scaled features are scaled."""
+    model = IResNet(
+        (1, 4, 4), 2, (1,), bottleneck=1, channel_multiplier=1, dropout=0.0, n_power_iterations=99
+    )
+    model = model.double().eval()
+    with torch.no_grad():
+        for name, parameter in model.body.named_parameters():
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+    model.update_spectral_norm()
+    certificate, x = certify(model), torch.rand(5, 1, 4, 4, dtype=torch.float64)
+    with torch.no_grad():
+        z = model.features(x) * 10.0**exponent
+    solution = model.inverse(z, rtol=1e-3, certificate=certificate)
+    assert solution.converged.all()
+    assert solution.error_bound is not None
+    error = (solution.last_iterate * 10.0**-exponent - x).flatten(1).norm(dim=1)
+    bound = solution.error_bound[0] * 10.0**-exponent
+    assert (error > 1e-8).all()
+    assert (error <= bound * (1 + 1e-9)).all()
+    assert exponent < -200 or (bound < 100 * error).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_inverse_is_in_full_precision_under_autocast(dtype: torch.dtype) -> None:
+    model = small().eval()
+    with torch.no_grad():
+        z = model.features(torch.randn(3, 3, 8, 8))
+    certificate = certify(model)
+    expected = model.inverse(z, certificate=certificate)
+    with torch.autocast("cpu", dtype):
+        solution = model.inverse(z, certificate=certificate)
+    assert solution.converged.all()
+    assert torch.equal(solution.value, expected.value)
+    assert solution.error_bound is not None
+    assert expected.error_bound is not None
+    assert torch.equal(solution.error_bound, expected.error_bound)
+
+
+def test_softplus_has_no_jump() -> None:
+    """Between points of any distance the slope is in [0, 1], rounding apart; torch's own has a jump
+    of 2e-9 at 20, and another activation of the same value nearly."""
+    activation = ACTIVATIONS["softplus"]()
+    near = torch.linspace(19, 21, 100_001, dtype=torch.float64)
+    far = torch.tensor([-1e3, -40.0, -1.0, 0.0, 1.0, 40.0, 1e3], dtype=torch.float64)
+    for x in (near, far):
+        rises = activation(x).diff()
+        assert (rises >= 0).all()
+        assert (rises <= x.diff() * (1 + 1e-9) + 1e-14).all()
+    torch.testing.assert_close(activation(far), nn.Softplus()(far), rtol=1e-15, atol=1e-15)
+    x = far.clone().requires_grad_()
+    activation(x).sum().backward()
+    torch.testing.assert_close(x.grad, far.sigmoid())
 
 
 def test_an_inverse_of_the_wrong_size_is_an_error() -> None:

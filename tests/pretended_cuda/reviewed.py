@@ -14,9 +14,10 @@ _ENTRYWISE = """
     _foreach_add _foreach_add_ _foreach_addcdiv_ _foreach_addcmul_ _foreach_copy_ _foreach_div_
     _foreach_lerp_ _foreach_mul_ _foreach_sqrt _to_copy abs add add_ addcmul arange bitwise_and
     bitwise_and_ bitwise_not bitwise_or cat clamp clone constant_pad_nd copy_ div elu
-    elu_backward eq eye fill_ full full_like ge gt isfinite le lt masked_fill_ mul nan_to_num ne
+    elu_backward eq exp eye fill_ full full_like ge gt isfinite le logaddexp lt masked_fill_ mul
+    nan_to_num ne
     new_zeros ones_like pixel_shuffle pixel_unshuffle reciprocal relu repeat rsub scalar_tensor
-    softplus softplus_backward sqrt stack sub threshold_backward where zero_ zeros zeros_like
+    sqrt stack sub threshold_backward where zero_ zeros zeros_like
 """
 # Sums in an order that their shapes decide.
 _REDUCTIONS = """
