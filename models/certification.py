@@ -39,7 +39,7 @@ _LEAST_EXPONENT = -1000
 @torch.no_grad()
 def certify(
     model: IResNet,
-    effort: Effort = "fast",
+    effort: Effort = "full",
     *,
     shifts: Sequence[tuple[float, float]] = SHIFTS,
 ) -> Certificate:
@@ -47,8 +47,8 @@ def certify(
 
     Args:
         model: in any mode; the bounds are of eval mode unless stated otherwise.
-        effort: "full" looks for smaller bounds of the blocks and takes longer; those of "fast"
-            are as true.
+        effort: "full" looks for small bounds of the blocks, which a study stores and `project`
+            promises; "fast" takes less time and gives larger ones, which are as true.
         shifts: see `convolution_norm_bounds`; fewer are faster and prove as much or less.
 
     Raises:

@@ -13,12 +13,11 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from models.certificate import Certificate, Effort
+from models.certificate import Certificate
 from models.certification import certify
 from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
@@ -33,7 +32,7 @@ _RIDGE = 1e-4
 def project(
     model: IResNet,
     coeff: float | None = None,
-    images: Sequence[Tensor] | None = None,
+    images: Tensor | Iterable[Tensor] | None = None,
     *,
     lipschitz: float | None = None,
     certificate: Certificate | None = None,
@@ -42,72 +41,136 @@ def project(
 
     Layers that need not be scaled stay as they are. The target of a scaled layer, for further
     training, becomes at most what its bound is then. Its weight becomes the effective weight,
-    which sigma, an estimate from below, no longer changes. Biases stay.
+    which sigma, an estimate from below, no longer changes. Biases stay. After an error the model
+    is what it was before.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
         coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
             paper's sense of c. Every layer above it is scaled.
-        images: batches (B, C, H, W) of training images; labels are not needed. If a layer is
-            scaled, the running statistics of the classifier's BatchNorm become their averages,
-            and its last layer is fitted to the logits that they had. With None both stay, and
-            the accuracy usually falls far.
+        images: training images, (B, C, H, W) or batches of such; labels are not needed. They are
+            read once and kept. If a layer is scaled, the running statistics of the classifier's
+            BatchNorm become their averages, and its last layer is fitted to the logits that they
+            had. With None both stay, and the accuracy usually falls far.
         lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2,
-            in (0, 1), by `certify` with effort="full". Of a block above it the last convolution
-            alone is scaled.
+            in (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
         certificate: what is proven of the model before, if it is at hand: by `certify` with
-            effort="full" for lipschitz, with either for coeff.
+            effort="full".
 
     Returns:
-        What is proven of the model then, with effort="full" for lipschitz and "fast" for coeff.
+        What is proven of the model then: `certify(model)`.
 
     Raises:
-        ValueError: if not one of coeff and lipschitz is given, or it is out of range, a weight
-            is not finite, the certificate is of other weights or of less effort, or the
-            residual blocks hold a BatchNorm, whose factor follows the data, or images is empty.
+        ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
+            for the weights' precision, a weight is not finite, the certificate is of other
+            weights or of less effort, or the residual blocks hold a BatchNorm, whose factor
+            follows the data; if there are no images, the classifier has not one BatchNorm2d and a
+            last Linear with a bias, or what is fitted to the images is not finite.
     """
     if (coeff is None) == (lipschitz is None):
         raise ValueError(
             f"one of coeff and lipschitz must be given, but got coeff={coeff}, "
             f"lipschitz={lipschitz}"
         )
-    if coeff is not None:
-        name, target, factors = "coeff", coeff, partial(_factors_of_layers, coeff=coeff)
-        effort: Effort = "fast"  # the bounds of layers are the same
-    else:
-        assert lipschitz is not None
-        name, target = "lipschitz", lipschitz
-        factors, effort = partial(_factors_of_blocks, lipschitz=lipschitz), "full"
+    name, given, factors = (
+        ("coeff", coeff, _factors_of_layers)
+        if lipschitz is None
+        else ("lipschitz", lipschitz, _factors_of_blocks)
+    )
+    assert given is not None
+    target = float(given)  # a number of numpy or torch as well
     if not 0 < target < 1:
         raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
-    if images is not None and not images:
-        raise ValueError("images must be one or more batches, but there are none")
+    batches = None if images is None else _batches(images)
+    if batches is not None:
+        _batch_norm(model), _last_layer(model)
     if certificate is None:
-        certificate = certify(model, effort)
-    elif effort == "full" and certificate.effort != effort:
+        certificate = certify(model)
+    elif certificate.effort != "full":
         raise ValueError(f"the certificate must be of effort=full, but is of {certificate.effort}")
     else:
         certificate.check(model.body)
-    logits = None
+    # Nothing of the model is changed before all is done.
+    projected = copy.deepcopy(model)
     for n_round in range(_N_ROUNDS):
         if any(block.layer_product == math.inf for block in certificate.blocks):
             raise ValueError("project needs finite weights, but got some that are not")
-        by_layer = factors(certificate)
+        by_layer = factors(certificate, target)
         if not by_layer:
             break
-        if images is not None and logits is None:
-            with _in_eval_mode(model):
-                logits = [model(batch) for batch in images]
-        _scale(model, certificate, by_layer, n_round)
-        certificate = certify(model, effort)
+        _scale(projected, certificate, by_layer, n_round)
+        certificate = certify(projected)
     else:
-        raise RuntimeError(f"no scaling brought every {name} to at most {target}")
-    if images is not None and logits is not None:
-        recompute_batch_norm(model, images)
-        _fit_last_layer(model, images, logits)
+        raise ValueError(
+            f"{name} must be large enough for the weights' precision, but no scaling brought "
+            f"every bound to at most {name}={target}"
+        )
+    if n_round > 0:
+        if batches is not None:
+            _fit_classifier(projected, model, batches)
+        _assign(model, projected)
     return certificate
+
+
+def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """Images (B, C, H, W), or one or more batches of such, as a list of batches."""
+    batches = [images] if isinstance(images, Tensor) else list(images)
+    if not batches or not all(isinstance(batch, Tensor) for batch in batches):
+        kinds = ", ".join(type(batch).__name__ for batch in batches[:3])
+        raise ValueError(f"images must be one or more batches, each a Tensor, but got [{kinds}]")
+    return batches
+
+
+def _batch_norm(model: IResNet) -> nn.BatchNorm2d:
+    """That of the classifier."""
+    found = [m for m in model.classifier if isinstance(m, nn.BatchNorm2d)]
+    if len(found) != 1 or not found[0].track_running_stats:
+        raise ValueError(
+            "the classifier must have one BatchNorm2d, with running statistics, but has "
+            f"{', '.join(map(str, found)) or 'none'}"
+        )
+    return found[0]
+
+
+def _last_layer(model: IResNet) -> nn.Linear:
+    """That of the classifier."""
+    last = model.classifier[-1]
+    if not isinstance(last, nn.Linear) or last.bias is None:
+        raise ValueError(f"the classifier must end in a Linear with a bias, but ends in {last}")
+    return last
+
+
+def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor]) -> None:
+    """Fit the classifier of a projected network to images and the logits that a model has."""
+    with _in_eval_mode(model):
+        logits = [model(batch) for batch in batches]
+    recompute_batch_norm(projected, batches)
+    _fit_last_layer(projected, batches, logits)
+    if not all(tensor.isfinite().all() for tensor in projected.classifier.state_dict().values()):
+        raise ValueError(
+            "images must give finite features, logits and variances, in batches of one or more, "
+            "but some are not finite"
+        )
+
+
+def _assign(model: IResNet, projected: IResNet) -> None:
+    """Give a model the tensors and targets of another one of the same modules."""
+    tensors = projected.state_dict()
+    changed = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not torch.equal(tensor, tensors[name])
+    }
+    for tensor in changed.values():
+        tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
+    for name, tensor in changed.items():
+        tensor.copy_(tensors[name])
+    for module, other in zip(model.modules(), projected.modules(), strict=True):
+        if isinstance(module, SpectralNormConv2d):
+            assert isinstance(other, SpectralNormConv2d)
+            module.coeff = other.coeff
 
 
 def _factors_of_layers(certificate: Certificate, coeff: float) -> dict[str, float]:
@@ -154,8 +217,7 @@ def _fit_last_layer(model: IResNet, images: Iterable[Tensor], logits: Iterable[T
     """Change the classifier's last layer so that its logits of images (B, C, H, W) are those given
     (B, n_classes), by least squares in float64: ridge regression of the differences, so that the
     weights stay where images say nothing of them."""
-    before_last, last = model.classifier[:-1], model.classifier[-1]
-    assert isinstance(last, nn.Linear)
+    before_last, last = model.classifier[:-1], _last_layer(model)
     with _in_eval_mode(model):
         inputs = torch.cat([before_last(model.features(batch)) for batch in images]).double()
     missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()
@@ -165,8 +227,6 @@ def _fit_last_layer(model: IResNet, images: Iterable[Tensor], logits: Iterable[T
     covariance.diagonal().add_(ridge)
     right = centered.T @ (missing - missing.mean(dim=0)) / len(inputs)
     change = torch.linalg.solve(covariance, right).T
-    if not change.isfinite().all():
-        return  # features or logits overflowed, of which nothing can be fitted
     last.weight.add_(change)
     last.bias.add_(missing.mean(dim=0) - change @ inputs.mean(dim=0))
 
@@ -199,29 +259,27 @@ def deployed(model: IResNet) -> IResNet:
 
 
 @torch.no_grad()
-def recompute_batch_norm(model: IResNet, images: Iterable[Tensor]) -> None:
+def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> None:
     """Set the running statistics of the classifier's BatchNorm to those of images: the mean,
     over the batches, of each batch's mean and variance.
 
     Args:
         model: its mode stays as it is.
-        images: one or more batches (B, C, H, W), B >= 2, best of one size.
+        images: (B, C, H, W), or one or more batches of such, B >= 2, best of one size.
 
     Raises:
-        ValueError: if there is no batch.
+        ValueError: if there is no batch, or not one BatchNorm2d in the classifier.
     """
-    (batch_norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
+    batch_norm = _batch_norm(model)
     assert batch_norm.running_mean is not None
     assert batch_norm.running_var is not None
     means, variances = [], []
     with _in_eval_mode(model):
-        for batch in images:
+        for batch in _batches(images):
             # torch's BatchNorm sums in float32, whose rounding may be as large as what a small
             # bound leaves of a channel.
             by_channel = model.features(batch).transpose(0, 1).flatten(1).double()
             means.append(by_channel.mean(dim=1))
             variances.append(by_channel.var(dim=1))
-    if not means:
-        raise ValueError("recompute_batch_norm needs one or more batches, but got none")
     batch_norm.running_mean.copy_(torch.stack(means).mean(dim=0))
     batch_norm.running_var.copy_(torch.stack(variances).mean(dim=0))

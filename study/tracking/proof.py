@@ -187,7 +187,7 @@ def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) ->
 
 def _certified(model: IResNet) -> dict[str, Any]:
     """The certificate of now, as it would be written and read."""
-    certified: dict[str, Any] = json.loads(json.dumps(certify(model, "full").to_dict()))
+    certified: dict[str, Any] = json.loads(json.dumps(certify(model).to_dict()))
     return certified
 
 

@@ -53,10 +53,10 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         return
     if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
         return
-    if not _is_finite(training.model):
-        return
     model = copy.deepcopy(training.model).eval()
     images = statistics_images(training.dataset.train)
+    if not _is_finite(model, images):
+        return
     proven = trained.certificate.lipschitz_upper_bound
     for index, coeff in enumerate(config.ladder):
         lipschitz = block_bound(coeff)
@@ -68,11 +68,11 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             _lower_targets(model, images, lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
-            if not _is_finite(model):
+            recompute_batch_norm(model, images)
+            if not _is_finite(model, images):
                 model = above  # it diverged; the next rung starts where this one did
                 continue
             known = None
-            recompute_batch_norm(model, images)
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=lipschitz, certificate=known)
         measured, right = measure(plain, training.dataset.val, config.evaluation, certificate)
@@ -102,5 +102,8 @@ def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -
     model.update_spectral_norm()
 
 
-def _is_finite(model: IResNet) -> bool:
-    return all(bool(p.isfinite().all()) for p in model.parameters())
+@torch.no_grad()
+def _is_finite(model: IResNet, images: Sequence[Tensor]) -> bool:
+    """Whether the parameters of a network are, and its logits of images."""
+    of_network = (*model.parameters(), *(model(batch) for batch in images))
+    return all(bool(tensor.isfinite().all()) for tensor in of_network)

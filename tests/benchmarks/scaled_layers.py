@@ -38,7 +38,7 @@ def every_layer(model: IResNet, bound: float, images: Sequence[Tensor]) -> IResN
         middle = (low * high) ** 0.5
         projected = copy.deepcopy(model)
         project(projected, middle)
-        is_met = certify(projected, "full").lipschitz_upper_bound <= bound
+        is_met = certify(projected).lipschitz_upper_bound <= bound
         low, high = (middle, high) if is_met else (low, middle)
     projected = copy.deepcopy(model)
     project(projected, low)
@@ -89,12 +89,12 @@ def main() -> int:
         training = trained(study.resolve(sample, seed))
         dataset = training.dataset
         images = statistics_images(dataset.train)
-        bound = certify(training.model, "full").lipschitz_upper_bound
+        bound = certify(training.model).lipschitz_upper_bound
         accuracy = evaluate(training.model, dataset.val).accuracy
         print(f"seed {seed}: trained, bound {bound:.4g}, val_accuracy {accuracy:.4f}", flush=True)
         for (name, way), target in ((w, b) for b in _BOUNDS for w in WAYS.items()):
             projected = way(training.model, target, images)
-            proven = certify(projected, "full").lipschitz_upper_bound
+            proven = certify(projected).lipschitz_upper_bound
             assert proven <= target
             accuracy = evaluate(projected, dataset.val).accuracy
             accuracies.setdefault((name, target), []).append(accuracy)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import IResNet, certify
+from models import IResNet, certify, project
 from models.convolution_norm import convolution_norm_bounds
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
@@ -175,6 +175,20 @@ def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
         assert layer.upper_bound == pytest.approx(scale, rel=1e-5)
 
 
+def test_one_network_has_one_bound() -> None:
+    """What `project` promises is what `certify` says by default."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = small(blocks=(2, 2))
+        promised = project(model, lipschitz=0.027)
+        assert promised.lipschitz_upper_bound <= 0.027
+        assert certify(model) == promised
+        brief = certify(model, "fast")
+        assert brief.lipschitz_upper_bound > promised.lipschitz_upper_bound
+        project(model, 0.2)
+        assert certify(model).effort == "full"
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
@@ -185,7 +199,7 @@ def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
         (nn.Conv2d(2, 2, 3, padding=1, groups=2), "no bound is known for the convolution"),
         (nn.ELU(alpha=2.0), "0 <= alpha <= 1 must hold, but got 2.0"),
         (nn.ELU(alpha=-4.0), "0 <= alpha <= 1 must hold, but got -4.0"),
-        (nn.Softplus(threshold=0.0), "threshold >= 20 must hold, but got 0.0"),
+        (nn.Softplus(), "no Lipschitz bound is known for the module Softplus at body.1"),
         (nn.BatchNorm2d(2, track_running_stats=False), "must have running statistics"),
         (
             nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 2, 3, padding=1)),

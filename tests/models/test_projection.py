@@ -1,12 +1,14 @@
 import copy
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge
-from torch import nn
+from torch import Tensor, nn
 
 from models import IResNet, certify, deployed, project
 from models.projection import recompute_batch_norm
@@ -208,6 +210,133 @@ def test_a_network_that_needs_no_scaling_stays_as_it_is() -> None:
     project(model, lipschitz=0.999, images=[torch.randn(20, 2, 8, 8)])
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    "number", [np.float64(0.1), np.float32(0.1), torch.tensor(0.1), torch.tensor([0.1])]
+)
+@pytest.mark.parametrize("name", ["coeff", "lipschitz"])
+def test_numbers_of_numpy_and_torch_are_numbers(name: str, number: Any) -> None:
+    model, expected = network(), network()
+    expected.load_state_dict(model.state_dict())
+    certificate = project(model, **{name: number})
+    assert certificate == project(expected, **{name: float(number)})
+    assert certificate == certify(model)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[key])
+
+
+def test_a_network_of_numbers_of_numpy_can_be_certified() -> None:
+    model = network(
+        coeff=np.float64(0.9),
+        dropout=np.float32(0.1),
+        classifier_eps=np.float64(1e-9),
+        n_power_iterations=np.int64(2),
+        n_classes=np.int64(3),
+    )
+    model.set_coeff(np.float64(0.8))
+    assert certify(model).layers
+
+
+class Shuffled:
+    """Images in another order each time that they are read, as a loader gives them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images, self._generator = images, torch.Generator().manual_seed(0)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = torch.randperm(len(self._images), generator=self._generator)
+        return iter(self._images[order].split(20))
+
+
+def test_images_are_read_once_in_whatever_form_they_come() -> None:
+    images = torch.randn(60, 2, 8, 8)
+    batches = list(Shuffled(images))  # those of the first time
+    expected = network()
+    state = copy.deepcopy(expected.state_dict())
+    project(expected, 0.5, batches)
+    for given in (Shuffled(images), iter(batches), tuple(batches)):
+        model = network()
+        model.load_state_dict(state)
+        project(model, 0.5, given)
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, expected.state_dict()[name])
+    alone, as_batch = network(), network()
+    for model, given in ((alone, images), (as_batch, [images])):
+        model.load_state_dict(state)
+        project(model, 0.5, given)
+    assert torch.equal(alone.eval()(images), as_batch.eval()(images))
+
+
+def without_batch_norm(model: IResNet) -> None:
+    model.classifier[0] = nn.Identity()
+
+
+def two_batch_norms(model: IResNet) -> None:
+    model.classifier.insert(1, nn.BatchNorm2d(model.classifier[0].num_features))  # type: ignore[arg-type]
+
+
+def batch_norm_of_the_batch(model: IResNet) -> None:
+    model.classifier[0] = nn.BatchNorm2d(32, track_running_stats=False)
+
+
+def linear_without_bias(model: IResNet) -> None:
+    model.classifier[-1] = nn.Linear(32, 3, bias=False)
+
+
+def expanded_weight(model: IResNet) -> None:
+    """Of the last layer of the last block, which is written to after others."""
+    layer = [m for m in model.body.modules() if hasattr(m, "sigma")][-1]
+    layer.weight = nn.Parameter(layer.weight.detach()[:1].expand_as(layer.weight))
+
+
+def half(model: IResNet) -> None:
+    model.half()
+
+
+def nan_in_the_classifier(model: IResNet) -> None:
+    nn.init.constant_(model.classifier[-1].weight, math.nan)  # type: ignore[arg-type]
+
+
+IMAGES = torch.linspace(-1, 1, 20 * 2 * 8 * 8).view(20, 2, 8, 8)
+HALF_DONE: list[tuple[Callable[[IResNet], None] | None, dict[str, Any]]] = [
+    (without_batch_norm, {"coeff": 0.3, "images": [IMAGES]}),
+    (two_batch_norms, {"coeff": 0.3, "images": [IMAGES]}),
+    (batch_norm_of_the_batch, {"coeff": 0.3, "images": [IMAGES]}),
+    (linear_without_bias, {"coeff": 0.3, "images": [IMAGES]}),
+    (expanded_weight, {"coeff": 0.3}),
+    (expanded_weight, {"lipschitz": 0.01, "images": [IMAGES]}),
+    (half, {"lipschitz": 1e-9}),
+    (nan_in_the_classifier, {"coeff": 0.3, "images": [IMAGES]}),
+    (None, {"lipschitz": 1e-44}),
+    (None, {"coeff": 1e-44}),
+    (None, {"coeff": 0.3, "images": []}),
+    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES[:0]]}),
+    (None, {"coeff": 0.3, "images": [(IMAGES, torch.zeros(20))]}),
+    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES[:, :1]]}),
+    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES.double()]}),
+    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES.where(IMAGES < 1, math.nan)]}),
+    (None, {"coeff": 0.3, "images": [IMAGES * 1e25]}),
+    (None, {"coeff": 0.3, "images": [IMAGES * 1e38]}),
+    (None, {"coeff": "half"}),
+    (None, {"coeff": 10**400}),
+]
+
+
+@pytest.mark.parametrize(("change", "given"), HALF_DONE)
+def test_after_an_error_nothing_is_changed(
+    change: Callable[[IResNet], None] | None, given: dict[str, Any]
+) -> None:
+    model = network()
+    if change is not None:
+        change(model)
+    state = copy.deepcopy(model.state_dict())
+    settings = [(str(module), module.training) for module in model.modules()]
+    with pytest.raises((ValueError, RuntimeError, OverflowError)):
+        project(model, **given)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value.nan_to_num(), state[name].nan_to_num()), name
+    assert [(str(module), module.training) for module in model.modules()] == settings
 
 
 def test_what_cannot_be_projected_is_an_error() -> None:
