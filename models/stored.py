@@ -10,7 +10,7 @@ has the tensors that take the place of others.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.forward_pass import forward_sha256
 from models.iresnet import IResNet
+from models.projection import deployed
 
 NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet."""
@@ -52,10 +54,23 @@ def write_network(
         base: the network that it was made from, with tensors of the same names and shapes. Where
             it has most of them, CHANGES is written in place of WEIGHTS, and the WEIGHTS of base are
             those of this network too. What is read then is the same, bit for bit.
+
+    Raises:
+        ValueError: if what would be read is another function than model, or has tensors of other
+            names, shapes or types. Nothing is written then.
     """
     architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
     content = {**description, "architecture": architecture}
     tensors, file = _tensors(model), WEIGHTS
+    built = _built(architecture, len(tensors))
+    _check_names(tensors.keys(), built.state_dict())
+    _check(WEIGHTS, tensors, built.state_dict())
+    # In plain convolutions, since targets may differ where no weight is above them.
+    if forward_sha256(deployed(_filled(built, tensors))) != forward_sha256(deployed(model)):
+        raise ValueError(
+            f"{NETWORK} must describe the network that is written, but its architecture builds "
+            "one with other modules or settings"
+        )
     if base is not None:
         factors, changed = _compared(tensors, _tensors(base))
         if _n_bytes(changed) <= _MOST_CHANGED * _n_bytes(tensors):
@@ -128,18 +143,27 @@ def read_network(folder: Path) -> IResNet:
             names = set(file.keys())
             model = _built(content["architecture"], len(names))
             empty = model.state_dict()
-            for name in sorted(names ^ empty.keys()):
-                what = "has no tensor" if name in empty else "has a tensor that it must not have:"
-                raise ValueError(f"{WEIGHTS} {what} {name}")
+            _check_names(names, empty)
             tensors = {name: file.get_tensor(name) for name in empty}
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{WEIGHTS} cannot be read: {_one_line(error)}") from error
     _check(WEIGHTS, tensors, empty)
     if _FACTORS in content:
         _change(tensors, content[_FACTORS], folder / CHANGES)
+    return _filled(model, tensors)
+
+
+def _filled(model: IResNet, tensors: Mapping[str, Tensor]) -> IResNet:
+    """A network of `_built` with values, in eval mode, on the CPU."""
     model = model.to_empty(device="cpu")
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def _check_names(names: Set[str], expected: Mapping[str, Tensor]) -> None:
+    for name in sorted(names ^ expected.keys()):
+        what = "has no tensor" if name in expected else "has a tensor that it must not have:"
+        raise ValueError(f"{WEIGHTS} {what} {name}")
 
 
 def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

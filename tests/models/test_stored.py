@@ -52,6 +52,32 @@ def test_every_kind_of_network_comes_back(norm: str, activation: str, tmp_path: 
         assert torch.equal(again(x), model.eval()(x))
 
 
+def replaced_activation(model: IResNet) -> None:
+    block = model.body[1].residual  # type: ignore[union-attr]
+    block[1] = nn.ELU()  # type: ignore[index, operator]
+
+
+def smaller_target(model: IResNet) -> None:
+    model.set_coeff(0.3)
+
+
+def without_bias(model: IResNet) -> None:
+    model.classifier[-1] = nn.Linear(16, 10, bias=False)
+
+
+@pytest.mark.parametrize(
+    "change", [nn.Module.double, nn.Module.half, replaced_activation, smaller_target, without_bias]
+)
+def test_what_would_come_back_as_another_network_is_not_written(
+    change: Callable[[IResNet], object], tmp_path: Path
+) -> None:
+    model = network(norm="spectral")
+    change(model)
+    with pytest.raises(ValueError, match=f"{NETWORK} must describe|{WEIGHTS}"):
+        write_network(tmp_path, model, {"architecture": {**ARCHITECTURE, "norm": "spectral"}})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_projected_network_comes_back_projected(tmp_path: Path) -> None:
     model = network(norm="spectral", coeff=0.9)
     certificate = project(model, lipschitz=0.05)
