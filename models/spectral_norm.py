@@ -130,7 +130,12 @@ def _rows_sum(products: Tensor) -> Tensor:
     of layers, and with it the effective weight: what was certified with some threads would not be
     what others run. On a CPU rows are summed by one thread each, and their sums in float64.
     """
-    return products.flatten(-3).sum(dim=-1).sum(dim=-1, dtype=torch.float64)
+    rows = products.flatten(-3)
+    if rows.shape[:-1].numel() == 1:  # a row alone would be split among the threads
+        sums = rows.expand(2, *rows.shape).sum(dim=-1)[0]
+    else:
+        sums = rows.sum(dim=-1)
+    return sums.sum(dim=-1, dtype=torch.float64)
 
 
 class _Normalized(torch.autograd.Function):

@@ -1,13 +1,13 @@
 import math
 import sys
-from fractions import Fraction
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.fixed_point import fixed_point, predicted_steps
+from models.fixed_point import Solution, fixed_point, predicted_steps
 
 
 def linear_map(lipschitz: float, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -106,26 +106,44 @@ def test_each_sample_has_a_limit_of_its_own() -> None:
     assert solution.last_iterate[:3, 0].tolist() == pytest.approx(iterates, rel=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("lipschitz", "rtol", "expected"),
-    [(0.5, 0.25, 2), (0.5, 0.24, 3), (0.9, 1e-6, 132), (0.0, 1e-6, 1), (1.0, 0.5, None)],
-)
-def test_predicted_steps_are_banachs(lipschitz: float, rtol: float, expected: int | None) -> None:
-    assert predicted_steps(lipschitz, rtol) == expected
-
-
 @settings(deadline=None, max_examples=200)
-@example(lipschitz=0.575761483597632, n=8, below=True)
-@given(lipschitz=st.floats(1e-3, 0.999), n=st.integers(1, 30), below=st.booleans())
-def test_predicted_steps_are_those_of_exact_powers_or_one_more(
-    lipschitz: float, n: int, below: bool
+@example(lipschitz=1 - 2**-53, rtol=1e-6, first_error=1.0)
+@example(lipschitz=0.5, rtol=0.5, first_error=1 / 3.5)
+@given(
+    lipschitz=st.floats(1e-3, 1 - 2**-53),
+    rtol=st.floats(1e-12, 0.5),
+    first_error=st.floats(1e-6, 1e6),
+)
+def test_predicted_steps_are_the_least_that_are_proven_or_a_few_more(
+    lipschitz: float, rtol: float, first_error: float
 ) -> None:
-    """With rtol next to a power, where logarithms round; the powers as fractions."""
-    power = float(Fraction(lipschitz) ** n)
-    rtol = math.nextafter(power, 0.0 if below else 1.0)
-    predicted = predicted_steps(lipschitz, rtol)
-    exact = next(k for k in range(1, n + 3) if Fraction(lipschitz) ** k <= Fraction(rtol))
-    assert predicted in (exact, exact + 1)
+    """Against the inequality of the docstring in decimals of 60 digits."""
+    predicted = predicted_steps(lipschitz, rtol, first_error)
+    assert predicted is not None
+    with localcontext(prec=60):
+        bound, tolerance, error = Decimal(lipschitz), Decimal(rtol), Decimal(first_error)
+
+        def is_proven(n_steps: int) -> bool:
+            step = bound ** (n_steps - 1) * (1 + bound) * error
+            return step <= tolerance * (1 - bound**n_steps * error)
+
+        assert is_proven(predicted)
+        fewer = predicted - 2 - math.ceil(predicted * 1e-14) - math.ceil(1e-14 / (1 - lipschitz))
+        assert fewer < 1 or not is_proven(fewer)
+
+
+@pytest.mark.parametrize(
+    ("lipschitz", "rtol", "first_error", "expected"),
+    [
+        (0.0, 1e-6, 1.0, 2), (0.0, 0.0, 1.0, 2), (0.9, 0.0, 1.0, None), (0.9, 0.0, 0.0, 1),
+        (1.0, 0.5, 1.0, None), (0.5, 0.5, math.inf, None), (0.5, 0.5, math.nan, None),
+        (math.nan, 0.5, 1.0, None),
+    ],
+)  # fmt: skip
+def test_predicted_steps_at_the_ends_of_their_ranges(
+    lipschitz: float, rtol: float, first_error: float, expected: int | None
+) -> None:
+    assert predicted_steps(lipschitz, rtol, first_error) == expected
 
 
 @pytest.mark.parametrize("lipschitz", [0.4, 0.97])
@@ -152,15 +170,47 @@ def test_a_batch_in_parts_is_solved_sample_by_sample(
     torch.testing.assert_close(parts.last_iterate, parts.value, rtol=0, atol=0)
 
 
-def test_predicted_steps_are_enough_for_picard() -> None:
-    matrix, offset = linear_map(0.7, 6, 1)
-    exact = torch.linalg.solve(torch.eye(6, dtype=torch.float64) + matrix, offset.T).T
-    x = offset
-    n_steps = predicted_steps(0.7, 1e-5)
-    assert n_steps is not None
-    for _ in range(n_steps):
-        x = offset - x @ matrix.T
-    assert ((x - exact).norm(dim=1) <= 1e-5 * (offset - exact).norm(dim=1)).all()
+@settings(deadline=None, max_examples=100)
+@given(
+    lipschitz=st.floats(0.01, 0.95),
+    size=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 10_000),
+    exponent=st.integers(-8, -1),
+)
+def test_plain_iteration_has_stopped_after_the_predicted_steps(
+    lipschitz: float, size: float, seed: int, exponent: int
+) -> None:
+    """Of x -> y - g(x) from y, for fixed points of any size beside g of them."""
+    matrix, offset = linear_map(lipschitz, 6, seed)
+    exact, rtol = size * torch.randn(5, 6, dtype=torch.float64), 10.0**exponent
+    y = exact + exact @ matrix.T + offset
+    first_error = ((y - exact).norm(dim=1) / exact.norm(dim=1)).max().item()
+    predicted = predicted_steps(lipschitz, rtol, first_error)
+    assert predicted is not None
+    x, stopped = y, torch.zeros(5, dtype=torch.bool)
+    for _ in range(predicted):
+        before, x = x, y - x @ matrix.T - offset
+        stopped |= (x - before).norm(dim=1) <= rtol * x.norm(dim=1)
+    assert stopped.all()
+    assert ((x - exact).norm(dim=1) <= rtol * exact.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "exponent"),
+    [(torch.float32, -37), (torch.float32, -25), (torch.float32, 25), (torch.float64, -165)],
+)
+def test_samples_of_any_scale_stop_alike(dtype: torch.dtype, exponent: int) -> None:
+    """A linear map: the steps of a scaled problem are the scaled steps."""
+    y = torch.randn(20, 64, dtype=dtype)
+
+    def solve(y: torch.Tensor) -> Solution:
+        return fixed_point(lambda x, rows: y[rows] - 0.4 * x, y, rtol=1e-5)
+
+    expected, scaled = solve(y), solve(y * 10.0**exponent)
+    assert (scaled.n_steps - expected.n_steps).abs().max() <= 1
+    assert scaled.converged.all()
+    error = (scaled.value.double() / 10.0**exponent - y.double() / 1.4).norm(dim=1)
+    assert (error <= 1e-5 * y.double().norm(dim=1)).all()
 
 
 def test_what_does_not_converge_has_no_value() -> None:

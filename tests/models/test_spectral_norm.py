@@ -49,6 +49,28 @@ def test_a_long_power_iteration_reaches_the_norm_from_below(c_in: int, c_out: in
     assert estimates[-1] == pytest.approx(exact, rel=1e-6)
 
 
+def test_a_layer_of_one_output_has_the_same_weight_alone_and_in_a_batch() -> None:
+    """With more inputs than torch sums on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for seed in range(5):
+            torch.manual_seed(seed)
+            layers = [SpectralNormConv2d(36_864, 1, 1, size=(1, 1), coeff=0.9) for _ in range(2)]
+            for alone, together in zip(
+                [layer.effective_weight() for layer in layers],
+                effective_weights(layers),
+                strict=True,
+            ):
+                assert torch.equal(alone, together)
+            (sigma, _) = (layer.sigma for layer in layers)
+            torch.set_num_threads(1)
+            assert torch.equal(sigma, layers[0].sigma)
+            torch.set_num_threads(2)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_the_gradient_of_sigma_is_that_of_the_largest_singular_value() -> None:
     layer = SpectralNormConv2d(3, 2, 3, size=(4, 4), coeff=0.9)
     update_spectral_norm([layer], 500)
