@@ -42,6 +42,7 @@ from study.results import importance, table1
 from study.results.costs import costs
 from study.results.front import Mark, Point, Results
 from study.results.growth import growth
+from study.results.headings import heading
 from study.results.numbers import Numbers, finite
 from study.results.recommended import Recommendation, interval, recommendations
 from study.tracking.pages import compare_page, run_page, server_address
@@ -338,7 +339,7 @@ def metrics_of(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 def _axis(key: str, parameter: Parameter) -> dict[str, Any]:
     """A searched parameter and the scale of its space."""
-    axis: dict[str, Any] = {"name": key}
+    axis: dict[str, Any] = {"name": key, "short": heading(key)}
     if isinstance(parameter, FloatParameter | IntParameter):
         axis |= {"low": parameter.low, "high": parameter.high, "log": parameter.log}
     return axis

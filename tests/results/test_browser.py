@@ -1,6 +1,7 @@
 """The report page in a real browser, opened from a file. What is in it: tests/test_page.py."""
 
 import csv
+import io
 import json
 import math
 import random
@@ -10,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
@@ -264,11 +267,44 @@ def test_axes_are_chosen_in_two_and_three_dimensions(browser: Browser, made_up: 
     assert max(sizes) > min(sizes)
     page.locator("#axis-z").select_option("inverse_steps")
     assert set(state("plot.data.map(t => t.type)")) == {"scatter3d"}
-    assert state("plot.layout.scene.zaxis.title.text").startswith("steps of the inverse")
+    assert state("plot.layout.scene.zaxis.title.text") == "steps ↓"
     expect(page.locator("#front-plot canvas").first).to_be_visible()
     page.locator("#axis-z").select_option("")
     assert set(state("plot.data.map(t => t.type)")) == {"scatter"}
     found.check_quiet(made_up)
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_titles_in_three_dimensions_are_text_and_none_is_cut(
+    browser: Browser, made_up: Path, width: int
+) -> None:
+    page = opened(browser, made_up, viewport={"width": width, "height": 900}).page
+    # The longest of all.
+    for axis, name in zip("xyz", ("train_accuracy", "n_power_iterations", "reconstruction_error"),
+                          strict=True):  # fmt: skip
+        page.locator(f"#axis-{axis}").select_option(name)
+    plot = page.locator("#front-plot")
+    # Pure red, green and blue: each title by itself.
+    titles = plot.evaluate(
+        """async (plot) => {
+            const axes = ["xaxis", "yaxis", "zaxis"];
+            for (const [k, color] of ["#ff0000", "#00ff00", "#0000ff"].entries()) {
+                await Plotly.relayout(plot, { [`scene.${axes[k]}.title.font.color`]: color });
+            }
+            return axes.map((axis) => plot.layout.scene[axis].title.text);
+        }"""
+    )
+    assert titles == ["train acc ↑", "n_pow", "rec error ↓"]
+    page.wait_for_timeout(500)  # WebGL draws in the next frames
+    with Image.open(io.BytesIO(plot.screenshot())) as shot:
+        pixels = np.asarray(shot.convert("RGB"), dtype=int)
+    for channel, title in enumerate(titles):
+        others = [k for k in range(3) if k != channel]
+        inked = (pixels[..., [channel]] - pixels[..., others] > 120).all(axis=2)
+        assert inked.sum() > 10 * len(title)
+        edges = inked[[0, 1, -2, -1]].any() or inked[:, [0, 1, -2, -1]].any()
+        assert not edges, title
     page.close()
 
 

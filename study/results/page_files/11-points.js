@@ -63,6 +63,10 @@ const metricNames = content.metrics
   .filter((name) => points.metrics[name].some((value) => value !== null));
 const reported = (names) => names.filter((name) => metricNames.includes(name));
 const paramNames = content.params.map((param) => param.name);
+const shorts = Object.fromEntries(
+  [...content.metrics, ...content.params].map(({ name, short }) => [name, short]),
+);
+const shortOf = (name) => shorts[name] || name;
 const OF_POINTS = [
   "label", "trial_id", "run_id", "mark", "projected_to", "origin", "reason", "front_share", "low",
   "high",

@@ -231,12 +231,19 @@ const columnAxis = (name) => axis(
   axisTitle(name, ARROWS[directionOf[name]] || ""),
   isLogarithmic(name) ? logarithmic(column(name)) : {},
 );
+// WebGL reads no HTML, and cuts a long title.
+const spatialAxis = (name) => ({
+  ...columnAxis(name),
+  title: { text: shortOf(name) + (ARROWS[directionOf[name]] || "") },
+});
 const frontAxes = () => {
-  const [xaxis, yaxis] = [columnAxis(state.x), columnAxis(state.y)];
-  if (!isSpatial()) return { xaxis, yaxis };
-  const camera = { eye: { x: 1.6, y: 1.6, z: 1 } };
+  if (!isSpatial()) return { xaxis: columnAxis(state.x), yaxis: columnAxis(state.y) };
+  const [xaxis, yaxis, zaxis] = [state.x, state.y, state.z].map(spatialAxis);
+  // Titles of a narrow figure have no room beside it.
+  const far = isNarrow() ? 2 : 1.6;
+  const camera = { eye: { x: far, y: far, z: 0.6 * far }, center: { x: 0, y: 0, z: -0.15 } };
   return {
-    scene: { xaxis, yaxis, zaxis: columnAxis(state.z), camera },
+    scene: { xaxis, yaxis, zaxis, camera },
     margin: { l: 0, r: 0, t: 0, b: 0 },
   };
 };
