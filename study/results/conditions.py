@@ -5,6 +5,9 @@ name needs its table, and parameters are text. A condition whose left side is a 
 the report's table prints over a column, is read here: on a metric it becomes MLflow's, on a
 hyperparameter it is checked here, by number where the value is one. Conditions with a table's name,
 or on what MLflow itself knows of a run, go to MLflow as they are.
+
+The filter of a study's page reads the same, but for MLflow's own conditions: `grammar` is what it
+needs for that, so the patterns here are such as JavaScript reads alike.
 """
 
 import math
@@ -12,6 +15,7 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from study.config.study import SECTION_OF
 from study.config.trial import EvaluationConfig
@@ -38,10 +42,11 @@ _CONDITION = re.compile(
     rf"\s*[`\"]?({'|'.join(map(re.escape, [*_NAMES, *_NO_CONDITIONS]))}|[A-Za-z_][A-Za-z0-9_]*)"
     r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
 )
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
 # What MLflow knows of a run by a bare name.
 _OF_MLFLOW = ("artifact_uri", "run_id", "run_name", "user_id", "start_time", "end_time", "status")
 # How MLflow's own conditions begin: a table's name, or one of those.
-_FOR_MLFLOW = re.compile(rf"\s*([A-Za-z_]\w*\s*\.|[`\"]?({'|'.join(_OF_MLFLOW)})\b)")
+_FOR_MLFLOW = re.compile(rf"\s*([A-Za-z_][A-Za-z0-9_]*\s*\.|[`\"]?({'|'.join(_OF_MLFLOW)})\b)")
 # "and" outside quotes.
 _AND = re.compile(r"""\band\b(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)""", re.IGNORECASE)
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -53,6 +58,8 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "!=": operator.ne,
 }
 _EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
+_FORM = f"it must be NAME OPERATOR NUMBER, or several with 'and' between them, such as {_EXAMPLE!r}"
+_DEPENDS = "depends on which networks pass, so it cannot be a condition"
 # As YAML and Python write them.
 _WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
@@ -67,15 +74,14 @@ class _OnParameter:
     value: str
 
     def holds(self, record: TrialRecord) -> bool:
-        has = record.params.get(self.name, record.params.get(f"{_DATA}.{self.name}"))
+        has = _parameter(record, self.name)
         if has is None:
             return False
-        try:
+        if _NUMBER.fullmatch(has) and _NUMBER.fullmatch(self.value):
             return _OPERATORS[self.operator](float(has), float(self.value))
-        except ValueError:
-            # Of text only that it is the same, or is not.
-            same = has in (self.value, _WORDS.get(self.value.lower()))
-            return self.operator in ("=", "!=") and same is (self.operator == "=")
+        # Of text only that it is the same, or is not.
+        same = has in (self.value, _WORDS.get(self.value.lower()))
+        return self.operator in ("=", "!=") and same is (self.operator == "=")
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,32 @@ class Conditions:
         return [r for r in records if all(one.holds(r) for one in self._checked_here)]
 
 
+def _parameter(record: TrialRecord, name: str) -> str | None:
+    return record.params.get(name, record.params.get(f"{_DATA}.{name}"))
+
+
+def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
+    """How the page of a study reads its filter, for JSON: the patterns, names and refusals of
+    `parse`, and the hyperparameters of these records, one text for all of them or a list."""
+    parameters: dict[str, Any] = {}
+    for name in _PARAMETERS:
+        values = [_parameter(record, name) for record in records]
+        parameters[name] = values if len(set(values)) > 1 else next(iter(values), None)
+    return {
+        "and": _AND.pattern,
+        "condition": _CONDITION.pattern,
+        "for_mlflow": _FOR_MLFLOW.pattern,
+        "number": _NUMBER.pattern,
+        "names": _NAMES,
+        "words": _WORDS,
+        "parameters": parameters,
+        "no_conditions": _NO_CONDITIONS,
+        "form": _FORM,
+        "depends": _DEPENDS,
+        "example": _EXAMPLE,
+    }
+
+
 def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
     """The conditions of a --where.
 
@@ -142,10 +174,7 @@ def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
             continue
         match = _CONDITION.fullmatch(part)
         if match is None:
-            raise UserError(
-                f"--where: it must be NAME OPERATOR NUMBER, or several with 'and' between them, "
-                f"such as {_EXAMPLE!r}, but got {quoted(part.strip())}"
-            )
+            raise UserError(f"--where: {_FORM}, but got {quoted(part.strip())}")
         name, symbol, value = match.groups()
         name, symbol = _NAMES.get(name, name), "=" if symbol == "==" else symbol
         if name in METRICS:
@@ -162,9 +191,8 @@ def _on_parameter(name: str, symbol: str, value: str, searched: Sequence[str]) -
     known = tuple(dict.fromkeys([*METRICS, *searched, *_PARAMETERS]))
     if name in _NO_CONDITIONS:
         raise UserError(
-            f"--where: {quoted(name)} depends on which networks pass, so it cannot be a "
-            "condition; what stood on the front when the study ended has tags.`study.mark` = "
-            "'front'"
+            f"--where: {quoted(name)} {_DEPENDS}; what stood on the front when the study ended has "
+            "tags.`study.mark` = 'front'"
         )
     if name not in _PARAMETERS:
         raise UserError(f"--where: {unknown(name, known, 'metric or hyperparameter')}")
@@ -175,12 +203,8 @@ def _on_parameter(name: str, symbol: str, value: str, searched: Sequence[str]) -
 
 def _number(name: str, symbol: str, value: str) -> float:
     plain = value.strip("'\"")
-    try:
-        number = float(plain)
-    except ValueError:
-        number = math.nan
-    if math.isnan(number):
+    if not _NUMBER.fullmatch(plain):
         raise UserError(
             f"--where: {name} {symbol} must be followed by a number, but got {quoted(plain)}"
         )
-    return number
+    return float(plain)

@@ -38,7 +38,7 @@ from study.metrics import (
     VAL_ACCURACY,
     as_reported,
 )
-from study.results import importance, table1
+from study.results import conditions, importance, table1
 from study.results.costs import costs
 from study.results.front import Mark, Point, Results
 from study.results.growth import growth
@@ -208,6 +208,7 @@ def _content(records: Records, results: Results) -> dict[str, Any]:
         "table_metrics": _TABLE_METRICS,
         "picker_limits": [{"name": name, "strict": strict} for name, strict in _PICKER_LIMITS],
         "params": [_axis(key, parameter) for key, parameter in study.config.space],
+        "where": conditions.grammar([point.first for point in results.ranked(every=True)]),
         "points": _columns(results),
         "reference_point": reference,
         "box": _box(results),
@@ -346,7 +347,8 @@ def _axis(key: str, parameter: Parameter) -> dict[str, Any]:
 
 
 def _columns(results: Results) -> dict[str, Any]:
-    """Every point, a list for each of its properties; a value that is not finite is null."""
+    """Every point, a list for each of its properties; a value that is not finite is null, and text
+    in `not_finite`, by its index."""
     listed = results.ranked(every=True)
     searched = [key for key, _ in results.study.config.space]
     objectives = [objective.metric for objective in results.objectives]
@@ -365,6 +367,14 @@ def _columns(results: Results) -> dict[str, Any]:
         "high": [high for _, high in ends],
         "params": {key: [point.first.sample.get(key) for point in listed] for key in searched},
         "metrics": {name: [finite(p.metrics.get(name)) for p in listed] for name in METRICS},
+        "not_finite": {
+            name: {
+                i: str(point.metrics[name])
+                for i, point in enumerate(listed)
+                if name in point.metrics and not math.isfinite(point.metrics[name])
+            }
+            for name in METRICS
+        },
         "own": None
         if all(len(point.records) == 1 for point in listed)
         else {

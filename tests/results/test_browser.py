@@ -17,15 +17,19 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
-from study.metrics import TrialStatus
+from study.errors import UserError
+from study.metrics import METRICS, TrialStatus
 from study.report import app
+from study.results.conditions import parse
 from study.results.front import collect
 from study.results.numbers import Numbers
 from study.results.page import write_page
 from study.tracking.client import Client
 from study.tracking.pages import study_page
-from study.tracking.records import Records
+from study.tracking.records import Records, TrialRecord
+from study.tracking.settings import as_params, settings
 from tests.conftest import CHROMIUM
+from tests.results.test_conditions import REFUSED
 from tests.results.test_page import NoArtifacts
 from tests.support.browser import check_legible, chromium, opened, see_all
 from tests.support.records import STUDY, projection, trial
@@ -206,8 +210,9 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
         page.get_by_role("link", name="The report").click()
     framed = popup.value.frame_locator("iframe").last
     expect(framed.locator(".card").first).to_be_visible(timeout=60_000)
-    framed.locator("#filter").fill("front")  # in a frame, whose address stays
-    expect(framed.locator("#count")).to_contain_text(f"{n_front} of ")
+    framed.locator("#filter").fill("projected_to < 9")  # in a frame, whose address stays
+    n_projections = sum(point["projected_to"] is not None for point in real.content["points"])
+    expect(framed.locator("#count")).to_contain_text(f"{n_projections} of ")
     popup.value.close()
     page.close()
     page = opened(browser, real.path).page
@@ -315,13 +320,11 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
     page = found.page
     content = json.loads(page.text_content("#content") or "")["points"]
     accuracy, coeff = content["metrics"]["val_accuracy"], content["params"]["coeff"]
-    page.locator("#filter").fill("dominated coeff<0.6 val_accuracy>=0.25")
+    page.locator("#filter").fill("coeff < 0.6 and val acc >= 0.25")
     expected = [
-        i
-        for i in range(200)
-        if content["mark"][i] == "dominated" and coeff[i] < 0.6 and accuracy[i] >= 0.25
+        i for i in range(200) if coeff[i] < 0.6 and accuracy[i] is not None and accuracy[i] >= 0.25
     ]
-    assert 10 < len(expected) < 50
+    assert 25 < len(expected) < 100
     assert rows(page) == [content["label"][i] for i in expected[:25]]
     header = page.locator("#point-table th[data-column=val_accuracy]")
     for order in ("descending", "ascending"):
@@ -408,7 +411,7 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
     )
     assert sorted(drawn) == [i for i in inside if content["mark"][i] != "failed"]
     # A filter that comes and goes leaves what is in the range, and the range.
-    page.locator("#filter").fill("front")
+    page.locator("#filter").fill("bound < 0.1")
     page.locator("#filter").fill("")
     expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 networks")
     page.locator("#unbrush").click()
@@ -530,7 +533,7 @@ def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> Non
     page.locator("#axis-x").select_option("coeff")
     page.locator("#axis-color").select_option("dropout")
     page.locator("#marks input[data-mark=failed]").uncheck()
-    page.locator("#filter").fill("coeff<0.8 val_accuracy>=0.25")
+    page.locator("#filter").fill("coeff<0.8 and val_accuracy>=0.25")
     page.locator("#point-table th[data-column=val_accuracy] button").click()
     page.get_by_role("button", name="Next").click()
     page.locator("#point-table tbody button").nth(3).click()
@@ -568,21 +571,108 @@ def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> Non
     again.close()
 
 
-def test_a_filter_says_what_it_does_not_know(browser: Browser, made_up: Path) -> None:
+def full(record: TrialRecord) -> TrialRecord:
+    """A record with all parameters that MLflow has of it."""
+    every = settings(record.sample, STUDY.config.resolve(record.sample, seed=1))
+    if record.projected_to is not None:
+        every["projected_to"] = record.projected_to
+    return replace(record, params={param.key: param.value for param in as_params(every)})
+
+
+def conditions() -> list[str]:
+    """All names, as they are and as the table has them, with all operators; values of each kind."""
+    of_text = [
+        "norm = spectral", "norm != 'none'", "nesterov = true", "nesterov != True", "norm = NONE",
+        "blocks = '(1, 1)'", "max_train = null", "max_train != None", "norm > 3",
+    ]  # fmt: skip
+    generator = random.Random(0)
+    names = [*METRICS, *(metric.short for metric in METRICS.values()), "coeff", "dropout"]
+    names += ["n_power_iterations", "n_pow", "projected_to", "pro_to", "val_fraction", "seed"]
+    texts = []
+    for name in names:
+        for operator in ("<", "<=", ">", ">=", "=", "==", "!="):
+            value = generator.choice(["0.5", "1e-1", "'3'", ".25", "5.", "-2", "inf", "'1'", "0.2"])
+            blank = generator.choice(["", " ", "  "])
+            quote = generator.choice(["", "`", '"'])
+            texts.append(f"{blank}{quote}{name}{quote}{blank}{operator}{blank}{value}")
+    pairs = [
+        generator.choice([" and ", " AND ", "  and  "]).join(generator.sample(texts, 2))
+        for _ in range(50)
+    ]
+    return ["", " ", *of_text, *texts, *pairs]
+
+
+def test_the_filter_and_where_keep_and_refuse_the_same(browser: Browser, tmp_path: Path) -> None:
+    generator = random.Random(1)
+    records = []
+    for number in range(8):
+        record = trial(
+            number,
+            sample={
+                "coeff": generator.choice([0.1, 0.5, 0.9]),
+                "n_power_iterations": generator.choice([1, 3, 5]),
+                "dropout": generator.choice([0.0, 0.25]),
+            },
+            val_accuracy=generator.choice([0.25, 0.5, 0.123454]),
+            lipschitz_upper_bound=generator.choice([0.1, 0.2, 0.50001, math.inf]),
+            reconstruction_error=generator.choice([1e-7, math.inf, math.nan]),
+        )
+        records.append(full(record))
+        records.append(full(projection(number, generator.choice([0.2, 0.5]), val_accuracy=0.5)))
+    records.append(full(replace(trial(8, TrialStatus.FAILED), metrics={})))
+    path = tmp_path / "report.html"
+    results = collect(STUDY, records)
+    write_page(path, NoArtifacts(), results)
+    page = opened(browser, path).page
+    networks = {point.first.run_id: results.handle(point) for point in results.points}
+    readable, refused = conditions(), [text for text, _ in REFUSED]
+    answers = page.evaluate(
+        """(texts) => {
+            Plotly.react = () => {};  // figures take their time
+            const filter = document.getElementById("filter");
+            return texts.map((text) => {
+                filter.value = text;
+                filter.dispatchEvent(new Event("input"));
+                const cells = document.querySelectorAll("#point-table tbody td:first-child");
+                return [
+                    [...cells].map((cell) => cell.textContent),
+                    document.getElementById("filter-problem").textContent,
+                ];
+            });
+        }""",
+        [*readable, *refused],
+    )
+    n_kept = set()
+    for text, (shown, problem) in zip(readable, answers, strict=False):
+        kept = [networks[record.run_id] for record in parse(text).keep(records)]
+        assert (sorted(shown), problem) == (sorted(kept), ""), text
+        n_kept.add(len(kept))
+    assert {0, len(records)} < n_kept
+    # What is refused, in the same words, but for hints.
+    for text, (shown, problem) in zip(refused, answers[len(readable) :], strict=True):
+        with pytest.raises(UserError) as error:
+            parse(text)
+        rule = str(error.value).replace("--where: ", "Filter: ").partition(";")[0]
+        assert problem.startswith(rule), text
+        assert shown == []
+    page.close()
+
+
+@pytest.mark.parametrize("text", ["tags.study.mark = 'front'", "run_name = '0003'"])
+def test_the_filter_says_what_only_mlflow_can_check(
+    browser: Browser, made_up: Path, text: str
+) -> None:
+    assert parse(text).as_typed == (text,)
     page = opened(browser, made_up).page
-    problem = page.locator("#filter-problem")
-    expect(problem).to_be_hidden()
-    for text, says in (
-        ("accuracy>0.9", "There is no column accuracy: there are"),
-        ("coeff < 0.5", "A comparison has no blanks in it"),
-        ("coeff<half", "coeff is compared with a number, but half is none"),
-        ("params=x", "There is no column params"),
-        ("constructor=x", "There is no column constructor"),
-    ):
-        page.locator("#filter").fill(text)
-        expect(problem).to_contain_text(says)
-    page.locator("#filter").fill("coeff<0.5 front")
-    expect(problem).to_be_hidden()
+    expect(page.locator("#filter-problem")).to_be_hidden()
+    page.locator("#filter").fill(f"coeff < 0.5 and {text}")
+    expect(page.locator("#filter-problem")).to_contain_text(
+        f"report --where alone, but got '{text}'"
+    )
+    page.locator("#filter").fill("constructor = 1")
+    expect(page.locator("#filter-problem")).to_contain_text("unknown metric or hyperparameter")
+    page.locator("#filter").fill("coeff < 0.5")
+    expect(page.locator("#filter-problem")).to_be_hidden()
     page.close()
 
 
@@ -620,7 +710,9 @@ def test_the_coefficient_that_a_network_was_projected_to_is_an_axis(
 ) -> None:
     path = tmp_path / "report.html"
     write_page(
-        path, NoArtifacts(), collect(STUDY, [trial(0), projection(0, 0.3), projection(0, 0.2)])
+        path,
+        NoArtifacts(),
+        collect(STUDY, [trial(0), full(projection(0, 0.3)), full(projection(0, 0.2))]),
     )
     found = opened(browser, path)
     page = found.page
@@ -631,7 +723,7 @@ def test_the_coefficient_that_a_network_was_projected_to_is_an_axis(
     )
     assert sorted(placed) == [0.2, 0.3]
     expect(page.locator("#front-note")).to_contain_text("1 have no value on these axes")
-    page.locator("#filter").fill("projected_to<0.25")
+    page.locator("#filter").fill("projected_to < 0.25")
     assert rows(page) == ["tiny/0000@0.2"]
     found.check_quiet(path)
     page.close()

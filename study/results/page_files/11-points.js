@@ -47,7 +47,7 @@ const state = {
   color: "",
   size: "",
   filter: "", // as it was typed
-  terms: [], // of the filter
+  conditions: [], // of the filter
   ranges: [], // of the parallel axes: {k, get, ranges}
   sort: null,
   descending: false,

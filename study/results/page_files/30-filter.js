@@ -1,58 +1,77 @@
-// Which points are visible: by their marks, by the filter, and by ranges of the parallel axes.
+// Which points are visible: by their marks, by the filter, and by ranges of the parallel axes. The
+// filter is read as `report --where` is, by the grammar of study/results/conditions.py.
 
-const holds = (value, operator, limit) => {
-  switch (operator) {
-    case "<": return value < limit;
-    case "<=": return value <= limit;
-    case ">": return value > limit;
-    case ">=": return value >= limit;
-    default: return value === limit;
+const { where } = content;
+const AND = new RegExp(where.and, "i");
+const FOR_MLFLOW = new RegExp(`^${where.for_mlflow}`);
+const CONDITION = new RegExp(`^(?:${where.condition})$`);
+const NUMBER = new RegExp(`^(?:${where.number})$`);
+const NAMES = new Map(Object.entries(where.names));
+const WORDS = new Map(Object.entries(where.words));
+const OPERATORS = {
+  "<": (value, limit) => value < limit,
+  "<=": (value, limit) => value <= limit,
+  ">": (value, limit) => value > limit,
+  ">=": (value, limit) => value >= limit,
+  "=": (value, limit) => value === limit,
+  "!=": (value, limit) => value !== limit,
+};
+const holds = (value, operator, limit) => OPERATORS[operator](value, limit);
+const isMetric = (name) => Object.hasOwn(metricOf, name);
+const toNumber = (text) => Number(text.replace("inf", "Infinity"));
+
+// What is wrong with a condition, in a sentence; empty if nothing is.
+const problemOf = (part, match) => {
+  if (FOR_MLFLOW.test(part)) {
+    return `a condition for MLflow can be given to report --where alone, but got '${part.trim()}'`;
   }
-};
-const words = points.label.map((label, i) => [
-  label,
-  points.mark[i],
-  points.run_id[i],
-  points.origin[i],
-  points.reason[i] || "",
-  ...paramNames.map((name) => formatted(points.params[name][i])),
-].join(" ").toLowerCase());
-const matches = (term, i) => {
-  if (!term.column) return words[i].includes(term.text);
-  const value = column(term.column)[i];
-  if (typeof value === "number") return holds(value, term.operator, term.value);
-  return term.operator === "=" && String(value) === term.text;
-};
-const COMPARISON = /^([A-Za-z_][\w.]*)(<=|>=|<|>|=)(.+)$/;
-const parseTerm = (word) => {
-  const parts = word.match(COMPARISON);
-  if (parts && column(parts[1])) {
-    return { column: parts[1], operator: parts[2], value: Number(parts[3]), text: parts[3] };
+  if (!match) return `${where.form}, but got '${part.trim()}'`;
+  const { name, operator, text } = match;
+  if (where.no_conditions.includes(name)) return `'${name}' ${where.depends}`;
+  if (!isMetric(name) && !Object.hasOwn(where.parameters, name)) {
+    return `unknown metric or hyperparameter '${name}'; there are `
+      + [...Object.keys(metricOf), ...Object.keys(where.parameters)].join(", ");
   }
-  return { text: word.toLowerCase() };
+  const isText = !isMetric(name) && (operator === "=" || operator === "!=");
+  if (isText || NUMBER.test(text)) return "";
+  return `${name} ${operator} must be followed by a number, but got '${text}'`;
 };
-const splitWords = (text) => text.trim().split(/\s+/).filter(Boolean);
+const parseCondition = (part) => {
+  const groups = part.match(CONDITION);
+  if (!groups) return { problem: problemOf(part, null) };
+  const [, name, operator, value] = groups;
+  const match = {
+    name: NAMES.get(name) || name,
+    operator: operator === "==" ? "=" : operator,
+    text: value.replace(/^['"]+|['"]+$/g, ""),
+  };
+  return { ...match, problem: problemOf(part, match) };
+};
 const setFilter = (text) => {
   state.filter = text;
-  state.terms = splitWords(text).map(parseTerm);
+  state.conditions = text.trim() ? text.split(AND).map(parseCondition) : [];
 };
-// What is wrong with a filter, in a sentence; empty if nothing is.
-const filterProblem = () => {
-  for (const word of splitWords(state.filter)) {
-    const parts = word.match(COMPARISON);
-    if (parts && !column(parts[1])) {
-      const known = [...metricNames, ...paramNames, "projected_to", "mark", "front_share"].join(", ");
-      return `There is no column ${parts[1]}: there are ${known}.`;
-    }
-    if (parts && typeof parseTerm(word).value === "number" && Number.isNaN(parseTerm(word).value)
-      && isNumeric(parts[1])) {
-      return `${parts[1]} is compared with a number, but ${parts[3]} is none.`;
-    }
-    if (/^(<=|>=|<|>|=)/.test(word) || /(<=|>=|<|>|=)$/.test(word)) {
-      return `A comparison has no blanks in it: ${content.accuracy}>0.9, and not ${content.accuracy} > 0.9.`;
-    }
+const filterProblem = () => (
+  (state.conditions.find((condition) => condition.problem) || { problem: "" }).problem
+);
+// As text or a number; null where a point has none. Of a point of several trainings the mean, which
+// stands in the table.
+const valueOf = (name, i) => {
+  if (isMetric(name)) {
+    const text = points.not_finite[name][i];
+    return text === undefined ? points.metrics[name][i] : toNumber(text);
   }
-  return "";
+  const values = where.parameters[name];
+  return Array.isArray(values) ? values[i] : values;
+};
+const meets = ({ name, operator, text }, i) => {
+  const value = valueOf(name, i);
+  if (value === null) return false;
+  if (NUMBER.test(text) && (typeof value === "number" || NUMBER.test(value))) {
+    return holds(typeof value === "number" ? value : toNumber(value), operator, toNumber(text));
+  }
+  const isSame = value === text || value === WORDS.get(text.toLowerCase());
+  return (operator === "=" && isSame) || (operator === "!=" && !isSame);
 };
 // A point that has no value on an axis is in no range of it.
 const isWithin = ({ get, ranges }, i) => {
@@ -60,11 +79,12 @@ const isWithin = ({ get, ranges }, i) => {
   return value !== null && ranges.some(([low, high]) => low <= value && value <= high);
 };
 const visible = (withRanges = true) => {
+  if (filterProblem()) return [];
   const kept = [];
   for (let i = 0; i < n; i++) {
     if (!state.marks.has(points.mark[i])) continue;
     if (withRanges && !state.ranges.every((range) => isWithin(range, i))) continue;
-    if (state.terms.every((term) => matches(term, i))) kept.push(i);
+    if (state.conditions.every((condition) => meets(condition, i))) kept.push(i);
   }
   return kept;
 };

@@ -100,7 +100,7 @@ const drawTable = () => {
   );
   byId("count").textContent = `${ids.length} of ${n} networks`;
   const problem = filterProblem();
-  byId("filter-problem").textContent = problem;
+  byId("filter-problem").textContent = problem && `Filter: ${problem}`;
   byId("filter-problem").hidden = problem === "";
   drawPages(nPages);
 };

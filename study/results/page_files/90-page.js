@@ -17,6 +17,7 @@ readView();
 makeMarks();
 makeAxes();
 byId("filter").value = state.filter;
+byId("filter").placeholder = where.example;
 byId("filter").oninput = (event) => {
   setFilter(event.target.value);
   redraw();
