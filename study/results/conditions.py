@@ -27,9 +27,9 @@ from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO
 
 # Keys of the section of the data have it before them among a run's parameters.
 _DATA = "data"
-# What a run's parameters are called.
+# What a run's parameters are called. A page is sent to others: no folder of this machine is in it.
 _PARAMETERS = (
-    *SECTION_OF,
+    *(key for key in SECTION_OF if key != "root"),
     *(field.name for field in fields(EvaluationConfig)),
     "seed",
     FINE_TUNE_STEPS,
