@@ -4,6 +4,7 @@ what else a notebook meets: a comparison, an interruption and what follows, mist
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
+import study as api
+from study.tracking import studies
+from study.tracking.tracker import Tracker
 from tests.benchmarks.tour import TOUR
 from tests.support.launched import ROOT
+from tests.support.studies import tiny
 
-# In place of the tour's own study, which takes minutes.
+# In place of the default study, which takes minutes.
 SMALLER = """
 import study
 
@@ -145,8 +150,35 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
     assert 0 < float(measured) <= float(proven)
     assert "infeasible" in of(outputs, "plain = study.run")["text/plain"]
     assert float(of(outputs, "other = plain.load")["stream"].split()[-1]) > 1e-3
-    for drawn in ("plt.xscale", "def show", "other = plain", "steps = "):
+    for drawn in ("plt.xscale", "def show", "other = plain"):
         assert of(outputs, drawn)["image/png"]
+
+
+def begun(folder: Path) -> Any:
+    """What the tour begins with where it lies in a clone, this folder: a study, or "trained NAME"
+    where it would train one."""
+    own = folder / ".readme"
+    own.mkdir()
+    cell = next(c for c in nbformat.read(TOUR, as_version=4).cells if _is_code(c))
+    names: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(own)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr(api, "run", lambda name: f"trained {name}")
+        exec(cell.source, names)
+        assert Path.cwd() == folder
+    assert list(own.iterdir()) == []
+    return names["done"]
+
+
+def test_the_tour_goes_on_from_the_study_that_is_there(tracker: Tracker, tmp_path: Path) -> None:
+    config = replace(tiny(), name="digits")
+    tracker.open_study(studies.create(tracker.client, config, "/x/digits.yaml", "/x/digits"))
+    assert begun(tmp_path).name == "digits"
+
+
+def test_without_one_the_tour_trains_it(tmp_path: Path) -> None:
+    assert begun(tmp_path) == "trained digits"
 
 
 def test_the_tour_is_stored_with_what_its_cells_give() -> None:
