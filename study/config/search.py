@@ -45,7 +45,7 @@ class SearchConfig:
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = 10
     """tpe and gp: samples before the model of the objectives is used. Those of `first` and of
-    earlier studies count among them; the others are those of sobol."""
+    earlier studies count among them; the others are those of sobol that no earlier study has."""
     ladder: tuple[float, ...] | int = ()
     """Coefficients to which the network of each completed trial is projected: further points of
     the front. A number means that many, from the largest coefficient of the study to its smallest

@@ -120,16 +120,16 @@ class OptunaSearcher(Searcher):
         for trial in earlier:
             self._study.add_trial(
                 create_trial(
-                    params={key: to_optuna(p, trial.sample[key]) for key, p in study.space},
+                    params=self._as_optuna_knows(trial.sample),
                     distributions=self._distributions,
                     values=observation.values(study, [trial.outcome]),
                     constraints=observation.violations(study, [trial.outcome]),
                 )
             )
         self._extension, self._continuations = extension, continuations
-        self._given = self._given_samples(n_known=len(earlier))
         self._n_started = 0
         self._n_samples = 0
+        self._given = self._given_samples()
         self._n_continued = 0
         self._open: list[_Sample] = []
         self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
@@ -141,25 +141,33 @@ class OptunaSearcher(Searcher):
             raise AttributeError("its search is kept in another form")
         self.__dict__.update(state)
 
-    def _given_samples(self, n_known: int) -> list[dict[str, Any]]:
+    def _as_optuna_knows(self, sample: Mapping[str, Value]) -> dict[str, Any]:
+        return {key: to_optuna(p, sample[key]) for key, p in self._config.space}
+
+    def _given_samples(self) -> list[dict[str, Any]]:
         """Samples that come before those of Optuna's sampler, as Optuna knows them.
 
-        Args:
-            n_known: trials from which the sampler learns already.
+        Of the Sobol sequence they are those that no earlier trial has: the study of that trial may
+        have begun with the same sequence.
         """
+        trials = self._study.get_trials(deepcopy=False)
+        known = [trial.params for trial in trials[: len(trials) - self._n_samples]]
         study, search = self._config, self._config.search
         # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
         samples = study.grid() or [] if search.sampler == "grid" else search.first
-        given = [{k: to_optuna(p, sample[k]) for k, p in study.space} for sample in samples]
+        given = [self._as_optuna_knows(sample) for sample in samples]
         match search.sampler:
             case "sobol":
                 n_samples = study.n_trials
             case "tpe" | "gp":
-                n_samples = min(search.n_startup_trials - n_known, study.n_trials)
+                n_samples = min(search.n_startup_trials - len(known), study.n_trials)
             case "nsga2" | "random" | "grid":
                 n_samples = 0
-        n_left = max(0, n_samples - len(given))
-        return given + sobol_samples(self._distributions, n_left, search.seed)
+        n_left = n_samples - len(given)
+        if n_left <= 0:
+            return given
+        sequence = sobol_samples(self._distributions, n_left + len(known), search.seed)
+        return given + [sample for sample in sequence if sample not in known][:n_left]
 
     # Ray declares no text here, but FINISHED, which it asks for, is one.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -310,8 +318,7 @@ class OptunaSearcher(Searcher):
         self._n_samples, self._n_started = state["n_samples"], state["n_started"]
         # Studies could not be extended once.
         self._n_continued = state.get("n_continued", 0)
-        n_known = len(self._study.get_trials(deepcopy=False)) - self._n_samples
-        self._given = self._given_samples(n_known)
+        self._given = self._given_samples()
         self._stopping.set_state(state["stopping"])
         if self._extension.n_searches > state.get("n_searches", 0):
             self._stopping.go_on()

@@ -571,6 +571,41 @@ def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
     assert len(inner(again).trials) == 3
 
 
+@pytest.mark.parametrize("n_before", [1, 4])
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_samples_of_an_earlier_study_are_not_proposed_again(
+    sampler: str, n_before: int, tmp_path: Path
+) -> None:
+    """Wherever the study was interrupted, it goes on in the sequence of the earlier one."""
+    sequence = samples_of("sobol", 8)
+    metrics = epoch_report(3).metrics()
+    earlier = [
+        EarlierTrial(json.loads(json.dumps(sample)), Outcome(metrics, {None: metrics}))
+        for sample in (sequence[2], sequence[0], {**sequence[1], "dropout": 0.125})
+    ]
+    study = tiny(search={"sampler": sampler, "n_trials": 9, "n_startup_trials": 8})
+    searcher = OptunaSearcher(study, earlier=earlier)
+    samples = [proposed(searcher, f"{number}")["sample"] for number in range(n_before)]
+    searcher.save(str(tmp_path / "state"))
+    again = OptunaSearcher(study)
+    again.restore(str(tmp_path / "state"))
+    samples += [proposed(again, f"{number}")["sample"] for number in range(n_before, 5)]
+    assert samples == [sequence[1], *sequence[3:7]]
+
+
+def test_a_small_space_of_which_all_is_known_leaves_the_start_to_the_sampler() -> None:
+    choices = {"norm": {"type": "categorical", "choices": ["none", "spectral"]}}
+    metrics = epoch_report(3).metrics()
+    earlier = [
+        EarlierTrial({"norm": norm}, Outcome(metrics, {None: metrics}))
+        for norm in ("none", "spectral")
+    ]
+    study = parser.parse({**RAW, "space": choices, "constraints": {}}, "x")
+    searcher = OptunaSearcher(study, earlier=earlier)
+    assert searcher._given == []
+    assert proposed(searcher, "a")["sample"]["norm"] in ("none", "spectral")
+
+
 def test_with_a_ladder_an_earlier_trial_is_the_hypervolume_of_what_it_gave() -> None:
     """And counts among the samples before the model is used, as those of `first` do."""
     search = {"sampler": "gp", "ladder": [0.4], "n_startup_trials": 4, "first": FIRST[:1]}
