@@ -6,7 +6,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from study.pareto.dominance import Losses, nondominated
+from study.pareto.dominance import Losses, distinct_front
 
 N_DRAWS = 1000
 """How often the split is drawn anew."""
@@ -49,6 +49,7 @@ def front_probabilities(
     right: Right,
     losses: Losses,
     column: int,
+    indifference: Losses,
     seed: int = 0,
     n_draws: int = N_DRAWS,
     variances: float = _VARIANCES,
@@ -62,6 +63,8 @@ def front_probabilities(
     Args:
         losses: (n, m), as they were measured.
         column: of the losses, the one that is minus the accuracy.
+        indifference: (m,), the part of each loss by which networks may differ and be the same: see
+            distinct_front, which is the front here.
         seed: of the draws.
         n_draws: how often the split is drawn.
         variances: of the draws, in those of a split.
@@ -79,7 +82,7 @@ def front_probabilities(
         # Rounded, so that networks which answer alike stay equal.
         accuracies = patterns @ (weights / weights.sum()).astype(np.float32)
         drawn[:, column] = -np.round(accuracies, 6)
-        n_front += nondominated(drawn)
+        n_front += distinct_front(drawn, indifference)
     shares: list[float] = (n_front / n_draws).tolist()
     return shares
 

@@ -38,6 +38,30 @@ def nondominated(losses: Losses) -> NDArray[np.bool_]:
     return kept
 
 
+def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
+    """Which rows of losses (n, m) are on the front where small differences are none: bool (n,).
+
+    Rows come in the order of the column whose small differences matter most, equals in that of the
+    next; each is kept unless a row kept before equals or beats it in every column, but for
+    differences that are none. So the kept rows are on the front, and for each row there is a kept
+    one that is better or the same: an epsilon-Pareto set (Laumanns, Thiele, Deb and Zitzler,
+    Evolutionary Computation 10, 2002).
+
+    Args:
+        indifference: (m,), 0 or more: the part of the smaller of two losses, whatever their sign,
+            by which they may differ and be the same.
+    """
+    order = np.lexsort(losses.T[np.argsort(-indifference, kind="stable")])
+    # What a loss must be above for this one to be better.
+    above = np.where(losses > 0, losses * (1 + indifference), losses / (1 + indifference))
+    kept, is_covered = np.zeros(len(losses), dtype=np.bool_), np.zeros(len(losses), dtype=np.bool_)
+    for index in order:
+        if not is_covered[index]:
+            kept[index] = True
+            is_covered |= ~(above < losses[index]).any(axis=1)
+    return kept
+
+
 def front_ranks(losses: Losses) -> NDArray[np.int64]:
     """Rank of the front that each row of losses (n, m) is on: int (n,).
 

@@ -4,6 +4,8 @@ so that no network beats another by digits that nobody sees."""
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from study.config.goals import Constraint, Objective
 from study.metrics import METRICS, TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
@@ -27,6 +29,11 @@ def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objectiv
         for of_network in metrics
     ]
     return as_losses(values, [o.direction for o in objectives])
+
+
+def indifference(objectives: Sequence[Objective]) -> Losses:
+    """The part of each loss by which two networks may differ and be the same: (m,)."""
+    return np.array([METRICS[o.metric].indifference for o in objectives])
 
 
 def reference_losses(objectives: Sequence[Objective]) -> list[float]:

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from study.pareto.dominance import Losses, nondominated
+from study.pareto.dominance import Losses, distinct_front
 
 N_STANDARD_ERRORS = 2.0
 """How many standard errors apart two means must be to count as different."""
@@ -59,8 +59,8 @@ def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLoss
     return all(is_dominated(losses) for losses in sample.values())
 
 
-def front_shares(points: Sequence[Losses], seed: int = 0) -> list[float]:
-    """How often each point is nondominated when all of them are drawn anew; an estimate.
+def front_shares(points: Sequence[Losses], indifference: Losses, seed: int = 0) -> list[float]:
+    """How often each point is on the front when all of them are drawn anew; an estimate.
 
     A bootstrap of residuals. The residual of a training is its difference from the mean of its
     point, scaled by sqrt(n / (n - 1)) since the mean was estimated from the same n trainings. For
@@ -69,6 +69,8 @@ def front_shares(points: Sequence[Losses], seed: int = 0) -> list[float]:
 
     Args:
         points: losses (n, m) in the n trainings of each point; one or more with n >= 2.
+        indifference: (m,), the part of each loss by which points may differ and be the same: see
+            distinct_front, which is the front here.
         seed: of the draws.
     """
     means = np.array([losses.mean(axis=0) for losses in points])
@@ -87,6 +89,6 @@ def front_shares(points: Sequence[Losses], seed: int = 0) -> list[float]:
         for n in np.unique(n_trainings):
             rows = np.flatnonzero(n_trainings == n)
             drawn[rows] += residuals[rng.integers(len(residuals), size=(len(rows), n))].mean(axis=1)
-        counts += nondominated(drawn)
+        counts += distinct_front(drawn, indifference)
     shares: list[float] = (counts / N_DRAWS).tolist()
     return shares

@@ -78,7 +78,9 @@ def _shares(results: Results, records: Records, of_front: _Answers) -> Mapping[s
     right = {**_fetched(records, [p for p in rivals if p.label not in of_front]), **of_front}
     _n_images(right)
     answers = np.array([right[point.label] for point in rivals])
-    shares = certainty.front_probabilities(answers, losses[rows], column)
+    shares = certainty.front_probabilities(
+        answers, losses[rows], column, points.indifference(results.objectives)
+    )
     return {p.label: share for p, share in zip(rivals, shares, strict=True) if p.label in of_front}
 
 

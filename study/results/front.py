@@ -44,7 +44,8 @@ class Point:
             repeats, pooled over all samples; None where nothing was trained twice.
         front_share: how likely the point is on the front if it were measured anew, in [0, 1]; an
             estimate. Where samples were trained repeatedly, with the spread of the repeats; else if
-            the validation split were drawn anew. None where neither is known.
+            the validation split were drawn anew. Differences within a metric's `indifference`
+            are none there. None where neither is known.
         right: which images of the validation split it classifies right, bool (number of images,);
             None where that is not known, or of several trainings.
     """
@@ -151,7 +152,8 @@ def collect(
         names = [objective.metric for objective in objectives]
         for index, rows in zip(front, repeats, strict=True):
             errors[index] = dict(zip(names, deviation / math.sqrt(len(rows)), strict=True))
-        shares = dict(zip(front, front_shares(repeats), strict=True))
+        drawn = front_shares(repeats, points.indifference(objectives))
+        shares = dict(zip(front, drawn, strict=True))
     volume = None
     if all(math.isfinite(objective.reference) for objective in objectives):
         volume = hypervolume(losses, points.reference_losses(objectives))

@@ -87,14 +87,16 @@ READING = (
         "on front",
         "How likely a point is on the front if the validation images were drawn anew: a bootstrap "
         "over the images that each network classifies right. Where samples were trained "
-        "repeatedly, how often it stays there with the spread of the repeats.",
+        "repeatedly, how often it stays there with the spread of the repeats. What is better than "
+        "a more accurate point by 5 % or less, in bound or steps alone, does not count.",
     ),
     (
         "knee",
         "The point that costs the most to leave: whichever other one is taken instead, what is "
         "given up is at least so many times what is gained, each objective in units of its range "
         "on the front, and accuracy in no smaller unit than its noise (the trade-off measure of "
-        "Rachmawati and Srinivasan, 2009).",
+        "Rachmawati and Srinivasan, 2009). What is better than a more accurate point by 5 % or "
+        "less, in bound or steps alone, is left out.",
     ),
     (
         "TRIAL@0.5",

@@ -15,6 +15,7 @@ from study.metrics import (
 )
 from study.pareto import points
 from study.pareto.certainty import difference_p_value, wilson_interval
+from study.pareto.dominance import distinct_front
 from study.pareto.knee import knee
 from study.pareto.repeats import N_STANDARD_ERRORS
 from study.results.front import Point, Results
@@ -24,8 +25,6 @@ MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible
 _SIGNIFICANCE = 0.05
 # What networks are compared by; a run that somebody else logged may lack it.
 _NEEDED = {VAL_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
-# Ratios of bounds, and of steps, nearer to 1 are not worth a word, nor any accuracy.
-_RATIO_WORTH_A_WORD = 1.05
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ def recommendations(results: Results) -> list[Recommendation]:
 
     most-accurate: the largest validation accuracy; of equals the smallest bound, then the fewest
     steps of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then
-    the largest accuracy; bounds, and steps, within 5 % of each other are the same here. knee: the
-    one that costs the most to leave, see study.pareto.knee; a range of accuracies counts at least
-    as its noise.
+    the largest accuracy. knee: the one that costs the most to leave, see study.pareto.knee; a range
+    of accuracies counts at least as its noise. Differences of bounds, steps and other metrics that
+    are within their `indifference` are none, but to tell which of equals is the most accurate.
     """
     front = [point for point in results.front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -95,9 +94,10 @@ def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
         _noise(results, best) if objective.metric == VAL_ACCURACY else 0.0
         for objective in results.objectives
     ]
+    distinct = np.flatnonzero(distinct_front(losses, points.indifference(results.objectives)))
     return {
         MOST_ACCURATE: best,
-        KNEE: front[knee(losses, np.array(least))],
+        KNEE: front[distinct[knee(losses[distinct], np.array(least))]],
         MOST_INVERTIBLE: _most_invertible(front),
     }
 
@@ -106,8 +106,8 @@ def _most_invertible(front: Sequence[Point]) -> Point:
     for metric in (LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS):
         # What is not known is as bad as can be.
         known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
-        most = max(min(known), _RATIO_WORTH_A_WORD * min(known))
-        front = [p for p, value in zip(front, known, strict=True) if value <= most]
+        is_same = METRICS[metric].is_same
+        front = [p for p, value in zip(front, known, strict=True) if is_same(value, min(known))]
     return min(
         front,
         key=lambda p: (
@@ -189,7 +189,7 @@ def _differences(results: Results, point: Point, best: Point) -> tuple[list[str]
     for objective in results.objectives:
         name = objective.metric
         ours, theirs = point.metrics[name], best.metrics[name]
-        if name == VAL_ACCURACY or ours == theirs:
+        if name == VAL_ACCURACY or METRICS[name].is_same(ours, theirs):
             continue
         if name == LIPSCHITZ_UPPER_BOUND:
             phrase = _ratio(ours, theirs)
@@ -198,15 +198,12 @@ def _differences(results: Results, point: Point, best: Point) -> tuple[list[str]
         else:
             phrase = f"a {METRICS[name].title} of {ours:.4g} instead of {theirs:.4g}"
         is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
-        if phrase:
-            (better if is_better else worse).append(phrase)
+        (better if is_better else worse).append(phrase)
     return better, worse
 
 
 def _ratio(ours: float, theirs: float) -> str:
     ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
-    if ratio < _RATIO_WORTH_A_WORD:
-        return ""
     amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
     return f"a proven bound {amount} times {'smaller' if ours < theirs else 'larger'}"
 

@@ -226,7 +226,8 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
             f"how often a point stays on the front in {N_DRAWS} draws with the spread of the "
             "repeats; +-: standard error of the mean over them"
             if repeated
-            else "how likely on the front, if the validation images were drawn anew"
+            else "how likely on the front, if the validation images were drawn anew and bounds and "
+            "steps within 5 % were equal"
         )
         columns.append(_Column("front", [_percent(p.front_share) for p in ranked], how))
     if repeated:

@@ -112,7 +112,13 @@ def main() -> None:
         stays = nondominated(_with_accuracy(second, others))
         for variances in _VARIANCES:
             said = front_probabilities(
-                first, _with_accuracy(first, others), 0, number, arguments.draws, variances
+                first,
+                _with_accuracy(first, others),
+                0,
+                np.zeros(3),
+                number,
+                arguments.draws,
+                variances,
             )
             pairs = list(zip(said, stays.tolist(), strict=True))
             everywhere[variances] += pairs

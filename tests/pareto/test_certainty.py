@@ -32,6 +32,11 @@ def answers(rng: np.random.Generator, accuracies: list[float], n: int) -> np.nda
     return np.array([rng.random(n) < accuracy for accuracy in accuracies])
 
 
+def probabilities(right: np.ndarray, losses: np.ndarray, seed: int = 0) -> list[float]:
+    """Where every difference counts; the accuracy stands first."""
+    return front_probabilities(right, losses, 0, np.zeros(losses.shape[1]), seed)
+
+
 def test_what_no_draw_can_change_is_certain() -> None:
     rng = np.random.default_rng(0)
     right = answers(rng, [0.9, 0.9, 0.5, 0.89], 2000)
@@ -39,7 +44,7 @@ def test_what_no_draw_can_change_is_certain() -> None:
     # the most, and is as good as the first.
     others = np.array([2.0, 1.0, 2.0, 3.0])
     losses = np.column_stack([-right.mean(axis=1), others])
-    first, second, third, _ = front_probabilities(right, losses, 0)
+    first, second, third, _ = probabilities(right, losses)
     assert (second, third) == (1.0, 0.0)
     assert 0.0 < first < 1.0
 
@@ -49,7 +54,7 @@ def test_two_networks_alike_take_turns_and_the_same_network_twice_counts_once() 
     other = ~right
     both = np.concatenate([right, other, right])
     losses = np.column_stack([-both.mean(axis=1), np.ones(3)])
-    first, second, again = front_probabilities(both, losses, 0)
+    first, second, again = probabilities(both, losses)
     assert first + second == 1.0
     assert again == 0.0
     # By how much one leads is a normal variable, with the draws' variance of 5 splits.
@@ -67,14 +72,14 @@ def test_who_is_no_contender_is_on_no_front_that_is_drawn() -> None:
     assert set(np.flatnonzero(nondominated(losses))) <= set(kept)
     left = sorted(set(range(60)) - set(kept))
     assert left
-    shares = np.array(front_probabilities(right, losses, 0))
+    shares = np.array(probabilities(right, losses))
     assert (shares[left] == 0).all()
-    alone = front_probabilities(right[kept], losses[kept], 0)
+    alone = probabilities(right[kept], losses[kept])
     assert alone == pytest.approx(shares[kept], abs=0.06)
 
 
 def test_the_draws_are_the_same_for_the_same_seed() -> None:
     right = answers(np.random.default_rng(0), [0.8, 0.81, 0.79], 300)
     losses = np.column_stack([-right.mean(axis=1), np.zeros(3)])
-    assert front_probabilities(right, losses, 0) == front_probabilities(right, losses, 0)
-    assert front_probabilities(right, losses, 0) != front_probabilities(right, losses, 0, seed=1)
+    assert probabilities(right, losses) == probabilities(right, losses)
+    assert probabilities(right, losses) != probabilities(right, losses, seed=1)

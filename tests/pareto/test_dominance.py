@@ -37,6 +37,41 @@ def test_nondominated_is_what_no_other_dominates_and_of_equals_the_first(
 
 @settings(deadline=None, max_examples=200)
 @given(points=POINTS)
+def test_where_every_difference_counts_distinct_is_nondominated(points: np.ndarray) -> None:
+    found = dominance.distinct_front(points, np.zeros(points.shape[1]))
+    assert found.tolist() == dominance.nondominated(points).tolist()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    points=st.lists(
+        st.tuples(st.floats(-1, 0, width=16), st.floats(2, 3), st.floats(0, 1)), max_size=12
+    ),
+    steps=st.sampled_from([0.05, 0.2]),
+    data=st.data(),
+)
+def test_a_distinct_front_is_an_epsilon_pareto_set(
+    points: list[tuple[float, float, float]], steps: float, data: st.DataObject
+) -> None:
+    """Every row is as good as a kept one, and no kept one as good as another."""
+    losses, parts = np.array(points).reshape(-1, 3), (0.0, steps, 1.0)
+
+    def beats_or_equals(a: np.ndarray, b: np.ndarray) -> bool:
+        # The first column alone is below 0, and there every difference counts.
+        return all(x <= y * (1 + part) for x, y, part in zip(a, b, parts, strict=True))
+
+    kept = dominance.distinct_front(losses, np.array(parts))
+    assert not (kept & ~dominance.nondominated(losses)).any()
+    assert all(any(beats_or_equals(a, b) for a in losses[kept]) for b in losses)
+    for a, b in itertools.permutations(losses[kept].tolist(), 2):
+        assert not beats_or_equals(a, b) or a[0] >= b[0]
+    order = data.draw(st.permutations(range(len(losses))))
+    again = dominance.distinct_front(losses[order], np.array(parts))
+    assert sorted(losses[order][again].tolist()) == sorted(losses[kept].tolist())
+
+
+@settings(deadline=None, max_examples=200)
+@given(points=POINTS)
 def test_fronts_are_peeled_off_one_by_one(points: np.ndarray) -> None:
     numbers = dominance.front_ranks(points)
     assert numbers.shape == (len(points),)

@@ -64,17 +64,24 @@ def test_front_shares_are_those_of_two_normal_means() -> None:
     noise = rng.normal(size=(2, n, 1))
     noise -= noise.mean(axis=1, keepdims=True)
     deviation = float(np.sqrt((noise**2).sum() / (2 * (n - 1))))
-    better, worse = front_shares([noise[0], noise[1] + distance])
+    better, worse = front_shares([noise[0], noise[1] + distance], np.zeros(1))
     expected = 0.5 * (1 + erf(distance / (deviation * sqrt(2 / n)) / sqrt(2)))
     assert better == pytest.approx(expected, abs=3 * sqrt(expected * (1 - expected) / 500) + 0.01)
     assert better + worse == pytest.approx(1)
 
 
 def test_front_shares_of_points_trained_once_vary_as_the_others_do() -> None:
-    shares = front_shares([np.array([[0.0], [1.0]]), np.array([[0.6]])])
+    shares = front_shares([np.array([[0.0], [1.0]]), np.array([[0.6]])], np.zeros(1))
     assert all(0 < share < 1 for share in shares)
 
 
 def test_front_shares_without_differences_are_the_front() -> None:
     twice = [np.array([[0.0, 1.0]] * 2), np.array([[1.0, 0.0]] * 2), np.array([[1.0, 1.0]] * 2)]
-    assert front_shares(twice) == [1.0, 1.0, 0.0]
+    assert front_shares(twice, np.zeros(2)) == [1.0, 1.0, 0.0]
+
+
+def test_front_shares_do_not_live_on_differences_that_are_none() -> None:
+    twice = [np.array([[-1.0, 2.01]] * 2), np.array([[-0.995, 2.0]] * 2)]
+    assert front_shares(twice, np.array([0.0, 0.0])) == [1.0, 1.0]
+    assert front_shares(twice, np.array([0.0, 0.05])) == [1.0, 0.0]
+    assert front_shares(twice, np.array([0.0, 0.004])) == [1.0, 1.0]

@@ -68,6 +68,18 @@ def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
         assert ends[0] < point.metrics["val_accuracy"] < ends[1]
 
 
+@pytest.mark.parametrize(("steps", "share"), [(2.01, 0.0), (2.2, 1.0)])
+def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share: float) -> None:
+    """What the second classifies right the first does too: in no draw it is more accurate."""
+    records = [
+        trial(0, val_accuracy=1.0, lipschitz_upper_bound=0.5, inverse_steps=steps),
+        trial(1, val_accuracy=0.975, lipschitz_upper_bound=0.5, inverse_steps=2.0),
+    ]
+    kept = Kept({"run0": content(400, 0), "run1": content(390, 1)})
+    results = with_certainty(collect(STUDY, records), kept)
+    assert [(p.label, p.front_share) for p in results.front] == [("0000", 1.0), ("0001", share)]
+
+
 def unsure(results: Results) -> str:
     assert results.unsure is not None
     assert "\n" not in results.unsure

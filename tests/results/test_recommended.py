@@ -55,6 +55,33 @@ def test_a_step_hardly_less_is_not_worth_any_accuracy() -> None:
     assert found["most-invertible"] == "0001"
 
 
+def test_a_hundredth_of_a_step_is_no_bargain() -> None:
+    """With an accuracy whose noise is larger than the difference, and a smaller bound or none."""
+    pair = [point(0, 1.0, 0.5, 2.01), point(1, 0.995, 0.5, 2.0)]
+    right = {f"{k:04d}": np.arange(200) >= k for k in range(3)}
+    (one,) = recommendations(with_right(collect(STUDY, pair), right))
+    assert (one.point.label, len(one.aliases)) == ("0000", 3)
+    more = [*pair, point(2, 0.99, 0.49, 1.99), point(3, 0.9, 0.1, 1.9), point(4, 0.5, 0.0101, 2.0)]
+    found = recommendations(with_right(collect(STUDY, more), right))
+    assert [one.point.label for one in found] == ["0000", "0003", "0004"]
+    assert [one.sentence for one in found[1:]] == [
+        "10.0 percentage points less accurate than the best, for a proven bound 5.0 times smaller "
+        "and 0.11 inverse steps fewer.",
+        "50.0 percentage points less accurate than the best, for a proven bound 50 times smaller.",
+    ]
+
+
+def test_a_dense_front_has_a_knee_where_a_sparse_one_has_it() -> None:
+    """No network of it differs from the next by more than what is none."""
+    bounds = np.geomspace(0.9, 0.1, 200)
+    corner = np.abs(np.log(bounds / 0.3)).argmin()
+    accuracies = 0.99 - 0.001 * np.arange(200) / 200 - 0.5 * (bounds < 0.3) * (0.3 - bounds)
+    pairs = zip(accuracies.tolist(), bounds.tolist(), strict=True)
+    dense = [point(k, accuracy, bound, 3.0) for k, (accuracy, bound) in enumerate(pairs)]
+    (knee,) = (r.point for r in recommendations(collect(STUDY, dense)) if "knee" in r.aliases)
+    assert abs(int(knee.first.trial_id) - corner) <= 5  # 5 %
+
+
 def test_the_only_network_is_all_three() -> None:
     (one,) = recommendations(collect(STUDY, [point(0, 0.9, 0.5, 3.0)]))
     assert one.aliases == ("most-accurate", "knee", "most-invertible")
