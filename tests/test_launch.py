@@ -487,6 +487,21 @@ def test_images_that_the_squeezes_do_not_divide_are_refused(
 
 
 @pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_damaged_image_is_named_before_anything_starts(
+    options: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("images")
+    for name in ("cat", "dog"):
+        (folder / "train" / name).mkdir(parents=True)
+        (folder / "train" / name / "0.png").write_text("no image")
+    space = write_space(folder, {**RAW, "data": {"name": "image_folder"}})
+    message = refusal(str(space), "--data-root", str(folder), *options)
+    image = folder / "train" / "cat" / "0.png"
+    assert f"data.root: every image must be readable, but {image} is not: " in message
+
+
+@pytest.mark.usefixtures("elsewhere")
 def test_more_than_the_machine_has_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
     raw = {**RAW, "resources": {"cpus": 10_000}}
     space = write_space(tmp_path_factory.mktemp("space"), raw)

@@ -36,6 +36,7 @@ from study.search.warm_start import EarlierTrial
 from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
+from study.trial import sources
 from study.trial.check import check
 from study.trial.rehearsal import Rehearsal, rehearse
 
@@ -102,8 +103,8 @@ class Session:
         self.begun: Begun | None = None
 
     def check(self, study: StudyConfig, source: str) -> None:
-        """Whether a study could run: every trial's data is there and its network fits the images,
-        and the studies of search.warm_start are there.
+        """Whether a study could run: the data of every trial can be read and its network fits the
+        images, and the studies of search.warm_start are there.
 
         Args:
             source: names the study file in messages.
@@ -475,13 +476,16 @@ def _a_trial(study: StudyConfig) -> TrialConfig:
 
 
 def _check_trials(study: StudyConfig, source: str) -> None:
-    """Whether every trial could run: its data is there, and its network fits the images."""
+    """Whether every trial could run: its data can be read, and its network fits the images."""
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
     for shape in product(*varied.values()):
         sample = {**fixed, **dict(zip(varied, shape, strict=True))}
+        trial = study.resolve(sample, seed=0)
         try:
-            check(study.resolve(sample, seed=0))
+            check(trial)
+            # Reads each image, as every worker will: a file that is damaged would end all trials.
+            sources.load(trial.data)
         except DataNotFoundError as error:
             raise ConfigError(f"{source}: data.root: {error}") from error
         except ConfigError as error:

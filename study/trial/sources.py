@@ -4,7 +4,9 @@ import fcntl
 import functools
 import gzip
 import hashlib
+import math
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ def load(config: DataConfig) -> Dataset:
 
     Raises:
         DataNotFoundError: if it is not there.
+        ConfigError: if a file of it cannot be read, or there is too little to split.
     """
     source = _SOURCES[config.name]
     train, test, n_classes = source.read(config)
@@ -177,6 +180,7 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
         where = Path(config.root).resolve() / folder
         for train in (True, False):
             try:
+                _check_idx_files(where)
                 with _fetched_once(config, where):
                     part = getattr(datasets, class_name)(
                         config.root, train=train, download=config.download
@@ -187,8 +191,11 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                     raise DataNotFoundError(
                         f"data set {config.name} must be in {where}, or be fetched, but: {text}"
                     ) from error
+                state = (
+                    "a file of it is missing or damaged" if where.is_dir() else "it is not there"
+                )
                 raise DataNotFoundError(
-                    f"data set {config.name} must be in {where}, but it is not there; fetch it "
+                    f"data set {config.name} must be in {where}, but {state}; fetch it "
                     "with --download, or name the folder that holds "
                     f"{folder.split('/')[0]} with --data-root"
                 ) from error
@@ -198,6 +205,29 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
         return parts[0], parts[1], 10
 
     return read
+
+
+def _check_idx_files(folder: Path) -> None:
+    """Whether MNIST's files, those that are there, have the dimensions of their names and are as
+    long as they say; torchvision does not name the file that is not.
+
+    Raises:
+        ConfigError: if one is not.
+    """
+    for path in sorted(folder.glob("*-idx[13]-ubyte")):
+        n_dims = int(path.name.removesuffix("-ubyte")[-1])
+        n_bytes = 4 * (1 + n_dims)
+        with path.open("rb") as file:
+            head = file.read(n_bytes).ljust(n_bytes, b"\0")
+        magic, *shape = struct.unpack(f">{1 + n_dims}I", head)
+        n_bytes += math.prod(shape)
+        if magic != 0x800 + n_dims:
+            raise ConfigError(f"data.root: {path} must be an idx{n_dims} file, but is none")
+        if path.stat().st_size != n_bytes:
+            raise ConfigError(
+                f"data.root: {path} must have the {n_bytes} bytes that it speaks of, but has "
+                f"{path.stat().st_size}"
+            )
 
 
 def _image_folder(config: DataConfig, part: str) -> Any:
@@ -214,19 +244,39 @@ def _image_folder(config: DataConfig, part: str) -> Any:
         ]
     )
     try:
-        return datasets.ImageFolder(str(folder), transform=transform)
+        found = datasets.ImageFolder(str(folder), transform=transform)
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"data set image_folder must be in {folder.resolve()}, a folder of images for each "
             f"class, but: {error}; name the folder that holds {part} with --data-root"
         ) from error
+    if len(found.classes) < 2:
+        raise ConfigError(
+            f"data.root: there must be two classes or more, each a folder of {folder.resolve()}, "
+            f"but got {found.classes}"
+        )
+    return found
+
+
+def _opened(part: Any, path: str) -> Any:
+    """An image of a folder, decoded."""
+    from PIL import UnidentifiedImageError
+
+    try:
+        return part.loader(path)
+    # Whatever a decoder makes of bytes that are none of its format, or of too many of them.
+    except Exception as error:
+        is_none = isinstance(error, UnidentifiedImageError)
+        reason = "it is in no known format" if is_none else " ".join(str(error).split())
+        raise ConfigError(
+            f"data.root: every image must be readable, but {path} is not: {reason}"
+        ) from error
 
 
 def _read_image_folder(config: DataConfig) -> _Read:
     def read(part: Any) -> Split:
-        pairs = [part[index] for index in range(len(part))]
-        images = torch.stack([image for image, _ in pairs])
-        return Split(images, torch.tensor([label for _, label in pairs]))
+        images = [part.transform(_opened(part, path)) for path, _ in part.samples]
+        return Split(torch.stack(images), torch.tensor([label for _, label in part.samples]))
 
     train = _image_folder(config, "train")
     if not (Path(config.root) / "test").is_dir():

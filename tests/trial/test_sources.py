@@ -1,6 +1,7 @@
 import struct
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +229,63 @@ def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
     (tmp_path / "test" / "bird" / "0.png").write_bytes((tmp_path / "test/cat/0.png").read_bytes())
     with pytest.raises(ConfigError, match="train and test must have the same classes"):
         sources.load(replace(config, split_seed=9))
+
+
+def head_of_png(side: int) -> bytes:
+    """Of an image with so many pixels a side, of which none follow."""
+    size = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    data = [size, b"IDAT"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in data
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no image\n", "it is in no known format"),
+        (b"", "it is in no known format"),
+        (head_of_png(30), "image file is truncated"),
+        (head_of_png(20_000), "exceeds limit"),
+    ],
+    ids=["text", "empty", "truncated", "huge"],
+)
+def test_an_image_that_cannot_be_read_is_named(content: bytes, reason: str, tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 3)
+    (tmp_path / "train" / "dog" / "1.png").write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        sources.load(DataConfig(name="image_folder", root=str(tmp_path)))
+    message = str(caught.value)
+    assert f"every image must be readable, but {tmp_path}/train/dog/1.png is not: " in message
+    assert reason in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("n_bytes", [0, 3, 6, 16, 1000, None])
+def test_an_idx_file_that_is_cut_off_is_named(n_bytes: int | None, tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    for part in ("train", "t10k"):
+        write_idx(raw / f"{part}-images-idx3-ubyte", np.zeros((20, 28, 28)))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.zeros(20))
+    whole = (raw / "t10k-labels-idx1-ubyte").read_bytes()
+    path = raw / "train-images-idx3-ubyte"
+    path.write_bytes(whole if n_bytes is None else path.read_bytes()[:n_bytes])
+    with pytest.raises(ConfigError, match=rf"data\.root: {path} must ") as caught:
+        sources.load(DataConfig(name="mnist", root=str(tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_is_no_data_set_that_is_not_there(tmp_path: Path) -> None:
+    write_idx(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte", np.zeros((20, 28, 28)))
+    with pytest.raises(DataNotFoundError, match="but a file of it is missing or damaged; fetch"):
+        sources.load(DataConfig(name="mnist", root=str(tmp_path)))
+
+
+def test_one_class_is_none_to_tell_apart(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"cat": 10}, 10)
+    with pytest.raises(ConfigError, match=r"there must be two classes or more.*but got \['cat'\]"):
+        sources.describe(DataConfig(name="image_folder", root=str(tmp_path)))
 
 
 def test_a_split_that_leaves_nothing_is_an_error() -> None:
