@@ -404,6 +404,7 @@ def test_dry_run_checks_server_address_resources_and_name() -> None:
         (["--tracking-uri", f"http://{nobody}"], f"MLflow at http://{nobody}: "),
         (["--address", nobody], f"--address: a Ray cluster must answer at '{nobody}', but: "),
         (["--cpus", "4096"], "resources.cpus: a trial must fit the machine, but got 4096 of"),
+        (["--storage-path", f"{DIGITS}/x"], f"--storage-path: it must be writable, but {DIGITS}/x"),
     ):
         assert problem in refusal(DIGITS, "--dry-run", *options)
     if torch.cuda.device_count() == 0:

@@ -133,8 +133,8 @@ class Session:
         return free
 
     def rehearse(self, study: StudyConfig) -> tuple[Rehearsal, int]:
-        """Whether a study could begin now where it is asked to run: Ray is reached or started, and
-        left again.
+        """Whether a study could begin now where it is to run and to be kept: Ray is reached or
+        started, and left again.
 
         Returns:
             What one of its trials takes on this machine, and how many run at a time.
@@ -142,6 +142,7 @@ class Session:
         Raises:
             UserError: in one line, the first problem.
         """
+        storage.check(self._folder(study.name))
         n_at_once = self._start_ray(study, study.n_trainings)
         ray.shutdown()
         resources = study.resources

@@ -1,6 +1,7 @@
 """The folder or bucket in which Tune keeps a study: whether it is there, and ours alone."""
 
 import fcntl
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,22 @@ def exists(folder: str) -> bool:
     except OSError as error:
         raise LaunchError(
             f"--storage-path: it must be readable, but {folder} cannot be looked for: {error}"
+        ) from error
+
+
+def check(folder: str) -> None:
+    """Whether `make_folder` could make a local folder, and files could be written there; nothing
+    stays. A bucket is not tried. Raises LaunchError if not."""
+    if "://" in folder:
+        return
+    path = Path(folder)
+    try:
+        above = next(place for place in (path, *path.parents) if place.exists())
+        with tempfile.TemporaryDirectory(dir=above):
+            pass
+    except OSError as error:
+        raise LaunchError(
+            f"--storage-path: it must be writable, but {folder} cannot be made: {error}"
         ) from error
 
 

@@ -63,3 +63,20 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LaunchError, match="--storage-path: it must be writable"):
         storage.make_folder(str(tmp_path / "file" / "below"))
+
+
+@pytest.mark.parametrize("below", ["file", "file/below", "file/below/it", "x" * 300])
+def test_a_folder_that_could_not_be_made_is_said_and_none_is_made(
+    below: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for ask in (storage.check, storage.make_folder):
+        with pytest.raises(LaunchError, match="--storage-path: it must be writable"):
+            ask(str(tmp_path / below))
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_folder_that_could_be_made_is_not_made(tmp_path: Path) -> None:
+    storage.check(str(tmp_path))
+    storage.check(str(tmp_path / "a" / "b"))
+    assert list(tmp_path.iterdir()) == []
