@@ -51,15 +51,11 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def one_of(value: object, known: Sequence[str], quotation: str | None = None) -> str:
-    """The message for a value that is none of the known ones.
-
-    Args:
-        quotation: the value as the message writes it; None writes it as `quoted` does.
-    """
+def one_of(value: object, known: Sequence[str]) -> str:
+    """The message for a value that is none of the known ones."""
     near = nearest(str(value), known)
     hint = f"; did you mean '{near}'?" if near else ""
-    return f"must be one of {', '.join(known)}, but got {quotation or quoted(value)}{hint}"
+    return f"must be one of {', '.join(known)}, but got {quoted(value)}{hint}"
 
 
 def count_of(n: int, noun: str) -> str:

@@ -94,7 +94,7 @@ class _Parser:
 
     def study(self, raw: object) -> StudyConfig:
         if not isinstance(raw, dict):
-            self.fail("", f"a study file must be a mapping of keys, but got {_quoted(raw)}")
+            self.fail("", f"a study file must be a mapping of keys, but got {quoted(raw)}")
         self.known_keys("", raw, _TOP_LEVEL)
         value: Any
         for key, (_, value) in self.overrides.items():
@@ -114,7 +114,7 @@ class _Parser:
             self.fail(
                 "name",
                 "a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a sign, "
-                f"but got {_quoted(name)}",
+                f"but got {quoted(name)}",
             )
         space = self.space(self.mapping("space", raw["space"]))
         sections: dict[str, Any] = {}
@@ -145,7 +145,7 @@ class _Parser:
 
     def mapping(self, key: str, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
-            self.fail(key, f"must be a mapping of keys, but got {_quoted(value)}")
+            self.fail(key, f"must be a mapping of keys, but got {quoted(value)}")
         return value
 
     def known_keys(self, where: str, given: Mapping[Any, Any], known: tuple[str, ...]) -> None:
@@ -162,7 +162,7 @@ class _Parser:
             # Dates, which YAML knows and JSON does not, become text again.
             text = json.dumps(given, default=str)
         except TypeError:
-            self.fail(where, f"keys must be text, but got {_quoted(given)}")
+            self.fail(where, f"keys must be text, but got {quoted(given)}")
         try:
             section: _Section = _adapter(cast(Hashable, kind)).validate_json(text, strict=True)
             return section
@@ -179,7 +179,8 @@ class _Parser:
                 self.fail(f"{key}.{named[0]}" if named else key, problem)
             if first["type"] == "missing":
                 self.fail(key, "this key is required")
-            self.fail(key, f"{_rule(first['msg'])}, but got {_quoted(first['input'])}")
+            number = {"int_type": int, "float_type": float}.get(first["type"])
+            self.fail(key, f"{_rule(first['msg'])}, but got {_quoted(first['input'], number)}")
 
     def space(self, given: dict[str, Any]) -> tuple[tuple[str, Parameter], ...]:
         if not given:
@@ -195,7 +196,7 @@ class _Parser:
         if "type" not in given:
             self.fail(f"{where}.type", f"this key is required{meant}")
         if not isinstance(given["type"], str) or given["type"] not in PARAMETER_TYPES:
-            problem = _one_of(given["type"], tuple(PARAMETER_TYPES))
+            problem = one_of(given["type"], tuple(PARAMETER_TYPES))
             self.fail(f"{where}.type", problem + meant_type(given["type"]))
         return self.section(where, PARAMETER_TYPES[given["type"]], given)
 
@@ -254,7 +255,7 @@ class _Parser:
         for metric, text in given.items():
             where = f"objectives.{metric}"
             if text not in tuple(Direction):
-                self.fail(where, _one_of(text, tuple(Direction)))
+                self.fail(where, one_of(text, tuple(Direction)))
             direction = Direction(text)
             reference = references.get(metric)
             if reference is None:
@@ -268,7 +269,7 @@ class _Parser:
             if isinstance(reference, bool) or not isinstance(reference, int | float):
                 self.fail(
                     f"reference_point.{metric}",
-                    f"must be a number, but got {_quoted(reference)}",
+                    f"must be a number, but got {_quoted(reference, float)}",
                 )
             parsed.append(Objective(metric, direction, float(reference)))
         return tuple(parsed)
@@ -322,21 +323,26 @@ def _rule(message: str) -> str:
     return rule.replace("an object", "a mapping of keys").replace("valid array", "list")
 
 
-def _one_of(value: object, known: tuple[str, ...]) -> str:
-    return one_of(value, known, _quoted(value))
+def _quoted(value: object, number: type[int] | type[float] | None = None) -> str:
+    """A value for a message; of text that looks like the number that is wanted, also how to write
+    that.
 
-
-def _quoted(value: object) -> str:
-    """A value for a message; of text that looks like a number, also how to write the number."""
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return quoted(value)
-        if re.fullmatch(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?", value):
-            return f"the text {quoted(value)}; without quotes it is a number"
-        return (
-            f"the text {quoted(value)} (YAML 1.1 reads it as text, not as a number; "
-            f"write {yaml.safe_dump(number).split()[0]} instead)"
-        )
-    return quoted(value)
+    Args:
+        number: the kind that is wanted; None where it is something else.
+    """
+    if number is None or not isinstance(value, str):
+        return quoted(value)
+    try:
+        meant = float(value)
+    except ValueError:
+        return quoted(value)
+    if not math.isfinite(meant) or (
+        number is int and not (meant.is_integer() and "." not in value)
+    ):
+        return quoted(value)
+    if re.fullmatch(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?", value):
+        return f"the text {quoted(value)}; without quotes it is a number"
+    return (
+        f"the text {quoted(value)} (YAML 1.1 reads it as text, not as a number; "
+        f"write {yaml.safe_dump(number(meant)).split()[0]} instead)"
+    )

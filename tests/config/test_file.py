@@ -127,6 +127,30 @@ def test_lists_may_be_choices() -> None:
             "text, not as a number; write 1.0e-06 instead)",
         ),
         (
+            "n_trials: 12",
+            "n_trials: 1e9",
+            "search.n_trials: must be a valid integer, but got the text '1e9' (YAML 1.1 reads it "
+            "as text, not as a number; write 1000000000 instead)",
+        ),
+        # No number that can be advised would be accepted.
+        (
+            "n_trials: 12",
+            "n_trials: 1e-3",
+            "search.n_trials: must be a valid integer, but got '1e-3'",
+        ),
+        (
+            "n_trials: 12",
+            "n_trials: '2.0'",
+            "search.n_trials: must be a valid integer, but got '2.0'",
+        ),
+        ("lr: 0.1", "lr: 1e999", "training.lr: must be a valid number, but got '1e999'"),
+        (
+            "sampler: tpe",
+            "sampler: 1e9",
+            "search.sampler: must be 'tpe', 'nsga2', 'gp', 'sobol', 'random' or 'grid', but got "
+            "'1e9'",
+        ),
+        (
             "lr: 0.1",
             "lr: 2020-01-01",
             "training.lr: must be a valid number, but got '2020-01-01'",
