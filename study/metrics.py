@@ -102,9 +102,15 @@ class Metric:
 
     @property
     def best(self) -> float:
-        """The value that nothing is better than: all that is maximized is a fraction, and nothing
-        that is minimized is below 0."""
-        return 1.0 if self.direction is Direction.MAXIMIZE else 0.0
+        """The value that nothing is better than."""
+        return self.limit(self.direction)
+
+    def limit(self, direction: Direction) -> float:
+        """The value that nothing is beyond: all that is maximized is a fraction, and nothing that
+        is minimized is below 0."""
+        if direction is Direction.MINIMIZE:
+            return 0.0
+        return 1.0 if self.direction is Direction.MAXIMIZE else math.inf
 
     def is_same(self, a: float, b: float) -> bool:
         """Whether two values differ by no more than `indifference`; NaN is the same as nothing."""

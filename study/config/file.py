@@ -10,7 +10,7 @@ import yaml
 
 from study.config.parser import parse
 from study.config.space import Value
-from study.config.study import StudyConfig
+from study.config.study import SettingError, StudyConfig
 from study.errors import ConfigError, nearest, quoted
 
 # A few lines of aliases of aliases stand for billions of values, and a message would show them all.
@@ -110,11 +110,15 @@ def study_of(
     overrides = {key: option for key, option in options.items() if option[1] is not None}
     if isinstance(space, str | Path):
         file = locate(str(space))
-        study, source = load(file, overrides), str(file.resolve())
+        study, source, shown = load(file, overrides), str(file.resolve()), str(file)
     else:
-        source = _IN_PYTHON
+        source = shown = _IN_PYTHON
         content = space.to_dict() if isinstance(space, StudyConfig) else space
         study = parse(content, source, overrides)
+    try:
+        study.check_goals()
+    except SettingError as error:
+        raise ConfigError(f"{shown}: {error.key}: {error}") from error
     # Workers have working directories of their own.
     root = str(Path(study.data.root).resolve())
     study = replace(study, data=replace(study.data, root=root))

@@ -18,7 +18,7 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.errors import one_of, quoted, unknown
-from study.metrics import PROJECTED_METRICS
+from study.metrics import METRICS, PROJECTED_METRICS, Direction
 
 # Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")
@@ -179,6 +179,35 @@ class StudyConfig:
         search = replace(self.search, first=self._resolved_first())
         study = replace(self, search=search, scheduler=scheduler)
         return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
+
+    def check_goals(self) -> None:
+        """Whether a network can keep each constraint, and be better than the reference point.
+
+        No rule of `completed`: studies that were begun without it are still read.
+
+        Raises:
+            SettingError: for the first that none can.
+        """
+        for constraint in self.constraints:
+            at_most = constraint.operator in ("<", "<=")
+            best = METRICS[constraint.metric].limit(
+                Direction.MINIMIZE if at_most else Direction.MAXIMIZE
+            )
+            if not constraint.holds(best):
+                raise SettingError(
+                    f"constraints.{constraint.metric}",
+                    f"must be one that a network can keep, and {constraint.metric} is at "
+                    f"{'least' if at_most else 'most'} {best:g}, but got '{constraint}'",
+                )
+        for objective in self.objectives:
+            best = METRICS[objective.metric].limit(objective.direction)
+            is_minimized = objective.direction is Direction.MINIMIZE
+            if objective.reference <= best if is_minimized else objective.reference >= best:
+                raise SettingError(
+                    f"reference_point.{objective.metric}",
+                    f"must be {'above' if is_minimized else 'below'} {best:g}, since no network is "
+                    f"better than that, but got {objective.reference:g}",
+                )
 
     def _check_ladder(self) -> None:
         """A projection is a point of the front: it must have every metric that the front needs."""

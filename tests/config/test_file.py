@@ -61,6 +61,55 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
     assert [o.reference for o in study.objectives] == [0.0, 1.0, 20.0]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "objectives:",
+            "reference_point: {val_accuracy: 90}\nobjectives:",
+            "reference_point.val_accuracy: must be below 1, since no network is better than that, "
+            "but got 90",
+        ),
+        (
+            "objectives:",
+            "reference_point: {inverse_steps: -1}\nobjectives:",
+            "reference_point.inverse_steps: must be above 0, since no network is better than that, "
+            "but got -1",
+        ),
+        (
+            'lipschitz_upper_bound: "< 1"',
+            'val_accuracy: "> 90"',
+            "constraints.val_accuracy: must be one that a network can keep, and val_accuracy is at "
+            "most 1, but got '> 90'",
+        ),
+        (
+            'lipschitz_upper_bound: "< 1"',
+            'lipschitz_upper_bound: "< 0"',
+            "constraints.lipschitz_upper_bound: must be one that a network can keep, and "
+            "lipschitz_upper_bound is at least 0, but got '< 0'",
+        ),
+    ],
+)
+def test_a_goal_that_no_network_reaches_is_refused_of_a_new_study(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(changed(old, new))
+    with pytest.raises(ConfigError) as caught:
+        file.study_of(path, {})
+    assert str(caught.value) == f"{path}: {message}"
+    file.load(path)  # one that was begun can be read
+
+
+def test_goals_that_a_network_reaches_are_taken(tmp_path: Path) -> None:
+    """At the limit a constraint can be kept, and a reference point may be out of reach below."""
+    path = tmp_path / "x.yaml"
+    points = "reference_point: {val_accuracy: -1, inverse_steps: 1000000, lipschitz_upper_bound: 7}"
+    text = changed("objectives:", f"{points}\nobjectives:")
+    path.write_text(text.replace('"< 1"', '"<= 0", val_accuracy: ">= 1"'))
+    assert [o.reference for o in file.study_of(path, {}).config.objectives] == [-1.0, 7.0, 1e6]
+
+
 def test_what_is_written_reads_back_the_same() -> None:
     study = file.loads(TEXT, "x.yaml")
     assert file.loads(file.to_yaml(study), "again") == study
