@@ -165,8 +165,8 @@ def _assign(model: IResNet, projected: IResNet) -> None:
     }
     for tensor in changed.values():
         tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
-    for name, tensor in changed.items():
-        tensor.copy_(tensors[name])
+    if changed:  # at once, so that no signal comes in between
+        torch._foreach_copy_(list(changed.values()), [tensors[name] for name in changed])
     for module, other in zip(model.modules(), projected.modules(), strict=True):
         if isinstance(module, SpectralNormConv2d):
             assert isinstance(other, SpectralNormConv2d)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from models import IResNet, certify, read_network, write_network
+from models.residual_block import ResidualBlock
 from tests.support.networks import with_biases
 
 ARCHITECTURE = {
@@ -30,9 +31,8 @@ def to_the_end(parent: nn.Module, name: str) -> None:
 
 def rearrange(model: IResNet, dice: random.Random) -> None:
     """One change: of the body, of a block, or of the classifier."""
-    block = model.get_submodule(f"body.{dice.choice([1, 2, 3, 5, 6])}")
+    block = dice.choice([module for module in model.body if isinstance(module, ResidualBlock)])
     parent = dice.choice([model.body, block.residual, model.classifier])
-    assert isinstance(parent, nn.Module)
     one, other = (dice.choice(list(parent._modules)) for _ in range(2))
     match dice.randrange(4):
         case 0:
@@ -62,7 +62,7 @@ def test_features_and_inverse_go_by_one_order() -> None:
         torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_what_is_certified_is_inverted_and_what_is_stored_comes_back(
     seed: int, tmp_path: Path
 ) -> None:
