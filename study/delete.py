@@ -63,10 +63,24 @@ def main(
                 raise FailedError(f"{error}; the same command goes on with it") from error
     typer.echo(f"deleted: {study}")
     if not held.for_good:
-        typer.echo(
-            "Its runs, models and name stay in the trash of the server until its owner runs: "
-            f"mlflow gc --experiment-ids {held.experiment_id} --backend-store-uri ITS_DATABASE"
+        typer.echo(_how_to_empty(held, client.tracking_uri))
+
+
+def _how_to_empty(held: "Holdings", tracking_uri: str) -> str:
+    """What the owner of a server has to run. Without a list of experiments, of runs or of models
+    `mlflow gc` deletes all of that kind that is in the trash, whoever put it there; with an
+    experiment it deletes all runs of that too."""
+    if not held.model_ids:
+        return (
+            "Its runs and name stay in the trash of the server, since mlflow gc would delete the "
+            "models of others with them"
         )
+    return (
+        "Its runs, models and name stay in the trash of the server until its owner runs: "
+        f"mlflow gc --experiment-ids {held.experiment_id} --run-ids {held.run_id} "
+        f"--logged-model-ids {','.join(held.model_ids)} --tracking-uri {tracking_uri} "
+        "--backend-store-uri ITS_DATABASE"
+    )
 
 
 def _check(held: "Holdings", folder: str) -> bool:

@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -12,7 +14,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from study.delete import app
+from study.delete import _how_to_empty, app
 from study.execution import storage
 from study.metrics import TrialStatus
 from study.tracking import removal, studies
@@ -239,15 +241,39 @@ def test_a_copy_of_a_study_that_may_run_where_it_came_from_is_refused(
 
 
 def test_of_a_server_it_says_what_its_owner_has_to_do(folder: Path) -> None:
-    Client(f"sqlite:///{folder}/mlflow.db").relocate()
+    """And that deletes the study for good, and nothing else of what is in the trash."""
+    client = Client(f"sqlite:///{folder}/mlflow.db")
+    client.relocate()
+    active = client.api.create_experiment("active")
+    trashed = client.api.create_run(active).info.run_id
+    client.api.delete_run(trashed)
+    other = client.api.get_experiment_by_name("other")
+    (model,) = client.api.search_logged_models([other.experiment_id])
+    client.api.delete_logged_model(model.model_id)
+    tiny_id = client.api.get_experiment_by_name("tiny").experiment_id
     with served(folder) as uri:
         out = delete("tiny", "--yes", "--tracking-uri", uri)
-        assert "until its owner runs: mlflow gc --experiment-ids " in out
         assert not (folder / "ray_results" / "tiny").exists()
         assert Records(Client(uri)).find_study("tiny") is None
         assert "there is no study 'tiny'" in refused("tiny", "--tracking-uri", uri)
-    stages = Books(folder).query(
-        "SELECT lifecycle_stage FROM runs UNION SELECT lifecycle_stage FROM logged_models "
-        "WHERE experiment_id = 1"
-    )
-    assert stages == [("deleted",)]
+        command = out.partition("until its owner runs: ")[2].split()
+        assert command[:2] == ["mlflow", "gc"]
+        database = f"sqlite:///{folder}/mlflow.db"
+        command = [database if word == "ITS_DATABASE" else word for word in command]
+        subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    books = Books(folder)
+    for table in ("runs", "logged_models"):
+        ids = {experiment for (experiment,) in books.query(f"SELECT experiment_id FROM {table}")}
+        assert int(tiny_id) not in ids
+    assert books.query(f"SELECT COUNT(*) FROM runs WHERE run_uuid = '{trashed}'") == [(1,)]
+    of_other = f"WHERE experiment_id = {other.experiment_id}"
+    for table in ("experiments", "runs", "logged_models"):
+        assert books.query(f"SELECT COUNT(*) FROM {table} {of_other}") == [(1,)], table
+    assert not [path for path in (folder / "mlruns" / "tiny").rglob("*") if path.is_file()]
+
+
+def test_what_mlflow_cannot_delete_alone_is_not_advised(folder: Path) -> None:
+    """Without a list of models it deletes those of others."""
+    held = removal.holdings(Client(f"sqlite:///{folder}/mlflow.db"), "tiny")
+    assert held is not None
+    assert "mlflow gc --" not in _how_to_empty(replace(held, model_ids=()), "http://x")
