@@ -212,6 +212,47 @@ def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -
     assert len(Records(tracker.client).trials_and_projections(study)) == 1
 
 
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("study.trial_id", "x"),
+        ("study.trial_id", "9" * 5000),
+        ("study.trial_id", "\x1b[2J\n0001"),
+        ("study.state", "done"),
+        ("study.sample", "{"),
+        ("study.sample", "[" * 5000),
+        ("study.sample", "[1]"),
+        ("study.epoch", "x"),
+        ("study.continued_epochs", "x"),
+        ("study.projected_to", "x"),
+    ],
+)
+def test_a_run_whose_tags_were_changed_is_named_in_a_line(
+    tracker: Tracker, study: StudyRecord, tag: str, value: str
+) -> None:
+    sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+    tracker.start_trial("0000", sample, study.config.resolve(sample, seed=1))
+    uri = tracker.client.tracking_uri
+    (trial,) = Records(tracker.client).trials(study)
+    run_id = trial.run_id
+    MlflowClient(uri).set_tag(run_id, tag, value)
+    for app, network in ((report.app, "tiny"), (verify.app, "tiny/0000")):
+        done = CliRunner().invoke(app, [network, "--tracking-uri", uri])
+        assert done.exit_code == 2, done.output
+        assert done.stderr.startswith(f"error: run {run_id}: {tag} must be as its study wrote it")
+        assert done.stderr.count("\n") == 1
+        assert len(done.stderr) < 500
+        assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize("config", ["", "{", "[" * 5000, "null"])
+def test_a_study_whose_settings_were_changed_is_none_of_ours(
+    tracker: Tracker, study: StudyRecord, config: str
+) -> None:
+    MlflowClient(tracker.client.tracking_uri).set_tag(study.run_id, "study.config", config)
+    assert list(Records(tracker.client).studies()) == []
+
+
 @pytest.mark.parametrize("given", ["option", "environment"])
 @pytest.mark.parametrize(
     "uri",

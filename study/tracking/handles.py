@@ -11,8 +11,7 @@ import re
 from mlflow.entities import Run
 
 from study.errors import TrackingError, one_of, quoted, some
-from study.tracking import tags
-from study.tracking.records import Records, TrialRecord
+from study.tracking.records import Records, TrialRecord, network_of
 
 _FORMS = (
     "STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, STUDY@most-accurate, STUDY@most-invertible "
@@ -49,11 +48,7 @@ def handle_of(records: Records, run_id: str) -> str:
     """The handle of the run of a trial or of a projection."""
     run, client = records.run(run_id), records.client
     study = client.call(client.api.get_experiment, run.info.experiment_id).name
-    projected_to = run.data.tags.get(tags.PROJECTED_TO)
-    label = network_label(
-        run.data.tags[tags.TRIAL_ID], None if projected_to is None else float(projected_to)
-    )
-    return f"{study}/{label}"
+    return f"{study}/{network_label(*network_of(run))}"
 
 
 def _of_study(records: Records, study: str, label: str) -> str:

@@ -178,8 +178,8 @@ def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) ->
     bound = certified[LIPSCHITZ_UPPER_BOUND]
     if not _is_true(LIPSCHITZ_UPPER_BOUND, claims[LIPSCHITZ_UPPER_BOUND], bound):
         problems.append(
-            f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claims[LIPSCHITZ_UPPER_BOUND]:g}, but "
-            f"the weights give {bound:g}"
+            f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claims[LIPSCHITZ_UPPER_BOUND]}, but "
+            f"the weights give {bound}"
         )
     is_same_code = _code(folder / CODE) == _code(code_folder())
     return _proof(problems, bound, is_same_code)

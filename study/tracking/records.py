@@ -6,10 +6,12 @@ below that one for each projection of the trial.
 
 import json
 import math
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mlflow.entities import Experiment, Run
 
@@ -18,12 +20,15 @@ from study.config.parser import parse, parse_extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import ConfigError, TrackingError, absent, printable
+from study.errors import ConfigError, TrackingError, absent, printable, quoted
 from study.metrics import METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.settings import PROJECTED_TO
 from study.tracking.values import restored
+
+_TRIAL_ID = re.compile(r"[0-9]{4,9}")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ class Records:
                 config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
                 config = config.without_command()
                 extension = parse_extension(of_run.get(tags.EXTENSION, "{}"), run.info.run_name)
-            except (ConfigError, KeyError):
+            except (ConfigError, KeyError, ValueError, RecursionError):
                 continue  # written by another version, or by somebody else: not a study of ours
             study = StudyRecord(
                 name=config.name,
@@ -291,11 +296,51 @@ def _is_of(study: StudyRecord, run: Run) -> bool:
     return bool(kind == tags.PROJECTION)
 
 
+def network_of(run: Run) -> tuple[str, float | None]:
+    """Of the run of a trial or of a projection: (trial id, what it was projected to or None).
+
+    Raises:
+        TrackingError: if its tags, which anybody may have changed, do not say.
+    """
+    of_run = run.data.tags
+    trial_id = _read(run, of_run, tags.TRIAL_ID, _trial_id)
+    if tags.PROJECTED_TO not in of_run:
+        return trial_id, None
+    return trial_id, _read(run, of_run, tags.PROJECTED_TO, float)
+
+
+def _read(
+    run: Run, values: Mapping[str, str], name: str, read: Callable[[str], _T], default: str = ""
+) -> _T:
+    """A tag or parameter of a run, as `read` understands it."""
+    text = values.get(name, default)
+    try:
+        return read(text)
+    except (ValueError, RecursionError) as error:
+        raise TrackingError(
+            f"run {run.info.run_id}: {name} must be as its study wrote it, but is {quoted(text)}; "
+            "set it right in MLflow, or delete the run"
+        ) from error
+
+
+def _trial_id(text: str) -> str:
+    if not _TRIAL_ID.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _sample(text: str) -> dict[str, Value]:
+    sample = json.loads(text)
+    if not isinstance(sample, dict):
+        raise ValueError(text)
+    return sample
+
+
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
     of_run, params = run.data.tags, run.data.params
-    sample = json.loads(of_run[tags.SAMPLE])
-    state = TrialStatus(of_run[tags.STATE])
-    projected_to = float(of_run[tags.PROJECTED_TO]) if tags.PROJECTED_TO in of_run else None
+    trial_id, projected_to = network_of(run)
+    sample = _read(run, of_run, tags.SAMPLE, _sample)
+    state = _read(run, of_run, tags.STATE, TrialStatus)
     if projected_to is not None:
         n_epochs = 0
         # Studies of earlier versions have a projection's own coefficient in the place of the
@@ -303,21 +348,21 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         trained = sample.get(COEFF, study.config.model.coeff)
         params = {**params, COEFF: str(trained), PROJECTED_TO: str(projected_to)}
     elif state is TrialStatus.COMPLETED:
-        n_epochs = int(params[MAX_EPOCHS])
+        n_epochs = _read(run, params, MAX_EPOCHS, int)
     else:
-        n_epochs = int(of_run.get(tags.EPOCH, 0))
-    n_epochs_before = int(of_run.get(tags.CONTINUED_EPOCHS, 0))
+        n_epochs = _read(run, of_run, tags.EPOCH, int, "0")
+    n_epochs_before = _read(run, of_run, tags.CONTINUED_EPOCHS, int, "0")
     if projected_to is None:
         n_epochs = max(0, n_epochs - n_epochs_before)
     return TrialRecord(
-        trial_id=of_run[tags.TRIAL_ID],
+        trial_id=trial_id,
         run_id=run.info.run_id,
         state=state,
         params=params,
         metrics={name: restored(v) for name, v in run.data.metrics.items() if name in METRICS},
         sample=sample,
         # Studies had no repeats once.
-        repeat_of=of_run.get(tags.REPEAT_OF, of_run[tags.TRIAL_ID]),
+        repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
         projected_to=projected_to,
         reason=of_run.get(tags.REASON),
         n_epochs=n_epochs,
