@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from study.artifacts import CERTIFICATE, PAGE
 from study.config.study import StudyConfig
-from study.metrics import LIPSCHITZ_UPPER_BOUND, TEST_ACCURACY, Direction
+from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, Direction
 from study.tracking.settings import PROJECTED_TO
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 
@@ -72,7 +72,8 @@ def describe_study(config: StudyConfig) -> str:
 def describe_bound(bound: float) -> str:
     """What a Lipschitz upper bound over all blocks proves."""
     if bound < 1:
-        return f"Proven to be invertible: every block's Lipschitz constant is at most {bound:.4g}."
+        shown = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
+        return f"Proven to be invertible: every block's Lipschitz constant is at most {shown:.4g}."
     return "Nothing is proven of its inverse: no bound of every block below 1 is known."
 
 

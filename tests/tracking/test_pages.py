@@ -92,6 +92,12 @@ def test_only_a_bound_below_1_is_called_a_proof(bound: float, proven: bool) -> N
     assert describe_bound(bound).startswith("Proven") is proven
 
 
+@pytest.mark.parametrize("bound", [0.30560548204440147, 0.1, 1 / 3, 0.99994, 0.99996, 1e-9 / 7])
+def test_a_note_says_no_less_than_what_is_proven(bound: float) -> None:
+    said = float(describe_bound(bound).rstrip(".").rpartition(" ")[2])
+    assert bound <= said <= bound * 1.001
+
+
 def test_a_sample_is_named_in_one_line() -> None:
     sample = {"coeff": 0.123456, "n_power_iterations": 3, "norm": "spectral"}
     assert name_sample(sample) == "coeff=0.123 n_power_iterations=3 norm=spectral"
