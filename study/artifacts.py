@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study.metrics import EpochReport
+from study.metrics import VAL_ACCURACY, EpochReport
 
 # In each checkpoint of a trial.
 REPORTS = "reports.json"
@@ -69,6 +69,29 @@ def packed(bits: Sequence[bool]) -> dict[str, Any]:
     n_bytes = -(-len(bits) // 8)
     content = int(text.ljust(8 * n_bytes, "0") or "0", 2).to_bytes(n_bytes, "big")
     return {"n_images": len(bits), "right": base64.b64encode(content).decode()}
+
+
+def read_right(content: bytes, val_accuracy: float) -> list[bool]:
+    """The bits in a VAL_RIGHT file.
+
+    Args:
+        val_accuracy: what its run says, as a fraction in [0, 1].
+
+    Raises:
+        ValueError: if the file cannot be read, or says another accuracy.
+    """
+    try:
+        bits = unpacked(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{VAL_RIGHT} cannot be read: {error}") from error
+    counted = sum(bits) / len(bits)
+    # It may have come by way of float32.
+    if not abs(val_accuracy - counted) <= 1e-6:
+        raise ValueError(
+            f"{VAL_RIGHT} has {sum(bits)} of {len(bits)} images right, {counted}, but the run's "
+            f"{VAL_ACCURACY} is {val_accuracy}"
+        )
+    return bits
 
 
 def unpacked(content: object) -> list[bool]:

@@ -22,7 +22,7 @@ def main(
     with cli.one_line_errors():
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
-            from study.errors import printable
+            from study.errors import printable, some
             from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS
             from study.tracking.client import Client
             from study.tracking.handles import handle_of, run_of
@@ -42,7 +42,10 @@ def main(
     bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(proof.lipschitz_upper_bound)
     meaning = "invertible" if proof.lipschitz_upper_bound < 1 else "not proven to be invertible"
     code = f"stored with {'this' if proof.is_same_code else 'another'} version of models/"
-    typer.echo(f"{name}: verified: proven bound {bound:.4g}, {meaning}; {code}")
+    verified = f"verified: proven bound {bound:.4g}, {meaning}; {code}"
+    if proof.unchecked:
+        verified += f"; not checked, since their digests were not stored: {some(proof.unchecked)}"
+    typer.echo(f"{name}: {verified}")
 
 
 if __name__ == "__main__":

@@ -26,13 +26,14 @@ from models.residual_block import ResidualBlock
 from study import api
 from study.errors import UserError
 from study.metrics import as_reported
-from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.manifest import manifest
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from study.tracking.stored_model import CODE, DATA
 from study.verify import app
 
+# Tags of a run.
+MODEL_FILES, RUN_FILES = "study.model_files", "study.run_files"
 LAYER = "body.1.residual.2.weight"
 WEIGHTS = f"{DATA}/weights.safetensors"
 NETWORK = f"{DATA}/network.json"
@@ -81,11 +82,12 @@ class Stored:
         return out
 
     def log_again(self) -> None:
-        """Make the manifest anew, and the run's files those of the model."""
-        files = json.dumps(manifest(self.folder))
-        MlflowClient(self.uri).set_tag(self.run_id, tags.MODEL_FILES, files)
+        """Make the run's files those of the model, and both manifests anew."""
         for name in ("network.json", "certificate.json"):
             shutil.copy(self.folder / DATA / name, self.of_run / name)
+        client = MlflowClient(self.uri)
+        for tag, folder in ((MODEL_FILES, self.folder), (RUN_FILES, self.of_run)):
+            client.set_tag(self.run_id, tag, json.dumps(manifest(folder)))
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a JSON file of the model."""
@@ -477,7 +479,7 @@ def test_a_needed_file_that_neither_model_nor_manifest_has_is_missed(stored: Sto
         content = path.read_bytes()
         path.unlink()
         files = json.dumps(manifest(stored.folder))
-        MlflowClient(stored.uri).set_tag(stored.run_id, tags.MODEL_FILES, files)
+        MlflowClient(stored.uri).set_tag(stored.run_id, MODEL_FILES, files)
         assert f"model: {name} is missing" in stored.refused()
         path.write_bytes(content)
 
@@ -491,16 +493,110 @@ def test_a_folder_in_the_place_of_a_runs_file_is_bad_input(stored: Stored) -> No
     assert out.count("\n") == 1
 
 
-def test_the_runs_own_files_must_be_those_of_the_model(stored: Stored) -> None:
-    for name in ("network.json", "certificate.json"):
+def test_the_runs_own_files_must_be_those_that_were_logged(stored: Stored) -> None:
+    files = set(manifest(stored.of_run))
+    assert {"network.json", "certificate.json", "inverse.json", "val_right.json"} < files
+    for name in files:
         path = stored.of_run / name
         content = path.read_bytes()
         path.write_bytes(content + b" ")
-        assert f"run: its {name} is not that of the model" in stored.refused()
+        assert f"run: its {name} is not the file that was logged" in stored.refused()
         path.unlink()
         assert f"run: it must have {name}, but has not" in stored.refused()
         path.write_bytes(content)
     assert stored.check()[0] == 0
+
+
+def test_a_model_and_its_run_have_the_same_files(stored: Stored) -> None:
+    """Though somebody made the manifests anew."""
+    client = MlflowClient(stored.uri)
+    for name in ("network.json", "certificate.json"):
+        path = stored.of_run / name
+        content = path.read_bytes()
+        path.write_bytes(content + b" ")
+        client.set_tag(stored.run_id, RUN_FILES, json.dumps(manifest(stored.of_run)))
+        assert f"run: its {name} is not that of the model" in stored.refused()
+        path.write_bytes(content)
+
+
+def test_of_a_study_without_digests_of_its_own_files_it_is_said_what_was_not_checked(
+    stored: Stored,
+) -> None:
+    """As earlier versions stored it; still earlier ones had no val_right.json."""
+    MlflowClient(stored.uri).delete_tag(stored.run_id, RUN_FILES)
+    others = set(manifest(stored.of_run)) - {"network.json", "certificate.json"}
+    for missing in (None, "val_right.json"):
+        if missing is not None:
+            (stored.of_run / missing).unlink()
+        exit_code, out = stored.check()
+        assert exit_code == 0, out
+        names = ", ".join(sorted(others - {missing}))
+        assert out.endswith(f"; not checked, since their digests were not stored: {names}\n")
+
+
+@pytest.mark.parametrize("has_digests", [True, False])
+def test_the_accuracy_must_be_that_of_the_images_that_are_right(
+    stored: Stored, has_digests: bool
+) -> None:
+    client = MlflowClient(stored.uri)
+    if not has_digests:
+        client.delete_tag(stored.run_id, RUN_FILES)
+    accuracy = client.get_run(stored.run_id).data.metrics["val_accuracy"]
+    for step, other in enumerate([accuracy + 2e-5, 1.0, float("nan"), float("inf")]):
+        client.log_metric(stored.run_id, "val_accuracy", other, step=100 + step)
+        assert "run: val_right.json has " in stored.refused()
+    client.log_metric(stored.run_id, "val_accuracy", accuracy, step=200)
+    assert stored.check()[0] == 0
+    path = stored.of_run / "val_right.json"
+    content = json.loads(path.read_text())
+    for changed in ({**content, "n_images": content["n_images"] - 1}, {}, [], "[" * 5000):
+        path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
+        if has_digests:
+            client.set_tag(stored.run_id, RUN_FILES, json.dumps(manifest(stored.of_run)))
+        assert "run: val_right.json " in stored.refused()
+
+
+def test_a_sample_that_is_not_that_of_the_network_is_refused(stored: Stored) -> None:
+    client = MlflowClient(stored.uri)
+    sample = json.loads(client.get_run(stored.run_id).data.tags["study.sample"])
+    assert sample.keys() == {"coeff", "n_power_iterations", "dropout"}
+    for key, value in sample.items():
+        other = {**sample, key: value + 1}
+        client.set_tag(stored.run_id, "study.sample", json.dumps(other))
+        assert f"run: {key} of its sample is {value + 1}, but that of" in stored.refused()
+
+
+@pytest.mark.parametrize("kind", ["trial", "projection"])
+def test_the_model_of_another_run_is_refused(
+    stored: Stored, study_uri: str, records: list[TrialRecord], kind: str
+) -> None:
+    """With all of its files, both manifests, and every metric, as if the run were its own."""
+    (own,) = (r for r in records if r.run_id == stored.run_id)
+    other = next(
+        r
+        for r in records
+        if r.trial_id != own.trial_id and (r.projected_to is not None) is (kind == "projection")
+    )
+    client = MlflowClient(study_uri)
+    run = client.get_run(other.run_id)
+    (model,) = client.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{other.run_id}'"
+    )
+    for source, folder in (
+        (model.artifact_location, stored.folder), (run.info.artifact_uri, stored.of_run)
+    ):  # fmt: skip
+        shutil.rmtree(folder)
+        shutil.copytree(source, folder)
+    for metric, value in run.data.metrics.items():
+        MlflowClient(stored.uri).log_metric(stored.run_id, metric, value, step=100)
+    stored.refused()
+    stored.log_again()
+    MlflowClient(stored.uri).set_tag(stored.run_id, "study.sample", json.dumps(other.sample))
+    out = stored.refused()
+    for key in ("run_id", "model_id", "study"):
+        assert f"model: {key} of MLmodel must be " in out
+    with pytest.raises(UserError, match=f"run_id of MLmodel must be {stored.run_id}"):
+        api.open("tiny", tracking_uri=stored.uri).load(stored.run_id)
 
 
 def test_what_is_claimed_may_be_worse_by_rounding_and_never_better(stored: Stored) -> None:
@@ -552,7 +648,7 @@ def test_what_is_proven_decides_whether_it_is_invertible(stored: Stored) -> None
     ],
 )  # fmt: skip
 def test_an_edited_manifest_is_refused(stored: Stored, tag: str) -> None:
-    MlflowClient(stored.uri).set_tag(stored.run_id, tags.MODEL_FILES, tag)
+    MlflowClient(stored.uri).set_tag(stored.run_id, MODEL_FILES, tag)
     stored.refused()
 
 
@@ -560,9 +656,9 @@ def test_a_manifest_with_another_digest_or_none_is_refused(stored: Stored) -> No
     client = MlflowClient(stored.uri)
     files = manifest(stored.folder)
     other = json.dumps({**files, WEIGHTS: "0" * 64})
-    client.set_tag(stored.run_id, tags.MODEL_FILES, other)
+    client.set_tag(stored.run_id, MODEL_FILES, other)
     assert f"model: {WEIGHTS} is not the file that was logged" in stored.refused()
-    client.delete_tag(stored.run_id, tags.MODEL_FILES)
+    client.delete_tag(stored.run_id, MODEL_FILES)
     assert "manifest: the run must have the tag study.model_files, but has none" in stored.refused()
 
 

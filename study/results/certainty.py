@@ -1,6 +1,5 @@
 """How sure a front is, as far as the images say that its accuracies were counted on."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.artifacts import VAL_RIGHT, unpacked
+from study.artifacts import VAL_RIGHT, read_right
 from study.errors import TrackingError
 from study.metrics import VAL_ACCURACY, Direction
 from study.pareto import certainty, points
 from study.results.front import Mark, Point, Results
-from study.tracking.records import Records
+from study.tracking.records import Records, TrialRecord
 
 # How many files are fetched at a time; a server may be far away.
 _N_THREADS = 8
@@ -94,7 +93,7 @@ def _n_images(right: Mapping[str, NDArray[Any]]) -> int:
 
 def _fetched(records: Records, wanted: Sequence[Point]) -> _Answers:
     """What each of some points classifies right."""
-    fetched = _fetched_of_runs(records, [point.first.run_id for point in wanted])
+    fetched = _fetched_of_runs(records, [point.first for point in wanted])
     return {point.label: answers for point, answers in zip(wanted, fetched, strict=True)}
 
 
@@ -106,8 +105,9 @@ def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64
         UnsureError: if files cannot be read, or were not kept.
     """
     missing = [p for p in wanted if p.right is None]
-    run_ids = [record.run_id for point in missing for record in point.records]
-    fetched = dict(zip(run_ids, _fetched_of_runs(records, run_ids), strict=True))
+    runs = [record for point in missing for record in point.records]
+    run_ids = [record.run_id for record in runs]
+    fetched = dict(zip(run_ids, _fetched_of_runs(records, runs), strict=True))
     right = {
         point.label: np.mean([fetched[record.run_id] for record in point.records], axis=0)
         if point.right is None
@@ -118,20 +118,21 @@ def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64
     return np.array([right[point.label] for point in wanted])
 
 
-def _fetched_of_runs(records: Records, run_ids: Sequence[str]) -> list[NDArray[np.bool_]]:
+def _fetched_of_runs(records: Records, runs: Sequence[TrialRecord]) -> list[NDArray[np.bool_]]:
     """What the network of each run classifies right."""
 
-    def fetch(run_id: str) -> NDArray[np.bool_]:
-        file = f"{VAL_RIGHT} of run {run_id}"
+    def fetch(run: TrialRecord) -> NDArray[np.bool_]:
+        file = f"{VAL_RIGHT} of run {run.run_id}"
         try:
-            if VAL_RIGHT not in records.artifacts(run_id):
+            if VAL_RIGHT not in records.artifacts(run.run_id):
                 raise UnsureError(f"how sure accuracies are is not said: {file} is not there")
-            bits = unpacked(json.loads(records.artifact(run_id, VAL_RIGHT)))
-        except (TrackingError, ValueError, RecursionError) as error:
+            content = records.artifact(run.run_id, VAL_RIGHT)
+            bits = read_right(content, run.metrics[VAL_ACCURACY])
+        except (TrackingError, ValueError) as error:
             raise UnsureError(
-                f"how sure accuracies are is not said: {file} cannot be read: {error}"
+                f"how sure accuracies are is not said: run {run.run_id}: {error}"
             ) from error
         return np.array(bits, dtype=np.bool_)
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        return list(pool.map(fetch, run_ids))
+        return list(pool.map(fetch, runs))

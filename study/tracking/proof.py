@@ -2,10 +2,12 @@
 
 Nothing of the model's code is run: the network is built by the code at hand, from the arguments and
 tensors that are stored, and certified again. That bound is what counts. The run's metric and its
-certificate must not say more than that; its tags, and the empirical constants beside the
-certificate, are not looked at.
+certificate must not say more than that, its accuracy must be that of the images which it has right,
+and its sample that of the network. Its other metrics and tags, and the empirical constants beside
+the certificate, are not looked at.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -13,7 +15,7 @@ import reprlib
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +25,22 @@ from mlflow.entities import Run
 from models import IResNet, certify, read_network
 from models.certificate import ROOM
 from models.stored import NETWORK, WEIGHTS
-from study.artifacts import CERTIFICATE, MODEL
+from study.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
 from study.errors import TrackingError, printable
-from study.metrics import LIPSCHITZ_UPPER_BOUND, TrialStatus
+from study.metrics import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, TrialStatus
 from study.tracking import tags
 from study.tracking.manifest import differences, sha256_of
-from study.tracking.records import Records
-from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, code_folder, fetch
+from study.tracking.records import Records, sample_of
+from study.tracking.stored_model import (
+    CODE,
+    DATA,
+    LOADER,
+    REQUIREMENTS,
+    code_folder,
+    fetch,
+    model_id,
+    origin,
+)
 from study.tracking.values import restored
 
 # Only a completed trial leaves a network.
@@ -57,11 +68,13 @@ class Proof:
             in the way.
         is_same_code: its code is the code at hand. Otherwise the bound is that of the network which
             the code at hand builds.
+        unchecked: files of its run that may have been changed, since no digest of them was logged.
     """
 
     problems: tuple[str, ...]
     lipschitz_upper_bound: float = math.inf
     is_same_code: bool = False
+    unchecked: tuple[str, ...] = ()
 
 
 def verify(records: Records, run_id: str) -> Proof:
@@ -86,9 +99,11 @@ def verify(records: Records, run_id: str) -> Proof:
         )
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            logged = _logged_files(run)
+            logged = _digests(run, tags.MODEL_FILES)
+            model = model_id(records.client, run_id)
             folder = fetch(records.client, run_id, Path(temporary))
-            return check(folder, logged, _claims(records, run))
+            of_run, unchecked = _files(records, run)
+            return replace(_check(folder, logged, run, model, of_run), unchecked=unchecked)
         except TrackingError:
             raise
         except ValueError as error:
@@ -99,12 +114,15 @@ def fetch_as_logged(records: Records, run_id: str, folder: Path) -> Path:
     """Copy the model of a run into a folder; returns where it is then.
 
     Raises:
-        ValueError: if it has not the very files that were logged.
+        ValueError: if it has not the very files that were logged, or is that of another run.
     """
-    logged = _logged_files(records.run(run_id))
+    run = records.run(run_id)
+    logged = _digests(run, tags.MODEL_FILES)
     fetched = fetch(records.client, run_id, folder)
-    for difference in differences(fetched, logged):
-        raise ValueError(f"model: {difference}")
+    for problem in differences(fetched, logged):
+        raise ValueError(f"model: {problem}")
+    for problem in _of_another_run(fetched, run, model_id(records.client, run_id)):
+        raise ValueError(f"model: {problem}")
     return fetched
 
 
@@ -113,44 +131,54 @@ def _proof(problems: Sequence[str], bound: float = math.inf, is_same_code: bool 
     return Proof(tuple(map(printable, problems)), bound, is_same_code)
 
 
-def _logged_files(run: Run) -> dict[str, str]:
-    """The manifest that the run holds."""
-    text = run.data.tags.get(tags.MODEL_FILES)
+def _digests(run: Run, tag: str) -> dict[str, str]:
+    """Files with their digests, as a tag of the run has them."""
+    text = run.data.tags.get(tag)
     if text is None:
-        raise ValueError(f"manifest: the run must have the tag {tags.MODEL_FILES}, but has none")
+        raise ValueError(f"manifest: the run must have the tag {tag}, but has none")
     try:
         files = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"manifest: {tags.MODEL_FILES} cannot be read: {error}") from error
+        raise ValueError(f"manifest: {tag} cannot be read: {error}") from error
     if not isinstance(files, dict) or not all(isinstance(v, str) for v in files.values()):
-        raise ValueError(f"manifest: {tags.MODEL_FILES} must name files with their digests")
+        raise ValueError(f"manifest: {tag} must name files with their digests")
     return files
 
 
-def _claims(records: Records, run: Run) -> dict[str, Any]:
-    """What the run says: its metrics' bound, and its own files."""
+def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """(name -> content of the run's own files that are checked, names of those without a digest).
+
+    Raises:
+        ValueError: if one is missing, or is not the file that was logged.
+    """
     run_id = run.info.run_id
-    names = records.artifacts(run_id)
-    if MODEL in names:
+    there = records.artifacts(run_id)
+    if MODEL in there:
         # MLflow loads runs:/RUN_ID/model from both, one over the other.
         raise ValueError(f"run: it must have no files under {MODEL} beside its model, but has some")
-    claims: dict[str, Any] = {
-        LIPSCHITZ_UPPER_BOUND: restored(run.data.metrics[LIPSCHITZ_UPPER_BOUND])
-    }
-    for name in (NETWORK, CERTIFICATE):
-        if name not in names:
+    # Earlier versions logged no digests, and still earlier ones no VAL_RIGHT.
+    logged = _digests(run, tags.RUN_FILES) if tags.RUN_FILES in run.data.tags else {}
+    files = {}
+    for name in sorted({NETWORK, CERTIFICATE, *logged, *({VAL_RIGHT} & there)}):
+        if name not in there:
             raise ValueError(f"run: it must have {name}, but has not")
-        claims[name] = records.artifact(run_id, name)
-    return claims
+        files[name] = records.artifact(run_id, name)
+        if name in logged and hashlib.sha256(files[name]).hexdigest() != logged[name]:
+            raise ValueError(f"run: its {name} is not the file that was logged")
+    # The first two are compared with the model's.
+    return files, tuple(map(printable, sorted(there - logged.keys() - {NETWORK, CERTIFICATE})))
 
 
-def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) -> Proof:
+def _check(
+    folder: Path, logged: Mapping[str, str], run: Run, model: str, of_run: Mapping[str, bytes]
+) -> Proof:
     """Check a model that was fetched.
 
     Args:
         folder: the model's.
         logged: its files with their digests, as the run has them.
-        claims: the run's lipschitz_upper_bound, and the bytes of its NETWORK and CERTIFICATE.
+        model: its id, as MLflow knows it.
+        of_run: name -> content of the run's own files.
     """
     problems = [f"model: {problem}" for problem in differences(folder, logged)]
     needed = (f"{DATA}/{name}" for name in (NETWORK, WEIGHTS, CERTIFICATE))
@@ -159,30 +187,69 @@ def check(folder: Path, logged: Mapping[str, str], claims: Mapping[str, Any]) ->
         return _proof(problems)
     # From here on the files are those of the manifest, which may have been made by whoever made
     # them. So what they say is checked too.
+    problems += (f"model: {problem}" for problem in _of_another_run(folder, run, model))
     problems += (f"model: {problem}" for problem in _loads_otherwise(folder))
     for name in (NETWORK, CERTIFICATE):
-        if (folder / DATA / name).read_bytes() != claims[name]:
+        if (folder / DATA / name).read_bytes() != of_run[name]:
             problems.append(f"run: its {name} is not that of the model")
     try:
-        model = read_network(folder / DATA)
+        network = read_network(folder / DATA)
         stored = _certificate(folder / DATA / CERTIFICATE)
     except ValueError as error:
         return _proof([*problems, f"model: {error}"])
-    if stored.get("in_shape") != list(model.in_shape):
-        return _proof([*problems, f"certificate: in_shape is not {list(model.in_shape)}"])
+    problems += (f"run: {problem}" for problem in _other_training(folder, run, of_run))
+    if stored.get("in_shape") != list(network.in_shape):
+        return _proof([*problems, f"certificate: in_shape is not {list(network.in_shape)}"])
     try:
-        certified = _certified(model)
+        certified = _certified(network)
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         return _proof([*problems, f"model: the network cannot be certified: {error}"])
     problems += _other_claims(stored, certified)
     bound = certified[LIPSCHITZ_UPPER_BOUND]
-    if not _is_true(LIPSCHITZ_UPPER_BOUND, claims[LIPSCHITZ_UPPER_BOUND], bound):
+    claimed = restored(run.data.metrics[LIPSCHITZ_UPPER_BOUND])
+    if not _is_true(LIPSCHITZ_UPPER_BOUND, claimed, bound):
         problems.append(
-            f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claims[LIPSCHITZ_UPPER_BOUND]}, but "
-            f"the weights give {bound}"
+            f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claimed}, but the weights give {bound}"
         )
     is_same_code = _code(folder / CODE) == _code(code_folder())
     return _proof(problems, bound, is_same_code)
+
+
+def _of_another_run(folder: Path, run: Run, model: str) -> Iterator[str]:
+    """A sentence for each way in which a model says that it is that of another run: files of one
+    may have been put, with their manifest, in the place of another's."""
+    expected: dict[str, object] = {
+        "run_id": run.info.run_id, "model_id": model, "study": origin(run),
+    }  # fmt: skip
+    try:
+        about = _yaml(folder / "MLmodel")
+        study = about["metadata"]["study"]
+        found = {
+            "run_id": about["run_id"],
+            "model_id": about["model_id"],
+            # An experiment may be given another name.
+            "study": {key: value for key, value in study.items() if key != "name"},
+        }
+    except Exception as error:  # whatever a file that was changed makes of these few lines
+        yield f"MLmodel cannot be read: {type(error).__name__}: {error}"
+        return
+    for key, value in expected.items():
+        if found[key] != value:
+            yield f"{key} of MLmodel must be {value}, but is {reprlib.repr(found[key])}"
+
+
+def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:
+    """A sentence for each thing that the run says of its training and its files do not."""
+    architecture = json.loads((folder / DATA / NETWORK).read_text())["architecture"]
+    for key, value in sample_of(run).items():
+        # A network is stored without its normalization.
+        if key != "norm" and key in architecture and architecture[key] != value:
+            yield f"{key} of its sample is {value}, but that of the network is {architecture[key]}"
+    if VAL_RIGHT in of_run:
+        try:
+            read_right(of_run[VAL_RIGHT], run.data.metrics.get(VAL_ACCURACY, math.nan))
+        except ValueError as error:
+            yield str(error)
 
 
 def _certified(model: IResNet) -> dict[str, Any]:

@@ -309,6 +309,15 @@ def network_of(run: Run) -> tuple[str, float | None]:
     return trial_id, _read(run, of_run, tags.PROJECTED_TO, float)
 
 
+def sample_of(run: Run) -> dict[str, Value]:
+    """What the search proposed for the training of a run.
+
+    Raises:
+        TrackingError: as `network_of`.
+    """
+    return _read(run, run.data.tags, tags.SAMPLE, _sample)
+
+
 def _read(
     run: Run, values: Mapping[str, str], name: str, read: Callable[[str], _T], default: str = ""
 ) -> _T:
@@ -339,7 +348,7 @@ def _sample(text: str) -> dict[str, Value]:
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
     of_run, params = run.data.tags, run.data.params
     trial_id, projected_to = network_of(run)
-    sample = _read(run, of_run, tags.SAMPLE, _sample)
+    sample = sample_of(run)
     state = _read(run, of_run, tags.STATE, TrialStatus)
     if projected_to is not None:
         n_epochs = 0

@@ -36,7 +36,7 @@ from study.artifacts import CERTIFICATE, MODEL, trained_folder
 from study.errors import TrackingError
 from study.tracking import tags
 from study.tracking.client import Client
-from study.tracking.manifest import irregular, manifest
+from study.tracking.manifest import irregular, manifest, sha256_of
 from study.tracking.records import Records
 from study.tracking.runs import Batch, Runs
 from study.tracking.shared_files import SharedFiles
@@ -78,20 +78,22 @@ def log(client: Client, run: Run, folder: Path, shared: SharedFiles) -> None:
         shared: of the models that were logged before.
     """
     runs = Runs(client)
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".png"):
-            runs.log_file(run.info.run_id, path)
-    of_run = run.data.tags
-    origin = {
-        "name": client.call(client.api.get_experiment, run.info.experiment_id).name,
-        "run_id": run.info.run_id,
-        "trial_id": of_run[tags.TRIAL_ID],
-    }
-    if tags.PROJECTED_TO in of_run:
-        origin["projected_to"] = of_run[tags.PROJECTED_TO]
-    files = client.call(_log_model, client, run, folder, origin, shared)
-    # By this tag the model counts as logged.
-    Batch(tags={tags.MODEL_FILES: json.dumps(files)}).send(client, run.info.run_id)
+    own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
+    for path in own:
+        runs.log_file(run.info.run_id, path)
+    name = client.call(client.api.get_experiment, run.info.experiment_id).name
+    files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, shared)
+    of_run = {path.name: sha256_of(path) for path in own}
+    # By these tags the model counts as logged.
+    logged = {tags.MODEL_FILES: json.dumps(files), tags.RUN_FILES: json.dumps(of_run)}
+    Batch(tags=logged).send(client, run.info.run_id)
+
+
+def origin(run: Run) -> dict[str, str]:
+    """Which run of which trial a model is of, as its MLmodel says."""
+    names = ("trial_id", tags.TRIAL_ID), ("projected_to", tags.PROJECTED_TO)
+    of_run = {key: run.data.tags[tag] for key, tag in names if tag in run.data.tags}
+    return {"run_id": run.info.run_id, **of_run}
 
 
 def _log_model(
@@ -156,6 +158,19 @@ def _version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
+def model_id(client: Client, run_id: str) -> str:
+    """The id of the model of a run.
+
+    Raises:
+        ValueError: if the run has not one model.
+    """
+    runs = Runs(client)
+    ids = runs.model_ids(runs.get(run_id))
+    if len(ids) != 1:
+        raise ValueError(f"model: the run must have one, but has {len(ids)}")
+    return ids[0]
+
+
 def fetch(client: Client, run_id: str, folder: Path) -> Path:
     """Copy the model of a run into a folder; returns where it is then.
 
@@ -163,11 +178,8 @@ def fetch(client: Client, run_id: str, folder: Path) -> Path:
         ValueError: if the run has not one model, or there is a link among its files, as far as the
             store shows links: one that is not a folder of this machine shows none.
     """
-    runs = Runs(client)
-    ids = runs.model_ids(runs.get(run_id))
-    if len(ids) != 1:
-        raise ValueError(f"model: the run must have one, but has {len(ids)}")
-    location = client.call(client.api.get_logged_model, ids[0]).artifact_location
+    model = client.call(client.api.get_logged_model, model_id(client, run_id))
+    location = model.artifact_location
     there = local_folder(location)
     if there is not None:
         if there.is_symlink():
@@ -199,8 +211,7 @@ def register(
 ) -> str:
     """Make the model of a run a version of a registered model, with aliases; returns the version.
     A run that is a version already keeps it."""
-    runs = Runs(client)
-    (model,) = runs.model_ids(runs.get(run_id))
+    model = model_id(client, run_id)
     versions = client.call(client.api.search_model_versions, f"run_id = '{run_id}'")
     # One that somebody made of other files of this run is no version of this model.
     source = f"models:/{model}"

@@ -38,6 +38,8 @@ ALIAS = "study.alias"
 REASON = "study.reason"
 MODEL_FILES = "study.model_files"
 """The files of the run's model, each with its SHA-256, as JSON."""
+RUN_FILES = "study.run_files"
+"""The files that the study logged beside the model, likewise. Earlier versions did not write it."""
 
 WHY = "study.why"
 """Of a recommended network: why, in a sentence."""

@@ -91,9 +91,11 @@ def unsure(results: Results) -> str:
     ("bad", "problem"),
     [
         (None, "val_right.json of run run0 is not there"),
-        (b"{", "val_right.json of run run0 cannot be read"),
+        (b"{", "run run0: val_right.json cannot be read"),
         (b'{"n_images": 0, "right": ""}', "must have n_images >= 1"),
-        (b'{"n_images": 8, "right": "AA=="}', "their splits differ in size"),
+        # 19 of 20, which is the accuracy.
+        (b'{"n_images": 20, "right": "///g"}', "their splits differ in size"),
+        (b'{"n_images": 8, "right": "AA=="}', "has 0 of 8 images right, 0.0, but the run's"),
     ],
 )
 def test_what_cannot_be_read_is_said_and_the_report_goes_on(

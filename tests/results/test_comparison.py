@@ -158,8 +158,8 @@ def repeated(*accuracies: float, seed: int) -> list[TrialRecord]:
     records = []
     for k, accuracy in enumerate(accuracies):
         for n in range(3):
-            noise = rng.gauss(0, 0.01)
-            own = {"val_accuracy": accuracy + noise, "inverse_steps": 3.0}
+            n_right = round((accuracy + rng.gauss(0, 0.01)) * N_IMAGES)
+            own = {"val_accuracy": n_right / N_IMAGES, "inverse_steps": 3.0}
             one = trial(3 * k + n, lipschitz_upper_bound=0.8 - 0.1 * k, **own)
             cut = projection(3 * k + n, 0.3, lipschitz_upper_bound=0.027, **own)
             records += [replace(r, repeat_of=f"{3 * k:04d}") for r in (one, cut)]

@@ -73,7 +73,7 @@ def test_a_model_whose_proof_does_not_hold_is_refused(
     path.write_text(json.dumps(content))
     done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
     assert done.exit_code == 1
-    problem = "run: its certificate.json is not that of the model"
+    problem = "run: its certificate.json is not the file that was logged"
     assert f"(run {run_id}) is not registered: {problem}" in done.stderr
     assert done.stdout == ""
     assert versions(uri) == {}
