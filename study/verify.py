@@ -41,8 +41,7 @@ def main(
         raise typer.Exit(cli.FAILED)
     bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(proof.lipschitz_upper_bound)
     meaning = "invertible" if proof.lipschitz_upper_bound < 1 else "not proven to be invertible"
-    code = f"stored with {'this' if proof.is_same_code else 'another'} version of models/"
-    verified = f"verified: proven bound {bound:.4g}, {meaning}; {code}"
+    verified = f"verified: proven bound {bound:.4g}, {meaning}; stored with {proof.code}"
     if proof.unchecked:
         verified += f"; not checked, since their digests were not stored: {some(proof.unchecked)}"
     typer.echo(f"{name}: {verified}")

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from models.residual_block import ResidualBlock
 from study import api
 from study.errors import UserError
 from study.metrics import as_reported
+from study.tracking import clone
 from study.tracking.client import Client
 from study.tracking.manifest import manifest
 from study.tracking.records import Records, StudyRecord, TrialRecord
@@ -453,16 +455,77 @@ def test_a_model_verifies_whatever_tools_its_environment_had(stored: Stored, too
     assert exit_code == 0, out
 
 
-def test_other_code_is_said_and_is_not_run(stored: Stored, tmp_path: Path) -> None:
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def other_code(stored: Stored, tmp_path: Path) -> Path:
+    """A file that exists once the stored code is run, which is not the code at hand."""
     touched = tmp_path / "touched"
     path = stored.folder / CODE / "__init__.py"
     path.write_text(path.read_text() + f"\nopen({str(touched)!r}, 'w').close()\n")
     assert f"{CODE}/__init__.py is not the file that was logged" in stored.refused()
     stored.log_again()
+    return touched
+
+
+@pytest.fixture
+def own_clone(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone that this code is run from, as far as git is asked; no commit has other code."""
+    root = tmp_path / "clone"
+    shutil.copytree(stored.folder / CODE, root / "models")
+    (root / "models" / "README.md").write_text("is not stored")
+    git(tmp_path, "init", "-q", str(root))
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "this version")
+    monkeypatch.setattr(clone, "_ROOT", root)
+    return root
+
+
+def test_changed_code_is_refused_and_is_not_run(
+    stored: Stored, own_clone: Path, other_code: Path
+) -> None:
+    assert "code: it must be models/ as it is here or in a commit" in stored.refused()
+    assert not other_code.exists()
+
+
+def test_of_other_code_the_commit_is_said(
+    stored: Stored, own_clone: Path, other_code: Path
+) -> None:
+    """Of a branch that was merged, though the merge has nothing of it."""
+    git(own_clone, "checkout", "-qb", "branch")
+    shutil.copy(stored.folder / CODE / "__init__.py", own_clone / "models")
+    git(own_clone, "commit", "-qam", "other version")
+    commit = git(own_clone, "rev-parse", "HEAD")
+    git(own_clone, "checkout", "-q", "-")
+    (own_clone / "models" / "README.md").write_text("changed")
+    git(own_clone, "commit", "-qam", "meanwhile")
+    git(own_clone, "merge", "-qs", "ours", "branch")
+    git(own_clone, "branch", "-D", "branch")
     exit_code, out = stored.check()
-    assert exit_code == 0
-    assert out.endswith(", invertible; stored with another version of models/\n")
-    assert not touched.exists()
+    assert exit_code == 0, out
+    assert out.endswith(f", invertible; stored with the models/ of commit {commit[:12]}\n")
+    assert not other_code.exists()
+
+
+@pytest.mark.parametrize("why", ["no clone", "no git", "not all of it"])
+def test_of_other_code_without_a_history_nothing_is_said(
+    stored: Stored, own_clone: Path, other_code: Path, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why == "no clone":
+        shutil.rmtree(own_clone / ".git")
+    elif why == "no git":
+        monkeypatch.setenv("PATH", str(own_clone))
+    else:
+        head = git(own_clone, "rev-parse", "HEAD")
+        (own_clone / ".git" / "shallow").write_text(f"{head}\n")
+    exit_code, out = stored.check()
+    assert exit_code == 0, out
+    assert "stored with another models/, of an earlier version or changed" in out
+    assert not other_code.exists()
 
 
 def test_files_that_mlflow_would_load_beside_the_model_are_refused(stored: Stored) -> None:

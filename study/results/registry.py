@@ -56,13 +56,19 @@ def register(records: Records, results: Results, name: str) -> list[Registered]:
 
     Raises:
         UserError: as `check`.
-        UnverifiedError: if a proof does not hold; nothing is registered then.
+        UnverifiedError: if a proof does not hold, or a model's code is not that at hand; nothing is
+            registered then.
     """
     check(results, name)
     recommended = recommendations(results)
     for one in recommended:
         run_id = one.point.first.run_id
-        for problem in proof.verify(records, run_id).problems:
+        found = proof.verify(records, run_id)
+        problems = found.problems
+        if not problems and not found.is_same_code:
+            # Whoever loads a registered model runs its code.
+            problems = (f"code: it must be this version of models/, but is {found.code}",)
+        for problem in problems:
             handle = results.handle(one.point)
             raise UnverifiedError(f"{handle} (run {run_id}) is not registered: {problem}")
     return [

@@ -15,6 +15,7 @@
     outbox        a thread that sends writes in order, and again after an outage
     manifest      the files of a folder with their digests, and what is not as they say
     shared_files  files that several models have in common, once on the disk
+    clone         the git clone that this code is run from
     stored_model  a network as MLflow keeps it; imports torch by way of models
     proof         whether a stored model is what was logged, and what is proven of it; likewise
     removal       what MLflow has of a study, and its deletion for good

@@ -28,7 +28,7 @@ from models.stored import NETWORK, WEIGHTS
 from study.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
 from study.errors import TrackingError, printable
 from study.metrics import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, TrialStatus
-from study.tracking import tags
+from study.tracking import clone, tags
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.records import Records, sample_of
 from study.tracking.stored_model import (
@@ -68,13 +68,25 @@ class Proof:
             in the way.
         is_same_code: its code is the code at hand. Otherwise the bound is that of the network which
             the code at hand builds.
+        commit: id of a commit of this clone that has its code, where that is not the code at hand;
+            None if there is none, or no git history that could tell.
         unchecked: files of its run that may have been changed, since no digest of them was logged.
     """
 
     problems: tuple[str, ...]
     lipschitz_upper_bound: float = math.inf
     is_same_code: bool = False
+    commit: str | None = None
     unchecked: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """For a message, which code a verified model was stored with."""
+        if self.is_same_code:
+            return "this version of models/"
+        if self.commit is not None:
+            return f"the models/ of commit {self.commit:.12}"
+        return "another models/, of an earlier version or changed: here is no git history to tell"
 
 
 def verify(records: Records, run_id: str) -> Proof:
@@ -126,9 +138,14 @@ def fetch_as_logged(records: Records, run_id: str, folder: Path) -> Path:
     return fetched
 
 
-def _proof(problems: Sequence[str], bound: float = math.inf, is_same_code: bool = False) -> Proof:
+def _proof(
+    problems: Sequence[str],
+    bound: float = math.inf,
+    is_same_code: bool = False,
+    commit: str | None = None,
+) -> Proof:
     """With every problem as one line, whatever names and values of the model stand in it."""
-    return Proof(tuple(map(printable, problems)), bound, is_same_code)
+    return Proof(tuple(map(printable, problems)), bound, is_same_code, commit)
 
 
 def _digests(run: Run, tag: str) -> dict[str, str]:
@@ -211,8 +228,15 @@ def _check(
         problems.append(
             f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claimed}, but the weights give {bound}"
         )
-    is_same_code = _code(folder / CODE) == _code(code_folder())
-    return _proof(problems, bound, is_same_code)
+    is_same_code, commit = _code(folder / CODE) == _code(code_folder()), None
+    if not is_same_code and clone.has_history():
+        commit = clone.commit_with(folder / CODE)
+        if commit is None:
+            problems.append(
+                "code: it must be models/ as it is here or in a commit of this clone, but is "
+                "neither: it was changed, or the clone lacks its commit"
+            )
+    return _proof(problems, bound, is_same_code, commit)
 
 
 def _of_another_run(folder: Path, run: Run, model: str) -> Iterator[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from study.execution import provenance as where
 from study.execution.provenance import provenance
+from study.tracking import clone
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -22,7 +22,7 @@ def git(folder: Path, *arguments: str) -> str:
 def test_a_run_knows_its_commit_and_whether_the_tree_was_clean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(where, "_ROOT", tmp_path)
+    monkeypatch.setattr(clone, "_ROOT", tmp_path)
     (tmp_path / "code.py").write_text("1\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
@@ -43,13 +43,13 @@ def test_code_that_is_no_clone_has_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     git(tmp_path, "init", "-q")  # of something else
-    monkeypatch.setattr(where, "_ROOT", tmp_path / "site-packages")
+    monkeypatch.setattr(clone, "_ROOT", tmp_path / "site-packages")
     assert set(provenance()) == {"study.versions"}
 
 
 def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init", "-q")
-    monkeypatch.setattr(where, "_ROOT", tmp_path)
+    monkeypatch.setattr(clone, "_ROOT", tmp_path)
     assert set(provenance()) == {"study.versions"}  # no commit yet
     monkeypatch.setenv("PATH", str(tmp_path))
     assert set(provenance()) == {"study.versions"}

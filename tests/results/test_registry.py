@@ -14,6 +14,7 @@ from study.results.front import collect
 from study.results.read import read
 from study.results.recommended import recommendations
 from study.results.registry import register
+from study.tracking import clone, proof, stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import STUDY, trial
@@ -76,6 +77,20 @@ def test_a_model_whose_proof_does_not_hold_is_refused(
     problem = "run: its certificate.json is not the file that was logged"
     assert f"(run {run_id}) is not registered: {problem}" in done.stderr
     assert done.stdout == ""
+    assert versions(uri) == {}
+
+
+def test_a_model_with_other_code_is_refused(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here is no clone, so it may be that of an earlier version."""
+    monkeypatch.setattr(clone, "_ROOT", tmp_path)
+    code = shutil.copytree(stored_model.code_folder(), tmp_path / "models")
+    (code / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.setattr(proof, "code_folder", lambda: code)
+    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    assert done.exit_code == 1
+    assert "is not registered: code: it must be this version of models/, but is ano" in done.stderr
     assert versions(uri) == {}
 
 

@@ -1,0 +1,47 @@
+"""The clone that this code is run from, as git knows it."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def git(*arguments: str) -> str | None:
+    """What git says of the clone, without blanks around it; None where this code is no clone, or
+    there is no git, or it refuses."""
+    if not (_ROOT / ".git").exists():
+        return None  # installed as a package, perhaps into the clone of something else
+    command = ["git", "-C", str(_ROOT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def has_history() -> bool:
+    """Whether this code is a clone with all of its history."""
+    return git("rev-parse", "--is-shallow-repository") == "false"
+
+
+def commit_with(folder: Path) -> str | None:
+    """The id of the last commit which made the folder of that name in the root of this clone, which
+    must have its history, have the same Python files as another one; None if no commit did."""
+    wanted = {
+        f"{folder.name}/{path.relative_to(folder).as_posix()}": _blob(path.read_bytes())
+        for path in folder.rglob("*.py")
+    }
+    commits = git("log", "--all", "--full-history", "--format=%H", "--", folder.name)
+    for commit in (commits or "").split():
+        # Of each file its mode, "blob" and its id, then the path behind a tab.
+        listed = git("ls-tree", "-r", "-z", commit, "--", f"{folder.name}/") or ""
+        files = (entry.partition("\t") for entry in listed.split("\0") if entry)
+        if {path: of.split()[2] for of, _, path in files if path.endswith(".py")} == wanted:
+            return commit
+    return None
+
+
+def _blob(content: bytes) -> str:
+    """The id that git gives to a file of this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
