@@ -744,6 +744,21 @@ def test_a_run_that_is_none_or_has_no_network_is_bad_input(
         assert done.output.count("\n") == 1
 
 
+@pytest.mark.parametrize("state", ["running", "stopped_early", "failed", "x\n", None])
+def test_a_run_that_is_not_marked_as_completed_is_bad_input(
+    stored: Stored, state: str | None
+) -> None:
+    client = MlflowClient(stored.uri)
+    if state is None:
+        client.delete_tag(stored.run_id, "study.state")
+    else:
+        client.set_tag(stored.run_id, "study.state", state)
+    exit_code, out = stored.check()
+    assert exit_code == 2
+    assert "the run of a completed trial or of a projection must be given, but" in out
+    assert out.count("\n") == 1
+
+
 def test_a_database_that_is_not_there_is_bad_input_and_is_not_made(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     done = CliRunner().invoke(app, ["0" * 32, "--tracking-uri", uri])

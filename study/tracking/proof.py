@@ -43,8 +43,6 @@ from study.tracking.stored_model import (
 )
 from study.tracking.values import restored
 
-# Only a completed trial leaves a network.
-_WITHOUT_NETWORK = [s.value for s in TrialStatus if s is not TrialStatus.COMPLETED]
 # By how much more than is proven here a run may claim, relative: other processors round otherwise.
 _MOST_ABOVE = 1e-6
 # MLflow names the version of each that the environment has; one of uv has none of them.
@@ -97,11 +95,11 @@ def verify(records: Records, run_id: str) -> Proof:
             cannot be read.
     """
     run = records.run(run_id)
-    state = run.data.tags.get(tags.STATE)
+    state = run.data.tags.get(tags.STATE, "of no state")
     if LIPSCHITZ_UPPER_BOUND not in run.data.metrics:
         problem = f"has no {LIPSCHITZ_UPPER_BOUND}"
-    elif state in _WITHOUT_NETWORK:
-        problem = f"is {state.replace('_', ' ')}"
+    elif state != TrialStatus.COMPLETED:
+        problem = f"is {printable(state).replace('_', ' ')}"
     else:
         problem = None
     if problem is not None:
