@@ -1,5 +1,6 @@
 """How sure a front is, as far as the images say that its accuracies were counted on."""
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -127,7 +128,7 @@ def _fetched_of_runs(records: Records, runs: Sequence[TrialRecord]) -> list[NDAr
             if VAL_RIGHT not in records.artifacts(run.run_id):
                 raise UnsureError(f"how sure accuracies are is not said: {file} is not there")
             content = records.artifact(run.run_id, VAL_RIGHT)
-            bits = read_right(content, run.metrics[VAL_ACCURACY])
+            bits = read_right(content, run.metrics.get(VAL_ACCURACY, math.nan))
         except (TrackingError, ValueError) as error:
             raise UnsureError(
                 f"how sure accuracies are is not said: run {run.run_id}: {error}"

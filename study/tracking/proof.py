@@ -84,7 +84,7 @@ class Proof:
             return "this version of models/"
         if self.commit is not None:
             return f"the models/ of commit {self.commit:.12}"
-        return "another models/, of an earlier version or changed: here is no git history to tell"
+        return "another version of models/, or changed code: only a clone with its history can tell"
 
 
 def verify(records: Records, run_id: str) -> Proof:
