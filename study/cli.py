@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from study.errors import FailedError, LaunchError, UserError, quoted
+from study.errors import FailedError, LaunchError, UserError, quoted, reason
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -128,7 +128,7 @@ def check_answers(address: str | None) -> None:
             _connect(address)
         except OSError as error:
             raise LaunchError(
-                f"--address: a Ray cluster must answer at {quoted(address)}, but: {error}"
+                f"--address: a Ray cluster must answer at {quoted(address)}, but: {reason(error)}"
             ) from error
 
 
@@ -144,7 +144,7 @@ def _check_current_cluster() -> None:
     except OSError as error:
         raise LaunchError(
             f"--address: the Ray cluster that was started on this host must answer at "
-            f"{quoted(address)}, but: {error}; 'ray stop --force' forgets it, and "
+            f"{quoted(address)}, but: {reason(error)}; 'ray stop --force' forgets it, and "
             "'--address local' starts Ray here"
         ) from error
 

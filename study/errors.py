@@ -2,10 +2,21 @@
 are in study.cli."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Sequence
 
 _LONGEST = 80
 _LONGEST_TEXT = 400
+_LONGEST_REASON = 500
+# What stands in the texts of libraries, however deeply they wrap the error of the system, and the
+# same in plain words.
+_REASONS = {
+    os.strerror(errno.ENOSPC): "the disk is full; free space on it",
+    "database or disk is full": "the disk is full; free space on it",  # of SQLite
+    os.strerror(errno.ECONNREFUSED): "nothing answers (connection refused)",
+    "Failed to resolve": "there is no host of that name",  # of urllib3
+}
 
 
 def quoted(value: object) -> str:
@@ -19,6 +30,16 @@ def printable(text: str) -> str:
     and a long text is cut."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 3]}..."
+
+
+def reason(error: BaseException) -> str:
+    """Why something failed, for a message: in one line, without SQL, and in plain words where they
+    are known."""
+    text = " ".join(str(error).split())
+    for sign, words in _REASONS.items():
+        if sign in text:
+            return words
+    return text.partition(" [SQL: ")[0][:_LONGEST_REASON]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -22,6 +22,7 @@ from study.errors import (
     TrackingError,
     UserError,
     count_of,
+    reason,
     some,
 )
 from study.execution import cluster, nodes, notify, storage, tuner
@@ -313,7 +314,7 @@ class Session:
         except OSError as error:  # of Tune
             raise LaunchError(
                 f"--storage-path: the state of {record.name} must be readable and writable in "
-                f"{record.storage}, but: {error}"
+                f"{record.storage}, but: {reason(error)}"
             ) from error
         if goes_on is not record:
             # From here on the study has not ended, whatever happens to this driver.
@@ -426,7 +427,10 @@ class Session:
             self._say_unfinished(record.name)
             self._close_interrupted(record)
             if isinstance(error, OSError):  # of Tune, on the driver's own disk
-                raise FailedError(f"the state of the study cannot be kept: {error}") from error
+                place = f" in {error.filename}" if error.filename else ""
+                raise FailedError(
+                    f"the state of the study cannot be kept{place}: {reason(error)}"
+                ) from error
             if isinstance(error, UserError):
                 raise FailedError(str(error)) from error
             raise

@@ -23,7 +23,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 from pyarrow.fs import FileSelector, FileSystem
 from ray.tune.experiment import Trial
 
-from study.errors import LaunchError, StorageError
+from study.errors import LaunchError, StorageError, reason
 from study.execution.callback import StudyCallback
 from study.execution.storage import filesystem
 
@@ -108,7 +108,7 @@ class Snapshots(StudyCallback):
         except OSError as error:
             raise StorageError(
                 f"--storage-path: it must be writable, but the study's state cannot be kept in "
-                f"{folder}: {error}"
+                f"{folder}: {reason(error)}"
             ) from error
         self._slot = 1 - self._slot
         self._copied = version
@@ -147,7 +147,7 @@ def restore(folder: str) -> list[str] | None:
     except OSError as error:
         raise LaunchError(
             f"--storage-path: it must be readable and writable, but the state of the study cannot "
-            f"be restored in {folder}: {error}"
+            f"be restored in {folder}: {reason(error)}"
         ) from error
 
 

@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.fs
 from pyarrow.fs import FileSelector
 
-from study.errors import LaunchError, StorageError
+from study.errors import LaunchError, StorageError, reason
 
 _LOCK_FILE = "study.lock"
 
@@ -60,7 +60,7 @@ def make_folder(folder: str) -> None:
         files.create_dir(path)
     except OSError as error:
         raise LaunchError(
-            f"--storage-path: it must be writable, but {folder} cannot be made: {error}"
+            f"--storage-path: it must be writable, but {folder} cannot be made: {reason(error)}"
         ) from error
 
 
@@ -87,7 +87,9 @@ def delete(folder: str) -> None:
         if files.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
             files.delete_dir(path)
     except OSError as error:
-        raise StorageError(f"--storage-path: {folder} cannot be deleted: {error}") from error
+        raise StorageError(
+            f"--storage-path: {folder} cannot be deleted: {reason(error)}"
+        ) from error
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def locked(folder: str, what: str = "--resume") -> Iterator[None]:
         file = (Path(folder) / _LOCK_FILE).open("a")
     except OSError as error:
         raise LaunchError(
-            f"--storage-path: it must be writable, but {folder} cannot be locked: {error}"
+            f"--storage-path: it must be writable, but {folder} cannot be locked: {reason(error)}"
         ) from error
     with file:
         try:

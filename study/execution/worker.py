@@ -21,7 +21,7 @@ from study.artifacts import (
     write_reports,
 )
 from study.config.study import StudyConfig
-from study.errors import GpuError, GpuMemoryError, StorageError, UserError
+from study.errors import GpuError, GpuMemoryError, StorageError, UserError, reason
 from study.execution.storage import filesystem
 from study.metrics import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Origin, Suggestion
@@ -239,4 +239,4 @@ def _of_checkpoint(done: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and _GONE not in str(error):
             raise
-        raise StorageError(f"a checkpoint cannot be {done}: {error}") from error
+        raise StorageError(f"a checkpoint cannot be {done}: {reason(error)}") from error

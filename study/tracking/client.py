@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.errors import TrackingError, quoted, some
+from study.errors import TrackingError, quoted, reason, some
 from study.tracking.relocation import Moved, database_file, relocate
 
 # Runs in one answer to a search.
@@ -65,6 +65,8 @@ class Client:
         # A project of uv in the working directory is no part of a model.
         os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
+        # It logs each error of a database with its trace, and raises it too.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         # The address is printed in messages and commands, and written into pages.
         if _has_secret(tracking_uri):
@@ -126,7 +128,7 @@ class Client:
         except Exception as error:
             if not isinstance(error, _EXPECTED) and not _is_of_a_bucket(error):
                 raise
-            message = " ".join(str(error).split())[:500]
+            message = reason(error)
             if _KEPT_BY_A_SERVER in message:
                 message = (
                     "the files of these runs are kept by an MLflow server, so --tracking-uri must "

@@ -273,6 +273,14 @@ def test_it_says_what_both_copies_know(study: Study) -> None:
     assert study.snapshots.in_both == 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_with_what_to_do(study: Study) -> None:
+    study.step(0)
+    (study.folder / "snapshots" / "1.zip").symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=rf"{study.folder}: the disk is full; free space on it$"):
+        study.step(1)
+
+
 def test_a_state_of_another_version_is_said_in_a_line(study: Study) -> None:
     study.step(1)
     gone = b"cstudy.no_such_module\nThing\n."  # a pickle that names it

@@ -319,6 +319,16 @@ def test_a_checkpoint_that_is_gone_is_an_error_of_the_storage(tmp_path: Path) ->
         of.restore(checkpoint)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_checkpoint_that_finds_the_disk_full_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = worker()
+    monkeypatch.setattr(of, "save_checkpoint", lambda folder: Path("/dev/full").write_text("x"))
+    with pytest.raises(StorageError, match="^a checkpoint cannot be written: the disk is full; "):
+        of.save(str(tmp_path))
+
+
 def test_a_checkpoint_that_lacks_a_file_is_an_error_of_the_storage(tmp_path: Path) -> None:
     of = worker()
     of.step()

@@ -1,9 +1,17 @@
 import os
+import shutil
+import socket
+import sqlite3
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
+from study.errors import TrackingError
 from study.tracking.client import Client
+from study.tracking.tracker import Tracker
 
 NAME = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
@@ -41,3 +49,51 @@ def test_calls_of_two_threads_leave_the_environment_as_it_was(
     thread.join()
     assert during == ["0", "2", "2"]
     assert os.environ.get(NAME) == before
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_a_server_that_is_down_is_said_in_plain_words(scheme: str) -> None:
+    client = Client(f"{scheme}://127.0.0.1:{free_port()}", max_retries=0)
+    with pytest.raises(TrackingError) as raised:
+        client.call(client.api.search_experiments)
+    assert str(raised.value) == (
+        f"MLflow at {client.tracking_uri}: nothing answers (connection refused)"
+    )
+    assert raised.value.may_pass
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(
+    empty_database: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def may_not_grow(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # the size that it has, at least
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    event.listen(Engine, "connect", may_not_grow)
+    try:
+        client = Client(f"sqlite:///{tmp_path}/mlflow.db")
+        with pytest.raises(TrackingError) as raised:
+            for number in range(1000):
+                client.call(client.api.create_experiment, str(number), tags={"x": 4000 * "x"})
+    finally:
+        event.remove(Engine, "connect", may_not_grow)
+    assert str(raised.value) == (
+        f"MLflow at {client.tracking_uri}: the disk is full; free space on it"
+    )
+    assert not raised.value.may_pass
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_message_shows_sql(tracker: Tracker) -> None:
+    client = tracker.client
+    client.call(client.api.create_experiment, "x")
+    with pytest.raises(TrackingError, match=r"\(name=x\) already exists") as raised:
+        client.call(client.api.create_experiment, "x")
+    assert "UNIQUE constraint failed" in str(raised.value.__cause__)
+    assert "[" not in str(raised.value)
