@@ -18,7 +18,7 @@ from study.config.extension import Wanted
 from study.config.file import Asked, study_of
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.errors import FailedError, LaunchError, TrackingError, UserError, absent, quoted
+from study.errors import FailedError, NameTakenError, TrackingError, UserError, absent, quoted
 from study.results import comparison, comparison_tables
 from study.results.comparison import Comparison
 from study.results.front import Results
@@ -277,10 +277,7 @@ class Runner:
         if free == config.name:
             return asked
         if "name" in asked.options:
-            raise LaunchError(
-                f"--name: the name of a new study must be free, but '{config.name}' is taken; "
-                "take another, or go on with that study with --resume"
-            )
+            raise NameTakenError(config.name)
         self._say(f"the name {config.name} is taken; this study is {free}")
         of_file = self._session.of_file(asked.source)
         unfinished = next((record for record in of_file if not record.finished), None)

@@ -124,5 +124,15 @@ class LaunchError(UserError):
     """What is asked of a launch cannot be done."""
 
 
+class NameTakenError(LaunchError):
+    """The name of a new study is not free."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"--name: the name of a new study must be free, but '{name}' is taken; take another, "
+            "or go on with that study with --resume"
+        )
+
+
 class FailedError(Exception):
     """A study or a check that had begun, and failed."""

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from study import launch, report
 from study.config import file
+from study.execution.session import Session
 from study.execution.storage import locked
 from study.metrics import as_reported
 from study.tracking import studies
@@ -151,6 +152,35 @@ def test_a_name_that_is_taken_gives_way_and_an_explicit_one_is_an_error(
     assert done.exit_code == 2
     assert "must be unfinished, but 'tiny' is done; --trials" in done.stderr
     assert Books(finished).runs() == before
+
+
+@pytest.mark.parametrize("has", ["folder", "experiment"])
+@pytest.mark.usefixtures("laid_out")
+def test_a_name_that_another_launch_takes_meanwhile_is_an_error_that_leaves_nothing(
+    has: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other launch has as much of its study as it makes by one call."""
+    client = Client(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def other_launch(*_: object) -> int:
+        if has == "folder":
+            (tmp_path / "ray_results" / "mine").mkdir(parents=True)
+        else:
+            client.api.create_experiment("mine", str(tmp_path / "mlruns"))
+        return 1
+
+    monkeypatch.setattr(Session, "_start_ray", other_launch)
+    monkeypatch.chdir(tmp_path)
+    space = str(write_space(tmp_path, RAW))
+    done = CliRunner().invoke(launch.app, [space, "--name", "mine"])
+    assert done.exit_code == 2, done.exception
+    assert done.stderr == (
+        "error: --name: the name of a new study must be free, but 'mine' is taken; take another, "
+        "or go on with that study with --resume\n"
+    )
+    assert Books(tmp_path).runs() == {}
+    assert (client.api.get_experiment_by_name("mine") is not None) == (has == "experiment")
+    assert (tmp_path / "ray_results" / "mine").exists() == (has == "folder")
 
 
 def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.MonkeyPatch) -> None:

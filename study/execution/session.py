@@ -160,13 +160,18 @@ class Session:
         study = asked.config
         earlier = self._earlier_trials(study)
         n_at_once = self._start_ray(study, study.n_trainings)
-        storage.make_folder(self._folder(study.name))
-        notify.remember(self._folder(study.name), study.search.notify)
-        self.begun = Begun(study.name, study.search.notify)
         folder = self._folder(study.name)
-        record = studies.create(
-            self._client, study, asked.source, folder, provenance(), asked.options
-        )
+        try:
+            # Free a moment ago, the name may be another launch's by now.
+            with storage.new_folder(folder):
+                notify.remember(folder, study.search.notify)
+                record = studies.create(
+                    self._client, study, asked.source, folder, provenance(), asked.options
+                )
+        except UserError:
+            ray.shutdown()
+            raise
+        self.begun = Begun(study.name, study.search.notify)
         with storage.locked(record.storage):
             return self._run(
                 record,

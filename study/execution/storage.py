@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.fs
 from pyarrow.fs import FileSelector
 
-from study.errors import LaunchError, StorageError, reason
+from study.errors import LaunchError, NameTakenError, StorageError, reason
 
 _LOCK_FILE = "study.lock"
 
@@ -59,9 +59,41 @@ def make_folder(folder: str) -> None:
     try:
         files.create_dir(path)
     except OSError as error:
-        raise LaunchError(
-            f"--storage-path: it must be writable, but {folder} cannot be made: {reason(error)}"
-        ) from error
+        raise _cannot_be_made(folder, error) from error
+
+
+@contextmanager
+def new_folder(folder: str) -> Iterator[None]:
+    """Make the folder of a study that begins. It is deleted again if the study fails to.
+
+    Of two commands that make one local folder at the same time one alone succeeds. Buckets have no
+    such guard, so nothing is deleted there: it may be the other command's.
+
+    Raises:
+        NameTakenError: if it is there.
+        LaunchError: if it cannot be made.
+    """
+    if "://" in folder:
+        make_folder(folder)
+        yield
+        return
+    try:
+        Path(folder).mkdir(parents=True)
+    except FileExistsError as error:
+        raise NameTakenError(Path(folder).name) from error
+    except OSError as error:
+        raise _cannot_be_made(folder, error) from error
+    try:
+        yield
+    except BaseException:
+        delete(folder)
+        raise
+
+
+def _cannot_be_made(folder: str, error: OSError) -> LaunchError:
+    return LaunchError(
+        f"--storage-path: it must be writable, but {folder} cannot be made: {reason(error)}"
+    )
 
 
 def contents(folder: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from study.artifacts import STUDY_FILE
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
+from study.errors import NameTakenError, TrackingError
 from study.metrics import TrialStatus
 from study.tracking import pages, tags
 from study.tracking.client import Client
@@ -23,24 +24,34 @@ def create(
     provenance: Mapping[str, str] | None = None,
     options: Collection[str] = (),
 ) -> StudyRecord:
-    """A new experiment with the study's parent run.
+    """A new experiment with the study's parent run. Of two calls with one name at the same time
+    one alone succeeds.
 
     Args:
         source: path of the study's file.
         storage: folder or bucket where Tune keeps its state.
         provenance: tags that say which code runs it.
         options: keys of the study that options gave, in the file's place.
+
+    Raises:
+        NameTakenError: if the name is not free.
+        TrackingError: if MLflow refuses or cannot be reached.
     """
     config = config.without_command()
-    experiment_id = client.call(
-        client.api.create_experiment,
-        config.name,
-        artifact_location(client.tracking_uri, config.name),
-        tags={
-            tags.NOTE: pages.describe_study(config),
-            **{tags.SHARED_VIEW + name: view for name, view in pages.views(config).items()},
-        },
-    )
+    try:
+        experiment_id = client.call(
+            client.api.create_experiment,
+            config.name,
+            artifact_location(client.tracking_uri, config.name),
+            tags={
+                tags.NOTE: pages.describe_study(config),
+                **{tags.SHARED_VIEW + name: view for name, view in pages.views(config).items()},
+            },
+        )
+    except TrackingError as error:
+        if not error.may_pass and Records(client).is_taken(config.name):
+            raise NameTakenError(config.name) from error
+        raise
     run = client.call(
         client.api.create_run,
         experiment_id,

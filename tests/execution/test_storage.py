@@ -1,10 +1,12 @@
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from study.errors import LaunchError
+from study.errors import LaunchError, NameTakenError
 from study.execution import storage
 
 
@@ -32,6 +34,35 @@ except LaunchError:
     with storage.locked(str(tmp_path)):
         assert other_process() == "taken"
     assert other_process() == "mine"
+
+
+def test_of_commands_that_begin_one_study_at_the_same_time_one_has_its_folder(
+    tmp_path: Path,
+) -> None:
+    folder, together = tmp_path / "ray_results" / "mine", threading.Barrier(8)
+
+    def begin(_: int) -> bool:
+        together.wait(10)
+        try:
+            with storage.new_folder(str(folder)):
+                return True
+        except NameTakenError:
+            return False
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(begin, range(8))) == 1
+    assert folder.is_dir()
+
+
+def test_a_study_that_fails_to_begin_leaves_no_folder(tmp_path: Path) -> None:
+    def fail() -> None:
+        with storage.new_folder(str(tmp_path / "mine")):
+            (tmp_path / "mine" / "notify.json").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["foo://bucket/x", "hdfs://nowhere/x"])

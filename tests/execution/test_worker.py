@@ -325,7 +325,7 @@ def test_a_checkpoint_that_finds_the_disk_full_says_what_to_do(
 ) -> None:
     of = worker()
     monkeypatch.setattr(of, "save_checkpoint", lambda folder: Path("/dev/full").write_text("x"))
-    with pytest.raises(StorageError, match="^a checkpoint cannot be written: the disk is full; "):
+    with pytest.raises(StorageError, match=r"^a checkpoint cannot be written: the disk is full; "):
         of.save(str(tmp_path))
 
 

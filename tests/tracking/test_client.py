@@ -74,13 +74,16 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     def may_not_grow(connection: sqlite3.Connection, *_: Any) -> None:
         connection.execute("PRAGMA max_page_count = 1")  # the size that it has, at least
 
+    def fill(client: Client) -> None:
+        for number in range(1000):
+            client.call(client.api.create_experiment, str(number), tags={"x": 4000 * "x"})
+
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     event.listen(Engine, "connect", may_not_grow)
     try:
         client = Client(f"sqlite:///{tmp_path}/mlflow.db")
         with pytest.raises(TrackingError) as raised:
-            for number in range(1000):
-                client.call(client.api.create_experiment, str(number), tags={"x": 4000 * "x"})
+            fill(client)
     finally:
         event.remove(Engine, "connect", may_not_grow)
     assert str(raised.value) == (
