@@ -45,10 +45,7 @@ def main(
             )
         held = removal.holdings(client, study)
         if held is None:
-            raise TrackingError(
-                f"STUDY: it must be in MLflow at {client.tracking_uri}, but "
-                f"{Records(client).absent(study)}"
-            )
+            raise TrackingError(f"STUDY: {Records(client).absent(study)}")
         folder = f"{cli.storage_path(storage_path).rstrip('/')}/{study}"
         is_there = _check(held, folder)
         with storage.locked(folder, "STUDY") if is_there else nullcontext():

@@ -59,6 +59,8 @@ def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
 def absent(name: str, known: Sequence[str], what: str) -> str:
     """The message for something that was named and is not there: with the one that was meant, if
     one is near, else with what there is."""
+    if not known:
+        return f"there is no {what} {quoted(name)}, nor any other"
     near = nearest(name, known)
     hint = f"did you mean '{near}'?" if near else f"there are {some(known)}"
     return f"there is no {what} {quoted(name)}; {hint}"

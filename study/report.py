@@ -188,12 +188,13 @@ def _print_list(uri: str | None, format: Format) -> None:
         from study.results.tables import wide_console
         from study.tracking.records import Records
 
-    lines = listing.listed(Records(Place.of(uri).client))
+    client = Place.of(uri).client
+    lines = listing.listed(Records(client))
     _print(
         format,
         lambda: listing.as_json(lines),
         lambda: listing.as_csv(lines),
-        lambda: listing.print_list(lines, wide_console()),
+        lambda: listing.print_list(lines, wide_console(), client.place),
     )
 
 

@@ -452,9 +452,11 @@ def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 def test_resume_takes_no_other_settings() -> None:
-    assert "must be there, but there is none" in refusal(DIGITS, "--resume", "--dry-run")
+    none = f"--resume: a study of {DIGITS} must be in MLflow at "
+    assert none in refusal(DIGITS, "--resume", "--dry-run")
     assert "--train: a training goes on with --resume alone" in refusal(DIGITS, "--train", "x/1")
-    assert f"a study of {DIGITS} must be there, but there is none" in refusal(DIGITS, "--resume")
+    assert none in (message := refusal(DIGITS, "--resume"))
+    assert message.endswith("/mlflow.db (--tracking-uri names another), but there is none\n")
     assert "there is no such file or shipped study; " in refusal("mine", "--resume")
     assert "; --name mine means a study of that name" in refusal("mine", "--resume")
     assert "--all: it must stand with --dry-run" in refusal(DIGITS, "--all")
@@ -493,7 +495,11 @@ def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(
             [str(finished / "tiny.yaml")],
             "what more of it is wanted; unfinished, for --name: mine\n",
         ),
-        (["--name", "mime"], "--resume: there is no study 'mime'; did you mean 'mine'?\n"),
+        (
+            ["--name", "mime"],
+            f"--resume: a study must be in MLflow at {uri} (--tracking-uri names another), but "
+            "there is no study 'mime'; did you mean 'mine'?\n",
+        ),
     ):
         message = refusal(*arguments, "--resume", "--tracking-uri", uri)
         assert message.endswith(says)

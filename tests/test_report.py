@@ -50,11 +50,17 @@ def test_a_report_of_nothing_says_so_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for arguments in ([], ["tiny"]):
+    for arguments, nothing in (
+        ([], "there is none"),
+        (["tiny"], "there is no study 'tiny', nor any other"),
+    ):
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 2
         assert done.stdout == ""
-        assert "must be in MLflow at sqlite:///" in done.stderr
+        assert done.stderr == (
+            f"error: STUDY: a study must be in MLflow at sqlite:///{tmp_path}/mlflow.db "
+            f"(--tracking-uri names another), but {nothing}\n"
+        )
     assert list(tmp_path.iterdir()) == []
 
 

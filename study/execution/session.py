@@ -117,10 +117,7 @@ class Session:
         notify.check(study.search.notify)
         for name in study.search.warm_start:
             if self._records.find_study(name) is None:
-                raise LaunchError(
-                    "search.warm_start: a study must be in MLflow at "
-                    f"{self._client.tracking_uri}, but {self._records.absent(name)}"
-                )
+                raise LaunchError(f"search.warm_start: {self._records.absent(name)}")
 
     def of_file(self, source: str) -> list[StudyRecord]:
         """The studies of a file, the latest first."""
@@ -340,8 +337,8 @@ class Session:
             of_file = self.of_file(source)
             if not of_file:
                 raise LaunchError(
-                    f"--resume: a study of {source} must be there, but there is none in "
-                    f"MLflow at {self._client.tracking_uri}{self._unfinished()}"
+                    f"--resume: a study of {source} must be {self._client.place}, but there is "
+                    f"none{self._unfinished()}"
                 )
             fitting = [record for record in of_file if may_be_done or not record.finished]
             if not fitting:

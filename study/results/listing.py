@@ -94,10 +94,14 @@ def _plain(line: Listed) -> dict[str, object]:
     return {**asdict(line), "began": datetime.fromtimestamp(line.began, UTC).isoformat()}
 
 
-def print_list(lines: list[Listed], console: Console) -> None:
-    """A table of 80 columns, and below it why studies ended early."""
+def print_list(lines: list[Listed], console: Console, place: str) -> None:
+    """A table of 80 columns, and below it why studies ended early.
+
+    Args:
+        place: where they were looked for, for the message that there is none.
+    """
     if not lines:
-        console.print("there is no study")
+        console.print(f"there is no study {place}", markup=False, soft_wrap=True)
         return
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, width=_WIDTH)
     # A name is typed as it is printed: a long one is broken, and not cut.

@@ -46,11 +46,9 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
     """
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
-        place = f"in MLflow at {records.client.tracking_uri}"
-        if name and next(records.studies(), None) is not None:
-            raise TrackingError(f"STUDY: it must be {place}, but {records.absent(name)}")
-        what = f"a study named {quoted(name)}" if name else "a study"
-        raise TrackingError(f"STUDY: {what} must be {place}, but there is none")
+        if name:
+            raise TrackingError(f"STUDY: {records.absent(name)}")
+        raise TrackingError(f"STUDY: a study must be {records.client.place}, but there is none")
     return study
 
 

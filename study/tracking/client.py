@@ -78,6 +78,11 @@ class Client:
         self.tracking_uri = tracking_uri
         self._max_retries = max_retries
 
+    @property
+    def place(self) -> str:
+        """Where studies are looked for, and how another place is named, for a message."""
+        return f"in MLflow at {self.tracking_uri} (--tracking-uri names another)"
+
     @functools.cached_property
     def api(self) -> MlflowClient:
         """MLflow's own client, to be called by way of `call`."""

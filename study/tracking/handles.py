@@ -82,10 +82,7 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
 def _trials(records: Records, name: str) -> list[TrialRecord]:
     study = records.find_study(name)
     if study is None:
-        raise TrackingError(
-            f"NETWORK: its study must be in MLflow at {records.client.tracking_uri}, but "
-            f"{records.absent(name)}"
-        )
+        raise TrackingError(f"NETWORK: {records.absent(name)}")
     return records.trials_and_projections(study)
 
 
@@ -97,8 +94,8 @@ def _of_beginning(records: Records, beginning: str) -> str:
         return str(matching[0].info.run_id)
     if not matching:
         raise TrackingError(
-            f"NETWORK: a run must begin so in MLflow at {records.client.tracking_uri}, but none "
-            f"begins with {quoted(beginning)}"
+            f"NETWORK: a run must begin so {records.client.place}, but none begins with "
+            f"{quoted(beginning)}"
         )
     ids = some([run.info.run_id for run in matching])
     raise TrackingError(

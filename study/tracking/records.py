@@ -161,9 +161,10 @@ class Records:
         return (study for study, _ in self.studies_with_runs())
 
     def absent(self, name: str) -> str:
-        """For a message, that there is no study of a name: with the one that may be meant, or with
-        those that there are."""
-        return absent(name, [study.name for study in self.studies()], "study")
+        """The message for a study that is not there: with where that is, and with the one that was
+        meant, or with those that there are."""
+        known = [study.name for study in self.studies()]
+        return f"a study must be {self.client.place}, but {absent(name, known, 'study')}"
 
     def studies_with_runs(self) -> Iterator[tuple[StudyRecord, Run]]:
         """The same, each with its own run as MLflow has it."""

@@ -104,7 +104,7 @@ def test_the_table_has_80_columns_and_names_that_can_be_typed() -> None:
     name = "a-name-of-a-hundred-letters-" + "x" * 70
     early = replace(LINE, study=name, state="interrupted", end_of_search="stop: enough")
     large = replace(early, n_completed=9_999, n_trials=10_000, n_front=12_345)
-    print_list([LINE, replace(LINE, data="fashion_mnist"), large], Console(file=text, width=80))
+    print_list([LINE, replace(LINE, data="fashion_mnist"), large], Console(file=text, width=80), "")
     *lines, legend, note = text.getvalue().splitlines()
     assert legend.startswith("volume: ")
     assert note == f"{name} ended early: stop: enough"
@@ -117,8 +117,9 @@ def test_the_table_has_80_columns_and_names_that_can_be_typed() -> None:
 
 
 def test_no_study_is_none(tmp_path: Path) -> None:
-    for format, out in (("table", "there is no study\n"), ("json", "[]\n")):
-        uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    nothing = f"there is no study in MLflow at {uri} (--tracking-uri names another)\n"
+    for format, out in (("table", nothing), ("json", "[]\n")):
         arguments = ["--list", "--format", format, "--tracking-uri", uri]
         assert CliRunner().invoke(report.app, arguments).stdout == out
     assert as_json([]) == "[]"

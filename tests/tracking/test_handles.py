@@ -57,14 +57,15 @@ def test_a_recommended_one_is_meant_by_its_alias(
         ("tiny/", "it must be in tiny"),
         (
             "nosuch/0001",
-            "its study must be in MLflow at .*, but there is no study 'nosuch'; there are tiny",
+            r"a study must be in MLflow at .* \(--tracking-uri names another\), "
+            "but there is no study 'nosuch'; there are tiny",
         ),
         (
             "tiny@best",
             "behind tiny@ must be one of knee, most-accurate, most-invertible, but got 'best'",
         ),
         ("tiny@kneee", "but got 'kneee'; did you mean 'knee'"),
-        ("nosuch@knee", "its study must be in MLflow"),
+        ("nosuch@knee", "a study must be in MLflow"),
         ("abc", "it must be STUDY/TRIAL, .*but got 'abc'"),
         ("0001' or '1", "it must be STUDY/TRIAL"),
         ("00000", "a run must begin so"),
