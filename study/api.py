@@ -44,8 +44,34 @@ _WIDTH = 110
 _LABEL = re.compile(r"[0-9]{4,}(@.+)?")
 # Without the signs of a handle, it can only be an alias or how a run id begins.
 _WORD = re.compile(r"[^/@]*")
+# What a message calls by its name on the command line: an argument that it begins with, or an
+# option. What is quoted is a value or a command.
+_OF_COMMANDS = re.compile(r"^(?:STUDY|NETWORK)(?=:)|(?<![^\s(])--[a-z][a-z-]*|(?<!\w)'[^']*'")
 
 
+@contextmanager
+def arguments_named(**others: str) -> Iterator[None]:
+    """Errors with the names of Python's arguments; for commands, which call this module too, they
+    keep theirs.
+
+    Args:
+        others: argument or option of a command -> the name of what it is here, where that differs.
+    """
+
+    def here(found: re.Match[str]) -> str:
+        if found[0].startswith("'"):
+            return found[0]
+        name = found[0].removeprefix("--").replace("-", "_").lower()
+        return others.get(name, name)
+
+    try:
+        yield
+    except (UserError, FailedError) as error:
+        error.args = (_OF_COMMANDS.sub(here, error.for_command),)
+        raise
+
+
+@arguments_named()
 def run(
     space: str | Path | Mapping[str, Any] | StudyConfig = "digits",
     *,
@@ -98,13 +124,13 @@ def run(
             "resources.gpus": ("gpus", gpus),
         },
     )
-    with _arguments_named():
-        place = Place.of(tracking_uri, storage_path, address)
-        cli.check_answers(place.address)
-        return Runner(place).start(asked).unless_interrupted()
+    place = Place.of(tracking_uri, storage_path, address)
+    cli.check_answers(place.address)
+    return Runner(place).start(asked).unless_interrupted()
 
 
 # As users call it it is `study.open`; this module has no use for the builtin that it hides.
+@arguments_named(study="name", objective="objectives")
 def open(
     name: str | None = None,
     *,
@@ -131,6 +157,7 @@ def open(
     return Study(place, results.study.name, results)
 
 
+@arguments_named(study="studies")
 def compare(*studies: "Study") -> "ComparedStudies":
     """Several studies side by side, by the objectives, the constraints and the reference point of
     the first.
@@ -184,17 +211,6 @@ class Place:
         if self.storage_path != default.storage_path:
             arguments.append(f"storage_path={self.storage_path!r}")
         return f"study.open({', '.join(arguments)}).resume()"
-
-
-@contextmanager
-def _arguments_named() -> Iterator[None]:
-    """Errors with the names of arguments in the place of the commands' options."""
-    try:
-        yield
-    except (UserError, FailedError) as error:
-        text = re.sub(r"--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), str(error))
-        error.args = (text,)
-        raise
 
 
 def _print(line: str) -> None:
@@ -427,6 +443,7 @@ class Study:
 
         return figures.figure(self.results, kind)
 
+    @arguments_named()
     def load(self, network: str) -> "IResNet":
         """A network with its weights, in eval mode, on the CPU: as it was logged, since files that
         were changed are refused. No code that is stored is run.
@@ -451,6 +468,7 @@ class Study:
             except ValueError as error:
                 raise UserError(f"network: {quoted(network)} cannot be loaded: {error}") from error
 
+    @arguments_named()
     def verify(self, network: str) -> "Proof":
         """Check that a stored network is what was logged, and certify it again; `problems` of what
         is returned says what does not hold, and is empty if all does.
@@ -475,6 +493,7 @@ class Study:
             raise UserError(f"network: {absent(network, known, 'network')}")
         return run_of(self.records, handle)
 
+    @arguments_named(html="path")
     def write_page(self, path: str | Path) -> None:
         """Write the report as a page, one HTML file.
 
@@ -485,6 +504,7 @@ class Study:
 
         write_page(Path(path), self.records, self.results)
 
+    @arguments_named()
     def resume(
         self,
         *,
@@ -509,10 +529,9 @@ class Study:
         """
         networks = (train,) if isinstance(train, str) else tuple(train)
         handles = tuple(self._run_of(network) for network in networks)
-        with _arguments_named():
-            wanted = Wanted(trials, max_hours, handles, epochs)
-            cli.check_answers(self._place.address)
-            return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
+        wanted = Wanted(trials, max_hours, handles, epochs)
+        cli.check_answers(self._place.address)
+        return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
 
     def unless_interrupted(self) -> "Study":
         """This study.
@@ -554,6 +573,7 @@ class ComparedStudies:
         """Of the joint front, as `Study.hypervolume`."""
         return self.content.hypervolume
 
+    @arguments_named(html="path")
     def write_page(self, path: str | Path) -> None:
         """Write the comparison as a page, one HTML file.
 

@@ -44,10 +44,10 @@ def one_line_errors() -> Iterator[None]:
         _check_models()
         yield
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error.for_command}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except FailedError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error.for_command}", err=True)
         raise typer.Exit(FAILED) from None
 
 
@@ -145,7 +145,7 @@ def _check_current_cluster() -> None:
         raise LaunchError(
             f"--address: the Ray cluster that was started on this host must answer at "
             f"{quoted(address)}, but: {reason(error)}; 'ray stop --force' forgets it, and "
-            "'--address local' starts Ray here"
+            "--address local starts Ray here"
         ) from error
 
 

@@ -86,7 +86,19 @@ def count_of(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-class UserError(ValueError):
+class _OneLineError(Exception):
+    """An error that a user is told in one line.
+
+    Attributes:
+        for_command: the line as a command prints it. In Python its options have other names.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.for_command = message
+
+
+class UserError(_OneLineError, ValueError):
     """A file, an option or a service that cannot be used as it is."""
 
 
@@ -136,5 +148,5 @@ class NameTakenError(LaunchError):
         )
 
 
-class FailedError(Exception):
+class FailedError(_OneLineError):
     """A study or a check that had begun, and failed."""

@@ -51,7 +51,8 @@ def load(
     """
     from study import api
 
-    opened = api.open(study, where=where, objectives=objectives, tracking_uri=tracking_uri)
+    with api.arguments_named(objective="objectives"):
+        opened = api.open(study, where=where, objectives=objectives, tracking_uri=tracking_uri)
     frame = opened.points
     frame.attrs.update(study=opened.name, hypervolume=opened.hypervolume)
     return frame

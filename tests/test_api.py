@@ -1,5 +1,6 @@
 """What Python users meet that the notebook (tests/test_notebook.py) does not show."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import study
-from study import api
+from study import api, report
 from study.errors import FailedError, LaunchError
 from study.execution import notify
 from study.execution.session import Begun, Outcome
@@ -80,6 +81,59 @@ def test_a_study_may_be_typed_and_errors_name_arguments(
         study.open("tiny").resume(max_hours=9)
     with pytest.raises(LaunchError, match=r"^epochs: a study that goes on must say with train"):
         study.open("tiny").resume(epochs=9)
+
+
+@pytest.mark.usefixtures("study")
+def test_errors_of_every_call_name_its_arguments_and_those_of_commands_theirs(
+    tmp_path: Path,
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    opened = study.open("tiny", tracking_uri=uri)
+    absent = (
+        f"a study must be in MLflow at {uri} ({{}} names another), but there is no study 'nope'; "
+        "there are tiny"
+    )
+    calls: list[tuple[Callable[[], object], str, str]] = [
+        (lambda: study.open("nope", tracking_uri=uri), f"name: {absent}", f"STUDY: {absent}"),
+        (lambda: report.load("nope", tracking_uri=uri), f"study: {absent}", f"STUDY: {absent}"),
+        (lambda: opened.load("nope/0001"), f"network: {absent}", f"NETWORK: {absent}"),
+        (lambda: opened.verify("tiny/0001"), "network: it must be", "NETWORK: it must be"),
+        (lambda: opened.figure("pie"), "kind: must be one of", "kind: must be one of"),
+        (lambda: opened.write_page(tmp_path / "no" / "x.html"), "path: the", "--html: the"),
+        (lambda: study.compare(opened), "studies: two", "STUDY: two"),
+        (lambda: study.open(tracking_uri="http://x:y@z"), "tracking_uri: an", "--tracking-uri: an"),
+        (lambda: study.open(where="x > 1", tracking_uri=uri), "where: unk", "--where: unk"),
+        (
+            lambda: study.open(objectives=["x"], tracking_uri=uri),
+            "objectives: NAME:maximize",
+            "--objective: NAME:maximize",
+        ),
+    ]
+    for call, here, typed in calls:
+        with pytest.raises(study.UserError) as raised:
+            call()
+        assert str(raised.value).startswith(here.format("tracking_uri"))
+        assert raised.value.for_command.startswith(typed.format("--tracking-uri"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "here"),
+    [
+        ("--trials: more than 3, with --max-hours", "trials: more than 3, with max_hours"),
+        ("STUDY: 'a --b' is not STUDY", "name: 'a --b' is not STUDY"),
+        ("at s3://x--y/z (--tracking-uri", "at s3://x--y/z (tracking_uri"),
+        (
+            "the study's: 'ray stop --force' or --resume",
+            "the study's: 'ray stop --force' or resume",
+        ),
+    ],
+)
+def test_values_and_commands_in_a_message_stay_as_they_are(typed: str, here: str) -> None:
+    with pytest.raises(study.UserError) as raised, api.arguments_named(study="name"):
+        raise study.UserError(typed)
+    assert str(raised.value) == here
+    again = pickle.loads(pickle.dumps(raised.value))  # as it comes from a worker
+    assert (str(again), again.for_command) == (here, typed)
 
 
 @pytest.mark.parametrize(

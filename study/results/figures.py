@@ -19,14 +19,14 @@ def figure(results: Results, kind: str) -> go.Figure:
         UserError: for another kind, or one that the study has nothing for.
     """
     if kind not in KINDS:
-        raise UserError(f"figure: {one_of(kind, KINDS)}")
+        raise UserError(f"kind: {one_of(kind, KINDS)}")
     return _front(results) if kind == "front" else _growth(results)
 
 
 def _front(results: Results) -> go.Figure:
     first, *others = (objective.metric for objective in results.objectives)
     if not others:
-        raise UserError(f"figure: a trade must have two objectives, but there is {first} alone")
+        raise UserError(f"kind: a trade must have two objectives, but there is {first} alone")
     drawn = make_subplots(cols=len(others), shared_yaxes=True, horizontal_spacing=0.03)
     for column, other in enumerate(others, start=1):
         for mark in (Mark.DOMINATED, Mark.FRONT):
@@ -59,7 +59,7 @@ def _growth(results: Results) -> go.Figure:
     grown = growth(results)
     if grown is None:
         raise UserError(
-            "figure: to grow, a front must have a reference value for each objective, and a trial "
+            "kind: to grow, a front must have a reference value for each objective, and a trial "
             "that has ended"
         )
     line = go.Scatter(x=grown.epochs, y=grown.hypervolume, mode="lines", line={"shape": "hv"})
