@@ -1,4 +1,5 @@
 import csv
+import html
 import io
 import json
 import math
@@ -10,12 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from study.config.goals import Constraint
 from study.metrics import TrialStatus
 from study.report import app
 from study.results.front import Mark, collect
-from study.results.tables import as_csv, as_frame, as_json, print_table, wide_console
+from study.results.tables import as_csv, as_frame, as_html, as_json, print_table, wide_console
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, projection, trial
 
@@ -75,6 +78,27 @@ def test_the_table_shows_the_front_and_with_all_the_others_marked(
     print_table(report, True, wide_console())
     text = capsys.readouterr().out
     assert all(mark in text for mark in (Mark.FRONT, Mark.FAILED, Mark.DOMINATED))
+
+
+def test_an_empty_front_says_what_to_do_where_the_constraints_made_it_so() -> None:
+    unproven = trial(0, lipschitz_upper_bound=1.5)
+    accuracy = (Constraint("val_accuracy", ">", 0.9),)
+    hint = "; there are none: start a study with a search.ladder, a lower coeff or a looser "
+    for results, says in (
+        (collect(STUDY, [unproven]), f"lipschitz_upper_bound < 1{hint}constraint"),
+        (
+            collect(STUDY, [unproven], constraints=accuracy),
+            "val_accuracy > 0.9; there are none: start a study with a looser constraint",
+        ),
+        (collect(STUDY, [unproven, trial(1)]), None),
+        (collect(STUDY, [trial(0, TrialStatus.FAILED)]), None),
+        (collect(STUDY, [unproven], where="coeff > 0.9"), None),
+    ):
+        out = io.StringIO()
+        print_table(results, False, Console(file=out, width=80))
+        for text in (" ".join(out.getvalue().split()), html.unescape(as_html(results))):
+            assert ("there are none" in text) == (says is not None)
+            assert says is None or f"on the front only completed trials with {says}" in text
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from study.config.trial import COEFF
 from study.metrics import (
+    LIPSCHITZ_UPPER_BOUND,
     METRICS,
     RECONSTRUCTION_ERROR,
     REPORTED_METRICS,
@@ -280,7 +281,7 @@ def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> lis
             notes[-1] += "; no network is better than that in every objective"
     if results.constraints:
         rules = ", ".join(f"{c.metric} {c}" for c in results.constraints)
-        notes.append(f"on the front only completed trials with {rules}")
+        notes.append(f"on the front only completed trials with {rules}{_remedy(results)}")
     legends = "; ".join(f"{column.head}: {column.legend}" for column in columns if column.legend)
     if legends and results.points:
         notes.append(legends)
@@ -294,6 +295,16 @@ def _notes(results: Results, columns: list[_Column], left: list[_Column]) -> lis
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
         notes.append(f"@c: the trial's network, the bound of each block at most c^3, {how}")
     return notes
+
+
+def _remedy(results: Results) -> str:
+    """What to do where networks were trained to their end and none meets the constraints."""
+    marks = {point.mark for point in results.points}
+    if results.where or Mark.FRONT in marks or Mark.INFEASIBLE not in marks:
+        return ""
+    metrics = [constraint.metric for constraint in results.constraints]
+    smaller = "a search.ladder, a lower coeff or " if LIPSCHITZ_UPPER_BOUND in metrics else ""
+    return f"; there are none: start a study with {smaller}a looser constraint"
 
 
 def print_text(console: Console, text: str, indent: str = "") -> None:
