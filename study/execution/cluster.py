@@ -3,12 +3,16 @@
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 
 import models
 import study
@@ -152,6 +156,21 @@ def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[NodeType]:
     return growth
 
 
+@contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """The processes that Ray starts get process groups of their own. A signal for the group of this
+    one, such as `timeout` sends, would end them while the study still finishes its epochs.
+
+    On Linux alone, where they end with this process in any case."""
+    popen = services.ConsolePopen
+    if sys.platform == "linux":
+        services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen  # type: ignore[misc]
+
+
 def _connect(address: str | None) -> bool:
     """Connect to Ray; True if it was started here, so that no node can join."""
     quiet: dict[str, Any] = {
@@ -162,7 +181,8 @@ def _connect(address: str | None) -> bool:
     if address in (None, "local"):
         try:
             # With resources of its own Ray starts here, or refuses, if it finds a cluster.
-            ray.init(address=address, resources={"started_by_study": 1}, **quiet)
+            with _groups_of_their_own():
+                ray.init(address=address, resources={"started_by_study": 1}, **quiet)
             return True
         except ValueError:
             pass

@@ -1,7 +1,11 @@
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
+import ray
+from ray._private import services
 
 from study.execution import cluster
 from study.execution.cluster import Cluster, NodeType
@@ -68,3 +72,21 @@ def test_a_full_cluster_does_not_grow(bootstrap: Path) -> None:
 def test_the_state_of_a_large_study_is_written_less_often() -> None:
     seconds = [cluster.state_seconds(n) for n in (1, 250, 1_000, 10_000)]
     assert seconds == [5, 5, 20, 30]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux alone")
+def test_a_signal_for_the_group_of_the_driver_does_not_end_what_ray_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    groups = []
+
+    def init(**_: object) -> None:
+        started = services.start_ray_process(["sleep", "60"], "gcs_server", fate_share=True)
+        groups.append(os.getpgid(started.process.pid))
+        started.process.kill()
+        started.process.wait()
+
+    monkeypatch.setattr(ray, "init", init)
+    assert cluster._connect("local")
+    init()  # somebody else's, later
+    assert groups[0] != groups[1] == os.getpgrp()
