@@ -67,6 +67,7 @@ def arguments_named(**others: str) -> Iterator[None]:
     try:
         yield
     except (UserError, FailedError) as error:
+        error.for_command = error.for_command or str(error)
         error.args = (_OF_COMMANDS.sub(here, error.for_command),)
         raise
 

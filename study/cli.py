@@ -44,10 +44,10 @@ def one_line_errors() -> Iterator[None]:
         _check_models()
         yield
     except UserError as error:
-        typer.echo(f"error: {error.for_command}", err=True)
+        typer.echo(f"error: {error.for_command or error}", err=True)
         raise typer.Exit(BAD_INPUT) from None
     except FailedError as error:
-        typer.echo(f"error: {error.for_command}", err=True)
+        typer.echo(f"error: {error.for_command or error}", err=True)
         raise typer.Exit(FAILED) from None
 
 

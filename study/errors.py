@@ -90,12 +90,11 @@ class _OneLineError(Exception):
     """An error that a user is told in one line.
 
     Attributes:
-        for_command: the line as a command prints it. In Python its options have other names.
+        for_command: the line as a command prints it, where this error has the names of Python's
+            arguments in the place of the options; None where it has the options.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.for_command = message
+    for_command: str | None = None
 
 
 class UserError(_OneLineError, ValueError):

@@ -113,7 +113,8 @@ def test_errors_of_every_call_name_its_arguments_and_those_of_commands_theirs(
         with pytest.raises(study.UserError) as raised:
             call()
         assert str(raised.value).startswith(here.format("tracking_uri"))
-        assert raised.value.for_command.startswith(typed.format("--tracking-uri"))
+        for_command = raised.value.for_command or str(raised.value)
+        assert for_command.startswith(typed.format("--tracking-uri"))
 
 
 @pytest.mark.parametrize(
