@@ -157,16 +157,11 @@ def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor
 
 def _assign(model: IResNet, projected: IResNet) -> None:
     """Give a model the tensors and targets of another one of the same modules."""
-    tensors = projected.state_dict()
-    changed = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if not torch.equal(tensor, tensors[name])
-    }
-    for tensor in changed.values():
+    tensors = list(model.state_dict().values())
+    for tensor in tensors:
         tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
-    if changed:  # at once, so that no signal comes in between
-        torch._foreach_copy_(list(changed.values()), [tensors[name] for name in changed])
+    # At once, so that no signal comes in between.
+    torch._foreach_copy_(tensors, list(projected.state_dict().values()))
     for module, other in zip(model.modules(), projected.modules(), strict=True):
         if isinstance(module, SpectralNormConv2d):
             assert isinstance(other, SpectralNormConv2d)
