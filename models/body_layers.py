@@ -94,6 +94,8 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
                 )
             try:
                 blocks.append(_block_layers(module, path))
+            except (torch.OutOfMemoryError, torch.AcceleratorError):
+                raise  # of the device, and no fault of the network
             except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:
                 # Settings and tensors with which the forward pass fails too.
                 raise ValueError(

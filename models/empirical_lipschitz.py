@@ -18,8 +18,8 @@ def empirical_lipschitz(
     iteration with Jacobian-vector products from a fixed start; each value is ||J v|| of a unit
     vector v. Where g is differentiable that is attained. At a kink, where what
     enters a ReLU is exactly 0, torch takes the slope 0, and what comes out need be no derivative of
-    g: there a value is an estimate, and no lower bound. In float64, whose rounding is less than the
-    room that a certificate has: it is below the certificate everywhere.
+    g: there a value is an estimate, and no lower bound. Computed in float64, whose rounding is less
+    than a certificate's room: a value is below the certificate everywhere.
 
     Args:
         model: in eval mode.

@@ -60,8 +60,9 @@ class Solution:
 
 
 def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | None:
-    """A number of evaluations after which Picard iteration has, by proof, stopped by the rule of
-    `fixed_point` with atol = 0; its error is at most rtol ||x|| then, for the fixed point x.
+    """A number of evaluations after which Picard iteration is proven to have met the stopping rule
+    of `fixed_point` with atol = 0. Where it goes on for so many, its error is at most rtol ||x||,
+    for the fixed point x; where it stops earlier, it may be larger, by up to L / (1 - L).
 
     With e = ||x_0 - x|| / ||x||, the k-th step is at most L^(k-1) (1 + L) e ||x|| and its result at
     least (1 - L^k e) ||x|| long (Banach's theorem). So the smallest k >= 1 suffices for which

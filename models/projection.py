@@ -41,8 +41,8 @@ def project(
 
     Layers that need not be scaled stay as they are. The target of a scaled layer, for further
     training, becomes at most what its bound is then. Its weight becomes the effective weight,
-    which sigma, an estimate from below, no longer changes. Biases stay. After an error the model
-    is what it was before.
+    which sigma, an estimate from below, no longer changes. Biases stay. If an error is raised, the
+    model is unchanged.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
@@ -66,6 +66,7 @@ def project(
             weights or of less effort, or the residual blocks hold a BatchNorm, whose factor
             follows the data; if there are no images, the classifier has not one BatchNorm2d and a
             last Linear with a bias, or what is fitted to the images is not finite.
+        RuntimeError: if a tensor of the model cannot be written in place, as an expanded one.
     """
     if (coeff is None) == (lipschitz is None):
         raise ValueError(
@@ -160,7 +161,7 @@ def _assign(model: IResNet, projected: IResNet) -> None:
     tensors = list(model.state_dict().values())
     for tensor in tensors:
         tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
-    # At once, so that no signal comes in between.
+    # In one call, so that no signal leaves weights of both. An old target changes no map.
     torch._foreach_copy_(tensors, list(projected.state_dict().values()))
     for module, other in zip(model.modules(), projected.modules(), strict=True):
         if isinstance(module, SpectralNormConv2d):

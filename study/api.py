@@ -51,8 +51,8 @@ _OF_COMMANDS = re.compile(r"^(?:STUDY|NETWORK)(?=:)|(?<![^\s(])--[a-z][a-z-]*|(?
 
 @contextmanager
 def arguments_named(**others: str) -> Iterator[None]:
-    """Errors with the names of Python's arguments; for commands, which call this module too, they
-    keep theirs.
+    """Errors name Python's arguments here. `for_command` keeps the text with the options, since
+    commands call this module too.
 
     Args:
         others: argument or option of a command -> the name of what it is here, where that differs.

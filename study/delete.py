@@ -64,9 +64,9 @@ def main(
 
 
 def _how_to_empty(held: "Holdings", tracking_uri: str) -> str:
-    """What the owner of a server has to run. Without a list of experiments, of runs or of models
-    `mlflow gc` deletes all of that kind that is in the trash, whoever put it there; with an
-    experiment it deletes all runs of that too."""
+    """What the owner of a server has to run. Of experiments, runs and models, `mlflow gc` deletes
+    everything in the trash of each kind that it is given no list of, whoever put it there. Of a
+    listed experiment it deletes all runs too."""
     if not held.model_ids:
         return (
             "Its runs and name stay in the trash of the server, since mlflow gc would delete the "

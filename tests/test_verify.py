@@ -524,7 +524,7 @@ def test_of_other_code_without_a_history_nothing_is_said(
         (own_clone / ".git" / "shallow").write_text(f"{head}\n")
     exit_code, out = stored.check()
     assert exit_code == 0, out
-    assert "stored with another version of models/, or changed code: only a clone" in out
+    assert "stored with another version of models/ or changed code, which only a clone" in out
     assert not other_code.exists()
 
 

@@ -196,7 +196,7 @@ class StudyConfig:
             if not constraint.holds(best):
                 raise SettingError(
                     f"constraints.{constraint.metric}",
-                    f"must be one that a network can keep, and {constraint.metric} is at "
+                    f"must be one that a network can meet: {constraint.metric} is at "
                     f"{'least' if at_most else 'most'} {best:g}, but got '{constraint}'",
                 )
         for objective in self.objectives:

@@ -48,9 +48,7 @@ def check(folder: str) -> None:
         with tempfile.TemporaryDirectory(dir=above):
             pass
     except OSError as error:
-        raise LaunchError(
-            f"--storage-path: it must be writable, but {folder} cannot be made: {error}"
-        ) from error
+        raise _cannot_be_made(folder, error) from error
 
 
 def make_folder(folder: str) -> None:

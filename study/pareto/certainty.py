@@ -63,7 +63,7 @@ def front_probabilities(
     Args:
         losses: (n, m), as they were measured.
         column: of the losses, the one that is minus the accuracy.
-        indifference: (m,), the part of each loss by which networks may differ and be the same: see
+        indifference: (m,), the relative difference up to which two losses count as equal: see
             distinct_front, which is the front here.
         seed: of the draws.
         n_draws: how often the split is drawn.

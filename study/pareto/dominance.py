@@ -48,10 +48,12 @@ def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
     Evolutionary Computation 10, 2002).
 
     Args:
-        indifference: (m,), 0 or more: the part of the smaller of two losses, whatever their sign,
-            by which they may differ and be the same.
+        indifference: (m,), 0 or more: the relative difference, of the smaller of two losses,
+            whatever their sign, up to which they count as equal.
     """
-    order = np.lexsort(losses.T[np.argsort(-indifference, kind="stable")])
+    # A row off the front is covered by one that comes before it.
+    front = np.flatnonzero(nondominated(losses))
+    order = front[np.lexsort(losses[front].T[np.argsort(-indifference, kind="stable")])]
     # What a loss must be above for this one to be better.
     above = np.where(losses > 0, losses * (1 + indifference), losses / (1 + indifference))
     kept, is_covered = np.zeros(len(losses), dtype=np.bool_), np.zeros(len(losses), dtype=np.bool_)

@@ -32,7 +32,7 @@ def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objectiv
 
 
 def indifference(objectives: Sequence[Objective]) -> Losses:
-    """The part of each loss by which two networks may differ and be the same: (m,)."""
+    """The relative difference up to which two losses count as equal: (m,)."""
     return np.array([METRICS[o.metric].indifference for o in objectives])
 
 

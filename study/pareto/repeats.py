@@ -69,7 +69,7 @@ def front_shares(points: Sequence[Losses], indifference: Losses, seed: int = 0) 
 
     Args:
         points: losses (n, m) in the n trainings of each point; one or more with n >= 2.
-        indifference: (m,), the part of each loss by which points may differ and be the same: see
+        indifference: (m,), the relative difference up to which two losses count as equal: see
             distinct_front, which is the front here.
         seed: of the draws.
     """

@@ -45,7 +45,7 @@ class Point:
         front_share: how likely the point is on the front if it were measured anew, in [0, 1]; an
             estimate. Where samples were trained repeatedly, with the spread of the repeats; else if
             the validation split were drawn anew. Differences within a metric's `indifference`
-            are none there. None where neither is known.
+            count as none there. None where neither is known.
         right: which images of the validation split it classifies right, bool (number of images,);
             None where that is not known, or of several trainings.
     """

@@ -48,7 +48,7 @@ def recommendations(results: Results) -> list[Recommendation]:
     steps of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then
     the largest accuracy. knee: the one that costs the most to leave, see study.pareto.knee; a range
     of accuracies counts at least as its noise. Differences of bounds, steps and other metrics that
-    are within their `indifference` are none, but to tell which of equals is the most accurate.
+    are within their `indifference` count as none, except where most-accurate breaks a tie.
     """
     front = [point for point in results.front if point.metrics.keys() >= _NEEDED]
     if not front:

@@ -26,8 +26,8 @@ def has_history() -> bool:
 
 
 def commit_with(folder: Path) -> str | None:
-    """The id of the last commit which made the folder of that name in the root of this clone, which
-    must have its history, have the same Python files as another one; None if no commit did."""
+    """The id of the newest commit in which the folder of that name has the same Python files as
+    `folder`; None if there is none. The clone must have its full history."""
     wanted = {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": _blob(path.read_bytes())
         for path in folder.rglob("*.py")

@@ -84,7 +84,10 @@ class Proof:
             return "this version of models/"
         if self.commit is not None:
             return f"the models/ of commit {self.commit:.12}"
-        return "another version of models/, or changed code: only a clone with its history can tell"
+        return (
+            "another version of models/ or changed code, which only a clone with its history can "
+            "tell apart"
+        )
 
 
 def verify(records: Records, run_id: str) -> Proof:
@@ -263,7 +266,12 @@ def _of_another_run(folder: Path, run: Run, model: str) -> Iterator[str]:
 def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:
     """A sentence for each thing that the run says of its training and its files do not."""
     architecture = json.loads((folder / DATA / NETWORK).read_text())["architecture"]
-    for key, value in sample_of(run).items():
+    try:
+        sample = sample_of(run)
+    except TrackingError as error:
+        sample = {}
+        yield str(error)
+    for key, value in sample.items():
         # A network is stored without its normalization.
         if key != "norm" and key in architecture and architecture[key] != value:
             yield f"{key} of its sample is {value}, but that of the network is {architecture[key]}"

@@ -20,7 +20,7 @@ from study.config.parser import parse, parse_extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import ConfigError, TrackingError, absent, printable, quoted
+from study.errors import TrackingError, absent, printable, quoted
 from study.metrics import METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
@@ -183,16 +183,18 @@ class Records:
                 config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
                 config = config.without_command()
                 extension = parse_extension(of_run.get(tags.EXTENSION, "{}"), run.info.run_name)
-            except (ConfigError, KeyError, ValueError, RecursionError):
+                source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
+                state = TrialStatus(of_run[tags.STATE])
+            except (KeyError, ValueError, RecursionError):
                 continue  # written by another version, or by somebody else: not a study of ours
             study = StudyRecord(
                 name=config.name,
                 experiment_id=run.info.experiment_id,
                 run_id=run.info.run_id,
                 config=config,
-                source=of_run[tags.SOURCE],
-                storage=of_run[tags.STORAGE],
-                finished=of_run[tags.STATE] == TrialStatus.COMPLETED,
+                source=source,
+                storage=storage,
+                finished=state is TrialStatus.COMPLETED,
                 options=_options(of_run.get(tags.OPTIONS, "null")),
                 extension=extension,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,

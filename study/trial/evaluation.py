@@ -129,12 +129,10 @@ def predicted_and_needed_steps(
     for module in model.body:
         image = module(x)
         if isinstance(module, ResidualBlock):
-            # The inverse starts from the block's output.
+            # As if each block were given its exact output.
             first_errors.append((image - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1))
         x = image
-    solution = model.inverse(
-        model.features(images), rtol=rtol, max_steps=max_steps, certificate=certificate
-    )
+    solution = model.inverse(x, rtol=rtol, max_steps=max_steps, certificate=certificate)
     assert solution.error_bound is not None
     error_bound = solution.error_bound[0].max().item()
     return {

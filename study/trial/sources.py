@@ -180,8 +180,8 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
         where = Path(config.root).resolve() / folder
         for train in (True, False):
             try:
-                _check_idx_files(where)
                 with _fetched_once(config, where):
+                    _check_idx_files(where)
                     part = getattr(datasets, class_name)(
                         config.root, train=train, download=config.download
                     )
@@ -225,8 +225,8 @@ def _check_idx_files(folder: Path) -> None:
             raise ConfigError(f"data.root: {path} must be an idx{n_dims} file, but is none")
         if path.stat().st_size != n_bytes:
             raise ConfigError(
-                f"data.root: {path} must have the {n_bytes} bytes that it speaks of, but has "
-                f"{path.stat().st_size}"
+                f"data.root: {path} must have the {n_bytes} bytes that its header gives, but has "
+                f"{path.stat().st_size}; delete it, and fetch it again with --download"
             )
 
 

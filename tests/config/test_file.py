@@ -79,13 +79,13 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
         (
             'lipschitz_upper_bound: "< 1"',
             'val_accuracy: "> 90"',
-            "constraints.val_accuracy: must be one that a network can keep, and val_accuracy is at "
+            "constraints.val_accuracy: must be one that a network can meet: val_accuracy is at "
             "most 1, but got '> 90'",
         ),
         (
             'lipschitz_upper_bound: "< 1"',
             'lipschitz_upper_bound: "< 0"',
-            "constraints.lipschitz_upper_bound: must be one that a network can keep, and "
+            "constraints.lipschitz_upper_bound: must be one that a network can meet: "
             "lipschitz_upper_bound is at least 0, but got '< 0'",
         ),
     ],
