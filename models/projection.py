@@ -86,7 +86,9 @@ def project(
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     batches = None if images is None else _batches(images)
     if batches is not None:
-        _batch_norm(model), _last_layer(model)
+        # Whether they are there, before a proof is looked for.
+        _batch_norm(model)
+        _last_layer(model)
     if certificate is None:
         certificate = certify(model)
     elif certificate.effort != "full":
@@ -125,7 +127,7 @@ def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 def _batch_norm(model: IResNet) -> nn.BatchNorm2d:
-    """That of the classifier."""
+    """The BatchNorm of the classifier. Raises ValueError if it has not exactly one."""
     found = [m for m in model.classifier if isinstance(m, nn.BatchNorm2d)]
     if len(found) != 1 or not found[0].track_running_stats:
         raise ValueError(
@@ -136,7 +138,7 @@ def _batch_norm(model: IResNet) -> nn.BatchNorm2d:
 
 
 def _last_layer(model: IResNet) -> nn.Linear:
-    """That of the classifier."""
+    """The last layer of the classifier. Raises ValueError if it is no Linear with a bias."""
     last = model.classifier[-1]
     if not isinstance(last, nn.Linear) or last.bias is None:
         raise ValueError(f"the classifier must end in a Linear with a bias, but ends in {last}")
@@ -151,8 +153,8 @@ def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor
     _fit_last_layer(projected, batches, logits)
     if not all(tensor.isfinite().all() for tensor in projected.classifier.state_dict().values()):
         raise ValueError(
-            "images must give finite features, logits and variances, in batches of one or more, "
-            "but some are not finite"
+            "images must give the classifier finite weights and statistics, but some are not: no "
+            "batch may be empty, and all pixels, features and logits must be finite"
         )
 
 
