@@ -182,8 +182,10 @@ def test_without_one_the_tour_trains_it(tmp_path: Path) -> None:
 
 
 def test_the_tour_is_stored_with_what_its_cells_give() -> None:
-    notebook = nbformat.read(TOUR, as_version=4)
-    assert all(cell.outputs for cell in notebook.cells if _is_code(cell))
+    cells = [cell for cell in nbformat.read(TOUR, as_version=4).cells if _is_code(cell)]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    # The first shows nothing where the study was there.
+    assert all(cell.outputs for cell in cells[1:])
 
 
 def test_two_studies_are_compared(outputs: dict[str, Any]) -> None:
