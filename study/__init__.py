@@ -3,19 +3,18 @@
     launch, report, verify, delete, head_services    the commands; no command imports another
     __main__     says which commands there are                          -
     api          the Python API, and what the commands share with it      execution results tracking
-                                               config cli artifacts errors metrics models
+                                               config cli errors metrics models
     cli          what the commands share                                errors
     errors       errors that a user can cause                           -
-    metrics      names, units and directions of what trials report      -
-    artifacts    file names in checkpoints and in runs                  metrics
+    metrics/     what a trial gives: metrics, reports, goals, files     -
     config/      what is asked of a study                               errors metrics
-    pareto/      the mathematics of losses                              config metrics
-    trial/       one training; torch, safetensors          models config artifacts errors metrics
+    pareto/      the mathematics of losses                              metrics
+    trial/       one training; torch, safetensors          models config errors metrics
     search/      what to train next, and who stops         pareto config errors metrics
-    tracking/    MLflow                                     models config artifacts errors metrics
-    execution/   a running study on Ray        tracking search trial pareto config artifacts errors
+    tracking/    MLflow                                     models config errors metrics
+    execution/   a running study on Ray        tracking search trial pareto config errors
                                                metrics models
-    results/     what came out of a study      tracking search pareto config artifacts errors
+    results/     what came out of a study      tracking search pareto config errors
                                                metrics
     head/        MLflow and PostgreSQL on the head of a cluster         errors
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from study import cli
-from study.artifacts import PAGE
 from study.config.extension import Wanted
 from study.config.file import Asked, study_of
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import FailedError, NameTakenError, TrackingError, UserError, absent, quoted
+from study.metrics.artifacts import PAGE
 from study.results import comparison, comparison_tables
 from study.results.comparison import Comparison
 from study.results.front import Results
@@ -67,8 +67,12 @@ def arguments_named(**others: str) -> Iterator[None]:
     try:
         yield
     except (UserError, FailedError) as error:
-        error.for_command = error.for_command or str(error)
-        error.args = (_OF_COMMANDS.sub(here, error.for_command),)
+        if error.key is not None:
+            error.key = others.get(error.key, error.key)
+        else:
+            error.for_command = error.for_command or str(error)
+            error.rule = _OF_COMMANDS.sub(here, error.for_command)
+            error.source = None
         raise
 
 

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -37,18 +37,28 @@ TrackingUri = Annotated[
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(**names: str) -> Iterator[None]:
     """End the command with one line and an exit code at an error that a user can mend. Any other
-    error is a bug, and passes with its trace."""
+    error is a bug, and passes with its trace.
+
+    Args:
+        names: key of an error -> what it is called on the command line, where that is no option of
+            the same name.
+    """
     try:
         _check_models()
         yield
-    except UserError as error:
-        typer.echo(f"error: {error.for_command or error}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
-    except FailedError as error:
-        typer.echo(f"error: {error.for_command or error}", err=True)
-        raise typer.Exit(FAILED) from None
+    except (UserError, FailedError) as error:
+        line = error.for_command or error.line(_on_command_line(error.key, names))
+        typer.echo(f"error: {line}", err=True)
+        raise typer.Exit(BAD_INPUT if isinstance(error, UserError) else FAILED) from None
+
+
+def _on_command_line(key: str | None, names: Mapping[str, str]) -> str | None:
+    """What a command calls that which an error is about; a key of the study file keeps its name."""
+    if key is None or "." in key:
+        return key
+    return names.get(key, f"--{key.replace('_', '-')}")
 
 
 def _check_models() -> None:

@@ -4,7 +4,8 @@ are in study.cli."""
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _LONGEST = 80
 _LONGEST_TEXT = 400
@@ -87,14 +88,32 @@ def count_of(n: int, noun: str) -> str:
 
 
 class _OneLineError(Exception):
-    """An error that a user is told in one line.
+    """An error that a user is told in one line: "source: key: rule, but got value".
 
     Attributes:
-        for_command: the line as a command prints it, where this error has the names of Python's
-            arguments in the place of the options; None where it has the options.
+        rule: what must hold, and if no value is given, what was found.
+        key: what the error is about, under its name in Python: an argument, such as `tracking_uri`,
+            or a key of a study file, such as `search.n_trials`. None if it is about neither.
+        value: what was given in its place; `...` if the rule says it.
+        source: the file that has the key; None if it is not from a file.
+        for_command: the line with the options of a command, where it differs; None elsewhere.
     """
 
     for_command: str | None = None
+
+    def __init__(
+        self, rule: str, key: str | None = None, value: object = ..., source: str | None = None
+    ) -> None:
+        super().__init__(rule, key, value, source)
+        self.rule, self.key, self.value, self.source = rule, key, value, source
+
+    def __str__(self) -> str:
+        return self.line(self.key)
+
+    def line(self, name: str | None) -> str:
+        """The line that a user is told, with this name in the place of the key."""
+        got = "" if self.value is ... else f", but got {quoted(self.value)}"
+        return ": ".join(filter(None, (self.source, name, f"{self.rule}{got}")))
 
 
 class UserError(_OneLineError, ValueError):
@@ -124,8 +143,16 @@ class TrackingError(UserError):
         may_pass: whether the same call may succeed later, since a server or its database is down.
     """
 
-    def __init__(self, message: str, may_pass: bool = False) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        rule: str,
+        key: str | None = None,
+        value: object = ...,
+        source: str | None = None,
+        *,
+        may_pass: bool = False,
+    ) -> None:
+        super().__init__(rule, key, value, source)
         self.may_pass = may_pass
 
 
@@ -149,3 +176,19 @@ class NameTakenError(LaunchError):
 
 class FailedError(_OneLineError):
     """A study or a check that had begun, and failed."""
+
+
+@contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Errors have other names for their keys here.
+
+    Args:
+        names: key -> name. Where a key has a dot, it is written with two underscores.
+    """
+    try:
+        yield
+    except (UserError, FailedError) as error:
+        name = names.get((error.key or "").replace(".", "__"))
+        if name is not None:
+            error.key, error.source = name, None
+        raise

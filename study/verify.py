@@ -23,7 +23,7 @@ def main(
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
             from study.errors import printable, some
-            from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS
+            from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
             from study.tracking.client import Client
             from study.tracking.handles import handle_of, run_of
             from study.tracking.proof import verify

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from study.delete import _how_to_empty, app
 from study.execution import storage
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.tracking import removal, studies
 from study.tracking.client import Client
 from study.tracking.records import Records

@@ -22,7 +22,7 @@ from study import launch, report
 from study.config import file
 from study.execution.session import Session
 from study.execution.storage import locked
-from study.metrics import as_reported
+from study.metrics.definitions import as_reported
 from study.tracking import studies
 from study.tracking.client import Client
 from tests.support.launched import (

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from study.config.goals import Constraint
-from study.metrics import TrialStatus
+from study.metrics.goals import Constraint
+from study.metrics.reports import TrialStatus
 from study.report import app
 from study.results.front import Mark, collect
 from study.results.tables import as_csv, as_frame, as_html, as_json, print_table, wide_console

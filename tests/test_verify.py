@@ -26,7 +26,7 @@ from models import certify, read_network
 from models.residual_block import ResidualBlock
 from study import api
 from study.errors import UserError
-from study.metrics import as_reported
+from study.metrics.definitions import as_reported
 from study.tracking import clone
 from study.tracking.client import Client
 from study.tracking.manifest import manifest

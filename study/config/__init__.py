@@ -4,7 +4,6 @@ rules     how a setting is checked
 trial     the settings of one training; imports nothing but the standard library
 space     the parameters that a study varies
 search    who proposes samples, who stops trials, what a trial is given
-goals     objectives and constraints
 study     all of them together, and the rules between them
 extension what is asked of a study beyond what it was begun with
 parser    a mapping of keys -> StudyConfig

@@ -17,14 +17,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from study.config.extension import Extension
-from study.config.goals import Constraint, Objective
 from study.config.meant import meant_parameter, meant_type, unknown_key
 from study.config.search import SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
 from study.config.study import FIXED, SEARCHABLE, SECTION_OF, SettingError, StudyConfig
 from study.config.trial import EvaluationConfig
 from study.errors import ConfigError, one_of, quoted, unknown
-from study.metrics import INVERSE_STEPS, METRICS, Direction
+from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
+from study.metrics.goals import Constraint, Objective
 
 _TOP_LEVEL = (
     "name", *SEARCHABLE, *FIXED, "space", "objectives", "constraints", "reference_point",

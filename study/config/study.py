@@ -6,7 +6,6 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
-from study.config.goals import Constraint, Objective
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
 from study.config.space import FloatParameter, Parameter, Value
 from study.config.trial import (
@@ -18,7 +17,9 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.errors import one_of, quoted, unknown
-from study.metrics import METRICS, PROJECTED_METRICS, Direction
+from study.metrics.definitions import METRICS, Direction
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")

@@ -6,7 +6,8 @@ from dataclasses import replace
 from study.config.extension import Extension, MoreEpochs, Wanted
 from study.config.study import SettingError, StudyConfig
 from study.errors import LaunchError, quoted
-from study.metrics import HOURS, TrialStatus
+from study.metrics.definitions import HOURS
+from study.metrics.reports import TrialStatus
 from study.tracking.handles import run_of
 from study.tracking.records import Records, StudyRecord
 

@@ -24,7 +24,7 @@ from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
 from study.execution.trials import error_text, suggestion
-from study.metrics import TrialReport
+from study.metrics.reports import TrialReport
 
 MAX_RETRIES = 3
 """How often a trial is tried again after errors of its own."""

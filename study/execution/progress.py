@@ -18,7 +18,7 @@ from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
 from study.execution.notebook_view import NotebookView
 from study.execution.trials import EndedTrials, suggestion
-from study.metrics import as_reported
+from study.metrics.definitions import as_reported
 from study.pareto import points
 from study.pareto.dominance import nondominated
 from study.search.stopping import Stopping

@@ -19,13 +19,13 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from study.artifacts import OUTCOME, projection_folder
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
 from study.execution.provenance import provenance
 from study.execution.trials import EndedTrials, TrialView
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.metrics.artifacts import OUTCOME, projection_folder
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.stopping import Stopping
 from study.search.suggestion import trial_id
 from study.tracking import studies

@@ -30,7 +30,7 @@ from study.execution.extending import extended
 from study.execution.provenance import provenance
 from study.execution.relocation import keep_new_trials_in
 from study.execution.snapshots import restore
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.search import warm_start
 from study.search.suggestion import trial_id
 from study.search.warm_start import EarlierTrial

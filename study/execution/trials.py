@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.artifacts import REPORTS, read_reports
 from study.config.study import StudyConfig
 from study.errors import StorageError
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.metrics.artifacts import REPORTS, read_reports
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 
 

@@ -11,7 +11,10 @@ from ray import tune
 from ray.util import get_node_ip_address
 
 from models import IResNet
-from study.artifacts import (
+from study.config.study import StudyConfig
+from study.errors import GpuError, GpuMemoryError, StorageError, UserError, reason
+from study.execution.storage import filesystem
+from study.metrics.artifacts import (
     OUTCOME,
     RECONSTRUCTIONS,
     REPORTS,
@@ -20,10 +23,7 @@ from study.artifacts import (
     read_reports,
     write_reports,
 )
-from study.config.study import StudyConfig
-from study.errors import GpuError, GpuMemoryError, StorageError, UserError, reason
-from study.execution.storage import filesystem
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Origin, Suggestion
 from study.trial import sources
 from study.trial.costs import CostMeter

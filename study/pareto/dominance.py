@@ -6,7 +6,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from study.metrics import Direction
+from study.metrics.definitions import Direction
 
 Losses = NDArray[np.float64]
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from study.config.goals import Constraint, Objective
-from study.metrics import METRICS, TrialReport, TrialStatus
+from study.metrics.definitions import METRICS
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
 
 

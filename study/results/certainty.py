@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.artifacts import VAL_RIGHT, read_right
 from study.errors import TrackingError
-from study.metrics import VAL_ACCURACY, Direction
+from study.metrics.artifacts import VAL_RIGHT, read_right
+from study.metrics.definitions import VAL_ACCURACY, Direction
 from study.pareto import certainty, points
 from study.results.front import Mark, Point, Results
 from study.tracking.records import Records, TrialRecord

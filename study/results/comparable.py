@@ -5,9 +5,10 @@ How images are augmented and how many a study trains on is part of what is compa
 
 from collections.abc import Sequence
 
-from study.config.goals import Constraint, Objective
 from study.errors import UserError, quoted
-from study.metrics import INVERSE_STEPS, RECONSTRUCTION_ERROR, TrialStatus
+from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import TrialStatus
 from study.results.front import Results
 from study.tracking.records import Records, StudyRecord
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from study.config.goals import Constraint, Objective
+from study.metrics.goals import Constraint, Objective
 from study.pareto import points
 from study.pareto.dominance import hypervolume, nondominated
 from study.results.certainty import with_certainty

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from study.metrics import METRICS, TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import METRICS, TEST_ACCURACY, VAL_ACCURACY
 from study.results import comparison_text
 from study.results.comparison import Compared, Comparison, Member
 from study.results.differences import Estimate

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from study.metrics import METRICS, TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import METRICS, TEST_ACCURACY, VAL_ACCURACY
 from study.results import comparison_text, tables
 from study.results.comparison import Compared, Comparison, Member
 from study.results.differences import Estimate

@@ -4,7 +4,7 @@ what not, where each study was read."""
 import shlex
 from collections.abc import Iterator
 
-from study.metrics import METRICS, VAL_ACCURACY
+from study.metrics.definitions import METRICS, VAL_ACCURACY
 from study.results.comparison import Compared, Comparison, Member
 from study.results.differences import Estimate, Noise
 from study.tracking.pages import server_address

@@ -20,7 +20,7 @@ from typing import Any
 from study.config.study import SECTION_OF
 from study.config.trial import EvaluationConfig
 from study.errors import UserError, quoted, unknown
-from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY, as_reported
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY, as_reported
 from study.results.headings import names_of_headings
 from study.tracking.records import TrialRecord
 from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from study.metrics import CPU_HOURS, DEVICE_HOURS, ENERGY_WH, GPU_HOURS, HOURS
+from study.metrics.definitions import CPU_HOURS, DEVICE_HOURS, ENERGY_WH, GPU_HOURS, HOURS
 from study.results.covered import Covered
 from study.results.front import Results
 from study.tracking.records import TrialRecord

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from study.config.goals import Objective
-from study.metrics import VAL_ACCURACY, Direction
+from study.metrics.definitions import VAL_ACCURACY, Direction
+from study.metrics.goals import Objective
 from study.pareto import points
 from study.pareto.difference import (
     Interval,

@@ -12,8 +12,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from study.config.goals import Objective
-from study.metrics import TrialStatus
+from study.metrics.goals import Objective
+from study.metrics.reports import TrialStatus
 from study.results.front import Mark, Point, Results
 from study.results.recommended import aliases_of
 from study.search import optuna_study

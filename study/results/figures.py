@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from study.errors import UserError, one_of
-from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
 from study.results.front import Mark, Point, Results
 from study.results.growth import growth
 

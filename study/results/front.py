@@ -10,8 +10,9 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from study.config.goals import Constraint, Objective
-from study.metrics import Direction, TrialStatus, as_reported
+from study.metrics.definitions import Direction, as_reported
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.growing import GrowingFront
 from study.results.covered import Covered

@@ -3,7 +3,7 @@ their names."""
 
 from collections.abc import Iterable
 
-from study.metrics import METRICS
+from study.metrics.definitions import METRICS
 
 # Longer names of hyperparameters are cut.
 _LONGEST = 8

@@ -2,7 +2,7 @@
 
 import math
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.front import Point, Results
 from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES, Share, importance
 

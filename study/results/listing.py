@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from study.errors import printable
-from study.metrics import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT, TrialStatus
+from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
+from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.records import Records
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from study.metrics import METRICS, Decimals
+from study.metrics.definitions import METRICS, Decimals
 from study.results.front import Point
 
 # Fractions have as many decimals as tell those apart that are shown, and no fewer.

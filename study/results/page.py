@@ -21,10 +21,10 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from study.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
 from study.config.space import FloatParameter, IntParameter, Parameter
 from study.errors import FailedError, UserError
-from study.metrics import (
+from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
+from study.metrics.definitions import (
     CPU_HOURS,
     DEVICE_HOURS,
     ENERGY_WH,

@@ -4,7 +4,8 @@ why, and the figures of the whole."""
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from study.metrics import HYPERVOLUME, N_COMPLETED, N_FRONT, TrialStatus
+from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
+from study.metrics.reports import TrialStatus
 from study.results.costs import costs
 from study.results.front import Results
 from study.results.recommended import recommendations

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from study.config.goals import Objective
 from study.errors import TrackingError, UserError, quoted
-from study.metrics import METRICS, Direction
+from study.metrics.definitions import METRICS, Direction
+from study.metrics.goals import Objective
 from study.results import conditions
 from study.results.certainty import with_certainty
 from study.results.front import Results, collect

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.metrics import (
+from study.metrics.definitions import (
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from study.errors import FailedError, UserError, quoted
-from study.metrics import (
+from study.metrics.definitions import (
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     TEST_ACCURACY,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, TrainingConfig
-from study.metrics import (
+from study.metrics.definitions import (
     LIPSCHITZ_UPPER_BOUND,
     RECONSTRUCTION_ERROR,
     TEST_ACCURACY,
     VAL_ACCURACY,
-    TrialStatus,
 )
+from study.metrics.reports import TrialStatus
 from study.results.front import Point, Results
 
 _NORMS = {"none": "Vanilla", "batch": "BN"}

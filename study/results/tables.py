@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from study.config.trial import COEFF
-from study.metrics import (
+from study.metrics.definitions import (
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
     RECONSTRUCTION_ERROR,
-    REPORTED_METRICS,
     TEST_ACCURACY,
     VAL_ACCURACY,
 )
+from study.metrics.reports import REPORTED_METRICS
 from study.pareto.repeats import N_DRAWS
 from study.results.costs import COSTS, costs
 from study.results.front import Mark, Point, Results

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from study.config.study import StudyConfig
-from study.metrics import Direction, TrialReport, TrialStatus
+from study.metrics.definitions import Direction
+from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume
 

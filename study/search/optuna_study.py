@@ -19,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.config.space import Parameter, Value
 from study.errors import UserError, printable, quoted, some
-from study.metrics import Direction, TrialStatus
+from study.metrics.definitions import Direction
+from study.metrics.reports import TrialStatus
 from study.search.distributions import distribution, to_optuna
 from study.search.observation import finite
 

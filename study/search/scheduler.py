@@ -8,9 +8,9 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.config.goals import Constraint, Objective
 from study.config.study import StudyConfig
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.pareto import points
 from study.search.halving import Entry, SuccessiveHalving
 from study.search.suggestion import Suggestion

@@ -27,7 +27,7 @@ from ray.tune.search import Searcher
 from study.config.extension import NOTHING_MORE, Extension
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
 from study.search import observation

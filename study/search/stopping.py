@@ -6,7 +6,7 @@ from typing import Any
 
 from study.config.search import StopConfig
 from study.config.study import StudyConfig
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.growing import GrowingFront
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from study.config.space import Parameter, Value
 from study.config.study import SEARCHABLE, StudyConfig
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.search.observation import Outcome
 

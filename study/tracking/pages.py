@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from study.artifacts import CERTIFICATE, PAGE
 from study.config.study import StudyConfig
-from study.metrics import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, Direction
+from study.metrics.artifacts import CERTIFICATE, PAGE
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, Direction
 from study.tracking.settings import PROJECTED_TO
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 

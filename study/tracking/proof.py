@@ -25,9 +25,10 @@ from mlflow.entities import Run
 from models import IResNet, certify, read_network
 from models.certificate import ROOM
 from models.stored import NETWORK, WEIGHTS
-from study.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
 from study.errors import TrackingError, printable
-from study.metrics import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, TrialStatus
+from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY
+from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.records import Records, sample_of

@@ -21,7 +21,8 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
 from study.errors import TrackingError, absent, printable, quoted
-from study.metrics import METRICS, TrialStatus
+from study.metrics.definitions import METRICS
+from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.settings import PROJECTED_TO

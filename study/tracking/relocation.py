@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.settings import DATA_ROOT, dataset_digest
 

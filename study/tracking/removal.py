@@ -18,7 +18,7 @@ from pathlib import Path
 from mlflow.entities import ViewType
 
 from study.errors import TrackingError, printable
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.relocation import ARTIFACTS, PATIENCE, database_file

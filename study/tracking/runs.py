@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 

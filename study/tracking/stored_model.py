@@ -32,8 +32,8 @@ from mlflow.types import Schema, TensorSpec
 
 import models
 from models.stored import CHANGES, NETWORK, WEIGHTS
-from study.artifacts import CERTIFICATE, MODEL, trained_folder
 from study.errors import TrackingError
+from study.metrics.artifacts import CERTIFICATE, MODEL, trained_folder
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.manifest import irregular, manifest, sha256_of

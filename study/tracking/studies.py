@@ -4,11 +4,11 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 
-from study.artifacts import STUDY_FILE
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
 from study.errors import NameTakenError, TrackingError
-from study.metrics import TrialStatus
+from study.metrics.artifacts import STUDY_FILE
+from study.metrics.reports import TrialStatus
 from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord

@@ -14,13 +14,8 @@ from mlflow.entities import DatasetInput, Metric, Run
 
 from study.config.space import Value
 from study.config.trial import TrialConfig
-from study.metrics import (
-    LIPSCHITZ_UPPER_BOUND,
-    METRICS,
-    EpochReport,
-    ProjectionReport,
-    TrialStatus,
-)
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
+from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.handles import network_label

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mlflow.entities import Run
 
-from study.metrics import REPORTED_METRICS, TrialStatus
+from study.metrics.reports import REPORTED_METRICS, TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import StudyRecord

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from study.config.search import ResourcesConfig
-from study.metrics import EpochReport
+from study.metrics.reports import EpochReport
 from study.trial.energy import meter
 
 

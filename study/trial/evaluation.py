@@ -11,7 +11,8 @@ from torch import Tensor
 from models import Certificate, IResNet, predicted_steps
 from models.residual_block import ResidualBlock
 from study.config.trial import EvaluationConfig
-from study.metrics import RECONSTRUCTION_ERROR, Evaluation
+from study.metrics.definitions import RECONSTRUCTION_ERROR
+from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
 
 _BATCH_SIZE = 500

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from study.artifacts import CERTIFICATE, INVERSE, INVERSE_FIGURE, LAYERS_FIGURE
-from study.metrics import LIPSCHITZ_UPPER_BOUND, RECONSTRUCTION_ERROR
+from study.metrics.artifacts import CERTIFICATE, INVERSE, INVERSE_FIGURE, LAYERS_FIGURE
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, RECONSTRUCTION_ERROR
 
 # Pixels a side, at least, to which a small image is enlarged.
 _IMAGE_SIZE = 56

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from models import Certificate, IResNet, deployed, project, recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
-from study.metrics import VAL_LOSS, ProjectionReport, TrialStatus, first_non_finite
+from study.metrics.definitions import VAL_LOSS, first_non_finite
+from study.metrics.reports import ProjectionReport, TrialStatus
 from study.trial.evaluation import evaluate, measure, statistics_images
 from study.trial.network_files import Certified
 from study.trial.training import Training

@@ -20,8 +20,8 @@ from models import (
     empirical_lipschitz,
     write_network,
 )
-from study.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, packed
 from study.config.trial import ModelConfig, TrialConfig
+from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, packed
 from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import N_CURVE_SAMPLES, inverse_curve, predicted_and_needed_steps
 

@@ -17,14 +17,8 @@ from torch import Tensor
 
 from models import Effort, IResNet, recompute_batch_norm
 from study.config.trial import TrialConfig
-from study.metrics import (
-    TRAIN_LOSS,
-    VAL_LOSS,
-    EpochReport,
-    TrialReport,
-    TrialStatus,
-    first_non_finite,
-)
+from study.metrics.definitions import TRAIN_LOSS, VAL_LOSS, first_non_finite
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
 from study.trial.device_name import device_name

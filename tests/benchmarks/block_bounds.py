@@ -20,7 +20,7 @@ from statistics import median
 from models import IResNet, certify, read_network
 from models.body_layers import BlockLayers, body_layers
 from models.convolution_norm import dense_operators
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.read import find_study
 from study.tracking import stored_model
 from study.tracking.client import Client

@@ -20,8 +20,8 @@ from pathlib import Path
 from models import certify, read_network
 from models.body_layers import body_layers
 from study import cli
-from study.artifacts import CERTIFICATE
-from study.metrics import TrialStatus
+from study.metrics.artifacts import CERTIFICATE
+from study.metrics.reports import TrialStatus
 from study.tracking import stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records

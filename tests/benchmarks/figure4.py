@@ -13,8 +13,9 @@ import argparse
 import json
 from typing import Any
 
-from study.artifacts import INVERSE
-from study.metrics import RECONSTRUCTION_ERROR, TrialStatus
+from study.metrics.artifacts import INVERSE
+from study.metrics.definitions import RECONSTRUCTION_ERROR
+from study.metrics.reports import TrialStatus
 from study.results.front import Point
 from study.results.read import read
 from study.tracking.client import Client

@@ -27,13 +27,13 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import sync_playwright
 
-from study.metrics import (
+from study.metrics.definitions import (
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     TEST_ACCURACY,
     VAL_ACCURACY,
-    TrialStatus,
 )
+from study.metrics.reports import TrialStatus
 from study.results.front import collect
 from study.results.tables import as_json
 from study.tracking import studies, tags

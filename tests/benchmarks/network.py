@@ -19,7 +19,7 @@ import torch
 
 from models import IResNet, read_network, write_network
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.trial import data, sources
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training

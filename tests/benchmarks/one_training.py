@@ -39,14 +39,8 @@ from models import IResNet, deployed, project, recompute_batch_norm
 from study.config.file import load, locate
 from study.config.parser import parse
 from study.config.trial import TrialConfig
-from study.metrics import (
-    INVERSE_STEPS,
-    LIPSCHITZ_UPPER_BOUND,
-    VAL_ACCURACY,
-    Direction,
-    Evaluation,
-    TrialStatus,
-)
+from study.metrics.definitions import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
+from study.metrics.reports import Evaluation, TrialStatus
 from study.pareto.dominance import as_losses, hypervolume
 from study.trial.evaluation import measure, statistics_images
 from study.trial.ladder import block_bound, projections

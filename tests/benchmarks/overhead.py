@@ -36,7 +36,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from study import launch
 from study.execution import tuner
-from study.metrics import VAL_ACCURACY
+from study.metrics.definitions import VAL_ACCURACY
 from tests.benchmarks.trivial import N_REPORTS, Flat, Trivial
 from tests.support.launched import ROOT, write_space
 from tests.support.studies import RAW

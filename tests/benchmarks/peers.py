@@ -29,7 +29,7 @@ from torch.quasirandom import SobolEngine
 
 from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
-from study.metrics import TrialReport
+from study.metrics.reports import TrialReport
 from study.pareto import points
 from study.search import observation
 from study.search.observation import Outcome

@@ -40,13 +40,13 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from study.config.file import load, locate
 from study.config.study import StudyConfig
-from study.metrics import (
+from study.metrics.definitions import (
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     TEST_ACCURACY,
     VAL_ACCURACY,
-    TrialStatus,
 )
+from study.metrics.reports import TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
 from study.results.read import find_study

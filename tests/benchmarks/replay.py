@@ -61,15 +61,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from study.config.parser import parse
 from study.config.study import StudyConfig
-from study.metrics import (
-    LIPSCHITZ_UPPER_BOUND,
-    VAL_ACCURACY,
-    Direction,
-    EpochReport,
-    ProjectionReport,
-    TrialReport,
-    TrialStatus,
-)
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
+from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
 from study.pareto.growing import GrowingFront

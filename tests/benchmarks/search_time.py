@@ -20,13 +20,8 @@ import numpy as np
 from optuna.samplers import RandomSampler
 
 from study.config.study import StudyConfig
-from study.metrics import (
-    INVERSE_STEPS,
-    LIPSCHITZ_UPPER_BOUND,
-    VAL_ACCURACY,
-    TrialReport,
-    TrialStatus,
-)
+from study.metrics.definitions import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY
+from study.metrics.reports import TrialReport, TrialStatus
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion

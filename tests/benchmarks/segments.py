@@ -19,8 +19,8 @@ import mlflow.pyfunc
 import torch
 
 from models import certify
-from study.artifacts import CERTIFICATE, MODEL
-from study.metrics import LIPSCHITZ_UPPER_BOUND
+from study.metrics.artifacts import CERTIFICATE, MODEL
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
 from study.results.read import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records

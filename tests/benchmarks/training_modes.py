@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine, ratios, spread

@@ -32,7 +32,8 @@ from study.config.file import load, locate
 from study.config.parser import parse
 from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
-from study.metrics import TEST_ACCURACY, TrialStatus
+from study.metrics.definitions import TEST_ACCURACY
+from study.metrics.reports import TrialStatus
 from study.trial import data, sources
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms

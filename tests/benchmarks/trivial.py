@@ -10,8 +10,8 @@ from typing import Any
 
 from ray import tune
 
-from study.artifacts import write_reports
-from study.metrics import EpochReport, TrialReport, TrialStatus
+from study.metrics.artifacts import write_reports
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import epoch_report
 
 N_REPORTS = 5

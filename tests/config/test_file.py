@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from study.config import file, parser
-from study.config.goals import Constraint
 from study.config.space import FloatParameter
 from study.config.study import StudyConfig
 from study.config.trial import ModelConfig
 from study.errors import ConfigError
-from study.metrics import VAL_ACCURACY, Direction
+from study.metrics.definitions import VAL_ACCURACY, Direction
+from study.metrics.goals import Constraint
 from tests.support.launched import ROOT
 from tests.support.studies import RAW, tiny
 

@@ -8,7 +8,7 @@ import pytest
 from study.config.extension import Extension, MoreEpochs, Wanted
 from study.errors import UserError
 from study.execution.extending import extended
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.records import STUDY, projection, trial
 from tests.support.studies import tiny

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.failures import MAX_RETRIES, Failures, MemoryExhaustedError
 from study.execution.messages import Messages
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from tests.support.studies import epoch_report
 

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 
 from study.execution.messages import Messages
 from study.execution.recorder import Recorder
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.tracking import studies
 from study.tracking.client import Client

@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 
 from study.execution import trials as tune_trials
 from study.execution.trials import EndedTrials
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from tests.execution.test_recorder import fake_trial
 from tests.support.studies import completed, failed, running
 

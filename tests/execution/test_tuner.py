@@ -8,13 +8,13 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 from ray import tune
 
-from study.artifacts import write_reports
 from study.config.extension import Extension, MoreEpochs
 from study.errors import LaunchError
 from study.execution import tuner
 from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
+from study.metrics.artifacts import write_reports
 from study.search.scheduler import HalvingScheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Origin, Suggestion

@@ -13,12 +13,12 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
-from study.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
 from study.execution import worker as execution_worker
 from study.execution.worker import TrialTrainable
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
+from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Origin, Suggestion
 from study.trial import costs as trial_costs
 from study.trial import sources

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from study.metrics import Direction
+from study.metrics.definitions import Direction
 from study.pareto import dominance
 
 # Small integers, so that equal values and equal points are common.

@@ -1,6 +1,6 @@
 import math
 
-from study.metrics import ProjectionReport, TrialReport, TrialStatus
+from study.metrics.reports import ProjectionReport, TrialReport, TrialStatus
 from study.pareto import points
 from tests.support.studies import epoch_report, projection_report, tiny
 

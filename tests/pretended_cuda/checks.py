@@ -23,7 +23,7 @@ from study.config.trial import (
     TrainingConfig,
     TrialConfig,
 )
-from study.metrics import EpochReport
+from study.metrics.reports import EpochReport
 from study.trial.data import Augmentation, Dataset, Split
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms

@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page, expect
 from typer.testing import CliRunner
 
 from study.errors import UserError
-from study.metrics import METRICS, TrialStatus
+from study.metrics.definitions import METRICS
+from study.metrics.reports import TrialStatus
 from study.report import app
 from study.results.conditions import parse
 from study.results.front import collect

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from study.artifacts import packed
-from study.config.goals import Objective
 from study.errors import TrackingError
-from study.metrics import Direction
+from study.metrics.artifacts import packed
+from study.metrics.definitions import Direction
+from study.metrics.goals import Objective
 from study.results import certainty
 from study.results.certainty import with_certainty
 from study.results.front import Results, collect

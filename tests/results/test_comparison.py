@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.artifacts import packed
 from study.errors import UserError
-from study.metrics import TrialStatus
+from study.metrics.artifacts import packed
+from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume
 from study.results.comparison import Comparison, compare

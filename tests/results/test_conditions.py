@@ -7,7 +7,7 @@ import pytest
 
 from study.config.study import SECTION_OF
 from study.errors import UserError
-from study.metrics import METRICS, as_reported
+from study.metrics.definitions import METRICS, as_reported
 from study.results.conditions import parse
 from study.results.headings import heading
 from study.results.read import read

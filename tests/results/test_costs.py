@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.costs import costs
 from study.results.front import Results, collect
 from study.results.page import page

@@ -16,8 +16,9 @@ import pytest
 from optuna.trial import TrialState
 from typer.testing import CliRunner
 
-from study.config.goals import Constraint, Objective
-from study.metrics import Direction, TrialStatus
+from study.metrics.definitions import Direction
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import TrialStatus
 from study.report import app
 from study.results import export
 from study.results.front import Mark, Results, collect

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from study.config.goals import Objective
 from study.errors import UserError
-from study.metrics import Direction, TrialStatus
+from study.metrics.definitions import Direction
+from study.metrics.goals import Objective
+from study.metrics.reports import TrialStatus
 from study.results.front import Mark, collect
 from study.results.read import parse_objectives
 from study.tracking.records import TrialRecord

@@ -1,6 +1,6 @@
 import pytest
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.front import collect
 from study.results.growth import growth
 from study.results.read import parse_objectives

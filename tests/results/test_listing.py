@@ -11,7 +11,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from study import report
-from study.metrics import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT, TrialStatus
+from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
+from study.metrics.reports import TrialStatus
 from study.results.listing import Listed, as_csv, as_json, listed, print_list
 from study.tracking import studies
 from study.tracking.records import Records, StudyRecord

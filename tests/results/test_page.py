@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from study.errors import FailedError, UserError
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.front import collect
 from study.results.page import check_files, page, write_page
 from study.results.read import read

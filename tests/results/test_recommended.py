@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.config.goals import Objective
-from study.metrics import Direction
+from study.metrics.definitions import Direction
+from study.metrics.goals import Objective
 from study.results.front import Results, collect
 from study.results.recommended import is_within_noise, recommendations
 from study.tracking.records import TrialRecord

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from study.config import file, parser
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.front import collect
 from study.results.table1 import as_rows, note, table1
 from study.results.tables import as_json

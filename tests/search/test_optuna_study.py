@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from study.config.space import CategoricalParameter, FloatParameter, IntParameter, Parameter
 from study.errors import UserError
-from study.metrics import Direction, TrialStatus
+from study.metrics.definitions import Direction
+from study.metrics.reports import TrialStatus
 from study.search import optuna_study
 from study.search.optuna_study import Network
 

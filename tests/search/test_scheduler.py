@@ -7,7 +7,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from study.config.study import StudyConfig
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.search.scheduler import HalvingScheduler, make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion

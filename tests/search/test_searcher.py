@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from study.config import parser
 from study.config.extension import Extension
 from study.config.study import StudyConfig
-from study.metrics import TrialReport
+from study.metrics.reports import TrialReport
 from study.search.observation import Outcome
 from study.search.searcher import Continuation, OptunaSearcher
 from study.search.stopping import Stopping

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.search.stopping import Stopping
 from tests.support.studies import epoch_report, projection_report, tiny
 

@@ -5,7 +5,7 @@ import pytest
 
 from study.config.parser import parse
 from study.config.space import CategoricalParameter, FloatParameter, IntParameter
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.search.observation import Outcome
 from study.search.warm_start import difference, is_inside, usable
 from study.tracking.records import TrialRecord

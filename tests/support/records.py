@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results.front import Results
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord

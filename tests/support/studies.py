@@ -4,7 +4,7 @@ from typing import Any
 
 from study.config.parser import parse
 from study.config.study import StudyConfig
-from study.metrics import EpochReport, ProjectionReport, TrialReport, TrialStatus
+from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, TrialStatus
 
 RAW: dict[str, Any] = {
     "name": "tiny",

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from study.config.trial import TrialConfig
-from study.metrics import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.trial.network_files import save_network
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training

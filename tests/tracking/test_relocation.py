@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from study.config.trial import TrialConfig
 from study.errors import TrackingError
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord

@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from models import IResNet, write_network
 from study.config.extension import Extension, MoreEpochs
 from study.errors import TrackingError
-from study.metrics import ProjectionReport, TrialStatus
+from study.metrics.reports import ProjectionReport, TrialStatus
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.pages import study_page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from study.artifacts import INVERSE_FIGURE, LAYERS_FIGURE
+from study.metrics.artifacts import INVERSE_FIGURE, LAYERS_FIGURE
 from study.trial import figures
 
 

@@ -9,9 +9,9 @@ import torch
 
 from models import IResNet, certify, deployed, project, read_network
 from models.spectral_norm import SpectralNormConv2d
-from study.artifacts import VAL_RIGHT, unpacked
 from study.config.trial import TrialConfig
-from study.metrics import TrialStatus
+from study.metrics.artifacts import VAL_RIGHT, unpacked
+from study.metrics.reports import TrialStatus
 from study.trial import data
 from study.trial.evaluation import measure
 from study.trial.ladder import Projection

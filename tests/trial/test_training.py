@@ -19,7 +19,7 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.errors import ConfigError
-from study.metrics import TrialStatus
+from study.metrics.reports import TrialStatus
 from study.trial import data, evaluation, sources
 from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from study.config.goals import Constraint
+from study.metrics.goals import Constraint
 
 OPERATORS = ("<", "<=", ">", ">=")
 VALUES = (

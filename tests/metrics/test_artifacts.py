@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from study.artifacts import packed, read_right, unpacked
+from study.metrics.artifacts import packed, read_right, unpacked
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 288, 1001])

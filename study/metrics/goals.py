@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from study.metrics import Direction
+from study.metrics.definitions import Direction
 
 
 @dataclass(frozen=True)

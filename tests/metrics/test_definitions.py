@@ -5,14 +5,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.metrics import (
-    METRICS,
-    REPORTED_METRICS,
-    EpochReport,
-    TrialReport,
-    TrialStatus,
-    first_non_finite,
-)
+from study.metrics.definitions import METRICS, first_non_finite
+from study.metrics.reports import REPORTED_METRICS, EpochReport, TrialReport, TrialStatus
 from tests.support.studies import projection_report
 
 REPORT = EpochReport(

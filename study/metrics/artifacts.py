@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from study.metrics import VAL_ACCURACY, EpochReport
+from study.metrics.definitions import VAL_ACCURACY
+from study.metrics.reports import EpochReport
 
 # In each checkpoint of a trial.
 REPORTS = "reports.json"
