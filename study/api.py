@@ -307,15 +307,10 @@ class Runner:
         return replace(asked, config=replace(config, name=free))
 
     def _ended(self, run: "Callable[[], Outcome]") -> "Study":
-        try:
-            outcome = run()
-        except BaseException as error:
-            self._notify("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-            raise
+        outcome = run()
         study = Study(self._place, outcome.record.name, outcome=outcome)
         if not outcome.is_done:
             self._say_unfinished(study.name)
-            self._notify("interrupted")
             return study
         try:
             self._publish(study)
@@ -323,8 +318,6 @@ class Runner:
             raise FailedError(
                 f"the study is done, but its results cannot be read: {error}"
             ) from error
-        finally:
-            self._notify("completed")
         return study
 
     def _publish(self, study: "Study") -> None:
@@ -342,30 +335,6 @@ class Runner:
         except UserError as error:
             # The study is done all the same, and its report can be made at any time.
             self._say(f"its results were not put into MLflow: {error}")
-
-    def _notify(self, state: str) -> None:
-        from study.execution.notify import notify
-
-        begun = self._session.begun
-        if begun is None or begun.notify is None:
-            return
-        study = Study(self._place, begun.name)
-        try:
-            front = study.results.front
-            objectives = [objective.metric for objective in study.results.objectives]
-        except TrackingError:
-            # It may be what ended the study; that is said already.
-            front, objectives = (), []
-        networks = [
-            {
-                "network": study.results.handle(point),
-                **{metric: point.metrics[metric] for metric in objectives},
-            }
-            for point in front
-        ]
-        problem = notify(begun.notify, begun.name, state, networks)
-        if problem is not None:
-            self._say(problem)
 
     def _say_unfinished(self, name: str) -> None:
         self._say(f"{name} is unfinished; go on with it: {self._how_to_resume(name)}")

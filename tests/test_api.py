@@ -4,19 +4,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import study
 from study import api, report
-from study.errors import FailedError, LaunchError
-from study.execution import notify
-from study.execution.session import Begun, Outcome
+from study.errors import LaunchError
 from tests.support.launched import ROOT
-from tests.support.records import STUDY
 from tests.support.studies import tiny
 
 
@@ -135,35 +130,3 @@ def test_values_and_commands_in_a_message_stay_as_they_are(typed: str, here: str
     assert str(raised.value) == here
     again = pickle.loads(pickle.dumps(raised.value))  # as it comes from a worker
     assert (str(again), again.for_command) == (here, typed)
-
-
-@pytest.mark.parametrize(
-    ("end", "state"),
-    [
-        (lambda: Outcome(STUDY, False, 3, 2, None), "interrupted"),
-        (KeyboardInterrupt, "interrupted"),
-        (FailedError, "failed"),
-        (ZeroDivisionError, "failed"),
-    ],
-)
-def test_somebody_is_told_however_a_study_ends(
-    end: Callable[[], Any], state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    told = []
-    monkeypatch.setattr(notify, "notify", lambda *told_now: told.append(told_now))
-    monkeypatch.chdir(tmp_path)
-    runner = api.Runner(api.Place.of(), say=lambda line: None)
-    monkeypatch.setattr(runner._session, "begun", None)
-
-    def run() -> Outcome:
-        runner._session.begun = Begun("tiny", "mail me")
-        ended = end()
-        if isinstance(ended, BaseException):
-            raise ended
-        assert isinstance(ended, Outcome)
-        return ended
-
-    raised = pytest.raises(end) if isinstance(end, type) else nullcontext()
-    with raised:
-        runner._ended(run)
-    assert told == [("mail me", "tiny", state, [])]

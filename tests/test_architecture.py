@@ -80,7 +80,6 @@ READS_ENVIRONMENT = {
     "study.cli": "the door",
     "study.tracking.client": "MLflow takes its settings from there",
     "study.execution.cluster": "Ray takes its settings from there",
-    "study.execution.notify": "what a command inherits",
     "study.trial.randomness": "cuBLAS takes its setting from there",
     "study.trial.check": "torch takes its compiler from there",
     "study.head.services": "what a service inherits",

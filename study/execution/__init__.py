@@ -18,7 +18,6 @@ In the command's process, the driver:
     recorder     brings what happens to MLflow
     snapshots    whole copies of Tune's state
     checkpoints  which checkpoints stay
-    notify       tells that the study has come to an end
     messages     messages to the user
 
 On the nodes:

@@ -25,7 +25,7 @@ from study.errors import (
     reason,
     some,
 )
-from study.execution import cluster, nodes, notify, storage, tuner
+from study.execution import cluster, nodes, storage, tuner
 from study.execution.extending import extended
 from study.execution.provenance import provenance
 from study.execution.relocation import keep_new_trials_in
@@ -63,20 +63,8 @@ class Outcome:
     end_of_search: str | None
 
 
-@dataclass(frozen=True)
-class Begun:
-    """A study that runs, and the command to be run at its end; None for none."""
-
-    name: str
-    notify: str | None
-
-
 class Session:
-    """One command's work on a study.
-
-    Attributes:
-        begun: the study, once it has begun or goes on; None before that.
-    """
+    """One command's work on a study."""
 
     def __init__(
         self,
@@ -101,7 +89,6 @@ class Session:
         self._address = address
         self._say = say
         self._say_unfinished = say_unfinished
-        self.begun: Begun | None = None
 
     def check(self, study: StudyConfig, source: str) -> None:
         """Whether a study could run: the data of every trial can be read and its network fits the
@@ -114,7 +101,6 @@ class Session:
             UserError: in one line, the first problem.
         """
         _check_trials(study, source)
-        notify.check(study.search.notify)
         for name in study.search.warm_start:
             if self._records.find_study(name) is None:
                 raise LaunchError(f"search.warm_start: {self._records.absent(name)}")
@@ -161,14 +147,12 @@ class Session:
         try:
             # Free a moment ago, the name may be another launch's by now.
             with storage.new_folder(folder):
-                notify.remember(folder, study.search.notify)
                 record = studies.create(
                     self._client, study, asked.source, folder, provenance(), asked.options
                 )
         except UserError:
             ray.shutdown()
             raise
-        self.begun = Begun(study.name, study.search.notify)
         with storage.locked(record.storage):
             return self._run(
                 record,
@@ -222,7 +206,6 @@ class Session:
             except UserError:
                 ray.shutdown()
                 raise
-            self.begun = Begun(record.name, notify.remembered(record.storage))
             return self._run(goes_on, lambda: made)
 
     def rehearse_resume(

@@ -57,7 +57,7 @@ def test_of_commands_that_begin_one_study_at_the_same_time_one_has_its_folder(
 def test_a_study_that_fails_to_begin_leaves_no_folder(tmp_path: Path) -> None:
     def fail() -> None:
         with storage.new_folder(str(tmp_path / "mine")):
-            (tmp_path / "mine" / "notify.json").touch()
+            (tmp_path / "mine" / "a_file").touch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
