@@ -26,13 +26,13 @@ from study.metrics.artifacts import (
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Origin, Suggestion
 from study.trial import sources
-from study.trial.costs import CostMeter
 from study.trial.evaluation import reconstructions
 from study.trial.gpu import check_gpus, memory_errors
 from study.trial.ladder import Projection, projections
 from study.trial.network_files import save_network
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
+from study.trial.time_spent import TimeSpent
 from study.trial.training import Training
 
 # How Ray says that a checkpoint is not there: by no class of its own.
@@ -47,8 +47,6 @@ class TrialTrainable(tune.Trainable):
     crash is read from there.
     """
 
-    _costs: CostMeter | None = None  # of the trial that is trained
-
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], study: StudyConfig, folder: str
     ) -> None:
@@ -61,19 +59,14 @@ class TrialTrainable(tune.Trainable):
         self._begin(new_config)
         return True
 
-    def cleanup(self) -> None:
-        if self._costs is not None:
-            self._costs.close()
-            self._costs = None
-
     def _begin(self, config: dict[str, Any]) -> None:
-        self.cleanup()
         suggestion = Suggestion.of_config(config)
         self._reports: list[EpochReport] = []
         self._failed = suggestion.failed
         self._origin = suggestion.origin
         # Nothing of the trial before stays: a GPU may not have the memory for two.
         self._training_now: Training | None = None
+        self._time_spent: TimeSpent | None = None
         self._projections: list[Projection] = []
         self._last_report: dict[str, Any] = {}
         self._is_restored = False
@@ -97,7 +90,7 @@ class TrialTrainable(tune.Trainable):
         device = torch.device("cuda" if self._study.resources.gpus > 0 else "cpu")
         if device.type == "cuda":
             check_gpus()
-        self._costs = CostMeter(device, self._study.resources)
+        self._time_spent = TimeSpent(device, self._study.resources)
         return Training(trial, device, sources.load(trial.data))
 
     @property
@@ -128,9 +121,9 @@ class TrialTrainable(tune.Trainable):
                 assert self._training.epoch == self._origin.n_epochs
             report = self._with_projections(self._training.run_to_report())
             if report.epoch is not None:
-                assert self._costs is not None
-                # Now, since proofs and projections cost too.
-                epoch = self._costs.stamped(report.epoch)
+                assert self._time_spent is not None
+                # Now, since proofs and projections take time too.
+                epoch = self._time_spent.stamped(report.epoch)
                 self._reports.append(epoch)
                 report = replace(report, epoch=epoch)
             result = self._last_report = report.to_result()
@@ -216,8 +209,8 @@ class TrialTrainable(tune.Trainable):
         self._last_report = self._with_projections(report).to_result()
         self._is_restored = True
         if self._reports:
-            assert self._costs is not None
-            self._costs.go_on_from(self._reports[-1])
+            assert self._time_spent is not None
+            self._time_spent.go_on_from(self._reports[-1])
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def write_reports(folder: Path, reports: Sequence[EpochReport]) -> None:
 
 def read_reports(content: bytes) -> list[EpochReport]:
     """The reports in a REPORTS file, in the order of their epochs."""
-    return [EpochReport(**fields) for fields in json.loads(content)]
+    return [EpochReport.from_dict(values) for values in json.loads(content)]
 
 
 def projection_folder(outcome: Path, index: int) -> Path:

@@ -199,14 +199,6 @@ METRICS: dict[str, Metric] = {
         steers=False,
         repeatable=False,
     ),
-    "energy_wh": Metric(
-        "energy of the device that trained, by its own meter, watt hours",
-        "energy, watt hours",
-        "Wh",
-        Direction.MINIMIZE,
-        steers=False,
-        repeatable=False,
-    ),
 }
 
 
@@ -224,7 +216,7 @@ HOURS = "hours"
 """Wall-clock time in which at least one trial ran."""
 DEVICE_HOURS = "device_hours"
 """Of GPUs, where trials have any, else of CPU cores: those of a trial times its wall-clock time."""
-CPU_HOURS, GPU_HOURS, ENERGY_WH = "cpu_hours", "gpu_hours", "energy_wh"
+CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
 """Metrics of a trial, and, as sums over its trials, of the study."""
 
 INVERSE_STEPS = "inverse_steps"

@@ -45,17 +45,14 @@ class EpochReport:
         peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
             None on a CPU.
         cpu_hours: CPU time of all threads of the worker, from the trial's beginning to this report,
-            proofs and projections of a last one included. This and the two below go on from the
+            proofs and projections of a last one included. This and gpu_hours go on from the
             checkpoint of a trial that was restored: what was lost with its worker is not in them.
             None in reports of earlier versions.
         gpu_hours: wall-clock time likewise, times the part of a GPU that the trial has; None on a
             CPU.
-        energy_wh: watt hours likewise of the device that trains, the GPU or all processors of the
-            machine with their memory, by its own meter. None where there is none, or where it
-            measures more than this trial; NaN where the meter was lost on the way.
         device: name of the processor or GPU that trained.
-        device_use: MLflow's system metrics of the GPU, means over the training steps since the
-            report before; empty on a CPU.
+        device_use: MLflow's system metrics of the GPU, sampled once, when the training steps of the
+            epoch end; empty on a CPU.
     """
 
     epoch: int
@@ -72,9 +69,15 @@ class EpochReport:
     peak_memory_bytes: int | None = None
     cpu_hours: float | None = None
     gpu_hours: float | None = None
-    energy_wh: float | None = None
     device: str = ""
     device_use: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "EpochReport":
+        """The report that `asdict` made these values of. Values of metrics that only earlier
+        versions measured are left out."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
     def metrics(self) -> dict[str, float]:
         """Every reported metric by name, without epoch, timestamp and use of the device."""
@@ -160,7 +163,7 @@ class TrialReport:
         """The report in a Ray result; None where the trial never reported."""
         if "trial_status" not in result:
             return None
-        epoch = next((EpochReport(**fields) for fields in result["epochs"]), None)
+        epoch = next(map(EpochReport.from_dict, result["epochs"]), None)
         projections = tuple(ProjectionReport(**fields) for fields in result["projections"])
         return cls(
             TrialStatus(result["trial_status"]),
@@ -168,5 +171,5 @@ class TrialReport:
             result["reason"],
             projections,
             result["is_repeated"],
-            tuple(EpochReport(**fields) for fields in result["earlier"]),
+            tuple(map(EpochReport.from_dict, result["earlier"])),
         )

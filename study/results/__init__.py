@@ -11,7 +11,7 @@ the records for what each network left.
     certainty   how sure the front is, by what its networks classify right
     recommended which networks to take, and why
     numbers     values as text, in the digits in which they are reported
-    costs       what a study cost: hours, and energy where a meter is there
+    costs       what a study cost, in hours
     publish     what came out, written into MLflow
     covered     the time in which at least one trial ran
     growth      how the front grew

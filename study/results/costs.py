@@ -1,14 +1,14 @@
-"""What a study cost: the time for which its trials ran, of processors and GPUs, and energy."""
+"""What a study cost: the time for which its trials ran, of processors and GPUs."""
 
 import math
 from collections.abc import Sequence
 
-from study.metrics.definitions import CPU_HOURS, DEVICE_HOURS, ENERGY_WH, GPU_HOURS, HOURS
+from study.metrics.definitions import CPU_HOURS, DEVICE_HOURS, GPU_HOURS, HOURS
 from study.results.covered import Covered
 from study.results.front import Results
 from study.tracking.records import TrialRecord
 
-_SUMS = (CPU_HOURS, GPU_HOURS, ENERGY_WH)
+_SUMS = (CPU_HOURS, GPU_HOURS)
 COSTS = (HOURS, DEVICE_HOURS, *_SUMS)
 """The names of all costs of a study."""
 

@@ -27,7 +27,6 @@ from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
 from study.metrics.definitions import (
     CPU_HOURS,
     DEVICE_HOURS,
-    ENERGY_WH,
     GPU_HOURS,
     HOURS,
     INVERSE_STEPS,
@@ -267,8 +266,6 @@ def _facts(results: Results) -> list[str]:
         for name, unit in ((GPU_HOURS, "h of GPU time"), (CPU_HOURS, "h of CPU time"))
         if name in of_study
     ]
-    if ENERGY_WH in of_study:
-        facts.append(f"{of_study[ENERGY_WH]:.3g} Wh measured")
     n_epochs = sum(trial.n_epochs for trial in trials)
     facts.append(f"{len(trials)} trainings, {n_epochs} epochs")
     facts += sorted({trial.device for trial in trials if trial.device})

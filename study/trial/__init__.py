@@ -13,9 +13,8 @@ network_files      a network with its proof, written to files
 state_file         the state of a training, written to a file and read back
 figures            pictures of those files; the only import of matplotlib
 gpu                whether CUDA works, and what its failures mean for a user
-gpu_use            how much a trial's GPU is used, and what energy it has taken
-energy             energy of the device that trains, where a meter measures this trial alone
-costs              what a trial has cost so far
+gpu_use            how much a GPU is used
+time_spent         the CPU and GPU hours of a trial
 device_name        what a processor or GPU is called
 rehearsal          what a trial would take, measured in a few steps
 check              whether a trial could run at all

@@ -30,7 +30,6 @@ def test_every_reported_number_but_when_is_a_metric() -> None:
         "peak_memory_bytes": 7,
         "cpu_hours": 0.25,
         "gpu_hours": 0.125,
-        "energy_wh": 30.0,
     }
     assert set(REPORT.metrics()) == set(METRICS) - optional.keys()
     assert replace(REPORT, **optional).metrics() == {**REPORT.metrics(), **optional}
@@ -71,7 +70,7 @@ def test_the_first_metric_that_is_not_finite_is_named() -> None:
 
 def test_test_data_never_steers_and_nor_does_what_a_cpu_does_not_report_or_the_clock_does() -> None:
     not_steering = {name for name, metric in METRICS.items() if not metric.steers}
-    costs = {"cpu_hours", "gpu_hours", "energy_wh"}
+    costs = {"cpu_hours", "gpu_hours"}
     assert not_steering == {"test_accuracy", "peak_memory_bytes", *costs}
     assert {n for n, m in METRICS.items() if not m.repeatable} == {"epoch_seconds", *costs}
 

@@ -125,7 +125,6 @@ class PretendedCuda(TorchDispatchMode):
             "get_device_name": lambda device=None: "pretended",
             "utilization": lambda device=None: 50,
             "device_memory_used": lambda device=None: 2**20,
-            "power_draw": lambda device=None: 100_000,
         }
         for name, answer in answers.items():
             self._patch.setattr(torch.cuda, name, answer)

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_hours_of_a_study_are_of_its_trials() -> None:
 
 def test_sums_are_of_all_trials_and_of_no_projection() -> None:
     """Repeats of a sample, trials that were stopped, failed or interrupted are paid for too."""
-    whole = {"cpu_hours": 1.0, "gpu_hours": 0.5, "energy_wh": 200.0}
+    whole = {"cpu_hours": 1.0, "gpu_hours": 0.5}
     half = {name: value / 2 for name, value in whole.items()}
     results = on_gpus(
         1,
@@ -55,29 +54,25 @@ def test_sums_are_of_all_trials_and_of_no_projection() -> None:
         replace(trial(6, TrialStatus.FAILED), metrics={}, n_epochs=0),  # before its first report
     )
     found = costs(results)
-    sums = {"cpu_hours": 4.5, "gpu_hours": 2.25, "energy_wh": 900.0}
+    sums = {"cpu_hours": 4.5, "gpu_hours": 2.25}
     assert {name: found[name] for name in sums} == pytest.approx(sums)
     assert costs(results).items() <= figures(results).items()
     written = json.loads(as_json(results, every=False))["costs"]
     assert written == found
     facts = parts(page(NoArtifacts(), results))[1]["facts"]
-    assert {"2.2 h of GPU time", "4.5 h of CPU time", "900 Wh measured"} <= set(facts)
+    assert {"2.2 h of GPU time", "4.5 h of CPU time"} <= set(facts)
 
 
-@pytest.mark.parametrize("unknown", [{}, {"energy_wh": float("nan")}])
-def test_a_sum_of_which_a_part_is_not_known_is_not_said(unknown: dict[str, Any]) -> None:
-    """A trial of an earlier version, or one that went where no meter is."""
+def test_a_sum_of_which_a_part_is_not_known_is_not_said() -> None:
+    """A trial of an earlier version."""
     results = collect(
         STUDY,
-        [
-            costing(trial(0), cpu_hours=1.0, energy_wh=5.0),
-            costing(trial(1), cpu_hours=2.0, **unknown),
-        ],
+        [costing(trial(0), cpu_hours=1.0, gpu_hours=5.0), costing(trial(1), cpu_hours=2.0)],
     )
     assert costs(results).keys() == {"hours", "device_hours", "cpu_hours"}
     written = json.loads(as_json(results, every=True))
     assert written["costs"]["cpu_hours"] == 3.0
-    assert written["costs"]["gpu_hours"] is written["costs"]["energy_wh"] is None
+    assert written["costs"]["gpu_hours"] is None
     of_points = [point["metrics"] for point in written["points"]]
     assert sorted(metrics["cpu_hours"] for metrics in of_points) == [1.0, 2.0]
 

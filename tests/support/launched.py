@@ -167,7 +167,7 @@ METRICS = (
     "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lipschitz_upper_bound",
     "inverse_steps", "reconstruction_error", "epoch_seconds", "cpu_hours",
 )  # fmt: skip
-CLOCKED = ("epoch_seconds", "cpu_hours", "energy_wh", "hours", "device_hours")
+CLOCKED = ("epoch_seconds", "cpu_hours", "hours", "device_hours")
 """Metrics of a trial or a study that are another value each time."""
 
 

@@ -90,16 +90,18 @@ def test_the_use_of_a_gpu_is_a_system_metric_of_the_run_and_no_metric_of_the_tri
     tracker: Tracker, study: StudyRecord
 ) -> None:
     start(tracker, study)
-    tracker.log_reports("0000", [epoch_report(1, device_use={"gpu_0_power_usage_watts": 90.5})])
+    tracker.log_reports(
+        "0000", [epoch_report(1, device_use={"gpu_0_utilization_percentage": 90.5})]
+    )
     again = Tracker(Client(tracker.client.tracking_uri))
     again.open_study(study)
     start(again, study)
-    after_a_crash = epoch_report(1, device_use={"gpu_0_power_usage_watts": 80.0})
+    after_a_crash = epoch_report(1, device_use={"gpu_0_utilization_percentage": 80.0})
     again.log_reports("0000", [after_a_crash, epoch_report(2)])
     (record,) = Records(again.client).trials(study)
     assert record.metrics == epoch_report(2).metrics()
     client = MlflowClient(tracker.client.tracking_uri)
-    history = client.get_metric_history(record.run_id, "system/gpu_0_power_usage_watts")
+    history = client.get_metric_history(record.run_id, "system/gpu_0_utilization_percentage")
     assert [(point.step, point.value) for point in history] == [(1, 90.5)]
 
 
