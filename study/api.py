@@ -479,21 +479,12 @@ class Study:
         write_page(Path(path), self.records, self.results)
 
     @arguments_named()
-    def resume(
-        self,
-        *,
-        trials: int | None = None,
-        max_hours: float | None = None,
-        train: str | Sequence[str] = (),
-        epochs: int | None = None,
-    ) -> "Study":
+    def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
         """Go on with the study: with what is left of it, or with more than it was begun with.
 
         Args:
             trials: samples in all, more than before.
             max_hours: of search in all, more than before.
-            train: networks, as for `load`, whose trainings go on, each as a new trial.
-            epochs: that those are to have in the end, with those that they have had.
 
         Returns:
             The study as it is then.
@@ -501,11 +492,9 @@ class Study:
         Raises:
             UserError, FailedError, KeyboardInterrupt: as `run`.
         """
-        networks = (train,) if isinstance(train, str) else tuple(train)
-        handles = tuple(self._run_of(network) for network in networks)
-        wanted = Wanted(trials, max_hours, handles, epochs)
         cli.check_answers(self._place.address)
-        return Runner(self._place).resume(self.name, "", wanted).unless_interrupted()
+        more = Wanted(trials, max_hours)
+        return Runner(self._place).resume(self.name, "", more).unless_interrupted()
 
     def unless_interrupted(self) -> "Study":
         """This study.

@@ -19,6 +19,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
+from typer.core import TyperCommand
 
 from study.errors import FailedError, LaunchError, UserError, quoted, reason
 
@@ -34,6 +35,26 @@ TrackingUri = Annotated[
     str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
 ]
 """The option --tracking-uri."""
+
+
+# Options that commands had once -> what to do instead.
+_REMOVED = {
+    "--train": "train longer in a new study, with the sample in search.first and a higher "
+    "training.max_epochs",
+}
+
+
+class Command(TyperCommand):
+    """A command that answers an option that it had once with the line that says what to do
+    instead."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        for arg in args[: args.index("--") if "--" in args else None]:
+            option = arg.partition("=")[0]
+            if option in _REMOVED:
+                typer.echo(f"error: {option} was removed: {_REMOVED[option]}", err=True)
+                raise typer.Exit(BAD_INPUT)
+        return super().parse_args(ctx, args)
 
 
 @contextmanager

@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 
 # What may be asked of a study beyond what it was begun with; all else must be as it was.
 _MORE = ("name", "search.n_trials", "search.max_hours")
-# With --train they are those of the trainings that go on.
-_EPOCHS = "training.max_epochs"
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(cls=cli.Command)
 def main(
     space: Annotated[
         str, typer.Argument(help="The study file, or the bare name of a shipped one.")
@@ -68,19 +66,10 @@ def main(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with a study; with more --trials or --max-hours, or with --train, one that "
-            "is done too.",
+            help="Go on with a study; with more --trials or --max-hours, one that is done too.",
         ),
     ] = False,
     max_hours: Annotated[float | None, typer.Option(help="In place of search.max_hours.")] = None,
-    train: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NETWORK",
-            help="With --resume: a network whose training goes on, to --epochs in all, as a new "
-            "trial.",
-        ),
-    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -98,7 +87,7 @@ def main(
         "name": ("--name", name),
         "search.n_trials": ("--trials", trials),
         "search.max_hours": ("--max-hours", max_hours),
-        _EPOCHS: ("--epochs", epochs),
+        "training.max_epochs": ("--epochs", epochs),
         "search.seed": ("--seed", seed),
         "data.root": ("--data-root", data_root),
         "data.download": ("--download", download or None),
@@ -115,20 +104,14 @@ def main(
             if resume:
                 from study.config.extension import Wanted
 
-                more = (*_MORE, *((_EPOCHS,) if train else ()))
                 said = {
                     key: option
                     for key, option in options.items()
-                    if option[1] is not None and key not in more
+                    if option[1] is not None and key not in _MORE
                 }
-                wanted = Wanted(trials, max_hours, tuple(train or ()), epochs if train else None)
                 launch = _Launch(command)
                 go_on = launch.rehearse_resume if dry_run else launch.resume
-                exit_code = go_on(name, wanted, said)
-            elif train:
-                raise LaunchError(
-                    "--train: a training goes on with --resume alone, but got it without"
-                )
+                exit_code = go_on(name, Wanted(trials, max_hours), said)
             else:
                 from study.config.file import study_of
 
@@ -257,7 +240,8 @@ class _Launch:
         results, record = study.results, outcome.record
         if outcome.end_of_search is not None:
             self._say(
-                f"{outcome.n_started} of {record.n_trainings} trials: {outcome.end_of_search}"
+                f"{outcome.n_started} of {record.config.n_trainings} trials: "
+                f"{outcome.end_of_search}"
             )
         print_table(results, every=False, console=self._console, options=self._command.uri())
         for point in results.points:

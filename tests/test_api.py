@@ -74,8 +74,6 @@ def test_a_study_may_be_typed_and_errors_name_arguments(
     )
     with pytest.raises(LaunchError, match=r"^max_hours: a study must have samples left"):
         study.open("tiny").resume(max_hours=9)
-    with pytest.raises(LaunchError, match=r"^epochs: a study that goes on must say with train"):
-        study.open("tiny").resume(epochs=9)
 
 
 @pytest.mark.usefixtures("study")

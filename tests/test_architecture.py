@@ -277,8 +277,7 @@ for arguments, says in (
     (["nowhere"], "there is no such file"),
     (["--trials", "0"], "n_trials >= 1 must hold"),
     (["--resume", "--all"], "it must stand with --dry-run of a new study"),
-    (["--resume", "--train", "x/0001"], "--epochs"),
-    (["--train", "x/0001"], "--resume"),
+    (["--resume", "--train", "x/0001"], "--train was removed"),
 ):
     done = CliRunner().invoke(launch.app, arguments)
     assert done.exit_code == 2, done.output

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 from ray._private.utils import write_ray_address
+from typer.testing import CliRunner
 
-from study import cli
+from study import cli, launch
 from study.errors import FailedError, LaunchError
 from tests.support.launched import ROOT
 
@@ -26,6 +27,18 @@ def test_errors_of_a_user_are_a_line_and_an_exit_code(
         raise error
     assert left.value.exit_code == exit_code
     assert capsys.readouterr() == ("", f"error: {error}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--train", "x/0001"], ["--resume", "--train=x/0001"]])
+def test_an_option_that_was_removed_is_refused_with_what_to_do_instead(
+    arguments: list[str],
+) -> None:
+    done = CliRunner().invoke(launch.app, arguments)
+    assert done.exit_code == 2
+    assert done.output == (
+        "error: --train was removed: train longer in a new study, with the sample in search.first "
+        "and a higher training.max_epochs\n"
+    )
 
 
 def test_errors_of_ours_are_loud() -> None:

@@ -223,7 +223,6 @@ def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -
         ("study.sample", "[" * 5000),
         ("study.sample", "[1]"),
         ("study.epoch", "x"),
-        ("study.continued_epochs", "x"),
         ("study.projected_to", "x"),
     ],
 )

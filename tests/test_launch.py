@@ -331,15 +331,13 @@ def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_fr
             ["--trials", "2"],
             "--trials: tiny, which is done, must get more than before, 3, but got 2",
         ),
-        (["--train", "tiny/0001", "--epochs", "3"], "--epochs: a training that goes on must have"),
-        (["--train", "tiny/0009", "--epochs", "9"], "NETWORK: it must be in tiny, which has 0000"),
         (["--max-hours", "1"], "--max-hours: a study must have samples left for more hours"),
-        ([], "--resume: a study must be unfinished, but 'tiny' is done; --trials, --max-hours or"),
+        ([], "--resume: a study must be unfinished, but 'tiny' is done; --trials or --max-hours"),
         (
             ["--trials", "9", "--seed", "99"],
             "--seed: a study that goes on must have its own settings, and tiny has 0 here, but got",
         ),
-        (["--trials", "9", "--epochs", "4"], "got 4; --train says which trainings have more"),
+        (["--trials", "9", "--epochs", "4"], "--epochs: a study that goes on must have its own"),
     ],
 )
 def test_what_cannot_be_asked_of_a_study_changes_nothing(
@@ -454,7 +452,6 @@ def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
 def test_resume_takes_no_other_settings() -> None:
     none = f"--resume: a study of {DIGITS} must be in MLflow at "
     assert none in refusal(DIGITS, "--resume", "--dry-run")
-    assert "--train: a training goes on with --resume alone" in refusal(DIGITS, "--train", "x/1")
     assert none in (message := refusal(DIGITS, "--resume"))
     assert message.endswith("/mlflow.db (--tracking-uri names another), but there is none\n")
     assert "there is no such file or shipped study; " in refusal("mine", "--resume")
@@ -469,7 +466,6 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
     before = contents(finished)
     for arguments, exit_code, says in (
         (["--trials", "5"], 0, "would go on with tiny, of which 3 of 5 trials have completed\n"),
-        (["--train", "tiny/0001", "--epochs", "9"], 0, "tiny, of which 3 of 4 trials have"),
         ([], 2, "--resume: a study must be unfinished, but 'tiny' is done"),
         (["--trials", "3"], 2, "--trials: tiny, which is done, must get more than before, 3, but"),
     ):

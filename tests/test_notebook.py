@@ -71,8 +71,8 @@ except KeyboardInterrupt as error:
 print(study.open("notebook").is_done)
 """
 RESUMED = """
-done = done.resume(trials=3, train="most-accurate", epochs=5)
-done.points[["network", "mark", "origin", "val_accuracy"]]
+done = done.resume(trials=3)
+done.points[["network", "mark", "val_accuracy"]]
 """
 MISTAKES = """
 for mistake in (
@@ -194,14 +194,12 @@ def test_two_studies_are_compared(outputs: dict[str, Any]) -> None:
     assert "95 %" in compared
 
 
-def test_a_study_that_was_interrupted_goes_on_and_a_training_of_it(outputs: dict[str, Any]) -> None:
+def test_a_study_that_was_interrupted_goes_on(outputs: dict[str, Any]) -> None:
     said = outputs[INTERRUPTED]["stream"]
     assert "interrupted: notebook is unfinished: study.open('notebook').resume()" in said
     assert said.splitlines()[-1] == "False"
     points = outputs[RESUMED]["text/plain"]
-    trials = re.findall(r"notebook/(\d{4}) +\w+ +(\w+) ", points)
-    assert sorted(trial for trial, _ in trials) == ["0000", "0001", "0002", "0003"]
-    assert dict(trials)["0003"] in {"0000", "0001"}  # what was the most accurate
+    assert sorted(re.findall(r"notebook/(\d{4}) ", points)) == ["0000", "0001", "0002"]
 
 
 def test_mistakes_are_exceptions_of_one_line(outputs: dict[str, Any]) -> None:

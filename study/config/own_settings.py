@@ -30,10 +30,9 @@ def check_same(study: StudyConfig, said: Mapping[str, tuple[str, Value]]) -> Non
         if key in own and own[key] == value:
             continue
         has = quoted(own[key]) if key in own else "a searched value"
-        hint = "; --train says which trainings have more" if key == "training.max_epochs" else ""
         raise LaunchError(
             f"{option}: a study that goes on must have its own settings, and {study.name} has "
-            f"{has} here, but got {quoted(value)}{hint}"
+            f"{has} here, but got {quoted(value)}"
         )
 
 

@@ -16,7 +16,6 @@ from typing import Any, NoReturn, TypeVar, cast
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from study.config.extension import Extension
 from study.config.meant import meant_parameter, meant_type, unknown_key
 from study.config.search import SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
@@ -56,20 +55,6 @@ def parse(
         return _Parser(source, overrides or {}).study(raw)
     except RecursionError:
         raise ConfigError(f"{source}: a study file must not contain itself") from None
-
-
-def parse_extension(text: str, source: str) -> Extension:
-    """Check what was asked of a study since it was begun, as JSON.
-
-    Raises:
-        ConfigError: in one line, whatever is wrong.
-    """
-    try:
-        extension: Extension = _adapter(Extension).validate_json(text, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{source}: extension: {_rule(first['msg'])}") from error
-    return extension
 
 
 @functools.cache

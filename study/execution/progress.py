@@ -1,7 +1,7 @@
 """The live view of a running study: a table on a terminal or in a notebook, else plain lines."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from study.config.extension import MoreEpochs
 from study.config.study import StudyConfig
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
@@ -37,13 +36,11 @@ class Progress(StudyCallback):
     Attributes:
         stopping: the searcher's, which knows how the hypervolume grew.
         messages: lines of other parts; each is printed once.
-        more_epochs: the trainings that are asked to go on, as trials beyond those of the search.
     """
 
     study: StudyConfig
     stopping: Stopping
     messages: Messages
-    more_epochs: Sequence[MoreEpochs] = ()
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._live: Live | NotebookView | None = None
@@ -114,9 +111,8 @@ class Progress(StudyCallback):
         elapsed = time.monotonic() - self._start
         n_trained = self._n_epochs_ended + _epochs(self._ended.running)
         n_epochs = n_trained - (self._n_epochs_before or 0)
-        n_trials = self.study.n_trainings + len(self.more_epochs)
-        n_wanted = self.study.n_trainings * self.study.training.max_epochs
-        n_wanted += sum(more.max_epochs - more.n_epochs for more in self.more_epochs)
+        n_trials = self.study.n_trainings
+        n_wanted = n_trials * self.study.training.max_epochs
         # Trials that ended early leave epochs that are never trained.
         n_left = n_wanted - self._n_epochs_saved - n_trained
         seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None

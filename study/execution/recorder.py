@@ -194,14 +194,12 @@ class Recorder(StudyCallback):
 
     def _start(self, view: TrialView) -> None:
         suggestion = view.suggestion
-        origin = suggestion.origin
         self._tracker.start_trial(
             suggestion.trial_id,
             suggestion.sample,
             suggestion.resolve(self._study.config),
             repeat_of=trial_id(suggestion.repeat_of),
             is_given=suggestion.is_given,
-            continues=None if origin is None else (trial_id(origin.number), origin.n_epochs),
         )
 
     def _end(self, view: TrialView) -> None:

@@ -32,7 +32,6 @@ from study.execution.relocation import keep_new_trials_in
 from study.execution.snapshots import restore
 from study.metrics.reports import TrialStatus
 from study.search import warm_start
-from study.search.suggestion import trial_id
 from study.search.warm_start import EarlierTrial
 from study.tracking import studies
 from study.tracking.client import Client
@@ -127,7 +126,7 @@ class Session:
             UserError: in one line, the first problem.
         """
         storage.check(self._folder(study.name))
-        n_at_once = self._start_ray(study, study.n_trainings)
+        n_at_once = self._start_ray(study)
         ray.shutdown()
         resources = study.resources
         trial = rehearse(_a_trial(study), max(1, int(resources.cpus)), resources.gpus > 0)
@@ -142,7 +141,7 @@ class Session:
         """
         study = asked.config
         earlier = self._earlier_trials(study)
-        n_at_once = self._start_ray(study, study.n_trainings)
+        n_at_once = self._start_ray(study)
         folder = self._folder(study.name)
         try:
             # Free a moment ago, the name may be another launch's by now.
@@ -179,7 +178,6 @@ class Session:
             FailedError: if it went on and failed; it can be resumed again.
         """
         wanted = wanted or Wanted()
-        name = name or wanted.study
         if name is not None:
             self._client.relocate(resumed=name)
         record = self._resumable(name, source, wanted, said or {})
@@ -200,7 +198,7 @@ class Session:
             if not is_new:
                 keep_new_trials_in(record.storage)
             earlier = self._earlier_trials(record.config) if is_new else None
-            n_at_once = self._start_ray(goes_on.config, goes_on.n_trainings)
+            n_at_once = self._start_ray(goes_on.config)
             try:
                 made = self._tuner(record, goes_on, n_at_once, earlier)
             except UserError:
@@ -220,7 +218,6 @@ class Session:
 
         Args and raises: as `resume`.
         """
-        name = name or wanted.study
         moved = [study.name for study in self._client.relocate()]
         if name in moved:
             raise LaunchError(
@@ -229,7 +226,7 @@ class Session:
             )
         record = self._resumable(name, source, wanted, said)
         with storage.locked(record.storage) if storage.exists(record.storage) else nullcontext():
-            n_trials = extended(record, self._records, wanted).n_trainings
+            n_trials = extended(record, self._records, wanted).config.n_trainings
         self._say(
             f"would go on with {record.name}, of which {self._records.n_completed(record)} of "
             f"{n_trials} trials have completed{self._others(name, record)}"
@@ -272,7 +269,7 @@ class Session:
     def _say_changed(self, record: StudyRecord) -> None:
         """What the study's file says otherwise than when the study began."""
         changed = changed_in_file(
-            record.config, record.source, record.options, record.extension.n_searches > 0
+            record.config, record.source, record.options, record.n_searches > 0
         )
         if changed is not None:
             self._say(changed)
@@ -295,7 +292,7 @@ class Session:
             if earlier is not None:
                 made = tuner.new(goes_on, uri, n_at_once, earlier)
             else:
-                made = tuner.restored(goes_on, uri, n_at_once, is_extended=goes_on is not record)
+                made = tuner.restored(goes_on, uri, n_at_once)
         except OSError as error:  # of Tune
             raise LaunchError(
                 f"--storage-path: the state of {record.name} must be readable and writable in "
@@ -304,11 +301,6 @@ class Session:
         if goes_on is not record:
             # From here on the study has not ended, whatever happens to this driver.
             studies.extend(self._client, record, goes_on)
-            for more in goes_on.extension.more_epochs[len(record.extension.more_epochs) :]:
-                self._say(
-                    f"the training of {record.name}/{trial_id(more.trial)} goes on from "
-                    f"{more.n_epochs} epochs to {more.max_epochs}"
-                )
         return made
 
     def _has_ended_trials(self, record: StudyRecord) -> bool:
@@ -336,8 +328,8 @@ class Session:
 
     def _is_done(self, record: StudyRecord) -> LaunchError:
         return LaunchError(
-            f"--resume: a study must be unfinished, but '{record.name}' is done; --trials, "
-            f"--max-hours or --train say what more of it is wanted{self._unfinished()}"
+            f"--resume: a study must be unfinished, but '{record.name}' is done; --trials or "
+            f"--max-hours says what more of it is wanted{self._unfinished()}"
         )
 
     def _unfinished(self) -> str:
@@ -366,11 +358,12 @@ class Session:
             self._say(f"warm start: {len(usable)} trials of {name}; left: {left}")
         return taken
 
-    def _start_ray(self, study: StudyConfig, n_trials: int) -> int:
+    def _start_ray(self, study: StudyConfig) -> int:
         """Connect to the cluster, or start Ray here; refuse what this machine, or a node, lacks.
 
         Returns how many trials may run at a time once the cluster has grown.
         """
+        n_trials = study.n_trainings
         of_ray = cluster.connect(self._address, n_trials)
         have = of_ray.resources()
         wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
@@ -442,11 +435,10 @@ class Session:
         n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
         # One that was interrupted as it waited for its worker has no run yet.
         n_left += max(0, n_started - len(trials))
-        n_left += len(record.extension.more_epochs) - sum(
-            trial.continues is not None for trial in trials
-        )
         end_of_search = self._records.end_of_search(record)
-        is_done = not n_left and (n_started >= record.n_trainings or end_of_search is not None)
+        is_done = not n_left and (
+            n_started >= record.config.n_trainings or end_of_search is not None
+        )
         status = TrialStatus.COMPLETED if is_done else TrialStatus.INTERRUPTED
         studies.close(self._client, record, status)
         n_completed = states.count(TrialStatus.COMPLETED)

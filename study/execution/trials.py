@@ -76,18 +76,14 @@ def report(trial: Trial) -> TrialReport | None:
 
 
 def n_epochs(trial: Trial) -> int:
-    """The epochs that a trial was trained for, by its reports; those of a training that it goes on
-    with left out."""
-    last, origin = report(trial), suggestion(trial).origin
-    epoch = last.epoch.epoch if last and last.epoch else 0
-    return epoch if origin is None else max(0, epoch - origin.n_epochs)
+    """The epochs that a trial was trained for, by its reports."""
+    last = report(trial)
+    return last.epoch.epoch if last and last.epoch else 0
 
 
 def max_epochs(trial: Trial, study: StudyConfig) -> int:
-    """The epochs that a trial is trained for unless it is stopped, likewise."""
-    own = suggestion(trial)
-    whole = own.resolve(study).training.max_epochs
-    return whole if own.origin is None else whole - own.origin.n_epochs
+    """The epochs that a trial is trained for unless it is stopped."""
+    return suggestion(trial).resolve(study).training.max_epochs
 
 
 def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:

@@ -13,7 +13,6 @@ from ray.util import get_node_ip_address
 from models import IResNet
 from study.config.study import StudyConfig
 from study.errors import GpuError, GpuMemoryError, StorageError, UserError, reason
-from study.execution.storage import filesystem
 from study.metrics.artifacts import (
     OUTCOME,
     RECONSTRUCTIONS,
@@ -24,7 +23,7 @@ from study.metrics.artifacts import (
     write_reports,
 )
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
-from study.search.suggestion import Origin, Suggestion
+from study.search.suggestion import Suggestion
 from study.trial import sources
 from study.trial.evaluation import reconstructions
 from study.trial.gpu import check_gpus, memory_errors
@@ -47,11 +46,9 @@ class TrialTrainable(tune.Trainable):
     crash is read from there.
     """
 
-    def setup(  # type: ignore[override]
-        self, config: dict[str, Any], study: StudyConfig, folder: str
-    ) -> None:
-        """`study` and `folder`, where the study is stored, come by way of tune.with_parameters."""
-        self._study, self._folder = study, folder
+    def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
+        """`study` comes by way of tune.with_parameters."""
+        self._study = study
         torch.set_num_threads(max(1, int(study.resources.cpus)))
         self._begin(config)
 
@@ -63,7 +60,6 @@ class TrialTrainable(tune.Trainable):
         suggestion = Suggestion.of_config(config)
         self._reports: list[EpochReport] = []
         self._failed = suggestion.failed
-        self._origin = suggestion.origin
         # Nothing of the trial before stays: a GPU may not have the memory for two.
         self._training_now: Training | None = None
         self._time_spent: TimeSpent | None = None
@@ -115,10 +111,6 @@ class TrialTrainable(tune.Trainable):
             self._is_restored = False
             result = self._with_earlier_reports()
         elif self._training.status is TrialStatus.RUNNING:
-            if self._origin is not None and self._training.epoch == 0:
-                with _of_checkpoint("read"):
-                    self._training.go_on_from(self._state_of(self._origin))
-                assert self._training.epoch == self._origin.n_epochs
             report = self._with_projections(self._training.run_to_report())
             if report.epoch is not None:
                 assert self._time_spent is not None
@@ -128,13 +120,6 @@ class TrialTrainable(tune.Trainable):
                 report = replace(report, epoch=epoch)
             result = self._last_report = report.to_result()
         return {**result, "done": self._training.status is not TrialStatus.RUNNING}
-
-    def _state_of(self, origin: Origin) -> dict[str, Any]:
-        """The state of the training that this goes on with."""
-        files, folder = filesystem(self._folder)
-        with tune.Checkpoint(f"{folder}/{origin.checkpoint}", files).as_directory() as path:
-            state: dict[str, Any] = read_state(Path(path) / TRAINING_STATE)["training"]
-            return state
 
     def _with_earlier_reports(self) -> dict[str, Any]:
         """The last report, and all before it."""

@@ -10,8 +10,7 @@ from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES, Sha
 def importances(results: Results) -> dict[str, dict[str, Share]]:
     """Objective -> parameter -> share of the variance; objectives without an estimate are left out.
 
-    Projections do not count: their values are no choice of a hyperparameter. Nor do trainings that
-    were gone on with, which had more epochs.
+    Projections do not count: their values are no choice of a hyperparameter.
     """
     space = results.study.config.space
     shares = {}
@@ -29,8 +28,7 @@ def importances(results: Results) -> dict[str, dict[str, Share]]:
 
 
 def _counts(point: Point) -> bool:
-    is_completed = point.is_trial and point.first.state is TrialStatus.COMPLETED
-    return is_completed and point.first.continues is None
+    return point.is_trial and point.first.state is TrialStatus.COMPLETED
 
 
 def note(results: Results) -> str:

@@ -65,7 +65,7 @@ def listed(records: Records) -> list[Listed]:
             state=_DONE if study.finished else TrialStatus(of_run[tags.STATE]).value,
             data=study.config.data.name,
             n_completed=records.n_completed(study) if n_completed is None else int(n_completed),
-            n_trials=study.n_trainings,
+            n_trials=study.config.n_trainings,
             n_front=None if n_front is None else int(n_front),
             hypervolume=figures.get(HYPERVOLUME),
             hours=figures.get(HOURS),

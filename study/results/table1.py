@@ -146,7 +146,7 @@ def _paper(config: StudyConfig) -> Mapping[str, Cell]:
 
 def note(table: list[Column]) -> str:
     """What the figures are, in a few sentences."""
-    n_epochs = sorted({c.point.first.epoch for c in table if c.point is not None})
+    n_epochs = sorted({c.point.first.n_epochs for c in table if c.point is not None})
     between = " to ".join(map(str, dict.fromkeys([*n_epochs[:1], *n_epochs[-1:]])))
     with_paper = any(column.paper is not None for column in table)
     sentences = []

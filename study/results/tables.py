@@ -234,7 +234,7 @@ def _columns(results: Results, ranked: Sequence[Point], every: bool) -> list[_Co
     if repeated:
         columns.append(_Column("trained", [str(len(point.records)) for point in ranked]))
     if any(point.first.origin for point in ranked):
-        how = "given: a sample of search.first; a trial: its training goes on"
+        how = "given: a sample of search.first"
         columns.append(_Column("origin", [point.first.origin for point in ranked], how))
     for key, _ in results.study.config.space:
         # The name of a projection says already what it was projected to.

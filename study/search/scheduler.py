@@ -106,11 +106,7 @@ class HalvingScheduler(PatientScheduler):
         self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
     ) -> str:
         report = TrialReport.from_result(result)
-        suggestion = Suggestion.of_config(trial.config)
-        if suggestion.origin is not None:
-            # It was asked for, and has had other epochs than those that it would be compared with.
-            return str(TrialScheduler.CONTINUE)
-        number = suggestion.number
+        number = Suggestion.of_config(trial.config).number
         self._record_earlier(number, report)
         if report is None or report.epoch is None or report.status is not TrialStatus.RUNNING:
             return str(TrialScheduler.CONTINUE)
@@ -120,9 +116,8 @@ class HalvingScheduler(PatientScheduler):
     def on_trial_complete(
         self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
     ) -> None:
-        suggestion = Suggestion.of_config(trial.config)
-        if suggestion.origin is None:
-            self._record_earlier(suggestion.number, TrialReport.from_result(result))
+        number = Suggestion.of_config(trial.config).number
+        self._record_earlier(number, TrialReport.from_result(result))
 
     def _record_earlier(self, number: int, report: TrialReport | None) -> None:
         """Record the rungs that a restored trial went past, which this driver may not know of."""

@@ -24,7 +24,6 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
 
-from study.config.extension import NOTHING_MORE, Extension
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.metrics.reports import TrialReport, TrialStatus
@@ -36,27 +35,13 @@ from study.search.halving import SuccessiveHalving
 from study.search.observation import Outcome
 from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
-from study.search.suggestion import Origin, Suggestion
+from study.search.suggestion import Suggestion
 from study.search.warm_start import EarlierTrial
 
 # Of a pickled searcher: another number wherever another version could not go on with it.
-_FORM = 2
+_FORM = 3
 # A trial's seed is the study's times this, plus the trial's number: studies do not share seeds.
 _SEED_STRIDE = 100_000
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """A training that a user asks to go on with. The sampler does not observe what it gives: that
-    took more epochs than its samples get.
-
-    Attributes:
-        seed: that of the training.
-    """
-
-    origin: Origin
-    seed: int
-    sample: Mapping[str, Value]
 
 
 @dataclass
@@ -94,8 +79,7 @@ class OptunaSearcher(Searcher):
         halving: SuccessiveHalving | None = None,
         stopping: Stopping | None = None,
         earlier: Sequence[EarlierTrial] = (),
-        extension: Extension = NOTHING_MORE,
-        continuations: Sequence[Continuation] = (),
+        n_searches: int = 0,
     ) -> None:
         """
         Args:
@@ -104,9 +88,7 @@ class OptunaSearcher(Searcher):
                 state of a searcher and not that of a scheduler, so they are saved here.
             stopping: when to propose no more; other parts may read it.
             earlier: trials that the sampler knows from the start.
-            extension: what has been asked of the study since it was begun.
-            continuations: the trainings of it that can go on now, in their order, all if not the
-                last are left out; `restore` must come before they are proposed.
+            n_searches: how often more of the study was asked for since it was begun.
         """
         super().__init__()
         self._form = _FORM
@@ -126,11 +108,10 @@ class OptunaSearcher(Searcher):
                     constraints=observation.violations(study, [trial.outcome]),
                 )
             )
-        self._extension, self._continuations = extension, continuations
+        self._n_searches = n_searches
         self._n_started = 0
         self._n_samples = 0
         self._given = self._given_samples()
-        self._n_continued = 0
         self._open: list[_Sample] = []
         self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
         self._halving = halving
@@ -178,8 +159,6 @@ class OptunaSearcher(Searcher):
             its sample is trained again.
         """
         self._stopping.start_clock()
-        if self._n_continued < len(self._continuations):
-            return self._continued().to_config()
         self._stopping.end_of_search = self._stopping.end_of_search or self._stopping.reason()
         if self._stopping.end_of_search is not None:
             return Searcher.FINISHED
@@ -206,14 +185,6 @@ class OptunaSearcher(Searcher):
             sample=sample.values,
             is_given=sample.is_given,
         ).to_config()
-
-    def _continued(self) -> Suggestion:
-        """The next training that goes on."""
-        training = self._continuations[self._n_continued]
-        number = self._n_started
-        self._n_continued += 1
-        self._n_started += 1
-        return Suggestion(number, training.seed, number, training.sample, origin=training.origin)
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
@@ -300,8 +271,7 @@ class OptunaSearcher(Searcher):
             "open": self._open,
             "observed": self._observed,
             "n_started": self._n_started,
-            "n_continued": self._n_continued,
-            "n_searches": self._extension.n_searches,
+            "n_searches": self._n_searches,
             "rungs": None if self._halving is None else self._halving.rungs,
             "stopped": None if self._halving is None else self._halving.stopped,
             "stopping": self._stopping.get_state(),
@@ -316,11 +286,9 @@ class OptunaSearcher(Searcher):
         self._study, self._open = state["study"], state["open"]
         self._observed = state["observed"]
         self._n_samples, self._n_started = state["n_samples"], state["n_started"]
-        # Studies could not be extended once.
-        self._n_continued = state.get("n_continued", 0)
         self._given = self._given_samples()
         self._stopping.set_state(state["stopping"])
-        if self._extension.n_searches > state.get("n_searches", 0):
+        if self._n_searches > state["n_searches"]:
             self._stopping.go_on()
         if self._halving is not None:
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]

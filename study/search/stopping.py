@@ -50,7 +50,7 @@ class Stopping:
         """Go on from what get_state gave."""
         self._front, self.end_of_search = state["front"], state["end_of_search"]
         self.hypervolumes = list(state["hypervolumes"])
-        self._n_before = state.get("n_before", 0)  # studies could not be extended once
+        self._n_before = state["n_before"]
         self._seconds_before = state["seconds"]
         self._start = None if self._start is None else time.monotonic()
 

@@ -1,7 +1,7 @@
 """What travels from the searcher to a worker, as the config of a Tune trial."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from study.config.space import Value
@@ -15,23 +15,6 @@ def trial_id(number: int) -> str:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The training that a trial goes on with.
-
-    Attributes:
-        number: of the trial that it was.
-        n_epochs: that it had been trained for.
-        checkpoint: path of its last checkpoint below the folder of the study.
-        max_epochs: that the network is to have in the end.
-    """
-
-    number: int
-    n_epochs: int
-    checkpoint: str
-    max_epochs: int
-
-
-@dataclass(frozen=True)
 class Suggestion:
     """A sample to train, and which trial of the study that is.
 
@@ -41,7 +24,6 @@ class Suggestion:
         repeat_of: number of the first trial of this sample; its own where it is the first.
         sample: parameter of the space -> value.
         is_given: whether the study file has the sample, in search.first.
-        origin: the training that this goes on with; None where it begins anew.
         n_errors: how often the trial failed by an error of its own.
         failed: why it was given up. Its next worker reports that instead of training. None while
             it was not.
@@ -52,7 +34,6 @@ class Suggestion:
     repeat_of: int
     sample: Mapping[str, Value]
     is_given: bool = False
-    origin: Origin | None = None
     n_errors: int = 0
     failed: str | None = None
 
@@ -68,12 +49,8 @@ class Suggestion:
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> "Suggestion":
         """The suggestion that a Tune trial was made of."""
-        origin = config.get("origin")
-        return cls(**{**config, "origin": None if origin is None else Origin(**origin)})
+        return cls(**config)
 
     def resolve(self, study: StudyConfig) -> TrialConfig:
         """The trial that this means."""
-        trial = study.resolve(self.sample, self.seed)
-        if self.origin is None:
-            return trial
-        return replace(trial, training=replace(trial.training, max_epochs=self.origin.max_epochs))
+        return study.resolve(self.sample, self.seed)

@@ -20,8 +20,6 @@ class RecordedTrial(Protocol):
     @property
     def projected_to(self) -> float | None: ...
     @property
-    def continues(self) -> str | None: ...
-    @property
     def state(self) -> TrialStatus: ...
     @property
     def sample(self) -> Mapping[str, Value]: ...
@@ -56,8 +54,6 @@ def usable(
     for trial in (record for record in trials if record.projected_to is None):
         if trial.state is not TrialStatus.COMPLETED:
             n_left[trial.state.value] += 1
-        elif trial.continues is not None:
-            n_left["with other epochs than a sample gets"] += 1
         elif not is_inside(study.space, trial.sample):
             n_left["outside this study's space"] += 1
         else:

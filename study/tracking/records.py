@@ -15,8 +15,7 @@ from typing import TypeVar
 
 from mlflow.entities import Experiment, Run
 
-from study.config.extension import NOTHING_MORE, Extension
-from study.config.parser import parse, parse_extension
+from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
@@ -42,7 +41,8 @@ class StudyRecord:
         finished: whether it came to its end; if not, it can be resumed.
         options: keys of its settings that options gave, in the file's place; None where an
             earlier version began it, which did not keep them.
-        extension: what was asked of it since it was begun.
+        n_searches: how often more samples or hours were asked for since it was begun. An end that
+            the search had come to before holds no longer.
         commit: of the code that began it; None where that was no clone.
         is_clean: whether the code was that commit's.
         versions: of Python and the packages that decide numbers.
@@ -56,15 +56,10 @@ class StudyRecord:
     storage: str
     finished: bool
     options: tuple[str, ...] | None = None
-    extension: Extension = NOTHING_MORE
+    n_searches: int = 0
     commit: str | None = None
     is_clean: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def n_trainings(self) -> int:
-        """How many trials there are at most."""
-        return self.config.n_trainings + len(self.extension.more_epochs)
 
 
 @dataclass(frozen=True)
@@ -77,11 +72,8 @@ class TrialRecord:
         sample: what the search proposed.
         repeat_of: the id of the first trial of the same sample; a first one's own.
         is_given: whether the study file has the sample, in search.first.
-        continues: the id of the trial whose training it goes on with; None if it began anew.
-        n_epochs_before: epochs that the other one had been trained for; 0 likewise.
         projected_to: the coefficient of a projection of this trial; None for the trial itself.
-        n_epochs: epochs that it was trained for so far, those of a training that it goes on with
-            left out; a projection adds none, 0.
+        n_epochs: epochs that it was trained for so far; a projection adds none, 0.
         started: when its run was made, seconds since 1970-01-01 UTC.
         ended: when it came to its end, likewise; None while it runs.
         mark: how it stood in the results when its study last ended; None before that.
@@ -107,20 +99,11 @@ class TrialRecord:
     why: str = ""
     device: str | None = None
     is_given: bool = False
-    continues: str | None = None
-    n_epochs_before: int = 0
-
-    @property
-    def epoch(self) -> int:
-        """The epochs that its network has been trained for, those of a training that it goes on
-        with included."""
-        return self.n_epochs + self.n_epochs_before
 
     @property
     def origin(self) -> str:
-        """Where it comes from: "given", the trial that it goes on with, or empty, which means that
-        the sampler proposed it."""
-        return self.continues or ("given" if self.is_given else "")
+        """Where its sample comes from: "given", or empty, which means from the sampler."""
+        return "given" if self.is_given else ""
 
 
 class Records:
@@ -183,7 +166,7 @@ class Records:
             try:
                 config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
                 config = config.without_command()
-                extension = parse_extension(of_run.get(tags.EXTENSION, "{}"), run.info.run_name)
+                n_searches = _n_searches(of_run.get(tags.EXTENSION, "{}"))
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):
@@ -197,7 +180,7 @@ class Records:
                 storage=storage,
                 finished=state is TrialStatus.COMPLETED,
                 options=_options(of_run.get(tags.OPTIONS, "null")),
-                extension=extension,
+                n_searches=n_searches,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions=_versions(of_run.get(tags.VERSIONS, "{}")),
@@ -279,6 +262,19 @@ def _options(text: str) -> tuple[str, ...] | None:
     except (ValueError, RecursionError):
         return None
     return tuple(printable(str(key)) for key in keys) if isinstance(keys, list) else None
+
+
+def _n_searches(text: str) -> int:
+    """How often more of a study was asked for; ValueError if somebody else wrote that.
+
+    Beside it stands `more_epochs` in studies of an earlier version, which could train a network
+    further as a new trial.
+    """
+    content = json.loads(text)
+    n_searches = content.get("n_searches", 0) if isinstance(content, dict) else None
+    if type(n_searches) is not int:
+        raise ValueError(text)
+    return n_searches
 
 
 def _versions(text: str) -> dict[str, str]:
@@ -364,9 +360,6 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         n_epochs = _read(run, params, MAX_EPOCHS, int)
     else:
         n_epochs = _read(run, of_run, tags.EPOCH, int, "0")
-    n_epochs_before = _read(run, of_run, tags.CONTINUED_EPOCHS, int, "0")
-    if projected_to is None:
-        n_epochs = max(0, n_epochs - n_epochs_before)
     return TrialRecord(
         trial_id=trial_id,
         run_id=run.info.run_id,
@@ -389,6 +382,4 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         why=of_run.get(tags.WHY, ""),
         device=printable(of_run[tags.DEVICE]) if tags.DEVICE in of_run else None,
         is_given=of_run.get(tags.GIVEN) == "true",
-        continues=printable(of_run[tags.CONTINUES]) if tags.CONTINUES in of_run else None,
-        n_epochs_before=n_epochs_before,
     )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict
 
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
@@ -78,16 +77,15 @@ def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
     ended.
 
     Args:
-        extended: the study as it is then: with the new limits of the search, and the extension.
+        extended: the study as it is then, with the new limits of its search.
     """
     of_run = {
         tags.CONFIG: json.dumps(extended.config.to_dict()),
-        tags.EXTENSION: json.dumps(asdict(extended.extension)),
+        tags.EXTENSION: json.dumps({"n_searches": extended.n_searches}),
+        tags.END_OF_SEARCH: "",
         # The tag that says that it can be resumed, with what it is then resumed to.
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
-    if extended.extension.n_searches > study.extension.n_searches:
-        of_run[tags.END_OF_SEARCH] = ""
     Batch(tags=of_run).send(client, study.run_id)
     client.call(client.api.log_text, study.run_id, to_yaml(extended.config), STUDY_FILE)
     experiment = client.call(client.api.get_experiment, study.experiment_id)

@@ -99,20 +99,16 @@ class Tracker:
         config: TrialConfig,
         repeat_of: str | None = None,
         is_given: bool = False,
-        continues: tuple[str, int] | None = None,
     ) -> None:
         """The run of a trial, new or there already; it is then running.
 
         Args:
             repeat_of: the id of the first trial of this sample, if this is not the first.
             is_given: whether the study file has the sample, in search.first.
-            continues: the id of the trial whose training this goes on with, and the epochs that it
-                had been trained for; None if it begins anew.
         """
         trial = self._trials.get(trial_id)
         text = json.dumps(sample)
-        continued = None if continues is None else continues[0]
-        if trial is not None and (trial.sample, trial.continues) != (text, continued):
+        if trial is not None and trial.sample != text:
             # It was proposed after the last snapshot that survived, and its number now means
             # another trial. Parameters cannot be changed, so the run is deleted.
             self._trials.delete(trial_id)
@@ -120,8 +116,6 @@ class Tracker:
         params = as_params(settings(sample, config))
         datasets = [dataset(config.data)]
         origin = {tags.GIVEN: "true"} if is_given else {}
-        if continues is not None:
-            origin |= {tags.CONTINUES: continues[0], tags.CONTINUED_EPOCHS: str(continues[1])}
         if trial is not None:
             # A crash may have cut these off. Logging the same again is no error.
             self._call(self.client.api.log_inputs, trial.run_id, datasets=datasets)
@@ -160,7 +154,6 @@ class Tracker:
                 TrialStatus.RUNNING,
                 text,
                 is_begun=True,
-                continues=continued,
                 logged={},
             ),
         )
@@ -260,11 +253,7 @@ class Tracker:
                 tags.TRIAL_ID: trial_id,
                 tags.REPEAT_OF: of_trial.data.tags[tags.REPEAT_OF],
                 tags.SAMPLE: trial.sample,
-                **{
-                    tag: of_trial.data.tags[tag]
-                    for tag in (tags.GIVEN, tags.CONTINUES, tags.CONTINUED_EPOCHS)
-                    if tag in of_trial.data.tags
-                },
+                **{tag: value for tag, value in of_trial.data.tags.items() if tag == tags.GIVEN},
                 tags.PROJECTED_FROM: trial.run_id,
                 tags.PROJECTED_TO: repr(report.coeff),
                 tags.STATE: TrialStatus.RUNNING.value,

@@ -19,7 +19,6 @@ class TrialRun:
 
     Attributes:
         is_begun: whether its parameters and its dataset are there.
-        continues: the trial whose training it goes on with; None if it began anew.
         projections: coefficient -> the run of a projection, and its metrics once it is complete.
         logged: (metric, step) -> value, of what MLflow holds; None until it is read.
     """
@@ -28,7 +27,6 @@ class TrialRun:
     state: TrialStatus
     sample: str
     is_begun: bool
-    continues: str | None = None
     projections: dict[float, tuple[str, dict[str, float]]] = field(default_factory=dict)
     logged: dict[tuple[str, int], float] | None = None
 
@@ -85,7 +83,6 @@ class TrialRuns:
                 continue
             state, is_begun = TrialStatus(of_run[tags.STATE]), bool(run.data.params)
             trial = TrialRun(run.info.run_id, state, of_run[tags.SAMPLE], is_begun)
-            trial.continues = of_run.get(tags.CONTINUES)
             self._known[of_run[tags.TRIAL_ID]] = trial
         by_run = {trial.run_id: trial for trial in self._known.values()}
         for run in projections:

@@ -214,16 +214,6 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def go_on_from(self, state: dict[str, Any]) -> None:
-        """Train the network of a state_dict() further, to this training's own max_epochs.
-
-        Args:
-            state: of a training with the same config but for fewer max_epochs. The learning rate
-                goes on where its schedule, stretched over the new max_epochs, has it.
-        """
-        self.load_state_dict(state)
-        self.status = TrialStatus.RUNNING
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state_dict() of a training with the same config."""
         self.model.load_state_dict(state["model"])

@@ -40,7 +40,7 @@ def test_what_a_study_has_may_be_said_again(
     ("key", "option", "value", "says"),
     [
         ("search.seed", "--seed", 3, "--seed: .* and tiny has 0 here, but got 3$"),
-        ("training.max_epochs", "--epochs", 9, "has 3 here, but got 9; --train says which"),
+        ("training.max_epochs", "--epochs", 9, "has 3 here, but got 9"),
         ("data.root", "--data-root", "/other", "--data-root: .* but got '/other'$"),
         ("data.download", "--download", True, "has False here, but got True$"),
     ],

@@ -19,7 +19,7 @@ from study.execution import worker as execution_worker
 from study.execution.worker import TrialTrainable
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.metrics.reports import TrialReport, TrialStatus
-from study.search.suggestion import Origin, Suggestion
+from study.search.suggestion import Suggestion
 from study.trial import sources
 from study.trial.data import Dataset
 from study.trial.state_file import read_state, state_bytes
@@ -34,7 +34,7 @@ class Worker(TrialTrainable):
 
     # Without the study, which Tune would bring.
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-        super().setup(config, self.study, "/nowhere")
+        super().setup(config, self.study)
 
 
 def worker() -> TrialTrainable:
@@ -87,38 +87,6 @@ def test_a_restored_trial_sends_all_its_reports_again_before_it_trains(tmp_path:
         *read_reports((at_end / "reports.json").read_bytes()),
     ]
     assert sent.projections == third.projections
-
-
-def test_a_worker_goes_on_with_the_training_of_another_trial(tmp_path: Path) -> None:
-    first = worker()
-    while not (result := first.step())["done"]:
-        pass
-    before = report_of(result)
-    assert before.epoch is not None
-    (tmp_path / "0000_x").mkdir()
-    checkpoint = saved(first, tmp_path / "0000_x" / "checkpoint_000002")
-
-    class Further(Worker):
-        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-            TrialTrainable.setup(self, config, self.study, str(tmp_path))
-
-    origin = Origin(0, 3, f"0000_x/{checkpoint.name}", 5)
-    suggestion = Suggestion(1, 0, 1, SAMPLE, origin=origin).to_config()
-    further = Further(suggestion)
-    results = [report_of(further.step())]
-    middle = saved(further, tmp_path / "middle")
-    results.append(report_of(further.step()))
-    assert [r.status.value for r in results] == ["running", "completed"]
-    assert [r.epoch.epoch for r in results if r.epoch] == [4, 5]
-    # After a crash it goes on from its own checkpoint.
-    again = Further(suggestion)
-    again.load_checkpoint(str(middle))
-    assert report_of(again.step()).epoch == results[0].epoch
-    last = report_of(again.step())
-    assert last.epoch is not None
-    assert results[1].epoch is not None
-    assert last.epoch.val_loss == results[1].epoch.val_loss
-    assert last.epoch.val_loss < before.epoch.val_loss
 
 
 def cpu_hours(of: TrialTrainable) -> list[float]:

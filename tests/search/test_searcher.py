@@ -11,13 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from study.config import parser
-from study.config.extension import Extension
 from study.config.study import StudyConfig
 from study.metrics.reports import TrialReport
 from study.search.observation import Outcome
-from study.search.searcher import Continuation, OptunaSearcher
+from study.search.searcher import OptunaSearcher
 from study.search.stopping import Stopping
-from study.search.suggestion import Origin, Suggestion
 from study.search.warm_start import EarlierTrial
 from tests.support.studies import (
     RAW,
@@ -322,7 +320,7 @@ def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
     suggestions = run(OptunaSearcher(of(10)), 0)
     extended, n_before = list[Any](), 0
     for n_searches, n_trials in enumerate((n_begun, 8, 10)):
-        searcher = OptunaSearcher(of(n_trials), extension=Extension(n_searches))
+        searcher = OptunaSearcher(of(n_trials), n_searches=n_searches)
         if n_before:
             searcher.restore(str(tmp_path / "state.pkl"))
         extended += run(searcher, n_before)
@@ -348,7 +346,7 @@ def test_an_end_that_the_search_had_come_to_holds_no_longer_once_more_is_asked_f
         return n
 
     def restored(n_searches: int) -> OptunaSearcher:
-        searcher = OptunaSearcher(study, extension=Extension(n_searches))
+        searcher = OptunaSearcher(study, n_searches=n_searches)
         searcher.restore(str(tmp_path / "state.pkl"))
         return searcher
 
@@ -362,37 +360,6 @@ def test_an_end_that_the_search_had_come_to_holds_no_longer_once_more_is_asked_f
     assert "less than 50.00%" in (extended._stopping.end_of_search or "")
     assert run(restored(1)) == 0
     assert run(restored(2)) == 2
-
-
-def test_trainings_that_go_on_come_first_and_teach_the_sampler_nothing(tmp_path: Path) -> None:
-    study = tiny(search={"n_trials": 5, "sampler": "sobol"})
-    begun = OptunaSearcher(tiny(search={"n_trials": 2, "sampler": "sobol"}))
-    for name in ("a", "b"):
-        proposed(begun, name)
-        begun.on_trial_complete(name, completed())
-    begun.save(str(tmp_path / "state.pkl"))
-    origin = Origin(1, 3, "0001_x/checkpoint_000002", 9)
-    sample = {"coeff": 0.5, "n_power_iterations": 1, "dropout": 0.25}
-    more = [Continuation(origin, 17, sample)]
-
-    def restored() -> OptunaSearcher:
-        searcher = OptunaSearcher(study, extension=Extension(1), continuations=more)
-        searcher.restore(str(tmp_path / "state.pkl"))
-        return searcher
-
-    searcher = restored()
-    asked_for = Suggestion.of_config(proposed(searcher, "c"))
-    assert asked_for == Suggestion(2, 17, 2, sample, origin=origin)
-    assert asked_for.resolve(study).training.max_epochs == 9
-    searcher.on_trial_complete("c", completed(val_accuracy=1.0, lipschitz_upper_bound=0.1))
-    assert len(trials_of(searcher)) == len(searcher._stopping.hypervolumes) == 2
-    searcher.save(str(tmp_path / "state.pkl"))
-    again = restored()
-    suggestions = [Suggestion.of_config(proposed(again, name)) for name in "def"]
-    assert [s.number for s in suggestions] == [3, 4, 5]
-    assert [s.origin for s in suggestions] == [None] * 3
-    assert [s.sample for s in suggestions] == samples_of("sobol", 5)[2:]
-    assert again.suggest("g") == Searcher.FINISHED
 
 
 def test_a_search_of_another_version_is_refused_when_it_is_read() -> None:

@@ -1,16 +1,15 @@
 import json
 from dataclasses import replace
 
-from study.search.suggestion import Origin, Suggestion, trial_id
+from study.search.suggestion import Suggestion, trial_id
 
 
 def test_a_suggestion_comes_out_of_the_config_that_tune_writes_down() -> None:
     first = Suggestion(3, seed=100_003, repeat_of=1, sample={"coeff": 0.5, "blocks": [1, 2]})
-    origin = Origin(1, 3, "0001_x/checkpoint_000002", 9)
     for suggestion in (
         first,
         replace(first, n_errors=2, failed="diverged"),
-        replace(first, is_given=True, origin=origin),
+        replace(first, is_given=True),
     ):
         config = json.loads(json.dumps(suggestion.to_config()))
         assert Suggestion.of_config(config) == suggestion

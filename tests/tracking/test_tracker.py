@@ -19,7 +19,6 @@ from mlflow.protos.databricks_pb2 import (
 from mlflow.tracking import MlflowClient
 
 from models import IResNet, write_network
-from study.config.extension import Extension, MoreEpochs
 from study.errors import TrackingError
 from study.metrics.reports import ProjectionReport, TrialStatus
 from study.tracking import studies, tags
@@ -596,28 +595,17 @@ def test_a_run_that_is_found_again_learns_whose_repeat_it_is(
     assert [r.repeat_of for r in Records(tracker.client).trials(study)] == ["0002"]
 
 
-def test_a_run_says_that_its_sample_was_given_or_what_it_goes_on_with(
+def test_the_runs_of_a_trial_and_its_projections_say_that_its_sample_was_given(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     start(tracker, study)
     tracker.start_trial("0001", SAMPLE, study.config.resolve(SAMPLE, seed=2), is_given=True)
-    further = study.config.resolve(SAMPLE, seed=1)
-    further = replace(further, training=replace(further.training, max_epochs=8))
-    tracker.start_trial("0002", SAMPLE, further, continues=("0001", 3))
-    tracker.log_reports("0002", [epoch_report(4), epoch_report(5)])
-    tracker.log_projections("0002", networks(tmp_path, projection_report(0.3)))
-    by_id = {(r.trial_id, r.projected_to): r for r in Records(tracker.client).trials(study)}
-    assert {id: r.origin for (id, _), r in by_id.items()} == {
-        "0000": "",
-        "0001": "given",
-        "0002": "0001",
-    }
-    running = by_id["0002", None]
-    assert (running.params["max_epochs"], running.n_epochs, running.epoch) == ("8", 2, 5)
-    tracker.end_trial("0002", TrialStatus.COMPLETED)
-    ended, cut = Records(tracker.client).trials_and_projections(study)[2:]
-    assert (ended.n_epochs, ended.epoch) == (5, 8)
-    assert (cut.origin, cut.n_epochs, cut.projected_to) == ("0001", 0, 0.3)
+    tracker.log_reports("0001", [epoch_report(1)])
+    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    records = Records(tracker.client).trials_and_projections(study)
+    assert [(r.trial_id, r.projected_to, r.origin) for r in records] == [
+        ("0000", None, ""), ("0001", None, "given"), ("0001", 0.3, "given"),
+    ]  # fmt: skip
 
 
 def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
@@ -626,17 +614,11 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     studies.note_end_of_search(tracker.client, study, "its time is over")
     studies.close(tracker.client, study, TrialStatus.COMPLETED)
     records = Records(tracker.client)
-    more = Extension(0, (MoreEpochs(1, 3, 9),))
-    trained = replace(study, extension=more, finished=False)
-    studies.extend(tracker.client, study, trained)
-    assert records.end_of_search(study) == "its time is over"  # no sample was asked for
-    assert records.find_study("tiny") == trained
-    assert trained.n_trainings == 4
+    assert records.end_of_search(study) == "its time is over"
     longer = tiny(search={"n_trials": 9})
-    searched = replace(trained, config=longer, extension=replace(more, n_searches=1))
-    studies.extend(tracker.client, trained, searched)
-    assert records.find_study("tiny") == searched
-    assert searched.n_trainings == 10
+    extended = replace(study, config=longer, n_searches=1, finished=False)
+    studies.extend(tracker.client, study, extended)
+    assert records.find_study("tiny") == extended
     assert records.end_of_search(study) is None
     note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
     assert "9 trials" in note
@@ -658,26 +640,29 @@ def test_a_command_is_neither_written_into_mlflow_nor_believed_from_there(
     assert found.config.search.notify is None
 
 
-def test_a_number_that_now_goes_on_with_another_training_makes_room(
+def test_a_study_with_a_network_that_an_earlier_version_trained_further_is_read(
     tracker: Tracker, study: StudyRecord
 ) -> None:
-    """It was a repeat of the same sample before a crash."""
+    """Its runs are plain trials."""
     start(tracker, study)
-    tracker.start_trial("0001", SAMPLE, study.config.resolve(SAMPLE, seed=2), repeat_of="0000")
-    further = study.config.resolve(SAMPLE, seed=1)
-    further = replace(further, training=replace(further.training, max_epochs=8))
-    restarted = Tracker(tracker.client)
-    restarted.open_study(study)
-    for _ in range(2):  # the second finds its own run
-        restarted.start_trial("0001", SAMPLE, further, continues=("0000", 3))
-    _, trial = Records(tracker.client).trials(study)
-    assert (trial.continues, trial.repeat_of) == ("0000", "0001")
-    assert trial.params["max_epochs"] == "8"
+    start(tracker, study, "0001")
+    records = Records(tracker.client)
+    _, further = records.trials(study)
+    for run_id, tag, text in (
+        (study.run_id, tags.EXTENSION, '{"n_searches": 1, "more_epochs": [{"trial": 0}]}'),
+        (further.run_id, "study.continues", "0000"),
+        (further.run_id, "study.continued_epochs", "3"),
+    ):
+        tracker.client.api.set_tag(run_id, tag, text)
+    tracker.end_trial("0001", TrialStatus.COMPLETED)
+    assert records.find_study("tiny") == replace(study, n_searches=1)
+    _, further = records.trials(study)
+    assert (further.origin, further.n_epochs) == ("", study.config.training.max_epochs)
 
 
-def test_a_study_may_be_extended_without_end(tracker: Tracker, study: StudyRecord) -> None:
-    """MLflow cuts long tags off."""
-    more = tuple(MoreEpochs(99_999, 10_000, 100_000 + n) for n in range(80))
-    extended = replace(study, extension=Extension(10**6, more))
-    studies.extend(tracker.client, study, extended)
-    assert Records(tracker.client).find_study("tiny") == extended
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"n_searches": "8"}', "[" * 100_000])
+def test_an_extension_that_somebody_else_wrote_is_of_no_study_of_ours(
+    text: str, tracker: Tracker, study: StudyRecord
+) -> None:
+    tracker.client.api.set_tag(study.run_id, tags.EXTENSION, text)
+    assert Records(tracker.client).find_study("tiny") is None

@@ -77,29 +77,6 @@ def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Pat
     assert untimed(reports) == untimed(unbroken)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
-def test_a_training_with_more_epochs_is_the_one_that_had_them_from_the_start(
-    optimizer: str, tmp_path: Path
-) -> None:
-    """Where the schedule is the same for both: a constant learning rate."""
-    constant = replace(TINY.training, optimizer=optimizer, lr_schedule="step", lr_milestones=())
-    short, long = (
-        replace(TINY, training=replace(constant, max_epochs=n_epochs)) for n_epochs in (2, 4)
-    )
-    whole = list(train(long))
-    begun = Training(short)
-    reports = [begun.run_to_report() for _ in range(2)]
-    assert begun.status is TrialStatus.COMPLETED
-    (tmp_path / "state").write_bytes(state_bytes(begun.state_dict()))
-    further = Training(long)
-    further.go_on_from(read_state(tmp_path / "state"))
-    while further.status is TrialStatus.RUNNING:
-        reports.append(further.run_to_report())
-    assert [r.epoch.epoch for r in reports if r.epoch] == [1, 2, 3, 4]
-    # The second report of the short one has the test accuracy, and a certificate in full.
-    assert untimed(reports[2:]) == untimed(whole[2:])
-
-
 def test_a_completed_network_is_certified_in_full_once_and_anew_after_a_restore(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -83,13 +83,8 @@ const isThere = (name) => column(name).some((value) => value !== null);
 const numeric = [...metricNames, ...paramNames, ...["projected_to"].filter(isThere)]
   .filter(isNumeric);
 // Where a point comes from, in a sentence; empty where the sampler proposed it.
-const originOf = (i) => {
-  const origin = points.origin[i];
-  if (origin === "") return "";
-  return origin === "given"
-    ? "A sample that the study file gives."
-    : `The training of trial ${origin}, gone on with.`;
-};
+const originOf = (i) =>
+  points.origin[i] === "given" ? "A sample that the study file gives." : "";
 
 const withError = (name, i) => {
   const error = points.standard_error[name] && points.standard_error[name][i];
