@@ -1,6 +1,9 @@
-"""Every test starts from the same random state and leaves none behind; `gpu` needs a GPU,
-`browser` a Chromium, `cluster` root and some programs. Fixtures that several files use: an empty
-MLflow, and a study in it; a study that the command ran.
+"""Every test starts from the same random state and leaves none behind. Fixtures that several
+files use: an empty MLflow, and a study in it; a study that the command ran.
+
+A test is `fast` unless its file or a fixture of it is listed here as slow, or it is marked `slow`
+itself. A fast test that starts a process fails. `gpu` needs a GPU, `browser` a Chromium, `cluster`
+root and some programs.
 
 The whole suite runs on three workers, since most of a launch is waiting for processes to start."""
 
@@ -8,21 +11,49 @@ import fcntl
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mlflow
 import pytest
 import torch
-from mlflow.tracking import MlflowClient
 
-from study.tracking import studies
-from study.tracking.client import Client
-from study.tracking.records import StudyRecord
-from study.tracking.tracker import Tracker
 from tests.support.launched import run, write_finished
 from tests.support.studies import tiny
+
+if TYPE_CHECKING:  # MLflow is imported for seconds, which tests without it need not wait for
+    from study.tracking.records import StudyRecord
+    from study.tracking.tracker import Tracker
+
+# Files whose tests start processes (Ray, a server, a browser, commands), most of them or all.
+# `pytest -m fast` does not import them: some need packages that the extra `fast` does not have.
+SLOW_FILES = {
+    "test_browser",
+    "test_cluster_yaml",  # no process, but Ray's launcher of clusters
+    "test_comparison_page",
+    "test_delete",
+    "test_export",  # no process, but optuna-dashboard
+    "test_handles",
+    "test_hostile_input",
+    "test_launch",
+    "test_moved",
+    "test_nodes",
+    "test_notebook",
+    "test_outage",
+    "test_pretended_cuda",
+    "test_readme",
+    "test_services",
+    "test_verify",
+    "test_wheel",
+}
+SLOW_FOLDERS = {"cluster", "pretended_cuda"}
+SLOW_FIXTURES = {"finished"}
+# With which Python starts another process, as `sys.audit` names it.
+STARTS_A_PROCESS = {
+    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
+}  # fmt: skip
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
@@ -37,6 +68,43 @@ CLUSTER_PROGRAMS = (
     "nsenter",
     "pg_lsclusters",
 )
+
+
+def is_slow_file(path: Path) -> bool:
+    return path.stem in SLOW_FILES or path.parent.name in SLOW_FOLDERS
+
+
+def is_fast_run(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "fast")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if is_fast_run(config) and is_slow_file(collection_path) else None
+
+
+class FastTest:
+    """The fast test that runs now, if one does."""
+
+    name: str | None = None
+
+    @classmethod
+    def refuse_processes(cls, event: str, arguments: tuple[object, ...]) -> None:
+        if event in STARTS_A_PROCESS and cls.name is not None:
+            pytest.fail(
+                f"{cls.name} is fast, but starts a process ({event} {arguments[:1]}): mark it slow"
+            )
+
+
+sys.addaudithook(FastTest.refuse_processes)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    FastTest.name = item.nodeid if item.get_closest_marker("fast") else None
+    try:
+        return (yield)
+    finally:
+        FastTest.name = None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -78,11 +146,12 @@ def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Three, on machines of any size: every study that a test launches takes all cores, and waits
-    for most of its time. None where files or tests are named, which would be done before the
-    workers have imported torch."""
-    named = any("::" in argument or Path(argument).is_file() for argument in config.args)
-    return 0 if named else 3
+    """Of the fast tests one for each of up to four cores. Else three, on machines of any size:
+    every study that a test launches takes all cores, and waits for most of its time. None where
+    files or tests are named, which would be done before the workers have imported torch."""
+    if any("::" in argument or Path(argument).is_file() for argument in config.args):
+        return 0
+    return min(4, os.cpu_count() or 1) if is_fast_run(config) else 3
 
 
 def pytest_sessionstart() -> None:
@@ -106,10 +175,14 @@ LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     for item in items:
+        is_slow = is_slow_file(item.path) or SLOW_FIXTURES & set(item.fixturenames)
+        if not (is_slow or item.get_closest_marker("slow") or item.get_closest_marker("browser")):
+            item.add_marker("fast")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; here is none"))
         if item.get_closest_marker("browser") and CHROMIUM is None:
@@ -121,6 +194,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes a second to lay out a database; the tests copy this one."""
+    from mlflow.tracking import MlflowClient
+
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -133,7 +208,12 @@ def laid_out(empty_database: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def tracker(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
+def tracker(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Tracker"]:
+    import mlflow
+
+    from study.tracking.client import Client
+    from study.tracking.tracker import Tracker
+
     monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     yield Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
@@ -141,7 +221,9 @@ def tracker(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def study(tracker: Tracker) -> StudyRecord:
+def study(tracker: "Tracker") -> "StudyRecord":
+    from study.tracking import studies
+
     record = studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
     tracker.open_study(record)
     return record

@@ -15,6 +15,7 @@ from tests.support.launched import ROOT
 from tests.support.studies import tiny
 
 
+@pytest.mark.slow
 def test_importing_the_package_takes_a_tenth_of_a_second() -> None:
     """By the processor's time, the least of three: the machine may be busy."""
     code = (

@@ -242,6 +242,7 @@ def without(libraries: set[str], code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_models_and_training_run_with_torch_torchvision_and_safetensors_alone() -> None:
     """A process in which every other library is refused trains, certifies and inverts. Nor does it
     wait for what torch itself imports for seconds, and only compiling needs."""
@@ -262,6 +263,7 @@ assert not {*ABSENT, "sklearn"} & {name.split(".")[0] for name in sys.modules}
     assert without(libraries, code) == "completed\n"
 
 
+@pytest.mark.slow
 def test_help_and_mistakes_wait_for_nothing(tmp_path: Path) -> None:
     """A process in which what takes long to import is refused."""
     space = tmp_path / "space.yaml"
@@ -289,6 +291,7 @@ print("all answered")
     assert without(slow, code) == "all answered\n"
 
 
+@pytest.mark.slow
 def test_the_package_imports_nothing() -> None:
     code = """
 import study

@@ -91,6 +91,7 @@ def test_retries_are_few_unless_the_environment_says_otherwise(
         cli.max_retries()
 
 
+@pytest.mark.slow
 def test_python_m_study_names_the_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "study"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -129,6 +130,7 @@ def test_the_file_that_names_a_cluster_is_the_one_of_ray(
         cli.check_answers(None)
 
 
+@pytest.mark.slow
 def test_another_package_named_models_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = tmp_path / ("a-long-name-" * 10)
     (folder / "models").mkdir(parents=True)

@@ -74,6 +74,7 @@ def test_the_state_of_a_large_study_is_written_less_often() -> None:
     assert seconds == [5, 5, 20, 30]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="on Linux alone")
 def test_a_signal_for_the_group_of_the_driver_does_not_end_what_ray_started(
     monkeypatch: pytest.MonkeyPatch,

@@ -9,6 +9,8 @@ import pytest
 from study.execution.provenance import provenance
 from study.tracking import clone
 
+pytestmark = pytest.mark.slow  # git
+
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]

@@ -39,7 +39,8 @@ def fake_trial(number: int, status: str, result: dict[str, Any], error: str = ""
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
+def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
+    monkeypatch.setattr("study.execution.recorder.provenance", dict)  # which asks git
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracker = Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))

@@ -10,6 +10,7 @@ from study.errors import LaunchError, NameTakenError
 from study.execution import storage
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_run_one_study(tmp_path: Path) -> None:
     code = f"""
 from study.execution import storage

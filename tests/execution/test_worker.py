@@ -186,6 +186,7 @@ def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert n_left == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_worker_compiles_more_trials_than_torch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = torch.compile

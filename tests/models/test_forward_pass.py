@@ -543,6 +543,7 @@ def test_no_jacobian_of_what_runs_exceeds_the_bound(change: Callable[[IResNet], 
     assert max(attained.values()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
 def test_a_number_that_is_not_finite_anywhere_bounds_nothing(norm: str, value: float) -> None:

@@ -182,6 +182,7 @@ def test_a_deployed_block_is_the_same_map(norm: str) -> None:
             torch.testing.assert_close(block.deployed()(x), block.residual(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coeff", [0.5, 0.7, 0.9, 0.97])
 @pytest.mark.parametrize("max_steps", [1, 3, 100])
 def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) -> None:
@@ -331,6 +332,7 @@ def test_an_inverse_of_the_wrong_size_is_an_error() -> None:
         small().eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
+@pytest.mark.slow
 def test_the_network_compiles_whole() -> None:
     """One graph, forward and backward, without a compiler that this machine may lack."""
     model = small(dropout=0.0)

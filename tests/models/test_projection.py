@@ -33,6 +33,7 @@ def network(**changes: Any) -> IResNet:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["spectral", "none"])
 def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str) -> None:
     for coeff in LADDER:
@@ -52,6 +53,7 @@ def test_the_true_norm_of_what_forward_applies_is_at_most_coeff() -> None:
         assert dense_norm(layer.effective_weight().detach(), layer.size) <= 0.6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["spectral", "none"])
 @pytest.mark.parametrize("lipschitz", [0.5, 0.125, 0.008, 1e-6])
 def test_every_block_is_at_most_the_bound_and_none_is_scaled_without_need(
@@ -212,6 +214,7 @@ def test_a_network_that_needs_no_scaling_stays_as_it_is() -> None:
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [np.float64(0.1), np.float32(0.1), torch.tensor(0.1), torch.tensor([0.1])]
 )
@@ -323,6 +326,7 @@ HALF_DONE: list[tuple[Callable[[IResNet], None] | None, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "given"), HALF_DONE)
 def test_after_an_error_nothing_is_changed(
     change: Callable[[IResNet], None] | None, given: dict[str, Any]

@@ -260,6 +260,7 @@ def test_the_tensors_must_be_those_of_the_network(
         read_network(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

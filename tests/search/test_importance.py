@@ -24,6 +24,7 @@ def samples(n: int) -> list[dict[str, Value]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["coeff", "blocks"])
 def test_what_alone_decides_has_nearly_all_of_it(key: str) -> None:
     drawn = samples(60)

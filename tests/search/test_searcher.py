@@ -213,6 +213,7 @@ def test_what_a_trial_is_told_as() -> None:
     assert [t.number for t in inner(searcher).best_trials] == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ladder", [[], [0.4]])
 def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:
     """The more coeff the better, but above 0.9 trials fail."""
@@ -265,6 +266,7 @@ def test_telling_twice_changes_nothing() -> None:
     assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_before", [1, 5])
 @pytest.mark.parametrize("first", [[], FIRST])
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -295,6 +297,7 @@ def test_a_search_that_is_saved_and_restored_goes_on_the_same(
     assert samples + run(again, range(n_before, 10)) == unbroken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [[], FIRST])
 @pytest.mark.parametrize(("sampler", "n_begun"), [*zip(SAMPLERS, [3] * 5, strict=True), ("tpe", 7)])
 def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(

@@ -57,8 +57,16 @@ def free_port() -> int:
     return port
 
 
-@pytest.mark.parametrize("scheme", ["http", "postgresql"])
-def test_a_server_that_is_down_is_said_in_plain_words(scheme: str) -> None:
+@pytest.mark.parametrize(
+    # The extra `fast` does not bring psycopg.
+    "scheme",
+    ["http", pytest.param("postgresql", marks=pytest.mark.slow)],
+)
+def test_a_server_that_is_down_is_said_in_plain_words(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MLflow asks a database ten times by itself, in almost a minute.
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 2)
     client = Client(f"{scheme}://127.0.0.1:{free_port()}", max_retries=0)
     with pytest.raises(TrackingError) as raised:
         client.call(client.api.search_experiments)

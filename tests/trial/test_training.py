@@ -236,6 +236,7 @@ def test_bf16_trains_and_is_certified_in_full_precision() -> None:
     assert last.reconstruction_error < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_compiled_training_is_the_same_training() -> None:
     """Without dropout, whose masks a compiled network draws in another order."""
