@@ -1,5 +1,5 @@
 """Every command of the READMEs, run, in the order in which they stand, in one folder, on a small
-data set of the kind that they ask for; and their Python, study files, links and prose.
+data set of the kind that they ask for; and their Python, study files and links.
 
 A command is run as it stands, but for the placeholders (DIR, RUN_ID, ...), and for fewer epochs and
 trials where it would train for minutes. The two that install are the CI's own first step; what
@@ -39,6 +39,7 @@ from tests.support import pages
 from tests.support.launched import ROOT
 from tests.trial.test_sources import write_idx
 
+CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 COMMANDS = pages.commands()
 INSTALLING = [command for command in COMMANDS if command.startswith(("python3 -m venv", "uv "))]
 UV = shutil.which("uv", path=Path(sys.executable).parent)
@@ -276,10 +277,11 @@ def test_every_option_of_the_commands_is_a_real_one() -> None:
         assert re.search(rf"{option}\b", known), option
 
 
-@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*pages.PAGES, CONTRIBUTING], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(path: Path) -> None:
-    page = pages.PAGES[path]
-    for link in pages.links(page):
+    for link in pages.links(path.read_text()):
         target, _, anchor = link.partition("#")
         if not target.startswith("https://"):
             there = (path.parent / target).resolve() if target else path
@@ -290,8 +292,8 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_files_and_folders_that_are_named_are_there() -> None:
     names = r"`((?:models|study|tests|search_spaces|\.cluster)/[\w./]*)`"
-    for path, page in pages.PAGES.items():
-        for name in re.findall(names, page):
+    for path in (*pages.PAGES, CONTRIBUTING):
+        for name in re.findall(names, path.read_text()):
             assert (ROOT / name).exists(), (path, name)
 
 
@@ -303,22 +305,3 @@ def test_every_benchmark_stands_in_a_readme() -> None:
         if "__main__" in path.read_text()
     }
     assert modules == {name for name in named if name != "tests.faults"}
-
-
-@pytest.mark.parametrize("path", pages.PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_prose_is_plain(path: Path) -> None:
-    """Flesch and Kincaid's grade, at most 10; of the first page, at most 250 lines too."""
-    assert pages.flesch_kincaid_grade(pages.paragraphs(pages.PAGES[path])) <= 10
-    assert path != pages.FIRST or len(pages.PAGES[path].splitlines()) <= 250
-
-
-def test_grades_are_those_of_the_formula() -> None:
-    """By hand: 6 words of one syllable in a sentence; 7 words of 14 syllables in two."""
-    assert pages.flesch_kincaid_grade(["The cat sat on the mat."]) == pytest.approx(
-        0.39 * 6 + 11.8 - 15.59
-    )
-    counted = {"invertible": 4, "network": 2, "proven": 2, "0.9": 1, "fixed-point": 2}
-    assert {word: pages.syllables(word) for word in counted} == counted
-    assert pages.flesch_kincaid_grade(
-        ["Networks are proven.", "Every network is invertible."]
-    ) == pytest.approx(0.39 * 7 / 2 + 11.8 * (2 + 1 + 2 + 3 + 2 + 1 + 4) / 7 - 15.59)
