@@ -19,12 +19,10 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import FailedError, NameTakenError, TrackingError, UserError, absent, quoted
 from study.metrics.artifacts import PAGE
-from study.results import comparison, comparison_tables
+from study.results import comparison, comparison_views
 from study.results.comparison import Comparison
-from study.results.front import Results
-from study.results.read import read
-from study.results.recommended import handles
-from study.results.tables import as_frame, as_html, counts_of
+from study.results.report import Report, read
+from study.results.tables import counts_of
 from study.tracking.client import Client
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.records import Records
@@ -174,9 +172,7 @@ def compare(*studies: "Study") -> "ComparedStudies":
         UserError: if a study is there twice, their data, validation split or measurements differ,
             or one has not measured an objective.
     """
-    return ComparedStudies(
-        comparison.compare([one.results for one in studies], [one.records for one in studies])
-    )
+    return ComparedStudies(comparison.compare([one.results for one in studies]))
 
 
 @dataclass(frozen=True)
@@ -322,16 +318,15 @@ class Runner:
 
     def _publish(self, study: "Study") -> None:
         """Put the results into MLflow: on each run how it stands, and the page."""
-        from study.results.publish import publish
+        from study.results.published import publish
         from study.tracking.runs import Runs
 
-        results = study.results
         try:
-            publish(results, study.records)
+            publish(study.results)
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / PAGE
                 study.write_page(path)
-                Runs(self._place.client).log_file(results.study.run_id, path)
+                Runs(self._place.client).log_file(study.results.study.run_id, path)
         except UserError as error:
             # The study is done all the same, and its report can be made at any time.
             self._say(f"its results were not put into MLflow: {error}")
@@ -353,7 +348,7 @@ class Study:
         self,
         place: Place,
         name: str,
-        results: Results | None = None,
+        results: Report | None = None,
         outcome: "Outcome | None" = None,
     ) -> None:
         """
@@ -365,7 +360,7 @@ class Study:
         self._results = results
 
     @property
-    def results(self) -> Results:
+    def results(self) -> Report:
         """Every network with its mark, and the front among them; read from MLflow once."""
         if self._results is None:
             self._results = read(self.records, self.name)
@@ -384,13 +379,13 @@ class Study:
     @property
     def front(self) -> "pd.DataFrame":
         """The front, a row a network, the best first, with the columns of `--format csv`."""
-        return as_frame(self.results, every=False)
+        return self.results.selected(every=False).copy()
 
     @property
     def points(self) -> "pd.DataFrame":
         """All networks, likewise; column `mark` says how each stands, and those of the front come
         first."""
-        return as_frame(self.results, every=True)
+        return self.results.frame.copy()
 
     @property
     def hypervolume(self) -> float | None:
@@ -401,7 +396,7 @@ class Study:
     @property
     def recommended(self) -> dict[str, str]:
         """The networks to take: "most-accurate", "knee", "most-invertible" -> the handle."""
-        return handles(self.results)
+        return self.results.handles
 
     def figure(self, kind: str = "front") -> "go.Figure":
         """A figure of the study.
@@ -413,9 +408,9 @@ class Study:
         Raises:
             UserError: for another kind, or one that the study has nothing for.
         """
-        from study.results import figures
+        from study.results.page import figure
 
-        return figures.figure(self.results, kind)
+        return figure(self.results, kind)
 
     @arguments_named()
     def load(self, network: str) -> "IResNet":
@@ -476,7 +471,7 @@ class Study:
         """
         from study.results.page import write_page
 
-        write_page(Path(path), self.records, self.results)
+        write_page(Path(path), self.results)
 
     @arguments_named()
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
@@ -513,6 +508,8 @@ class Study:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
+        from study.results.page import as_html
+
         return as_html(self.results)
 
 
@@ -529,7 +526,7 @@ class ComparedStudies:
     @property
     def front(self) -> "pd.DataFrame":
         """The joint front, a row a network, with the study that it comes from."""
-        return comparison_tables.as_frame(self.content, every=False)
+        return comparison_views.frame(self.content, every=False)
 
     @property
     def hypervolume(self) -> float | None:
@@ -543,9 +540,9 @@ class ComparedStudies:
         Raises:
             UserError: if the file cannot be written.
         """
-        from study.results.comparison_page import write_comparison_page
+        from study.results.page import write_page
 
-        write_comparison_page(Path(path), self.content)
+        write_page(Path(path), self.content)
 
     def __repr__(self) -> str:
         return self._printed().export_text()
@@ -556,5 +553,5 @@ class ComparedStudies:
 
     def _printed(self) -> Console:
         console = Console(record=True, file=io.StringIO(), width=_WIDTH, force_jupyter=False)
-        comparison_tables.print_comparison(self.content, every=False, console=console)
+        comparison_views.print_comparison(self.content, every=False, console=console)
         return console

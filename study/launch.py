@@ -246,7 +246,7 @@ class _Launch:
         print_table(results, every=False, console=self._console, options=self._command.uri())
         for point in results.points:
             if point.mark is Mark.FAILED:
-                self._say(f"{results.handle(point)} failed: {point.first.reason}")
+                self._say(f"{point.handle} failed: {point.first.reason}")
         server, page = study_page(self._place.client.tracking_uri, record.experiment_id)
         self._print(f"all trials:  {self._command.report(study.name, '--all')}")
         self._print(f"its page:    {self._command.report(study.name)} --html report.html")

@@ -1,5 +1,4 @@
-"""`python -m study.report`: the front of a study, or several side by side, from MLflow alone; and
-`load` in Python."""
+"""`python -m study.report`: the front of a study, or several side by side, from MLflow alone."""
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -11,51 +10,15 @@ import typer
 from study import cli
 from study.errors import UserError
 
-# Imported where they are needed, since MLflow takes a second and torch two: --help waits for
-# neither, and a table, JSON or CSV not for torch.
+# Imported where they are needed, since MLflow takes a second: --help does not wait for it.
 if TYPE_CHECKING:
     import pandas as pd
-
-    from study.results.front import Results
-    from study.tracking.records import Records
 
 
 class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
-
-
-def load(
-    study: str | None = None,
-    *,
-    where: str = "",
-    objectives: Sequence[str] = (),
-    tracking_uri: str | None = None,
-) -> "pd.DataFrame":
-    """The points of a study as a frame, a row each: those of the front first, best first.
-
-    Args:
-        study: its name; None for the latest.
-        where: conditions by the names of metrics and hyperparameters, "val_accuracy > 0.9 and
-            n_pow <= 2", or MLflow's own filter.
-        objectives: such as "val_loss:minimize", in place of the study's own.
-        tracking_uri: None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
-
-    Returns:
-        A frame with the columns of `--format csv`; `mark` is "front" for what is on the front.
-        Its `attrs` have the study's name and the hypervolume.
-
-    Raises:
-        UserError: if there is no such study, or a filter or an objective cannot be read.
-    """
-    from study import api
-
-    with api.arguments_named(objective="objectives"):
-        opened = api.open(study, where=where, objectives=objectives, tracking_uri=tracking_uri)
-    frame = opened.points
-    frame.attrs.update(study=opened.name, hypervolume=opened.hypervolume)
-    return frame
 
 
 app = typer.Typer(add_completion=False)
@@ -103,15 +66,20 @@ def main(
 ) -> None:
     """Print the Pareto front of a study, read from MLflow, or compare several studies."""
     names, uris = study or [], tracking_uri or []
-    with cli.one_line_errors():
+    # What is asked for beside a table, and of one study alone.
+    writes = {"--register": register, "--optuna": optuna}
+    with cli.one_line_errors(
+        study="STUDY", name="STUDY", studies="STUDY", objectives="--objective", path="--html"
+    ):
         if list_studies:
-            if names or objective or where or every or html or register or optuna or len(uris) > 1:
-                raise UserError("--list: it must stand alone, or with --format and --tracking-uri")
-            _print_list(uris[0] if uris else None, format)
+            if names or objective or where or every or html or any(writes.values()):
+                raise UserError("--list goes with --format and --tracking-uri alone")
+            (uri,) = _uris_of_each(uris, ["all"])
+            _print_list(uri, format)
         elif len(names) > 1:
-            for option, value in (("--register", register), ("--optuna", optuna)):
+            for option, value in writes.items():
                 if value is not None:
-                    raise UserError(f"{option}: one study must be named, but got {len(names)}")
+                    raise UserError(f"{option} requires one study, but got {len(names)}")
             _compare(names, _uris_of_each(uris, names), where, objective or (), every, format, html)
         else:
             (uri,) = _uris_of_each(uris, names or ["the latest"])
@@ -137,76 +105,35 @@ def _report(
         from study.results import tables
 
     opened = api.open(name, where=where, objectives=objectives, tracking_uri=uri)
-    records, results = opened.records, opened.results
-    if register is not None:
-        from study.results.registry import check
+    report = opened.results
+    if register is not None or optuna is not None:
+        from study.results import published
 
-        check(results, register)
-    if optuna is not None:
-        from study.results import export
-
-        export.check(results, optuna)
+        if register is not None:
+            published.check_register(report, register)
+        if optuna is not None:
+            published.check_export(report, optuna)
     if html is not None:
         from study.results.page import check_files
 
-        check_files(records, results)
+        check_files(report)
         opened.write_page(html)
-    storage = export.write(results, optuna) if optuna is not None else None
-    registered = _registered(records, results, register) if register is not None else []
+    storage = published.export(report, optuna) if optuna is not None else None
+    registered = published.register(report, register) if register is not None else []
+    options = ["--tracking-uri", uri] if uri else []
     _print(
         format,
-        lambda: tables.as_json(results, every),
-        lambda: tables.as_csv(results, every),
-        lambda: tables.print_table(
-            results, every, tables.wide_console(), ["--tracking-uri", uri] if uri else []
-        ),
+        lambda: tables.content(report, every),
+        lambda: report.selected(every),
+        lambda: tables.print_table(report, every, tables.wide_console(), options),
     )
     if html is not None:
         typer.echo(f"written: {html}", err=True)
     if storage is not None:
-        typer.echo(f"written: {results.study.name} in {storage}", err=True)
-    for line in registered:
-        typer.echo(line, err=True)
-
-
-def _print(
-    format: Format, as_json: Callable[[], str], as_csv: Callable[[], str], table: Callable[[], None]
-) -> None:
-    """Print what is asked for in the form that is asked for."""
-    match format:
-        case Format.JSON:
-            typer.echo(as_json())
-        case Format.CSV:
-            typer.echo(as_csv())
-        case Format.TABLE:
-            table()
-
-
-def _print_list(uri: str | None, format: Format) -> None:
-    with cli.importing():
-        from study.api import Place
-        from study.results import listing
-        from study.results.tables import wide_console
-        from study.tracking.records import Records
-
-    client = Place.of(uri).client
-    lines = listing.listed(Records(client))
-    _print(
-        format,
-        lambda: listing.as_json(lines),
-        lambda: listing.as_csv(lines),
-        lambda: listing.print_list(lines, wide_console(), client.place),
-    )
-
-
-def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
-    """Where each study is."""
-    if len(uris) not in (0, 1, len(names)):
-        raise UserError(
-            "--tracking-uri: it must be given once, or once for each study, but got "
-            f"{len(uris)} for {len(names)}"
-        )
-    return [*uris] if len(uris) == len(names) else [uris[0] if uris else None] * len(names)
+        typer.echo(f"written: {report.study.name} in {storage}", err=True)
+    for one in registered:
+        version = f"{register} version {one.version}, {', '.join(one.aliases)}"
+        typer.echo(f"registered: {version}: {one.point.handle}", err=True)
 
 
 def _compare(
@@ -220,38 +147,70 @@ def _compare(
 ) -> None:
     """Print several studies side by side, and write their page."""
     with cli.importing():
-        from study.api import Place
-        from study.results import comparison_tables
-        from study.results.comparison import read_comparison
+        from study import api
+        from study.results import comparison_views
         from study.results.tables import wide_console
-        from study.tracking.records import Records
 
-    of_uri = {uri: Records(Place.of(uri).client) for uri in uris}
-    named = [(of_uri[uri], name) for uri, name in zip(uris, names, strict=True)]
-    comparison = read_comparison(named, where, objectives)
+    compared = api.compare(
+        *(
+            api.open(name, where=where, objectives=objectives, tracking_uri=uri)
+            for name, uri in zip(names, uris, strict=True)
+        )
+    )
     if html is not None:
-        from study.results.comparison_page import write_comparison_page
-
-        write_comparison_page(html, comparison)
+        compared.write_page(html)
     _print(
         format,
-        lambda: comparison_tables.as_json(comparison, every),
-        lambda: comparison_tables.as_csv(comparison, every),
-        lambda: comparison_tables.print_comparison(comparison, every, wide_console()),
+        lambda: comparison_views.content(compared.content, every),
+        lambda: comparison_views.frame(compared.content, every),
+        lambda: comparison_views.print_comparison(compared.content, every, wide_console()),
     )
     if html is not None:
         typer.echo(f"written: {html}", err=True)
 
 
-def _registered(records: "Records", results: "Results", name: str) -> list[str]:
-    """Verify points of the front and register them; lines that say what was registered."""
-    from study.results.registry import register
+def _print_list(uri: str | None, format: Format) -> None:
+    with cli.importing():
+        from study.api import Place
+        from study.results import listing
+        from study.results.tables import wide_console
 
-    return [
-        f"registered: {name} version {one.version}, {', '.join(one.aliases)}: "
-        f"{results.handle(one.point)}"
-        for one in register(records, results, name)
-    ]
+    client = Place.of(uri).client
+    lines = listing.listed(client)
+    _print(
+        format,
+        lambda: lines,
+        lambda: listing.frame(lines),
+        lambda: listing.print_list(lines, wide_console(), client.place),
+    )
+
+
+def _print(
+    format: Format,
+    content: Callable[[], object],
+    frame: "Callable[[], pd.DataFrame]",
+    print_table: Callable[[], None],
+) -> None:
+    """Print what is asked for in the form that is asked for."""
+    from study.results import tables
+
+    match format:
+        case Format.JSON:
+            typer.echo(tables.as_json(content()))
+        case Format.CSV:
+            typer.echo(tables.as_csv(frame()))
+        case Format.TABLE:
+            print_table()
+
+
+def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
+    """Where each study is."""
+    if len(uris) not in (0, 1, len(names)):
+        raise UserError(
+            "--tracking-uri must be given once, or once for each study, but got "
+            f"{len(uris)} for {len(names)}"
+        )
+    return [*uris] if len(uris) == len(names) else [uris[0] if uris else None] * len(names)
 
 
 if __name__ == "__main__":

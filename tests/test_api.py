@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import study
-from study import api, report
+from study import api
 from study.errors import LaunchError
 from tests.support.launched import ROOT
 from tests.support.studies import tiny
@@ -40,9 +40,7 @@ def test_a_study_is_opened_by_its_name_and_its_networks_by_theirs(finished: Path
     opened = study.open(tracking_uri=uri)
     assert opened.name == "tiny"
     assert opened.is_done
-    assert list(opened.front["network"]) == [
-        opened.results.handle(point) for point in opened.results.front
-    ]
+    assert list(opened.front["network"]) == [point.handle for point in opened.results.front]
     assert len(opened.points) == len(opened.results.points)
     for alias, handle in opened.recommended.items():
         runs = {opened._run_of(name) for name in (alias, f"tiny@{alias}", handle)}
@@ -89,18 +87,17 @@ def test_errors_of_every_call_name_its_arguments_and_those_of_commands_theirs(
     )
     calls: list[tuple[Callable[[], object], str, str]] = [
         (lambda: study.open("nope", tracking_uri=uri), f"name: {absent}", f"STUDY: {absent}"),
-        (lambda: report.load("nope", tracking_uri=uri), f"study: {absent}", f"STUDY: {absent}"),
         (lambda: opened.load("nope/0001"), f"network: {absent}", f"NETWORK: {absent}"),
         (lambda: opened.verify("tiny/0001"), "network: it must be", "NETWORK: it must be"),
         (lambda: opened.figure("pie"), "kind: must be one of", "kind: must be one of"),
-        (lambda: opened.write_page(tmp_path / "no" / "x.html"), "path: the", "--html: the"),
-        (lambda: study.compare(opened), "studies: two", "STUDY: two"),
+        (lambda: opened.write_page(tmp_path / "no" / "x.html"), "path: the", "path: the"),
+        (lambda: study.compare(opened), "studies: two", "studies: two"),
         (lambda: study.open(tracking_uri="http://x:y@z"), "tracking_uri: an", "--tracking-uri: an"),
-        (lambda: study.open(where="x > 1", tracking_uri=uri), "where: unk", "--where: unk"),
+        (lambda: study.open(where="x > 1", tracking_uri=uri), "where: unk", "where: unk"),
         (
             lambda: study.open(objectives=["x"], tracking_uri=uri),
-            "objectives: NAME:maximize",
-            "--objective: NAME:maximize",
+            "objectives: must be NAME:maximize",
+            "objectives: must be NAME:maximize",
         ),
     ]
     for call, here, typed in calls:

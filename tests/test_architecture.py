@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "api": {"models", "cli", "config", "execution", "results", "tracking", "trial", *SHARED},
     "__main__": set(),
     "launch": {"api", "cli", "config", "execution", "results", "tracking", *SHARED},
-    "report": {"api", "cli", "results", "tracking", *SHARED},
+    "report": {"api", "cli", "results", "errors"},
     "verify": {"api", "cli", "tracking", *SHARED},
     "delete": {"cli", "execution", "tracking", "errors"},
     "head_services": {"cli", "head"},

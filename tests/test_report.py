@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results.front import Mark, collect
-from study.results.tables import as_csv, as_frame, as_html, as_json, print_table, wide_console
+from study.results.front import Mark
+from study.results.page import as_html
+from study.results.report import collect
+from study.results.tables import as_csv, as_json, content, print_table, wide_console
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, projection, trial
 
@@ -30,20 +32,20 @@ RECORDS = [
 
 
 def test_json_is_json_without_infinities() -> None:
-    content = json.loads(
-        as_json(collect(STUDY, RECORDS), every=True),
+    written = json.loads(
+        as_json(content(collect(STUDY, RECORDS), every=True)),
         parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
     )
-    assert [point["mark"] for point in content["points"]] == ["front", "failed", "dominated"]
-    assert content["points"][1]["metrics"]["reconstruction_error"] is None
-    assert content["n_trials"] == {"front": 1, "failed": 1, "dominated": 1}
-    assert content["hypervolume"] > 0
-    only_front = json.loads(as_json(collect(STUDY, RECORDS), every=False))
+    assert [point["mark"] for point in written["points"]] == ["front", "failed", "dominated"]
+    assert written["points"][1]["metrics"]["reconstruction_error"] is None
+    assert written["n_trials"] == {"front": 1, "failed": 1, "dominated": 1}
+    assert written["hypervolume"] > 0
+    only_front = content(collect(STUDY, RECORDS), every=False)
     assert [point["trial_id"] for point in only_front["points"]] == ["0000"]
 
 
 def test_csv_has_a_line_a_trial() -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(collect(STUDY, RECORDS), every=True))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(collect(STUDY, RECORDS).frame))))
     assert [row["mark"] for row in rows] == ["front", "failed", "dominated"]
     assert float(rows[0]["val_accuracy"]) == 0.9
     assert rows[0]["coeff"] == "0.5"
@@ -149,14 +151,14 @@ def test_projections_are_counted_by_themselves() -> None:
         projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
         projection(0, 0.45, val_accuracy=0.1, lipschitz_upper_bound=0.3),
     ]
-    content = json.loads(as_json(collect(STUDY, records), every=True))
-    assert [point["projected_to"] for point in content["points"]] == [None, 0.7, 0.45]
-    assert content["n_trials"] == {"front": 1}
-    assert content["n_projections"] == {"front": 1, "dominated": 1}
+    written = content(collect(STUDY, records), every=True)
+    assert [point["projected_to"] for point in written["points"]] == [None, 0.7, 0.45]
+    assert written["n_trials"] == {"front": 1}
+    assert written["n_projections"] == {"front": 1, "dominated": 1}
 
 
 def test_a_frame_has_numbers_where_the_points_have() -> None:
-    frame = as_frame(collect(STUDY, [*RECORDS, projection(0, 0.3)]), every=True)
+    frame = collect(STUDY, [*RECORDS, projection(0, 0.3)]).frame
     assert list(frame["mark"]) == ["front", "failed", "dominated", "dominated"]
     assert frame["coeff"].dtype == frame["val_accuracy"].dtype == float
     assert list(frame["coeff"]) == [0.5] * 4  # of the training, of a projection too
@@ -201,10 +203,13 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
     for arguments, says in (
         (["tiny", "tiny"], "STUDY: each study must be named once, but got 'tiny' twice"),
         (["tiny", "nosuch"], "but there is no study 'nosuch'; there are tiny"),
-        (["tiny", "x", "--register", "m"], "--register: one study must be named, but got 2"),
+        (["tiny", "x", "--register", "m"], "--register requires one study, but got 2"),
         (["tiny", "x", "y", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 3"),
         (["tiny", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 1"),
-        (["tiny", "tiny", "--objective", "x"], "--objective: NAME:maximize or NAME:minimize"),
+        (
+            ["tiny", "tiny", "--objective", "x"],
+            "--objective: must be NAME:maximize or NAME:minimize",
+        ),
     ):
         done = CliRunner().invoke(app, [*arguments, "--html", str(page), "--tracking-uri", uri])
         assert done.exit_code == 2, done.output

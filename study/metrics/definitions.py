@@ -25,10 +25,6 @@ class Decimals:
         """A value as it is reported; what is not finite stays."""
         return round(value, self.n) if math.isfinite(value) else value
 
-    def largest_change(self, value: float) -> float:
-        """By how much a value that is reported so, or nearly, may have been changed at most."""
-        return 10.0**-self.n
-
 
 @dataclass(frozen=True)
 class Digits:
@@ -45,10 +41,6 @@ class Digits:
         context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)
         # Of the number as it reads: 0.1 stays, though its double is a little larger.
         return float(context.create_decimal(repr(value)))
-
-    def largest_change(self, value: float) -> float:
-        """By how much a value that is reported so, or nearly, may have been changed at most."""
-        return 10.0 ** (1 - self.n) * abs(value)
 
 
 @dataclass(frozen=True)

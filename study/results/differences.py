@@ -20,9 +20,10 @@ from study.pareto.difference import (
     interval_by_seeds,
 )
 from study.pareto.dominance import Losses, nondominated
-from study.results.certainty import UnsureError, parts_right
-from study.results.front import Mark, Point, Results
-from study.tracking.records import Records, TrialRecord
+from study.results.answers import UnsureError, accuracy_column, parts_right
+from study.results.front import Point
+from study.results.report import Report
+from study.tracking.records import TrialRecord
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
 """The largest accuracy is a hypervolume too: that of the accuracy alone, from 0."""
@@ -68,45 +69,37 @@ class Differences:
     unsure: str | None
 
 
-def differences(results: Sequence[Results], records: Sequence[Records]) -> Differences:
-    """The differences of studies with the same objectives and constraints.
-
-    Args:
-        records: where each of them was read.
-    """
-    trained = [_trainings(one, one.objectives) for one in results]
+def differences(reports: Sequence[Report]) -> Differences:
+    """The differences of studies with the same objectives and constraints."""
+    trained = [_trainings(one, one.objectives) for one in reports]
     noise = Noise.SEEDS if all(map(has_spread, trained)) else Noise.IMAGES
     unsure = None
 
     def estimates(goals: Sequence[Objective]) -> list[Estimate | None]:
         nonlocal unsure
         try:
-            intervals = _intervals(results, records, goals, noise)
+            intervals = _intervals(reports, goals, noise)
         except UnsureError as error:
-            intervals, unsure = [None] * (len(results) - 1), str(error)
-        return _estimates(results, goals, intervals)
+            intervals, unsure = [None] * (len(reports) - 1), str(error)
+        return _estimates(reports, goals, intervals)
 
-    volumes: list[Estimate | None] = [None] * (len(results) - 1)
-    if results[0].hypervolume is not None:
-        volumes = estimates(results[0].objectives)
+    volumes: list[Estimate | None] = [None] * (len(reports) - 1)
+    if reports[0].hypervolume is not None:
+        volumes = estimates(reports[0].objectives)
     accuracies = estimates(BEST_ACCURACY)
     return Differences(tuple(volumes), tuple(accuracies), noise, unsure)
 
 
-def best_accuracy(results: Results) -> float | None:
+def best_accuracy(report: Report) -> float | None:
     """The largest on the validation split, of the networks that a front admits; None without."""
-    of_points = [point.metrics[VAL_ACCURACY] for point in _admitted(results, BEST_ACCURACY)]
+    of_points = [point.metrics[VAL_ACCURACY] for point in _admitted(report, BEST_ACCURACY)]
     return max(of_points, default=None)
 
 
-def _admitted(results: Results, goals: Sequence[Objective]) -> list[Point]:
+def _admitted(report: Report, goals: Sequence[Objective]) -> list[Point]:
     """The points that a front may have, and that were measured in some metrics."""
-    return [
-        point
-        for point in results.points
-        if point.mark in (Mark.FRONT, Mark.DOMINATED)
-        and all(goal.metric in point.metrics for goal in goals)
-    ]
+    names = {goal.metric for goal in goals}
+    return [point for point in report.points if point.is_admitted and names <= point.metrics.keys()]
 
 
 def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Losses:
@@ -114,10 +107,10 @@ def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Lo
 
 
 def _estimates(
-    results: Sequence[Results], goals: Sequence[Objective], intervals: Sequence[Interval | None]
+    reports: Sequence[Report], goals: Sequence[Objective], intervals: Sequence[Interval | None]
 ) -> list[Estimate | None]:
     reference = points.reference_losses(goals)
-    losses = [_losses(_admitted(one, goals), goals) for one in results]
+    losses = [_losses(_admitted(one, goals), goals) for one in reports]
     estimates: list[Estimate | None] = []
     for other, interval in zip(losses[1:], intervals, strict=True):
         is_missing = goals is BEST_ACCURACY and not (len(losses[0]) and len(other))
@@ -127,27 +120,23 @@ def _estimates(
 
 
 def _intervals(
-    results: Sequence[Results],
-    records: Sequence[Records],
-    goals: Sequence[Objective],
-    noise: Noise,
+    reports: Sequence[Report], goals: Sequence[Objective], noise: Noise
 ) -> list[Interval | None]:
     """Of each study but the first; None where a study has no network, or nothing that it has is
     counted on images."""
     reference = points.reference_losses(goals)
     if noise is Noise.SEEDS:
-        trained = [_trainings(one, goals) for one in results]
+        trained = [_trainings(one, goals) for one in reports]
         return [
             interval_by_seeds(other, trained[0], reference)
             if has_spread(other) and has_spread(trained[0])
             else None
             for other in trained[1:]
         ]
-    counted = [_on_images(*pair, goals) for pair in zip(results, records, strict=True)]
-    first = counted[0]
+    first, *others = [_on_images(one, goals) for one in reports]
     return [
         None if first is None or other is None else _by_images(other, first, reference)
-        for other in counted[1:]
+        for other in others
     ]
 
 
@@ -161,22 +150,21 @@ def _by_images(first: OnImages, second: OnImages, reference: Sequence[float]) ->
     return interval_by_images(first, second, reference)
 
 
-def _on_images(results: Results, records: Records, goals: Sequence[Objective]) -> OnImages | None:
+def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:
     """What the front by some goals classifies right."""
-    sought = [(goal.metric, goal.direction) for goal in goals]
-    admitted = _admitted(results, goals)
-    if (VAL_ACCURACY, Direction.MAXIMIZE) not in sought or not admitted:
+    column, admitted = accuracy_column(goals), _admitted(report, goals)
+    if column is None or not admitted:
         return None
     losses = _losses(admitted, goals)
     kept = np.flatnonzero(nondominated(losses))
-    right = parts_right(records, [admitted[row] for row in kept])
-    return OnImages(losses[kept], sought.index((VAL_ACCURACY, Direction.MAXIMIZE)), right)
+    right = parts_right(report.files, [admitted[row] for row in kept])
+    return OnImages(losses[kept], column, right)
 
 
-def _trainings(results: Results, goals: Sequence[Objective]) -> list[Trainings]:
+def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
     """The samples that left networks which a front admits."""
     by_sample: dict[str, list[Point]] = defaultdict(list)
-    for point in _admitted(results, goals):
+    for point in _admitted(report, goals):
         by_sample[point.first.repeat_of].append(point)
     samples = []
     for networks in by_sample.values():

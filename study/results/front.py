@@ -1,4 +1,4 @@
-"""The results of a study: every point with its mark, and the front among them."""
+"""The networks of a study as points, each with its mark, and the front among them."""
 
 import math
 from collections import defaultdict
@@ -10,18 +10,22 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from study.metrics.definitions import Direction, as_reported
+from study.metrics.definitions import METRICS, VAL_ACCURACY, Decimals, as_reported
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.pareto import points
-from study.pareto.dominance import hypervolume, nondominated
+from study.pareto.certainty import wilson_interval
+from study.pareto.dominance import nondominated
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
-from study.tracking.records import StudyRecord, TrialRecord
+from study.tracking.records import TrialRecord
+
+# Fractions have as many decimals as tell those apart that are shown, and no fewer.
+_FEWEST_DECIMALS = 4
 
 
 class Mark(StrEnum):
-    """How a point stands in the results; only `front` is the study's answer."""
+    """How a point stands in the report; only `front` is the study's answer."""
 
     FRONT = "front"
     DOMINATED = "dominated"
@@ -34,9 +38,10 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True)
 class Point:
-    """One place in the results: the network of a sample, or a projection of it.
+    """One place in the report: the network of a sample, or a projection of it.
 
     Attributes:
+        study: name of the study that it belongs to.
         records: the trainings that it was measured in: one, or, where a sample was trained
             repeatedly, all that completed; one that did not is a point by itself.
         metrics: mean over the records, of each metric that all of them have, rounded to its
@@ -47,15 +52,18 @@ class Point:
             estimate. Where samples were trained repeatedly, with the spread of the repeats; else if
             the validation split were drawn anew. Differences within a metric's `indifference`
             count as none there. None where neither is known.
+        n_val_images: images of the validation split; None where the study's files do not say.
         right: which images of the validation split it classifies right, bool (number of images,);
             None where that is not known, or of several trainings.
     """
 
+    study: str
     records: tuple[TrialRecord, ...]
     mark: Mark
     metrics: Mapping[str, float]
     standard_error: Mapping[str, float] | None = None
     front_share: float | None = None
+    n_val_images: int | None = None
     right: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -73,70 +81,42 @@ class Point:
         """The network within its study: trial id, and the coefficient of a projection."""
         return network_label(self.first.trial_id, self.first.projected_to)
 
-
-@dataclass(frozen=True)
-class Results:
-    """A study's trials and their projections, each point with its mark.
-
-    Attributes:
-        hypervolume: volume dominated by the front within the reference point, exact, in the
-            product of the objectives' units; None where an objective has no reference.
-        where: the conditions that its networks were chosen by, as they were given; empty for all.
-        n_val_images: of the validation split; None where the networks of the front do not say.
-        unsure: why nothing is said of how sure the front is, a sentence; None if it is said.
-    """
-
-    study: StudyRecord
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-    points: tuple[Point, ...]
-    hypervolume: float | None
-    where: str = ""
-    n_val_images: int | None = None
-    unsure: str | None = None
+    @property
+    def handle(self) -> str:
+        """What the network is called wherever one is asked for: "digits/0004@0.5"."""
+        return f"{self.study}/{self.label}"
 
     @property
-    def front(self) -> tuple[Point, ...]:
-        """The points on the front, the best in the first objective first."""
-        first = self.objectives[0]
-        sign = -1 if first.direction is Direction.MAXIMIZE else 1
-        front = [point for point in self.points if point.mark is Mark.FRONT]
-        return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
+    def is_admitted(self) -> bool:
+        """Whether the front may have it: it completed with finite values within the constraints."""
+        return self.mark in (Mark.FRONT, Mark.DOMINATED)
 
     @property
-    def trainings(self) -> list[TrialRecord]:
-        """The record of every trial, repeats too."""
-        return [record for point in self.points if point.is_trial for record in point.records]
-
-    def handle(self, point: Point) -> str:
-        """What a network is called wherever one is asked for: "digits/0004@0.5"."""
-        return f"{self.study.name}/{point.label}"
-
-    def ranked(self, every: bool) -> list[Point]:
-        """The front, and behind it, if `every` is set, all other points."""
-        others = [point for point in self.points if point.mark is not Mark.FRONT]
-        return [*self.front, *(others if every else [])]
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the validation accuracy, an estimate; None where the number
+        of images is not known, or repeats say how sure the accuracy is."""
+        accuracy = self.metrics.get(VAL_ACCURACY)
+        if self.n_val_images is None or self.standard_error is not None or accuracy is None:
+            return None
+        return wilson_interval(accuracy, self.n_val_images)
 
 
-def collect(
-    study: StudyRecord,
+def marked(
+    study: str,
     records: Sequence[TrialRecord],
-    objectives: tuple[Objective, ...] | None = None,
-    constraints: tuple[Constraint, ...] | None = None,
-    where: str = "",
-) -> Results:
-    """Mark each point. The front admits only networks of trials that ran their full budget, with
-    finite values, within the constraints. Of these it has those that no other one equals or beats
-    in all objectives as they are reported; of equal ones the first trained and least projected.
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> tuple[Point, ...]:
+    """The points of a study, each with its mark.
+
+    The front admits only networks of trials that ran their full budget, with finite values, within
+    the constraints. Of these it has those that no other one equals or beats in all objectives as
+    they are reported; of equal ones the first trained and least projected.
 
     Args:
-        records: trials and projections.
-        objectives, constraints: in place of the study's own.
-        where: the conditions that the records were chosen by.
+        study: its name.
+        records: of trials and projections.
     """
-    objectives = objectives or study.config.objectives
-    if constraints is None:
-        constraints = study.config.constraints
     groups = _groups(records)
     marks = [_mark_alone(group, objectives, constraints) for group in groups]
     metrics = [_mean(group) for group in groups]
@@ -155,19 +135,9 @@ def collect(
             errors[index] = dict(zip(names, deviation / math.sqrt(len(rows)), strict=True))
         drawn = front_shares(repeats, points.indifference(objectives))
         shares = dict(zip(front, drawn, strict=True))
-    volume = None
-    if all(math.isfinite(objective.reference) for objective in objectives):
-        volume = hypervolume(losses, points.reference_losses(objectives))
-    return Results(
-        study,
-        objectives,
-        constraints,
-        tuple(
-            Point(tuple(group), marks[i], metrics[i], errors.get(i), shares.get(i))
-            for i, group in enumerate(groups)
-        ),
-        volume,
-        where.strip(),
+    return tuple(
+        Point(study, tuple(group), marks[i], metrics[i], errors.get(i), shares.get(i))
+        for i, group in enumerate(groups)
     )
 
 
@@ -198,3 +168,47 @@ def _mark_alone(
         return Mark(group[0].state.value)
     real = all(points.admitted(r.metrics, objectives, constraints) for r in group)
     return Mark.FRONT if real else Mark.INFEASIBLE
+
+
+class Numbers:
+    """The texts of some points' metrics. Two values have the same text where they are equal as
+    reported, and nowhere else."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self._decimals = {
+            name: _decimals([p.metrics[name] for p in points if name in p.metrics], resolution.n)
+            for name, resolution in ((name, m.resolution) for name, m in METRICS.items())
+            if isinstance(resolution, Decimals)
+        }
+
+    def decimals(self, name: str) -> int | None:
+        """How many digits behind the point a metric is written with; None where it is written with
+        significant digits."""
+        return self._decimals.get(name)
+
+    def text(self, name: str, value: float | None) -> str:
+        """A value of a metric; empty for None."""
+        if value is None:
+            return ""
+        if name in self._decimals:
+            return f"{value:.{self._decimals[name]}f}"
+        return f"{value:.{METRICS[name].resolution.n}g}"
+
+    def with_error(self, point: Point, name: str) -> str:
+        """A point's value of a metric, with its standard error where it has one."""
+        text = self.text(name, point.metrics.get(name))
+        error = (point.standard_error or {}).get(name)
+        return text if error is None else f"{text} +-{error:.2g}"
+
+
+def finite(value: float | None) -> float | None:
+    """A value as JSON has it: None where it is not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _decimals(values: Sequence[float], most: int) -> int:
+    distinct = set(values)
+    for n in range(min(_FEWEST_DECIMALS, most), most):
+        if len({f"{value:.{n}f}" for value in distinct}) == len(distinct):
+            return n
+    return most

@@ -13,12 +13,13 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
     Direction,
 )
+from study.metrics.goals import Objective
 from study.pareto import points
-from study.pareto.certainty import difference_p_value, wilson_interval
+from study.pareto.certainty import difference_p_value
 from study.pareto.dominance import distinct_front
 from study.pareto.knee import knee
 from study.pareto.repeats import N_STANDARD_ERRORS
-from study.results.front import Point, Results
+from study.results.front import Point
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
 # Differences that would be seen as often by chance are within the noise.
@@ -41,8 +42,10 @@ class Recommendation:
     sentence: str
 
 
-def recommendations(results: Results) -> list[Recommendation]:
-    """The networks to take, the most accurate first; none if the front is empty.
+def recommendations(
+    whole_front: Sequence[Point], objectives: Sequence[Objective]
+) -> list[Recommendation]:
+    """The networks of a front to take, the most accurate first; none if the front is empty.
 
     most-accurate: the largest validation accuracy; of equals the smallest bound, then the fewest
     steps of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then
@@ -50,56 +53,40 @@ def recommendations(results: Results) -> list[Recommendation]:
     of accuracies counts at least as its noise. Differences of bounds, steps and other metrics that
     are within their `indifference` count as none, except where most-accurate breaks a tie.
     """
-    front = [point for point in results.front if point.metrics.keys() >= _NEEDED]
+    front = [point for point in whole_front if point.metrics.keys() >= _NEEDED]
     if not front:
         return []
-    chosen = _chosen(results, front)
+    chosen = _chosen(front, objectives)
     best = chosen[MOST_ACCURATE]
     aliases: dict[str, list[str]] = {}
     for alias, point in chosen.items():
         aliases.setdefault(point.label, []).append(alias)
     by_label = {point.label: point for point in chosen.values()}
+    why = {label: _beside(point, best, objectives) for label, point in by_label.items()}
+    why[best.label] = f"{_accuracy(best)}, {_rank(len(whole_front))}."
     return [
-        Recommendation(tuple(names), by_label[label], _sentence(results, by_label[label], best))
+        Recommendation(tuple(names), by_label[label], why[label])
         for label, names in aliases.items()
     ]
 
 
-def handles(results: Results) -> dict[str, str]:
-    """Alias -> the handle of the network that is recommended as it."""
-    return {
-        alias: results.handle(one.point)
-        for one in recommendations(results)
-        for alias in one.aliases
-    }
-
-
-def aliases_of(results: Results) -> dict[str, str]:
-    """Label of a recommended network -> its aliases, with commas."""
-    return {one.point.label: ",".join(one.aliases) for one in recommendations(results)}
-
-
-def _chosen(results: Results, front: Sequence[Point]) -> Mapping[str, Point]:
+def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[str, Point]:
     """Alias -> the point of the front that it stands for."""
-    losses = points.losses([point.metrics for point in front], results.objectives)
-
-    def bound_and_steps(point: Point) -> tuple[float, float]:
-        return point.metrics[LIPSCHITZ_UPPER_BOUND], point.metrics[INVERSE_STEPS]
-
-    def accuracy(point: Point) -> float:
-        return point.metrics[VAL_ACCURACY]
-
-    best = min(front, key=lambda p: (-accuracy(p), *bound_and_steps(p)))
-    least = [
-        _noise(results, best) if objective.metric == VAL_ACCURACY else 0.0
-        for objective in results.objectives
-    ]
-    distinct = np.flatnonzero(distinct_front(losses, points.indifference(results.objectives)))
+    losses = points.losses([point.metrics for point in front], objectives)
+    best = min(front, key=_by_accuracy)
+    least = [_noise(best) if objective.metric == VAL_ACCURACY else 0.0 for objective in objectives]
+    distinct = np.flatnonzero(distinct_front(losses, points.indifference(objectives)))
     return {
         MOST_ACCURATE: best,
         KNEE: front[distinct[knee(losses[distinct], np.array(least))]],
         MOST_INVERTIBLE: _most_invertible(front),
     }
+
+
+def _by_accuracy(point: Point) -> tuple[float, float, float]:
+    """Sorts the most accurate first, then by bound and steps."""
+    metrics = point.metrics
+    return -metrics[VAL_ACCURACY], metrics[LIPSCHITZ_UPPER_BOUND], metrics[INVERSE_STEPS]
 
 
 def _most_invertible(front: Sequence[Point]) -> Point:
@@ -108,31 +95,14 @@ def _most_invertible(front: Sequence[Point]) -> Point:
         known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
         is_same = METRICS[metric].is_same
         front = [p for p, value in zip(front, known, strict=True) if is_same(value, min(known))]
-    return min(
-        front,
-        key=lambda p: (
-            -p.metrics[VAL_ACCURACY],
-            p.metrics[LIPSCHITZ_UPPER_BOUND],
-            p.metrics[INVERSE_STEPS],
-        ),
-    )
+    return min(front, key=_by_accuracy)
 
 
-def interval(results: Results, point: Point) -> tuple[float, float] | None:
-    """95 % confidence interval of a point's validation accuracy, an estimate; None where the number
-    of images is not known, or repeats say how sure it is."""
-    if results.n_val_images is None or point.standard_error is not None:
-        return None
-    if VAL_ACCURACY not in point.metrics:
-        return None
-    return wilson_interval(point.metrics[VAL_ACCURACY], results.n_val_images)
-
-
-def _noise(results: Results, point: Point) -> float:
+def _noise(point: Point) -> float:
     """Width of the 95 % interval of a point's validation accuracy; 0 where it is not known."""
     if point.standard_error is not None:
         return 2 * N_STANDARD_ERRORS * point.standard_error.get(VAL_ACCURACY, 0.0)
-    ends = interval(results, point)
+    ends = point.interval
     return 0.0 if ends is None else ends[1] - ends[0]
 
 
@@ -148,72 +118,50 @@ def is_within_noise(point: Point, best: Point) -> bool | None:
     return difference_p_value(point.right, best.right) > _SIGNIFICANCE
 
 
-def _sentence(results: Results, point: Point, best: Point) -> str:
-    if point is best:
-        return f"{_accuracy(results, point)}, {_rank(results)}."
-    better, worse = _differences(results, point, best)
-    gains = f", for {_listed(better)}" if better else ""
-    losses = f", with {_listed(worse)}" if worse else ""
-    return f"{_less_accurate(point, best)}{gains}{losses}."
-
-
-def _rank(results: Results) -> str:
-    n = len(results.front)
-    if n > 1:
-        return f"the best of {n} networks on the front"
+def _rank(n_front: int) -> str:
+    if n_front > 1:
+        return f"the best of {n_front} networks on the front"
     return "the only network on the front: none is better in any objective"
 
 
-def _accuracy(results: Results, point: Point) -> str:
+def _accuracy(point: Point) -> str:
     text = f"Validation accuracy {point.metrics[VAL_ACCURACY]:.4f}"
-    ends = interval(results, point)
-    if ends is not None:
-        n = results.n_val_images
-        return f"{text} ({ends[0]:.3f} to {ends[1]:.3f} with 95 % confidence, {n} images)"
+    if point.interval is not None:
+        low, high = point.interval
+        return f"{text} ({low:.3f} to {high:.3f} with 95 % confidence, {point.n_val_images} images)"
     error = (point.standard_error or {}).get(VAL_ACCURACY)
     return text if error is None else f"{text} +-{error:.2g}"
 
 
-def _less_accurate(point: Point, best: Point) -> str:
+def _beside(point: Point, best: Point, objectives: Sequence[Objective]) -> str:
+    """What a network gives up and gains beside the most accurate one, a sentence."""
     apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
-    if apart == 0:
-        return "As accurate as the best"
     amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"
-    noise = {True: ", which is within the noise", False: "", None: ""}[is_within_noise(point, best)]
-    return f"{amount} percentage points less accurate than the best{noise}"
-
-
-def _differences(results: Results, point: Point, best: Point) -> tuple[list[str], list[str]]:
-    """(what is better than of the best, what is worse) in the other objectives, a phrase each."""
-    better, worse = list[str](), list[str]()
-    for objective in results.objectives:
+    noise = ", which is within the noise" if is_within_noise(point, best) else ""
+    sentence = f"{amount} percentage points less accurate than the best{noise}"
+    if apart == 0:
+        sentence = "As accurate as the best"
+    phrases = {True: list[str](), False: list[str]()}  # by whether it is better
+    for objective in objectives:
         name = objective.metric
         ours, theirs = point.metrics[name], best.metrics[name]
-        if name == VAL_ACCURACY or METRICS[name].is_same(ours, theirs):
-            continue
-        if name == LIPSCHITZ_UPPER_BOUND:
-            phrase = _ratio(ours, theirs)
-        elif name == INVERSE_STEPS:
-            phrase = _steps(ours - theirs)
-        else:
-            phrase = f"a {METRICS[name].title} of {ours:.4g} instead of {theirs:.4g}"
-        is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
-        (better if is_better else worse).append(phrase)
-    return better, worse
+        if name != VAL_ACCURACY and not METRICS[name].is_same(ours, theirs):
+            is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
+            phrases[is_better].append(_difference(name, ours, theirs))
+    for words, listed in ((", for ", phrases[True]), (", with ", phrases[False])):
+        if listed:
+            sentence += words + " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
+    return f"{sentence}."
 
 
-def _ratio(ours: float, theirs: float) -> str:
-    ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
-    amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
-    return f"a proven bound {amount} times {'smaller' if ours < theirs else 'larger'}"
-
-
-def _steps(more: float) -> str:
-    amount = f"{abs(more):.2g}"
-    what = "inverse step" if amount == "1" else "inverse steps"
-    return f"{amount} {what} {'more' if more > 0 else 'fewer'}"
-
-
-def _listed(phrases: list[str]) -> str:
-    *first, last = phrases
-    return f"{', '.join(first)} and {last}" if first else last
+def _difference(name: str, ours: float, theirs: float) -> str:
+    """How two values of a metric differ, a phrase."""
+    if name == LIPSCHITZ_UPPER_BOUND:
+        ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
+        amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+        return f"a proven bound {amount} times {'smaller' if ours < theirs else 'larger'}"
+    if name == INVERSE_STEPS:
+        amount = f"{abs(ours - theirs):.2g}"
+        what = "inverse step" if amount == "1" else "inverse steps"
+        return f"{amount} {what} {'more' if ours > theirs else 'fewer'}"
+    return f"a {METRICS[name].title} of {ours:.4g} instead of {theirs:.4g}"

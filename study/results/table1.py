@@ -1,8 +1,8 @@
 """Table 1 of the paper, from a study of its six networks, beside the paper's own figures."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, TrainingConfig
@@ -13,7 +13,7 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
-from study.results.front import Point, Results
+from study.results.front import Point, finite
 
 _NORMS = {"none": "Vanilla", "batch": "BN"}
 _COLUMNS = ("Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3")
@@ -49,6 +49,10 @@ class Cell:
     reconstruction_error: float
     guaranteed: bool
 
+    def to_dict(self) -> dict[str, object]:
+        """For JSON, where what is not finite is null."""
+        return {**asdict(self), RECONSTRUCTION_ERROR: finite(self.reconstruction_error)}
+
 
 @dataclass(frozen=True)
 class Column:
@@ -69,19 +73,30 @@ class Column:
     point: Point | None
     at_bound: float | None = None
 
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "ours": self.ours and self.ours.to_dict(),
+            "paper": self.paper and self.paper.to_dict(),
+            "at_bound": self.at_bound,
+        }
 
-def table1(results: Results) -> list[Column] | None:
+
+def table1(config: StudyConfig, listed: Sequence[Point]) -> list[Column] | None:
     """The table of a study that varies the norm, the coefficient of the spectral one, and of the
     rest how it is trained at most; None for any other study. Of several trainings of one network it
     has the one that is most accurate on the validation split."""
-    varied = {key for key, _ in results.study.config.space}
+    varied = {key for key, _ in config.space}
     if not {"norm"} <= varied <= {"norm", COEFF, *TrainingConfig.__dataclass_fields__}:
         return None
-    trained = [p for p in results.points if p.is_trial and p.first.state is TrialStatus.COMPLETED]
-    trained.sort(key=lambda p: p.metrics[VAL_ACCURACY])
+    completed = [point for point in listed if point.first.state is TrialStatus.COMPLETED]
+    trained = sorted(
+        (point for point in completed if point.is_trial), key=lambda p: p.metrics[VAL_ACCURACY]
+    )
     ours = {_name(point.first.params): point for point in trained}
-    paper = _paper(results.study.config)
-    ladder = _of_one_training(results, ours)
+    paper = _paper(config)
+    ladder = _of_one_training(completed, ours)
     names = [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
     return [
         Column(
@@ -99,27 +114,21 @@ def _name(params: Mapping[str, str]) -> str:
     return _NORMS.get(params["norm"]) or f"c = {float(params[COEFF]):g}"
 
 
-def _of_one_training(results: Results, ours: Mapping[str, Point]) -> list[Point]:
+def _of_one_training(completed: Sequence[Point], ours: Mapping[str, Point]) -> list[Point]:
     """The networks of the training of the column with the largest coefficient; none if it has no
     ladder."""
     normalized = [p for p in ours.values() if p.first.params["norm"] == "spectral"]
     if not normalized:
         return []
     largest = max(normalized, key=lambda p: float(p.first.params[COEFF])).first.trial_id
-    networks = [
-        p
-        for p in results.points
-        if p.first.trial_id == largest and p.first.state is TrialStatus.COMPLETED
-    ]
+    networks = [point for point in completed if point.first.trial_id == largest]
     return networks if len(networks) > 1 else []
 
 
 def _error_at_bound(ladder: list[Point], point: Point) -> float | None:
     bound = point.metrics[LIPSCHITZ_UPPER_BOUND]
-    if point.first.params["norm"] != "spectral":
-        return None
     tight = [p for p in ladder if p.metrics[LIPSCHITZ_UPPER_BOUND] <= bound]
-    if not tight:
+    if point.first.params["norm"] != "spectral" or not tight:
         return None
     return _cell(max(tight, key=lambda p: p.metrics[VAL_ACCURACY])).error
 
@@ -182,9 +191,9 @@ def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
         ("reconstruction error, l2", RECONSTRUCTION_ERROR, ".1e"),
     ):
         ours = [math.nan if c.ours is None else getattr(c.ours, key) for c in table]
-        paper = [math.nan if c.paper is None else getattr(c.paper, key) for c in table]
         rows.append((title, [_text(value, form) for value in ours]))
         if with_paper:
+            paper = [math.nan if c.paper is None else getattr(c.paper, key) for c in table]
             apart = [a - b for a, b in zip(ours, paper, strict=True)]
             rows.append(("  in the paper", [_text(value, form) for value in paper]))
             rows.append(("  difference", [_text(value, "+" + form) for value in apart]))
@@ -203,6 +212,4 @@ def _text(value: float, form: str) -> str:
 
 
 def _yes(cell: Cell | None) -> str:
-    if cell is None:
-        return ""
-    return "yes" if cell.guaranteed else "no"
+    return "" if cell is None else "yes" if cell.guaranteed else "no"

@@ -21,7 +21,7 @@ from models import IResNet, certify, read_network
 from models.body_layers import BlockLayers, body_layers
 from models.convolution_norm import dense_operators
 from study.metrics.reports import TrialStatus
-from study.results.read import find_study
+from study.results.report import find_study
 from study.tracking import stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records

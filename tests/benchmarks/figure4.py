@@ -17,7 +17,7 @@ from study.metrics.artifacts import INVERSE
 from study.metrics.definitions import RECONSTRUCTION_ERROR
 from study.metrics.reports import TrialStatus
 from study.results.front import Point
-from study.results.read import read
+from study.results.report import read
 from study.tracking.client import Client
 from study.tracking.records import Records
 

@@ -17,7 +17,7 @@ import tempfile
 import venv
 from pathlib import Path
 
-from study.results.read import read
+from study.results.report import read
 from study.tracking import stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records

@@ -34,8 +34,8 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
-from study.results.front import collect
-from study.results.tables import as_json
+from study.results.report import collect
+from study.results.tables import as_json, content
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -172,10 +172,12 @@ def compare(uri: str, n_rounds: int) -> None:
 
     inside = {
         "search_runs": bare,
-        "report": lambda: as_json(collect(study, records.trials_and_projections(study)), True),
+        "report": lambda: as_json(
+            content(collect(study, records.trials_and_projections(study)), every=True)
+        ),
         "search_runs, selective": lambda: bare(_SELECTIVE),
         "report, selective": lambda: as_json(
-            collect(study, records.trials_and_projections(study, _SELECTIVE)), True
+            content(collect(study, records.trials_and_projections(study, _SELECTIVE)), every=True)
         ),
     }
     processes: dict[str, list[float]] = {name: [] for name in commands}

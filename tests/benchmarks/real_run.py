@@ -49,7 +49,7 @@ from study.metrics.definitions import (
 from study.metrics.reports import TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
-from study.results.read import find_study
+from study.results.report import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
 from study.trial import sources

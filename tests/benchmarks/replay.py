@@ -66,7 +66,8 @@ from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, Tr
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
 from study.pareto.growing import GrowingFront
-from study.results.front import Mark, collect
+from study.results.front import Mark
+from study.results.report import collect
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion

@@ -21,7 +21,7 @@ import torch
 from models import certify
 from study.metrics.artifacts import CERTIFICATE, MODEL
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
-from study.results.read import find_study
+from study.results.report import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import projections

@@ -10,7 +10,7 @@ import pytest
 from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.metrics.reports import ProjectionReport, TrialReport, TrialStatus
-from study.results.front import collect
+from study.results.report import collect
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 from tests.support.records import STUDY, projection, trial

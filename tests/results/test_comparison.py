@@ -1,24 +1,28 @@
-import csv
-import io
 import json
+import math
 import random
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from study.errors import UserError
 from study.metrics.artifacts import packed
+from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume
 from study.results.comparison import Comparison, compare
-from study.results.comparison_tables import after, as_csv, as_json, print_comparison
-from study.results.comparison_text import summary, what_intervals_cover
+from study.results.comparison_views import (
+    after,
+    content,
+    frame,
+    print_comparison,
+    summary,
+    what_intervals_cover,
+)
 from study.results.differences import Noise
-from study.results.front import Results, collect
-from study.results.read import parse_objectives
+from study.results.report import Report, collect, parse_objectives
 from study.results.tables import wide_console
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
@@ -61,9 +65,19 @@ def trials(*accuracies: float, name: str = "") -> list[TrialRecord]:
     ]
 
 
+def report(
+    of: StudyRecord | str,
+    records: list[TrialRecord],
+    goals: tuple[Objective, ...] | None = None,
+    files: Records | None = None,
+) -> Report:
+    """The report of a study, whose networks left what they classify right."""
+    one = study(of) if isinstance(of, str) else of
+    return collect(one, records, goals, records=files or Kept(records))
+
+
 def compared(**by_name: list[TrialRecord]) -> Comparison:
-    results = [collect(study(name), records) for name, records in by_name.items()]
-    return compare(results, [Kept(records) for records in by_name.values()])
+    return compare([report(name, records) for name, records in by_name.items()])
 
 
 def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
@@ -94,9 +108,9 @@ def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
         ]
         assert sorted(member.handle for member in found.joint_front) == sorted(expected)
         assert found.hypervolume == pytest.approx(whole.hypervolume)
-        assert sum(one.n_joint for one in found.studies) == len(found.joint_front)
+        assert sum(map(found.n_joint, found.studies)) == len(found.joint_front)
         for one in found.studies:
-            assert one.n_joint == sum(h.startswith(f"{one.name}/") for h in expected)
+            assert found.n_joint(one) == sum(h.startswith(f"{one.name}/") for h in expected)
 
 
 def test_objectives_constraints_and_reference_point_are_those_of_the_first_study() -> None:
@@ -110,12 +124,12 @@ def test_objectives_constraints_and_reference_point_are_those_of_the_first_study
         constraints=(),
         objectives=tuple(replace(o, reference=o.reference + 7) for o in tiny().objectives),
     )
-    second = collect(replace(study("b"), config=own), records)
+    second = report(replace(study("b"), config=own), records)
     assert len(second.front) == 2
-    first = collect(study("a"), records)
-    found = compare([first, second], [Kept(records)] * 2)
-    assert [one.results.hypervolume for one in found.studies] == [first.hypervolume] * 2
-    assert [len(one.results.front) for one in found.studies] == [1, 1]
+    first = report("a", records)
+    found = compare([first, second])
+    assert [one.report.hypervolume for one in found.studies] == [first.hypervolume] * 2
+    assert [len(one.report.front) for one in found.studies] == [1, 1]
     assert found.joint_front[0].handle == "a/0001"  # of equal ones that of the first
     apart = found.differences.hypervolume[0]
     assert apart is not None
@@ -126,7 +140,7 @@ def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images
     found = compared(a=trials(0.8, 0.7), b=trials(0.9, 0.6), c=trials(0.8, 0.7))
     apart = found.differences
     assert apart.noise is Noise.IMAGES
-    volumes = [one.results.hypervolume or 0 for one in found.studies]
+    volumes = [one.report.hypervolume or 0 for one in found.studies]
     for estimate, volume in zip(apart.hypervolume, volumes[1:], strict=True):
         assert estimate is not None
         assert estimate.value == pytest.approx(volume - volumes[0])
@@ -140,16 +154,7 @@ def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images
     assert 0.05 < better.interval[0] < 0.1 < better.interval[1] < 0.16
     assert better.is_within_noise is False
     assert same.is_within_noise is True
-    assert "validation images" in what_intervals_cover(found)
-    assert "400" in what_intervals_cover(replace_n_images(found))
-
-
-def replace_n_images(found: Comparison) -> Comparison:
-    """As `read` leaves it, which has looked at the images."""
-    studies = tuple(
-        replace(one, results=replace(one.results, n_val_images=N_IMAGES)) for one in found.studies
-    )
-    return replace(found, studies=studies)
+    assert "400 validation images" in what_intervals_cover(found)
 
 
 def repeated(*accuracies: float, seed: int) -> list[TrialRecord]:
@@ -199,8 +204,7 @@ def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_train
 def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
     goals = tiny().objectives[1:]
     records = trials(0.8, 0.7), trials(0.9, 0.6)
-    results = [collect(study(name), of, goals) for name, of in zip("ab", records, strict=True)]
-    found = compare(results, [Kept(of) for of in records])
+    found = compare([report(name, of, goals) for name, of in zip("ab", records, strict=True)])
     (volume,), (accuracy,) = found.differences.hypervolume, found.differences.best_accuracy
     assert volume is not None
     assert accuracy is not None
@@ -213,8 +217,7 @@ def test_without_a_reference_point_there_is_no_volume_to_compare(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     goals = parse_objectives(["val_loss:minimize"], study("a"))
-    results = [collect(study(name), trials(0.8), goals) for name in "ab"]
-    found = compare(results, [Kept(trials(0.8))] * 2)
+    found = compare([report(name, trials(0.8), goals) for name in "ab"])
     assert found.hypervolume is None
     assert found.differences.hypervolume == (None,)
     assert found.differences.best_accuracy[0] is not None
@@ -224,16 +227,15 @@ def test_without_a_reference_point_there_is_no_volume_to_compare(
 
 def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
     records = trials(0.8, 0.7)
-    results = [collect(study("a"), records), collect(study("b"), records)]
-    found = compare(results, [Kept(records), Kept([])])
+    found = compare([report("a", records), report("b", records, files=Kept([]))])
     apart = found.differences
     assert apart.unsure is not None
-    assert "val_right.json of run 0 is not there" in what_intervals_cover(found)
+    assert "run 0: val_right.json is not there" in what_intervals_cover(found)
     for estimate in (*apart.hypervolume, *apart.best_accuracy):
         assert estimate is not None
         assert estimate.interval is None
         assert estimate.is_within_noise is None
-    assert json.loads(as_json(found, every=False))["noise"] is None
+    assert content(found, every=False)["noise"] is None
 
 
 def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,34 +248,32 @@ def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[
         (volume,) = found.differences.hypervolume
         assert volume is not None
         assert volume.interval is None
-        assert json.loads(as_json(found, every=True))["differences"][0]["minus"] == "a"
-        assert as_csv(found, every=True).startswith("study,network,")
+        assert content(found, every=True)["differences"][0]["minus"] == "a"
+        assert list(frame(found, every=True))[:2] == ["study", "network"]
 
 
 def test_conditions_are_said_for_each_study_where_they_differ() -> None:
     records = trials(0.9, 0.8)
-    whole = collect(study("one"), records)
-    some = collect(study("two"), records, where="coeff < 0.6")
-    places = [Kept(records), Kept(records)]
+    whole = report("one", records)
+    some = replace(report("two", records), where="coeff < 0.6")
     for pair, says in (
         ([whole, some], ["Of one all networks.", "Of two only networks with coeff < 0.6."]),
         ([replace(some, study=study("one")), some], ["Only networks with coeff < 0.6."]),
         ([whole, replace(whole, study=study("two"))], []),
     ):
-        said = [line for line in summary(compare(pair, places)) if "networks" in line]
-        assert said == says
+        assert [line for line in summary(compare(pair)) if "networks" in line] == says
 
 
 def test_growth_has_one_reference_point_and_is_a_step_between_trials() -> None:
     found = compared(a=trials(0.8, 0.9), b=trials(0.9, 0.7))
-    grown = found.studies[0].growth
+    grown = found.studies[0].report.growth
     assert grown is not None
     first = hypervolume(
         points.losses([trials(0.8)[0].metrics], found.objectives),
         points.reference_losses(found.objectives),
     )
     assert [after(grown, n) for n in (0, 2, 3, 5)] == [0, 0, first, first]
-    assert after(grown, 6) == after(grown, 100) == found.studies[0].results.hypervolume
+    assert after(grown, 6) == after(grown, 100) == found.studies[0].report.hypervolume
 
 
 def test_settings_that_differ_are_listed_and_no_others() -> None:
@@ -285,8 +285,8 @@ def test_settings_that_differ_are_listed_and_no_others() -> None:
         data={"root": "/elsewhere", "shift": 2, "max_train": 100},
         space={"dropout": {"type": "float", "low": 0.0, "high": 0.2}},
     )
-    found = compare([collect(one, records) for one in (first, second)], [Kept(records)] * 2)
-    assert {setting.key: setting.values for setting in found.settings} == {
+    found = compare([report(one, records) for one in (first, second)])
+    assert found.settings == {
         "data.shift": ("0", "2"),
         "data.max_train": ("null", "100"),
         "training.optimizer": ('"muon"', '"sgd"'),
@@ -295,10 +295,9 @@ def test_settings_that_differ_are_listed_and_no_others() -> None:
     }
     # A key that one study varies is no setting of it.
     varied = study("c", space={"momentum": {"type": "float", "low": 0.1, "high": 0.2}})
-    found = compare([collect(one, records) for one in (first, varied)], [Kept(records)] * 2)
-    settings = {setting.key: setting.values for setting in found.settings}
-    assert settings["training.momentum"] == ("0.9", None)
-    assert settings["space.momentum.high"] == (None, "0.2")
+    found = compare([report(one, records) for one in (first, varied)])
+    assert found.settings["training.momentum"] == ("0.9", None)
+    assert found.settings["space.momentum.high"] == (None, "0.2")
 
 
 @pytest.mark.parametrize(
@@ -323,9 +322,9 @@ def test_studies_of_other_data_or_measurements_are_refused(
     sections: dict[str, dict[str, Any]], says: str
 ) -> None:
     records = trials(0.8)
-    results = [collect(study("a"), records), collect(study("b", **sections), records)]
+    reports = [report("a", records), report(study("b", **sections), records)]
     with pytest.raises(UserError) as error:
-        compare(results, [Kept(records)] * 2)
+        compare(reports)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -334,8 +333,7 @@ def test_how_the_inverse_is_measured_matters_where_it_is_an_objective_alone() ->
     records = trials(0.8)
     goals = tiny().objectives[:2]
     others = study("b", evaluation={"inverse_rtol": 1e-3})
-    results = [collect(one, records, goals) for one in (study("a"), others)]
-    assert len(compare(results, [Kept(records)] * 2).studies) == 2
+    assert len(compare([report(one, records, goals) for one in (study("a"), others)]).studies) == 2
 
 
 def test_what_a_study_has_not_measured_is_no_objective() -> None:
@@ -343,17 +341,16 @@ def test_what_a_study_has_not_measured_is_no_objective() -> None:
         replace(r, metrics={k: v for k, v in r.metrics.items() if k != "inverse_steps"})
         for r in trials(0.8)
     ]
-    results = [collect(study("a"), trials(0.8)), collect(study("b"), without)]
-    with pytest.raises(UserError, match=r"^STUDY: .* but no trial of b has inverse_steps$"):
-        compare(results, [Kept([])] * 2)
+    with pytest.raises(UserError, match=r"^study: .* but no trial of b has inverse_steps$"):
+        compare([report("a", trials(0.8)), report("b", without)])
 
 
 def test_a_study_is_there_once_and_not_alone() -> None:
-    one = collect(study("a"), trials(0.8))
+    one = report("a", trials(0.8))
     with pytest.raises(UserError, match="each study must be named once, but got 'a' twice"):
-        compare([one, one], [Kept([])] * 2)
+        compare([one, one])
     with pytest.raises(UserError, match="two studies or more must be named, but got 1"):
-        compare([one], [Kept([])])
+        compare([one])
 
 
 class OfFiles(Kept):
@@ -372,35 +369,33 @@ class OfFiles(Kept):
         return super().artifact(run_id, name)
 
 
-def of_folder(name: str, **data: Any) -> Results:
-    return collect(study(name, data={"name": "image_folder", **data}), trials(0.8))
+def of_folder(name: str, digest: str | None, **data: Any) -> Report:
+    records = trials(0.8)
+    files = OfFiles(records, digest)
+    return report(study(name, data={"name": "image_folder", **data}), records, files=files)
 
 
 def test_folders_with_other_images_are_refused() -> None:
-    records = trials(0.8)
-    same, other, unknown = (OfFiles(records, digest) for digest in ("a" * 64, "b" * 64, None))
+    first, other = of_folder("a", "a" * 64), "b" * 64
     with pytest.raises(UserError, match="is aaaaaaaaaaaa in a and bbbbbbbbbbbb in b"):
-        compare([of_folder("a"), of_folder("b", root="/other")], [same, other])
-    compare([of_folder("a"), of_folder("b")], [same, same])
-    compare([of_folder("a"), of_folder("b")], [same, unknown])
-    compare([of_folder("a"), of_folder("b")], [same, Kept(records)])
+        compare([first, of_folder("b", other, root="/other")])
+    compare([first, of_folder("b", "a" * 64)])
+    compare([first, of_folder("b", None)])
+    compare([first, replace(of_folder("b", other), records=Kept(trials(0.8)))])
     # A part of the training images has another digest, whatever the files.
-    compare([of_folder("a"), of_folder("b", max_train=9)], [same, other])
+    compare([first, of_folder("b", other, max_train=9)])
 
 
 def test_studies_of_one_name_on_two_servers_are_told_apart(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    records = trials(0.8), trials(0.9)
-    first, second = (
-        collect(replace(study("digits"), run_id=run_id), of)
-        for run_id, of in zip("ab", records, strict=True)
+    uris = "sqlite:////nowhere/a.db", "http://host:5000"
+    found = compare(
+        [
+            report(replace(study("digits"), run_id=uri), of, files=Kept(of, uri))
+            for of, uri in zip((trials(0.8), trials(0.9)), uris, strict=True)
+        ]
     )
-    where = [
-        Kept(of, uri)
-        for of, uri in zip(records, ("sqlite:////nowhere/a.db", "http://host:5000"), strict=True)
-    ]
-    found = compare([first, second], where)
     assert [one.name for one in found.studies] == ["digits", "digits (2)"]
     assert [member.handle for member in found.joint_front] == ["digits (2)/0000"]
     print_comparison(found, False, wide_console())
@@ -408,19 +403,18 @@ def test_studies_of_one_name_on_two_servers_are_told_apart(
     assert "digits: in MLflow at sqlite:////nowhere/a.db" in out
     assert "digits (2): the study digits in MLflow at http://host:5000" in out
     assert "python -m study.verify digits/0000 --tracking-uri http://host:5000" in out
-    rows = list(csv.DictReader(io.StringIO(as_csv(found, every=False))))
-    assert [(row["study"], row["network"]) for row in rows] == [("digits (2)", "digits/0000")]
+    rows = frame(found, every=False)[["study", "network"]]
+    assert rows.to_numpy().tolist() == [["digits (2)", "digits/0000"]]
 
 
 def test_all_networks_are_listed_and_marked_as_they_stand_among_all() -> None:
     found = compared(a=trials(0.9, 0.7), b=trials(0.8, 0.8))
     for every, n in ((False, len(found.joint_front)), (True, 4)):
-        content = json.loads(as_json(found, every))
-        rows = list(csv.DictReader(io.StringIO(as_csv(found, every))))
-        assert len(content["points"]) == len(rows) == n
-        marks = {row["network"]: row["mark"] for row in rows}
-        assert marks == {point["network"]: point["mark"] for point in content["points"]}
+        listed, rows = content(found, every), frame(found, every)
+        assert len(listed["points"]) == len(rows) == n
+        marks = dict(zip(rows["network"], rows["mark"], strict=True))
+        assert marks == {point["network"]: point["mark"] for point in listed["points"]}
         joint = {member.handle for member in found.joint_front}
         assert {name for name, mark in marks.items() if mark == "front"} == joint
     assert {"a/0000", "b/0001"} == joint
-    assert np.isfinite(content["hypervolume"])
+    assert math.isfinite(listed["hypervolume"])

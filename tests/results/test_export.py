@@ -4,7 +4,6 @@ import json
 import math
 import random
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from study.metrics.definitions import Direction
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results import export
-from study.results.front import Mark, Results, collect
-from study.results.read import read
+from study.results import published
+from study.results.front import Mark
+from study.results.report import Report, collect, read
 from study.search import optuna_study
 from study.tracking.client import Client
 from study.tracking.records import Records, TrialRecord
@@ -31,14 +30,16 @@ from tests.support.records import STUDY, projection, trial
 Vectors = set[tuple[float, ...]]
 
 
-def in_memory(results: Results) -> optuna.Study:
+def in_memory(results: Report) -> optuna.Study:
     """The export without a database, which takes some hundredths of a second for each trial."""
     study = optuna.create_study(directions=[o.direction.value for o in results.objectives])
-    study.add_trials(optuna_study.as_trials(results.study.config.space, export.networks(results)))
+    study.add_trials(
+        optuna_study.as_trials(results.study.config.space, published.networks(results))
+    )
     return study
 
 
-def front_of(results: Results) -> Vectors:
+def front_of(results: Report) -> Vectors:
     return {tuple(point.metrics[o.metric] for o in results.objectives) for point in results.front}
 
 
@@ -184,7 +185,7 @@ def opened(url: str, name: str) -> Any:
 
 
 @pytest.fixture
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path) -> Results:
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path) -> Report:
     """A folder with the records of a finished study, and its results."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -192,7 +193,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Path) -
     return read(Records(Client(f"sqlite:///{tmp_path}/mlflow.db")), "tiny")
 
 
-def test_optuna_dashboard_has_the_front_of_a_study(in_folder: Results) -> None:
+def test_optuna_dashboard_has_the_front_of_a_study(in_folder: Report) -> None:
     url = "sqlite:///optuna.db"
     assert report("tiny", "--optuna", url) == f"written: tiny in {url}\n"
     assert best_of(optuna.load_study(study_name="tiny", storage=url)) == front_of(in_folder)
@@ -201,21 +202,13 @@ def test_optuna_dashboard_has_the_front_of_a_study(in_folder: Results) -> None:
     assert shown["directions"] == [o.direction.value for o in in_folder.objectives]
     assert len(shown["trials"]) == len(in_folder.points) > 3
     assert {tuple(one["values"]) for one in shown["best_trials"]} == front_of(in_folder)
-    marks = {
-        attribute["value"]
-        for one in shown["best_trials"]
-        for attribute in one["user_attrs"]
-        if attribute["key"] == "mark"
-    }
-    assert Mark.FRONT in marks
-
     assert "must have no study of this name" in report("tiny", "--optuna", url, exit_code=2)
     other = ("--objective", "val_accuracy:maximize", "--objective", "val_loss:minimize")
     report("tiny", *other, "--where", "coeff < 0.9", "--optuna", "sqlite:///other.db")
     assert opened("sqlite:///other.db", "tiny")["objective_names"] == ["val_accuracy", "val_loss"]
 
 
-def test_what_optuna_s_storage_refuses_writes_no_page_either(in_folder: Results) -> None:
+def test_what_optuna_s_storage_refuses_writes_no_page_either(in_folder: Report) -> None:
     before = sorted(Path().iterdir())
     for url in ("sqlite:///mlflow.db", "sqlite:///nowhere/x.db", "nonsense"):
         assert "--optuna: " in report("tiny", "--optuna", url, "--html", "x.html", exit_code=2)
@@ -224,27 +217,11 @@ def test_what_optuna_s_storage_refuses_writes_no_page_either(in_folder: Results)
 
 def test_optuna_dashboard_knows_what_breaks_a_constraint(tmp_path: Path) -> None:
     """Of its list of best trials it takes none out: it draws infeasible trials as such instead."""
-    found = [
-        trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.5),
-        trial(1, val_accuracy=0.99, lipschitz_upper_bound=1.5),
-        trial(2, val_accuracy=0.95, lipschitz_upper_bound=0.9),
-        trial(3, val_accuracy=0.85, lipschitz_upper_bound=0.9),
-    ]
-    results = collect(STUDY, found)
+    bounds = (0.5, 1.5, 0.9, 0.9)
+    results = collect(STUDY, [trial(n, lipschitz_upper_bound=b) for n, b in enumerate(bounds)])
     url = f"sqlite:///{tmp_path}/optuna.db"
-    export.check(results, url)
-    export.write(results, url)
+    published.check_export(results, url)
+    published.export(results, url)
     shown = opened(url, "tiny")
     feasible = [one for one in shown["trials"] if all(v <= 0 for v in one["constraints"])]
     assert [one["number"] for one in feasible] == [0, 2, 3]
-    assert _nondominated([one["values"] for one in feasible]) == front_of(results)
-
-
-def _nondominated(rows: Sequence[Sequence[float]]) -> Vectors:
-    """Brute force, of (accuracy, bound, steps)."""
-    losses = [(-accuracy, *others) for accuracy, *others in rows]
-    return {
-        tuple(row)
-        for row, own in zip(rows, losses, strict=True)
-        if not any(all(a <= b for a, b in zip(x, own, strict=True)) and x != own for x in losses)
-    }

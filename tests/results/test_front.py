@@ -9,8 +9,8 @@ from study.errors import UserError
 from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
-from study.results.front import Mark, collect
-from study.results.read import parse_objectives
+from study.results.front import Mark
+from study.results.report import collect, parse_objectives
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, marks, projection, trial
 
@@ -100,7 +100,7 @@ def test_other_objectives_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("text", ["val_accuracy", "val_acc:maximize", "val_accuracy:up", ""])
 def test_an_objective_that_cannot_be_read_is_said(text: str) -> None:
-    with pytest.raises(UserError, match=f"--objective: .* but got '{text}'"):
+    with pytest.raises(UserError, match=f"^objectives: must be .* but got '{text}'"):
         parse_objectives([text], STUDY)
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,11 +11,10 @@ import pytest
 
 from study.errors import FailedError, UserError
 from study.metrics.reports import TrialStatus
-from study.results.front import collect
 from study.results.page import check_files, page, write_page
-from study.results.read import read
+from study.results.report import Report, collect, read
 from study.tracking.client import Client
-from study.tracking.records import Records
+from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.records import STUDY, projection, trial
 
 HOSTILE = "</script><script>document.title='x'</script><img src=x onerror=alert(1)>"
@@ -31,6 +31,15 @@ class NoArtifacts(Records):
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         return []
+
+
+def unread(
+    trials: Sequence[TrialRecord],
+    study: StudyRecord = STUDY,
+    tracking_uri: str = "sqlite:////nowhere/mlflow.db",
+) -> Report:
+    """A report of trials that left nothing."""
+    return replace(collect(study, trials), records=NoArtifacts(tracking_uri))
 
 
 class Parts(HTMLParser):
@@ -70,25 +79,25 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
         trial(2, TrialStatus.STOPPED_EARLY, lipschitz_upper_bound=math.nan),
         replace(trial(3, TrialStatus.FAILED), metrics={}, reason="diverged"),
     ]
-    _, content = parts(page(NoArtifacts(), collect(STUDY, records)))
+    _, content = parts(page(unread(records)))
     points = content["points"]
-    assert dict(zip(points["label"], points["mark"], strict=True)) == {
+    assert dict(zip(points["network"], points["mark"], strict=True)) == {
         "tiny/0000": "front", "tiny/0000@0.3": "front", "tiny/0001": "dominated",
         "tiny/0002": "stopped_early", "tiny/0003": "failed",
     }  # fmt: skip
-    by_label = {label: i for i, label in enumerate(points["label"])}
-    assert points["metrics"]["reconstruction_error"][by_label["tiny/0001"]] is None
-    assert points["metrics"]["lipschitz_upper_bound"][by_label["tiny/0002"]] is None
-    assert points["metrics"]["val_accuracy"][by_label["tiny/0003"]] is None
+    by_label = {label: i for i, label in enumerate(points["network"])}
+    assert points["reconstruction_error"][by_label["tiny/0001"]] is None
+    assert points["lipschitz_upper_bound"][by_label["tiny/0002"]] is None
+    assert points["val_accuracy"][by_label["tiny/0003"]] is None
     assert points["reason"][by_label["tiny/0003"]] == "diverged"
-    assert points["params"]["coeff"][by_label["tiny/0000@0.3"]] == 0.5  # of its training
+    assert points["coeff"][by_label["tiny/0000@0.3"]] == 0.5  # of its training
     assert points["projected_to"][by_label["tiny/0000@0.3"]] == 0.3
     assert content["run_page"] is content["compare_page"] is None
     assert content["growth"]["epochs"] == [3, 6, 9, 12]
 
 
 def test_the_page_names_nothing_outside_itself() -> None:
-    text = page(NoArtifacts(), collect(STUDY, [trial(0)]))
+    text = page(unread([trial(0)]))
     parsed, _ = parts(text)
     for tag, attributes in parsed.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base"), tag
@@ -112,7 +121,7 @@ def test_text_of_a_study_stays_text() -> None:
         replace(trial(1, TrialStatus.FAILED), reason=HOSTILE),
     ]
     hostile = replace(STUDY, name=HOSTILE)
-    parsed, content = parts(page(NoArtifacts(), collect(hostile, records)))
+    parsed, content = parts(page(unread(records, hostile)))
     assert [tag for tag, _ in parsed.elements].count("script") == 3
     assert not [tag for tag, _ in parsed.elements if tag == "img"]
     assert content["study"] == HOSTILE
@@ -120,28 +129,27 @@ def test_text_of_a_study_stays_text() -> None:
 
 
 def test_runs_are_pages_of_the_tracking_server() -> None:
-    tracker = NoArtifacts("https://host:8443/")
-    content = parts(page(tracker, collect(STUDY, [trial(0)])))[1]
+    content = parts(page(unread([trial(0)], tracking_uri="https://host:8443/")))[1]
     assert content["run_page"].startswith("https://host:8443/#/experiments/1/runs/{run_id}")
     assert content["compare_page"].startswith("https://host:8443/#/compare-runs?")
 
 
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
-    write_page(tmp_path / "r.html", NoArtifacts(), collect(STUDY, []))
+    write_page(tmp_path / "r.html", unread([]))
     _, content = parts((tmp_path / "r.html").read_text())
-    assert content["points"]["label"] == []
+    assert content["points"]["network"] == []
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--html: the file must be writable, but [^\n]*$"):
-        write_page(tmp_path / "nowhere" / "r.html", NoArtifacts(), collect(STUDY, []))
+    with pytest.raises(UserError, match=r"^html: the file must be writable, but [^\n]*$"):
+        write_page(tmp_path / "nowhere" / "r.html", unread([]))
 
 
 def test_files_that_are_gone_are_said_before_anything_is_written(finished: Path) -> None:
     records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
-    results = read(records, "tiny")
-    check_files(records, results)
+    report = read(records, "tiny")
+    check_files(report)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "artifacts", lambda run_id: set())
-        with pytest.raises(FailedError, match=r"^--html: the files of tiny/0.* they are gone$"):
-            check_files(records, results)
+        with pytest.raises(FailedError, match=r"^html: the files of tiny/0.* they are gone$"):
+            check_files(report)

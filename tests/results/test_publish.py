@@ -5,9 +5,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from study.results.front import Mark
-from study.results.publish import publish
-from study.results.read import read
-from study.results.recommended import recommendations
+from study.results.published import publish
+from study.results.report import read
 from study.tracking.client import Client
 from study.tracking.records import Records
 
@@ -26,7 +25,7 @@ def check(folder: Path, name: str) -> set[str]:
     assert front == front_in_mlflow(client, results.study.experiment_id) != set()
     for point in results.points:
         assert point.first.mark == point.mark.value
-    wanted = {one.point.first.run_id: one for one in recommendations(results)}
+    wanted = {one.point.first.run_id: one for one in results.recommended}
     aliases = {p.first.run_id: p.first.aliases for p in results.points if p.first.aliases}
     assert aliases == {run_id: one.aliases for run_id, one in wanted.items()}
     for run_id, one in wanted.items():
@@ -61,7 +60,7 @@ def test_marks_follow_the_results_when_a_study_ends_again(
         client.log_metric(loser.first.run_id, name, value, step=100)
     client.log_metric(loser.first.run_id, "inverse_steps", 1.0, step=100)
     before = {p.first.run_id for p in results.front}
-    publish(read(records, "tiny"), records)
+    publish(read(records, "tiny"))
     assert check(tmp_path, "tiny") == {loser.first.run_id}
     for run_id in before:
         tags = client.get_run(run_id).data.tags
@@ -75,11 +74,11 @@ def test_a_sentence_that_changed_is_written_again_and_a_users_note_stays(
     shutil.copy(finished / "mlflow.db", tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     records, client = Records(Client(uri)), MlflowClient(uri)
-    best = recommendations(read(records, "tiny"))[0].point.first.run_id
+    best = read(records, "tiny").recommended[0].point.first.run_id
     client.set_tag(best, "study.why", "since somebody said so")
     experiment_id = read(records, "tiny").study.experiment_id
     client.set_experiment_tag(experiment_id, "mlflow.note.content", "my own words")
-    publish(read(records, "tiny"), records)
+    publish(read(records, "tiny"))
     check(tmp_path, "tiny")
     tags = client.get_experiment(experiment_id).tags
     assert tags["mlflow.note.content"] == "my own words"
@@ -92,7 +91,7 @@ def test_of_repeats_the_first_has_the_mark(finished: Path, tmp_path: Path) -> No
     results = read(records, "tiny")
     first, second, *_ = [p.first for p in results.points if p.is_trial]
     client.set_tag(second.run_id, "study.repeat_of", first.trial_id)
-    publish(read(records, "tiny"), records)
+    publish(read(records, "tiny"))
     marked = read(records, "tiny")
     front = {point.first.run_id for point in marked.front}
     assert front == front_in_mlflow(client, results.study.experiment_id)

@@ -10,10 +10,8 @@ from typer.testing import CliRunner
 
 from study.errors import UserError
 from study.report import app
-from study.results.front import collect
-from study.results.read import read
-from study.results.recommended import recommendations
-from study.results.registry import register
+from study.results.published import register
+from study.results.report import collect, read
 from study.tracking import clone, proof, stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -31,7 +29,7 @@ def uri(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def recommended(records: Records, alias: str) -> str:
     """The run that has this alias."""
     results = read(records, "tiny")
-    (run_id,) = (o.point.first.run_id for o in recommendations(results) if alias in o.aliases)
+    (run_id,) = (o.point.first.run_id for o in results.recommended if alias in o.aliases)
     return run_id
 
 
@@ -47,7 +45,7 @@ def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: st
         assert done.exit_code == 0, done.output
         assert "registered: net version 1" in done.stderr
     records = Records(Client(uri))
-    wanted = recommendations(read(records, "tiny"))
+    wanted = read(records, "tiny").recommended
     assert set(versions(uri).values()) == {one.point.first.run_id for one in wanted}
     client = MlflowClient(uri)
     for alias, point in ((alias, one.point) for one in wanted for alias in one.aliases):
@@ -118,6 +116,5 @@ def test_a_name_or_a_front_that_is_none_leaves_no_page(uri: str, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["", "../x", "a'b", "-x", "x" * 101])
 def test_a_name_that_is_none_is_refused_before_anything_is_done(name: str) -> None:
-    records = Records(Client("sqlite:////nowhere/mlflow.db"))
-    with pytest.raises(UserError, match="--register: a name must be"):
-        register(records, collect(STUDY, [trial(0)]), name)
+    with pytest.raises(UserError, match=r"^register: a name must be"):
+        register(collect(STUDY, [trial(0)]), name)

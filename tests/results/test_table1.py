@@ -1,4 +1,3 @@
-import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -7,9 +6,9 @@ import pytest
 
 from study.config import file, parser
 from study.metrics.reports import TrialStatus
-from study.results.front import collect
-from study.results.table1 import as_rows, note, table1
-from study.results.tables import as_json
+from study.results.report import collect
+from study.results.table1 import as_rows, note
+from study.results.tables import content
 from study.tracking.records import StudyRecord, TrialRecord
 from tests.support.launched import ROOT
 from tests.support.records import STUDY, trial
@@ -60,7 +59,7 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
         replace(network(3, SIX[3]), state=TrialStatus.FAILED),
         network(5, SIX[5], lipschitz_upper_bound=0.1, reconstruction_error=2e-7),
     ]
-    table = table1(collect(study("table1_mnist"), records))
+    table = collect(study("table1_mnist"), records).table1
     assert table is not None
     assert [c.name for c in table] == ["Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3"]
     assert [c.ours and c.ours.guaranteed for c in table] == [False, False, True, None, None, True]
@@ -85,7 +84,7 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
 )
 def test_the_epochs_are_those_of_the_networks(n_epochs: list[int], start: str) -> None:
     records = [network(i, SIX[i + 2], n) for i, n in enumerate(n_epochs)]
-    table = table1(collect(study("table1_mnist"), records))
+    table = collect(study("table1_mnist"), records).table1
     assert table is not None
     assert note(table).startswith(start)
 
@@ -96,7 +95,7 @@ def test_of_several_recipes_for_a_network_the_table_has_the_best_on_validation_i
         network(1, {**SIX[0], "lr": 0.02}, val_accuracy=0.98, test_accuracy=0.96),
         network(2, {**SIX[0], "lr": 0.01}, val_accuracy=0.95, test_accuracy=0.95),
     ]
-    table = table1(collect(study("table1_mnist"), records))
+    table = collect(study("table1_mnist"), records).table1
     assert table is not None
     assert [c.ours and c.ours.error for c in table] == [pytest.approx(4.0), *[None] * 5]
 
@@ -118,9 +117,8 @@ def test_one_training_is_that_of_its_column() -> None:
             ),
         )
     ]
-    table = table1(
-        collect(study("table1_mnist"), [*records, network(2, SIX[4], lipschitz_upper_bound=0.2)])
-    )
+    again = network(2, SIX[4], lipschitz_upper_bound=0.2)
+    table = collect(study("table1_mnist"), [*records, again]).table1
     assert table is not None
     assert table[4].at_bound == pytest.approx(2.0)
 
@@ -138,7 +136,7 @@ def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
         rung(4, 0.4, five, lipschitz_upper_bound=0.064, val_accuracy=0.999, test_accuracy=0.999),
         network(5, SIX[5], lipschitz_upper_bound=0.02),
     ]
-    table = table1(collect(study("table1_mnist"), records))
+    table = collect(study("table1_mnist"), records).table1
     assert table is not None
     assert [c.at_bound for c in table] == [
         None, None, pytest.approx(3.0), None, pytest.approx(4.0), None,
@@ -146,14 +144,13 @@ def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
     rows = dict(as_rows(table))
     assert rows["  one training, this bound"] == ["", "", "3.00", "", "4.00", ""]
     assert "One training: of the training at" in note(table)
-    results = collect(study("table1_mnist"), records)
-    of_json = json.loads(as_json(results, every=False))["table1"]
+    of_json = content(collect(study("table1_mnist"), records), every=False)["table1"]
     assert [c["at_bound"] for c in of_json] == [c.at_bound for c in table]
 
 
 def test_infinity_less_infinity_is_no_difference() -> None:
     record = network(1, SIX[1], reconstruction_error=math.inf)
-    table = table1(collect(study("table1_cifar10"), [record]))
+    table = collect(study("table1_cifar10"), [record]).table1
     assert table is not None
     rows = dict(as_rows(table)[3:6])
     assert rows["reconstruction error, l2"][1] == rows["  in the paper"][1] == "inf"
@@ -161,7 +158,7 @@ def test_infinity_less_infinity_is_no_difference() -> None:
 
 
 def test_where_the_paper_has_no_figures_ours_stand_alone() -> None:
-    table = table1(collect(study("table1_digits"), [network(0, SIX[0])]))
+    table = collect(study("table1_digits"), [network(0, SIX[0])]).table1
     assert table is not None
     assert [title for title, _ in as_rows(table)] == [
         "classification error, %", "reconstruction error, l2", "guaranteed inverse",
@@ -179,10 +176,10 @@ def test_another_network_or_less_data_has_not_the_papers_figures(
     raw = record.config.to_dict()
     raw = {k: {**v, **change.get(k, {})} if isinstance(v, dict) else v for k, v in raw.items()}
     changed = replace(record, config=parser.parse(raw, "changed"))
-    table = table1(collect(changed, [network(0, SIX[0])]))
+    table = collect(changed, [network(0, SIX[0])]).table1
     assert table is not None
     assert all(column.paper is None for column in table)
 
 
 def test_no_other_study_is_the_table() -> None:
-    assert table1(collect(STUDY, [trial(0)])) is None
+    assert collect(STUDY, [trial(0)]).table1 is None

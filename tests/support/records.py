@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from study.metrics.reports import TrialStatus
-from study.results.front import Results
+from study.results.report import Report
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.studies import epoch_report, tiny
@@ -40,7 +40,7 @@ def projection(number: int, coeff: float, **metrics: float) -> TrialRecord:
     return replace(record, projected_to=coeff, run_id=f"run{number}-{coeff:g}", n_epochs=0)
 
 
-def marks(results: Results) -> dict[str, str]:
+def marks(results: Report) -> dict[str, str]:
     return {point.label: point.mark.value for point in results.points}
 
 

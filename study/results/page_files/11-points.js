@@ -2,7 +2,7 @@
 // figures, table and picker on the same points.
 
 const points = content.points;
-const n = points.label.length;
+const n = points.network.length;
 
 // Okabe and Ito's colors, which every kind of color vision tells apart; and a shape for each, for
 // who sees none.
@@ -60,35 +60,27 @@ const state = {
 // Columns: what a point has, by name. Numbers are null where there is none.
 const metricNames = content.metrics
   .map((metric) => metric.name)
-  .filter((name) => points.metrics[name].some((value) => value !== null));
+  .filter((name) => points[name] && points[name].some((value) => value !== null));
 const reported = (names) => names.filter((name) => metricNames.includes(name));
 const paramNames = content.params.map((param) => param.name);
 const shorts = Object.fromEntries(
   [...content.metrics, ...content.params].map(({ name, short }) => [name, short]),
 );
 const shortOf = (name) => shorts[name] || name;
-const OF_POINTS = [
-  "label", "trial_id", "run_id", "mark", "projected_to", "origin", "reason", "front_share", "low",
-  "high",
-];
-const column = (name) => {
-  for (const columns of [points.metrics, points.params]) {
-    if (Object.hasOwn(columns, name)) return columns[name];
-  }
-  return OF_POINTS.includes(name) ? points[name] : undefined;
-};
+const column = (name) => points[name];
 const isLogarithmic = (name) => isLogarithmicOf(name, column(name));
 const isNumeric = (name) => column(name).every((v) => v === null || typeof v === "number");
 const isThere = (name) => column(name).some((value) => value !== null);
 const numeric = [...metricNames, ...paramNames, ...["projected_to"].filter(isThere)]
   .filter(isNumeric);
 // Where a point comes from, in a sentence; empty where the sampler proposed it.
-const originOf = (i) =>
-  points.origin[i] === "given" ? "A sample that the study file gives." : "";
+const originOf = (i) => (
+  points.origin[i] === "given" ? "A sample that the study file gives." : ""
+);
 
 const withError = (name, i) => {
-  const error = points.standard_error[name] && points.standard_error[name][i];
-  return reportedText(name, points.metrics[name][i]) + (error ? ` ± ${formatted(error)}` : "");
+  const error = points[`${name}_se`] && points[`${name}_se`][i];
+  return reportedText(name, points[name][i]) + (error ? ` ± ${formatted(error)}` : "");
 };
 
 // Runs

@@ -12,7 +12,7 @@ const setDefaults = () => {
   state.y = plottable[0] || numeric[0];
   state.color = plottable[2] || "";
   const knee = content.recommended.find((one) => one.aliases.includes("knee"));
-  state.chosen = knee ? points.label.indexOf(knee.label) : null;
+  state.chosen = knee ? points.network.indexOf(knee.network) : null;
   state.goal = objectives[0];
   for (const key of [...AXES, "chosen", "goal"]) initial[key] = state[key];
 };
@@ -27,7 +27,7 @@ const view = () => {
   if (state.sort) parts.set("sort", (state.descending ? "-" : "") + state.sort);
   if (state.page) parts.set("page", state.page + 1);
   if (state.chosen !== initial.chosen) {
-    parts.set("network", state.chosen === null ? NOTHING : points.label[state.chosen]);
+    parts.set("network", state.chosen === null ? NOTHING : points.network[state.chosen]);
   }
   if (state.goal !== initial.goal) parts.set("best", state.goal);
   for (const [name, limit] of Object.entries(state.limits)) parts.append("limit", `${name}:${limit}`);
@@ -56,7 +56,7 @@ const readView = () => {
     state.descending = sort !== name;
   }
   state.page = Math.max(0, Math.floor(Number(parts.get("page") || 1)) - 1) || 0;
-  const network = points.label.indexOf(parts.get("network"));
+  const network = points.network.indexOf(parts.get("network"));
   if (network >= 0) state.chosen = network;
   else if (parts.get("network") === NOTHING) state.chosen = null;
   if (metricNames.includes(parts.get("best"))) state.goal = parts.get("best");

@@ -58,8 +58,9 @@ const filterProblem = () => (
 // stands in the table.
 const valueOf = (name, i) => {
   if (isMetric(name)) {
-    const text = points.not_finite[name][i];
-    return text === undefined ? points.metrics[name][i] : toNumber(text);
+    const text = (points.infinite[name] || {})[i];
+    if (text !== undefined) return toNumber(text);
+    return points[name] ? points[name][i] : null;
   }
   const values = where.parameters[name];
   return Array.isArray(values) ? values[i] : values;

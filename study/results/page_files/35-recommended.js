@@ -17,7 +17,7 @@ const cardFigures = (i) => {
   return list;
 };
 const makeCard = (one) => {
-  const i = points.label.indexOf(one.label);
+  const i = points.network.indexOf(one.network);
   const names = one.aliases.map((alias) => ALIASES[alias]).join(" and ");
   const look = make("button", { type: "button", textContent: "Show it below" });
   look.onclick = () => {
@@ -25,7 +25,7 @@ const makeCard = (one) => {
     goTo("front");
   };
   return make("article", { className: one.aliases.includes("knee") ? "card best" : "card" },
-    make("h3", {}, names[0].toUpperCase() + names.slice(1), make("code", { textContent: one.label })),
+    make("h3", {}, names[0].toUpperCase() + names.slice(1), make("code", { textContent: one.network })),
     cardFigures(i),
     make("p", { textContent: one.sentence }),
     make("p", { className: "proof", textContent: one.proof }),

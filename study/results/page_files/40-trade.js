@@ -7,12 +7,12 @@ const MOST_BARS = 60; // intervals of more points would be one gray
 // What a point says
 
 const hoverText = (i) => {
-  const lines = [`<b>${plain(points.label[i])}</b>  ${markName(points.mark[i])}`];
+  const lines = [`<b>${plain(points.network[i])}</b>  ${markName(points.mark[i])}`];
   for (const name of paramNames) {
-    lines.push(`${plain(name)} ${plain(formatted(points.params[name][i]))}`);
+    lines.push(`${plain(name)} ${plain(formatted(points[name][i]))}`);
   }
   for (const name of metricNames) {
-    if (points.metrics[name][i] !== null) lines.push(`${name} ${withError(name, i)}`);
+    if (points[name][i] !== null) lines.push(`${name} ${withError(name, i)}`);
   }
   if (originOf(i)) lines.push(plain(originOf(i)));
   if (points.reason[i]) lines.push(plain(points.reason[i].slice(0, 80)));
@@ -31,8 +31,11 @@ const facts = (pairs) => {
   }
   return list;
 };
+// Of the confidence interval of the accuracy.
+const intervalEnds = { low: points[`${content.accuracy}_low`], high: points[`${content.accuracy}_high`] };
 const howSure = (i) => {
-  const [low, high, share] = [points.low[i], points.high[i], points.front_share[i]];
+  const [low, high] = [intervalEnds.low[i], intervalEnds.high[i]];
+  const share = points.front_share[i];
   const sentences = [];
   if (low !== null) {
     sentences.push(
@@ -54,15 +57,15 @@ const detail = (i) => {
     return;
   }
   const mark = points.mark[i];
-  const measured = metricNames.filter((name) => points.metrics[name][i] !== null);
-  const as = content.recommended.find((one) => one.label === points.label[i]);
+  const measured = metricNames.filter((name) => points[name][i] !== null);
+  const as = content.recommended.find((one) => one.network === points.network[i]);
   box.replaceChildren(
-    make("h3", { textContent: points.label[i] }),
+    make("h3", { textContent: points.network[i] }),
     note(`${markName(mark)}: ${MARKS[mark].says}`),
     ...(as ? [make("p", { textContent: `${as.aliases.join(", ")}: ${as.sentence}` })] : []),
     ...howSure(i),
     facts(measured.map((name) => [name, withError(name, i)])),
-    facts(paramNames.map((name) => [name, formatted(points.params[name][i])])),
+    facts(paramNames.map((name) => [name, formatted(points[name][i])])),
     ...(originOf(i) ? [make("p", { textContent: originOf(i) })] : []),
     ...(points.reason[i] ? [make("p", { textContent: points.reason[i] })] : []),
     make("p", {}, "run ", runLink(i)),
@@ -138,7 +141,7 @@ const intervalsOf = (ids, bars) => {
     const far = (i, end) => (bars.has(i) ? Math.abs(end[i] - value[i]) : 0);
     return {
       type: "data", symmetric: false, color: css("--soft"), thickness: 1, width: 3,
-      array: ids.map((i) => far(i, points.high)), arrayminus: ids.map((i) => far(i, points.low)),
+      array: ids.map((i) => far(i, intervalEnds.high)), arrayminus: ids.map((i) => far(i, intervalEnds.low)),
     };
   };
   return { error_x: one(state.x), error_y: one(state.y) };
@@ -205,7 +208,7 @@ const names = (placed) => {
   const isLog = (name) => isLogarithmic(name);
   const at = (name, i) => (isLog(name) ? Math.log10(column(name)[i]) : column(name)[i]);
   return content.recommended
-    .map((one) => [one, points.label.indexOf(one.label)])
+    .map((one) => [one, points.network.indexOf(one.network)])
     .filter(([, i]) => placed.includes(i))
     .map(([one, i], k) => ({
       x: at(state.x, i), y: at(state.y, i), text: one.aliases.join(", ").replace(/-/g, " "),
@@ -297,7 +300,7 @@ const choose = (i) => {
   }
 };
 const pointButton = (i) => (
-  make("button", { type: "button", textContent: points.label[i], onclick: () => choose(i) })
+  make("button", { type: "button", textContent: points.network[i], onclick: () => choose(i) })
 );
 const swatch = (mark) => make("span", {
   className: "swatch", textContent: SWATCHES[MARKS[mark].symbol], style: `color: ${colorOf(mark)}`,

@@ -1,9 +1,9 @@
 // The picker: the network that is best in one metric within limits of others.
 
 const isCandidate = (i) => points.mark[i] === "front" || points.mark[i] === "dominated";
-const candidates = points.label.map((_, i) => i).filter(isCandidate);
+const candidates = points.network.map((_, i) => i).filter(isCandidate);
 // Of a network itself: a point of several trainings is their mean, and the run the first of them.
-const own = (name) => (points.own ? points.own[name] : points.metrics[name]);
+const own = (name) => (points.own ? points.own[name] : points[name]);
 const isMet = (limit, i) => {
   const value = own(limit.name)[i];
   return value !== null && holds(value, limit.dataset.operator, Number(limit.value));
@@ -46,7 +46,7 @@ const describePicked = (i, names, nKept) => {
     runLink(i),
   );
   const uri = content.server ? ` --tracking-uri ${content.server}` : "";
-  byId("picked-code").textContent = `python -m study.verify ${points.label[i]}${uri}\n`
+  byId("picked-code").textContent = `python -m study.verify ${points.network[i]}${uri}\n`
     + `mlflow.pyfunc.load_model("runs:/${points.run_id[i]}/model").get_raw_model()`;
 };
 const operatorOf = (name) => {

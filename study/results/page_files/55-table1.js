@@ -10,8 +10,8 @@ const table1Row = ([title, cells]) => make(
   make("th", { scope: "row", textContent: title.trim() }),
   ...cells.map((cell) => make("td", { textContent: cell })),
 );
-const makeTable1 = ({ names, rows, note }) => {
-  byId("table1").hidden = false;
+const makeTable1 = () => {
+  const { names, rows, note } = content.table1;
   byId("table1-table").append(table1Head(names), make("tbody", {}, ...rows.map(table1Row)));
   byId("table1-note").textContent = note;
 };

@@ -110,7 +110,9 @@ const makeParallel = () => whenSeen("parallel-plot", () => {
 
 const drawImportance = () => {
   const traces = Object.entries(content.importance).map(([objective, shares], k) => {
-    const middle = Object.values(shares).map((share) => share[1]);
+    const [low, middle, high] = ["low", "value", "high"].map(
+      (key) => Object.values(shares).map((share) => share[key]),
+    );
     return {
       type: "bar",
       orientation: "h",
@@ -119,8 +121,8 @@ const drawImportance = () => {
       x: middle,
       error_x: {
         type: "data", symmetric: false, color: css("--ink"), thickness: 1,
-        array: Object.values(shares).map((share, j) => share[2] - middle[j]),
-        arrayminus: Object.values(shares).map((share, j) => middle[j] - share[0]),
+        array: high.map((value, j) => value - middle[j]),
+        arrayminus: middle.map((value, j) => value - low[j]),
       },
       marker: {
         color: lineColor(k),

@@ -1,7 +1,7 @@
 // Proofs and inverses: what chosen networks left.
 
 const chosenNetworks = new Set(
-  content.networks.slice(0, content.table1 ? 6 : content.n_recommended).map((_, k) => k),
+  content.networks.slice(0, content.n_chosen).map((_, k) => k),
 );
 const eachChosen = (build) => (
   content.networks.flatMap((network, k) => (chosenNetworks.has(k) ? build(network, k) : []))

@@ -5,11 +5,11 @@ const metricColumns = reported(
   [...new Set([...objectives, ...content.table_metrics, ...metricNames])],
 );
 const tableColumns = [
-  { name: "label", title: "network", text: true },
+  { name: "network", title: "network", text: true },
   { name: "mark", title: "mark", text: true },
   ...(points.front_share.some((share) => share !== null)
     ? [{ name: "front_share", title: "on front" }] : []),
-  ...(points.origin.some((origin) => origin !== "")
+  ...(points.origin.some((origin) => origin !== null)
     ? [{ name: "origin", title: "origin", text: true }] : []),
   ...metricColumns.map((name) => ({ name, title: metricOf[name].short, small: name })),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
@@ -50,7 +50,7 @@ const makeTable = () => {
 };
 const makeCell = ({ name, text }, i) => {
   const cell = make("td", { className: text ? "text" : "" });
-  if (name === "label") cell.append(pointButton(i));
+  if (name === "network") cell.append(pointButton(i));
   else if (name === "run_id") cell.append(runCell(i));
   else if (name === "mark") cell.textContent = markName(points.mark[i]);
   else if (name === "front_share") cell.textContent = points.front_share[i] === null ? "" : percent(points.front_share[i]);
@@ -113,7 +113,7 @@ const csvField = (value) => {
 };
 const saveCsv = () => {
   const names = [
-    "label", "mark", ...metricNames, ...paramNames, "trial_id", "projected_to", "origin", "run_id",
+    "network", "mark", ...metricNames, ...paramNames, "trial_id", "projected_to", "origin", "run_id",
     "reason",
   ];
   const rows = sorted(visible()).map((i) => names.map((name) => column(name)[i]));

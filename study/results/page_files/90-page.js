@@ -30,28 +30,19 @@ byId("unbrush").onclick = () => {
 makeTable();
 drawTable();
 detail(state.chosen);
-if (content.recommended.length) makeCards();
-else hide("recommended");
-if (metricNames.length && objectives.every((name) => metricNames.includes(name))) {
-  makeFront();
-  makePicker();
-  makeParallel();
-} else {
-  for (const id of ["front", "pick", "hyperparameters"]) hide(id);
-}
-const hasGrowth = content.growth && content.growth.epochs.length > 1;
-const hasCurves = content.curves.some((curve) => curve.epochs.length > 1);
-if (hasGrowth) makeGrowth();
-else hide("growth-figure");
-if (hasCurves) makeCurves();
-else hide("curves-figure");
-if (!hasGrowth && !hasCurves) hide("growth");
+makeSections({
+  recommended: makeCards,
+  front: makeFront,
+  pick: makePicker,
+  hyperparameters: makeParallel,
+  "importance-plot": makeImportance,
+  "growth-figure": makeGrowth,
+  "curves-figure": makeCurves,
+  networks: makeNetworks,
+  table1: makeTable1,
+});
+if (isAbsent("growth-figure") && isAbsent("curves-figure")) hide("growth");
 byId("importance-note").textContent = content.importance_note;
-if (content.importance) makeImportance();
-else hide("importance-plot");
-if (content.networks.some((network) => network.layers.length)) makeNetworks();
-else hide("networks");
-if (content.table1) makeTable1(content.table1);
 makeGlossary(metricNames);
 makeSectionLinks();
 

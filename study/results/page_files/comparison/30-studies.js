@@ -2,6 +2,8 @@
 
 const studies = content.studies;
 const points = content.points;
+const nJointFront = content.run_pages.length;
+const BEST = `best_${content.accuracy}`;
 const shown = new Set(studies.keys());
 // Where colors begin again, symbols do not.
 const symbolOf = (s) => SYMBOLS[(s + Math.floor(s / SYMBOLS.length)) % SYMBOLS.length];
@@ -19,23 +21,28 @@ const count = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 const ALIASES = {
   "most-accurate": "most accurate", knee: "knee", "most-invertible": "most invertible",
 };
+const aliasesOf = (study, network) => Object.keys(study.recommended)
+  .filter((alias) => study.recommended[alias] === network)
+  .map((alias) => ALIASES[alias])
+  .join(", ");
 const figureOf = (title, text) => (
   make("div", {}, make("dt", { textContent: title }), make("dd", { textContent: text }))
 );
 const makeStudyCard = (study, s) => {
-  const { hypervolume, best_accuracy: best, n_joint: nJoint } = study;
+  const { hypervolume, n_joint_front: nJoint } = study;
+  const best = study[BEST];
   const list = make("dl", { className: "figures" },
     ...(hypervolume === null ? [] : [figureOf("hypervolume", formatted(hypervolume))]),
     ...(best === null ? []
       : [figureOf(`best ${titleOf(content.accuracy)}`, reportedText(content.accuracy, best))]),
-    figureOf("on the joint front", `${nJoint} of ${content.joint_front.length}`));
+    figureOf("on the joint front", `${nJoint} of ${nJointFront}`));
   const own = `${count(study.n_networks, "network")}, ${study.n_front} on its own front.`;
   return make("article", { className: "card" },
     make("h3", {}, ...nameOf(s)),
     list,
     make("p", { textContent: own }),
-    ...study.recommended.map((one) => make("p", {},
-      `${one.aliases.map((alias) => ALIASES[alias]).join(", ")}: `,
-      make("code", { className: "typed", textContent: one.label }))));
+    ...[...new Set(Object.values(study.recommended))].map((network) => make("p", {},
+      `${aliasesOf(study, network)}: `,
+      make("code", { className: "typed", textContent: network }))));
 };
 const makeStudyCards = () => byId("cards").replaceChildren(...studies.map(makeStudyCard));

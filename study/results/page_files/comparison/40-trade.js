@@ -2,13 +2,13 @@
 // symbol.
 
 const hover = (i) => [
-  `<b>${plain(points.label[i])}</b>`,
+  `<b>${plain(points.network[i])}</b>`,
   points.is_joint[i] ? "on the joint front" : "not on the joint front",
   ...Object.keys(points.metrics)
     .filter((name) => points.metrics[name][i] !== null)
     .map((name) => `${name} ${reportedText(name, points.metrics[name][i])}`),
 ].join("<br>");
-const indices = points.label.map((_, i) => i);
+const indices = points.network.map((_, i) => i);
 const studyTraces = (s, x, y, steps) => {
   const own = indices.filter((i) => points.study[i] === s);
   const trace = (ids, marker) => ({

@@ -2,40 +2,31 @@
 
 const others = studies.map((_, s) => s).slice(1);
 const KINDS = [
-  { key: "hypervolume", title: "hypervolume", decimals: null },
-  { key: "best_accuracy", title: `best ${titleOf(content.accuracy)}`, decimals: 4 },
+  { key: "hypervolume", title: "hypervolume", column: 1 },
+  { key: BEST, title: `best ${titleOf(content.accuracy)}`, column: 2 },
 ].filter(({ key }) => content.differences.some((one) => one[key] !== null));
-const signed = (value, decimals) => {
-  const size = Math.abs(value);
-  const text = decimals === null ? String(+size.toPrecision(3)) : fixed(size, decimals);
-  return `${value < 0 ? "\u2212" : "+"}${text}`;
-};
-const estimateText = (estimate, decimals) => {
-  if (estimate === null) return "";
-  const [value, low, high] = estimate.map((one) => (one === null ? null : signed(one, decimals)));
-  return low === null ? value : `${value} (${low} to ${high})`;
-};
 // Beside an axis there is room for so much of a name; the table has all of it.
 const shortName = (s) => {
   const most = isNarrow() ? 10 : 24;
   const { name } = studies[s];
   return plain(name.length <= most ? name : `${name.slice(0, most - 1)}\u2026`);
 };
-const drawDifference = (id, { key, title, decimals }) => {
+const drawDifference = (id, { key, title, column }) => {
   const known = others.filter((s) => content.differences[s - 1][key] !== null);
   const traces = known.map((s) => {
-    const [value, low, high] = content.differences[s - 1][key];
+    const { value, interval } = content.differences[s - 1][key];
     return {
       type: "scatter",
       mode: "markers",
       x: [value],
       y: [s],
       marker: { size: 12, color: lineColor(s), symbol: symbolOf(s) },
-      error_x: low === null ? {} : {
-        type: "data", symmetric: false, array: [high - value], arrayminus: [value - low],
+      error_x: interval === null ? {} : {
+        type: "data", symmetric: false,
+        array: [interval[1] - value], arrayminus: [value - interval[0]],
         color: lineColor(s), thickness: 2, width: 6,
       },
-      hovertemplate: `${estimateText(content.differences[s - 1][key], decimals)}`
+      hovertemplate: `${content.tables.difference[column].cells[s - 1]}`
         + `<extra>${plain(studies[s].name)}</extra>`,
     };
   });
@@ -48,9 +39,6 @@ const drawDifference = (id, { key, title, decimals }) => {
     shapes: [{ ...zero, line: { color: css("--soft"), width: 1.5, dash: "dash" } }],
   });
 };
-const headRow = (texts) => make("tr", {}, ...texts.map((textContent, k) => (
-  make("th", { scope: "col", textContent, className: k ? "" : "text" })
-)));
 const makeDifferences = () => {
   for (const kind of KINDS) {
     const id = `difference-${kind.key.replace(/_/g, "-")}-plot`;
@@ -61,12 +49,6 @@ const makeDifferences = () => {
     byId("difference-plots").append(make("figure", {}, plot));
     whenSeen(id, () => drawDifference(id, kind));
   }
-  const table = byId("difference-table");
-  table.tHead.append(headRow([`minus ${studies[0].name}`, ...KINDS.map(({ title }) => title)]));
-  table.tBodies[0].append(...others.map((s) => make("tr", {},
-    make("td", { className: "text" }, ...nameOf(s)),
-    ...KINDS.map(({ key, decimals }) => (
-      make("td", { textContent: estimateText(content.differences[s - 1][key], decimals) })
-    )))));
-  byId("intervals").textContent = content.intervals;
+  makeTable("difference", (k) => [studySwatch(k + 1), " "]);
+  byId("intervals").textContent = content.note;
 };

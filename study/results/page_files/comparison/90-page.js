@@ -5,7 +5,7 @@ const listed = (names) => (
 );
 byId("name").textContent = listed(studies.map((study) => study.name));
 byId("facts").textContent = [
-  `${studies.length} studies, ${count(content.joint_front.length, "network")} on the joint front`,
+  `${studies.length} studies, ${count(nJointFront, "network")} on the joint front`,
   ...(content.hypervolume === null ? []
     : [`hypervolume of the joint front ${formatted(content.hypervolume)}`]),
   ...content.legend,
@@ -13,20 +13,16 @@ byId("facts").textContent = [
 byId("summary").append(...content.summary.flatMap((line) => [line, make("br")]));
 byId("made").textContent = content.made;
 makeStudyCards();
-if (objectives.length > 1 && content.joint_front.length) {
-  makeShown();
-  makeTrade();
-} else {
-  hide("trade");
-}
-if (KINDS.length) makeDifferences();
-else hide("differences");
-if (grown.length) makeGrowth();
-else hide("growth");
-if (content.settings.length) makeSettings();
-else hide("settings");
-if (content.joint_front.length) makeJoint();
-else hide("joint");
+makeSections({
+  trade: () => {
+    makeShown();
+    makeTrade();
+  },
+  differences: makeDifferences,
+  growth: makeGrowth,
+  settings: makeSettings,
+  joint: makeJoint,
+});
 makeGlossary(Object.keys(points.metrics));
 makeSectionLinks();
 drawAgainWithTheme();

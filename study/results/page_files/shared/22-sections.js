@@ -11,6 +11,14 @@ const stayOnView = (link) => {
     goTo(link.getAttribute("href").slice(1));
   };
 };
+const isAbsent = (id) => Object.hasOwn(content.absent, id);
+// Sections and figures by their ids, each with what draws it.
+const makeSections = (sections) => {
+  for (const [id, make] of Object.entries(sections)) {
+    if (isAbsent(id)) hide(id);
+    else make();
+  }
+};
 const makeSectionLinks = () => {
   for (const section of document.querySelectorAll("main > section")) {
     if (section.hidden) continue;
@@ -21,18 +29,20 @@ const makeSectionLinks = () => {
   }
   stayOnView(document.querySelector(".skip"));
 };
-const explain = (term, text) => {
-  byId("glossary").append(make("dt", { textContent: term }), make("dd", { textContent: text }));
-};
 const BETTER = { maximize: "; more is better", minimize: "; less is better" };
-// What these metrics are, and what else needs a word.
+// What these metrics are, above what else needs a word, and below it what is not on the page.
 const makeGlossary = (names) => {
-  for (const { name, description } of content.metrics) {
-    if (names.includes(name)) {
-      explain(`${titleOf(name)}, ${name}`, description + (BETTER[directionOf[name]] || ""));
-    }
-  }
-  for (const [term, text] of content.reading) explain(term, text);
+  const explained = (term, text) => [
+    make("dt", { textContent: term }), make("dd", { textContent: text }),
+  ];
+  const metrics = content.metrics.filter(({ name }) => names.includes(name));
+  byId("glossary").prepend(...metrics.flatMap(({ name, description }) => (
+    explained(`${titleOf(name)}, ${name}`, description + (BETTER[directionOf[name]] || ""))
+  )));
+  const reasons = Object.entries(content.absent).map(
+    ([id, why]) => `${byId(id).dataset.title || byId(id).querySelector("h2").textContent}: ${why}.`,
+  );
+  if (reasons.length) byId("glossary").append(...explained("not on this page", reasons.join(" ")));
 };
 const drawAgainWithTheme = () => {
   dark.addEventListener("change", drawAll);

@@ -8,10 +8,8 @@ from study.errors import TrackingError
 from study.metrics.artifacts import packed
 from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
-from study.results import certainty
-from study.results.certainty import with_certainty
-from study.results.front import Results, collect
-from study.results.recommended import interval
+from study.results import answers
+from study.results.report import Report, collect
 from study.tracking.client import Client
 from study.tracking.records import Records, TrialRecord
 from tests.support.records import STUDY, trial
@@ -52,9 +50,9 @@ def study(*n_right: int) -> tuple[list[TrialRecord], Kept]:
 def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
     # The second is better than the third by one image, the last is the best in its bound.
     records, kept = study(380, 340, 339, 300)
-    results = with_certainty(collect(STUDY, records), kept)
-    assert (results.n_val_images, results.unsure) == (N_IMAGES, None)
-    shares = {point.label: point.front_share for point in results.points}
+    report = collect(STUDY, records, records=kept)
+    assert (report.n_val_images, report.unsure) == (N_IMAGES, None)
+    shares = {point.label: point.front_share for point in report.points}
     first, second, third, last = (shares[f"{k:04d}"] for k in range(4))
     assert last == 1.0
     assert first is not None
@@ -62,8 +60,8 @@ def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
     assert second is not None
     assert third is not None
     assert second < third  # it needs to be more accurate than those with smaller bounds
-    for point in results.front:
-        ends = interval(results, point)
+    for point in report.front:
+        ends = point.interval
         assert ends is not None
         assert ends[0] < point.metrics["val_accuracy"] < ends[1]
 
@@ -76,21 +74,21 @@ def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share
         trial(1, val_accuracy=0.975, lipschitz_upper_bound=0.5, inverse_steps=2.0),
     ]
     kept = Kept({"run0": content(400, 0), "run1": content(390, 1)})
-    results = with_certainty(collect(STUDY, records), kept)
-    assert [(p.label, p.front_share) for p in results.front] == [("0000", 1.0), ("0001", share)]
+    report = collect(STUDY, records, records=kept)
+    assert [(p.label, p.front_share) for p in report.front] == [("0000", 1.0), ("0001", share)]
 
 
-def unsure(results: Results) -> str:
-    assert results.unsure is not None
-    assert "\n" not in results.unsure
-    assert all(point.front_share is None for point in results.points)
-    return results.unsure
+def unsure(report: Report) -> str:
+    assert report.unsure is not None
+    assert "\n" not in report.unsure
+    assert all(point.front_share is None for point in report.points)
+    return report.unsure
 
 
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
-        (None, "val_right.json of run run0 is not there"),
+        (None, "run run0: val_right.json is not there"),
         (b"{", "run run0: val_right.json cannot be read"),
         (b'{"n_images": 0, "right": ""}', "must have n_images >= 1"),
         # 19 of 20, which is the accuracy.
@@ -106,9 +104,9 @@ def test_what_cannot_be_read_is_said_and_the_report_goes_on(
         del kept.right["run0"]
     else:
         kept.right["run0"] = bad
-    results = with_certainty(collect(STUDY, records), kept)
-    assert problem in unsure(results)
-    assert [point.label for point in results.front] == ["0000", "0001"]
+    report = collect(STUDY, records, records=kept)
+    assert problem in unsure(report)
+    assert [point.label for point in report.front] == ["0000", "0001"]
 
 
 def test_a_store_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +116,15 @@ def test_a_store_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -
         raise TrackingError("MLflow at s3://bucket: no credentials")
 
     monkeypatch.setattr(kept, "artifacts", refuse)
-    assert "no credentials" in unsure(with_certainty(collect(STUDY, records), kept))
+    assert "no credentials" in unsure(collect(STUDY, records, records=kept))
 
 
 def test_too_many_rivals_are_said_and_intervals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certainty, "_MOST_RIVALS", 2)
+    monkeypatch.setattr(answers, "_MOST_RIVALS", 2)
     records, kept = study(380, 379, 378)
-    results = with_certainty(collect(STUDY, records), kept)
-    assert unsure(results).endswith("3 are too near to it")
-    assert results.n_val_images == N_IMAGES
+    report = collect(STUDY, records, records=kept)
+    assert unsure(report).endswith("3 are too near to it")
+    assert report.n_val_images == N_IMAGES
 
 
 @pytest.mark.parametrize("goal", [("val_accuracy", "minimize"), ("val_loss", "minimize")])
@@ -136,13 +134,12 @@ def test_where_accuracy_is_not_sought_nothing_is_said_of_the_front(goal: tuple[s
         Objective(goal[0], Direction(goal[1]), 1.0),
         Objective("lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
     )
-    results = with_certainty(collect(STUDY, records, goals), kept)
-    assert all(point.front_share is None for point in results.points)
-    assert results.unsure is None
+    report = collect(STUDY, records, goals, records=kept)
+    assert all(point.front_share is None for point in report.points)
+    assert report.unsure is None
 
 
 def test_repeats_keep_the_spread_that_they_have() -> None:
     records, kept = study(380, 378)
     records[1] = replace(records[1], repeat_of="0000")
-    results = collect(STUDY, records)
-    assert with_certainty(results, kept) is results
+    assert collect(STUDY, records, records=kept).points == collect(STUDY, records).points

@@ -1,4 +1,4 @@
-"""How sure a front is, as far as the images say that its accuracies were counted on."""
+"""How sure a front is, by the images of the validation split that its networks answer right."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from study.errors import TrackingError
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.definitions import VAL_ACCURACY, Direction
+from study.metrics.goals import Objective
 from study.pareto import certainty, points
-from study.results.front import Mark, Point, Results
+from study.results.front import Mark, Point
 from study.tracking.records import Records, TrialRecord
 
 # How many files are fetched at a time; a server may be far away.
@@ -30,45 +31,48 @@ class UnsureError(Exception):
     """Why nothing can be said of how sure accuracies are; a sentence."""
 
 
-def with_certainty(results: Results, records: Records) -> Results:
-    """The results, with what each point of the front classifies right, and with how likely each is
-    on it if the validation split were drawn anew.
+def with_answers(
+    listed: tuple[Point, ...], objectives: Sequence[Objective], records: Records
+) -> tuple[tuple[Point, ...], str | None]:
+    """The points of a study, those of the front with what they classify right, and with how likely
+    each is on the front if the validation split were drawn anew.
 
-    Where samples were trained repeatedly the results stay: they have the spread of the repeats.
-    Where files cannot be read, or were not kept, the results say so.
+    Where samples were trained repeatedly the points stay: they have the spread of the repeats.
+
+    Args:
+        records: where the files of the networks are read.
+
+    Returns:
+        The points, and a sentence that says why nothing is said where files cannot be read, or were
+        not kept; None where it is said.
     """
-    front = [point for point in results.points if point.mark is Mark.FRONT]
-    if not front or any(len(point.records) > 1 for point in results.points):
-        return results
+    front = [point for point in listed if point.mark is Mark.FRONT]
+    if not front or any(len(point.records) > 1 for point in listed):
+        return listed, None
+    known = listed
     try:
         right = _fetched(records, front)
         n_images = _n_images(right)
+        known = tuple(replace(p, right=right.get(p.label), n_val_images=n_images) for p in listed)
+        shares = _shares(known, objectives, records, right)
     except UnsureError as error:
-        return replace(results, unsure=str(error))
-    known = replace(
-        results,
-        n_val_images=n_images,
-        points=tuple(replace(p, right=right.get(p.label)) for p in results.points),
-    )
-    try:
-        shares = _shares(results, records, right)
-    except UnsureError as error:
-        return replace(known, unsure=str(error))
-    return replace(
-        known,
-        points=tuple(replace(p, front_share=shares.get(p.label)) for p in known.points),
-    )
+        return known, str(error)
+    return tuple(replace(p, front_share=shares.get(p.label)) for p in known), None
 
 
-def _shares(results: Results, records: Records, of_front: _Answers) -> Mapping[str, float]:
+def _shares(
+    listed: Sequence[Point],
+    objectives: Sequence[Objective],
+    records: Records,
+    of_front: _Answers,
+) -> Mapping[str, float]:
     """Label of a point -> how likely it is on the front; of those that are on it now. Empty where
     accuracy is none of the objectives."""
-    goals = [(objective.metric, objective.direction) for objective in results.objectives]
-    if (VAL_ACCURACY, Direction.MAXIMIZE) not in goals:
+    column = accuracy_column(objectives)
+    if column is None:
         return {}
-    column = goals.index((VAL_ACCURACY, Direction.MAXIMIZE))
-    admitted = [p for p in results.points if p.mark in (Mark.FRONT, Mark.DOMINATED)]
-    losses = points.losses([point.metrics for point in admitted], results.objectives)
+    admitted = [point for point in listed if point.is_admitted]
+    losses = points.losses([point.metrics for point in admitted], objectives)
     rows = certainty.contenders(losses, _n_images(of_front), column)
     if len(rows) > _MOST_RIVALS:
         raise UnsureError(
@@ -79,9 +83,16 @@ def _shares(results: Results, records: Records, of_front: _Answers) -> Mapping[s
     _n_images(right)
     answers = np.array([right[point.label] for point in rivals])
     shares = certainty.front_probabilities(
-        answers, losses[rows], column, points.indifference(results.objectives)
+        answers, losses[rows], column, points.indifference(objectives)
     )
     return {p.label: share for p, share in zip(rivals, shares, strict=True) if p.label in of_front}
+
+
+def accuracy_column(objectives: Sequence[Objective]) -> int | None:
+    """Which of the objectives is to maximize the validation accuracy; None if none is."""
+    goals = [(objective.metric, objective.direction) for objective in objectives]
+    accuracy = (VAL_ACCURACY, Direction.MAXIMIZE)
+    return goals.index(accuracy) if accuracy in goals else None
 
 
 def _n_images(right: Mapping[str, NDArray[Any]]) -> int:
@@ -105,10 +116,8 @@ def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64
     Raises:
         UnsureError: if files cannot be read, or were not kept.
     """
-    missing = [p for p in wanted if p.right is None]
-    runs = [record for point in missing for record in point.records]
-    run_ids = [record.run_id for record in runs]
-    fetched = dict(zip(run_ids, _fetched_of_runs(records, runs), strict=True))
+    runs = [record for point in wanted if point.right is None for record in point.records]
+    fetched = dict(zip((run.run_id for run in runs), _fetched_of_runs(records, runs), strict=True))
     right = {
         point.label: np.mean([fetched[record.run_id] for record in point.records], axis=0)
         if point.right is None
@@ -123,10 +132,9 @@ def _fetched_of_runs(records: Records, runs: Sequence[TrialRecord]) -> list[NDAr
     """What the network of each run classifies right."""
 
     def fetch(run: TrialRecord) -> NDArray[np.bool_]:
-        file = f"{VAL_RIGHT} of run {run.run_id}"
         try:
             if VAL_RIGHT not in records.artifacts(run.run_id):
-                raise UnsureError(f"how sure accuracies are is not said: {file} is not there")
+                raise ValueError(f"{VAL_RIGHT} is not there")
             content = records.artifact(run.run_id, VAL_RIGHT)
             bits = read_right(content, run.metrics.get(VAL_ACCURACY, math.nan))
         except (TrackingError, ValueError) as error:

@@ -1,0 +1,219 @@
+"""Where a report is written for other programs: MLflow's runs, its Model Registry, and a study of
+Optuna.
+
+`study.best_trials` of that study has the objectives' values of our front, and no others. Of
+networks that are equal as reported Optuna has all, where our front has the first. A projection has
+the sample of the trial that it comes from, and the coefficient that it was projected to as a user
+attribute: as a parameter it would lie outside the space, or say that a network was trained with it.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from study.errors import FailedError, UserError
+from study.metrics.definitions import (
+    HYPERVOLUME,
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    N_COMPLETED,
+    N_FRONT,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    as_reported,
+)
+from study.metrics.reports import TrialStatus
+from study.results.front import Mark, Point
+from study.results.report import Report
+from study.search import optuna_study
+from study.search.optuna_study import Network
+from study.tracking import marks, pages
+from study.tracking.marks import Marked
+
+# The mark of a training of a sample that has been trained before: the first one has the sample's.
+_REPEAT = "repeat"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def publish(report: Report) -> None:
+    """Write the results of a study that has ended, all its points and with its own objectives, into
+    MLflow: how each network stands, which are recommended and why, and the figures of the whole.
+
+    Raises:
+        TrackingError: if MLflow refuses or cannot be reached.
+    """
+    recommended = {one.point.first.run_id: one for one in report.recommended}
+    networks = []
+    for point in report.points:
+        one = recommended.get(point.first.run_id)
+        aliases, why = (one.aliases, one.sentence) if one is not None else ((), "")
+        networks.append(Marked(point.first, point.mark.value, aliases, why))
+        # So that as many runs have the mark as the report has rows.
+        networks += [Marked(record, _REPEAT, (), "") for record in point.records[1:]]
+    study = report.study
+    note = pages.describe_results(
+        pages.report_page(study.experiment_id, study.run_id),
+        pages.front_pages(study.experiment_id),
+        [(one.point.handle, " and ".join(one.aliases), one.sentence) for one in report.recommended],
+    )
+    now = datetime.now(UTC).timestamp()
+    marks.write(report.files.client, study, networks, figures(report), note, now)
+
+
+def figures(report: Report) -> Mapping[str, float]:
+    """The figures of a whole study by name; a hypervolume that is not defined is left out."""
+    volume = {} if report.hypervolume is None else {HYPERVOLUME: report.hypervolume}
+    return {
+        **volume,
+        N_FRONT: len(report.front),
+        N_COMPLETED: sum(trial.state is TrialStatus.COMPLETED for trial in report.trainings),
+        **report.costs,
+    }
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A point in the registry, and the aliases that it has there."""
+
+    point: Point
+    aliases: tuple[str, ...]
+    version: str
+
+
+def check_register(report: Report, name: str) -> None:
+    """Whether there is something to register, and a name to do it under.
+
+    Raises:
+        UserError: if not.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            "a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a sign",
+            "register",
+            name,
+        )
+    if not report.front:
+        raise UserError(f"{report.study.name} must have a front, but it is empty", "register")
+
+
+def register(report: Report, name: str) -> list[Registered]:
+    """Register the recommended networks of a study as versions of the model `name`, each under its
+    aliases. For a sample that was trained repeatedly the first network is taken.
+
+    All are verified before any is registered. A model that is registered already keeps its
+    version. An alias that another version had moves.
+
+    Raises:
+        UserError: as `check_register`.
+        FailedError: if a proof does not hold, or a model's code is not that at hand; nothing is
+            registered then.
+    """
+    # They wait for torch, which nothing else here does.
+    from study.tracking import proof, stored_model
+
+    check_register(report, name)
+    for one in report.recommended:
+        run_id = one.point.first.run_id
+        found = proof.verify(report.files, run_id)
+        problems = found.problems
+        if not problems and not found.is_same_code:
+            # Whoever loads a registered model runs its code.
+            problems = (f"code: it must be this version of models/, but is {found.code}",)
+        for problem in problems:
+            raise FailedError(f"{one.point.handle} (run {run_id}) is not registered: {problem}")
+    registered = []
+    for one in report.recommended:
+        # Of the network itself, not the mean over its repeats, as they are reported.
+        own = as_reported(one.point.first.metrics)
+        names = (VAL_ACCURACY, TEST_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
+        about = {
+            "study": report.study.name,
+            "point": one.point.label,
+            "why": one.sentence,
+            **{name: f"{own[name]:.6g}" for name in names if name in own},
+        }
+        version = stored_model.register(
+            report.files.client, name, one.point.first.run_id, one.aliases, about
+        )
+        registered.append(Registered(one.point, one.aliases, version))
+    return registered
+
+
+def check_export(report: Report, url: str) -> None:
+    """Whether the report can be written into a storage of Optuna. Nothing is changed there.
+
+    Raises:
+        UserError: if not.
+    """
+    optuna_study.as_trials(report.study.config.space, networks(report))
+    optuna_study.check(url, report.study.name)
+
+
+def export(report: Report, url: str) -> str:
+    """Write the report into a storage of Optuna, as a study of the study's name; returns the URL
+    without its password.
+
+    Raises:
+        UserError: if that cannot be done; the storage then has no such study.
+    """
+    objectives = report.objectives
+    return optuna_study.write(
+        url,
+        report.study.name,
+        [(objective.metric, objective.direction) for objective in objectives],
+        optuna_study.as_trials(report.study.config.space, networks(report)),
+        {
+            "constraints": {c.metric: str(c) for c in report.constraints},
+            "reference_point": {
+                o.metric: o.reference for o in objectives if math.isfinite(o.reference)
+            },
+            "experiment_id": report.study.experiment_id,
+        },
+    )
+
+
+def networks(report: Report) -> list[Network]:
+    """Every point as what Optuna is given of it, in the order of the trials."""
+    return [_network(report, point) for point in report.points]
+
+
+def _network(report: Report, point: Point) -> Network:
+    names = [objective.metric for objective in report.objectives]
+    is_finite = all(math.isfinite(point.metrics.get(name, math.nan)) for name in names)
+    # A trial that runs or was interrupted gave nothing: in Optuna it would never end.
+    state = TrialStatus.FAILED
+    if point.mark is Mark.STOPPED_EARLY:
+        state = TrialStatus.STOPPED_EARLY
+    elif point.is_admitted or (point.mark is Mark.INFEASIBLE and is_finite):
+        state = TrialStatus.COMPLETED
+    is_completed = state is TrialStatus.COMPLETED
+    first = point.first
+    attributes: dict[str, Any] = {
+        "network": point.handle,
+        "mark": point.mark.value,
+        "run_id": first.run_id,
+        "run_ids": [r.run_id for r in point.records] if len(point.records) > 1 else None,
+        "projected_to": first.projected_to,
+        "origin": first.origin or None,
+        "recommended": report.aliases.get(point.handle),
+        "reason": first.reason,
+        **{k: v for k, v in point.metrics.items() if not (is_completed and k in names)},
+    }
+    return Network(
+        name=point.handle,
+        sample=first.sample,
+        state=state,
+        values=[point.metrics[name] for name in names] if is_completed else None,
+        # Of the values before they are rounded, in each training: as the front is decided.
+        violations={
+            c.metric: max(c.violation(r.metrics.get(c.metric, math.nan)) for r in point.records)
+            for c in report.constraints
+            if is_completed
+        },
+        attributes={name: value for name, value in attributes.items() if value is not None},
+        started=first.started,
+        ended=first.started if first.ended is None else first.ended,
+    )

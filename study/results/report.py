@@ -1,0 +1,275 @@
+"""One study, read once: its networks with their marks, and what follows from them, each computed
+once. Every table, page and file that is made of a study is a view of its report."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from study.errors import TrackingError, UserError
+from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import REPORTED_METRICS, TrialStatus
+from study.pareto import points
+from study.pareto.dominance import hypervolume
+from study.results import recommended, spent, table1, where
+from study.results.answers import with_answers
+from study.results.front import Mark, Point, marked
+from study.tracking.records import Records, StudyRecord, TrialRecord
+
+# Imported where they are needed, for some tenths of a second each: pandas and Optuna.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from study.search.importance import Share
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study's trials and their projections, each point with its mark.
+
+    Attributes:
+        points: in the order in which they were trained.
+        where: the conditions that its networks were chosen by, as they were given; empty for all.
+        unsure: why nothing is said of how sure the front is, a sentence; None if it is said.
+        records: where it was read; None for one that is made up.
+    """
+
+    study: StudyRecord
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    points: tuple[Point, ...]
+    where: str = ""
+    unsure: str | None = None
+    records: Records | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def files(self) -> Records:
+        """Where the files of its networks are."""
+        assert self.records is not None, "a report that was not read has no files"
+        return self.records
+
+    @cached_property
+    def front(self) -> tuple[Point, ...]:
+        """The points on the front, the best in the first objective first."""
+        first = self.objectives[0]
+        sign = -1 if first.direction is Direction.MAXIMIZE else 1
+        front = [point for point in self.points if point.mark is Mark.FRONT]
+        return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
+
+    def ranked(self, every: bool) -> list[Point]:
+        """The front, and behind it, if `every` is set, all other points."""
+        others = [point for point in self.points if point.mark is not Mark.FRONT]
+        return [*self.front, *(others if every else [])]
+
+    @property
+    def trainings(self) -> list[TrialRecord]:
+        """The record of every trial, repeats too."""
+        return [record for point in self.points if point.is_trial for record in point.records]
+
+    @property
+    def n_val_images(self) -> int | None:
+        """Images of the validation split; None where the networks of the front do not say."""
+        return self.points[0].n_val_images if self.points else None
+
+    @cached_property
+    def hypervolume(self) -> float | None:
+        """Volume dominated by the front within the reference point, exact, in the product of the
+        objectives' units; None where an objective has no reference."""
+        if not all(math.isfinite(objective.reference) for objective in self.objectives):
+            return None
+        admitted = [point.metrics for point in self.points if point.is_admitted]
+        losses = points.losses(admitted, self.objectives)
+        return hypervolume(losses, points.reference_losses(self.objectives))
+
+    @cached_property
+    def recommended(self) -> list[recommended.Recommendation]:
+        """The networks to take, the most accurate first."""
+        return recommended.recommendations(self.front, self.objectives)
+
+    @property
+    def handles(self) -> dict[str, str]:
+        """Alias -> the handle of the network that is recommended as it."""
+        return {alias: one.point.handle for one in self.recommended for alias in one.aliases}
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Handle of a recommended network -> its aliases, with commas."""
+        return {one.point.handle: ",".join(one.aliases) for one in self.recommended}
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """What the study cost, by name; what is not known is left out."""
+        return spent.costs(self.trainings, self.study.config.resources)
+
+    @cached_property
+    def growth(self) -> spent.Growth | None:
+        """How the front grew; None where an objective has no reference, or no trial has ended."""
+        return spent.growth(self.points, self.objectives, self.constraints)
+
+    @cached_property
+    def table1(self) -> list[table1.Column] | None:
+        """Table 1 of the paper; None where the study is not that."""
+        return table1.table1(self.study.config, self.points)
+
+    @cached_property
+    def importances(self) -> "dict[str, dict[str, Share]]":
+        """Objective -> parameter -> share of the variance; objectives without an estimate are left
+        out. Projections do not count: their values are no choice of a hyperparameter."""
+        from study.search.importance import importance
+
+        shares = {}
+        for name in (objective.metric for objective in self.objectives):
+            measured = [
+                (point.first.sample, value)
+                for point in self._searched
+                if math.isfinite(value := point.metrics.get(name, math.nan))
+            ]
+            samples, values = [s for s, _ in measured], [v for _, v in measured]
+            of_objective = importance(self.study.config.space, samples, values)
+            if of_objective is not None:
+                shares[name] = of_objective
+        return shares
+
+    @property
+    def _searched(self) -> list[Point]:
+        """The samples that were trained to their end."""
+        completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]
+        return [point for point in completed if point.is_trial]
+
+    @property
+    def importance_note(self) -> str:
+        """What the shares of the variance are, a sentence."""
+        from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES
+
+        n_completed = len(self._searched)
+        if n_completed < FEWEST_TRIALS:
+            return (
+                "Which hyperparameter matters how much is not said: that takes "
+                f"{FEWEST_TRIALS} completed trials, and there are {n_completed}."
+            )
+        return (
+            "Share of the variance that each hyperparameter accounts for by itself: fANOVA on "
+            f"{min(n_completed, MOST_TRIALS)} completed trials, an estimate; the thin bars have "
+            f"the range of {N_RESAMPLES} resamples of the trials."
+        )
+
+    @cached_property
+    def frame(self) -> "pd.DataFrame":
+        """All networks, a row each, those of the front first: handle, ids, mark, the searched
+        parameters, every metric, what repeats add, and last how sure its place is and as what it is
+        recommended."""
+        import pandas as pd
+
+        searched = [key for key, _ in self.study.config.space]
+        goals = [objective.metric for objective in self.objectives]
+        columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
+        columns += ["projected_to", "origin", "n_repeats", *(f"{name}_se" for name in goals)]
+        columns += ["front_share", f"{VAL_ACCURACY}_low", f"{VAL_ACCURACY}_high", "recommended"]
+        rows = []
+        for point in self.ranked(every=True):
+            first, error = point.first, point.standard_error or {}
+            row: list[object] = [point.handle, first.trial_id, first.run_id, point.mark.value]
+            row += [first.sample.get(key) for key in searched]
+            row += [point.metrics.get(name) for name in REPORTED_METRICS]
+            row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
+            row += [error.get(name) for name in goals]
+            row += [point.front_share, *(point.interval or (None, None))]
+            rows.append([*row, self.aliases.get(point.handle)])
+        return pd.DataFrame(rows, columns=columns)
+
+    def selected(self, every: bool) -> "pd.DataFrame":
+        """The rows of the front, or, if `every` is set, all of them."""
+        return self.frame if every else self.frame.head(len(self.front))
+
+
+def collect(
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    objectives: tuple[Objective, ...] | None = None,
+    constraints: tuple[Constraint, ...] | None = None,
+    where: str = "",
+    records: Records | None = None,
+) -> Report:
+    """The report of a study from its records.
+
+    Args:
+        trials: and projections of them.
+        objectives, constraints: in place of the study's own.
+        where: the conditions that the records were chosen by.
+        records: where files of networks are read, for how sure the front is; None for nowhere.
+    """
+    objectives = objectives or study.config.objectives
+    if constraints is None:
+        constraints = study.config.constraints
+    listed, unsure = marked(study.name, trials, objectives, constraints), None
+    if records is not None:
+        listed, unsure = with_answers(listed, objectives, records)
+    return Report(study, objectives, constraints, listed, where.strip(), unsure, records)
+
+
+def read(
+    records: Records, name: str | None, conditions: str = "", objectives: Sequence[str] = ()
+) -> Report:
+    """The report of a study in MLflow.
+
+    Args:
+        name: of the study; None for the latest.
+        conditions: on trials and projections, see study.results.where.
+        objectives: such as "val_loss:minimize", in place of the study's own.
+
+    Raises:
+        UserError: if there is no such study, or a condition or an objective cannot be read.
+    """
+    study = find_study(records, name)
+    chosen = parse_objectives(objectives, study)
+    wanted = where.parse(conditions, [key for key, _ in study.config.space])
+    try:
+        matching = records.trials_and_projections(study, wanted.of_mlflow)
+    except TrackingError as error:
+        if not wanted.of_mlflow or error.may_pass:
+            raise
+        raise UserError(
+            f"MLflow must be able to read it, but got {wanted.of_mlflow!r}: {error}", "where"
+        ) from error
+    return collect(study, wanted.keep(matching), chosen, where=conditions, records=records)
+
+
+def find_study(records: Records, name: str | None) -> StudyRecord:
+    """The study of that name, or the latest.
+
+    Raises:
+        TrackingError: if there is none.
+    """
+    study = records.find_study(name) if name else next(records.studies(), None)
+    if study is None:
+        if name:
+            raise TrackingError(f"STUDY: {records.absent(name)}")
+        raise TrackingError(f"STUDY: a study must be {records.client.place}, but there is none")
+    return study
+
+
+def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
+    """Objectives from texts such as "val_loss:minimize"; None without any, which means the study's
+    own.
+
+    Raises:
+        UserError: if one cannot be read.
+    """
+    known = {o.metric: o for o in study.config.objectives}
+    parsed = []
+    for text in texts:
+        metric, _, direction = text.partition(":")
+        if metric not in METRICS or direction not in tuple(Direction):
+            names = ", ".join(METRICS)
+            rule = f"must be NAME:maximize or NAME:minimize, with one of {names}"
+            raise UserError(rule, "objectives", text)
+        own = known.get(metric)
+        if own is not None and own.direction == direction:
+            parsed.append(own)
+            continue
+        worst = METRICS[metric].worst if METRICS[metric].direction == direction else None
+        reference = math.nan if worst is None else worst
+        parsed.append(Objective(metric, Direction(direction), reference))
+    return tuple(parsed) or None

@@ -1,0 +1,307 @@
+"""What the page of a study shows, section by section: content for the code in page_files/, or why a
+section is not there."""
+
+import base64
+import json
+import math
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
+from study.metrics.definitions import (
+    CPU_HOURS,
+    DEVICE_HOURS,
+    GPU_HOURS,
+    HOURS,
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    RECONSTRUCTION_ERROR,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    as_reported,
+)
+from study.metrics.reports import REPORTED_METRICS
+from study.results import table1, where
+from study.results.front import Mark, Point, finite
+from study.results.recommended import Recommendation
+from study.results.report import Report
+from study.tracking.pages import compare_page, run_page, server_address
+
+MOST_NETWORKS = 40
+"""Networks whose certificate, inverse and reconstructions are in the page."""
+# Trainings whose accuracy over their epochs is in the page.
+_MOST_CURVES = 20
+# MLflow's page that compares runs is of no use beyond some dozens.
+_MOST_COMPARED = 50
+# Metrics that come first in the table, behind the objectives.
+_TABLE_METRICS = (TEST_ACCURACY, RECONSTRUCTION_ERROR)
+# Metrics that the picker limits, behind the objectives, and whether the limit itself is too much:
+# a bound that is 1 proves nothing.
+_PICKER_LIMITS = (
+    {"name": LIPSCHITZ_UPPER_BOUND, "strict": True},
+    {"name": INVERSE_STEPS, "strict": False},
+    {"name": RECONSTRUCTION_ERROR, "strict": False},
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a page, or a figure of one.
+
+    Attributes:
+        name: id of its element.
+        content: what its code draws, by name, for JSON.
+        absent: why it is not on the page, a sentence; empty if it is.
+    """
+
+    name: str
+    content: dict[str, Any] = field(default_factory=dict)
+    absent: str = ""
+
+
+def sections(report: Report) -> list[Section]:
+    """The sections of a study's page."""
+    measured = {
+        name for p in report.points for name, value in p.metrics.items() if math.isfinite(value)
+    }
+    unmeasured = [o.metric for o in report.objectives if o.metric not in measured]
+    no_trade = f"no network has a finite {' or '.join(unmeasured)}" if unmeasured else ""
+    cards = [_card(report, one) for one in report.recommended]
+    named = _named_networks(report)
+    networks = [_network(report, label, point) for label, point in named.items()]
+    curves = _curves(report)
+    uri, experiment_id = report.files.client.tracking_uri, report.study.experiment_id
+    front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
+    space = report.study.config.space
+    return [
+        Section("header", {"summary": _summary(report), "facts": _facts(report)}),
+        Section("recommended", {"recommended": cards}, "" if cards else "the front is empty"),
+        Section(
+            "front",
+            {
+                "n_val_images": report.n_val_images,
+                "server": server_address(uri),
+                "run_page": run_page(uri, experiment_id),
+                "compare_page": compare_page(uri, experiment_id, front) if front else None,
+            },
+            no_trade,
+        ),
+        Section("pick", {"picker_limits": _PICKER_LIMITS}, no_trade),
+        _table1(report),
+        Section(
+            "networks",
+            {"networks": networks, "n_chosen": 6 if report.table1 else len(cards)},
+            "" if any(one["layers"] for one in networks) else "no network left a certificate",
+        ),
+        Section(
+            "growth-figure",
+            {"growth": report.growth, "box": _box(report)},
+            ""
+            if report.growth and len(report.growth.epochs) > 1
+            else "it takes a reference value of each objective, and two trials that ended",
+        ),
+        Section(
+            "curves-figure",
+            {"curves": curves},
+            ""
+            if any(len(curve["epochs"]) > 1 for curve in curves)
+            else "no training behind the front reported two epochs",
+        ),
+        Section(
+            "hyperparameters",
+            {
+                "params": [
+                    {"name": key, "short": where.heading(key), **asdict(parameter)}
+                    for key, parameter in space
+                ]
+            },
+            no_trade,
+        ),
+        Section(
+            "importance-plot",
+            {"importance_note": report.importance_note, "importance": report.importances},
+            "" if report.importances else "there are too few trials, or nothing varies",
+        ),
+        Section(
+            "points",
+            {
+                "points": _columns(report),
+                "table_metrics": _TABLE_METRICS,
+                "where": where.grammar([point.first for point in report.ranked(every=True)]),
+            },
+        ),
+    ]
+
+
+def _table1(report: Report) -> Section:
+    table = report.table1
+    if table is None:
+        return Section("table1", absent="the study is not that of Table 1 of the paper")
+    names = [column.name for column in table]
+    rows, note = table1.as_rows(table), table1.note(table)
+    return Section("table1", {"table1": {"names": names, "rows": rows, "note": note}})
+
+
+def _summary(report: Report) -> str:
+    counts = Counter(point.mark for point in report.points)
+    marked = ", ".join(
+        f"{counts[mark]} {mark.value.replace('_', ' ')}" for mark in Mark if counts[mark]
+    )
+    sought = ", ".join(f"{o.direction.value} {METRICS[o.metric].title}" for o in report.objectives)
+    rules = ", ".join(f"{METRICS[c.metric].title} {c}" for c in report.constraints)
+    box = _box(report)
+    volume = ""
+    if report.hypervolume is not None:
+        part = f", {report.hypervolume / box:.0%} of the box" if box else ""
+        volume = f" Hypervolume {report.hypervolume:.4g}{part}."
+    chosen = f" with {report.where}" if report.where else ""
+    return (
+        f"Invertible residual networks on {report.study.config.data.name}: {sought}"
+        f"{f', with {rules}' if rules else ''}. {len(report.points)} networks{chosen}: "
+        f"{marked or 'none'}.{volume}"
+    )
+
+
+def _facts(report: Report) -> list[str]:
+    """When, how long, on what and with which code the study ran, a phrase each."""
+    trials, costs, study = report.trainings, report.costs, report.study
+    if not trials:
+        return []
+    start = datetime.fromtimestamp(min(trial.started for trial in trials), UTC)
+    minutes = round(60 * costs[HOURS])
+    duration = f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    kind = "GPU" if study.config.resources.gpus else "core"
+    spent = {GPU_HOURS: "h of GPU time", CPU_HOURS: "h of CPU time"}
+    n_epochs = sum(trial.n_epochs for trial in trials)
+    changes = "" if study.is_clean else " with changes"
+    return [
+        f"{start:%Y-%m-%d %H:%M} UTC",
+        f"{duration} of training",
+        f"{costs[DEVICE_HOURS]:.2g} {kind} hours",
+        *(f"{costs[name]:.2g} {unit}" for name, unit in spent.items() if name in costs),
+        f"{len(trials)} trainings, {n_epochs} epochs",
+        *sorted({trial.device for trial in trials if trial.device}),
+        *([f"commit {study.commit[:10]}{changes}"] if study.commit else []),
+        *(f"{name} {version}" for name, version in study.versions.items() if name == "torch"),
+    ]
+
+
+def _box(report: Report) -> float | None:
+    """Volume between the reference point and the best that there could be; None where an objective
+    has no reference, or is sought in the direction that is worse."""
+    volume = 1.0
+    for objective in report.objectives:
+        metric = METRICS[objective.metric]
+        if not math.isfinite(objective.reference) or objective.direction is not metric.direction:
+            return None
+        volume *= abs(objective.reference - metric.best)
+    return volume or None
+
+
+def _card(report: Report, one: Recommendation) -> dict[str, Any]:
+    """One of the networks to take."""
+    # The first network's own, which the handle means, and not a mean over repeats.
+    bound = one.point.first.metrics[LIPSCHITZ_UPPER_BOUND]
+    at_most = f"{METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound):.4g}"
+    proof = (
+        f"Proven: Lip(g) <= {at_most} in every block, so the inverse exists, and each step of "
+        f"plain fixed-point iteration leaves at most {at_most} of a block's error."
+        if bound < 1
+        else "Not proven to be invertible."
+    )
+    server = server_address(report.files.client.tracking_uri)
+    uri = ["--tracking-uri", server] if server else []
+    return {
+        "aliases": one.aliases,
+        "network": one.point.handle,
+        "sentence": one.sentence,
+        "proof": proof,
+        "command": shlex.join(["python", "-m", "study.verify", one.point.handle, *uri]),
+    }
+
+
+def _columns(report: Report) -> dict[str, Any]:
+    """The frame, a list for each of its columns, in which what is not finite is null; what is
+    infinite is text in `infinite`, by its row. Of points of several trainings `own` has the metrics
+    of the first network."""
+    columns = {str(name): values.tolist() for name, values in report.frame.items()}
+    firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
+    return {
+        **{
+            name: [finite(value) if isinstance(value, float) else value for value in values]
+            for name, values in columns.items()
+        },
+        "infinite": {
+            name: {i: str(v) for i, v in enumerate(columns[name]) if v and math.isinf(v)}
+            for name in REPORTED_METRICS
+        },
+        "own": {name: [finite(of.get(name)) for of in firsts] for name in METRICS}
+        if any(len(point.records) > 1 for point in report.points)
+        else None,
+    }
+
+
+def _curves(report: Report) -> list[dict[str, Any]]:
+    """Validation accuracy over the epochs of the trainings that the front comes from."""
+    own = {p.first.trial_id: p.first for p in report.points if p.is_trial}
+    wanted = dict.fromkeys(point.first.trial_id for point in report.front)
+    curves = []
+    for trial_id in list(wanted)[:_MOST_CURVES]:
+        if trial_id in own:  # a filter may have left the projection and not its trial
+            history = report.files.history(own[trial_id].run_id, VAL_ACCURACY)
+            epochs, values = [epoch for epoch, _ in history], [finite(v) for _, v in history]
+            label = f"{report.study.name}/{trial_id}"
+            curves.append({"label": label, "epochs": epochs, "values": values})
+    return curves
+
+
+def _named_networks(report: Report) -> Mapping[str, Point]:
+    """Those of Table 1, by their names in the paper, if the study is that; else the recommended
+    ones, and then the front."""
+    if report.table1 is not None:
+        return {column.name: column.point for column in report.table1 if column.point}
+    points = [*(one.point for one in report.recommended), *report.front]
+    return {p.handle: p for p in points[: len(report.recommended) + MOST_NETWORKS]}
+
+
+def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
+    """What a network left: its certificate, inverse and reconstructions."""
+    run_id = point.first.run_id
+    artifacts = report.files.artifacts(run_id)
+
+    def read(name: str) -> bytes | None:
+        return report.files.artifact(run_id, name) if name in artifacts else None
+
+    certificate = json.loads(read(CERTIFICATE) or "{}")
+    inverse = json.loads(read(INVERSE) or "{}")
+    image = read(RECONSTRUCTIONS)
+    steps = inverse.get("predicted_steps", [None])
+    return {
+        "label": label,
+        "layers": _bounds(certificate, "layers"),
+        "blocks": _bounds(certificate, "blocks"),
+        "inverse": {
+            "n_steps": inverse.get("n_steps", []),
+            "errors": inverse.get(RECONSTRUCTION_ERROR, []),
+            # None where one block has no proof.
+            "predicted": None if None in steps else max(steps),
+            "rtol": inverse.get("rtol"),
+        },
+        "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
+        "error": finite(point.metrics.get(RECONSTRUCTION_ERROR)),
+    }
+
+
+def _bounds(certificate: dict[str, Any], parts: str) -> list[dict[str, Any]]:
+    """Name and proven bound of each layer or block of a certificate, rounded up."""
+    rounded = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round
+    bounds = {part["name"]: part["upper_bound"] for part in certificate.get(parts, ())}
+    return [
+        {"name": name, "upper_bound": None if bound is None else finite(rounded(bound))}
+        for name, bound in bounds.items()
+    ]

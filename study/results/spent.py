@@ -1,0 +1,121 @@
+"""What a study spent, in time of the clock, of processors and of GPUs, and how its front grew with
+that."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from study.config.search import ResourcesConfig
+from study.metrics.definitions import CPU_HOURS, DEVICE_HOURS, GPU_HOURS, HOURS
+from study.metrics.goals import Constraint, Objective
+from study.metrics.reports import TrialStatus
+from study.pareto import points
+from study.pareto.growing import GrowingFront
+from study.results.front import Point
+from study.tracking.records import TrialRecord
+
+_SUMS = (CPU_HOURS, GPU_HOURS)
+COSTS = (HOURS, DEVICE_HOURS, *_SUMS)
+"""The names of all costs of a study."""
+
+
+def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str, float]:
+    """What the trials of a study cost, by name, as far as they reported; what is not known is left
+    out.
+
+    What a trial took after its last report, or before it failed without one, is known of none. A
+    projection is made in the worker of its trial, and is in what that reports.
+
+    Args:
+        resources: of each trial.
+    """
+    times = [(trial.started, trial.ended) for trial in trials if trial.ended is not None]
+    devices = resources.gpus or resources.cpus
+    sums = {name: _sum(trials, name) for name in _SUMS}
+    return {
+        HOURS: [0.0, *covered(times)][-1] / 3600,
+        DEVICE_HOURS: devices * sum(end - start for start, end in times) / 3600,
+        **{name: total for name, total in sums.items() if total is not None},
+    }
+
+
+def _sum(trials: Sequence[TrialRecord], name: str) -> float | None:
+    """Sum over the trials that reported an epoch; None unless all of them say it."""
+    values = [trial.metrics.get(name, math.nan) for trial in trials if trial.n_epochs > 0]
+    return sum(values) if values and all(map(math.isfinite, values)) else None
+
+
+def covered(times: Sequence[tuple[float, float]]) -> Iterator[float]:
+    """The seconds that intervals cover until each of their ends, by the order of the ends. A moment
+    that several of them cover counts once.
+
+    Args:
+        times: (start, end) of each, in seconds of one clock.
+    """
+    moments = sorted(
+        (moment, is_end) for interval in times for is_end, moment in enumerate(interval)
+    )
+    before, since, n_open = 0.0, 0.0, 0
+    for moment, is_end in moments:
+        if is_end:
+            yield before + moment - since
+            n_open -= 1
+            before += moment - since if n_open == 0 else 0.0
+        else:
+            since = moment if n_open == 0 else since
+            n_open += 1
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Hypervolume after each trial that ended, exact, against what had been spent by then.
+
+    Attributes:
+        epochs: trained by all trials that had ended, stopped and failed ones too.
+        hours: of the clock in which at least one trial ran; pauses of a study that was resumed or
+            extended do not count.
+        hypervolume: of all points until then, each training by itself.
+    """
+
+    epochs: list[int]
+    hours: list[float]
+    hypervolume: list[float]
+
+
+def growth(
+    listed: Sequence[Point], objectives: Sequence[Objective], constraints: Sequence[Constraint]
+) -> Growth | None:
+    """How the front of some points grew; None where an objective has no reference value, or no
+    trial has ended."""
+    if not all(math.isfinite(objective.reference) for objective in objectives):
+        return None
+    by_trial: dict[str, list[TrialRecord]] = defaultdict(list)
+    for point in listed:
+        for record in point.records:
+            by_trial[record.trial_id].append(record)
+    # A filter may have left the projection and not its trial.
+    ended = [
+        (trial.ended, trial, records)
+        for records in by_trial.values()
+        for trial in records
+        if trial.projected_to is None and trial.ended is not None
+    ]
+    if not ended:
+        return None
+    ended.sort(key=lambda one: one[0])
+    grown = Growth([], [], [])
+    front = GrowingFront(points.reference_losses(objectives))
+    spent = covered([(trial.started, end) for end, trial, _ in ended])
+    for (_, trial, records), seconds in zip(ended, spent, strict=True):
+        admitted = [
+            record.metrics
+            for record in records
+            if record.state is TrialStatus.COMPLETED
+            and points.admitted(record.metrics, objectives, constraints)
+        ]
+        front.add(points.losses(admitted, objectives))
+        grown.epochs.append(trial.n_epochs + (grown.epochs[-1] if grown.epochs else 0))
+        grown.hours.append(seconds / 3600)
+        grown.hypervolume.append(front.hypervolume)
+    return grown

@@ -1,0 +1,187 @@
+"""Conditions on networks, by the names of metrics and hyperparameters alone.
+
+MLflow has a filter of its own, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", in which a
+name needs its table, and parameters are text. A condition whose left side is a bare name, or a
+heading of the report's table, is checked here: on metrics as they are reported, on hyperparameters
+by number where the value is one. Nothing of it is ever evaluated as code. Conditions with a table's
+name, or on what MLflow itself knows of a run, go to MLflow as they are.
+
+The filter of a study's page reads the same, but for MLflow's own conditions: `grammar` is what it
+needs for that, so the patterns here are such as JavaScript reads alike.
+"""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from study.config.study import SECTION_OF
+from study.config.trial import EvaluationConfig
+from study.errors import UserError, quoted, unknown
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
+from study.tracking.records import TrialRecord
+from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO
+
+# Longer names of hyperparameters are cut in the heads of columns.
+_LONGEST = 8
+
+
+def heading(hyperparameter: str) -> str:
+    """What stands over its column: its name, or of a long one the first two words, cut."""
+    if len(hyperparameter) <= _LONGEST:
+        return hyperparameter
+    return "_".join(word[:3] for word in hyperparameter.split("_")[:2])
+
+
+# What a run's parameters are called. A page is sent to others: no folder of this machine is in it.
+_PARAMETERS = (
+    *(key for key in SECTION_OF if key != "root"),
+    *(field.name for field in fields(EvaluationConfig)),
+    "seed",
+    FINE_TUNE_STEPS,
+    PROJECTED_TO,
+)
+# Heading of a metric or hyperparameter -> its name, where the two differ.
+_NAMES = {
+    **{heading(name): name for name in _PARAMETERS if heading(name) != name},
+    **{metric.short: name for name, metric in METRICS.items()},
+}
+# Columns of the table and the frame that come of all the networks that pass.
+_NO_CONDITIONS = ("95 %", "front", "front_share", "mark", "recommended")
+_CONDITION = re.compile(
+    rf"\s*[`\"]?({'|'.join(map(re.escape, [*_NAMES, *_NO_CONDITIONS]))}|[A-Za-z_][A-Za-z0-9_]*)"
+    r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
+)
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
+# How MLflow's own conditions begin: a table's name, or what MLflow knows of a run by a bare name.
+_FOR_MLFLOW = re.compile(
+    r"\s*([A-Za-z_][A-Za-z0-9_]*\s*\.|"
+    r"[`\"]?(artifact_uri|run_id|run_name|user_id|start_time|end_time|status)\b)"
+)
+# "and" outside quotes.
+_AND = re.compile(r"""\band\b(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)""", re.IGNORECASE)
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+_EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
+_FORM = f"must be NAME OPERATOR NUMBER, or several with 'and' between them, such as {_EXAMPLE!r}"
+_DEPENDS = "depends on which networks pass, so it cannot be a condition"
+# As YAML and Python write them.
+_WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on a metric or a hyperparameter; the hyperparameters of a projection are those of
+    its training, but for `projected_to`."""
+
+    name: str
+    operator: str
+    value: str
+
+    def holds(self, record: TrialRecord) -> bool:
+        """Whether a network meets the condition. One that has no such value does not, and of text
+        only equality holds."""
+        known = self._value(record)
+        if known is None:
+            return False
+        if _NUMBER.fullmatch(known) and _NUMBER.fullmatch(self.value):
+            return _OPERATORS[self.operator](float(known), float(self.value))
+        is_same = known in (self.value, _WORDS.get(self.value.lower()))
+        return self.operator in ("=", "!=") and is_same is (self.operator == "=")
+
+    def _value(self, record: TrialRecord) -> str | None:
+        if self.name not in METRICS:
+            return _parameter(record, self.name)
+        value = record.metrics.get(self.name, math.nan)
+        return None if math.isnan(value) else repr(METRICS[self.name].resolution.round(value))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a network must meet.
+
+    Attributes:
+        of_mlflow: those for MLflow, a filter of its search as the user wrote it; empty if there are
+            none.
+    """
+
+    of_mlflow: str = ""
+    checked_here: tuple[Condition, ...] = ()
+
+    def keep(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Those of the records that MLflow returned which meet the other conditions."""
+        return [r for r in records if all(one.holds(r) for one in self.checked_here)]
+
+
+def _parameter(record: TrialRecord, name: str) -> str | None:
+    """A parameter of a run; those of the section of the data have its name before them."""
+    return record.params.get(name, record.params.get(f"data.{name}"))
+
+
+def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
+    """How the page of a study reads its filter, for JSON: the patterns, names and refusals of
+    `parse`, and the hyperparameters of these records, one text for all of them or a list."""
+    parameters: dict[str, Any] = {}
+    for name in _PARAMETERS:
+        values = [_parameter(record, name) for record in records]
+        parameters[name] = values if len(set(values)) > 1 else next(iter(values), None)
+    return {
+        "and": _AND.pattern,
+        "condition": _CONDITION.pattern,
+        "for_mlflow": _FOR_MLFLOW.pattern,
+        "number": _NUMBER.pattern,
+        "names": _NAMES,
+        "words": _WORDS,
+        "parameters": parameters,
+        "no_conditions": _NO_CONDITIONS,
+        "form": _FORM,
+        "depends": _DEPENDS,
+        "example": _EXAMPLE,
+    }
+
+
+def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
+    """The conditions of a text.
+
+    Args:
+        searched: the study's own hyperparameters, the first to be named in a message.
+
+    Raises:
+        UserError: if one is no condition, its name is none that a condition may have, or text is
+            compared by size.
+    """
+    parts = _AND.split(text) if text.strip() else []
+    return Conditions(
+        " and ".join(part.strip() for part in parts if _FOR_MLFLOW.match(part)),
+        tuple(_read(part, searched) for part in parts if not _FOR_MLFLOW.match(part)),
+    )
+
+
+def _read(part: str, searched: Sequence[str]) -> Condition:
+    match = _CONDITION.fullmatch(part)
+    if match is None:
+        raise UserError(_FORM, "where", part.strip())
+    name, symbol, value = match.groups()
+    name, value = _NAMES.get(name, name), value.strip("'\"")
+    symbol = "=" if symbol == "==" else symbol
+    if name in _NO_CONDITIONS:
+        raise UserError(
+            f"{quoted(name)} {_DEPENDS}; what stood on the front when the study ended has "
+            "tags.`study.mark` = 'front'",
+            "where",
+        )
+    if name not in METRICS and name not in _PARAMETERS:
+        known = tuple(dict.fromkeys([*METRICS, *searched, *_PARAMETERS]))
+        raise UserError(unknown(name, known, "metric or hyperparameter"), "where")
+    is_text = name not in METRICS and symbol in ("=", "!=")
+    if not is_text and not _NUMBER.fullmatch(value):
+        raise UserError(f"{name} {symbol} must be followed by a number", "where", value)
+    return Condition(name, symbol, value)
