@@ -17,7 +17,15 @@ from study.config.extension import Wanted
 from study.config.file import Asked, study_of
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.errors import FailedError, NameTakenError, TrackingError, UserError, absent, quoted
+from study.errors import (
+    FailedError,
+    NameTakenError,
+    TrackingError,
+    UserError,
+    absent,
+    quoted,
+    renamed,
+)
 from study.metrics.artifacts import PAGE
 from study.results import comparison, comparison_views
 from study.results.comparison import Comparison
@@ -113,23 +121,23 @@ def run(
         FailedError: if it began and cannot go on; it can be resumed.
         KeyboardInterrupt: if it was interrupted; it can be resumed.
     """
-    asked = study_of(
-        space,
-        {
-            "name": ("name", name),
-            "search.n_trials": ("trials", trials),
-            "training.max_epochs": ("epochs", epochs),
-            "search.seed": ("seed", seed),
-            "search.max_hours": ("max_hours", max_hours),
-            "data.root": ("data_root", None if data_root is None else str(data_root)),
-            "data.download": ("download", download),
-            "resources.cpus": ("cpus", cpus),
-            "resources.gpus": ("gpus", gpus),
-        },
-    )
-    place = Place.of(tracking_uri, storage_path, address)
-    cli.check_answers(place.address)
-    return Runner(place).start(asked).unless_interrupted()
+    arguments: dict[str, tuple[str, Value]] = {
+        "name": ("name", name),
+        "search.n_trials": ("trials", trials),
+        "training.max_epochs": ("epochs", epochs),
+        "search.seed": ("seed", seed),
+        "search.max_hours": ("max_hours", max_hours),
+        "data.root": ("data_root", None if data_root is None else str(data_root)),
+        "data.download": ("download", download),
+        "resources.cpus": ("cpus", cpus),
+        "resources.gpus": ("gpus", gpus),
+    }
+    given = {key: value for key, (_, value) in arguments.items() if value is not None}
+    with renamed(**{key.replace(".", "__"): arguments[key][0] for key in given}):
+        asked = study_of(space, given)
+        place = Place.of(tracking_uri, storage_path, address)
+        cli.check_answers(place.address)
+        return Runner(place).start(asked).unless_interrupted()
 
 
 # As users call it it is `study.open`; this module has no use for the builtin that it hides.
@@ -252,13 +260,12 @@ class Runner:
         name: str | None,
         source: str,
         wanted: Wanted,
-        said: Mapping[str, tuple[str, Value]] | None = None,
+        said: Mapping[str, Value] | None = None,
     ) -> "Study":
         """Go on with the study of that name, or the latest of a file.
 
         Args:
-            said: settings that it must have: key of a study file -> the option that says it, and
-                its value.
+            said: settings that it must have: key of a study file -> value.
         """
         return self._ended(lambda: self._session.resume(name, source, wanted, said))
 
@@ -277,7 +284,7 @@ class Runner:
         name: str | None,
         source: str,
         wanted: Wanted,
-        said: Mapping[str, tuple[str, Value]],
+        said: Mapping[str, Value],
     ) -> None:
         """Say which study `resume` would go on with, and go on with none. Args: as `resume`."""
         self._session.rehearse_resume(name, source, wanted, said)

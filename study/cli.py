@@ -70,7 +70,9 @@ def one_line_errors(**names: str) -> Iterator[None]:
         _check_models()
         yield
     except (UserError, FailedError) as error:
-        line = error.for_command or error.line(_on_command_line(error.key, names))
+        # What a file has is no option.
+        name = error.key if error.source else _on_command_line(error.key, names)
+        line = error.for_command or error.line(name)
         typer.echo(f"error: {line}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, UserError) else FAILED) from None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
-from study.errors import ConfigError, LaunchError
+from study.errors import ConfigError, LaunchError, renamed
 
 # Imported where they are needed: torch, Ray and MLflow take seconds, for which neither --help nor a
 # mistake in the options or in the study file need wait. The study file's own modules take a quarter
@@ -84,19 +84,21 @@ def main(
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""
     options: dict[str, tuple[str, Value]] = {
-        "name": ("--name", name),
-        "search.n_trials": ("--trials", trials),
-        "search.max_hours": ("--max-hours", max_hours),
-        "training.max_epochs": ("--epochs", epochs),
-        "search.seed": ("--seed", seed),
-        "data.root": ("--data-root", data_root),
-        "data.download": ("--download", download or None),
-        "resources.cpus": ("--cpus", cpus),
-        "resources.gpus": ("--gpus", gpus),
+        "name": ("name", name),
+        "search.n_trials": ("trials", trials),
+        "search.max_hours": ("max_hours", max_hours),
+        "training.max_epochs": ("epochs", epochs),
+        "search.seed": ("seed", seed),
+        "data.root": ("data_root", data_root),
+        "data.download": ("download", download or None),
+        "resources.cpus": ("cpus", cpus),
+        "resources.gpus": ("gpus", gpus),
     }
+    given = {key: value for key, (_, value) in options.items() if value is not None}
+    named = {key.replace(".", "__"): options[key][0] for key in given}
     command = _Command(space, tracking_uri, storage_path, address)
     try:
-        with cli.one_line_errors():
+        with cli.one_line_errors(), renamed(**named):
             if every and (resume or not dry_run):
                 raise LaunchError(
                     "--all: it must stand with --dry-run of a new study, but got it elsewhere"
@@ -104,18 +106,14 @@ def main(
             if resume:
                 from study.config.extension import Wanted
 
-                said = {
-                    key: option
-                    for key, option in options.items()
-                    if option[1] is not None and key not in _MORE
-                }
+                said = {key: value for key, value in given.items() if key not in _MORE}
                 launch = _Launch(command)
                 go_on = launch.rehearse_resume if dry_run else launch.resume
                 exit_code = go_on(name, Wanted(trials, max_hours), said)
             else:
                 from study.config.file import study_of
 
-                asked = study_of(space, options)
+                asked = study_of(space, given)
                 launch = _Launch(command, dry_run)
                 exit_code = launch.rehearse(asked, every) if dry_run else launch.start(asked)
     except KeyboardInterrupt:
@@ -182,15 +180,13 @@ class _Launch:
         """Check a study and run it."""
         return self._conclude(self._runner.start(asked))
 
-    def resume(
-        self, name: str | None, wanted: "Wanted", said: "Mapping[str, tuple[str, Value]]"
-    ) -> int:
+    def resume(self, name: str | None, wanted: "Wanted", said: "Mapping[str, Value]") -> int:
         """Go on with the study of that name, or the latest of the file."""
         source = "" if name is not None else self._command.source
         return self._conclude(self._runner.resume(name, source, wanted, said))
 
     def rehearse_resume(
-        self, name: str | None, wanted: "Wanted", said: "Mapping[str, tuple[str, Value]]"
+        self, name: str | None, wanted: "Wanted", said: "Mapping[str, Value]"
     ) -> int:
         """Say which study would go on."""
         source = "" if name is not None else self._command.source
@@ -204,7 +200,7 @@ class _Launch:
         Args:
             every: whether to print the settings that are the defaults too.
         """
-        from study.config.file import to_short_yaml, to_yaml
+        from study.config.file import to_yaml
         from study.config.trial import DataConfig
 
         config, trial, n_at_once = self._runner.rehearse(asked)
@@ -213,7 +209,7 @@ class _Launch:
         n_rounds = -(-config.n_trainings // max(1, n_at_once))
         if not every:
             typer.echo("# What differs from the defaults; --all prints the others too.")
-        typer.echo((to_yaml if every else to_short_yaml)(config).rstrip())
+        typer.echo(to_yaml(config, is_short=not every).rstrip())
         typer.echo(f"# A network: {trial.n_parameters:,} parameters")
         typer.echo(
             f"# Time: about {_in_words(n_rounds * trial.seconds)}: {config.n_trainings} trials, "

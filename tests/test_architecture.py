@@ -277,7 +277,7 @@ for command in (launch, report, verify, delete, head_services):
 for arguments, says in (
     (["{space}"], "unknown key 'nonsense'"),
     (["nowhere"], "there is no such file"),
-    (["--trials", "0"], "n_trials >= 1 must hold"),
+    (["--trials", "0"], "--trials: must be greater than or equal to 1, but got 0"),
     (["--resume", "--all"], "it must stand with --dry-run of a new study"),
     (["--resume", "--train", "x/0001"], "--train was removed"),
 ):

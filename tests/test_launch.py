@@ -335,9 +335,9 @@ def test_a_study_that_is_extended_killed_and_moved_is_the_one_that_was_longer_fr
         ([], "--resume: a study must be unfinished, but 'tiny' is done; --trials or --max-hours"),
         (
             ["--trials", "9", "--seed", "99"],
-            "--seed: a study that goes on must have its own settings, and tiny has 0 here, but got",
+            "--seed: must be 0, as tiny was begun with, but got 99",
         ),
-        (["--trials", "9", "--epochs", "4"], "--epochs: a study that goes on must have its own"),
+        (["--trials", "9", "--epochs", "4"], "--epochs: must be 3, as tiny was begun"),
     ],
 )
 def test_what_cannot_be_asked_of_a_study_changes_nothing(
@@ -502,21 +502,22 @@ def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_bad_options_and_files_are_refused_in_one_line() -> None:
-    assert "nowhere.yaml: there is no such file" in refusal("nowhere.yaml")
-    assert "--trials: search.n_trials: n_trials >= 1 must hold" in refusal(DIGITS, "--trials", "0")
-    assert "--epochs: training.max_epochs: max_epochs >= 1" in refusal(DIGITS, "--epochs", "-1")
-    mnist = str(ROOT / "search_spaces" / "mnist.yaml")
-    message = refusal(mnist, "--data-root", "nowhere")
-    assert f"{mnist}: data.root: data set mnist must be in" in message
-
-
-def test_images_that_the_squeezes_do_not_divide_are_refused(
-    tmp_path_factory: pytest.TempPathFactory, elsewhere: Path
+@pytest.mark.parametrize(
+    ("section", "options", "says"),
+    [
+        ({}, ["--trials", "0"], "error: --trials: must be greater than or equal to 1, but got 0\n"),
+        ({}, ["--epochs", "-1"], "error: --epochs: must be greater than or equal to 1, but got -1"),
+        ({"data": {"name": "mnist"}}, ["--data-root", "none"], "yaml: data.root: data set mnist m"),
+        ({"model": {"blocks": [1, 1, 1, 1, 1]}}, [], "must be multiples of 16, but got 8 x 8"),
+        ({"trainin": {}}, [], "x.yaml: trainin: unknown key 'trainin'; the nearest known one is"),
+    ],
+)
+def test_bad_options_and_files_are_refused_in_one_line(
+    section: dict[str, Any], options: list[str], says: str, tmp_path_factory: Any
 ) -> None:
-    raw = {**RAW, "model": {"blocks": [1, 1, 1, 1, 1]}}
-    space = write_space(tmp_path_factory.mktemp("space"), raw)
-    assert "must be multiples of 16, but got 8 x 8" in refusal(str(space))
+    path = tmp_path_factory.mktemp("space") / "x.yaml"
+    path.write_text(yaml.safe_dump({**RAW, **section}))
+    assert says in refusal(str(path), *options)
 
 
 @pytest.mark.usefixtures("elsewhere")

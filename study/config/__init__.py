@@ -1,10 +1,10 @@
 """What is asked of a study: its settings, frozen and checked, and the file that they are read from.
 
-rules     how a setting is checked
 trial     the settings of one training; imports nothing but the standard library
 space     the parameters that a study varies
 search    who proposes samples, who stops trials, what a trial is given
 study     all of them together, and the rules between them
+meant     what an unknown key may have meant
 extension what is asked of a study beyond what it was begun with
 parser    a mapping of keys -> StudyConfig
 file      a YAML file -> that mapping

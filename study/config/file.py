@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from study.config.parser import parse
+from study.config.parser import CONTAINS_ITSELF, parse
 from study.config.space import Value
-from study.config.study import SettingError, StudyConfig
+from study.config.study import StudyConfig
 from study.errors import ConfigError, nearest, quoted
 
 # A few lines of aliases of aliases stand for billions of values, and a message would show them all.
@@ -49,11 +49,8 @@ def locate(space: str) -> Path:
         return path
     shipped = _shipped()
     if space not in shipped:
-        named = {**{name: name for name in shipped}, **_by_stem(Path())}
-        near = nearest(space, named)
-        names = ", ".join(sorted(shipped))
-        hint = f"did you mean {named[near]}?" if near else f"shipped are {names}"
-        raise ConfigError(f"{space}: there is no such file or shipped study; {hint}")
+        hint = _meant(space, Path()) or f"; shipped are {', '.join(sorted(shipped))}"
+        raise ConfigError(f"there is no such file or shipped study{hint}", source=space)
     return shipped[space]
 
 
@@ -62,19 +59,21 @@ def _shipped() -> dict[str, Path]:
     return {file.stem: file for file in _SHIPPED.glob("*.yaml")}
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
-    """The files in a folder that may be studies, by their names without the ending, by which all
-    are alike."""
-    return {path.stem: str(path) for path in sorted(folder.glob("*.y*ml"))}
+def _meant(name: str, folder: Path) -> str:
+    """The shipped study, or the file of a folder, that a mistyped name may mean, for a message."""
+    # By their names without the ending, by which all are alike.
+    files = {path.stem: str(path) for path in sorted(folder.glob("*.y*ml"))}
+    known = {**{name: name for name in _shipped()}, **files}
+    near = nearest(name, known)
+    return f"; did you mean {known[near]}?" if near else ""
 
 
-def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -> StudyConfig:
+def load(path: Path, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
     """Read and check a study file.
 
     Args:
         path: a YAML file.
-        overrides: values that take the place of the file's, such as
-            {"search.n_trials": ("--trials", 6)}: the key, and the option that a message names.
+        overrides: values that take the place of the file's, as for `parse`.
 
     Raises:
         ConfigError: in one line, whatever is wrong.
@@ -82,67 +81,57 @@ def load(path: Path, overrides: Mapping[str, tuple[str, Value]] | None = None) -
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        # A shipped study has a bare name, and no ending.
-        beside = {**{name: name for name in _shipped()}, **_by_stem(path.parent)}
-        near = nearest(path.stem, beside)
-        hint = f"; did you mean {beside[near]}?" if near else ""
-        raise ConfigError(f"{path}: there is no such file{hint}") from None
+        hint = _meant(path.stem, path.parent)
+        raise ConfigError(f"there is no such file{hint}", source=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return loads(text, str(path), overrides or {})
+        raise ConfigError(f"cannot be read: {error}", source=str(path)) from None
+    return loads(text, str(path), overrides)
 
 
 def study_of(
     space: str | Path | Mapping[str, Any] | StudyConfig,
-    options: Mapping[str, tuple[str, Value]],
+    overrides: Mapping[str, Value] | None = None,
 ) -> Asked:
     """A study as a file, or what stands in its place, and options ask for it.
 
     Args:
         space: path of a study file, the bare name of a shipped one, the content of a study file, or
             a study.
-        options: key of a study file -> the option that takes its place, and its value; None for one
-            that was not given.
+        overrides: values that options give in the place of the file's, as for `parse`.
 
     Raises:
         ConfigError: in one line, whatever is wrong.
     """
-    overrides = {key: option for key, option in options.items() if option[1] is not None}
     if isinstance(space, str | Path):
         file = locate(str(space))
-        study, source, shown = load(file, overrides), str(file.resolve()), str(file)
+        study, source = load(file, overrides), str(file.resolve())
     else:
-        source = shown = _IN_PYTHON
+        source = _IN_PYTHON
         content = space.to_dict() if isinstance(space, StudyConfig) else space
         study = parse(content, source, overrides)
-    try:
-        study.check_goals()
-    except SettingError as error:
-        raise ConfigError(f"{shown}: {error.key}: {error}") from error
     # Workers have working directories of their own.
     root = str(Path(study.data.root).resolve())
     study = replace(study, data=replace(study.data, root=root))
-    return Asked(study, source, frozenset(overrides))
+    return Asked(study, source, frozenset(overrides or ()))
 
 
-def loads(
-    text: str, source: str, overrides: Mapping[str, tuple[str, Value]] | None = None
-) -> StudyConfig:
+def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
     """Check the text of a study file; `source` names it in messages. Raises as `load` does."""
     try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+        raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: {_one_line(error)}") from None
+        raise ConfigError(_one_line(error), source=source) from None
     except (ValueError, RecursionError) as error:  # such as the 30th of February
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+        raise ConfigError(f"not valid YAML: {error}", source=source) from None
     try:
         n_values = _n_values(raw, {})
     except RecursionError:
-        raise ConfigError(f"{source}: a study file must not contain itself") from None
+        raise ConfigError(CONTAINS_ITSELF, source=source) from None
     if n_values > _MOST_VALUES:
         raise ConfigError(
-            f"{source}: a study file must have at most {_MOST_VALUES} values once its aliases "
-            "stand for what they name, but has more"
+            f"must have at most {_MOST_VALUES} values once its aliases stand for what they name, "
+            "but has more",
+            source=source,
         )
     return parse(raw, source, overrides)
 
@@ -164,18 +153,23 @@ def _n_values(raw: object, known: dict[int, int]) -> int:
     return known[id(raw)]
 
 
-def to_yaml(study: StudyConfig) -> str:
-    """The text of a study file that says the same, every default spelled out."""
-    return yaml.safe_dump(study.to_dict(), sort_keys=False, default_flow_style=None)
+def to_yaml(study: StudyConfig, is_short: bool = False) -> str:
+    """The text of a study file that says the same.
+
+    Args:
+        is_short: without what is the default, which is spelled out otherwise.
+    """
+    content = study.to_short_dict() if is_short else study.to_dict()
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None)
 
 
-def to_short_yaml(study: StudyConfig) -> str:
-    """The text of a study file that says the same, without what is the default."""
-    return yaml.safe_dump(study.to_short_dict(), sort_keys=False, default_flow_style=None)
+class _Dumper(yaml.SafeDumper):
+    """YAML in which text that `_Loader` would read as a number is quoted."""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error; plain YAML takes the last silently."""
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, and a key that stands twice is an error. Plain YAML 1.1 takes
+    the one for text, and the last of the two silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [
@@ -192,6 +186,14 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                     node.value[index][0].start_mark,
                 )
         return super().construct_mapping(node, deep)
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -1,333 +1,279 @@
 """A mapping of keys -> a frozen, checked StudyConfig.
 
-Whatever is wrong is one ConfigError, whose one line names the file, the key, the rule and the
-value. Rules on one setting, and across settings, stand with the settings; here are types, keys that
-are not known, and what the short forms of a study file mean.
+pydantic checks types, keys and the rules at the fields. Whatever is wrong is one ConfigError, whose
+one line names the file, the key, the rule and the value.
 """
 
-import functools
 import json
 import math
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
 
-from study.config.meant import meant_parameter, meant_type, unknown_key
-from study.config.search import SearchConfig, StopConfig
+from study.config.meant import EXAMPLE, GONE, unknown_key
+from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
-from study.config.study import FIXED, SEARCHABLE, SECTION_OF, SettingError, StudyConfig
-from study.config.trial import EvaluationConfig
-from study.errors import ConfigError, one_of, quoted, unknown
+from study.config.study import SECTION_OF, SECTIONS, StudyConfig
+from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
+from study.errors import ConfigError, quoted, unknown
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import Constraint, Objective
 
-_TOP_LEVEL = (
-    "name", *SEARCHABLE, *FIXED, "space", "objectives", "constraints", "reference_point",
-)  # fmt: skip
-# In the location of an error pydantic names the member of a union that it tried.
-_UNION = ("tuple[float, ...]", "int")
-_CONSTRAINT = re.compile(r"\s*(<=|<|>=|>)\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_NAME_LENGTH = 100
+CONTAINS_ITSELF = "a study file must not contain itself"
 
-_Section = TypeVar("_Section")
+_CONSTRAINT = re.compile(
+    r"\s*(<=|<|>=|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", re.ASCII
+)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_STEERING = tuple(name for name, metric in METRICS.items() if metric.steers)
+_KEY_LENGTH = 100
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+# What has keys of its own, by what stands before them in the location of an error.
+_KINDS = {**SECTIONS, "stop": StopConfig, **PARAMETER_TYPES}
+# What pydantic has in the location of an error beside keys: members of unions, and whether it is
+# the key that is wrong.
+_NO_KEYS = ("tuple[float, ...]", "[key]", *PARAMETER_TYPES)
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        rule = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
+        raise ConfigError(rule, value=name)
+    return name
+
+
+def _searchable(key: str) -> str:
+    if key not in SECTION_OF:
+        raise ConfigError(unknown_key(key, tuple(SECTION_OF)))
+    return key
+
+
+def _steering(metric: str) -> str:
+    if metric not in METRICS:
+        raise ConfigError(unknown(metric, _STEERING, "metric"))
+    if metric not in _STEERING:
+        raise ConfigError(f"'{metric}' is read once, at the end, and must not steer a study")
+    return metric
+
+
+def _constraint(text: object) -> tuple[Any, float]:
+    """The operator and the bound."""
+    match = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
+    if match is None or not math.isfinite(float(match[2])):
+        rule = "must read like '< 1', with <, <=, > or >= and a number"
+        raise ConfigError(rule, value=text)
+    return match[1], float(match[2])
+
+
+_Steering = Annotated[str, AfterValidator(_steering)]
+
+
+class _Searchable(BaseModel):
+    """The sections whose keys may stand in the space."""
+
+    # Built when a file is read: not for --help, nor for a file that is not there.
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
+    )
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+class _StudyFile(_Searchable):
+    """A study as its file has it."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    space: dict[
+        Annotated[str, AfterValidator(_searchable)],
+        Annotated[Parameter, Field(discriminator="type")],
+    ] = Field(min_length=1)
+    objectives: dict[_Steering, Direction] = Field(min_length=1)
+    constraints: dict[_Steering, Annotated[tuple[Any, float], PlainValidator(_constraint)]] = {}
+    reference_point: dict[str, float] = {}
+    evaluation: EvaluationConfig = EvaluationConfig()
+    search: SearchConfig
+    scheduler: SchedulerConfig = SchedulerConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    def study(self) -> StudyConfig:
+        for earlier in self.search.warm_start:
+            if not _NAME.fullmatch(earlier):
+                raise ConfigError("must name studies", "search.warm_start", earlier)
+        constraints = tuple(Constraint(m, *parts) for m, parts in self.constraints.items())
+        for metric in self.reference_point:
+            if metric not in self.objectives:
+                rule = unknown_key(metric, tuple(self.objectives))
+                raise ConfigError(rule, f"reference_point.{metric}")
+        return StudyConfig(
+            name=self.name,
+            space=tuple(self.space.items()),
+            objectives=tuple(
+                Objective(metric, direction, self._reference(metric, direction, constraints))
+                for metric, direction in self.objectives.items()
+            ),
+            constraints=constraints,
+            **{name: getattr(self, name) for name in SECTIONS},
+        )
+
+    def _reference(
+        self, metric: str, direction: Direction, constraints: Sequence[Constraint]
+    ) -> float:
+        """The worst value worth having: what the file says, the constraint's bound, or the metric's
+        own worst."""
+        if metric in self.reference_point:
+            return self.reference_point[metric]
+        for constraint in constraints:
+            bounds_above = constraint.operator in ("<", "<=")
+            if constraint.metric == metric and bounds_above == (direction is Direction.MINIMIZE):
+                return constraint.bound
+        worst = METRICS[metric].worst
+        if metric == INVERSE_STEPS:
+            worst = self.evaluation.inverse_max_steps
+        if worst is None or direction is not METRICS[metric].direction:
+            raise ConfigError(
+                f"this key is required, since '{metric}' has no natural worst value to measure the "
+                f"hypervolume from when it is to {direction}",
+                f"reference_point.{metric}",
+            )
+        return float(worst)
 
 
 def parse(
-    raw: object, source: str, overrides: Mapping[str, tuple[str, Value]] | None = None
+    raw: object,
+    source: str,
+    overrides: Mapping[str, Value] | None = None,
+    is_stored: bool = False,
 ) -> StudyConfig:
     """Check the content of a study file, such as StudyConfig.to_dict().
 
     Args:
         raw: what the file holds.
         source: names the file in messages.
-        overrides: values that take the place of the file's, such as
-            {"search.n_trials": ("--trials", 6)}: the key, and the option that a message names.
+        overrides: values that take the place of the file's, by their keys, such as
+            {"search.n_trials": 6}. An error about one of them has no source.
+        is_stored: of a study of MLflow, in which keys that are gone are ignored, and goals may be
+            out of reach.
 
     Raises:
         ConfigError: in one line, whatever is wrong.
     """
+    overrides = overrides or {}
     try:
-        return _Parser(source, overrides or {}).study(raw)
-    except RecursionError:
-        raise ConfigError(f"{source}: a study file must not contain itself") from None
+        content = _content(raw, overrides, is_stored)
+        file = _checked(_StudyFile, content)
+        _check_space(file.space, content)
+        study = file.study().completed()
+        if not is_stored:
+            study.check_goals()
+        return study
+    except ConfigError as error:
+        if error.key not in overrides:
+            error.source = source
+        raise
 
 
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    """Built once: that takes a millisecond, and there may be a value for each choice."""
-    return TypeAdapter(kind)
+def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> dict[str, Any]:
+    """What is to be checked. A section that is no mapping is left as it is."""
+    if not isinstance(raw, dict):
+        raise ConfigError("a study file must be a mapping of keys", value=raw)
+    content = dict(raw)
+    search = content.get("search")
+    if isinstance(search, dict):
+        # Studies of before have a null for each, where it had no value.
+        left_out = {key for key in GONE if is_stored or search.get(key) is None}
+        content["search"] = {key: v for key, v in search.items() if key not in left_out}
+    for key, value in overrides.items():
+        section, _, name = key.partition(".")
+        if not name:
+            content[key] = value
+        elif isinstance(content.setdefault(section, {}), dict):
+            content[section] = {**content[section], name: value}
+    return content
 
 
-class _Parser:
-    """A mapping of keys -> StudyConfig; knows the file's name, for messages."""
-
-    def __init__(self, source: str, overrides: Mapping[str, tuple[str, Value]]) -> None:
-        self.source = source
-        self.overrides = overrides
-
-    def fail(self, key: str, problem: str) -> NoReturn:
-        option = self.overrides.get(key)
-        place = option[0] if option else self.source
-        if not key.isprintable() or len(key) > _NAME_LENGTH:
-            key = quoted(key)
-        raise ConfigError(f"{place}: {key}: {problem}" if key else f"{place}: {problem}")
-
-    def study(self, raw: object) -> StudyConfig:
-        if not isinstance(raw, dict):
-            self.fail("", f"a study file must be a mapping of keys, but got {quoted(raw)}")
-        self.known_keys("", raw, _TOP_LEVEL)
-        value: Any
-        for key, (_, value) in self.overrides.items():
-            section, _, name = key.partition(".")
-            if name:
-                value = {**self.mapping(section, raw.get(section, {})), name: value}
-            raw = {**raw, section: value}
-        for key, value in _leaves("", raw):
-            if isinstance(value, float) and not math.isfinite(value):
-                self.fail(key, f"numbers must be finite, but got {value}")
-        for key in ("name", "space", "objectives", "search"):
-            if key not in raw:
-                self.fail(key, "this key is required")
-
-        name = raw["name"]
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            self.fail(
-                "name",
-                "a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a sign, "
-                f"but got {quoted(name)}",
-            )
-        space = self.space(self.mapping("space", raw["space"]))
-        sections: dict[str, Any] = {}
-        for section, kind in {**SEARCHABLE, **FIXED}.items():
-            given = self.mapping(section, raw.get(section, {}))
-            for key, _ in space:
-                if SECTION_OF[key] == section and key in given:
-                    self.fail(f"space.{key}", f"stands in {section} too; it must be in one of them")
-            sections[section] = self.section(section, kind, given)
-        for key, parameter in space:
-            self.check_extremes(key, parameter, raw)
-
-        constraints = self.constraints(self.mapping("constraints", raw.get("constraints", {})))
-        for earlier in sections["search"].warm_start:
-            if not _NAME.fullmatch(earlier):
-                self.fail("search.warm_start", f"must name studies, but got {quoted(earlier)}")
-        study = StudyConfig(
-            name=name,
-            space=space,
-            objectives=self.objectives(raw, constraints, sections["evaluation"]),
-            constraints=constraints,
-            **sections,
-        )
-        try:
-            return study.completed()
-        except SettingError as error:
-            self.fail(error.key, str(error))
-
-    def mapping(self, key: str, value: object) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            self.fail(key, f"must be a mapping of keys, but got {quoted(value)}")
-        return value
-
-    def known_keys(self, where: str, given: Mapping[Any, Any], known: tuple[str, ...]) -> None:
-        for key in given:
-            if key not in known:
-                self.fail(f"{where}.{key}" if where else str(key), unknown_key(str(key), known))
-
-    def section(self, where: str, kind: type[_Section], given: dict[str, Any]) -> _Section:
-        self.known_keys(where, given, _keys(kind))
-        if kind is SearchConfig and isinstance(given.get("stop"), dict):
-            self.known_keys("search.stop", given["stop"], _keys(StopConfig))
-        try:
-            # By way of JSON, since strict validation of Python values takes no list for a tuple.
-            # Dates, which YAML knows and JSON does not, become text again.
-            text = json.dumps(given, default=str)
-        except TypeError:
-            self.fail(where, f"keys must be text, but got {quoted(given)}")
-        try:
-            section: _Section = _adapter(cast(Hashable, kind)).validate_json(text, strict=True)
-            return section
-        except ValidationError as error:
-            # Where a list or a number may stand, there is an error for each of the two: the deeper
-            # one is about what was meant.
-            first = max(error.errors(), key=lambda e: len(e["loc"]))
-            key = ".".join([where, *(str(part) for part in first["loc"] if part not in _UNION)])
-            if first["type"] == "value_error":
-                # From __post_init__: the message names the keys.
-                problem = str(first["ctx"]["error"])
-                keys = first["input"] if isinstance(first["input"], dict) else {}
-                named = [k for k in keys if re.search(rf"\b{re.escape(str(k))}=", problem)]
-                self.fail(f"{key}.{named[0]}" if named else key, problem)
-            if first["type"] == "missing":
-                self.fail(key, "this key is required")
-            number = {"int_type": int, "float_type": float}.get(first["type"])
-            self.fail(key, f"{_rule(first['msg'])}, but got {_quoted(first['input'], number)}")
-
-    def space(self, given: dict[str, Any]) -> tuple[tuple[str, Parameter], ...]:
-        if not given:
-            self.fail("space", "one or more parameters must be given, but it is empty")
-        self.known_keys("space", given, tuple(SECTION_OF))
-        return tuple((key, self.parameter(f"space.{key}", value)) for key, value in given.items())
-
-    def parameter(self, where: str, value: object) -> Parameter:
-        meant = meant_parameter(value, SECTION_OF[where.removeprefix("space.")])
-        if not isinstance(value, dict):
-            self.fail(where, f"must be a mapping of keys, but got {quoted(value)}{meant}")
-        given: dict[str, Any] = value
-        if "type" not in given:
-            self.fail(f"{where}.type", f"this key is required{meant}")
-        if not isinstance(given["type"], str) or given["type"] not in PARAMETER_TYPES:
-            problem = one_of(given["type"], tuple(PARAMETER_TYPES))
-            self.fail(f"{where}.type", problem + meant_type(given["type"]))
-        return self.section(where, PARAMETER_TYPES[given["type"]], given)
-
-    def check_extremes(self, key: str, parameter: Parameter, raw: Mapping[str, Any]) -> None:
-        """Every value of a parameter must be one that its key can have."""
-        section = SECTION_OF[key]
+def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
+    """Every value of a parameter must be one that its key can have, and stand nowhere else."""
+    for key, parameter in space.items():
+        section = content.get(SECTION_OF[key], {})
+        if key in section:
+            rule = f"must stand here or in {SECTION_OF[key]}, not in both"
+            raise ConfigError(rule, f"space.{key}")
         for value in parameter.extremes():
             try:
-                self.section(section, SEARCHABLE[section], {**raw.get(section, {}), key: value})
+                _checked(_Searchable, {SECTION_OF[key]: {**section, key: value}})
             except ConfigError as error:
-                problem = str(error).split(f"{section}.{key}: ", 1)[-1]
-                self.fail(f"space.{key}", problem)
-
-    def constraints(self, given: dict[str, Any]) -> tuple[Constraint, ...]:
-        parsed = []
-        for metric, text in given.items():
-            where = f"constraints.{metric}"
-            self.steering_metric(where, metric)
-            match = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
-            try:
-                bound = float(match[2]) if match else math.nan
-            except ValueError:
-                bound = math.nan
-            if match is None or not math.isfinite(bound):
-                self.fail(
-                    where,
-                    "a constraint must read like '< 1', with <, <=, > or >= and a number, "
-                    f"but got {quoted(text)}{_constraint_meant(metric, text)}",
-                )
-            operator: Any = match[1]
-            parsed.append(Constraint(metric, operator, bound))
-        return tuple(parsed)
-
-    def steering_metric(self, where: str, metric: str) -> None:
-        steering = tuple(name for name, m in METRICS.items() if m.steers)
-        if metric not in steering:
-            if metric in METRICS:
-                self.fail(where, f"'{metric}' is read once, at the end, and must not steer a study")
-            self.fail(where, unknown(str(metric), steering, "metric"))
-
-    def objectives(
-        self,
-        raw: Mapping[str, Any],
-        constraints: tuple[Constraint, ...],
-        evaluation: EvaluationConfig,
-    ) -> tuple[Objective, ...]:
-        given = self.mapping("objectives", raw["objectives"])
-        references = self.mapping("reference_point", raw.get("reference_point", {}))
-        if not given:
-            self.fail("objectives", "one or more objectives must be given, but it is empty")
-        # First: a mistyped objective would make its reference point unknown.
-        for metric in given:
-            self.steering_metric(f"objectives.{metric}", metric)
-        self.known_keys("reference_point", references, tuple(given))
-        parsed = []
-        for metric, text in given.items():
-            where = f"objectives.{metric}"
-            if text not in tuple(Direction):
-                self.fail(where, one_of(text, tuple(Direction)))
-            direction = Direction(text)
-            reference = references.get(metric)
-            if reference is None:
-                reference = _default_reference(metric, direction, constraints, evaluation)
-            if reference is None:
-                self.fail(
-                    f"reference_point.{metric}",
-                    f"this key is required, since '{metric}' has no natural worst value to "
-                    f"measure the hypervolume from when it is to {direction}",
-                )
-            if isinstance(reference, bool) or not isinstance(reference, int | float):
-                self.fail(
-                    f"reference_point.{metric}",
-                    f"must be a number, but got {_quoted(reference, float)}",
-                )
-            parsed.append(Objective(metric, direction, float(reference)))
-        return tuple(parsed)
+                raise ConfigError(error.rule, f"space.{key}", error.value) from None
 
 
-def _default_reference(
-    metric: str,
-    direction: Direction,
-    constraints: tuple[Constraint, ...],
-    evaluation: EvaluationConfig,
-) -> float | None:
-    """The worst value worth having: the constraint's bound, or the metric's own worst."""
-    for constraint in constraints:
-        bounds_above = constraint.operator in ("<", "<=")
-        if constraint.metric == metric and bounds_above == (direction is Direction.MINIMIZE):
-            return constraint.bound
-    if direction is not METRICS[metric].direction:
-        return None
-    if metric == INVERSE_STEPS:
-        return float(evaluation.inverse_max_steps)
-    return METRICS[metric].worst
+def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
+    """Check types, keys, and the rules at the fields.
 
-
-def _constraint_meant(metric: str, text: object) -> str:
-    """What a number alone may mean as a constraint."""
-    if isinstance(text, bool) or not re.fullmatch(r"\s*[-+.0-9eE]+\s*", str(text)):
-        return ""
-    side = "<" if METRICS[metric].direction is Direction.MINIMIZE else ">"
-    return f"; did you mean '{side} {str(text).strip()}'?"
-
-
-def _keys(section: Any) -> tuple[str, ...]:
-    """Of a section, which is a dataclass."""
-    return tuple(field.name for field in fields(section))
-
-
-def _leaves(where: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield from _leaves(f"{where}.{key}" if where else str(key), child)
-    elif isinstance(value, list):
-        for index, child in enumerate(value):
-            yield from _leaves(f"{where}[{index}]", child)
-    else:
-        yield where, value
-
-
-def _rule(message: str) -> str:
-    """pydantic's "Input should be a valid number" as a rule of ours."""
-    rule = message.replace("Input should", "must", 1)
-    return rule.replace("an object", "a mapping of keys").replace("valid array", "list")
-
-
-def _quoted(value: object, number: type[int] | type[float] | None = None) -> str:
-    """A value for a message; of text that looks like the number that is wanted, also how to write
-    that.
-
-    Args:
-        number: the kind that is wanted; None where it is something else.
+    Raises:
+        ConfigError: for the first mistake, but for an unknown key if there is one: another that is
+            missing may be what it means.
     """
-    if number is None or not isinstance(value, str):
-        return quoted(value)
     try:
-        meant = float(value)
-    except ValueError:
-        return quoted(value)
-    if not math.isfinite(meant) or (
-        number is int and not (meant.is_integer() and "." not in value)
-    ):
-        return quoted(value)
-    if re.fullmatch(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?", value):
-        return f"the text {quoted(value)}; without quotes it is a number"
-    return (
-        f"the text {quoted(value)} (YAML 1.1 reads it as text, not as a number; "
-        f"write {yaml.safe_dump(number(meant)).split()[0]} instead)"
+        # By way of JSON, since strict validation of Python values takes no list for a tuple.
+        # Dates, which YAML knows and JSON does not, become text again.
+        return kind.model_validate_json(json.dumps(content, default=str))
+    except TypeError:
+        raise ConfigError("keys must be text") from None
+    except ValidationError as error:
+        errors = error.errors()
+    except (ValueError, RecursionError):
+        raise ConfigError(CONTAINS_ITSELF) from None
+    # An unknown key may be what one that is missing means. Where a list or a number may stand,
+    # there is an error for each: the deeper one is about what was meant.
+    raise _one_line(
+        max(
+            errors,
+            key=lambda one: (
+                one["type"] in _UNKNOWN_KEY,
+                one["loc"][:2] == errors[0]["loc"][:2],
+                len(one["loc"]),
+            ),
+        )
     )
+
+
+def _one_line(error: ErrorDetails) -> ConfigError:
+    """A mistake that pydantic found, in the words of a study file."""
+    kind, value = error["type"], error["input"]
+    keys = [str(part) for part in error["loc"] if part not in _NO_KEYS]
+    if kind == "value_error":
+        own = error["ctx"]["error"]
+        rule, value = own.rule, own.value
+        keys += [own.key] if own.key else []
+    elif kind == "missing":
+        rule, value = "this key is required", ...
+    elif kind in _UNKNOWN_KEY:
+        section = _KINDS[str(error["loc"][-2])] if len(error["loc"]) > 1 else None
+        known = [field.name for field in fields(section)] if section else _StudyFile.model_fields
+        rule, value = unknown_key(str(error["loc"][-1]), tuple(known)), ...
+    elif kind.startswith("union_tag"):
+        rule = f"must be one of {', '.join(PARAMETER_TYPES)}, as in {EXAMPLE}"
+        keys, value = [*keys, "type"], value.get("type", ...)
+    elif kind == "dict_type" and keys[0] == "space" and len(keys) == 2:
+        rule = f"must be a mapping of keys, such as {EXAMPLE}"
+    else:
+        rule = re.sub(r"^\w+ should", "must", error["msg"]).partition(" after validation")[0]
+        rule = rule.replace("an object", "a mapping of keys").replace("valid array", "list")
+    key = ".".join(keys)
+    if not key.isprintable() or len(key) > _KEY_LENGTH:
+        key = quoted(key)
+    return ConfigError(rule, key or None, value)

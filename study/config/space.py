@@ -4,30 +4,30 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from study.config.rules import check, require
+from study.config.trial import setting
+from study.errors import ConfigError
 
 Value = bool | int | float | str | list[Any] | None
 
 
-@dataclass(frozen=True)
-class FloatParameter:
-    """A real number in [low, high], uniform, or uniform in its logarithm."""
+class _Range:
+    """A number in [low, high], uniform, or uniform in its logarithm; with a step, a whole number of
+    steps above low."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    type: Literal["float"]
+    numbers: ClassVar[type[int] | tuple[type[int], type[float]]]
     low: float
     high: float
-    log: bool = False
-    step: float | None = None
+    log: bool
+    step: float | None
 
     def __post_init__(self) -> None:
-        check(self, "low <= high")
-        require(not self.log or self.low > 0, "low > 0 where log", low=self.low)
-        check(self, "step > 0")
-        require(
-            not (self.log and self.step), "log or step, not both,", log=self.log, step=self.step
-        )
+        if self.low > self.high:
+            raise ConfigError(f"must be at most high, {self.high:g}", "low", self.low)
+        if self.log and self.low <= 0:
+            raise ConfigError("must be above 0 where log is true", "low", self.low)
+        # An integer has a step of 1 that nobody need give.
+        if self.log and self.step not in (None, type(self).step):
+            raise ConfigError("must be left out where log is true", "step", self.step)
 
     def extremes(self) -> list[Value]:
         """The ends of the range: a rule that holds for both holds in between."""
@@ -35,9 +35,22 @@ class FloatParameter:
 
     def contains(self, value: object) -> bool:
         """Whether a sample could have this value."""
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, self.numbers) or isinstance(value, bool):
             return False
-        return _is_reached(value, self.low, self.high, self.step)
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
+
+
+@dataclass(frozen=True)
+class FloatParameter(_Range):
+    """A real number."""
+
+    numbers = (int, float)
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = setting(None, gt=0)
 
     def nearest(self, value: float) -> float:
         """The value of a sample that is meant by one which `contains` accepts: 0 means 0.0, and
@@ -58,34 +71,15 @@ class FloatParameter:
 
 
 @dataclass(frozen=True)
-class IntParameter:
-    """An integer in [low, high], uniform, or uniform in its logarithm."""
+class IntParameter(_Range):
+    """An integer."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
+    numbers = int
     type: Literal["int"]
     low: int
     high: int
     log: bool = False
-    step: int = 1
-
-    def __post_init__(self) -> None:
-        check(self, "low <= high")
-        require(not self.log or self.low > 0, "low > 0 where log", low=self.low)
-        check(self, "step >= 1")
-        require(
-            not (self.log and self.step > 1), "log or step, not both,", log=self.log, step=self.step
-        )
-
-    def extremes(self) -> list[Value]:
-        """The ends of the range: a rule that holds for both holds in between."""
-        return [self.low, self.high]
-
-    def contains(self, value: object) -> bool:
-        """Whether a sample could have this value."""
-        if not isinstance(value, int) or isinstance(value, bool):
-            return False
-        return _is_reached(value, self.low, self.high, self.step)
+    step: int = setting(1, ge=1)
 
     def grid(self) -> list[Value] | None:
         """Every value, for a grid."""
@@ -96,15 +90,14 @@ class IntParameter:
 class CategoricalParameter:
     """One of the choices, without an order."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
     type: Literal["categorical"]
     choices: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        require(len(self.choices) >= 1, "one or more choices", choices=list(self.choices))
-        n_distinct = len({_hashable(choice) for choice in self.choices})
-        require(n_distinct == len(self.choices), "distinct choices", choices=list(self.choices))
+        if not self.choices:
+            raise ConfigError("must have one or more values", "choices", [])
+        if len(set(map(json.dumps, self.choices))) < len(self.choices):
+            raise ConfigError("must have each value once", "choices", list(self.choices))
 
     def extremes(self) -> list[Value]:
         """Every choice."""
@@ -117,21 +110,6 @@ class CategoricalParameter:
     def grid(self) -> list[Value] | None:
         """Every choice, for a grid."""
         return list(self.choices)
-
-
-def _is_reached(value: float, low: float, high: float, step: float | None) -> bool:
-    """Whether a value is in [low, high] and, with a step, a whole number of steps above low."""
-    if not low <= value <= high:
-        return False
-    steps = 0.0 if step is None else (value - low) / step
-    return abs(steps - round(steps)) < 1e-9
-
-
-def _hashable(value: Any) -> Any:
-    """A hashable stand-in for a value of YAML, which may be a list or a mapping."""
-    if isinstance(value, dict):
-        return repr(value)  # no setting is a mapping: the check of the choice refuses it
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 Parameter = FloatParameter | IntParameter | CategoricalParameter

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -16,7 +16,7 @@ from study.config.trial import (
     TrainingConfig,
     TrialConfig,
 )
-from study.errors import one_of, quoted, unknown
+from study.errors import ConfigError, unknown
 from study.metrics.definitions import METRICS, Direction
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import PROJECTED_METRICS
@@ -28,18 +28,6 @@ _LEARNING_SAMPLERS = ("tpe", "gp")
 # A ladder that is given as a number of rungs goes down to here, if the study does not vary the
 # coefficient: the smallest of the paper's.
 _LOWEST_COEFF = 0.3
-
-
-class SettingError(ValueError):
-    """A setting that breaks a rule across sections; its text says the rule and the value.
-
-    Attributes:
-        key: of the setting, such as "search.ladder".
-    """
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(problem)
-        self.key = key
 
 
 @dataclass(frozen=True)
@@ -121,19 +109,16 @@ class StudyConfig:
             **sections,
         )
 
-    def without_command(self) -> "StudyConfig":
-        """The same study without search.notify: a command is nothing that is written for others to
-        run, nor believed from where others write."""
-        return replace(self, search=replace(self.search, notify=None))
-
     def to_dict(self) -> dict[str, Any]:
         """As a study file says it, every default spelled out; `parse` gives the same study back."""
-        searched = {key for key, _ in self.space}
+        searched = {(SECTION_OF[key], key) for key, _ in self.space}
         sections = {
-            name: {k: v for k, v in asdict(getattr(self, name)).items() if k not in searched}
-            for name in (*SEARCHABLE, "evaluation", "search", "scheduler", "resources")
+            name: {
+                k: v for k, v in asdict(getattr(self, name)).items() if (name, k) not in searched
+            }
+            for name in SECTIONS
         }
-        plain = {
+        whole: dict[str, Any] = {
             "name": self.name,
             **sections,
             "space": {key: asdict(parameter) for key, parameter in self.space},
@@ -141,28 +126,28 @@ class StudyConfig:
             "constraints": {c.metric: str(c) for c in self.constraints},
             "reference_point": {o.metric: o.reference for o in self.objectives},
         }
-        as_json: dict[str, Any] = json.loads(json.dumps(plain))  # tuples become lists
-        return as_json
+        return {key: _plain(value) for key, value in whole.items()}
 
     def to_short_dict(self) -> dict[str, Any]:
         """As to_dict, without what every study has that does not say otherwise; `parse` gives the
         same study back."""
         whole = self.to_dict()
-        for name, kind in {**SEARCHABLE, **FIXED}.items():
-            defaults = {
-                field.name: field.default_factory()
-                if field.default_factory is not MISSING
-                else field.default
-                for field in fields(kind)
-            }
-            given = {
-                key: value
-                for key, value in whole.pop(name).items()
-                if value != _plain(defaults[key])
-            }
-            if given:
-                whole[name] = given
+        for name, kind in SECTIONS.items():
+            defaults = _plain(asdict(kind()))
+            section = whole.pop(name).items()
+            whole[name] = {key: value for key, value in section if value != defaults[key]}
         return {key: value for key, value in whole.items() if value != {}}
+
+    def settings(self) -> dict[str, object]:
+        """Every setting: its key in the study file, such as "search.n_trials" -> its value, as the
+        file says it. A parameter of the space is one setting."""
+        flat: dict[str, object] = {}
+        for section, content in self.to_dict().items():
+            if isinstance(content, dict):
+                flat |= {f"{section}.{key}": value for key, value in content.items()}
+            else:
+                flat[section] = content
+        return flat
 
     def completed(self) -> "StudyConfig":
         """The same study, checked, with what follows from other sections: the size of a grid as its
@@ -170,24 +155,22 @@ class StudyConfig:
         of the space.
 
         Raises:
-            SettingError: for the first setting that breaks a rule across sections.
+            ConfigError: for the first setting that breaks a rule across sections.
         """
         self._check_ladder()
-        self._check_first()
-        self._check_warm_start()
-        self._check_stopped_trials()
+        self._check_sampler()
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
-        search = replace(self.search, first=self._resolved_first())
+        search = replace(self.search, first=tuple(map(self._resolved_first, self.search.first)))
         study = replace(self, search=search, scheduler=scheduler)
         return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
 
     def check_goals(self) -> None:
         """Whether a network can keep each constraint, and be better than the reference point.
 
-        No rule of `completed`: studies that were begun without it are still read.
+        No rule of `completed`: studies that were begun before there was this one are still read.
 
         Raises:
-            SettingError: for the first that none can.
+            ConfigError: for the first that none can.
         """
         for constraint in self.constraints:
             at_most = constraint.operator in ("<", "<=")
@@ -195,125 +178,108 @@ class StudyConfig:
                 Direction.MINIMIZE if at_most else Direction.MAXIMIZE
             )
             if not constraint.holds(best):
-                raise SettingError(
-                    f"constraints.{constraint.metric}",
+                raise ConfigError(
                     f"must be one that a network can meet: {constraint.metric} is at "
-                    f"{'least' if at_most else 'most'} {best:g}, but got '{constraint}'",
+                    f"{'least' if at_most else 'most'} {best:g}",
+                    f"constraints.{constraint.metric}",
+                    str(constraint),
                 )
         for objective in self.objectives:
             best = METRICS[objective.metric].limit(objective.direction)
             is_minimized = objective.direction is Direction.MINIMIZE
             if objective.reference <= best if is_minimized else objective.reference >= best:
-                raise SettingError(
-                    f"reference_point.{objective.metric}",
+                raise ConfigError(
                     f"must be {'above' if is_minimized else 'below'} {best:g}, since no network is "
-                    f"better than that, but got {objective.reference:g}",
+                    "better than that",
+                    f"reference_point.{objective.metric}",
+                    objective.reference,
                 )
 
     def _check_ladder(self) -> None:
         """A projection is a point of the front: it must have every metric that the front needs."""
-        if self.search.ladder in ((), 0):
+        key, rungs = "search.ladder", _plain(self.search.ladder)
+        if not rungs:
             return
-        varied = {key for key, _ in self.space}
+        varied = {name for name, _ in self.space}
         if self.model.norm == "batch" and "norm" not in varied:
-            rungs = self.to_dict()["search"]["ladder"]
-            raise SettingError(
-                "search.ladder",
-                "must be left out with norm 'batch', whose factors follow the data, but got "
-                f"{quoted(rungs)}",
-            )
+            rule = "must be left out with norm 'batch', whose factors follow the data"
+            raise ConfigError(rule, key, rungs)
         if not self.ladder:
-            raise SettingError(
-                "search.ladder",
-                "a number of rungs must have room between the largest coefficient of the study and "
-                f"the smallest, or {_LOWEST_COEFF:g}, but got {self.search.ladder} and coeff="
-                f"{self.model.coeff:g}",
+            raise ConfigError(
+                "must have room for rungs between the largest coefficient of the study and the "
+                f"smallest, or {_LOWEST_COEFF:g}",
+                key,
+                rungs,
             )
         steering = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
-        unknown = sorted(steering - set(PROJECTED_METRICS))
-        if unknown:
-            raise SettingError(
-                "search.ladder",
-                f"must be left out with objective or constraint '{unknown[0]}', which a network "
-                f"that is projected without training does not have, but got "
-                f"{quoted(list(self.ladder))}",
+        for metric in sorted(steering - set(PROJECTED_METRICS)):
+            raise ConfigError(
+                f"must be left out with objective or constraint '{metric}', which a network that "
+                "is projected without training does not have",
+                key,
+                rungs,
             )
 
-    def _resolved_first(self) -> tuple[dict[str, Any], ...]:
-        floats = {key: p for key, p in self.space if isinstance(p, FloatParameter)}
-        return tuple(
-            {k: floats[k].nearest(v) if k in floats else v for k, v in sample.items()}
-            for sample in self.search.first
-        )
-
-    def _check_first(self) -> None:
-        space = dict(self.space)
-        for sample in self.search.first:
-            for key in sample:
-                if key not in space:
-                    raise SettingError("search.first", unknown(key, tuple(space), "parameter"))
-            for key, parameter in self.space:
-                if key not in sample:
-                    raise SettingError(
-                        "search.first",
-                        f"must have a value for each parameter, but got none for {key}",
-                    )
-                if not parameter.contains(sample[key]):
-                    raise SettingError(
-                        "search.first",
-                        f"{key} must be in space.{key}, but got {quoted(sample[key])}",
-                    )
-
-    def _check_warm_start(self) -> None:
-        earlier, sampler = self.search.warm_start, self.search.sampler
+    def _check_sampler(self) -> None:
+        sampler, earlier = self.search.sampler, list(self.search.warm_start)
         if earlier and sampler not in _LEARNING_SAMPLERS:
-            raise SettingError(
-                "search.warm_start",
+            raise ConfigError(
                 f"must be left out with sampler '{sampler}', which does not learn from trials that "
-                f"it has not proposed, but got {quoted(list(earlier))}",
+                "it has not proposed",
+                "search.warm_start",
+                earlier,
+            )
+        if sampler == "gp" and self.scheduler.name != "fifo":
+            raise ConfigError(
+                f"must be another with scheduler '{self.scheduler.name}': gp does not learn from "
+                "trials that were stopped, and proposes their samples again",
+                "search.sampler",
+                sampler,
             )
 
-    def _check_stopped_trials(self) -> None:
-        if self.search.sampler == "gp" and self.scheduler.name != "fifo":
-            raise SettingError(
-                "search.sampler",
-                f"must not be 'gp' with scheduler '{self.scheduler.name}': it does not learn from "
-                "trials that were stopped, and proposes their samples again",
-            )
+    def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """A given sample, with the values that those of the space are."""
+        place, space = "search.first", dict(self.space)
+        for key in sample:
+            if key not in space:
+                raise ConfigError(unknown(key, tuple(space), "parameter"), place)
+        for key, parameter in self.space:
+            if key not in sample:
+                raise ConfigError(f"must have a value of {key}", place, sample)
+            if not parameter.contains(sample[key]):
+                raise ConfigError(f"{key} must be in space.{key}", place, sample[key])
+        floats = {key: p for key, p in self.space if isinstance(p, FloatParameter)}
+        return {k: floats[k].nearest(v) if k in floats else v for k, v in sample.items()}
 
     def _resolved_n_trials(self) -> int:
         n_trials = self.search.n_trials
         if self.search.sampler != "grid":
             if n_trials is None:
-                raise SettingError("search.n_trials", "this key is required")
+                raise ConfigError("this key is required", "search.n_trials")
             return n_trials
         for key, parameter in self.space:
             if parameter.grid() is None:
-                raise SettingError(
-                    f"space.{key}",
-                    "for sampler grid a float parameter must have a step, or be categorical",
-                )
+                rule = "for sampler grid a float parameter must have a step, or be categorical"
+                raise ConfigError(rule, f"space.{key}")
         size = len(self.grid() or [])
         if n_trials is not None and n_trials > size:
-            raise SettingError(
-                "search.n_trials",
-                f"n_trials <= size of the grid must hold, but got n_trials={n_trials}, size={size}",
-            )
+            rule = f"must be at most the size of the grid, {size}"
+            raise ConfigError(rule, "search.n_trials", n_trials)
         return n_trials or size
 
     def _resolved_scheduler_metric(self) -> str | None:
         names = tuple(objective.metric for objective in self.objectives)
         metric = self.scheduler.metric
         if metric is not None and metric not in names:
-            raise SettingError("scheduler.metric", one_of(metric, names))
+            raise ConfigError(f"must be one of {', '.join(names)}", "scheduler.metric", metric)
         if self.scheduler.name != "asha":
             return metric
         return metric or names[0]
 
 
-def _plain(value: Any) -> Any:
-    """A default as to_dict writes it."""
-    return list(value) if isinstance(value, tuple) else value
+def _plain(content: Any) -> Any:
+    """As a study file has it, with lists for tuples."""
+    return json.loads(json.dumps(content))
 
 
 SEARCHABLE: dict[str, Any] = {
@@ -322,7 +288,8 @@ SEARCHABLE: dict[str, Any] = {
     "training": TrainingConfig,
 }
 """Sections whose keys may stand in `space` instead."""
-FIXED: dict[str, Any] = {
+SECTIONS: dict[str, Any] = {
+    **SEARCHABLE,
     "evaluation": EvaluationConfig,
     "search": SearchConfig,
     "scheduler": SchedulerConfig,

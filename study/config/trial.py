@@ -1,12 +1,14 @@
 """The settings of one trial: plain frozen dataclasses, so that training needs no other library.
 
-Each checks itself. Types and unknown keys of a study file are checked by study.config.parser.
+A rule on one setting stands at its field. pydantic checks it, with types and unknown keys, where a
+study file is read (study.config.parser). Rules across the fields of a section are checked wherever
+the section is made.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Literal, TypeVar
 
-from study.config.rules import check, require
+from study.errors import ConfigError
 
 COEFF = "coeff"
 """Name of the setting of a model that is the target of spectral normalization."""
@@ -15,113 +17,96 @@ MAX_EPOCHS = "max_epochs"
 
 DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"]
 
+_Value = TypeVar("_Value")
+
+
+def setting(default: _Value, **rule: float) -> _Value:
+    """A field of a section.
+
+    Args:
+        rule: gt, ge, lt, le, as pydantic.Field has them; None need not keep it.
+    """
+    return field(default=default, metadata=rule)
+
 
 @dataclass(frozen=True)
 class DataConfig:
     """Which images, how they are split, and how they are augmented."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
     name: DataName = "digits"
     root: str = "data"
     """Folder with the files, in torchvision's layout. For image_folder: train/ and, if there is
     one, test/ below it, each with a folder a class."""
-    val_fraction: float = 0.1
+    val_fraction: float = setting(0.1, gt=0, lt=1)
     """Part of the training data that is held out for validation, in (0, 1)."""
-    test_fraction: float = 0.2
+    test_fraction: float = setting(0.2, gt=0, lt=1)
     """Where a data set has no test set of its own: the part that becomes it, in (0, 1)."""
-    split_seed: int = 0
+    split_seed: int = setting(0, ge=0)
     """The same for all trials of a study, whatever their seeds."""
-    shift: int | None = None
+    shift: int | None = setting(None, ge=0)
     """Random shifts of up to this many pixels; null takes the data set's own."""
     flip: bool | None = None
     """Random horizontal flips; null takes the data set's own."""
-    size: int | None = None
+    size: int | None = setting(None, ge=1)
     """Images are resized to this many pixels a side; those of image_folder are cropped to a square
     first. null keeps them as they are, and takes 32 for image_folder."""
-    max_train: int | None = None
+    max_train: int | None = setting(None, ge=2)
     """Train on this many images at most, drawn with split_seed after validation is held out;
     null takes all."""
     download: bool = False
     """Fetch a torchvision data set that is not there."""
-
-    def __post_init__(self) -> None:
-        check(
-            self,
-            "0 < val_fraction < 1",
-            "0 < test_fraction < 1",
-            "split_seed >= 0",
-            "shift >= 0",
-            "size >= 1",
-            "max_train >= 2",
-        )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The network: the arguments of models.IResNet. Defaults: the paper's, for CIFAR-10."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
     blocks: tuple[int, ...] = (18, 18, 19)
-    bottleneck: int = 4
-    channel_multiplier: int = 4
+    bottleneck: int = setting(4, ge=1)
+    channel_multiplier: int = setting(4, ge=1)
     norm: Literal["spectral", "batch", "none"] = "spectral"
     activation: Literal["relu", "elu", "softplus"] = "relu"
-    coeff: float = 0.9
+    coeff: float = setting(0.9, gt=0, lt=1)
     budget: Literal["even", "last"] = "even"
     """Which of a block's three layers a small coeff makes small: every one, as in the paper, or the
     last one alone, so that the bound of the block is as small."""
-    n_power_iterations: int = 1
-    dropout: float = 0.1
+    n_power_iterations: int = setting(1, ge=1)
+    dropout: float = setting(0.1, ge=0, lt=1)
 
     def __post_init__(self) -> None:
-        require(
-            len(self.blocks) >= 1 and all(n >= 1 for n in self.blocks),
-            "one or more blocks, each >= 1,",
-            blocks=list(self.blocks),
-        )
-        check(
-            self,
-            "bottleneck >= 1",
-            "channel_multiplier >= 1",
-            "0 < coeff < 1",
-            "n_power_iterations >= 1",
-            "0 <= dropout < 1",
-        )
+        if not self.blocks or min(self.blocks) < 1:
+            raise ConfigError("must be one or more numbers >= 1", "blocks", list(self.blocks))
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """How it is trained. Defaults: the paper's recipe (appendix A)."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    max_epochs: int = 200
-    batch_size: int = 128
+    max_epochs: int = setting(200, ge=1)
+    batch_size: int = setting(128, ge=2)
     optimizer: Literal["sgd", "muon"] = "sgd"
     """muon: for the kernels of the invertible part, with AdamW for all other parameters."""
-    lr: float = 0.1
+    lr: float = setting(0.1, gt=0)
     """The largest learning rate of the schedule. With muon that of kernels: what a step changes a
     kernel by, as the spectral norm of (c_out, c_in k k)."""
-    other_lr: float = 0.02
+    other_lr: float = setting(0.02, gt=0)
     """muon: the largest learning rate of AdamW. For biases of normalized layers it is smaller, by
     0.1 times the product of the block's targets up to the layer."""
-    momentum: float = 0.9
+    momentum: float = setting(0.9, ge=0, lt=1)
     nesterov: bool | None = None
     """null: with muon yes, with sgd no."""
-    weight_decay: float = 5e-4
+    weight_decay: float = setting(5e-4, ge=0)
     """With muon it is AdamW's, and kernels do not decay: under normalization they have no scale."""
-    orthogonalization_steps: int = 3
+    orthogonalization_steps: int = setting(3, ge=1)
     """muon: steps of Newton-Schulz iteration."""
     lr_schedule: Literal["step", "one_cycle"] = "step"
     """step: multiplied by lr_decay at each of the milestones. one_cycle: a linear warm-up over
     warmup_fraction, then cosine decay to zero, for short runs."""
     lr_milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Fractions of max_epochs, increasing, in (0, 1)."""
-    lr_decay: float = 0.2
-    warmup_fraction: float = 0.2
-    report_every: int = 1
+    lr_decay: float = setting(0.2, gt=0, le=1)
+    warmup_fraction: float = setting(0.2, ge=0, lt=1)
+    report_every: int = setting(1, ge=1)
     """Epochs between two reports; the last epoch always reports."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
@@ -133,36 +118,21 @@ class TrainingConfig:
     float32 or better in either case."""
 
     def __post_init__(self) -> None:
-        check(self, "max_epochs >= 1", "batch_size >= 2", "lr > 0", "other_lr > 0")
-        check(self, "0 <= momentum < 1", "orthogonalization_steps >= 1")
-        require(
-            not self.nesterov or self.momentum > 0,
-            "nesterov with momentum > 0",
-            momentum=self.momentum,
-        )
-        check(self, "weight_decay >= 0")
-        require(
-            all(0 < m < 1 for m in self.lr_milestones)
-            and list(self.lr_milestones) == sorted(set(self.lr_milestones)),
-            "increasing lr_milestones in (0, 1)",
-            lr_milestones=list(self.lr_milestones),
-        )
-        check(self, "0 < lr_decay <= 1", "0 <= warmup_fraction < 1", "report_every >= 1")
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("must not be true where momentum is 0", "nesterov", self.nesterov)
+        milestones = list(self.lr_milestones)
+        if milestones != sorted({m for m in milestones if 0 < m < 1}):
+            raise ConfigError("must be increasing numbers in (0, 1)", "lr_milestones", milestones)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """How the inverse is measured; the same for all trials of a study, never searched."""
 
-    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
-
-    n_inverse_samples: int = 256
+    n_inverse_samples: int = setting(256, ge=1)
     """Images of the validation split that are inverted at each report: the first ones."""
-    inverse_rtol: float = 1e-6
-    inverse_max_steps: int = 100
-
-    def __post_init__(self) -> None:
-        check(self, "n_inverse_samples >= 1", "inverse_rtol > 0", "inverse_max_steps >= 1")
+    inverse_rtol: float = setting(1e-6, gt=0)
+    inverse_max_steps: int = setting(100, ge=1)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 
 from study.config.extension import Wanted
-from study.config.study import SettingError, StudyConfig
-from study.errors import LaunchError
+from study.config.study import StudyConfig
+from study.errors import ConfigError, LaunchError
 from study.metrics.definitions import HOURS
 from study.tracking.records import Records, StudyRecord
 
@@ -55,8 +55,8 @@ def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> Study
         )
     try:
         return replace(record.config, search=search).completed()
-    except SettingError as error:
-        raise LaunchError(str(error), key="trials") from error
+    except ConfigError as error:
+        raise LaunchError(error.rule, "trials", error.value) from error
 
 
 def _check_more(record: StudyRecord, key: str, more: float, before: float) -> None:

@@ -163,15 +163,14 @@ class Session:
         name: str | None,
         source: str,
         wanted: Wanted | None = None,
-        said: Mapping[str, tuple[str, Value]] | None = None,
+        said: Mapping[str, Value] | None = None,
     ) -> Outcome:
         """Go on with the study of that name, or with the latest of a file: an unfinished one, or,
         where more is asked of it, one that is done.
 
         Args:
             source: path of the file; it does not count where a name is given.
-            said: settings that it must have: key of a study file -> the option that says it, and
-                its value.
+            said: settings that it must have: key of a study file -> value.
 
         Raises:
             UserError: if there is none, or it cannot go on; nothing was started or changed then.
@@ -211,7 +210,7 @@ class Session:
         name: str | None,
         source: str,
         wanted: Wanted,
-        said: Mapping[str, tuple[str, Value]],
+        said: Mapping[str, Value],
     ) -> None:
         """Say which study `resume` would go on with, and what of it is there; nothing is started or
         changed.
@@ -238,7 +237,7 @@ class Session:
         name: str | None,
         source: str,
         wanted: Wanted,
-        said: Mapping[str, tuple[str, Value]],
+        said: Mapping[str, Value],
     ) -> StudyRecord:
         """The study that is to go on.
 

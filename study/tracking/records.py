@@ -164,8 +164,8 @@ class Records:
         for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
             of_run = run.data.tags
             try:
-                config = parse(json.loads(of_run[tags.CONFIG]), run.info.run_name)
-                config = config.without_command()
+                content = json.loads(of_run[tags.CONFIG])
+                config = parse(content, run.info.run_name, is_stored=True)
                 n_searches = _n_searches(of_run.get(tags.EXTENSION, "{}"))
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])

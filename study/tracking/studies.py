@@ -36,7 +36,6 @@ def create(
         NameTakenError: if the name is not free.
         TrackingError: if MLflow refuses or cannot be reached.
     """
-    config = config.without_command()
     try:
         experiment_id = client.call(
             client.api.create_experiment,

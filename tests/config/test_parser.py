@@ -1,0 +1,350 @@
+"""What is asked of a study, as a mapping: what it means, and what is said of a mistake in it."""
+
+import math
+from dataclasses import fields
+from datetime import date
+from typing import Any
+
+import pytest
+import yaml
+
+from study.config.parser import parse
+from study.config.space import FloatParameter
+from study.config.study import SECTIONS, StudyConfig
+from study.config.trial import ModelConfig
+from study.errors import ConfigError
+from study.metrics.definitions import Direction
+from study.metrics.goals import Constraint
+from tests.support.studies import RAW, tiny
+
+ABSENT = "ABSENT"
+WHOLE = {**RAW, "model": {"blocks": [1, 1]}, "space": {**RAW["space"]}}
+WHOLE["space"]["activation"] = {"type": "categorical", "choices": ["relu", "elu"]}
+
+# Keys that are changed, and below them the line that their author reads.
+MISTAKES = """
+training: {lrr: 0.1}
+    training.lrr: unknown key 'lrr'; the nearest known one is 'lr'
+lr: 0.1
+    lr: unknown key 'lr'; it belongs in training
+{serch: {n_trials: 1}, search: ABSENT}
+    serch: unknown key 'serch'; the nearest known one is 'search'
+num_samples: 5
+    num_samples: unknown key 'num_samples'; it is search.n_trials here
+{search_space: {}, space: ABSENT}
+    search_space: unknown key 'search_space'; it is space here
+data: {zzzz: 1}
+    data.zzzz: unknown key 'zzzz'; there are name, root, val_fraction, test_fraction, split_seed,
+    shift, flip, size, max_train, download
+search: {stop: {gain: 0.1}}
+    search.stop.gain: unknown key 'gain'; there are hypervolume_gain, over_trials
+search: {notify: mail me}
+    search.notify: 'notify' was removed; run your command after study.launch, in the shell
+space: {coef: {type: float, low: 0.3, high: 0.9}}
+    space.coef: unknown key 'coef'; the nearest known one is 'coeff'
+space: {coeff: {hig: 0.9, high: ABSENT}}
+    space.coeff.hig: unknown key 'hig'; the nearest known one is 'high'
+{objectives: {inverse_steps: ABSENT, inverse_step: minimize}, reference_point: {inverse_steps: 20}}
+    objectives.inverse_step: unknown metric 'inverse_step'; the nearest known one is 'inverse_steps'
+reference_point: {inverse_step: 20}
+    reference_point.inverse_step: unknown key 'inverse_step'; the nearest known one is
+    'inverse_steps'
+objectives: {test_accuracy: maximize}
+    objectives.test_accuracy: 'test_accuracy' is read once, at the end, and must not steer a study
+[1, 2]
+    a study file must be a mapping of keys, but got [1, 2]
+model: [3, 3]
+    model: must be a mapping of keys, but got [3, 3]
+name: ABSENT
+    name: this key is required
+name: ../digits
+    name: must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit, but
+    got '../digits'
+training: {max_epochs: ten}
+    training.max_epochs: must be a valid integer, but got 'ten'
+training: {batch_size: 12.5}
+    training.batch_size: must be a valid integer, but got 12.5
+training: {lr: true}
+    training.lr: must be a valid number, but got True
+training: {lr: 2020-01-01}
+    training.lr: must be a valid number, but got '2020-01-01'
+training: {lr: .inf}
+    training.lr: must be a finite number, but got inf
+training: {lr: 0}
+    training.lr: must be greater than 0, but got 0
+training: {lr_milestones: [0.6, 0.3]}
+    training.lr_milestones: must be increasing numbers in (0, 1), but got [0.6, 0.3]
+training: {nesterov: true, momentum: 0}
+    training.nesterov: must not be true where momentum is 0, but got True
+model: {blocks: []}
+    model.blocks: must be one or more numbers >= 1, but got []
+model: {blocks: [1, x]}
+    model.blocks.1: must be a valid integer, but got 'x'
+resources: {cpus: 1.5}
+    resources.cpus: must be at most 1, or a whole number, but got 1.5
+scheduler: {name: mo_asha, metric: val_accuracy}
+    scheduler.metric: must be left out with mo_asha, which takes all objectives, but got
+    'val_accuracy'
+scheduler: {name: asha, metric: val_loss}
+    scheduler.metric: must be one of val_accuracy, lipschitz_upper_bound, inverse_steps, but got
+    'val_loss'
+space: ABSENT
+    space: this key is required
+space: {coeff: ABSENT, n_power_iterations: ABSENT, dropout: ABSENT, activation: ABSENT}
+    space: must have at least 1 item, but got {}
+space: {coeff: 0.9}
+    space.coeff: must be a mapping of keys, such as {type: float, low: 0.1, high: 0.9} or {type:
+    categorical, choices: [1, 2]}, but got 0.9
+space: {coeff: {type: loguniform}}
+    space.coeff.type: must be one of float, int, categorical, as in {type: float, low: 0.1, high:
+    0.9} or {type: categorical, choices: [1, 2]}, but got 'loguniform'
+space: {coeff: {type: ABSENT}}
+    space.coeff.type: must be one of float, int, categorical, as in {type: float, low: 0.1, high:
+    0.9} or {type: categorical, choices: [1, 2]}
+space: {coeff: {type: [float]}}
+    space.coeff.type: must be one of float, int, categorical, as in {type: float, low: 0.1, high:
+    0.9} or {type: categorical, choices: [1, 2]}, but got ['float']
+space: {coeff: {low: ABSENT}}
+    space.coeff.low: this key is required
+space: {coeff: {low: 0.995}}
+    space.coeff.low: must be at most high, 0.99, but got 0.995
+space: {coeff: {high: 1.0}}
+    space.coeff: must be less than 1, but got 1.0
+space: {activation: {choices: [relu, gelu]}}
+    space.activation: must be 'relu', 'elu' or 'softplus', but got 'gelu'
+model: {coeff: 0.9}
+    space.coeff: must stand here or in model, not in both
+objectives: {inverse_steps: minimise}
+    objectives.inverse_steps: must be 'maximize' or 'minimize', but got 'minimise'
+objectives: {val_loss: minimize}
+    reference_point.val_loss: this key is required, since 'val_loss' has no natural worst value to
+    measure the hypervolume from when it is to minimize
+reference_point: {val_accuracy: 90}
+    reference_point.val_accuracy: must be below 1, since no network is better than that, but got
+    90.0
+reference_point: {inverse_steps: -1}
+    reference_point.inverse_steps: must be above 0, since no network is better than that, but got
+    -1.0
+constraints: {lipschitz_upper_bound: below 1}
+    constraints.lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number, but
+    got 'below 1'
+constraints: {lipschitz_upper_bound: 1}
+    constraints.lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number, but
+    got 1
+constraints: {val_accuracy: "> 90"}
+    constraints.val_accuracy: must be one that a network can meet: val_accuracy is at most 1, but
+    got '> 90'
+constraints: {lipschitz_upper_bound: "< 0"}
+    constraints.lipschitz_upper_bound: must be one that a network can meet: lipschitz_upper_bound
+    is at least 0, but got '< 0'
+search: {sampler: tpee}
+    search.sampler: must be 'tpe', 'nsga2', 'gp', 'sobol', 'random' or 'grid', but got 'tpee'
+search: {n_trials: 0}
+    search.n_trials: must be greater than or equal to 1, but got 0
+search: {n_trials: '12'}
+    search.n_trials: must be a valid integer, but got '12'
+search: {n_trials: ABSENT}
+    search.n_trials: this key is required
+search: {sampler: grid}
+    space.coeff: for sampler grid a float parameter must have a step, or be categorical
+search: {first: [{coeff: 0.9}]}
+    search.first: must have a value of n_power_iterations, but got {'coeff': 0.9}
+search: {first: [{coef: 0.9}]}
+    search.first: unknown parameter 'coef'; the nearest known one is 'coeff'
+search: {first: [{coeff: .nan, n_power_iterations: 1, dropout: 0, activation: elu}]}
+    search.first: coeff must be in space.coeff, but got nan
+search: {first: [0.9]}
+    search.first.0: must be a mapping of keys, but got 0.9
+search: {ladder: x}
+    search.ladder: must be a list, but got 'x'
+search: {ladder: [0.9, a]}
+    search.ladder.1: must be a valid number, but got 'a'
+search: {ladder: [0.5, 0.9]}
+    search.ladder: must be decreasing coefficients in (0, 1), but got [0.5, 0.9]
+search: {ladder: -1}
+    search.ladder: must be a list, or a number >= 0, but got -1
+{search: {ladder: [0.5]}, model: {norm: batch}}
+    search.ladder: must be left out with norm 'batch', whose factors follow the data, but got [0.5]
+{search: {ladder: 3}, objectives: {train_accuracy: maximize}}
+    search.ladder: must be left out with objective or constraint 'train_accuracy', which a network
+    that is projected without training does not have, but got 3
+search: {warm_start: digits}
+    search.warm_start: must be a list, but got 'digits'
+search: {warm_start: [../x]}
+    search.warm_start: must name studies, but got '../x'
+search: {warm_start: [a, a]}
+    search.warm_start: must name each study once, but got ['a', 'a']
+search: {warm_start: [a], sampler: nsga2}
+    search.warm_start: must be left out with sampler 'nsga2', which does not learn from trials that
+    it has not proposed, but got ['a']
+{search: {sampler: gp}, scheduler: {name: asha}}
+    search.sampler: must be another with scheduler 'asha': gp does not learn from trials that were
+    stopped, and proposes their samples again, but got 'gp'
+"""
+
+
+def mistakes() -> list[tuple[Any, str]]:
+    found: list[tuple[Any, str]] = []
+    for line in MISTAKES.strip().splitlines():
+        if line.startswith("    "):
+            change, message = found[-1]
+            found[-1] = change, f"{message} {line.strip()}".lstrip()
+        else:
+            found.append((yaml.safe_load(line), ""))
+    return found
+
+
+def changed(base: Any, change: Any) -> Any:
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    merged = {**base, **{key: changed(base.get(key), value) for key, value in change.items()}}
+    return {key: value for key, value in merged.items() if value != ABSENT}
+
+
+@pytest.mark.parametrize(("change", "message"), mistakes(), ids=str)
+def test_one_line_names_the_file_the_key_the_rule_and_the_value(change: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(changed(WHOLE, change), "x.yaml")
+    assert str(caught.value) == f"x.yaml: {message}"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "rule", "bound"),
+    [
+        (section, field.name, rule, bound)
+        for section, kind in SECTIONS.items()
+        for field in fields(kind)
+        for rule, bound in field.metadata.items()
+    ],
+)
+def test_a_rule_at_a_field_is_kept(section: str, key: str, rule: str, bound: float) -> None:
+    """Whether pydantic finds it there: on the one side of the bound and on it."""
+    step = 1 if rule in ("ge", "gt") else -1
+    beyond, on = bound - step, bound
+    space = {name: parameter for name, parameter in RAW["space"].items() if name != key}
+    raw = {**RAW, "space": space}
+    for value, is_refused in ((beyond, True), (on, rule in ("gt", "lt"))):
+        content = {**raw, section: {**raw.get(section, {}), key: value}}
+        try:
+            parse(content, "x")
+            refused = False
+        except ConfigError as error:
+            refused = error.key == f"{section}.{key}" and "must be" in error.rule
+        assert refused == is_refused
+
+
+def test_a_study_becomes_typed_and_defaults_are_the_papers() -> None:
+    study = parse({**WHOLE, "training": {}}, "x")
+    assert study.model == ModelConfig(blocks=(1, 1))
+    assert (study.training.momentum, study.training.weight_decay) == (0.9, 5e-4)
+    assert study.training.lr_milestones == (0.3, 0.6, 0.8)
+    assert dict(study.space)["coeff"] == FloatParameter("float", 0.3, 0.99)
+    directions = [Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE]
+    assert [o.direction for o in study.objectives] == directions
+    assert study.constraints == (Constraint("lipschitz_upper_bound", "<", 1.0),)
+
+
+def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
+    for change, reference in (
+        ({"constraints": {"lipschitz_upper_bound": "<= 0.8"}}, [0.0, 0.8, 100.0]),
+        ({"reference_point": {"inverse_steps": 20}}, [0.0, 1.0, 20.0]),
+        # At the limit a constraint can be kept, and a reference point may be out of reach below.
+        (
+            {
+                "constraints": {"lipschitz_upper_bound": "<= 0", "val_accuracy": ">= 1"},
+                "reference_point": {"val_accuracy": -1, "lipschitz_upper_bound": 7},
+            },
+            [-1.0, 7.0, 100.0],
+        ),
+    ):
+        assert [o.reference for o in parse(changed(RAW, change), "x").objectives] == reference
+
+
+def test_a_stored_study_is_read_whatever_is_refused_today() -> None:
+    before = changed(RAW, {"search": {"notify": "mail me"}, "reference_point": {"val_accuracy": 2}})
+    assert parse(before, "x", is_stored=True).objectives[0].reference == 2
+    # As an earlier version wrote it where nothing was to be run.
+    assert parse(changed(RAW, {"search": {"notify": None}}), "x") == parse(RAW, "x")
+
+
+def test_an_option_takes_the_place_of_its_key_and_its_error_is_about_no_file() -> None:
+    assert parse(RAW, "x.yaml", {"search.n_trials": 7, "name": "other"}).n_trials == 7
+    with pytest.raises(ConfigError) as caught:
+        parse(RAW, "x.yaml", {"search.n_trials": 0})
+    error = caught.value
+    assert (error.key, error.value, error.source) == ("search.n_trials", 0, None)
+    with pytest.raises(ConfigError, match=r"^x\.yaml: search: must be a mapping of keys"):
+        parse({**RAW, "search": []}, "x.yaml", {"search.n_trials": 3})
+
+
+def test_what_python_has_besides_json_is_text_or_refused() -> None:
+    itself: dict[str, Any] = {}
+    itself["itself"] = itself
+    for raw, message in (
+        ({**RAW, "model": itself}, "a study file must not contain itself"),
+        ({**RAW, "model": {date(2020, 1, 1): 1}}, "keys must be text"),
+        ({**RAW, "data": {"root": date(2020, 1, 1), "size": "x"}}, "data.size: must be"),
+    ):
+        with pytest.raises(ConfigError, match=f"^x: {message}"):
+            parse(raw, "x")
+
+
+def test_a_sample_settles_into_the_sections_of_its_keys() -> None:
+    blocks = {"type": "categorical", "choices": [[1, 1], [2, 2]]}
+    lr = {"type": "float", "low": 0.01, "high": 1, "log": True}
+    change = {
+        "model": {"blocks": ABSENT},
+        "training": {"lr": ABSENT},
+        "space": {"blocks": blocks, "lr": lr},
+    }
+    trial = parse(changed(RAW, change), "x").resolve({"blocks": [2, 2], "lr": 0.02}, seed=7)
+    assert trial.model == ModelConfig(blocks=(2, 2), channel_multiplier=4)
+    assert (trial.training.lr, trial.seed) == (0.02, 7)
+    assert trial.objectives == ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
+
+
+def test_a_grid_knows_its_size() -> None:
+    coeff = {"coeff": {"high": 0.9, "step": 0.3}, "dropout": ABSENT}
+    grid = changed(RAW, {"space": coeff, "search": {"sampler": "grid", "n_trials": ABSENT}})
+    assert parse(grid, "x").n_trials == 3 * 20
+    with pytest.raises(ConfigError, match="must be at most the size of the grid, 60, but got 61"):
+        parse(grid, "x", {"search.n_trials": 61})
+
+
+@pytest.mark.parametrize(
+    ("operator", "inside", "outside"),
+    [("<", 0.9, 1.0), ("<=", 1.0, 1.1), (">", 1.1, 1.0), (">=", 1.0, 0.9)],
+)
+def test_constraints(operator: str, inside: float, outside: float) -> None:
+    constraint = Constraint("x", operator, 1.0)  # type: ignore[arg-type]
+    assert constraint.holds(inside)
+    assert not constraint.holds(outside)
+    assert not constraint.holds(float("nan"))
+    assert constraint.violation(inside) <= 0 <= constraint.violation(outside)
+
+
+def searching(**search: Any) -> StudyConfig:
+    return tiny(search=search)
+
+
+def test_a_number_of_rungs_goes_down_the_space_by_equal_factors() -> None:
+    study = searching(ladder=3)  # from 0.99 to 0.3
+    ratio = (0.3 / 0.99) ** (1 / 3)
+    assert study.ladder == pytest.approx([0.99 * ratio, 0.99 * ratio**2, 0.3], rel=1e-3)
+    fixed = {"space": {"coeff": ABSENT}, "model": {"coeff": 0.9}, "search": {"ladder": 2}}
+    rungs = parse(changed(RAW, fixed), "x").ladder
+    assert rungs == pytest.approx([math.sqrt(0.9 * 0.3), 0.3], rel=1e-3)
+    with pytest.raises(ConfigError, match="must have room for rungs between"):
+        parse(changed(RAW, {**fixed, "model": {"coeff": 0.3}}), "x")
+
+
+def test_a_trial_takes_the_rungs_below_its_own_coefficient() -> None:
+    ladder = [0.9, 0.7, 0.5]
+    trial = searching(ladder=ladder, fine_tune_steps=4).resolve({"coeff": 0.7}, seed=0)
+    assert (trial.ladder, trial.fine_tune_steps) == ((0.5,), 4)
+    plain = tiny(search={"ladder": ladder}, model={"norm": "none"})
+    assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.7, 0.5)
+
+
+def test_repeats_multiply_the_trials() -> None:
+    assert searching(n_trials=5, repeats=3).n_trainings == 15
