@@ -2,8 +2,8 @@
 
     launch, report, verify, delete, head_services    the commands; no command imports another
     __main__     says which commands there are                          -
-    api          the Python API, and what the commands share with it      execution results tracking
-                                               config cli errors metrics models
+    api/         what `import study` offers; the commands use it
+                                 execution results tracking config errors metrics models
     cli          what the commands share                                errors
     errors       errors that a user can cause                           -
     metrics/     what a trial gives: metrics, reports, goals, files     -
@@ -39,10 +39,10 @@ from importlib import import_module
 from typing import Any
 
 _OFFERED = {
-    "run": "study.api",
-    "open": "study.api",
-    "compare": "study.api",
-    "Study": "study.api",
+    "run": "study.api.study",
+    "open": "study.api.study",
+    "compare": "study.api.several",
+    "Study": "study.api.study",
     "StudyConfig": "study.config.study",
     "UserError": "study.errors",
     "FailedError": "study.errors",

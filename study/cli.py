@@ -1,35 +1,24 @@
-"""What the commands share: options, what they take from the environment, one-line errors, exit
-codes.
+"""What the commands share: options, one-line errors, exit codes.
 
-    0    done
-    1    a study or a check began, and failed
-    2    bad input: one line, nothing started, nothing written
-    130  interrupted
+0    done
+1    a study or a check began, and failed
+2    bad input: one line, nothing started, nothing written
+130  interrupted
 """
 
 import gc
 import importlib.util
-import os
-import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
-from study.errors import FailedError, LaunchError, UserError, quoted, reason
+from study.errors import FailedError, UserError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-# How long a cluster has to accept a connection.
-_ANSWER_SECONDS = 3.0
-# `ray start` leaves the address of its cluster there, and a cluster that was killed leaves it too.
-_CURRENT_CLUSTER = "ray/ray_current_cluster"
-_MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 TrackingUri = Annotated[
     str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
@@ -72,9 +61,13 @@ def one_line_errors(**names: str) -> Iterator[None]:
     except (UserError, FailedError) as error:
         # What a file has is no option.
         name = error.key if error.source else _on_command_line(error.key, names)
-        line = error.for_command or error.line(name)
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {error.line(name)}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, UserError) else FAILED) from None
+
+
+def refuse(rule: str) -> NoReturn:
+    """End the command, whose options are in conflict, with this line and exit code 2."""
+    raise UserError(rule)
 
 
 def _on_command_line(key: str | None, names: Mapping[str, str]) -> str | None:
@@ -113,87 +106,3 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def tracking_uri(given: str | None) -> str:
-    """Where MLflow keeps the records: the option, MLFLOW_TRACKING_URI, or a SQLite file in the
-    working directory."""
-    own = f"sqlite:///{Path('mlflow.db').resolve()}"
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or own
-
-
-def max_retries() -> int:
-    """How often MLflow repeats a request that its server does not answer. The environment may set
-    it; the default is 2, so that a server that is down is reported in seconds."""
-    text = os.environ.get(_MAX_RETRIES, "2")
-    if not text.isdecimal():
-        raise UserError(f"{_MAX_RETRIES}: it must be a number >= 0, but got {text!r}")
-    return int(text)
-
-
-def storage_path(given: str | None) -> str:
-    """Where checkpoints and the state of studies are kept: the option, STUDY_STORAGE_PATH, or a
-    folder in the working directory; an absolute path, or the address of a bucket."""
-    path = given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
-    return path if "://" in path else str(Path(path).resolve())
-
-
-def ray_address(given: str | None) -> str | None:
-    """Address of Ray: the option, or RAY_ADDRESS; None for a cluster on this host, or a start
-    here."""
-    return given or os.environ.get("RAY_ADDRESS") or None
-
-
-def check_answers(address: str | None) -> None:
-    """Whether something answers at an address of Ray; Ray itself asks for a minute.
-
-    Args:
-        address: None for the cluster that was started on this host last, if there is one. An
-            address without a port, such as "auto", is left to Ray.
-
-    Raises:
-        LaunchError: if not.
-    """
-    if address is None:
-        _check_current_cluster()
-    elif ":" in address:
-        try:
-            _connect(address)
-        except OSError as error:
-            raise LaunchError(
-                f"--address: a Ray cluster must answer at {quoted(address)}, but: {reason(error)}"
-            ) from error
-
-
-def _check_current_cluster() -> None:
-    # As Ray does it: only on Linux it heeds TMPDIR.
-    own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
-    path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
-    if not path.is_file():
-        return
-    address = path.read_text().strip()
-    try:
-        _connect(address)
-    except OSError as error:
-        raise LaunchError(
-            f"--address: the Ray cluster that was started on this host must answer at "
-            f"{quoted(address)}, but: {reason(error)}; 'ray stop --force' forgets it, and "
-            "--address local starts Ray here"
-        ) from error
-
-
-def _connect(address: str) -> None:
-    """Connect to an address, and leave again.
-
-    Raises:
-        LaunchError: if it is none.
-        OSError: if nothing answers.
-    """
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if host is None or port is None:
-        raise LaunchError(f"--address: it must be HOST:PORT, but got {quoted(address)}")
-    socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()

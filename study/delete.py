@@ -32,12 +32,12 @@ def main(
     with cli.one_line_errors():
         # Here, since MLflow takes a second, for which --help need not wait.
         with cli.importing():
+            from study.api.study import Driver
             from study.execution import storage
             from study.tracking import removal
-            from study.tracking.client import Client
-            from study.tracking.records import Records
 
-        client = Client(cli.tracking_uri(tracking_uri), cli.max_retries())
+        driver = Driver.of(tracking_uri, storage_path)
+        client = driver.client
         if any(moved.name == study for moved in client.relocate()):
             raise LaunchError(
                 f"STUDY: a study must not be running, but {study} was moved and is marked so; "
@@ -45,8 +45,8 @@ def main(
             )
         held = removal.holdings(client, study)
         if held is None:
-            raise TrackingError(f"STUDY: {Records(client).absent(study)}")
-        folder = f"{cli.storage_path(storage_path).rstrip('/')}/{study}"
+            raise TrackingError(f"STUDY: {driver.records.absent(study)}")
+        folder = driver.folder(study)
         is_there = _check(held, folder)
         with storage.locked(folder, "STUDY") if is_there else nullcontext():
             _describe(held, folder)

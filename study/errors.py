@@ -4,7 +4,7 @@ are in study.cli."""
 import difflib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 _LONGEST = 80
@@ -96,10 +96,7 @@ class _OneLineError(Exception):
             or a key of a study file, such as `search.n_trials`. None if it is about neither.
         value: what was given in its place; `...` if the rule says it.
         source: the file that has the key; None if it is not from a file.
-        for_command: the line with the options of a command, where it differs; None elsewhere.
     """
-
-    for_command: str | None = None
 
     def __init__(
         self, rule: str, key: str | None = None, value: object = ..., source: str | None = None
@@ -167,10 +164,13 @@ class LaunchError(UserError):
 class NameTakenError(LaunchError):
     """The name of a new study is not free."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"--name: the name of a new study must be free, but '{name}' is taken; take another, "
-            "or go on with that study with --resume"
+    @classmethod
+    def of(cls, name: str) -> "NameTakenError":
+        """The error for a study that should have had this name."""
+        return cls(
+            f"the name of a new study must be free, but '{name}' is taken; take another, or resume "
+            "that study",
+            "name",
         )
 
 
@@ -179,16 +179,11 @@ class FailedError(_OneLineError):
 
 
 @contextmanager
-def renamed(**names: str) -> Iterator[None]:
-    """Errors have other names for their keys here.
-
-    Args:
-        names: key -> name. Where a key has a dot, it is written with two underscores.
-    """
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors have other names for their keys here: key -> name."""
     try:
         yield
     except (UserError, FailedError) as error:
-        name = names.get((error.key or "").replace(".", "__"))
-        if name is not None:
-            error.key, error.source = name, None
+        if error.key is not None and error.key in names:
+            error.key, error.source = names[error.key], None
         raise

@@ -1,6 +1,6 @@
 """`python -m study.launch`: run a study. Options in, what came out.
 
-How a study file comes to a trained trial: `config.file` -> StudyConfig -> `execution.session` ->
+How a study file comes to a trained trial: `config.file` -> StudyConfig -> `execution.running` ->
 `search.searcher` -> Suggestion -> `execution.worker` -> TrialConfig -> `trial.training`.
 """
 
@@ -8,25 +8,18 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from study import cli
-from study.errors import ConfigError, LaunchError, renamed
 
 # Imported where they are needed: torch, Ray and MLflow take seconds, for which neither --help nor a
 # mistake in the options or in the study file need wait. The study file's own modules take a quarter
 # of a second, for which --help need not wait.
 if TYPE_CHECKING:
-    from study.api import Study
-    from study.config.extension import Wanted
-    from study.config.file import Asked
-    from study.config.space import Value
-    from study.execution.session import Outcome
-
-# What may be asked of a study beyond what it was begun with; all else must be as it was.
-_MORE = ("name", "search.n_trials", "search.max_hours")
+    from study.api.launched import Ended
+    from study.api.study import Driver
 
 app = typer.Typer(add_completion=False)
 
@@ -83,39 +76,27 @@ def main(
     ] = False,
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""
-    options: dict[str, tuple[str, Value]] = {
-        "name": ("name", name),
-        "search.n_trials": ("trials", trials),
-        "search.max_hours": ("max_hours", max_hours),
-        "training.max_epochs": ("epochs", epochs),
-        "search.seed": ("seed", seed),
-        "data.root": ("data_root", data_root),
-        "data.download": ("download", download or None),
-        "resources.cpus": ("cpus", cpus),
-        "resources.gpus": ("gpus", gpus),
+    arguments: dict[str, Any] = {
+        "name": name,
+        "trials": trials,
+        "max_hours": max_hours,
+        "epochs": epochs,
+        "seed": seed,
+        "data_root": data_root,
+        "download": download or None,
+        "cpus": cpus,
+        "gpus": gpus,
     }
-    given = {key: value for key, (_, value) in options.items() if value is not None}
-    named = {key.replace(".", "__"): options[key][0] for key in given}
-    command = _Command(space, tracking_uri, storage_path, address)
+    typed = _Typed(space, tracking_uri, storage_path, address)
     try:
-        with cli.one_line_errors(), renamed(**named):
+        with cli.one_line_errors():
+            from study.api.asked import by_arguments
+
             if every and (resume or not dry_run):
-                raise LaunchError(
-                    "--all: it must stand with --dry-run of a new study, but got it elsewhere"
-                )
-            if resume:
-                from study.config.extension import Wanted
-
-                said = {key: value for key, value in given.items() if key not in _MORE}
-                launch = _Launch(command)
-                go_on = launch.rehearse_resume if dry_run else launch.resume
-                exit_code = go_on(name, Wanted(trials, max_hours), said)
-            else:
-                from study.config.file import study_of
-
-                asked = study_of(space, given)
-                launch = _Launch(command, dry_run)
-                exit_code = launch.rehearse(asked, every) if dry_run else launch.start(asked)
+                cli.refuse("--all requires --dry-run, without --resume")
+            with by_arguments(arguments):
+                run = _resume if resume else _start
+                exit_code = run(typed, arguments, dry_run, every)
     except KeyboardInterrupt:
         raise typer.Exit(cli.INTERRUPTED) from None
     except EOFError as error:
@@ -125,7 +106,7 @@ def main(
 
 
 @dataclass(frozen=True)
-class _Command:
+class _Typed:
     """What was typed. The commands that are printed for the user to type next repeat it."""
 
     space: str
@@ -133,15 +114,20 @@ class _Command:
     storage_path: str | None
     address: str | None
 
-    @property
-    def source(self) -> str:
-        """What a study remembers its file by."""
-        from study.config.file import locate
+    def driver(self, on_stderr: bool = False) -> "Driver":
+        """What runs the study.
 
-        try:
-            return str(locate(self.space).resolve())
-        except ConfigError as error:
-            raise LaunchError(f"{error}; --name {self.space} means a study of that name") from error
+        Args:
+            on_stderr: where to print what a user is told.
+        """
+        from study.api.study import Driver
+
+        driver = Driver.of(self.tracking_uri, self.storage_path, self.address)
+        # It may be wrong, and what follows takes seconds.
+        driver.check_ray()
+        return replace(
+            driver, say=lambda line: typer.echo(line, err=on_stderr), resume_line=self.resume
+        )
 
     def resume(self, name: str) -> str:
         """The command that goes on with a study."""
@@ -149,7 +135,8 @@ class _Command:
         if self.address:
             options += ["--address", self.address]
         if self.storage_path:
-            options += ["--storage-path", cli.storage_path(self.storage_path)]
+            path = self.storage_path
+            options += ["--storage-path", path if "://" in path else str(Path(path).resolve())]
         return shlex.join(["python", "-m", "study.launch", "--resume", "--name", name, *options])
 
     def report(self, name: str, *options: str) -> str:
@@ -157,105 +144,76 @@ class _Command:
         return shlex.join(["python", "-m", "study.report", name, *options, *self.uri()])
 
     def uri(self) -> list[str]:
+        """The option --tracking-uri, if it was given."""
         return ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
 
 
-class _Launch:
-    """Runs a study and prints what came out; each of its methods returns an exit code."""
+def _start(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bool) -> int:
+    """Run a new study, or say what it would be; returns an exit code."""
+    from study.api.asked import asked_for
 
-    def __init__(self, command: _Command, dry_run: bool = False) -> None:
-        # First, since it may be wrong and what follows takes seconds.
-        cli.check_answers(cli.ray_address(command.address))
-        with cli.importing():
-            from study.api import Place, Runner
-            from study.results.tables import wide_console
+    asked = asked_for(typed.space, arguments)
+    # What a dry run prints is a study file, and nothing else is.
+    driver = typed.driver(on_stderr=dry_run)
+    with cli.importing():
+        from study.api import launched
+    if not dry_run:
+        return _conclude(typed, driver, launched.start(driver, asked))
+    rehearsed = launched.rehearse(driver, asked)
+    if not every:
+        typer.echo("# What differs from the defaults; --all prints the others too.")
+    typer.echo(rehearsed.as_file(every).rstrip())
+    typer.echo(f"# A network: {rehearsed.n_parameters:,} parameters")
+    typer.echo(
+        f"# Time: about {_in_words(rehearsed.seconds)}: {rehearsed.n_trials} trials, "
+        f"{rehearsed.n_at_once} at a time, of {_in_words(rehearsed.seconds_of_trial)} each on this "
+        "machine"
+    )
+    typer.echo(f"# Records: {driver.client.tracking_uri}")
+    return 0
 
-        self._command = command
-        # What a dry run prints is a study file, and nothing else is.
-        self._console = wide_console(on_stderr=dry_run)
-        self._place = Place.of(command.tracking_uri, command.storage_path, command.address)
-        self._runner = Runner(self._place, self._say, command.resume)
 
-    def start(self, asked: "Asked") -> int:
-        """Check a study and run it."""
-        return self._conclude(self._runner.start(asked))
+def _resume(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bool) -> int:
+    """Go on with a study, or say which would go on; returns an exit code."""
+    from study.api.asked import settings_to_keep, source_of, wanted
 
-    def resume(self, name: str | None, wanted: "Wanted", said: "Mapping[str, Value]") -> int:
-        """Go on with the study of that name, or the latest of the file."""
-        source = "" if name is not None else self._command.source
-        return self._conclude(self._runner.resume(name, source, wanted, said))
+    name = arguments["name"]
+    source = "" if name is not None else source_of(typed.space)
+    driver = typed.driver()
+    with cli.importing():
+        from study.api import launched
+    planned = launched.planned_resume(
+        driver, name, source, wanted(arguments), settings_to_keep(arguments)
+    )
+    with planned as plan:
+        if not dry_run:
+            return _conclude(typed, driver, launched.resume(driver, plan))
+        for line in plan.lines():
+            typer.echo(line)
+    return 0
 
-    def rehearse_resume(
-        self, name: str | None, wanted: "Wanted", said: "Mapping[str, Value]"
-    ) -> int:
-        """Say which study would go on."""
-        source = "" if name is not None else self._command.source
-        self._runner.rehearse_resume(name, source, wanted, said)
-        return 0
 
-    def rehearse(self, asked: "Asked", every: bool) -> int:
-        """Check a study where it is to run, and print what it is and takes; the text is a study
-        file that says the same.
+def _conclude(typed: _Typed, driver: "Driver", ended: "Ended") -> int:
+    """Print what came out; returns an exit code."""
+    from study.api.study import Study
 
-        Args:
-            every: whether to print the settings that are the defaults too.
-        """
-        from study.config.file import to_yaml
-        from study.config.trial import DataConfig
-
-        config, trial, n_at_once = self._runner.rehearse(asked)
-        if config.data.root == str(Path(DataConfig().root).resolve()):
-            config = replace(config, data=replace(config.data, root=DataConfig().root))
-        n_rounds = -(-config.n_trainings // max(1, n_at_once))
-        if not every:
-            typer.echo("# What differs from the defaults; --all prints the others too.")
-        typer.echo(to_yaml(config, is_short=not every).rstrip())
-        typer.echo(f"# A network: {trial.n_parameters:,} parameters")
-        typer.echo(
-            f"# Time: about {_in_words(n_rounds * trial.seconds)}: {config.n_trainings} trials, "
-            f"{n_at_once} at a time, of {_in_words(trial.seconds)} each on this machine"
-        )
-        typer.echo(f"# Records: {self._place.client.tracking_uri}")
-        return 0
-
-    def _conclude(self, study: "Study") -> int:
-        """Print what came out."""
-        outcome = study.outcome
-        assert outcome is not None
-        if not outcome.is_done:
-            return cli.INTERRUPTED
-        self._show(study, outcome)
-        return 0 if outcome.n_completed else cli.FAILED
-
-    def _show(self, study: "Study", outcome: "Outcome") -> None:
-        """Print the results of a study that is done."""
-        from study.results.front import Mark
-        from study.results.tables import print_table
-        from study.tracking.pages import study_page
-
-        results, record = study.results, outcome.record
-        if outcome.end_of_search is not None:
-            self._say(
-                f"{outcome.n_started} of {record.config.n_trainings} trials: "
-                f"{outcome.end_of_search}"
-            )
-        print_table(results, every=False, console=self._console, options=self._command.uri())
-        for point in results.points:
-            if point.mark is Mark.FAILED:
-                self._say(f"{point.handle} failed: {point.first.reason}")
-        server, page = study_page(self._place.client.tracking_uri, record.experiment_id)
-        self._print(f"all trials:  {self._command.report(study.name, '--all')}")
-        self._print(f"its page:    {self._command.report(study.name)} --html report.html")
-        self._print(f"the runs:    {server or page}")
-        if server:
-            self._print(f"             then open {page}")
-
-    def _say(self, text: str) -> None:
-        """A line that the console does not break."""
-        self._console.print(text, soft_wrap=True, markup=False)
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False)
+    outcome = ended.outcome
+    if ended.report is None:
+        return cli.INTERRUPTED
+    study = Study(driver, ended.report)
+    if outcome.end_of_search is not None:
+        n_trainings = outcome.record.config.n_trainings
+        typer.echo(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
+    study.print_table(options=typed.uri())
+    for network, reason in study.failures.items():
+        typer.echo(f"{network} failed: {reason}")
+    server, page = study.page_in_mlflow()
+    typer.echo(f"all trials:  {typed.report(study.name, '--all')}")
+    typer.echo(f"its page:    {typed.report(study.name)} --html report.html")
+    typer.echo(f"the runs:    {server or page}")
+    if server:
+        typer.echo(f"             then open {page}")
+    return 0 if outcome.n_completed else cli.FAILED
 
 
 def _in_words(seconds: float) -> str:

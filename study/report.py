@@ -1,6 +1,6 @@
 """`python -m study.report`: the front of a study, or several side by side, from MLflow alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
-from study.errors import UserError
 
 # Imported where they are needed, since MLflow takes a second: --help does not wait for it.
 if TYPE_CHECKING:
-    import pandas as pd
+    from study.api.several import ComparedStudies, Listing
+    from study.api.study import Study
 
 
 class Format(StrEnum):
@@ -73,13 +73,15 @@ def main(
     ):
         if list_studies:
             if names or objective or where or every or html or any(writes.values()):
-                raise UserError("--list goes with --format and --tracking-uri alone")
+                cli.refuse("--list goes with --format and --tracking-uri alone")
             (uri,) = _uris_of_each(uris, ["all"])
-            _print_list(uri, format)
+            with cli.importing():
+                from study.api.several import Listing
+            _print(Listing.of(uri), format, every)
         elif len(names) > 1:
             for option, value in writes.items():
                 if value is not None:
-                    raise UserError(f"{option} requires one study, but got {len(names)}")
+                    cli.refuse(f"{option} requires one study, but got {len(names)}")
             _compare(names, _uris_of_each(uris, names), where, objective or (), every, format, html)
         else:
             (uri,) = _uris_of_each(uris, names or ["the latest"])
@@ -101,36 +103,19 @@ def _report(
     """Print one study, and write what else is asked for. What cannot be is said before any of it is
     written."""
     with cli.importing():
-        from study import api
-        from study.results import tables
+        from study.api.study import open
 
-    opened = api.open(name, where=where, objectives=objectives, tracking_uri=uri)
-    report = opened.results
-    if register is not None or optuna is not None:
-        from study.results import published
-
-        if register is not None:
-            published.check_register(report, register)
-        if optuna is not None:
-            published.check_export(report, optuna)
+    study = open(name, where=where, objectives=objectives, tracking_uri=uri)
+    study.check_outputs(html is not None, optuna, register)
     if html is not None:
-        from study.results.page import check_files
-
-        check_files(report)
-        opened.write_page(html)
-    storage = published.export(report, optuna) if optuna is not None else None
-    registered = published.register(report, register) if register is not None else []
-    options = ["--tracking-uri", uri] if uri else []
-    _print(
-        format,
-        lambda: tables.content(report, every),
-        lambda: report.selected(every),
-        lambda: tables.print_table(report, every, tables.wide_console(), options),
-    )
+        study.write_page(html)
+    storage = study.export(optuna) if optuna is not None else None
+    registered = study.register(register) if register is not None else []
+    _print(study, format, every, ["--tracking-uri", uri] if uri else [])
     if html is not None:
         typer.echo(f"written: {html}", err=True)
     if storage is not None:
-        typer.echo(f"written: {report.study.name} in {storage}", err=True)
+        typer.echo(f"written: {study.name} in {storage}", err=True)
     for one in registered:
         version = f"{register} version {one.version}, {', '.join(one.aliases)}"
         typer.echo(f"registered: {version}: {one.point.handle}", err=True)
@@ -147,66 +132,42 @@ def _compare(
 ) -> None:
     """Print several studies side by side, and write their page."""
     with cli.importing():
-        from study import api
-        from study.results import comparison_views
-        from study.results.tables import wide_console
+        from study.api.several import compare
+        from study.api.study import open
 
-    compared = api.compare(
+    compared = compare(
         *(
-            api.open(name, where=where, objectives=objectives, tracking_uri=uri)
+            open(name, where=where, objectives=objectives, tracking_uri=uri)
             for name, uri in zip(names, uris, strict=True)
         )
     )
     if html is not None:
         compared.write_page(html)
-    _print(
-        format,
-        lambda: comparison_views.content(compared.content, every),
-        lambda: comparison_views.frame(compared.content, every),
-        lambda: comparison_views.print_comparison(compared.content, every, wide_console()),
-    )
+    _print(compared, format, every)
     if html is not None:
         typer.echo(f"written: {html}", err=True)
 
 
-def _print_list(uri: str | None, format: Format) -> None:
-    with cli.importing():
-        from study.api import Place
-        from study.results import listing
-        from study.results.tables import wide_console
-
-    client = Place.of(uri).client
-    lines = listing.listed(client)
-    _print(
-        format,
-        lambda: lines,
-        lambda: listing.frame(lines),
-        lambda: listing.print_list(lines, wide_console(), client.place),
-    )
-
-
 def _print(
+    shown: "Study | ComparedStudies | Listing",
     format: Format,
-    content: Callable[[], object],
-    frame: "Callable[[], pd.DataFrame]",
-    print_table: Callable[[], None],
+    every: bool,
+    options: Sequence[str] = (),
 ) -> None:
     """Print what is asked for in the form that is asked for."""
-    from study.results import tables
-
     match format:
         case Format.JSON:
-            typer.echo(tables.as_json(content()))
+            typer.echo(shown.as_json(every))
         case Format.CSV:
-            typer.echo(tables.as_csv(frame()))
+            typer.echo(shown.as_csv(every))
         case Format.TABLE:
-            print_table()
+            shown.print_table(every=every, options=options)
 
 
 def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
     """Where each study is."""
     if len(uris) not in (0, 1, len(names)):
-        raise UserError(
+        cli.refuse(
             "--tracking-uri must be given once, or once for each study, but got "
             f"{len(uris)} for {len(names)}"
         )

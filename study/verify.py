@@ -22,14 +22,13 @@ def main(
     with cli.one_line_errors():
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
+            from study.api.study import Driver
             from study.errors import printable, some
             from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
-            from study.tracking.client import Client
             from study.tracking.handles import handle_of, run_of
             from study.tracking.proof import verify
-            from study.tracking.records import Records
 
-        records = Records(Client(cli.tracking_uri(tracking_uri), cli.max_retries()))
+        records = Driver.of(tracking_uri).records
         run_id = run_of(records, network)
         proof = verify(records, run_id)
         handle = handle_of(records, run_id)

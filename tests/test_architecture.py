@@ -28,12 +28,12 @@ MAY_IMPORT = {
     "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"errors"},
-    "api": {"models", "cli", "config", "execution", "results", "tracking", "trial", *SHARED},
+    "api": {"models", "config", "execution", "results", "tracking", *SHARED},
     "__main__": set(),
-    "launch": {"api", "cli", "config", "execution", "results", "tracking", *SHARED},
-    "report": {"api", "cli", "results", "errors"},
+    "launch": {"api", "cli"},
+    "report": {"api", "cli"},
     "verify": {"api", "cli", "tracking", *SHARED},
-    "delete": {"cli", "execution", "tracking", "errors"},
+    "delete": {"api", "cli", "execution", "tracking", "errors"},
     "head_services": {"cli", "head"},
 }
 COMMANDS = ("launch", "report", "verify", "delete", "head_services")
@@ -55,7 +55,7 @@ MAY_BE_IMPORTED_BY = {
     "moocore": {"pareto"},
     "scipy": {"pareto"},
     "plotly": {"results", "api"},
-    "pandas": {"results", "report", "api"},
+    "pandas": {"results", "api"},
     "rich": {"execution", "results", "api"},
     "psycopg": {"head"},
     "typer": {"cli", *COMMANDS},
@@ -75,9 +75,10 @@ TORCH_IN: dict[str, set[str]] = {
     "tracking": set(),
     "execution": {"study.execution.worker"},
 }
-# Who may look into the environment, besides the commands' door, and why.
+# Who may look into the environment, besides the driver, and why.
 READS_ENVIRONMENT = {
-    "study.cli": "the door",
+    "study.execution.driver": "the door",
+    "study.execution.address": "Ray takes its settings from there",
     "study.tracking.client": "MLflow takes its settings from there",
     "study.execution.cluster": "Ray takes its settings from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
@@ -278,7 +279,7 @@ for arguments, says in (
     (["{space}"], "unknown key 'nonsense'"),
     (["nowhere"], "there is no such file"),
     (["--trials", "0"], "--trials: must be greater than or equal to 1, but got 0"),
-    (["--resume", "--all"], "it must stand with --dry-run of a new study"),
+    (["--resume", "--all"], "--all requires --dry-run, without --resume"),
     (["--resume", "--train", "x/0001"], "--train was removed"),
 ):
     done = CliRunner().invoke(launch.app, arguments)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from study import launch, report
 from study.config import file
-from study.execution.session import Session
+from study.execution import running
 from study.execution.storage import locked
 from study.metrics.definitions import as_reported
 from study.tracking import studies
@@ -169,14 +169,14 @@ def test_a_name_that_another_launch_takes_meanwhile_is_an_error_that_leaves_noth
             client.api.create_experiment("mine", str(tmp_path / "mlruns"))
         return 1
 
-    monkeypatch.setattr(Session, "_start_ray", other_launch)
+    monkeypatch.setattr(running, "start_ray", other_launch)
     monkeypatch.chdir(tmp_path)
     space = str(write_space(tmp_path, RAW))
     done = CliRunner().invoke(launch.app, [space, "--name", "mine"])
     assert done.exit_code == 2, done.exception
     assert done.stderr == (
         "error: --name: the name of a new study must be free, but 'mine' is taken; take another, "
-        "or go on with that study with --resume\n"
+        "or resume that study\n"
     )
     assert Books(tmp_path).runs() == {}
     assert (client.api.get_experiment_by_name("mine") is not None) == (has == "experiment")

@@ -2,14 +2,18 @@
 
 In the command's process, the driver:
 
-    session      starts or resumes a study, and runs it to its end
-    extending    what is asked of a study that goes on
+    driver       where studies run and are kept, and who is told
+    address      whether a cluster answers
+    preflight    whether the trials of a study could run
+    beginning    a new study: the plan
+    resuming     a study that goes on: the plan
+    starting     Ray, reached or started
+    running      the deed: a study is run to its end
     tuner        puts Tune's parts together
     cluster      the Ray cluster: one that runs already, or one started here
     provenance   where a run comes from: commit, versions
     nodes        whether every node reaches what a trial needs
     storage      the folder or bucket in which Tune keeps a study
-    relocation   Tune's state of a study whose folder was moved
     trials       what Tune says of a trial, read in one place
     callback     the base of Tune's callbacks, which are the next six
     interrupt    Ctrl-C

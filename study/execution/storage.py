@@ -78,7 +78,7 @@ def new_folder(folder: str) -> Iterator[None]:
     try:
         Path(folder).mkdir(parents=True)
     except FileExistsError as error:
-        raise NameTakenError(Path(folder).name) from error
+        raise NameTakenError.of(Path(folder).name) from error
     except OSError as error:
         raise _cannot_be_made(folder, error) from error
     try:

@@ -245,8 +245,8 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
         if name:
-            raise TrackingError(f"STUDY: {records.absent(name)}")
-        raise TrackingError(f"STUDY: a study must be {records.client.place}, but there is none")
+            raise TrackingError(records.absent(name), "study")
+        raise TrackingError(f"a study must be {records.client.place}, but there is none", "study")
     return study
 
 

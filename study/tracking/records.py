@@ -144,6 +144,10 @@ class Records:
         """All studies, the latest first."""
         return (study for study, _ in self.studies_with_runs())
 
+    def of_file(self, source: str) -> list[StudyRecord]:
+        """The studies of a file, the latest first."""
+        return [study for study in self.studies() if study.source == source]
+
     def absent(self, name: str) -> str:
         """The message for a study that is not there: with where that is, and with the one that was
         meant, or with those that there are."""

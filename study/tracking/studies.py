@@ -48,7 +48,7 @@ def create(
         )
     except TrackingError as error:
         if not error.may_pass and Records(client).is_taken(config.name):
-            raise NameTakenError(config.name) from error
+            raise NameTakenError.of(config.name) from error
         raise
     run = client.call(
         client.api.create_run,

@@ -1,0 +1,118 @@
+"""A study is run, or goes on, and its results are published in MLflow. Waits for Ray and torch."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from study.config.file import Asked, to_yaml
+from study.config.study import StudyConfig
+from study.config.trial import DataConfig
+from study.errors import FailedError, TrackingError, UserError
+from study.execution import beginning, running
+from study.execution.driver import Driver
+from study.execution.resuming import Resumption, planned_resume
+from study.execution.running import Outcome
+from study.metrics.artifacts import PAGE
+from study.results.page import write_page
+from study.results.published import publish
+from study.results.report import Report, read
+from study.tracking.runs import Runs
+
+__all__ = ["planned_resume", "rehearse", "resume", "start"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A study that is left: how, and what it came to; no report if it is unfinished."""
+
+    outcome: Outcome
+    report: Report | None
+
+
+def start(driver: Driver, asked: Asked) -> Ended:
+    """Check a study and run it, to its end or until it is interrupted.
+
+    Raises:
+        UserError: if it cannot begin; nothing was started then.
+        FailedError: if it began and cannot go on; it can be resumed.
+    """
+    return _ended(driver, running.begin(driver, beginning.plan_new(driver, asked)))
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """A study that could begin, and what it takes.
+
+    Attributes:
+        config: the study under the name that it would have.
+        n_parameters: of a network, that are trained.
+        n_at_once: trials that run at a time.
+        seconds_of_trial: wall-clock, an estimate from a few steps on this machine.
+    """
+
+    config: StudyConfig
+    n_parameters: int
+    n_at_once: int
+    seconds_of_trial: float
+
+    @property
+    def n_trials(self) -> int:
+        """How many there are at most."""
+        return self.config.n_trainings
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole study, wall-clock, as `seconds_of_trial`."""
+        return -(-self.n_trials // max(1, self.n_at_once)) * self.seconds_of_trial
+
+    def as_file(self, every: bool) -> str:
+        """The study as a study file.
+
+        Args:
+            every: with the settings that are the defaults too.
+        """
+        config = self.config
+        default = DataConfig().root
+        if config.data.root == str(Path(default).resolve()):
+            config = replace(config, data=replace(config.data, root=default))
+        return to_yaml(config, is_short=not every)
+
+
+def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
+    """Check a study where it is to run, and run nothing of it.
+
+    Raises:
+        UserError: if it could not begin.
+    """
+    config = beginning.plan_new(driver, asked).config
+    trial, n_at_once = beginning.rehearse_new(driver, config)
+    return Rehearsed(config, trial.n_parameters, n_at_once, trial.seconds)
+
+
+def resume(driver: Driver, plan: Resumption) -> Ended:
+    """Go on with a study as it is planned, to its end or until it is interrupted.
+
+    Raises:
+        UserError, FailedError: as `start`.
+    """
+    return _ended(driver, running.resume(driver, plan))
+
+
+def _ended(driver: Driver, outcome: Outcome) -> Ended:
+    """What a study came to; it is published in MLflow if the study is done."""
+    if not outcome.is_done:
+        return Ended(outcome, None)
+    try:
+        report = read(driver.records, outcome.record.name)
+    except TrackingError as error:
+        raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
+    try:
+        publish(report)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / PAGE
+            write_page(path, report)
+            Runs(driver.client).log_file(report.study.run_id, path)
+    except UserError as error:
+        # The study is done all the same, and its report can be made at any time.
+        driver.say(f"its results were not put into MLflow: {error}")
+    return Ended(outcome, report)

@@ -1,0 +1,70 @@
+"""Whether something answers at an address of Ray, before Ray is imported."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from study.errors import LaunchError, quoted, reason
+
+# How long a cluster has to accept a connection.
+_ANSWER_SECONDS = 3.0
+# `ray start` leaves the address of its cluster there, and a cluster that was killed leaves it too.
+_CURRENT_CLUSTER = "ray/ray_current_cluster"
+
+
+def check_answers(address: str | None) -> None:
+    """Whether something answers at an address of Ray; Ray itself asks for a minute.
+
+    Args:
+        address: None for the cluster that was started on this host last, if there is one. An
+            address without a port, such as "auto", is left to Ray.
+
+    Raises:
+        LaunchError: if not.
+    """
+    if address is None:
+        _check_current_cluster()
+    elif ":" in address:
+        try:
+            _connect(address)
+        except OSError as error:
+            raise LaunchError(
+                f"a Ray cluster must answer at {quoted(address)}, but: {reason(error)}", "address"
+            ) from error
+
+
+def _check_current_cluster() -> None:
+    # As Ray does it: only on Linux it heeds TMPDIR.
+    own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
+    path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
+    if not path.is_file():
+        return
+    address = path.read_text().strip()
+    try:
+        _connect(address)
+    except OSError as error:
+        raise LaunchError(
+            f"the Ray cluster that was started on this host must answer at {quoted(address)}, but: "
+            f"{reason(error)}; 'ray stop --force' forgets it, and the address 'local' starts Ray "
+            "here",
+            "address",
+        ) from error
+
+
+def _connect(address: str) -> None:
+    """Connect to an address, and leave again.
+
+    Raises:
+        LaunchError: if it is none.
+        OSError: if nothing answers.
+    """
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None:
+        raise LaunchError("it must be HOST:PORT", "address", address)
+    socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()

@@ -1,0 +1,194 @@
+"""What resuming a study would do: a plan, for which nothing is started or changed."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from study.config.extension import Wanted
+from study.config.own_settings import changed_in_file, check_same
+from study.config.space import Value
+from study.config.study import StudyConfig
+from study.errors import ConfigError, LaunchError, some
+from study.execution import storage
+from study.execution.driver import Driver
+from study.execution.preflight import check_trials
+from study.metrics.definitions import HOURS
+from study.tracking.records import Records, StudyRecord
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Which study goes on, and as what.
+
+    Attributes:
+        record: the study as MLflow has it.
+        goes_on: the study as it is asked for now; `record` itself if nothing new is asked.
+        n_completed: trials that have trained for all of their epochs.
+        others: names of other studies of its file, where no name said which is meant.
+        changed: what its file says otherwise than when it began, in a line; None for nothing.
+    """
+
+    record: StudyRecord
+    goes_on: StudyRecord
+    n_completed: int
+    others: tuple[str, ...] = ()
+    changed: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The study, for a message; with the others that could be meant."""
+        if not self.others:
+            return self.record.name
+        return f"{self.record.name}; other studies of its file, by their names: {some(self.others)}"
+
+    def lines(self) -> list[str]:
+        """What a user is told of a plan that is not carried out."""
+        done = (
+            f"would go on with {self.name}, of which {self.n_completed} of "
+            f"{self.goes_on.config.n_trainings} trials have completed"
+        )
+        return [done] if self.changed is None else [done, self.changed]
+
+
+@contextmanager
+def planned_resume(
+    driver: Driver, name: str | None, source: str, wanted: Wanted, said: Mapping[str, Value]
+) -> Iterator[Resumption]:
+    """Which study would go on, and as what: that of a name, or the latest of a file that is
+    unfinished, or, where more is asked of it, done. No other process may run it until the plan is
+    left.
+
+    Args:
+        source: path of the file; it does not count where a name is given.
+        said: settings that the study must have, by their keys in a study file.
+
+    Raises:
+        UserError: if there is no such study, or it cannot go on.
+    """
+    records, may_be_done = driver.records, wanted.is_something
+    found = _find(driver, name, source, may_be_done)
+    if found.storage != driver.folder(found.name):
+        # What is there is unpickled, so it is not for MLflow to say where that is.
+        raise LaunchError(
+            f"it must be where {found.name} is kept, which MLflow says is in "
+            f"{found.storage.rpartition('/')[0]}, but got {driver.storage_path}",
+            "storage_path",
+        )
+    if not storage.exists(found.storage):
+        raise no_state(found)
+    with storage.locked(found.storage):
+        # Another process may have run it until now.
+        record = _find(driver, found.name, source, may_be_done)
+        check_same(record.config, said)
+        records.check_files(record)
+        check_trials(record.config, record.name)
+        of_file = () if name is not None else records.of_file(record.source)
+        yield Resumption(
+            record,
+            extended(record, records, wanted),
+            records.n_completed(record),
+            tuple(one.name for one in of_file if one.name != record.name),
+            changed_in_file(record.config, record.source, record.options, record.n_searches > 0),
+        )
+
+
+def no_state(record: StudyRecord) -> LaunchError:
+    """The error for a study whose state is gone."""
+    return LaunchError(
+        f"the state of {record.name} must be in {record.storage}, but there is none",
+        "storage_path",
+    )
+
+
+def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> StudyRecord:
+    records = driver.records
+    if name is not None:
+        record = records.find_study(name)
+        if record is None:
+            raise LaunchError(records.absent(name), "name")
+        if record.finished and not may_be_done:
+            raise _is_done(records, record, "name")
+        return record
+    of_file = records.of_file(source)
+    if not of_file:
+        raise LaunchError(
+            f"a study of {source} must be {driver.client.place}, but there is none"
+            f"{_unfinished(records)}"
+        )
+    fitting = [record for record in of_file if may_be_done or not record.finished]
+    if not fitting:
+        raise _is_done(records, of_file[0])
+    return fitting[0]
+
+
+def _is_done(records: Records, record: StudyRecord, key: str | None = None) -> LaunchError:
+    return LaunchError(
+        f"a study must be unfinished, but '{record.name}' is done; it goes on if more trials or "
+        f"hours are asked of it{_unfinished(records)}",
+        key,
+    )
+
+
+def _unfinished(records: Records) -> str:
+    """For a message: the studies that could be resumed; empty if there are none."""
+    names = [record.name for record in records.studies() if not record.finished]
+    return f"; unfinished, by their names: {some(names)}" if names else ""
+
+
+def extended(record: StudyRecord, records: Records, wanted: Wanted) -> StudyRecord:
+    """A study as it is asked for now; the record itself if nothing new is asked of it.
+
+    Raises:
+        LaunchError: in one line, if it cannot be that.
+    """
+    wanted = _new(record, wanted)
+    if not wanted.is_something:
+        return record
+    config = _with_limits(record, records, wanted)
+    return replace(record, config=config, n_searches=record.n_searches + 1, finished=False)
+
+
+def _new(record: StudyRecord, wanted: Wanted) -> Wanted:
+    """What is asked beyond what was asked of an unfinished study before: the same command may be
+    typed again after an interruption."""
+    if record.finished:
+        return wanted
+    search = record.config.search
+    return replace(
+        wanted,
+        n_trials=None if wanted.n_trials == search.n_trials else wanted.n_trials,
+        max_hours=None if wanted.max_hours == search.max_hours else wanted.max_hours,
+    )
+
+
+def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> StudyConfig:
+    """The settings of a study with new limits of its search."""
+    search = record.config.search
+    if wanted.n_trials is not None:
+        _check_more(record, "trials", wanted.n_trials, search.n_trials or 0)
+        search = replace(search, n_trials=wanted.n_trials)
+    if wanted.max_hours is not None:
+        had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
+        _check_more(record, "max_hours", wanted.max_hours, max(had, search.max_hours or 0.0))
+        search = replace(search, max_hours=wanted.max_hours)
+    hours_alone = wanted.n_trials is None
+    if hours_alone and record.finished and records.end_of_search(record) is None:
+        raise LaunchError(
+            f"a study must have samples left for more hours, but {record.name} has had all of its "
+            f"{record.config.n_trials}; ask for more trials",
+            "max_hours",
+        )
+    try:
+        return replace(record.config, search=search).completed()
+    except ConfigError as error:
+        raise LaunchError(error.rule, "trials", error.value) from error
+
+
+def _check_more(record: StudyRecord, key: str, more: float, before: float) -> None:
+    if not before < more < math.inf:  # NaN neither
+        had = before if isinstance(before, int) else f"{before:.3g}"
+        is_done = ", which is done," if record.finished else ""
+        raise LaunchError(
+            f"{record.name}{is_done} must get more than before, {had}, but got {more:g}", key
+        )

@@ -1,0 +1,183 @@
+import fcntl
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from study.config.extension import Wanted
+from study.errors import UserError
+from study.execution.resuming import Resumption, extended, planned_resume
+from study.metrics.reports import TrialStatus
+from study.tracking.records import Records, StudyRecord
+from tests.support.drivers import Remembered, driver
+from tests.support.records import STUDY, trial
+from tests.support.studies import tiny
+
+DONE = replace(STUDY, config=tiny(search={"n_trials": 4, "max_hours": 2.0}))
+LEFT = replace(DONE, finished=False)
+TRIALS = (trial(0), trial(1, TrialStatus.STOPPED_EARLY), trial(2, TrialStatus.FAILED))
+
+
+def asked(
+    study: StudyRecord = DONE, end: str | None = None, hours: float = 0.1, **wanted: Any
+) -> StudyRecord:
+    records = Remembered(study, trials=TRIALS, end_of_search=end, hours=hours)
+    return extended(study, cast(Records, records), Wanted(**wanted))
+
+
+def planned(
+    folder: Path,
+    *studies: StudyRecord,
+    name: str | None = "tiny",
+    source: str = "",
+    said: Mapping[str, Any] | None = None,
+    **wanted: Any,
+) -> Resumption:
+    """The plan for studies that are kept below a folder."""
+    kept = [replace(study, storage=f"{folder}/{study.name}") for study in studies]
+    of = driver(folder, Remembered(*kept, trials=TRIALS))
+    with planned_resume(of, name, source, Wanted(**wanted), said or {}) as plan:
+        return plan
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    assert asked() is DONE
+
+
+def test_more_trials_and_hours_are_those_of_the_study_then() -> None:
+    study = asked(n_trials=9, max_hours=3.5)
+    assert (study.config.search.n_trials, study.config.search.max_hours) == (9, 3.5)
+    search = replace(study.config.search, n_trials=4, max_hours=2.0)
+    config = replace(study.config, search=search)
+    assert replace(study, config=config, n_searches=0, finished=True) == DONE
+    assert (study.n_searches, study.finished) == (1, False)
+    assert asked(replace(study, finished=True), n_trials=10).n_searches == 2
+
+
+def test_what_was_asked_for_before_an_interruption_is_nothing_new() -> None:
+    study = asked(n_trials=9)
+    assert asked(study, n_trials=9) is study
+    assert asked(study, n_trials=9, max_hours=2.0) is study
+    assert asked(study, n_trials=10).config.n_trials == 10
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"n_trials": 4}, "trials: tiny, which is done, must get more than before, 4, but got 4"),
+        ({"n_trials": 3}, "trials: .* 4, but got 3"),
+        ({"max_hours": 1.5}, "max_hours: .* more than before, 2, but got 1.5"),
+        ({"max_hours": math.nan}, "max_hours: .* but got nan"),
+        ({"max_hours": 3.0, "hours": 4.0}, "max_hours: .* more than before, 4, but got 3"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_in_a_line(wanted: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=f"^{says}") as error:
+        asked(**wanted)
+    assert "\n" not in str(error.value)
+
+
+def test_more_hours_are_of_use_only_where_samples_are_left() -> None:
+    three = replace(STUDY, config=tiny(search={"n_trials": 3}))
+    with pytest.raises(UserError, match=r"^max_hours: .* all of its 3"):
+        asked(three, max_hours=1.0)
+    # With repeats samples may be left to be trained again.
+    for study in (
+        asked(three, end="its hours are over", max_hours=1.0),
+        asked(replace(three, finished=False), max_hours=1.0),
+    ):
+        assert study.config.search.max_hours == 1.0
+        assert study.n_searches == 1
+
+
+def test_a_grid_is_not_extended_beyond_its_size() -> None:
+    space = {
+        "coeff": {"type": "categorical", "choices": [0.5, 0.9]},
+        "n_power_iterations": {"type": "int", "low": 1, "high": 3},
+        "dropout": {"type": "categorical", "choices": [0.1]},
+    }
+    grid = replace(STUDY, config=tiny(space=space, search={"sampler": "grid", "n_trials": 4}))
+    assert asked(grid, n_trials=6).config.n_trials == 6
+    with pytest.raises(
+        UserError, match=r"^trials: must be at most the size of the grid, 6, but got 7"
+    ):
+        asked(grid, n_trials=7)
+
+
+def test_a_plan_says_what_would_go_on_and_leaves_all_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    plan = planned(tmp_path, LEFT, n_trials=9)
+    assert plan.lines() == ["would go on with tiny, of which 1 of 9 trials have completed"]
+    assert plan.record.config == LEFT.config
+    # The file that is locked is all that a look at a study leaves.
+    assert [path.name for path in tmp_path.rglob("*")] == ["tiny", "study.lock"]
+
+
+def test_of_a_file_the_latest_unfinished_study_is_meant(tmp_path: Path) -> None:
+    for name in ("tiny-2", "tiny"):
+        (tmp_path / name).mkdir()
+    latest = replace(DONE, name="tiny-2")
+    of_file = {"name": None, "source": LEFT.source}
+    plan = planned(tmp_path, latest, LEFT, **of_file)
+    assert plan.record.name == "tiny"
+    assert plan.lines()[0].startswith("would go on with tiny; other studies of its file, by their")
+    assert planned(tmp_path, latest, LEFT, n_trials=9, **of_file).record.name == "tiny-2"
+
+
+@pytest.mark.parametrize(
+    ("studies", "asked_for", "says"),
+    [
+        ((), {}, "^name: there is no study 'tiny'"),
+        ((DONE,), {}, "^name: a study must be unfinished, but 'tiny' is done"),
+        (
+            (DONE,),
+            {"name": None, "source": DONE.source},
+            "^a study must be unfinished, but 'tiny' is done",
+        ),
+        (
+            (replace(LEFT, name="tiny-2"),),
+            {"name": None, "source": "/y.yaml"},
+            "^a study of /y.yaml must be in MLflow, .*; unfinished, by their names: tiny-2",
+        ),
+        ((DONE,), {"n_trials": 9}, "^storage_path: the state of tiny must be in .*, but there is"),
+        ((LEFT,), {"said": {"search.seed": 5}}, "^search.seed: .* but got 5"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(
+    tmp_path: Path, studies: tuple[StudyRecord, ...], asked_for: dict[str, Any], says: str
+) -> None:
+    for study in studies:
+        if "n_trials" not in asked_for:
+            (tmp_path / study.name).mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=says):
+        planned(tmp_path, *studies, **asked_for)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_mlflow_does_not_say_where_the_state_is_read(tmp_path: Path) -> None:
+    elsewhere = replace(LEFT, storage="/elsewhere/tiny")
+    of = driver(tmp_path, Remembered(elsewhere))
+    with pytest.raises(UserError, match=rf"^storage_path: .* is in /elsewhere, but got {tmp_path}"):
+        planned_resume(of, "tiny", "", Wanted(), {}).__enter__()
+
+
+def test_a_study_that_runs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    with (tmp_path / "tiny" / "study.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="a study must not be running, but the one in"):
+            planned(tmp_path, LEFT)
+
+
+def test_nobody_else_runs_a_study_until_its_plan_is_left(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    kept = replace(LEFT, storage=f"{tmp_path}/tiny")
+    of = driver(tmp_path, Remembered(kept))
+    first = planned_resume(of, "tiny", "", Wanted(), {})
+    with first, pytest.raises(UserError, match="a study must not be running"):
+        planned(tmp_path, LEFT)
+    assert planned(tmp_path, LEFT).goes_on == kept

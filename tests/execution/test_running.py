@@ -1,0 +1,108 @@
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from study.errors import FailedError, LaunchError, TrackingError
+from study.execution import running
+from study.metrics.reports import TrialStatus
+from study.tracking import studies
+from study.tracking.records import StudyRecord
+from tests.support.drivers import Remembered, driver
+from tests.support.records import STUDY, trial
+
+COMPLETED, FAILED = TrialStatus.COMPLETED, TrialStatus.FAILED
+THREE = (trial(0), trial(1, FAILED), trial(2))
+
+
+class Tuner:
+    """Ends as it is told."""
+
+    def __init__(self, n_trials: int = 0, error: BaseException | None = None) -> None:
+        self._n_trials, self._error = n_trials, error
+
+    def fit(self) -> list[None]:
+        if self._error is not None:
+            raise self._error
+        return [None] * self._n_trials
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How the study was closed, and Ray left, in their order."""
+    done: list[str] = []
+
+    def close(client: Any, study: StudyRecord, status: TrialStatus) -> None:
+        done.append(status.value)
+
+    monkeypatch.setattr(studies, "close", close)
+    monkeypatch.setattr(ray, "shutdown", lambda: done.append("left"))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("trials", "n_started", "end_of_search", "is_done"),
+    [
+        (THREE, 3, None, True),
+        (THREE[:2], 2, None, False),  # one was never started
+        (THREE[:2], 2, "the front no longer grows", True),
+        (THREE[:2], 3, None, False),  # one waited for its worker
+        ((*THREE[:2], trial(2, TrialStatus.INTERRUPTED)), 3, None, False),
+        ((*THREE[:2], trial(2, TrialStatus.RUNNING)), 3, "its hours are over", False),
+    ],
+)
+def test_a_study_is_done_once_nothing_of_it_is_left(
+    trials: tuple[Any, ...],
+    n_started: int,
+    end_of_search: str | None,
+    is_done: bool,
+    closed: list[str],
+) -> None:
+    said: list[str] = []
+    of = driver("/x", Remembered(STUDY, trials=trials, end_of_search=end_of_search), said)
+    outcome = running._run(of, STUDY, lambda: Tuner(n_started))  # type: ignore[arg-type,return-value]
+    assert outcome.is_done is is_done
+    assert outcome.n_completed == [t.state for t in trials].count(COMPLETED)
+    assert closed == ["left", "completed" if is_done else "interrupted"]
+    assert said == ([] if is_done else ["tiny is unfinished; go on with it: resume tiny"])
+
+
+@pytest.mark.parametrize(
+    ("error", "becomes", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), FailedError, "in /x: the disk is"),
+        (LaunchError("it must answer", "address"), FailedError, "^address: it must answer$"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (ZeroDivisionError("ours"), ZeroDivisionError, "^ours$"),
+    ],
+)
+def test_a_study_that_fails_is_closed_as_interrupted_and_ray_is_left(
+    error: BaseException, becomes: type[BaseException], says: str | None, closed: list[str]
+) -> None:
+    said: list[str] = []
+    with pytest.raises(becomes, match=says):
+        running._run(driver("/x", said=said), STUDY, lambda: Tuner(error=error))  # type: ignore[arg-type,return-value]
+    assert closed == ["interrupted", "left"]
+    assert said == ["tiny is unfinished; go on with it: resume tiny"]
+
+
+def test_a_study_whose_mlflow_is_down_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, closed: list[str], tmp_path: Path
+) -> None:
+    def down(*_: Any) -> None:
+        raise TrackingError("nothing answers")
+
+    monkeypatch.setattr(studies, "close", down)
+    said: list[str] = []
+    of = driver(tmp_path, Remembered(STUDY, trials=THREE), said)
+    with pytest.raises(FailedError, match=r"^nothing answers$"):
+        running._run(of, STUDY, lambda: Tuner(3))  # type: ignore[arg-type,return-value]
+    with pytest.raises(KeyboardInterrupt):
+        running._run(of, STUDY, lambda: Tuner(error=KeyboardInterrupt()))  # type: ignore[arg-type,return-value]
+    assert said == [
+        "tiny is unfinished; go on with it: resume tiny",
+        "tiny is unfinished; go on with it: resume tiny",
+        "MLflow at sqlite:///x still shows it as running",
+    ]

@@ -1,0 +1,72 @@
+"""A driver whose MLflow is a few records in memory."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from study.execution.driver import Driver
+from study.metrics.reports import TrialStatus
+from study.tracking.records import Records, StudyRecord, TrialRecord
+
+
+class Remembered:
+    """Records of studies and of the trials that each of them has.
+
+    Args:
+        end_of_search: why the searches ended; None if they did not.
+        hours: that the studies have run.
+    """
+
+    client = SimpleNamespace(place="in MLflow", tracking_uri="sqlite:///x")
+
+    def __init__(
+        self,
+        *studies: StudyRecord,
+        trials: tuple[TrialRecord, ...] = (),
+        end_of_search: str | None = None,
+        hours: float = 0.1,
+    ) -> None:
+        self._studies, self._trials = studies, trials
+        self._end, self._hours = end_of_search, hours
+
+    def studies(self) -> tuple[StudyRecord, ...]:
+        return self._studies
+
+    def of_file(self, source: str) -> list[StudyRecord]:
+        return [study for study in self._studies if study.source == source]
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        return next((study for study in self._studies if study.name == name), None)
+
+    def is_taken(self, name: str) -> bool:
+        return self.find_study(name) is not None
+
+    def absent(self, name: str) -> str:
+        return f"there is no study {name!r}"
+
+    def check_files(self, study: StudyRecord) -> None:
+        pass
+
+    def trials(self, study: StudyRecord) -> list[TrialRecord]:
+        return [trial for trial in self._trials if trial.projected_to is None]
+
+    def trials_and_projections(self, study: StudyRecord) -> list[TrialRecord]:
+        return list(self._trials)
+
+    def n_completed(self, study: StudyRecord) -> int:
+        return sum(trial.state is TrialStatus.COMPLETED for trial in self.trials(study))
+
+    def end_of_search(self, study: StudyRecord) -> str | None:
+        return self._end
+
+    def run(self, run_id: str) -> Any:
+        return SimpleNamespace(data=SimpleNamespace(metrics={"hours": self._hours}))
+
+
+def driver(
+    folder: Path | str, records: Remembered | None = None, said: list[str] | None = None
+) -> Driver:
+    """A driver of studies below a folder; what it says is appended to `said`."""
+    say = (said if said is not None else []).append
+    of = cast(Records, records or Remembered())
+    return Driver(of, str(folder), None, say, lambda name: f"resume {name}")
