@@ -55,14 +55,10 @@ def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
     shares = {point.label: point.front_share for point in report.points}
     first, second, third, last = (shares[f"{k:04d}"] for k in range(4))
     assert last == 1.0
-    assert first is not None
     assert first > 0.9
-    assert second is not None
-    assert third is not None
     assert second < third  # it needs to be more accurate than those with smaller bounds
     for point in report.front:
         ends = point.interval
-        assert ends is not None
         assert ends[0] < point.metrics["val_accuracy"] < ends[1]
 
 
@@ -79,7 +75,6 @@ def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share
 
 
 def unsure(report: Report) -> str:
-    assert report.unsure is not None
     assert "\n" not in report.unsure
     assert all(point.front_share is None for point in report.points)
     return report.unsure

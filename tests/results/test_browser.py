@@ -44,6 +44,13 @@ def browser() -> Iterator[Browser]:
         yield launched
 
 
+@pytest.fixture(autouse=True)
+def _pages_are_closed(browser: Browser) -> Iterator[None]:
+    yield
+    for context in browser.contexts:
+        context.close()
+
+
 @dataclass(frozen=True)
 class Real:
     """The page of a real study, and what the command says of it as JSON."""
@@ -70,27 +77,21 @@ def real(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with every mark, 200 points."""
     generator = random.Random(0)
-    states = [
-        *[TrialStatus.COMPLETED] * 160, *[TrialStatus.STOPPED_EARLY] * 20,
-        *[TrialStatus.FAILED] * 20,
-    ]  # fmt: skip
+    completed, stopped, failed = list(TrialStatus)[1:4]
     records = []
-    for number, state in enumerate(states):
+    for number, state in enumerate([completed] * 160 + [stopped] * 20 + [failed] * 20):
         sample = {
             "coeff": generator.uniform(0.3, 0.99),
             "n_power_iterations": generator.randint(1, 20),
             "dropout": generator.uniform(0, 0.5),
         }
-        record = trial(
-            number,
-            state,
-            sample,
-            val_accuracy=generator.random(),
-            lipschitz_upper_bound=math.exp(generator.uniform(-5, 0.3)),
-            inverse_steps=generator.uniform(2, 20),
-        )
-        failed = state is TrialStatus.FAILED
-        records.append(replace(record, metrics={}, reason="diverged") if failed else record)
+        metrics = {
+            "val_accuracy": generator.random(),
+            "lipschitz_upper_bound": math.exp(generator.uniform(-5, 0.3)),
+            "inverse_steps": generator.uniform(2, 20),
+        }
+        record = trial(number, state, sample, **metrics)
+        records.append(replace(record, metrics={}, reason="x") if state is failed else record)
     path = tmp_path_factory.mktemp("made-up") / "report.html"
     write_page(path, unread(records))
     return path
@@ -116,6 +117,12 @@ def place(page: Page, label: str) -> tuple[float, float]:
         label,
     )
     return found[0], found[1]
+
+
+def points_of(page: Page) -> dict[str, Any]:
+    """The columns of a page's points."""
+    content: dict[str, Any] = json.loads(page.text_content("#content") or "")
+    return content["points"]
 
 
 def label(point: dict[str, Any]) -> str:
@@ -147,7 +154,6 @@ def test_it_opens_from_a_file_and_asks_for_nothing(browser: Browser, real: Real)
     assert "Zoom" in buttons
     assert not [title for title in buttons if re.search("share|cloud|send|studio", title, re.I)]
     found.check_quiet(real.path)
-    page.close()
 
 
 def test_a_point_tells_all_of_it_and_leads_to_its_run(browser: Browser, real: Real) -> None:
@@ -175,7 +181,6 @@ def test_a_point_tells_all_of_it_and_leads_to_its_run(browser: Browser, real: Re
         page.keyboard.press("Enter")
     popup.value.wait_for_url(lambda url: url.startswith(f"{real.server}/#/experiments/"))
     popup.value.close()
-    page.close()
 
 
 def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
@@ -208,7 +213,6 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
     n_projections = sum(point["projected_to"] is not None for point in real.content["points"])
     expect(framed.locator("#count")).to_contain_text(f"{n_projections} of ")
     popup.value.close()
-    page.close()
     page = opened(browser, real.path).page
     with page.expect_popup() as popup:
         page.locator("#compare").click()
@@ -216,7 +220,6 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
     first = label(real.points("front")[0]).partition("/")[2]
     expect(popup.value.get_by_text(first).first).to_be_visible()
     popup.value.close()
-    page.close()
 
 
 def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> None:
@@ -225,8 +228,7 @@ def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> N
     boxes = page.locator("#marks input")
     marks = boxes.evaluate_all("all => all.map(box => box.dataset.mark)")
     assert set(marks) == {"front", "dominated", "infeasible", "stopped_early", "failed"}
-    content = json.loads(page.text_content("#content") or "")
-    counts = {mark: content["points"]["mark"].count(mark) for mark in marks}
+    counts = {mark: points_of(page)["mark"].count(mark) for mark in marks}
     shown = dict.fromkeys(marks, True)
 
     def check() -> None:
@@ -247,7 +249,6 @@ def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> N
     # Where nothing was projected there is no such axis.
     assert "projected_to" not in page.locator("#axis-x option").all_inner_texts()
     found.check_quiet(made_up)
-    page.close()
 
 
 def test_axes_are_chosen_in_two_and_three_dimensions_and_no_title_is_cut(
@@ -296,7 +297,6 @@ def test_axes_are_chosen_in_two_and_three_dimensions_and_no_title_is_cut(
     page.locator("#axis-z").select_option("")
     assert set(state("plot.data.map(t => t.type)")) == {"scatter"}
     found.check_quiet(made_up)
-    page.close()
 
 
 def test_the_table_filters_and_sorts_and_leaves_as_csv(
@@ -304,7 +304,7 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
 ) -> None:
     found = opened(browser, made_up)
     page = found.page
-    content = json.loads(page.text_content("#content") or "")["points"]
+    content = points_of(page)
     accuracy, coeff = content["val_accuracy"], content["coeff"]
     page.locator("#filter").fill("coeff < 0.6 and val acc >= 0.25")
     expected = [
@@ -332,12 +332,11 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#pages")).to_contain_text("page 2 of 8")
     found.check_quiet(made_up)
-    page.close()
 
 
 def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path) -> None:
     page = opened(browser, made_up).page
-    content = json.loads(page.text_content("#content") or "")["points"]
+    content = points_of(page)
     for bound, steps in ((0.5, 10), (0.05, 6), (0.02, 20)):
         page.locator("#pick-limits input[name=lipschitz_upper_bound]").fill(str(bound))
         page.locator("#pick-limits input[name=inverse_steps]").fill(str(steps))
@@ -354,7 +353,6 @@ def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path
         expect(page.locator("#picked-code")).to_contain_text(f"verify {content['network'][best]}\n")
     page.locator("#pick-limits input[name=inverse_steps]").fill("0.1")
     expect(page.locator("#picked")).to_have_text("No network meets these limits.")
-    page.close()
 
 
 def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up: Path) -> None:
@@ -373,7 +371,7 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
     low, high = page.evaluate(
         "document.getElementById('parallel-plot').data[0].dimensions[0].constraintrange"
     )
-    content = json.loads(page.text_content("#content") or "")["points"]
+    content = points_of(page)
     # Failed trials have no line, and yet the coefficient that they failed with.
     inside = [i for i in range(200) if low <= content["coeff"][i] <= high]
     assert 10 < len(inside) < 150
@@ -389,7 +387,6 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
     page.locator("#unbrush").click()
     expect(page.locator("#count")).to_have_text("200 of 200 networks")
     found.check_quiet(made_up)
-    page.close()
 
 
 def test_a_point_is_chosen_by_the_keyboard(browser: Browser, made_up: Path) -> None:
@@ -409,7 +406,6 @@ def test_a_point_is_chosen_by_the_keyboard(browser: Browser, made_up: Path) -> N
     for number in (2, 3):
         page.keyboard.press("Enter")
         expect(page.locator("#pages")).to_contain_text(f"page {number} of 8")
-    page.close()
 
 
 def brightness(page: Page, what: str) -> float:
@@ -440,7 +436,6 @@ def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up
     page.emulate_media(media="screen")
     assert len(page.pdf()) > 50_000
     found.check_quiet(made_up)
-    page.close()
 
 
 # Colors do not follow the width, nor places the colors.
@@ -462,7 +457,6 @@ def test_all_is_legible_and_nothing_covered_or_cut(
     page = opened(browser, path, viewport=size, color_scheme=scheme).page
     check_legible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
 
 
 def test_which_to_take_is_there_before_anything_is_touched(browser: Browser, real: Real) -> None:
@@ -486,7 +480,6 @@ def test_which_to_take_is_there_before_anything_is_touched(browser: Browser, rea
         assert box is not None
         assert box["y"] + box["height"] <= 900  # on the first screen
     expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
-    page.close()
 
 
 def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> None:
@@ -530,8 +523,6 @@ def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> Non
         f"{made_up.as_uri()}#x=nosuch&hide=,x&sort=nosuch&network=no&limit=a:b&range=coeff:x:1"
     )
     expect(again.locator("#count")).to_have_text("200 of 200 networks")
-    found.page.close()
-    again.close()
 
 
 def full(record: TrialRecord) -> TrialRecord:
@@ -624,7 +615,6 @@ def test_the_filter_and_where_keep_and_refuse_the_same(browser: Browser, tmp_pat
         page.locator("#filter").fill(f"coeff < 0.5 and {text}")
         says = f"report --where alone, but got '{text}'"
         expect(page.locator("#filter-problem")).to_contain_text(says)
-    page.close()
 
 
 def test_the_page_rounds_as_the_table_does(browser: Browser, tmp_path: Path) -> None:
@@ -643,7 +633,6 @@ def test_the_page_rounds_as_the_table_does(browser: Browser, tmp_path: Path) -> 
     expected = {f"{share:.0%}".replace("%", " %") for share in shares}
     assert {"0 %", "8 %"} < expected
     assert set(rows(page, "front_share")) == expected
-    page.close()
 
 
 def test_the_coefficient_that_a_network_was_projected_to_is_an_axis(
@@ -663,7 +652,6 @@ def test_the_coefficient_that_a_network_was_projected_to_is_an_axis(
     page.locator("#filter").fill("projected_to < 0.25")
     assert rows(page) == ["tiny/0000@0.2"]
     found.check_quiet(path)
-    page.close()
 
 
 def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:
@@ -692,4 +680,3 @@ def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:
     with (tmp_path / "points.csv").open() as file:
         reasons = {line["reason"] for line in csv.DictReader(file)}
     assert reasons == {"", hostile, "'=1+1"}
-    page.close()

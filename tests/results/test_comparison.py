@@ -132,7 +132,6 @@ def test_objectives_constraints_and_reference_point_are_those_of_the_first_study
     assert [len(one.report.front) for one in found.studies] == [1, 1]
     assert found.joint_front[0].handle == "a/0001"  # of equal ones that of the first
     apart = found.differences.hypervolume[0]
-    assert apart is not None
     assert apart.value == 0
 
 
@@ -142,13 +141,8 @@ def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images
     assert apart.noise is Noise.IMAGES
     volumes = [one.report.hypervolume or 0 for one in found.studies]
     for estimate, volume in zip(apart.hypervolume, volumes[1:], strict=True):
-        assert estimate is not None
         assert estimate.value == pytest.approx(volume - volumes[0])
     better, same = apart.best_accuracy
-    assert better is not None
-    assert same is not None
-    assert better.interval is not None
-    assert same.interval is not None
     # 40 of the images are right for b alone, and none for a alone: paired, that is no chance.
     assert better.value == pytest.approx(0.1)
     assert 0.05 < better.interval[0] < 0.1 < better.interval[1] < 0.16
@@ -177,10 +171,6 @@ def test_where_every_study_has_repeats_intervals_are_by_the_seeds() -> None:
     assert apart.noise is Noise.SEEDS
     assert "training seeds" in what_intervals_cover(found)
     (volume,), (accuracy,) = apart.hypervolume, apart.best_accuracy
-    assert volume is not None
-    assert accuracy is not None
-    assert volume.interval is not None
-    assert accuracy.interval is not None
     low, high = accuracy.interval
     assert low < accuracy.value < high
     # Pooled over 8 degrees of freedom: about 2.3 * 0.01 * sqrt(2 / 3).
@@ -195,8 +185,6 @@ def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_train
     found = compared(a=once, b=thrice)
     assert found.differences.noise is Noise.IMAGES
     (accuracy,) = found.differences.best_accuracy
-    assert accuracy is not None
-    assert accuracy.interval is not None
     assert accuracy.interval[0] < accuracy.value < accuracy.interval[1]
     assert "Where every study has repeats" in what_intervals_cover(found)
 
@@ -206,8 +194,6 @@ def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
     records = trials(0.8, 0.7), trials(0.9, 0.6)
     found = compare([report(name, of, goals) for name, of in zip("ab", records, strict=True)])
     (volume,), (accuracy,) = found.differences.hypervolume, found.differences.best_accuracy
-    assert volume is not None
-    assert accuracy is not None
     assert volume.interval is None
     assert accuracy.interval is not None
     assert "The hypervolume has none" in what_intervals_cover(found)
@@ -229,10 +215,8 @@ def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
     records = trials(0.8, 0.7)
     found = compare([report("a", records), report("b", records, files=Kept([]))])
     apart = found.differences
-    assert apart.unsure is not None
     assert "run 0: val_right.json is not there" in what_intervals_cover(found)
     for estimate in (*apart.hypervolume, *apart.best_accuracy):
-        assert estimate is not None
         assert estimate.interval is None
         assert estimate.is_within_noise is None
     assert content(found, every=False)["noise"] is None
@@ -246,7 +230,6 @@ def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[
         assert "a, b: 2 studies" in out
         assert found.differences.best_accuracy == (None,)
         (volume,) = found.differences.hypervolume
-        assert volume is not None
         assert volume.interval is None
         assert content(found, every=True)["differences"][0]["minus"] == "a"
         assert list(frame(found, every=True))[:2] == ["study", "network"]
@@ -267,7 +250,6 @@ def test_conditions_are_said_for_each_study_where_they_differ() -> None:
 def test_growth_has_one_reference_point_and_is_a_step_between_trials() -> None:
     found = compared(a=trials(0.8, 0.9), b=trials(0.9, 0.7))
     grown = found.studies[0].report.growth
-    assert grown is not None
     first = hypervolume(
         points.losses([trials(0.8)[0].metrics], found.objectives),
         points.reference_losses(found.objectives),

@@ -65,7 +65,6 @@ def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
     assert commands == [verify_command(three, member) for member in three.joint_front]
     assert {url is None for url in content["run_pages"]} == {True, False}
     for one, s in zip(content["studies"], three.studies, strict=True):
-        assert s.report.growth is not None
         assert one["growth"]["hypervolume"] == s.report.growth.hypervolume
     assert tables["settings"]["key"] == list(three.settings)
     assert len(content["legend"]) == 3
@@ -80,6 +79,14 @@ def browser() -> Iterator[Browser]:
         yield launched
 
 
+@pytest.fixture
+def opening(browser: Browser) -> Iterator[Browser]:
+    """The browser, whose pages are closed in the end."""
+    yield browser
+    for context in browser.contexts:
+        context.close()
+
+
 @pytest.fixture(scope="module")
 def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("comparison") / "comparison.html"
@@ -89,9 +96,9 @@ def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.browser
 def test_every_section_is_drawn_and_nothing_is_asked_for(
-    browser: Browser, page_of_three: Path, three: Comparison
+    opening: Browser, page_of_three: Path, three: Comparison
 ) -> None:
-    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
+    found = opened(opening, page_of_three, viewport={"width": 1280, "height": 900})
     page = found.page
     see_all(page)
     for section in ("studies", "trade", "differences", "growth", "settings", "joint", "reading"):
@@ -112,14 +119,13 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
     )
     assert len({symbol for symbol, _ in looks}) == len({color for _, color in looks}) == 3
     found.check_quiet(page_of_three)
-    page.close()
 
 
 @pytest.mark.browser
 def test_the_staircase_is_that_of_the_studies_that_are_shown(
-    browser: Browser, page_of_three: Path, three: Comparison
+    opening: Browser, page_of_three: Path, three: Comparison
 ) -> None:
-    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
+    found = opened(opening, page_of_three, viewport={"width": 1280, "height": 900})
     page = found.page
 
     def steps() -> list[list[float]]:
@@ -149,28 +155,25 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
     page.locator("#shown input").nth(0).check()
     assert steps() == expected(set(NAMES))
     found.check_quiet(page_of_three)
-    page.close()
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_all_is_legible_and_nothing_covered_or_cut(
-    browser: Browser, page_of_three: Path, width: int, scheme: str
+    opening: Browser, page_of_three: Path, width: int, scheme: str
 ) -> None:
     size = {"width": width, "height": 900}
-    page = opened(browser, page_of_three, viewport=size, color_scheme=scheme).page
+    page = opened(opening, page_of_three, viewport=size, color_scheme=scheme).page
     check_legible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.close()
 
 
 @pytest.mark.browser
-def test_studies_without_networks_are_a_page_too(browser: Browser, tmp_path: Path) -> None:
+def test_studies_without_networks_are_a_page_too(opening: Browser, tmp_path: Path) -> None:
     path = tmp_path / "comparison.html"
     write_page(path, compared(a=[], b=[]))
-    found = opened(browser, path)
+    found = opened(opening, path)
     expect(found.page.locator(".card")).to_have_count(2)
     expect(found.page.locator("#trade")).to_be_hidden()
     found.check_quiet(path)
-    found.page.close()
     assert json.loads(parts(path.read_text())[0].content)["run_pages"] == []

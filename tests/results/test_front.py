@@ -89,7 +89,6 @@ def test_hypervolume_is_the_box_below_the_reference_point() -> None:
 
 def test_other_objectives_can_be_asked_for() -> None:
     objectives = parse_objectives(["val_loss:minimize", "val_accuracy:maximize"], STUDY)
-    assert objectives is not None
     assert objectives[1] == Objective("val_accuracy", Direction.MAXIMIZE, 0.0)
     assert math.isnan(objectives[0].reference)
     report = collect(STUDY, [trial(0), trial(1, val_loss=0.1)], objectives)
@@ -122,7 +121,6 @@ def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_erro
     # Pooled: squares 0.0008 and 0.0008 over 2 + 1 degrees of freedom.
     deviation = math.sqrt(0.0016 / 3)
     for point in (first, second, third):
-        assert point.standard_error is not None
         expected = deviation / math.sqrt(len(point.records))
         assert point.standard_error["val_accuracy"] == pytest.approx(expected)
         assert point.standard_error["lipschitz_upper_bound"] == 0

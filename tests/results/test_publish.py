@@ -47,13 +47,19 @@ def test_mlflow_has_the_front_of_the_report(finished: Path) -> None:
     check(finished, "tiny")
 
 
-def test_marks_follow_the_results_when_a_study_ends_again(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The front's points are beaten, and the aliases move with it."""
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> tuple[Records, MlflowClient]:
+    """A copy of a study's database, to be changed."""
     shutil.copy(finished / "mlflow.db", tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    records, client = Records(Client(uri)), MlflowClient(uri)
+    return Records(Client(uri)), MlflowClient(uri)
+
+
+def test_marks_follow_the_results_when_a_study_ends_again(
+    copied: tuple[Records, MlflowClient], tmp_path: Path
+) -> None:
+    """The front's points are beaten, and the aliases move with it."""
+    records, client = copied
     results = read(records, "tiny")
     loser = next(p for p in results.points if p.mark is Mark.DOMINATED)
     for name, value in (("val_accuracy", 1.0), ("lipschitz_upper_bound", 1e-6)):
@@ -69,11 +75,9 @@ def test_marks_follow_the_results_when_a_study_ends_again(
 
 
 def test_a_sentence_that_changed_is_written_again_and_a_users_note_stays(
-    finished: Path, tmp_path: Path
+    copied: tuple[Records, MlflowClient], tmp_path: Path
 ) -> None:
-    shutil.copy(finished / "mlflow.db", tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    records, client = Records(Client(uri)), MlflowClient(uri)
+    records, client = copied
     best = read(records, "tiny").recommended[0].point.first.run_id
     client.set_tag(best, "study.why", "since somebody said so")
     experiment_id = read(records, "tiny").study.experiment_id
@@ -84,10 +88,8 @@ def test_a_sentence_that_changed_is_written_again_and_a_users_note_stays(
     assert tags["mlflow.note.content"] == "my own words"
 
 
-def test_of_repeats_the_first_has_the_mark(finished: Path, tmp_path: Path) -> None:
-    shutil.copy(finished / "mlflow.db", tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    records, client = Records(Client(uri)), MlflowClient(uri)
+def test_of_repeats_the_first_has_the_mark(copied: tuple[Records, MlflowClient]) -> None:
+    records, client = copied
     results = read(records, "tiny")
     first, second, *_ = [p.first for p in results.points if p.is_trial]
     client.set_tag(second.run_id, "study.repeat_of", first.trial_id)

@@ -26,9 +26,8 @@ def test_the_ends_of_the_front_and_its_knee_are_recommended() -> None:
             point(4, 1.00, 1.5, 1.0),  # infeasible
         ],
     )
-    found = {one.aliases: one.point.label for one in results.recommended}
-    assert found == {
-        ("most-accurate",): "0000", ("knee",): "0001", ("most-invertible",): "0003",
+    assert results.handles == {
+        "most-accurate": "tiny/0000", "knee": "tiny/0001", "most-invertible": "tiny/0003",
     }  # fmt: skip
     assert collect(STUDY, []).recommended == []
 
@@ -37,9 +36,8 @@ def test_equal_ends_fall_to_the_better_in_what_is_left() -> None:
     results = collect(
         STUDY, [point(0, 0.9, 0.5, 3.0), point(1, 0.9, 0.4, 4.0), point(2, 0.8, 0.4, 3.5)]
     )
-    found = {alias: one.point.label for one in results.recommended for alias in one.aliases}
-    assert found["most-accurate"] == "0001"
-    assert found["most-invertible"] == "0002"
+    assert results.handles["most-accurate"] == "tiny/0001"
+    assert results.handles["most-invertible"] == "tiny/0002"
 
 
 def test_a_step_hardly_less_is_not_worth_any_accuracy() -> None:
@@ -48,11 +46,11 @@ def test_a_step_hardly_less_is_not_worth_any_accuracy() -> None:
         [point(0, 0.99, 0.5, 3.5), point(1, 0.98, 0.0101, 2.76), point(2, 0.97, 0.01, 2.67),
          point(3, 0.96, 0.01, 2.6)],
     )  # fmt: skip
-    found = {alias: one.point.label for one in results.recommended for alias in one.aliases}
-    assert found["most-invertible"] == "0002"  # 0001 has 6 % more steps than the fewest
+    assert (
+        results.handles["most-invertible"] == "tiny/0002"
+    )  # 0001 has 6 % more steps than the fewest
     nearer = collect(STUDY, [one.first for one in results.points if one.label != "0003"])
-    found = {alias: one.point.label for one in nearer.recommended for alias in one.aliases}
-    assert found["most-invertible"] == "0001"
+    assert nearer.handles["most-invertible"] == "tiny/0001"
 
 
 def test_a_hundredth_of_a_step_is_no_bargain() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from study.errors import UserError
 from study.report import app
@@ -26,6 +26,11 @@ def uri(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
+def register_all(uri: str) -> Result:
+    """What the command says that registers the recommended networks as `net`."""
+    return CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+
+
 def recommended(records: Records, alias: str) -> str:
     """The run that has this alias."""
     results = read(records, "tiny")
@@ -41,7 +46,7 @@ def versions(uri: str) -> dict[str, str]:
 
 def test_points_of_the_front_are_registered_once_and_load_by_their_alias(uri: str) -> None:
     for _ in range(2):
-        done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+        done = register_all(uri)
         assert done.exit_code == 0, done.output
         assert "registered: net version 1" in done.stderr
     records = Records(Client(uri))
@@ -70,7 +75,7 @@ def test_a_model_whose_proof_does_not_hold_is_refused(
     content = json.loads(path.read_text())
     content["layers"][1]["upper_bound"] *= 0.9
     path.write_text(json.dumps(content))
-    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    done = register_all(uri)
     assert done.exit_code == 1
     problem = "run: its certificate.json is not the file that was logged"
     assert f"(run {run_id}) is not registered: {problem}" in done.stderr
@@ -86,7 +91,7 @@ def test_a_model_with_other_code_is_refused(
     code = shutil.copytree(stored_model.code_folder(), tmp_path / "models")
     (code / "__init__.py").write_text("raise SystemExit")
     monkeypatch.setattr(proof, "code_folder", lambda: code)
-    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    done = register_all(uri)
     assert done.exit_code == 1
     assert "is not registered: code: it must be this version of models/, but is ano" in done.stderr
     assert versions(uri) == {}
@@ -97,7 +102,7 @@ def test_a_version_of_other_files_of_the_run_is_not_taken_for_the_model(uri: str
     run_id = recommended(records, "knee")
     client.create_registered_model("net")
     other = client.create_model_version("net", "/somewhere/else", run_id)
-    done = CliRunner().invoke(app, ["tiny", "--register", "net", "--tracking-uri", uri])
+    done = register_all(uri)
     assert done.exit_code == 0, done.output
     version = client.get_model_version_by_alias("net", "knee")
     assert (version.run_id, version.version != other.version) == (run_id, True)

@@ -99,7 +99,6 @@ def test_the_volume_grows_to_that_of_a_report_of_what_had_ended_by_then() -> Non
     ]
     # In whatever order they are found.
     found = collect(STUDY, records[::-1]).growth
-    assert found is not None
     expected = [collect(STUDY, records[:n]).hypervolume for n in (1, 2, 3, 5, 6)]
     assert found.hypervolume == pytest.approx(expected)
     assert found.epochs == [3, 6, 9, 12, 15]

@@ -45,7 +45,6 @@ def rung(number: int, coeff: float, sample: dict[str, Any], **metrics: float) ->
 def test_a_study_of_the_table_trains_its_six_networks_once(name: str) -> None:
     loaded = file.load(ROOT / "search_spaces" / f"{name}.yaml")
     grid = loaded.grid()
-    assert grid is not None
     assert [{key: sample[key] for key in ("norm", "coeff")} for sample in grid[:6]] == SIX
     assert loaded.n_trainings == 6
     assert loaded.model.blocks == (18, 18, 19)
@@ -60,7 +59,6 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
         network(5, SIX[5], lipschitz_upper_bound=0.1, reconstruction_error=2e-7),
     ]
     table = collect(study("table1_mnist"), records).table1
-    assert table is not None
     assert [c.name for c in table] == ["Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3"]
     assert [c.ours and c.ours.guaranteed for c in table] == [False, False, True, None, None, True]
     assert [c.paper and c.paper.guaranteed for c in table] == [False, False] + [True] * 4
@@ -85,7 +83,6 @@ def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> No
 def test_the_epochs_are_those_of_the_networks(n_epochs: list[int], start: str) -> None:
     records = [network(i, SIX[i + 2], n) for i, n in enumerate(n_epochs)]
     table = collect(study("table1_mnist"), records).table1
-    assert table is not None
     assert note(table).startswith(start)
 
 
@@ -96,30 +93,18 @@ def test_of_several_recipes_for_a_network_the_table_has_the_best_on_validation_i
         network(2, {**SIX[0], "lr": 0.01}, val_accuracy=0.95, test_accuracy=0.95),
     ]
     table = collect(study("table1_mnist"), records).table1
-    assert table is not None
     assert [c.ours and c.ours.error for c in table] == [pytest.approx(4.0), *[None] * 5]
 
 
 def test_one_training_is_that_of_its_column() -> None:
     """Two at the largest coefficient: the first one is less accurate."""
-    records = [
-        record
-        for number, accuracy in ((0, 0.9), (1, 0.99))
-        for record in (
-            network(number, SIX[2], lipschitz_upper_bound=0.6, val_accuracy=accuracy),
-            rung(
-                number,
-                0.5,
-                SIX[2],
-                lipschitz_upper_bound=0.125,
-                val_accuracy=accuracy,
-                test_accuracy=accuracy - 0.01,
-            ),
-        )
-    ]
+    records = []
+    for number, accuracy in ((0, 0.9), (1, 0.99)):
+        own = {"val_accuracy": accuracy, "test_accuracy": accuracy - 0.01}
+        records.append(network(number, SIX[2], lipschitz_upper_bound=0.6, **own))
+        records.append(rung(number, 0.5, SIX[2], lipschitz_upper_bound=0.125, **own))
     again = network(2, SIX[4], lipschitz_upper_bound=0.2)
     table = collect(study("table1_mnist"), [*records, again]).table1
-    assert table is not None
     assert table[4].at_bound == pytest.approx(2.0)
 
 
@@ -137,7 +122,6 @@ def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
         network(5, SIX[5], lipschitz_upper_bound=0.02),
     ]
     table = collect(study("table1_mnist"), records).table1
-    assert table is not None
     assert [c.at_bound for c in table] == [
         None, None, pytest.approx(3.0), None, pytest.approx(4.0), None,
     ]  # fmt: skip
@@ -151,7 +135,6 @@ def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
 def test_infinity_less_infinity_is_no_difference() -> None:
     record = network(1, SIX[1], reconstruction_error=math.inf)
     table = collect(study("table1_cifar10"), [record]).table1
-    assert table is not None
     rows = dict(as_rows(table)[3:6])
     assert rows["reconstruction error, l2"][1] == rows["  in the paper"][1] == "inf"
     assert rows["  difference"][1] == ""
@@ -159,7 +142,6 @@ def test_infinity_less_infinity_is_no_difference() -> None:
 
 def test_where_the_paper_has_no_figures_ours_stand_alone() -> None:
     table = collect(study("table1_digits"), [network(0, SIX[0])]).table1
-    assert table is not None
     assert [title for title, _ in as_rows(table)] == [
         "classification error, %", "reconstruction error, l2", "guaranteed inverse",
     ]  # fmt: skip
@@ -177,7 +159,6 @@ def test_another_network_or_less_data_has_not_the_papers_figures(
     raw = {k: {**v, **change.get(k, {})} if isinstance(v, dict) else v for k, v in raw.items()}
     changed = replace(record, config=parser.parse(raw, "changed"))
     table = collect(changed, [network(0, SIX[0])]).table1
-    assert table is not None
     assert all(column.paper is None for column in table)
 
 
