@@ -143,7 +143,7 @@ def _compare(
     )
     if html is not None:
         compared.write_page(html)
-    _print(compared, format, every)
+    _print(compared, format, every, ["--tracking-uri"])
     if html is not None:
         typer.echo(f"written: {html}", err=True)
 

@@ -96,7 +96,7 @@ class ComparedStudies:
 
     def print_table(self, *, every: bool = False, options: object = ()) -> None:
         """As `python -m study.report` prints it, likewise."""
-        comparison_views.print_comparison(self.content, every, tables.wide_console())
+        comparison_views.print_comparison(self.content, every, tables.wide_console(), options)
 
     @renamed({"html": "path"})
     def write_page(self, path: str | Path) -> None:

@@ -29,8 +29,18 @@ _NO_IMAGES = (
 )
 
 
-def print_comparison(comparison: Comparison, every: bool, console: Console) -> None:
-    """Print each study's front in short, the joint front, growth, differences and settings."""
+def print_comparison(
+    comparison: Comparison,
+    every: bool,
+    console: Console,
+    uri_option: Sequence[str] = (),
+) -> None:
+    """Print each study's front in short, the joint front, growth, differences and settings.
+
+    Args:
+        every: also the networks that are not on the joint front.
+        uri_option: of the command that it prints, before the place of MLflow; empty for none.
+    """
 
     def section(title: str, columns: Sequence[Column] = (), *texts: str) -> None:
         console.print()
@@ -55,8 +65,10 @@ def print_comparison(comparison: Comparison, every: bool, console: Console) -> N
     title = "The joint front" + (", and all other networks" if every else "")
     texts = ["No study has a network that a front admits."]
     if comparison.joint_front:
-        command = verify_command(comparison, comparison.joint_front[0])
-        texts = [f"Check a proof again: {command}"]
+        first = comparison.joint_front[0]
+        uri = uri_for(comparison, first)
+        words = ["python", "-m", "study.verify", first.point.handle, *((*uri_option, uri) if uri_option and uri else ())]
+        texts = [f"Check a proof again: {shlex.join(words)}"]
     if comparison.hypervolume is not None:
         texts.append(
             f"hypervolume of the joint front {comparison.hypervolume:.4g}, reference point of all: "
@@ -234,12 +246,11 @@ def _uri(study: Compared) -> str:
     return server_address(uri) or uri
 
 
-def verify_command(comparison: Comparison, member: Member) -> str:
-    """What checks the proof of a network again."""
-    words = ["python", "-m", "study.verify", member.point.handle]
-    if comparison.n_servers > 1 or server_address(member.study.report.files.client.tracking_uri):
-        words += ["--tracking-uri", _uri(member.study)]
-    return shlex.join(words)
+def uri_for(comparison: Comparison, member: Member) -> str | None:
+    """Where a network must be said to be, to a command that is given its handle; None where the
+    place need not be said."""
+    uri = server_address(member.study.report.files.client.tracking_uri)
+    return _uri(member.study) if comparison.n_servers > 1 or uri is not None else None
 
 
 def content(comparison: Comparison, every: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ names with those in page_files/shared/, which the page of a comparison has too.
 import html
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -16,7 +16,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
@@ -34,7 +33,7 @@ from study.results.comparison import Comparison, Member
 from study.results.front import Mark, Numbers, Point, finite
 from study.results.report import Report
 from study.results.sections import MOST_NETWORKS, sections
-from study.results.tables import Column, columns_of, counts_of, notes
+from study.results.tables import columns_of, counts_of, notes
 from study.tracking.pages import run_page
 
 _FOLDER = files("study.results") / "page_files"
@@ -166,11 +165,6 @@ def _comparison_content(comparison: Comparison) -> dict[str, Any]:
         "settings": "" if comparison.settings else "no setting differs",
         "joint": is_empty,
     }
-    commands = [views.verify_command(comparison, member) for member in comparison.joint_front]
-    joint = [
-        *views.networks_table(comparison, every=False),
-        Column("a proof, checked again", commands, is_text=True),
-    ]
     return {
         **{key: of_all[key] for key in ("hypervolume", "differences", "note")},
         "studies": studies,
@@ -186,11 +180,13 @@ def _comparison_content(comparison: Comparison) -> dict[str, Any]:
             },
         },
         "absent": {name: why for name, why in absent.items() if why},
+        "networks": [member.point.handle for member in comparison.joint_front],
+        "uris": [views.uri_for(comparison, member) for member in comparison.joint_front],
         "run_pages": [_run_page(member) for member in comparison.joint_front],
         "tables": {
             "difference": views.differences_table(comparison),
             "settings": views.settings_table(comparison),
-            "joint": joint,
+            "joint": views.networks_table(comparison, every=False),
         },
     }
 
@@ -204,7 +200,13 @@ def _run_page(member: Member) -> str | None:
 def as_html(report: Report) -> str:
     """The front as a table, and below it which to take, as HTML for a notebook."""
     columns = columns_of(report, report.front, every=False)
-    table = pd.DataFrame({column.head: list(column.cells) for column in columns})
+
+    def row(cells: Iterable[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    head = row((column.head for column in columns), "th")
+    cells = zip(*(column.cells for column in columns), strict=True)
+    table = f"<table>{head}{''.join(row(one, 'td') for one in cells)}</table>"
     taken = "".join(
         f"<li><code>{html.escape(one.point.handle)}</code>, {', '.join(one.aliases)}: "
         f"{html.escape(one.sentence)}</li>"
@@ -212,7 +214,7 @@ def as_html(report: Report) -> str:
     )
     figures = "<br>".join(map(html.escape, notes(report, columns)))
     return (
-        f"<p><b>{html.escape(counts_of(report))}</b></p>{table.to_html(index=False, border=0)}"
+        f"<p><b>{html.escape(counts_of(report))}</b></p>{table}"
         f"<ul>{taken}</ul><p><small>{figures}</small></p>"
     )
 

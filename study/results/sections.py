@@ -4,7 +4,6 @@ section is not there."""
 import base64
 import json
 import math
-import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -71,7 +70,7 @@ def sections(report: Report) -> list[Section]:
     }
     unmeasured = [o.metric for o in report.objectives if o.metric not in measured]
     no_trade = f"no network has a finite {' or '.join(unmeasured)}" if unmeasured else ""
-    cards = [_card(report, one) for one in report.recommended]
+    cards = [_card(one) for one in report.recommended]
     named = _named_networks(report)
     networks = [_network(report, label, point) for label, point in named.items()]
     curves = _curves(report)
@@ -203,7 +202,7 @@ def _box(report: Report) -> float | None:
     return volume or None
 
 
-def _card(report: Report, one: Recommendation) -> dict[str, Any]:
+def _card(one: Recommendation) -> dict[str, Any]:
     """One of the networks to take."""
     # The first network's own, which the handle means, and not a mean over repeats.
     bound = one.point.first.metrics[LIPSCHITZ_UPPER_BOUND]
@@ -214,14 +213,11 @@ def _card(report: Report, one: Recommendation) -> dict[str, Any]:
         if bound < 1
         else "Not proven to be invertible."
     )
-    server = server_address(report.files.client.tracking_uri)
-    uri = ["--tracking-uri", server] if server else []
     return {
         "aliases": one.aliases,
         "network": one.point.handle,
         "sentence": one.sentence,
         "proof": proof,
-        "command": shlex.join(["python", "-m", "study.verify", one.point.handle, *uri]),
     }
 
 

@@ -380,11 +380,11 @@ def test_studies_of_one_name_on_two_servers_are_told_apart(
     )
     assert [one.name for one in found.studies] == ["digits", "digits (2)"]
     assert [member.handle for member in found.joint_front] == ["digits (2)/0000"]
-    print_comparison(found, False, wide_console())
+    print_comparison(found, False, wide_console(), ["--uri"])
     out = " ".join(capsys.readouterr().out.split())
     assert "digits: in MLflow at sqlite:////nowhere/a.db" in out
     assert "digits (2): the study digits in MLflow at http://host:5000" in out
-    assert "python -m study.verify digits/0000 --tracking-uri http://host:5000" in out
+    assert "python -m study.verify digits/0000 --uri http://host:5000" in out
     rows = frame(found, every=False)[["study", "network"]]
     assert rows.to_numpy().tolist() == [["digits (2)", "digits/0000"]]
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from study.results.comparison import Comparison, compare
-from study.results.comparison_views import verify_command
+from study.results.comparison_views import uri_for
 from study.results.page import comparison_page, write_page
 from study.tracking.records import TrialRecord
 from tests.conftest import CHROMIUM
@@ -61,8 +61,8 @@ def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
     tables = {name: {c["head"]: c["cells"] for c in columns}
               for name, columns in content["tables"].items()}  # fmt: skip
     assert joint == tables["joint"]["network"] == [m.handle for m in three.joint_front]
-    commands = tables["joint"]["a proof, checked again"]
-    assert commands == [verify_command(three, member) for member in three.joint_front]
+    assert content["networks"] == [member.point.handle for member in three.joint_front]
+    assert content["uris"] == [uri_for(three, member) for member in three.joint_front]
     assert {url is None for url in content["run_pages"]} == {True, False}
     for one, s in zip(content["studies"], three.studies, strict=True):
         assert one["growth"]["hypervolume"] == s.report.growth.hypervolume
@@ -112,7 +112,8 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
     expect(rows).to_have_count(len(three.joint_front))
     for row, member in zip(rows.all(), three.joint_front, strict=True):
         expect(row).to_contain_text(member.handle)
-        expect(row).to_contain_text(verify_command(three, member))
+        command = f"study.verify {member.point.handle} --tracking-uri {uri_for(three, member)}"
+        expect(row).to_contain_text(command)
     # A color and a symbol for each study.
     looks = page.locator(".card .swatch").evaluate_all(
         "all => all.map(one => [one.textContent, one.style.color])"

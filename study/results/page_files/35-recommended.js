@@ -29,7 +29,7 @@ const makeCard = (one) => {
     cardFigures(i),
     make("p", { textContent: one.sentence }),
     make("p", { className: "proof", textContent: one.proof }),
-    make("pre", { textContent: one.command }),
+    make("pre", { textContent: verifyCommand(one.network, content.server) }),
     make("p", { className: "actions" }, look, ...(runPage(i) ? [" ", runLink(i, "Its run in MLflow")] : [])));
 };
 const makeCards = () => byId("cards").replaceChildren(...content.recommended.map(makeCard));

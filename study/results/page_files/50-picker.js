@@ -45,8 +45,7 @@ const describePicked = (i, names, nKept) => {
     `  ${values}${of}  (${nKept} of ${candidates.length} meet the limits)  run `,
     runLink(i),
   );
-  const uri = content.server ? ` --tracking-uri ${content.server}` : "";
-  byId("picked-code").textContent = `python -m study.verify ${points.network[i]}${uri}\n`
+  byId("picked-code").textContent = `${verifyCommand(points.network[i], content.server)}\n`
     + `mlflow.pyfunc.load_model("runs:/${points.run_id[i]}/model").get_raw_model()`;
 };
 const operatorOf = (name) => {

@@ -48,6 +48,11 @@ const plain = (text) => String(text)
   .replace(/</g, "&lt;")
   .replace(/>/g, "&gt;");
 
+// What to type to check a proof again, with the place of MLflow where it must be said.
+const verifyCommand = (network, uri) => (
+  `python -m study.verify ${network}${uri ? ` --tracking-uri ${uri}` : ""}`
+);
+
 // Elements
 
 const make = (tag, properties = {}, ...children) => {
