@@ -1,6 +1,7 @@
 """Several studies: all of a tracking server, and some side by side."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,9 @@ class ComparedStudies:
         """As `--format csv` prints it, likewise."""
         return tables.as_csv(comparison_views.frame(self.content, every))
 
-    def print_table(self, *, every: bool = False, options: object = ()) -> None:
-        """As `python -m study.report` prints it, likewise."""
+    def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
+        """As `python -m study.report` prints it, likewise; `options` has the option that says where
+        MLflow is, without its value."""
         comparison_views.print_comparison(self.content, every, tables.wide_console(), options)
 
     @renamed({"html": "path"})

@@ -67,7 +67,8 @@ def print_comparison(
     if comparison.joint_front:
         first = comparison.joint_front[0]
         uri = uri_for(comparison, first)
-        words = ["python", "-m", "study.verify", first.point.handle, *((*uri_option, uri) if uri_option and uri else ())]
+        words = ["python", "-m", "study.verify", first.point.handle]
+        words += [*uri_option, uri] if uri_option and uri else []
         texts = [f"Check a proof again: {shlex.join(words)}"]
     if comparison.hypervolume is not None:
         texts.append(
