@@ -67,17 +67,15 @@ def test_a_study_may_be_typed_and_errors_name_arguments(
     with pytest.raises(LaunchError) as error:
         study.run(tiny(), name="tiny")
     assert str(error.value) == (
-        "name: the name of a new study must be free, but 'tiny' is taken; take another, or go on "
-        "with that study with resume"
+        "name: the name of a new study must be free, but 'tiny' is taken; take another, or resume "
+        "that study"
     )
     with pytest.raises(LaunchError, match=r"^max_hours: a study must have samples left"):
         study.open("tiny").resume(max_hours=9)
 
 
 @pytest.mark.usefixtures("study")
-def test_errors_of_every_call_name_its_arguments(
-    tmp_path: Path,
-) -> None:
+def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     opened = study.open("tiny", tracking_uri=uri)
     absent = (
