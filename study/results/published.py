@@ -55,8 +55,8 @@ def publish(report: Report) -> None:
         networks += [Marked(record, _REPEAT, (), "") for record in point.records[1:]]
     study = report.study
     note = pages.describe_results(
-        pages.report_page(study.experiment_id, study.run_id),
-        pages.front_pages(study.experiment_id),
+        study.experiment_id,
+        study.run_id,
         [(one.point.handle, " and ".join(one.aliases), one.sentence) for one in report.recommended],
     )
     now = datetime.now(UTC).timestamp()

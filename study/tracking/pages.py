@@ -14,7 +14,7 @@ from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 VIEW = "study"
 """The name by which the table of runs is kept; see `views`."""
 FRONT_VIEW = "front"
-"""The name by which the table of the front is kept, with its figures."""
+"""The name by which the table of the front is kept."""
 # Without it MLflow shows its pages for language models.
 _TRAINING = "workflowType=machine_learning"
 
@@ -83,44 +83,28 @@ def name_sample(sample: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={value}" for key, value in rounded.items())
 
 
-def describe_results(
-    study_page: str, front: Sequence[str], why: Sequence[tuple[str, str, str]]
-) -> str:
-    """What came out of a study, in Markdown, for its own run.
+def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, str, str]]) -> str:
+    """What came out of a study, in Markdown, for its own run, with links within MLflow's pages.
 
     Args:
-        study_page: address of the report among the run's files, within MLflow's pages.
-        front: addresses of the front's table and of its figures, likewise.
+        run_id: of the study's own run, which has the report among its files.
         why: of each recommended network: its handle, as what, and a sentence.
     """
-    table_page, figures_page = front
+    page = f"#/experiments/{experiment_id}/runs"
     lines = [f"- `{handle}`, {aliases}: {sentence}" for handle, aliases, sentence in why]
     return (
-        f"[The report]({study_page}). The front: [its table]({table_page}), "
-        f"[its figures]({figures_page}).\n\n" + "\n".join(lines)
+        f"[The report]({page}/{run_id}/artifacts/{PAGE}). "
+        f"[The front]({page}?{_TRAINING}&viewStateShareKey={FRONT_VIEW}).\n\n" + "\n".join(lines)
     )
-
-
-def front_pages(experiment_id: str) -> tuple[str, str]:
-    """Addresses, within MLflow's pages, of the table of the front and of its figures."""
-    table_page = f"#/experiments/{experiment_id}/runs?{_TRAINING}&viewStateShareKey={FRONT_VIEW}"
-    return table_page, f"{table_page}&compareRunsMode=CHART"
-
-
-def report_page(experiment_id: str, run_id: str) -> str:
-    """Address, within MLflow's pages, of the report among the files of the study's run."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{PAGE}"
 
 
 def views(config: StudyConfig) -> dict[str, str]:
     """The tables of runs as MLflow keeps them, by name: objectives, parameters and tags, the best
-    run first; of the front alone with figures of its trade."""
+    run first."""
     first = config.objectives[0]
-    goals = [objective.metric for objective in config.objectives]
-    metrics = list(dict.fromkeys([*goals, TEST_ACCURACY]))
-    searched = [key for key, _ in config.space]
-    columns = [f"metrics.`{name}`" for name in metrics]
-    shown = [*searched, *([PROJECTED_TO] if config.search.ladder else [])]
+    metrics = [*(objective.metric for objective in config.objectives), TEST_ACCURACY]
+    shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]
+    columns = [f"metrics.`{name}`" for name in dict.fromkeys(metrics)]
     columns += [f"params.`{key}`" for key in shown]
     columns += [f"tags.`{tag}`" for tag in (MARK, ALIAS, CERTIFIED, STATE)]
     columns += [f"tags.`{GIVEN}`"] if config.search.first else []
@@ -129,37 +113,5 @@ def views(config: StudyConfig) -> dict[str, str]:
         "orderByKey": f"metrics.`{first.metric}`",
         "orderByAsc": first.direction is Direction.MINIMIZE,
     }
-    figures = {
-        "searchFilter": f"tags.`{MARK}` = 'front'",
-        "compareRunSections": [{"uuid": "trade", "name": "The trade", "display": True}],
-        "compareRunCharts": [
-            *(_scatter(goals[0], other) for other in goals[1:]),
-            {
-                **_chart("PARALLEL", "parallel"),
-                "selectedParams": searched,
-                "selectedMetrics": metrics,
-                "showAllRuns": True,
-            },
-        ],
-    }
-    return {VIEW: json.dumps(table), FRONT_VIEW: json.dumps({**table, **figures})}
-
-
-def _scatter(metric: str, other: str) -> dict[str, Any]:
-    return {
-        **_chart("SCATTER", f"{metric} against {other}"),
-        "xaxis": {"key": other, "type": "METRIC"},
-        "yaxis": {"key": metric, "type": "METRIC"},
-    }
-
-
-def _chart(kind: str, name: str) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "uuid": name,
-        "displayName": name,
-        "metricSectionId": "trade",
-        "runsCountToCompare": 100,
-        "deleted": False,
-        "isGenerated": False,
-    }
+    front = {**table, "searchFilter": f"tags.`{MARK}` = 'front'"}
+    return {VIEW: json.dumps(table), FRONT_VIEW: json.dumps(front)}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlflow.entities import DatasetInput, Metric, Run
+from mlflow.entities import Metric, Run
 
 from study.config.space import Value
 from study.config.trial import TrialConfig
@@ -21,7 +21,7 @@ from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Batch, Runs
-from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO, as_params, dataset, settings
+from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO, as_params, settings
 from study.tracking.shared_files import SharedFiles
 from study.tracking.trial_runs import TrialRun, TrialRuns
 from study.tracking.values import stored
@@ -113,50 +113,34 @@ class Tracker:
             # another trial. Parameters cannot be changed, so the run is deleted.
             self._trials.delete(trial_id)
             trial = None
-        params = as_params(settings(sample, config))
-        datasets = [dataset(config.data)]
-        origin = {tags.GIVEN: "true"} if is_given else {}
-        if trial is not None:
-            # A crash may have cut these off. Logging the same again is no error.
-            self._call(self.client.api.log_inputs, trial.run_id, datasets=datasets)
-            running = {
-                tags.REPEAT_OF: repeat_of or trial_id,
-                tags.STATE: TrialStatus.RUNNING.value,
-                **origin,
-            }
-            # The tag first: by it a run counts as one that runs, and is ended with its study.
-            Batch(params=params, tags=running).send(self.client, trial.run_id)
+        of_run = {
+            tags.REPEAT_OF: repeat_of or trial_id,
+            tags.STATE: TrialStatus.RUNNING.value,
+            **({tags.GIVEN: "true"} if is_given else {}),
+        }
+        if trial is None:
+            run = self._call(
+                self.client.api.create_run,
+                self._study.experiment_id,
+                run_name=f"{trial_id}: {pages.name_sample(sample)}"[:_NAME_LENGTH],
+                tags={
+                    tags.KIND: tags.TRIAL,
+                    tags.PARENT: self._study.run_id,
+                    tags.TRIAL_ID: trial_id,
+                    tags.SAMPLE: text,
+                    **of_run,
+                    **self._provenance,
+                },
+            )
+            trial = TrialRun(run.info.run_id, TrialStatus.RUNNING, text, logged={})
+            self._trials.add(trial_id, trial)
+        else:
+            # First the tag, by which a run counts as one that runs and is ended with its study.
+            Batch(tags=of_run).send(self.client, trial.run_id)
             self._runs.set_running(trial.run_id)
-            trial.state, trial.is_begun = TrialStatus.RUNNING, True
-            return
-        run = self._call(
-            self.client.api.create_run,
-            self._study.experiment_id,
-            run_name=f"{trial_id}: {pages.name_sample(sample)}"[:_NAME_LENGTH],
-            tags={
-                tags.KIND: tags.TRIAL,
-                tags.PARENT: self._study.run_id,
-                tags.TRIAL_ID: trial_id,
-                tags.REPEAT_OF: repeat_of or trial_id,
-                tags.STATE: TrialStatus.RUNNING.value,
-                tags.SAMPLE: text,
-                **origin,
-                **self._provenance,
-            },
-        )
-        # The parameters last: a run that has them is begun.
-        self._call(self.client.api.log_inputs, run.info.run_id, datasets=datasets)
-        Batch(params=params).send(self.client, run.info.run_id)
-        self._trials.add(
-            trial_id,
-            TrialRun(
-                run.info.run_id,
-                TrialStatus.RUNNING,
-                text,
-                is_begun=True,
-                logged={},
-            ),
-        )
+        # Last: a run that has parameters is begun. To log the same again is no error.
+        Batch(params=as_params(settings(sample, config))).send(self.client, trial.run_id)
+        trial.state, trial.is_begun = TrialStatus.RUNNING, True
 
     def log_reports(
         self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
@@ -263,11 +247,6 @@ class Tracker:
             },
         )
         run_id = str(run.info.run_id)
-        assert of_trial.inputs is not None
-        inputs = [
-            DatasetInput(one.dataset, list(one.tags)) for one in of_trial.inputs.dataset_inputs
-        ]
-        self._call(self.client.api.log_inputs, run_id, datasets=inputs)
         added = {PROJECTED_TO: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
         epoch, milliseconds = self._trials.last_epoch(trial), round(report.timestamp * 1000)
         Batch(

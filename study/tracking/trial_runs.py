@@ -18,7 +18,7 @@ class TrialRun:
     """A trial's run, as far as it is known.
 
     Attributes:
-        is_begun: whether its parameters and its dataset are there.
+        is_begun: whether its parameters are there.
         projections: coefficient -> the run of a projection, and its metrics once it is complete.
         logged: (metric, step) -> value, of what MLflow holds; None until it is read.
     """
@@ -26,7 +26,7 @@ class TrialRun:
     run_id: str
     state: TrialStatus
     sample: str
-    is_begun: bool
+    is_begun: bool = False
     projections: dict[float, tuple[str, dict[str, float]]] = field(default_factory=dict)
     logged: dict[tuple[str, int], float] | None = None
 
