@@ -19,7 +19,7 @@ def main(
 ) -> None:
     """Check that a stored model is what was logged, and certify it again: 0 if all of it holds, 1
     if not. No code of the stored model is run."""
-    with cli.one_line_errors():
+    with cli.one_line_errors(network="NETWORK"):
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
             from study.api.study import Driver

@@ -1,7 +1,6 @@
 """`study.run` and `study.open`, and the study that they give: its front, its networks, its page."""
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from study.api.asked import asked_for, by_arguments
 from study.config.extension import Wanted
 from study.config.study import StudyConfig
-from study.errors import TrackingError, UserError, absent, quoted, renamed
+from study.errors import UserError, absent, renamed
 from study.execution.driver import Driver
 from study.results import tables
 from study.results.front import Mark
@@ -208,20 +207,9 @@ class Study:
             UserError: if there is no such network, its files are not those that were logged, or
                 MLflow or they cannot be read.
         """
-        from models import read_network
-        from study.tracking.proof import fetch_as_logged
-        from study.tracking.stored_model import DATA
+        from study.tracking import proof
 
-        run_id = self._run_of(network)
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                return read_network(
-                    fetch_as_logged(self.driver.records, run_id, Path(folder)) / DATA
-                )
-            except TrackingError:
-                raise
-            except ValueError as error:
-                raise UserError(f"network: {quoted(network)} cannot be loaded: {error}") from error
+        return proof.load(self.driver.records, self._run_of(network))
 
     def verify(self, network: str) -> "Proof":
         """Check that a stored network is what was logged, and certify it again; `problems` of what
@@ -244,7 +232,7 @@ class Study:
             handle = f"{self.name}/{handle}"
         elif _WORD.fullmatch(handle) and not RUN_ID.fullmatch(handle):
             known = [*self.recommended, *(point.label for point in self.results.ranked(every=True))]
-            raise UserError(f"network: {absent(network, known, 'network')}")
+            raise UserError(absent(network, known, "network"), key="network")
         return run_of(self.driver.records, handle)
 
     def as_json(self, every: bool) -> str:

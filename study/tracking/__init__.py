@@ -10,13 +10,15 @@
     studies       writes of the study's own run
     trial_runs    what stands there of a study's trials
     tracker       writes of the trials of a study, each thing once
-    settings      a trial's settings as parameters and dataset
-    values        numbers as MLflow stores them
+    settings      a trial's settings as parameters
+    values        numbers as MLflow stores them; tags that anybody may have changed
     outbox        a thread that sends writes in order, and again after an outage
     manifest      the files of a folder with their digests, and what is not as they say
     shared_files  files that several models have in common, once on the disk
     clone         the git clone that this code is run from
     stored_model  a network as MLflow keeps it; imports torch by way of models
+    mlmodel       which network a logged model is, and what MLflow would load and install with it
+    claims        a stored certificate beside what is proven of the weights now
     proof         whether a stored model is what was logged, and what is proven of it; likewise
     removal       what MLflow has of a study, and its deletion for good
     pages         what MLflow's own pages say and show of a study

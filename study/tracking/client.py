@@ -71,17 +71,17 @@ class Client:
         # The address is printed in messages and commands, and written into pages.
         if _has_secret(tracking_uri):
             raise TrackingError(
-                "--tracking-uri: an address must hold no password; give it in "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or as the database "
-                "takes it from its environment"
+                "an address must hold no password; give it in MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or as the database takes it from its environment",
+                key="tracking_uri",
             )
         self.tracking_uri = tracking_uri
         self._max_retries = max_retries
 
     @property
     def place(self) -> str:
-        """Where studies are looked for, and how another place is named, for a message."""
-        return f"in MLflow at {self.tracking_uri} (--tracking-uri names another)"
+        """Where studies are looked for, for a message."""
+        return f"in MLflow at {self.tracking_uri}"
 
     @functools.cached_property
     def api(self) -> MlflowClient:
@@ -136,8 +136,8 @@ class Client:
             message = reason(error)
             if _KEPT_BY_A_SERVER in message:
                 message = (
-                    "the files of these runs are kept by an MLflow server, so --tracking-uri must "
-                    "be its address, such as http://localhost:5000, and not its database"
+                    "the files of these runs are kept by an MLflow server, so the tracking URI "
+                    "must be its address, such as http://localhost:5000, and not its database"
                 )
             raise TrackingError(
                 f"MLflow at {self.tracking_uri}: {message}",
@@ -247,7 +247,7 @@ def _has_secret(tracking_uri: str) -> bool:
         parts = urlsplit(tracking_uri)
     except ValueError as error:
         raise TrackingError(
-            f"--tracking-uri: it must be an address, but got {quoted(tracking_uri)}: {error}"
+            f"must be an address, but got {quoted(tracking_uri)}: {error}", key="tracking_uri"
         ) from error
     is_token = parts.scheme in ("http", "https") and parts.username is not None
     keys = {key.lower() for key, _ in parse_qsl(parts.query)}

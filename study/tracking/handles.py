@@ -8,10 +8,9 @@ digits@knee       a recommended one, once the study has ended
 
 import re
 
-from mlflow.entities import Run
-
 from study.errors import TrackingError, one_of, quoted, some
-from study.tracking.records import Records, TrialRecord, network_of
+from study.tracking.records import Records, TrialRecord
+from study.tracking.values import network_of
 
 _FORMS = (
     "STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, STUDY@most-accurate, STUDY@most-invertible "
@@ -40,7 +39,7 @@ def run_of(records: Records, network: str) -> str:
     if at:
         return _of_alias(records, study, alias)
     if not RUN_ID.fullmatch(network):
-        raise TrackingError(f"NETWORK: it must be {_FORMS}, but got {quoted(network)}")
+        raise TrackingError(f"must be {_FORMS}", key="network", value=network)
     return _of_beginning(records, network)
 
 
@@ -52,52 +51,48 @@ def handle_of(records: Records, run_id: str) -> str:
 
 
 def _of_study(records: Records, study: str, label: str) -> str:
-    trials = _trials(records, study)
-    matching = [r for r in trials if network_label(r.trial_id, r.projected_to) == label]
-    if not matching:
-        trial_id = label.partition("@")[0]
-        own = [r for r in trials if r.trial_id == trial_id]
-        named = own or [r for r in trials if r.projected_to is None]
-        have = some([network_label(r.trial_id, r.projected_to) for r in named])
-        raise TrackingError(
-            f"NETWORK: it must be in {study}, which has {have}, but got {quoted(label)}"
-        )
-    return matching[0].run_id
+    runs = {
+        network_label(record.trial_id, record.projected_to): record.run_id
+        for record in _networks(records, study)
+    }
+    if label in runs:
+        return runs[label]
+    trial = label.partition("@")[0]
+    # The trial's own, if there is such a trial; else the trials.
+    near = [name for name in runs if name.partition("@")[0] == trial]
+    have = some(near or [name for name in runs if "@" not in name])
+    raise TrackingError(f"must be in {study}, which has {have}", key="network", value=label)
 
 
 def _of_alias(records: Records, study: str, alias: str) -> str:
-    known: dict[str, str] = {}
-    for record in _trials(records, study):
-        known.update(dict.fromkeys(record.aliases, record.run_id))
-    if alias not in known:
-        if not known:
-            raise TrackingError(
-                f"NETWORK: networks are recommended when a study ends, but got {quoted(alias)} of "
-                f"{study}, which has none"
-            )
-        raise TrackingError(f"NETWORK: what stands behind {study}@ {one_of(alias, sorted(known))}")
-    return known[alias]
+    runs = {
+        alias: record.run_id for record in _networks(records, study) for alias in record.aliases
+    }
+    if not runs:
+        raise TrackingError(
+            f"{study} recommends none before it has ended, but got {quoted(alias)}", key="network"
+        )
+    if alias not in runs:
+        raise TrackingError(f"what follows {study}@ {one_of(alias, sorted(runs))}", key="network")
+    return runs[alias]
 
 
-def _trials(records: Records, name: str) -> list[TrialRecord]:
+def _networks(records: Records, name: str) -> list[TrialRecord]:
     study = records.find_study(name)
     if study is None:
-        raise TrackingError(f"NETWORK: {records.absent(name)}")
+        raise TrackingError(records.absent(name), key="network")
     return records.trials_and_projections(study)
 
 
 def _of_beginning(records: Records, beginning: str) -> str:
     if len(beginning) == _LENGTH_OF_ID:
         return beginning
-    matching: list[Run] = records.runs_beginning(beginning)
-    if len(matching) == 1:
-        return str(matching[0].info.run_id)
-    if not matching:
+    ids = [str(run.info.run_id) for run in records.runs_beginning(beginning)]
+    if len(ids) != 1:
+        have = some(ids) + " do" if ids else "none does"
         raise TrackingError(
-            f"NETWORK: a run must begin so {records.client.place}, but none begins with "
-            f"{quoted(beginning)}"
+            f"exactly one run {records.client.place} must have an id that begins with "
+            f"{quoted(beginning)}, but {have}",
+            key="network",
         )
-    ids = some([run.info.run_id for run in matching])
-    raise TrackingError(
-        f"NETWORK: one run must begin so, but got {quoted(beginning)}, and {ids} do"
-    )
+    return ids[0]

@@ -6,12 +6,10 @@ below that one for each projection of the trial.
 
 import json
 import math
-import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from mlflow.entities import Experiment, Run
 
@@ -19,16 +17,13 @@ from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import TrackingError, absent, printable, quoted
+from study.errors import TrackingError, absent, printable
 from study.metrics.definitions import METRICS
 from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.settings import PROJECTED_TO
-from study.tracking.values import restored
-
-_TRIAL_ID = re.compile(r"[0-9]{4,9}")
-_T = TypeVar("_T")
+from study.tracking.values import as_json, network_of, restored, sample_of, value_of
 
 
 @dataclass(frozen=True)
@@ -167,10 +162,13 @@ class Records:
     def _studies(self, experiment_ids: list[str]) -> Iterator[tuple[StudyRecord, Run]]:
         for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
             of_run = run.data.tags
+            # Tags of a study that anybody may have written.
+            options = as_json(of_run.get(tags.OPTIONS, ""), list)
+            n_searches = (as_json(of_run.get(tags.EXTENSION, ""), dict) or {}).get("n_searches")
+            versions = as_json(of_run.get(tags.VERSIONS, ""), dict) or {}
             try:
                 content = json.loads(of_run[tags.CONFIG])
                 config = parse(content, run.info.run_name, is_stored=True)
-                n_searches = _n_searches(of_run.get(tags.EXTENSION, "{}"))
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):
@@ -183,11 +181,11 @@ class Records:
                 source=source,
                 storage=storage,
                 finished=state is TrialStatus.COMPLETED,
-                options=_options(of_run.get(tags.OPTIONS, "null")),
-                n_searches=n_searches,
+                options=None if options is None else tuple(printable(str(key)) for key in options),
+                n_searches=n_searches if type(n_searches) is int else 0,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",
-                versions=_versions(of_run.get(tags.VERSIONS, "{}")),
+                versions={printable(name): printable(str(of)) for name, of in versions.items()},
             )
             yield study, run
 
@@ -259,39 +257,6 @@ class Records:
             return self._call(Path(path).read_bytes)
 
 
-def _options(text: str) -> tuple[str, ...] | None:
-    """Keys, of a tag that anybody may have written; None if it is something else."""
-    try:
-        keys = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return tuple(printable(str(key)) for key in keys) if isinstance(keys, list) else None
-
-
-def _n_searches(text: str) -> int:
-    """How often more of a study was asked for; ValueError if somebody else wrote that.
-
-    Beside it stands `more_epochs` in studies of an earlier version, which could train a network
-    further as a new trial.
-    """
-    content = json.loads(text)
-    n_searches = content.get("n_searches", 0) if isinstance(content, dict) else None
-    if type(n_searches) is not int:
-        raise ValueError(text)
-    return n_searches
-
-
-def _versions(text: str) -> dict[str, str]:
-    """Package -> version, of a tag that anybody may have written; empty if it is something else."""
-    try:
-        versions = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(versions, dict):
-        return {}
-    return {printable(name): printable(str(version)) for name, version in versions.items()}
-
-
 def _is_of(study: StudyRecord, run: Run) -> bool:
     """Whether a run is a trial of a study or a projection; users may put runs beside them."""
     kind = run.data.tags[tags.KIND]
@@ -300,60 +265,11 @@ def _is_of(study: StudyRecord, run: Run) -> bool:
     return bool(kind == tags.PROJECTION)
 
 
-def network_of(run: Run) -> tuple[str, float | None]:
-    """Of the run of a trial or of a projection: (trial id, what it was projected to or None).
-
-    Raises:
-        TrackingError: if its tags, which anybody may have changed, do not say.
-    """
-    of_run = run.data.tags
-    trial_id = _read(run, of_run, tags.TRIAL_ID, _trial_id)
-    if tags.PROJECTED_TO not in of_run:
-        return trial_id, None
-    return trial_id, _read(run, of_run, tags.PROJECTED_TO, float)
-
-
-def sample_of(run: Run) -> dict[str, Value]:
-    """What the search proposed for the training of a run.
-
-    Raises:
-        TrackingError: as `network_of`.
-    """
-    return _read(run, run.data.tags, tags.SAMPLE, _sample)
-
-
-def _read(
-    run: Run, values: Mapping[str, str], name: str, read: Callable[[str], _T], default: str = ""
-) -> _T:
-    """A tag or parameter of a run, as `read` understands it."""
-    text = values.get(name, default)
-    try:
-        return read(text)
-    except (ValueError, RecursionError) as error:
-        raise TrackingError(
-            f"run {run.info.run_id}: {name} must be as its study wrote it, but is {quoted(text)}; "
-            "set it right in MLflow, or delete the run"
-        ) from error
-
-
-def _trial_id(text: str) -> str:
-    if not _TRIAL_ID.fullmatch(text):
-        raise ValueError(text)
-    return text
-
-
-def _sample(text: str) -> dict[str, Value]:
-    sample = json.loads(text)
-    if not isinstance(sample, dict):
-        raise ValueError(text)
-    return sample
-
-
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
     of_run, params = run.data.tags, run.data.params
     trial_id, projected_to = network_of(run)
     sample = sample_of(run)
-    state = _read(run, of_run, tags.STATE, TrialStatus)
+    state = value_of(run, tags.STATE, TrialStatus)
     if projected_to is not None:
         n_epochs = 0
         # Studies of earlier versions have a projection's own coefficient in the place of the
@@ -361,9 +277,9 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         trained = sample.get(COEFF, study.config.model.coeff)
         params = {**params, COEFF: str(trained), PROJECTED_TO: str(projected_to)}
     elif state is TrialStatus.COMPLETED:
-        n_epochs = _read(run, params, MAX_EPOCHS, int)
+        n_epochs = value_of(run, MAX_EPOCHS, int)
     else:
-        n_epochs = _read(run, of_run, tags.EPOCH, int, "0")
+        n_epochs = value_of(run, tags.EPOCH, int, "0")
     return TrialRecord(
         trial_id=trial_id,
         run_id=run.info.run_id,

@@ -40,6 +40,7 @@ from study.tracking.manifest import irregular, manifest, sha256_of
 from study.tracking.records import Records
 from study.tracking.runs import Batch, Runs
 from study.tracking.shared_files import SharedFiles
+from study.tracking.values import as_json
 
 DATA = "data/network"
 """Folder of a logged model: NETWORK, WEIGHTS, of some CHANGES, and CERTIFICATE."""
@@ -57,15 +58,14 @@ def code_folder() -> Path:
 
 def data_digest(records: Records, run_id: str) -> str | None:
     """SHA-256 of the images and labels that a run's network was trained, validated and tested on;
-    None where its file does not say or cannot be read. MLflow's own digest of a run's data is of
-    the settings, and says nothing of what is in the files."""
+    None where its file does not say or cannot be read."""
     try:
         if NETWORK not in records.artifacts(run_id):
             return None
-        content = json.loads(records.artifact(run_id, NETWORK))
-    except (TrackingError, ValueError, RecursionError):
+        content = as_json(records.artifact(run_id, NETWORK), dict)
+    except TrackingError:
         return None
-    data = content.get("data") if isinstance(content, dict) else None
+    data = None if content is None else content.get("data")
     digest = data.get("sha256") if isinstance(data, dict) else None
     return digest if isinstance(digest, str) else None
 
@@ -171,14 +171,14 @@ def model_id(client: Client, run_id: str) -> str:
     return ids[0]
 
 
-def fetch(client: Client, run_id: str, folder: Path) -> Path:
-    """Copy the model of a run into a folder; returns where it is then.
+def fetch(client: Client, model_id: str, folder: Path) -> Path:
+    """Copy a model into a folder; returns where it is then.
 
     Raises:
-        ValueError: if the run has not one model, or there is a link among its files, as far as the
-            store shows links: one that is not a folder of this machine shows none.
+        ValueError: if its files are gone, or there is a link among them, as far as the store shows
+            links: one that is not a folder of this machine shows none.
     """
-    model = client.call(client.api.get_logged_model, model_id(client, run_id))
+    model = client.call(client.api.get_logged_model, model_id)
     location = model.artifact_location
     there = local_folder(location)
     if there is not None:

@@ -1,15 +1,88 @@
-"""Numbers as MLflow stores them: it keeps an infinite metric as the largest double."""
+"""What runs hold, as values: numbers as MLflow stores them, and tags that a study wrote, which
+anybody may have changed since."""
 
+import json
 import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
 
+from mlflow.entities import Run
+
+from study.config.space import Value
+from study.errors import TrackingError, quoted
+from study.tracking import tags
+
+# MLflow keeps an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
+_TRIAL_ID = re.compile(r"[0-9]{4,9}")
+_T = TypeVar("_T")
 
 
 def stored(value: float) -> float:
-    """A value as MLflow will give it back."""
+    """A number as MLflow will give it back."""
     return math.copysign(_LARGEST, value) if math.isinf(value) else value
 
 
 def restored(value: float) -> float:
-    """The value that MLflow was given."""
+    """The number that MLflow was given."""
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
+
+
+def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
+    """What a text of JSON says; None if it is none, or of another kind."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, kind) else None
+
+
+def network_of(run: Run) -> tuple[str, float | None]:
+    """Of the run of a trial or of a projection: (trial id, what it was projected to or None).
+
+    Raises:
+        TrackingError: if its tags do not say.
+    """
+    trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
+    if tags.PROJECTED_TO not in run.data.tags:
+        return trial_id, None
+    return trial_id, value_of(run, tags.PROJECTED_TO, float)
+
+
+def sample_of(run: Run) -> dict[str, Value]:
+    """What the search proposed for the training of a run.
+
+    Raises:
+        TrackingError: if its tag does not say.
+    """
+    return value_of(run, tags.SAMPLE, _sample)
+
+
+def value_of(run: Run, name: str, read: Callable[[str], _T], default: str = "") -> _T:
+    """A tag or parameter of a run, as `read` understands it.
+
+    Raises:
+        TrackingError: if `read` raises ValueError.
+    """
+    text = run.data.tags.get(name, run.data.params.get(name, default))
+    try:
+        return read(text)
+    except (ValueError, RecursionError) as error:
+        raise TrackingError(
+            f"run {run.info.run_id}: {name} must be as its study wrote it, but is {quoted(text)}; "
+            "set it right in MLflow, or delete the run"
+        ) from error
+
+
+def _trial_id(text: str) -> str:
+    if not _TRIAL_ID.fullmatch(text):
+        raise ValueError(text)
+    return text
+
+
+def _sample(text: str) -> dict[str, Value]:
+    sample = json.loads(text)
+    if not isinstance(sample, dict):
+        raise ValueError(text)
+    return sample

@@ -1,0 +1,91 @@
+"""What a stored certificate says, beside what is proven of the weights now."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.certificate import ROOM
+from study.metrics.artifacts import CERTIFICATE
+
+# By how much more than is proven here a certificate may claim, relative: other processors round
+# otherwise.
+_MOST_ABOVE = 1e-6
+_PARTS = ("layers", "blocks")
+
+
+def read_certificate(path: Path) -> dict[str, Any]:
+    """A certificate as it was stored.
+
+    Raises:
+        ValueError: if the file is none.
+    """
+    try:
+        certificate = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{CERTIFICATE} cannot be read: {error}") from error
+    if not isinstance(certificate, dict):
+        raise ValueError(f"{CERTIFICATE} must be an object, but is {certificate!s:.80}")
+    return certificate
+
+
+def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each claim of a stored certificate that the weights do not bear out.
+
+    Args:
+        certified: the certificate of the weights as it is now, as JSON gives it back.
+    """
+    for key in _PARTS:
+        if _names(stored.get(key)) != _names(certified[key]):
+            yield f"{CERTIFICATE} has not the {key} of the network"
+            return
+    claims, proven = _by_place(stored), _by_place(certified)
+    for place in claims.keys() - proven.keys() - {("", "", "empirical_lipschitz")}:
+        yield f"{CERTIFICATE} has a key that no certificate has: {_shown(place)}"
+    for place, value in proven.items():
+        claim = claims.get(place)
+        if not is_true(place[-1], claim, value):
+            yield f"{_shown(place)} is {claim!s:.60}, but the weights give {value}"
+
+
+def is_true(what: str, stored: object, certified: object) -> bool:
+    """Whether a claim is what was found here, or says less, by rounding at most.
+
+    Args:
+        what: is claimed. A lower bound says less where it is smaller, all else where it is larger.
+    """
+    if not isinstance(certified, float) or type(stored) not in (int, float):
+        return type(stored) is type(certified) and stored == certified
+    assert isinstance(stored, int | float)
+    if stored == certified:
+        return True
+    if abs(stored) > sys.float_info.max:
+        return False
+    low, high = (stored, certified) if "lower_bound" in what else (certified, stored)
+    return low <= high * (1 + ROOM) and high <= low * (1 + _MOST_ABOVE)
+
+
+def _names(parts: object) -> list[object] | None:
+    """Of layers or blocks; None of what is neither."""
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        return None
+    return [part.get("name") for part in parts]
+
+
+def _by_place(certificate: Mapping[str, Any]) -> dict[tuple[str, str, str], object]:
+    """(layers, blocks or empty; name of the part or empty; key) -> value, parts first."""
+    return {
+        **{
+            (key, part["name"], what): value
+            for key in _PARTS
+            for part in certificate[key]
+            for what, value in part.items()
+        },
+        **{("", "", key): value for key, value in certificate.items() if key not in _PARTS},
+    }
+
+
+def _shown(place: tuple[str, str, str]) -> str:
+    _, part, key = place
+    return f"{key} of {part}" if part else key
