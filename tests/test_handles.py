@@ -5,7 +5,6 @@ import re
 import shutil
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from study import report, verify
@@ -69,12 +68,3 @@ def test_every_name_of_a_network_that_is_printed_can_be_verified(
         # And which network that is, where the handle does not say it.
         (said,) = _HANDLE.findall(done.stdout)
         assert run_of(records, said) == run_of(records, handle)
-
-
-@pytest.mark.parametrize("handle", ["tiny/0000@0.123", "tiny/9999", "tiny@front", "nosuch/0000"])
-def test_what_names_none_is_bad_input_in_one_line(finished: Path, handle: str) -> None:
-    uri = f"sqlite:///{finished}/mlflow.db"
-    done = CliRunner().invoke(verify.app, [handle, "--tracking-uri", uri])
-    assert done.exit_code == 2
-    assert done.stderr.startswith("error: NETWORK: ")
-    assert done.stderr.count("\n") == 1

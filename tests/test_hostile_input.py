@@ -276,5 +276,5 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(
 def test_what_is_no_address_is_refused_in_a_line() -> None:
     done = CliRunner().invoke(report.app, ["--tracking-uri", "http://[x"])
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: --tracking-uri: it must be an address, but got")
+    assert done.stderr.startswith("error: --tracking-uri: must be an address, but got")
     assert done.stderr.count("\n") == 1

@@ -453,7 +453,7 @@ def test_resume_takes_no_other_settings() -> None:
     none = f"--resume: a study of {DIGITS} must be in MLflow at "
     assert none in refusal(DIGITS, "--resume", "--dry-run")
     assert none in (message := refusal(DIGITS, "--resume"))
-    assert message.endswith("/mlflow.db (--tracking-uri names another), but there is none\n")
+    assert message.endswith("/mlflow.db, but there is none\n")
     assert "there is no such file or shipped study; " in refusal("mine", "--resume")
     assert "; --name mine means a study of that name" in refusal("mine", "--resume")
     assert "--all: it must stand with --dry-run" in refusal(DIGITS, "--all")
@@ -493,7 +493,7 @@ def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(
         ),
         (
             ["--name", "mime"],
-            f"--resume: a study must be in MLflow at {uri} (--tracking-uri names another), but "
+            f"--resume: a study must be in MLflow at {uri}, but "
             "there is no study 'mime'; did you mean 'mine'?\n",
         ),
     ):

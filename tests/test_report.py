@@ -63,8 +63,8 @@ def test_a_report_of_nothing_says_so_and_writes_nothing(
         assert done.exit_code == 2
         assert done.stdout == ""
         assert done.stderr == (
-            f"error: STUDY: a study must be in MLflow at sqlite:///{tmp_path}/mlflow.db "
-            f"(--tracking-uri names another), but {nothing}\n"
+            f"error: STUDY: a study must be in MLflow at sqlite:///{tmp_path}/mlflow.db, "
+            f"but {nothing}\n"
         )
     assert list(tmp_path.iterdir()) == []
 

@@ -6,12 +6,13 @@ made anew, as if the model had been logged like that.
 """
 
 import json
+import math
 import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from models import certify, read_network
-from models.residual_block import ResidualBlock
-from study import api
+from study.api import study as api
 from study.errors import UserError
 from study.metrics.definitions import as_reported
 from study.tracking import clone
@@ -68,6 +68,17 @@ class Stored:
     folder: Path
     of_run: Path
 
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+    def tag(self, name: str, value: str | None) -> None:
+        """Set a tag of the run; None deletes it."""
+        if value is None:
+            self.client.delete_tag(self.run_id, name)
+        else:
+            self.client.set_tag(self.run_id, name, value)
+
     def check(self) -> tuple[int, str]:
         done = CliRunner().invoke(app, [self.run_id, "--tracking-uri", self.uri])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -87,9 +98,8 @@ class Stored:
         """Make the run's files those of the model, and both manifests anew."""
         for name in ("network.json", "certificate.json"):
             shutil.copy(self.folder / DATA / name, self.of_run / name)
-        client = MlflowClient(self.uri)
-        for tag, folder in ((MODEL_FILES, self.folder), (RUN_FILES, self.of_run)):
-            client.set_tag(self.run_id, tag, json.dumps(manifest(folder)))
+        self.tag(MODEL_FILES, json.dumps(manifest(self.folder)))
+        self.tag(RUN_FILES, json.dumps(manifest(self.of_run)))
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         """Change a JSON file of the model."""
@@ -102,6 +112,15 @@ class Stored:
         tensors = load_file(self.folder / WEIGHTS)
         change(tensors)
         save_file(tensors, self.folder / WEIGHTS)
+
+
+@contextmanager
+def put_back(path: Path) -> Iterator[bytes]:
+    """The content of a file, which the file has again afterwards."""
+    content = path.read_bytes()
+    yield content
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 @pytest.fixture
@@ -140,8 +159,7 @@ def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialReco
         )
 
 
-def test_a_model_is_made_of_the_files_that_are_expected(stored: Stored) -> None:
-    """So that the walk below walks over something."""
+def test_every_file_changed_removed_or_linked_is_named(stored: Stored, tmp_path: Path) -> None:
     files = set(manifest(stored.folder))
     code = {name for name in files if name.startswith(f"{CODE}/")}
     assert {f"{CODE}/iresnet.py", f"{CODE}/serving.py", f"{CODE}/__init__.py"} <= code
@@ -149,26 +167,18 @@ def test_a_model_is_made_of_the_files_that_are_expected(stored: Stored) -> None:
         "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt",
         WEIGHTS, NETWORK, CERTIFICATE,
     }  # fmt: skip
-    for name in files:
-        content = (stored.folder / name).read_bytes()
-        assert not content.startswith((b"\x80", b"PK")), f"{name} is a pickle"
-
-
-def test_every_file_changed_removed_or_linked_is_named(stored: Stored, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
-    outside.write_bytes(b"")
-    for name in manifest(stored.folder):
+    for name in files:
         path = stored.folder / name
-        content = path.read_bytes()
-        path.write_bytes(content + b"\n")
-        assert f"model: {name} is not the file that was logged" in stored.refused()
-        path.unlink()
-        assert f"model: {name} is missing" in stored.refused()
-        outside.write_bytes(content)
-        path.symlink_to(outside)
-        assert f"model: {name} must be a file of its own, but is a link" in stored.refused()
-        path.unlink()
-        path.write_bytes(content)
+        with put_back(path) as content:
+            assert not content.startswith((b"\x80", b"PK")), f"{name} is a pickle"
+            path.write_bytes(content + b"\n")
+            assert f"model: {name} is not the file that was logged" in stored.refused()
+            path.unlink()
+            assert f"model: {name} is missing" in stored.refused()
+            outside.write_bytes(content)
+            path.symlink_to(outside)
+            assert f"model: {name} must be a file of its own, but is a link" in stored.refused()
     assert stored.check()[0] == 0
 
 
@@ -188,17 +198,12 @@ def test_a_file_in_any_folder_is_named(stored: Stored) -> None:
     folders = [path for path in stored.folder.rglob("*") if path.is_dir()]
     assert len(folders) == 4
     for folder in [stored.folder, *folders]:
-        where = folder.relative_to(stored.folder)
-        for name in ("numpy.py", "notes.txt", ".hidden"):
-            (folder / name).write_text("")
-            expected = (where / name).as_posix()
+        for name in ("numpy.py", "notes.txt", ".hidden", "__pycache__"):
+            added = folder / name
+            added.mkdir() if name == "__pycache__" else added.touch()
+            expected = added.relative_to(stored.folder).as_posix()
             assert f"model: {expected} must not be there" in stored.refused()
-            (folder / name).unlink()
-        compiled = folder / "__pycache__"
-        compiled.mkdir()
-        expected = (where / "__pycache__").as_posix()
-        assert f"model: {expected} must not be there" in stored.refused()
-        compiled.rmdir()
+            added.rmdir() if added.is_dir() else added.unlink()
     assert stored.check()[0] == 0
 
 
@@ -209,7 +214,6 @@ def test_a_model_that_is_a_link_or_gone_is_refused(stored: Stored, tmp_path: Pat
     assert "must be a folder of its own, but is a link" in stored.refused()
     stored.folder.unlink()
     assert "is not there" in stored.refused()
-    moved.rename(stored.folder)
 
 
 def scale_the_last_layers(tensors: dict[str, torch.Tensor]) -> None:
@@ -237,10 +241,9 @@ def describe(**changes: object) -> Callable[[Stored], None]:
 
 def replace_text(name: str, old: str, new: str) -> Callable[[Stored], None]:
     def change(stored: Stored) -> None:
-        path = stored.folder / name
-        text = path.read_text()
+        text = (stored.folder / name).read_text()
         assert old in text
-        path.write_text(text.replace(old, new))
+        (stored.folder / name).write_text(text.replace(old, new))
 
     return change
 
@@ -258,182 +261,94 @@ def weights(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[St
     return lambda stored: stored.edit_weights(change)
 
 
-# What -> what is done, what is said of it with a new manifest.
-TAMPERED: dict[str, tuple[Callable[[Stored], None], str]] = {
-    "all kernels larger": (weights(scale_the_last_layers), "certificate: "),
-    "one kernel larger": (weights(lambda t: t[LAYER].mul_(1.5)), "upper_bound of body.1.residual"),
-    "a weight that is no number": (
-        weights(lambda t: t[LAYER].view(-1)[:1].fill_(torch.nan)),
-        "but the weights give inf",
-    ),
-    "a hidden tensor": (
-        weights(lambda t: t.update({"body.1.gain": torch.ones(1)})),
-        "weights.safetensors has a tensor that it must not have: body.1.gain",
-    ),
-    "a tensor less": (weights(lambda t: t.pop(LAYER)), f"has no tensor {LAYER}"),
-    "a tensor of another type": (
-        weights(lambda t: t.update({LAYER: t[LAYER].double()})),
-        f"the tensor {LAYER} must be",
-    ),
-    "a pickle for weights": (
-        lambda stored: torch.save({LAYER: torch.zeros(1)}, stored.folder / WEIGHTS),
-        "weights.safetensors cannot be read",
-    ),
+def maps_without_end(stored: Stored) -> None:
+    describe(in_shape=[1, 2**40, 2**40])(stored)
+    claim("in_shape", [1, 2**40, 2**40])(stored)
+
+
+def one_more_requirement(stored: Stored) -> None:
+    path = stored.folder / "requirements.txt"
+    path.write_text(path.read_text() + "\nevil==1.0")
+
+
+# Twelve levels of ten aliases each: 10 ** 12 values.
+BOMB = ", ".join(
+    f"&a{i} [" + ", ".join([f"*a{i - 1}"] * 10 if i else ["x"]) + "]" for i in range(12)
+)
+NOT_A_NUMBER = weights(lambda t: t[LAYER].view(-1)[:1].fill_(torch.nan))
+ESCAPES = "x\nverified: proven bound 0.1 \ud800\x1b[2J"
+GIVE = "but the weights give"
+# What is done, and what is said of it once the manifest is made anew.
+TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
+    (weights(scale_the_last_layers), "certificate: "),
+    (weights(lambda t: t[LAYER].mul_(1.5)), "upper_bound of body.1.residual"),
+    (NOT_A_NUMBER, f"{GIVE} inf"),
+    (weights(lambda t: t.update({"x": torch.ones(1)})), "has a tensor that it must not have: x"),
+    (weights(lambda t: t.pop(LAYER)), f"has no tensor {LAYER}"),
+    (weights(lambda t: t.update({LAYER: t[LAYER].double()})), f"the tensor {LAYER} must be"),
+    (lambda s: torch.save({LAYER: 0}, s.folder / WEIGHTS), "weights.safetensors cannot be read"),
     # Its bound is proven as well, and its output is another.
-    "another activation": (describe(activation="elu"), "certificate: sha256 is "),
-    "more blocks": (describe(blocks=[1, 2]), "has no tensor"),
-    "other maps": (describe(in_shape=[1, 16, 16]), "certificate: in_shape is not [1, 16, 16]"),
-    "maps without end": (
-        lambda stored: (
-            describe(in_shape=[1, 2**40, 2**40])(stored),
-            claim("in_shape", [1, 2**40, 2**40])(stored),
-        ),
-        "sizes and counts must be at most",
-    ),
-    "maps of nothing": (describe(in_shape=[1, -8, -8]), "must be three whole numbers >= 1"),
-    "infinitely many iterations": (
-        describe(n_power_iterations=float("inf")),
-        "sizes and counts must be whole numbers",
-    ),
-    "an unknown argument": (describe(hidden=1), "network.json describes no network"),
-    "many blocks": (describe(blocks=[10**4, 10**4]), "has 20000 blocks"),
-    "no description": (write(NETWORK, "{}"), "network.json cannot be read"),
-    "a smaller bound": (
-        claim("lipschitz_upper_bound", 9e-5),
-        "lipschitz_upper_bound is 9e-05, but the weights give",
-    ),
-    "a smaller bound of a layer": (
-        claim("layers.2.upper_bound", 1e-3),
-        "upper_bound of body.1.residual",
-    ),
-    "a larger lower bound": (claim("layers.2.lower_bound", 3.0), "lower_bound of body.1.residual"),
-    "a bound that is no number": (claim("blocks.0.upper_bound", float("nan")), "is nan, but"),
-    "a bound as text": (claim("blocks.0.upper_bound", "0.1"), "is 0.1, but the weights give"),
-    "no contraction": (claim("contraction", False), "contraction is False, but"),
-    "a certificate of other weights": (claim("sha256", "0" * 64), "sha256 is 000000"),
-    "a bound that no float holds": (
-        claim("lipschitz_upper_bound", 10**400),
-        "but the weights give",
-    ),
-    "a line of its own": (
-        claim("mode", "x\nverified: proven bound 0.1 \ud800\x1b[2J"),
-        r"mode is x\nverified: proven bound 0.1 \ud800\x1b[2J, but the weights give eval",
-    ),
-    "more than a certificate": (claim("proven", True), "a key that no certificate has: proven"),
-    "more of a layer": (claim("layers.0.note", 1), "has a key that no certificate has: note"),
-    "no layers": (claim("layers", []), "certificate.json has not the layers of the network"),
-    "layers that are none": (claim("layers", [1, None]), "has not the layers of the network"),
-    "no certificate": (write(CERTIFICATE, "[]"), "certificate.json must be an object"),
-    "a torn certificate": (write(CERTIFICATE, "{"), "certificate.json cannot be read"),
-    "a certificate in another encoding": (write(CERTIFICATE, b"\xff\xfe"), "cannot be read"),
-    "code beside the code": (
-        write("code/numpy.py", "print('run')"),
-        "code/ must be ['models'] in a logged model, but is ['models', 'numpy.py']",
-    ),
-    "compiled code before the code": (
-        write("code/models/stored/__init__.pyc", b"\x00"),
-        "files of the code that are not Python's must be []",
-    ),
-    "a library before the code": (
-        write("code/models/stored.abi3.so", b"\x00"),
-        "files of the code that are not Python's must be []",
-    ),
-    "another loader": (
-        replace_text("MLmodel", "loader_module: models.serving", "loader_module: numpy"),
-        "loader_module must be models.serving in a logged model, but is 'numpy'",
-    ),
-    "other data": (
-        replace_text("MLmodel", "data: data/network", "data: data"),
-        "data must be data/network in a logged model",
-    ),
-    "another flavor": (
-        replace_text("MLmodel", "flavors:\n", "flavors:\n  pytorch: {model_data: data}\n"),
-        "flavors must be ['python_function']",
-    ),
-    "a setting of the loader": (
-        replace_text("MLmodel", "    streamable: false\n", "    config: {x: 1}\n"),
-        "keys of the flavor must be",
-    ),
-    "a torn MLmodel": (write("MLmodel", "{"), "MLmodel or what it names cannot be read"),
-    "an MLmodel that is none": (write("MLmodel", "[1]"), "MLmodel or what it names"),
-    "more in the MLmodel": (
-        replace_text("MLmodel", "prompts: null", "prompts: [x]"),
-        "the keys of MLmodel must be",
-    ),
-    "a bomb in the MLmodel": (
-        replace_text(
-            "MLmodel",
-            "loader_module: models.serving",
-            "loader_module: ["
-            + ", ".join(
-                f"&a{i} [" + ", ".join([f"*a{i - 1}"] * 10 if i else ["x"]) + "]" for i in range(12)
-            )
-            + "]",
-        ),
-        "loader_module must be models.serving",
-    ),
-    "other requirements": (
-        replace_text("requirements.txt", "torch==", "evil\ntorch=="),
-        "requirements.txt must be [",
-    ),
-    "requirements from elsewhere": (
-        replace_text("requirements.txt", "torch==", "--index-url http://evil\ntorch=="),
-        "requirements.txt must be [",
-    ),
-    "a requirement by address": (
-        replace_text("requirements.txt", "numpy==", "numpy @ http://evil/numpy=="),
-        "requirements.txt must be [",
-    ),
-    "a requirement at the end": (
-        lambda stored: write(
-            "requirements.txt", (stored.folder / "requirements.txt").read_text() + "\nevil==1.0"
-        )(stored),
-        "requirements.txt must be [",
-    ),
-    "a requirement less": (
-        lambda stored: write("requirements.txt", "mlflow==3.17.2\n")(stored),
-        "requirements.txt must be [",
-    ),
-    "another channel": (
-        replace_text("conda.yaml", "- conda-forge", "- http://evil/channel"),
-        "channels of conda.yaml must be ['conda-forge']",
-    ),
-    "variables of the environment": (
-        replace_text("conda.yaml", "name: mlflow-env", "variables: {PIP_INDEX_URL: http://evil}"),
-        "conda.yaml must be [",
-    ),
-    "a dependency that is no text": (
-        replace_text("python_env.yaml", "- -r requirements.txt", "- 5"),
-        "dependencies must be ['-r requirements.txt']",
-    ),
-    "another environment": (
-        replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="),
-        "pip in conda.yaml must be [",
-    ),
-    "another tool": (
-        replace_text("python_env.yaml", "- setuptools", "- evil"),
-        "build_dependencies must be ['pip', 'setuptools', 'wheel']",
-    ),
-    "a tool from elsewhere": (
-        replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"),
-        "dependencies of conda.yaml must be ['python=V', 'pip', 'pip']",
-    ),
-    "another builder": (
-        replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"),
-        "dependencies must be ['-r requirements.txt']",
-    ),
-}
+    (describe(activation="elu"), "certificate: sha256 is "),
+    (describe(blocks=[1, 2]), "has no tensor"),
+    (describe(in_shape=[1, 16, 16]), "certificate: in_shape is not [1, 16, 16]"),
+    (maps_without_end, "sizes and counts must be at most"),
+    (describe(in_shape=[1, -8, -8]), "must be three whole numbers >= 1"),
+    (describe(n_power_iterations=math.inf), "sizes and counts must be whole numbers"),
+    (describe(hidden=1), "network.json describes no network"),
+    (describe(blocks=[10**4, 10**4]), "has 20000 blocks"),
+    (write(NETWORK, "{}"), "network.json cannot be read"),
+    (claim("lipschitz_upper_bound", 9e-5), f"lipschitz_upper_bound is 9e-05, {GIVE}"),
+    (claim("layers.2.upper_bound", 1e-3), "upper_bound of body.1.residual"),
+    (claim("layers.2.lower_bound", 3.0), "lower_bound of body.1.residual"),
+    (claim("blocks.0.upper_bound", math.nan), "is nan, but"),
+    (claim("blocks.0.upper_bound", "0.1"), f"is 0.1, {GIVE}"),
+    (claim("contraction", False), "contraction is False, but"),
+    (claim("sha256", "0" * 64), "sha256 is 000000"),
+    (claim("lipschitz_upper_bound", 10**400), GIVE),
+    (claim("mode", ESCAPES), rf"mode is x\nverified: proven bound 0.1 \ud800\x1b[2J, {GIVE} eval"),
+    (claim("proven", True), "a key that no certificate has: proven"),
+    (claim("layers.0.note", 1), "has a key that no certificate has: note of "),
+    (claim("layers", []), "certificate.json has not the layers of the network"),
+    (claim("layers", [1, None]), "has not the layers of the network"),
+    (write(CERTIFICATE, "[]"), "certificate.json must be an object"),
+    (write(CERTIFICATE, "{"), "certificate.json cannot be read"),
+    (write(CERTIFICATE, b"\xff\xfe"), "cannot be read"),
+    # What MLflow would load and install.
+    (write("code/numpy.py", ""), "code/ must be ['models'] in a logged model, but is ['models', '"),
+    (write("code/models/stored/__init__.pyc", b"\0"), "files of the code that are not Python's"),
+    (write("code/models/stored.abi3.so", b"\0"), "files of the code that are not Python's must"),
+    (replace_text("MLmodel", "models.serving", "numpy"), "must be models.serving in a logged mo"),
+    (replace_text("MLmodel", "models.serving", f"[{BOMB}]"), "must be models.serving in a logged"),
+    (replace_text("MLmodel", "data: data/network", "data: data"), "must be data/network in a log"),
+    (replace_text("MLmodel", "flavors:\n", "flavors:\n  x: {y: z}\n"), "flavors of MLmodel must"),
+    (replace_text("MLmodel", "    streamable: false", "    config: {x: 1}"), "must have the keys"),
+    (replace_text("MLmodel", "prompts: null", "prompts: [x]"), "MLmodel must have the keys"),
+    (write("MLmodel", "{"), "MLmodel cannot be read"),
+    (write("MLmodel", "[1]"), "MLmodel cannot be read"),
+    (write("conda.yaml", "{"), "MLmodel or what it names cannot be read"),
+    (replace_text("requirements.txt", "torch==", "evil\ntorch=="), "requirements.txt must be ["),
+    (replace_text("requirements.txt", "torch==", "--index-url http://evil\ntorch=="), "requireme"),
+    (replace_text("requirements.txt", "numpy==", "numpy @ http://evil/"), "must be numpy==V in a "),
+    (one_more_requirement, "requirements.txt must be ["),
+    (write("requirements.txt", "mlflow==3.17.2\n"), "requirements.txt must be ["),
+    (replace_text("conda.yaml", "- conda-forge", "- http://evil"), "must be conda-forge in a log"),
+    (replace_text("conda.yaml", "name: mlflow-env", "variables: {X: y}"), "conda.yaml must have t"),
+    (replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="), "conda.yaml must be"),
+    (replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"), "of conda.yaml must be pip in a"),
+    (replace_text("python_env.yaml", "- -r requirements.txt", "- 5"), "must be -r requirements.tx"),
+    (replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"), "must be -r require"),
+    (replace_text("python_env.yaml", "- setuptools", "- evil"), "of python_env.yaml must be setup"),
+)
 
 
-@pytest.mark.parametrize("what", TAMPERED)
+@pytest.mark.parametrize(("change", "says"), TAMPERED, ids=range(len(TAMPERED)))
 def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
-    stored: Stored, what: str
+    stored: Stored, change: Callable[[Stored], None], says: str
 ) -> None:
-    change, problem = TAMPERED[what]
     change(stored)
     assert "model: " in stored.refused()
     stored.log_again()
-    assert problem in stored.refused()
+    assert says in stored.refused()
 
 
 @pytest.mark.parametrize("tools", ["", "==80.1"])
@@ -485,17 +400,11 @@ def own_clone(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return root
 
 
-def test_changed_code_is_refused_and_is_not_run(
-    stored: Stored, own_clone: Path, other_code: Path
-) -> None:
-    assert "code: it must be models/ as it is here or in a commit" in stored.refused()
-    assert not other_code.exists()
-
-
-def test_of_other_code_the_commit_is_said(
+def test_other_code_is_refused_unless_a_commit_has_it_and_is_not_run(
     stored: Stored, own_clone: Path, other_code: Path
 ) -> None:
     """Of a branch that was merged, though the merge has nothing of it."""
+    assert "code: it must be models/ as it is here or in a commit" in stored.refused()
     git(own_clone, "checkout", "-qb", "branch")
     shutil.copy(stored.folder / CODE / "__init__.py", own_clone / "models")
     git(own_clone, "commit", "-qam", "other version")
@@ -538,13 +447,10 @@ def test_files_that_mlflow_would_load_beside_the_model_are_refused(stored: Store
 
 def test_a_needed_file_that_neither_model_nor_manifest_has_is_missed(stored: Stored) -> None:
     for name in (NETWORK, WEIGHTS, CERTIFICATE):
-        path = stored.folder / name
-        content = path.read_bytes()
-        path.unlink()
-        files = json.dumps(manifest(stored.folder))
-        MlflowClient(stored.uri).set_tag(stored.run_id, MODEL_FILES, files)
-        assert f"model: {name} is missing" in stored.refused()
-        path.write_bytes(content)
+        with put_back(stored.folder / name):
+            (stored.folder / name).unlink()
+            stored.tag(MODEL_FILES, json.dumps(manifest(stored.folder)))
+            assert f"model: {name} is missing" in stored.refused()
 
 
 def test_a_folder_in_the_place_of_a_runs_file_is_bad_input(stored: Stored) -> None:
@@ -556,37 +462,30 @@ def test_a_folder_in_the_place_of_a_runs_file_is_bad_input(stored: Stored) -> No
     assert out.count("\n") == 1
 
 
-def test_the_runs_own_files_must_be_those_that_were_logged(stored: Stored) -> None:
+def test_the_runs_own_files_must_be_those_that_were_logged_and_those_of_the_model(
+    stored: Stored,
+) -> None:
     files = set(manifest(stored.of_run))
     assert {"network.json", "certificate.json", "inverse.json", "val_right.json"} < files
     for name in files:
         path = stored.of_run / name
-        content = path.read_bytes()
-        path.write_bytes(content + b" ")
-        assert f"run: its {name} is not the file that was logged" in stored.refused()
-        path.unlink()
-        assert f"run: it must have {name}, but has not" in stored.refused()
-        path.write_bytes(content)
+        with put_back(path) as content:
+            path.write_bytes(content + b" ")
+            assert f"run: its {name} is not the file that was logged" in stored.refused()
+            if name in ("network.json", "certificate.json"):
+                stored.tag(RUN_FILES, json.dumps(manifest(stored.of_run)))
+                assert f"run: its {name} is not that of the model" in stored.refused()
+            path.unlink()
+            assert f"run: it must have {name}, but has not" in stored.refused()
+        stored.tag(RUN_FILES, json.dumps(manifest(stored.of_run)))
     assert stored.check()[0] == 0
-
-
-def test_a_model_and_its_run_have_the_same_files(stored: Stored) -> None:
-    """Though somebody made the manifests anew."""
-    client = MlflowClient(stored.uri)
-    for name in ("network.json", "certificate.json"):
-        path = stored.of_run / name
-        content = path.read_bytes()
-        path.write_bytes(content + b" ")
-        client.set_tag(stored.run_id, RUN_FILES, json.dumps(manifest(stored.of_run)))
-        assert f"run: its {name} is not that of the model" in stored.refused()
-        path.write_bytes(content)
 
 
 def test_of_a_study_without_digests_of_its_own_files_it_is_said_what_was_not_checked(
     stored: Stored,
 ) -> None:
     """As earlier versions stored it; still earlier ones had no val_right.json."""
-    MlflowClient(stored.uri).delete_tag(stored.run_id, RUN_FILES)
+    stored.tag(RUN_FILES, None)
     others = set(manifest(stored.of_run)) - {"network.json", "certificate.json"}
     for missing in (None, "val_right.json"):
         if missing is not None:
@@ -601,9 +500,9 @@ def test_of_a_study_without_digests_of_its_own_files_it_is_said_what_was_not_che
 def test_the_accuracy_must_be_that_of_the_images_that_are_right(
     stored: Stored, has_digests: bool
 ) -> None:
-    client = MlflowClient(stored.uri)
+    client = stored.client
     if not has_digests:
-        client.delete_tag(stored.run_id, RUN_FILES)
+        stored.tag(RUN_FILES, None)
     accuracy = client.get_run(stored.run_id).data.metrics["val_accuracy"]
     for step, other in enumerate([accuracy + 2e-5, 1.0, float("nan"), float("inf")]):
         client.log_metric(stored.run_id, "val_accuracy", other, step=100 + step)
@@ -615,17 +514,15 @@ def test_the_accuracy_must_be_that_of_the_images_that_are_right(
     for changed in ({**content, "n_images": content["n_images"] - 1}, {}, [], "[" * 5000):
         path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
         if has_digests:
-            client.set_tag(stored.run_id, RUN_FILES, json.dumps(manifest(stored.of_run)))
+            stored.tag(RUN_FILES, json.dumps(manifest(stored.of_run)))
         assert "run: val_right.json " in stored.refused()
 
 
 def test_a_sample_that_is_not_that_of_the_network_is_refused(stored: Stored) -> None:
-    client = MlflowClient(stored.uri)
-    sample = json.loads(client.get_run(stored.run_id).data.tags["study.sample"])
+    sample = json.loads(stored.client.get_run(stored.run_id).data.tags["study.sample"])
     assert sample.keys() == {"coeff", "n_power_iterations", "dropout"}
     for key, value in sample.items():
-        other = {**sample, key: value + 1}
-        client.set_tag(stored.run_id, "study.sample", json.dumps(other))
+        stored.tag("study.sample", json.dumps({**sample, key: value + 1}))
         assert f"run: {key} of its sample is {value + 1}, but that of" in stored.refused()
 
 
@@ -651,10 +548,10 @@ def test_the_model_of_another_run_is_refused(
         shutil.rmtree(folder)
         shutil.copytree(source, folder)
     for metric, value in run.data.metrics.items():
-        MlflowClient(stored.uri).log_metric(stored.run_id, metric, value, step=100)
+        stored.client.log_metric(stored.run_id, metric, value, step=100)
     stored.refused()
     stored.log_again()
-    MlflowClient(stored.uri).set_tag(stored.run_id, "study.sample", json.dumps(other.sample))
+    stored.tag("study.sample", json.dumps(other.sample))
     out = stored.refused()
     for key in ("run_id", "model_id", "study"):
         assert f"model: {key} of MLmodel must be " in out
@@ -663,7 +560,7 @@ def test_the_model_of_another_run_is_refused(
 
 
 def test_what_is_claimed_may_be_worse_by_rounding_and_never_better(stored: Stored) -> None:
-    client = MlflowClient(stored.uri)
+    client = stored.client
     bound = client.get_run(stored.run_id).data.metrics["lipschitz_upper_bound"]
     for step, (factor, exit_code) in enumerate(
         [(1 + 5e-7, 0), (1 - 5e-8, 1), (1.01, 1), (0.5, 1), (0, 1), (float("nan"), 1)]
@@ -693,70 +590,52 @@ def test_what_is_proven_decides_whether_it_is_invertible(stored: Stored) -> None
     content = {**certificate.to_dict(), "empirical_lipschitz": before["empirical_lipschitz"]}
     (stored.folder / CERTIFICATE).write_text(json.dumps(content))
     stored.log_again()
-    client, bound = MlflowClient(stored.uri), certificate.lipschitz_upper_bound
+    bound = certificate.lipschitz_upper_bound
     assert "run: its metric lipschitz_upper_bound is" in stored.refused()
-    client.log_metric(stored.run_id, "lipschitz_upper_bound", bound, step=100)
+    stored.client.log_metric(stored.run_id, "lipschitz_upper_bound", bound, step=100)
     exit_code, out = stored.check()
     assert exit_code == 0
     assert f"proven bound {reported(bound):.4g}, not proven to be invertible" in out
-    blocks = [m for m in model.body if isinstance(m, ResidualBlock)]
-    assert len(blocks) == len(certificate.blocks)
 
 
-@pytest.mark.parametrize(
-    "tag",
-    [
+def test_a_manifest_that_was_edited_or_deleted_is_refused(stored: Stored) -> None:
+    other = json.dumps({**manifest(stored.folder), WEIGHTS: "0" * 64})
+    for tag in (
         "", "{", "null", "[]", '{"MLmodel": 1}', "{}", '{"../../x": "0"}', "[" * 5000,
-        '{"\\ud800\\n": "0"}',
-    ],
-)  # fmt: skip
-def test_an_edited_manifest_is_refused(stored: Stored, tag: str) -> None:
-    MlflowClient(stored.uri).set_tag(stored.run_id, MODEL_FILES, tag)
-    stored.refused()
-
-
-def test_a_manifest_with_another_digest_or_none_is_refused(stored: Stored) -> None:
-    client = MlflowClient(stored.uri)
-    files = manifest(stored.folder)
-    other = json.dumps({**files, WEIGHTS: "0" * 64})
-    client.set_tag(stored.run_id, MODEL_FILES, other)
-    assert f"model: {WEIGHTS} is not the file that was logged" in stored.refused()
-    client.delete_tag(stored.run_id, MODEL_FILES)
+        '{"\\ud800\\n": "0"}', other,
+    ):  # fmt: skip
+        stored.tag(MODEL_FILES, tag)
+        out = stored.refused()
+    assert f"model: {WEIGHTS} is not the file that was logged" in out
+    stored.tag(MODEL_FILES, None)
     assert "manifest: the run must have the tag study.model_files, but has none" in stored.refused()
 
 
 def test_a_second_model_of_the_run_is_refused(stored: Stored, study: StudyRecord) -> None:
-    client = MlflowClient(stored.uri)
-    client.create_logged_model(study.experiment_id, "model", source_run_id=stored.run_id)
+    stored.client.create_logged_model(study.experiment_id, "model", source_run_id=stored.run_id)
     assert "model: the run must have one, but has 2" in stored.refused()
 
 
-def test_a_run_that_is_none_or_has_no_network_is_bad_input(
-    study_uri: str, study: StudyRecord
+@pytest.mark.parametrize(
+    ("which", "state", "says"),
+    [
+        ("none", "completed", "not found"),
+        ("study", "completed", "has no lipschitz_upper_bound"),
+        *(("trial", state, "but") for state in ("running", "stopped_early", "failed", "x\n", None)),
+    ],
+)
+def test_what_is_no_run_of_a_completed_network_is_bad_input(
+    stored: Stored, study: StudyRecord, which: str, state: str | None, says: str
 ) -> None:
-    for run_id, problem in (
-        ("0" * 32, "not found"),
-        (study.run_id, "has no lipschitz_upper_bound"),
-    ):
-        done = CliRunner().invoke(app, [run_id, "--tracking-uri", study_uri])
-        assert done.exit_code == 2
-        assert problem in done.output
-        assert done.output.count("\n") == 1
-
-
-@pytest.mark.parametrize("state", ["running", "stopped_early", "failed", "x\n", None])
-def test_a_run_that_is_not_marked_as_completed_is_bad_input(
-    stored: Stored, state: str | None
-) -> None:
-    client = MlflowClient(stored.uri)
-    if state is None:
-        client.delete_tag(stored.run_id, "study.state")
-    else:
-        client.set_tag(stored.run_id, "study.state", state)
-    exit_code, out = stored.check()
-    assert exit_code == 2
-    assert "the run of a completed trial or of a projection must be given, but" in out
-    assert out.count("\n") == 1
+    stored.tag("study.state", state)
+    run_id = {"none": "0" * 32, "study": study.run_id, "trial": stored.run_id}[which]
+    done = CliRunner().invoke(app, [run_id, "--tracking-uri", stored.uri])
+    assert done.exit_code == 2
+    if which != "none":
+        rule = "error: NETWORK: must be the run of a completed trial or of a projection, but"
+        assert done.output.startswith(f"{rule} {run_id} ")
+    assert says in done.output
+    assert done.output.count("\n") == 1
 
 
 def test_a_database_that_is_not_there_is_bad_input_and_is_not_made(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_the_table_has_80_columns_and_names_that_can_be_typed() -> None:
 
 def test_no_study_is_none(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    nothing = f"there is no study in MLflow at {uri} (--tracking-uri names another)\n"
+    nothing = f"there is no study in MLflow at {uri}\n"
     for format, out in (("table", nothing), ("json", "[]\n"), ("csv", HEAD)):
         arguments = ["--list", "--format", format, "--tracking-uri", uri]
         assert CliRunner().invoke(report.app, arguments).stdout == out

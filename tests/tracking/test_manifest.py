@@ -17,16 +17,12 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_every_file_stands_there_with_its_digest(folder: Path) -> None:
+def test_every_file_stands_there_with_its_digest_and_what_changed_is_named(folder: Path) -> None:
     files = manifest(folder)
     assert list(files) == ["MLmodel", "code/models/a.py", "code/models/b.py", "data/network/w"]
     for name, digest in files.items():
         assert digest == hashlib.sha256(f"content of {name}".encode()).hexdigest()
     assert list(differences(folder, files)) == []
-
-
-def test_what_changed_is_named(folder: Path) -> None:
-    files = manifest(folder)
     (folder / "MLmodel").write_text("content of MLmodel.")
     (folder / "code/models/a.py").rename(folder / "code/models/c.py")
     assert list(differences(folder, files)) == [
