@@ -10,7 +10,8 @@ from mlflow.entities import Metric
 from rich.console import Console
 from typer.testing import CliRunner
 
-from study import api, report
+from study import open as open_study
+from study import report
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.listing import listed, print_list
@@ -97,8 +98,8 @@ def test_the_command_gives_json_and_csv_alone(
     (line,) = json.loads(done.stdout)
     assert (line["study"], line["state"], line["data"]) == ("tiny", "done", "digits")
     assert (line["n_completed"], line["n_trials"]) == (3, 3)
-    study = api.open("tiny", tracking_uri=uri)
-    assert (line["n_front"], line["hypervolume"]) == (len(study.front), study.hypervolume)
+    opened = open_study("tiny", tracking_uri=uri)
+    assert (line["n_front"], line["hypervolume"]) == (len(opened.front), opened.hypervolume)
     done = CliRunner().invoke(report.app, ["--list", "--format", "csv", "--tracking-uri", uri])
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert {key: value or None for key, value in row.items()} == {
