@@ -49,7 +49,7 @@ SLOW_FILES = {
     "test_wheel",
 }
 SLOW_FOLDERS = {"cluster", "pretended_cuda"}
-SLOW_FIXTURES = {"finished"}
+SLOW_FIXTURES = {"finished", "one_ray"}
 # With which Python starts another process, as `sys.audit` names it.
 STARTS_A_PROCESS = {
     "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
@@ -227,6 +227,14 @@ def study(tracker: "Tracker") -> "StudyRecord":
     record = studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
     tracker.open_study(record)
     return record
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    from tests.support.one_ray import one_ray
+
+    with one_ray():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,19 +9,16 @@ checked.
 """
 
 import importlib.util
-import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from dataclasses import fields
 from pathlib import Path
 
 import click
+import mlflow.cli
 import numpy as np
 import pytest
 import typer
@@ -77,23 +74,6 @@ def test_the_readmes_have_commands_of_every_kind_and_no_line_that_is_none() -> N
     ]  # fmt: skip
 
 
-def shell(command: str, folder: Path, *, exit_code: int = 0) -> str:
-    """Run a line in a shell, with `python` and `mlflow` of this environment."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euc", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == exit_code, (command, done.stdout, done.stderr)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a clone has, and a folder `data` with a small MNIST."""
@@ -125,65 +105,35 @@ def filled(command: str, clone: Path) -> str:
     return command
 
 
-# Once as a process is enough to know that it is one: the next import for seconds what is here. What
-# runs a study is a process each time.
 APPS = {"study.launch": launch.app, "study.report": report.app, "study.verify": verify.app}
-ONCE = {next(c for c in RUN if module in c) for module in APPS}
 # The study that would be resumed is done here, which it says.
 IS_DONE = re.compile(r"--resume(?!.*--trials)")
-RUNS_A_STUDY = re.compile(r"study\.launch(?!.*--dry-run)(?!.*--resume(?!.*--trials))")
 
 
 @pytest.mark.parametrize("command", ["python -m study.launch", *RUN])
+@pytest.mark.usefixtures("one_ray")
 def test_a_command_does_what_the_readme_says(
     command: str, clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = filled(command, clone)
-    module, *arguments = shlex.split(line)[2:]
+    monkeypatch.chdir(clone)
+    module, *arguments = shlex.split(filled(command, clone))[2:]
+    redirected = arguments[-1:] if ">" in arguments else []
     exit_code = 2 if IS_DONE.search(command) else 0
-    if command in ONCE or ">" in arguments or RUNS_A_STUDY.search(line):
-        out = shell(line, clone, exit_code=exit_code)
-    else:
-        monkeypatch.chdir(clone)
-        done = CliRunner().invoke(APPS[module], arguments)
-        assert done.exit_code == exit_code, done.output
-        assert exit_code == 0 or done.stderr.count("\n") == 1
-        out = done.stdout
-    if "study.report" in command and ">" not in command.split("--where")[0]:
-        assert out
-    for name in re.findall(r"> (\S+)$|--html (\S+)", command):
-        assert (clone / "".join(name)).stat().st_size > 100
+    done = CliRunner().invoke(APPS[module], arguments[: -2 if redirected else None])
+    assert done.exit_code == exit_code, done.output
+    assert exit_code == 0 or done.stderr.count("\n") == 1
+    assert done.stdout or module != "study.report"
+    for name in redirected:
+        (clone / name).write_text(done.stdout)
+    for name in (*redirected, *re.findall(r"--html (\S+)", command)):
+        assert (clone / name).stat().st_size > 100
 
 
-def test_the_server_of_the_readme_shows_the_study(clone: Path) -> None:
-    (command,) = SERVING
-    # Small: by itself it starts a dozen processes, each of which imports MLflow.
-    arguments = [sys.executable, "-m", *shlex.split(command), "--port", "5099", "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (clone / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            arguments, cwd=clone, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    urllib.request.urlopen("http://127.0.0.1:5099/health", timeout=5).close()
-                    break
-                except OSError:
-                    assert time.monotonic() < deadline, (clone / "server.log").read_text()
-                    time.sleep(0.2)  # between two looks at a server that starts
-            assert Records(Client("http://127.0.0.1:5099")).find_study("digits") is not None
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-
-
-@pytest.mark.parametrize("index", range(len(PYTHON)))
-def test_the_python_of_the_readme_runs(index: int, clone: Path) -> None:
-    path = clone / f"example{index}.py"
-    path.write_text(PYTHON[index])
-    shell(f"python {path.name}", clone)
+def test_the_python_of_the_readme_runs(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which MLflow adds a model's code
+    for text in PYTHON:
+        exec(text, {})
 
 
 def test_the_readme_of_the_study_files_has_every_key() -> None:
@@ -250,6 +200,14 @@ def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
         if isinstance(ours_parser, click.Group):
             ours_parser = ours_parser.commands[arguments.pop(0)]
         ours_parser.make_context("study", arguments)
+
+
+@pytest.mark.parametrize("command", SERVING)
+def test_mlflow_takes_its_arguments(command: str) -> None:
+    """The tests serve studies by the same command (tests/support/served.py)."""
+    program, name, *arguments = shlex.split(command)
+    assert program == "mlflow"
+    mlflow.cli.cli.commands[name].make_context("mlflow", arguments)
 
 
 @pytest.mark.parametrize("command", INSTALLING)

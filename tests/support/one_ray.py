@@ -1,0 +1,32 @@
+"""Ray, started once for several studies that are launched in this process."""
+
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+import pytest
+import ray
+from typer.testing import CliRunner
+
+from study import launch
+from study.execution import cluster
+
+
+@contextmanager
+def one_ray() -> Iterator[None]:
+    """A study in this process finds Ray as if it had started it, and leaves it running."""
+    assert cluster._connect("local")
+    shutdown = ray.shutdown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_connect", lambda address: True)
+        patch.setattr(ray, "shutdown", lambda: None)
+        yield
+    shutdown()
+
+
+def launch_here(folder: Path, *arguments: str, exit_code: int = 0) -> str:
+    """What the command prints that is run in a folder by this process."""
+    with chdir(folder):
+        done = CliRunner().invoke(launch.app, list(arguments))
+    assert done.exit_code == exit_code, (done.output, done.exception)
+    return done.output
