@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from models import read_network
@@ -74,7 +73,7 @@ def test_names_that_are_no_names_are_refused_in_one_line(
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: str) -> None:
-    before = [e.name for e in MlflowClient(tracker.client.tracking_uri).search_experiments()]
+    before = [e.name for e in tracker.client.api.search_experiments()]
     options = ["--tracking-uri", tracker.client.tracking_uri]
     for app, arguments in (
         (report.app, ["--", name]),
@@ -85,9 +84,7 @@ def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: s
         assert done.exit_code == 2, done.output
         assert done.stderr.count("\n") == 1
         assert "\x1b" not in done.stderr
-    assert [
-        e.name for e in MlflowClient(tracker.client.tracking_uri).search_experiments()
-    ] == before
+    assert [e.name for e in tracker.client.api.search_experiments()] == before
 
 
 def aliases(depth: int) -> str:
@@ -231,12 +228,11 @@ def test_a_run_whose_tags_were_changed_is_named_in_a_line(
 ) -> None:
     sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
     tracker.start_trial("0000", sample, study.config.resolve(sample, seed=1))
-    uri = tracker.client.tracking_uri
     (trial,) = Records(tracker.client).trials(study)
     run_id = trial.run_id
-    MlflowClient(uri).set_tag(run_id, tag, value)
+    tracker.client.api.set_tag(run_id, tag, value)
     for app, network in ((report.app, "tiny"), (verify.app, "tiny/0000")):
-        done = CliRunner().invoke(app, [network, "--tracking-uri", uri])
+        done = CliRunner().invoke(app, [network, "--tracking-uri", tracker.client.tracking_uri])
         assert done.exit_code == 2, done.output
         assert done.stderr.startswith(f"error: run {run_id}: {tag} must be as its study wrote it")
         assert done.stderr.count("\n") == 1
@@ -248,7 +244,7 @@ def test_a_run_whose_tags_were_changed_is_named_in_a_line(
 def test_a_study_whose_settings_were_changed_is_none_of_ours(
     tracker: Tracker, study: StudyRecord, config: str
 ) -> None:
-    MlflowClient(tracker.client.tracking_uri).set_tag(study.run_id, "study.config", config)
+    tracker.client.api.set_tag(study.run_id, "study.config", config)
     assert list(Records(tracker.client).studies()) == []
 
 

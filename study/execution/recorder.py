@@ -35,7 +35,7 @@ from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 
 _AT_END = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
-# Reports of a trial within this time are sent together, and with its end.
+# Reports of a trial within this time are sent together.
 _COLLECT_SECONDS = 1.0
 # Between two messages on what is still to be sent at the end of a study, seconds.
 _MESSAGE_SECONDS = 60.0
@@ -177,20 +177,15 @@ class Recorder(StudyCallback):
 
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
         """Let the reports that were collected of a trial be sent, and then do this."""
-        collected = self._collected.pop(trial, _Reports(0.0))
-        if then is None:
+        before_retry = partial(self._tracker.reread, trial)
+        collected = self._collected.pop(trial, None)
+        if collected is not None:
             send = partial(self._tracker.log_reports, trial, collected.epochs, collected.node)
-        else:
-            send = partial(self._send_together, trial, collected, then)
-        self._outbox.put(send, before_retry=partial(self._tracker.reread, trial))
+            self._outbox.put(send, before_retry)
+        if then is not None:
+            self._outbox.put(then, before_retry)
 
     # What the outbox does, in its thread
-
-    def _send_together(self, trial: str, collected: _Reports, then: Callable[[], None]) -> None:
-        with self._tracker.together(trial):
-            if collected.epochs:
-                self._tracker.log_reports(trial, collected.epochs, collected.node)
-            then()
 
     def _start(self, view: TrialView) -> None:
         suggestion = view.suggestion

@@ -28,12 +28,6 @@ class Batch:
     params: list[Param] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
 
-    def add(self, other: "Batch") -> None:
-        """Append what another batch of the same run holds."""
-        self.metrics += other.metrics
-        self.params += other.params
-        self.tags.update(other.tags)
-
     def send(self, client: Client, run_id: str) -> None:
         """Log all of it, the tags with the last of the metrics: by a tag a run counts as ended."""
         rest = self.metrics

@@ -6,8 +6,7 @@ stands there once: a metric that has the same value already is not sent again.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow.entities import Metric, Run
@@ -51,7 +50,6 @@ class Tracker:
         self._call = client.call
         self._runs = Runs(client)
         self._shared = SharedFiles()
-        self._held: Batch | None = None  # of the trial whose writes are sent together
 
     def open_study(self, study: StudyRecord) -> None:
         """Mark a study as running, and learn which of its trials are there."""
@@ -63,34 +61,6 @@ class Tracker:
     def reread(self, trial_id: str) -> None:
         """Read again what MLflow has of a trial: a write that failed may have arrived."""
         self._trials.reread(trial_id)
-
-    # Writes that are sent together
-
-    @contextmanager
-    def together(self, trial_id: str) -> Iterator[None]:
-        """Hold back the metrics and tags of a trial until this is left, and send them in as few
-        requests as MLflow allows. They are sent earlier if the networks of the trial are logged.
-        All else goes at once. After an error nothing is sent, and `reread` is due.
-        """
-        self._held = Batch()
-        try:
-            yield
-            self._send_held(trial_id)
-        finally:
-            self._held = None
-
-    def _send_held(self, trial_id: str) -> None:
-        if self._held is not None and self._held != Batch():
-            held, self._held = self._held, Batch()
-            held.send(self.client, self._trials[trial_id].run_id)
-
-    def _send(self, trial: TrialRun, batch: Batch) -> None:
-        if self._held is None:
-            batch.send(self.client, trial.run_id)
-        else:
-            self._held.add(batch)
-
-    # Trials
 
     def start_trial(
         self,
@@ -183,7 +153,7 @@ class Tracker:
         device = next((report.device for report in reports if report.device), None)
         if device is not None:
             batch.tags[tags.DEVICE] = device
-        self._send(trial, batch)
+        batch.send(self.client, trial.run_id)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -192,7 +162,6 @@ class Tracker:
 
     def log_outcome(self, trial_id: str, folder: Path) -> None:
         """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
-        self._send_held(trial_id)
         run = self._runs.get(self._trials[trial_id].run_id)
         # A trial has one model: one that was logged before a crash is replaced.
         self._runs.delete_models(run)
@@ -206,7 +175,6 @@ class Tracker:
         What stands there already is not sent again. What is no longer among the networks, or has
         other metrics now, is deleted.
         """
-        self._send_held(trial_id)
         trial = self._trials[trial_id]
         run = self._runs.get(trial.run_id)
         new = {report.coeff: (report, folder) for report, folder in networks}
@@ -282,7 +250,7 @@ class Tracker:
         # MLflow's status first, then the tag, by which the trial counts as ended: after a crash in
         # between it is ended again.
         self._runs.set_ended(trial.run_id, status)
-        self._send(trial, Batch(tags=of_run))
+        Batch(tags=of_run).send(self.client, trial.run_id)
         trial.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:

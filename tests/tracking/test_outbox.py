@@ -19,15 +19,6 @@ def nothing() -> None:
     return
 
 
-def test_writes_are_sent_in_their_order() -> None:
-    sent: list[int] = []
-    box = Outbox(lambda line: None)
-    for number in range(100):
-        box.put(lambda number=number: sent.append(number), nothing)  # type: ignore[misc]
-    assert box.wait(10) == 0
-    assert sent == list(range(100))
-
-
 class Flaky:
     """A server that fails now and then: before it took a write, or after, when only the answer is
     lost. What stands there is a list, in which nothing may stand twice."""

@@ -19,40 +19,31 @@ from tests.support.studies import tiny
 
 
 @pytest.mark.parametrize(
-    ("uri", "pages"),
+    ("uri", "server"),
     [
-        ("sqlite:///mlflow.db", ""),
-        ("postgresql://me:secret@host/db", ""),
-        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000/#/experiments/7/runs/"),
-        ("https://me:secret@host:8443/ml", "https://host:8443/ml/#/experiments/7/runs/"),
+        ("sqlite:////data/mlflow.db", None),
+        ("postgresql://me:secret@host/db", None),
+        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000"),
+        ("https://me:secret@host:8443/ml", "https://host:8443/ml"),
     ],
 )
-def test_the_address_of_a_run_is_known_where_a_server_is_and_holds_no_password(
-    uri: str, pages: str
+def test_pages_are_where_the_server_is_or_will_be_and_hold_no_password(
+    uri: str, server: str | None
 ) -> None:
-    assert (run_page(uri, "7") or "").partition("{run_id}")[0] == pages
-
-
-def test_the_page_of_a_study_is_where_its_server_is_or_will_be() -> None:
-    command, address = study_page("http://me:secret@host:5000", "7")
-    assert command is None
-    assert address.startswith("http://host:5000/#/experiments/7/")
-    command, address = study_page("sqlite:////data/mlflow.db", "7")
-    assert command == "mlflow server --backend-store-uri sqlite:////data/mlflow.db"
-    assert address.startswith("http://127.0.0.1:5000/#/experiments/7/")
-    assert address.endswith(f"={VIEW}")
-
-
-def test_runs_are_compared_by_their_ids_where_a_server_is() -> None:
-    assert compare_page("sqlite:///mlflow.db", "7", ["a", "b"]) is None
-    address = compare_page("http://me:secret@host:5000", "7", ["a", "b"])
-    assert address is not None
-    assert "secret" not in address
-    page, _, query = address.partition("?")
-    assert page == "http://host:5000/#/compare-runs"
+    command, of_study = study_page(uri, "7")
+    assert command == (None if server else f"mlflow server --backend-store-uri {uri}")
+    base = f"{server or 'http://127.0.0.1:5000'}/#/experiments/7/runs"
+    assert of_study.startswith(f"{base}?")
+    assert of_study.endswith(f"={VIEW}")
+    of_run, of_several = run_page(uri, "7"), compare_page(uri, "7", ["a", "b"])
+    if server is None:
+        assert of_run is of_several is None
+        return
+    assert (of_run or "").startswith(f"{base}/{{run_id}}?")
+    page, _, query = (of_several or "").partition("?")
+    assert page == f"{server}/#/compare-runs"
     asked = parse_qs(query)
-    assert json.loads(asked["runs"][0]) == ["a", "b"]
-    assert json.loads(asked["experiments"][0]) == ["7"]
+    assert [json.loads(asked[key][0]) for key in ("runs", "experiments")] == [["a", "b"], ["7"]]
 
 
 def test_a_study_is_described_by_what_it_varies_and_seeks() -> None:

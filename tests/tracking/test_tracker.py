@@ -121,60 +121,6 @@ def test_what_is_sent_twice_is_there_once_also_after_a_restart(
     assert record.metrics["val_accuracy"] == 0.6
 
 
-def test_what_is_written_together_is_what_is_written_one_after_another(
-    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write(trial_id: str) -> None:
-        for epoch in (1, 2):
-            tracker.log_reports(trial_id, [epoch_report(epoch)], node=f"10.0.0.{epoch}")
-        tracker.end_trial(trial_id, TrialStatus.FAILED, "diverged")
-
-    start(tracker, study, "0000")
-    start(tracker, study, "0001")
-    write("0000")
-    requests_sent = []
-    log_batch = MlflowClient.log_batch
-    monkeypatch.setattr(
-        MlflowClient,
-        "log_batch",
-        lambda *args, **kwargs: requests_sent.append(log_batch(*args, **kwargs)),
-    )
-    with tracker.together("0001"):
-        write("0001")
-    assert len(requests_sent) == 1
-    apart, together = (
-        replace(record, trial_id="", run_id="", repeat_of="", started=0.0, ended=0.0)
-        for record in Records(tracker.client).trials(study)
-    )
-    assert apart == together
-    client = tracker.client.api
-    notes = [
-        client.get_run(record.run_id).data.tags["mlflow.note.content"]
-        for record in Records(tracker.client).trials(study)
-    ]
-    assert notes[0] == notes[1]
-
-
-def test_of_what_is_written_together_nothing_is_logged_after_an_error(
-    tracker: Tracker, study: StudyRecord
-) -> None:
-    def write(and_then: Exception | None = None) -> None:
-        with tracker.together("0000"):
-            tracker.log_reports("0000", [epoch_report(1)])
-            if and_then is not None:
-                raise and_then
-
-    start(tracker, study)
-    with pytest.raises(TrackingError, match="away"):
-        write(TrackingError("away", may_pass=True))
-    (record,) = Records(tracker.client).trials(study)
-    assert record.metrics == {}
-    tracker.reread("0000")
-    write()
-    (record,) = Records(tracker.client).trials(study)
-    assert record.metrics == epoch_report(1).metrics()
-
-
 def test_more_metrics_than_mlflow_takes_at_once_are_all_there(
     tracker: Tracker, study: StudyRecord
 ) -> None:
