@@ -11,44 +11,40 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from models.anderson import History, sample_norm
 from models.rounding import scaled_norm
 
-# A sample whose steps shrink to more than this part goes on with Anderson acceleration. Above 1
-# the map is no contraction there, and the sample stays with Picard iteration, which diverges.
+# Samples whose steps shrink by a larger factor go on with Anderson acceleration. With a factor
+# above 1 the map is no contraction there: the sample stays with Picard iteration, and diverges.
 _SLOW_CONTRACTION = 0.5
-# Changes that Anderson acceleration combines: the worst cases have two eigenvalues, and more
-# changes cost more than they save.
-_ANDERSON_MEMORY = 3
-# Accelerated steps must reduce the residual to this part of it.
+# An accelerated step is accepted if it reduces the residual at least by this factor.
 _ACCEPTED_REDUCTION = 0.99
 # Bytes of the samples that are iterated together on a CPU. A step reads and writes five times as
 # much, and is several times faster where that fits into the caches.
 _PART_BYTES = 5 * 2**19
-# On the diagonal of the normal equations, whose columns have norm 1 or 0.
-_RIDGE = 1e-7
 
 
 @dataclass(frozen=True)
 class Solution:
     """The result of a fixed-point iteration, per sample; check `converged` before using `value`.
 
-    A solution of one equation has vectors of shape (B,). The inverse of a network
-    solves one equation a block and stacks them: (T, B), in the order of the forward
-    pass, and `value` is then NaN where any block did not converge.
+    Vectors have shape (B,). The inverse of a network solves one equation per block and stacks
+    them, (T, B), in the order of the forward pass; `value` is NaN where any block did not
+    converge.
 
     Attributes:
-        value: (B, ...) the fixed point of each sample that converged, NaN for the others.
+        value: (B, ...) the fixed point of each converged sample, NaN for the others.
         last_iterate: (B, ...) the last iterate of each sample, converged or not.
         n_steps: int64, evaluations of the map.
-        residual_norm: l2 norm of the last step, ||fn(x) - x||. A measurement, no bound on
-            the error: for a map with Lipschitz constant L < 1 the error of `value` is at
-            most L / (1 - L) times this, in exact arithmetic.
+        residual_norm: l2 norm of the last step, ||fn(x) - x||. Measured, and no bound of the
+            error: with Lipschitz constant L < 1 the error of `value` is at most L / (1 - L)
+            times this, in exact arithmetic.
         converged: bool, the last step was at most atol + rtol * ||fn(x)||. If false: raise
             max_steps, loosen rtol, or certify the map first, since a map that is no
-            contraction need not converge at all.
+            contraction need not converge.
         error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
-            rounding included, converged or not; see `IResNet.inverse`. None if no proven
-            Lipschitz constants were given.
+            rounding included, converged or not; see `IResNet.inverse`. None without proven
+            Lipschitz constants.
     """
 
     value: Tensor = field(repr=False)  # a printed batch of images says nothing
@@ -64,10 +60,10 @@ def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | 
     of `fixed_point` with atol = 0. Where it goes on for so many, its error is at most rtol ||x||,
     for the fixed point x; where it stops earlier, it may be larger, by up to L / (1 - L).
 
-    With e = ||x_0 - x|| / ||x||, the k-th step is at most L^(k-1) (1 + L) e ||x|| and its result at
-    least (1 - L^k e) ||x|| long (Banach's theorem). So the smallest k >= 1 suffices for which
-    L^(k-1) e (1 + L + rtol L) <= rtol; it is raised against rounding, by at most a few parts in
-    10^15 and one. In exact arithmetic for the iteration. None where nothing is proven.
+    With e = ||x_0 - x|| / ||x||, the k-th step has at most the norm L^(k-1) (1 + L) e ||x||, and
+    its result at least the norm (1 - L^k e) ||x|| (Banach's theorem). So the smallest k >= 1 with
+    L^(k-1) e (1 + L + rtol L) <= rtol suffices; it is raised a little, against rounding. The
+    iteration is assumed to be exact. None where nothing is proven.
 
     Args:
         lipschitz: L, a proven bound of the map's Lipschitz constant, >= 0.
@@ -100,10 +96,10 @@ def fixed_point(
     By Picard iteration x <- fn(x) (paper, equation 4). Samples that converge slowly go on with
     Anderson acceleration (Anderson 1965; type II, as in Walker and Ni 2011). An accelerated step
     that does not reduce the residual by one percent is replaced by a Picard step, which reduces
-    it by the Lipschitz constant. So a contraction converges in any case.
+    it by the Lipschitz constant. So every contraction converges.
 
-    A sample leaves the batch as soon as its own step is small enough, so the cost is the sum of
-    the steps that the samples need. A sample whose step is not finite leaves unconverged.
+    A sample leaves the batch once its own step is small enough, so the cost is the sum of the
+    steps that the samples need. A sample whose step is not finite leaves unconverged.
 
     Args:
         fn: fn(x, rows) evaluates the map at x (b, ...) for the samples `rows` (b,), int64
@@ -228,16 +224,16 @@ class _Iteration:
         norm, converged = self._norm(residual), torch.zeros_like(rows, dtype=torch.bool)
         active, n_active = torch.ones_like(converged), len(rows)
         # In a Picard step the image moves by the residual.
-        history = _History(residual, residual - before)
+        history = History(residual, residual - before)
         while n_active > 0:
             candidate = image - history.combination(residual)
             new_image = self.fn(candidate, rows)
             new_residual = new_image - candidate
             new_norm = self._norm(new_residual)
-            # Without a history the step is Picard's own, and stands as it is.
+            # Without a history it is a Picard step, and is accepted.
             good = (new_norm <= _ACCEPTED_REDUCTION * norm) | (history.n_entries == 0)
             history.append(new_image - image, new_residual - residual)
-            # A step that is taken back leaves the sample at its last image.
+            # A rejected step leaves the sample at its last image.
             history.clear(~good)
             taken = good & active
             image = _where(taken, new_image, image)
@@ -258,56 +254,9 @@ class _Iteration:
                 active = active[kept]
 
     def _is_to_shrink(self, n_active: int, n_samples: int) -> bool:
-        """Whether those that are done leave the batch now. To find them CUDA must be waited for:
-        there they leave in halves."""
+        """Whether the samples that are done leave the batch now. On CUDA finding them means to wait
+        for the device, so there they leave once they are half of the batch."""
         return n_active < n_samples if self.x.device.type == "cpu" else 2 * n_active <= n_samples
-
-
-class _History:
-    """The last changes of image and residual of b samples, beginning with one.
-
-    Attributes:
-        n_entries: int64 (b,).
-    """
-
-    def __init__(self, image_change: Tensor, residual_change: Tensor) -> None:
-        n_samples, n = len(image_change), image_change[0].numel()
-        self.n_entries = torch.zeros(n_samples, dtype=torch.int64, device=image_change.device)
-        # (b, m, n). Both scaled so that the residual changes, which shrink by orders of magnitude
-        # on the way, have norm 1; zero where there is no entry.
-        self._images = image_change.new_zeros(n_samples, _ANDERSON_MEMORY, n)
-        self._residuals = self._images.clone()
-        self._oldest = 0
-        self.append(image_change, residual_change)
-
-    def append(self, image_change: Tensor, residual_change: Tensor) -> None:
-        """Add an entry, in the place of the oldest."""
-        norm = _norm(residual_change)
-        scale = torch.where(norm > 0, 1 / norm, 0).unsqueeze(1)
-        self._images[:, self._oldest] = image_change.flatten(1) * scale
-        self._residuals[:, self._oldest] = residual_change.flatten(1) * scale
-        self._oldest = (self._oldest + 1) % _ANDERSON_MEMORY
-        self.n_entries += 1
-
-    def clear(self, samples: Tensor) -> None:
-        """Forget the entries where samples (b,) is true."""
-        self._images.masked_fill_(samples.view(-1, 1, 1), 0)
-        self._residuals.masked_fill_(samples.view(-1, 1, 1), 0)
-        self.n_entries.masked_fill_(samples, 0)
-
-    def select(self, samples: Tensor) -> None:
-        """Forget all samples but those at some indices, int64."""
-        self._images, self._residuals = self._images[samples], self._residuals[samples]
-        self.n_entries = self.n_entries[samples]
-
-    def combination(self, residual: Tensor) -> Tensor:
-        """sum_i gamma_i (image change i) for the best gamma; zero without a history."""
-        gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2)).double()
-        gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
-        right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2)).double()
-        # What cannot be solved gives a candidate that is not finite, and is taken back.
-        gamma = torch.linalg.solve_ex(gram, right)[0].to(residual.dtype)
-        return torch.bmm(gamma.transpose(1, 2), self._images).view_as(residual)
 
 
 def _parts(y0: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -319,18 +268,12 @@ def _parts(y0: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     return zip(rows.tensor_split(n_parts), y0.tensor_split(n_parts), strict=True)
 
 
-def _norm(x: Tensor) -> Tensor:
-    """l2 norm of each sample of x (b, ...)."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())))
-    return norm
-
-
 def _norm_for(y0: Tensor) -> Callable[[Tensor], Tensor]:
-    """The norm for an iteration from y0: the fast one where it is far from under- and overflow."""
+    """The norm for an iteration from y0: the fast one, if it is far from under- and overflow."""
     largest = y0.abs().flatten(1).amax(dim=1)
     least = torch.finfo(y0.dtype).tiny ** 0.25
     is_usual = bool(((largest > least) & (largest < 1 / least)).all())
-    return _norm if is_usual else scaled_norm
+    return sample_norm if is_usual else scaled_norm
 
 
 def _counts(*masks: Tensor) -> list[int]:
