@@ -4,17 +4,18 @@ A layer's bound is that of the zero-padded convolution which it applies
 (`convolution_norm`), a block's the smaller of the layers' product and of what their
 interplay allows (`block_norm`), the network's follow from the blocks'.
 
-All bounds are l2 to l2, computed in float64 from the very weights that the forward pass
-uses, on the device where the model is: sigma is computed again elsewhere, and may differ in
-its last bits. From there on all is computed on the CPU, so that the proof of some weights does
-not depend on where they came from; and CUDA's eigensolvers take no batch of any size. The bounds
-are statements in real arithmetic; the rounding of the forward pass itself is not part of them.
+All bounds are l2 to l2, computed in float64. The effective weights are taken on the device of the
+model, since sigma may differ in its last bits on another one. Everything after that runs on the
+CPU: so the proof of given weights does not depend on the device, and CUDA's eigensolvers do not
+take batches of every size. The bounds are statements in real arithmetic; the rounding of the
+forward pass itself is not part of them.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -25,13 +26,12 @@ from models.body_layers import BlockLayers, Layer, body_layers
 from models.certificate import UP, BlockBound, Certificate, Effort, LayerBound
 from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
-from models.gram_symbols import SHIFTS
 from models.iresnet import IResNet
 from models.power_iteration import adjoint_kernel
 
 # Layers that are bounded at a time on the CPU.
 _MOST_LAYERS = 8
-# Exponent of two. Numbers below it are near to what a float64 rounds to zero: a bound is raised to
+# Exponent of two. Smaller bounds, which are close to what a float64 rounds to zero, are raised to
 # it.
 _LEAST_EXPONENT = -1000
 
@@ -40,8 +40,6 @@ _LEAST_EXPONENT = -1000
 def certify(
     model: IResNet,
     effort: Effort = "full",
-    *,
-    shifts: Sequence[tuple[float, float]] = SHIFTS,
 ) -> Certificate:
     """Bound the Lipschitz constant of every residual block of the model.
 
@@ -49,19 +47,15 @@ def certify(
         model: in any mode; the bounds are of eval mode unless stated otherwise.
         effort: "full" looks for small bounds of the blocks, which a study stores and `project`
             promises; "fast" takes less time and gives larger ones, which are as true.
-        shifts: see `convolution_norm_bounds`; fewer are faster and prove as much or less.
 
     Raises:
-        ValueError: if effort is not known, shifts is empty or has one that is not in SHIFTS, or
-            the invertible part runs anything but what the argument above covers: see
-            `body_layers`.
+        ValueError: if effort is not known, or the invertible part runs anything but what the
+            argument above covers: see `body_layers`.
     """
     if effort not in get_args(Effort):
         raise ValueError(f"effort must be one of {get_args(Effort)}, but got {effort!r}")
-    if not shifts or any(shift not in SHIFTS for shift in shifts):
-        raise ValueError(f"shifts must be one or more of {SHIFTS}, but got {tuple(shifts)}")
     blocks = body_layers(model)
-    bounds = _layer_bounds([layer for block in blocks for layer in block.layers], shifts)
+    bounds = _layer_bounds([layer for block in blocks for layer in block.layers])
     interplay = _interplay_bounds(blocks, search=effort == "full")
     block_bounds = []
     for block in blocks:
@@ -80,9 +74,7 @@ def certify(
     )
 
 
-def _layer_bounds(
-    layers: Sequence[Layer], shifts: Sequence[tuple[float, float]]
-) -> dict[str, LayerBound]:
+def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
     """The bounds of all layers, by name, in order; convolutions of one shape in one batch."""
     groups: dict[Any, list[tuple[str, Tensor]]] = defaultdict(list)
     bounds: dict[str, tuple[float, float]] = {}
@@ -97,12 +89,8 @@ def _layer_bounds(
             weight = adjoint_kernel(layer.weight) if c_out > c_in else layer.weight
             groups[(weight.shape, layer.size)].append((layer.name, weight))
     for (_, size), group in groups.items():
-
-        def norm_bounds(weight: Tensor, size: tuple[int, int] = size) -> Tensor:
-            return torch.stack(convolution_norm_bounds(weight, size, shifts), dim=1)
-
         units, exponents = _unit_scale(torch.stack([weight for _, weight in group]))
-        pairs = in_threads(norm_bounds, units).tolist()
+        pairs = in_threads(partial(_stacked_norm_bounds, size=size), units).tolist()
         for (name, _), exponent, (lower, upper) in zip(group, exponents, pairs, strict=True):
             bounds[name] = (_scaled_down(lower / UP, exponent), _scaled_up(upper * UP, exponent))
     return {
@@ -114,6 +102,11 @@ def _layer_bounds(
         )
         for layer in layers
     }
+
+
+def _stacked_norm_bounds(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """(L, 2): lower and upper bounds of the norms of L convolutions."""
+    return torch.stack(convolution_norm_bounds(weight, size), dim=1)
 
 
 def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, float]:
@@ -130,14 +123,10 @@ def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, 
             groups[key].append((block.name, weights, factor))
     bounds: dict[str, float] = {}
     for (*_, size), group in groups.items():
-
-        def upper_bounds(
-            first: Tensor, second: Tensor, third: Tensor, size: tuple[int, int] = size
-        ) -> Tensor:
-            return bottleneck_upper_bounds(first, second[..., 0, 0], third, size, search=search)
-
         scaled = [_unit_scale(torch.stack([w[i] for _, w, _ in group])) for i in range(3)]
-        uppers = in_threads(upper_bounds, *(units for units, _ in scaled)).tolist()
+        first, second, third = (units for units, _ in scaled)
+        bound = partial(bottleneck_upper_bounds, size=size, search=search)
+        uppers = in_threads(bound, first, second[..., 0, 0], third).tolist()
         exponents = map(sum, zip(*(of_layers for _, of_layers in scaled), strict=True))
         for (name, _, factor), exponent, upper in zip(group, exponents, uppers, strict=True):
             bounds[name] = _raised_product([factor, upper], exponent)
@@ -208,8 +197,8 @@ def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:
 def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     """function(*batches), with the batches (L, ...) in parts, on as many threads as torch has.
 
-    LAPACK takes the matrices of a batch one after another; torch uses one thread for that. And
-    the symbols of a few layers, unlike those of all, fit into the caches.
+    LAPACK takes the matrices of a batch one after another, on one thread. And the symbols of a few
+    layers fit into the caches, those of all do not.
     """
     n_layers, n_threads = len(batches[0]), torch.get_num_threads()
     n_chunks = min(n_layers, max(n_threads, -(-n_layers // _MOST_LAYERS)))

@@ -8,10 +8,10 @@ convolve circularly, restrict. Embedding and restriction have norm 1, so the nor
 circular convolution, the largest singular value of its symbol over the N x N grid of
 frequencies, is an upper bound.
 
-The entries that wrap around the torus are never used, so they may carry any phase:
-every grid shifted by a fraction of its spacing gives a bound too, and the smallest of
-several is one. Where the map is so small that the dense operator is cheap, its own norm
-takes the place of the bound.
+The entries that wrap around the torus are never used, so they may carry any phase: the
+grid shifted by any fraction of its spacing gives a bound too, and so does the smallest of
+several. Where the map is so small that the dense operator is cheap, the norm of that
+operator is computed instead.
 
 Layers of one shape are computed as one batch, in float64. All norms are l2 to l2.
 """
@@ -49,9 +49,7 @@ _WIDER = (0, 1)
 _N_LOWER_ITERATIONS = 4
 
 
-def convolution_norm_bounds(
-    weight: Tensor, size: tuple[int, int], shifts: Sequence[tuple[float, float]] = SHIFTS
-) -> tuple[Tensor, Tensor]:
+def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, (L,) each.
 
     Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is
@@ -62,7 +60,6 @@ def convolution_norm_bounds(
     Args:
         weight: (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
         size: (H, W) of the map.
-        shifts: one or more of SHIFTS: each gives an upper bound, so that any choice does.
 
     Returns:
         float64; the upper bound is infinite, the lower one 0, where a weight is not finite.
@@ -77,7 +74,7 @@ def convolution_norm_bounds(
         n_rows *= math.prod(size)
         lower = upper = _matrix_norms(dense_operators(weight, size))
     else:
-        upper, start = _restricted_norms(weight, size, shifts)
+        upper, start = _restricted_norms(weight, size)
         # Power iteration takes the operator that leads away from the fewer channels.
         away = adjoint_kernel(weight)
         _, outer = power_iteration(away, start, _N_LOWER_ITERATIONS)
@@ -177,9 +174,7 @@ def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
     return failed
 
 
-def _restricted_norms(
-    weight: Tensor, size: tuple[int, int], shifts: Sequence[tuple[float, float]]
-) -> tuple[Tensor, Tensor]:
+def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """(upper bounds (L,), unit vectors (L, c_small, H, W) that nearly attain them).
 
     The norm on the torus, of the grid where it is smallest, with a correction for the part of
@@ -197,8 +192,8 @@ def _restricted_norms(
     attaining = weight.new_zeros(*weight.shape[:2], *size)
     for n_pixels in _WIDER:
         torus = symbols.wider(n_pixels)
-        _, which = _smallest_grid(torus, shifts)
-        for index, shift in enumerate(shifts):
+        _, which = _smallest_grid(torus, SHIFTS)
+        for index, shift in enumerate(SHIFTS):
             layers = (which == index).nonzero().squeeze(1)
             if layers.numel() > 0:
                 frequencies, alone = torus.frequencies(shift)

@@ -77,8 +77,8 @@ def _channels_last(module: _Module) -> _Module:
 
 
 def _in_channels_last(x: Tensor) -> Tensor:
-    """The same (B, C, H, W) in the kernels' layout: to add and compare maps of two layouts takes
-    several times as long. By no memory_format, which vmap does not know."""
+    """The same (B, C, H, W) in the kernels' layout: adding or comparing maps of two layouts takes
+    several times as long. Without memory_format, which vmap does not support."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
@@ -97,14 +97,14 @@ class IResNet(nn.Module):
             activation) or "none" (the plain ResNet): the last two are the paper's baselines.
         activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
         coeff: target c of every layer's spectral norm, l2 to l2, in (0, 1).
-        budget: what c means. "even": the target of every layer, as in the paper. "last": a block's
-            last layer alone has a small target, such that the product of a block's targets is
-            c**3 as well.
+        budget: how a block meets c. "even": every layer has the target c, as in the paper. "last":
+            only the last layer of a block has a small target, and the product of the block's
+            targets is c**3 as well.
         n_power_iterations: updates of every sigma in one call of update_spectral_norm.
         dropout: probability in [0, 1) that an entry is zeroed, in each block.
-        classifier_eps: what the classifier's BatchNorm adds to a variance, in (0, 1). Channels that
-            blocks alone fill have standard deviations as small as the blocks' bound, and with
-            torch's own 1e-5 those below 0.003 are lost to the classifier.
+        classifier_eps: added to a variance by the classifier's BatchNorm, in (0, 1). Channels that
+            only the blocks fill have standard deviations as small as the blocks' bound. With
+            torch's default of 1e-5 those below 0.003 would be lost to the classifier.
 
     Raises:
         ValueError: if an argument is out of range, or in_shape does not fit the stages.
@@ -285,18 +285,6 @@ class IResNet(nn.Module):
         """n_power_iterations updates of every sigma; training calls it once a step."""
         update_spectral_norm(self._normalized(), self.n_power_iterations)
 
-    def set_coeff(self, coeff: float) -> None:
-        """Change what every normalized layer has as its target to another c.
-
-        Raises:
-            ValueError: if coeff is not in (0, 1).
-        """
-        if not 0 < coeff < 1:
-            raise ValueError(f"0 < coeff < 1 must hold, but got coeff={coeff}")
-        for module in self.body:
-            if isinstance(module, ResidualBlock):
-                module.set_coeff(float(coeff))
-
     def _normalized(self) -> list[SpectralNormConv2d]:
         """The normalized layers, none twice."""
         return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
@@ -322,40 +310,27 @@ def check_arguments(
     Raises:
         ValueError: the rule that does not hold, and the values.
     """
-    rules: list[tuple[bool, str]] = [
-        (n_classes >= 1, f"n_classes >= 1 must hold, but got n_classes={n_classes}"),
-        (
-            len(blocks) >= 1 and all(n >= 1 for n in blocks),
-            f"blocks must be one or more counts >= 1, but got blocks={list(blocks)}",
-        ),
-        (bottleneck >= 1, f"bottleneck >= 1 must hold, but got bottleneck={bottleneck}"),
-        (
-            channel_multiplier >= 1,
-            f"channel_multiplier >= 1 must hold, but got channel_multiplier={channel_multiplier}",
-        ),
-        (norm in NORMS, f"norm must be one of {', '.join(NORMS)}, but got norm={norm}"),
+    are_counts = len(blocks) >= 1 and all(n >= 1 for n in blocks)
+    rules: list[tuple[bool, str, object]] = [
+        (n_classes >= 1, "n_classes >= 1 must hold", n_classes),
+        (are_counts, "blocks must be one or more counts >= 1", list(blocks)),
+        (bottleneck >= 1, "bottleneck >= 1 must hold", bottleneck),
+        (channel_multiplier >= 1, "channel_multiplier >= 1 must hold", channel_multiplier),
+        (norm in NORMS, f"norm must be one of {', '.join(NORMS)}", norm),
         (
             activation in ACTIVATIONS,
-            f"activation must be one of {', '.join(ACTIVATIONS)}, but got activation={activation}",
+            f"activation must be one of {', '.join(ACTIVATIONS)}",
+            activation,
         ),
-        (0 < coeff < 1, f"0 < coeff < 1 must hold, but got coeff={coeff}"),
-        (
-            budget in BUDGETS,
-            f"budget must be one of {', '.join(BUDGETS)}, but got budget={budget}",
-        ),
-        (
-            n_power_iterations >= 1,
-            f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_power_iterations}",
-        ),
-        (0 <= dropout < 1, f"0 <= dropout < 1 must hold, but got dropout={dropout}"),
-        (
-            0 < classifier_eps < 1,
-            f"0 < classifier_eps < 1 must hold, but got classifier_eps={classifier_eps}",
-        ),
+        (0 < coeff < 1, "0 < coeff < 1 must hold", coeff),
+        (budget in BUDGETS, f"budget must be one of {', '.join(BUDGETS)}", budget),
+        (n_power_iterations >= 1, "n_power_iterations >= 1 must hold", n_power_iterations),
+        (0 <= dropout < 1, "0 <= dropout < 1 must hold", dropout),
+        (0 < classifier_eps < 1, "0 < classifier_eps < 1 must hold", classifier_eps),
     ]
-    for holds, message in rules:
+    for holds, rule, value in rules:
         if not holds:
-            raise ValueError(message)
+            raise ValueError(f"{rule}, but got {value}")
     channels, height, width = in_shape
     if not all(type(size) is int and size >= 1 for size in in_shape):
         raise ValueError(f"in_shape must be three whole numbers >= 1, but got {in_shape}")

