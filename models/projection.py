@@ -1,12 +1,12 @@
 """Networks with a smaller bound, made of a trained one without training.
 
-A network is scaled by what is proven of it, so that the certificate holds by construction. The
-features change, so the classifier, of whose Lipschitz constant no proof speaks, is adapted without
-labels: its BatchNorm gets new statistics, and its last layer is fitted to the logits of before.
+Layers are scaled by what is proven of them, so the certificate holds by construction. The features
+change, so the classifier is adapted, without labels: its BatchNorm gets new statistics, and its
+last layer is fitted to the former logits. The proof says nothing of the classifier.
 
-Which layer of a block is made small is free for the bound, and not for the network: scaled in its
-last layer alone, biases kept, a block is x + s g(x) + b, the step of an ODE solver with a smaller
-step size (paper, equation 1). That keeps most of what every layer scaled loses.
+The bound does not depend on which layer of a block is scaled, but the network does. With only the
+last layer scaled and biases kept, a block is x + s g(x) + b: a step of an ODE solver with a smaller
+step size (paper, equation 1). That keeps most of the accuracy that scaling every layer loses.
 """
 
 import copy
@@ -23,7 +23,7 @@ from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
 _N_ROUNDS = 10
-# Of the last layer's fit: what is added to the covariance of its inputs, as a part of their mean
+# Ridge of the last layer's fit: added to the covariance of its inputs, relative to their mean
 # variance.
 _RIDGE = 1e-4
 
@@ -39,10 +39,9 @@ def project(
 ) -> Certificate:
     """Scale layers, in place, until the proven bounds are small enough.
 
-    Layers that need not be scaled stay as they are. The target of a scaled layer, for further
-    training, becomes at most what its bound is then. Its weight becomes the effective weight,
-    which sigma, an estimate from below, no longer changes. Biases stay. If an error is raised, the
-    model is unchanged.
+    Layers that need no scaling stay as they are, and so do biases. The weight of a scaled layer
+    becomes its effective weight, and its target, for further training, at most its new bound. If
+    an error is raised, the model is unchanged.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
@@ -86,7 +85,7 @@ def project(
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     batches = None if images is None else _batches(images)
     if batches is not None:
-        # Whether they are there, before a proof is looked for.
+        # Fail before the certificate, which takes long.
         _batch_norm(model)
         _last_layer(model)
     if certificate is None:
@@ -163,7 +162,7 @@ def _assign(model: IResNet, projected: IResNet) -> None:
     tensors = list(model.state_dict().values())
     for tensor in tensors:
         tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
-    # In one call, so that no signal leaves weights of both. An old target changes no map.
+    # In one call, so that a signal leaves no mix of both. An old target changes no map.
     torch._foreach_copy_(tensors, list(projected.state_dict().values()))
     for module, other in zip(model.modules(), projected.modules(), strict=True):
         if isinstance(module, SpectralNormConv2d):
@@ -172,13 +171,13 @@ def _assign(model: IResNet, projected: IResNet) -> None:
 
 
 def _factors_of_layers(certificate: Certificate, coeff: float) -> dict[str, float]:
-    """Layer -> what it must be multiplied with; the layers that need not be scaled left out."""
+    """Layer -> its scale factor; layers that need no scaling are left out."""
     above = (layer for layer in certificate.layers if layer.upper_bound > coeff)
     return {layer.name: coeff / layer.upper_bound for layer in above}
 
 
 def _factors_of_blocks(certificate: Certificate, lipschitz: float) -> dict[str, float]:
-    """The same, by the last convolutions of the blocks: what a block's bound is proportional to."""
+    """The same for the last convolution of each block, to which its bound is proportional."""
     factors = {}
     for block in certificate.blocks:
         if block.upper_bound > lipschitz:
@@ -191,7 +190,7 @@ def _factors_of_blocks(certificate: Certificate, lipschitz: float) -> dict[str, 
 def _scale(
     model: IResNet, certificate: Certificate, factors: Mapping[str, float], n_round: int
 ) -> None:
-    """Multiply the weights of layers, and set their targets to what their bounds are then."""
+    """Multiply the weights of layers by factors, and set their targets to their new bounds."""
     modules = dict(model.named_modules(remove_duplicate=False))
     changed = []
     for layer in certificate.layers:
@@ -200,7 +199,7 @@ def _scale(
         module, factor = modules[layer.name], factors[layer.name]
         assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
         weight = module.weight
-        # A little below, and more each time, lest rounding undo it.
+        # A little further, and more each round, against rounding.
         margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
         if isinstance(module, SpectralNormConv2d):
             weight = module.effective_weight()
@@ -212,9 +211,8 @@ def _scale(
 
 @torch.no_grad()
 def _fit_last_layer(model: IResNet, images: Iterable[Tensor], logits: Iterable[Tensor]) -> None:
-    """Change the classifier's last layer so that its logits of images (B, C, H, W) are those given
-    (B, n_classes), by least squares in float64: ridge regression of the differences, so that the
-    weights stay where images say nothing of them."""
+    """Fit the classifier's last layer to logits (B, n_classes) of images (B, C, H, W): ridge
+    regression of the differences in float64. Weights that the images do not determine stay."""
     before_last, last = model.classifier[:-1], _last_layer(model)
     with _in_eval_mode(model):
         inputs = torch.cat([before_last(model.features(batch)) for batch in images]).double()
@@ -274,8 +272,8 @@ def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> N
     means, variances = [], []
     with _in_eval_mode(model):
         for batch in _batches(images):
-            # torch's BatchNorm sums in float32, whose rounding may be as large as what a small
-            # bound leaves of a channel.
+            # torch's BatchNorm sums in float32. Its rounding may be as large as a channel that a
+            # small bound leaves.
             by_channel = model.features(batch).transpose(0, 1).flatten(1).double()
             means.append(by_channel.mean(dim=1))
             variances.append(by_channel.var(dim=1))

@@ -1,12 +1,12 @@
 """A network as files: what it is, as JSON, and its tensors, as safetensors.
 
-Neither format can hold code. A network is built here, from the arguments of IResNet in the one file
-and the values of the tensors in the other; nothing else of it is theirs.
+Neither format can hold code. A network is built here: one file has the arguments of IResNet, the
+other the values of the tensors.
 
-A projected network is nearly the one that it was made from: of each block one weight is scaled,
-and the classifier is another one. So WEIGHTS may be the file of that network, the same for all that
-were made from it. NETWORK then says by what each weight is multiplied, and a third file, CHANGES,
-has the tensors that take the place of others.
+A projected network differs little from its base, the network that it was made from: in each block
+one weight is scaled, and the classifier is another one. So a projected network shares the WEIGHTS
+of its base. Its NETWORK has the scale factors, and a third file, CHANGES, the tensors that differ
+otherwise.
 """
 
 import json
@@ -26,16 +26,16 @@ from models.projection import deployed
 NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet."""
 WEIGHTS = "weights.safetensors"
-"""The tensors of its state_dict(), or of that of the network that it was made from."""
+"""The tensors of its state_dict(), or of that of its base."""
 CHANGES = "changes.safetensors"
-"""Of a network that was made from another one: the tensors that are neither its nor scaled."""
+"""Of a network with a base: the tensors that are neither those of the base nor scaled."""
 _FACTORS = "factors"
-# Of a network's bytes, what CHANGES may have: with more, it is written as one by itself.
+# The most that CHANGES may have of a network's bytes: with more, the network is written whole.
 _MOST_CHANGED = 0.5
 _COUNTS = ("n_classes", "bottleneck", "channel_multiplier", "n_power_iterations")
-# In the files of before it was an argument, torch's own.
+# torch's default, which older files do not name.
 _FORMER_EPS = 1e-5
-# Of a count or a size, pixels too. Certificates of larger maps would take hours.
+# The largest count or size. Certificates of larger maps would take hours.
 _LARGEST = 100_000
 # Three weights and three biases at least.
 _TENSORS_OF_A_BLOCK = 6
@@ -51,9 +51,9 @@ def write_network(
         model: on any device, in any mode.
         description: of plain values; its "architecture" must be the arguments of IResNet that
             build a network with the tensors of model. classifier_eps is added.
-        base: the network that it was made from, with tensors of the same names and shapes. Where
-            it has most of them, CHANGES is written in place of WEIGHTS, and the WEIGHTS of base are
-            those of this network too. What is read then is the same, bit for bit.
+        base: the network that model was made from, with tensors of the same names and shapes. If
+            most of them are shared, CHANGES is written instead of WEIGHTS, and the network is read
+            with the WEIGHTS of base. It comes back the same, bit for bit.
 
     Raises:
         ValueError: if what would be read is another function than model, or has tensors of other
@@ -66,7 +66,7 @@ def write_network(
     _check_names(tensors.keys(), built.state_dict())
     _check(WEIGHTS, tensors, built.state_dict())
     read = _filled(built, tensors)
-    # Targets may differ where no weight is above them: then the plain convolutions are the same.
+    # Targets that no weight exceeds may differ: the plain convolutions are the same.
     if forward_sha256(read) != forward_sha256(model) and (
         forward_sha256(deployed(read)) != forward_sha256(deployed(model))
     ):
@@ -98,8 +98,8 @@ def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
 def _compared(
     tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """(what those of base must be multiplied with to be these, what is something else), by name;
-    what is equal is in neither."""
+    """(scale factors relative to the base, tensors that differ otherwise), by name; equal tensors
+    are in neither."""
     factors, changed = {}, {}
     for name, tensor in tensors.items():
         if _is_same(tensor, base[name]):
@@ -116,7 +116,7 @@ def _factor(tensor: Tensor, base: Tensor) -> float | None:
     """f with tensor == f * base, bit for bit; None if there is none."""
     if tensor.dtype != torch.float32 or not tensor.numel():
         return None
-    # Of the largest entry, whose rounding says least; that of the quotient may be one off.
+    # By the largest entry, where rounding matters least; the quotient may be off by one bit.
     at = base.abs().argmax()
     near = tensor.flatten()[at] / base.flatten()[at]
     for toward in (near, torch.tensor(0.0), torch.tensor(torch.inf)):
@@ -133,8 +133,8 @@ def _is_same(tensor: Tensor, other: Tensor) -> bool:
 
 
 def read_network(folder: Path) -> IResNet:
-    """The network of a folder that `write_network` wrote, in eval mode, on the CPU; of one that was
-    made from another, with the WEIGHTS of that in the folder.
+    """The network that `write_network` wrote into a folder, in eval mode, on the CPU. For a network
+    with a base, the WEIGHTS of the base must be in the folder.
 
     Raises:
         ValueError: in one line, with the name of the file, if one cannot be read, NETWORK
@@ -182,7 +182,7 @@ def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tens
 
 
 def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
-    """Make the tensors of WEIGHTS those of a network that was made from theirs, in place."""
+    """Turn the tensors of a base into those of the network that was made from it, in place."""
     if not isinstance(factors, dict) or not all(type(f) is float for f in factors.values()):
         raise ValueError(f"{NETWORK}: {_FACTORS} must be numbers by the names of tensors")
     try:
@@ -198,11 +198,11 @@ def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    """That of NETWORK, with every argument of IResNet that files of before leave out."""
+    """The content of NETWORK, with the arguments of IResNet that older files leave out."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         architecture = content["architecture"]
-        # They are checked here, since a list of a million blocks would be built for minutes.
+        # Checked before a network is built: a million blocks would take minutes.
         sizes = [*architecture["in_shape"], *architecture["blocks"]]
         sizes += (architecture[name] for name in _COUNTS if name in architecture)
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
@@ -215,7 +215,11 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
-    """A network without memory for its tensors, of which WEIGHTS has so many."""
+    """A network without memory for its tensors.
+
+    Args:
+        n_tensors: in WEIGHTS.
+    """
     if _TENSORS_OF_A_BLOCK * sum(architecture["blocks"]) > n_tensors:
         raise ValueError(
             f"{NETWORK} must describe the network of {WEIGHTS}, but has "
