@@ -58,7 +58,8 @@ def replaced_activation(model: IResNet) -> None:
 
 
 def smaller_target(model: IResNet) -> None:
-    model.set_coeff(0.3)
+    layer = model.body[1].residual[0]  # type: ignore[union-attr, index]
+    layer.coeff = 0.3
 
 
 def without_bias(model: IResNet) -> None:
