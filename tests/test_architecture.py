@@ -51,7 +51,6 @@ MAY_BE_IMPORTED_BY = {
     "safetensors": {"models", "trial"},
     "torchvision": {"trial"},
     "pynvml": {"trial"},
-    "matplotlib": {"trial"},
     "moocore": {"pareto"},
     "scipy": {"pareto"},
     "plotly": {"results", "api"},
@@ -62,9 +61,8 @@ MAY_BE_IMPORTED_BY = {
 }
 # Of each of these libraries one module is the door within its folder.
 DOORS = {
-    "matplotlib": "study.trial.figures",
     "torchvision": "study.trial.sources",
-    "pynvml": "study.trial.gpu_use",
+    "pynvml": "study.trial.device",
     "moocore": "study.pareto.dominance",
     "scipy": "study.pareto.difference",
     "pydantic": "study.config.parser",

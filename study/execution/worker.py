@@ -10,12 +10,10 @@ import torch
 from ray import tune
 from ray.util import get_node_ip_address
 
-from models import IResNet
 from study.config.study import StudyConfig
 from study.errors import GpuError, GpuMemoryError, StorageError, UserError, reason
 from study.metrics.artifacts import (
     OUTCOME,
-    RECONSTRUCTIONS,
     REPORTS,
     TRAINING_STATE,
     projection_folder,
@@ -25,7 +23,6 @@ from study.metrics.artifacts import (
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial import sources
-from study.trial.evaluation import reconstructions
 from study.trial.gpu import check_gpus, memory_errors
 from study.trial.ladder import Projection, projections
 from study.trial.network_files import save_network
@@ -157,29 +154,16 @@ class TrialTrainable(tune.Trainable):
 
     def _save_outcome(self, outcome: Path) -> None:
         """Write the network of a completed trial, and those projected from it."""
-        # The driver imports this module too, and draws nothing: it need not wait for matplotlib.
-        from study.trial.figures import save_figures
-
         config, dataset = self._training.config, self._training.dataset
         network = self._training.certified()
         outcome.mkdir()
         save_network(outcome, network, self._training.right(), config, dataset)
-        save_figures(outcome)
-        self._save_reconstructions(outcome, network.model)
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
             save_network(
                 rung, projection.network, projection.right, config, dataset, base=network.model
             )
-            self._save_reconstructions(rung, projection.network.model)
-
-    def _save_reconstructions(self, folder: Path, model: IResNet) -> None:
-        from study.trial.figures import save_reconstructions
-
-        val, evaluation = self._training.dataset.val, self._training.config.evaluation
-        images, reconstructed = reconstructions(model, val, evaluation)
-        save_reconstructions(folder / RECONSTRUCTIONS, images.numpy(), reconstructed.numpy())
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)

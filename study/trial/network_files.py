@@ -21,9 +21,15 @@ from models import (
     write_network,
 )
 from study.config.trial import ModelConfig, TrialConfig
-from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, packed
+from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS, VAL_RIGHT, packed
 from study.trial.data import NORMALIZATION, Dataset, normalized
-from study.trial.evaluation import N_CURVE_SAMPLES, inverse_curve, predicted_and_needed_steps
+from study.trial.evaluation import (
+    N_CURVE_SAMPLES,
+    inverse_curve,
+    predicted_and_needed_steps,
+    reconstructions,
+)
+from study.trial.reconstruction_image import save_reconstructions
 
 # Images of the validation split at which the Jacobians of the blocks are taken.
 _JACOBIAN_SAMPLES = 8
@@ -38,9 +44,8 @@ def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: 
 class Certified:
     """A network in plain convolutions, in eval mode, and what is proven of it.
 
-    What is measured and stored is plain, since sigma is summed in float32: in which order is the
-    processor's choice, and on a GPU that of the number of layers too. The effective weights follow
-    it in their last bits.
+    Plain, since the last bits of an effective weight depend on sigma, which is summed in float32 in
+    an order that the processor chooses; on a GPU also by the number of layers.
     """
 
     model: IResNet
@@ -61,7 +66,8 @@ def save_network(
     dataset: Dataset,
     base: IResNet | None = None,
 ) -> None:
-    """Write a network as `write_network` does, with CERTIFICATE, INVERSE and VAL_RIGHT.
+    """Write a network as `write_network` does, with CERTIFICATE, INVERSE, VAL_RIGHT and
+    RECONSTRUCTIONS.
 
     Args:
         right: bool (N,), which images of the validation split it classifies right.
@@ -85,6 +91,8 @@ def save_network(
     )
     _write_json(folder / INVERSE, {**inverse_curve(model, images), **steps})
     _write_json(folder / VAL_RIGHT, packed(right.tolist()))
+    pictures = reconstructions(model, dataset.val, trial.evaluation)
+    save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
 
 
 def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:

@@ -21,9 +21,8 @@ from study.metrics.definitions import TRAIN_LOSS, VAL_LOSS, first_non_finite
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
 from study.trial.data import Dataset, batches, normalized
-from study.trial.device_name import device_name
+from study.trial.device import device_name, gpu_use
 from study.trial.evaluation import evaluate, measure, statistics_images
-from study.trial.gpu_use import gpu_use
 from study.trial.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
@@ -38,7 +37,7 @@ class Training:
     Args:
         config: all that decides the numbers.
         device: where to train.
-        dataset: what config.data means, if it is at hand; loaded otherwise.
+        dataset: that of config.data, if it is at hand; loaded otherwise.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Training:
         self._right: Tensor | None = None
 
     def run_to_report(self) -> TrialReport:
-        """Train to the next reporting epoch and measure; failed if it diverged on the way."""
+        """Train to the next reporting epoch and measure; the report of a divergence is failed."""
         assert self.status is TrialStatus.RUNNING
         settings = self.config.training
         n_epochs = min(settings.report_every, settings.max_epochs - self.epoch)
@@ -114,7 +113,7 @@ class Training:
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, self.epoch + 1))
         epoch_batches = batches(split, settings.batch_size, generator)
         drawn = self.dataset.augmentation.draw(len(split), generator, self.device)
-        # Summed on the device: nothing waits for it before the epoch ends.
+        # Summed on the device, so that nothing waits for it before the epoch ends.
         total_loss = torch.zeros((), device=self.device)
         n_right = torch.zeros((), device=self.device)
         self.model.train()
@@ -141,7 +140,7 @@ class Training:
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
-        # bf16 has 8 bits: too few for the sum over classes, and for the mean over a batch.
+        # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
         loss = F.cross_entropy(logits.float(), labels)
         optimizer.zero_grad()
         loss.backward()
@@ -180,9 +179,9 @@ class Training:
         last: bool,
     ) -> EpochReport:
         self.model.eval()
-        # What training left are averages over past weights, under dropout.
+        # Training left averages over past weights, under dropout.
         recompute_batch_norm(self.model, statistics_images(self.dataset.train))
-        # What is stored is certified as well as can be.
+        # The network that is stored gets the smallest bounds.
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)
         val, settings = self.dataset.val, self.config.evaluation

@@ -4,7 +4,7 @@ import pynvml
 import pytest
 import torch
 
-from study.trial.gpu_use import gpu_use
+from study.trial.device import gpu_use
 
 CUDA = torch.device("cuda", 0)
 

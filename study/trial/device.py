@@ -1,10 +1,29 @@
-"""How much a GPU is used, by NVIDIA's management library."""
+"""The device of a trial: what it is called, and how much it is used."""
+
+import platform
+from functools import cache
+from pathlib import Path
 
 import torch
 
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """The model of a GPU, or of the processor as far as the system says it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if _CPU_INFO.exists():
+        for line in _CPU_INFO.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
 
 def gpu_use(device: torch.device) -> dict[str, float]:
-    """One sample of the whole GPU, with all that runs on it.
+    """One sample of the whole GPU, with all that runs on it, by NVIDIA's management library.
 
     The names are those of MLflow's system metrics, without the prefix; GPU 0 is the one that this
     process sees. Empty on a CPU, and where the library is missing or says nothing of the device, as
