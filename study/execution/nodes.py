@@ -119,5 +119,5 @@ def _problem_here(folder: str, mark: str, trial: TrialConfig) -> str | None:
     try:
         check(trial)
     except UserError as error:
-        return f"data.root: {error}"
+        return str(error)
     return None

@@ -36,7 +36,5 @@ def check_trials(study: StudyConfig, source: str) -> None:
             check(trial)
             # Reads each image, as every worker will: a file that is damaged would end all trials.
             sources.load(trial.data)
-        except DataNotFoundError as error:
-            raise ConfigError(error.rule, "data.root", error.value, source) from error
-        except ConfigError as error:
+        except (ConfigError, DataNotFoundError) as error:
             raise ConfigError(error.rule, error.key, error.value, source) from error

@@ -21,9 +21,9 @@ def check(config: TrialConfig) -> None:
     compiler = os.environ.get("CXX", "g++")
     if config.training.compile and shutil.which(compiler) is None:
         raise ConfigError(
-            f"training.compile: a C++ compiler must be on the PATH, but got no {compiler}"
+            f"a C++ compiler must be on the PATH, but got no {compiler}", "training.compile"
         )
     try:
         check_arguments(in_shape, n_classes, **asdict(config.model))
     except ValueError as error:
-        raise ConfigError(f"model on {config.data.name} images: {error}") from error
+        raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error

@@ -1,6 +1,6 @@
 """A data set as tensors, on the device: splits, batches, augmentation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -87,14 +87,8 @@ class Dataset:
         return channels, height, width
 
     def to(self, device: torch.device) -> "Dataset":
-        return Dataset(
-            self.train.to(device),
-            self.val.to(device),
-            self.test.to(device),
-            self.n_classes,
-            self.augmentation,
-            self.sha256,
-        )
+        train, val, test = (split.to(device) for split in (self.train, self.val, self.test))
+        return replace(self, train=train, val=val, test=test)
 
 
 def normalized(images: Tensor) -> Tensor:
@@ -110,8 +104,8 @@ def brightness(images: Tensor) -> Tensor:
 def batches(
     split: Split, batch_size: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, ...]:
-    """int64 indices of all images of a split, on its device, in batches whose sizes differ by one
-    at most: BatchNorm would suffer from a small remainder.
+    """int64 indices of all images of a split, on its device, in batches whose sizes differ by at
+    most one: BatchNorm would suffer from a small last batch.
 
     Args:
         batch_size: the most images in a batch.

@@ -19,7 +19,8 @@ _BATCH_SIZE = 500
 # Training images from which the statistics of the classifier are taken.
 _N_STATISTICS_IMAGES = 2_000
 # The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
-# are one batch, and samples stop as they converge: it costs about as much as to invert 256 images.
+# are one batch, and samples stop as they converge, so it costs about as much as to invert 256
+# images.
 N_CURVE_SAMPLES = 12
 _CURVE_STEPS = 20
 # A step below this tolerance is lost in the rounding of float32.
@@ -123,14 +124,14 @@ def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
 def predicted_and_needed_steps(
     model: IResNet, certificate: Certificate, images: Tensor, *, rtol: float, max_steps: int
 ) -> dict[str, Any]:
-    """For each block the steps after which plain fixed-point iteration is proven to stop on all
-    images (`predicted_steps`), beside those that the inverse needed; and the proven bound of the
-    error of the whole inverse, l2, largest over the images."""
+    """For each block the number of steps after which plain fixed-point iteration is proven to stop
+    (`predicted_steps`), and the number that the inverse needed; and the proven bound of the error
+    of the whole inverse, l2. Each is the largest over the images, where it is no mean."""
     first_errors, x = [], images
     for module in model.body:
         image = module(x)
         if isinstance(module, ResidualBlock):
-            # As if each block were given its exact output.
+            # As if each block were inverted from its exact output.
             first_errors.append((image - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1))
         x = image
     solution = model.inverse(x, rtol=rtol, max_steps=max_steps, certificate=certificate)
@@ -159,9 +160,9 @@ def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
 def reconstructions(
     model: IResNet, val: Split, settings: EvaluationConfig
 ) -> tuple[Tensor, Tensor]:
-    """Images of the validation split, and what the inverse makes of their features: float
-    (N, C, H, W) on the CPU, 0 black and 1 white. These are last iterates, converged or not: their
-    values may be anything, NaN too."""
+    """Images of the validation split, and their reconstructions from their features: float
+    (N, C, H, W) on the CPU, 0 black and 1 white. Last iterates, converged or not: any value is
+    possible, NaN too."""
     images = normalized(val.images[:_N_RECONSTRUCTIONS])
     solution = model.eval().inverse(
         model.features(images), rtol=settings.inverse_rtol, max_steps=settings.inverse_max_steps

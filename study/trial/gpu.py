@@ -1,4 +1,4 @@
-"""Whether CUDA works on the GPUs of this machine, and what its failures mean for a user."""
+"""Whether CUDA works on the GPUs of this machine, and what a user can do if not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from study.errors import GpuError, GpuMemoryError
 
-# How libraries of CUDA that torch calls say that they got no memory.
+# Messages of CUDA's libraries that are out of memory; torch passes them on.
 _NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
 
 
@@ -16,7 +16,7 @@ def check_gpus() -> None:
     """Compute something on each GPU that this process may use.
 
     Raises:
-        GpuError: in one line, why that cannot be done, and what to change.
+        GpuError: in one line, why that fails, and what to change.
         GpuMemoryError: a GPU has no memory left for it.
     """
     try:
@@ -28,8 +28,8 @@ def check_gpus() -> None:
                 kernel = torch.ones(4, 3, 3, 3, device=f"cuda:{index}", requires_grad=True)
                 F.conv2d(image, kernel).sum().backward()
                 assert kernel.grad is not None
-                kernel.grad.sum().item()  # waits: what fails, fails before
-    # torch raises the one for what it was built without, the other for all else.
+                kernel.grad.sum().item()  # waits for the GPU, and so for its errors
+    # AssertionError: torch was built without CUDA. RuntimeError: any other failure of CUDA.
     except (AssertionError, RuntimeError) as error:
         raise GpuError(_what_to_change(error)) from error
     if n_gpus == 0:
@@ -54,10 +54,10 @@ def _what_to_change(error: Exception) -> str:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Errors of a GPU without memory become one that says what to change.
+    """Turn out-of-memory errors of a GPU into one that says what to change.
 
     Raises:
-        GpuMemoryError: within it memory of a GPU ran out.
+        GpuMemoryError: a GPU ran out of memory within the block.
     """
     try:
         yield

@@ -31,19 +31,19 @@ class Projection:
 
 
 def block_bound(coeff: float) -> float:
-    """The bound of Lip(g) of a block that a rung allows: the product of its three layers' bounds if
-    each is at most coeff, as in the paper."""
+    """The largest bound of a block at a rung: that of three layers, each with a bound of coeff, as
+    in the paper."""
     return coeff**3
 
 
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of coefficients.
 
-    Every block's proven bound becomes at most that of three layers at the rung's coefficient. If
-    the trial's config says so, the network is fine-tuned at each rung before, from that of the rung
-    above. Left out are rungs that every block meets already, since that network stands above; rungs
-    whose fine-tuning diverged; and rungs with a value that is not finite. Networks with BatchNorm
-    in their blocks have none: its factor follows the data.
+    At each rung every block's proven bound is at most `block_bound` of its coefficient. If the
+    trial's config asks for it, the network of the rung above is fine-tuned first. Left out are
+    rungs that every block meets already, rungs whose fine-tuning diverged, and rungs with a value
+    that is not finite. Networks with BatchNorm in their blocks have no ladder: its factor follows
+    the data.
 
     Args:
         trained: the network of the training.
@@ -71,7 +71,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             model.eval()
             recompute_batch_norm(model, images)
             if not _is_finite(model, images):
-                model = above  # it diverged; the next rung starts where this one did
+                model = above  # it diverged: the next rung starts where this one started
                 continue
             known = None
         plain = deployed(model)
@@ -91,9 +91,9 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 
 @torch.no_grad()
 def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -> None:
-    """Project, in place, with weights of their former size where a layer is normalized: what
-    becomes small is its target alone, so a step of further training, which has one size, changes
-    it by as large a part as before. The bounds hold but for the error of sigma."""
+    """Project, in place, but keep the norms of normalized weights: only their targets become small.
+    Steps of further training have one size, so they change a weight by as large a part as before.
+    The bounds hold up to the error of sigma."""
     normalized = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
     sizes = [layer.weight.norm() for layer in normalized]
     project(model, images=images, lipschitz=lipschitz)
@@ -105,6 +105,6 @@ def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -
 
 @torch.no_grad()
 def _is_finite(model: IResNet, images: Sequence[Tensor]) -> bool:
-    """Whether the parameters of a network are, and its logits of images."""
+    """Whether a network's parameters, and its logits of images, are finite."""
     of_network = (*model.parameters(), *(model(batch) for batch in images))
     return all(bool(tensor.isfinite().all()) for tensor in of_network)

@@ -2,8 +2,8 @@
 
 X = U S V^T -> U f(S) V^T. An odd polynomial of X, applied n_steps times, brings its singular values
 near to 1, without a decomposition (Jordan et al. 2024, "Muon: An optimizer for hidden layers in
-neural networks"). With its coefficients they do not converge to 1, as those of the polar factor
-U V^T: they get near it in fewer steps.
+neural networks"). With these coefficients they do not converge to 1, as those of the polar factor
+U V^T, but come near it in fewer steps.
 """
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 # x -> a x + b x^3 + c x^5 on every singular value.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-# A matrix far below any gradient fades, lest the momentum of a layer that has died be blown up;
-# and so its square stays far above the smallest float32.
+# A matrix far below any gradient fades, so that the momentum of a dead layer is not blown up. Its
+# square is far above the smallest float32.
 _LEAST_NORM = 1e-15
 
 

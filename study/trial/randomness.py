@@ -9,7 +9,7 @@ import torch
 
 def choose_algorithms(deterministic: bool) -> None:
     """Choose algorithms for the whole process: those that give the same bits each time, or any.
-    TF32 of newer GPUs is off either way: its 10 bits are too few for an inverse."""
+    TF32 of newer GPUs is always off: its 10 bits are too few for an inverse."""
     # cuBLAS reads it when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -19,13 +19,13 @@ def choose_algorithms(deterministic: bool) -> None:
 
 
 def mixed_seed(seed: int, epoch: int) -> int:
-    """One seed, in the range that torch takes, out of a trial's seed and an epoch."""
+    """A seed in torch's range, from a trial's seed and an epoch."""
     return (seed * 1_000_003 + epoch) % 2**63
 
 
 @contextmanager
 def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seeds torch's own random state, from which initialization and dropout draw, and restores it
+    """Seed torch's global random state, from which initialization and dropout draw, and restore it
     afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, epoch))

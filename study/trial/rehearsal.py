@@ -1,4 +1,4 @@
-"""What a trial would take, measured in a few steps."""
+"""How long a trial would take, measured in a few steps."""
 
 import copy
 import math
@@ -19,12 +19,12 @@ _N_WARM, _N_TIMED = 2, 5
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a trial is and takes.
+    """The size of a trial, and an estimate of its time.
 
     Attributes:
         n_parameters: that are trained.
-        seconds: wall-clock, an estimate from a few steps and one measurement on this device with
-            nothing beside them; of the whole trial with its ladder.
+        seconds: wall-clock, of the whole trial with its ladder; estimated from a few steps and one
+            measurement, with nothing else running on the device.
     """
 
     n_parameters: int
@@ -36,7 +36,7 @@ def rehearse(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
 
     Args:
         n_threads: of torch, as many as a trial has.
-        on_gpu: if there is one here; else on the CPU.
+        on_gpu: on the GPU, if this machine has one; else on the CPU.
     """
     torch.set_num_threads(n_threads)
     training = Training(config, "cuda" if on_gpu and torch.cuda.is_available() else "cpu")
@@ -47,7 +47,7 @@ def rehearse(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     step_seconds = (_now(training) - start) / _N_TIMED
     network.eval()
     report_seconds = _seconds_of_report(training, network, "fast")
-    # Of the last report and each rung; the projection of a rung certifies too.
+    # Of the last report, and of each rung, whose projection certifies too.
     proof_seconds = 2 * _seconds_of_report(training, network, "full")
     settings = config.training
     n_steps = settings.max_epochs * math.ceil(len(training.dataset.train) / settings.batch_size)
@@ -71,7 +71,7 @@ def _seconds_of_report(training: Training, network: IResNet, effort: Effort) -> 
 
 
 def _now(training: Training) -> float:
-    """Once the device has done what it was given."""
+    """The time, once the device has finished its work."""
     if training.device.type == "cuda":
         torch.cuda.synchronize(training.device)
     return time.perf_counter()

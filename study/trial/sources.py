@@ -20,6 +20,8 @@ from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
 from study.trial.data import Augmentation, Dataset, Split
 
+# What messages are about: the key of the study file.
+_ROOT = "data.root"
 # Images of a folder have no size of their own: pixels a side, unless data.size is given.
 _FOLDER_SIZE = 32
 
@@ -44,18 +46,13 @@ def load(config: DataConfig) -> Dataset:
     if config.size is not None:
         train, val, test = (_resized(split, config.size) for split in (train, val, test))
     default = source.augmentation
-    return Dataset(
-        train,
-        val,
-        test,
-        n_classes,
-        Augmentation(
-            default.shift if config.shift is None else config.shift,
-            default.flip if config.flip is None else config.flip,
-            default.fill,
-        ),
-        _sha256(train, val, test),
+    augmentation = Augmentation(
+        default.shift if config.shift is None else config.shift,
+        default.flip if config.flip is None else config.flip,
+        default.fill,
     )
+    digest = _sha256(train, val, test)
+    return Dataset(train, val, test, n_classes, augmentation, digest)
 
 
 def _sha256(*splits: Split) -> str:
@@ -84,13 +81,18 @@ def _resized(split: Split, size: int) -> Split:
     return Split(v2.functional.resize(split.images, [size, size], antialias=True), split.labels)
 
 
-def _hold_out(split: Split, fraction: float, seed: int, rule: str) -> tuple[Split, Split]:
-    """Split off a fraction, at random: (the rest, the held out)."""
+def _hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
+    """Split off a fraction, at random: (the rest, the held out).
+
+    Args:
+        name: of the setting that says the fraction.
+    """
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
         raise ConfigError(
-            f"data.{rule}: {rule} must leave one image or more on both sides, but got "
-            f"{rule}={fraction} of {len(split)} images"
+            "must leave one image or more on both sides, but got "
+            f"{fraction} of {len(split)} images",
+            f"data.{name}",
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     held_out, rest = order[:n_held_out], order[n_held_out:]
@@ -107,18 +109,20 @@ def _read_digits(config: DataConfig) -> _Read:
     """1,797 real 8 x 8 digits that ship with scikit-learn; they have no test set of their own."""
     # Read from its file: to import scikit-learn takes longer than to import torch.
     library = find_spec("sklearn")
-    if library is None or not library.submodule_search_locations:
+    if library is None or library.origin is None:
         raise DataNotFoundError(
-            "data set digits must be in scikit-learn, but scikit-learn is not installed"
+            "data set digits must be in scikit-learn, but scikit-learn is not installed",
+            "data.name",
         )
-    path = Path(library.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    path = Path(library.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         with gzip.open(path, "rt") as file:
             # 64 pixels with 16 levels of ink, and the label, in a row.
             rows = torch.tensor([[float(value) for value in line.split(",")] for line in file])
     except OSError as error:
         raise DataNotFoundError(
-            f"data set digits must be in {path}, where scikit-learn has it, but: {error}"
+            f"data set digits must be in {path}, where scikit-learn has it, but: {error}",
+            "data.name",
         ) from error
     pixels = rows[:, :-1].double().view(-1, 1, 8, 8) * (255 / 16)
     return Split(pixels.round().to(torch.uint8), rows[:, -1].long()), None, 10
@@ -126,8 +130,8 @@ def _read_digits(config: DataConfig) -> _Read:
 
 @contextmanager
 def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
-    """Let one process of a node fetch a data set, while those beside it wait for its files. Where
-    nothing was fetched the root is left, and nothing in it.
+    """Let one process of a node download a data set, while the others wait for its files. A failed
+    download leaves the root, and nothing in it.
 
     Args:
         folder: of the files.
@@ -141,7 +145,7 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # While nobody else fetches into them. Those that are not empty cannot be removed.
+            # Under the lock, so that nobody downloads into them now. rmdir removes empty ones only.
             for path in (folder, *folder.parents):
                 if root in path.parents:
                     with suppress(OSError):
@@ -150,11 +154,11 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, which is gone afterwards."""
+    """Hold a lock file, and remove it afterwards."""
     while True:
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Who held it before has removed it: what is locked may be a file that nobody finds.
+            # The last holder may have removed the file between our open and our lock.
             if not _is_at(path, file.fileno()):
                 continue
             try:
@@ -187,17 +191,12 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                     )
             except (RuntimeError, OSError) as error:  # OSError: no network, say
                 if config.download:
-                    text = " ".join(str(error).split())
-                    raise DataNotFoundError(
-                        f"data set {config.name} must be in {where}, or be fetched, but: {text}"
-                    ) from error
-                state = (
-                    "a file of it is missing or damaged" if where.is_dir() else "it is not there"
-                )
+                    what = f"the download failed: {' '.join(str(error).split())}"
+                else:
+                    state = "a file is missing or damaged" if where.is_dir() else "it is not there"
+                    what = f"{state}; download it, or name the folder that has {folder}"
                 raise DataNotFoundError(
-                    f"data set {config.name} must be in {where}, but {state}; fetch it "
-                    "with --download, or name the folder that holds "
-                    f"{folder.split('/')[0]} with --data-root"
+                    f"data set {config.name} must be in {where}, but {what}", _ROOT
                 ) from error
             images = torch.as_tensor(part.data)
             images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
@@ -208,11 +207,11 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
 
 
 def _check_idx_files(folder: Path) -> None:
-    """Whether MNIST's files, those that are there, have the dimensions of their names and are as
-    long as they say; torchvision does not name the file that is not.
+    """Whether those of MNIST's files that are there have the dimensions in their names, and the
+    length in their headers. torchvision would not name the damaged file.
 
     Raises:
-        ConfigError: if one is not.
+        ConfigError: for the first that has not.
     """
     for path in sorted(folder.glob("*-idx[13]-ubyte")):
         n_dims = int(path.name.removesuffix("-ubyte")[-1])
@@ -222,38 +221,35 @@ def _check_idx_files(folder: Path) -> None:
         magic, *shape = struct.unpack(f">{1 + n_dims}I", head)
         n_bytes += math.prod(shape)
         if magic != 0x800 + n_dims:
-            raise ConfigError(f"data.root: {path} must be an idx{n_dims} file, but is none")
+            raise ConfigError(f"{path} must be an idx{n_dims} file, but is none", _ROOT)
         if path.stat().st_size != n_bytes:
             raise ConfigError(
-                f"data.root: {path} must have the {n_bytes} bytes that its header gives, but has "
-                f"{path.stat().st_size}; delete it, and fetch it again with --download"
+                f"{path} must have the {n_bytes} bytes that its header gives, but has "
+                f"{path.stat().st_size}; delete it, and download it again",
+                _ROOT,
             )
 
 
 def _image_folder(config: DataConfig, part: str) -> Any:
-    """torchvision's ImageFolder of train or test; knows its classes, has read no image yet."""
+    """torchvision's ImageFolder of train or test; it knows its classes, and reads no image yet."""
     from torchvision import datasets
     from torchvision.transforms import v2
 
-    folder = Path(config.root) / part
-    transform = v2.Compose(
-        [
-            v2.Resize(config.size or _FOLDER_SIZE, antialias=True),
-            v2.CenterCrop(config.size or _FOLDER_SIZE),
-            v2.PILToTensor(),
-        ]
-    )
+    folder, size = Path(config.root) / part, config.size or _FOLDER_SIZE
+    transform = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     try:
         found = datasets.ImageFolder(str(folder), transform=transform)
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"data set image_folder must be in {folder.resolve()}, a folder of images for each "
-            f"class, but: {error}; name the folder that holds {part} with --data-root"
+            f"class, but: {error}; name the folder that has {part}",
+            _ROOT,
         ) from error
     if len(found.classes) < 2:
         raise ConfigError(
-            f"data.root: there must be two classes or more, each a folder of {folder.resolve()}, "
-            f"but got {found.classes}"
+            f"there must be two classes or more, each a folder of {folder.resolve()}, but got "
+            f"{found.classes}",
+            _ROOT,
         )
     return found
 
@@ -264,12 +260,12 @@ def _opened(part: Any, path: str) -> Any:
 
     try:
         return part.loader(path)
-    # Whatever a decoder makes of bytes that are none of its format, or of too many of them.
+    # Whatever a decoder raises for bytes that are not of its format, or for too many of them.
     except Exception as error:
         is_none = isinstance(error, UnidentifiedImageError)
         reason = "it is in no known format" if is_none else " ".join(str(error).split())
         raise ConfigError(
-            f"data.root: every image must be readable, but {path} is not: {reason}"
+            f"every image must be readable, but {path} is not: {reason}", _ROOT
         ) from error
 
 
@@ -284,8 +280,9 @@ def _read_image_folder(config: DataConfig) -> _Read:
     test = _image_folder(config, "test")
     if test.classes != train.classes:
         raise ConfigError(
-            "data.root: train and test must have the same classes, but got "
-            f"{train.classes} and {test.classes}"
+            f"train and test must have the same classes, but got {train.classes} and "
+            f"{test.classes}",
+            _ROOT,
         )
     return read(train), read(test), len(train.classes)
 

@@ -1,6 +1,6 @@
 """The state of a training as one safetensors file, which can hold no code.
 
-safetensors keeps tensors by name. The dicts and lists around them, and plain values, stand as JSON
+safetensors keeps tensors by name. The dicts and lists around them, and the plain values, are JSON
 in the file's metadata.
 """
 
@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 _STATE = "state"
-# Key of what stands in the JSON for a tensor, with the tensor's name.
+# A tensor is {_TENSOR: its name} in the JSON.
 _TENSOR = "tensor"
 
 
@@ -29,9 +29,8 @@ def state_bytes(state: object) -> bytes:
     def plain(value: object) -> object:
         if isinstance(value, Tensor):
             name = str(len(tensors))
-            # safetensors takes no two that share memory, and one layout alone.
-            contiguous = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            tensors[name] = contiguous
+            # safetensors takes contiguous tensors only, and no two that share memory.
+            tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
             return {_TENSOR: name}
         if isinstance(value, dict):
             if _TENSOR in value or not all(type(key) is str for key in value):

@@ -25,7 +25,6 @@ from study.trial.check import check
 from study.trial.evaluation import inverse_curve, measure_inverse
 from study.trial.network_files import Certified
 from study.trial.optimizers import fine_tune_lr_factor, lr_factor
-from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
 from tests.support.trials import save_outcome, train
@@ -258,26 +257,6 @@ def test_compile_without_a_compiler_is_refused_before_anything_starts(
     compiled = replace(TINY, training=replace(TINY.training, compile=True))
     with pytest.raises(ConfigError, match="must be on the PATH, but got no no-such-compiler"):
         check(compiled)
-
-
-@pytest.mark.gpu
-def test_an_epoch_on_a_gpu_waits_for_nothing() -> None:
-    state = Training(TINY, "cuda")
-    choose_algorithms(False)
-    state._train_epoch()  # cuDNN and the allocator warm up
-    # The epoch's sums are read after its last step; what is copied in, before its first.
-    batches = data.batches(state.dataset.train, 128, torch.Generator())
-    images = data.normalized(state.dataset.train.images[batches[0]])
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        loss = torch.nn.functional.cross_entropy(
-            state.model(images), state.dataset.train.labels[batches[0]]
-        )
-        loss.backward()
-        state.optimizer.step()
-        state.model.update_spectral_norm()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.gpu
