@@ -10,7 +10,7 @@
     stopping       when the study has searched enough
     warm_start     which trials of earlier studies the sampler may learn from
     optuna_study   networks as a study of Optuna in a storage, for other tools
-    importance     how much each hyperparameter accounts for
+    importance     the share of the variance that each hyperparameter accounts for
 
 Only these modules import Optuna.
 """

@@ -7,10 +7,10 @@ from ray.tune.search.search_generator import SearchGenerator
 
 
 class StudyGenerator(SearchGenerator):
-    """Asks a searcher for trials, up to some number in all and some number at a time.
+    """Asks a searcher for trials, up to a number in all and a number at a time.
 
-    Tune keeps these numbers with its state, and that the search is over. All of it may have changed
-    when a study goes on, so it is what this is made with.
+    Tune restores these numbers, and that the search is over, from its state. They may have changed
+    since, so those that this is made with count.
     """
 
     def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:

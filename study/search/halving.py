@@ -30,9 +30,9 @@ class Entry:
 class SuccessiveHalving:
     """Rungs at epochs grace_period * reduction_factor^i, and the trials that reached them.
 
-    A trial belongs to the bracket s = its number modulo `brackets`. Bracket s has no rung below
-    grace_period * reduction_factor^s, so that some trials are given time before they are compared.
-    All brackets share the entries of a rung.
+    A trial with number t is in bracket s = t mod `brackets`. Bracket s has no rung below
+    grace_period * reduction_factor^s, so that some trials get time before they are compared. All
+    brackets share the entries of a rung.
 
     Attributes:
         rungs: epoch of the rung -> trial number -> entry.
@@ -56,10 +56,10 @@ class SuccessiveHalving:
         """Record a trial's report at an epoch, and decide whether it goes on.
 
         At a rung it goes on if it is among the best ceil(n / reduction_factor) of the n trials that
-        have reached the rung so far, by `ranking`; so the first to come always goes on. A report
-        between rungs counts for the last rung before it. A trial is compared at a rung once: what
-        was decided holds when its report comes again, after a crash. From an older checkpoint it
-        goes on until it comes there.
+        have reached the rung so far, by `ranking`; so the first one always goes on. A report
+        between rungs counts for the last rung before it. A trial is compared at a rung once: the
+        decision holds when its report comes again, after a crash. From an older checkpoint it goes
+        on until it reaches that report again.
         """
         entries = self.record(trial, epoch, entry)
         if entries is not None:
@@ -95,11 +95,11 @@ def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = Non
     """Row numbers from best to worst, the best n of them, or all.
 
     Rows that meet the constraints come first, then the others by their violation. Rows of equal
-    violation are ranked by front: first those that none dominates, then those that only they
-    dominate, and so on. So no row comes before one that dominates it. Within a front the row that
-    is best on average comes first, then always the row that is farthest from all before it: any
+    violation are ranked by front: first the nondominated ones, then those that only these dominate,
+    and so on. So no row comes before one that dominates it. Within a front the row that is best on
+    average comes first, then each time the row that is farthest from all before it, so that any
     first part of the ranking is spread over the front (an epsilon-net). Distances and averages are
-    taken on losses rescaled to [0, 1] over all finite rows.
+    of losses rescaled to [0, 1] over all finite rows.
 
     Rows with a loss that is not finite come last, and so do rows with an infinite violation. Among
     equal rows the lower row number comes first.

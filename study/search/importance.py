@@ -1,4 +1,4 @@
-"""How much of the spread of an objective each hyperparameter accounts for: an estimate."""
+"""The share of an objective's variance that each hyperparameter accounts for: an estimate."""
 
 import json
 import random
@@ -13,18 +13,18 @@ from study.config.space import Parameter, Value
 from study.search.distributions import distribution, to_optuna
 
 FEWEST_TRIALS = 20
-"""Fewest trials that say something. Of a metric that is the square of one parameter with noise, 10
-resamples of 12 trials gave it between 0.47 and 0.94 of the variance, of 20 between 0.87 and 0.98,
-of 60 between 0.97 and 1."""
+"""Fewest trials for an estimate. For a metric that is the square of one parameter with noise, 10
+resamples of 12 trials gave that parameter shares from 0.47 to 0.94; of 20 trials, from 0.87 to
+0.98; of 60, from 0.97 to 1."""
 MOST_TRIALS = 60
-"""Most trials that are used, drawn at random if there are more: each tree takes longer."""
+"""Most trials that are used; drawn at random if there are more, since trees grow slow."""
 N_RESAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a parameter accounts for of the variance of an objective, in [0, 1]: of all trials, and
-    the least and the most of N_RESAMPLES bootstrap resamples of them."""
+    """A parameter's share of an objective's variance, in [0, 1]: of all trials, and the least and
+    the most of it and N_RESAMPLES bootstrap resamples."""
 
     low: float
     value: float
@@ -81,7 +81,7 @@ def _shares(
         for key, parameter in space
         if len({json.dumps(samples[i][key]) for i in chosen}) > 1
     ]
-    # In units of their spread: to a tree, values that differ by 1e-8 are equal.
+    # In units of their spread: a tree takes values that differ by 1e-8 for equal.
     of_chosen = [values[i] for i in chosen]
     mean, spread = fmean(of_chosen), pstdev(of_chosen)
     # Trials that differ in their seeds alone say nothing about hyperparameters.

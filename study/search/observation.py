@@ -1,10 +1,10 @@
 """What a sampler observes of a sample: numbers that say how good it is.
 
-Without a ladder a training gives one network, and the sampler observes each objective of it. With a
-ladder it gives one for each rung too, down to the smallest bound of the study. So the values of its
-own network do not say what it adds to a front, and even one that breaks a constraint may have
-projections that do not. The sampler then observes one number: the hypervolume of all networks of
-the training that the front admits.
+Without a ladder a training gives one network, and the sampler observes its objectives. With a
+ladder it also gives a network for each rung, down to the smallest bound of the study. The values of
+its own network then do not say what it adds to a front, and even if that network breaks a
+constraint, its projections may not. So the sampler observes one number: the hypervolume of all
+networks of the training that the front admits.
 """
 
 import sys
@@ -24,8 +24,8 @@ class Outcome:
     """What a completed training gave.
 
     Attributes:
-        metrics: of its own network, whatever the front makes of it.
-        admitted: the networks that the front admits: coefficient of a projection, None for the
+        metrics: of its own network, whether or not the front admits it.
+        admitted: the networks that the front admits, as coefficient of a projection, None for the
             training's own -> metrics.
     """
 
@@ -60,9 +60,8 @@ def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """By how much each constraint is violated at most, as Optuna takes it: at most 0 is feasible,
-    and infinity is refused. Empty with a ladder, where the hypervolume has no infeasible network in
-    it."""
+    """The largest violation of each constraint, as Optuna takes it: at most 0 is feasible, and
+    infinity is refused. Empty with a ladder, whose hypervolume has no infeasible network in it."""
     if study.ladder:
         return {}
     worst = {

@@ -24,12 +24,14 @@ from study.metrics.reports import TrialStatus
 from study.search.distributions import distribution, to_optuna
 from study.search.observation import finite
 
+# What messages are about.
+_KEY = "optuna"
 _STATES = {
     TrialStatus.COMPLETED: TrialState.COMPLETE,
     TrialStatus.STOPPED_EARLY: TrialState.PRUNED,
     TrialStatus.FAILED: TrialState.FAIL,
 }
-# Of every database of Optuna.
+# Every database of Optuna has this table.
 _TABLE = "studies"
 # Where Optuna 5 keeps what a sampler's function of constraints returns, and optuna-dashboard looks
 # for constraints. It does not know those that have names.
@@ -73,10 +75,8 @@ def as_trials(
     for network in networks:
         for key, parameter in space:
             if key not in network.sample or not parameter.contains(network.sample[key]):
-                raise UserError(
-                    f"--optuna: {key} of {network.name} must be in space.{key}, but got "
-                    f"{quoted(network.sample.get(key))}"
-                )
+                rule = f"{key} of {network.name} must be in space.{key}"
+                raise UserError(rule, _KEY, network.sample.get(key))
         violations = finite(network.violations)
         trial = create_trial(
             state=_STATES[network.state],
@@ -104,8 +104,7 @@ def check(url: str, name: str) -> None:
         UserError: if the storage cannot be opened, holds something else than studies of Optuna, or
             has a study of that name.
     """
-    address = _parsed(url)
-    with _one_line(address):
+    with _opened(url) as address:
         if address.get_backend_name() == "sqlite" and not _is_there(address):
             return
         engine = create_engine(address)
@@ -114,10 +113,11 @@ def check(url: str, name: str) -> None:
         finally:
             engine.dispose()
         if tables and _TABLE not in tables:
-            # Optuna would make its tables beside those of MLflow, say, and then refuse them.
+            # Optuna would create its tables beside those of MLflow, say, and refuse them later.
             raise UserError(
-                f"--optuna: the database must be Optuna's or an empty one, but {_shown(address)} "
-                f"has the tables {some(sorted(tables))}"
+                f"the database must be Optuna's or an empty one, but {_shown(address)} has the "
+                f"tables {some(sorted(tables))}",
+                _KEY,
             )
         if tables:
             storage = RDBStorage(url, skip_table_creation=True)
@@ -132,7 +132,7 @@ def write(
     trials: Sequence[FrozenTrial],
     attributes: Mapping[str, Any],
 ) -> str:
-    """Write a study into a storage, after `check`; the study is there as a whole, or not at all.
+    """Write a study into a storage, after `check`: all of it, or nothing.
 
     Args:
         objectives: name and direction of each, in the order of the trials' values.
@@ -144,9 +144,8 @@ def write(
     Raises:
         UserError: if the storage cannot be written, or has a study of that name by now.
     """
-    address = _parsed(url)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _one_line(address):
+    with _opened(url) as address:
         storage = RDBStorage(url)
         try:
             study = optuna.create_study(
@@ -167,31 +166,47 @@ def write(
         except BaseException:
             optuna.delete_study(study_name=name, storage=storage)
             raise
-    return _shown(address)
+        return _shown(address)
 
 
-def _parsed(url: str) -> URL:
+@contextmanager
+def _opened(url: str) -> Iterator[URL]:
+    """The address of a storage; within, its errors become one line.
+
+    Raises:
+        UserError: if it is no URL of a database, or the storage could not be opened or written.
+    """
     try:
-        return make_url(url)
-    # The second is that of a port that is no number.
+        address = make_url(url)
+    # ValueError: the port is no number.
     except (SQLAlchemyError, ValueError) as error:
+        rule = "must be the URL of a database, such as sqlite:///optuna.db"
+        raise UserError(rule, _KEY, url) from error
+    try:
+        yield address
+    except ImportError as error:
         raise UserError(
-            "--optuna: it must be the URL of a database, such as sqlite:///optuna.db, but got "
-            f"{quoted(url)}"
+            f"the driver of {_shown(address)} must be installed, but: {_cause(error)}", _KEY
+        ) from error
+    # RuntimeError: Optuna's, for tables of another version.
+    except (SQLAlchemyError, OptunaError, RuntimeError) as error:
+        raise UserError(
+            f"the storage must open and be writable, but {_shown(address)} is not: {_cause(error)}",
+            _KEY,
         ) from error
 
 
 def _is_there(address: URL) -> bool:
-    """Whether there is a file of a SQLite database; to look into one that is not would make it.
+    """Whether the file of an SQLite database exists; opening it would create it.
 
     Raises:
-        UserError: if it can neither be made nor written.
+        UserError: if it can be neither created nor written.
     """
     if address.database in (None, "", ":memory:"):
-        raise UserError(f"--optuna: a file must be named, but got {_shown(address)}")
+        raise UserError(f"must name a file, but got {_shown(address)}", _KEY)
     path = Path(address.database)
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"--optuna: {path} must be a file that can be written, but is not")
+        raise UserError(f"{path} must be a file that can be written, but is not", _KEY)
     return path.exists()
 
 
@@ -201,35 +216,13 @@ def _shown(address: URL) -> str:
 
 def _taken(address: URL, name: str) -> UserError:
     return UserError(
-        f"--optuna: the storage must have no study of this name, but {_shown(address)} has "
-        f"{quoted(name)}"
+        f"the storage must have no study of this name, but {_shown(address)} has {quoted(name)}",
+        _KEY,
     )
 
 
-@contextmanager
-def _one_line(address: URL) -> Iterator[None]:
-    """Errors of a storage in one line.
-
-    Raises:
-        UserError: within it a storage could not be opened or written.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            f"--optuna: the driver of {_shown(address)} must be installed, but: {_reason(error)}"
-        ) from error
-    # A RuntimeError is Optuna's, of tables that another version made.
-    except (SQLAlchemyError, OptunaError, RuntimeError) as error:
-        raise UserError(
-            f"--optuna: the storage must open and be writable, but {_shown(address)} is not: "
-            f"{_reason(error)}"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """What the driver says, in one line; Optuna's and SQLAlchemy's errors stand around it."""
-    inner: BaseException = error
-    while inner.__cause__ is not None:
-        inner = inner.__cause__
-    return printable(" ".join(str(inner).split()))
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return printable(" ".join(str(error).split()))

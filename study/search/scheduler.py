@@ -20,7 +20,7 @@ _START_SECONDS = 30.0
 
 
 def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
-    """The rungs of a study's scheduler, empty; None for fifo, which has none. The searcher saves
+    """The empty rungs of a study's scheduler; None for fifo, which has none. The searcher saves
     them, since Tune does not save the state of a scheduler."""
     settings = study.scheduler
     if settings.name == "fifo":
@@ -51,15 +51,14 @@ def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> Tri
 class PatientScheduler(FIFOScheduler):
     """Stops no trial, and lets each have the worker that is started for it.
 
-    Tune starts a worker for each trial that waits. A trial that a scheduler chooses takes over the
-    worker of one that has ended, and the worker that was starting for it is stopped. If the
-    scheduler always chose the first that waits, and trials were shorter than the start of a worker,
-    all trials would run in one worker while the others start in vain.
+    Tune starts a worker for each waiting trial. A trial that the scheduler chooses takes over the
+    worker of an ended trial, and the worker that was starting for it is stopped. If the scheduler
+    always chose the first waiting trial, and trials were shorter than the start of a worker, all
+    trials would run in one worker while the others start in vain.
 
-    So a trial is chosen only after it has waited for longer than a worker takes to start: then it
-    waits for a free place. When a place becomes free, a worker that starts for such a trial may
-    still be stopped, once for each. Once no new trial is proposed Tune hands ended workers over by
-    itself.
+    So a trial is chosen only once it has waited for longer than a worker takes to start: it then
+    waits for a free place. A worker that starts for such a trial may still be stopped, once. When
+    no new trial is proposed any more, Tune hands ended workers over by itself.
     """
 
     def __init__(self) -> None:
@@ -67,8 +66,8 @@ class PatientScheduler(FIFOScheduler):
         self._waits_since: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Forget what a driver that died had decided of the trial, and not yet done. Tune keeps
-        that with its state, but the trial may go on from before the report that it is about."""
+        """Forget what a dead driver had decided about the trial and not yet done. Tune restores
+        such decisions, but the trial may go on from before the report that led to them."""
         controller: Any = tune_controller
         for decisions in ("_cached_trial_decisions", "_queued_trial_decisions"):
             getattr(controller._tune_controller, decisions).pop(trial.trial_id, None)
@@ -89,7 +88,7 @@ class PatientScheduler(FIFOScheduler):
 
 
 class HalvingScheduler(PatientScheduler):
-    """Stops the trials that do not go on by `halving`, which knows a trial by its number."""
+    """Stops trials by `halving`, which knows a trial by its number."""
 
     def __init__(
         self,
@@ -120,7 +119,7 @@ class HalvingScheduler(PatientScheduler):
         self._record_earlier(number, TrialReport.from_result(result))
 
     def _record_earlier(self, number: int, report: TrialReport | None) -> None:
-        """Record the rungs that a restored trial went past, which this driver may not know of."""
+        """Record the rungs that a restored trial passed, of which this driver may not know."""
         for earlier in () if report is None else report.earlier:
             self.halving.record(number, earlier.epoch, self._entry(earlier))
 

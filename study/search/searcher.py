@@ -2,9 +2,9 @@
 
 What the sampler observes of a sample, once it will not be trained again:
 
-    completed       what `observation` makes of its completed trainings
-    stopped early   pruned, without values: the values of half a training are not the sample's
-    failed          failed; by gp the worst of all that it has observed
+    completed       the values that `observation` gives for its completed trainings
+    stopped early   pruned, without values: those of half a training are not the sample's
+    failed          failed; with gp, the worst values observed so far
 """
 
 import pickle
@@ -38,9 +38,9 @@ from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 from study.search.warm_start import EarlierTrial
 
-# Of a pickled searcher: another number wherever another version could not go on with it.
+# Of a pickled searcher: raised whenever older pickles cannot be continued.
 _FORM = 3
-# A trial's seed is the study's times this, plus the trial's number: studies do not share seeds.
+# A trial's seed is the study's seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
 
 
@@ -68,9 +68,9 @@ class _Sample:
 class OptunaSearcher(Searcher):
     """Proposes samples of a study's space to Ray Tune, each as the config of a `Suggestion`.
 
-    The state of the search, the sampler's random state included, is part of Tune's snapshot of
-    the experiment, so that the two agree after a crash: a trial that the snapshot does not know
-    was never proposed, and its number is used again.
+    The state of the search, with the sampler's random state, is part of Tune's snapshot of the
+    experiment, so that the two agree after a crash: a trial that is not in the snapshot was never
+    proposed, and its number is used again.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class OptunaSearcher(Searcher):
         """
         Args:
             study: what to search, and how.
-            halving: the rungs of the study's scheduler, if it has any. Tune's snapshot holds the
-                state of a searcher and not that of a scheduler, so they are saved here.
+            halving: the rungs of the study's scheduler, if it has any. Tune's snapshot has no state
+                of a scheduler, so the searcher saves them.
             stopping: when to propose no more; other parts may read it.
             earlier: trials that the sampler knows from the start.
             n_searches: how often more of the study was asked for since it was begun.
@@ -113,7 +113,7 @@ class OptunaSearcher(Searcher):
         self._n_samples = 0
         self._given = self._given_samples()
         self._open: list[_Sample] = []
-        self._observed: list[_Sample] = []  # kept with repeats alone, which are compared to them
+        self._observed: list[_Sample] = []  # kept only for repeats, which are compared to them
         self._halving = halving
         self._stopping = stopping or Stopping(study)
 
@@ -128,13 +128,13 @@ class OptunaSearcher(Searcher):
     def _given_samples(self) -> list[dict[str, Any]]:
         """Samples that come before those of Optuna's sampler, as Optuna knows them.
 
-        Of the Sobol sequence they are those that no earlier trial has: the study of that trial may
-        have begun with the same sequence.
+        Samples of the Sobol sequence that an earlier trial has are left out: the study of that
+        trial may have begun with the same sequence.
         """
         trials = self._study.get_trials(deepcopy=False)
         known = [trial.params for trial in trials[: len(trials) - self._n_samples]]
         study, search = self._config, self._config.search
-        # Optuna's own grid sampler ends a study by itself, which is Ray's part here.
+        # Not by Optuna's grid sampler: it ends a study by itself, which is for Ray to do here.
         samples = study.grid() or [] if search.sampler == "grid" else search.first
         given = [self._as_optuna_knows(sample) for sample in samples]
         match search.sampler:
@@ -155,8 +155,8 @@ class OptunaSearcher(Searcher):
         """The next sample, or an open one again.
 
         Returns:
-            FINISHED where no further trial shall start. None while a running trial decides whether
-            its sample is trained again.
+            FINISHED if no further trial shall start. None while a running trial decides whether its
+            sample is trained again.
         """
         self._stopping.start_clock()
         self._stopping.end_of_search = self._stopping.end_of_search or self._stopping.reason()
@@ -188,7 +188,7 @@ class OptunaSearcher(Searcher):
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
-            # One at a time: Optuna goes through all that wait.
+            # One at a time: Optuna goes through all enqueued ones each time.
             self._study.enqueue_trial(self._given[self._n_samples])
         trial = self._study.ask(self._distributions)
         values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
@@ -201,8 +201,8 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Record how a trial ended. The sampler observes its sample if that is not trained again.
-        A second call for the same trial changes nothing."""
+        """Record how a trial ended. The sampler observes its sample unless it is trained again. A
+        second call for the same trial changes nothing."""
         sample = next((s for s in self._open if trial_id in s.running), None)
         if sample is None:
             return
@@ -217,7 +217,7 @@ class OptunaSearcher(Searcher):
         self._observe(sample, report)
 
     def _is_dominated(self, sample: _Sample) -> bool:
-        """Whether to train a sample again would not change the front."""
+        """Whether training a sample again would not change the front."""
 
         def losses(of: _Sample) -> SampleLosses:
             # A network counts if it was admitted in each training.
@@ -252,7 +252,7 @@ class OptunaSearcher(Searcher):
         if self._config.search.sampler != "gp" or not observed:
             self._study.tell(trial, state=TrialState.FAIL)
             return
-        # gp's model knows no failed trials: it would propose the same sample without end.
+        # gp's model ignores failed trials, and would propose the same sample forever.
         for name in observed[0].constraints:
             trial.set_constraint(name, max(t.constraints[name] for t in observed))
         worst = [

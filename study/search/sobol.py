@@ -20,11 +20,11 @@ def sobol_samples(
         seed: of the scrambling; the first samples are the same, however many there are.
     """
     with warnings.catch_warnings():
-        # Optuna may still change its arguments.
+        # Experimental: Optuna may still change its arguments.
         warnings.simplefilter("ignore", ExperimentalWarning)
         sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
-    # Not by study.ask, which goes through all trials before it each time.
+    # Not by study.ask, which goes through all earlier trials each time.
     trial = create_trial(state=TrialState.WAITING)
     space = dict(distributions)
     samples = [sampler.sample_relative(study, trial, space) for _ in range(n_samples)]
@@ -32,7 +32,7 @@ def sobol_samples(
 
 
 def _inside(distribution: BaseDistribution, value: Any) -> Any:
-    """The value, or the end of the range that rounding put it beyond."""
+    """The value, or the end of the range if rounding put it outside."""
     if isinstance(distribution, FloatDistribution):
         return min(max(value, distribution.low), distribution.high)
     return value

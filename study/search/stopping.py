@@ -55,8 +55,8 @@ class Stopping:
         self._start = None if self._start is None else time.monotonic()
 
     def go_on(self) -> None:
-        """Forget that the search has ended, since more of it is asked for. The criterion looks only
-        at trials that complete from now on."""
+        """Forget that the search has ended: more of it is asked for. The criterion looks only at
+        trials that complete from now on."""
         self.end_of_search = None
         self._n_before = len(self.hypervolumes)
 
@@ -84,9 +84,9 @@ class Stopping:
         self.hypervolumes.append(self._front.hypervolume)
 
     def gain(self) -> tuple[float, int] | None:
-        """(growth, n): the growth of the hypervolume over the last n completed trials, as a part
-        of the hypervolume now. None while no more than n trials have completed, or less than n
-        since the study was extended."""
+        """(growth, n): the growth of the hypervolume over the last n completed trials, relative to
+        the hypervolume now. None until more than n trials have completed, and n since the study was
+        extended."""
         over = (self._study.search.stop or StopConfig()).over_trials
         n_looked_at = len(self.hypervolumes) - max(1, self._n_before)
         if n_looked_at < over or self.hypervolumes[-1] <= 0:

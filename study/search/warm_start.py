@@ -38,13 +38,13 @@ class EarlierTrial:
 def usable(
     study: StudyConfig, trials: Sequence[RecordedTrial]
 ) -> tuple[list[EarlierTrial], Counter[str]]:
-    """The trials that a study may learn from, of a study from which it has no `difference`.
+    """The trials of an earlier study, one without a `difference`, that a study may learn from.
 
     Args:
-        trials: of that study, each with its projections.
+        trials: of the earlier study, each with its projections.
 
     Returns:
-        Those trials, and for the others: why not -> how many.
+        The usable trials; for the others, reason -> how many.
     """
     taken, n_left = list[EarlierTrial](), Counter[str]()
     networks: dict[str, dict[float | None, Mapping[str, float]]] = {}
@@ -63,12 +63,12 @@ def usable(
 
 
 def difference(study: StudyConfig, earlier: StudyConfig) -> str | None:
-    """In one line, why the trials of an earlier study would measure something else in this one;
-    None if they measure the same.
+    """In one line, why trials of an earlier study cannot be compared with this one; None if they
+    are.
 
     The objectives, the metrics of the constraints and the varied keys must be the same, and so must
-    every setting of data, model, training and evaluation, and with a ladder its rungs and their
-    steps. Where the data lies does not count.
+    every setting of data, model, training and evaluation, and with a ladder its rungs and steps.
+    The place of the data does not count.
     """
     with_ladder = bool(study.ladder)
     ours, theirs = _comparable(study, with_ladder), _comparable(earlier, with_ladder)

@@ -48,19 +48,6 @@ def test_no_row_comes_before_a_better_one_over_random_rungs() -> None:
         assert ranking(losses, violations, n) == ordered[:n]
 
 
-def test_any_first_part_of_a_front_is_spread_over_it() -> None:
-    """A front that is a line: the middle, the two ends, then the middles of the gaps. In other
-    units per objective as well."""
-    x = np.linspace(0, 1, 9)
-    for scale in (1.0, 1e-3, 1e6):
-        losses = np.stack([x, scale * (1 - x) + 7.0], axis=1)
-        losses[4] -= [0.01, 0.01 * scale]  # a little better than the others on average
-        ordered = ranking(losses, np.zeros(9))
-        assert ordered[0] == 4
-        assert set(ordered[1:3]) == {0, 8}
-        assert set(ordered[3:5]) == {2, 6}
-
-
 def test_each_row_of_a_front_is_the_farthest_from_those_before_it() -> None:
     """Greedy farthest points, by brute force over all distances."""
     rng = np.random.default_rng(1)
@@ -93,14 +80,6 @@ def test_one_trial_in_three_goes_on_from_each_rung() -> None:
         assert halving.goes_on(trial, 2, entry(1.0)) == is_among_the_best
     assert len(halving.rungs[1]) == 60
     assert halving.rungs[3] == {}
-
-
-def test_a_trial_that_meets_the_constraints_goes_on_before_any_that_does_not() -> None:
-    halving = SuccessiveHalving(max_epochs=4, grace_period=1, reduction_factor=2)
-    assert halving.goes_on(0, 1, entry(0.1, violation=0.5))
-    assert halving.goes_on(1, 1, entry(0.9))
-    assert not halving.goes_on(2, 1, entry(0.0, violation=0.6))
-    assert halving.goes_on(3, 1, entry(5.0))
 
 
 def test_a_report_that_comes_again_is_decided_as_it_was() -> None:

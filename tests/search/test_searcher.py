@@ -15,7 +15,6 @@ from study.config.study import StudyConfig
 from study.metrics.reports import TrialReport
 from study.search.observation import Outcome
 from study.search.searcher import OptunaSearcher
-from study.search.stopping import Stopping
 from study.search.warm_start import EarlierTrial
 from tests.support.studies import (
     RAW,
@@ -38,12 +37,17 @@ def trials_of(searcher: OptunaSearcher) -> list[FrozenTrial]:
     return inner(searcher).trials
 
 
+def proposed(searcher: OptunaSearcher, name: str) -> dict[str, Any]:
+    suggestion = searcher.suggest(name)
+    assert isinstance(suggestion, dict)
+    return suggestion
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samples_are_inside_the_space_and_as_many_as_asked(sampler: str) -> None:
     searcher = OptunaSearcher(tiny(search={"sampler": sampler, "n_trials": 14}))
     for number in range(14):
-        suggestion = searcher.suggest(f"id{number}")
-        assert isinstance(suggestion, dict)
+        suggestion = proposed(searcher, f"id{number}")
         assert suggestion["number"] == number
         sample = suggestion["sample"]
         assert 0.3 <= sample["coeff"] <= 0.99
@@ -54,18 +58,19 @@ def test_samples_are_inside_the_space_and_as_many_as_asked(sampler: str) -> None
     assert searcher.suggest("one more") == Searcher.FINISHED
 
 
+GRID: dict[str, Any] = {
+    "coeff": {"type": "float", "low": 0.3, "high": 0.9, "step": 0.3},
+    "n_power_iterations": {"type": "int", "low": 1, "high": 2},
+    "dropout": {"type": "categorical", "choices": [0.0, 0.5]},
+}
+
+
 def test_a_grid_is_every_combination_once() -> None:
-    space: dict[str, Any] = {
-        "coeff": {"type": "float", "low": 0.3, "high": 0.9, "step": 0.3},
-        "n_power_iterations": {"type": "int", "low": 1, "high": 2},
-        "dropout": {"type": "categorical", "choices": [0.0, 0.5]},
-    }
-    searcher = OptunaSearcher(tiny(space=space, search={"sampler": "grid", "n_trials": None}))
+    searcher = OptunaSearcher(tiny(space=GRID, search={"sampler": "grid", "n_trials": None}))
     seen = set()
     for number in range(12):
-        suggestion = searcher.suggest(f"id{number}")
-        assert isinstance(suggestion, dict)
-        seen.add(tuple(round(v, 6) for v in suggestion["sample"].values()))
+        sample = proposed(searcher, f"id{number}")["sample"]
+        seen.add(tuple(round(v, 6) for v in sample.values()))
         searcher.on_trial_complete(f"id{number}", completed())
     expected = {(c, n, d) for c in (0.3, 0.6, 0.9) for n in (1, 2) for d in (0.0, 0.5)}
     assert seen == expected
@@ -89,16 +94,11 @@ def test_the_first_samples_come_before_the_samplers_and_count(sampler: str) -> N
 
 
 def test_a_grid_begins_with_the_first_samples_and_does_not_repeat_them() -> None:
-    space: dict[str, Any] = {
-        "coeff": {"type": "float", "low": 0.3, "high": 0.9, "step": 0.3},
-        "n_power_iterations": {"type": "int", "low": 1, "high": 2},
-        "dropout": {"type": "categorical", "choices": [0.0, 0.5]},
-    }
     search = {"sampler": "grid", "n_trials": None, "first": FIRST}
-    grid = tiny(space=space, search=search).grid()
+    grid = tiny(space=GRID, search=search).grid()
     assert grid is not None
     assert grid[:2] == FIRST
-    whole = tiny(space=space, search={**search, "first": []}).grid()
+    whole = tiny(space=GRID, search={**search, "first": []}).grid()
     assert whole is not None
     as_text = [json.dumps(sample, sort_keys=True) for sample in grid]
     assert len(set(as_text)) == 12
@@ -138,8 +138,7 @@ def test_a_grid_has_no_two_samples_of_one_network_without_spectral_norm() -> Non
 
 def samples_of(sampler: str, n: int, **search: Any) -> list[dict[str, Any]]:
     """The first n, none of which has ended."""
-    settings = {"sampler": sampler, "n_trials": 64, **search}
-    searcher = OptunaSearcher(tiny(search=settings))
+    searcher = OptunaSearcher(tiny(search={"sampler": sampler, "n_trials": 64, **search}))
     suggestions = [searcher.suggest(f"id{number}") for number in range(n)]
     return [suggestion["sample"] for suggestion in suggestions if isinstance(suggestion, dict)]
 
@@ -184,9 +183,8 @@ def test_choices_may_be_lists() -> None:
         "model": {"channel_multiplier": 4},
         "space": {"blocks": {"type": "categorical", "choices": [[1], [1, 1]]}},
     }
-    suggestion = OptunaSearcher(parser.parse(raw, "x")).suggest("a")
-    assert isinstance(suggestion, dict)
-    assert suggestion["sample"]["blocks"] in ([1], [1, 1])
+    sample = proposed(OptunaSearcher(parser.parse(raw, "x")), "a")["sample"]
+    assert sample["blocks"] in ([1], [1, 1])
 
 
 def test_what_a_trial_is_told_as() -> None:
@@ -267,54 +265,21 @@ def test_telling_twice_changes_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_before", [1, 5])
-@pytest.mark.parametrize("first", [[], FIRST])
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_search_that_is_saved_and_restored_goes_on_the_same(
-    sampler: str, first: list[dict[str, Any]], n_before: int, tmp_path: Path
-) -> None:
-    settings = {"sampler": sampler, "n_trials": 20, "n_startup_trials": 8, "first": first}
-    study = tiny(search=settings)
-
-    def run(searcher: OptunaSearcher, numbers: range) -> list[Any]:
-        samples = []
-        for number in numbers:
-            suggestion = searcher.suggest(f"id{number}")
-            assert isinstance(suggestion, dict)
-            samples.append(suggestion)
-            coeff = suggestion["sample"]["coeff"]
-            searcher.on_trial_complete(
-                f"id{number}", completed(val_accuracy=coeff, lipschitz_upper_bound=coeff**3)
-            )
-        return samples
-
-    unbroken = run(OptunaSearcher(study), range(10))
-    broken = OptunaSearcher(study)
-    samples = run(broken, range(n_before))
-    broken.save(str(tmp_path / "state.pkl"))
-    again = OptunaSearcher(study)
-    again.restore(str(tmp_path / "state.pkl"))
-    assert samples + run(again, range(n_before, 10)) == unbroken
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("first", [[], FIRST])
 @pytest.mark.parametrize(("sampler", "n_begun"), [*zip(SAMPLERS, [3] * 5, strict=True), ("tpe", 7)])
 def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
     sampler: str, first: list[dict[str, Any]], n_begun: int, tmp_path: Path
 ) -> None:
+    """So it goes on after a restart too, from what was saved."""
     settings = {"sampler": sampler, "n_startup_trials": 5, "first": first}
 
     def run(searcher: OptunaSearcher, start: int) -> list[Any]:
         suggestions = []
-        while (suggestion := searcher.suggest(f"id{start + len(suggestions)}")) != "FINISHED":
-            assert isinstance(suggestion, dict)
-            number = start + len(suggestions)
-            suggestions.append(suggestion)
+        while isinstance(suggestion := searcher.suggest(f"{start + len(suggestions)}"), dict):
             coeff = suggestion["sample"]["coeff"]
-            searcher.on_trial_complete(
-                f"id{number}", completed(val_accuracy=coeff, lipschitz_upper_bound=coeff**3)
-            )
+            result = completed(val_accuracy=coeff, lipschitz_upper_bound=coeff**3)
+            searcher.on_trial_complete(f"{start + len(suggestions)}", result)
+            suggestions.append(suggestion)
         return suggestions
 
     def of(n_trials: int) -> StudyConfig:
@@ -381,26 +346,15 @@ def test_a_trial_that_runs_during_the_snapshot_is_told_after_it(tmp_path: Path) 
     second.restore(str(tmp_path / "state.pkl"))
     second.on_trial_complete("a", completed(val_accuracy=0.7))
     assert inner(second).trials[0].values is not None
-    suggestion = second.suggest("b")
-    assert isinstance(suggestion, dict)
-    assert suggestion["number"] == 1
+    assert proposed(second, "b")["number"] == 1
 
 
 def test_seeds_differ_between_trials_and_studies() -> None:
     seeds: set[int] = set()
     for seed in (0, 1):
         searcher = OptunaSearcher(tiny(search={"seed": seed}))
-        for name in ("a", "b", "c"):
-            suggestion = searcher.suggest(name)
-            assert isinstance(suggestion, dict)
-            seeds.add(suggestion["seed"])
+        seeds |= {proposed(searcher, name)["seed"] for name in ("a", "b", "c")}
     assert len(seeds) == 6
-
-
-def proposed(searcher: OptunaSearcher, name: str) -> dict[str, Any]:
-    suggestion = searcher.suggest(name)
-    assert isinstance(suggestion, dict)
-    return suggestion
 
 
 def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> None:
@@ -508,18 +462,6 @@ def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() 
     proposed(searcher, "b")
     searcher.on_trial_complete("b", completed(**point(0.4, 0.25, 10.0)))
     assert trials_of(searcher)[0].values == pytest.approx([(0.8 * 0.5 * 80 + 0.4 * 0.75 * 90) / 2])
-
-
-def test_a_search_that_is_over_proposes_no_more_and_says_why() -> None:
-    study = tiny(search={"n_trials": 9, "stop": {"hypervolume_gain": 0.1, "over_trials": 1}})
-    stopping = Stopping(study)
-    searcher = OptunaSearcher(study, stopping=stopping)
-    for name in ("a", "b"):
-        proposed(searcher, name)
-        searcher.on_trial_complete(name, completed())
-    assert searcher.suggest("c") == Searcher.FINISHED
-    assert stopping.end_of_search is not None
-    assert stopping.end_of_search.startswith("stop: the hypervolume grew by 0.00%")
 
 
 def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
