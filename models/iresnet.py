@@ -7,7 +7,7 @@ appended to the input channels (section 3 and appendix A).
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,6 @@ NORMS = ("spectral", "batch", "none")
 BUDGETS = ("even", "last")
 # A standard deviation of 1e-5: below it the rounding of float32 maps near 1 would be blown up.
 _CLASSIFIER_EPS = 1e-10
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 class Squeeze(nn.Module):
@@ -68,12 +67,6 @@ class GlobalAveragePool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))
-
-
-def _channels_last(module: _Module) -> _Module:
-    # Not before 2.15 do torch's stubs of Module.to know a memory_format.
-    moved: _Module = cast(Any, module).to(memory_format=torch.channels_last)
-    return moved
 
 
 def _in_channels_last(x: Tensor) -> Tensor:
@@ -178,8 +171,9 @@ class IResNet(nn.Module):
             nn.Linear(channels, n_classes),
         )
         # The faster layout on the CPU and for half precision on GPUs. Always the same one, since
-        # the last bits of sigma, and with them the effective weight, depend on it.
-        _channels_last(self)
+        # the last bits of sigma, and with them the effective weight, depend on it. Before 2.15,
+        # torch's stubs of Module.to do not know memory_format.
+        cast(Any, self).to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
         """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
