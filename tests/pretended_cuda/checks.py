@@ -34,7 +34,7 @@ from tests.pretended_cuda.device import PretendedCuda
 TRIAL = TrialConfig(
     seed=3,
     data=DataConfig(val_fraction=0.1, shift=1, flip=True, max_train=192),
-    model=ModelConfig(blocks=(1, 1), channel_multiplier=8, bottleneck=1, dropout=0.2),
+    model=ModelConfig(blocks=(1, 1), channel_multiplier=4, bottleneck=1, dropout=0.2),
     training=TrainingConfig(max_epochs=2, batch_size=64, lr=0.1, optimizer="muon"),
     evaluation=EvaluationConfig(n_inverse_samples=16),
     objectives=("val_accuracy",),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import iresnet, power_iteration, spectral_norm
+from models import iresnet, spectral_norm
 from study.trial import data, optimizers, training
 from tests.pretended_cuda import checks
 from tests.pretended_cuda.device import DeviceMixedError, NotReviewedError
@@ -27,17 +27,6 @@ def labels_stay_on_the_cpu(patch: Patch) -> None:
     patch.setattr(
         data.Split, "to", lambda self, device: data.Split(self.images.to(device), self.labels)
     )
-
-
-def windows_are_drawn_on_the_cpu(patch: Patch) -> None:
-    drawn = data.Augmentation.draw
-    cpu = torch.device("cpu")
-    patch.setattr(data.Augmentation, "draw", lambda self, n, g, device: drawn(self, n, g, cpu))
-
-
-def windows_are_counted_on_the_cpu(patch: Patch) -> None:
-    arange = torch.arange
-    patch.setattr(torch, "arange", lambda *args, device=None, **kwargs: arange(*args, **kwargs))
 
 
 def noise_has_a_generator_of_the_cpu(patch: Patch) -> None:
@@ -60,16 +49,6 @@ def a_step_reads_its_loss(patch: Patch) -> None:
         return loss
 
     patch.setattr(F, "cross_entropy", read)
-
-
-def a_step_asks_whether_sigma_is_large(patch: Patch) -> None:
-    sigma = spectral_norm._rows_sum
-
-    def asked(products: Tensor) -> Tensor:
-        found = sigma(products)
-        return found if bool((found > 0).all()) else found + 1
-
-    patch.setattr(spectral_norm, "_rows_sum", asked)
 
 
 def an_update_goes_through_numpy(patch: Patch) -> None:
@@ -98,18 +77,6 @@ def the_pool_has_no_deterministic_gradient(patch: Patch) -> None:
     patch.setattr(iresnet.GlobalAveragePool, "forward", pooled)
 
 
-def taps_are_scattered(patch: Patch) -> None:
-    """scatter_add adds in the order in which threads come."""
-    adjoint = power_iteration._patches_adjoint
-
-    def scattered(patches: Tensor, shape: torch.Size, kernel: tuple[int, int]) -> Tensor:
-        flat = adjoint(patches, shape, kernel).flatten()
-        at = torch.arange(len(flat), device=flat.device)
-        return torch.zeros_like(flat).scatter_add(0, at, flat).view(shape)
-
-    patch.setattr(power_iteration, "_patches_adjoint", scattered)
-
-
 def the_loss_is_in_bf16(patch: Patch) -> None:
     cross_entropy = F.cross_entropy
 
@@ -134,14 +101,6 @@ def buffers_are_copied_across_layouts(patch: Patch) -> None:
         copy(buffers, [t.transpose(0, -1).contiguous().transpose(0, -1) for t in refined])
 
     patch.setattr(torch, "_foreach_copy_", across)
-
-
-def buffers_are_copied_one_by_one(patch: Patch) -> None:
-    def one_by_one(to: list[Tensor], source: list[Tensor]) -> None:
-        for buffer, refined in zip(to, source, strict=True):
-            buffer.copy_(refined)
-
-    patch.setattr(torch, "_foreach_copy_", one_by_one)
 
 
 def an_optimizer_forgets_its_momentum(patch: Patch) -> None:
@@ -170,18 +129,13 @@ def bf16_step() -> None:
 MIXED, WAITS = DeviceMixedError, AssertionError
 PLANTED: list[tuple[Plant, Callable[[], None], type[Exception]]] = [
     (labels_stay_on_the_cpu, step, MIXED),
-    (windows_are_drawn_on_the_cpu, step, MIXED),
-    (windows_are_counted_on_the_cpu, step, MIXED),
     (noise_has_a_generator_of_the_cpu, step, MIXED),
     (a_step_reads_its_loss, step, WAITS),
-    (a_step_asks_whether_sigma_is_large, step, WAITS),
     (an_update_goes_through_numpy, step, MIXED),
     (a_step_picks_what_is_positive, step, WAITS),
     (the_pool_has_no_deterministic_gradient, step, NotReviewedError),
-    (taps_are_scattered, step, NotReviewedError),
     (the_loss_is_in_bf16, bf16_step, AssertionError),
     (every_layer_is_normalized_by_itself, step, AssertionError),
-    (buffers_are_copied_one_by_one, step, AssertionError),
     (buffers_are_copied_across_layouts, step, AssertionError),
     (an_optimizer_forgets_its_momentum, checks.check_resume, AssertionError),
     (samples_leave_the_inverse_one_by_one, checks.check_fixed_point, AssertionError),

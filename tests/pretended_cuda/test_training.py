@@ -1,5 +1,7 @@
 """Training, certificate and inverse on CUDA say what they say on the CPU, and do not wait."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.pretended_cuda import checks
@@ -10,10 +12,8 @@ from tests.pretended_cuda.checks import TRIAL, changed
     "settings",
     [
         {},
-        {"optimizer": "sgd"},
-        {"norm": "none", "activation": "elu"},
-        {"norm": "batch"},
-        {"activation": "softplus", "dropout": 0.0},
+        {"optimizer": "sgd", "norm": "none", "activation": "elu"},
+        {"norm": "batch", "activation": "softplus", "dropout": 0.0},
     ],
 )
 def test_a_trial_on_cuda_is_that_on_the_cpu(settings: dict[str, object]) -> None:
@@ -22,7 +22,8 @@ def test_a_trial_on_cuda_is_that_on_the_cpu(settings: dict[str, object]) -> None
 
 def test_with_bf16_it_is_near() -> None:
     """The lists of what autocast takes to bf16 differ: the loss itself is in float32 on both."""
-    checks.check_training(changed(TRIAL, precision="bf16", max_epochs=1), rel=0.1)
+    trial = replace(TRIAL, ladder=(), data=replace(TRIAL.data, max_train=64))
+    checks.check_training(changed(trial, precision="bf16", max_epochs=1), rel=0.1)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
@@ -36,12 +37,9 @@ def test_a_step_waits_for_nothing(optimizer: str, precision: str) -> None:
     checks.check_step(optimizer=optimizer, precision=precision)
 
 
-@pytest.mark.parametrize(("optimizer", "most"), [("sgd", 1200), ("muon", 1350)])
-def test_a_step_of_the_papers_network_launches_no_more_than_it_may(
-    optimizer: str, most: int
-) -> None:
+def test_a_step_of_the_papers_network_launches_no_more_than_it_may() -> None:
     """Before layers of one shape were one operation: 4,881, with SGD."""
-    assert checks.check_step(optimizer=optimizer, blocks=(18, 18, 19)) <= most
+    assert checks.check_step(optimizer="muon", blocks=(18, 18, 19)) <= 1350
 
 
 def test_fixed_point_iteration_waits_once_a_step() -> None:
