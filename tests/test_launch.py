@@ -551,7 +551,7 @@ def test_a_damaged_image_is_named_before_anything_starts(
     space = write_space(folder, {**RAW, "data": {"name": "image_folder"}})
     message = refusal(str(space), "--data-root", str(folder), *options)
     image = folder / "train" / "cat" / "0.png"
-    assert f"data.root: every image must be readable, but {image} is not: " in message
+    assert f"--data-root: every image must be readable, but {image} is not: " in message
 
 
 @pytest.mark.usefixtures("elsewhere", "one_ray")
