@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study import cli
-from study.errors import FailedError, LaunchError, TrackingError, UserError, some
+from study.errors import FailedError, LaunchError, TrackingError, UserError, printable, some
 
 if TYPE_CHECKING:
     from study.tracking.removal import Holdings
@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Delete a study for good: its runs, models and artifacts in MLflow, its checkpoints and its
     state. Typed again it finishes what it had begun."""
-    with cli.one_line_errors():
+    with cli.one_line_errors(study="STUDY"):
         # Here, since MLflow takes a second, for which --help need not wait.
         with cli.importing():
             from study.api.study import Driver
@@ -38,17 +38,12 @@ def main(
 
         driver = Driver.of(tracking_uri, storage_path)
         client = driver.client
-        if any(moved.name == study for moved in client.relocate()):
-            raise LaunchError(
-                f"STUDY: a study must not be running, but {study} was moved and is marked so; "
-                "resume it where it is now, or change the tag study.state of its run in MLflow"
-            )
         held = removal.holdings(client, study)
         if held is None:
-            raise TrackingError(f"STUDY: {driver.records.absent(study)}")
+            raise TrackingError(driver.records.absent(study), key="study")
         folder = driver.folder(study)
         is_there = _check(held, folder)
-        with storage.locked(folder, "STUDY") if is_there else nullcontext():
+        with storage.locked(folder) if is_there else nullcontext():
             _describe(held, folder)
             if not yes:
                 _ask()
@@ -57,7 +52,9 @@ def main(
                 storage.delete(folder)
                 removal.delete(client, held)
             except UserError as error:
-                raise FailedError(f"{error}; the same command goes on with it") from error
+                raise FailedError(
+                    f"{error.rule}; the same command goes on with it", key=error.key
+                ) from error
     typer.echo(f"deleted: {study}")
     if not held.for_good:
         typer.echo(_how_to_empty(held, client.tracking_uri))
@@ -88,15 +85,17 @@ def _check(held: "Holdings", folder: str) -> bool:
     if held.storage != folder:
         # A folder is deleted, so it is not for MLflow to say which.
         raise LaunchError(
-            f"--storage-path: it must be where {held.name} is kept, which MLflow says is in "
-            f"{held.storage.rpartition('/')[0]}, but got {folder.rpartition('/')[0]}"
+            f"it must be where {held.name} is kept, which MLflow says is in "
+            f"{printable(held.storage.rpartition('/')[0])}, but got {folder.rpartition('/')[0]}",
+            key="storage_path",
         )
     is_there = storage.exists(folder)
     can_be_locked = "://" not in folder and (is_there or held.for_good)
     if held.is_running and not can_be_locked:
         raise LaunchError(
-            f"STUDY: a study must not be running, but {held.name} is marked so; interrupt it, or, "
-            "if its driver has died, change the tag study.state of its run in MLflow"
+            f"it must not be running, but {held.name} is marked so; interrupt it, or, if its "
+            "driver has died, change the tag study.state of its run in MLflow",
+            key="study",
         )
     return is_there
 

@@ -1,6 +1,5 @@
 """The command on copies of a real study: gone for good, nothing else touched, or nothing at all."""
 
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,15 +19,15 @@ from study.metrics.reports import TrialStatus
 from study.tracking import removal, studies
 from study.tracking.client import Client
 from study.tracking.records import Records
-from tests.support.launched import Books
+from tests.support.launched import Books, twin
 from tests.support.served import served
 from tests.support.studies import tiny
 
 
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a finished study, and one besides that somebody put into MLflow's trash."""
-    folder = Path(shutil.copytree(finished, tmp_path / "copy"))
+    folder = twin(finished)
     monkeypatch.chdir(folder)
     client = Client(f"sqlite:///{folder}/mlflow.db")
     other = studies.create(
@@ -171,7 +170,7 @@ def test_what_is_not_there_or_not_ours_is_refused(folder: Path) -> None:
 def test_a_study_that_runs_is_refused(folder: Path) -> None:
     with storage.locked(f"{folder}/ray_results/tiny"):
         before = files(folder), rows(folder)
-        assert refused("tiny").startswith("error: STUDY: a study must not be running, but the one")
+        assert refused("tiny").startswith("error: a study must not be running, but the one")
     assert (files(folder), rows(folder)) == before
     # One whose driver died is only marked so.
     tag(folder, "study.state", TrialStatus.RUNNING)
@@ -193,7 +192,6 @@ def test_a_storage_that_is_not_where_mlflow_says_is_refused(folder: Path) -> Non
 def test_artifacts_that_are_no_run_s_are_refused(folder: Path) -> None:
     """A database can name any folder."""
     (folder / "home").mkdir()
-    Client(f"sqlite:///{folder}/mlflow.db").relocate()
     ((own,),) = Books(folder).query("SELECT run_uuid FROM runs WHERE name = 'tiny'")
     ((other,),) = Books(folder).query("SELECT run_uuid FROM runs WHERE name = 'other'")
     for place in (
@@ -217,33 +215,17 @@ def test_artifacts_that_are_no_run_s_are_refused(folder: Path) -> None:
 def test_a_study_in_a_bucket_that_is_marked_as_running_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Client(f"sqlite:///{folder}/mlflow.db").relocate()
     tag(folder, "study.state", TrialStatus.RUNNING)
     tag(folder, "study.storage", "s3://bucket/tiny")
     monkeypatch.setattr(storage, "exists", lambda _: True)
-    assert "a study must not be running, but tiny is marked so" in refused(
+    assert "STUDY: it must not be running, but tiny is marked so" in refused(
         "tiny", "--storage-path", "s3://bucket"
     )
-
-
-def test_a_copy_of_a_study_that_may_run_where_it_came_from_is_refused(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Client(f"sqlite:///{folder}/mlflow.db").relocate()
-    tag(folder, "study.state", TrialStatus.RUNNING)
-    before = files(folder), rows(folder)
-    copy = Path(shutil.copytree(folder, tmp_path / "second"))
-    monkeypatch.chdir(copy)
-    done = CliRunner().invoke(app, ["tiny", "--yes"])
-    assert done.exit_code == 2
-    assert "but tiny was moved and is marked so" in done.stderr
-    assert (files(folder), rows(folder)) == before == (files(copy), rows(copy))
 
 
 def test_of_a_server_it_says_what_its_owner_has_to_do(folder: Path) -> None:
     """And that deletes the study for good, and nothing else of what is in the trash."""
     client = Client(f"sqlite:///{folder}/mlflow.db")
-    client.relocate()
     active = client.api.create_experiment("active")
     trashed = client.api.create_run(active).info.run_id
     client.api.delete_run(trashed)

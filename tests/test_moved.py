@@ -1,83 +1,106 @@
-"""A study whose folder was copied elsewhere, with the first folder gone: everything works in the
-copy, and nothing is looked for, or put, where it came from."""
+"""A study whose folder was moved: it can be read there, and not be changed."""
 
 import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from study import report, verify
+import study
+from study import delete, launch, report, verify
+from study.tracking import studies
 from study.tracking.client import Client
-from study.tracking.records import Records
-from tests.support.launched import Books
-
-
-def copied(folder: Path, copy: Path) -> Path:
-    """A copy of a folder, which is then out of the way; where it was."""
-    shutil.copytree(folder, copy)
-    folder.rename(folder.with_name("gone"))
-    return folder
-
-
-def contents(folder: Path) -> dict[str, int]:
-    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*")}
+from tests.support.launched import twin
+from tests.support.studies import tiny
 
 
 @pytest.fixture
-def moved(finished: Path, tmp_path: Path) -> Path:
-    """A finished study at its second place, as nobody has opened it there."""
-    shutil.copytree(finished, tmp_path / "first")
-    Client(f"sqlite:///{tmp_path}/first/mlflow.db").relocate()
-    copied(tmp_path / "first", tmp_path / "second" / "copy")
-    return tmp_path / "second" / "copy"
+def begun(finished: Path) -> Path:
+    """Where a study was run."""
+    return twin(finished)
 
 
-def locations(folder: Path) -> set[str]:
-    """Of all artifacts that MLflow has."""
-    books = Books(folder)
-    return {
-        str(value)
-        for table, column in (
-            ("experiments", "artifact_location"), ("runs", "artifact_uri"),
-            ("logged_models", "artifact_location"),
-        )
-        for (value,) in books.query(f"SELECT {column} FROM {table} WHERE experiment_id > 0")
-    }  # fmt: skip
+@pytest.fixture
+def moved(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it is now, which is the working directory."""
+    folder = tmp_path / "moved"
+    begun.rename(folder)
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def test_report_page_verify_and_load_work_where_a_study_was_copied_to(
-    moved: Path, monkeypatch: pytest.MonkeyPatch
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def ran(app: Any, *arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    assert (done.exit_code, done.stderr) == (0, ""), done.output
+    return done.stdout
+
+
+def test_report_page_verify_and_load_work_where_a_study_was_moved_to(
+    finished: Path, begun: Path, moved: Path, tmp_path: Path
 ) -> None:
-    first = moved.parents[1] / "first"
-    before = contents(first.with_name("gone"))
-    monkeypatch.chdir(moved)
-    for arguments in (["tiny", "--html", "page.html"], ["--all", "--format", "csv"]):
-        done = CliRunner().invoke(report.app, arguments)
-        assert done.exit_code == 0, done.output
-    assert (moved / "page.html").stat().st_size > 100_000
-    assert len(report.load("tiny")) >= 6
-    done = CliRunner().invoke(verify.app, ["tiny@knee"])
-    assert done.exit_code == 0, done.output
-    assert all(place.startswith(f"{moved}/mlruns/") for place in locations(moved))
-    # By MLflow itself, in a process that knows nothing of this project.
-    (run_id,) = Books(moved).query("SELECT run_uuid FROM runs WHERE name LIKE '0000:%'")[0]
-    code = f"""
-import mlflow
-mlflow.set_tracking_uri("sqlite:///mlflow.db")
-mlflow.pyfunc.load_model("runs:/{run_id}/model").get_raw_model()
-"""
-    subprocess.run([sys.executable, "-c", code], cwd=moved, check=True, capture_output=True)
-    assert not first.exists()
-    assert contents(first.with_name("gone")) == before
+    before = contents(moved)
+    page, first = str(tmp_path / "page.html"), f"sqlite:///{finished}/mlflow.db"
+    there = ran(report.app, "--format", "json", "--tracking-uri", first)
+    assert ran(report.app, "--format", "json") == there.replace(str(finished), str(begun))
+    CliRunner().invoke(report.app, ["tiny", "--html", page])
+    assert Path(page).stat().st_size > 100_000
+    assert ran(verify.app, "tiny@knee").startswith("verified")
+    images = torch.rand(2, 1, 8, 8)
+    here, there = (
+        study.open("tiny", tracking_uri=uri).load("tiny@knee")(images)
+        for uri in (f"sqlite:///{moved}/mlflow.db", first)
+    )
+    assert torch.equal(here, there)
+    assert contents(moved) == before
 
 
-def test_what_was_moved_is_said_once(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(moved)
-    done = CliRunner().invoke(report.app, ["--format", "json"])
-    first = moved.parents[1] / "first"
-    assert done.stderr == f"moved from {first}, read and written in {moved} from now on: tiny\n"
-    Client(f"sqlite:///{moved}/mlflow.db").relocate()
-    assert Records(Client(f"sqlite:///{moved}/mlflow.db")).find_study("tiny") is not None
+def test_what_was_changed_on_the_way_is_no_proof(moved: Path) -> None:
+    for path in moved.glob("mlruns/tiny/models/*/artifacts/data/network/certificate.json"):
+        path.write_text(path.read_text().replace("0.", "0.0"))
+    assert CliRunner().invoke(verify.app, ["tiny@knee"]).exit_code == 1
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (launch.app, "tiny.yaml", "--resume", "--name", "tiny", "--trials", "9"),
+        (report.app, "tiny", "--register", "net"),
+        (delete.app, "tiny", "--yes"),
+    ],
+)
+def test_it_is_changed_only_where_it_was_begun(
+    begun: Path,
+    moved: Path,
+    is_copy: bool,
+    arguments: tuple[Any, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also by the path of its storage; also where the first folder is still there."""
+    if is_copy:
+        shutil.copytree(moved, begun)
+    before = contents(moved), contents(begun)
+    app, *rest = arguments
+    for storage in ("ray_results", f"{begun}/ray_results"):
+        monkeypatch.setenv("STUDY_STORAGE_PATH", storage)
+        done = CliRunner().invoke(app, rest)
+        assert done.exit_code == 2, done.output
+        assert done.stderr == (
+            f"error: tiny was begun in {begun}, and only there can it be resumed, registered or "
+            f"deleted; in {moved} it can be read\n"
+        )
+    assert (contents(moved), contents(begun)) == before
+
+
+def test_a_new_study_in_its_database_is_begun_there(moved: Path) -> None:
+    client = Client(f"sqlite:///{moved}/mlflow.db")
+    new = studies.create(client, replace(tiny(), name="new"), "/x", f"{moved}/ray_results/new")
+    assert study.open("new", tracking_uri=client.tracking_uri) is not None
+    assert (moved / "mlruns" / "new" / new.run_id / "artifacts" / "study.yaml").is_file()

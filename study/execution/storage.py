@@ -123,13 +123,10 @@ def delete(folder: str) -> None:
 
 
 @contextmanager
-def locked(folder: str, what: str = "--resume") -> Iterator[None]:
+def locked(folder: str) -> Iterator[None]:
     """Keep a second process from running the same study, where its storage is a local folder.
 
     The lock goes with the process, however it ends.
-
-    Args:
-        what: names what was asked for in the message.
 
     Raises:
         LaunchError: if another process runs it, or there cannot be a lock.
@@ -147,7 +144,5 @@ def locked(folder: str, what: str = "--resume") -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LaunchError(
-                f"{what}: a study must not be running, but the one in {folder} is"
-            ) from None
+            raise LaunchError(f"a study must not be running, but the one in {folder} is") from None
         yield

@@ -38,19 +38,9 @@ def view(trial: Trial) -> TrialView:
         suggestion(trial),
         status_at_end(trial),
         report(trial),
-        last_checkpoint(trial),
+        trial.checkpoint,
         _error(trial) if trial.status == Trial.ERROR else None,
     )
-
-
-def last_checkpoint(trial: Trial) -> Checkpoint | None:
-    """The last checkpoint of a trial, in the trial's folder. Where a study was moved, Ray puts the
-    new folder in the place of the old one twice, which is wrong if the one's path ends like the
-    other's."""
-    if trial.checkpoint is None or trial.storage is None:
-        return trial.checkpoint
-    name, storage = PurePosixPath(trial.checkpoint.path).name, trial.storage
-    return Checkpoint(f"{storage.trial_fs_path}/{name}", storage.storage_filesystem)
 
 
 def suggestion(trial: Trial) -> Suggestion:

@@ -107,7 +107,7 @@ def register(report: Report, name: str) -> list[Registered]:
     version. An alias that another version had moves.
 
     Raises:
-        UserError: as `check_register`.
+        UserError: as `check_register`, or if the study is not where it was begun.
         FailedError: if a proof does not hold, or a model's code is not that at hand; nothing is
             registered then.
     """
@@ -115,6 +115,7 @@ def register(report: Report, name: str) -> list[Registered]:
     from study.tracking import proof, stored_model
 
     check_register(report, name)
+    report.files.check_files(report.study)
     for one in report.recommended:
         run_id = one.point.first.run_id
         found = proof.verify(report.files, run_id)

@@ -1,7 +1,7 @@
 """MLflow: what a study writes there, and what is read back.
 
     tags          names of the tags by which runs are known
-    relocation    studies that were moved with their database; MLflow's tables, by SQL
+    locations     where the files of runs and models are, also of a study that was moved
     client        one tracking server or database, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       what a network is called, and which run is meant

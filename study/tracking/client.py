@@ -3,12 +3,9 @@
 import functools
 import logging
 import os
-import sqlite3
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,8 +15,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.errors import TrackingError, quoted, reason, some
-from study.tracking.relocation import Moved, database_file, relocate
+from study.errors import TrackingError, quoted, reason
+from study.tracking.locations import database_file
 
 # Runs in one answer to a search.
 _PAGE = 1000
@@ -87,43 +84,7 @@ class Client:
     def api(self) -> MlflowClient:
         """MLflow's own client, to be called by way of `call`."""
         # Made when it is needed: to connect to a SQLite file is to create it.
-        database = database_file(self.tracking_uri)
-        if database is not None and database not in _LOOKED_AT and database.exists():
-            self.relocate()
         return self.call(MlflowClient, self.tracking_uri)
-
-    def relocate(self, resumed: str | None = None) -> list[Moved]:
-        """Where studies were moved with their SQLite database, make their paths those of now, and
-        say so on standard error.
-
-        Args:
-            resumed: name of a study that is to be resumed: it is moved though it is marked as
-                running.
-
-        Returns:
-            The moved studies that are left as they are, since they may be running elsewhere.
-        """
-        database = database_file(self.tracking_uri)
-        if database is None or not database.exists():
-            return []
-        try:
-            moved, running = relocate(database, resumed)
-        except sqlite3.Error as error:
-            raise TrackingError(
-                f"MLflow at {self.tracking_uri}: {error}", may_pass="locked" in str(error)
-            ) from error
-        _LOOKED_AT.add(database)
-        for study in running:
-            _say(
-                f"{study.name} was moved with its database and is marked as running, so its files "
-                f"are still those below {study.old}; python -m study.launch --resume --name "
-                f"{study.name} goes on with it here"
-            )
-        if moved:
-            old = ", ".join(sorted({str(study.old) for study in moved}))
-            names = some([study.name for study in moved])
-            _say(f"moved from {old}, read and written in {database.parent} from now on: {names}")
-        return running
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """function(*args, **kwargs), with errors of MLflow and of its server as TrackingError."""
@@ -185,14 +146,6 @@ class Client:
             token = page.token
             if not token:
                 return
-
-
-# Databases that this process has looked into for studies that were moved.
-_LOOKED_AT: set[Path] = set()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class _Retries:

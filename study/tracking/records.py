@@ -22,6 +22,7 @@ from study.metrics.definitions import METRICS
 from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
+from study.tracking.locations import check_not_moved, current
 from study.tracking.settings import PROJECTED_TO
 from study.tracking.values import as_json, network_of, restored, sample_of, value_of
 
@@ -119,11 +120,14 @@ class Records:
         return self._experiment(name) is not None
 
     def check_files(self, study: StudyRecord) -> None:
-        """Whether the files of a study's runs can be reached from here.
+        """Whether the files of a study's runs can be written from here.
 
         Raises:
-            TrackingError: if not: a server keeps them, and this is its database.
+            TrackingError: if not: a server keeps them, and this is its database; or the study was
+                moved since it was begun.
         """
+        location = self.run(study.run_id).info.artifact_uri
+        check_not_moved(self.client.tracking_uri, study.name, location)
         self.artifacts(study.run_id)
 
     def find_study(self, name: str) -> StudyRecord | None:
@@ -248,13 +252,27 @@ class Records:
 
     def artifacts(self, run_id: str) -> set[str]:
         """The names of a run's files."""
-        return {file.path for file in self._call(self.client.api.list_artifacts, run_id)}
+        names = {file.path for file in self._call(self.client.api.list_artifacts, run_id)}
+        there = None if names else self._moved(run_id)
+        return names if there is None else {path.name for path in there.iterdir()}
 
     def artifact(self, run_id: str, name: str) -> bytes:
         """A file of a run."""
         with tempfile.TemporaryDirectory() as folder:
-            path = self._call(self.client.api.download_artifacts, run_id, name, folder)
+            try:
+                path = self._call(self.client.api.download_artifacts, run_id, name, folder)
+            except TrackingError:
+                there = self._moved(run_id)
+                if there is None:
+                    raise
+                path = str(there / name)
             return self._call(Path(path).read_bytes)
+
+    def _moved(self, run_id: str) -> Path | None:
+        """Where a run's files are if they were moved; None if they are where MLflow says."""
+        location = self.run(run_id).info.artifact_uri
+        now = current(self.client.tracking_uri, location)
+        return None if now == location else Path(now)
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:

@@ -20,8 +20,6 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import mlflow.artifacts
 import mlflow.pyfunc
@@ -36,6 +34,7 @@ from study.errors import TrackingError
 from study.metrics.artifacts import CERTIFICATE, MODEL, trained_folder
 from study.tracking import tags
 from study.tracking.client import Client
+from study.tracking.locations import current, local_folder
 from study.tracking.manifest import irregular, manifest, sha256_of
 from study.tracking.records import Records
 from study.tracking.runs import Batch, Runs
@@ -179,7 +178,7 @@ def fetch(client: Client, model_id: str, folder: Path) -> Path:
             links: one that is not a folder of this machine shows none.
     """
     model = client.call(client.api.get_logged_model, model_id)
-    location = model.artifact_location
+    location = current(client.tracking_uri, model.artifact_location)
     there = local_folder(location)
     if there is not None:
         if there.is_symlink():
@@ -196,14 +195,6 @@ def fetch(client: Client, model_id: str, folder: Path) -> Path:
             tracking_uri=client.tracking_uri,
         )
     )
-
-
-def local_folder(location: str) -> Path | None:
-    """The folder of this machine that a location of artifacts means; None if it is none."""
-    scheme = urlsplit(location).scheme.lower()
-    if scheme not in ("", "file"):
-        return None
-    return Path(url2pathname(urlsplit(location).path) if scheme else location)
 
 
 def register(

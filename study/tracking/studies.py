@@ -10,8 +10,8 @@ from study.metrics.artifacts import STUDY_FILE
 from study.metrics.reports import TrialStatus
 from study.tracking import pages, tags
 from study.tracking.client import Client
+from study.tracking.locations import artifact_location
 from study.tracking.records import Records, StudyRecord
-from study.tracking.relocation import artifact_location
 from study.tracking.runs import Batch, Runs
 
 

@@ -1,10 +1,7 @@
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pyarrow.fs import LocalFileSystem
-from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from study.execution import trials as tune_trials
@@ -62,15 +59,3 @@ def test_a_status_follows_from_tune_s_and_the_last_report(
     assert (view.status_at_end, view.suggestion.trial_id) == (at_end, "0003")
     assert (view.error is not None) == (of_tune == Trial.ERROR)
     assert tune_trials.folder_name(trial) == "0003_tune3"
-
-
-def test_a_checkpoint_is_that_of_its_trial_s_folder() -> None:
-    """A study was moved from /data to /backup/data, which Ray puts in its place twice."""
-    trial, files = fake_trial(0, Trial.TERMINATED, completed()), LocalFileSystem()
-    trial.storage = SimpleNamespace(
-        trial_fs_path="/backup/data/tiny/0000", storage_filesystem=files
-    )
-    trial.checkpoint = Checkpoint("/backup/backup/data/tiny/0000/checkpoint_000002", files)
-    checkpoint = tune_trials.view(trial).checkpoint
-    assert checkpoint is not None
-    assert checkpoint.path == "/backup/data/tiny/0000/checkpoint_000002"

@@ -2,6 +2,8 @@
 
 import json
 import os
+import secrets
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -106,6 +108,19 @@ class Launch:
 def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
     with Launch(folder, *arguments) as launched:
         return launched.finish(exit_code)
+
+
+def twin(folder: Path) -> Path:
+    """A copy of a folder beside it, as if its study had been run there. Its path is as long as the
+    first one's, so that it can be put in its place in the files of MLflow and Ray."""
+    copy = folder.with_name(secrets.token_hex(len(folder.name) // 2))
+    assert len(copy.name) == len(folder.name)
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "ray_results" / "tiny" / "snapshots")
+    for path in [copy / "mlflow.db", *copy.glob("ray_results/tiny/*")]:
+        if path.is_file():
+            path.write_bytes(path.read_bytes().replace(bytes(folder), bytes(copy)))
+    return copy
 
 
 # Points of trials alone: a projection has the metrics of its trial's last epoch, and the study sums

@@ -1,0 +1,75 @@
+"""Where the files of runs and models are: where MLflow says, or beside a database that was moved.
+
+Studies keep their files in `mlruns`, beside their SQLite database. MLflow stores absolute paths: in
+a folder that was moved or copied as a whole, they still name the first one. The studies there can
+be read, since a file whose folder is gone is looked for at the same path beside the database.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from study.errors import TrackingError, printable
+
+ARTIFACTS = "mlruns"
+"""Folder beside a database; MLflow's own name."""
+
+
+def database_file(tracking_uri: str) -> Path | None:
+    """The file of a SQLite database, a resolved path; None of any other server or database."""
+    scheme, _, path = tracking_uri.partition("?")[0].partition(":///")
+    return Path(path).resolve() if scheme == "sqlite" and path else None
+
+
+def artifact_location(tracking_uri: str, name: str) -> str | None:
+    """Where a new study keeps its artifacts: beside a SQLite database; None leaves it to MLflow."""
+    database = database_file(tracking_uri)
+    return None if database is None else str(database.parent / ARTIFACTS / name)
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder of this machine that a location of artifacts means; None if it is none."""
+    scheme = urlsplit(location).scheme.lower()
+    if scheme not in ("", "file"):
+        return None
+    return Path(url2pathname(urlsplit(location).path) if scheme else location)
+
+
+def moved(tracking_uri: str, location: str) -> Path | None:
+    """The folder at the same path below ARTIFACTS beside a SQLite database, if it is another one
+    than the location; None if there is none."""
+    database, folder = database_file(tracking_uri), local_folder(location)
+    if database is None or folder is None or ".." in folder.parts:
+        return None
+    for at, name in enumerate(folder.parts):
+        there = database.parent.joinpath(*folder.parts[at:])
+        if name == ARTIFACTS and there.is_dir():
+            is_same = folder.exists() and os.path.samefile(folder, there)
+            return None if is_same else there
+    return None
+
+
+def current(tracking_uri: str, location: str) -> str:
+    """A location of artifacts, or, where that folder is gone, the one that it was moved to."""
+    folder = local_folder(location)
+    is_there = folder is None or folder.exists()
+    return location if is_there else str(moved(tracking_uri, location) or location)
+
+
+def check_not_moved(tracking_uri: str, study: str, location: str) -> None:
+    """Whether a study is opened where it was begun, so that it can be changed.
+
+    Args:
+        location: of the artifacts of its run.
+
+    Raises:
+        TrackingError: if it was moved or copied.
+    """
+    there, database = moved(tracking_uri, location), database_file(tracking_uri)
+    if there is not None and database is not None:
+        begun = location.removesuffix(f"/{there.relative_to(database.parent)}")
+        raise TrackingError(
+            f"{study} was begun in {printable(begun)}, and only there can it be resumed, "
+            f"registered or deleted; in {database.parent} it can be read"
+        )
