@@ -1,6 +1,6 @@
 """Studies of invertible residual networks. What each part may import stands beside it.
 
-    launch, report, verify, delete, head_services    the commands; no command imports another
+    launch, report, verify, delete    the commands; no command imports another
     __main__     says which commands there are                          -
     api/         what `import study` offers; the commands use it
                                  execution results tracking config errors metrics models
@@ -16,7 +16,7 @@
                                                metrics models
     results/     what came out of a study      tracking search pareto config errors
                                                metrics
-    head/        MLflow and PostgreSQL on the head of a cluster         errors
+    head/        MLflow and PostgreSQL on the head of a cluster         cli errors
 
 `models/`, beside this package, is the mathematics of the networks. It imports torch,
 safetensors and numpy alone.

@@ -74,7 +74,7 @@ def test_python_m_study_names_the_commands() -> None:
     with_main = {
         path.stem for path in (ROOT / "study").glob("*.py") if "app(prog_name" in path.read_text()
     }
-    assert named == with_main - {"head_services"}  # that one is for the head of a cluster
+    assert named == with_main
 
 
 @pytest.mark.slow

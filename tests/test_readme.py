@@ -26,10 +26,11 @@ import yaml
 from ray.scripts import scripts
 from typer.testing import CliRunner
 
-from study import delete, head_services, launch, report, verify
+from study import delete, launch, report, verify
 from study.config import file
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
 from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
+from study.head import __main__ as head
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support import pages
@@ -194,7 +195,7 @@ def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
     inner = re.search(r"python -m (study\.\w+) (.*)", " ".join(words))
     assert (inner is not None) == ("study." in command)
     if inner is not None:
-        app = {"study.launch": launch.app, "study.head_services": head_services.app}[inner[1]]
+        app = {"study.launch": launch.app, "study.head": head.app}[inner[1]]
         ours_parser = typer.main.get_command(app)
         arguments = shlex.split(inner[2])
         if isinstance(ours_parser, click.Group):

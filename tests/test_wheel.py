@@ -74,7 +74,7 @@ def test_every_file_of_the_clone_is_in_the_wheel(package: str, installed: Instal
     assert files(installed.packages / package) == files(ROOT / package)
 
 
-@pytest.mark.parametrize("command", ["launch", "report", "verify", "head_services"])
+@pytest.mark.parametrize("command", ["launch", "report", "verify", "head"])
 def test_each_command_answers(command: str, installed: Installation) -> None:
     assert f"python -m study.{command}" in installed.module(f"study.{command}", "--help")
 

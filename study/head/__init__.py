@@ -1,5 +1,6 @@
 """MLflow and PostgreSQL on the head of a cluster; nothing here knows of studies.
 
+__main__   `python -m study.head`: starts, stops and watches them
 services   both of them: started, stopped, asked whether they answer
 postgres   a PostgreSQL of its own
 processes  whether a service runs, and what listens on a port

@@ -45,11 +45,12 @@ class Postgres:
         if self.runs():
             if self._port() != port:
                 raise ServiceError(
-                    f"--database-port: it must be that of the database that runs, "
-                    f"{self._port()}, but got {port}"
+                    f"it must be that of the database that runs, {self._port()}",
+                    key="database_port",
+                    value=port,
                 )
             return
-        refuse_if_taken("--database-port", port)
+        refuse_if_taken("database_port", port)
         # Left by one that was killed. PostgreSQL takes a zombie with that number for one that runs.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"

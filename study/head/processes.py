@@ -33,10 +33,10 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def refuse_if_taken(option: str, port: int) -> None:
-    """Raise ServiceError, with the name of the option, if something listens on a port."""
+def refuse_if_taken(key: str, port: int) -> None:
+    """Raise ServiceError about the argument `key`, if something listens on a port."""
     if listens(port):
-        raise ServiceError(f"{option}: the port must be free, but something listens on {port}")
+        raise ServiceError(f"the port must be free, but something listens on {port}", key=key)
 
 
 def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

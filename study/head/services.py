@@ -128,7 +128,7 @@ class Services:
     def _start_mlflow(
         self, known: _Secrets, artifacts: str, host: str, port: int, database_port: int
     ) -> None:
-        refuse_if_taken("--port", port)
+        refuse_if_taken("port", port)
         databases = (
             f"postgresql+psycopg://{_ROLE}:{known.database_password}@127.0.0.1:{database_port}/{name}"
             for name in _DATABASES

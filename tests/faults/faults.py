@@ -13,7 +13,7 @@ _START_WORKER = (
     "ray start --address={head}:6379 --object-manager-port=8076 --num-cpus=1 --num-gpus=0"
 )
 _START_SERVICES = (
-    "cd ~/iresnet-study && python -m study.head_services start "
+    "cd ~/iresnet-study && python -m study.head start "
     '--storage-path "$(cat ~/.iresnet-study/storage)"'
 )
 

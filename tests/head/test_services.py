@@ -31,7 +31,7 @@ class Head:
 
     def run(self, *arguments: str, exit_code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "study.head_services", *arguments],
+            [sys.executable, "-m", "study.head", *arguments],
             cwd=ROOT,
             env={**os.environ, "HOME": str(self.home)},
             capture_output=True,

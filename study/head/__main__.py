@@ -1,4 +1,4 @@
-"""`python -m study.head_services`: PostgreSQL and MLflow on the head of a cluster."""
+"""`python -m study.head`: PostgreSQL and MLflow on the head of a cluster."""
 
 import fcntl
 import shlex
@@ -76,4 +76,4 @@ def stop_when_idle(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m study.head_services")
+    app(prog_name="python -m study.head")
