@@ -299,7 +299,7 @@ def test_the_same_seed_gives_the_same_study_bit_for_bit(finished: Path, longer: 
 def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the_start(
     finished: Path, longer: Path
 ) -> None:
-    before, folder = contents(finished), twin(finished)
+    before, folder = contents(finished / "ray_results"), twin(finished)
     space = str(folder / "tiny.yaml")
     with Launch(folder, space, "--resume", "--trials", "4") as launched:
         assert launched.kill_at(lambda: epochs_logged(folder) >= 10, delay=0.1)
@@ -315,7 +315,7 @@ def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the
     check_projections(Books(folder), LADDER)
     assert figures(folder) == figures(longer)
     assert results(folder) == results(longer)
-    assert contents(finished) == before
+    assert contents(finished / "ray_results") == before
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
     ):
         done = CliRunner().invoke(launch.app, ["tiny.yaml", "--resume", "--dry-run", *arguments])
         assert (done.exit_code, says in done.output) == (exit_code, True), done.output
-    assert contents(finished) == before
+    assert contents(finished / "ray_results") == before
     with locked(str(finished / "ray_results" / "tiny")):
         message = refusal("tiny.yaml", "--resume", "--dry-run", "--trials", "5")
         assert "--resume: a study must not be running" in message
