@@ -123,7 +123,7 @@ def connect(address: str | None, n_trials: int) -> Cluster:
         is_local = _connect(address)
     except (ConnectionError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
-        raise LaunchError(f"--address: Ray must be reachable, but: {text}") from error
+        raise LaunchError(f"Ray must be reachable, but: {text}", "address") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tracebacks of lost workers; study.execution.failures says in a line what was lost.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)

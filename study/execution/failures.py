@@ -118,7 +118,8 @@ class Failures(StudyCallback):
         elif _NO_MEMORY in text:
             self._fatal = MemoryExhaustedError(
                 f"{name} {what}, since its node ran out of memory: fewer trials must run at a "
-                "time there, which --cpus makes them"
+                "time there, so a trial must ask for more CPUs",
+                "resources.cpus",
             )
         else:
             given_up = replace(of_trial, failed=f"{what}: {_in_one_line(error, text)}")

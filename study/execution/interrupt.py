@@ -9,11 +9,8 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
-from study.errors import some
-from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.messages import Messages
-from study.execution.trials import suggestion
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -52,7 +49,7 @@ class Interrupt(StudyCallback):
         self._is_wanted = True
         self.messages.write(
             "interrupted: the epochs that run are finished and checkpointed first; once more "
-            f"leaves now; --resume --name {self.study} goes on, even if all of it is killed first"
+            f"leaves now; {self.study} can be resumed, even if all of it is killed first"
         )
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -61,7 +58,6 @@ class Interrupt(StudyCallback):
         running = {t.trial_id: _checkpoint(t) for t in trials if t.status == Trial.RUNNING}
         if self._waits_for is None:
             self._waits_for = running
-            self._say_what_for([t for t in trials if t.trial_id in running])
         self._waits_for = {
             trial: checkpoint
             for trial, checkpoint in self._waits_for.items()
@@ -69,16 +65,6 @@ class Interrupt(StudyCallback):
         }
         if not self._waits_for:
             self._before[signal.SIGINT](signal.SIGINT, None)
-
-    def _say_what_for(self, trials: list[Trial]) -> None:
-        """Which trials are waited for, and how long an epoch of theirs took."""
-        if not trials:
-            return
-        names = some(sorted(suggestion(trial).trial_id for trial in trials))
-        reports = [tune_trials.report(trial) for trial in trials]
-        seconds = [r.epoch.epoch_seconds for r in reports if r is not None and r.epoch is not None]
-        took = f"; an epoch of theirs took {max(seconds):.0f} s" if seconds else ""
-        self.messages.write(f"waiting for trials {names}{took}")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         self._restore()

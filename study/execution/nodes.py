@@ -115,7 +115,7 @@ def _problem_here(folder: str, mark: str, trial: TrialConfig) -> str | None:
             stream.write(mark.encode())
         files.delete_file(own)
     except (OSError, UserError) as error:
-        return f"--storage-path: every node must see the same {folder}, but: {error}"
+        return f"every node must see the same storage, {folder}, but: {error}"
     try:
         check(trial)
     except UserError as error:

@@ -50,7 +50,6 @@ class Progress(StudyCallback):
         self._last_shown = self._start
         self._ended = EndedTrials()
         self._n_epochs_ended = 0  # of those trials
-        self._n_epochs_saved = 0  # that they were not trained for
         self._n_epochs_before: int | None = None
         if self._console.is_jupyter:
             self._live = NotebookView()
@@ -63,10 +62,6 @@ class Progress(StudyCallback):
         self._show_messages()
         just_ended = self._ended.update(trials)
         self._n_epochs_ended += _epochs(just_ended)
-        self._n_epochs_saved += sum(
-            tune_trials.max_epochs(trial, self.study) - tune_trials.n_epochs(trial)
-            for trial in just_ended
-        )
         if self._n_epochs_before is None:
             self._n_epochs_before = _epochs(trials)  # those of an earlier run, on --resume
         elif self._live is None:
@@ -98,9 +93,15 @@ class Progress(StudyCallback):
             self._show(line)
 
     def _show_end(self, trial: Trial) -> None:
-        status, figures = _describe(trial, self.study)
-        trial_id = suggestion(trial).trial_id
-        self._show(f"{self.study.name}/{trial_id} {status}: {figures}  [{self._pace()}]")
+        report = tune_trials.report(trial)
+        if report is not None and report.epoch is not None:
+            metrics = as_reported(report.epoch.metrics())
+            objectives = self.study.objectives
+            figures = ", ".join(f"{o.metric} {metrics[o.metric]:.4g}" for o in objectives)
+        else:
+            figures = (report.reason if report else None) or "see its errors in MLflow"
+        name = f"{self.study.name}/{suggestion(trial).trial_id}"
+        self._show(f"{name} {tune_trials.status(trial).value}: {figures}  [{self._pace()}]")
 
     def _show(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, markup=False)
@@ -109,12 +110,11 @@ class Progress(StudyCallback):
     def _pace(self) -> str:
         n_ended = len(self._ended)
         elapsed = time.monotonic() - self._start
-        n_trained = self._n_epochs_ended + _epochs(self._ended.running)
-        n_epochs = n_trained - (self._n_epochs_before or 0)
+        n_running = _epochs(self._ended.running)
+        n_epochs = self._n_epochs_ended + n_running - (self._n_epochs_before or 0)
         n_trials = self.study.n_trainings
-        n_wanted = n_trials * self.study.training.max_epochs
-        # Trials that ended early leave epochs that are never trained.
-        n_left = n_wanted - self._n_epochs_saved - n_trained
+        # Of trials that ended early none are left.
+        n_left = (n_trials - n_ended) * self.study.training.max_epochs - n_running
         seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
         max_hours = self.study.search.max_hours
         if seconds_left is not None and max_hours is not None:
@@ -172,16 +172,6 @@ class Progress(StudyCallback):
 
 def _epochs(trials: list[Trial]) -> int:
     return sum(map(tune_trials.n_epochs, trials))
-
-
-def _describe(trial: Trial, study: StudyConfig) -> tuple[str, str]:
-    report = tune_trials.report(trial)
-    if report is not None and report.epoch is not None:
-        metrics = as_reported(report.epoch.metrics())
-        figures = ", ".join(f"{o.metric} {metrics[o.metric]:.4g}" for o in study.objectives)
-    else:
-        figures = (report.reason if report else None) or "see its errors in MLflow"
-    return tune_trials.status(trial).value, figures
 
 
 def _short(value: Any) -> str:

@@ -157,8 +157,8 @@ class Recorder(StudyCallback):
             if time.monotonic() > last_message + _MESSAGE_SECONDS:
                 last_message = time.monotonic()
                 print(
-                    f"{n_left} writes wait for MLflow at {self.tracking_uri}; Ctrl-C leaves, and "
-                    "--resume sends them",
+                    f"{n_left} writes wait for MLflow at {self.tracking_uri}; Ctrl-C leaves; they "
+                    "are sent when the study is resumed",
                     flush=True,
                 )
         self._print_messages()

@@ -30,15 +30,13 @@ from study.execution.storage import filesystem
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
 _STATE_PREFIX = "experiment_state-"
-SEARCH_PREFIX = "search_gen_state-"
-_SEARCHER_PREFIX = "searcher-state-"
-_PREFIXES = (_STATE_PREFIX, SEARCH_PREFIX, _SEARCHER_PREFIX, "callback-states-")
 # The tuner itself, which Tune makes once, when a study is started.
 _TUNER = "tuner.pkl"
+# Names of the files that Tune must find whole, and how they are read; {} is one of a session.
 _READERS: dict[str, Callable[[bytes], Any]] = {
-    _STATE_PREFIX: json.loads,
-    SEARCH_PREFIX: pickle.loads,  # its name, which ends in .json, notwithstanding
-    _SEARCHER_PREFIX: pickle.loads,
+    _STATE_PREFIX + "{}.json": json.loads,
+    "search_gen_state-{}.json": pickle.loads,  # its name notwithstanding
+    "searcher-state-{}.pkl": pickle.loads,
     _TUNER: pickle.loads,
 }
 # The part of the time that may go into copies.
@@ -101,14 +99,15 @@ class Snapshots(StudyCallback):
                     copy.writestr(path.name, path.read_bytes())
             files.create_dir(str(folder / _FOLDER))
             if self._slot is None:
-                self._slot = _first_slot(files, str(folder / _FOLDER))
+                self._slot = _first_slot(files, str(folder))
             target = folder / _FOLDER / f"{self._slot}.zip"
             with files.open_output_stream(str(target)) as stream:
                 stream.write(content.getbuffer())
         except OSError as error:
             raise StorageError(
-                f"--storage-path: it must be writable, but the study's state cannot be kept in "
-                f"{folder}: {reason(error)}"
+                "it must be writable, but the study's state cannot be kept in "
+                f"{folder}: {reason(error)}",
+                "storage_path",
             ) from error
         self._slot = 1 - self._slot
         self._copied = version
@@ -122,8 +121,7 @@ def _read_tuner(staging: Path, files: FileSystem, folder: PurePosixPath) -> byte
     # over the one in the storage, which is torn in that moment.
     if (staging / _TUNER).exists():
         return (staging / _TUNER).read_bytes()
-    with files.open_input_stream(str(folder / _TUNER)) as file:
-        return bytes(file.readall())
+    return _content(files, str(folder / _TUNER))
 
 
 def restore(folder: str) -> list[str] | None:
@@ -141,35 +139,34 @@ def restore(folder: str) -> list[str] | None:
         return _restore(folder)
     except (ImportError, AttributeError) as error:
         raise LaunchError(
-            f"--resume: the state of the study in {folder} must be of this version of the project, "
+            f"the state of the study in {folder} must be of this version of the project, "
             f"but: {error}"
         ) from error
     except OSError as error:
         raise LaunchError(
-            f"--storage-path: it must be readable and writable, but the state of the study cannot "
-            f"be restored in {folder}: {reason(error)}"
+            "it must be readable and writable, but the state of the study cannot be restored in "
+            f"{folder}: {reason(error)}",
+            "storage_path",
         ) from error
 
 
 def _restore(folder: str) -> list[str] | None:
     files, path = filesystem(folder)
     there = _names(files, path)
-    copies, torn = _copies(files, f"{path}/{_FOLDER}")
+    copies, torn = _copies(files, path)
     broken = _broken(files, path, there)
     torn += [f"{folder}/{name}" for name in broken]
-    if not copies and there and not broken:
-        return []
-    if not copies and _has_checkpoints(files, path):
+    if not copies:
+        if there and not broken:
+            return []
+        if not _has_checkpoints(files, path):
+            return None
         what = torn[0] if torn else f"{folder}/{_STATE_PREFIX}*.json"
         raise LaunchError(
-            f"--resume: the state of the study must be whole, but {what} is missing or torn, and "
-            "there is no copy; bring it back from one of yours, or start a new study"
+            f"the state of the study must be whole, but {what} is missing or torn, and there is no "
+            "copy; bring it back from one of yours, or start a new study"
         )
-    if not copies:
-        return None
-    copy = max(copies, key=lambda copy: copy.time)
-    in_place = files.get_file_info([f"{path}/{name}" for name in there])
-    newest = max((info.mtime.timestamp() for info in in_place), default=copy.time)
+    copy = copies[-1]
     for name in there:
         files.delete_file(f"{path}/{name}")
     for name, content in copy.files.items():
@@ -180,8 +177,8 @@ def _restore(folder: str) -> list[str] | None:
     made = f"{datetime.fromtimestamp(copy.time):%H:%M:%S}"
     return [
         *(f"{name} is missing or torn" for name in torn),
-        f"going on from the copy of {made}, with {copy.n_trials} trials; what came in the "
-        f"{max(0.0, newest - copy.time):.0f} s after it is trained again",
+        f"going on from the copy of {made}, with {copy.n_trials} trials; what came after it is "
+        "trained again",
     ]
 
 
@@ -196,40 +193,38 @@ class _Copy:
 
 
 def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
-    """The whole copies in a folder, and the names of torn ones."""
+    """The whole copies of a study, the oldest first, and the names of torn ones."""
     whole, torn = [], []
-    for info in files.get_file_info(FileSelector(folder, allow_not_found=True)):
-        with files.open_input_stream(info.path) as file:
-            content = file.readall()
+    for info in files.get_file_info(FileSelector(f"{folder}/{_FOLDER}", allow_not_found=True)):
         try:
-            with ZipFile(io.BytesIO(content)) as copy:
+            with ZipFile(io.BytesIO(_content(files, info.path))) as copy:
                 contents = {name: copy.read(name) for name in copy.namelist()}
             about = json.loads(contents.pop(_ABOUT))
         except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
             torn.append(info.path)
             continue
         # The files may have been torn before they were copied.
-        if not all(_is_whole(name, content) for name, content in contents.items()):
+        if all(_is_whole(name, content) for name, content in contents.items()):
+            name = PurePosixPath(info.path).name
+            whole.append(_Copy(name, about["time"], about["n_trials"], contents))
+        else:
             torn.append(info.path)
-            continue
-        name = PurePosixPath(info.path).name
-        whole.append(_Copy(name, about["time"], about["n_trials"], contents))
-    return whole, torn
+    return sorted(whole, key=lambda copy: copy.time), torn
 
 
 def _first_slot(files: FileSystem, folder: str) -> int:
     """Slot of the first copy of a driver that has just started: not that of the newest whole
     copy."""
     whole, _ = _copies(files, folder)
-    newest = max(whole, key=lambda copy: copy.time, default=None)
-    return 1 if newest is not None and newest.name == "0.zip" else 0
+    return 1 if whole and whole[-1].name == "0.zip" else 0
 
 
 def _names(files: FileSystem, folder: str) -> list[str]:
-    """The files of Tune's state of a study, by name."""
+    """The files of Tune's state of a study, by name; those of every session."""
     infos = files.get_file_info(FileSelector(folder, allow_not_found=True))
     names = (PurePosixPath(info.path).name for info in infos)
-    return sorted(name for name in names if name.startswith(_PREFIXES))
+    prefixes = tuple(name.partition("{")[0] for name in _READERS if name != _TUNER)
+    return sorted(name for name in names if name.startswith((*prefixes, "callback-states-")))
 
 
 def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
@@ -239,15 +234,9 @@ def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
         return [f"{_STATE_PREFIX}*.json"] if there else []
     session = newest.removeprefix(_STATE_PREFIX).removesuffix(".json")
     broken = []
-    for name in (
-        newest,
-        f"{SEARCH_PREFIX}{session}.json",
-        f"{_SEARCHER_PREFIX}{session}.pkl",
-        _TUNER,
-    ):
+    for name in (pattern.format(session) for pattern in _READERS):
         try:
-            with files.open_input_stream(f"{folder}/{name}") as file:
-                content = file.readall()
+            content = _content(files, f"{folder}/{name}")
         except FileNotFoundError:
             broken.append(name)
         else:
@@ -256,10 +245,15 @@ def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
     return broken
 
 
+def _content(files: FileSystem, path: str) -> bytes:
+    with files.open_input_stream(path) as file:
+        return bytes(file.readall())
+
+
 def _is_whole(name: str, content: bytes) -> bool:
     """Whether a file of Tune's state can be read to its end."""
-    for prefix, read in _READERS.items():
-        if name.startswith(prefix):
+    for pattern, read in _READERS.items():
+        if name.startswith(pattern.partition("{")[0]):
             try:
                 read(content)
             except (ValueError, EOFError, LookupError, pickle.UnpicklingError):

@@ -12,16 +12,29 @@ from pyarrow.fs import FileSelector
 
 from study.errors import LaunchError, NameTakenError, StorageError, reason
 
+_KEY = "storage_path"
 _LOCK_FILE = "study.lock"
 
 
+@contextmanager
+def _said(rule: str, folder: str, what: str) -> Iterator[None]:
+    """Errors of a storage as a LaunchError that says what could not be done with a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise LaunchError(
+            f"{rule}, but {folder} cannot be {what}: {reason(error)}", _KEY
+        ) from error
+
+
 def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system of a folder or bucket, and the folder's path in it."""
+    """The file system of a folder or bucket, and the folder's path in it. Raises LaunchError if it
+    is none."""
     try:
         files, path = pyarrow.fs.FileSystem.from_uri(folder)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise LaunchError(
-            f"--storage-path: a folder or bucket must be given, but got {folder}: {error}"
+            f"a folder or bucket must be given, but got {folder}: {error}", _KEY
         ) from error
     return files, path
 
@@ -29,12 +42,8 @@ def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def exists(folder: str) -> bool:
     """Whether a folder is there. Raises LaunchError if its storage cannot be read."""
     files, path = filesystem(folder)
-    try:
+    with _said("it must be readable", folder, "looked for"):
         return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
-    except OSError as error:
-        raise LaunchError(
-            f"--storage-path: it must be readable, but {folder} cannot be looked for: {error}"
-        ) from error
 
 
 def check(folder: str) -> None:
@@ -43,21 +52,17 @@ def check(folder: str) -> None:
     if "://" in folder:
         return
     path = Path(folder)
-    try:
+    with _said("it must be writable", folder, "made"):
         above = next(place for place in (path, *path.parents) if place.exists())
         with tempfile.TemporaryDirectory(dir=above):
             pass
-    except OSError as error:
-        raise _cannot_be_made(folder, error) from error
 
 
 def make_folder(folder: str) -> None:
     """Make a folder unless it is there. Raises LaunchError if it cannot be made."""
     files, path = filesystem(folder)
-    try:
+    with _said("it must be writable", folder, "made"):
         files.create_dir(path)
-    except OSError as error:
-        raise _cannot_be_made(folder, error) from error
 
 
 @contextmanager
@@ -75,12 +80,11 @@ def new_folder(folder: str) -> Iterator[None]:
         make_folder(folder)
         yield
         return
-    try:
-        Path(folder).mkdir(parents=True)
-    except FileExistsError as error:
-        raise NameTakenError.of(Path(folder).name) from error
-    except OSError as error:
-        raise _cannot_be_made(folder, error) from error
+    with _said("it must be writable", folder, "made"):
+        try:
+            Path(folder).mkdir(parents=True)
+        except FileExistsError as error:
+            raise NameTakenError.of(Path(folder).name) from error
     try:
         yield
     except BaseException:
@@ -88,21 +92,12 @@ def new_folder(folder: str) -> Iterator[None]:
         raise
 
 
-def _cannot_be_made(folder: str, error: OSError) -> LaunchError:
-    return LaunchError(
-        f"--storage-path: it must be writable, but {folder} cannot be made: {reason(error)}"
-    )
-
-
 def contents(folder: str) -> tuple[int, int]:
-    """How many files are in a folder, and their bytes; (0, 0) if it is not there."""
+    """How many files are in a folder, and their bytes; (0, 0) if it is not there. Raises
+    LaunchError if it cannot be read."""
     files, path = filesystem(folder)
-    try:
+    with _said("it must be readable", folder, "read"):
         found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-    except OSError as error:
-        raise LaunchError(
-            f"--storage-path: it must be readable, but {folder} cannot be read: {error}"
-        ) from error
     sizes = [info.size for info in found if info.type == pyarrow.fs.FileType.File]
     return len(sizes), sum(sizes)
 
@@ -117,9 +112,7 @@ def delete(folder: str) -> None:
         if files.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
             files.delete_dir(path)
     except OSError as error:
-        raise StorageError(
-            f"--storage-path: {folder} cannot be deleted: {reason(error)}"
-        ) from error
+        raise StorageError(f"{folder} cannot be deleted: {reason(error)}", _KEY) from error
 
 
 @contextmanager
@@ -134,12 +127,8 @@ def locked(folder: str) -> Iterator[None]:
     if "://" in folder:
         yield
         return
-    try:
+    with _said("it must be writable", folder, "locked"):
         file = (Path(folder) / _LOCK_FILE).open("a")
-    except OSError as error:
-        raise LaunchError(
-            f"--storage-path: it must be writable, but {folder} cannot be locked: {reason(error)}"
-        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,6 @@
 """Tune's parts put together: a new tuner for a study, or the one that it had."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
@@ -38,12 +37,12 @@ def new(
         n_at_once: trials that may run at a time once the cluster has grown.
         earlier: trials that the sampler knows from the start.
     """
-    parts = _parts(record, tracking_uri, n_at_once, earlier)
+    generator, scheduler, callbacks = _parts(record, tracking_uri, n_at_once, earlier)
     return tune.Tuner(
         _trainable(record),
         tune_config=tune.TuneConfig(
-            search_alg=parts.generator,
-            scheduler=parts.scheduler,
+            search_alg=generator,
+            scheduler=scheduler,
             num_samples=record.config.n_trainings,
             reuse_actors=True,
             trial_dirname_creator=folder_name,
@@ -56,7 +55,7 @@ def new(
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
             ),
-            callbacks=parts.callbacks,
+            callbacks=callbacks,
             verbose=0,
         ),
     )
@@ -74,24 +73,14 @@ def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tun
     tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record))
     internal = tuner._local_tuner
     if internal is None:
-        raise LaunchError("--address: a study cannot be resumed through the Ray client, ray://")
+        raise LaunchError("a study cannot be resumed through the Ray client, ray://", "address")
     # Those that come out of Tune's pickle know the study as it was begun. The new ones take in what
     # the searcher has saved.
-    parts = _parts(record, tracking_uri, n_at_once)
-    internal._tune_config.search_alg = parts.generator
-    internal._tune_config.scheduler = parts.scheduler
-    internal._tune_config.max_concurrent_trials = None  # the generator's part
-    internal.get_run_config().callbacks = parts.callbacks
+    config = internal._tune_config
+    config.search_alg, config.scheduler, callbacks = _parts(record, tracking_uri, n_at_once)
+    config.max_concurrent_trials = None  # the generator's part
+    internal.get_run_config().callbacks = callbacks
     return tuner
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What Tune runs a study with."""
-
-    generator: StudyGenerator
-    scheduler: TrialScheduler
-    callbacks: list[Callback]
 
 
 def _parts(
@@ -99,29 +88,28 @@ def _parts(
     tracking_uri: str,
     n_at_once: int,
     earlier: Sequence[EarlierTrial] = (),
-) -> _Parts:
+) -> tuple[StudyGenerator, TrialScheduler, list[Callback]]:
+    """What Tune runs a study with."""
     study = record.config
     halving, stopping, messages = make_halving(study), Stopping(study), Messages()
     searcher = OptunaSearcher(study, halving, stopping, earlier, record.n_searches)
     progress = Progress(study, stopping, messages)
     recorder = Recorder(record.name, tracking_uri, messages, stopping)
     snapshots = Snapshots()
-    return _Parts(
-        # Asked for as many at a time as may run, and no more: Tune would draw one sample too early.
-        StudyGenerator(searcher, study.n_trainings, n_at_once),
-        make_scheduler(study, halving),
-        [
-            # First: at the end it gives the signals back before the recorder waits for MLflow.
-            Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave)),
-            Failures(messages),
-            progress,
-            recorder,
-            # Behind the others: it raises if it cannot write, and they handle the end first.
-            snapshots,
-            # Behind the snapshots: if those raise, it deletes nothing.
-            Checkpoints(_N_CHECKPOINTS, snapshots, messages),
-        ],
-    )
+    callbacks: list[Callback] = [
+        # First: at the end it gives the signals back before the recorder waits for MLflow.
+        Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave)),
+        Failures(messages),
+        progress,
+        recorder,
+        # Behind the others: it raises if it cannot write, and they handle the end first.
+        snapshots,
+        # Behind the snapshots: if those raise, it deletes nothing.
+        Checkpoints(_N_CHECKPOINTS, snapshots, messages),
+    ]
+    # Asked for as many at a time as may run, and no more: Tune would draw one sample too early.
+    generator = StudyGenerator(searcher, study.n_trainings, n_at_once)
+    return generator, make_scheduler(study, halving), callbacks
 
 
 def _trainable(record: StudyRecord) -> Any:

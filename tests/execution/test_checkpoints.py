@@ -1,5 +1,4 @@
 import math
-import pickle
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,10 +46,6 @@ def test_whatever_was_going_on_a_trial_goes_on_from_a_checkpoint_that_is_whole(n
             assert chosen >= name(known)
             if known > oldest + 1:
                 assert chosen == name(known)
-
-
-def test_without_any_checkpoint_it_starts_again() -> None:
-    assert choose(name(3), [], N_KEPT) is None
 
 
 class Interrupted:
@@ -227,11 +222,6 @@ def ended(ending: Ending) -> Ending:
     return ending
 
 
-def test_the_state_of_an_ended_trial_has_its_last_checkpoint_alone(ended: Ending) -> None:
-    ended.step()
-    assert [Path(path).name for path in paths_in_state(ended.trial)] == ended.last
-
-
 def paths_in_state(trial: Trial) -> list[str]:
     """The checkpoints of a trial, as a restart reads them."""
     _, metadata = trial.get_json_state()
@@ -244,9 +234,15 @@ def paths_in_state(trial: Trial) -> list[str]:
 
 
 def test_when_all_trials_have_ended_nothing_but_the_last_is_left(ended: Ending) -> None:
-    ended.step()
-    ended.end_study()
+    """At once in Tune's state, and in the storage once the study has ended. One that has none is
+    left alone."""
+    without = Trial("unknown", stub=True, config={"number": 8})
+    without.set_status(Trial.ERROR)
+    ended.step(without)
+    assert [Path(path).name for path in paths_in_state(ended.trial)] == ended.last
+    ended.end_study(without)
     assert ended.stored.names() == ended.last
+    assert without.checkpoint is None
 
 
 def test_a_trial_that_is_interrupted_keeps_what_it_has(ending: Ending, tmp_path: Path) -> None:
@@ -293,20 +289,3 @@ def test_what_cannot_be_deleted_is_said_and_ends_nothing(
     (line,) = ended.messages.read()
     assert line.startswith("a checkpoint that nobody needs cannot be deleted: ")
     assert "no right to delete" in line
-
-
-def test_a_trial_without_a_checkpoint_is_left_alone(ended: Ending) -> None:
-    trial = Trial("unknown", stub=True, config={"number": 8})
-    trial.set_status(Trial.ERROR)
-    ended.step(trial)
-    ended.end_study(trial)
-    assert trial.checkpoint is None
-    assert ended.stored.names() == ended.last
-
-
-def test_after_a_restart_it_still_looks_at_the_snapshots_of_the_study() -> None:
-    """Tune keeps all callbacks in one pickle."""
-    snapshots = Snapshots()
-    kept = [snapshots, Checkpoints(N_KEPT, snapshots, Messages())]
-    snapshots_read, checkpoints_read = pickle.loads(pickle.dumps(kept))
-    assert checkpoints_read.snapshots is snapshots_read

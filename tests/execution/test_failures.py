@@ -46,11 +46,12 @@ class Failing:
         self.trial.create_placement_group_factory()  # without which it cannot be brought back
         Path(str(self.trial.local_path)).mkdir(parents=True, exist_ok=True)
 
-    def fail(self, error: Exception) -> None:
-        self.trial.handle_error(error)
-        assert self.trial.should_recover()
-        self.failures.on_trial_recover(1, [self.trial], self.trial)
-        self.failures.on_step_end(1, [self.trial])
+    def fail(self, error: Exception, times: int = 1) -> None:
+        for _ in range(times):
+            self.trial.handle_error(error)
+            assert self.trial.should_recover()
+            self.failures.on_trial_recover(1, [self.trial], self.trial)
+            self.failures.on_step_end(1, [self.trial])
 
     def report(self, is_repeated: bool = False) -> None:
         report = TrialReport(TrialStatus.RUNNING, epoch_report(), is_repeated=is_repeated)
@@ -87,38 +88,28 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
     "error", [RayActorError("a", DEAD_NODE), RayActorError("a", DEAD_WORKER, preempted=True)]
 )
 def test_nodes_may_go_as_often_as_they_like(failing: Failing, error: RayActorError) -> None:
-    for _ in range(10 * MAX_RETRIES):
-        failing.fail(error)
+    failing.fail(error, 10 * MAX_RETRIES)
     assert failing.given_up is None
-    assert (
-        next(failing.messages.read())
-        == "trial 0007 lost its node; it goes on from its last checkpoint"
-    )
+    said = "trial 0007 lost its node; it goes on from its last checkpoint"
+    assert next(failing.messages.read()) == said
 
 
 def test_errors_are_counted_in_all_and_lost_nodes_between_them_are_not(failing: Failing) -> None:
+    """The count survives a restart of the driver."""
     error = of_code(RuntimeError("CUDA error: out of luck"))
     for _ in range(MAX_RETRIES):
         failing.fail(error)
         failing.fail(RayActorError("a", DEAD_NODE))
         failing.report()
+        failing.restart()
     assert failing.given_up is None
     failing.fail(error)
     assert failing.given_up == "failed 4 times: RuntimeError: CUDA error: out of luck"
 
 
-def test_the_count_of_errors_survives_a_restart_of_the_driver(failing: Failing) -> None:
-    for _ in range(MAX_RETRIES):
-        failing.fail(of_code(RuntimeError("x")))
-    failing.restart()
-    failing.fail(of_code(RuntimeError("x")))
-    assert failing.given_up is not None
-
-
 def test_workers_that_die_are_counted_between_two_epochs(failing: Failing) -> None:
     for _ in range(5):
-        for _ in range(MAX_RETRIES):
-            failing.fail(RayActorError("a", DEAD_WORKER))
+        failing.fail(RayActorError("a", DEAD_WORKER), MAX_RETRIES)
         failing.report()
     assert failing.given_up is None
     for _ in range(MAX_RETRIES + 1):
@@ -130,9 +121,7 @@ def test_workers_that_die_are_counted_between_two_epochs(failing: Failing) -> No
 
 
 def test_an_error_as_a_worker_is_made_is_one_of_its_code(failing: Failing) -> None:
-    error = ActorDiedError(of_code(ImportError("no module")))
-    for _ in range(MAX_RETRIES + 1):
-        failing.fail(error)
+    failing.fail(ActorDiedError(of_code(ImportError("no module"))), MAX_RETRIES + 1)
     assert failing.given_up is not None
     assert "failed 4 times" in failing.given_up
 
@@ -148,8 +137,7 @@ def test_an_error_as_a_worker_is_made_is_one_of_its_code(failing: Failing) -> No
 def test_what_is_the_machines_fault_stops_the_study_and_not_the_trial(
     failing: Failing, error: Exception, raised: Any
 ) -> None:
-    for _ in range(MAX_RETRIES):
-        failing.fail(error)
+    failing.fail(error, MAX_RETRIES)
     with pytest.raises(raised or MemoryExhaustedError, match="0007"):
         failing.fail(error)
     assert failing.given_up is None
@@ -157,8 +145,7 @@ def test_what_is_the_machines_fault_stops_the_study_and_not_the_trial(
 
 def test_a_full_disk_uses_up_none_of_a_trials_own_tries(failing: Failing) -> None:
     full = of_code(StorageError("a checkpoint cannot be written: disk full"))
-    for _ in range(MAX_RETRIES):
-        failing.fail(full)
+    failing.fail(full, MAX_RETRIES)
     with pytest.raises(StorageError):
         failing.fail(full)
     failing.restart()  # --resume, once there is room
@@ -189,8 +176,7 @@ def test_a_disk_that_is_full_at_each_epoch_stops_the_study(failing: Failing) -> 
 def test_a_trial_that_cannot_even_be_given_up_stops_the_study(
     failing: Failing, error: Exception
 ) -> None:
-    for _ in range(MAX_RETRIES + 1):
-        failing.fail(of_code(RuntimeError("x")))
+    failing.fail(of_code(RuntimeError("x")), MAX_RETRIES + 1)
     assert failing.given_up is not None
     failing.fail(RayActorError("a", DEAD_NODE))  # that is no reason
     with pytest.raises(UserError, match=r"0007 was given up, since it failed 4 times: Runtime"):
@@ -200,10 +186,8 @@ def test_a_trial_that_cannot_even_be_given_up_stops_the_study(
 def test_an_error_that_tune_keeps_as_text_is_not_taken_for_the_one_before(failing: Failing) -> None:
     failing.fail(of_code(RuntimeError("first")))
     failing.fail(OutOfMemoryError("the node running low on memory"))
-    assert (
-        list(failing.messages.read())[-1]
-        == "trial 0007 lost its worker; it goes on from its last checkpoint"
-    )
+    *_, said = failing.messages.read()
+    assert said == "trial 0007 lost its worker; it goes on from its last checkpoint"
 
 
 def test_cuda_that_does_not_work_ends_the_study_at_once(failing: Failing) -> None:
@@ -217,11 +201,8 @@ def test_a_gpu_without_memory_is_tried_again_and_ends_the_study(failing: Failing
     """Another trial on the same GPU may be what took it."""
     error = of_code(GpuMemoryError("node 10.0.0.7: resources.gpus: the GPU must have the memory"))
     for _ in range(3):
-        for _ in range(MAX_RETRIES):
-            failing.fail(error)
         failing.report()
-    for _ in range(MAX_RETRIES):
-        failing.fail(error)
+        failing.fail(error, MAX_RETRIES)
     assert not any("lost its worker" in line for line in failing.messages.read())
     with pytest.raises(
         MemoryExhaustedError, match=r"out of GPU memory 4 times .*: node 10\.0\.0\.7: .* memory"

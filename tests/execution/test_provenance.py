@@ -41,17 +41,12 @@ def test_a_run_knows_its_commit_and_whether_the_tree_was_clean(
         assert versions[name] == version(name)
 
 
-def test_code_that_is_no_clone_has_no_commit(
+def test_where_there_is_no_clone_or_no_git_there_is_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    git(tmp_path, "init", "-q")  # of something else
-    monkeypatch.setattr(clone, "_ROOT", tmp_path / "site-packages")
-    assert set(provenance()) == {"study.versions"}
-
-
-def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init", "-q")
-    monkeypatch.setattr(clone, "_ROOT", tmp_path)
-    assert set(provenance()) == {"study.versions"}  # no commit yet
+    for root in (tmp_path, tmp_path / "site-packages"):  # without a commit; of something else
+        monkeypatch.setattr(clone, "_ROOT", root)
+        assert set(provenance()) == {"study.versions"}
     monkeypatch.setenv("PATH", str(tmp_path))
     assert set(provenance()) == {"study.versions"}

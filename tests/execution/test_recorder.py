@@ -65,30 +65,22 @@ def states(recorder: Recorder, study: StudyRecord) -> dict[str, TrialStatus]:
     }
 
 
+@pytest.mark.parametrize("has_file", [False, True])
 def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
-    recorder: Recorder, study: StudyRecord
+    recorder: Recorder, study: StudyRecord, tmp_path: Path, has_file: bool
 ) -> None:
-    trial = fake_trial(0, Trial.ERROR, {}, "Traceback ...\nOSError: no data here\n")
+    """Read from the file that Tune has just written; what it is copied to may be half of it."""
+    error = "Traceback ...\nOSError: no data here\n"
+    trial = fake_trial(0, Trial.ERROR, {}, "half of wh" if has_file else error)
+    if has_file:
+        trial.error_file = str(tmp_path / "error.txt")
+        (tmp_path / "error.txt").write_text(error)
     recorder.on_step_begin(1, [trial])
     recorder.on_trial_error(1, [trial], trial)
     recorder.on_step_end(1, [trial])
     sent(recorder)
     (record,) = Records(recorder._tracker.client).trials(study)
     assert (record.state, record.reason) == (TrialStatus.FAILED, "OSError: no data here")
-
-
-def test_the_reason_is_read_where_tune_has_just_written_it(
-    recorder: Recorder, study: StudyRecord, tmp_path: Path
-) -> None:
-    trial = fake_trial(0, Trial.ERROR, {}, "half of wh")  # in the storage, where it is copied to
-    trial.error_file = str(tmp_path / "error.txt")
-    (tmp_path / "error.txt").write_text("Traceback ...\nOSError: no data here\n")
-    recorder.on_step_begin(1, [trial])
-    recorder.on_trial_error(1, [trial], trial)
-    recorder.on_step_end(1, [trial])
-    sent(recorder)
-    (record,) = Records(recorder._tracker.client).trials(study)
-    assert record.reason == "OSError: no data here"
 
 
 def test_what_had_ended_before_a_resume_that_takes_no_step_is_settled(
@@ -211,21 +203,18 @@ def test_the_reports_of_a_moment_go_in_one_request(
     assert record.metrics["val_accuracy"] == 0.3
 
 
-@pytest.mark.parametrize("before", [None, "3"])
-def test_mlflows_own_retries_are_as_they_were_once_it_has_everything(
-    study: StudyRecord, monkeypatch: pytest.MonkeyPatch, before: str | None
+def test_no_request_is_repeated_by_mlflows_own_client(
+    study: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    monkeypatch.setenv(name, before or "")
-    if before is None:
-        monkeypatch.delenv(name)
-    at_requests: dict[str, set[str | None]] = {}
+    """It could make a run twice."""
+    n_repeats: dict[str, set[str | None]] = {}
 
     def note(request: str) -> None:
         own = getattr(MlflowClient, request)
 
         def noted(*args: Any, **kwargs: Any) -> Any:
-            at_requests.setdefault(request, set()).add(os.environ.get(name))
+            repeats = os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+            n_repeats.setdefault(request, set()).add(repeats)
             return own(*args, **kwargs)
 
         monkeypatch.setattr(MlflowClient, request, noted)
@@ -235,10 +224,6 @@ def test_mlflows_own_retries_are_as_they_were_once_it_has_everything(
         note(request)
     recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
     recorder.setup()
-    trial = fake_trial(0, Trial.TERMINATED, failed("diverged"))
-    recorder.on_experiment_end([trial])
-    # A request that its client repeats could make a run twice.
-    assert at_requests == {request: {"0"} for request in requests}
-    recorder.leave()
-    assert os.environ.get(name) == before
+    recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, failed("diverged"))])
+    assert n_repeats == {request: {"0"} for request in requests}
     assert not recorder._outbox._thread.is_alive()

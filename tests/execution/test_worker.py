@@ -218,41 +218,36 @@ def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(tmp_path: Pat
         assert of.reset_config(config(1))
 
 
-def test_a_gpu_that_runs_out_of_memory_in_a_step_says_where(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    of = worker()
-
-    def no_memory() -> TrialReport:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    monkeypatch.setattr(of._training, "run_to_report", no_memory)
-    with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
-        of.step()
-
-
-@pytest.mark.parametrize("where", ["save", "restore"])
-def test_a_gpu_that_runs_out_of_memory_as_a_network_is_stored_or_fetched_says_where(
+@pytest.mark.parametrize("where", ["step", "save", "restore"])
+def test_a_gpu_that_runs_out_of_memory_says_where(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of, name = worker(), f"{where}_checkpoint".replace("restore", "load")
+    of = worker()
     of.step()
     checkpoint = Checkpoint.from_directory(str(saved(of, tmp_path / "at_1")))
 
     def no_memory(*args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(of, name, no_memory)
+    monkeypatch.setattr(of._training, "run_to_report", no_memory)
+    monkeypatch.setattr(of, "save_checkpoint", no_memory)
+    monkeypatch.setattr(of, "load_checkpoint", no_memory)
+    arguments = {"step": (), "save": (str(tmp_path / "at_2"),), "restore": (checkpoint,)}[where]
     with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
-        of.save(str(tmp_path / "at_2")) if where == "save" else of.restore(checkpoint)
+        getattr(of, where)(*arguments)
 
 
-def test_a_checkpoint_that_is_gone_is_an_error_of_the_storage(tmp_path: Path) -> None:
+def test_a_checkpoint_that_lacks_a_file_or_is_gone_is_an_error_of_the_storage(
+    tmp_path: Path,
+) -> None:
     of = worker()
     of.step()
     folder = saved(of, tmp_path / "at_1")
     checkpoint = Checkpoint.from_directory(str(folder))
     of.restore(checkpoint)
+    (folder / REPORTS).unlink()
+    with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*No such file"):
+        of.restore(checkpoint)
     shutil.rmtree(folder)
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*not exist on storage"):
         of.restore(checkpoint)
@@ -266,12 +261,3 @@ def test_a_checkpoint_that_finds_the_disk_full_says_what_to_do(
     monkeypatch.setattr(of, "save_checkpoint", lambda folder: Path("/dev/full").write_text("x"))
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be written: the disk is full; "):
         of.save(str(tmp_path))
-
-
-def test_a_checkpoint_that_lacks_a_file_is_an_error_of_the_storage(tmp_path: Path) -> None:
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "at_1")
-    (folder / REPORTS).unlink()
-    with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*No such file"):
-        of.restore(Checkpoint.from_directory(str(folder)))
