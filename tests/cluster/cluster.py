@@ -8,10 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from getpass import getuser
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import yaml
 
 from tests.cluster.derived import ROOT, derive
 from tests.cluster.hosts import Hosts
+from tests.support.waiting import wait
 
 _UP_SECONDS = 180
 # All workers have joined within so many seconds of `ray up`.
@@ -77,10 +78,7 @@ class Cluster:
     def up(self) -> str:
         """`ray up`, and wait for the workers; what it said."""
         said = self.run("ray", "up", "-y", "--no-config-cache", str(self.config))
-        deadline = time.monotonic() + _JOIN_SECONDS
-        while not self.have_joined():
-            assert time.monotonic() < deadline, self.monitor_log()
-            time.sleep(0.5)  # between two looks at workers that join
+        wait(self.have_joined, _JOIN_SECONDS, self.monitor_log)
         return said
 
     def down(self) -> str:
@@ -113,7 +111,7 @@ class Cluster:
         forward = ("-N", "-L", f"127.0.0.1:{port}:127.0.0.1:{remote_port}")
         with subprocess.Popen(self.hosts.ssh(self.hosts.head, *forward)) as process:
             try:
-                _await_port(port)
+                wait(partial(_answers, port), 20, "the tunnel does not open")
                 yield port
             finally:
                 process.terminate()
@@ -167,11 +165,6 @@ def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
         shutil.rmtree(f"/tmp/ray_ssh_{user}/{of}", ignore_errors=True)
 
 
-def _await_port(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert time.monotonic() < deadline, "the tunnel does not open"
-        time.sleep(0.05)  # between two looks at a tunnel that opens
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

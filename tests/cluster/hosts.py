@@ -8,11 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from tests.support.waiting import wait
 
 HOSTS = ("head", "w1", "w2")
 BUCKET = "/mnt/bucket"
@@ -223,7 +225,8 @@ def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
             places[name] = place
         booted = {name: _boot(places[name], folder, stack) for name in HOSTS}
         for host in booted.values():
-            _await_ssh(host, folder)
+            log = folder / f"{host.name}.log"
+            wait(partial(_has_ssh, host), _PATIENCE_SECONDS, log.read_text)
         yield Hosts(
             folder=folder, outsider=places["outsider"], gateway=gateway, **booted,
         )  # fmt: skip
@@ -283,22 +286,14 @@ def _boot(place: Namespace, folder: Path, stack: ExitStack) -> Host:
 
     stack.callback(end)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not (pids := children.read_text().split()):
-        assert process.poll() is None, (folder / f"{place.name}.log").read_text()
-        assert time.monotonic() < deadline, f"{place.name} does not boot"
-        time.sleep(0.01)  # between two looks at a process that starts
-    return Host(place.name, place.address, place.netns, place.link, int(pids[0]))
+    wait(children.read_text, _PATIENCE_SECONDS, (folder / f"{place.name}.log").read_text)
+    init = int(children.read_text().split()[0])
+    return Host(place.name, place.address, place.netns, place.link, init)
 
 
-def _await_ssh(host: Host, folder: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            socket.create_connection((host.address, 22), timeout=1).close()
-            return
-        except OSError:
-            log = (folder / f"{host.name}.log").read_text()
-            assert Path(f"/proc/{host.init}").exists(), log
-            assert time.monotonic() < deadline, log
-            time.sleep(0.05)  # between two looks at a server that starts
+def _has_ssh(host: Host) -> bool:
+    try:
+        socket.create_connection((host.address, 22), timeout=1).close()
+    except OSError:
+        return False
+    return True

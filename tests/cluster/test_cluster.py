@@ -3,18 +3,16 @@
 The tests share the cluster and run in the order of this file.
 """
 
-import base64
 import json
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
+import requests
 import yaml
 
 from tests.cluster.cluster import DASHBOARD_PORT, DATABASE_PORT, MLFLOW_PORT, Cluster, cluster
@@ -41,37 +39,24 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield made
 
 
-def _get(url: str, headers: dict[str, str] | None = None, body: Any = None) -> tuple[int, str]:
-    """Status and text of an answer, whatever the status; with a body, it is posted as JSON."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(
-        url, data=data, headers={"Content-Type": "application/json", **(headers or {})}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+def _status(url: str, **request: Any) -> int:
+    return requests.get(url, timeout=30, **request).status_code
 
 
-def _password(up: Cluster) -> dict[str, str]:
+def _password(up: Cluster) -> tuple[str, str]:
     known = up.secrets()
-    pair = f"{known['MLFLOW_TRACKING_USERNAME']}:{known['MLFLOW_TRACKING_PASSWORD']}"
-    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"]
 
 
 def _runs(up: Cluster, kind: str) -> list[dict[str, Any]]:
     """Runs of a kind in MLflow, over its REST API."""
     with up.tunnel(MLFLOW_PORT) as port:
         api = f"http://127.0.0.1:{port}/api/2.0/mlflow"
-        status, text = _get(f"{api}/experiments/search?max_results=10", _password(up))
-        assert status == 200, text
-        ids = [e["experiment_id"] for e in json.loads(text)["experiments"]]
+        answer = requests.get(f"{api}/experiments/search?max_results=10", auth=_password(up))
+        ids = [e["experiment_id"] for e in answer.json()["experiments"]]
         search = {"experiment_ids": ids, "filter": f"tags.`study.kind` = '{kind}'"}
-        status, text = _get(f"{api}/runs/search", _password(up), search)
-        assert status == 200, text
-        runs: list[dict[str, Any]] = json.loads(text).get("runs", [])
+        answer = requests.post(f"{api}/runs/search", auth=_password(up), json=search)
+        runs: list[dict[str, Any]] = answer.json().get("runs", [])
         return runs
 
 
@@ -129,13 +114,11 @@ def test_three_nodes_are_up_and_the_head_runs_no_trials(up: Cluster) -> None:
 def test_mlflow_keeps_its_records_in_postgresql_and_wants_a_password(up: Cluster) -> None:
     with up.tunnel(MLFLOW_PORT) as port:
         url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
-        assert _get(url)[0] == 401
-        wrong = base64.b64encode(b"admin:password1234").decode()
-        assert _get(url, {"Authorization": f"Basic {wrong}"})[0] == 401
-        status, text = _get(url, _password(up))
-        assert status == 200, text
+        assert _status(url) == 401
+        assert _status(url, auth=("admin", "password1234")) == 401
+        assert _status(url, auth=_password(up)) == 200
         # A page elsewhere that has a name of its own for this address is turned away.
-        assert _get(url, {**_password(up), "Host": "evil.example"})[0] == 403
+        assert _status(url, auth=_password(up), headers={"Host": "evil.example"}) == 403
     with up.database() as database:
         assert database.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
 
@@ -181,10 +164,10 @@ def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
     )
     with up.tunnel(DASHBOARD_PORT) as port:
         url = f"http://127.0.0.1:{port}/api/jobs/"
-        assert _get(url)[0] == 401
-        assert _get(url, {"Authorization": "Bearer wrong"})[0] == 403
+        assert _status(url) == 401
+        assert _status(url, headers={"Authorization": "Bearer wrong"}) == 403
         token = (up.home / ".ray" / "auth_token").read_text()
-        assert _get(url, {"Authorization": f"Bearer {token}"})[0] == 200
+        assert _status(url, headers={"Authorization": f"Bearer {token}"}) == 200
 
 
 @pytest.fixture(scope="module")

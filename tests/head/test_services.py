@@ -7,9 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,8 +14,10 @@ from threading import Thread
 
 import psycopg
 import pytest
+import requests
 
 from tests.cluster.derived import ROOT
+from tests.support.waiting import wait
 
 
 class Head:
@@ -59,14 +58,9 @@ class Head:
     def status(self) -> int:
         """That of an answer of MLflow to who has the password."""
         known = self.environment
-        manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-        uri = known["MLFLOW_TRACKING_URI"]
-        manager.add_password(
-            None, uri, known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"]
-        )
-        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
-        with opener.open(f"{uri}/api/2.0/mlflow/experiments/get?experiment_id=0") as answer:
-            return int(answer.status)
+        password = known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"]
+        url = f"{known['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/get?experiment_id=0"
+        return requests.get(url, auth=password, timeout=30).status_code
 
     def processes(self, word: str) -> list[int]:
         """Ours alone: MLflow has our port on its command line, PostgreSQL our folder."""
@@ -117,9 +111,8 @@ def test_start_is_there_when_it_returns_and_changes_nothing_the_second_time(head
 
 def test_nobody_comes_in_without_a_password(head: Head) -> None:
     uri = head.environment["MLFLOW_TRACKING_URI"]
-    with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-        urllib.request.urlopen(f"{uri}/api/2.0/mlflow/experiments/get?experiment_id=0")
-    refused.value.close()
+    refused = requests.get(f"{uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=30)
+    assert refused.status_code == 401
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         psycopg.connect(host="127.0.0.1", port=head.database_port, user="owner", dbname="mlflow")
     hba = (head.folder / "postgres" / "pg_hba.conf").read_text().splitlines()
@@ -137,18 +130,11 @@ def test_what_was_killed_is_there_again_after_start(head: Head, word: str) -> No
     passwords = head.environment
     for pid in head.processes(word):
         os.kill(pid, 9)
-    _until_gone(head, word)
+    wait(lambda: not head.processes(word), 20, f"{word} does not end")
     assert "does not answer" in head.run("status", exit_code=1)
     head.start()
     assert head.environment == passwords
     assert head.status() == 200
-
-
-def _until_gone(head: Head, word: str) -> None:
-    deadline = time.monotonic() + 20
-    while head.processes(word):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # between two looks at processes that end
 
 
 def test_ports_that_cannot_be_used_are_refused_in_one_line(head: Head) -> None:

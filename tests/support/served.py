@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import requests
+
+from tests.support.waiting import wait
 
 
 class Server:
@@ -38,7 +39,7 @@ class Server:
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 start_new_session=True,
             )
-        self._wait(self._process)
+        wait(self._is_up, 60, "the server did not come up")
 
     def stop(self) -> None:
         assert self._process is not None
@@ -51,16 +52,13 @@ class Server:
         os.killpg(self._process.pid, 9)
         self._process.wait()
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-                return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                assert process.poll() is None, (self._folder / "server.log").read_text()
-                assert time.monotonic() < deadline, "the server did not come up"
-                time.sleep(0.1)  # between two looks at a server that starts
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self._folder / "server.log").read_text()
+        try:
+            return requests.get(f"{self.uri}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
 
 
 @contextmanager
