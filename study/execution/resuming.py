@@ -68,6 +68,7 @@ def planned_resume(
     """
     records, may_be_done = driver.records, wanted.is_something
     found = _find(driver, name, source, may_be_done)
+    records.check_files(found)
     if found.storage != driver.folder(found.name):
         # What is there is unpickled, so it is not for MLflow to say where that is.
         raise LaunchError(
@@ -81,7 +82,6 @@ def planned_resume(
         # Another process may have run it until now.
         record = _find(driver, found.name, source, may_be_done)
         check_same(record.config, said)
-        records.check_files(record)
         check_trials(record.config, record.name)
         of_file = () if name is not None else records.of_file(record.source)
         yield Resumption(
