@@ -22,28 +22,13 @@ def main(
     with cli.one_line_errors(network="NETWORK"):
         # Here, since torch and MLflow take seconds, for which --help need not wait.
         with cli.importing():
-            from study.api.study import Driver
-            from study.errors import printable, some
-            from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
-            from study.tracking.handles import handle_of, run_of
-            from study.tracking.proof import verify
+            from study.api.network import verify_network
 
-        records = Driver.of(tracking_uri).records
-        run_id = run_of(records, network)
-        proof = verify(records, run_id)
-        handle = handle_of(records, run_id)
-    meant = [f"run {run_id}"] if network == handle else [printable(handle), f"run {run_id}"]
-    name = network if network == run_id else f"{network} ({', '.join(meant)})"
-    for problem in proof.problems:
-        typer.echo(f"{name}: {problem}")
+        name, proof = verify_network(network, tracking_uri)
+    for line in proof.lines():
+        typer.echo(f"{name}: {line}")
     if proof.problems:
         raise typer.Exit(cli.FAILED)
-    bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(proof.lipschitz_upper_bound)
-    meaning = "invertible" if proof.lipschitz_upper_bound < 1 else "not proven to be invertible"
-    verified = f"verified: proven bound {bound:.4g}, {meaning}; stored with {proof.code}"
-    if proof.unchecked:
-        verified += f"; not checked, since their digests were not stored: {some(proof.unchecked)}"
-    typer.echo(f"{name}: {verified}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "__main__": set(),
     "launch": {"api", "cli"},
     "report": {"api", "cli"},
-    "verify": {"api", "cli", "tracking", *SHARED},
+    "verify": {"api", "cli"},
     "delete": {"api", "cli", "execution", "tracking", "errors"},
 }
 COMMANDS = ("launch", "report", "verify", "delete")

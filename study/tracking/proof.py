@@ -19,9 +19,9 @@ from mlflow.entities import Run
 
 from models import IResNet, certify, read_network
 from models.stored import NETWORK, WEIGHTS
-from study.errors import TrackingError, printable
+from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
 from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
 from study.tracking.claims import false_claims, is_true, read_certificate
@@ -52,6 +52,18 @@ class Proof:
     is_same_code: bool = False
     commit: str | None = None
     unchecked: tuple[str, ...] = ()
+
+    def lines(self) -> tuple[str, ...]:
+        """What a user is told: the problems, or that all of it holds."""
+        if self.problems:
+            return self.problems
+        bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(self.lipschitz_upper_bound)
+        meaning = "invertible" if self.lipschitz_upper_bound < 1 else "not proven to be invertible"
+        verified = f"verified: proven bound {bound:.4g}, {meaning}; stored with {self.code}"
+        if self.unchecked:
+            unchecked = some(self.unchecked)
+            verified += f"; not checked, since their digests were not stored: {unchecked}"
+        return (verified,)
 
     @property
     def code(self) -> str:
