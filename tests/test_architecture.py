@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "launch": {"api", "cli"},
     "report": {"api", "cli"},
     "verify": {"api", "cli"},
-    "delete": {"api", "cli", "execution", "tracking", "errors"},
+    "delete": {"api", "cli"},
 }
 COMMANDS = ("launch", "report", "verify", "delete")
 # Library -> the folders that alone may import it.

@@ -88,11 +88,11 @@ class ComparedStudies:
         return self.content.hypervolume
 
     def as_json(self, every: bool) -> str:
-        """As `--format json` prints it; `every` is for the networks."""
+        """All of it as JSON; of its networks the joint front, or every one."""
         return tables.as_json(comparison_views.content(self.content, every))
 
     def as_csv(self, every: bool) -> str:
-        """As `--format csv` prints it, likewise."""
+        """Its networks as CSV, likewise."""
         return tables.as_csv(comparison_views.frame(self.content, every))
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:

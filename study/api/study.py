@@ -162,7 +162,7 @@ class Study:
 
     @property
     def front(self) -> "pd.DataFrame":
-        """The front, a row a network, the best first, with the columns of `--format csv`."""
+        """The front, a row a network, the best first, with the columns of the report's CSV."""
         return self.results.selected(every=False).copy()
 
     @property
@@ -236,11 +236,11 @@ class Study:
         return run_of(self.driver.records, handle)
 
     def as_json(self, every: bool) -> str:
-        """The front, or all networks, as `--format json` prints them."""
+        """The front, or every network, and what the report says of them, as JSON."""
         return tables.as_json(tables.content(self.results, every))
 
     def as_csv(self, every: bool) -> str:
-        """Likewise, as `--format csv` does."""
+        """The front, or every network, as CSV."""
         return tables.as_csv(self.results.selected(every))
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:

@@ -1,0 +1,93 @@
+"""A study is deleted: a plan, and the deed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+from study.errors import FailedError, LaunchError, TrackingError, UserError, printable, some
+from study.execution import storage
+from study.execution.driver import Driver
+from study.tracking import removal
+from study.tracking.removal import Holdings
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What is deleted.
+
+    Attributes:
+        held: what MLflow has of the study.
+        folder: folder or bucket of its checkpoints and its state.
+    """
+
+    driver: Driver
+    held: Holdings
+    folder: str
+
+    def lines(self) -> list[str]:
+        """For a user: what is deleted, and how much it is."""
+        held = self.held
+        n_files, n_bytes = held.files()
+        files = f", {_amount(n_files, n_bytes)}" if n_files else ""
+        n_stored, n_stored_bytes = storage.contents(self.folder)
+        stored = f": {_amount(n_stored, n_stored_bytes)}" if n_stored else " is not there"
+        lines = [
+            f"{held.name}: {held.n_runs} runs, {len(held.model_ids)} models{files} in MLflow",
+            f"{self.folder}{stored}",
+        ]
+        if held.versions:
+            versions = some(held.versions)
+            lines.append(
+                f"Versions in the model registry whose models are deleted with it: {versions}"
+            )
+        return lines
+
+    def carry_out(self) -> None:
+        """Delete all of it.
+
+        Raises:
+            FailedError: if a part of it cannot be deleted; a second call goes on with the rest.
+        """
+        try:
+            # MLflow last: by what it has of the study a second call finds the study.
+            storage.delete(self.folder)
+            removal.delete(self.driver.client, self.held)
+        except UserError as error:
+            raise FailedError(
+                f"{error.rule}; the same command goes on with it", error.key
+            ) from error
+
+
+@contextmanager
+def planned_deletion(driver: Driver, name: str) -> Iterator[Deletion]:
+    """What deleting a study would delete. Nothing else runs the study until the plan is left, where
+    that can be kept from it.
+
+    Raises:
+        UserError: if there is no such study, it may be running, or it is not where MLflow says.
+    """
+    held = removal.holdings(driver.client, name)
+    if held is None:
+        raise TrackingError(driver.records.absent(name), "study")
+    folder = driver.folder(name)
+    if held.storage != folder:
+        # A folder is deleted, so it is not for MLflow to say which.
+        raise LaunchError(
+            f"it must be where {held.name} is kept, which MLflow says is in "
+            f"{printable(held.storage.rpartition('/')[0])}, but got {folder.rpartition('/')[0]}",
+            "storage_path",
+        )
+    is_there = storage.exists(folder)
+    can_be_locked = "://" not in folder and (is_there or held.for_good)
+    if held.is_running and not can_be_locked:
+        raise LaunchError(
+            f"it must not be running, but {held.name} is marked so; interrupt it, or, if its "
+            "driver has died, change the tag study.state of its run in MLflow",
+            "study",
+        )
+    with storage.locked(folder) if is_there else nullcontext():
+        yield Deletion(driver, held, folder)
+
+
+def _amount(n_files: int, n_bytes: int) -> str:
+    return f"{n_files:,} files of {n_bytes / 1e6:.1f} MB"
