@@ -29,25 +29,13 @@ if TYPE_CHECKING:  # MLflow is imported for seconds, which tests without it need
 
 # Files whose tests start processes (Ray, a server, a browser, commands), most of them or all.
 # `pytest -m fast` does not import them: some need packages that the extra `fast` does not have.
+# Ray's launcher of clusters (test_cluster_yaml) and optuna-dashboard (test_export) are such.
 SLOW_FILES = {
-    "test_browser",
-    "test_cluster_yaml",  # no process, but Ray's launcher of clusters
-    "test_comparison_page",
-    "test_delete",
-    "test_export",  # no process, but optuna-dashboard
-    "test_handles",
-    "test_hostile_input",
-    "test_launch",
-    "test_moved",
-    "test_nodes",
-    "test_notebook",
-    "test_outage",
-    "test_pretended_cuda",
-    "test_readme",
-    "test_services",
-    "test_verify",
-    "test_wheel",
-}
+    "test_browser", "test_cluster_yaml", "test_comparison_page", "test_delete", "test_export",
+    "test_handles", "test_hostile_input", "test_launch", "test_moved", "test_nodes",
+    "test_notebook", "test_outage", "test_pretended_cuda", "test_readme", "test_services",
+    "test_verify", "test_wheel",
+}  # fmt: skip
 SLOW_FOLDERS = {"cluster", "pretended_cuda"}
 SLOW_FIXTURES = {"finished", "one_ray"}
 # With which Python starts another process, as `sys.audit` names it.
@@ -58,16 +46,8 @@ STARTS_A_PROCESS = {
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
 CLUSTER_PROGRAMS = (
-    "sshd",
-    "ssh",
-    "rsync",
-    "ip",
-    "nft",
-    "nmap",
-    "unshare",
-    "nsenter",
-    "pg_lsclusters",
-)
+    "sshd", "ssh", "rsync", "ip", "nft", "nmap", "unshare", "nsenter", "pg_lsclusters",
+)  # fmt: skip
 
 
 def is_slow_file(path: Path) -> bool:

@@ -53,16 +53,11 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 
 def test_a_study_runs_from_one_command(finished: Path) -> None:
+    """Each trial is there with its projections, and one checkpoint of it stays."""
     check_books(Books(finished), "tiny", n_trials=3, n_epochs=3)
-
-
-def test_one_checkpoint_of_each_trial_stays(finished: Path) -> None:
+    assert check_projections(Books(finished), LADDER) >= 3
     stored = [path.parent for path in finished.glob("ray_results/tiny/*/checkpoint_*")]
     assert len(stored) == len(set(stored)) == 3
-
-
-def test_projections_are_runs_below_their_trials(finished: Path) -> None:
-    assert check_projections(Books(finished), LADDER) >= 3
 
 
 def test_every_projection_is_found_as_it_was_certified(
@@ -140,20 +135,16 @@ print(float((solution.value - x).norm() / x.norm()))
     assert float(done.stdout) < 1e-5
 
 
-def test_a_name_that_is_taken_gives_way_and_an_explicit_one_is_an_error(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_an_explicit_name_that_is_taken_is_an_error(
+    options: list[str], finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished)
     before = Books(finished).runs()
-    done = CliRunner().invoke(launch.app, [str(finished / "tiny.yaml"), "--name", "tiny"])
-    assert done.exit_code == 2
-    assert done.stderr == (
+    assert refusal("tiny.yaml", "--name", "tiny", *options) == (
         "error: --name: the name of a new study must be free, but 'tiny' is taken; take another, "
         "or resume that study\n"
     )
-    done = CliRunner().invoke(launch.app, [str(finished / "tiny.yaml"), "--resume"])
-    assert done.exit_code == 2
-    assert "must be unfinished, but 'tiny' is done; it goes on if more" in done.stderr
     assert Books(finished).runs() == before
 
 
@@ -175,11 +166,8 @@ def test_a_name_that_another_launch_takes_meanwhile_is_an_error_that_leaves_noth
     monkeypatch.setattr(running, "start_ray", other_launch)
     monkeypatch.chdir(tmp_path)
     space = str(write_space(tmp_path, RAW))
-    done = CliRunner().invoke(launch.app, [space, "--name", "mine"])
-    assert done.exit_code == 2, done.exception
-    assert done.stderr == (
-        "error: --name: the name of a new study must be free, but 'mine' is taken; take another, "
-        "or resume that study\n"
+    assert "--name: the name of a new study must be free, but 'mine' is taken; " in refusal(
+        space, "--name", "mine"
     )
     assert Books(tmp_path).runs() == {}
     assert (client.api.get_experiment_by_name("mine") is not None) == (has == "experiment")
@@ -318,48 +306,6 @@ def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the
     assert contents(finished / "ray_results") == before
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        (
-            ["--trials", "2"],
-            "--trials: tiny, which is done, must get more than before, 3, but got 2",
-        ),
-        (["--max-hours", "1"], "--max-hours: a study must have samples left for more hours"),
-        (
-            [],
-            "--name: a study must be unfinished, but 'tiny' is done; it goes on if more trials or",
-        ),
-        (
-            ["--trials", "9", "--seed", "99"],
-            "--seed: must be 0, as tiny was begun with, but got 99",
-        ),
-        (["--trials", "9", "--epochs", "4"], "--epochs: must be 3, as tiny was begun"),
-    ],
-)
-def test_what_cannot_be_asked_of_a_study_changes_nothing(
-    options: list[str], says: str, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(finished)
-    before = Books(finished).query("SELECT * FROM tags")
-    message = refusal(str(finished / "tiny.yaml"), "--resume", "--name", "tiny", *options)
-    assert says in message
-    assert Books(finished).query("SELECT * FROM tags") == before
-
-
-def test_a_study_that_another_driver_runs_is_not_extended(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(finished)
-    before = Books(finished).query("SELECT * FROM tags")
-    with locked(str(finished / "ray_results" / "tiny")):
-        message = refusal(
-            str(finished / "tiny.yaml"), "--resume", "--name", "tiny", "--trials", "9"
-        )
-    assert "--resume: a study must not be running" in message
-    assert Books(finished).query("SELECT * FROM tags") == before
-
-
 def test_a_study_whose_files_a_server_keeps_is_not_extended_in_its_database(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,14 +393,6 @@ def test_dry_run_checks_server_address_resources_and_name() -> None:
     if torch.cuda.device_count() == 0:
         problem = "--gpus: a trial must fit the machine, but got 1 of 0"
         assert problem in refusal(DIGITS, "--dry-run", "--gpus", "1")
-
-
-def test_dry_run_says_that_a_name_is_taken(finished: Path) -> None:
-    uri = f"sqlite:///{finished}/mlflow.db"
-    arguments = [DIGITS, "--dry-run", "--tracking-uri", uri, "--name", "tiny"]
-    assert "--name: the name of a new study must be free, but 'tiny' is taken" in refusal(
-        *arguments
-    )
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -546,10 +484,3 @@ def test_a_damaged_image_is_named_before_anything_starts(
     message = refusal(str(space), "--data-root", str(folder), *options)
     image = folder / "train" / "cat" / "0.png"
     assert f"--data-root: every image must be readable, but {image} is not: " in message
-
-
-@pytest.mark.usefixtures("elsewhere", "one_ray")
-def test_more_than_the_machine_has_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
-    raw = {**RAW, "resources": {"cpus": 10_000}}
-    space = write_space(tmp_path_factory.mktemp("space"), raw)
-    assert "resources.cpus: a trial must fit the machine, but got 10000 of" in refusal(str(space))

@@ -9,10 +9,10 @@ import venv
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.support.launched import ROOT, Books
+from tests.support.launched import ROOT
 
+DIGITS = ROOT / "search_spaces" / "digits.yaml"
 PACKAGES = ("models", "study", "search_spaces")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
@@ -42,9 +42,12 @@ class Installation:
         self._elsewhere = folder / "elsewhere"
         self._elsewhere.mkdir()
 
+    def runs(self, *arguments: str) -> str:
+        """What Python prints, from a folder that is no clone."""
+        return run(self.python, *arguments, cwd=self._elsewhere)
+
     def module(self, *arguments: str) -> str:
-        """What a module prints, from a folder that is no clone."""
-        return run(self.python, "-m", *arguments, cwd=self._elsewhere)
+        return self.runs("-m", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -79,19 +82,11 @@ def test_each_command_answers(command: str, installed: Installation) -> None:
     assert f"python -m study.{command}" in installed.module(f"study.{command}", "--help")
 
 
-def test_a_shipped_study_is_found_by_its_bare_name(installed: Installation) -> None:
-    content = yaml.safe_load(installed.module("study.launch", "digits", "--dry-run"))
-    shipped = yaml.safe_load((ROOT / "search_spaces" / "digits.yaml").read_text())
-    assert content["name"] == "digits"
-    assert content["space"].keys() == shipped["space"].keys()
-
-
-def test_a_study_is_reported_and_a_network_verified(
+def test_a_study_is_shipped_and_another_reported(
     installed: Installation, finished: Path, tmp_path: Path
 ) -> None:
     uri, page = f"sqlite:///{finished}/mlflow.db", tmp_path / "page.html"
     installed.module("study.report", "tiny", "--html", str(page), "--tracking-uri", uri)
     assert page.read_text().endswith("</html>\n")
-    (run_id,) = Books(finished).query("SELECT run_uuid FROM runs WHERE name LIKE '0000:%'")[0]
-    out = installed.module("study.verify", run_id, "--tracking-uri", uri)
-    assert "verified: proven bound" in out
+    code = "from study.config.file import locate; print(locate('digits').read_text())"
+    assert installed.runs("-c", code).rstrip() == DIGITS.read_text().rstrip()
