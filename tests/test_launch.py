@@ -37,7 +37,6 @@ from tests.support.launched import (
     check_books,
     check_projections,
     epochs_logged,
-    run,
     twin,
     write_finished,
     write_space,
@@ -289,16 +288,14 @@ def test_a_study_that_is_extended_and_killed_is_the_one_that_was_longer_from_the
 ) -> None:
     before, folder = contents(finished / "ray_results"), twin(finished)
     space = str(folder / "tiny.yaml")
-    with Launch(folder, space, "--resume", "--trials", "4") as launched:
+    with Launch(folder, space, "--resume", "--trials", "5") as launched:
         assert launched.kill_at(lambda: epochs_logged(folder) >= 10, delay=0.1)
     raw = yaml.safe_load((folder / "tiny.yaml").read_text())
     edited = {**raw, "training": {**raw["training"], "lr": 9.0}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(edited))
-    out = run(folder, space, "--resume", "--name", "tiny", "--seed", str(raw["search"]["seed"]))
-    lr = raw["training"]["lr"]
-    assert f"{space} has changed: training.lr 9.0, not {lr}\n" in out
-    check_books(Books(folder), "tiny", n_trials=4, n_epochs=3)
-    run(folder, space, "--resume", "--trials", "5")
+    seed = str(raw["search"]["seed"])
+    out = launch_here(folder, space, "--resume", "--name", "tiny", "--seed", seed)
+    assert f"{space} has changed: training.lr 9.0, not {raw['training']['lr']}\n" in out
     check_books(Books(folder), "tiny", n_trials=5, n_epochs=3)
     check_projections(Books(folder), LADDER)
     assert figures(folder) == figures(longer)
@@ -411,7 +408,7 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
 ) -> None:
     monkeypatch.chdir(finished)
     monkeypatch.setattr(cluster, "connect", pytest.fail)
-    before = contents(finished)
+    before = contents(finished / "ray_results")
     for arguments, exit_code, says in (
         (["--trials", "5"], 0, "would go on with tiny, of which 3 of 5 trials have completed\n"),
         ([], 2, "error: a study must be unfinished, but 'tiny' is done"),
