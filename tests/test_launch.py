@@ -419,7 +419,7 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
     assert contents(finished / "ray_results") == before
     with locked(str(finished / "ray_results" / "tiny")):
         message = refusal("tiny.yaml", "--resume", "--dry-run", "--trials", "5")
-        assert "--resume: a study must not be running" in message
+        assert "error: a study must not be running" in message
 
 
 def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(
