@@ -45,13 +45,13 @@ def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
         return
     storage.make_folder(folder)
     files, path = storage.filesystem(folder)
-    mark = secrets.token_hex(8)
-    with files.open_output_stream(f"{path}/{_probe(mark)}") as stream:
-        stream.write(mark.encode())
+    probe = f"probe-{secrets.token_hex(8)}"
+    with files.open_output_stream(f"{path}/{probe}") as stream:
+        stream.write(b"probe")
     try:
-        _ask(cluster.nodes, _problem_here, folder, mark, trial)
+        _ask(cluster.nodes, _problem_here, folder, probe, trial)
     finally:
-        files.delete_file(f"{path}/{_probe(mark)}")
+        files.delete_file(f"{path}/{probe}")
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> None:
@@ -70,10 +70,6 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
     ]
     if problems:
         raise LaunchError("; ".join(problems))
-
-
-def _probe(mark: str) -> str:
-    return f"probe-{mark}"
 
 
 def _awaited(answer: Any, until: float) -> str | None:
@@ -104,15 +100,15 @@ def _gpu_problem_here() -> str | None:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _problem_here(folder: str, mark: str, trial: TrialConfig) -> str | None:
+def _problem_here(folder: str, probe: str, trial: TrialConfig) -> str | None:
     """What this node does not reach; None if it reaches all that a trial needs."""
     try:
         files, path = storage.filesystem(folder)
-        with files.open_input_stream(f"{path}/{_probe(mark)}") as file:
+        with files.open_input_stream(f"{path}/{probe}") as file:
             file.readall()
-        own = f"{path}/{_probe(mark)}-{secrets.token_hex(4)}"
+        own = f"{path}/{probe}-{secrets.token_hex(4)}"
         with files.open_output_stream(own) as stream:
-            stream.write(mark.encode())
+            stream.write(b"probe")
         files.delete_file(own)
     except (OSError, UserError) as error:
         return f"every node must see the same storage, {folder}, but: {error}"

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -131,17 +132,17 @@ class Client:
         Args:
             view: MLflow's ViewType, which says whether deleted ones count.
         """
+        if not experiment_ids:
+            return iter(())
+        latest_first = ["attributes.start_time DESC"]
+        search = self.api.search_runs
+        return self.pages(search, experiment_ids, condition, view, _PAGE, latest_first)
+
+    def pages(self, search: Callable[..., PagedList[_T]], *args: object) -> Iterator[_T]:
+        """All that a search of MLflow finds, page by page."""
         token = None
-        while experiment_ids:
-            page = self.call(
-                self.api.search_runs,
-                experiment_ids,
-                condition,
-                view,
-                _PAGE,
-                ["attributes.start_time DESC"],
-                token,
-            )
+        while True:
+            page = self.call(search, *args, page_token=token)
             yield from page
             token = page.token
             if not token:

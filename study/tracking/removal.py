@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,7 @@ def holdings(client: Client, name: str) -> Holdings | None:
         check_not_moved(client.tracking_uri, name, own.info.artifact_uri)
         _check(locations)
     ids = {run.info.run_id for run in runs}
+    versions = client.pages(client.api.search_model_versions)
     return Holdings(
         name=name,
         experiment_id=experiment_id,
@@ -104,7 +105,7 @@ def holdings(client: Client, name: str) -> Holdings | None:
         n_runs=len(runs),
         model_ids=tuple(models),
         locations=tuple(locations.values()),
-        versions=tuple(f"{name} {version}" for name, version in _versions(client, ids)),
+        versions=tuple(f"{v.name} {v.version}" for v in versions if v.run_id in ids),
     )
 
 
@@ -145,27 +146,11 @@ def _models(client: Client, experiment_id: str) -> dict[str, str]:
     """Id -> location."""
     database = database_file(client.tracking_uri)
     if database is None:
-        models, token = {}, None
-        while True:
-            search = client.api.search_logged_models
-            page = client.call(search, [experiment_id], page_token=token)
-            models.update({model.model_id: model.artifact_location for model in page})
-            token = page.token
-            if not token:
-                return models
+        models = client.pages(client.api.search_logged_models, [experiment_id])
+        return {model.model_id: model.artifact_location for model in models}
     with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
         sql = "SELECT model_id, artifact_location FROM logged_models WHERE experiment_id = ?"
         return dict(connection.execute(sql, [int(experiment_id)]).fetchall())
-
-
-def _versions(client: Client, run_ids: set[str]) -> Iterator[tuple[str, str]]:
-    token = None
-    while True:
-        page = client.call(client.api.search_model_versions, page_token=token)
-        yield from ((v.name, str(v.version)) for v in page if v.run_id in run_ids)
-        token = page.token
-        if not token:
-            return
 
 
 def delete(client: Client, study: Holdings) -> None:
