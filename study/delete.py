@@ -7,7 +7,7 @@ import typer
 from study import cli
 
 if TYPE_CHECKING:
-    from study.api.deletion import Deletion
+    from study.api.deletion import Holdings
 
 app = typer.Typer(add_completion=False)
 
@@ -41,14 +41,13 @@ def main(
             deletion.carry_out()
     typer.echo(f"deleted: {study}")
     if not deletion.held.for_good:
-        typer.echo(_how_to_empty(deletion))
+        typer.echo(_how_to_empty(deletion.held, deletion.driver.client.tracking_uri))
 
 
-def _how_to_empty(deletion: "Deletion") -> str:
+def _how_to_empty(held: "Holdings", tracking_uri: str) -> str:
     """What the owner of a server has to run. Of experiments, runs and models, `mlflow gc` deletes
     everything in the trash of each kind that it is given no list of, whoever put it there. Of a
     listed experiment it deletes all runs too."""
-    held = deletion.held
     if not held.model_ids:
         return (
             "Its runs and name stay in the trash of the server, since mlflow gc would delete the "
@@ -57,8 +56,8 @@ def _how_to_empty(deletion: "Deletion") -> str:
     return (
         "Its runs, models and name stay in the trash of the server until its owner runs: "
         f"mlflow gc --experiment-ids {held.experiment_id} --run-ids {held.run_id} "
-        f"--logged-model-ids {','.join(held.model_ids)} "
-        f"--tracking-uri {deletion.driver.client.tracking_uri} --backend-store-uri ITS_DATABASE"
+        f"--logged-model-ids {','.join(held.model_ids)} --tracking-uri {tracking_uri} "
+        "--backend-store-uri ITS_DATABASE"
     )
 
 

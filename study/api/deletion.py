@@ -10,6 +10,8 @@ from study.execution.driver import Driver
 from study.tracking import removal
 from study.tracking.removal import Holdings
 
+__all__ = ["Deletion", "Holdings", "planned_deletion"]
+
 
 @dataclass(frozen=True)
 class Deletion:
