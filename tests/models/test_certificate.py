@@ -157,6 +157,7 @@ def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
         assert layer.upper_bound == pytest.approx(scale, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_one_network_has_one_bound() -> None:
     """What `project` promises is what `certify` says by default."""
     for seed in range(3):

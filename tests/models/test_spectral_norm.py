@@ -49,6 +49,7 @@ def test_a_long_power_iteration_reaches_the_norm_from_below(c_in: int, c_out: in
     assert estimates[-1] == pytest.approx(exact, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_layer_of_one_output_has_the_same_weight_alone_and_in_a_batch() -> None:
     """With more inputs than torch sums on one thread."""
     threads = torch.get_num_threads()

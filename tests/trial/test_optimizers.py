@@ -175,6 +175,7 @@ def test_a_restored_optimizer_goes_on_as_the_first_one(settings: TrainingConfig)
     assert all(map(torch.equal, first.parameters(), second.parameters()))
 
 
+@pytest.mark.slow
 def test_kernels_of_a_layer_that_has_died_stay_finite() -> None:
     """Their momentum decays to the smallest floats while the others train on."""
     torch.manual_seed(0)
