@@ -8,7 +8,7 @@ from mlflow.entities import Metric
 from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.records import StudyRecord, TrialRecord
-from study.tracking.runs import Batch
+from study.tracking.runs import Runs
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def write(
         note: what came out, in Markdown: of the study's run, and above the table of all its runs.
         timestamp: of the figures, seconds since 1970-01-01 UTC.
     """
+    runs = Runs(client)
     for network in networks:
         record = network.record
         known = (record.mark, record.aliases, record.why)
@@ -51,9 +52,9 @@ def write(
         if network.aliases or record.aliases or record.why:
             # Empty where an alias moved on: to delete a tag that is not there is an error.
             of_run |= {tags.ALIAS: ",".join(network.aliases), tags.WHY: network.why}
-        Batch(tags=of_run).send(client, record.run_id)
+        runs.log(record.run_id, tags=of_run)
     metrics = [Metric(name, value, round(timestamp * 1000), 0) for name, value in figures.items()]
-    Batch(metrics, tags={tags.NOTE: note[: tags.LONGEST]}).send(client, study.run_id)
+    runs.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
     # Of the two, MLflow's pages show the experiment's, above the table of its runs. A user may have
     # written another one.
     experiment = client.call(client.api.get_experiment, study.experiment_id)

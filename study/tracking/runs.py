@@ -1,13 +1,13 @@
 """A single run: its metrics, parameters and tags, its end, its files and models."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from study.metrics.reports import TrialStatus
-from study.tracking import tags
 from study.tracking.client import Client
+from study.tracking.tags import STATE
 
 _MLFLOW_STATUS = {
     TrialStatus.COMPLETED: "FINISHED",
@@ -18,24 +18,6 @@ _MLFLOW_STATUS = {
 # MLflow takes 1000 entries in one request, 100 of them parameters and 100 tags at most; its client
 # cuts a larger one up, with all tags in the first part.
 _METRICS_AT_ONCE = 800
-
-
-@dataclass
-class Batch:
-    """Metrics, parameters and tags of one run, to be sent in as few requests as MLflow allows."""
-
-    metrics: list[Metric] = field(default_factory=list)
-    params: list[Param] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def send(self, client: Client, run_id: str) -> None:
-        """Log all of it, the tags with the last of the metrics: by a tag a run counts as ended."""
-        rest = self.metrics
-        while len(rest) > _METRICS_AT_ONCE:
-            part, rest = rest[:_METRICS_AT_ONCE], rest[_METRICS_AT_ONCE:]
-            client.call(client.api.log_batch, run_id, metrics=part)
-        run_tags = [RunTag(name, value) for name, value in self.tags.items()]
-        client.call(client.api.log_batch, run_id, rest, self.params, run_tags)
 
 
 class Runs:
@@ -53,6 +35,23 @@ class Runs:
         """A run as it stands."""
         return self._call(self._client.api.get_run, run_id)
 
+    def log(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log all of it in as few requests as MLflow allows, the tags with the last of the metrics:
+        by a tag a run counts as ended."""
+        rest = list(metrics)
+        while len(rest) > _METRICS_AT_ONCE:
+            part, rest = rest[:_METRICS_AT_ONCE], rest[_METRICS_AT_ONCE:]
+            self._call(self._client.api.log_batch, run_id, metrics=part)
+        run_params = [Param(key, str(value)) for key, value in (params or {}).items()]
+        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+        self._call(self._client.api.log_batch, run_id, rest, run_params, run_tags)
+
     def set_running(self, run_id: str) -> None:
         """Mark a run as running, in MLflow's own status."""
         self._call(self._client.api.update_run, run_id, "RUNNING")
@@ -67,7 +66,7 @@ class Runs:
             self.set_running(run_id)
         else:
             self.set_ended(run_id, status)
-        Batch(tags={tags.STATE: status.value}).send(self._client, run_id)
+        self.log(run_id, tags={STATE: status.value})
 
     def delete(self, run_id: str) -> None:
         """Delete a run and its models."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from study.config.space import Value
 from study.config.trial import MAX_EPOCHS, DataConfig, TrialConfig
@@ -31,11 +31,6 @@ def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, objec
         # A training that goes on has others than its sample.
         MAX_EPOCHS: trial.training.max_epochs,
     }
-
-
-def as_params(values: Mapping[str, object]) -> list[Param]:
-    """Settings as parameters, which are text."""
-    return [Param(key, str(value)) for key, value in values.items()]
 
 
 def dataset(config: DataConfig) -> DatasetInput:

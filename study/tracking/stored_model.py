@@ -37,7 +37,7 @@ from study.tracking.client import Client
 from study.tracking.locations import current, local_folder
 from study.tracking.manifest import irregular, manifest, sha256_of
 from study.tracking.records import Records
-from study.tracking.runs import Batch, Runs
+from study.tracking.runs import Runs
 from study.tracking.shared_files import SharedFiles
 from study.tracking.values import as_json
 
@@ -85,7 +85,7 @@ def log(client: Client, run: Run, folder: Path, shared: SharedFiles) -> None:
     of_run = {path.name: sha256_of(path) for path in own}
     # By these tags the model counts as logged.
     logged = {tags.MODEL_FILES: json.dumps(files), tags.RUN_FILES: json.dumps(of_run)}
-    Batch(tags=logged).send(client, run.info.run_id)
+    runs.log(run.info.run_id, tags=logged)
 
 
 def origin(run: Run) -> dict[str, str]:

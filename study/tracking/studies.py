@@ -12,7 +12,7 @@ from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.locations import artifact_location
 from study.tracking.records import Records, StudyRecord
-from study.tracking.runs import Batch, Runs
+from study.tracking.runs import Runs
 
 
 def create(
@@ -85,7 +85,7 @@ def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
         # The tag that says that it can be resumed, with what it is then resumed to.
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
-    Batch(tags=of_run).send(client, study.run_id)
+    Runs(client).log(study.run_id, tags=of_run)
     client.call(client.api.log_text, study.run_id, to_yaml(extended.config), STUDY_FILE)
     experiment = client.call(client.api.get_experiment, study.experiment_id)
     # A user may have written another note, which stays.

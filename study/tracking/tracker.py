@@ -19,8 +19,8 @@ from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
-from study.tracking.runs import Batch, Runs
-from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO, as_params, settings
+from study.tracking.runs import Runs
+from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO, settings
 from study.tracking.shared_files import SharedFiles
 from study.tracking.trial_runs import TrialRun, TrialRuns
 from study.tracking.values import stored
@@ -103,13 +103,13 @@ class Tracker:
                 },
             )
             trial = TrialRun(run.info.run_id, TrialStatus.RUNNING, text, logged={})
-            self._trials.add(trial_id, trial)
+            self._trials[trial_id] = trial
         else:
             # First the tag, by which a run counts as one that runs and is ended with its study.
-            Batch(tags=of_run).send(self.client, trial.run_id)
+            self._runs.log(trial.run_id, tags=of_run)
             self._runs.set_running(trial.run_id)
         # Last: a run that has parameters is begun. To log the same again is no error.
-        Batch(params=as_params(settings(sample, config))).send(self.client, trial.run_id)
+        self._runs.log(trial.run_id, params=settings(sample, config))
         trial.state, trial.is_begun = TrialStatus.RUNNING, True
 
     def log_reports(
@@ -147,13 +147,13 @@ class Tracker:
         ]
         if not metrics:
             return
-        batch = Batch(metrics, tags={tags.EPOCH: str(max(report.epoch for report in reports))})
+        of_run = {tags.EPOCH: str(max(report.epoch for report in reports))}
         if node is not None:
-            batch.tags[tags.NODE] = node
+            of_run[tags.NODE] = node
         device = next((report.device for report in reports if report.device), None)
         if device is not None:
-            batch.tags[tags.DEVICE] = device
-        batch.send(self.client, trial.run_id)
+            of_run[tags.DEVICE] = device
+        self._runs.log(trial.run_id, metrics, tags=of_run)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -217,13 +217,11 @@ class Tracker:
         run_id = str(run.info.run_id)
         added = {PROJECTED_TO: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
         epoch, milliseconds = self._trials.last_epoch(trial), round(report.timestamp * 1000)
-        Batch(
-            [
-                Metric(name, value, milliseconds, epoch)
-                for name, value in self._objectives_first(report.metrics())
-            ],
-            as_params({**of_trial.data.params, **added}),
-        ).send(self.client, run_id)
+        metrics = [
+            Metric(name, value, milliseconds, epoch)
+            for name, value in self._objectives_first(report.metrics())
+        ]
+        self._runs.log(run_id, metrics, {**of_trial.data.params, **added})
         stored_model.log(self.client, run, folder, self._shared)
         self._runs.set_state(run_id, TrialStatus.COMPLETED)
         return run_id
@@ -250,7 +248,7 @@ class Tracker:
         # MLflow's status first, then the tag, by which the trial counts as ended: after a crash in
         # between it is ended again.
         self._runs.set_ended(trial.run_id, status)
-        Batch(tags=of_run).send(self.client, trial.run_id)
+        self._runs.log(trial.run_id, tags=of_run)
         trial.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:

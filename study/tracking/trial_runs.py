@@ -31,7 +31,7 @@ class TrialRun:
     logged: dict[tuple[str, int], float] | None = None
 
 
-class TrialRuns:
+class TrialRuns(dict[str, TrialRun]):
     """The runs of a study's trials, by trial id. What is there twice, or of no trial, is deleted.
 
     Raises:
@@ -39,6 +39,7 @@ class TrialRuns:
     """
 
     def __init__(self, client: Client, study: StudyRecord) -> None:
+        super().__init__()
         self._client = client
         self._runs = Runs(client)
         self._experiments = [study.experiment_id]
@@ -48,26 +49,14 @@ class TrialRuns:
         )
         # The study has its experiment for itself.
         self._of_projections = f"tags.`{tags.KIND}` = '{tags.PROJECTION}'"
-        self._known: dict[str, TrialRun] = {}
         self._adopt(
             client.search_runs(self._experiments, self._of_trials),
             client.search_runs(self._experiments, self._of_projections),
         )
 
-    def get(self, trial_id: str) -> TrialRun | None:
-        """A trial's run; None if it has none."""
-        return self._known.get(trial_id)
-
-    def __getitem__(self, trial_id: str) -> TrialRun:
-        return self._known[trial_id]
-
-    def add(self, trial_id: str, run: TrialRun) -> None:
-        """A run that was just made."""
-        self._known[trial_id] = run
-
     def reread(self, trial_id: str) -> None:
         """Learn again what stands there of a trial."""
-        self._known.pop(trial_id, None)
+        self.pop(trial_id, None)
         one = f" and tags.`{tags.TRIAL_ID}` = '{trial_id}'"
         self._adopt(
             self._client.search_runs(self._experiments, self._of_trials + one),
@@ -78,13 +67,13 @@ class TrialRuns:
         # The oldest first: a run that was made twice, since an answer got lost, stays once.
         for run in sorted(trials, key=lambda run: run.info.start_time):
             of_run = run.data.tags
-            if of_run[tags.TRIAL_ID] in self._known:
+            if of_run[tags.TRIAL_ID] in self:
                 self._runs.delete(run.info.run_id)
                 continue
             state, is_begun = TrialStatus(of_run[tags.STATE]), bool(run.data.params)
             trial = TrialRun(run.info.run_id, state, of_run[tags.SAMPLE], is_begun)
-            self._known[of_run[tags.TRIAL_ID]] = trial
-        by_run = {trial.run_id: trial for trial in self._known.values()}
+            self[of_run[tags.TRIAL_ID]] = trial
+        by_run = {trial.run_id: trial for trial in self.values()}
         for run in projections:
             of_run = run.data.tags
             parent = by_run.get(of_run[tags.PROJECTED_FROM])
@@ -113,12 +102,12 @@ class TrialRuns:
 
     def keep_only(self, trial_ids: set[str]) -> None:
         """Delete the runs of all other trials, and their projections."""
-        for trial_id in self._known.keys() - trial_ids:
+        for trial_id in self.keys() - trial_ids:
             self.delete(trial_id)
 
     def delete(self, trial_id: str) -> None:
         """Delete the run of a trial, and its projections."""
-        trial = self._known.pop(trial_id)
+        trial = self.pop(trial_id)
         self.delete_projections(trial, list(trial.projections))
         self._runs.delete(trial.run_id)
 

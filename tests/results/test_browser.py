@@ -27,7 +27,7 @@ from study.results.where import parse
 from study.tracking.client import Client
 from study.tracking.pages import study_page
 from study.tracking.records import Records, TrialRecord
-from study.tracking.settings import as_params, settings
+from study.tracking.settings import settings
 from tests.conftest import CHROMIUM
 from tests.results.test_page import unread
 from tests.results.test_where import REFUSED
@@ -529,7 +529,7 @@ def full(record: TrialRecord) -> TrialRecord:
     every = settings(record.sample, STUDY.config.resolve(record.sample, seed=1))
     if record.projected_to is not None:
         every["projected_to"] = record.projected_to
-    return replace(record, params={param.key: param.value for param in as_params(every)})
+    return replace(record, params={key: str(value) for key, value in every.items()})
 
 
 def conditions() -> list[str]:
