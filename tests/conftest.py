@@ -160,7 +160,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     for item in items:
-        is_slow = is_slow_file(item.path) or SLOW_FIXTURES & set(item.fixturenames)
+        is_slow = is_slow_file(item.path) or SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
         if not (is_slow or item.get_closest_marker("slow") or item.get_closest_marker("browser")):
             item.add_marker("fast")
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():

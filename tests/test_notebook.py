@@ -1,5 +1,5 @@
 """The tour, run in a kernel of its own with a smaller study: what it shows; and in the same kernel
-what else a notebook meets: a comparison, an interruption and what follows, mistakes."""
+what else a notebook meets: a comparison, an interruption and what follows."""
 
 import os
 import re
@@ -71,19 +71,6 @@ RESUMED = """
 done = done.resume(trials=3)
 done.points[["network", "mark", "val_accuracy"]]
 """
-MISTAKES = """
-for mistake in (
-    lambda: study.run({**space, "name": "x", "search": {}}),
-    lambda: study.open("nothing"),
-    lambda: done.load("0099"),
-    lambda: done.resume(trials=2),
-    lambda: done.figure("x"),
-):
-    try:
-        mistake()
-    except study.UserError as error:
-        print(error)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +83,7 @@ def outputs(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     ran.source = SMALLER
     (plain,) = (cell for cell in notebook.cells if "plain = study.run(" in cell.source)
     plain.source = plain.source.replace('"max_epochs": 10', '"max_epochs": 3')
-    for source in (SHOWN, FIGURE, COMPARED, INTERRUPTED, RESUMED, MISTAKES):
+    for source in (SHOWN, FIGURE, COMPARED, INTERRUPTED, RESUMED):
         notebook.cells.append(new_code_cell(source))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
@@ -199,11 +186,3 @@ def test_a_study_that_was_interrupted_goes_on(outputs: dict[str, Any]) -> None:
     assert said.splitlines()[-1] == "False"
     points = outputs[RESUMED]["text/plain"]
     assert sorted(re.findall(r"notebook/(\d{4}) ", points)) == ["0000", "0001", "0002"]
-
-
-def test_mistakes_are_exceptions_of_one_line(outputs: dict[str, Any]) -> None:
-    lines = outputs[MISTAKES]["stream"].splitlines()
-    expected = ("search.n_trials", "'nothing'", "'0099'", "3, but got 2", "front, growth")
-    assert len(lines) == len(expected)
-    for line, says in zip(lines, expected, strict=True):
-        assert says in line

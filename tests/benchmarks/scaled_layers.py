@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--data-root")
     arguments = parser.parse_args()
     changes = {"training.max_epochs": arguments.epochs, "data.root": arguments.data_root}
-    overrides = {key: (f"--{key}", value) for key, value in changes.items() if value is not None}
+    overrides = {key: value for key, value in changes.items() if value is not None}
     study = load(locate(arguments.space), overrides)
     sample = {"coeff": arguments.coeff, "n_power_iterations": 5, "dropout": arguments.dropout}
     print(machine())

@@ -38,6 +38,7 @@ from study.trial import data
 from study.trial.optimizers import make_optimizer
 from tests.benchmarks import network
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
+from tests.benchmarks.plain_resnet import PlainResNet
 from tests.pretended_cuda.reviewed import VIEWS
 from tests.support import reference
 from tests.support.operators import torus_norms
@@ -125,7 +126,7 @@ def operations() -> None:
 def plain(n_rounds: int) -> None:
     images, labels = _batch(128)
     ours = _network()
-    theirs = reference.PlainResNet().to(_DEVICE).train()
+    theirs = PlainResNet().to(_DEVICE).train()
     fast = copy.deepcopy(theirs).to(memory_format=torch.channels_last)
     contenders = {
         "ours": _stepper(ours, images, labels, ours.update_spectral_norm),
@@ -163,7 +164,7 @@ def take_steps(name: str, n_steps: int) -> None:
         ours = _network()
         run = _stepper(ours, images, labels, ours.update_spectral_norm)
     else:
-        model = reference.PlainResNet().to(_DEVICE).train()
+        model = PlainResNet().to(_DEVICE).train()
         if name == "plain, channels_last":
             model = model.to(memory_format=torch.channels_last)
         else:

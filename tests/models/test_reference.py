@@ -46,23 +46,6 @@ def test_a_hundred_steps_invert_what_ours_inverts() -> None:
     assert relative_error(model.inverse(z, rtol=1e-7).value, x).max() < 1e-6
 
 
-def test_the_plain_network_has_the_shape_of_ours() -> None:
-    plain = reference.PlainResNet()
-    ours = IResNet((3, 32, 32), 10)
-    shapes = [tuple(p.shape) for p in plain.parameters()]
-    assert shapes == [tuple(p.shape) for p in ours.parameters()]
-    x = torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        assert plain(x).shape == ours(x).shape
-    # With our weights it is the same function.
-    deployed = IResNet((3, 32, 32), 10, norm="none")
-    plain.load_state_dict(
-        dict(zip(plain.state_dict(), deployed.state_dict().values(), strict=True))
-    )
-    with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(x), deployed.eval()(x), rtol=1e-4, atol=1e-5)
-
-
 def test_our_certificate_is_at_most_the_papers_check_on_the_larger_grid() -> None:
     model = IResNet((4, 16, 16), 3, (1,))
     modules = dict(model.named_modules())

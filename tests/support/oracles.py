@@ -2,10 +2,7 @@
 
 from itertools import product
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 
@@ -40,40 +37,6 @@ def largest_over_masks(w1: Tensor, w2: Tensor, w3: Tensor) -> float:
     return torch.linalg.matrix_norm(maps, ord=2).max().item()
 
 
-def power_norm(weight: Tensor, size: tuple[int, int], n_iterations: int) -> float:
-    """A lower estimate of the same, by power iteration with autograd as the adjoint."""
-    weight = weight.double()
-    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, weight.shape[1], *size, dtype=torch.float64, generator=generator)
-    norm = torch.zeros(())
-    for _ in range(n_iterations):
-        x = (x / x.norm()).requires_grad_()
-        y = F.conv2d(x, weight, padding=padding)
-        norm = y.detach().norm()
-        (x,) = torch.autograd.grad(y, x, y.detach())
-    return float(norm)
-
-
 def relative_error(estimate: Tensor, truth: Tensor) -> Tensor:
     """||estimate - truth||_2 / ||truth||_2 of each sample."""
     return (estimate - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
-
-
-def arpack_norm(weight: Tensor, size: tuple[int, int]) -> float:
-    """The spectral norm of a zero-padded convolution, by ARPACK's Lanczos method, float64."""
-    weight = weight.double()
-    padding = (weight.shape[2] // 2, weight.shape[3] // 2)
-    n_in, n_out = (c * size[0] * size[1] for c in (weight.shape[1], weight.shape[0]))
-
-    def forward(x: np.ndarray) -> np.ndarray:
-        image = torch.from_numpy(x.reshape(1, -1, *size))
-        return F.conv2d(image, weight, padding=padding).numpy().ravel()
-
-    def adjoint(y: np.ndarray) -> np.ndarray:
-        image = torch.from_numpy(y.reshape(1, -1, *size))
-        return F.conv_transpose2d(image, weight, padding=padding).numpy().ravel()
-
-    operator = LinearOperator((n_out, n_in), forward, adjoint, dtype=np.float64)
-    start = np.random.default_rng(0).standard_normal(min(n_in, n_out))
-    return float(svds(operator, k=1, v0=start, tol=1e-7, return_singular_vectors=False)[0])
