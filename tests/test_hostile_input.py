@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from typer import Typer
 from typer.testing import CliRunner
 
 from models import read_network
@@ -41,6 +42,18 @@ NAMES = {
 }
 
 
+def refused(app: Typer, *arguments: str) -> str:
+    """The one line that a command says of bad input."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+    assert len(done.stderr) < 1000
+    return done.stderr
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory in which only what was put there is there afterwards."""
@@ -61,14 +74,7 @@ def test_names_that_are_no_names_are_refused_in_one_line(
         raw["search"] = {**RAW["search"], "warm_start": [name]}
     space = elsewhere / "space.yaml"
     space.write_text(yaml.safe_dump(raw))
-    options = ["--name", name] if where == "option" else []
-    done = CliRunner().invoke(launch.app, [str(space), *options])
-    assert done.exit_code == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert len(done.stderr) < 500
-    assert "\x1b" not in done.stderr
+    refused(launch.app, str(space), *(["--name", name] if where == "option" else []))
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
@@ -80,10 +86,7 @@ def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: s
         (verify.app, ["--", name or "x"]),
         (launch.app, ["--resume", f"--name={name}"]),
     ):
-        done = CliRunner().invoke(app, [*options, *arguments])
-        assert done.exit_code == 2, done.output
-        assert done.stderr.count("\n") == 1
-        assert "\x1b" not in done.stderr
+        refused(app, *options, *arguments)
     assert [e.name for e in tracker.client.api.search_experiments()] == before
 
 
@@ -144,11 +147,7 @@ def test_as_many_values_as_may_be_are_read() -> None:
 )
 def test_yaml_that_would_run_or_swell_is_refused(elsewhere: Path, text: str) -> None:
     (elsewhere / "space.yaml").write_text(text)
-    done = CliRunner().invoke(launch.app, ["space.yaml"])
-    assert done.exit_code == 2, done.output
-    assert done.stderr.count("\n") == 1
-    assert len(done.stderr) < 1000
-    assert "\x1b" not in done.stderr
+    refused(launch.app, "space.yaml")
 
 
 class Harmful:
@@ -232,12 +231,8 @@ def test_a_run_whose_tags_were_changed_is_named_in_a_line(
     run_id = trial.run_id
     tracker.client.api.set_tag(run_id, tag, value)
     for app, network in ((report.app, "tiny"), (verify.app, "tiny/0000")):
-        done = CliRunner().invoke(app, [network, "--tracking-uri", tracker.client.tracking_uri])
-        assert done.exit_code == 2, done.output
-        assert done.stderr.startswith(f"error: run {run_id}: {tag} must be as its study wrote it")
-        assert done.stderr.count("\n") == 1
-        assert len(done.stderr) < 500
-        assert "\x1b" not in done.stderr
+        line = refused(app, network, "--tracking-uri", tracker.client.tracking_uri)
+        assert line.startswith(f"error: run {run_id}: {tag} must be as its study wrote it")
 
 
 @pytest.mark.parametrize("config", ["", "{", "[" * 5000, "null"])
@@ -263,14 +258,11 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri if given == "environment" else "sqlite:///x.db")
     options = ["--tracking-uri", uri] if given == "option" else []
     for app, arguments in ((report.app, []), (verify.app, ["x"]), (launch.app, ["--resume"])):
-        done = CliRunner().invoke(app, [*options, *arguments])
-        assert done.exit_code == 2
-        assert "an address must hold no password" in done.stderr
-        assert "hunter2" not in done.output
+        line = refused(app, *options, *arguments)
+        assert "an address must hold no password" in line
+        assert "hunter2" not in line
 
 
 def test_what_is_no_address_is_refused_in_a_line() -> None:
-    done = CliRunner().invoke(report.app, ["--tracking-uri", "http://[x"])
-    assert done.exit_code == 2
-    assert done.stderr.startswith("error: --tracking-uri: must be an address, but got")
-    assert done.stderr.count("\n") == 1
+    line = refused(report.app, "--tracking-uri", "http://[x")
+    assert line.startswith("error: --tracking-uri: must be an address, but got")

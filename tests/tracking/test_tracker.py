@@ -42,6 +42,13 @@ def start(tracker: Tracker, study: StudyRecord, trial_id: str = "0000", **change
     tracker.start_trial(trial_id, sample, study.config.resolve(sample, seed=1))
 
 
+def restarted(tracker: Tracker, study: StudyRecord) -> Tracker:
+    """The tracker of another process, after a crash of the first."""
+    again = Tracker(Client(tracker.client.tracking_uri))
+    again.open_study(study)
+    return again
+
+
 def test_a_study_is_found_again_with_all_that_it_was(tracker: Tracker, study: StudyRecord) -> None:
     assert Records(tracker.client).is_taken("tiny")
     assert not Records(tracker.client).is_taken("other")
@@ -87,8 +94,7 @@ def test_the_use_of_a_gpu_is_a_system_metric_of_the_run_and_no_metric_of_the_tri
     tracker.log_reports(
         "0000", [epoch_report(1, device_use={"gpu_0_utilization_percentage": 90.5})]
     )
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
+    again = restarted(tracker, study)
     start(again, study)
     after_a_crash = epoch_report(1, device_use={"gpu_0_utilization_percentage": 80.0})
     again.log_reports("0000", [after_a_crash, epoch_report(2)])
@@ -106,8 +112,7 @@ def test_what_is_sent_twice_is_there_once_also_after_a_restart(
     tracker.log_reports("0000", [epoch_report(1, reconstruction_error=math.inf)])
     again = epoch_report(1, reconstruction_error=math.inf, timestamp=9.0, epoch_seconds=7.0)
     tracker.log_reports("0000", [again])
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
+    again = restarted(tracker, study)
     start(again, study)
     again.log_reports("0000", [epoch_report(1, reconstruction_error=math.inf, timestamp=99.0)])
     again.log_reports("0000", [epoch_report(2), epoch_report(2, timestamp=1.9e9)])
@@ -158,8 +163,7 @@ def test_a_write_that_arrived_without_an_answer_is_found(
         create_run(*args, **kwargs)
         raise MlflowException("the connection was lost", error_code=TEMPORARILY_UNAVAILABLE)
 
-    remote = Tracker(Client(tracker.client.tracking_uri))
-    remote.open_study(study)
+    remote = restarted(tracker, study)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "create_run", lost)
         with pytest.raises(TrackingError):
@@ -210,17 +214,6 @@ def test_what_may_pass_is_told_from_what_will_not(
     with pytest.raises(TrackingError) as raised:
         Client(uri).call(fail)
     assert raised.value.may_pass is may_pass
-
-
-def test_a_number_that_now_means_another_sample_makes_room(
-    tracker: Tracker, study: StudyRecord
-) -> None:
-    start(tracker, study)
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
-    start(again, study, coeff=0.9)
-    (record,) = Records(again.client).trials(study)
-    assert record.params["coeff"] == "0.9"
 
 
 @pytest.mark.parametrize(
@@ -424,8 +417,7 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     assert tags["mlflow.parentRunId"] == tags["study.projected_from"] == trial.run_id
     assert (tags["study.kind"], tags["study.certified"]) == ("projection", "true")
 
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
+    again = restarted(tracker, study)
     again.log_projections("0000", networks(tmp_path, high, low))
     assert [r.run_id for r in projections(again.client, study)] == [r.run_id for r in first]
     # One came out differently, one is no longer there.
@@ -435,20 +427,25 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     assert only.run_id not in {r.run_id for r in first}
 
 
-def test_projections_of_a_trial_that_makes_room_go_with_it(
+def test_a_run_that_makes_room_or_is_stopped_after_all_keeps_no_projections(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     start(tracker, study)
     tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
-    start(tracker, study, coeff=0.6)
-    assert projections(tracker.client, study) == []
+    again = restarted(tracker, study)
+    start(again, study, coeff=0.6)  # the number means another sample now
+    (record,) = Records(again.client).trials(study)
+    assert record.params["coeff"] == "0.6"
+    assert projections(again.client, study) == []
+    again.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    again.end_trial("0000", TrialStatus.STOPPED_EARLY)
+    assert projections(again.client, study) == []
     # A crash in between leaves one whose trial is gone.
-    start(tracker, study, "0001")
-    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
-    (orphan,) = [t for t in Records(tracker.client).trials(study) if t.trial_id == "0001"]
-    tracker.client.api.delete_run(orphan.run_id)
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
+    start(again, study, "0001")
+    again.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    (orphan,) = [t for t in Records(again.client).trials(study) if t.trial_id == "0001"]
+    again.client.api.delete_run(orphan.run_id)
+    restarted(tracker, study)
     assert projections(again.client, study) == []
 
 
@@ -462,21 +459,11 @@ def test_a_projection_that_was_cut_off_is_written_anew(
     client = tracker.client.api
     client.set_tag(whole.run_id, "study.state", "running")
     client.update_run(whole.run_id, "RUNNING")
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
+    again = restarted(tracker, study)
     again.log_projections("0000", networks(tmp_path, report))
     (anew,) = projections(again.client, study)
     assert (anew.state, anew.metrics) == (TrialStatus.COMPLETED, report.metrics())
     assert anew.run_id != whole.run_id
-
-
-def test_a_trial_that_is_stopped_after_all_has_no_projections(
-    tracker: Tracker, study: StudyRecord, tmp_path: Path
-) -> None:
-    start(tracker, study)
-    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
-    tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
-    assert projections(tracker.client, study) == []
 
 
 def test_a_run_says_whose_repeat_it_is_and_that_its_sample_was_given(
