@@ -1,4 +1,4 @@
-"""The knee of a front: where it pays least to move on."""
+"""The knee of a front: every move away from it costs the most for what it gains."""
 
 import numpy as np
 
