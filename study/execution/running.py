@@ -70,7 +70,8 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
         UserError: if it cannot go on; nothing was started or changed then.
         FailedError: if it went on and failed; it can be resumed again.
     """
-    record, goes_on = plan.record, plan.goes_on
+    record = plan.record
+    goes_on = plan.goes_on
     damage = restore(record.storage)
     # Ended before Tune wrote anything, it has nothing to go on from.
     is_new = damage is None
