@@ -34,9 +34,9 @@ _REMOVED = {
 
 
 class Command(TyperCommand):
-    """A command that answers an option that it had once with the line that says what to do
-    instead."""
+    """A command that refuses options that were removed, and says what to do instead."""
 
+    # The context that typer overrides is of its own copy of click, under a private name.
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         for arg in args[: args.index("--") if "--" in args else None]:
             option = arg.partition("=")[0]

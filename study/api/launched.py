@@ -23,7 +23,7 @@ __all__ = ["planned_resume", "rehearse", "resume", "start"]
 
 @dataclass(frozen=True)
 class Ended:
-    """A study that is left: how, and what it came to; no report if it is unfinished."""
+    """How a study was left, and its report; None if it is unfinished."""
 
     outcome: Outcome
     report: Report | None

@@ -1,12 +1,15 @@
 import errno
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import ray
+from ray import tune
 
 from study.errors import FailedError, LaunchError, TrackingError
 from study.execution import running
+from study.execution.driver import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import StudyRecord
@@ -17,16 +20,15 @@ COMPLETED, FAILED = TrialStatus.COMPLETED, TrialStatus.FAILED
 THREE = (trial(0), trial(1, FAILED), trial(2))
 
 
-class Tuner:
-    """Ends as it is told."""
+def ran(of: Driver, n_trials: int = 0, error: BaseException | None = None) -> running.Outcome:
+    """What a study comes to whose tuner ends with so many trials, or with an error."""
 
-    def __init__(self, n_trials: int = 0, error: BaseException | None = None) -> None:
-        self._n_trials, self._error = n_trials, error
+    def fit() -> list[None]:
+        if error is not None:
+            raise error
+        return [None] * n_trials
 
-    def fit(self) -> list[None]:
-        if self._error is not None:
-            raise self._error
-        return [None] * self._n_trials
+    return running._run(of, STUDY, lambda: cast(tune.Tuner, SimpleNamespace(fit=fit)))
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_a_study_is_done_once_nothing_of_it_is_left(
 ) -> None:
     said: list[str] = []
     of = driver("/x", Remembered(STUDY, trials=trials, end_of_search=end_of_search), said)
-    outcome = running._run(of, STUDY, lambda: Tuner(n_started))  # type: ignore[arg-type,return-value]
+    outcome = ran(of, n_started)
     assert outcome.is_done is is_done
     assert outcome.n_completed == [t.state for t in trials].count(COMPLETED)
     assert closed == ["left", "completed" if is_done else "interrupted"]
@@ -83,7 +85,7 @@ def test_a_study_that_fails_is_closed_as_interrupted_and_ray_is_left(
 ) -> None:
     said: list[str] = []
     with pytest.raises(becomes, match=says):
-        running._run(driver("/x", said=said), STUDY, lambda: Tuner(error=error))  # type: ignore[arg-type,return-value]
+        ran(driver("/x", said=said), error=error)
     assert closed == ["interrupted", "left"]
     assert said == ["tiny is unfinished; go on with it: resume tiny"]
 
@@ -98,9 +100,9 @@ def test_a_study_whose_mlflow_is_down_says_how_to_go_on(
     said: list[str] = []
     of = driver(tmp_path, Remembered(STUDY, trials=THREE), said)
     with pytest.raises(FailedError, match=r"^nothing answers$"):
-        running._run(of, STUDY, lambda: Tuner(3))  # type: ignore[arg-type,return-value]
+        ran(of, 3)
     with pytest.raises(KeyboardInterrupt):
-        running._run(of, STUDY, lambda: Tuner(error=KeyboardInterrupt()))  # type: ignore[arg-type,return-value]
+        ran(of, error=KeyboardInterrupt())
     assert said == [
         "tiny is unfinished; go on with it: resume tiny",
         "tiny is unfinished; go on with it: resume tiny",
