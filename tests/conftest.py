@@ -10,6 +10,7 @@ The whole suite runs on three workers, since most of a launch is waiting for pro
 import fcntl
 import gc
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -75,6 +76,8 @@ class FastTest:
             )
 
 
+# Python starts `uname` the first time it is asked for the processor, as MLflow does when imported.
+platform.processor()
 sys.addaudithook(FastTest.refuse_processes)
 
 
