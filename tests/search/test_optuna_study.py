@@ -100,7 +100,11 @@ def test_a_study_stands_beside_others_and_a_name_is_taken_once(tmp_path: Path) -
         ("postgresql://someone:secret@127.0.0.1:port/x", "must be the URL of a database"),
         ("redis://127.0.0.1/0", "the storage must open and be writable, but redis://"),
         ("mysql://someone:secret@127.0.0.1/x", "the driver of mysql://someone:***@127.0.0.1/x"),
-        ("postgresql+psycopg://someone:secret@127.0.0.1:1/x", "but postgresql+psycopg://someone:*"),
+        pytest.param(
+            "postgresql+psycopg://someone:secret@127.0.0.1:1/x",
+            "but postgresql+psycopg://someone:*",
+            marks=pytest.mark.slow,  # the extra `fast` has no psycopg
+        ),
         ("sqlite://", "must name a file"),
         ("sqlite:///:memory:", "must name a file"),
         ("sqlite:///nowhere/optuna.db", "nowhere/optuna.db must be a file that can be written"),
