@@ -65,15 +65,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-@pytest.mark.parametrize("where", ["file", "option", "warm start"])
+@pytest.mark.parametrize("where", ["file", "option"])
 def test_names_that_are_no_names_are_refused_in_one_line(
     elsewhere: Path, name: str, where: str
 ) -> None:
-    raw = {**RAW, "name": name if where == "file" else "x"}
-    if where == "warm start":
-        raw["search"] = {**RAW["search"], "warm_start": [name]}
     space = elsewhere / "space.yaml"
-    space.write_text(yaml.safe_dump(raw))
+    space.write_text(yaml.safe_dump({**RAW, "name": name if where == "file" else "x"}))
     refused(launch.app, str(space), *(["--name", name] if where == "option" else []))
 
 
@@ -101,7 +98,7 @@ def aliases(depth: int) -> str:
 KEYS = (
     "name: BOMB",
     "model: {blocks: BOMB}",
-    "search: {warm_start: BOMB}",
+    "search: {first: BOMB}",
     "objectives: BOMB",
     "space: {coeff: {type: categorical, choices: BOMB}}",
     "training: {lr: BOMB}",

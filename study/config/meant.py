@@ -5,7 +5,10 @@ from dataclasses import fields
 from study.config.study import SECTIONS
 from study.errors import unknown
 
-GONE = {"notify": "run your command after study.launch, in the shell"}
+GONE = {
+    "notify": "run your command after study.launch, in the shell",
+    "warm_start": "give samples of the earlier study as search.first",
+}
 """Keys of `search` that studies had, and what to do instead."""
 EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1, 2]}"
 """How parameters are written."""

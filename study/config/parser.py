@@ -111,9 +111,6 @@ class _StudyFile(_Searchable):
     resources: ResourcesConfig = ResourcesConfig()
 
     def study(self) -> StudyConfig:
-        for earlier in self.search.warm_start:
-            if not _NAME.fullmatch(earlier):
-                raise ConfigError("must name studies", "search.warm_start", earlier)
         constraints = tuple(Constraint(m, *parts) for m, parts in self.constraints.items())
         for metric in self.reference_point:
             if metric not in self.objectives:
@@ -194,8 +191,8 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
     content = dict(raw)
     search = content.get("search")
     if isinstance(search, dict):
-        # Studies of before have a null for each, where it had no value.
-        left_out = {key for key in GONE if is_stored or search.get(key) is None}
+        # Files of before have each of them spelled out without a value.
+        left_out = {key for key in GONE if is_stored or not search.get(key)}
         content["search"] = {key: v for key, v in search.items() if key not in left_out}
     for key, value in overrides.items():
         section, _, name = key.partition(".")

@@ -30,8 +30,8 @@ class SearchConfig:
     seed: int = setting(0, ge=0, lt=2**31)
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1)
-    """tpe and gp: samples before the model of the objectives is used. Those of `first` and of
-    earlier studies count among them; the others are those of sobol that no earlier study has."""
+    """tpe and gp: samples before the model of the objectives is used. Those of `first` count among
+    them; the others are those of sobol."""
     ladder: tuple[float, ...] | int = ()
     """Coefficients to which the network of each completed trial is projected: further points of
     the front. A number means that many, from the largest coefficient of the study to its smallest
@@ -46,8 +46,6 @@ class SearchConfig:
     max_hours: float | None = setting(None, gt=0)
     """Propose no more after this many hours, those before it was resumed included. Trials that run
     then are trained to their end."""
-    warm_start: tuple[str, ...] = ()
-    """Names of earlier studies, whose completed trials the sampler, tpe or gp, learns from."""
 
     def __post_init__(self) -> None:
         if isinstance(self.ladder, int):
@@ -56,8 +54,6 @@ class SearchConfig:
         elif list(self.ladder) != sorted({c for c in self.ladder if 0 < c < 1}, reverse=True):
             rule = "must be decreasing coefficients in (0, 1)"
             raise ConfigError(rule, "ladder", list(self.ladder))
-        if len(set(self.warm_start)) < len(self.warm_start):
-            raise ConfigError("must name each study once", "warm_start", list(self.warm_start))
 
 
 @dataclass(frozen=True)

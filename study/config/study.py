@@ -23,8 +23,6 @@ from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")
-# Samplers that learn from trials which they have not proposed.
-_LEARNING_SAMPLERS = ("tpe", "gp")
 # A ladder that is given as a number of rungs goes down to here, if the study does not vary the
 # coefficient: the smallest of the paper's.
 _LOWEST_COEFF = 0.3
@@ -221,20 +219,12 @@ class StudyConfig:
             )
 
     def _check_sampler(self) -> None:
-        sampler, earlier = self.search.sampler, list(self.search.warm_start)
-        if earlier and sampler not in _LEARNING_SAMPLERS:
-            raise ConfigError(
-                f"must be left out with sampler '{sampler}', which does not learn from trials that "
-                "it has not proposed",
-                "search.warm_start",
-                earlier,
-            )
-        if sampler == "gp" and self.scheduler.name != "fifo":
+        if self.search.sampler == "gp" and self.scheduler.name != "fifo":
             raise ConfigError(
                 f"must be another with scheduler '{self.scheduler.name}': gp does not learn from "
                 "trials that were stopped, and proposes their samples again",
                 "search.sampler",
-                sampler,
+                "gp",
             )
 
     def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A new study: whether it could run, its name, and what its sampler knows from the start."""
+"""A new study: whether it could run, and its name."""
 
 from dataclasses import replace
 
@@ -6,13 +6,11 @@ import ray
 
 from study.config.file import Asked
 from study.config.study import StudyConfig
-from study.errors import LaunchError, NameTakenError
+from study.errors import NameTakenError
 from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials, longest_trial
 from study.execution.starting import start_ray
-from study.search import warm_start
-from study.search.warm_start import EarlierTrial
 from study.trial.rehearsal import Rehearsal, rehearse
 
 
@@ -21,14 +19,11 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
     name the next free one is taken, and that is said.
 
     Raises:
-        UserError: in one line, if the study could not run: a trial's data cannot be read or its
-            network does not fit, a study to learn from is not there, or the name is taken.
+        UserError: in one line, if the study could not run: a trial's data cannot be read, its
+            network does not fit, or the name is taken.
     """
     config = asked.config
     check_trials(config, asked.source)
-    for name in config.search.warm_start:
-        if driver.records.find_study(name) is None:
-            raise LaunchError(driver.records.absent(name), "search.warm_start")
     free = _free_name(driver, config.name)
     if free == config.name:
         return asked
@@ -58,24 +53,6 @@ def rehearse_new(driver: Driver, study: StudyConfig) -> tuple[Rehearsal, int]:
     resources = study.resources
     trial = rehearse(longest_trial(study), max(1, int(resources.cpus)), resources.gpus > 0)
     return trial, min(n_at_once, study.n_trainings)
-
-
-def earlier_trials(driver: Driver, study: StudyConfig) -> list[EarlierTrial]:
-    """What the study's sampler knows from the start; says what was taken and what was left."""
-    taken: list[EarlierTrial] = []
-    for name in study.search.warm_start:
-        record = driver.records.find_study(name)
-        if record is None:
-            continue  # deleted since the study was first launched
-        difference = warm_start.difference(study, record.config)
-        if difference is not None:
-            driver.say(f"warm start: nothing of {name}, since {difference}")
-            continue
-        usable, n_left = warm_start.usable(study, driver.records.trials_and_projections(record))
-        taken += usable
-        left = ", ".join(f"{n} {why}" for why, n in n_left.items()) or "none"
-        driver.say(f"warm start: {len(usable)} trials of {name}; left: {left}")
-    return taken
 
 
 def _free_name(driver: Driver, name: str) -> str:

@@ -9,7 +9,6 @@ from ray import tune
 from study.config.file import Asked
 from study.errors import FailedError, LaunchError, TrackingError, UserError, reason
 from study.execution import storage, tuner
-from study.execution.beginning import earlier_trials
 from study.execution.driver import Driver
 from study.execution.provenance import provenance
 from study.execution.resuming import Resumption, no_state
@@ -46,7 +45,6 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
         FailedError: if it began and cannot go on; it can be resumed.
     """
     study = asked.config
-    earlier = earlier_trials(driver, study)
     n_at_once = start_ray(driver, study)
     folder = driver.folder(study.name)
     try:
@@ -60,7 +58,7 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
         raise
     with storage.locked(folder):
         uri = driver.client.tracking_uri
-        return _run(driver, record, lambda: tuner.new(record, uri, n_at_once, earlier))
+        return _run(driver, record, lambda: tuner.new(record, uri, n_at_once))
 
 
 def resume(driver: Driver, plan: Resumption) -> Outcome:
@@ -81,14 +79,11 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
     for line in (plan.changed, *(damage or ())):
         if line is not None:
             driver.say(line)
-    earlier = earlier_trials(driver, goes_on.config) if is_new else None
     n_at_once = start_ray(driver, goes_on.config)
     uri = driver.client.tracking_uri
     try:
-        if earlier is None:
-            made = tuner.restored(goes_on, uri, n_at_once)
-        else:
-            made = tuner.new(goes_on, uri, n_at_once, earlier)
+        make = tuner.new if is_new else tuner.restored
+        made = make(goes_on, uri, n_at_once)
         if goes_on is not record:
             # From here on the study has not ended, whatever happens to this driver.
             studies.extend(driver.client, record, goes_on)

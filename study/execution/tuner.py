@@ -1,6 +1,6 @@
 """Tune's parts put together: a new tuner for a study, or the one that it had."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
@@ -21,23 +21,19 @@ from study.search.generator import StudyGenerator
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.stopping import Stopping
-from study.search.warm_start import EarlierTrial
 from study.tracking.records import StudyRecord
 
 # Checkpoints of a trial that are kept: Tune's state may be behind by several short epochs.
 _N_CHECKPOINTS = 5
 
 
-def new(
-    record: StudyRecord, tracking_uri: str, n_at_once: int, earlier: Sequence[EarlierTrial]
-) -> tune.Tuner:
+def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
     """The tuner of a study that begins.
 
     Args:
         n_at_once: trials that may run at a time once the cluster has grown.
-        earlier: trials that the sampler knows from the start.
     """
-    generator, scheduler, callbacks = _parts(record, tracking_uri, n_at_once, earlier)
+    generator, scheduler, callbacks = _parts(record, tracking_uri, n_at_once)
     return tune.Tuner(
         _trainable(record),
         tune_config=tune.TuneConfig(
@@ -84,15 +80,12 @@ def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tun
 
 
 def _parts(
-    record: StudyRecord,
-    tracking_uri: str,
-    n_at_once: int,
-    earlier: Sequence[EarlierTrial] = (),
+    record: StudyRecord, tracking_uri: str, n_at_once: int
 ) -> tuple[StudyGenerator, TrialScheduler, list[Callback]]:
     """What Tune runs a study with."""
     study = record.config
     halving, stopping, messages = make_halving(study), Stopping(study), Messages()
-    searcher = OptunaSearcher(study, halving, stopping, earlier, record.n_searches)
+    searcher = OptunaSearcher(study, halving, stopping, record.n_searches)
     progress = Progress(study, stopping, messages)
     recorder = Recorder(record.name, tracking_uri, messages, stopping)
     snapshots = Snapshots()

@@ -8,7 +8,6 @@
     scheduler      who stops early, behind Tune's interface for schedulers
     halving        the rule that a halving scheduler stops by
     stopping       when the study has searched enough
-    warm_start     which trials of earlier studies the sampler may learn from
     optuna_study   networks as a study of Optuna in a storage, for other tools
     importance     the share of the variance that each hyperparameter accounts for
 

@@ -8,7 +8,7 @@ What the sampler observes of a sample, once it will not be trained again:
 """
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.study import StudyDirection
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
 from study.config.space import Value
@@ -36,7 +36,6 @@ from study.search.observation import Outcome
 from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
-from study.search.warm_start import EarlierTrial
 
 # Of a pickled searcher: raised whenever older pickles cannot be continued.
 _FORM = 3
@@ -78,7 +77,6 @@ class OptunaSearcher(Searcher):
         study: StudyConfig,
         halving: SuccessiveHalving | None = None,
         stopping: Stopping | None = None,
-        earlier: Sequence[EarlierTrial] = (),
         n_searches: int = 0,
     ) -> None:
         """
@@ -87,7 +85,6 @@ class OptunaSearcher(Searcher):
             halving: the rungs of the study's scheduler, if it has any. Tune's snapshot has no state
                 of a scheduler, so the searcher saves them.
             stopping: when to propose no more; other parts may read it.
-            earlier: trials that the sampler knows from the start.
             n_searches: how often more of the study was asked for since it was begun.
         """
         super().__init__()
@@ -99,15 +96,6 @@ class OptunaSearcher(Searcher):
             sampler=_sampler(study),
             directions=[direction.value for direction in observation.directions(study)],
         )
-        for trial in earlier:
-            self._study.add_trial(
-                create_trial(
-                    params=self._as_optuna_knows(trial.sample),
-                    distributions=self._distributions,
-                    values=observation.values(study, [trial.outcome]),
-                    constraints=observation.violations(study, [trial.outcome]),
-                )
-            )
         self._n_searches = n_searches
         self._n_started = 0
         self._n_samples = 0
@@ -122,33 +110,21 @@ class OptunaSearcher(Searcher):
             raise AttributeError("its search is kept in another form")
         self.__dict__.update(state)
 
-    def _as_optuna_knows(self, sample: Mapping[str, Value]) -> dict[str, Any]:
-        return {key: to_optuna(p, sample[key]) for key, p in self._config.space}
-
     def _given_samples(self) -> list[dict[str, Any]]:
-        """Samples that come before those of Optuna's sampler, as Optuna knows them.
-
-        Samples of the Sobol sequence that an earlier trial has are left out: the study of that
-        trial may have begun with the same sequence.
-        """
-        trials = self._study.get_trials(deepcopy=False)
-        known = [trial.params for trial in trials[: len(trials) - self._n_samples]]
+        """Samples that come before those of Optuna's sampler, as Optuna knows them."""
         study, search = self._config, self._config.search
         # Not by Optuna's grid sampler: it ends a study by itself, which is for Ray to do here.
         samples = study.grid() or [] if search.sampler == "grid" else search.first
-        given = [self._as_optuna_knows(sample) for sample in samples]
+        given = [{key: to_optuna(p, sample[key]) for key, p in study.space} for sample in samples]
         match search.sampler:
             case "sobol":
                 n_samples = study.n_trials
             case "tpe" | "gp":
-                n_samples = min(search.n_startup_trials - len(known), study.n_trials)
+                n_samples = min(search.n_startup_trials, study.n_trials)
             case "nsga2" | "random" | "grid":
                 n_samples = 0
-        n_left = n_samples - len(given)
-        if n_left <= 0:
-            return given
-        sequence = sobol_samples(self._distributions, n_left + len(known), search.seed)
-        return given + [sample for sample in sequence if sample not in known][:n_left]
+        n_left = max(0, n_samples - len(given))
+        return given + sobol_samples(self._distributions, n_left, search.seed)
 
     # Ray declares no text here, but FINISHED, which it asks for, is one.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]

@@ -38,6 +38,8 @@ data: {zzzz: 1}
     shift, flip, size, max_train, download
 search: {stop: {gain: 0.1}}
     search.stop.gain: unknown key 'gain'; there are hypervolume_gain, over_trials
+search: {warm_start: [digits]}
+    search.warm_start: 'warm_start' was removed; give samples of the earlier study as search.first
 search: {notify: mail me}
     search.notify: 'notify' was removed; run your command after study.launch, in the shell
 space: {coef: {type: float, low: 0.3, high: 0.9}}
@@ -168,15 +170,6 @@ search: {ladder: -1}
 {search: {ladder: 3}, objectives: {train_accuracy: maximize}}
     search.ladder: must be left out with objective or constraint 'train_accuracy', which a network
     that is projected without training does not have, but got 3
-search: {warm_start: digits}
-    search.warm_start: must be a list, but got 'digits'
-search: {warm_start: [../x]}
-    search.warm_start: must name studies, but got '../x'
-search: {warm_start: [a, a]}
-    search.warm_start: must name each study once, but got ['a', 'a']
-search: {warm_start: [a], sampler: nsga2}
-    search.warm_start: must be left out with sampler 'nsga2', which does not learn from trials that
-    it has not proposed, but got ['a']
 {search: {sampler: gp}, scheduler: {name: asha}}
     search.sampler: must be another with scheduler 'asha': gp does not learn from trials that were
     stopped, and proposes their samples again, but got 'gp'
@@ -261,10 +254,12 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
 
 
 def test_a_stored_study_is_read_whatever_is_refused_today() -> None:
-    before = changed(RAW, {"search": {"notify": "mail me"}, "reference_point": {"val_accuracy": 2}})
+    gone = {"notify": "mail me", "warm_start": ["digits"]}
+    before = changed(RAW, {"search": gone, "reference_point": {"val_accuracy": 2}})
     assert parse(before, "x", is_stored=True).objectives[0].reference == 2
-    # As an earlier version wrote it where nothing was to be run.
-    assert parse(changed(RAW, {"search": {"notify": None}}), "x") == parse(RAW, "x")
+    # As an earlier version wrote them where they had no value.
+    unused = {"notify": None, "warm_start": []}
+    assert parse(changed(RAW, {"search": unused}), "x") == parse(RAW, "x")
 
 
 def test_an_option_takes_the_place_of_its_key_and_its_error_is_about_no_file() -> None:

@@ -13,13 +13,10 @@ from ray.tune.search import Searcher
 from study.config import parser
 from study.config.study import StudyConfig
 from study.metrics.reports import TrialReport
-from study.search.observation import Outcome
 from study.search.searcher import OptunaSearcher
-from study.search.warm_start import EarlierTrial
 from tests.support.studies import (
     RAW,
     completed,
-    epoch_report,
     failed,
     projection_report,
     running,
@@ -462,74 +459,6 @@ def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() 
     proposed(searcher, "b")
     searcher.on_trial_complete("b", completed(**point(0.4, 0.25, 10.0)))
     assert trials_of(searcher)[0].values == pytest.approx([(0.8 * 0.5 * 80 + 0.4 * 0.75 * 90) / 2])
-
-
-def test_earlier_trials_are_known_from_the_start(tmp_path: Path) -> None:
-    study = tiny(search={"n_trials": 1})
-    sample = {"coeff": 0.5, "n_power_iterations": 4, "dropout": 0.1}
-    good, bad = epoch_report(3).metrics(), epoch_report(3, lipschitz_upper_bound=1.5).metrics()
-    earlier = [
-        EarlierTrial(sample, Outcome(good, {None: good})),
-        EarlierTrial({**sample, "coeff": 0.9}, Outcome(bad, {})),
-    ]
-    searcher = OptunaSearcher(study, earlier=earlier)
-    assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE] * 2
-    assert trials_of(searcher)[0].params == sample
-    assert [t.number for t in inner(searcher).best_trials] == [0]
-    assert proposed(searcher, "a")["number"] == 0  # they are none of this study's
-    searcher.save(str(tmp_path / "state"))
-    again = OptunaSearcher(study)
-    again.restore(str(tmp_path / "state"))
-    assert len(inner(again).trials) == 3
-
-
-@pytest.mark.parametrize("n_before", [1, 4])
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_samples_of_an_earlier_study_are_not_proposed_again(
-    sampler: str, n_before: int, tmp_path: Path
-) -> None:
-    """Wherever the study was interrupted, it goes on in the sequence of the earlier one."""
-    sequence = samples_of("sobol", 8)
-    metrics = epoch_report(3).metrics()
-    earlier = [
-        EarlierTrial(json.loads(json.dumps(sample)), Outcome(metrics, {None: metrics}))
-        for sample in (sequence[2], sequence[0], {**sequence[1], "dropout": 0.125})
-    ]
-    study = tiny(search={"sampler": sampler, "n_trials": 9, "n_startup_trials": 8})
-    searcher = OptunaSearcher(study, earlier=earlier)
-    samples = [proposed(searcher, f"{number}")["sample"] for number in range(n_before)]
-    searcher.save(str(tmp_path / "state"))
-    again = OptunaSearcher(study)
-    again.restore(str(tmp_path / "state"))
-    samples += [proposed(again, f"{number}")["sample"] for number in range(n_before, 5)]
-    assert samples == [sequence[1], *sequence[3:7]]
-
-
-def test_a_small_space_of_which_all_is_known_leaves_the_start_to_the_sampler() -> None:
-    choices = {"norm": {"type": "categorical", "choices": ["none", "spectral"]}}
-    metrics = epoch_report(3).metrics()
-    earlier = [
-        EarlierTrial({"norm": norm}, Outcome(metrics, {None: metrics}))
-        for norm in ("none", "spectral")
-    ]
-    study = parser.parse({**RAW, "space": choices, "constraints": {}}, "x")
-    searcher = OptunaSearcher(study, earlier=earlier)
-    assert searcher._given == []
-    assert proposed(searcher, "a")["sample"]["norm"] in ("none", "spectral")
-
-
-def test_with_a_ladder_an_earlier_trial_is_the_hypervolume_of_what_it_gave() -> None:
-    """And counts among the samples before the model is used, as those of `first` do."""
-    search = {"sampler": "gp", "ladder": [0.4], "n_startup_trials": 4, "first": FIRST[:1]}
-    study = tiny(search={**search, "n_trials": 8})
-    own, rung = point(0.8, 0.5, 20.0), point(0.6, 0.25, 10.0)
-    sample = {"coeff": 0.5, "n_power_iterations": 4, "dropout": 0.1}
-    earlier = [EarlierTrial(sample, Outcome(own, {None: own, 0.4: rung}))]
-    searcher = OptunaSearcher(study, earlier=earlier)
-    both = 0.8 * 0.5 * 80 + 0.6 * 0.75 * 90 - 0.6 * 0.5 * 80
-    assert trials_of(searcher)[0].values == [pytest.approx(both)]
-    samples = [proposed(searcher, f"{number}")["sample"] for number in range(3)]
-    assert samples == [FIRST[0], *samples_of("sobol", 2)]
 
 
 def test_repeats_survive_a_restart(tmp_path: Path) -> None:
