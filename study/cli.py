@@ -30,6 +30,8 @@ TrackingUri = Annotated[
 _REMOVED = {
     "--train": "train longer in a new study, with the sample in search.first and a higher "
     "training.max_epochs",
+    "--register": "register a network with MLflow, by its page or by "
+    "mlflow.register_model('runs:/RUN_ID/model', NAME)",
 }
 
 

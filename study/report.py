@@ -24,7 +24,7 @@ class Format(StrEnum):
 app = typer.Typer(add_completion=False)
 
 
-@app.command()
+@app.command(cls=cli.Command)
 def main(
     study: Annotated[
         list[str] | None,
@@ -48,10 +48,6 @@ def main(
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with all points, to open in a browser.")
     ] = None,
-    register: Annotated[
-        str | None,
-        typer.Option(help="Also verify points of the front, and register them under this name."),
-    ] = None,
     optuna: Annotated[
         str | None,
         typer.Option(help="Also write all points as a study of Optuna, into sqlite:///FILE, say."),
@@ -66,86 +62,45 @@ def main(
 ) -> None:
     """Print the Pareto front of a study, read from MLflow, or compare several studies."""
     names, uris = study or [], tracking_uri or []
-    # What is asked for beside a table, and of one study alone.
-    writes = {"--register": register, "--optuna": optuna}
     with cli.one_line_errors(
         study="STUDY", name="STUDY", studies="STUDY", objectives="--objective", path="--html"
     ):
         if list_studies:
-            if names or objective or where or every or html or any(writes.values()):
+            if names or objective or where or every or html or optuna:
                 cli.refuse("--list goes with --format and --tracking-uri alone")
             (uri,) = _uris_of_each(uris, ["all"])
             with cli.importing():
                 from study.api.several import Listing
             _print(Listing.of(uri), format, every)
-        elif len(names) > 1:
-            for option, value in writes.items():
-                if value is not None:
-                    cli.refuse(f"{option} requires one study, but got {len(names)}")
-            _compare(names, _uris_of_each(uris, names), where, objective or (), every, format, html)
-        else:
-            (uri,) = _uris_of_each(uris, names or ["the latest"])
-            name = names[0] if names else None
-            _report(name, uri, where, objective or (), every, format, html, register, optuna)
+            return
+        if optuna is not None and len(names) > 1:
+            cli.refuse(f"--optuna requires one study, but got {len(names)}")
+        wanted: list[str | None] = [*names] or [None]
+        uri_of_each = _uris_of_each(uris, wanted)
+        with cli.importing():
+            from study.api.several import compare
+            from study.api.study import open
 
-
-def _report(
-    name: str | None,
-    uri: str | None,
-    where: str,
-    objectives: Sequence[str],
-    every: bool,
-    format: Format,
-    html: Path | None,
-    register: str | None,
-    optuna: str | None,
-) -> None:
-    """Print one study, and write what else is asked for. What cannot be is said before any of it is
-    written."""
-    with cli.importing():
-        from study.api.study import open
-
-    study = open(name, where=where, objectives=objectives, tracking_uri=uri)
-    study.check_outputs(html is not None, optuna, register)
-    if html is not None:
-        study.write_page(html)
-    storage = study.export(optuna) if optuna is not None else None
-    registered = study.register(register) if register is not None else []
-    _print(study, format, every, ["--tracking-uri", uri] if uri else [])
-    if html is not None:
-        typer.echo(f"written: {html}", err=True)
-    if storage is not None:
-        typer.echo(f"written: {study.name} in {storage}", err=True)
-    for one in registered:
-        version = f"{register} version {one.version}, {', '.join(one.aliases)}"
-        typer.echo(f"registered: {version}: {one.point.handle}", err=True)
-
-
-def _compare(
-    names: Sequence[str],
-    uris: Sequence[str | None],
-    where: str,
-    objectives: Sequence[str],
-    every: bool,
-    format: Format,
-    html: Path | None,
-) -> None:
-    """Print several studies side by side, and write their page."""
-    with cli.importing():
-        from study.api.several import compare
-        from study.api.study import open
-
-    compared = compare(
-        *(
-            open(name, where=where, objectives=objectives, tracking_uri=uri)
-            for name, uri in zip(names, uris, strict=True)
-        )
-    )
-    if html is not None:
-        compared.write_page(html)
-    _print(compared, format, every, ["--tracking-uri"])
-    if html is not None:
-        typer.echo(f"written: {html}", err=True)
+        studies = [
+            open(name, where=where, objectives=objective or (), tracking_uri=uri)
+            for name, uri in zip(wanted, uri_of_each, strict=True)
+        ]
+        shown = compare(*studies) if len(studies) > 1 else studies[0]
+        # What cannot be written is said before anything is.
+        written = []
+        if len(studies) == 1:
+            studies[0].check_outputs(html is not None, optuna)
+        if html is not None:
+            shown.write_page(html)
+            written.append(str(html))
+        if optuna is not None:
+            written.append(f"{studies[0].name} in {studies[0].export(optuna)}")
+        # A comparison knows itself where each of its networks is.
+        uri = uri_of_each[0] if len(studies) == 1 else ""
+        options = [] if uri is None else ["--tracking-uri", uri] if uri else ["--tracking-uri"]
+        _print(shown, format, every, options)
+        for one in written:
+            typer.echo(f"written: {one}", err=True)
 
 
 def _print(
@@ -164,7 +119,7 @@ def _print(
             shown.print_table(every=every, options=options)
 
 
-def _uris_of_each(uris: Sequence[str], names: Sequence[str]) -> list[str | None]:
+def _uris_of_each(uris: Sequence[str], names: Sequence[str | None]) -> list[str | None]:
     """Where each study is."""
     if len(uris) not in (0, 1, len(names)):
         cli.refuse(

@@ -72,7 +72,6 @@ def test_what_was_changed_on_the_way_is_no_proof(moved: Path) -> None:
     "arguments",
     [
         (launch.app, "tiny.yaml", "--resume", "--name", "tiny", "--trials", "9"),
-        (report.app, "tiny", "--register", "net"),
         (delete.app, "tiny", "--yes"),
     ],
 )
@@ -93,8 +92,8 @@ def test_it_is_changed_only_where_it_was_begun(
         done = CliRunner().invoke(app, rest)
         assert done.exit_code == 2, done.output
         assert done.stderr == (
-            f"error: tiny was begun in {begun}, and only there can it be resumed, registered or "
-            f"deleted; in {moved} it can be read\n"
+            f"error: tiny was begun in {begun}, and only there can it be resumed or deleted; in "
+            f"{moved} it can be read\n"
         )
     assert (contents(moved), contents(begun)) == before
 

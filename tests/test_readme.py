@@ -134,7 +134,7 @@ def test_the_python_of_the_readme_runs(clone: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(clone)
     monkeypatch.setattr(sys, "path", [*sys.path])  # to which MLflow adds a model's code
     for text in PYTHON:
-        exec(text, {})
+        exec(filled(text, clone), {})
 
 
 def test_the_readme_of_the_study_files_has_every_key() -> None:

@@ -203,7 +203,7 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
     for arguments, says in (
         (["tiny", "tiny"], "STUDY: each study must be named once, but got 'tiny' twice"),
         (["tiny", "nosuch"], "but there is no study 'nosuch'; there are tiny"),
-        (["tiny", "x", "--register", "m"], "--register requires one study, but got 2"),
+        (["tiny", "x", "--optuna", "sqlite:///o.db"], "--optuna requires one study, but got 2"),
         (["tiny", "x", "y", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 3"),
         (["tiny", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 1"),
         (

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from models import IResNet
     from study.api.launched import Ended
-    from study.results.published import Registered
     from study.tracking.proof import Proof
 
 __all__ = ["Driver", "Study", "open", "run"]
@@ -252,23 +251,20 @@ class Study:
         """
         tables.print_table(self.results, every, tables.wide_console(), options)
 
-    def check_outputs(self, page: bool, optuna: str | None, register: str | None) -> None:
+    def check_outputs(self, page: bool, optuna: str | None) -> None:
         """Whether what is asked for could be written, before any of it is.
 
         Args:
             page: whether a page is asked for.
             optuna: URL of a database, for `export`; None for none.
-            register: a name, for `register`; None for none.
 
         Raises:
             UserError, FailedError: in one line, the first problem.
         """
-        from study.results import published
-
-        if register is not None:
-            published.check_register(self.results, register)
         if optuna is not None:
-            published.check_export(self.results, optuna)
+            from study.results.published import check_export
+
+            check_export(self.results, optuna)
         if page:
             from study.results.page import check_files
 
@@ -280,12 +276,6 @@ class Study:
         from study.results.published import export
 
         return export(self.results, optuna)
-
-    def register(self, name: str) -> "list[Registered]":
-        """Verify the networks of the front, and register them in MLflow under this name."""
-        from study.results.published import register
-
-        return register(self.results, name)
 
     def page_in_mlflow(self) -> tuple[str | None, str]:
         """Where MLflow shows the runs: the command that starts its server, None if one runs, and

@@ -14,7 +14,7 @@ and its views are
     tables       a table, JSON and CSV
     sections     what its page shows
     page         the page itself, and figures for a notebook; page_files/ has its parts
-    published    tags in MLflow, versions in its Model Registry, a study of Optuna
+    published    tags in MLflow, a study of Optuna
 
 Several studies side by side are a `comparison` of their reports:
 

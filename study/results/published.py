@@ -1,5 +1,4 @@
-"""Where a report is written for other programs: MLflow's runs, its Model Registry, and a study of
-Optuna.
+"""Where a report is written for other programs: MLflow's runs, and a study of Optuna.
 
 `study.best_trials` of that study has the objectives' values of our front, and no others. Of
 networks that are equal as reported Optuna has all, where our front has the first. A projection has
@@ -8,23 +7,11 @@ attribute: as a parameter it would lie outside the space, or say that a network 
 """
 
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from study.errors import FailedError, UserError
-from study.metrics.definitions import (
-    HYPERVOLUME,
-    INVERSE_STEPS,
-    LIPSCHITZ_UPPER_BOUND,
-    N_COMPLETED,
-    N_FRONT,
-    TEST_ACCURACY,
-    VAL_ACCURACY,
-    as_reported,
-)
+from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.front import Mark, Point
 from study.results.report import Report
@@ -35,7 +22,6 @@ from study.tracking.marks import Marked
 
 # The mark of a training of a sample that has been trained before: the first one has the sample's.
 _REPEAT = "repeat"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def publish(report: Report) -> None:
@@ -72,75 +58,6 @@ def figures(report: Report) -> Mapping[str, float]:
         N_COMPLETED: sum(trial.state is TrialStatus.COMPLETED for trial in report.trainings),
         **report.costs,
     }
-
-
-@dataclass(frozen=True)
-class Registered:
-    """A point in the registry, and the aliases that it has there."""
-
-    point: Point
-    aliases: tuple[str, ...]
-    version: str
-
-
-def check_register(report: Report, name: str) -> None:
-    """Whether there is something to register, and a name to do it under.
-
-    Raises:
-        UserError: if not.
-    """
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            "a name must be 1 to 100 letters, digits, '.', '_' or '-', not first a sign",
-            "register",
-            name,
-        )
-    if not report.front:
-        raise UserError(f"{report.study.name} must have a front, but it is empty", "register")
-
-
-def register(report: Report, name: str) -> list[Registered]:
-    """Register the recommended networks of a study as versions of the model `name`, each under its
-    aliases. For a sample that was trained repeatedly the first network is taken.
-
-    All are verified before any is registered. A model that is registered already keeps its
-    version. An alias that another version had moves.
-
-    Raises:
-        UserError: as `check_register`, or if the study is not where it was begun.
-        FailedError: if a proof does not hold, or a model's code is not that at hand; nothing is
-            registered then.
-    """
-    # They wait for torch, which nothing else here does.
-    from study.tracking import proof, stored_model
-
-    check_register(report, name)
-    report.files.check_files(report.study)
-    for one in report.recommended:
-        run_id = one.point.first.run_id
-        found = proof.verify(report.files, run_id)
-        problems = found.problems
-        if not problems and not found.is_same_code:
-            # Whoever loads a registered model runs its code.
-            problems = (f"code: it must be this version of models/, but is {found.code}",)
-        for problem in problems:
-            raise FailedError(f"{one.point.handle} (run {run_id}) is not registered: {problem}")
-    registered = []
-    for one in report.recommended:
-        # Of the network itself, not the mean over its repeats, as they are reported.
-        own = as_reported(one.point.first.metrics)
-        names = (VAL_ACCURACY, TEST_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
-        about = {
-            "study": report.study.name,
-            "point": one.point.label,
-            "why": one.sentence,
-            **{name: f"{own[name]:.6g}" for name in names if name in own},
-        }
-        version = stored_model.register(
-            report.files.client, name, one.point.first.run_id, one.aliases, about
-        )
-        registered.append(Registered(one.point, one.aliases, version))
-    return registered
 
 
 def check_export(report: Report, url: str) -> None:

@@ -22,7 +22,6 @@ from study.tracking.locations import database_file
 # Runs in one answer to a search.
 _PAGE = 1000
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-_TRACKING_URI = "MLFLOW_TRACKING_URI"
 # ImportError: a store whose library is not installed.
 _EXPECTED = (MlflowException, SQLAlchemyError, OSError, ImportError)
 # MLflow lets through what these raise, each of its own kind, and they need not be installed.
@@ -105,19 +104,6 @@ class Client:
                 f"MLflow at {self.tracking_uri}: {message}",
                 may_pass=_may_pass(error, self.tracking_uri),
             ) from error
-
-    @contextmanager
-    def as_default(self) -> Iterator[None]:
-        """For calls in which MLflow asks its own default address, whatever its client was given: a
-        registry in a database looks a model up there."""
-        before = os.environ.get(_TRACKING_URI)
-        os.environ[_TRACKING_URI] = self.tracking_uri
-        try:
-            yield
-        finally:
-            del os.environ[_TRACKING_URI]
-            if before is not None:
-                os.environ[_TRACKING_URI] = before
 
     def is_absent(self) -> bool:
         """Whether the database is a file that is not there: to look into it would create it."""

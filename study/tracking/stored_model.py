@@ -1,4 +1,4 @@
-"""A network as MLflow keeps it: logged with its proof, fetched to be checked, registered.
+"""A network as MLflow keeps it: logged with its proof, fetched to be checked.
 
 A logged model, all of it named in a tag of its run:
 
@@ -16,7 +16,7 @@ and the tensors of one training, is there once where models are kept in a folder
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -195,31 +195,3 @@ def fetch(client: Client, model_id: str, folder: Path) -> Path:
             tracking_uri=client.tracking_uri,
         )
     )
-
-
-def register(
-    client: Client, name: str, run_id: str, aliases: Sequence[str], version_tags: Mapping[str, str]
-) -> str:
-    """Make the model of a run a version of a registered model, with aliases; returns the version.
-    A run that is a version already keeps it."""
-    model = model_id(client, run_id)
-    versions = client.call(client.api.search_model_versions, f"run_id = '{run_id}'")
-    # One that somebody made of other files of this run is no version of this model.
-    source = f"models:/{model}"
-    of_model = (v for v in versions if v.name == name and v.source == source)
-    version = next((str(v.version) for v in of_model), None)
-    if version is None:
-
-        def new_version() -> str:
-            if not client.api.search_registered_models(f"name = '{name}'"):
-                client.api.create_registered_model(name)
-            with client.as_default():
-                made = client.api.create_model_version(
-                    name, source, run_id, tags=dict(version_tags), model_id=model
-                )
-            return str(made.version)
-
-        version = client.call(new_version)
-    for alias in aliases:
-        client.call(client.api.set_registered_model_alias, name, alias, version)
-    return version
