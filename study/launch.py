@@ -188,8 +188,7 @@ def _resume(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: b
     with planned as plan:
         if not dry_run:
             return _conclude(typed, driver, launched.resume(driver, plan))
-        for line in plan.lines():
-            typer.echo(line)
+        typer.echo(plan)
     return 0
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from study.config.extension import Wanted
-from study.config.own_settings import changed_in_file, check_same
+from study.config.extension import Wanted, check_same
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError, LaunchError, some
@@ -26,14 +25,12 @@ class Resumption:
         goes_on: the study as it is asked for now; `record` itself if nothing new is asked.
         n_completed: trials that have trained for all of their epochs.
         others: names of other studies of its file, where no name said which is meant.
-        changed: what its file says otherwise than when it began, in a line; None for nothing.
     """
 
     record: StudyRecord
     goes_on: StudyRecord
     n_completed: int
     others: tuple[str, ...] = ()
-    changed: str | None = None
 
     @property
     def name(self) -> str:
@@ -42,13 +39,11 @@ class Resumption:
             return self.record.name
         return f"{self.record.name}; other studies of its file, by their names: {some(self.others)}"
 
-    def lines(self) -> list[str]:
-        """What a user is told of a plan that is not carried out."""
-        done = (
+    def __str__(self) -> str:
+        return (
             f"would go on with {self.name}, of which {self.n_completed} of "
             f"{self.goes_on.config.n_trainings} trials have completed"
         )
-        return [done] if self.changed is None else [done, self.changed]
 
 
 @contextmanager
@@ -89,7 +84,6 @@ def planned_resume(
             extended(record, records, wanted),
             records.n_completed(record),
             tuple(one.name for one in of_file if one.name != record.name),
-            changed_in_file(record.config, record.source, record.options, record.n_searches > 0),
         )
 
 

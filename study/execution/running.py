@@ -50,9 +50,7 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
     try:
         # Free a moment ago, the name may be another launch's by now.
         with storage.new_folder(folder):
-            record = studies.create(
-                driver.client, study, asked.source, folder, provenance(), asked.options
-            )
+            record = studies.create(driver.client, study, asked.source, folder, provenance())
     except UserError:
         ray.shutdown()
         raise
@@ -75,10 +73,9 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
     is_new = damage is None
     if is_new and _has_ended_trials(driver, record):
         raise no_state(record)
-    driver.say(f"resuming {plan.name}")
-    for line in (plan.changed, *(damage or ())):
-        if line is not None:
-            driver.say(line)
+    driver.say(f"resuming {plan.name}, with the settings that it was begun with")
+    for line in damage or ():
+        driver.say(line)
     n_at_once = start_ray(driver, goes_on.config)
     uri = driver.client.tracking_uri
     try:

@@ -35,8 +35,6 @@ class StudyRecord:
         source: path of its file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it came to its end; if not, it can be resumed.
-        options: keys of its settings that options gave, in the file's place; None where an
-            earlier version began it, which did not keep them.
         n_searches: how often more samples or hours were asked for since it was begun. An end that
             the search had come to before holds no longer.
         commit: of the code that began it; None where that was no clone.
@@ -51,7 +49,6 @@ class StudyRecord:
     source: str
     storage: str
     finished: bool
-    options: tuple[str, ...] | None = None
     n_searches: int = 0
     commit: str | None = None
     is_clean: bool = True
@@ -167,7 +164,6 @@ class Records:
         for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
             of_run = run.data.tags
             # Tags of a study that anybody may have written.
-            options = as_json(of_run.get(tags.OPTIONS, ""), list)
             n_searches = (as_json(of_run.get(tags.EXTENSION, ""), dict) or {}).get("n_searches")
             versions = as_json(of_run.get(tags.VERSIONS, ""), dict) or {}
             try:
@@ -185,7 +181,6 @@ class Records:
                 source=source,
                 storage=storage,
                 finished=state is TrialStatus.COMPLETED,
-                options=None if options is None else tuple(printable(str(key)) for key in options),
                 n_searches=n_searches if type(n_searches) is int else 0,
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",

@@ -1,7 +1,7 @@
 """Writes of the study's own run."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
@@ -21,7 +21,6 @@ def create(
     source: str,
     storage: str,
     provenance: Mapping[str, str] | None = None,
-    options: Collection[str] = (),
 ) -> StudyRecord:
     """A new experiment with the study's parent run. Of two calls with one name at the same time
     one alone succeeds.
@@ -30,7 +29,6 @@ def create(
         source: path of the study's file.
         storage: folder or bucket where Tune keeps its state.
         provenance: tags that say which code runs it.
-        options: keys of the study that options gave, in the file's place.
 
     Raises:
         NameTakenError: if the name is not free.
@@ -58,7 +56,6 @@ def create(
             tags.STATE: TrialStatus.RUNNING.value,
             tags.CONFIG: json.dumps(config.to_dict()),
             tags.SOURCE: source,
-            tags.OPTIONS: json.dumps(sorted(options)),
             tags.STORAGE: storage,
             **(provenance or {}),
         },
@@ -66,9 +63,7 @@ def create(
     )
     run_id = run.info.run_id
     client.call(client.api.log_text, run_id, to_yaml(config), STUDY_FILE)
-    return StudyRecord(
-        config.name, experiment_id, run_id, config, source, storage, False, tuple(sorted(options))
-    )
+    return StudyRecord(config.name, experiment_id, run_id, config, source, storage, finished=False)
 
 
 def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:

@@ -110,7 +110,7 @@ def test_a_grid_is_not_extended_beyond_its_size() -> None:
 def test_a_plan_says_what_would_go_on_and_leaves_all_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     plan = planned(tmp_path, LEFT, n_trials=9)
-    assert plan.lines() == ["would go on with tiny, of which 1 of 9 trials have completed"]
+    assert str(plan) == "would go on with tiny, of which 1 of 9 trials have completed"
     assert plan.record.config == LEFT.config
     # The file that is locked is all that a look at a study leaves.
     assert [path.name for path in tmp_path.rglob("*")] == ["tiny", "study.lock"]
@@ -123,7 +123,7 @@ def test_of_a_file_the_latest_unfinished_study_is_meant(tmp_path: Path) -> None:
     of_file = {"name": None, "source": LEFT.source}
     plan = planned(tmp_path, latest, LEFT, **of_file)
     assert plan.record.name == "tiny"
-    assert plan.lines()[0].startswith("would go on with tiny; other studies of its file, by their")
+    assert str(plan).startswith("would go on with tiny; other studies of its file, by their")
     assert planned(tmp_path, latest, LEFT, n_trials=9, **of_file).record.name == "tiny-2"
 
 
