@@ -22,7 +22,7 @@ from study.config.trial import EvaluationConfig
 from study.errors import UserError, quoted, unknown
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
 from study.tracking.records import TrialRecord
-from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO
+from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
 
 # Longer names of hyperparameters are cut in the heads of columns.
 _LONGEST = 8

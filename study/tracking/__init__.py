@@ -8,10 +8,8 @@
     marks         writes of how each network stands in the results
     runs          a single run: its batches, its end, its files and models
     studies       writes of the study's own run
-    trial_runs    what stands there of a study's trials
     tracker       writes of the trials of a study, each thing once
-    settings      a trial's settings as parameters
-    values        numbers as MLflow stores them; tags that anybody may have changed
+    values        settings; numbers as MLflow stores them; tags that anybody may have changed
     outbox        a thread that sends writes in order, and again after an outage
     manifest      the files of a folder with their digests, and what is not as they say
     shared_files  files that several models have in common, once on the disk

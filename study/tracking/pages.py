@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from study.config.study import StudyConfig
 from study.metrics.artifacts import CERTIFICATE, PAGE
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, Direction
-from study.tracking.settings import PROJECTED_TO
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
+from study.tracking.values import PROJECTED_TO
 
 VIEW = "study"
 """The name by which the table of runs is kept; see `views`."""

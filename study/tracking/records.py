@@ -23,8 +23,7 @@ from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved, current
-from study.tracking.settings import PROJECTED_TO
-from study.tracking.values import as_json, network_of, restored, sample_of, value_of
+from study.tracking.values import PROJECTED_TO, as_json, network_of, restored, sample_of, value_of
 
 
 @dataclass(frozen=True)

@@ -52,21 +52,18 @@ class Runs:
         run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
         self._call(self._client.api.log_batch, run_id, rest, run_params, run_tags)
 
-    def set_running(self, run_id: str) -> None:
-        """Mark a run as running, in MLflow's own status."""
-        self._call(self._client.api.update_run, run_id, "RUNNING")
-
-    def set_ended(self, run_id: str, status: TrialStatus) -> None:
-        """End a run, in MLflow's own status."""
-        self._call(self._client.api.set_terminated, run_id, _MLFLOW_STATUS[status])
-
-    def set_state(self, run_id: str, status: TrialStatus) -> None:
-        """Say how a run stands: in MLflow's own status, then by the tag that counts here."""
+    def set_state(
+        self, run_id: str, status: TrialStatus, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Say how a run stands, in MLflow's own status and by the tag that counts here, which comes
+        with others. A run that a crash leaves in between counts as running, and is ended again."""
+        of_run = {**(tags or {}), STATE: status.value}
         if status is TrialStatus.RUNNING:
-            self.set_running(run_id)
+            self.log(run_id, tags=of_run)
+            self._call(self._client.api.update_run, run_id, "RUNNING")
         else:
-            self.set_ended(run_id, status)
-        self.log(run_id, tags={STATE: status.value})
+            self._call(self._client.api.set_terminated, run_id, _MLFLOW_STATUS[status])
+            self.log(run_id, tags=of_run)
 
     def delete(self, run_id: str) -> None:
         """Delete a run and its models."""

@@ -7,6 +7,7 @@ stands there once: a metric that has the same value already is not sent again.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow.entities import Metric, Run
@@ -14,21 +15,36 @@ from mlflow.entities import Metric, Run
 from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
-from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
+from study.metrics.reports import REPORTED_METRICS, EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Runs
-from study.tracking.settings import FINE_TUNE_STEPS, PROJECTED_TO, settings
 from study.tracking.shared_files import SharedFiles
-from study.tracking.trial_runs import TrialRun, TrialRuns
-from study.tracking.values import stored
+from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, settings, stored
 
 # Databases of MLflow refuse longer names.
 _NAME_LENGTH = 250
 # By which MLflow knows a system metric.
 _SYSTEM = "system/"
+
+
+@dataclass
+class _TrialRun:
+    """The run of a trial, as far as it is known.
+
+    Attributes:
+        state: None of a run that was cut off before its parameters were logged.
+        projections: ids of the runs of its projections.
+        logged: (metric, epoch) -> value, of what MLflow holds; None until it is read.
+    """
+
+    run_id: str
+    state: TrialStatus | None
+    sample: str
+    projections: list[str] = field(default_factory=list)
+    logged: dict[tuple[str, int], float] | None = None
 
 
 class Tracker:
@@ -56,11 +72,41 @@ class Tracker:
         self._runs.set_state(study.run_id, TrialStatus.RUNNING)
         self._study = study
         self._objectives = {objective.metric for objective in study.config.objectives}
-        self._trials = TrialRuns(self.client, study)
+        self._trials: dict[str, _TrialRun] = {}
+        self._learn()
 
     def reread(self, trial_id: str) -> None:
         """Read again what MLflow has of a trial: a write that failed may have arrived."""
-        self._trials.reread(trial_id)
+        self._trials.pop(trial_id, None)
+        self._learn(f" and tags.`{tags.TRIAL_ID}` = '{trial_id}'")
+
+    def _learn(self, condition: str = "") -> None:
+        """Learn which runs are there. What is there twice, or of no trial, is deleted.
+
+        Args:
+            condition: of the runs, as the end of a filter.
+        """
+        experiments = [self._study.experiment_id]
+        # Other runs may hang below the study's run too.
+        of_study = f"tags.`{tags.PARENT}` = '{self._study.run_id}'"
+        of_trials = f"{of_study} and tags.`{tags.KIND}` = '{tags.TRIAL}'{condition}"
+        trials = self.client.search_runs(experiments, of_trials)
+        # The oldest first: a run that was made twice, since an answer got lost, stays once.
+        for run in sorted(trials, key=lambda run: run.info.start_time):
+            of_run, run_id = run.data.tags, run.info.run_id
+            if of_run[tags.TRIAL_ID] in self._trials:
+                self._runs.delete(run_id)
+                continue
+            state = TrialStatus(of_run[tags.STATE]) if run.data.params else None
+            self._trials[of_run[tags.TRIAL_ID]] = _TrialRun(run_id, state, of_run[tags.SAMPLE])
+        by_run = {trial.run_id: trial for trial in self._trials.values()}
+        of_projections = f"tags.`{tags.KIND}` = '{tags.PROJECTION}'{condition}"
+        for run in list(self.client.search_runs(experiments, of_projections)):
+            parent = by_run.get(run.data.tags[tags.PROJECTED_FROM])
+            if parent is None:
+                self._runs.delete(run.info.run_id)
+            else:
+                parent.projections.append(run.info.run_id)
 
     def start_trial(
         self,
@@ -81,13 +127,11 @@ class Tracker:
         if trial is not None and trial.sample != text:
             # It was proposed after the last snapshot that survived, and its number now means
             # another trial. Parameters cannot be changed, so the run is deleted.
-            self._trials.delete(trial_id)
+            self._delete(trial_id)
             trial = None
-        of_run = {
-            tags.REPEAT_OF: repeat_of or trial_id,
-            tags.STATE: TrialStatus.RUNNING.value,
-            **({tags.GIVEN: "true"} if is_given else {}),
-        }
+        of_run = {tags.REPEAT_OF: repeat_of or trial_id}
+        if is_given:
+            of_run[tags.GIVEN] = "true"
         if trial is None:
             run = self._call(
                 self.client.api.create_run,
@@ -98,19 +142,18 @@ class Tracker:
                     tags.PARENT: self._study.run_id,
                     tags.TRIAL_ID: trial_id,
                     tags.SAMPLE: text,
+                    tags.STATE: TrialStatus.RUNNING.value,
                     **of_run,
                     **self._provenance,
                 },
             )
-            trial = TrialRun(run.info.run_id, TrialStatus.RUNNING, text, logged={})
+            trial = _TrialRun(run.info.run_id, None, text, logged={})
             self._trials[trial_id] = trial
         else:
-            # First the tag, by which a run counts as one that runs and is ended with its study.
-            self._runs.log(trial.run_id, tags=of_run)
-            self._runs.set_running(trial.run_id)
+            self._runs.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
         # Last: a run that has parameters is begun. To log the same again is no error.
         self._runs.log(trial.run_id, params=settings(sample, config))
-        trial.state, trial.is_begun = TrialStatus.RUNNING, True
+        trial.state = TrialStatus.RUNNING
 
     def log_reports(
         self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
@@ -124,7 +167,7 @@ class Tracker:
             node: address of the node on which they were measured, where it is known.
         """
         trial = self._trials[trial_id]
-        logged = self._trials.logged(trial)
+        logged = self._logged(trial)
 
         def stands(name: str, epoch: int, value: float) -> bool:
             if name.startswith(_SYSTEM):
@@ -170,24 +213,13 @@ class Tracker:
     def log_projections(
         self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path]]
     ) -> None:
-        """The networks to which a completed trial's was projected, each as a run below it.
-
-        What stands there already is not sent again. What is no longer among the networks, or has
-        other metrics now, is deleted.
-        """
+        """The networks to which a completed trial's was projected, each as a run below it. Those
+        that were logged before a crash are replaced."""
         trial = self._trials[trial_id]
+        self._delete_projections(trial)
         run = self._runs.get(trial.run_id)
-        new = {report.coeff: (report, folder) for report, folder in networks}
-        outdated = [
-            coeff
-            for coeff, (_, metrics) in trial.projections.items()
-            if coeff not in new or metrics != new[coeff][0].metrics()
-        ]
-        self._trials.delete_projections(trial, outdated)
-        for coeff, (report, folder) in new.items():
-            if coeff not in trial.projections:
-                run_id = self._log_projection(trial_id, run, report, folder)
-                trial.projections[coeff] = (run_id, report.metrics())
+        for report, folder in networks:
+            trial.projections.append(self._log_projection(trial_id, run, report, folder))
 
     def _log_projection(
         self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path
@@ -216,7 +248,7 @@ class Tracker:
         )
         run_id = str(run.info.run_id)
         added = {PROJECTED_TO: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
-        epoch, milliseconds = self._trials.last_epoch(trial), round(report.timestamp * 1000)
+        epoch, milliseconds = self._last_epoch(trial), round(report.timestamp * 1000)
         metrics = [
             Metric(name, value, milliseconds, epoch)
             for name, value in self._objectives_first(report.metrics())
@@ -229,8 +261,8 @@ class Tracker:
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """How a trial ended; certified if its last bound is below 1 and it did not fail."""
         trial = self._trials[trial_id]
-        last_epoch = self._trials.last_epoch(trial)
-        bound = self._trials.logged(trial).get((LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf)
+        last_epoch = self._last_epoch(trial)
+        bound = self._logged(trial).get((LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf)
         proven = bound < 1 and status is not TrialStatus.FAILED
         what = status.value.replace("_", " ").capitalize()
         proof = pages.describe_bound(bound)
@@ -238,27 +270,45 @@ class Tracker:
         of_run = {
             tags.CERTIFIED: str(proven).lower(),
             tags.NOTE: f"{what} after {last_epoch} epochs. {why}"[: tags.LONGEST],
-            tags.STATE: status.value,
         }
         if reason is not None:
             of_run[tags.REASON] = reason[: tags.LONGEST]
         if status is not TrialStatus.COMPLETED:
             # It may have completed before a crash, and be stopped when it was trained again.
-            self._trials.delete_projections(trial, list(trial.projections))
-        # MLflow's status first, then the tag, by which the trial counts as ended: after a crash in
-        # between it is ended again.
-        self._runs.set_ended(trial.run_id, status)
-        self._runs.log(trial.run_id, tags=of_run)
+            self._delete_projections(trial)
+        self._runs.set_state(trial.run_id, status, of_run)
         trial.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:
         """Delete the runs of all other trials, and their projections."""
-        self._trials.keep_only(trial_ids)
+        for trial_id in self._trials.keys() - trial_ids:
+            self._delete(trial_id)
 
     def trial_state(self, trial_id: str, sample: Mapping[str, Value]) -> TrialStatus | None:
         """What MLflow says of a trial of this sample; None if it has no run, or one that was cut
         off before it was begun."""
         trial = self._trials.get(trial_id)
-        if trial is None or not trial.is_begun or trial.sample != json.dumps(sample):
-            return None
-        return trial.state
+        return None if trial is None or trial.sample != json.dumps(sample) else trial.state
+
+    def _logged(self, trial: _TrialRun) -> dict[tuple[str, int], float]:
+        """(metric, epoch) -> value, of what MLflow holds of a trial."""
+        if trial.logged is None:
+            trial.logged = {
+                (metric, point.step): point.value
+                for metric in REPORTED_METRICS
+                for point in self._call(self.client.api.get_metric_history, trial.run_id, metric)
+            }
+        return trial.logged
+
+    def _last_epoch(self, trial: _TrialRun) -> int:
+        """The last epoch that MLflow holds a metric of; 0 if there is none."""
+        return max((epoch for _, epoch in self._logged(trial)), default=0)
+
+    def _delete(self, trial_id: str) -> None:
+        trial = self._trials.pop(trial_id)
+        self._delete_projections(trial)
+        self._runs.delete(trial.run_id)
+
+    def _delete_projections(self, trial: _TrialRun) -> None:
+        while trial.projections:
+            self._runs.delete(trial.projections.pop())

@@ -1,22 +1,41 @@
-"""What runs hold, as values: numbers as MLflow stores them, and tags that a study wrote, which
-anybody may have changed since."""
+"""What runs hold, as values: settings, numbers as MLflow stores them, and tags that a study wrote,
+which anybody may have changed since."""
 
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TypeVar
 
 from mlflow.entities import Run
 
 from study.config.space import Value
+from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
 from study.tracking import tags
+
+FINE_TUNE_STEPS = "fine_tune_steps"
+PROJECTED_TO = "projected_to"
+"""Parameter of a projection alone."""
 
 # MLflow keeps an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
 _TRIAL_ID = re.compile(r"[0-9]{4,9}")
 _T = TypeVar("_T")
+
+
+def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, object]:
+    """The parameters of a trial: every setting, keys of `data` with that prefix."""
+    return {
+        **asdict(trial.model),
+        **asdict(trial.training),
+        **asdict(trial.evaluation),
+        FINE_TUNE_STEPS: trial.fine_tune_steps,
+        **{f"data.{key}": value for key, value in asdict(trial.data).items()},
+        "seed": trial.seed,
+        **sample,
+    }
 
 
 def stored(value: float) -> float:

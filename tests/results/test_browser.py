@@ -27,7 +27,7 @@ from study.results.where import parse
 from study.tracking.client import Client
 from study.tracking.pages import study_page
 from study.tracking.records import Records, TrialRecord
-from study.tracking.settings import settings
+from study.tracking.values import settings
 from tests.conftest import CHROMIUM
 from tests.results.test_page import unread
 from tests.results.test_where import REFUSED
