@@ -1,13 +1,10 @@
 """`python -m study.delete`: delete a study for good, after it said what and asked."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from study import cli
-
-if TYPE_CHECKING:
-    from study.api.deletion import Holdings
 
 app = typer.Typer(add_completion=False)
 
@@ -41,24 +38,10 @@ def main(
             deletion.carry_out()
     typer.echo(f"deleted: {study}")
     if not deletion.held.for_good:
-        typer.echo(_how_to_empty(deletion.held, deletion.driver.client.tracking_uri))
-
-
-def _how_to_empty(held: "Holdings", tracking_uri: str) -> str:
-    """What the owner of a server has to run. Of experiments, runs and models, `mlflow gc` deletes
-    everything in the trash of each kind that it is given no list of, whoever put it there. Of a
-    listed experiment it deletes all runs too."""
-    if not held.model_ids:
-        return (
-            "Its runs and name stay in the trash of the server, since mlflow gc would delete the "
-            "models of others with them"
+        typer.echo(
+            "Its runs, models and name stay in the trash of the server until its owner runs "
+            "mlflow gc, which empties all of the trash."
         )
-    return (
-        "Its runs, models and name stay in the trash of the server until its owner runs: "
-        f"mlflow gc --experiment-ids {held.experiment_id} --run-ids {held.run_id} "
-        f"--logged-model-ids {','.join(held.model_ids)} --tracking-uri {tracking_uri} "
-        "--backend-store-uri ITS_DATABASE"
-    )
 
 
 def _ask() -> None:

@@ -10,8 +10,6 @@ from study.execution.driver import Driver
 from study.tracking import removal
 from study.tracking.removal import Holdings
 
-__all__ = ["Deletion", "Holdings", "planned_deletion"]
-
 
 @dataclass(frozen=True)
 class Deletion:
@@ -27,20 +25,16 @@ class Deletion:
     folder: str
 
     def lines(self) -> list[str]:
-        """For a user: what is deleted, and how much it is."""
+        """For a user: what is deleted."""
         held = self.held
-        n_files, n_bytes = held.files()
-        files = f", {_amount(n_files, n_bytes)}" if n_files else ""
-        n_stored, n_stored_bytes = storage.contents(self.folder)
-        stored = f": {_amount(n_stored, n_stored_bytes)}" if n_stored else " is not there"
         lines = [
-            f"{held.name}: {held.n_runs} runs, {len(held.model_ids)} models{files} in MLflow",
-            f"{self.folder}{stored}",
+            f"{held.name}: {held.n_runs} runs and {len(held.model_ids)} models in MLflow",
+            self.folder if storage.exists(self.folder) else f"{self.folder} is not there",
         ]
         if held.versions:
-            versions = some(held.versions)
             lines.append(
-                f"Versions in the model registry whose models are deleted with it: {versions}"
+                "Versions in the model registry whose models are deleted with it: "
+                + some(held.versions)
             )
         return lines
 
@@ -89,7 +83,3 @@ def planned_deletion(driver: Driver, name: str) -> Iterator[Deletion]:
         )
     with storage.locked(folder) if is_there else nullcontext():
         yield Deletion(driver, held, folder)
-
-
-def _amount(n_files: int, n_bytes: int) -> str:
-    return f"{n_files:,} files of {n_bytes / 1e6:.1f} MB"

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.fs
-from pyarrow.fs import FileSelector
 
 from study.errors import LaunchError, NameTakenError, StorageError, reason
 
@@ -90,16 +89,6 @@ def new_folder(folder: str) -> Iterator[None]:
     except BaseException:
         delete(folder)
         raise
-
-
-def contents(folder: str) -> tuple[int, int]:
-    """How many files are in a folder, and their bytes; (0, 0) if it is not there. Raises
-    LaunchError if it cannot be read."""
-    files, path = filesystem(folder)
-    with _said("it must be readable", folder, "read"):
-        found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-    sizes = [info.size for info in found if info.type == pyarrow.fs.FileType.File]
-    return len(sizes), sum(sizes)
 
 
 def delete(folder: str) -> None:

@@ -7,14 +7,12 @@ runs, SQL 0.8 s. It deletes runs in any order, so a study could not be recognize
 interruption. It leaves the rows of inputs, and the folders of runs.
 """
 
-import os
 import re
 import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlflow.entities import ViewType
 
@@ -36,7 +34,6 @@ class Holdings:
     """What MLflow has of a study.
 
     Attributes:
-        run_id: of the study's own run.
         storage: folder or bucket where Tune keeps its state.
         is_running: whether it is marked so.
         for_good: whether all of it can be deleted for good from here.
@@ -48,7 +45,6 @@ class Holdings:
 
     name: str
     experiment_id: str
-    run_id: str
     storage: str
     is_running: bool
     for_good: bool
@@ -56,17 +52,6 @@ class Holdings:
     model_ids: tuple[str, ...]
     locations: tuple[str, ...]
     versions: tuple[str, ...]
-
-    def files(self) -> tuple[int, int]:
-        """How many files its artifacts in folders of this machine are, and what they take of the
-        disk in bytes: files that are one on the disk count once."""
-        sizes = {}
-        for folder in filter(None, map(local_folder, self.locations)):
-            for at, _, names in os.walk(folder):
-                for name in names:
-                    status = (Path(at) / name).lstat()
-                    sizes[status.st_dev, status.st_ino] = status.st_size
-        return len(sizes), sum(sizes.values())
 
 
 def holdings(client: Client, name: str) -> Holdings | None:
@@ -88,7 +73,13 @@ def holdings(client: Client, name: str) -> Holdings | None:
     own = next((run for run in runs if run.data.tags.get(tags.KIND) == tags.STUDY), None)
     if own is None:
         return None  # an experiment of somebody else
-    models = _models(client, experiment_id)
+    if database is None:
+        found = client.pages(client.api.search_logged_models, [experiment_id])
+        models = {model.model_id: model.artifact_location for model in found}
+    else:
+        with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
+            sql = "SELECT model_id, artifact_location FROM logged_models WHERE experiment_id = ?"
+            models = dict(connection.execute(sql, [int(experiment_id)]).fetchall())
     locations = {run.info.run_id: str(run.info.artifact_uri) for run in runs} | models
     if database is not None:
         check_not_moved(client.tracking_uri, name, own.info.artifact_uri)
@@ -98,7 +89,6 @@ def holdings(client: Client, name: str) -> Holdings | None:
     return Holdings(
         name=name,
         experiment_id=experiment_id,
-        run_id=own.info.run_id,
         storage=own.data.tags.get(tags.STORAGE, ""),
         is_running=own.data.tags.get(tags.STATE) == TrialStatus.RUNNING,
         for_good=database is not None,
@@ -140,17 +130,6 @@ def _check(locations: Mapping[str, str]) -> None:
                 f"{ARTIFACTS}, but are in {printable(location)}",
                 key="study",
             )
-
-
-def _models(client: Client, experiment_id: str) -> dict[str, str]:
-    """Id -> location."""
-    database = database_file(client.tracking_uri)
-    if database is None:
-        models = client.pages(client.api.search_logged_models, [experiment_id])
-        return {model.model_id: model.artifact_location for model in models}
-    with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
-        sql = "SELECT model_id, artifact_location FROM logged_models WHERE experiment_id = ?"
-        return dict(connection.execute(sql, [int(experiment_id)]).fetchall())
 
 
 def delete(client: Client, study: Holdings) -> None:
