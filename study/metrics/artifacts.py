@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from study.metrics.definitions import VAL_ACCURACY
 from study.metrics.reports import EpochReport
 
@@ -62,9 +64,7 @@ def trained_folder(projection: Path) -> Path:
 def packed(bits: Sequence[bool]) -> dict[str, Any]:
     """The content of VAL_RIGHT: the bits of the images in their order, the first one highest in the
     first byte, filled up with zeros to whole bytes."""
-    text = "".join("1" if bit else "0" for bit in bits)
-    n_bytes = -(-len(bits) // 8)
-    content = int(text.ljust(8 * n_bytes, "0") or "0", 2).to_bytes(n_bytes, "big")
+    content = np.packbits(np.array(bits, dtype=bool)).tobytes()
     return {"n_images": len(bits), "right": base64.b64encode(content).decode()}
 
 
@@ -105,4 +105,5 @@ def unpacked(content: object) -> list[bool]:
     stored = base64.b64decode(text, validate=True)
     if len(stored) != -(-n // 8):
         raise ValueError(f"{VAL_RIGHT} must have a bit for each of {n} images")
-    return [stored[i // 8] >> (7 - i % 8) & 1 == 1 for i in range(n)]
+    bits: list[bool] = np.unpackbits(np.frombuffer(stored, np.uint8), count=n).astype(bool).tolist()
+    return bits
