@@ -1,7 +1,6 @@
 """Studies of invertible residual networks. What each part may import stands beside it.
 
     launch, report, verify, delete    the commands; no command imports another
-    __main__     says which commands there are                          -
     api/         what `import study` offers; the commands use it
                                  execution results tracking config errors metrics models
     cli          what the commands share                                errors

@@ -6,7 +6,6 @@
 130  interrupted
 """
 
-import gc
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,15 +95,3 @@ def _check_models() -> None:
             f"models: it must be the package in {own.parent}, but Python finds {other} first: "
             "run this in another folder"
         )
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """For imports that take seconds: a sixth of that is the garbage collector's, which looks in
-    vain through all that they make and that stays."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()

@@ -26,9 +26,8 @@ def main(
     state. Typed again it finishes what it had begun."""
     with cli.one_line_errors(study="STUDY"):
         # Here, since MLflow takes a second, for which --help need not wait.
-        with cli.importing():
-            from study.api.deletion import planned_deletion
-            from study.api.study import Driver
+        from study.api.deletion import planned_deletion
+        from study.api.study import Driver
 
         with planned_deletion(Driver.of(tracking_uri, storage_path), study) as deletion:
             for line in deletion.lines():

@@ -155,19 +155,19 @@ def _start(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bo
     asked = asked_for(typed.space, arguments)
     # What a dry run prints is a study file, and nothing else is.
     driver = typed.driver(on_stderr=dry_run)
-    with cli.importing():
-        from study.api import launched
+    from study.api import launched
+
     if not dry_run:
         return _conclude(typed, driver, launched.start(driver, asked))
     rehearsed = launched.rehearse(driver, asked)
     if not every:
         typer.echo("# What differs from the defaults; --all prints the others too.")
     typer.echo(rehearsed.as_file(every).rstrip())
-    typer.echo(f"# A network: {rehearsed.n_parameters:,} parameters")
+    typer.echo(f"# A network: {rehearsed.trial.n_parameters:,} parameters")
     typer.echo(
-        f"# Time: about {_in_words(rehearsed.seconds)}: {rehearsed.n_trials} trials, "
-        f"{rehearsed.n_at_once} at a time, of {_in_words(rehearsed.seconds_of_trial)} each on this "
-        "machine"
+        f"# Time: about {_in_words(rehearsed.seconds)}: "
+        f"{rehearsed.config.n_trainings} trials, {rehearsed.n_at_once} at a time, of "
+        f"{_in_words(rehearsed.trial.seconds)} each on this machine"
     )
     typer.echo(f"# Records: {driver.client.tracking_uri}")
     return 0
@@ -180,8 +180,8 @@ def _resume(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: b
     name = arguments["name"]
     source = "" if name is not None else source_of(typed.space)
     driver = typed.driver()
-    with cli.importing():
-        from study.api import launched
+    from study.api import launched
+
     planned = launched.planned_resume(
         driver, name, source, wanted(arguments), settings_to_keep(arguments)
     )

@@ -69,17 +69,16 @@ def main(
             if names or objective or where or every or html or optuna:
                 cli.refuse("--list goes with --format and --tracking-uri alone")
             (uri,) = _uris_of_each(uris, ["all"])
-            with cli.importing():
-                from study.api.several import Listing
+            from study.api.several import Listing
+
             _print(Listing.of(uri), format, every)
             return
         if optuna is not None and len(names) > 1:
             cli.refuse(f"--optuna requires one study, but got {len(names)}")
         wanted: list[str | None] = [*names] or [None]
         uri_of_each = _uris_of_each(uris, wanted)
-        with cli.importing():
-            from study.api.several import compare
-            from study.api.study import open
+        from study.api.several import compare
+        from study.api.study import open
 
         studies = [
             open(name, where=where, objectives=objective or (), tracking_uri=uri)

@@ -21,8 +21,7 @@ def main(
     if not. No code of the stored model is run."""
     with cli.one_line_errors(network="NETWORK"):
         # Here, since torch and MLflow take seconds, for which --help need not wait.
-        with cli.importing():
-            from study.api.network import verify_network
+        from study.api.network import verify_network
 
         name, proof = verify_network(network, tracking_uri)
     for line in proof.lines():

@@ -1,8 +1,6 @@
 """What Python users meet that the notebook (tests/test_notebook.py) does not show."""
 
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,20 +8,7 @@ import pytest
 
 import study
 from study.errors import LaunchError
-from tests.support.launched import ROOT
 from tests.support.studies import tiny
-
-
-@pytest.mark.slow
-def test_importing_the_package_takes_a_tenth_of_a_second() -> None:
-    """By the processor's time, the least of three: the machine may be busy."""
-    code = (
-        "import time; start = time.process_time(); import study; print(time.process_time() - start)"
-    )
-    seconds = [
-        float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)) for _ in range(3)
-    ]
-    assert min(seconds) < 0.1
 
 
 def test_the_package_offers_what_it_lists_and_nothing_else() -> None:

@@ -29,7 +29,6 @@ MAY_IMPORT = {
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"cli", "errors"},
     "api": {"models", "config", "execution", "results", "tracking", *SHARED},
-    "__main__": set(),
     "launch": {"api", "cli"},
     "report": {"api", "cli"},
     "verify": {"api", "cli"},

@@ -1,6 +1,4 @@
-import gc
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,28 +56,6 @@ def test_an_option_that_was_removed_is_refused_with_what_to_do_instead(
 def test_errors_of_ours_are_loud() -> None:
     with pytest.raises(ZeroDivisionError), cli.one_line_errors():
         raise ZeroDivisionError
-
-
-def test_the_garbage_collector_is_back_though_an_import_failed() -> None:
-    def failing() -> None:
-        assert not gc.isenabled()
-        raise ImportError
-
-    with pytest.raises(ImportError), cli.importing():
-        failing()
-    assert gc.isenabled()
-
-
-@pytest.mark.slow
-def test_python_m_study_names_the_commands() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "study"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    named = set(re.findall(r"^python -m study\.(\w+)", done.stdout, re.MULTILINE))
-    with_main = {
-        path.stem for path in (ROOT / "study").glob("*.py") if "app(prog_name" in path.read_text()
-    }
-    assert named == with_main
 
 
 @pytest.mark.slow

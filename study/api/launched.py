@@ -1,14 +1,13 @@
 """A study is run, or goes on, and its results are published in MLflow. Waits for Ray and torch."""
 
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from study.config.file import Asked, to_yaml
-from study.config.study import StudyConfig
-from study.config.trial import DataConfig
+from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
 from study.execution import beginning, running
+from study.execution.beginning import rehearse
 from study.execution.driver import Driver
 from study.execution.resuming import Resumption, planned_resume
 from study.execution.running import Outcome
@@ -37,56 +36,6 @@ def start(driver: Driver, asked: Asked) -> Ended:
         FailedError: if it began and cannot go on; it can be resumed.
     """
     return _ended(driver, running.begin(driver, beginning.plan_new(driver, asked)))
-
-
-@dataclass(frozen=True)
-class Rehearsed:
-    """A study that could begin, and what it takes.
-
-    Attributes:
-        config: the study under the name that it would have.
-        n_parameters: of a network, that are trained.
-        n_at_once: trials that run at a time.
-        seconds_of_trial: wall-clock, an estimate from a few steps on this machine.
-    """
-
-    config: StudyConfig
-    n_parameters: int
-    n_at_once: int
-    seconds_of_trial: float
-
-    @property
-    def n_trials(self) -> int:
-        """How many there are at most."""
-        return self.config.n_trainings
-
-    @property
-    def seconds(self) -> float:
-        """Of the whole study, wall-clock, as `seconds_of_trial`."""
-        return -(-self.n_trials // max(1, self.n_at_once)) * self.seconds_of_trial
-
-    def as_file(self, every: bool) -> str:
-        """The study as a study file.
-
-        Args:
-            every: with the settings that are the defaults too.
-        """
-        config = self.config
-        default = DataConfig().root
-        if config.data.root == str(Path(default).resolve()):
-            config = replace(config, data=replace(config.data, root=default))
-        return to_yaml(config, is_short=not every)
-
-
-def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
-    """Check a study where it is to run, and run nothing of it.
-
-    Raises:
-        UserError: if it could not begin.
-    """
-    config = beginning.plan_new(driver, asked).config
-    trial, n_at_once = beginning.rehearse_new(driver, config)
-    return Rehearsed(config, trial.n_parameters, n_at_once, trial.seconds)
 
 
 def resume(driver: Driver, plan: Resumption) -> Ended:

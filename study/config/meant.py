@@ -1,4 +1,4 @@
-"""What an unknown key may have meant: one that is gone, of another section, or of Ray Tune."""
+"""What an unknown key may have meant: one that is gone, or of another section."""
 
 from dataclasses import fields
 
@@ -12,21 +12,6 @@ GONE = {
 """Keys of `search` that studies had, and what to do instead."""
 EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1, 2]}"
 """How parameters are written."""
-# What Ray Tune and other libraries call it.
-_ELSEWHERE = {
-    "max_t": "training.max_epochs",
-    "metric": "objectives",
-    "mode": "objectives",
-    "num_samples": "search.n_trials",
-    "config": "space",
-    "param_space": "space",
-    "hyperparameters": "space",
-    "parameters": "space",
-    "search_space": "space",
-    "resources_per_trial": "resources",
-    "search_alg": "search.sampler",
-    "time_budget_s": "search.max_hours",
-}
 
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
@@ -34,8 +19,6 @@ def unknown_key(key: str, known: tuple[str, ...]) -> str:
     sections = [name for name, kind in SECTIONS.items() if key in {f.name for f in fields(kind)}]
     if key in GONE:
         return f"'{key}' was removed; {GONE[key]}"
-    if key in _ELSEWHERE:
-        return f"unknown key '{key}'; it is {_ELSEWHERE[key]} here"
     if len(sections) == 1:
         return f"unknown key '{key}'; it belongs in {sections[0]}"
     return unknown(key, known)

@@ -1,17 +1,20 @@
 """A new study: whether it could run, and its name."""
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import ray
 
-from study.config.file import Asked
+from study.config.file import Asked, to_yaml
 from study.config.study import StudyConfig
+from study.config.trial import DataConfig
 from study.errors import NameTakenError
 from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials, longest_trial
 from study.execution.starting import start_ray
-from study.trial.rehearsal import Rehearsal, rehearse
+from study.trial.rehearsal import Rehearsal, measured
 
 
 def plan_new(driver: Driver, asked: Asked) -> Asked:
@@ -37,22 +40,51 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
     return replace(asked, config=replace(config, name=free))
 
 
-def rehearse_new(driver: Driver, study: StudyConfig) -> tuple[Rehearsal, int]:
-    """Whether a study could begin now where it is to run and to be kept: Ray is reached or started,
-    and left again.
+@dataclass(frozen=True)
+class Rehearsed:
+    """A study that could begin, and what it takes.
 
-    Returns:
-        What one of its trials takes on this machine, and how many run at a time.
+    Attributes:
+        config: the study under the name that it would have.
+        trial: the size of a trial and its time on this machine.
+        n_at_once: trials that run at a time.
+    """
+
+    config: StudyConfig
+    trial: Rehearsal
+    n_at_once: int
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock, of the whole study; an estimate."""
+        return math.ceil(self.config.n_trainings / self.n_at_once) * self.trial.seconds
+
+    def as_file(self, every: bool) -> str:
+        """The study as a study file.
+
+        Args:
+            every: with the settings that are the defaults too.
+        """
+        config, default = self.config, DataConfig().root
+        if config.data.root == str(Path(default).resolve()):
+            config = replace(config, data=replace(config.data, root=default))
+        return to_yaml(config, is_short=not every)
+
+
+def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
+    """Check a new study where it is to run and to be kept, and run nothing of it. Ray is reached or
+    started, and left again.
 
     Raises:
-        UserError: in one line, the first problem.
+        UserError: in one line, if it could not begin.
     """
+    study = plan_new(driver, asked).config
     storage.check(driver.folder(study.name))
     n_at_once = start_ray(driver, study)
     ray.shutdown()
-    resources = study.resources
-    trial = rehearse(longest_trial(study), max(1, int(resources.cpus)), resources.gpus > 0)
-    return trial, min(n_at_once, study.n_trainings)
+    n_threads, on_gpu = max(1, int(study.resources.cpus)), study.resources.gpus > 0
+    trial = measured(longest_trial(study), n_threads, on_gpu)
+    return Rehearsed(study, trial, min(n_at_once, study.n_trainings))
 
 
 def _free_name(driver: Driver, name: str) -> str:

@@ -31,7 +31,7 @@ class Rehearsal:
     seconds: float
 
 
-def rehearse(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
+def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     """Train a few steps of a trial, and measure its network once.
 
     Args:

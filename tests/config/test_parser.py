@@ -29,10 +29,6 @@ lr: 0.1
     lr: unknown key 'lr'; it belongs in training
 {serch: {n_trials: 1}, search: ABSENT}
     serch: unknown key 'serch'; the nearest known one is 'search'
-num_samples: 5
-    num_samples: unknown key 'num_samples'; it is search.n_trials here
-{search_space: {}, space: ABSENT}
-    search_space: unknown key 'search_space'; it is space here
 data: {zzzz: 1}
     data.zzzz: unknown key 'zzzz'; there are name, root, val_fraction, test_fraction, split_seed,
     shift, flip, size, max_train, download
