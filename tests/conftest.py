@@ -37,7 +37,7 @@ SLOW_FILES = {
     "test_notebook", "test_outage", "test_pretended_cuda", "test_readme", "test_services",
     "test_verify", "test_wheel",
 }  # fmt: skip
-SLOW_FOLDERS = {"cluster", "pretended_cuda"}
+SLOW_FOLDERS = {"cluster"}
 SLOW_FIXTURES = {"finished", "one_ray"}
 # With which Python starts another process, as `sys.audit` names it.
 STARTS_A_PROCESS = {

@@ -1,21 +1,20 @@
-"""What must hold of the CUDA path, as functions: for the tests, and for those of planted errors.
-
-Each raises if it does not hold.
-"""
+"""Training, certificate and inverse on CUDA say what they say on the CPU, and do not wait. Errors
+that are easily written, and work on a CPU, are planted: each makes a check fail."""
 
 import copy
 import math
-import tempfile
+import sys
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from models import Effort, IResNet, Solution, certify, fixed_point
+from models import IResNet, Solution, certify, fixed_point, iresnet, spectral_norm
 from study.config.trial import (
     DataConfig,
     EvaluationConfig,
@@ -23,146 +22,111 @@ from study.config.trial import (
     TrainingConfig,
     TrialConfig,
 )
-from study.metrics.reports import EpochReport
+from study.metrics.reports import TrialStatus
+from study.trial import data, training
 from study.trial.data import Augmentation, Dataset, Split
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
-from tests.pretended_cuda.device import PretendedCuda
+from tests.pretended_cuda.device import PretendedCuda, RefusedError
 
 TRIAL = TrialConfig(
     seed=3,
-    data=DataConfig(val_fraction=0.1, shift=1, flip=True, max_train=192),
-    model=ModelConfig(blocks=(1, 1), channel_multiplier=4, bottleneck=1, dropout=0.2),
+    data=DataConfig(val_fraction=0.1, shift=1, flip=True, max_train=128),
+    model=ModelConfig(blocks=(1, 1), channel_multiplier=2, bottleneck=1, dropout=0.2),
     training=TrainingConfig(max_epochs=2, batch_size=64, lr=0.1, optimizer="muon"),
     evaluation=EvaluationConfig(n_inverse_samples=16),
     objectives=("val_accuracy",),
-    ladder=(0.5,),
-    fine_tune_steps=2,
 )
-# Operations that launch a kernel, of one training step: for a block (three convolutions, three
-# activations, dropout and a sum, forward and backward), and for all else. With bf16 autocast takes
-# what comes to each convolution, its weight and its bias there by itself.
-_OF_A_BLOCK, _OF_A_BF16_BLOCK = 16, 33
-_OF_ALL_ELSE = {"sgd": 300, "muon": 427}
+# Of a step of six blocks: 500 with SGD and bf16, 530 with Muon. One by one, the layers take 674.
+MOST_OPERATIONS = 600
+Patch = pytest.MonkeyPatch
 
 
-def changed(trial: TrialConfig, **settings: Any) -> TrialConfig:
-    """The trial with settings of its model and its training."""
-    of_model = {k: v for k, v in settings.items() if k in ModelConfig.__dataclass_fields__}
-    of_training = {k: v for k, v in settings.items() if k in TrainingConfig.__dataclass_fields__}
-    return replace(
-        trial,
-        model=replace(trial.model, **of_model),
-        training=replace(trial.training, **of_training),
-    )
-
-
-def _outcome(trial: TrialConfig, device: str) -> list[dict[str, float]]:
-    """Every metric of every report of a trial, and of the networks projected from it."""
+def outcome(trial: TrialConfig, device: str, state: Path) -> list[dict[str, float]]:
+    """Every metric of every report of a trial, and of the networks projected from it. On CUDA it is
+    restored from its state after every report."""
     choose_algorithms(True)
-    training = Training(trial, device)
-    reports: list[EpochReport] = []
-    for _ in range(trial.training.max_epochs):
+    training, reports = Training(trial, device), []
+    while training.status is TrialStatus.RUNNING:
         report = training.run_to_report().epoch
         assert report is not None
-        reports.append(report)
-    of_rungs = projections(training, training.certified())
-    return [r.metrics() for r in (*reports, *(rung.report for rung in of_rungs))]
+        reports.append(report.metrics())
+        if device == "cuda":
+            state.write_bytes(state_bytes(training.state_dict()))
+            training = Training(trial, device)
+            training.load_state_dict(read_state(state))
+    rungs = projections(training, training.certified())
+    return [*reports, *(rung.report.metrics() for rung in rungs)]
 
 
-def _assert_equal(there: list[dict[str, float]], here: list[dict[str, float]], rel: float) -> None:
-    assert len(there) == len(here)
+@pytest.mark.parametrize(
+    ("model", "training", "trial"),
+    [
+        ({}, {}, {"ladder": (0.5,), "fine_tune_steps": 2}),
+        ({"norm": "none", "activation": "elu"}, {"optimizer": "sgd"}, {"ladder": (0.5,)}),
+        ({"norm": "batch", "activation": "softplus", "dropout": 0.0}, {}, {}),
+    ],
+)
+def test_a_trial_on_cuda_is_that_on_the_cpu(
+    model: Any, training: Any, trial: Any, tmp_path: Path
+) -> None:
+    settings = {
+        "model": replace(TRIAL.model, **model),
+        "training": replace(TRIAL.training, **training),
+    }
+    trial = replace(TRIAL, **settings, **trial)
+    here = outcome(trial, "cpu", tmp_path / "state")
+    with PretendedCuda():
+        there = outcome(trial, "cuda", tmp_path / "state")
+    assert [("peak_memory_bytes" in report) for report in there[:2]] == [True, True]
     for on_cuda, on_cpu in zip(there, here, strict=True):
         assert set(on_cuda) - {"peak_memory_bytes"} == set(on_cpu)
         for name in set(on_cpu) - {"epoch_seconds"}:
             # Samples leave the inverse at other steps there, and a batch decides the last bits.
             # That of what is lost in rounding is rounding.
-            tolerance = 0.2 if name == "reconstruction_error" else rel
+            tolerance = 0.2 if name == "reconstruction_error" else 0.0
             assert on_cuda[name] == pytest.approx(on_cpu[name], rel=tolerance), name
 
 
-def check_training(trial: TrialConfig = TRIAL, rel: float = 0.0) -> None:
-    """Training, reports and ladder say what they say on the CPU."""
-    here = _outcome(trial, "cpu")
-    with PretendedCuda():
-        there = _outcome(trial, "cuda")
-    assert all("peak_memory_bytes" in report for report in there[: trial.training.max_epochs])
-    _assert_equal(there, here, rel)
-
-
-def check_resume(trial: TrialConfig = TRIAL) -> None:
-    """A trial that is saved on CUDA and goes on there, or on the CPU, is the unbroken one."""
-    choose_algorithms(True)
-    unbroken = Training(trial)
-    first = unbroken.run_to_report().epoch
-    expected = unbroken.run_to_report().epoch
-    assert first is not None
-    assert expected is not None
-    with PretendedCuda(), tempfile.TemporaryDirectory() as folder:
-        training = Training(trial, "cuda")
-        training.run_to_report()
-        path = Path(folder) / "state"
-        path.write_bytes(state_bytes(training.state_dict()))
-        for device in ("cuda", "cpu"):
-            again = Training(trial, device)
-            again.load_state_dict(read_state(path))
-            report = again.run_to_report().epoch
-            assert report is not None
-            assert report.train_loss == expected.train_loss
-            assert report.val_loss == expected.val_loss
-            assert report.lipschitz_upper_bound == expected.lipschitz_upper_bound
-
-
-def _images(n: int, size: int, channels: int) -> Dataset:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(
-        0, 256, (n, channels, size, size), generator=generator, dtype=torch.uint8
-    )
-    split = Split(images, torch.randint(0, 10, (n,), generator=generator))
-    return Dataset(split, split, split, 10, Augmentation(4, True, 128), "none")
-
-
-def check_step(**settings: Any) -> int:
-    """A training step waits for nothing, and launches no more than it may; how many, it returns."""
-    trial = changed(TrialConfig(model=ModelConfig(blocks=(2, 2, 2))), batch_size=2, **settings)
+@pytest.mark.parametrize(("optimizer", "precision"), [("sgd", "bf16"), ("muon", "float32")])
+def test_a_step_waits_for_nothing_and_takes_few_operations(optimizer: Any, precision: Any) -> None:
+    settings = TrainingConfig(batch_size=2, optimizer=optimizer, precision=precision)
+    trial = TrialConfig(model=ModelConfig(blocks=(2, 2, 2)), training=settings)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    split = Split(images, torch.arange(4))
+    dataset = Dataset(split, split, split, 10, Augmentation(4, True, 128), "none")
     with PretendedCuda() as device:
         choose_algorithms(True)
-        training = Training(trial, "cuda", _images(4, 32, 3))
+        training = Training(trial, "cuda", dataset)
         split, augmentation = training.dataset.train, training.dataset.augmentation
         rows = torch.arange(2, device="cuda")
         drawn = augmentation.draw(2, torch.Generator(), training.device)
         training.model.train()
 
         def step() -> Tensor:
-            images = augmentation(split.images[rows], drawn)
-            return training._step(
-                training.model, training._forward, training.optimizer, images, split.labels[rows]
-            )[0]
+            images, labels = augmentation(split.images[rows], drawn), split.labels[rows]
+            model, optimizer = training.model, training.optimizer
+            return training._step(model, training._forward, optimizer, images, labels)[0]
 
         step()  # makes the momentum
-        device.operations.clear()
+        device.n_operations = 0
         device.waits.clear()
-        loss = step()
-        assert loss.dtype == torch.float32
-        assert not device.waits, dict(device.waits)
-        of_a_block = _OF_A_BF16_BLOCK if trial.training.precision == "bf16" else _OF_A_BLOCK
-        most = _OF_ALL_ELSE[trial.training.optimizer] + of_a_block * sum(trial.model.blocks)
-        n_operations = sum(device.operations.values())
-        assert n_operations <= most, (n_operations, most)
-        return n_operations
+        assert step().dtype == torch.float32
+        assert not device.waits
+        assert device.n_operations <= MOST_OPERATIONS
 
 
-def check_fixed_point() -> None:
-    """The host waits once a step, and when half of the samples leave; the result is the CPU's."""
-    n, most_steps = 300, 40
+def test_fixed_point_iteration_waits_once_a_step() -> None:
+    """And when half of the samples leave; the result is the CPU's."""
+    n = 300
     # Contractions by 0.01 to 0.7: with Picard iteration, and from 0.5 on with Anderson's.
     rate = torch.linspace(0.01, 0.7, n).view(n, 1)
-    y = torch.randn(n, 6, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(n, 6)
 
     def solved(y: Tensor, rate: Tensor) -> Solution:
-        return fixed_point(lambda x, rows: y[rows] - rate[rows] * x.abs(), y, max_steps=most_steps)
+        return fixed_point(lambda x, rows: y[rows] - rate[rows] * x.abs(), y, max_steps=40)
 
     here = solved(y, rate)
     with PretendedCuda() as device:
@@ -179,26 +143,21 @@ def check_fixed_point() -> None:
     assert loops > 20
     # Each time that half of them leave, two: which stay, and which go. And where slow ones leave
     # for Anderson's, and at the ends.
-    n_halvings = 2 * math.ceil(math.log2(n))
-    assert n_waits <= loops + n_halvings + 12, (n_waits, loops)
+    assert n_waits <= loops + 2 * math.ceil(math.log2(n)) + 12
 
 
-def check_inverse() -> None:
-    """The inverse of a network is the CPU's."""
-    torch.manual_seed(0)
+def test_an_inverse_on_cuda_is_that_on_the_cpu() -> None:
     model = IResNet((2, 8, 8), 10, (2, 1), channel_multiplier=2, bottleneck=1, coeff=0.97)
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(10) if parameter.dim() == 4 else parameter.normal_(0, 0.3)
     for _ in range(20):
         model.update_spectral_norm()
-    model.eval()
     images = torch.rand(40, 2, 8, 8) * torch.logspace(-3, 1, 40).view(-1, 1, 1, 1)
     with torch.no_grad():
-        z = model.features(images)
-    here = model.inverse(z, rtol=1e-5)
+        z = model.eval().features(images)
+    here, certificate = model.inverse(z, rtol=1e-5), certify(model)
     assert here.converged.all()
-    certificate = certify(model)
     with PretendedCuda():
         there = model.to("cuda").inverse(z.to("cuda"), rtol=1e-5, certificate=certificate)
         n_steps, value, bound = there.n_steps.cpu(), there.value.cpu(), there.error_bound
@@ -208,12 +167,92 @@ def check_inverse() -> None:
     torch.testing.assert_close(value, here.value, rtol=1e-5, atol=1e-5)
 
 
-def check_certificate() -> None:
-    """The certificate of a network on CUDA is that of the same weights on the CPU, bit for bit."""
-    torch.manual_seed(0)
-    efforts: tuple[Effort, ...] = ("fast", "full")
-    for norm, effort in product(("spectral", "batch", "none"), efforts):
-        model = IResNet((2, 8, 8), 10, (1, 1), channel_multiplier=4, norm=norm).eval()
-        here = certify(model, effort)
-        with PretendedCuda():
-            assert certify(copy.deepcopy(model).to("cuda"), effort) == here
+@pytest.mark.parametrize("norm", ["spectral", "batch", "none"])
+def test_a_certificate_is_that_of_the_same_weights_on_the_cpu(norm: str) -> None:
+    model = IResNet((2, 8, 8), 10, (1, 1), channel_multiplier=4, norm=norm).eval()
+    here = certify(model)
+    with PretendedCuda():
+        assert certify(copy.deepcopy(model).to("cuda")) == here
+
+
+def labels_stay_on_the_cpu(patch: Patch) -> None:
+    patch.setattr(Split, "to", lambda self, device: Split(self.images.to(device), self.labels))
+
+
+def noise_has_a_generator_of_the_cpu(patch: Patch) -> None:
+    generator = torch.Generator()
+
+    def noisy(images: Tensor) -> Tensor:
+        x = data.normalized(images)
+        return x + torch.empty_like(x).normal_(generator=generator)
+
+    patch.setattr(training, "normalized", noisy)
+
+
+def a_step_reads_its_loss(patch: Patch) -> None:
+    cross_entropy = F.cross_entropy
+
+    def read(*args: Any) -> Tensor:
+        loss = cross_entropy(*args)
+        assert loss.item() > -1
+        return loss
+
+    patch.setattr(F, "cross_entropy", read)
+
+
+def a_step_picks_what_is_positive(patch: Patch) -> None:
+    """How many there are, the host must know."""
+    cross_entropy = F.cross_entropy
+    patch.setattr(F, "cross_entropy", lambda x, labels: cross_entropy(x, labels[labels >= 0]))
+
+
+def the_pool_has_no_deterministic_gradient(patch: Patch) -> None:
+    def pooled(self: nn.Module, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 2).mean(dim=(2, 3))
+
+    patch.setattr(iresnet.GlobalAveragePool, "forward", pooled)
+
+
+def every_layer_is_normalized_by_itself(patch: Patch) -> None:
+    together = spectral_norm.effective_weights
+    patch.setattr(
+        iresnet, "effective_weights", lambda layers: [together([layer])[0] for layer in layers]
+    )
+
+
+def the_inverse_asks_twice_a_step(patch: Patch) -> None:
+    # The package has the function by the same name.
+    module = sys.modules["models.fixed_point"]
+    counts = module._counts
+    patch.setattr(module, "_counts", lambda *masks: counts(*masks) and counts(*masks))
+
+
+def muon_step() -> None:
+    test_a_step_waits_for_nothing_and_takes_few_operations("muon", "float32")
+
+
+@pytest.mark.parametrize(
+    ("plant", "check", "expected"),
+    [
+        (labels_stay_on_the_cpu, muon_step, RefusedError),
+        (noise_has_a_generator_of_the_cpu, muon_step, RefusedError),
+        (a_step_reads_its_loss, muon_step, AssertionError),
+        (a_step_picks_what_is_positive, muon_step, AssertionError),
+        (the_pool_has_no_deterministic_gradient, muon_step, RefusedError),
+        (every_layer_is_normalized_by_itself, muon_step, AssertionError),
+        (
+            the_inverse_asks_twice_a_step,
+            test_fixed_point_iteration_waits_once_a_step,
+            AssertionError,
+        ),
+    ],
+)
+def test_a_planted_error_is_seen(
+    plant: Callable[[Patch], None],
+    check: Callable[[], None],
+    expected: type[Exception],
+    monkeypatch: Patch,
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(expected):
+        check()
