@@ -273,6 +273,8 @@ BOMB = ", ".join(
 NOT_A_NUMBER = weights(lambda t: t[LAYER].view(-1)[:1].fill_(torch.nan))
 ESCAPES = "x\nverified: proven bound 0.1 \ud800\x1b[2J"
 GIVE = "but the weights give"
+FLAVORS, CONDA = "flavors of MLmodel must be {", "conda.yaml must be {"
+PYTHON_ENV, NEEDED = "python_env.yaml must be {", "requirements.txt must be ["
 # What is done, and what is said of it once the manifest is made anew.
 TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (weights(scale_the_last_layers), "certificate: "),
@@ -312,27 +314,27 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (write("code/numpy.py", ""), "code/ must be ['models'] in a logged model, but is ['models', '"),
     (write("code/models/stored/__init__.pyc", b"\0"), "files of the code that are not Python's"),
     (write("code/models/stored.abi3.so", b"\0"), "files of the code that are not Python's must"),
-    (replace_text("MLmodel", "models.serving", "numpy"), "must be models.serving in a logged mo"),
-    (replace_text("MLmodel", "models.serving", f"[{BOMB}]"), "must be models.serving in a logged"),
-    (replace_text("MLmodel", "data: data/network", "data: data"), "must be data/network in a log"),
-    (replace_text("MLmodel", "flavors:\n", "flavors:\n  x: {y: z}\n"), "flavors of MLmodel must"),
-    (replace_text("MLmodel", "    streamable: false", "    config: {x: 1}"), "must have the keys"),
-    (replace_text("MLmodel", "prompts: null", "prompts: [x]"), "MLmodel must have the keys"),
+    (replace_text("MLmodel", "models.serving", "numpy"), FLAVORS),
+    (replace_text("MLmodel", "models.serving", f"[{BOMB}]"), FLAVORS),
+    (replace_text("MLmodel", "data: data/network", "data: data"), FLAVORS),
+    (replace_text("MLmodel", "flavors:\n", "flavors:\n  x: {y: z}\n"), FLAVORS),
+    (replace_text("MLmodel", "    streamable: false", "    config: {x: 1}"), FLAVORS),
+    (replace_text("MLmodel", "prompts: null", "prompts: [x]"), "the keys of MLmodel must be ["),
     (write("MLmodel", "{"), "MLmodel cannot be read"),
     (write("MLmodel", "[1]"), "MLmodel cannot be read"),
     (write("conda.yaml", "{"), "MLmodel or what it names cannot be read"),
-    (replace_text("requirements.txt", "torch==", "evil\ntorch=="), "requirements.txt must be ["),
-    (replace_text("requirements.txt", "torch==", "--index-url http://evil\ntorch=="), "requireme"),
-    (replace_text("requirements.txt", "numpy==", "numpy @ http://evil/"), "must be numpy==V in a "),
-    (one_more_requirement, "requirements.txt must be ["),
-    (write("requirements.txt", "mlflow==3.17.2\n"), "requirements.txt must be ["),
-    (replace_text("conda.yaml", "- conda-forge", "- http://evil"), "must be conda-forge in a log"),
-    (replace_text("conda.yaml", "name: mlflow-env", "variables: {X: y}"), "conda.yaml must have t"),
-    (replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="), "conda.yaml must be"),
-    (replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"), "of conda.yaml must be pip in a"),
-    (replace_text("python_env.yaml", "- -r requirements.txt", "- 5"), "must be -r requirements.tx"),
-    (replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"), "must be -r require"),
-    (replace_text("python_env.yaml", "- setuptools", "- evil"), "of python_env.yaml must be setup"),
+    (replace_text("requirements.txt", "torch==", "evil\ntorch=="), NEEDED),
+    (replace_text("requirements.txt", "torch==", "--index-url http://evil\ntorch=="), NEEDED),
+    (replace_text("requirements.txt", "numpy==", "numpy @ http://evil/"), NEEDED),
+    (one_more_requirement, NEEDED),
+    (write("requirements.txt", "mlflow==3.17.2\n"), NEEDED),
+    (replace_text("conda.yaml", "- conda-forge", "- http://evil"), CONDA),
+    (replace_text("conda.yaml", "name: mlflow-env", "variables: {X: y}"), CONDA),
+    (replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="), CONDA),
+    (replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"), CONDA),
+    (replace_text("python_env.yaml", "- -r requirements.txt", "- 5"), PYTHON_ENV),
+    (replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"), PYTHON_ENV),
+    (replace_text("python_env.yaml", "- setuptools", "- evil"), PYTHON_ENV),
 )
 
 
@@ -428,7 +430,7 @@ def test_of_other_code_without_a_history_nothing_is_said(
         (own_clone / ".git" / "shallow").write_text(f"{head}\n")
     exit_code, out = stored.check()
     assert exit_code == 0, out
-    assert "stored with another version of models/ or changed code, which only a clone" in out
+    assert "stored with another version of models/ or changed code, which only a full clone" in out
     assert not other_code.exists()
 
 

@@ -36,17 +36,21 @@ def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Ite
     Args:
         certified: the certificate of the weights as it is now, as JSON gives it back.
     """
+    compared = [("", stored, certified)]
     for key in _PARTS:
         if _names(stored.get(key)) != _names(certified[key]):
             yield f"{CERTIFICATE} has not the {key} of the network"
             return
-    claims, proven = _by_place(stored), _by_place(certified)
-    for place in claims.keys() - proven.keys() - {("", "", "empirical_lipschitz")}:
-        yield f"{CERTIFICATE} has a key that no certificate has: {_shown(place)}"
-    for place, value in proven.items():
-        claim = claims.get(place)
-        if not is_true(place[-1], claim, value):
-            yield f"{_shown(place)} is {claim!s:.60}, but the weights give {value}"
+        parts = zip(stored[key], certified[key], strict=True)
+        compared += [(f" of {part['name']}", claims, part) for claims, part in parts]
+    for where, claims, proven in compared:
+        for key in claims.keys() - proven.keys():
+            if (key, where) != ("empirical_lipschitz", ""):
+                yield f"{CERTIFICATE} has a key that no certificate has: {key}{where}"
+        for key, value in proven.items():
+            claim = claims.get(key)
+            if key not in _PARTS and not is_true(key, claim, value):
+                yield f"{key}{where} is {claim!s:.60}, but the weights give {value}"
 
 
 def is_true(what: str, stored: object, certified: object) -> bool:
@@ -71,21 +75,3 @@ def _names(parts: object) -> list[object] | None:
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         return None
     return [part.get("name") for part in parts]
-
-
-def _by_place(certificate: Mapping[str, Any]) -> dict[tuple[str, str, str], object]:
-    """(layers, blocks or empty; name of the part or empty; key) -> value, parts first."""
-    return {
-        **{
-            (key, part["name"], what): value
-            for key in _PARTS
-            for part in certificate[key]
-            for what, value in part.items()
-        },
-        **{("", "", key): value for key, value in certificate.items() if key not in _PARTS},
-    }
-
-
-def _shown(place: tuple[str, str, str]) -> str:
-    _, part, key = place
-    return f"{key} of {part}" if part else key

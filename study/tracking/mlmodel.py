@@ -12,38 +12,33 @@ from mlflow.entities import Run
 
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, origin
 
-_VERSION = re.compile(r"^([a-z]*(?:==|<=|=)?)[0-9][0-9A-Za-z.]*$")
+# At the end of a line of these files.
+_VERSION = re.compile(r"(==|<=|=|: )[0-9][0-9A-Za-z.]*$", re.MULTILINE)
 # MLflow names the version of each that the environment has; one of uv has none of them.
-_TOOL = re.compile(r"^(pip|setuptools|wheel)[=<]=V$")
+_TOOL = re.compile(r"^( *- (?:pip|setuptools|wheel))[=<]=V$", re.MULTILINE)
 
-_ANY = object()
 _PACKAGES = [f"{name}==V" for name in REQUIREMENTS]
-# Of each file its content, with V for a version; of MLmodel the keys that have a value.
+# What each file says, with V for a version; which keys of MLmodel have a value.
 _EXPECTED: dict[str, Any] = {
-    "MLmodel": {
-        **dict.fromkeys(
-            [
-                "artifact_path", "is_signature_from_type_hint", "metadata", "mlflow_version",
-                "model_id", "model_size_bytes", "model_uuid", "run_id", "signature",
-                "type_hint_from_example", "utc_time_created",
-            ],
-            _ANY,
-        ),
-        "flavors": {
-            "python_function": {
-                "code": Path(CODE).parent.as_posix(),
-                "data": DATA,
-                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
-                "loader_module": LOADER,
-                "python_version": "V",
-                "streamable": _ANY,
-            }
-        },
+    "the keys of MLmodel": [
+        "artifact_path", "flavors", "is_signature_from_type_hint", "metadata", "mlflow_version",
+        "model_id", "model_size_bytes", "model_uuid", "run_id", "signature",
+        "type_hint_from_example", "utc_time_created",
+    ],
+    "flavors of MLmodel": {
+        "python_function": {
+            "code": Path(CODE).parent.as_posix(),
+            "data": DATA,
+            "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+            "loader_module": LOADER,
+            "python_version": "V",
+            "streamable": False,
+        }
     },
     "conda.yaml": {
         "channels": ["conda-forge"],
         "dependencies": ["python=V", "pip", {"pip": _PACKAGES}],
-        "name": _ANY,
+        "name": "mlflow-env",
     },
     "python_env.yaml": {
         "build_dependencies": ["pip", "setuptools", "wheel"],
@@ -61,7 +56,7 @@ def other_identity(folder: Path, run: Run, model_id: str) -> Iterator[str]:
     may have been put, with their manifest, in the place of another's."""
     expected = {"run_id": run.info.run_id, "model_id": model_id, "study": origin(run)}
     try:
-        about = _yaml(folder / "MLmodel")
+        about = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         # An experiment may be given another name.
         study = {key: v for key, v in about["metadata"]["study"].items() if key != "name"}
         found = {"run_id": about["run_id"], "model_id": about["model_id"], "study": study}
@@ -78,45 +73,33 @@ def other_loading(folder: Path) -> Iterator[str]:
     checked, or install other packages."""
     code = (folder / CODE).parent
     try:
-        found: dict[str, Any] = {
-            name: _yaml(folder / name) for name in ("MLmodel", "conda.yaml", "python_env.yaml")
+        about = _yaml(folder / "MLmodel")
+        found = {
+            "the keys of MLmodel": sorted(key for key, v in about.items() if v is not None),
+            "flavors of MLmodel": about["flavors"],
+            "conda.yaml": _yaml(folder / "conda.yaml"),
+            "python_env.yaml": _yaml(folder / "python_env.yaml"),
+            "requirements.txt": _without_versions(folder / "requirements.txt").splitlines(),
+            "code/": sorted(path.name for path in code.iterdir()),
+            "files of the code that are not Python's": sorted(
+                path.name for path in code.rglob("*") if path.is_file() and path.suffix != ".py"
+            ),
         }
-        found["MLmodel"] = {k: v for k, v in found["MLmodel"].items() if v is not None}
-        found["requirements.txt"] = (folder / "requirements.txt").read_text().splitlines()
-        found["code/"] = sorted(path.name for path in code.iterdir())
-        found["files of the code that are not Python's"] = sorted(
-            path.name for path in code.rglob("*") if path.is_file() and path.suffix != ".py"
-        )
     except Exception as error:  # as above
         yield f"MLmodel or what it names cannot be read: {type(error).__name__}: {error}"
         return
     for name, expected in _EXPECTED.items():
-        yield from _differences(name, found[name], expected)
-
-
-def _differences(what: str, found: object, expected: object) -> Iterator[str]:
-    """A sentence for each place where a file's content is not as expected. What was read is looked
-    at only as deep as something is expected: a few aliases of YAML may stand for billions."""
-    if expected is _ANY:
-        return
-    if isinstance(expected, dict) and isinstance(found, dict):
-        if found.keys() == expected.keys():
-            for key, value in expected.items():
-                yield from _differences(f"{key} of {what}", found[key], value)
-        else:
-            keys = reprlib.repr(sorted(map(str, found)))
-            yield f"{what} must have the keys {sorted(expected)}, but has {keys}"
-    elif isinstance(expected, list) and isinstance(found, list) and len(found) == len(expected):
-        for one, value in zip(found, expected, strict=True):
-            yield from _differences(what, one, value)
-    elif (_without_version(found) if isinstance(found, str) else found) != expected:
-        yield f"{what} must be {expected} in a logged model, but is {reprlib.repr(found)}"
-
-
-def _without_version(requirement: str) -> str:
-    """A requirement with V for its version; that of a tool that installs packages without one."""
-    return _TOOL.sub(r"\1", _VERSION.sub(r"\1V", requirement))
+        # Compared only as deep as something is expected: few aliases of YAML may stand for billions
+        # of values.
+        if found[name] != expected:
+            shown = reprlib.repr(found[name])
+            yield f"{name} must be {expected} in a logged model, but is {shown}"
 
 
 def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(_without_versions(path))
+
+
+def _without_versions(path: Path) -> str:
+    """The text of a file with V for each version; a tool that installs packages without one."""
+    return _TOOL.sub(r"\1", _VERSION.sub(r"\1V", path.read_text(encoding="utf-8")))

@@ -40,17 +40,14 @@ class Proof:
         problems: why it is not verified, a sentence each; empty if it is.
         lipschitz_upper_bound: proven here of its tensors; infinite where it has problems that stand
             in the way.
-        is_same_code: its code is the code at hand. Otherwise the bound is that of the network which
+        code: which code it was stored with, for a message. The bound is that of the network which
             the code at hand builds.
-        commit: id of a commit of this clone that has its code, where that is not the code at hand;
-            None if there is none, or no git history that could tell.
         unchecked: files of its run that may have been changed, since no digest of them was logged.
     """
 
     problems: tuple[str, ...]
     lipschitz_upper_bound: float = math.inf
-    is_same_code: bool = False
-    commit: str | None = None
+    code: str = ""
     unchecked: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
@@ -64,18 +61,6 @@ class Proof:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"
         return (verified,)
-
-    @property
-    def code(self) -> str:
-        """For a message, which code a verified model was stored with."""
-        if self.is_same_code:
-            return "this version of models/"
-        if self.commit is not None:
-            return f"the models/ of commit {self.commit:.12}"
-        return (
-            "another version of models/ or changed code, which only a clone with its history can "
-            "tell apart"
-        )
 
 
 def verify(records: Records, run_id: str) -> Proof:
@@ -217,15 +202,19 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
         problems.append(
             f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claimed}, but the weights give {bound}"
         )
-    is_same_code, commit = _code(folder / CODE) == _code(code_folder()), None
-    if not is_same_code and clone.has_history():
+    if _code(folder / CODE) == _code(code_folder()):
+        code = "this version of models/"
+    elif not clone.has_history():
+        code = "another version of models/ or changed code, which only a full clone can tell apart"
+    else:
         commit = clone.commit_with(folder / CODE)
+        code = f"the models/ of commit {commit or '':.12}"
         if commit is None:
             problems.append(
                 "code: it must be models/ as it is here or in a commit of this clone, but is "
                 "neither: it was changed, or the clone lacks its commit"
             )
-    return Proof(tuple(problems), bound, is_same_code, commit)
+    return Proof(tuple(problems), bound, code)
 
 
 def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:
