@@ -22,14 +22,13 @@ def start(
     storage_path: Annotated[
         str, typer.Option(help="Bucket or folder that all nodes reach: artifacts and studies.")
     ],
-    host: Annotated[str, typer.Option(help="Where MLflow listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Of MLflow.")] = 5000,
     database_port: Annotated[int, typer.Option(help="Of PostgreSQL.")] = 5433,
 ) -> None:
     """Start what does not run, and wait until it answers."""
     services = Services(_FOLDER)
     with cli.one_line_errors(), services.alone():
-        services.start(storage_path.rstrip("/"), host, port, database_port)
+        services.start(storage_path.rstrip("/"), port, database_port)
         typer.echo(f"PostgreSQL and MLflow run; the study's environment: {services.environment}")
 
 
@@ -39,17 +38,6 @@ def stop() -> None:
     services = Services(_FOLDER)
     with cli.one_line_errors(), services.alone():
         services.stop()
-
-
-@app.command()
-def status() -> None:
-    """Say which of the two answers; exit code 1 unless both do."""
-    services = Services(_FOLDER)
-    answers = {"PostgreSQL": services.database_answers(), "MLflow": services.mlflow_answers()}
-    for name, answer in answers.items():
-        typer.echo(f"{name}: {'answers' if answer else 'does not answer'}")
-    if not all(answers.values()):
-        raise typer.Exit(cli.FAILED)
 
 
 @app.command()

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
-from study.head.processes import ServiceError, in_group, listens, refuse_if_taken
+from study.head.processes import ServiceError, in_group, refuse_if_taken
 
 _OWNER = "owner"
 _START_SECONDS = 120
@@ -42,13 +43,10 @@ class Postgres:
         """
         if not (self._data / "PG_VERSION").exists():
             self._lay_out(owner_password)
-        if self.runs():
+        if self._runs():
             if self._port() != port:
-                raise ServiceError(
-                    f"it must be that of the database that runs, {self._port()}",
-                    key="database_port",
-                    value=port,
-                )
+                rule = f"it must be that of the database that runs, {self._port()}"
+                raise ServiceError(rule, "database_port", port)
             return
         refuse_if_taken("database_port", port)
         # Left by one that was killed. PostgreSQL takes a zombie with that number for one that runs.
@@ -61,10 +59,10 @@ class Postgres:
         )  # fmt: skip
 
     def stop(self) -> None:
-        if self.runs():
+        if self._runs():
             self._run("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", "fast")
 
-    def runs(self) -> bool:
+    def _runs(self) -> bool:
         """Whether its first process does; another process may have its number now."""
         try:
             group = int((self._data / "postmaster.pid").read_text().splitlines()[0])
@@ -72,36 +70,25 @@ class Postgres:
             return False
         return in_group(group, str(self._data))
 
-    def answers(self) -> bool:
-        return self.runs() and listens(self._port())
-
     def make_role(
         self, owner_password: str, role: str, password: str, databases: Iterable[str]
     ) -> None:
         """Make what is not there of a role that logs in with a password, and of its databases."""
+        name, its_password = sql.Identifier(role), sql.Literal(password)
+        statements = [
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, its_password),
+            *(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), name)
+                for database in databases
+            ),
+        ]
         with psycopg.connect(
             host="127.0.0.1", port=self._port(), user=_OWNER, password=owner_password,
             dbname="postgres", autocommit=True,
         ) as connection:  # fmt: skip
-
-            def has(table: str, column: str, name: str) -> bool:
-                query = sql.SQL("SELECT 1 FROM {} WHERE {} = %s").format(
-                    sql.Identifier(table), sql.Identifier(column)
-                )
-                return connection.execute(query, [name]).fetchone() is not None
-
-            quoted = sql.Identifier(role)
-            if not has("pg_roles", "rolname", role):
-                connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
-                        quoted, sql.Literal(password)
-                    )
-                )
-            for name in databases:
-                if not has("pg_database", "datname", name):
-                    connection.execute(
-                        sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), quoted)
-                    )
+            for statement in statements:
+                with suppress(errors.DuplicateObject, errors.DuplicateDatabase):
+                    connection.execute(statement)
 
     def _port(self) -> int:
         return int((self._data / "postmaster.pid").read_text().splitlines()[3])
@@ -124,21 +111,18 @@ class Postgres:
 
     def _run(self, name: str, *arguments: str) -> None:
         """Run a program of PostgreSQL, as a user that it accepts."""
-        with tempfile.TemporaryFile("w+") as output:
-            # A pipe would stay open as long as the server that pg_ctl leaves behind.
-            done = subprocess.run(
-                [_binary(name), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                user=_user(),
-                check=False,
-            )
-            if done.returncode:
-                output.seek(0)
-                text = " ".join(output.read().split())
-                raise ServiceError(f"PostgreSQL: {name} failed: {text}")
+        done = subprocess.run(
+            [_binary(name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+            user=_user(),
+            check=False,
+        )
+        if done.returncode:
+            raise ServiceError(f"PostgreSQL: {name} failed: {' '.join(done.stdout.split())}")
 
 
 def _user() -> str | None:
