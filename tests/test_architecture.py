@@ -76,7 +76,7 @@ READS_ENVIRONMENT = {
     "study.execution.driver": "the door",
     "study.execution.address": "Ray takes its settings from there",
     "study.tracking.client": "MLflow takes its settings from there",
-    "study.execution.cluster": "Ray takes its settings from there",
+    "study.execution.starting": "Ray takes its settings from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
     "study.trial.check": "torch takes its compiler from there",
     "study.head.services": "what a service inherits",

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 
 from study import launch, report
 from study.config import file
-from study.execution import cluster, running
+from study.execution import running, starting
 from study.execution.storage import locked
 from study.metrics.definitions import as_reported
 from study.tracking import studies
@@ -155,14 +156,15 @@ def test_a_name_that_another_launch_takes_meanwhile_is_an_error_that_leaves_noth
     """The other launch has as much of its study as it makes by one call."""
     client = Client(f"sqlite:///{tmp_path}/mlflow.db")
 
-    def other_launch(*_: object) -> int:
+    @contextmanager
+    def other_launch(*_: object) -> Iterator[int]:
         if has == "folder":
             (tmp_path / "ray_results" / "mine").mkdir(parents=True)
         else:
             client.api.create_experiment("mine", str(tmp_path / "mlruns"))
-        return 1
+        yield 1
 
-    monkeypatch.setattr(running, "start_ray", other_launch)
+    monkeypatch.setattr(running, "connected", other_launch)
     monkeypatch.chdir(tmp_path)
     space = str(write_space(tmp_path, RAW))
     assert "--name: the name of a new study must be free, but 'mine' is taken; " in refusal(
@@ -380,7 +382,7 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished)
-    monkeypatch.setattr(cluster, "connect", pytest.fail)
+    monkeypatch.setattr(starting, "_connect", pytest.fail)
     before = contents(finished / "ray_results")
     for arguments, exit_code, says in (
         (["--trials", "5"], 0, "would go on with tiny, of which 3 of 5 trials have completed\n"),

@@ -7,10 +7,9 @@ In the command's process, the driver:
     preflight    whether the trials of a study could run
     beginning    a new study: the plan
     resuming     a study that goes on: the plan
-    starting     Ray, reached or started
+    starting     Ray, reached or started, with all that a trial needs
     running      the deed: a study is run to its end
     tuner        puts Tune's parts together
-    cluster      the Ray cluster: one that runs already, or one started here
     provenance   where a run comes from: commit, versions
     nodes        whether every node reaches what a trial needs
     storage      the folder or bucket in which Tune keeps a study

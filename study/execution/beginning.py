@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ray
-
 from study.config.file import Asked, to_yaml
 from study.config.study import StudyConfig
 from study.config.trial import DataConfig
@@ -13,7 +11,7 @@ from study.errors import NameTakenError
 from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials, longest_trial
-from study.execution.starting import start_ray
+from study.execution.starting import connected
 from study.trial.rehearsal import Rehearsal, measured
 
 
@@ -80,8 +78,8 @@ def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
     """
     study = plan_new(driver, asked).config
     storage.check(driver.folder(study.name))
-    n_at_once = start_ray(driver, study)
-    ray.shutdown()
+    with connected(driver, study) as n:
+        n_at_once = n
     n_threads, on_gpu = max(1, int(study.resources.cpus)), study.resources.gpus > 0
     trial = measured(longest_trial(study), n_threads, on_gpu)
     return Rehearsed(study, trial, min(n_at_once, study.n_trainings))

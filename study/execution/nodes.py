@@ -12,7 +12,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.config.trial import TrialConfig
 from study.errors import GpuError, GpuMemoryError, LaunchError, UserError
 from study.execution import storage
-from study.execution.cluster import Cluster
 from study.trial import gpu
 from study.trial.check import check
 
@@ -20,36 +19,38 @@ from study.trial.check import check
 _NODE_SECONDS = 600.0
 
 
-def check_gpus(cluster: Cluster) -> None:
+def check_gpus(nodes: Sequence[Mapping[str, Any]]) -> None:
     """Whether CUDA works on every node that offers GPUs, this machine included.
+
+    Args:
+        nodes: as `ray.nodes` describes them.
 
     Raises:
         LaunchError: names each node where it does not.
     """
-    _ask([n for n in cluster.nodes if n["Resources"].get("GPU", 0) > 0], _gpu_problem_here)
+    _ask([n for n in nodes if n["Resources"].get("GPU", 0) > 0], _gpu_problem_here)
 
 
-def check_nodes(cluster: Cluster, folder: str, trial: TrialConfig) -> None:
+def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialConfig) -> None:
     """Whether every node reaches the storage, and the data, which is fetched if the study says so.
 
     Only the driver calls MLflow, and it has read from there by now.
 
     Args:
+        nodes: as `ray.nodes` describes them.
         folder: for studies; it is made where it is not there.
         trial: one of the study, for its data.
 
     Raises:
         LaunchError: names each node that does not.
     """
-    if cluster.is_local:
-        return
     storage.make_folder(folder)
     files, path = storage.filesystem(folder)
     probe = f"probe-{secrets.token_hex(8)}"
     with files.open_output_stream(f"{path}/{probe}") as stream:
         stream.write(b"probe")
     try:
-        _ask(cluster.nodes, _problem_here, folder, probe, trial)
+        _ask(nodes, _problem_here, folder, probe, trial)
     finally:
         files.delete_file(f"{path}/{probe}")
 

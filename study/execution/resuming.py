@@ -13,6 +13,7 @@ from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials
 from study.metrics.definitions import HOURS
+from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord
 
 
@@ -24,12 +25,14 @@ class Resumption:
         record: the study as MLflow has it.
         goes_on: the study as it is asked for now; `record` itself if nothing new is asked.
         n_completed: trials that have trained for all of their epochs.
+        has_ended_trials: whether any trial has, or was stopped early.
         others: names of other studies of its file, where no name said which is meant.
     """
 
     record: StudyRecord
     goes_on: StudyRecord
     n_completed: int
+    has_ended_trials: bool
     others: tuple[str, ...] = ()
 
     @property
@@ -72,27 +75,24 @@ def planned_resume(
             "storage_path",
         )
     if not storage.exists(found.storage):
-        raise no_state(found)
+        raise LaunchError(
+            f"the state of {found.name} must be in {found.storage}, but there is none",
+            "storage_path",
+        )
     with storage.locked(found.storage):
         # Another process may have run it until now.
         record = _find(driver, found.name, source, may_be_done)
         check_same(record.config, said)
         check_trials(record.config, record.name)
         of_file = () if name is not None else records.of_file(record.source)
+        states = [trial.state for trial in records.trials(record)]
         yield Resumption(
             record,
             extended(record, records, wanted),
-            records.n_completed(record),
+            states.count(TrialStatus.COMPLETED),
+            not {TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY}.isdisjoint(states),
             tuple(one.name for one in of_file if one.name != record.name),
         )
-
-
-def no_state(record: StudyRecord) -> LaunchError:
-    """The error for a study whose state is gone."""
-    return LaunchError(
-        f"the state of {record.name} must be in {record.storage}, but there is none",
-        "storage_path",
-    )
 
 
 def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> StudyRecord:

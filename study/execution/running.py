@@ -1,19 +1,19 @@
 """A study is run to its end, and its records are closed."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-import ray
 from ray import tune
 
 from study.config.file import Asked
-from study.errors import FailedError, LaunchError, TrackingError, UserError, reason
+from study.errors import FailedError, TrackingError, UserError, reason
 from study.execution import storage, tuner
 from study.execution.driver import Driver
 from study.execution.provenance import provenance
-from study.execution.resuming import Resumption, no_state
+from study.execution.resuming import Resumption
 from study.execution.snapshots import restore
-from study.execution.starting import start_ray
+from study.execution.starting import connected
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import StudyRecord
@@ -45,18 +45,13 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
         FailedError: if it began and cannot go on; it can be resumed.
     """
     study = asked.config
-    n_at_once = start_ray(driver, study)
-    folder = driver.folder(study.name)
-    try:
+    folder, uri = driver.folder(study.name), driver.client.tracking_uri
+    with ExitStack() as until_ray_is_left, connected(driver, study) as n_at_once:
         # Free a moment ago, the name may be another launch's by now.
         with storage.new_folder(folder):
             record = studies.create(driver.client, study, asked.source, folder, provenance())
-    except UserError:
-        ray.shutdown()
-        raise
-    with storage.locked(folder):
-        uri = driver.client.tracking_uri
-        return _run(driver, record, lambda: tuner.new(record, uri, n_at_once))
+        until_ray_is_left.enter_context(storage.locked(folder))
+        return _run(driver, record, lambda: tuner.new(record, uri, n_at_once).fit())
 
 
 def resume(driver: Driver, plan: Resumption) -> Outcome:
@@ -66,46 +61,26 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
         UserError: if it cannot go on; nothing was started or changed then.
         FailedError: if it went on and failed; it can be resumed again.
     """
-    record = plan.record
-    goes_on = plan.goes_on
-    damage = restore(record.storage)
-    # Ended before Tune wrote anything, it has nothing to go on from.
-    is_new = damage is None
-    if is_new and _has_ended_trials(driver, record):
-        raise no_state(record)
+    record, goes_on = plan.record, plan.goes_on
+    damage = restore(record.storage, is_needed=plan.has_ended_trials)
     driver.say(f"resuming {plan.name}, with the settings that it was begun with")
     for line in damage or ():
         driver.say(line)
-    n_at_once = start_ray(driver, goes_on.config)
-    uri = driver.client.tracking_uri
-    try:
-        make = tuner.new if is_new else tuner.restored
-        made = make(goes_on, uri, n_at_once)
+    # Ended before Tune wrote anything, it begins anew.
+    make = tuner.new if damage is None else tuner.restored
+    with connected(driver, goes_on.config) as n_at_once:
+        with storage.said("it must be readable and writable", record.storage, "gone on from"):
+            made = make(goes_on, driver.client.tracking_uri, n_at_once)
         if goes_on is not record:
             # From here on the study has not ended, whatever happens to this driver.
             studies.extend(driver.client, record, goes_on)
-    except OSError as error:  # of Tune
-        ray.shutdown()
-        raise LaunchError(
-            f"the state of {record.name} must be readable and writable in {record.storage}, but: "
-            f"{reason(error)}",
-            "storage_path",
-        ) from error
-    except UserError:
-        ray.shutdown()
-        raise
-    return _run(driver, goes_on, lambda: made)
+        return _run(driver, goes_on, made.fit)
 
 
-def _has_ended_trials(driver: Driver, record: StudyRecord) -> bool:
-    ended = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY)
-    return any(trial.state in ended for trial in driver.records.trials(record))
-
-
-def _run(driver: Driver, record: StudyRecord, make_tuner: Callable[[], tune.Tuner]) -> Outcome:
+def _run(driver: Driver, record: StudyRecord, fit: Callable[[], tune.ResultGrid]) -> Outcome:
     """Run the study to its end, and close its records."""
     try:
-        n_started = len(make_tuner().fit())
+        outcome = _close(driver, record, len(fit()))
     except BaseException as error:
         # First, since MLflow may take its time.
         driver.say_unfinished(record.name)
@@ -118,13 +93,6 @@ def _run(driver: Driver, record: StudyRecord, make_tuner: Callable[[], tune.Tune
         if isinstance(error, UserError):
             raise FailedError(error.rule, error.key, error.value) from error
         raise
-    finally:
-        ray.shutdown()
-    try:
-        outcome = _close(driver, record, n_started)
-    except TrackingError as error:
-        driver.say_unfinished(record.name)
-        raise FailedError(error.rule, error.key, error.value) from error
     if not outcome.is_done:
         driver.say_unfinished(record.name)
     return outcome

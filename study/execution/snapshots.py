@@ -13,7 +13,7 @@ import math
 import pickle
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -25,7 +25,7 @@ from ray.tune.experiment import Trial
 
 from study.errors import LaunchError, StorageError, reason
 from study.execution.callback import StudyCallback
-from study.execution.storage import filesystem
+from study.execution.storage import filesystem, said
 
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
@@ -85,7 +85,7 @@ class Snapshots(StudyCallback):
         if version == self._copied:
             return
         start = time.monotonic()
-        session = newest.stem.removeprefix(_STATE_PREFIX)
+        session = _session(newest.name)
         files, folder = storage.storage_filesystem, PurePosixPath(storage.experiment_fs_path)
         try:
             if self._tuner is None:
@@ -99,7 +99,8 @@ class Snapshots(StudyCallback):
                     copy.writestr(path.name, path.read_bytes())
             files.create_dir(str(folder / _FOLDER))
             if self._slot is None:
-                self._slot = _first_slot(files, str(folder))
+                copies, _ = _copies(files, str(folder))
+                self._slot = 1 if copies and copies[-1].name == "0.zip" else 0
             target = folder / _FOLDER / f"{self._slot}.zip"
             with files.open_output_stream(str(target)) as stream:
                 stream.write(content.getbuffer())
@@ -124,8 +125,11 @@ def _read_tuner(staging: Path, files: FileSystem, folder: PurePosixPath) -> byte
     return _content(files, str(folder / _TUNER))
 
 
-def restore(folder: str) -> list[str] | None:
+def restore(folder: str, is_needed: bool) -> list[str] | None:
     """Write the newest whole copy of a study's state to where Tune reads it.
+
+    Args:
+        is_needed: whether the study could not begin anew, since trials of it have ended.
 
     Returns:
         What a user should know: which files were torn, and what that costs. None if there is
@@ -136,35 +140,29 @@ def restore(folder: str) -> list[str] | None:
             storage cannot be read or written, or what is there is of another version.
     """
     try:
-        return _restore(folder)
+        with said("it must be readable and writable", folder, "gone on from"):
+            return _restore(folder, is_needed)
     except (ImportError, AttributeError) as error:
         raise LaunchError(
             f"the state of the study in {folder} must be of this version of the project, "
             f"but: {error}"
         ) from error
-    except OSError as error:
-        raise LaunchError(
-            "it must be readable and writable, but the state of the study cannot be restored in "
-            f"{folder}: {reason(error)}",
-            "storage_path",
-        ) from error
 
 
-def _restore(folder: str) -> list[str] | None:
+def _restore(folder: str, is_needed: bool) -> list[str] | None:
     files, path = filesystem(folder)
     there = _names(files, path)
     copies, torn = _copies(files, path)
-    broken = _broken(files, path, there)
-    torn += [f"{folder}/{name}" for name in broken]
+    torn_in_place = _torn(_newest(files, path, there))
+    torn += [f"{folder}/{name}" for name in torn_in_place]
     if not copies:
-        if there and not broken:
+        if not torn_in_place:
             return []
-        if not _has_checkpoints(files, path):
+        if not is_needed and not _has_checkpoints(files, path):
             return None
-        what = torn[0] if torn else f"{folder}/{_STATE_PREFIX}*.json"
         raise LaunchError(
-            f"the state of the study must be whole, but {what} is missing or torn, and there is no "
-            "copy; bring it back from one of yours, or start a new study"
+            f"the state of the study must be whole, but {torn[0]} is missing or torn, and there is "
+            "no copy; bring it back from one of yours, or start a new study"
         )
     copy = copies[-1]
     for name in there:
@@ -204,61 +202,54 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
             torn.append(info.path)
             continue
         # The files may have been torn before they were copied.
-        if all(_is_whole(name, content) for name, content in contents.items()):
+        if _torn(contents):
+            torn.append(info.path)
+        else:
             name = PurePosixPath(info.path).name
             whole.append(_Copy(name, about["time"], about["n_trials"], contents))
-        else:
-            torn.append(info.path)
     return sorted(whole, key=lambda copy: copy.time), torn
-
-
-def _first_slot(files: FileSystem, folder: str) -> int:
-    """Slot of the first copy of a driver that has just started: not that of the newest whole
-    copy."""
-    whole, _ = _copies(files, folder)
-    return 1 if whole and whole[-1].name == "0.zip" else 0
 
 
 def _names(files: FileSystem, folder: str) -> list[str]:
     """The files of Tune's state of a study, by name; those of every session."""
     infos = files.get_file_info(FileSelector(folder, allow_not_found=True))
     names = (PurePosixPath(info.path).name for info in infos)
-    prefixes = tuple(name.partition("{")[0] for name in _READERS if name != _TUNER)
-    return sorted(name for name in names if name.startswith((*prefixes, "callback-states-")))
+    prefixes = ("callback-states-", *(pattern.partition("{")[0] for pattern in _READERS))
+    return sorted(name for name in names if name.startswith(prefixes))
 
 
-def _broken(files: FileSystem, folder: str, there: list[str]) -> list[str]:
-    """Which files of the newest state are torn or missing, by name."""
-    newest = max((name for name in there if name.startswith(_STATE_PREFIX)), default=None)
-    if newest is None:
-        return [f"{_STATE_PREFIX}*.json"] if there else []
-    session = newest.removeprefix(_STATE_PREFIX).removesuffix(".json")
-    broken = []
-    for name in (pattern.format(session) for pattern in _READERS):
+def _newest(files: FileSystem, folder: str, there: list[str]) -> dict[str, bytes]:
+    """The state of the newest session among files that are there: name -> content."""
+    sessions = [_session(name) for name in there if name.startswith(_STATE_PREFIX)]
+    return {
+        name: _content(files, f"{folder}/{name}")
+        for name in there
+        if sessions and (name == _TUNER or sessions[-1] in name)
+    }
+
+
+def _session(name: str) -> str:
+    """Of the name of an experiment's state."""
+    return name.removeprefix(_STATE_PREFIX).removesuffix(".json")
+
+
+def _torn(state: Mapping[str, bytes]) -> list[str]:
+    """Which files of the state of one session are torn or missing, by name."""
+    session = next((_session(name) for name in state if name.startswith(_STATE_PREFIX)), None)
+    if session is None:
+        return [f"{_STATE_PREFIX}*.json"]
+    torn = []
+    for name, read in ((pattern.format(session), read) for pattern, read in _READERS.items()):
         try:
-            content = _content(files, f"{folder}/{name}")
-        except FileNotFoundError:
-            broken.append(name)
-        else:
-            if not _is_whole(name, content):
-                broken.append(name)
-    return broken
+            read(state[name])
+        except (ValueError, EOFError, LookupError, pickle.UnpicklingError):
+            torn.append(name)
+    return torn
 
 
 def _content(files: FileSystem, path: str) -> bytes:
     with files.open_input_stream(path) as file:
         return bytes(file.readall())
-
-
-def _is_whole(name: str, content: bytes) -> bool:
-    """Whether a file of Tune's state can be read to its end."""
-    for pattern, read in _READERS.items():
-        if name.startswith(pattern.partition("{")[0]):
-            try:
-                read(content)
-            except (ValueError, EOFError, LookupError, pickle.UnpicklingError):
-                return False
-    return True
 
 
 def _has_checkpoints(files: FileSystem, folder: str) -> bool:

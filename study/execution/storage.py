@@ -16,7 +16,7 @@ _LOCK_FILE = "study.lock"
 
 
 @contextmanager
-def _said(rule: str, folder: str, what: str) -> Iterator[None]:
+def said(rule: str, folder: str, what: str) -> Iterator[None]:
     """Errors of a storage as a LaunchError that says what could not be done with a folder."""
     try:
         yield
@@ -41,7 +41,7 @@ def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def exists(folder: str) -> bool:
     """Whether a folder is there. Raises LaunchError if its storage cannot be read."""
     files, path = filesystem(folder)
-    with _said("it must be readable", folder, "looked for"):
+    with said("it must be readable", folder, "looked for"):
         return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
 
 
@@ -51,7 +51,7 @@ def check(folder: str) -> None:
     if "://" in folder:
         return
     path = Path(folder)
-    with _said("it must be writable", folder, "made"):
+    with said("it must be writable", folder, "made"):
         above = next(place for place in (path, *path.parents) if place.exists())
         with tempfile.TemporaryDirectory(dir=above):
             pass
@@ -60,7 +60,7 @@ def check(folder: str) -> None:
 def make_folder(folder: str) -> None:
     """Make a folder unless it is there. Raises LaunchError if it cannot be made."""
     files, path = filesystem(folder)
-    with _said("it must be writable", folder, "made"):
+    with said("it must be writable", folder, "made"):
         files.create_dir(path)
 
 
@@ -79,7 +79,7 @@ def new_folder(folder: str) -> Iterator[None]:
         make_folder(folder)
         yield
         return
-    with _said("it must be writable", folder, "made"):
+    with said("it must be writable", folder, "made"):
         try:
             Path(folder).mkdir(parents=True)
         except FileExistsError as error:
@@ -116,7 +116,7 @@ def locked(folder: str) -> Iterator[None]:
     if "://" in folder:
         yield
         return
-    with _said("it must be writable", folder, "locked"):
+    with said("it must be writable", folder, "locked"):
         file = (Path(folder) / _LOCK_FILE).open("a")
     with file:
         try:

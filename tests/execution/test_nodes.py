@@ -6,7 +6,6 @@ import torch
 
 from study.errors import LaunchError
 from study.execution import nodes
-from study.execution.cluster import Cluster
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
@@ -22,8 +21,8 @@ def test_a_node_that_offers_gpus_without_cuda_is_named_with_the_reason() -> None
     try:
         here = ray.util.get_node_ip_address()
         with pytest.raises(LaunchError, match=rf"^node {here}: resources\.gpus: "):
-            nodes.check_gpus(Cluster(True, ray.nodes()))
+            nodes.check_gpus(ray.nodes())
         without = [{**node, "Resources": {"CPU": 1}} for node in ray.nodes()]
-        nodes.check_gpus(Cluster(True, without))  # it offers none
+        nodes.check_gpus(without)  # it offers none
     finally:
         ray.shutdown()

@@ -1,11 +1,8 @@
 import errno
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import ray
-from ray import tune
 
 from study.errors import FailedError, LaunchError, TrackingError
 from study.execution import running
@@ -23,24 +20,23 @@ THREE = (trial(0), trial(1, FAILED), trial(2))
 def ran(of: Driver, n_trials: int = 0, error: BaseException | None = None) -> running.Outcome:
     """What a study comes to whose tuner ends with so many trials, or with an error."""
 
-    def fit() -> list[None]:
+    def fit() -> Any:
         if error is not None:
             raise error
         return [None] * n_trials
 
-    return running._run(of, STUDY, lambda: cast(tune.Tuner, SimpleNamespace(fit=fit)))
+    return running._run(of, STUDY, fit)
 
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How the study was closed, and Ray left, in their order."""
+    """How the study was closed."""
     done: list[str] = []
 
     def close(client: Any, study: StudyRecord, status: TrialStatus) -> None:
         done.append(status.value)
 
     monkeypatch.setattr(studies, "close", close)
-    monkeypatch.setattr(ray, "shutdown", lambda: done.append("left"))
     return done
 
 
@@ -67,7 +63,7 @@ def test_a_study_is_done_once_nothing_of_it_is_left(
     outcome = ran(of, n_started)
     assert outcome.is_done is is_done
     assert outcome.n_completed == [t.state for t in trials].count(COMPLETED)
-    assert closed == ["left", "completed" if is_done else "interrupted"]
+    assert closed == ["completed" if is_done else "interrupted"]
     assert said == ([] if is_done else ["tiny is unfinished; go on with it: resume tiny"])
 
 
@@ -80,13 +76,13 @@ def test_a_study_is_done_once_nothing_of_it_is_left(
         (ZeroDivisionError("ours"), ZeroDivisionError, "^ours$"),
     ],
 )
-def test_a_study_that_fails_is_closed_as_interrupted_and_ray_is_left(
+def test_a_study_that_fails_is_closed_as_interrupted(
     error: BaseException, becomes: type[BaseException], says: str | None, closed: list[str]
 ) -> None:
     said: list[str] = []
     with pytest.raises(becomes, match=says):
         ran(driver("/x", said=said), error=error)
-    assert closed == ["interrupted", "left"]
+    assert closed == ["interrupted"]
     assert said == ["tiny is unfinished; go on with it: resume tiny"]
 
 
@@ -103,8 +99,7 @@ def test_a_study_whose_mlflow_is_down_says_how_to_go_on(
         ran(of, 3)
     with pytest.raises(KeyboardInterrupt):
         ran(of, error=KeyboardInterrupt())
-    assert said == [
-        "tiny is unfinished; go on with it: resume tiny",
+    assert said == 2 * [
         "tiny is unfinished; go on with it: resume tiny",
         "MLflow at sqlite:///x still shows it as running",
     ]

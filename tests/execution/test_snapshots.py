@@ -14,7 +14,7 @@ from pyarrow.fs import LocalFileSystem
 
 from study.errors import LaunchError, StorageError
 from study.execution import snapshots
-from study.execution.snapshots import Snapshots, restore
+from study.execution.snapshots import Snapshots
 
 SESSION = "2026-01-02_03-04-05"
 NAMES = (
@@ -34,6 +34,10 @@ def state(number: int) -> dict[str, bytes]:
         pickle.dumps(number),
     )
     return dict(zip(NAMES, content, strict=True))
+
+
+def restore(folder: str, is_needed: bool = False) -> list[str] | None:
+    return snapshots.restore(folder, is_needed)
 
 
 class Study:
@@ -82,6 +86,8 @@ def test_a_study_that_trained_nothing_has_nothing_to_go_on_from(study: Study) ->
     assert restore(str(study.folder / "nowhere")) is None
     (study.folder / NAMES[0]).write_text("{")  # cut off as Tune wrote it for the first time
     assert restore(str(study.folder)) is None
+    with pytest.raises(LaunchError, match=r"must be whole, but .*, and there is no copy"):
+        restore(str(study.folder), is_needed=True)
 
 
 def test_files_of_two_ages_become_those_of_one(study: Study) -> None:

@@ -9,16 +9,16 @@ import ray
 from typer.testing import CliRunner
 
 from study import launch
-from study.execution import cluster
+from study.execution import starting
 
 
 @contextmanager
 def one_ray() -> Iterator[None]:
     """A study in this process finds Ray as if it had started it, and leaves it running."""
-    assert cluster._connect("local")
+    assert starting._join_or_start("local")
     shutdown = ray.shutdown
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluster, "_connect", lambda address: True)
+        patch.setattr(starting, "_join_or_start", lambda address: True)
         patch.setattr(ray, "shutdown", lambda: None)
         yield
     shutdown()
