@@ -3,19 +3,20 @@
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from study.metrics.definitions import METRICS, VAL_ACCURACY, Decimals, as_reported
+from study.metrics.definitions import METRICS, VAL_ACCURACY, Decimals, Direction, as_reported
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.certainty import wilson_interval
-from study.pareto.dominance import nondominated
+from study.pareto.dominance import hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
@@ -101,6 +102,42 @@ class Point:
         return wilson_interval(accuracy, self.n_val_images)
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Networks with their marks, by what is sought.
+
+    Attributes:
+        points: of a study in the order in which they were trained.
+    """
+
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    points: tuple[Point, ...]
+
+    @cached_property
+    def front(self) -> tuple[Point, ...]:
+        """The points on the front, the best in the first objective first."""
+        first = self.objectives[0]
+        sign = -1 if first.direction is Direction.MAXIMIZE else 1
+        front = [point for point in self.points if point.mark is Mark.FRONT]
+        return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
+
+    def ranked(self, every: bool) -> list[Point]:
+        """The front, and behind it, if `every` is set, all other points."""
+        others = [point for point in self.points if point.mark is not Mark.FRONT]
+        return [*self.front, *(others if every else [])]
+
+    @cached_property
+    def hypervolume(self) -> float | None:
+        """Volume dominated by the front within the reference point, exact, in the product of the
+        objectives' units; None where an objective has no reference."""
+        if not all(math.isfinite(objective.reference) for objective in self.objectives):
+            return None
+        admitted = [point.metrics for point in self.points if point.is_admitted]
+        losses = points.losses(admitted, self.objectives)
+        return hypervolume(losses, points.reference_losses(self.objectives))
+
+
 def marked(
     study: str,
     records: Sequence[TrialRecord],
@@ -117,27 +154,34 @@ def marked(
         study: its name.
         records: of trials and projections.
     """
-    groups = _groups(records)
-    marks = [_mark_alone(group, objectives, constraints) for group in groups]
-    metrics = [_mean(group) for group in groups]
-    front = [index for index, mark in enumerate(marks) if mark is Mark.FRONT]
-    losses = points.losses([metrics[index] for index in front], objectives)
-    for index, kept in zip(front, nondominated(losses), strict=True):
-        if not kept:
-            marks[index] = Mark.DOMINATED
-    repeats = [points.losses([r.metrics for r in groups[i]], objectives) for i in front]
-    errors: dict[int, Mapping[str, float]] = {}
-    shares: dict[int, float] = {}
+    listed = [
+        Point(study, tuple(group), _mark_alone(group, objectives, constraints), _mean(group))
+        for group in _groups(records)
+    ]
+    admitted = [index for index, point in enumerate(listed) if point.is_admitted]
+    repeats = [
+        points.losses([r.metrics for r in listed[index].records], objectives) for index in admitted
+    ]
     deviation = spread([dict(enumerate(repeats))])
     if deviation is not None:
         names = [objective.metric for objective in objectives]
-        for index, rows in zip(front, repeats, strict=True):
-            errors[index] = dict(zip(names, deviation / math.sqrt(len(rows)), strict=True))
-        drawn = front_shares(repeats, points.indifference(objectives))
-        shares = dict(zip(front, drawn, strict=True))
+        shares = front_shares(repeats, points.indifference(objectives))
+        for index, rows, share in zip(admitted, repeats, shares, strict=True):
+            errors = dict(zip(names, deviation / math.sqrt(len(rows)), strict=True))
+            listed[index] = replace(listed[index], standard_error=errors, front_share=share)
+    return undominated(listed, objectives)
+
+
+def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
+    """Points, of which those lose the mark FRONT that another one with it equals or beats in all
+    objectives; of equal ones the first keeps it."""
+    front = [point.metrics for point in listed if point.mark is Mark.FRONT]
+    kept = iter(nondominated(points.losses(front, objectives)))
     return tuple(
-        Point(study, tuple(group), marks[i], metrics[i], errors.get(i), shares.get(i))
-        for i, group in enumerate(groups)
+        replace(point, mark=Mark.DOMINATED)
+        if point.mark is Mark.FRONT and not next(kept)
+        else point
+        for point in listed
     )
 
 

@@ -21,20 +21,13 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from study.errors import FailedError, UserError, one_of
-from study.metrics.definitions import (
-    LIPSCHITZ_UPPER_BOUND,
-    METRICS,
-    TEST_ACCURACY,
-    VAL_ACCURACY,
-)
-from study.metrics.goals import Objective
-from study.results import comparison_views as views
-from study.results.comparison import Comparison, Member
-from study.results.front import Mark, Numbers, Point, finite
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
+from study.results import comparison_views
+from study.results.comparison import Comparison
+from study.results.front import Mark, Numbers, Ranking
 from study.results.report import Report
 from study.results.sections import MOST_NETWORKS, sections
-from study.results.tables import columns_of, counts_of, notes
-from study.tracking.pages import run_page
+from study.results.tables import Section, columns_of, counts_of, notes
 
 _FOLDER = files("study.results") / "page_files"
 
@@ -70,30 +63,26 @@ def write_page(path: Path, shown: Report | Comparison) -> None:
 
 def page(report: Report) -> str:
     """The page of a study as HTML: all of its points, with their marks."""
-    content = {"study": report.study.name, **_common(report.objectives, report.points)}
-    of_study = sections(report)
-    for section in of_study:
-        content |= section.content
-    content["absent"] = {section.name: section.absent for section in of_study if section.absent}
-    return _assembled(f"{report.study.name}: report", content, _FOLDER, ("points", "all points"))
+    title, skip = f"{report.study.name}: report", ("points", "all points")
+    return _assembled(title, report, sections(report), _FOLDER, skip)
 
 
 def comparison_page(comparison: Comparison) -> str:
     """The page of several studies as HTML."""
-    points = [p for s in comparison.studies for p in s.report.points if p.is_admitted]
-    content = {
-        **_common(comparison.objectives, points),
-        **_comparison_content(comparison),
-    }
-    names = ", ".join(study.name for study in comparison.studies)
-    skip = ("joint", "the joint front")
-    return _assembled(f"{names}: comparison", content, _FOLDER / "comparison", skip)
+    title, skip = f"{', '.join(comparison.reports)}: comparison", ("joint", "the joint front")
+    drawn = comparison_views.sections(comparison)
+    return _assembled(title, comparison, drawn, _FOLDER / "comparison", skip)
 
 
 def _assembled(
-    title: str, content: dict[str, Any], parts: Traversable, skip: tuple[str, str]
+    title: str,
+    shown: Ranking,
+    drawn: Sequence[Section],
+    parts: Traversable,
+    skip: tuple[str, str],
 ) -> str:
-    """A page as HTML: its content, and the sections of a folder, in what all pages share.
+    """A page as HTML: the content of its sections, and the parts of a folder, in what all pages
+    share.
 
     Args:
         skip: id of the section that a reader may skip to, and of what its table is.
@@ -107,6 +96,12 @@ def _assembled(
         (part for folder in (shared, parts) for part in folder.iterdir() if ".js" in part.name),
         key=lambda part: part.name,
     )
+    content = {
+        **_common(shown),
+        **{key: value for section in drawn for key, value in section.content.items()},
+        "tables": {section.name: section.table for section in drawn},
+        "absent": {section.name: section.absent for section in drawn if section.absent},
+    }
     as_json = json.dumps(content, allow_nan=False, separators=(",", ":"), default=asdict)
     return string.Template(text(shared / "page.html")).substitute(
         title=html.escape(title),
@@ -122,16 +117,18 @@ def _assembled(
     )
 
 
-def _common(objectives: Sequence[Objective], points: Sequence[Point]) -> dict[str, Any]:
+def _common(shown: Ranking) -> dict[str, Any]:
     """What every page has: what is sought, and what each metric is and in how many digits the
     points have it."""
-    numbers = Numbers(points)
+    numbers = Numbers(shown.points)
     return {
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
         "accuracy": VAL_ACCURACY,
-        "objectives": [{"name": o.metric, "direction": o.direction.value} for o in objectives],
+        "objectives": [
+            {"name": one.metric, "direction": one.direction.value} for one in shown.objectives
+        ],
         "reference_point": ", ".join(
-            f"{METRICS[o.metric].title} {o.reference:g}" for o in objectives
+            f"{METRICS[one.metric].title} {one.reference:g}" for one in shown.objectives
         ),
         "metrics": [
             {
@@ -145,56 +142,6 @@ def _common(objectives: Sequence[Objective], points: Sequence[Point]) -> dict[st
             for name, metric in METRICS.items()
         ],
     }
-
-
-def _comparison_content(comparison: Comparison) -> dict[str, Any]:
-    """What the page of a comparison draws beside what all pages have, for JSON."""
-    members = [m for m in comparison.members(every=True) if m.point.is_admitted]
-    names = [objective.metric for objective in comparison.objectives]
-    shown = dict.fromkeys([*names, VAL_ACCURACY, TEST_ACCURACY])
-    numbers = [study.name for study in comparison.studies]
-    of_all = views.content(comparison, every=False)
-    # A page is sent to others: no folder of this machine is in it.
-    studies = [{k: v for k, v in s.items() if k != "tracking_uri"} for s in of_all["studies"]]
-    is_empty = "" if comparison.joint_front else "no study has a network that a front admits"
-    apart, growths = comparison.differences, [one.report.growth for one in comparison.studies]
-    absent = {
-        "trade": is_empty if len(names) > 1 else "there is one objective",
-        "differences": "" if any((*apart.hypervolume, *apart.best_accuracy)) else "nothing differs",
-        "growth": "" if any(growths) else "no trial has ended, or an objective has no reference",
-        "settings": "" if comparison.settings else "no setting differs",
-        "joint": is_empty,
-    }
-    return {
-        **{key: of_all[key] for key in ("hypervolume", "differences", "note")},
-        "studies": studies,
-        "summary": list(views.summary(comparison)),
-        "legend": list(views.legend(comparison)),
-        "points": {
-            "network": [member.handle for member in members],
-            "study": [numbers.index(member.study.name) for member in members],
-            "is_joint": [comparison.is_joint(member.point) for member in members],
-            "metrics": {
-                name: [finite(member.point.metrics.get(name)) for member in members]
-                for name in shown
-            },
-        },
-        "absent": {name: why for name, why in absent.items() if why},
-        "networks": [member.point.handle for member in comparison.joint_front],
-        "uris": [views.uri_for(comparison, member) for member in comparison.joint_front],
-        "run_pages": [_run_page(member) for member in comparison.joint_front],
-        "tables": {
-            "difference": views.differences_table(comparison),
-            "settings": views.settings_table(comparison),
-            "joint": views.networks_table(comparison, every=False),
-        },
-    }
-
-
-def _run_page(member: Member) -> str | None:
-    report = member.study.report
-    page = run_page(report.files.client.tracking_uri, report.study.experiment_id)
-    return page and page.replace("{run_id}", member.point.first.run_id)
 
 
 def as_html(report: Report) -> str:

@@ -11,11 +11,9 @@ from study.errors import TrackingError, UserError
 from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import REPORTED_METRICS, TrialStatus
-from study.pareto import points
-from study.pareto.dominance import hypervolume
 from study.results import recommended, spent, table1, where
 from study.results.answers import with_answers
-from study.results.front import Mark, Point, marked
+from study.results.front import Point, Ranking, marked
 from study.tracking.records import Records, StudyRecord, TrialRecord
 
 # Imported where they are needed, for some tenths of a second each: pandas and Optuna.
@@ -26,20 +24,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Ranking):
     """A study's trials and their projections, each point with its mark.
 
     Attributes:
-        points: in the order in which they were trained.
         where: the conditions that its networks were chosen by, as they were given; empty for all.
         unsure: why nothing is said of how sure the front is, a sentence; None if it is said.
         records: where it was read; None for one that is made up.
     """
 
     study: StudyRecord
-    objectives: tuple[Objective, ...]
-    constraints: tuple[Constraint, ...]
-    points: tuple[Point, ...]
     where: str = ""
     unsure: str | None = None
     records: Records | None = field(default=None, repr=False, compare=False)
@@ -50,19 +44,6 @@ class Report:
         assert self.records is not None, "a report that was not read has no files"
         return self.records
 
-    @cached_property
-    def front(self) -> tuple[Point, ...]:
-        """The points on the front, the best in the first objective first."""
-        first = self.objectives[0]
-        sign = -1 if first.direction is Direction.MAXIMIZE else 1
-        front = [point for point in self.points if point.mark is Mark.FRONT]
-        return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
-
-    def ranked(self, every: bool) -> list[Point]:
-        """The front, and behind it, if `every` is set, all other points."""
-        others = [point for point in self.points if point.mark is not Mark.FRONT]
-        return [*self.front, *(others if every else [])]
-
     @property
     def trainings(self) -> list[TrialRecord]:
         """The record of every trial, repeats too."""
@@ -72,16 +53,6 @@ class Report:
     def n_val_images(self) -> int | None:
         """Images of the validation split; None where the networks of the front do not say."""
         return self.points[0].n_val_images if self.points else None
-
-    @cached_property
-    def hypervolume(self) -> float | None:
-        """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None where an objective has no reference."""
-        if not all(math.isfinite(objective.reference) for objective in self.objectives):
-            return None
-        admitted = [point.metrics for point in self.points if point.is_admitted]
-        losses = points.losses(admitted, self.objectives)
-        return hypervolume(losses, points.reference_losses(self.objectives))
 
     @cached_property
     def recommended(self) -> list[recommended.Recommendation]:
@@ -206,7 +177,7 @@ def collect(
     listed, unsure = marked(study.name, trials, objectives, constraints), None
     if records is not None:
         listed, unsure = with_answers(listed, objectives, records)
-    return Report(study, objectives, constraints, listed, where.strip(), unsure, records)
+    return Report(objectives, constraints, listed, study, where.strip(), unsure, records)
 
 
 def read(

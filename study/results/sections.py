@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from study.results import table1, where
 from study.results.front import Mark, Point, finite
 from study.results.recommended import Recommendation
 from study.results.report import Report
+from study.results.tables import Section
 from study.tracking.pages import compare_page, run_page, server_address
 
 MOST_NETWORKS = 40
@@ -48,21 +49,6 @@ _PICKER_LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section of a page, or a figure of one.
-
-    Attributes:
-        name: id of its element.
-        content: what its code draws, by name, for JSON.
-        absent: why it is not on the page, a sentence; empty if it is.
-    """
-
-    name: str
-    content: dict[str, Any] = field(default_factory=dict)
-    absent: str = ""
-
-
 def sections(report: Report) -> list[Section]:
     """The sections of a study's page."""
     measured = {
@@ -78,7 +64,14 @@ def sections(report: Report) -> list[Section]:
     front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
     space = report.study.config.space
     return [
-        Section("header", {"summary": _summary(report), "facts": _facts(report)}),
+        Section(
+            "header",
+            {
+                "study": report.study.name,
+                "summary": _summary(report),
+                "facts": _facts(report),
+            },
+        ),
         Section("recommended", {"recommended": cards}, "" if cards else "the front is empty"),
         Section(
             "front",

@@ -4,8 +4,8 @@ import json
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -62,24 +62,7 @@ def content(report: Report, every: bool) -> dict[str, Any]:
         "costs": {name: report.costs.get(name) for name in COSTS},
         "n_trials": _counts(p for p in report.points if p.is_trial),
         "n_projections": _counts(p for p in report.points if not p.is_trial),
-        "points": [
-            {
-                "network": point.handle,
-                "trial_id": point.first.trial_id,
-                "run_id": point.first.run_id,
-                "run_ids": [record.run_id for record in point.records],
-                "projected_to": point.first.projected_to,
-                "origin": point.first.origin,
-                "mark": point.mark.value,
-                "params": dict(point.first.params),
-                "metrics": {name: finite(value) for name, value in point.metrics.items()},
-                "standard_error": point.standard_error and dict(point.standard_error),
-                f"{VAL_ACCURACY}_interval": point.interval,
-                "front_share": point.front_share,
-                "reason": point.first.reason,
-            }
-            for point in report.ranked(every)
-        ],
+        "points": [point_content(point) for point in report.ranked(every)],
         "n_val_images": report.n_val_images,
         "unsure": report.unsure,
         "recommended": {
@@ -88,6 +71,25 @@ def content(report: Report, every: bool) -> dict[str, Any]:
             for alias in one.aliases
         },
         "table1": report.table1 and [column.to_dict() for column in report.table1],
+    }
+
+
+def point_content(point: Point) -> dict[str, Any]:
+    """A network, for JSON."""
+    return {
+        "network": point.handle,
+        "trial_id": point.first.trial_id,
+        "run_id": point.first.run_id,
+        "run_ids": [record.run_id for record in point.records],
+        "projected_to": point.first.projected_to,
+        "origin": point.first.origin,
+        "mark": point.mark.value,
+        "params": dict(point.first.params),
+        "metrics": {name: finite(value) for name, value in point.metrics.items()},
+        "standard_error": point.standard_error and dict(point.standard_error),
+        f"{VAL_ACCURACY}_interval": point.interval,
+        "front_share": point.front_share,
+        "reason": point.first.reason,
     }
 
 
@@ -128,6 +130,36 @@ class Column:
     @property
     def width(self) -> int:
         return max(map(len, [self.head, *self.cells]))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report or of a comparison, in a terminal and in a page.
+
+    Attributes:
+        name: id of its element in a page, or of a figure of one.
+        content: what the page draws of it, by name, for JSON.
+        absent: why there is nothing to show, a sentence; empty if there is.
+        title: over it, where it is printed; empty where it is not.
+        table: its columns.
+        texts: below the table, a paragraph each.
+    """
+
+    name: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+    absent: str = ""
+    title: str = ""
+    table: Sequence[Column] = ()
+    texts: Sequence[str] = ()
+
+
+def print_section(console: Console, section: Section, **options: Any) -> None:
+    """Print a section; `options` are those of `table_of`."""
+    console.print(section.title, style="bold", markup=False)
+    if section.table and not section.absent:
+        console.print(table_of(section.table, **options))
+    for text in [section.absent] if section.absent else section.texts:
+        print_text(console, text)
 
 
 def table_of(
@@ -180,33 +212,44 @@ def print_table(report: Report, every: bool, console: Console, options: Sequence
         print_text(console, line)
     if report.table1 is not None:
         rows = table1.as_rows(report.table1)
-        titles = [Column("", [title for title, _ in rows], is_text=True)]
         cells = zip(*(row for _, row in rows), strict=True)
-        networks = zip((column.name for column in report.table1), cells, strict=True)
-        console.print(
-            table_of(
-                [*titles, *(Column(name, of_network) for name, of_network in networks)],
-                dim=[title.startswith(" ") for title, _ in rows],
-                title="Table 1 of the paper",
-                title_justify="left",
-            )
-        )
-        print_text(console, table1.note(report.table1))
+        names = [column.name for column in report.table1]
+        columns = [
+            Column("", [title for title, _ in rows], is_text=True),
+            *(Column(name, of_network) for name, of_network in zip(names, cells, strict=True)),
+        ]
+        note = table1.note(report.table1)
+        section = Section("table1", title="Table 1 of the paper", table=columns, texts=[note])
+        print_section(console, section, dim=[title.startswith(" ") for title, _ in rows])
 
 
-def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
-    """The columns of some points, the most important first."""
+def metric_columns(
+    ranked: Sequence[Point],
+    objectives: Sequence[Objective],
+    every: bool,
+    n_val_images: int | None = None,
+) -> list[Column]:
+    """Names and metrics of some points, and, if `every` is set, their marks.
+
+    Args:
+        n_val_images: of the confidence intervals, which stand beside accuracies; None for none.
+    """
     numbers = Numbers(ranked)
     columns = [Column("network", [point.handle for point in ranked], is_text=True)]
     if every:
         columns.append(Column("mark", [point.mark.value for point in ranked], is_text=True))
-    names = [objective.metric for objective in report.objectives]
-    for name in dict.fromkeys([*names, TEST_ACCURACY]):
+    for name in dict.fromkeys([*(objective.metric for objective in objectives), TEST_ACCURACY]):
         cells = [numbers.with_error(point, name) for point in ranked]
         columns.append(Column(METRICS[name].short, cells, METRICS[name].description))
-        if name == VAL_ACCURACY and report.n_val_images is not None:
-            how = f"its confidence interval, by the {report.n_val_images} images"
+        if name == VAL_ACCURACY and n_val_images is not None:
+            how = f"its confidence interval, by the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
+    return columns
+
+
+def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
+    """The columns of some points, the most important first."""
+    columns = metric_columns(ranked, report.objectives, every, report.n_val_images)
     repeated = any(point.standard_error is not None for point in report.points)
     if any(point.front_share is not None for point in ranked):
         how = (

@@ -10,15 +10,12 @@ from study.errors import UserError
 from study.metrics.artifacts import packed
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
-from study.pareto import points
-from study.pareto.dominance import hypervolume
 from study.results.comparison import Comparison, compare
 from study.results.comparison_views import (
-    after,
     content,
     frame,
     print_comparison,
-    summary,
+    sections,
     what_intervals_cover,
 )
 from study.results.differences import Noise
@@ -106,11 +103,10 @@ def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
             f"{every[int(p.first.trial_id)][0]}/{every[int(p.first.trial_id)][1].trial_id}"
             for p in whole.front
         ]
-        assert sorted(member.handle for member in found.joint_front) == sorted(expected)
+        assert sorted(point.handle for point in found.front) == sorted(expected)
         assert found.hypervolume == pytest.approx(whole.hypervolume)
-        assert sum(map(found.n_joint, found.studies)) == len(found.joint_front)
-        for one in found.studies:
-            assert found.n_joint(one) == sum(h.startswith(f"{one.name}/") for h in expected)
+        for name in by_name:
+            assert found.n_joint(name) == sum(h.startswith(f"{name}/") for h in expected)
 
 
 def test_objectives_constraints_and_reference_point_are_those_of_the_first_study() -> None:
@@ -128,9 +124,9 @@ def test_objectives_constraints_and_reference_point_are_those_of_the_first_study
     assert len(second.front) == 2
     first = report("a", records)
     found = compare([first, second])
-    assert [one.report.hypervolume for one in found.studies] == [first.hypervolume] * 2
-    assert [len(one.report.front) for one in found.studies] == [1, 1]
-    assert found.joint_front[0].handle == "a/0001"  # of equal ones that of the first
+    assert [one.hypervolume for one in found.reports.values()] == [first.hypervolume] * 2
+    assert [len(one.front) for one in found.reports.values()] == [1, 1]
+    assert found.front[0].handle == "a/0001"  # of equal ones that of the first
     apart = found.differences.hypervolume[0]
     assert apart.value == 0
 
@@ -139,7 +135,7 @@ def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images
     found = compared(a=trials(0.8, 0.7), b=trials(0.9, 0.6), c=trials(0.8, 0.7))
     apart = found.differences
     assert apart.noise is Noise.IMAGES
-    volumes = [one.report.hypervolume or 0 for one in found.studies]
+    volumes = [one.hypervolume or 0 for one in found.reports.values()]
     for estimate, volume in zip(apart.hypervolume, volumes[1:], strict=True):
         assert estimate.value == pytest.approx(volume - volumes[0])
     better, same = apart.best_accuracy
@@ -148,7 +144,7 @@ def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images
     assert 0.05 < better.interval[0] < 0.1 < better.interval[1] < 0.16
     assert better.is_within_noise is False
     assert same.is_within_noise is True
-    assert "400 validation images" in what_intervals_cover(found)
+    assert "cover the choice of the validation images" in what_intervals_cover(found)
 
 
 def repeated(*accuracies: float, seed: int) -> list[TrialRecord]:
@@ -169,7 +165,7 @@ def test_where_every_study_has_repeats_intervals_are_by_the_seeds() -> None:
     found = compared(a=repeated(0.8, 0.7, seed=0), b=repeated(0.9, 0.6, seed=1))
     apart = found.differences
     assert apart.noise is Noise.SEEDS
-    assert "training seeds" in what_intervals_cover(found)
+    assert "cover the training seeds" in what_intervals_cover(found)
     (volume,), (accuracy,) = apart.hypervolume, apart.best_accuracy
     low, high = accuracy.interval
     assert low < accuracy.value < high
@@ -186,7 +182,7 @@ def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_train
     assert found.differences.noise is Noise.IMAGES
     (accuracy,) = found.differences.best_accuracy
     assert accuracy.interval[0] < accuracy.value < accuracy.interval[1]
-    assert "Where every study has repeats" in what_intervals_cover(found)
+    assert "where every study has repeats" in what_intervals_cover(found)
 
 
 def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
@@ -199,16 +195,12 @@ def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
     assert "The hypervolume has none" in what_intervals_cover(found)
 
 
-def test_without_a_reference_point_there_is_no_volume_to_compare(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_without_a_reference_point_there_is_no_volume_to_compare() -> None:
     goals = parse_objectives(["val_loss:minimize"], study("a"))
     found = compare([report(name, trials(0.8), goals) for name in "ab"])
     assert found.hypervolume is None
     assert found.differences.hypervolume == (None,)
     assert found.differences.best_accuracy[0] is not None
-    print_comparison(found, False, wide_console())
-    assert "Hypervolume after" not in capsys.readouterr().out
 
 
 def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
@@ -244,18 +236,8 @@ def test_conditions_are_said_for_each_study_where_they_differ() -> None:
         ([replace(some, study=study("one")), some], ["Only networks with coeff < 0.6."]),
         ([whole, replace(whole, study=study("two"))], []),
     ):
-        assert [line for line in summary(compare(pair)) if "networks" in line] == says
-
-
-def test_growth_has_one_reference_point_and_is_a_step_between_trials() -> None:
-    found = compared(a=trials(0.8, 0.9), b=trials(0.9, 0.7))
-    grown = found.studies[0].report.growth
-    first = hypervolume(
-        points.losses([trials(0.8)[0].metrics], found.objectives),
-        points.reference_losses(found.objectives),
-    )
-    assert [after(grown, n) for n in (0, 2, 3, 5)] == [0, 0, first, first]
-    assert after(grown, 6) == after(grown, 100) == found.studies[0].report.hypervolume
+        studies = sections(compare(pair))[0]
+        assert [text for text in studies.texts if "networks" in text] == says
 
 
 def test_settings_that_differ_are_listed_and_no_others() -> None:
@@ -315,7 +297,7 @@ def test_how_the_inverse_is_measured_matters_where_it_is_an_objective_alone() ->
     records = trials(0.8)
     goals = tiny().objectives[:2]
     others = study("b", evaluation={"inverse_rtol": 1e-3})
-    assert len(compare([report(one, records, goals) for one in (study("a"), others)]).studies) == 2
+    assert len(compare([report(one, records, goals) for one in (study("a"), others)]).reports) == 2
 
 
 def test_what_a_study_has_not_measured_is_no_objective() -> None:
@@ -378,8 +360,8 @@ def test_studies_of_one_name_on_two_servers_are_told_apart(
             for of, uri in zip((trials(0.8), trials(0.9)), uris, strict=True)
         ]
     )
-    assert [one.name for one in found.studies] == ["digits", "digits (2)"]
-    assert [member.handle for member in found.joint_front] == ["digits (2)/0000"]
+    assert list(found.reports) == ["digits", "digits (2)"]
+    assert [point.handle for point in found.front] == ["digits (2)/0000"]
     print_comparison(found, False, wide_console(), ["--uri"])
     out = " ".join(capsys.readouterr().out.split())
     assert "digits: in MLflow at sqlite:////nowhere/a.db" in out
@@ -391,12 +373,12 @@ def test_studies_of_one_name_on_two_servers_are_told_apart(
 
 def test_all_networks_are_listed_and_marked_as_they_stand_among_all() -> None:
     found = compared(a=trials(0.9, 0.7), b=trials(0.8, 0.8))
-    for every, n in ((False, len(found.joint_front)), (True, 4)):
+    for every, n in ((False, len(found.front)), (True, 4)):
         listed, rows = content(found, every), frame(found, every)
         assert len(listed["points"]) == len(rows) == n
         marks = dict(zip(rows["network"], rows["mark"], strict=True))
         assert marks == {point["network"]: point["mark"] for point in listed["points"]}
-        joint = {member.handle for member in found.joint_front}
+        joint = {point.handle for point in found.front}
         assert {name for name, mark in marks.items() if mark == "front"} == joint
     assert {"a/0000", "b/0001"} == joint
     assert math.isfinite(listed["hypervolume"])

@@ -11,7 +11,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from study.results.comparison import Comparison, compare
-from study.results.comparison_views import uri_for
 from study.results.page import comparison_page, write_page
 from study.tracking.records import TrialRecord
 from tests.conftest import CHROMIUM
@@ -60,14 +59,14 @@ def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
              if is_joint]  # fmt: skip
     tables = {name: {c["head"]: c["cells"] for c in columns}
               for name, columns in content["tables"].items()}  # fmt: skip
-    assert joint == tables["joint"]["network"] == [m.handle for m in three.joint_front]
-    assert content["networks"] == [member.point.handle for member in three.joint_front]
-    assert content["uris"] == [uri_for(three, member) for member in three.joint_front]
+    assert joint == tables["joint"]["network"] == [point.handle for point in three.front]
+    assert content["networks"] == [three.typed(point) for point in three.front]
+    assert content["uris"] == [three.place_to_type(point) for point in three.front]
     assert {url is None for url in content["run_pages"]} == {True, False}
-    for one, s in zip(content["studies"], three.studies, strict=True):
-        assert one["growth"]["hypervolume"] == s.report.growth.hypervolume
+    for one, own in zip(content["studies"], three.reports.values(), strict=True):
+        assert one["growth"]["hypervolume"] == own.growth.hypervolume
     assert tables["settings"]["key"] == list(three.settings)
-    assert len(content["legend"]) == 3
+    assert len(content["summary"]) == 3
 
 
 # In Chromium
@@ -107,12 +106,13 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
         expect(plot.locator(".main-svg").first).to_be_visible()
     assert page.locator(".plot").count() == 6
     expect(page.locator(".card")).to_have_count(3)
-    expect(page.locator("#difference-table tbody tr")).to_have_count(2)
+    expect(page.locator("#differences-table tbody tr")).to_have_count(2)
     rows = page.locator("#joint-table tbody tr")
-    expect(rows).to_have_count(len(three.joint_front))
-    for row, member in zip(rows.all(), three.joint_front, strict=True):
-        expect(row).to_contain_text(member.handle)
-        command = f"study.verify {member.point.handle} --tracking-uri {uri_for(three, member)}"
+    expect(rows).to_have_count(len(three.front))
+    for row, point in zip(rows.all(), three.front, strict=True):
+        expect(row).to_contain_text(point.handle)
+        place = three.place_to_type(point)
+        command = f"study.verify {three.typed(point)} --tracking-uri {place}"
         expect(row).to_contain_text(command)
     # A color and a symbol for each study.
     looks = page.locator(".card .swatch").evaluate_all(
@@ -140,9 +140,9 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
     def expected(names: set[str]) -> list[list[float]]:
         """Of the joint front, those that no other shown one equals or beats in these two."""
         places = [
-            (m.point.metrics["lipschitz_upper_bound"], m.point.metrics["val_accuracy"])
-            for m in three.joint_front
-            if m.study.name in names
+            (point.metrics["lipschitz_upper_bound"], point.metrics["val_accuracy"])
+            for point in three.front
+            if point.study in names
         ]
         return sorted(
             [b, a]

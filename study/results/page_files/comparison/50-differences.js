@@ -26,7 +26,7 @@ const drawDifference = (id, { key, title, column }) => {
         array: [interval[1] - value], arrayminus: [value - interval[0]],
         color: lineColor(s), thickness: 2, width: 6,
       },
-      hovertemplate: `${content.tables.difference[column].cells[s - 1]}`
+      hovertemplate: `${content.tables.differences[column].cells[s - 1]}`
         + `<extra>${plain(studies[s].name)}</extra>`,
     };
   });
@@ -49,6 +49,6 @@ const makeDifferences = () => {
     byId("difference-plots").append(make("figure", {}, plot));
     whenSeen(id, () => drawDifference(id, kind));
   }
-  makeTable("difference", (k) => [studySwatch(k + 1), " "]);
+  makeTable("differences", (k) => [studySwatch(k + 1), " "]);
   byId("intervals").textContent = content.note;
 };

@@ -8,7 +8,6 @@ byId("facts").textContent = [
   `${studies.length} studies, ${count(nJointFront, "network")} on the joint front`,
   ...(content.hypervolume === null ? []
     : [`hypervolume of the joint front ${formatted(content.hypervolume)}`]),
-  ...content.legend,
 ].join(" \u00b7 ");
 byId("summary").append(...content.summary.flatMap((line) => [line, make("br")]));
 byId("made").textContent = content.made;
