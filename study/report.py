@@ -85,15 +85,14 @@ def main(
             for name, uri in zip(wanted, uri_of_each, strict=True)
         ]
         shown = compare(*studies) if len(studies) > 1 else studies[0]
-        # What cannot be written is said before anything is.
         written = []
-        if len(studies) == 1:
-            studies[0].check_outputs(html is not None, optuna)
+        if html is not None and not html.parent.is_dir():
+            cli.refuse(f"--html must be in a folder that is there, but got {html}")
+        if optuna is not None:
+            written.append(f"{studies[0].name} in {studies[0].export(optuna)}")
         if html is not None:
             shown.write_page(html)
             written.append(str(html))
-        if optuna is not None:
-            written.append(f"{studies[0].name} in {studies[0].export(optuna)}")
         # A comparison knows itself where each of its networks is.
         uri = uri_of_each[0] if len(studies) == 1 else ""
         options = [] if uri is None else ["--tracking-uri", uri] if uri else ["--tracking-uri"]

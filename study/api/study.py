@@ -251,25 +251,6 @@ class Study:
         """
         tables.print_table(self.results, every, tables.wide_console(), options)
 
-    def check_outputs(self, page: bool, optuna: str | None) -> None:
-        """Whether what is asked for could be written, before any of it is.
-
-        Args:
-            page: whether a page is asked for.
-            optuna: URL of a database, for `export`; None for none.
-
-        Raises:
-            UserError, FailedError: in one line, the first problem.
-        """
-        if optuna is not None:
-            from study.results.published import check_export
-
-            check_export(self.results, optuna)
-        if page:
-            from study.results.page import check_files
-
-            check_files(self.results)
-
     def export(self, optuna: str) -> str:
         """Write all networks as a study of Optuna into the database of this URL; returns where it
         is, without a password."""
@@ -289,9 +270,11 @@ class Study:
 
         Raises:
             UserError: if the file cannot be written.
+            FailedError: if the files of a network of the front were deleted.
         """
-        from study.results.page import write_page
+        from study.results.page import check_files, write_page
 
+        check_files(self.results)
         write_page(Path(path), self.results)
 
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":

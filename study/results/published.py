@@ -16,7 +16,7 @@ from study.metrics.reports import TrialStatus
 from study.results.front import Mark, Point
 from study.results.report import Report
 from study.search import optuna_study
-from study.search.optuna_study import Network
+from study.search.optuna_study import FrozenTrial
 from study.tracking import marks, pages
 from study.tracking.marks import Marked
 
@@ -60,16 +60,6 @@ def figures(report: Report) -> Mapping[str, float]:
     }
 
 
-def check_export(report: Report, url: str) -> None:
-    """Whether the report can be written into a storage of Optuna. Nothing is changed there.
-
-    Raises:
-        UserError: if not.
-    """
-    optuna_study.as_trials(report.study.config.space, networks(report))
-    optuna_study.check(url, report.study.name)
-
-
 def export(report: Report, url: str) -> str:
     """Write the report into a storage of Optuna, as a study of the study's name; returns the URL
     without its password.
@@ -82,7 +72,7 @@ def export(report: Report, url: str) -> str:
         url,
         report.study.name,
         [(objective.metric, objective.direction) for objective in objectives],
-        optuna_study.as_trials(report.study.config.space, networks(report)),
+        trials(report),
         {
             "constraints": {c.metric: str(c) for c in report.constraints},
             "reference_point": {
@@ -93,12 +83,16 @@ def export(report: Report, url: str) -> str:
     )
 
 
-def networks(report: Report) -> list[Network]:
-    """Every point as what Optuna is given of it, in the order of the trials."""
-    return [_network(report, point) for point in report.points]
+def trials(report: Report) -> list[FrozenTrial]:
+    """Every point as a trial of Optuna, in the order of the trials.
+
+    Raises:
+        UserError: if a sample is not of the study's space.
+    """
+    return [_trial(report, point) for point in report.points]
 
 
-def _network(report: Report, point: Point) -> Network:
+def _trial(report: Report, point: Point) -> FrozenTrial:
     names = [objective.metric for objective in report.objectives]
     is_finite = all(math.isfinite(point.metrics.get(name, math.nan)) for name in names)
     # A trial that runs or was interrupted gave nothing: in Optuna it would never end.
@@ -120,8 +114,9 @@ def _network(report: Report, point: Point) -> Network:
         "reason": first.reason,
         **{k: v for k, v in point.metrics.items() if not (is_completed and k in names)},
     }
-    return Network(
-        name=point.handle,
+    return optuna_study.as_trial(
+        report.study.config.space,
+        network=point.handle,
         sample=first.sample,
         state=state,
         values=[point.metrics[name] for name in names] if is_completed else None,

@@ -1,12 +1,9 @@
 """Networks as a study of Optuna in a storage, for tools that read Optuna's studies."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -24,6 +21,8 @@ from study.metrics.reports import TrialStatus
 from study.search.distributions import distribution, to_optuna
 from study.search.observation import finite
 
+__all__ = ["FrozenTrial", "as_trial", "write"]
+
 # What messages are about.
 _KEY = "optuna"
 _STATES = {
@@ -38,91 +37,48 @@ _TABLE = "studies"
 _UNNAMED_CONSTRAINTS = "constraints"
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network that becomes a trial of Optuna.
+def as_trial(
+    space: Sequence[tuple[str, Parameter]],
+    network: str,
+    sample: Mapping[str, Value],
+    state: TrialStatus,
+    values: Sequence[float] | None,
+    violations: Mapping[str, float],
+    attributes: Mapping[str, Any],
+    started: float,
+    ended: float,
+) -> FrozenTrial:
+    """A network as a trial of Optuna.
 
-    Attributes:
-        name: for messages.
-        sample: of the study's space.
+    Args:
+        network: its handle, for messages.
+        sample: of the space.
         state: completed, stopped early or failed.
         values: of the objectives, finite; None unless it is completed.
         violations: constraint -> by how much it is violated; at most 0 is feasible.
         attributes: what else is known of it, plain values by name.
         started, ended: seconds since 1970-01-01 UTC.
-    """
-
-    name: str
-    sample: Mapping[str, Value]
-    state: TrialStatus
-    values: Sequence[float] | None
-    violations: Mapping[str, float]
-    attributes: Mapping[str, Any]
-    started: float
-    ended: float
-
-
-def as_trials(
-    space: Sequence[tuple[str, Parameter]], networks: Sequence[Network]
-) -> list[FrozenTrial]:
-    """The networks as trials of Optuna, in their order.
 
     Raises:
-        UserError: if a sample is not of the space.
+        UserError: if the sample is not of the space.
     """
-    distributions = {key: distribution(parameter) for key, parameter in space}
-    trials = []
-    for network in networks:
-        for key, parameter in space:
-            if key not in network.sample or not parameter.contains(network.sample[key]):
-                rule = f"{key} of {network.name} must be in space.{key}"
-                raise UserError(rule, _KEY, network.sample.get(key))
-        violations = finite(network.violations)
-        trial = create_trial(
-            state=_STATES[network.state],
-            params={key: to_optuna(p, network.sample[key]) for key, p in space},
-            distributions=distributions,
-            values=network.values,
-            constraints=violations,
-            user_attrs=dict(network.attributes),
-            system_attrs={_UNNAMED_CONSTRAINTS: list(violations.values())} if violations else {},
-        )
-        # Optuna's times are local and do not say so.
-        trial.datetime_start = datetime.fromtimestamp(network.started)
-        trial.datetime_complete = datetime.fromtimestamp(network.ended)
-        trials.append(trial)
-    return trials
-
-
-def check(url: str, name: str) -> None:
-    """Whether a study of that name can be written into a storage. Nothing is changed there.
-
-    Args:
-        url: of a database, such as "sqlite:///optuna.db", as Optuna and SQLAlchemy take it.
-
-    Raises:
-        UserError: if the storage cannot be opened, holds something else than studies of Optuna, or
-            has a study of that name.
-    """
-    with _opened(url) as address:
-        if address.get_backend_name() == "sqlite" and not _is_there(address):
-            return
-        engine = create_engine(address)
-        try:
-            tables = inspect(engine).get_table_names()
-        finally:
-            engine.dispose()
-        if tables and _TABLE not in tables:
-            # Optuna would create its tables beside those of MLflow, say, and refuse them later.
-            raise UserError(
-                f"the database must be Optuna's or an empty one, but {_shown(address)} has the "
-                f"tables {some(sorted(tables))}",
-                _KEY,
-            )
-        if tables:
-            storage = RDBStorage(url, skip_table_creation=True)
-            if name in optuna.get_all_study_names(storage):
-                raise _taken(address, name)
+    for key, parameter in space:
+        if key not in sample or not parameter.contains(sample[key]):
+            raise UserError(f"{key} of {network} must be in space.{key}", _KEY, sample.get(key))
+    violations = finite(violations)
+    trial = create_trial(
+        state=_STATES[state],
+        params={key: to_optuna(parameter, sample[key]) for key, parameter in space},
+        distributions={key: distribution(parameter) for key, parameter in space},
+        values=values,
+        constraints=violations,
+        user_attrs=dict(attributes),
+        system_attrs={_UNNAMED_CONSTRAINTS: list(violations.values())} if violations else {},
+    )
+    # Optuna's times are local and do not say so.
+    trial.datetime_start = datetime.fromtimestamp(started)
+    trial.datetime_complete = datetime.fromtimestamp(ended)
+    return trial
 
 
 def write(
@@ -132,9 +88,10 @@ def write(
     trials: Sequence[FrozenTrial],
     attributes: Mapping[str, Any],
 ) -> str:
-    """Write a study into a storage, after `check`: all of it, or nothing.
+    """Write a study into a storage: all of it, or nothing.
 
     Args:
+        url: of a database, such as "sqlite:///optuna.db", as Optuna and SQLAlchemy take it.
         objectives: name and direction of each, in the order of the trials' values.
         attributes: of the study, plain values by name.
 
@@ -142,10 +99,12 @@ def write(
         The storage's URL without its password.
 
     Raises:
-        UserError: if the storage cannot be written, or has a study of that name by now.
+        UserError: if the storage cannot be written, holds something else than studies of Optuna,
+            or has a study of that name.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _opened(url) as address:
+        _check_tables(address)
         storage = RDBStorage(url)
         try:
             study = optuna.create_study(
@@ -154,7 +113,11 @@ def write(
                 directions=[direction.value for _, direction in objectives],
             )
         except DuplicatedStudyError as error:
-            raise _taken(address, name) from error
+            raise UserError(
+                f"the storage must have no study of this name, but {_shown(address)} has "
+                f"{quoted(name)}",
+                _KEY,
+            ) from error
         try:
             with warnings.catch_warnings():
                 # Without it the dashboard calls the objectives 0, 1 and 2.
@@ -196,29 +159,27 @@ def _opened(url: str) -> Iterator[URL]:
         ) from error
 
 
-def _is_there(address: URL) -> bool:
-    """Whether the file of an SQLite database exists; opening it would create it.
+def _check_tables(address: URL) -> None:
+    """Optuna would create its tables beside those of MLflow, say, and refuse them later.
 
     Raises:
-        UserError: if it can be neither created nor written.
+        UserError: if the database has tables that are not Optuna's.
     """
-    if address.database in (None, "", ":memory:"):
-        raise UserError(f"must name a file, but got {_shown(address)}", _KEY)
-    path = Path(address.database)
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"{path} must be a file that can be written, but is not", _KEY)
-    return path.exists()
+    engine = create_engine(address)
+    try:
+        tables = inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+    if tables and _TABLE not in tables:
+        raise UserError(
+            f"the database must be Optuna's or an empty one, but {_shown(address)} has the tables "
+            f"{some(sorted(tables))}",
+            _KEY,
+        )
 
 
 def _shown(address: URL) -> str:
     return printable(address.render_as_string(hide_password=True))
-
-
-def _taken(address: URL, name: str) -> UserError:
-    return UserError(
-        f"the storage must have no study of this name, but {_shown(address)} has {quoted(name)}",
-        _KEY,
-    )
 
 
 def _cause(error: BaseException) -> str:

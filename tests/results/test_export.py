@@ -22,7 +22,6 @@ from study.report import app
 from study.results import published
 from study.results.front import Mark
 from study.results.report import Report, collect, read
-from study.search import optuna_study
 from study.tracking.client import Client
 from study.tracking.records import Records, TrialRecord
 from tests.support.records import STUDY, projection, trial
@@ -33,9 +32,7 @@ Vectors = set[tuple[float, ...]]
 def in_memory(results: Report) -> optuna.Study:
     """The export without a database, which takes some hundredths of a second for each trial."""
     study = optuna.create_study(directions=[o.direction.value for o in results.objectives])
-    study.add_trials(
-        optuna_study.as_trials(results.study.config.space, published.networks(results))
-    )
+    study.add_trials(published.trials(results))
     return study
 
 
@@ -220,7 +217,6 @@ def test_optuna_dashboard_knows_what_breaks_a_constraint(tmp_path: Path) -> None
     bounds = (0.5, 1.5, 0.9, 0.9)
     results = collect(STUDY, [trial(n, lipschitz_upper_bound=b) for n, b in enumerate(bounds)])
     url = f"sqlite:///{tmp_path}/optuna.db"
-    published.check_export(results, url)
     published.export(results, url)
     shown = opened(url, "tiny")
     feasible = [one for one in shown["trials"] if all(v <= 0 for v in one["constraints"])]
