@@ -24,32 +24,23 @@ def check_answers(address: str | None) -> None:
     Raises:
         LaunchError: if not.
     """
+    rule, hint = "a Ray cluster must answer", ""
     if address is None:
-        _check_current_cluster()
-    elif ":" in address:
-        try:
-            _connect(address)
-        except OSError as error:
-            raise LaunchError(
-                f"a Ray cluster must answer at {quoted(address)}, but: {reason(error)}", "address"
-            ) from error
-
-
-def _check_current_cluster() -> None:
-    # As Ray does it: only on Linux it heeds TMPDIR.
-    own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
-    path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
-    if not path.is_file():
+        # As Ray does it: only on Linux it heeds TMPDIR.
+        own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
+        path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
+        if not path.is_file():
+            return
+        address = path.read_text().strip()
+        rule = "the Ray cluster that was started on this host must answer"
+        hint = "; 'ray stop --force' forgets it, and the address 'local' starts Ray here"
+    elif ":" not in address:
         return
-    address = path.read_text().strip()
     try:
         _connect(address)
     except OSError as error:
         raise LaunchError(
-            f"the Ray cluster that was started on this host must answer at {quoted(address)}, but: "
-            f"{reason(error)}; 'ray stop --force' forgets it, and the address 'local' starts Ray "
-            "here",
-            "address",
+            f"{rule} at {quoted(address)}, but: {reason(error)}{hint}", "address"
         ) from error
 
 

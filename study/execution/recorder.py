@@ -84,7 +84,6 @@ class Recorder(StudyCallback):
         self._tracker = Tracker(self._client, provenance())
         self._tracker.open_study(study)
         self._outbox = Outbox(self.messages.write)
-        self._just_ended: list[Trial] = []
         self._ended: EndedTrials | None = None
         self._collected: dict[str, _Reports] = {}
 
@@ -104,31 +103,20 @@ class Recorder(StudyCallback):
         collected.epochs += (*report.earlier, report.epoch)
         collected.node = result["node_ip"]
 
-    def on_trial_complete(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        self._just_ended.append(trial)
-
-    def on_trial_error(
-        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
-    ) -> None:
-        self._just_ended.append(trial)
-
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._ended is None:
+            # What had ended before this driver started is written when the study ends.
             self._ended = EndedTrials()
-        self._ended.update(trials)
+            self._ended.update(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._outbox.check()
-        while self._just_ended:
-            view = tune_trials.view(self._just_ended.pop())
+        assert self._ended is not None
+        for view in map(tune_trials.view, self._ended.update(trials)):
             self._put(view.suggestion.trial_id, partial(self._end, view))
         old = time.monotonic() - _COLLECT_SECONDS
         for trial in [trial for trial, reports in self._collected.items() if reports.since < old]:
             self._put(trial)
-        assert self._ended is not None
-        self._ended.update(trials)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         # Tune ends all trials of an interrupted study before it calls this. Which of them had ended

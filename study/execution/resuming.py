@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from study.config.extension import Wanted, check_same
 from study.config.space import Value
-from study.config.study import StudyConfig
 from study.errors import ConfigError, LaunchError, some
 from study.execution import storage
 from study.execution.driver import Driver
@@ -98,30 +97,25 @@ def planned_resume(
 def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> StudyRecord:
     records = driver.records
     if name is not None:
-        record = records.find_study(name)
-        if record is None:
+        named = records.find_study(name)
+        if named is None:
             raise LaunchError(records.absent(name), "name")
-        if record.finished and not may_be_done:
-            raise _is_done(records, record, "name")
-        return record
-    of_file = records.of_file(source)
-    if not of_file:
-        raise LaunchError(
-            f"a study of {source} must be {driver.client.place}, but there is none"
-            f"{_unfinished(records)}"
-        )
-    fitting = [record for record in of_file if may_be_done or not record.finished]
+        found, key = [named], "name"
+    else:
+        found, key = records.of_file(source), None
+        if not found:
+            raise LaunchError(
+                f"a study of {source} must be {driver.client.place}, but there is none"
+                f"{_unfinished(records)}"
+            )
+    fitting = [record for record in found if may_be_done or not record.finished]
     if not fitting:
-        raise _is_done(records, of_file[0])
+        raise LaunchError(
+            f"a study must be unfinished, but '{found[0].name}' is done; it goes on if more trials "
+            f"or hours are asked of it{_unfinished(records)}",
+            key,
+        )
     return fitting[0]
-
-
-def _is_done(records: Records, record: StudyRecord, key: str | None = None) -> LaunchError:
-    return LaunchError(
-        f"a study must be unfinished, but '{record.name}' is done; it goes on if more trials or "
-        f"hours are asked of it{_unfinished(records)}",
-        key,
-    )
 
 
 def _unfinished(records: Records) -> str:
@@ -136,47 +130,31 @@ def extended(record: StudyRecord, records: Records, wanted: Wanted) -> StudyReco
     Raises:
         LaunchError: in one line, if it cannot be that.
     """
-    wanted = _new(record, wanted)
-    if not wanted.is_something:
+    search, n_trials, max_hours = record.config.search, wanted.n_trials, wanted.max_hours
+    if not record.finished:
+        # The same command may be typed again after an interruption.
+        n_trials = None if n_trials == search.n_trials else n_trials
+        max_hours = None if max_hours == search.max_hours else max_hours
+    if n_trials is None and max_hours is None:
         return record
-    config = _with_limits(record, records, wanted)
-    return replace(record, config=config, n_searches=record.n_searches + 1, finished=False)
-
-
-def _new(record: StudyRecord, wanted: Wanted) -> Wanted:
-    """What is asked beyond what was asked of an unfinished study before: the same command may be
-    typed again after an interruption."""
-    if record.finished:
-        return wanted
-    search = record.config.search
-    return replace(
-        wanted,
-        n_trials=None if wanted.n_trials == search.n_trials else wanted.n_trials,
-        max_hours=None if wanted.max_hours == search.max_hours else wanted.max_hours,
-    )
-
-
-def _with_limits(record: StudyRecord, records: Records, wanted: Wanted) -> StudyConfig:
-    """The settings of a study with new limits of its search."""
-    search = record.config.search
-    if wanted.n_trials is not None:
-        _check_more(record, "trials", wanted.n_trials, search.n_trials or 0)
-        search = replace(search, n_trials=wanted.n_trials)
-    if wanted.max_hours is not None:
+    if n_trials is not None:
+        _check_more(record, "trials", n_trials, search.n_trials or 0)
+        search = replace(search, n_trials=n_trials)
+    if max_hours is not None:
         had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
-        _check_more(record, "max_hours", wanted.max_hours, max(had, search.max_hours or 0.0))
-        search = replace(search, max_hours=wanted.max_hours)
-    hours_alone = wanted.n_trials is None
-    if hours_alone and record.finished and records.end_of_search(record) is None:
+        _check_more(record, "max_hours", max_hours, max(had, search.max_hours or 0.0))
+        search = replace(search, max_hours=max_hours)
+    if n_trials is None and record.finished and records.end_of_search(record) is None:
         raise LaunchError(
             f"a study must have samples left for more hours, but {record.name} has had all of its "
             f"{record.config.n_trials}; ask for more trials",
             "max_hours",
         )
     try:
-        return replace(record.config, search=search).completed()
+        config = replace(record.config, search=search).completed()
     except ConfigError as error:
         raise LaunchError(error.rule, "trials", error.value) from error
+    return replace(record, config=config, n_searches=record.n_searches + 1, finished=False)
 
 
 def _check_more(record: StudyRecord, key: str, more: float, before: float) -> None:

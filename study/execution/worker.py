@@ -11,7 +11,7 @@ from ray import tune
 from ray.util import get_node_ip_address
 
 from study.config.study import StudyConfig
-from study.errors import GpuError, GpuMemoryError, StorageError, UserError, reason
+from study.errors import GpuError, GpuMemoryError, StorageError, reason
 from study.metrics.artifacts import (
     OUTCOME,
     REPORTS,
@@ -54,69 +54,55 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        suggestion = Suggestion.of_config(config)
+        self._suggestion = Suggestion.of_config(config)
         self._reports: list[EpochReport] = []
-        self._failed = suggestion.failed
         # Nothing of the trial before stays: a GPU may not have the memory for two.
-        self._training_now: Training | None = None
-        self._time_spent: TimeSpent | None = None
+        self._made: tuple[Training, TimeSpent] | None = None
         self._projections: list[Projection] = []
         self._last_report: dict[str, Any] = {}
         self._is_restored = False
-        self._gpu_error: UserError | None = None
-        if self._failed is not None:
-            return
-        try:
-            with _of_this_node():
-                self._training_now = self._new_training(suggestion)
-        except (GpuError, GpuMemoryError) as error:
-            # Raised by the first step: of what fails here Ray brings a text alone to the driver.
-            self._gpu_error = error
 
-    def _new_training(self, suggestion: Suggestion) -> Training:
-        trial = suggestion.resolve(self._study)
-        choose_algorithms(trial.training.deterministic)
-        if trial.training.compile:
-            # torch compiles one piece of code so many times and no more. Earlier trials' are
-            # of no use: their settings are part of the code.
-            torch.compiler.reset()
-        device = torch.device("cuda" if self._study.resources.gpus > 0 else "cpu")
-        if device.type == "cuda":
-            check_gpus()
-        self._time_spent = TimeSpent(device, self._study.resources)
-        return Training(trial, device, sources.load(trial.data))
-
-    @property
-    def _training(self) -> Training:
-        assert self._training_now is not None
-        return self._training_now
+    def _training(self) -> tuple[Training, TimeSpent]:
+        """The training of this trial, and its clock. Made when it is first needed: of what fails
+        before the first step, Ray brings a text alone to the driver."""
+        if self._made is None:
+            trial = self._suggestion.resolve(self._study)
+            choose_algorithms(trial.training.deterministic)
+            if trial.training.compile:
+                # torch compiles one piece of code so many times and no more. Earlier trials' are
+                # of no use: their settings are part of the code.
+                torch.compiler.reset()
+            device = torch.device("cuda" if self._study.resources.gpus > 0 else "cpu")
+            if device.type == "cuda":
+                check_gpus()
+            time_spent = TimeSpent(device, self._study.resources)
+            self._made = Training(trial, device, sources.load(trial.data)), time_spent
+        return self._made
 
     def step(self) -> dict[str, Any]:
-        if self._gpu_error is not None:
-            raise self._gpu_error
         with _of_this_node():
             return self._step()
 
     def _step(self) -> dict[str, Any]:
-        if self._failed is not None:
-            failed = TrialReport(TrialStatus.FAILED, reason=self._failed)
-            return {**failed.to_result(), "done": True}
+        failed = self._suggestion.failed
+        if failed is not None:
+            return {**TrialReport(TrialStatus.FAILED, reason=failed).to_result(), "done": True}
+        training, time_spent = self._training()
         # A restored trial sends its reports again before it trains: the driver may have died before
         # it acted on them, and the scheduler may have to stop the trial here.
         result = self._last_report
         if self._is_restored:
             self._is_restored = False
             result = self._with_earlier_reports()
-        elif self._training.status is TrialStatus.RUNNING:
-            report = self._with_projections(self._training.run_to_report())
+        elif training.status is TrialStatus.RUNNING:
+            report = self._with_projections(training, training.run_to_report())
             if report.epoch is not None:
-                assert self._time_spent is not None
                 # Now, since proofs and projections take time too.
-                epoch = self._time_spent.stamped(report.epoch)
+                epoch = time_spent.stamped(report.epoch)
                 self._reports.append(epoch)
                 report = replace(report, epoch=epoch)
             result = self._last_report = report.to_result()
-        return {**result, "done": self._training.status is not TrialStatus.RUNNING}
+        return {**result, "done": training.status is not TrialStatus.RUNNING}
 
     def _with_earlier_reports(self) -> dict[str, Any]:
         """The last report, and all before it."""
@@ -126,11 +112,11 @@ class TrialTrainable(tune.Trainable):
         earlier = tuple(self._reports[:n_earlier])
         return replace(report, is_repeated=True, earlier=earlier).to_result()
 
-    def _with_projections(self, report: TrialReport) -> TrialReport:
+    def _with_projections(self, training: Training, report: TrialReport) -> TrialReport:
         """Certify the network of a completed trial, and project it: its last report with those."""
-        if self._training.status is not TrialStatus.COMPLETED:
+        if training.status is not TrialStatus.COMPLETED:
             return report
-        self._projections = list(projections(self._training, self._training.certified()))
+        self._projections = list(projections(training, training.certified()))
         reports = tuple(projection.report for projection in self._projections)
         return replace(report, projections=reports)
 
@@ -145,19 +131,18 @@ class TrialTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
         write_reports(folder, self._reports)
-        if self._failed is not None:
+        if self._suggestion.failed is not None:
             return
-        state = {"training": self._training.state_dict(), "last_result": self._last_report}
+        training, _ = self._training()
+        state = {"training": training.state_dict(), "last_result": self._last_report}
         (folder / TRAINING_STATE).write_bytes(state_bytes(state))
-        if self._training.status is TrialStatus.COMPLETED:
-            self._save_outcome(folder / OUTCOME)
-
-    def _save_outcome(self, outcome: Path) -> None:
-        """Write the network of a completed trial, and those projected from it."""
-        config, dataset = self._training.config, self._training.dataset
-        network = self._training.certified()
+        if training.status is not TrialStatus.COMPLETED:
+            return
+        # The network of the trial, and those projected from it.
+        config, dataset, network = training.config, training.dataset, training.certified()
+        outcome = folder / OUTCOME
         outcome.mkdir()
-        save_network(outcome, network, self._training.right(), config, dataset)
+        save_network(outcome, network, training.right(), config, dataset)
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
@@ -168,18 +153,18 @@ class TrialTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
         self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
-        if self._failed is not None or self._gpu_error is not None:
+        if self._suggestion.failed is not None:
             return
         state = read_state(Path(checkpoint) / TRAINING_STATE)
-        self._training.load_state_dict(state["training"])
+        training, time_spent = self._training()
+        training.load_state_dict(state["training"])
         report = TrialReport.from_result(state["last_result"])
         assert report is not None
         # The state has no networks of projections.
-        self._last_report = self._with_projections(report).to_result()
+        self._last_report = self._with_projections(training, report).to_result()
         self._is_restored = True
         if self._reports:
-            assert self._time_spent is not None
-            self._time_spent.go_on_from(self._reports[-1])
+            time_spent.go_on_from(self._reports[-1])
 
 
 @contextmanager

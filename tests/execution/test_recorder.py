@@ -75,8 +75,9 @@ def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
     if has_file:
         trial.error_file = str(tmp_path / "error.txt")
         (tmp_path / "error.txt").write_text(error)
+    trial.status = Trial.PENDING
     recorder.on_step_begin(1, [trial])
-    recorder.on_trial_error(1, [trial], trial)
+    trial.status = Trial.ERROR
     recorder.on_step_end(1, [trial])
     sent(recorder)
     (record,) = Records(recorder._tracker.client).trials(study)
@@ -194,7 +195,6 @@ def test_the_reports_of_a_moment_go_in_one_request(
         trial.last_result = {**report.to_result(), "node_ip": "192.0.2.1"}
         recorder.on_trial_result(epoch, [trial], trial, trial.last_result)
     trial.status = Trial.TERMINATED
-    recorder.on_trial_complete(3, [trial], trial)
     recorder.on_step_end(3, [trial])
     sent(recorder)
     assert n_requests == 2  # the reports, and the end

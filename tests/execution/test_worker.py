@@ -172,7 +172,7 @@ def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     of = worker()
     while not of.step()["done"]:
         pass
-    before = [weakref.ref(p) for p in of._training.model.parameters()]
+    before = [weakref.ref(p) for p in of._training()[0].model.parameters()]
     n_left = []
     load = sources.load
 
@@ -183,6 +183,7 @@ def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(sources, "load", loaded)
     assert of.reset_config(config(1))
+    of.step()
     assert n_left == [0]
 
 
@@ -209,12 +210,13 @@ def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(tmp_path: Pat
     """Of an error as it is made, Ray brings a text alone to the driver."""
     checkpoint = worker()
     checkpoint.step()
-    folder = saved(checkpoint, tmp_path / "at_1")
+    stored = Checkpoint.from_directory(str(saved(checkpoint, tmp_path / "at_1")))
     of = GpuWorker(config())
     for _ in range(2):
         with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
             of.step()
-        of.load_checkpoint(str(folder))
+        with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
+            of.restore(stored)
         assert of.reset_config(config(1))
 
 
@@ -229,7 +231,7 @@ def test_a_gpu_that_runs_out_of_memory_says_where(
     def no_memory(*args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(of._training, "run_to_report", no_memory)
+    monkeypatch.setattr(of._training()[0], "run_to_report", no_memory)
     monkeypatch.setattr(of, "save_checkpoint", no_memory)
     monkeypatch.setattr(of, "load_checkpoint", no_memory)
     arguments = {"step": (), "save": (str(tmp_path / "at_2"),), "restore": (checkpoint,)}[where]
