@@ -108,12 +108,11 @@ def test_it_says_what_and_asks(folder: Path) -> None:
     assert "deleted: tiny" in delete("tiny", given="y\n")
 
 
-def test_versions_in_the_registry_are_named(folder: Path) -> None:
-    api = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+def test_versions_in_the_registry_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     model = Books(folder).query("SELECT model_id, source_run_id FROM logged_models LIMIT 1")[0]
-    api.create_registered_model("mine")
-    with Client(f"sqlite:///{folder}/mlflow.db").as_default():
-        api.create_model_version("mine", f"models:/{model[0]}", model[1], model_id=model[0])
+    MlflowClient().create_registered_model("mine")
+    MlflowClient().create_model_version("mine", f"models:/{model[0]}", model[1], model_id=model[0])
     assert "whose models are deleted with it: mine 1" in delete("tiny", exit_code=130, given="n\n")
 
 

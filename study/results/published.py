@@ -8,6 +8,7 @@ attribute: as a parameter it would lie outside the space, or say that a network 
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,6 @@ from study.results.report import Report
 from study.search import optuna_study
 from study.search.optuna_study import FrozenTrial
 from study.tracking import marks, pages
-from study.tracking.marks import Marked
 
 # The mark of a training of a sample that has been trained before: the first one has the sample's.
 _REPEAT = "repeat"
@@ -36,9 +36,13 @@ def publish(report: Report) -> None:
     for point in report.points:
         one = recommended.get(point.first.run_id)
         aliases, why = (one.aliases, one.sentence) if one is not None else ((), "")
-        networks.append(Marked(point.first, point.mark.value, aliases, why))
+        marked = replace(point.first, mark=point.mark.value, aliases=aliases, why=why)
+        networks.append((point.first, marked))
         # So that as many runs have the mark as the report has rows.
-        networks += [Marked(record, _REPEAT, (), "") for record in point.records[1:]]
+        networks += [
+            (record, replace(record, mark=_REPEAT, aliases=(), why=""))
+            for record in point.records[1:]
+        ]
     study = report.study
     note = pages.describe_results(
         study.experiment_id,

@@ -12,7 +12,6 @@
     values        settings; numbers as MLflow stores them; tags that anybody may have changed
     outbox        a thread that sends writes in order, and again after an outage
     manifest      the files of a folder with their digests, and what is not as they say
-    shared_files  files that several models have in common, once on the disk
     clone         the git clone that this code is run from
     stored_model  a network as MLflow keeps it; imports torch by way of models
     mlmodel       which network a logged model is, and what MLflow would load and install with it

@@ -143,13 +143,13 @@ class _Retries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
-        self._before: str | None = None
+        self._before: dict[str, str] = {}
 
     @contextmanager
     def set_to(self, number: int) -> Iterator[None]:
         with self._lock:
             if self._n_inside == 0:
-                self._before = os.environ.get(_MAX_RETRIES)
+                self._before = {k: v for k, v in os.environ.items() if k == _MAX_RETRIES}
             self._n_inside += 1
             os.environ[_MAX_RETRIES] = str(number)
         try:
@@ -157,10 +157,9 @@ class _Retries:
         finally:
             with self._lock:
                 self._n_inside -= 1
-                if self._n_inside == 0 and self._before is None:
+                if self._n_inside == 0:
                     del os.environ[_MAX_RETRIES]
-                elif self._n_inside == 0 and self._before is not None:
-                    os.environ[_MAX_RETRIES] = self._before
+                    os.environ.update(self._before)
 
 
 _RETRIES = _Retries()

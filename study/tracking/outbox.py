@@ -4,7 +4,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from study.errors import TrackingError
 
@@ -12,12 +11,6 @@ from study.errors import TrackingError
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
 # How long a request is waited for that is on its way when a study is left at once.
 _LEAVE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class _Write:
-    send: Callable[[], None]
-    before_retry: Callable[[], None]
 
 
 class Outbox:
@@ -30,7 +23,7 @@ class Outbox:
     def __init__(self, say: Callable[[str], None]) -> None:
         """say: is given a line when MLflow stops answering, and one when it answers again."""
         self._say = say
-        self._writes: deque[_Write] = deque()
+        self._writes: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._left = threading.Event()
@@ -45,7 +38,7 @@ class Outbox:
             before_retry: runs before each further try, to learn what arrived of the one before.
         """
         with self._changed:
-            self._writes.append(_Write(send, before_retry))
+            self._writes.append((send, before_retry))
             self._changed.notify_all()
 
     def check(self) -> None:
@@ -59,13 +52,8 @@ class Outbox:
         Raises:
             TrackingError: and whatever else ended the sending.
         """
-        deadline = time.monotonic() + seconds
         with self._changed:
-            while self._writes and self._error is None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
+            self._changed.wait_for(lambda: not self._writes or self._error is not None, seconds)
         self.check()
         return len(self._writes)
 
@@ -79,13 +67,12 @@ class Outbox:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._writes and not self._left.is_set():
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._writes or self._left.is_set())
                 if self._left.is_set():
                     return
-                write = self._writes[0]
+                send, before_retry = self._writes[0]
             try:
-                self._send(write)
+                self._send(send, before_retry)
             except BaseException as error:  # of this thread: check() raises it in the other
                 self._error = error
             with self._changed:
@@ -95,22 +82,21 @@ class Outbox:
             if self._error is not None:
                 return
 
-    def _send(self, write: _Write) -> None:
+    def _send(self, send: Callable[[], None], before_retry: Callable[[], None]) -> None:
         since: float | None = None
         wait = _FIRST_WAIT
-        while True:
+        while not self._left.is_set():
             try:
                 if since is not None:
-                    write.before_retry()
-                write.send()
+                    before_retry()
+                send()
             except TrackingError as error:
                 if not error.may_pass:
                     raise
                 if since is None:
                     since = time.monotonic()
                     self._say(f"{error}; trials go on, what they report is sent later")
-                if self._left.wait(wait):
-                    return
+                self._left.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
                 continue
             if since is not None:

@@ -9,8 +9,9 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import mlflow.artifacts
 from mlflow.entities import Experiment, Run
 
 from study.config.parser import parse
@@ -111,8 +112,6 @@ class Records:
 
     def is_taken(self, name: str) -> bool:
         """Whether there is an experiment of that name, deleted ones included."""
-        if self.client.is_absent():
-            return False
         return self._experiment(name) is not None
 
     def check_files(self, study: StudyRecord) -> None:
@@ -128,8 +127,6 @@ class Records:
 
     def find_study(self, name: str) -> StudyRecord | None:
         """The study of that name; None if there is none."""
-        if self.client.is_absent():
-            return None
         experiment = self._experiment(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
@@ -151,13 +148,17 @@ class Records:
 
     def studies_with_runs(self) -> Iterator[tuple[StudyRecord, Run]]:
         """The same, each with its own run as MLflow has it."""
-        if self.client.is_absent():
-            return iter(())
-        experiments = self._call(self.client.api.search_experiments)
-        return self._studies([experiment.experiment_id for experiment in experiments])
+        return self._studies(self._experiment_ids())
 
     def _experiment(self, name: str) -> Experiment | None:
+        if self.client.is_absent():
+            return None
         return self._call(self.client.api.get_experiment_by_name, name)
+
+    def _experiment_ids(self) -> list[str]:
+        if self.client.is_absent():
+            return []
+        return [e.experiment_id for e in self._call(self.client.api.search_experiments)]
 
     def _studies(self, experiment_ids: list[str]) -> Iterator[tuple[StudyRecord, Run]]:
         for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
@@ -189,9 +190,8 @@ class Records:
 
     def end_of_search(self, study: StudyRecord) -> str | None:
         """Why the study ended before its last possible trial; None if it did not."""
-        run = self._call(self.client.api.get_run, study.run_id)
         # Empty where the study was extended since.
-        return run.data.tags.get(tags.END_OF_SEARCH) or None
+        return self.run(study.run_id).data.tags.get(tags.END_OF_SEARCH) or None
 
     def n_completed(self, study: StudyRecord) -> int:
         """How many trials of a study trained for all of their epochs, so far."""
@@ -229,15 +229,10 @@ class Records:
 
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins so."""
-        if self.client.is_absent():
-            return []
-        experiments = self._call(self.client.api.search_experiments)
-        return list(
-            self.client.search_runs(
-                [experiment.experiment_id for experiment in experiments],
-                f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'",
-            )
+        condition = (
+            f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'"
         )
+        return list(self.client.search_runs(self._experiment_ids(), condition))
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(epoch, value) of each report of a metric, by epoch; what is not finite as it was."""
@@ -246,27 +241,21 @@ class Records:
 
     def artifacts(self, run_id: str) -> set[str]:
         """The names of a run's files."""
-        names = {file.path for file in self._call(self.client.api.list_artifacts, run_id)}
-        there = None if names else self._moved(run_id)
-        return names if there is None else {path.name for path in there.iterdir()}
+        location, uri = self._location(run_id), self.client.tracking_uri
+        files = self._call(mlflow.artifacts.list_artifacts, location, tracking_uri=uri)
+        return {PurePosixPath(file.path).name for file in files}
 
     def artifact(self, run_id: str, name: str) -> bytes:
         """A file of a run."""
+        location, uri = f"{self._location(run_id)}/{name}", self.client.tracking_uri
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                path = self._call(self.client.api.download_artifacts, run_id, name, folder)
-            except TrackingError:
-                there = self._moved(run_id)
-                if there is None:
-                    raise
-                path = str(there / name)
+            download = mlflow.artifacts.download_artifacts
+            path = self._call(download, location, dst_path=folder, tracking_uri=uri)
             return self._call(Path(path).read_bytes)
 
-    def _moved(self, run_id: str) -> Path | None:
-        """Where a run's files are if they were moved; None if they are where MLflow says."""
-        location = self.run(run_id).info.artifact_uri
-        now = current(self.client.tracking_uri, location)
-        return None if now == location else Path(now)
+    def _location(self, run_id: str) -> str:
+        """Where a run's files are: where MLflow says, or where they were moved to."""
+        return current(self.client.tracking_uri, self.run(run_id).info.artifact_uri)
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:

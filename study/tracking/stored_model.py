@@ -9,14 +9,15 @@ A logged model, all of it named in a tag of its run:
     data/network/certificate.json       what is proven of it
     code/models/                        the code that builds it, and the loader, models.serving
 
-Each model has all of it, so that it can be taken alone. What two of them have in common, the code
-and the tensors of one training, is there once where models are kept in a folder: `SharedFiles`.
+Each model has all of it, so that it can be taken alone.
 """
 
+import filecmp
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ from study.tracking.locations import current, local_folder
 from study.tracking.manifest import irregular, manifest, sha256_of
 from study.tracking.records import Records
 from study.tracking.runs import Runs
-from study.tracking.shared_files import SharedFiles
 from study.tracking.values import as_json
 
 DATA = "data/network"
@@ -69,19 +69,19 @@ def data_digest(records: Records, run_id: str) -> str | None:
     return digest if isinstance(digest, str) else None
 
 
-def log(client: Client, run: Run, folder: Path, shared: SharedFiles) -> None:
+def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None:
     """Log a network as that of a run: the JSON files and pictures of its folder, and the model.
 
     Args:
         folder: where `trial.network_files` wrote it.
-        shared: of the models that were logged before.
+        latest: of the models that were logged before; see `share`.
     """
     runs = Runs(client)
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
         runs.log_file(run.info.run_id, path)
     name = client.call(client.api.get_experiment, run.info.experiment_id).name
-    files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, shared)
+    files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
     of_run = {path.name: sha256_of(path) for path in own}
     # By these tags the model counts as logged.
     logged = {tags.MODEL_FILES: json.dumps(files), tags.RUN_FILES: json.dumps(of_run)}
@@ -96,7 +96,7 @@ def origin(run: Run) -> dict[str, str]:
 
 
 def _log_model(
-    client: Client, run: Run, folder: Path, origin: Mapping[str, Any], shared: SharedFiles
+    client: Client, run: Run, folder: Path, origin: Mapping[str, Any], latest: dict[str, Path]
 ) -> dict[str, str]:
     """Log a model with its proof; returns its files with their digests.
 
@@ -143,9 +143,33 @@ def _log_model(
         client.api.log_model_artifacts(model.model_id, str(saved))
     there = local_folder(model.artifact_location)
     if there is not None:
-        shared.share(there, files)
+        share(there, files, latest)
     client.api.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     return files
+
+
+def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
+    """Let the files of a model be hard links to those of the models before, where they are the
+    same: all models of a study have the same code, and those of one training its tensors. One that
+    is deleted takes none of another's.
+
+    Args:
+        files: paths below the folder.
+        latest: such a path -> the file that the latest model had there which was another one.
+    """
+    for name in files:
+        path, source = folder / name, latest.get(name)
+        beside = path.with_name(f".{path.name}.link")
+        try:
+            if source is not None and filecmp.cmp(source, path, shallow=False):
+                os.link(source, beside)
+                beside.replace(path)
+                continue
+        except OSError:
+            # It is gone, has as many links as a file can have, or this file system knows none: the
+            # copy stays.
+            pass
+        latest[name] = path
 
 
 def _all_but_python(folder: str, names: list[str]) -> list[str]:

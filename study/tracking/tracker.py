@@ -21,7 +21,6 @@ from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Runs
-from study.tracking.shared_files import SharedFiles
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, settings, stored
 
 # Databases of MLflow refuse longer names.
@@ -65,7 +64,7 @@ class Tracker:
         self._provenance = dict(provenance or {})
         self._call = client.call
         self._runs = Runs(client)
-        self._shared = SharedFiles()
+        self._latest: dict[str, Path] = {}
 
     def open_study(self, study: StudyRecord) -> None:
         """Mark a study as running, and learn which of its trials are there."""
@@ -208,7 +207,7 @@ class Tracker:
         run = self._runs.get(self._trials[trial_id].run_id)
         # A trial has one model: one that was logged before a crash is replaced.
         self._runs.delete_models(run)
-        stored_model.log(self.client, run, folder, self._shared)
+        stored_model.log(self.client, run, folder, self._latest)
 
     def log_projections(
         self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path]]
@@ -254,7 +253,7 @@ class Tracker:
             for name, value in self._objectives_first(report.metrics())
         ]
         self._runs.log(run_id, metrics, {**of_trial.data.params, **added})
-        stored_model.log(self.client, run, folder, self._shared)
+        stored_model.log(self.client, run, folder, self._latest)
         self._runs.set_state(run_id, TrialStatus.COMPLETED)
         return run_id
 

@@ -12,7 +12,6 @@ of LipSDP with a multiplier for each entry (tests.support.lipsdp), minutes each.
 import argparse
 import math
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -22,8 +21,8 @@ from models.body_layers import BlockLayers, body_layers
 from models.convolution_norm import dense_operators
 from study.metrics.reports import TrialStatus
 from study.results.report import find_study
-from study.tracking import stored_model
 from study.tracking.client import Client
+from study.tracking.proof import load
 from study.tracking.records import Records
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
 from tests.support.lipsdp import lipsdp
@@ -35,9 +34,7 @@ def of_study(uri: str, name: str | None) -> Iterator[tuple[str, IResNet]]:
     records = Records(Client(uri))
     for trial in records.trials(find_study(records, name)):
         if trial.state is TrialStatus.COMPLETED:
-            with tempfile.TemporaryDirectory() as folder:
-                fetched = stored_model.fetch(records.client, trial.run_id, Path(folder))
-                yield trial.trial_id, read_network(fetched / stored_model.DATA)
+            yield trial.trial_id, load(records, trial.run_id)
 
 
 def of_sdp(block: BlockLayers) -> float:

@@ -14,19 +14,17 @@ import argparse
 import json
 import math
 import sys
-import tempfile
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import certify, read_network
+from models import certify
 from models.body_layers import body_layers
 from study.metrics.artifacts import CERTIFICATE
 from study.metrics.reports import TrialStatus
-from study.tracking import stored_model
 from study.tracking.client import Client
+from study.tracking.proof import load
 from study.tracking.records import Records
 
 _LOOSEST = 1.03
@@ -62,9 +60,7 @@ def main() -> None:
     for trial in records.trials(study):
         if trial.state is not TrialStatus.COMPLETED:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            fetched = stored_model.fetch(records.client, trial.run_id, Path(folder))
-            model = read_network(fetched / stored_model.DATA)
+        model = load(records, trial.run_id)
         layers = {layer.name: layer for block in body_layers(model) for layer in block.layers}
         certificate = certify(model)
         stored = json.loads(records.artifact(trial.run_id, CERTIFICATE))

@@ -60,7 +60,8 @@ def main() -> int:
     records = Records(Client(arguments.tracking_uri))
     point = read(records, arguments.study, arguments.where).front[0]
     with tempfile.TemporaryDirectory() as name:
-        folder = stored_model.fetch(records.client, point.first.run_id, Path(name) / "model")
+        model = stored_model.model_id(records.client, point.first.run_id)
+        folder = stored_model.fetch(records.client, model, Path(name) / "model")
         environment = Path(name) / "environment"
         venv.create(environment, with_pip=True)
         python = str(environment / "bin" / "python")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from study.tracking.manifest import manifest
-from study.tracking.shared_files import SharedFiles
+from study.tracking.stored_model import share
 
 
 def model(folder: Path, **files: str) -> Path:
@@ -20,34 +20,26 @@ def n_files(*folders: Path) -> int:
 
 
 def test_what_models_have_in_common_is_there_once(tmp_path: Path) -> None:
-    shared = SharedFiles()
+    latest: dict[str, Path] = {}
     models = [model(tmp_path / str(n), same="s" * 99, own=f"{n}") for n in range(4)]
     before = [manifest(folder) for folder in models]
     for folder in models:
-        shared.share(folder, manifest(folder))
+        share(folder, manifest(folder), latest)
     assert n_files(*models) == 1 + len(models)
     assert [manifest(folder) for folder in models] == before
 
 
-def test_one_model_less_takes_nothing_of_another(tmp_path: Path) -> None:
-    shared = SharedFiles()
-    first, second = (model(tmp_path / name, same="text") for name in ("first", "second"))
+def test_one_model_that_is_gone_or_was_changed_takes_nothing_of_another(tmp_path: Path) -> None:
+    latest: dict[str, Path] = {}
+    first, second, third, fourth = (model(tmp_path / str(n), same="text") for n in range(4))
     for folder in (first, second):
-        shared.share(folder, manifest(folder))
+        share(folder, manifest(folder), latest)
     (first / "code" / "same").unlink()
-    assert (second / "code" / "same").read_text() == "text"
-    third = model(tmp_path / "third", same="text")  # the one that it would be is gone
-    shared.share(third, manifest(third))
-    assert (third / "code" / "same").read_text() == "text"
-
-
-def test_a_file_that_was_changed_since_is_nobody_else_s(tmp_path: Path) -> None:
-    shared = SharedFiles()
-    first, second = (model(tmp_path / name, same="text") for name in ("first", "second"))
-    shared.share(first, manifest(first))
-    (first / "code" / "same").write_text("other")
-    shared.share(second, manifest(second))
-    assert (second / "code" / "same").read_text() == "text"
+    share(third, manifest(third), latest)
+    (third / "code" / "same").write_text("other")
+    share(fourth, manifest(fourth), latest)
+    for folder in (second, fourth):
+        assert (folder / "code" / "same").read_text() == "text"
 
 
 def test_where_there_are_no_links_copies_stay(
@@ -57,9 +49,9 @@ def test_where_there_are_no_links_copies_stay(
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(os, "link", refused)
-    shared = SharedFiles()
+    latest: dict[str, Path] = {}
     models = [model(tmp_path / str(n), same="text") for n in range(3)]
     for folder in models:
-        shared.share(folder, manifest(folder))
+        share(folder, manifest(folder), latest)
         assert manifest(folder)["code/same"]
     assert n_files(*models) == 3
