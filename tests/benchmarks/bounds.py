@@ -26,8 +26,8 @@ from models.convolution_norm import convolution_norm_bounds
 from models.spectral_norm import SpectralNormConv2d
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
-from tests.support.operators import torus_norms
 from tests.support.oracles import dense_norm
+from tests.support.torus import torus_norms
 
 _TOLERANCE = 1e-10
 _N_ASCENT_STEPS = 80

@@ -1,4 +1,4 @@
-"""Ours against the usual forms of tests/support/reference.py, taken in turns, in one table.
+"""Ours against the usual forms of tests/benchmarks/reference.py, taken in turns, in one table.
 
     python -m tests.benchmarks.speed FOLDER [--only step,operations,plain,certificate,inverse]
         [--rounds 20]
@@ -36,12 +36,11 @@ from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial import data
 from study.trial.optimizers import make_optimizer
-from tests.benchmarks import network
+from tests.benchmarks import network, reference
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
 from tests.benchmarks.plain_resnet import PlainResNet
-from tests.support import reference
-from tests.support.operators import torus_norms
 from tests.support.oracles import relative_error
+from tests.support.torus import torus_norms
 
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Operations that launch nothing: views, memory that is not written, and a copy of one number.

@@ -10,8 +10,8 @@ from models import convolution_norm
 from models.convolution_norm import convolution_norm_bounds
 from models.gram_symbols import SHIFTS, GramSymbols
 from models.power_iteration import adjoint_kernel
-from tests.support.operators import torus_norms
 from tests.support.oracles import dense_norm
+from tests.support.torus import torus_norms
 
 
 def bounds(weight: Tensor, size: tuple[int, int]) -> tuple[float, float]:
@@ -140,20 +140,6 @@ def test_the_rounding_of_single_precision_symbols_is_bounded() -> None:
             error = torch.linalg.matrix_norm(single.gram(grid) - exact).amax(dim=1)
             assert (error > 0).all()
             assert (error <= rounding).all()
-
-
-def test_the_grids_without_mirror_images_are_half_of_the_torus() -> None:
-    for size in ((3, 3), (4, 4), (3, 4)):
-        symbols = GramSymbols(torch.randn(1, 1, 1, 3, 3, dtype=torch.float64), size)
-        for shift in SHIFTS:
-            frequencies, alone = symbols.frequencies(shift)
-            mirrored = [
-                -frequency for frequency, a in zip(frequencies, alone, strict=True) if not a
-            ]
-            everywhere = torch.stack([*frequencies, *mirrored]).remainder(2 * math.pi)
-            everywhere[everywhere > 2 * math.pi - 1e-9] = 0
-            assert len(everywhere) == math.prod(symbols.torus)
-            assert len({tuple(f) for f in everywhere.mul(1e6).round().tolist()}) == len(everywhere)
 
 
 def test_the_smallest_grid_is_found() -> None:

@@ -1,11 +1,9 @@
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, project
 from models.activations import ACTIVATIONS
@@ -22,7 +20,8 @@ def small(**changes: Any) -> IResNet:
 
 
 def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> None:
-    model = IResNet(in_shape=(3, 32, 32), n_classes=10)
+    with torch.device("meta"):
+        model = IResNet(in_shape=(3, 32, 32), n_classes=10)
     convolutions = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
     assert len(convolutions) == 165
     expected = 2 * 192 + 192 * 10 + 10  # BatchNorm and the linear layer of the classifier
@@ -31,8 +30,8 @@ def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> Non
         weights = channels * inner * 9 + inner * inner + inner * channels * 9
         expected += n_blocks * (weights + inner + inner + channels)  # and biases
     assert sum(p.numel() for p in model.parameters()) == expected == 3_406_096
-    with torch.no_grad():
-        assert model.eval().features(torch.zeros(1, 3, 32, 32)).shape == (1, 192, 8, 8)
+    features = model.eval().features(torch.zeros(1, 3, 32, 32, device="meta"))
+    assert features.shape == (1, 192, 8, 8)
 
 
 def test_a_block_is_the_papers() -> None:
@@ -47,20 +46,18 @@ def test_a_block_is_the_papers() -> None:
         assert [m.weight.shape[-1] for m in convolutions] == [3, 1, 3]
         channels = block.in_shape[0]
         assert [m.weight.shape[0] for m in convolutions] == [channels // 4, channels // 4, channels]
-
-
-def test_batch_norm_stands_before_every_activation() -> None:
-    for block in small(norm="batch").body:
-        if isinstance(block, ResidualBlock):
-            modules = list(block.residual)
-            for ahead, module in pairwise(modules):
-                assert isinstance(ahead, nn.BatchNorm2d) == isinstance(module, nn.ReLU)
+    ahead, *rest = [m.residual for m in small(norm="batch").body if isinstance(m, ResidualBlock)]
+    assert [type(m) for m in rest[0]][:3] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
+    assert [type(m) for m in ahead][:4] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
 
 
 @pytest.mark.parametrize("budget", ["even", "last"])
 def test_dropout_is_paid_for_in_training_mode(budget: str) -> None:
     """With every mask, the train-mode bound of a block is coeff**3 at most."""
-    model = small(dropout=0.4, coeff=0.8, budget=budget, n_power_iterations=300)
+    model = small(
+        in_shape=(2, 4, 4), blocks=(1, 1), dropout=0.4, coeff=0.8, budget=budget,
+        n_power_iterations=300,
+    )  # fmt: skip
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(10)  # so that every layer meets its target
@@ -164,12 +161,12 @@ def test_a_deployed_block_is_the_same_map(norm: str) -> None:
             torch.testing.assert_close(block.deployed()(x), block.residual(x))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("coeff", [0.5, 0.97])
-@pytest.mark.parametrize("max_steps", [1, 3, 100])
+@pytest.mark.parametrize(("coeff", "max_steps"), [(0.5, 1), (0.97, 3), (0.97, 100)])
 def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) -> None:
     """Against the exact preimage, found in float64, block by block, unconverged ones included."""
-    model = small(coeff=coeff, dropout=0.0, n_power_iterations=50)
+    model = small(
+        in_shape=(2, 4, 4), blocks=(2, 1), coeff=coeff, dropout=0.0, n_power_iterations=50
+    )
     with torch.no_grad():
         for parameter in model.body.parameters():
             parameter.mul_(5)  # so that every layer meets its target
@@ -177,14 +174,14 @@ def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) 
     project(model, coeff)
     model.eval()
     with torch.no_grad():
-        z = model.features(torch.rand(5, 3, 8, 8) - 0.5)
+        z = model.features(torch.rand(5, 2, 4, 4) - 0.5)
     certificate = certify(model)
     bounds = certificate.block_bounds
     solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, certificate=certificate)
     assert solution.error_bound is not None
-    assert solution.error_bound.shape == (4, 5)
+    assert solution.error_bound.shape == (3, 5)
     exact = z.double()
-    index = 3
+    index = 2
     for module in reversed(model.body):
         if isinstance(module, ResidualBlock):
             g, target, exact = module.deployed().double(), exact, exact
@@ -197,9 +194,9 @@ def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) 
             error = (z.double() - exact).flatten(1).norm(dim=1)
             assert (error <= solution.error_bound[index]).all()
             # It is of the error's size in the first block: a factor of (1 + L) / (1 - L).
-            if index == 3:
-                ratio = (1 + bounds[3]) / (1 - bounds[3])
-                assert (solution.error_bound[3] <= ratio * error + 1e-11 * exact.norm()).all()
+            if index == 2:
+                ratio = (1 + bounds[2]) / (1 - bounds[2])
+                assert (solution.error_bound[2] <= ratio * error + 1e-11 * exact.norm()).all()
             index -= 1
         else:
             assert isinstance(module, Squeeze | InjectivePad)
@@ -277,14 +274,13 @@ def test_the_error_bound_of_numbers_whose_squares_underflow(exponent: int) -> No
     assert exponent < -200 or (bound < 100 * error).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_an_inverse_is_in_full_precision_under_autocast(dtype: torch.dtype) -> None:
+def test_an_inverse_is_in_full_precision_under_autocast() -> None:
     model = small().eval()
     with torch.no_grad():
         z = model.features(torch.randn(3, 3, 8, 8))
     certificate = certify(model)
     expected = model.inverse(z, certificate=certificate)
-    with torch.autocast("cpu", dtype):
+    with torch.autocast("cpu", torch.bfloat16):
         solution = model.inverse(z, certificate=certificate)
     assert solution.converged.all()
     assert torch.equal(solution.value, expected.value)
@@ -330,8 +326,7 @@ def test_the_network_compiles_whole() -> None:
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8)])
-@pytest.mark.parametrize("channel_multiplier", [1, 4])
+@pytest.mark.parametrize(("shape", "channel_multiplier"), [((1, 8, 8), 1), ((3, 8, 8), 4)])
 def test_all_maps_have_the_layout_of_the_kernels(
     shape: tuple[int, int, int], channel_multiplier: int
 ) -> None:
@@ -346,27 +341,6 @@ def test_all_maps_have_the_layout_of_the_kernels(
     assert all(z.is_contiguous(memory_format=torch.channels_last) for z in maps)
     assert maps[-1].shape[1] > 1
     assert not maps[-1].is_contiguous()
-
-
-def test_networks_of_one_shape_run_under_vmap() -> None:
-    """Three models as one: the same outputs and gradients as one by one."""
-    models = [small().eval() for _ in range(3)]
-    parameters, buffers = stack_module_state(models)
-    x = torch.randn(2, 3, 8, 8)
-
-    def call(parameters: Any, buffers: Any, x: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = functional_call(models[0], (parameters, buffers), (x,))
-        return logits
-
-    together = vmap(call, in_dims=(0, 0, None))(parameters, buffers, x)
-    gradients = vmap(grad(lambda p, b, x: call(p, b, x).square().mean()), in_dims=(0, 0, None))(
-        parameters, buffers, x
-    )
-    for index, model in enumerate(models):
-        torch.testing.assert_close(together[index], model(x), rtol=1e-5, atol=1e-6)
-        model(x).square().mean().backward()
-        for name, parameter in model.named_parameters():
-            torch.testing.assert_close(gradients[name][index], parameter.grad)
 
 
 def test_state_dict_carries_the_power_iteration() -> None:

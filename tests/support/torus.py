@@ -1,33 +1,12 @@
-"""Operators of `models` in a form that only tests and benchmarks need."""
+"""Norms on the torus, in a form that only tests and benchmarks need."""
 
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.convolution_norm import _few_out, _matrix_norms, _smallest_grid
 from models.gram_symbols import SHIFTS, GramSymbols
-
-
-def convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """The linear map of a layer: stride 1, odd kernel, zeros around the edge.
-
-    Args:
-        x: (B, c_in, H, W).
-        weight: (c_out, c_in, k, k), k odd.
-    """
-    return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-
-
-def convolution_adjoint(y: Tensor, weight: Tensor) -> Tensor:
-    """The adjoint of `convolution`: <y, conv(x)> = <adjoint(y), x>.
-
-    Args:
-        y: (B, c_out, H, W).
-        weight: (c_out, c_in, k, k), k odd.
-    """
-    return F.conv_transpose2d(y, weight, padding=weight.shape[-1] // 2)
 
 
 def torus_norms(
