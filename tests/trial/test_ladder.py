@@ -28,7 +28,8 @@ def projections(training: Training) -> Iterator[Projection]:
 
 
 def trained(**changes: object) -> Training:
-    config: TrialConfig = replace(TINY, **{"ladder": LADDER, **changes})
+    brief = {"ladder": LADDER, "training": replace(TINY.training, max_epochs=1)}
+    config: TrialConfig = replace(TINY, **{**brief, **changes})
     training = Training(config)
     while training.status is TrialStatus.RUNNING:
         training.run_to_report()
@@ -78,7 +79,7 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
 
 
 def test_the_ladder_is_the_same_each_time_and_leaves_the_trial_as_it_was() -> None:
-    training = trained(fine_tune_steps=3)
+    training = trained(fine_tune_steps=3, ladder=(0.4,))
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     first, second = (
         [replace(projection.report, timestamp=0.0) for projection in projections(training)]

@@ -37,17 +37,12 @@ def hours(spent: TimeSpent) -> tuple[float | None, float | None]:
 
 
 def test_hours_add_up_from_the_beginning(clocks: Clocks) -> None:
-    spent = TimeSpent(CUDA, ResourcesConfig(gpus=0.25))
+    on_gpu = TimeSpent(CUDA, ResourcesConfig(gpus=0.25))
+    on_cpu = TimeSpent(CPU, ResourcesConfig(cpus=4))
     clocks.spend(cpu=7200, wall=3600)
-    assert hours(spent) == (2.0, 0.25)
+    assert (hours(on_gpu), hours(on_cpu)) == ((2.0, 0.25), (2.0, None))
     clocks.spend(cpu=1800, wall=7200)
-    assert hours(spent) == (2.5, 0.75)
-
-
-def test_a_cpu_has_no_gpu_hours(clocks: Clocks) -> None:
-    spent = TimeSpent(CPU, ResourcesConfig(cpus=4))
-    clocks.spend(cpu=3600, wall=900)
-    assert hours(spent) == (1.0, None)
+    assert hours(on_gpu) == (2.5, 0.75)
 
 
 def test_a_restored_trial_goes_on_from_its_last_report(clocks: Clocks) -> None:
@@ -55,12 +50,7 @@ def test_a_restored_trial_goes_on_from_its_last_report(clocks: Clocks) -> None:
     clocks.spend(cpu=360, wall=720)
     spent.go_on_from(replace(epoch_report(1), cpu_hours=1.0, gpu_hours=2.0))
     assert hours(spent) == pytest.approx((1.1, 2.2))
-
-
-def test_what_an_earlier_version_did_not_report_stays_unknown(clocks: Clocks) -> None:
-    spent = TimeSpent(CUDA, ResourcesConfig(gpus=1))
-    spent.go_on_from(epoch_report(1))
-    clocks.spend(cpu=3600, wall=3600)
+    spent.go_on_from(epoch_report(1))  # an earlier version reported no hours
     assert hours(spent) == (None, None)
 
 
