@@ -20,12 +20,13 @@ from study.errors import FailedError, UserError
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 TrackingUri = Annotated[
-    str | None, typer.Option(help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")
+    str | None,
+    typer.Option(help="Of MLflow. Default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."),
 ]
 """The option --tracking-uri."""
 
 
-# Options that commands had once -> what to do instead.
+# Options that were removed -> what to do instead.
 _REMOVED = {
     "--train": "train longer in a new study, with the sample in search.first and a higher "
     "training.max_epochs",
@@ -49,47 +50,47 @@ class Command(TyperCommand):
 
 @contextmanager
 def one_line_errors(**names: str) -> Iterator[None]:
-    """End the command with one line and an exit code at an error that a user can mend. Any other
-    error is a bug, and passes with its trace.
+    """At an error that a user can mend, end the command with one line and an exit code. Any other
+    error is a bug, and keeps its traceback.
 
     Args:
-        names: key of an error -> what it is called on the command line, where that is no option of
-            the same name.
+        names: an error's key -> its name on the command line, for keys that are not options of the
+            same name.
     """
     try:
         _check_models()
         yield
     except (UserError, FailedError) as error:
-        # What a file has is no option.
+        # A key of a file is not an option.
         name = error.key if error.source else _on_command_line(error.key, names)
         typer.echo(f"error: {error.line(name)}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, UserError) else FAILED) from None
 
 
 def refuse(rule: str) -> NoReturn:
-    """End the command, whose options are in conflict, with this line and exit code 2."""
+    """End the command with this line and exit code 2, because its options conflict."""
     raise UserError(rule)
 
 
 def _on_command_line(key: str | None, names: Mapping[str, str]) -> str | None:
-    """What a command calls that which an error is about; a key of the study file keeps its name."""
+    """The name of an error's key on the command line; keys of the study file keep theirs."""
     if key is None or "." in key:
         return key
     return names.get(key, f"--{key.replace('_', '-')}")
 
 
 def _check_models() -> None:
-    """Whether `models` is the package beside this one. Many a repository has a folder of that name,
-    and Python takes the one in the working directory.
+    """Check that `models` is the package beside this one: many repositories have a folder of that
+    name, and Python prefers the one in the working directory.
 
     Raises:
-        UserError: if it is another.
+        UserError: if it is not.
     """
     own = Path(__file__).parents[1] / "models"
     found = importlib.util.find_spec("models")
     places = list(found.submodule_search_locations or ()) if found else []
     if not any(Path(place).resolve() == own.resolve() for place in places):
-        # Whole, however long it is: a path that is cut cannot be found.
+        # Not shortened: a path that is cut cannot be found.
         other = repr(places[0]) if places else "another"
         raise UserError(
             f"models: it must be the package in {own.parent}, but Python finds {other} first: "

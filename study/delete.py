@@ -1,4 +1,4 @@
-"""`python -m study.delete`: delete a study for good, after it said what and asked."""
+"""`python -m study.delete`: delete a study for good, after saying what it is and asking."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ def main(
     storage_path: Annotated[
         str | None,
         typer.Option(
-            help="Folder or bucket where it was launched; else STUDY_STORAGE_PATH, else "
+            help="Folder or bucket of its checkpoints. Default: STUDY_STORAGE_PATH, else "
             "ray_results."
         ),
     ] = None,
@@ -25,7 +25,7 @@ def main(
     """Delete a study for good: its runs, models and artifacts in MLflow, its checkpoints and its
     state. Typed again it finishes what it had begun."""
     with cli.one_line_errors(study="STUDY"):
-        # Here, since MLflow takes a second, for which --help need not wait.
+        # MLflow takes a second to import, which --help need not wait for.
         from study.api.deletion import planned_deletion
         from study.api.study import Driver
 

@@ -1,5 +1,5 @@
-"""Errors that a user can cause: one line with the rule, the name and the value. The exit codes
-are in study.cli."""
+"""Errors that a user can cause: one line with the rule, the name and the value. Exit codes are in
+study.cli."""
 
 import difflib
 import errno
@@ -10,8 +10,7 @@ from contextlib import contextmanager
 _LONGEST = 80
 _LONGEST_TEXT = 400
 _LONGEST_REASON = 500
-# What stands in the texts of libraries, however deeply they wrap the error of the system, and the
-# same in plain words.
+# Part of a library's text, however deeply it wraps the system's error -> the same in plain words.
 _REASONS = {
     os.strerror(errno.ENOSPC): "the disk is full; free space on it",
     "database or disk is full": "the disk is full; free space on it",  # of SQLite
@@ -27,15 +26,13 @@ def quoted(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """A text of somebody else in one line without control characters: those are written as escapes,
-    and a long text is cut."""
+    """Text from elsewhere in one line: control characters are escaped, and long text is cut."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 3]}..."
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, for a message: in one line, without SQL, and in plain words where they
-    are known."""
+    """Why something failed, in one line, without SQL, and in plain words for common causes."""
     text = " ".join(str(error).split())
     for sign, words in _REASONS.items():
         if sign in text:
@@ -44,22 +41,20 @@ def reason(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one that a mistyped name may mean; None if none is near."""
+    """The known name closest to a mistyped one; None if none is close."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return near[0] if near else None
 
 
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
-    """The message for a name that is none of the known ones: with the one that was meant, if one is
-    near, else with what there is."""
+    """The message for an unknown name, with the nearest known one, or else a list of all."""
     near = nearest(name, known)
     hint = f"the nearest known one is '{near}'" if near else f"there are {some(known, 20)}"
     return f"unknown {what} {quoted(name)}; {hint}"
 
 
 def absent(name: str, known: Sequence[str], what: str) -> str:
-    """The message for something that was named and is not there: with the one that was meant, if
-    one is near, else with what there is."""
+    """The message for something that does not exist, with the nearest name, or else a list."""
     if not known:
         return f"there is no {what} {quoted(name)}, nor any other"
     near = nearest(name, known)
@@ -68,7 +63,7 @@ def absent(name: str, known: Sequence[str], what: str) -> str:
 
 
 def some(names: Sequence[str], most: int = 5) -> str:
-    """Names for a message, the first of them if there are many."""
+    """The first few names, and how many more there are."""
     if not names:
         return "none"
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -76,7 +71,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 
 def one_of(value: object, known: Sequence[str]) -> str:
-    """The message for a value that is none of the known ones."""
+    """The rule that a value must be one of the known ones, with the nearest as a hint."""
     near = nearest(str(value), known)
     hint = f"; did you mean '{near}'?" if near else ""
     return f"must be one of {', '.join(known)}, but got {quoted(value)}{hint}"
@@ -88,14 +83,14 @@ def count_of(n: int, noun: str) -> str:
 
 
 class _OneLineError(Exception):
-    """An error that a user is told in one line: "source: key: rule, but got value".
+    """An error that is reported in one line: "source: key: rule, but got value".
 
     Attributes:
-        rule: what must hold, and if no value is given, what was found.
-        key: what the error is about, under its name in Python: an argument, such as `tracking_uri`,
-            or a key of a study file, such as `search.n_trials`. None if it is about neither.
-        value: what was given in its place; `...` if the rule says it.
-        source: the file that has the key; None if it is not from a file.
+        rule: what must hold; without a value, also what was found.
+        key: the argument in Python that the error is about, such as `tracking_uri`, or the key of
+            the study file, such as `search.n_trials`; None for neither.
+        value: what was given; `...` if the rule says so already.
+        source: the file that contains the key, if any.
     """
 
     def __init__(
@@ -108,7 +103,7 @@ class _OneLineError(Exception):
         return self.line(self.key)
 
     def line(self, name: str | None) -> str:
-        """The line that a user is told, with this name in the place of the key."""
+        """The line to report, with another name for the key."""
         got = "" if self.value is ... else f", but got {quoted(self.value)}"
         return ": ".join(filter(None, (self.source, name, f"{self.rule}{got}")))
 
@@ -122,7 +117,7 @@ class ConfigError(UserError):
 
 
 class DataNotFoundError(UserError):
-    """A data set is not there; the message says where it was expected and how to get it."""
+    """A data set is missing; the message says where it was expected and how to get it."""
 
 
 class GpuError(UserError):
@@ -130,14 +125,14 @@ class GpuError(UserError):
 
 
 class GpuMemoryError(UserError):
-    """A GPU has not the memory for the trials that run on it; the message says what to change."""
+    """A GPU lacks memory for the trials that share it; the message says what to change."""
 
 
 class TrackingError(UserError):
-    """MLflow refuses or cannot be reached, or a study is not there.
+    """MLflow refuses or cannot be reached, or a study does not exist.
 
     Attributes:
-        may_pass: whether the same call may succeed later, since a server or its database is down.
+        may_pass: whether the call may succeed later, because a server or its database is down.
     """
 
     def __init__(
@@ -166,7 +161,7 @@ class NameTakenError(LaunchError):
 
     @classmethod
     def of(cls, name: str) -> "NameTakenError":
-        """The error for a study that should have had this name."""
+        """The error for this name."""
         return cls(
             f"the name of a new study must be free, but '{name}' is taken; take another, or resume "
             "that study",
@@ -175,12 +170,12 @@ class NameTakenError(LaunchError):
 
 
 class FailedError(_OneLineError):
-    """A study or a check that had begun, and failed."""
+    """A study or a check began, and failed."""
 
 
 @contextmanager
 def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Errors have other names for their keys here: key -> name."""
+    """Rename the keys of errors that pass: key -> name."""
     try:
         yield
     except (UserError, FailedError) as error:

@@ -14,9 +14,8 @@ import typer
 
 from study import cli
 
-# Imported where they are needed: torch, Ray and MLflow take seconds, for which neither --help nor a
-# mistake in the options or in the study file need wait. The study file's own modules take a quarter
-# of a second, for which --help need not wait.
+# Imported where they are needed: torch, Ray and MLflow take seconds to import, which --help and
+# mistakes in the options or the study file need not wait for.
 if TYPE_CHECKING:
     from study.api.launched import Ended
     from study.api.study import Driver
@@ -29,29 +28,32 @@ def main(
     space: Annotated[
         str, typer.Argument(help="The study file, or the bare name of a shipped one.")
     ] = "digits",
-    name: Annotated[str | None, typer.Option(help="Name of the study; else the file's.")] = None,
-    trials: Annotated[int | None, typer.Option(help="In place of search.n_trials.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="In place of training.max_epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="In place of search.seed.")] = None,
-    data_root: Annotated[str | None, typer.Option(help="In place of data.root.")] = None,
+    name: Annotated[str | None, typer.Option(help="Overrides the name in the file.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Overrides search.n_trials.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Overrides training.max_epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides search.seed.")] = None,
+    data_root: Annotated[str | None, typer.Option(help="Overrides data.root.")] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch a torchvision data set that is not there.")
+        bool, typer.Option("--download", help="Download a torchvision data set that is missing.")
     ] = False,
     cpus: Annotated[
-        float | None, typer.Option(help="Of a trial, in place of resources.cpus.")
+        float | None, typer.Option(help="CPUs per trial; overrides resources.cpus.")
     ] = None,
     gpus: Annotated[
-        float | None, typer.Option(help="Of a trial, in place of resources.gpus.")
+        float | None, typer.Option(help="GPUs per trial; overrides resources.gpus.")
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="Of Ray; else RAY_ADDRESS, a cluster on this host, or a start here."),
+        typer.Option(
+            help="Of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, else Ray is "
+            "started here."
+        ),
     ] = None,
     tracking_uri: cli.TrackingUri = None,
     storage_path: Annotated[
         str | None,
         typer.Option(
-            help="Folder or bucket for checkpoints and the state of studies; else "
+            help="Folder or bucket for checkpoints and the state of studies. Default: "
             "STUDY_STORAGE_PATH, else ray_results.",
         ),
     ] = None,
@@ -59,20 +61,22 @@ def main(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with a study; with more --trials or --max-hours, one that is done too.",
+            help="Go on with an unfinished study, or, with more --trials or --max-hours, with one "
+            "that is done.",
         ),
     ] = False,
-    max_hours: Annotated[float | None, typer.Option(help="In place of search.max_hours.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Overrides search.max_hours.")] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="Check everything, say what it takes, run nothing; with --resume, say which study "
-            "would go on.",
+            help="Check everything and estimate the time, but run nothing; with --resume, say "
+            "which study would go on.",
         ),
     ] = False,
     every: Annotated[
-        bool, typer.Option("--all", help="With --dry-run: also the settings that are the defaults.")
+        bool,
+        typer.Option("--all", help="With --dry-run: print defaults too."),
     ] = False,
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""

@@ -9,7 +9,7 @@ import typer
 
 from study import cli
 
-# Imported where they are needed, since MLflow takes a second: --help does not wait for it.
+# Imported where they are needed: MLflow takes a second to import, which --help need not wait for.
 if TYPE_CHECKING:
     from study.api.several import ComparedStudies, Listing
     from study.api.study import Study
@@ -28,35 +28,36 @@ app = typer.Typer(add_completion=False)
 def main(
     study: Annotated[
         list[str] | None,
-        typer.Argument(help="Name of a study, else the latest; or of several, to compare them."),
+        typer.Argument(help="Name of a study (default: the latest), or several, to compare them."),
     ] = None,
     list_studies: Annotated[
-        bool, typer.Option("--list", help="All studies, the latest first, in place of one.")
+        bool, typer.Option("--list", help="List all studies, the latest first.")
     ] = False,
     objective: Annotated[
         list[str] | None,
-        typer.Option(help="NAME:maximize or NAME:minimize, in place of the study's own."),
+        typer.Option(help="NAME:maximize or NAME:minimize; overrides the study's objectives."),
     ] = None,
     where: Annotated[
         str,
-        typer.Option(help="Conditions such as 'bound < 0.2 and n_pow <= 2', or MLflow's filter."),
+        typer.Option(help="A filter such as 'bound < 0.2 and n_pow <= 2', or one of MLflow's."),
     ] = "",
     every: Annotated[
-        bool, typer.Option("--all", help="Also the trials that are not on the front, marked.")
+        bool,
+        typer.Option("--all", help="Include what is not on the front, marked."),
     ] = False,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.TABLE,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.TABLE,
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page with all points, to open in a browser.")
+        Path | None, typer.Option(help="Also write a page with all points, for a browser.")
     ] = None,
     optuna: Annotated[
         str | None,
-        typer.Option(help="Also write all points as a study of Optuna, into sqlite:///FILE, say."),
+        typer.Option(help="Also write all points to this Optuna storage, such as sqlite:///FILE."),
     ] = None,
     tracking_uri: Annotated[
         list[str] | None,
         typer.Option(
-            help="Else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db. Of several studies once for "
-            "all, or once for each in their order."
+            help="Of MLflow. Default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db. For several "
+            "studies: once for all, or once for each, in order."
         ),
     ] = None,
 ) -> None:
@@ -67,7 +68,7 @@ def main(
     ):
         if list_studies:
             if names or objective or where or every or html or optuna:
-                cli.refuse("--list goes with --format and --tracking-uri alone")
+                cli.refuse("--list allows only --format and --tracking-uri")
             (uri,) = _uris_of_each(uris, ["all"])
             from study.api.several import Listing
 

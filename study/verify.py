@@ -17,10 +17,10 @@ def main(
     ],
     tracking_uri: cli.TrackingUri = None,
 ) -> None:
-    """Check that a stored model is what was logged, and certify it again: 0 if all of it holds, 1
-    if not. No code of the stored model is run."""
+    """Check that a stored model is the one that was logged, and certify it again. Exit code 0 if
+    everything holds, 1 if not. The stored model's code is not run."""
     with cli.one_line_errors(network="NETWORK"):
-        # Here, since torch and MLflow take seconds, for which --help need not wait.
+        # torch and MLflow take seconds to import, which --help need not wait for.
         from study.api.network import verify_network
 
         name, proof = verify_network(network, tracking_uri)

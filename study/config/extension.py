@@ -1,4 +1,4 @@
-"""What is asked of a study that goes on: more of it, and all else as it was begun."""
+"""What may be asked of a study that goes on: more trials or hours, but no other settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from study.errors import LaunchError, quoted
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a study that goes on, beyond what it was begun with.
+    """The limits that a study is to go on with.
 
     Attributes:
-        n_trials: samples in all, more than before; None for as many as before.
-        max_hours: of search in all, more than before; None for as many as before.
+        n_trials: samples in total, more than before; None for as many as before.
+        max_hours: hours of search in total, more than before; None for as many as before.
     """
 
     n_trials: int | None = None
@@ -28,13 +28,13 @@ class Wanted:
 
 
 def check_same(study: StudyConfig, said: Mapping[str, Value]) -> None:
-    """Whether what is said is what the study has.
+    """Check that a study has these settings.
 
     Args:
         said: key of a study file -> value.
 
     Raises:
-        LaunchError: for the first setting that the study has otherwise.
+        LaunchError: for the first setting that differs.
     """
     own = study.settings()
     for key, value in said.items():

@@ -13,9 +13,9 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError, nearest, quoted
 
-# A few lines of aliases of aliases stand for billions of values, and a message would show them all.
+# A few lines of nested aliases can expand to billions of values.
 _MOST_VALUES = 10_000
-# What a study without a file remembers in its place.
+# Stands for the file of a study that was given in Python.
 _IN_PYTHON = "study.run"
 # The shipped studies lie beside the package, in a clone and where it is installed.
 _SHIPPED = Path(__file__).parents[2] / "search_spaces"
@@ -26,8 +26,8 @@ class Asked:
     """A study as it is asked for.
 
     Attributes:
-        source: what it remembers as its file.
-        options: keys of the study that options gave, in the file's place.
+        source: the path of its file, or what stands for one.
+        options: keys of settings that options gave instead of the file.
     """
 
     config: StudyConfig
@@ -36,15 +36,15 @@ class Asked:
 
 
 def locate(space: str) -> Path:
-    """The study file that is meant: a path, or the bare name of a shipped study, such as digits.
+    """The path of a study file, given as a path or as the bare name of a shipped study.
 
-    A file of that very name in the working directory comes first.
+    A file of that exact name in the working directory takes precedence.
 
     Raises:
-        ConfigError: for a bare name that is neither.
+        ConfigError: if a bare name is neither.
     """
     path = Path(space)
-    # A word, and not a path: nothing else can be a shipped study.
+    # Only a word, not a path, can be a shipped study.
     if not re.fullmatch(r"\w{1,100}", space) or path.is_file():
         return path
     shipped = _shipped()
@@ -60,8 +60,8 @@ def _shipped() -> dict[str, Path]:
 
 
 def _meant(name: str, folder: Path) -> str:
-    """The shipped study, or the file of a folder, that a mistyped name may mean, for a message."""
-    # By their names without the ending, by which all are alike.
+    """A hint at the shipped study or the file in a folder whose name is close to this one."""
+    # Compared without the endings, which are all alike.
     files = {path.stem: str(path) for path in sorted(folder.glob("*.y*ml"))}
     known = {**{name: name for name in _shipped()}, **files}
     near = nearest(name, known)
@@ -73,10 +73,10 @@ def load(path: Path, overrides: Mapping[str, Value] | None = None) -> StudyConfi
 
     Args:
         path: a YAML file.
-        overrides: values that take the place of the file's, as for `parse`.
+        overrides: values that replace the file's, as for `parse`.
 
     Raises:
-        ConfigError: in one line, whatever is wrong.
+        ConfigError: for the first mistake.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -92,15 +92,15 @@ def study_of(
     space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Mapping[str, Value] | None = None,
 ) -> Asked:
-    """A study as a file, or what stands in its place, and options ask for it.
+    """The study that a file, or its equivalent in Python, and options describe.
 
     Args:
         space: path of a study file, the bare name of a shipped one, the content of a study file, or
             a study.
-        overrides: values that options give in the place of the file's, as for `parse`.
+        overrides: values of options, which replace the file's, as for `parse`.
 
     Raises:
-        ConfigError: in one line, whatever is wrong.
+        ConfigError: for the first mistake.
     """
     if isinstance(space, str | Path):
         file = locate(str(space))
@@ -129,18 +129,17 @@ def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) 
         raise ConfigError(CONTAINS_ITSELF, source=source) from None
     if n_values > _MOST_VALUES:
         raise ConfigError(
-            f"must have at most {_MOST_VALUES} values once its aliases stand for what they name, "
-            "but has more",
+            f"must have at most {_MOST_VALUES} values once its aliases are expanded, but has more",
             source=source,
         )
     return parse(raw, source, overrides)
 
 
 def _n_values(raw: object, known: dict[int, int]) -> int:
-    """How many values there are with every alias written out. Raises RecursionError on a cycle.
+    """The number of values with all aliases expanded. Raises RecursionError for a cycle.
 
     Args:
-        known: id -> count of the collections counted so far, so that each is counted once.
+        known: id -> count of the collections counted so far.
     """
     if isinstance(raw, dict):
         parts = [*raw.keys(), *raw.values()]
@@ -154,22 +153,22 @@ def _n_values(raw: object, known: dict[int, int]) -> int:
 
 
 def to_yaml(study: StudyConfig, is_short: bool = False) -> str:
-    """The text of a study file that says the same.
+    """A study as the text of a study file.
 
     Args:
-        is_short: without what is the default, which is spelled out otherwise.
+        is_short: whether to leave out defaults.
     """
     content = study.to_short_dict() if is_short else study.to_dict()
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None)
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML in which text that `_Loader` would read as a number is quoted."""
+    """YAML that quotes text which `_Loader` would read as a number."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, and a key that stands twice is an error. Plain YAML 1.1 takes
-    the one for text, and the last of the two silently."""
+    """YAML in which 1e-3 is a number and a duplicate key is an error. Plain YAML 1.1 reads 1e-3 as
+    text, and silently keeps the last of two keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [

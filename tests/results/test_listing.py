@@ -137,4 +137,4 @@ def test_no_study_is_none(tmp_path: Path) -> None:
 def test_a_list_is_of_all_studies(other: list[str]) -> None:
     done = CliRunner().invoke(report.app, ["--list", *other])
     assert done.exit_code == 2
-    assert done.stderr.startswith("error: --list goes with --format and --tracking-uri alone")
+    assert done.stderr.startswith("error: --list allows only --format and --tracking-uri")
