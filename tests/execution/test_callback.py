@@ -18,6 +18,7 @@ class Watching(StudyCallback):
 def test_what_a_callback_was_given_outlives_the_driver_and_is_still_shared() -> None:
     messages = Messages()
     first, second = Watching(messages, 5), Watching(messages)
+    assert len({first, second, Watching(messages)}) == 3
     for callback in (first, second):
         callback.setup()
     messages.write("before")
@@ -28,8 +29,3 @@ def test_what_a_callback_was_given_outlives_the_driver_and_is_still_shared() -> 
     first.messages.write("after")
     assert list(second.messages.read()) == ["before", "after"]
     assert list(first.messages.read()) == []
-
-
-def test_callbacks_are_told_apart() -> None:
-    messages = Messages()
-    assert len({Watching(messages), Watching(messages)}) == 2

@@ -46,17 +46,14 @@ def test_what_is_typed_to_go_on_names_what_is_no_default(
     )
 
 
-@pytest.mark.parametrize(("text", "retries"), [(None, 2), ("5", 5)])
 def test_retries_are_few_unless_the_environment_says_otherwise(
-    text: str | None, retries: int, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-    if text is not None:
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", text)
-    assert Driver.of().client._max_retries == retries
-
-
-def test_retries_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many")
+    variable = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    monkeypatch.delenv(variable, raising=False)
+    assert Driver.of().client._max_retries == 2
+    monkeypatch.setenv(variable, "5")
+    assert Driver.of().client._max_retries == 5
+    monkeypatch.setenv(variable, "many")
     with pytest.raises(UserError, match="must be a number >= 0, but got 'many'"):
         Driver.of()

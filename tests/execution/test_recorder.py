@@ -114,13 +114,6 @@ def test_what_runs_when_the_study_is_left_is_interrupted(
     assert set(states(recorder, study).values()) == {TrialStatus.INTERRUPTED}
 
 
-def test_a_child_run_of_somebody_else_is_no_trial(recorder: Recorder, study: StudyRecord) -> None:
-    client = MlflowClient(recorder._tracker.client.tracking_uri)
-    client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
-    assert states(recorder, study) == {}
-    recorder.setup()
-
-
 def test_a_run_that_no_snapshot_knows_is_deleted_when_the_study_ends(
     recorder: Recorder, study: StudyRecord
 ) -> None:

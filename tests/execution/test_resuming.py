@@ -1,4 +1,3 @@
-import fcntl
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -163,14 +162,6 @@ def test_mlflow_does_not_say_where_the_state_is_read(tmp_path: Path) -> None:
     of = driver(tmp_path, Remembered(elsewhere))
     with pytest.raises(UserError, match=rf"^storage_path: .* is in /elsewhere, but got {tmp_path}"):
         planned_resume(of, "tiny", "", Wanted(), {}).__enter__()
-
-
-def test_a_study_that_runs_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tiny").mkdir()
-    with (tmp_path / "tiny" / "study.lock").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="a study must not be running, but the one in"):
-            planned(tmp_path, LEFT)
 
 
 def test_nobody_else_runs_a_study_until_its_plan_is_left(tmp_path: Path) -> None:

@@ -208,26 +208,6 @@ def test_copies_that_are_both_torn_do_not_harm_a_state_that_is_whole(study: Stud
         restore(str(study.folder))
 
 
-def test_a_storage_that_cannot_be_written_is_said_in_a_line(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study.step(1)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    files = snapshots.filesystem(str(study.folder))[0]
-    fake = SimpleNamespace(
-        get_file_info=files.get_file_info,
-        open_input_stream=files.open_input_stream,
-        delete_file=full,
-        open_output_stream=full,
-    )
-    monkeypatch.setattr(snapshots, "filesystem", lambda folder: (fake, folder))
-    with pytest.raises(LaunchError, match=r"^storage_path: it must be readable and writable"):
-        restore(str(study.folder))
-
-
 @torn_files
 def test_without_copies_a_whole_state_goes_on_and_a_torn_one_is_said(
     study: Study, name: str, harm: Callable[[Path], None]

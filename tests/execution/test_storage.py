@@ -1,5 +1,3 @@
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,33 +6,6 @@ import pytest
 
 from study.errors import LaunchError, NameTakenError
 from study.execution import storage
-
-
-@pytest.mark.slow
-def test_two_processes_cannot_run_one_study(tmp_path: Path) -> None:
-    code = f"""
-from study.execution import storage
-from study.errors import LaunchError
-try:
-    with storage.locked({str(tmp_path)!r}):
-        print("mine")
-except LaunchError:
-    print("taken")
-"""
-
-    def other_process() -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parents[2],
-        )
-        return done.stdout.strip()
-
-    with storage.locked(str(tmp_path)):
-        assert other_process() == "taken"
-    assert other_process() == "mine"
 
 
 def test_of_commands_that_begin_one_study_at_the_same_time_one_has_its_folder(

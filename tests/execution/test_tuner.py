@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +6,6 @@ from ray import tune
 
 from study.errors import LaunchError
 from study.execution import tuner
-from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.search.scheduler import HalvingScheduler
@@ -39,7 +37,8 @@ def test_a_study_goes_on_as_it_is_asked_for_now_at_the_address_of_now(
 ) -> None:
     made: Any = Restored()
     monkeypatch.setattr(tune.Tuner, "restore", lambda *_, **__: made)
-    longer = replace(STUDY, config=tiny(search={"n_trials": 9}))
+    config = tiny(search={"n_trials": 9}, scheduler={"name": "mo_asha"})
+    longer = replace(STUDY, config=config)
     assert tuner.restored(longer, "http://new:5000", 2) is made
     parts = {type(callback): callback for callback in made.run_config.callbacks}
     assert parts[Recorder].tracking_uri == "http://new:5000"
@@ -57,34 +56,9 @@ def test_a_study_goes_on_as_it_is_asked_for_now_at_the_address_of_now(
     generator.searcher.max_concurrent = 7  # as Tune's state has it
     generator.set_state(state)
     assert generator.searcher.max_concurrent == 2
-    made._local_tuner = None  # as under Ray's client
-    with pytest.raises(LaunchError, match="ray://"):
-        tuner.restored(STUDY, "http://new:5000", 2)
-
-
-def test_the_scheduler_has_the_rungs_that_the_searcher_saves(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made: Any = Restored()
-    monkeypatch.setattr(tune.Tuner, "restore", lambda *_, **__: made)
-    halved = replace(STUDY, config=tiny(scheduler={"name": "mo_asha"}))
-    tuner.restored(halved, "http://new:5000", 2)
     scheduler = made._tune_config.scheduler
     assert isinstance(scheduler, HalvingScheduler)
     assert scheduler.halving is searcher_of(made)._halving
-
-
-def test_tune_s_own_tuner_has_its_settings_where_they_are_replaced(tmp_path: Path) -> None:
-    """With the real Tune, as far as it goes without a cluster."""
-    recorder = Recorder("tiny", "sqlite:////old/mlflow.db", Messages())
-    settings = tune.RunConfig(storage_path=str(tmp_path), callbacks=[recorder])
-    internal = tune.Tuner(lambda config: None, run_config=settings)._local_tuner
-    assert internal is not None
-    assert internal.get_run_config().storage_path == str(tmp_path)
-    assert internal.get_run_config().callbacks == [recorder]
-    changed = [*internal.get_run_config().callbacks, recorder]
-    internal.get_run_config().callbacks = changed
-    assert internal._get_tune_run_arguments(lambda config: None)["callbacks"] is changed
-    assert {"search_alg", "scheduler", "max_concurrent_trials"} <= vars(
-        internal._tune_config
-    ).keys()
+    made._local_tuner = None  # as under Ray's client
+    with pytest.raises(LaunchError, match="ray://"):
+        tuner.restored(STUDY, "http://new:5000", 2)
