@@ -34,10 +34,6 @@ _NODE_DIED = "its node has died"
 _NO_MEMORY = "low on memory"
 
 
-class MemoryExhaustedError(UserError):
-    """A node has not the memory for the trials that run on it."""
-
-
 @dataclass(eq=False)
 class Failures(StudyCallback):
     """Decides after each failure of a worker, and says what it decided.
@@ -114,9 +110,9 @@ class Failures(StudyCallback):
         elif isinstance(cause, StorageError):
             self._fatal = StorageError(f"{name} {what}: {_in_one_line(error, text)}")
         elif isinstance(cause, GpuMemoryError):
-            self._fatal = MemoryExhaustedError(f"{name} {what}: {cause}")
+            self._fatal = UserError(f"{name} {what}: {cause}")
         elif _NO_MEMORY in text:
-            self._fatal = MemoryExhaustedError(
+            self._fatal = UserError(
                 f"{name} {what}, since its node ran out of memory: fewer trials must run at a "
                 "time there, so a trial must ask for more CPUs",
                 "resources.cpus",

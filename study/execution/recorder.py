@@ -69,12 +69,11 @@ class Recorder(StudyCallback):
     study_name: str
     tracking_uri: str
     messages: Messages
-    stopping: Stopping | None = None
+    stopping: Stopping
 
     def setup(self, *args: Any, **info: Any) -> None:
-        if self.stopping is not None:
-            # The searcher starts it too, but a resumed study may not ask for a sample in hours.
-            self.stopping.start_clock()
+        # The searcher starts it too, but a resumed study may not ask for a sample in hours.
+        self.stopping.start_clock()
         # The outbox tries again, and looks first what arrived; a request that MLflow's client
         # repeats by itself could make a run twice.
         self._client = Client(self.tracking_uri, max_retries=0)
@@ -220,5 +219,5 @@ class Recorder(StudyCallback):
 
     def _close(self, known: set[str]) -> None:
         self._tracker.keep_only(known)
-        if self.stopping is not None and self.stopping.end_of_search is not None:
+        if self.stopping.end_of_search is not None:
             studies.note_end_of_search(self._client, self._study, self.stopping.end_of_search)

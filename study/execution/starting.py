@@ -50,30 +50,18 @@ _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
 @dataclass(frozen=True)
-class NodeType:
-    """What an autoscaler may add: up to max_workers nodes with these resources each."""
-
-    name: str
-    max_workers: int
-    resources: Mapping[str, float]
-
-    def __str__(self) -> str:
-        return f"up to {self.max_workers} nodes of {self.name} ({_amounts(self.resources)})"
-
-
-@dataclass(frozen=True)
 class Cluster:
     """The nodes of a cluster, and what may be added to them.
 
     Attributes:
         is_local: whether Ray was started here, so that no node can join.
         nodes: a description of each that is alive, as `ray.nodes` gives it.
-        growth: what `ray up` may add.
+        growth: what `ray up` may add: how many nodes, and the resources of each.
     """
 
     is_local: bool
     nodes: Sequence[Mapping[str, Any]]
-    growth: Sequence[NodeType] = ()
+    growth: Sequence[tuple[int, Mapping[str, float]]] = ()
 
     def resources(self) -> dict[str, float]:
         """CPUs and GPUs of all nodes."""
@@ -91,14 +79,8 @@ class Cluster:
 
     def n_at_most(self, wanted: Mapping[str, float]) -> int:
         """How many fit once the cluster has grown as far as it may."""
-        return self.n_at_once(wanted) + sum(
-            of.max_workers * _n_fit(of.resources, wanted) for of in self.growth
-        )
-
-
-def _amounts(resources: Mapping[str, float]) -> str:
-    """The CPUs and GPUs among resources, for a message."""
-    return ", ".join(f"{resources[kind]:g} {kind}" for kind in _KINDS if resources.get(kind))
+        more = (n_nodes * _n_fit(resources, wanted) for n_nodes, resources in self.growth)
+        return self.n_at_once(wanted) + sum(more)
 
 
 def _n_fit(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
@@ -132,22 +114,20 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
             _check_fits(cluster, wanted)
         else:
             nodes.check_nodes(cluster.nodes, driver.storage_path, longest_trial(study))
-        have, n_at_once = cluster.resources(), cluster.n_at_once(wanted)
+        have = cluster.resources()
+        n_at_once, n_at_most = cluster.n_at_once(wanted), cluster.n_at_most(wanted)
+        grown = f", {min(n_at_most, n_trials)} once the cluster has grown"
         on = "" if cluster.is_local else f" on {len(cluster.nodes)} nodes"
         driver.say(
             f"{study.name}: {count_of(n_trials, 'trial')} of "
             f"{count_of(study.training.max_epochs, 'epoch')} on {study.data.name}, "
-            f"{min(n_at_once, n_trials)} at a time "
+            f"{min(n_at_once, n_trials)} at a time{grown if n_at_once < n_at_most else ''} "
             f"({have['CPU']:g} CPUs, {have['GPU']:g} GPUs{on})"
         )
-        if n_at_once < n_trials:
-            for node_type in cluster.growth:
-                driver.say(f"the cluster can add {node_type}")
         if n_at_once == 0:
-            driver.say(
-                f"no node has {_amounts(wanted)} for a trial now: the trials wait for one that has"
-            )
-        yield max(1, cluster.n_at_most(wanted))
+            each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
+            driver.say(f"no node has {each} for a trial now: the trials wait for one that has")
+        yield max(1, n_at_most)
     finally:
         ray.shutdown()
 
@@ -192,7 +172,7 @@ def state_seconds(n_trials: int) -> float:
     return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SECONDS_A_TRIAL * n_trials))
 
 
-def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[NodeType]:
+def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, float]]]:
     """What may still be added to these nodes. Only the head of `ray up` has the file."""
     path = _BOOTSTRAP_CONFIG.expanduser()
     if not path.exists():
@@ -204,12 +184,11 @@ def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[NodeType]:
             f"{path}: it must be the JSON that `ray up` leaves there, but: {error}"
         ) from error
     n_left = config["max_workers"] - (len(nodes) - 1)
-    growth = []
-    for name, of in config["available_node_types"].items():
-        n_more = min(n_left, of.get("max_workers", 0))
-        if name != config["head_node_type"] and n_more > 0:
-            growth.append(NodeType(name, n_more, of.get("resources", {})))
-    return growth
+    return [
+        (min(n_left, of.get("max_workers", 0)), of.get("resources", {}))
+        for name, of in config["available_node_types"].items()
+        if name != config["head_node_type"] and n_left > 0
+    ]
 
 
 @contextmanager

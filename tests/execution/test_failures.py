@@ -9,7 +9,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from study.errors import GpuError, GpuMemoryError, StorageError, UserError
-from study.execution.failures import MAX_RETRIES, Failures, MemoryExhaustedError
+from study.execution.failures import MAX_RETRIES, Failures
 from study.execution.messages import Messages
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
@@ -138,7 +138,7 @@ def test_what_is_the_machines_fault_stops_the_study_and_not_the_trial(
     failing: Failing, error: Exception, raised: Any
 ) -> None:
     failing.fail(error, MAX_RETRIES)
-    with pytest.raises(raised or MemoryExhaustedError, match="0007"):
+    with pytest.raises(raised or UserError, match="0007"):
         failing.fail(error)
     assert failing.given_up is None
 
@@ -205,7 +205,7 @@ def test_a_gpu_without_memory_is_tried_again_and_ends_the_study(failing: Failing
         failing.fail(error, MAX_RETRIES)
     assert not any("lost its worker" in line for line in failing.messages.read())
     with pytest.raises(
-        MemoryExhaustedError, match=r"out of GPU memory 4 times .*: node 10\.0\.0\.7: .* memory"
+        UserError, match=r"out of GPU memory 4 times .*: node 10\.0\.0\.7: .* memory"
     ):
         failing.fail(error)
     assert failing.given_up is None

@@ -10,6 +10,7 @@ from ray.tune.experiment import Trial
 from study.execution.messages import Messages
 from study.execution.recorder import Recorder
 from study.metrics.reports import TrialReport, TrialStatus
+from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 from study.tracking import studies
 from study.tracking.client import Client
@@ -49,7 +50,9 @@ def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 @pytest.fixture
 def recorder(study: StudyRecord) -> Recorder:
-    made = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    made = Recorder(
+        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
+    )
     made.setup()
     return made
 
@@ -144,7 +147,9 @@ def test_a_run_that_was_cut_off_as_it_was_made_is_begun_before_it_is_settled(
         patch.setattr(MlflowClient, "log_batch", killed)
         with pytest.raises(Killed):
             tracker.start_trial("0000", SAMPLE, config)
-    recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    recorder = Recorder(
+        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
+    )
     recorder.setup()
     recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
     (record,) = Records(recorder._tracker.client).trials(study)
@@ -160,7 +165,9 @@ def test_a_number_that_means_another_sample_by_now_is_not_settled_by_the_run_of_
     other = {**SAMPLE, "coeff": 0.75}
     tracker.start_trial("0000", other, study.config.resolve(other, 0))
     tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
-    recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    recorder = Recorder(
+        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
+    )
     recorder.setup()
     recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
     (record,) = Records(recorder._tracker.client).trials(study)
@@ -215,7 +222,9 @@ def test_no_request_is_repeated_by_mlflows_own_client(
     requests = ("search_runs", "create_run", "log_batch", "set_terminated")
     for request in requests:
         note(request)
-    recorder = Recorder(study.name, os.environ["MLFLOW_TRACKING_URI"], Messages())
+    recorder = Recorder(
+        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
+    )
     recorder.setup()
     recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, failed("diverged"))])
     assert n_repeats == {request: {"0"} for request in requests}

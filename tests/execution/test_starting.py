@@ -2,6 +2,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -10,7 +11,7 @@ from ray._private import services
 from study.errors import LaunchError
 from study.execution import nodes as of_nodes
 from study.execution import starting
-from study.execution.starting import Cluster, NodeType, connected
+from study.execution.starting import Cluster, connected
 from tests.support.drivers import driver
 from tests.support.studies import tiny
 
@@ -34,27 +35,24 @@ def start(
     return n_at_once
 
 
-def machine(n_cpus: float, is_local: bool = True, *growth: NodeType) -> Cluster:
-    return Cluster(is_local, nodes({"CPU": n_cpus}), growth)
-
-
 def test_as_many_trials_run_at_a_time_as_fit(
     monkeypatch: pytest.MonkeyPatch, left: list[bool]
 ) -> None:
     said: list[str] = []
-    assert start(monkeypatch, machine(4.0), said, left, cpus=2.0) == 2
+    assert start(monkeypatch, Cluster(True, nodes({"CPU": 4})), said, left, cpus=2.0) == 2
     assert said == ["tiny: 5 trials of 3 epochs on digits, 2 at a time (4 CPUs, 0 GPUs)"]
     with pytest.raises(LaunchError, match=r"^resources.cpus: .* but got 3 of 2$"):
-        start(monkeypatch, machine(2.0), said, left=[], cpus=3.0)
+        start(monkeypatch, Cluster(True, nodes({"CPU": 2})), said, left=[], cpus=3.0)
     assert left == [True, True]
 
 
 def test_a_cluster_is_waited_for(monkeypatch: pytest.MonkeyPatch, left: list[bool]) -> None:
     said: list[str] = []
-    grows = NodeType("worker", 3, {"CPU": 8.0})
-    assert start(monkeypatch, machine(2.0, False, grows), said, left, cpus=4.0) == 6
-    assert said[1:] == [
-        "the cluster can add up to 3 nodes of worker (8 CPU)",
+    found = Cluster(False, nodes({"CPU": 2}), [(3, {"CPU": 8.0})])
+    assert start(monkeypatch, found, said, left, cpus=4.0) == 6
+    assert said == [
+        "tiny: 5 trials of 3 epochs on digits, 0 at a time, 5 once the cluster has grown "
+        "(2 CPUs, 0 GPUs on 1 nodes)",
         "no node has 4 CPU for a trial now: the trials wait for one that has",
     ]
 
@@ -83,7 +81,7 @@ def test_the_cluster_grows_as_far_as_ray_up_lets_it(
     path = tmp_path / "ray_bootstrap_config.yaml"  # as `ray up` leaves it on the head
     monkeypatch.setattr(starting, "_BOOTSTRAP_CONFIG", path)
     assert starting._growth(nodes({"CPU": 4})) == []
-    types = {
+    types: dict[str, Any] = {
         "head": {"resources": {"CPU": 2}, "max_workers": 0},
         "worker": {"resources": {"CPU": 4, "GPU": 1, "memory": 9e9}, "max_workers": 8},
         "large": {"resources": {"CPU": 64}, "max_workers": 2},
@@ -92,10 +90,7 @@ def test_the_cluster_grows_as_far_as_ray_up_lets_it(
     path.write_text(json.dumps(config))
     head_and_one = nodes({}, {"CPU": 4, "GPU": 1})
     growth = starting._growth(head_and_one)
-    assert [str(of) for of in growth] == [
-        "up to 4 nodes of worker (4 CPU, 1 GPU)",
-        "up to 2 nodes of large (64 CPU)",
-    ]
+    assert growth == [(4, types["worker"]["resources"]), (2, types["large"]["resources"])]
     found = Cluster(False, head_and_one, growth)
     assert found.n_at_once({"CPU": 1, "GPU": 0.5}) == 2
     assert found.n_at_most({"CPU": 1, "GPU": 0.5}) == 2 + 4 * 2
