@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,49 +40,15 @@ _OWN_STATE_SECONDS = os.environ.get(_STATE_SECONDS)
 _SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
 # Ray counts resources in parts of so many.
 _UNITS = 10_000
-# The resources that a trial asks for.
-_KINDS = ("CPU", "GPU")
+# Amount of each, by Ray's name: "CPU", "GPU".
+Resources = Mapping[str, float]
 # Ray sets it in the drivers of submitted jobs, whose code is shipped already.
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # `ray up` leaves it on the head, as JSON: what the cluster can grow to.
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """The nodes of a cluster, and what may be added to them.
-
-    Attributes:
-        is_local: whether Ray was started here, so that no node can join.
-        nodes: a description of each that is alive, as `ray.nodes` gives it.
-        growth: what `ray up` may add: how many nodes, and the resources of each.
-    """
-
-    is_local: bool
-    nodes: Sequence[Mapping[str, Any]]
-    growth: Sequence[tuple[int, Mapping[str, float]]] = ()
-
-    def resources(self) -> dict[str, float]:
-        """CPUs and GPUs of all nodes."""
-        return {
-            kind: sum(node["Resources"].get(kind, 0.0) for node in self.nodes) for kind in _KINDS
-        }
-
-    def n_at_once(self, wanted: Mapping[str, float]) -> int:
-        """How many trials fit now, each on one node.
-
-        Args:
-            wanted: amount of each resource for a trial, of which one is above 0.
-        """
-        return sum(_n_fit(node["Resources"], wanted) for node in self.nodes)
-
-    def n_at_most(self, wanted: Mapping[str, float]) -> int:
-        """How many fit once the cluster has grown as far as it may."""
-        more = (n_nodes * _n_fit(resources, wanted) for n_nodes, resources in self.growth)
-        return self.n_at_once(wanted) + sum(more)
-
-
-def _n_fit(resources: Mapping[str, float], wanted: Mapping[str, float]) -> int:
+def _n_fit(resources: Resources, wanted: Resources) -> int:
     """How many fit on one node, in whole units of Ray."""
     n_fit = []
     for kind, amount in wanted.items():
@@ -104,49 +69,59 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
     Raises:
         LaunchError: if this machine, or a node, lacks what a trial needs.
     """
-    n_trials = study.n_trainings
-    cluster = _connect(driver.address, n_trials)
+    is_local = _connect(driver.address, study.n_trainings)
     try:
-        wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+        here = [node for node in ray.nodes() if node["Alive"]]
         if study.resources.gpus > 0:
-            nodes.check_gpus(cluster.nodes)
-        if cluster.is_local:
-            _check_fits(cluster, wanted)
-        else:
-            nodes.check_nodes(cluster.nodes, driver.storage_path, longest_trial(study))
-        have = cluster.resources()
-        n_at_once, n_at_most = cluster.n_at_once(wanted), cluster.n_at_most(wanted)
-        grown = f", {min(n_at_most, n_trials)} once the cluster has grown"
-        on = "" if cluster.is_local else f" on {len(cluster.nodes)} nodes"
-        driver.say(
-            f"{study.name}: {count_of(n_trials, 'trial')} of "
-            f"{count_of(study.training.max_epochs, 'epoch')} on {study.data.name}, "
-            f"{min(n_at_once, n_trials)} at a time{grown if n_at_once < n_at_most else ''} "
-            f"({have['CPU']:g} CPUs, {have['GPU']:g} GPUs{on})"
-        )
-        if n_at_once == 0:
-            each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
-            driver.say(f"no node has {each} for a trial now: the trials wait for one that has")
-        yield max(1, n_at_most)
+            nodes.check_gpus(here)
+        if not is_local:
+            nodes.check_nodes(here, driver.storage_path, longest_trial(study))
+        yield _n_at_most(driver, study, [node["Resources"] for node in here], is_local)
     finally:
         ray.shutdown()
 
 
-def _check_fits(machine: Cluster, wanted: Mapping[str, float]) -> None:
-    have = machine.resources()
+def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_local: bool) -> int:
+    """How many trials may run at a time once the cluster has grown; says so.
+
+    Args:
+        has: what each node has.
+        is_local: whether Ray was started here, so that no node can join.
+    """
+    wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
+    total = {kind: sum(of_node.get(kind, 0.0) for of_node in has) for kind in wanted}
     for kind, amount in wanted.items():
-        if amount > have[kind]:
+        if is_local and amount > total[kind]:
             raise LaunchError(
-                f"a trial must fit the machine, but got {amount:g} of {have[kind]:g}",
+                f"a trial must fit the machine, but got {amount:g} of {total[kind]:g}",
                 f"resources.{kind.lower()}s",
             )
+    n_at_once = sum(_n_fit(of_node, wanted) for of_node in has)
+    added = () if is_local else _growth(len(has))
+    n_at_most = n_at_once + sum(_n_fit(of_node, wanted) for of_node in added)
+    n_trials = study.n_trainings
+    grown = f", {min(n_at_most, n_trials)} once the cluster has grown"
+    on = "" if is_local else f" on {len(has)} nodes"
+    driver.say(
+        f"{study.name}: {count_of(n_trials, 'trial')} of "
+        f"{count_of(study.training.max_epochs, 'epoch')} on {study.data.name}, "
+        f"{min(n_at_once, n_trials)} at a time{grown if n_at_once < n_at_most else ''} "
+        f"({total['CPU']:g} CPUs, {total['GPU']:g} GPUs{on})"
+    )
+    if n_at_once == 0:
+        each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
+        driver.say(f"no node has {each} for a trial now: the trials wait for one that has")
+    return max(1, n_at_most)
 
 
-def _connect(address: str | None, n_trials: int) -> Cluster:
+def _connect(address: str | None, n_trials: int) -> bool:
     """Connect to the cluster, or start Ray here; the code of this project goes with it.
 
     Args:
         n_trials: of the study, at most.
+
+    Returns:
+        Whether Ray was started here.
 
     Raises:
         LaunchError: if it cannot be reached.
@@ -163,8 +138,7 @@ def _connect(address: str | None, n_trials: int) -> Cluster:
     logging.getLogger("ray").setLevel(logging.ERROR)
     # Tracebacks of lost workers; study.execution.failures says in a line what was lost.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    return Cluster(is_local, nodes, () if is_local else _growth(nodes))
+    return is_local
 
 
 def state_seconds(n_trials: int) -> float:
@@ -172,8 +146,8 @@ def state_seconds(n_trials: int) -> float:
     return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SECONDS_A_TRIAL * n_trials))
 
 
-def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, float]]]:
-    """What may still be added to these nodes. Only the head of `ray up` has the file."""
+def _growth(n_nodes: int) -> list[Resources]:
+    """The nodes that may still be added to so many. Only the head of `ray up` has the file."""
     path = _BOOTSTRAP_CONFIG.expanduser()
     if not path.exists():
         return []
@@ -183,11 +157,12 @@ def _growth(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, 
         raise LaunchError(
             f"{path}: it must be the JSON that `ray up` leaves there, but: {error}"
         ) from error
-    n_left = config["max_workers"] - (len(nodes) - 1)
+    n_left = config["max_workers"] - (n_nodes - 1)
     return [
-        (min(n_left, of.get("max_workers", 0)), of.get("resources", {}))
+        of.get("resources", {})
         for name, of in config["available_node_types"].items()
-        if name != config["head_node_type"] and n_left > 0
+        if name != config["head_node_type"]
+        for _ in range(min(n_left, of.get("max_workers", 0)))
     ]
 
 
