@@ -65,7 +65,12 @@ class Checkpoints(StudyCallback):
         assert self._ended is not None
         for trial in self._ended.update(trials):
             self._untidy.append((time.time(), trial))
-            _forget_all_but_last(trial)
+            last = trial.latest_checkpoint_result
+            if last is not None and last.checkpoint is not None:
+                # So that Tune's state is smaller. One that it wrote in this very step still names
+                # the others.
+                _forget(trial)
+                trial.on_checkpoint(last)
         # One at a step, which does not keep Tune long where the storage is a bucket.
         if self._untidy and self._untidy[0][0] < self.snapshots.in_both:
             self._keep_last(self._untidy.popleft()[1])
@@ -122,15 +127,6 @@ def _stored(trial: Trial) -> list[str]:
     folder = FileSelector(storage.trial_fs_path, allow_not_found=True)
     names = (PurePosixPath(i.path).name for i in storage.storage_filesystem.get_file_info(folder))
     return sorted(name for name in names if name.startswith(_PREFIX))
-
-
-def _forget_all_but_last(trial: Trial) -> None:
-    """Let Tune know only of the last checkpoint of a trial, so that its state is smaller. A state
-    that Tune wrote in this very step still names the others."""
-    last = trial.latest_checkpoint_result
-    if last is not None and last.checkpoint is not None:
-        _forget(trial)
-        trial.on_checkpoint(last)
 
 
 def _forget(trial: Trial) -> None:

@@ -98,7 +98,9 @@ class Recorder(StudyCallback):
         report = TrialReport.from_result(result)
         if report is None or report.epoch is None:
             return
-        collected = self._collect(tune_trials.trial_id(trial))
+        collected = self._collected.setdefault(
+            tune_trials.trial_id(trial), _Reports(time.monotonic())
+        )
         collected.epochs += (*report.earlier, report.epoch)
         collected.node = result["node_ip"]
 
@@ -159,9 +161,6 @@ class Recorder(StudyCallback):
         for line in self.messages.read():
             print(line, flush=True)
 
-    def _collect(self, trial: str) -> _Reports:
-        return self._collected.setdefault(trial, _Reports(time.monotonic()))
-
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
         """Let the reports that were collected of a trial be sent, and then do this."""
         before_retry = partial(self._tracker.reread, trial)
@@ -199,17 +198,15 @@ class Recorder(StudyCallback):
             assert report is not None
             assert view.checkpoint is not None
             with view.checkpoint.as_directory() as folder:
-                self._log_networks(trial, report, Path(folder) / OUTCOME)
+                outcome = Path(folder) / OUTCOME
+                self._tracker.log_outcome(trial, outcome)
+                networks = [
+                    (projection, projection_folder(outcome, index))
+                    for index, projection in enumerate(report.projections)
+                ]
+                self._tracker.log_projections(trial, networks)
         reason = view.error or (None if report is None else report.reason)
         self._tracker.end_trial(trial, status, reason)
-
-    def _log_networks(self, trial: str, report: TrialReport, outcome: Path) -> None:
-        self._tracker.log_outcome(trial, outcome)
-        networks = [
-            (projection, projection_folder(outcome, index))
-            for index, projection in enumerate(report.projections)
-        ]
-        self._tracker.log_projections(trial, networks)
 
     def _interrupt(self, view: TrialView) -> None:
         suggestion = view.suggestion

@@ -26,17 +26,12 @@ def in_group(group: int, word: str) -> bool:
     return False
 
 
-def listens(port: int) -> bool:
-    """Whether anything does on this port of 127.0.0.1."""
+def refuse_if_taken(key: str, port: int) -> None:
+    """Raise ServiceError about the argument `key`, if something listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def refuse_if_taken(key: str, port: int) -> None:
-    """Raise ServiceError about the argument `key`, if something listens on a port."""
-    if listens(port):
-        raise ServiceError(f"the port must be free, but something listens on {port}", key=key)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ServiceError(f"the port must be free, but something listens on {port}", key)
 
 
 def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:

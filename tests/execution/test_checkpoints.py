@@ -128,14 +128,10 @@ def test_a_trial_that_lost_all_of_them_starts_again(tmp_path: Path) -> None:
     assert interrupted.trial.checkpoint is None
 
 
-def test_trials_that_ended_and_later_steps_are_left_alone(tmp_path: Path) -> None:
+def test_trials_that_ended_are_left_alone(tmp_path: Path) -> None:
     interrupted = Interrupted(tmp_path, 4, range(5, 10))
     interrupted.trial.set_status(Trial.TERMINATED)
-    checkpoints = Checkpoints(N_KEPT, Snapshots(), Messages())
-    checkpoints.setup()
-    checkpoints.on_step_begin(1, [interrupted.trial])
-    interrupted.trial.set_status(Trial.RUNNING)
-    checkpoints.on_step_begin(2, [interrupted.trial])
+    interrupted.restart()
     assert interrupted.names() == [name(i) for i in range(5, 10)]
 
 

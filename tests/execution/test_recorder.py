@@ -48,13 +48,16 @@ def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     return studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/tiny")
 
 
-@pytest.fixture
-def recorder(study: StudyRecord) -> Recorder:
-    made = Recorder(
-        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
-    )
+def started(study: StudyRecord) -> Recorder:
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    made = Recorder(study.name, uri, Messages(), Stopping(study.config))
     made.setup()
     return made
+
+
+@pytest.fixture
+def recorder(study: StudyRecord) -> Recorder:
+    return started(study)
 
 
 def sent(recorder: Recorder) -> None:
@@ -147,10 +150,7 @@ def test_a_run_that_was_cut_off_as_it_was_made_is_begun_before_it_is_settled(
         patch.setattr(MlflowClient, "log_batch", killed)
         with pytest.raises(Killed):
             tracker.start_trial("0000", SAMPLE, config)
-    recorder = Recorder(
-        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
-    )
-    recorder.setup()
+    recorder = started(study)
     recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
     (record,) = Records(recorder._tracker.client).trials(study)
     assert record.state is TrialStatus.STOPPED_EARLY
@@ -165,10 +165,7 @@ def test_a_number_that_means_another_sample_by_now_is_not_settled_by_the_run_of_
     other = {**SAMPLE, "coeff": 0.75}
     tracker.start_trial("0000", other, study.config.resolve(other, 0))
     tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
-    recorder = Recorder(
-        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
-    )
-    recorder.setup()
+    recorder = started(study)
     recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, running())])
     (record,) = Records(recorder._tracker.client).trials(study)
     assert (record.state, record.sample) == (TrialStatus.STOPPED_EARLY, SAMPLE)
@@ -222,10 +219,7 @@ def test_no_request_is_repeated_by_mlflows_own_client(
     requests = ("search_runs", "create_run", "log_batch", "set_terminated")
     for request in requests:
         note(request)
-    recorder = Recorder(
-        study.name, os.environ["MLFLOW_TRACKING_URI"], Messages(), Stopping(study.config)
-    )
-    recorder.setup()
+    recorder = started(study)
     recorder.on_experiment_end([fake_trial(0, Trial.TERMINATED, failed("diverged"))])
     assert n_repeats == {request: {"0"} for request in requests}
     assert not recorder._outbox._thread.is_alive()

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from study.execution.driver import Driver
-from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord, TrialRecord
 
 
@@ -47,14 +46,8 @@ class Remembered:
     def check_files(self, study: StudyRecord) -> None:
         pass
 
-    def trials(self, study: StudyRecord) -> list[TrialRecord]:
-        return [trial for trial in self._trials if trial.projected_to is None]
-
-    def trials_and_projections(self, study: StudyRecord) -> list[TrialRecord]:
-        return list(self._trials)
-
-    def n_completed(self, study: StudyRecord) -> int:
-        return sum(trial.state is TrialStatus.COMPLETED for trial in self.trials(study))
+    def trials(self, study: StudyRecord) -> tuple[TrialRecord, ...]:
+        return self._trials
 
     def end_of_search(self, study: StudyRecord) -> str | None:
         return self._end
