@@ -87,28 +87,26 @@ class Failures(StudyCallback):
         if isinstance(cause, GpuError):
             self._fatal = UserError(f"{name} cannot run: {cause}")
             return
+        verb, between, detail = "failed", "", f": {_in_one_line(error, text)}"
         if is_death or _NO_MEMORY in text or isinstance(cause, GpuMemoryError):
             self._n_deaths[trial.trial_id] += 1
             n_failures = self._n_deaths[trial.trial_id]
-            happened = "lost its worker"
+            verb, between, detail = "lost its worker", " without an epoch in between", ""
             if isinstance(cause, GpuMemoryError):
-                happened = "ran out of GPU memory"
-            what = f"{happened} {n_failures} times without an epoch in between"
+                verb = "ran out of GPU memory"
         elif isinstance(cause, StorageError):
             self._n_unsaved[trial.trial_id] += 1
             n_failures = self._n_unsaved[trial.trial_id]
-            what = f"failed {n_failures} times without a checkpoint in between"
-            happened = f"failed: {_in_one_line(error, text)}"
+            between = " without a checkpoint in between"
         else:
             of_trial = replace(of_trial, n_errors=of_trial.n_errors + 1)
             trial.set_config(of_trial.to_config())
             n_failures = of_trial.n_errors
-            what = f"failed {n_failures} times"
-            happened = f"failed: {_in_one_line(error, text)}"
+        what = f"{verb} {n_failures} times{between}"
         if n_failures <= MAX_RETRIES:
-            self.messages.write(f"{name} {happened}; {goes_on}")
+            self.messages.write(f"{name} {verb}{detail}; {goes_on}")
         elif isinstance(cause, StorageError):
-            self._fatal = StorageError(f"{name} {what}: {_in_one_line(error, text)}")
+            self._fatal = StorageError(f"{name} {what}{detail}")
         elif isinstance(cause, GpuMemoryError):
             self._fatal = UserError(f"{name} {what}: {cause}")
         elif _NO_MEMORY in text:
