@@ -61,7 +61,8 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
         UserError: if it cannot go on; nothing was started or changed then.
         FailedError: if it went on and failed; it can be resumed again.
     """
-    record, goes_on = plan.record, plan.goes_on
+    record = plan.record
+    goes_on = plan.goes_on
     damage = restore(record.storage, is_needed=plan.has_ended_trials)
     driver.say(f"resuming {plan.name}, with the settings that it was begun with")
     for line in damage or ():

@@ -25,7 +25,6 @@ from ray.tune.experiment import Trial
 
 from study.errors import LaunchError, StorageError, reason
 from study.execution.callback import StudyCallback
-from study.execution.storage import filesystem, said
 
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
@@ -140,8 +139,13 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
             storage cannot be read or written, or what is there is of another version.
     """
     try:
-        with said("it must be readable and writable", folder, "gone on from"):
-            return _restore(folder, is_needed)
+        return _restore(folder, is_needed)
+    except OSError as error:
+        raise LaunchError(
+            f"it must be readable and writable, but {folder} cannot be gone on from: "
+            f"{reason(error)}",
+            "storage_path",
+        ) from error
     except (ImportError, AttributeError) as error:
         raise LaunchError(
             f"the state of the study in {folder} must be of this version of the project, "
@@ -150,7 +154,7 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
 
 
 def _restore(folder: str, is_needed: bool) -> list[str] | None:
-    files, path = filesystem(folder)
+    files, path = FileSystem.from_uri(folder)
     there = _names(files, path)
     copies, torn = _copies(files, path)
     torn_in_place = _torn(_newest(files, path, there))
