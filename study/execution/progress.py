@@ -144,12 +144,13 @@ class Progress(StudyCallback):
             report = tune_trials.report(trial)
             metrics = as_reported(report.epoch.metrics()) if report and report.epoch else {}
             is_on_front = trial.trial_id in front
+            max_epochs = suggestion(trial).resolve(self.study).training.max_epochs
             table.add_row(
                 suggestion(trial).trial_id,
                 Text("front", style="bold green")
                 if is_on_front
                 else Text(tune_trials.status(trial).value),
-                f"{tune_trials.n_epochs(trial)}/{tune_trials.max_epochs(trial, self.study)}",
+                f"{tune_trials.n_epochs(trial)}/{max_epochs}",
                 *(f"{metrics[o.metric]:.4g}" if metrics else "" for o in self.study.objectives),
                 *(_short(suggestion(trial).sample[key]) for key, _ in self.study.space),
             )

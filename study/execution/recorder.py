@@ -185,7 +185,7 @@ class Recorder(StudyCallback):
 
     def _end(self, view: TrialView) -> None:
         """Write how a trial ended, and its networks, unless MLflow has its end already."""
-        trial, report, status = view.suggestion.trial_id, view.report, view.status_at_end
+        trial, report, status = view.suggestion.trial_id, view.report, view.status
         state = self._tracker.trial_state(trial, view.suggestion.sample)
         if state in _AT_END:
             return

@@ -6,7 +6,6 @@ from pathlib import Path, PurePosixPath
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.config.study import StudyConfig
 from study.errors import StorageError
 from study.metrics.artifacts import REPORTS, read_reports
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
@@ -19,14 +18,14 @@ class TrialView:
 
     Attributes:
         suggestion: what it was made of.
-        status_at_end: how it ended, if Tune has ended it.
+        status: where it stands.
         report: its last; None if it has none.
         checkpoint: its last; None if it has none.
         error: why Tune gave it up, in one line; None if it did not.
     """
 
     suggestion: Suggestion
-    status_at_end: TrialStatus
+    status: TrialStatus
     report: TrialReport | None
     checkpoint: Checkpoint | None
     error: str | None
@@ -36,7 +35,7 @@ def view(trial: Trial) -> TrialView:
     """A trial as it stands now."""
     return TrialView(
         suggestion(trial),
-        status_at_end(trial),
+        status(trial),
         report(trial),
         trial.checkpoint,
         _error(trial) if trial.status == Trial.ERROR else None,
@@ -71,11 +70,6 @@ def n_epochs(trial: Trial) -> int:
     return last.epoch.epoch if last and last.epoch else 0
 
 
-def max_epochs(trial: Trial, study: StudyConfig) -> int:
-    """The epochs that a trial is trained for unless it is stopped."""
-    return suggestion(trial).resolve(study).training.max_epochs
-
-
 def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
     """All reports of a trial up to a checkpoint.
 
@@ -92,13 +86,10 @@ def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
 
 
 def status(trial: Trial) -> TrialStatus:
-    """Where a trial stands."""
-    return status_at_end(trial) if trial.is_finished() else TrialStatus.RUNNING
-
-
-def status_at_end(trial: Trial) -> TrialStatus:
-    """How a trial ended, once Tune has ended it. Tune has no status for a trial stopped early."""
+    """Where a trial stands. Tune has no status for one that was stopped early."""
     last = report(trial)
+    if not trial.is_finished():
+        return TrialStatus.RUNNING
     if trial.status == Trial.ERROR:
         return TrialStatus.FAILED
     if last is None or last.status is TrialStatus.RUNNING:
