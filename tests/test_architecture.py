@@ -48,6 +48,7 @@ MAY_BE_IMPORTED_BY = {
     "torch": {"models", "trial", "execution"},
     "safetensors": {"models", "trial"},
     "torchvision": {"trial"},
+    "filelock": {"trial"},
     "pynvml": {"trial"},
     "moocore": {"pareto"},
     "scipy": {"pareto"},
@@ -243,7 +244,13 @@ def without(libraries: set[str], code: str) -> str:
 def test_models_and_training_run_with_torch_torchvision_and_safetensors_alone() -> None:
     """A process in which every other library is refused trains, certifies and inverts. Nor does it
     wait for what torch itself imports for seconds, and only compiling needs."""
-    libraries = MAY_BE_IMPORTED_BY.keys() - {"torch", "torchvision", "safetensors", "pandas"}
+    libraries = MAY_BE_IMPORTED_BY.keys() - {
+        "torch",
+        "torchvision",
+        "safetensors",
+        "filelock",
+        "pandas",
+    }
     code = """
 import models
 from study.config.trial import ModelConfig, TrainingConfig, TrialConfig

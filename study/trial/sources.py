@@ -1,11 +1,9 @@
 """The data sets: read from their files, and split."""
 
-import fcntl
 import functools
 import gzip
 import hashlib
 import math
-import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
@@ -131,7 +130,7 @@ def _read_digits(config: DataConfig) -> _Read:
 @contextmanager
 def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
     """Let one process of a node download a data set, while the others wait for its files. A failed
-    download leaves the root, and nothing in it.
+    download leaves nothing in the root but its lock.
 
     Args:
         folder: of the files.
@@ -141,7 +140,7 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
         return
     root = Path(config.root).resolve()
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root / f".{config.name}.lock"):
+    with FileLock(root / f".{config.name}.lock"):
         try:
             yield
         finally:
@@ -150,30 +149,6 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
                 if root in path.parents:
                     with suppress(OSError):
                         path.rmdir()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, and remove it afterwards."""
-    while True:
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # The last holder may have removed the file between our open and our lock.
-            if not _is_at(path, file.fileno()):
-                continue
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether an open file is the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], _Read]:
