@@ -11,8 +11,6 @@ checked.
 import importlib.util
 import re
 import shlex
-import shutil
-import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -40,7 +38,6 @@ from tests.trial.test_sources import write_idx
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 COMMANDS = pages.commands()
 INSTALLING = [command for command in COMMANDS if command.startswith(("python3 -m venv", "uv "))]
-UV = shutil.which("uv", path=Path(sys.executable).parent)
 BY_HAND = ("tests.benchmarks", "tests.faults")
 BENCHMARKS = [command for command in COMMANDS if any(module in command for module in BY_HAND)]
 SERVING = [command for command in COMMANDS if command.startswith("mlflow server")]
@@ -209,19 +206,6 @@ def test_mlflow_takes_its_arguments(command: str) -> None:
     program, name, *arguments = shlex.split(command)
     assert program == "mlflow"
     mlflow.cli.cli.commands[name].make_context("mlflow", arguments)
-
-
-@pytest.mark.parametrize("command", INSTALLING)
-def test_pip_and_uv_take_their_arguments(command: str) -> None:
-    programs = {"uv": [UV, "pip"], ".venv/bin/pip": [sys.executable, "-m", "pip"]}
-    # The extra dev has uv, and so has CI; the extra test need not bring an installer.
-    if UV is None and command.startswith("uv "):
-        pytest.skip("needs uv beside python; here is none")
-    for program, *words in map(shlex.split, command.split(" && ")):
-        if "install" in words:
-            usage = subprocess.check_output([*programs[program], "install", "--help"], text=True)
-            for option in (word for word in words if word.startswith("-")):
-                assert re.search(rf"(?<![\w-]){option}\b", usage), option
 
 
 def test_every_option_of_the_commands_is_a_real_one() -> None:
