@@ -15,7 +15,7 @@ EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1
 
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
-    """The message for a key that is none of those of its section."""
+    """The message for a key that its section does not have."""
     sections = [name for name, kind in SECTIONS.items() if key in {f.name for f in fields(kind)}]
     if key in GONE:
         return f"'{key}' was removed; {GONE[key]}"

@@ -1,4 +1,4 @@
-"""The settings of the search, of the scheduler, and of a trial's share of the machine."""
+"""The settings of the search, the scheduler, and the resources of a trial."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,33 +19,33 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """Who proposes the samples, how many, and what is made of each."""
+    """The sampler, the number of samples, and what becomes of each."""
 
     sampler: Literal["tpe", "nsga2", "gp", "sobol", "random", "grid"] = "tpe"
     n_trials: int | None = setting(None, ge=1)
-    """How many samples. May be left out for a grid: its size."""
+    """Number of samples. A grid may leave it out: its size."""
     first: tuple[dict[str, Any], ...] = ()
     """Samples that come before the sampler's: parameter of the space -> value. They count among
     n_trials, and a grid does not repeat them."""
     seed: int = setting(0, ge=0, lt=2**31)
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1)
-    """tpe and gp: samples before the model of the objectives is used. Those of `first` count among
-    them; the others are those of sobol."""
+    """tpe and gp: samples before the model of the objectives is used: those of `first`, then a
+    Sobol sequence."""
     ladder: tuple[float, ...] | int = ()
-    """Coefficients to which the network of each completed trial is projected: further points of
-    the front. A number means that many, from the largest coefficient of the study to its smallest
-    by equal factors. Each trial takes those below its own."""
+    """Coefficients to which the network of each completed trial is projected, which gives further
+    points of the front. A number n means n coefficients, spaced by equal factors from the largest
+    of the study to the smallest. Each trial uses those below its own."""
     fine_tune_steps: int = setting(0, ge=0)
     """Training steps at each coefficient of the ladder."""
     repeats: int = setting(1, ge=1)
-    """Each sample is trained this many times, with different seeds. A sample that is dominated
-    by more than its spread is not trained again."""
+    """Each sample is trained this many times, with different seeds; but not again once it is
+    dominated by more than its spread."""
     stop: StopConfig | None = None
-    """Propose no more once the front no longer grows; null proposes n_trials in any case."""
+    """Stop proposing once the front no longer grows; null always proposes n_trials."""
     max_hours: float | None = setting(None, gt=0)
-    """Propose no more after this many hours, those before it was resumed included. Trials that run
-    then are trained to their end."""
+    """Stop proposing after this many hours, including those before a resume. Running trials are
+    trained to their end."""
 
     def __post_init__(self) -> None:
         if isinstance(self.ladder, int):
@@ -58,12 +58,12 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """Which trials stop early: fifo stops none; asha halves on one objective; mo_asha on all of
-    them, and, where there is no ladder, on the constraints."""
+    """Which trials stop early. fifo stops none; asha halves by one objective; mo_asha by all
+    objectives and, without a ladder, the constraints."""
 
     name: Literal["fifo", "asha", "mo_asha"] = "fifo"
     metric: str | None = None
-    """asha: the objective it looks at; the first one if left out."""
+    """asha: the objective to compare; the first by default."""
     grace_period: int = setting(1, ge=1)
     """Epochs before a trial may be stopped."""
     reduction_factor: int = setting(3, ge=2)
@@ -80,10 +80,10 @@ class SchedulerConfig:
 
 @dataclass(frozen=True)
 class ResourcesConfig:
-    """What each trial is given. A fraction of a GPU is shared with other trials."""
+    """The resources of each trial. Trials with fractions of a GPU share it."""
 
     cpus: float = setting(1, gt=0)
-    """A part of one, or a whole number."""
+    """A fraction of one, or a whole number."""
     gpus: float = setting(0, ge=0, le=1)
     """At most 1: a trial trains on one GPU."""
 

@@ -11,8 +11,8 @@ Value = bool | int | float | str | list[Any] | None
 
 
 class _Range:
-    """A number in [low, high], uniform, or uniform in its logarithm; with a step, a whole number of
-    steps above low."""
+    """A number in [low, high], uniform or log-uniform; with a step, low plus a whole number of
+    steps."""
 
     numbers: ClassVar[type[int] | tuple[type[int], type[float]]]
     low: float
@@ -25,12 +25,12 @@ class _Range:
             raise ConfigError(f"must be at most high, {self.high:g}", "low", self.low)
         if self.log and self.low <= 0:
             raise ConfigError("must be above 0 where log is true", "low", self.low)
-        # An integer has a step of 1 that nobody need give.
+        # The step of an integer is 1 by default.
         if self.log and self.step not in (None, type(self).step):
             raise ConfigError("must be left out where log is true", "step", self.step)
 
     def extremes(self) -> list[Value]:
-        """The ends of the range: a rule that holds for both holds in between."""
+        """The ends of the range: a rule that holds at both ends holds in between."""
         return [self.low, self.high]
 
     def contains(self, value: object) -> bool:
@@ -53,19 +53,19 @@ class FloatParameter(_Range):
     step: float | None = setting(None, gt=0)
 
     def nearest(self, value: float) -> float:
-        """The value of a sample that is meant by one which `contains` accepts: 0 means 0.0, and
-        with a step what is a step in all but rounding means that step."""
+        """The value of the space that equals one accepted by `contains` up to type and rounding: 0
+        becomes 0.0, and with a step a value becomes the exact step."""
         grid = self.grid() or [value]
         return float(min(grid, key=lambda step: abs(step - value)))
 
     def grid(self) -> list[float] | None:
-        """Every value, for a grid; None where there are too many to list."""
+        """All values, for a grid; None if there are too many to list."""
         if self.low == self.high:
             return [self.low]
         if self.step is None:
             return None
         count = int((self.high - self.low) / self.step + 1e-9) + 1
-        # Rounded, so that 0.3 + 2 * 0.3 is the 0.9 of whoever writes it.
+        # Rounded, so that 0.3 + 2 * 0.3 is 0.9.
         values = (float(f"{self.low + index * self.step:.12g}") for index in range(count))
         return [min(max(value, self.low), self.high) for value in values]
 
@@ -104,7 +104,8 @@ class CategoricalParameter:
         return list(self.choices)
 
     def contains(self, value: object) -> bool:
-        """Whether it is one of the choices, as text: samplers know them so, and 0 is not 0.0."""
+        """Whether the value is one of the choices, compared as JSON text, as samplers do: 0 is not
+        0.0."""
         return json.dumps(value) in [json.dumps(choice) for choice in self.choices]
 
     def grid(self) -> list[Value] | None:

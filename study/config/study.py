@@ -23,14 +23,14 @@ from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")
-# A ladder that is given as a number of rungs goes down to here, if the study does not vary the
-# coefficient: the smallest of the paper's.
+# The last rung of a ladder given by its number of rungs, if the study does not vary the coefficient:
+# the smallest of the paper's coefficients.
 _LOWEST_COEFF = 0.3
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A whole study. `completed` checks the rules across its sections."""
+    """A study. `completed` checks the rules across its sections."""
 
     name: str
     space: tuple[tuple[str, Parameter], ...]
@@ -72,8 +72,8 @@ class StudyConfig:
 
     def grid(self) -> list[dict[str, Value]] | None:
         """Every sample of the space: those of search.first, then the others in the order of the
-        space; None where a parameter has too many values to list. Of samples that mean the same
-        network the first: with norm none, say, the coefficient means nothing."""
+        space; None if a parameter has too many values to list. Of samples that mean the same
+        network, only the first: with norm none, for example, the coefficient has no effect."""
         values = [parameter.grid() for _, parameter in self.space]
         if None in values:
             return None
@@ -108,7 +108,7 @@ class StudyConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As a study file says it, every default spelled out; `parse` gives the same study back."""
+        """The content of a study file with all defaults; `parse` turns it into the same study."""
         searched = {(SECTION_OF[key], key) for key, _ in self.space}
         sections = {
             name: {
@@ -127,8 +127,7 @@ class StudyConfig:
         return {key: _plain(value) for key, value in whole.items()}
 
     def to_short_dict(self) -> dict[str, Any]:
-        """As to_dict, without what every study has that does not say otherwise; `parse` gives the
-        same study back."""
+        """As to_dict, without defaults; `parse` turns it into the same study."""
         whole = self.to_dict()
         for name, kind in SECTIONS.items():
             defaults = _plain(asdict(kind()))
@@ -137,8 +136,8 @@ class StudyConfig:
         return {key: value for key, value in whole.items() if value != {}}
 
     def settings(self) -> dict[str, object]:
-        """Every setting: its key in the study file, such as "search.n_trials" -> its value, as the
-        file says it. A parameter of the space is one setting."""
+        """Key in the study file, such as "search.n_trials" -> value in the file. A parameter of the
+        space is one setting."""
         flat: dict[str, object] = {}
         for section, content in self.to_dict().items():
             if isinstance(content, dict):
@@ -148,9 +147,9 @@ class StudyConfig:
         return flat
 
     def completed(self) -> "StudyConfig":
-        """The same study, checked, with what follows from other sections: the size of a grid as its
-        number of trials, the objective that asha looks at, and the values of search.first as those
-        of the space.
+        """The study after the checks across sections, with the settings that depend on other
+        sections filled in: the number of trials of a grid, the objective of asha, and the values of
+        search.first as the space has them.
 
         Raises:
             ConfigError: for the first setting that breaks a rule across sections.
@@ -163,12 +162,13 @@ class StudyConfig:
         return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
 
     def check_goals(self) -> None:
-        """Whether a network can keep each constraint, and be better than the reference point.
+        """Check that a network can meet each constraint and be better than the reference point.
 
-        No rule of `completed`: studies that were begun before there was this one are still read.
+        `completed` does not check this, since studies that were stored before the rule existed must
+        still be read.
 
         Raises:
-            ConfigError: for the first that none can.
+            ConfigError: for the first goal that no network can reach.
         """
         for constraint in self.constraints:
             at_most = constraint.operator in ("<", "<=")
@@ -194,7 +194,7 @@ class StudyConfig:
                 )
 
     def _check_ladder(self) -> None:
-        """A projection is a point of the front: it must have every metric that the front needs."""
+        """A projection is a point of the front, so it must have every metric of the front."""
         key, rungs = "search.ladder", _plain(self.search.ladder)
         if not rungs:
             return
@@ -228,7 +228,7 @@ class StudyConfig:
             )
 
     def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """A given sample, with the values that those of the space are."""
+        """A sample of search.first, with its values as the space has them."""
         place, space = "search.first", dict(self.space)
         for key in sample:
             if key not in space:
@@ -268,7 +268,7 @@ class StudyConfig:
 
 
 def _plain(content: Any) -> Any:
-    """As a study file has it, with lists for tuples."""
+    """The content as a study file has it, with lists for tuples."""
     return json.loads(json.dumps(content))
 
 
