@@ -39,10 +39,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEERING = tuple(name for name, metric in METRICS.items() if metric.steers)
 _KEY_LENGTH = 100
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
-# What has keys of its own, by what stands before them in the location of an error.
+# Sections with keys of their own, by the name that precedes those keys in an error's location.
 _KINDS = {**SECTIONS, "stop": StopConfig, **PARAMETER_TYPES}
-# What pydantic has in the location of an error beside keys: members of unions, and whether it is
-# the key that is wrong.
+# Parts of an error's location that are not keys: members of unions, and the mark of a wrong key.
 _NO_KEYS = ("tuple[float, ...]", "[key]", *PARAMETER_TYPES)
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -84,7 +83,7 @@ _Steering = Annotated[str, AfterValidator(_steering)]
 class _Searchable(BaseModel):
     """The sections whose keys may stand in the space."""
 
-    # Built when a file is read: not for --help, nor for a file that is not there.
+    # Built when a file is read, which --help and a missing file need not wait for.
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
     )
@@ -130,8 +129,8 @@ class _StudyFile(_Searchable):
     def _reference(
         self, metric: str, direction: Direction, constraints: Sequence[Constraint]
     ) -> float:
-        """The worst value worth having: what the file says, the constraint's bound, or the metric's
-        own worst."""
+        """The worst useful value: the file's, else the constraint's bound, else the metric's
+        own."""
         if metric in self.reference_point:
             return self.reference_point[metric]
         for constraint in constraints:
@@ -161,13 +160,13 @@ def parse(
     Args:
         raw: what the file holds.
         source: names the file in messages.
-        overrides: values that take the place of the file's, by their keys, such as
-            {"search.n_trials": 6}. An error about one of them has no source.
-        is_stored: of a study of MLflow, in which keys that are gone are ignored, and goals may be
-            out of reach.
+        overrides: values that replace the file's, by their keys, such as {"search.n_trials": 6}.
+            An error about one of them has no source.
+        is_stored: whether the study comes from MLflow: removed keys are ignored then, and goals may
+            be out of reach.
 
     Raises:
-        ConfigError: in one line, whatever is wrong.
+        ConfigError: for the first mistake.
     """
     overrides = overrides or {}
     try:
@@ -185,13 +184,13 @@ def parse(
 
 
 def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> dict[str, Any]:
-    """What is to be checked. A section that is no mapping is left as it is."""
+    """The content to check. A section that is not a mapping is left as it is."""
     if not isinstance(raw, dict):
         raise ConfigError("a study file must be a mapping of keys", value=raw)
     content = dict(raw)
     search = content.get("search")
     if isinstance(search, dict):
-        # Files of before have each of them spelled out without a value.
+        # Earlier versions wrote these keys even without a value.
         left_out = {key for key in GONE if is_stored or not search.get(key)}
         content["search"] = {key: v for key, v in search.items() if key not in left_out}
     for key, value in overrides.items():
@@ -204,7 +203,8 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
 
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
-    """Every value of a parameter must be one that its key can have, and stand nowhere else."""
+    """Check that each parameter has values that its key allows, and that its section does not set
+    the key too."""
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
         if key in section:
@@ -221,12 +221,12 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
     """Check types, keys, and the rules at the fields.
 
     Raises:
-        ConfigError: for the first mistake, but for an unknown key if there is one: another that is
-            missing may be what it means.
+        ConfigError: for an unknown key if there is one, since a missing key may only be misspelled;
+            else for the first mistake.
     """
     try:
-        # By way of JSON, since strict validation of Python values takes no list for a tuple.
-        # Dates, which YAML knows and JSON does not, become text again.
+        # As JSON, since strict validation in Python does not accept a list as a tuple. Dates, which
+        # YAML has and JSON lacks, become text again.
         return kind.model_validate_json(json.dumps(content, default=str))
     except TypeError:
         raise ConfigError("keys must be text") from None
@@ -234,8 +234,8 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
         errors = error.errors()
     except (ValueError, RecursionError):
         raise ConfigError(CONTAINS_ITSELF) from None
-    # An unknown key may be what one that is missing means. Where a list or a number may stand,
-    # there is an error for each: the deeper one is about what was meant.
+    # Where a list or a number is allowed there is an error for each; the deeper one is about what
+    # was meant.
     raise _one_line(
         max(
             errors,
@@ -249,7 +249,7 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
 
 
 def _one_line(error: ErrorDetails) -> ConfigError:
-    """A mistake that pydantic found, in the words of a study file."""
+    """An error of pydantic in the words of a study file."""
     kind, value = error["type"], error["input"]
     keys = [str(part) for part in error["loc"] if part not in _NO_KEYS]
     if kind == "value_error":

@@ -23,8 +23,8 @@ from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")
-# The last rung of a ladder given by its number of rungs, if the study does not vary the coefficient:
-# the smallest of the paper's coefficients.
+# Where a ladder with a number of rungs ends if the study does not vary the coefficient: the
+# smallest of the paper's.
 _LOWEST_COEFF = 0.3
 
 

@@ -1,4 +1,4 @@
-"""How Tune asks the searcher for trials, in a study that may be extended."""
+"""Tune's way to the searcher, for a study that may be extended."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from ray.tune.search.search_generator import SearchGenerator
 
 
 class StudyGenerator(SearchGenerator):
-    """Asks a searcher for trials, up to a number in all and a number at a time.
+    """Asks a searcher for trials, up to a total and a number at a time.
 
-    Tune restores these numbers, and that the search is over, from its state. They may have changed
-    since, so those that this is made with count.
+    Tune restores both limits, and the end of the search, from its state. The study may have been
+    extended since, so the limits given here replace the restored ones.
     """
 
     def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
         """
         Args:
-            n_trials: at most, those that were made before included.
-            n_at_once: that may run at a time.
+            n_trials: the most trials, including those made before.
+            n_at_once: the most trials that run at a time.
         """
         self._limiter = ConcurrencyLimiter(searcher, max_concurrent=n_at_once)
         super().__init__(self._limiter)

@@ -1,8 +1,8 @@
 """Asynchronous successive halving on several objectives with constraints.
 
-It decides which of the trials that reached an epoch go on from there. On one objective: Li et al.,
-"A System for Massively Parallel Hyperparameter Tuning" (ASHA). On several: Schmucker et al.,
-"Multi-objective Asynchronous Successive Halving", who rank within a front by an epsilon-net.
+Decides which of the trials that reached an epoch go on. With one objective: Li et al., "A System
+for Massively Parallel Hyperparameter Tuning" (ASHA). With several: Schmucker et al.,
+"Multi-objective Asynchronous Successive Halving", which ranks within a front by an epsilon-net.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
         losses: (m,), less is better.
-        violation: 0 where every constraint holds; else the sum of the relative violations.
+        violation: the sum of the relative violations; 0 if every constraint holds.
     """
 
     losses: tuple[float, ...]
@@ -53,13 +53,13 @@ class SuccessiveHalving:
             epoch *= self.reduction_factor
 
     def goes_on(self, trial: int, epoch: int, entry: Entry) -> bool:
-        """Record a trial's report at an epoch, and decide whether it goes on.
+        """Record a trial's report at an epoch, and decide whether the trial goes on.
 
-        At a rung it goes on if it is among the best ceil(n / reduction_factor) of the n trials that
-        have reached the rung so far, by `ranking`; so the first one always goes on. A report
-        between rungs counts for the last rung before it. A trial is compared at a rung once: the
-        decision holds when its report comes again, after a crash. From an older checkpoint it goes
-        on until it reaches that report again.
+        At a rung a trial goes on if it is among the best ceil(n / reduction_factor) of the n trials
+        that have reached the rung so far, by `ranking`; the first one always does. A report between
+        rungs counts for the last rung before it. A trial is compared once at each rung: if its
+        report comes again after a crash, the decision stands. A trial that was restored from an
+        older checkpoint goes on until it reaches that report again.
         """
         entries = self.record(trial, epoch, entry)
         if entries is not None:
@@ -72,8 +72,8 @@ class SuccessiveHalving:
         """Record a trial's report at an epoch without a decision.
 
         Returns:
-            The entries of the rung that the report counts for, this one included. None where there
-            is no such rung, or the trial had an entry.
+            The entries of the rung that the report counts for, including this one. None if there is
+            no such rung, or the trial had an entry.
         """
         own = [rung for rung in list(self.rungs)[trial % self.brackets :] if rung <= epoch]
         if not own or trial in self.rungs[own[-1]]:
@@ -95,14 +95,14 @@ def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = Non
     """Row numbers from best to worst, the best n of them, or all.
 
     Rows that meet the constraints come first, then the others by their violation. Rows of equal
-    violation are ranked by front: first the nondominated ones, then those that only these dominate,
-    and so on. So no row comes before one that dominates it. Within a front the row that is best on
-    average comes first, then each time the row that is farthest from all before it, so that any
-    first part of the ranking is spread over the front (an epsilon-net). Distances and averages are
-    of losses rescaled to [0, 1] over all finite rows.
+    violation are ranked by front: first the nondominated rows, then those that only these dominate,
+    and so on, so that no row precedes one that dominates it. Within a front the row that is best on
+    average comes first, then always the row farthest from all before it, so that every beginning of
+    the ranking is spread over the front (an epsilon-net). Distances and averages are of losses
+    rescaled to [0, 1] over all finite rows.
 
-    Rows with a loss that is not finite come last, and so do rows with an infinite violation. Among
-    equal rows the lower row number comes first.
+    Rows with a non-finite loss or an infinite violation come last. Among equal rows the lower row
+    number comes first.
 
     Args:
         losses: (rows, m), less is better.
@@ -132,8 +132,8 @@ def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = Non
 
 
 def _spread(front: Losses, n: int) -> list[int]:
-    """n rows of a front (rows, m): the best on average, then each as far as can be from those
-    before it."""
+    """n rows of a front (rows, m): the best on average, then always the farthest from all
+    before."""
     chosen = [int(front.mean(axis=1).argmin())]
     nearest = np.full(len(front), np.inf)
     while len(chosen) < min(n, len(front)):

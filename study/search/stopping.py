@@ -1,4 +1,4 @@
-"""The stopping criterion of a study: its front no longer grows, or its time is over."""
+"""The stopping criterion of a study: its front stops growing, or its time is up."""
 
 import copy
 import time
@@ -12,15 +12,15 @@ from study.pareto.growing import GrowingFront
 
 
 class Stopping:
-    """The hypervolume of a study's front after each trial that completed, and the study's time.
+    """The hypervolume of a study's front after each completed trial, and the study's time.
 
-    Survives a restart with get_state and set_state; the time in between does not count.
+    Survives a restart by get_state and set_state; the time in between does not count.
 
     Attributes:
-        hypervolumes: of the front, projections included, after each trial that completed, in
-            the order in which they completed; in the product of the objectives' units, exact.
-            Every training of a repeated sample counts by itself.
-        end_of_search: why the search ended before its last possible trial; None while it did not.
+        hypervolumes: of the front with its projections, after each completed trial, in the order of
+            completion; exact, in the product of the objectives' units. Each training of a repeated
+            sample counts by itself.
+        end_of_search: why the search ended before its last possible trial; None if it has not.
     """
 
     def __init__(self, study: StudyConfig) -> None:
@@ -37,7 +37,7 @@ class Stopping:
         return {**self.__dict__, "_seconds_before": self.seconds, "_start": None}
 
     def get_state(self) -> dict[str, Any]:
-        """What set_state needs to go on from here; shares nothing with this."""
+        """A copy of the state, for set_state."""
         return {
             "front": copy.copy(self._front),
             "hypervolumes": list(self.hypervolumes),
@@ -47,7 +47,7 @@ class Stopping:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what get_state gave."""
+        """Go on from a state of get_state."""
         self._front, self.end_of_search = state["front"], state["end_of_search"]
         self.hypervolumes = list(state["hypervolumes"])
         self._n_before = state["n_before"]
@@ -55,27 +55,25 @@ class Stopping:
         self._start = None if self._start is None else time.monotonic()
 
     def go_on(self) -> None:
-        """Forget that the search has ended: more of it is asked for. The criterion looks only at
+        """Reopen a search that had ended, since it was extended. The criterion considers only
         trials that complete from now on."""
         self.end_of_search = None
         self._n_before = len(self.hypervolumes)
 
     @property
     def seconds(self) -> float:
-        """Wall-clock seconds since the clock was started, without the time between launches."""
+        """Wall-clock seconds since the clock was started, excluding the time between launches."""
         running = 0.0 if self._start is None else time.monotonic() - self._start
         return self._seconds_before + running
 
     def start_clock(self) -> None:
-        """Count time from now on; starting it again changes nothing."""
+        """Start the clock, unless it runs already."""
         if self._start is None:
             self._start = time.monotonic()
 
     def observe(self, report: TrialReport | None) -> None:
-        """Add the points of a trial that ended, if it completed, to the front.
-
-        A trial that was stopped early or failed could not add any, and does not count.
-        """
+        """Add the points of a trial that completed to the front. Trials that were stopped early or
+        failed do not count."""
         if report is None or report.status is not TrialStatus.COMPLETED:
             return
         study = self._study
@@ -85,8 +83,8 @@ class Stopping:
 
     def gain(self) -> tuple[float, int] | None:
         """(growth, n): the growth of the hypervolume over the last n completed trials, relative to
-        the hypervolume now. None until more than n trials have completed, and n since the study was
-        extended."""
+        its present value. None until more than n trials have completed, n of them since the study
+        was last extended."""
         over = (self._study.search.stop or StopConfig()).over_trials
         n_looked_at = len(self.hypervolumes) - max(1, self._n_before)
         if n_looked_at < over or self.hypervolumes[-1] <= 0:
@@ -95,7 +93,7 @@ class Stopping:
         return (now - before) / now, over
 
     def reason(self) -> str | None:
-        """Why no further trial shall start; None if one may."""
+        """Why no further trial may start; None if one may."""
         search = self._study.search
         if search.max_hours is not None and self.seconds >= 3600 * search.max_hours:
             return f"max_hours: {search.max_hours:g} hours are over"
