@@ -162,16 +162,11 @@ class Services:
 
     def _stop_mlflow(self) -> None:
         """End it and its child processes, so that its port is free."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            group = self._mlflow_group()
-            if group is None:
-                return
-            os.killpg(group, number)
-            try:
-                wait(lambda: self._mlflow_group() is None, _STOP_SECONDS, "MLflow does not stop")
-            except ServiceError:
-                if number is signal.SIGKILL:
-                    raise
+        group = self._mlflow_group()
+        if group is not None:
+            # Whoever sends it something tries again, as after a crash.
+            os.killpg(group, signal.SIGKILL)
+            wait(lambda: self._mlflow_group() is None, _STOP_SECONDS, "MLflow does not stop")
 
 
 def _is_healthy(uri: str) -> bool:

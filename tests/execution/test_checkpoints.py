@@ -113,7 +113,6 @@ def test_what_is_left_is_the_one_it_goes_on_from(
     interrupted.restart()
     assert interrupted.names() == [name(goes_on_from)]
     checkpoint = interrupted.trial.checkpoint
-    assert checkpoint is not None
     assert checkpoint.path == str(interrupted.folder / name(goes_on_from))
     # From here on it keeps as many as ever, and writes over none.
     for _ in range(2 * N_KEPT):
@@ -205,7 +204,6 @@ def test_of_an_ended_trial_the_last_is_left_once_both_copies_of_the_state_know(
     ending.copy()
     ending.step()
     assert ending.stored.names() == ending.last
-    assert ending.trial.checkpoint is not None
     assert Path(ending.trial.checkpoint.path).name == ending.last[0]
 
 
@@ -224,7 +222,6 @@ def paths_in_state(trial: Trial) -> list[str]:
     read = Trial("unknown", stub=True)
     read.restore_run_metadata(metadata)
     manager = read.run_metadata.checkpoint_manager
-    assert manager is not None
     known = [result.checkpoint for result in manager.best_checkpoint_results]
     return [checkpoint.path for checkpoint in known if checkpoint is not None]
 

@@ -36,7 +36,7 @@ def state(number: int) -> dict[str, bytes]:
     return dict(zip(NAMES, content, strict=True))
 
 
-def restore(folder: str, is_needed: bool = False) -> list[str] | None:
+def restore(folder: str, is_needed: bool = False) -> Any:
     return snapshots.restore(folder, is_needed)
 
 
@@ -126,7 +126,6 @@ def test_a_torn_state_is_said_and_made_good(
     study.step(2)
     harm(study.folder / name)
     told = restore(str(study.folder))
-    assert told is not None
     assert told[0].endswith(" is missing or torn")
     assert (name in told[0]) is (name != NAMES[0] or harm is not Path.unlink)
     assert study.in_place() == state(2)
@@ -140,7 +139,6 @@ def test_of_two_copies_one_is_enough(study: Study, harm: Callable[[Path], None],
         study.step(number)
     harm(study.folder / "snapshots" / f"{last % 2}.zip")
     told = restore(str(study.folder))
-    assert told is not None
     assert study.in_place() == state(last - 1)
     if harm is not Path.unlink:
         assert f"snapshots/{last % 2}.zip is missing or torn" in told[0]
@@ -153,7 +151,6 @@ def test_a_tuner_that_tune_writes_over_at_that_moment_is_not_copied(study: Study
     empty(study.folder / "tuner.pkl")
     study.step(1)
     told = restore(str(study.folder))
-    assert told is not None
     assert told[0].endswith("tuner.pkl is missing or torn")
     assert (study.folder / "tuner.pkl").read_bytes() == TUNER
 
@@ -164,7 +161,6 @@ def test_a_copy_of_a_torn_file_is_not_gone_on_from(study: Study) -> None:
     truncate(study.folder / "tuner.pkl")
     study.step(2)
     told = restore(str(study.folder))
-    assert told is not None
     assert "snapshots/1.zip is missing or torn" in told[0]
     assert study.in_place() == state(1)
     assert (study.folder / "tuner.pkl").read_bytes() == TUNER

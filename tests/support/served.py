@@ -22,7 +22,6 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
@@ -42,18 +41,15 @@ class Server:
         wait(self._is_up, 60, "the server did not come up")
 
     def stop(self) -> None:
-        assert self._process is not None
         self._process.terminate()
         self._process.wait()
 
     def kill(self) -> None:
         """Without a last word, and the process that answers with it."""
-        assert self._process is not None
         os.killpg(self._process.pid, 9)
         self._process.wait()
 
     def _is_up(self) -> bool:
-        assert self._process is not None
         assert self._process.poll() is None, (self._folder / "server.log").read_text()
         try:
             return requests.get(f"{self.uri}/health", timeout=5).ok
