@@ -5,12 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.errors import UserError
 from study.execution.address import check_answers
 from study.tracking.client import Client
 from study.tracking.records import Records
-
-_MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 def _print(line: str) -> None:
@@ -50,7 +47,7 @@ class Driver:
             UserError: if the address of MLflow, or what the environment says, cannot be used.
         """
         return cls(
-            Records(Client(_tracking_uri(tracking_uri), _max_retries())),
+            Records(Client(_tracking_uri(tracking_uri))),
             _storage_path(None if storage_path is None else str(storage_path)),
             address or os.environ.get("RAY_ADDRESS") or None,
         )
@@ -100,16 +97,3 @@ def _storage_path(given: str | None) -> str:
     folder in the working directory; an absolute path, or the address of a bucket."""
     path = given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
     return path if "://" in path else str(Path(path).resolve())
-
-
-def _max_retries() -> int:
-    """How often MLflow repeats a request that its server does not answer. The environment may set
-    it; the default is 2, so that a server that is down is reported in seconds.
-
-    Raises:
-        UserError: if the environment has no number >= 0 there.
-    """
-    text = os.environ.get(_MAX_RETRIES, "2")
-    if not text.isdecimal():
-        raise UserError(f"{_MAX_RETRIES} must be a number >= 0", value=text)
-    return int(text)

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from study.errors import UserError
 from study.execution.driver import Driver
 
 # Attribute of a driver -> its variable in the environment, and its default.
@@ -44,16 +43,3 @@ def test_what_is_typed_to_go_on_names_what_is_no_default(
     assert elsewhere.how_to_resume("a") == (
         f"study.open('a', tracking_uri='sqlite:////x/y.db', storage_path='{tmp_path}').resume()"
     )
-
-
-def test_retries_are_few_unless_the_environment_says_otherwise(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    variable = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    monkeypatch.delenv(variable, raising=False)
-    assert Driver.of().client._max_retries == 2
-    monkeypatch.setenv(variable, "5")
-    assert Driver.of().client._max_retries == 5
-    monkeypatch.setenv(variable, "many")
-    with pytest.raises(UserError, match="must be a number >= 0, but got 'many'"):
-        Driver.of()
