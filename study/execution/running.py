@@ -70,7 +70,7 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
     # Ended before Tune wrote anything, it begins anew.
     make = tuner.new if damage is None else tuner.restored
     with connected(driver, goes_on.config) as n_at_once:
-        with storage.said("it must be readable and writable", record.storage, "gone on from"):
+        with storage.said("it must be readable and writable", record.storage, "restored"):
             made = make(goes_on, driver.client.tracking_uri, n_at_once)
         if goes_on is not record:
             # From here on the study has not ended, whatever happens to this driver.

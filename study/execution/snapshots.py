@@ -142,8 +142,7 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
         return _restore(folder, is_needed)
     except OSError as error:
         raise LaunchError(
-            f"it must be readable and writable, but {folder} cannot be gone on from: "
-            f"{reason(error)}",
+            f"it must be readable and writable, but {folder} cannot be restored: {reason(error)}",
             "storage_path",
         ) from error
     except (ImportError, AttributeError) as error:

@@ -48,17 +48,6 @@ _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
-def _n_fit(resources: Resources, wanted: Resources) -> int:
-    """How many fit on one node, in whole units of Ray."""
-    n_fit = []
-    for kind, amount in wanted.items():
-        if amount > 0:
-            has, units = round(resources.get(kind, 0) * _UNITS), round(amount * _UNITS)
-            # A trial has its part of one GPU, not of two.
-            n_fit.append(has // _UNITS * (_UNITS // units) if kind == "GPU" else has // units)
-    return min(n_fit)
-
-
 @contextmanager
 def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
     """Ray, reached or started, and left again afterwards; what the study has there is said.
@@ -112,6 +101,17 @@ def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_
         each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)
         driver.say(f"no node has {each} for a trial now: the trials wait for one that has")
     return max(1, n_at_most)
+
+
+def _n_fit(resources: Resources, wanted: Resources) -> int:
+    """How many fit on one node, in whole units of Ray."""
+    n_fit = []
+    for kind, amount in wanted.items():
+        if amount > 0:
+            has, units = round(resources.get(kind, 0) * _UNITS), round(amount * _UNITS)
+            # A trial has its part of one GPU, not of two.
+            n_fit.append(has // _UNITS * (_UNITS // units) if kind == "GPU" else has // units)
+    return min(n_fit)
 
 
 def _connect(address: str | None, n_trials: int) -> bool:

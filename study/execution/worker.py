@@ -125,6 +125,10 @@ class TrialTrainable(tune.Trainable):
             return super().save(*args, **kwargs)
 
     def restore(self, *args: Any, **kwargs: Any) -> Any:
+        if self._suggestion.failed is None:
+            # What fails as the training is made is no fault of the storage.
+            with _of_this_node():
+                self._training()
         with _of_checkpoint("read"):
             return super().restore(*args, **kwargs)
 
