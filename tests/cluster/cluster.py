@@ -86,7 +86,7 @@ class Cluster:
         said = self.run("ray", "down", "-y", str(self.config))
         for worker in self.hosts.workers:
             # On AWS their machines are gone now.
-            worker.run("ray stop --force")
+            wait(lambda host=worker: not host.kill("ray"), 20, f"Ray does not end on {worker.name}")
         return said
 
     def have_joined(self) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -68,26 +68,20 @@ def _ip(*arguments: str) -> None:
 
 
 @dataclass(frozen=True)
-class Namespace:
-    """A place on the bridge, which is a host or an outsider."""
+class Host:
+    """A place on the bridge with an SSH server and processes of its own."""
 
     name: str
     address: str
     netns: str
     link: str
     """Its end of the cable at the bridge."""
-
-    def command(self, *command: str) -> list[str]:
-        """A command as it is to be typed here, so that it has the network of this place."""
-        return ["ip", "netns", "exec", self.netns, *command]
-
-
-@dataclass(frozen=True)
-class Host(Namespace):
-    """A place with an SSH server and processes of its own."""
-
     init: int
     """Its first process, as this machine numbers it."""
+
+    def command(self, *command: str) -> list[str]:
+        """A command as it is to be typed here, so that it has the network of this host."""
+        return ["ip", "netns", "exec", self.netns, *command]
 
     def run(
         self, script: str, *, check: bool = True, timeout_seconds: float = 120
@@ -146,15 +140,12 @@ class Host(Namespace):
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts head, w1 and w2, and an outsider who is on their network but none of them."""
+    """The hosts head, w1 and w2. This machine is on their network, but none of them."""
 
     folder: Path
     head: Host
     w1: Host
     w2: Host
-    outsider: Namespace
-    gateway: str
-    """This machine's own address on the bridge."""
 
     @property
     def all(self) -> tuple[Host, Host, Host]:
@@ -211,25 +202,23 @@ def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
         tag = f"i{os.getpid()}"
         network = _free_network()
         gateway, bridge = f"{network}.1", f"{tag}br"
-        addresses = {name: f"{network}.{10 + i}" for i, name in enumerate((*HOSTS, "outsider"))}
+        addresses = {name: f"{network}.{10 + i}" for i, name in enumerate(HOSTS)}
         lines = ["127.0.0.1 localhost", *(f"{at} {name}" for name, at in addresses.items())]
         (folder / "hosts").write_text("\n".join(lines) + "\n")
         _ip("link", "add", bridge, "type", "bridge")
         stack.callback(_ip, "link", "delete", bridge)
         _ip("address", "add", f"{gateway}/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
-        places = {}
+        booted = {}
         for name, address in addresses.items():
-            place = Namespace(name, address, f"{tag}-{name}", f"{tag}-{name[:2]}")
-            _plug_in(place, bridge, gateway, stack)
-            places[name] = place
-        booted = {name: _boot(places[name], folder, stack) for name in HOSTS}
+            host = Host(name, address, f"{tag}-{name}", f"{tag}-{name[:2]}", init=0)
+            _plug_in(host, bridge, gateway, stack)
+            booted[name] = _boot(host, folder, stack)
         for host in booted.values():
-            log = folder / f"{host.name}.log"
-            wait(partial(_has_ssh, host), _PATIENCE_SECONDS, log.read_text)
-        yield Hosts(
-            folder=folder, outsider=places["outsider"], gateway=gateway, **booted,
-        )  # fmt: skip
+            wait(
+                partial(_has_ssh, host), _PATIENCE_SECONDS, (folder / f"{host.name}.log").read_text
+            )
+        yield Hosts(folder=folder, **booted)
 
 
 def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
@@ -257,26 +246,26 @@ def _free_network() -> str:
     return next(network for network in candidates if f"{network}." not in routes)
 
 
-def _plug_in(place: Namespace, bridge: str, gateway: str, stack: ExitStack) -> None:
-    _ip("netns", "add", place.netns)
-    stack.callback(_ip, "netns", "delete", place.netns)
-    _ip("link", "add", place.link, "type", "veth", "peer", "name", "eth0", "netns", place.netns)
-    _ip("link", "set", place.link, "master", bridge, "up")
-    _ip("-n", place.netns, "address", "add", f"{place.address}/24", "dev", "eth0")
-    _ip("-n", place.netns, "link", "set", "lo", "up")
-    _ip("-n", place.netns, "link", "set", "eth0", "up")
+def _plug_in(host: Host, bridge: str, gateway: str, stack: ExitStack) -> None:
+    _ip("netns", "add", host.netns)
+    stack.callback(_ip, "netns", "delete", host.netns)
+    _ip("link", "add", host.link, "type", "veth", "peer", "name", "eth0", "netns", host.netns)
+    _ip("link", "set", host.link, "master", bridge, "up")
+    _ip("-n", host.netns, "address", "add", f"{host.address}/24", "dev", "eth0")
+    _ip("-n", host.netns, "link", "set", "lo", "up")
+    _ip("-n", host.netns, "link", "set", "eth0", "up")
     # Ray takes the address of a host from its route to the outside.
-    _ip("-n", place.netns, "route", "add", "default", "via", gateway)
+    _ip("-n", host.netns, "route", "add", "default", "via", gateway)
 
 
-def _boot(place: Namespace, folder: Path, stack: ExitStack) -> Host:
+def _boot(host: Host, folder: Path, stack: ExitStack) -> Host:
     unshare = [
         "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc",
-        "bash", "-euc", _BOOT, "boot", place.name, str(folder), sys.prefix, sys.base_prefix, _HOME,
+        "bash", "-euc", _BOOT, "boot", host.name, str(folder), sys.prefix, sys.base_prefix, _HOME,
     ]  # fmt: skip
-    log = stack.enter_context((folder / f"{place.name}.log").open("w"))
+    log = stack.enter_context((folder / f"{host.name}.log").open("w"))
     process = subprocess.Popen(
-        place.command(*unshare), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        host.command(*unshare), stdin=subprocess.DEVNULL, stdout=log, stderr=log
     )
 
     def end() -> None:
@@ -286,9 +275,9 @@ def _boot(place: Namespace, folder: Path, stack: ExitStack) -> Host:
 
     stack.callback(end)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    wait(children.read_text, _PATIENCE_SECONDS, (folder / f"{place.name}.log").read_text)
+    wait(children.read_text, _PATIENCE_SECONDS, (folder / f"{host.name}.log").read_text)
     init = int(children.read_text().split()[0])
-    return Host(place.name, place.address, place.netns, place.link, init)
+    return replace(host, init=init)
 
 
 def _has_ssh(host: Host) -> bool:
