@@ -38,8 +38,6 @@ def test_a_study_is_opened_by_its_name_and_its_networks_by_theirs(finished: Path
     narrower = study.open("tiny", where="val_accuracy > 2", tracking_uri=uri)
     assert narrower.points.empty
     assert "no network has val_accuracy > 2" in repr(narrower)
-    with pytest.raises(study.UserError, match="to grow, a front must have"):
-        narrower.figure("growth")
     alone = study.open("tiny", objectives=["val_loss:minimize"], tracking_uri=uri)
     with pytest.raises(study.UserError, match="a trade must have two objectives"):
         alone.figure("front")

@@ -1,6 +1,5 @@
 """Several studies: all of a tracking server, and some side by side."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,6 @@ from study.results.comparison import Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Of what a comparison shows in a notebook.
-_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -116,9 +112,9 @@ class ComparedStudies:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        return self._printed().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+        return tables.as_html(self._printed())
 
     def _printed(self) -> Console:
-        console = Console(record=True, file=io.StringIO(), width=_WIDTH, force_jupyter=False)
-        comparison_views.print_comparison(self.content, every=False, console=console)
-        return console
+        return tables.recorded(
+            lambda console: comparison_views.print_comparison(self.content, False, console)
+        )

@@ -12,7 +12,7 @@ from study.errors import UserError, absent, renamed
 from study.execution.driver import Driver
 from study.results import tables
 from study.results.front import Mark
-from study.results.report import Report, read
+from study.results.report import Report, content, read
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 
@@ -185,11 +185,10 @@ class Study:
         """A figure of the study.
 
         Args:
-            kind: "front", accuracy against each other objective; "growth", the hypervolume as
-                trials ended.
+            kind: "front", the first objective against each other one.
 
         Raises:
-            UserError: for another kind, or one that the study has nothing for.
+            UserError: for another kind, or if the study has one objective.
         """
         from study.results.page import figure
 
@@ -236,7 +235,7 @@ class Study:
 
     def as_json(self, every: bool) -> str:
         """The front, or every network, and what the report says of them, as JSON."""
-        return tables.as_json(tables.content(self.results, every))
+        return tables.as_json(content(self.results, every))
 
     def as_csv(self, every: bool) -> str:
         """The front, or every network, as CSV."""
@@ -303,6 +302,5 @@ class Study:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from study.results.page import as_html
-
-        return as_html(self.results)
+        printed = tables.recorded(lambda out: tables.print_table(self.results, False, out))
+        return tables.as_html(printed)

@@ -75,11 +75,6 @@ class Metric:
     steers: bool = True
     repeatable: bool = True
 
-    @property
-    def best(self) -> float:
-        """The value that nothing is better than."""
-        return self.limit(self.direction)
-
     def limit(self, direction: Direction) -> float:
         """The value that nothing is beyond: all that is maximized is a fraction, and nothing that
         is minimized is below 0."""

@@ -11,7 +11,7 @@ One report, many views. `report` reads a study once; what follows from it is com
 
 and its views are
 
-    tables       a table, JSON and CSV
+    tables       a table; and what writes tables, sections, JSON and CSV
     sections     what its page shows
     page         the page itself, and figures for a notebook; page_files/ has its parts
     published    tags in MLflow, a study of Optuna
@@ -19,7 +19,7 @@ and its views are
 Several studies side by side are a `comparison` of their reports:
 
     differences       how far they lie apart, and how sure that is
-    comparison_views  as tables, JSON and a page
+    comparison_views  its sections, printed and in a page, and JSON
 
     listing      the studies that MLflow has, a line each
 """

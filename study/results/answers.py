@@ -116,10 +116,8 @@ def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64
     Raises:
         UnsureError: if files cannot be read, or were not kept.
     """
-    runs = [record for point in wanted if point.right is None for record in point.records]
-    fetched = dict(zip((run.run_id for run in runs), _fetched_of_runs(records, runs), strict=True))
     right = {
-        point.label: np.mean([fetched[record.run_id] for record in point.records], axis=0)
+        point.label: np.mean(_fetched_of_runs(records, point.records), axis=0)
         if point.right is None
         else point.right.astype(np.float64)
         for point in wanted

@@ -4,7 +4,6 @@ frame."""
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,15 +11,15 @@ from rich.console import Console
 from study.metrics.definitions import METRICS, TEST_ACCURACY, VAL_ACCURACY
 from study.results.comparison import Comparison
 from study.results.differences import Estimate, Noise, best_accuracy
-from study.results.front import Mark, finite
+from study.results.front import Mark
+from study.results.report import goals, point_content
 from study.results.tables import (
     Column,
     Section,
-    goals,
     metric_columns,
-    point_content,
     print_section,
     reference_text,
+    texts,
 )
 
 if TYPE_CHECKING:
@@ -34,9 +33,10 @@ _COVERED = {
     ),
     Noise.IMAGES: (
         "the choice of the validation images, which are the same for all studies",
-        "the training seeds, as they do where every study has repeats",
+        "the training seeds",
     ),
 }
+_SEEDS_INSTEAD = " Where every study has repeats, intervals cover the training seeds instead."
 _NO_INTERVAL = (
     f" The hypervolume has none: {METRICS[VAL_ACCURACY].title} is none of its objectives, or a "
     "study has no network."
@@ -129,8 +129,7 @@ def sections(
                     "study": [names.index(point.study) for point in admitted],
                     "is_joint": [point.mark is Mark.FRONT for point in admitted],
                     "metrics": {
-                        name: [finite(point.metrics.get(name)) for point in admitted]
-                        for name in drawn
+                        name: [point.metrics.get(name) for point in admitted] for name in drawn
                     },
                 },
             },
@@ -155,35 +154,37 @@ def print_comparison(
     comparison: Comparison, every: bool, console: Console, uri_option: Sequence[str] = ()
 ) -> None:
     """Print the sections of a comparison; arguments as of `sections`."""
-    for section in sections(comparison, every, uri_option):
-        if section.title:
-            print_section(console, section)
+    titled = [one for one in sections(comparison, every, uri_option) if one.title]
+    for number, section in enumerate(titled):
+        if number:
             console.print()
+        print_section(console, section)
 
 
 def _studies_table(comparison: Comparison) -> list[Column]:
-    reports = comparison.reports
-    volumes = [report.hypervolume for report in reports.values()]
-    best = [best_accuracy(report) for report in reports.values()]
+    rows = studies_content(comparison)
     return [
-        Column("study", list(reports), is_text=True),
-        Column("networks", [str(len(report.points)) for report in reports.values()]),
-        Column("front", [str(len(report.front)) for report in reports.values()]),
-        Column("on the joint front", [str(comparison.n_joint(name)) for name in reports]),
-        Column("hypervolume", ["" if v is None else f"{v:.4g}" for v in volumes]),
-        Column(f"best {VAL_ACCURACY}", ["" if a is None else f"{a:.4f}" for a in best]),
+        Column("study", texts(rows, "name"), is_text=True),
+        Column("networks", texts(rows, "n_networks")),
+        Column("front", texts(rows, "n_front")),
+        Column("on the joint front", texts(rows, "n_joint_front")),
+        Column("hypervolume", texts(rows, "hypervolume", ".4g")),
+        Column(f"best {VAL_ACCURACY}", texts(rows, _BEST, ".4f")),
     ]
 
 
 def _differences_table(comparison: Comparison) -> list[Column]:
     """How far each study but the first lies from the first."""
-    apart, (first, *others) = comparison.differences, comparison.reports
-    volumes = [_difference(one, ".3g") for one in apart.hypervolume]
-    best = [_difference(one, ".4f") for one in apart.best_accuracy]
+    rows = _differences_content(comparison)
     return [
-        Column(f"minus {first}", others, is_text=True),
-        Column("hypervolume", volumes, is_text=True),
-        Column(f"best {VAL_ACCURACY}", best, is_text=True),
+        Column(f"minus {next(iter(comparison.reports))}", texts(rows, "study"), is_text=True),
+        *(
+            Column(title, [_difference(row[key], form) for row in rows], is_text=True)
+            for title, key, form in (
+                ("hypervolume", "hypervolume", ".3g"),
+                (f"best {VAL_ACCURACY}", _BEST, ".4f"),
+            )
+        ),
     ]
 
 
@@ -237,12 +238,14 @@ def what_intervals_cover(comparison: Comparison) -> str:
         f"95 % intervals cover {covered}. They do not cover {not_covered}, nor another run of the "
         "search, which would try other samples."
     )
+    if apart.noise is Noise.IMAGES:
+        text += _SEEDS_INSTEAD
     volume = apart.hypervolume[0]
     return text if volume is None or volume.interval else text + _NO_INTERVAL
 
 
 def content(comparison: Comparison, every: bool) -> dict[str, Any]:
-    """All of a comparison, for JSON; a value that is not finite is None.
+    """All of a comparison, for JSON.
 
     Args:
         every: also the networks that are not on the joint front.
@@ -250,7 +253,7 @@ def content(comparison: Comparison, every: bool) -> dict[str, Any]:
     apart = comparison.differences
     return {
         "studies": studies_content(comparison),
-        **goals(comparison.objectives, comparison.constraints),
+        **goals(comparison),
         "hypervolume": comparison.hypervolume,
         "points": [
             {"study": point.study, **point_content(point), "network": comparison.typed(point)}
@@ -260,11 +263,7 @@ def content(comparison: Comparison, every: bool) -> dict[str, Any]:
         "noise": None if apart.unsure is not None else apart.noise.value,
         "note": what_intervals_cover(comparison),
         "settings": {
-            # NaN and infinities are null.
-            key: [
-                None if value is None else json.loads(value, parse_constant=lambda name: None)
-                for value in values
-            ]
+            key: [None if value is None else json.loads(value) for value in values]
             for key, values in comparison.settings.items()
         },
     }
@@ -283,7 +282,7 @@ def studies_content(comparison: Comparison) -> list[dict[str, Any]]:
             "hypervolume": report.hypervolume,
             _BEST: best_accuracy(report),
             "recommended": report.handles,
-            "growth": report.growth and asdict(report.growth),
+            "growth": report.growth,
         }
         for name, report in comparison.reports.items()
     ]
@@ -295,8 +294,8 @@ def _differences_content(comparison: Comparison) -> list[dict[str, Any]]:
         {
             "study": name,
             "minus": first,
-            "hypervolume": volume and asdict(volume),
-            _BEST: accuracy and asdict(accuracy),
+            "hypervolume": volume,
+            _BEST: accuracy,
         }
         for name, volume, accuracy in zip(
             others, apart.hypervolume, apart.best_accuracy, strict=True

@@ -1,9 +1,11 @@
 """How far studies lie apart, in hypervolume and in the best accuracy, and how sure that is."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -73,21 +75,28 @@ def differences(reports: Sequence[Report]) -> Differences:
     """The differences of studies with the same objectives and constraints."""
     trained = [_trainings(one, one.objectives) for one in reports]
     noise = Noise.SEEDS if all(map(has_spread, trained)) else Noise.IMAGES
-    unsure = None
-
-    def estimates(goals: Sequence[Objective]) -> list[Estimate | None]:
-        nonlocal unsure
+    interval = interval_by_seeds if noise is Noise.SEEDS else interval_by_images
+    unsure, found = None, list[tuple[Estimate | None, ...]]()
+    for goals in (reports[0].objectives, BEST_ACCURACY):
+        if not all(math.isfinite(goal.reference) for goal in goals):
+            found.append((None,) * (len(reports) - 1))
+            continue
+        losses = [_losses(_admitted(one, goals), goals) for one in reports]
         try:
-            intervals = _intervals(reports, goals, noise)
+            measured = _measured(reports, goals, noise)
         except UnsureError as error:
-            intervals, unsure = [None] * (len(reports) - 1), str(error)
-        return _estimates(reports, goals, intervals)
-
-    volumes: list[Estimate | None] = [None] * (len(reports) - 1)
-    if reports[0].hypervolume is not None:
-        volumes = estimates(reports[0].objectives)
-    accuracies = estimates(BEST_ACCURACY)
-    return Differences(tuple(volumes), tuple(accuracies), noise, unsure)
+            measured, unsure = [None] * len(reports), str(error)
+        reference = points.reference_losses(goals)
+        estimates: list[Estimate | None] = []
+        for own, of_own in zip(losses[1:], measured[1:], strict=True):
+            known = measured[0] is not None and of_own is not None
+            ends = interval(of_own, measured[0], reference) if known else None
+            is_missing = goals is BEST_ACCURACY and not (len(losses[0]) and len(own))
+            value = difference(own, losses[0], reference)
+            estimates.append(None if is_missing else Estimate(value, ends))
+        found.append(tuple(estimates))
+    volumes, accuracies = found
+    return Differences(volumes, accuracies, noise, unsure)
 
 
 def best_accuracy(report: Report) -> float | None:
@@ -106,48 +115,16 @@ def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Lo
     return points.losses([one.metrics for one in of], goals)
 
 
-def _estimates(
-    reports: Sequence[Report], goals: Sequence[Objective], intervals: Sequence[Interval | None]
-) -> list[Estimate | None]:
-    reference = points.reference_losses(goals)
-    losses = [_losses(_admitted(one, goals), goals) for one in reports]
-    estimates: list[Estimate | None] = []
-    for other, interval in zip(losses[1:], intervals, strict=True):
-        is_missing = goals is BEST_ACCURACY and not (len(losses[0]) and len(other))
-        value = difference(other, losses[0], reference)
-        estimates.append(None if is_missing else Estimate(value, interval))
-    return estimates
-
-
-def _intervals(
-    reports: Sequence[Report], goals: Sequence[Objective], noise: Noise
-) -> list[Interval | None]:
-    """Of each study but the first; None where a study has no network, or nothing that it has is
-    counted on images."""
-    reference = points.reference_losses(goals)
+def _measured(reports: Sequence[Report], goals: Sequence[Objective], noise: Noise) -> list[Any]:
+    """What intervals are computed from; None where a study has no network, or nothing that it has
+    is counted on images, or trained twice."""
     if noise is Noise.SEEDS:
         trained = [_trainings(one, goals) for one in reports]
-        return [
-            interval_by_seeds(other, trained[0], reference)
-            if has_spread(other) and has_spread(trained[0])
-            else None
-            for other in trained[1:]
-        ]
-    first, *others = [_on_images(one, goals) for one in reports]
-    return [
-        None if first is None or other is None else _by_images(other, first, reference)
-        for other in others
-    ]
-
-
-def _by_images(first: OnImages, second: OnImages, reference: Sequence[float]) -> Interval:
-    n_images = [one.right.shape[1] for one in (first, second)]
-    if n_images[0] != n_images[1]:
-        raise UnsureError(
-            "how sure differences are is not said: the validation splits have "
-            f"{n_images[0]} and {n_images[1]} images"
-        )
-    return interval_by_images(first, second, reference)
+        return [one if has_spread(one) else None for one in trained]
+    on_images = [_on_images(one, goals) for one in reports]
+    if len({one.right.shape[1] for one in on_images if one is not None}) > 1:
+        raise UnsureError("how sure differences are is not said: the validation splits differ")
+    return on_images
 
 
 def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:

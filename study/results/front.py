@@ -245,11 +245,6 @@ class Numbers:
         return text if error is None else f"{text} +-{error:.2g}"
 
 
-def finite(value: float | None) -> float | None:
-    """A value as JSON has it: None where it is not finite."""
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _decimals(values: Sequence[float], most: int) -> int:
     distinct = set(values)
     for n in range(min(_FEWEST_DECIMALS, most), most):

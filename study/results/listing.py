@@ -8,7 +8,7 @@ from rich.console import Console
 from study.errors import printable
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
-from study.results.tables import Column, table_of
+from study.results.tables import Column, table_of, texts
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -90,18 +90,15 @@ def print_list(lines: list[dict[str, Any]], console: Console, place: str) -> Non
         console.print(f"there is no study {place}", markup=False, soft_wrap=True)
         return
 
-    def texts(key: str, form: str = "") -> list[str]:
-        return ["" if line[key] is None else format(line[key], form) for line in lines]
-
     began = [datetime.fromisoformat(line["began"]).astimezone() for line in lines]
     columns = [
-        Column("study", texts("study"), is_text=True),
-        Column("state", texts("state")),
-        Column("data", texts("data"), is_text=True),
+        Column("study", texts(lines, "study"), is_text=True),
+        Column("state", texts(lines, "state")),
+        Column("data", texts(lines, "data"), is_text=True),
         Column("trials", [f"{line['n_completed']}/{line['n_trials']}" for line in lines]),
-        Column("front", texts("n_front")),
-        Column("volume", texts("hypervolume", ".4g")),
-        Column("hours", texts("hours", ".2g")),
+        Column("front", texts(lines, "n_front")),
+        Column("volume", texts(lines, "hypervolume", ".4g")),
+        Column("hours", texts(lines, "hours", ".2g")),
         Column("began", [f"{time:%Y-%m-%d %H:%M}" for time in began]),
     ]
     console.print(table_of(columns, gap=1, width=_WIDTH))

@@ -1,15 +1,13 @@
 """A report to look at: as a page, one file that opens without a network and without a server; and
-as a table and figures in a notebook.
+as a figure in a notebook.
 
 page_files/ has the code that draws a page, a file for each section, joined in the order of their
 names with those in page_files/shared/, which the page of a comparison has too.
 """
 
 import html
-import json
 import string
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -27,7 +25,7 @@ from study.results.comparison import Comparison
 from study.results.front import Mark, Numbers, Ranking
 from study.results.report import Report
 from study.results.sections import MOST_NETWORKS, sections
-from study.results.tables import Section, columns_of, counts_of, notes
+from study.results.tables import Section, as_json
 
 _FOLDER = files("study.results") / "page_files"
 
@@ -102,7 +100,7 @@ def _assembled(
         "tables": {section.name: section.table for section in drawn},
         "absent": {section.name: section.absent for section in drawn if section.absent},
     }
-    as_json = json.dumps(content, allow_nan=False, separators=(",", ":"), default=asdict)
+    written = as_json(content, indent=None, separators=(",", ":"))
     return string.Template(text(shared / "page.html")).substitute(
         title=html.escape(title),
         table=skip[0],
@@ -113,7 +111,7 @@ def _assembled(
         js=f'"use strict";\n(() => {{\n{"".join(map(text, code))}}})();\n',
         plotly=get_plotlyjs(),
         # Text of the study, a name or a reason, must not end the element that it stands in.
-        content=as_json.replace("<", "\\u003c"),
+        content=written.replace("<", "\\u003c"),
     )
 
 
@@ -144,43 +142,14 @@ def _common(shown: Ranking) -> dict[str, Any]:
     }
 
 
-def as_html(report: Report) -> str:
-    """The front as a table, and below it which to take, as HTML for a notebook."""
-    columns = columns_of(report, report.front, every=False)
-
-    def row(cells: Iterable[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-    head = row((column.head for column in columns), "th")
-    cells = zip(*(column.cells for column in columns), strict=True)
-    table = f"<table>{head}{''.join(row(one, 'td') for one in cells)}</table>"
-    taken = "".join(
-        f"<li><code>{html.escape(one.point.handle)}</code>, {', '.join(one.aliases)}: "
-        f"{html.escape(one.sentence)}</li>"
-        for one in report.recommended
-    )
-    figures = "<br>".join(map(html.escape, notes(report, columns)))
-    return (
-        f"<p><b>{html.escape(counts_of(report))}</b></p>{table}"
-        f"<ul>{taken}</ul><p><small>{figures}</small></p>"
-    )
-
-
 def figure(report: Report, kind: str) -> go.Figure:
-    """A figure of a study for a notebook: "front", its first objective against each other one, or
-    "growth", the hypervolume of its front as trials ended.
+    """A figure of a study for a notebook: "front", its first objective against each other one.
 
     Raises:
-        UserError: for another kind, or one that the study has nothing for.
+        UserError: for another kind, or if the study has one objective.
     """
-    figures = {"front": _front, "growth": _growth}
-    if kind not in figures:
-        raise UserError(one_of(kind, tuple(figures)), "kind")
-    drawn = figures[kind](report)
-    return drawn.update_layout(title=report.study.name, template="simple_white")
-
-
-def _front(report: Report) -> go.Figure:
+    if kind != "front":
+        raise UserError(one_of(kind, ("front",)), "kind")
     first, *others = (objective.metric for objective in report.objectives)
     if not others:
         raise UserError(f"a trade must have two objectives, but there is {first} alone", "kind")
@@ -201,18 +170,5 @@ def _front(report: Report) -> go.Figure:
             drawn.add_trace(points, 1, column)
         scale = "log" if other == LIPSCHITZ_UPPER_BOUND else "linear"
         drawn.update_xaxes(title=METRICS[other].title, type=scale, col=column)
-    return drawn.update_yaxes(title=METRICS[first].title, col=1)
-
-
-def _growth(report: Report) -> go.Figure:
-    grown = report.growth
-    if grown is None:
-        raise UserError(
-            "to grow, a front must have a reference value for each objective, and a trial that has "
-            "ended",
-            "kind",
-        )
-    line = go.Scatter(x=grown.epochs, y=grown.hypervolume, mode="lines", line={"shape": "hv"})
-    return go.Figure(line).update_layout(
-        xaxis_title="epochs of all trials", yaxis_title="hypervolume"
-    )
+    drawn.update_yaxes(title=METRICS[first].title, col=1)
+    return drawn.update_layout(title=report.study.name, template="simple_white")

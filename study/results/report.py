@@ -2,10 +2,11 @@
 once. Every table, page and file that is made of a study is a view of its report."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.errors import TrackingError, UserError
 from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
@@ -84,6 +85,12 @@ class Report(Ranking):
         """Table 1 of the paper; None where the study is not that."""
         return table1.table1(self.study.config, self.points)
 
+    @property
+    def searched(self) -> list[Point]:
+        """The samples that were trained to their end."""
+        completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]
+        return [point for point in completed if point.is_trial]
+
     @cached_property
     def importances(self) -> "dict[str, dict[str, Share]]":
         """Objective -> parameter -> share of the variance; objectives without an estimate are left
@@ -92,39 +99,13 @@ class Report(Ranking):
 
         shares = {}
         for name in (objective.metric for objective in self.objectives):
-            measured = [
-                (point.first.sample, value)
-                for point in self._searched
-                if math.isfinite(value := point.metrics.get(name, math.nan))
-            ]
-            samples, values = [s for s, _ in measured], [v for _, v in measured]
-            of_objective = importance(self.study.config.space, samples, values)
-            if of_objective is not None:
-                shares[name] = of_objective
+            values = [point.metrics.get(name, math.nan) for point in self.searched]
+            measured = [k for k, value in enumerate(values) if math.isfinite(value)]
+            samples = [self.searched[k].first.sample for k in measured]
+            found = importance(self.study.config.space, samples, [values[k] for k in measured])
+            if found is not None:
+                shares[name] = found
         return shares
-
-    @property
-    def _searched(self) -> list[Point]:
-        """The samples that were trained to their end."""
-        completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]
-        return [point for point in completed if point.is_trial]
-
-    @property
-    def importance_note(self) -> str:
-        """What the shares of the variance are, a sentence."""
-        from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES
-
-        n_completed = len(self._searched)
-        if n_completed < FEWEST_TRIALS:
-            return (
-                "Which hyperparameter matters how much is not said: that takes "
-                f"{FEWEST_TRIALS} completed trials, and there are {n_completed}."
-            )
-        return (
-            "Share of the variance that each hyperparameter accounts for by itself: fANOVA on "
-            f"{min(n_completed, MOST_TRIALS)} completed trials, an estimate; the thin bars have "
-            f"the range of {N_RESAMPLES} resamples of the trials."
-        )
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
@@ -244,3 +225,68 @@ def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objectiv
         reference = math.nan if worst is None else worst
         parsed.append(Objective(metric, Direction(direction), reference))
     return tuple(parsed) or None
+
+
+def content(report: Report, every: bool) -> dict[str, Any]:
+    """All of a report, for JSON.
+
+    Args:
+        every: also the points that are not on the front.
+    """
+    return {
+        "study": report.study.name,
+        "experiment_id": report.study.experiment_id,
+        "finished": report.study.finished,
+        "where": report.where,
+        **goals(report),
+        "hypervolume": report.hypervolume,
+        "costs": {name: report.costs.get(name) for name in spent.COSTS},
+        "n_trials": _counts(p for p in report.points if p.is_trial),
+        "n_projections": _counts(p for p in report.points if not p.is_trial),
+        "points": [point_content(point) for point in report.ranked(every)],
+        "n_val_images": report.n_val_images,
+        "unsure": report.unsure,
+        "recommended": {
+            alias: {"network": one.point.handle, "why": one.sentence}
+            for one in report.recommended
+            for alias in one.aliases
+        },
+        "table1": report.table1
+        and [{"name": one.name, "ours": one.ours, "paper": one.paper} for one in report.table1],
+    }
+
+
+def point_content(point: Point) -> dict[str, Any]:
+    """A network, for JSON."""
+    return {
+        "network": point.handle,
+        "trial_id": point.first.trial_id,
+        "run_id": point.first.run_id,
+        "run_ids": [record.run_id for record in point.records],
+        "projected_to": point.first.projected_to,
+        "origin": point.first.origin,
+        "mark": point.mark.value,
+        "params": dict(point.first.params),
+        "metrics": dict(point.metrics),
+        "standard_error": point.standard_error and dict(point.standard_error),
+        f"{VAL_ACCURACY}_interval": point.interval,
+        "front_share": point.front_share,
+        "reason": point.first.reason,
+    }
+
+
+def goals(ranking: Ranking) -> dict[str, dict[str, Any]]:
+    """What is sought, for JSON."""
+    return {
+        "objectives": {o.metric: o.direction.value for o in ranking.objectives},
+        "constraints": {c.metric: str(c) for c in ranking.constraints},
+        "reference_point": {o.metric: o.reference for o in ranking.objectives},
+    }
+
+
+def _counts(points: Iterable[Point]) -> dict[str, int]:
+    """Mark -> how many runs have it."""
+    counts: Counter[str] = Counter()
+    for point in points:
+        counts[point.mark.value] += len(point.records)
+    return dict(counts)

@@ -4,7 +4,6 @@ section is not there."""
 import base64
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,10 +25,10 @@ from study.metrics.definitions import (
 )
 from study.metrics.reports import REPORTED_METRICS
 from study.results import table1, where
-from study.results.front import Mark, Point, finite
+from study.results.front import Point
 from study.results.recommended import Recommendation
 from study.results.report import Report
-from study.results.tables import Section
+from study.results.tables import Section, marks_of
 from study.tracking.pages import compare_page, run_page, server_address
 
 MOST_NETWORKS = 40
@@ -84,7 +83,11 @@ def sections(report: Report) -> list[Section]:
             no_trade,
         ),
         Section("pick", {"picker_limits": _PICKER_LIMITS}, no_trade),
-        _table1(report),
+        Section(
+            "table1",
+            {"table1": report.table1 and table1.as_text(report.table1)},
+            "" if report.table1 else "the study is not that of Table 1 of the paper",
+        ),
         Section(
             "networks",
             {"networks": networks, "n_chosen": 6 if report.table1 else len(cards)},
@@ -92,7 +95,7 @@ def sections(report: Report) -> list[Section]:
         ),
         Section(
             "growth-figure",
-            {"growth": report.growth, "box": _box(report)},
+            {"growth": report.growth},
             ""
             if report.growth and len(report.growth.epochs) > 1
             else "it takes a reference value of each objective, and two trials that ended",
@@ -114,11 +117,7 @@ def sections(report: Report) -> list[Section]:
             },
             no_trade,
         ),
-        Section(
-            "importance-plot",
-            {"importance_note": report.importance_note, "importance": report.importances},
-            "" if report.importances else "there are too few trials, or nothing varies",
-        ),
+        _importance(report),
         Section(
             "points",
             {
@@ -130,32 +129,29 @@ def sections(report: Report) -> list[Section]:
     ]
 
 
-def _table1(report: Report) -> Section:
-    table = report.table1
-    if table is None:
-        return Section("table1", absent="the study is not that of Table 1 of the paper")
-    names = [column.name for column in table]
-    rows, note = table1.as_rows(table), table1.note(table)
-    return Section("table1", {"table1": {"names": names, "rows": rows, "note": note}})
+def _importance(report: Report) -> Section:
+    from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES
+
+    name, shares = "importance-plot", report.importances
+    if not shares:
+        why = f"it takes {FEWEST_TRIALS} completed trials, and hyperparameters that vary"
+        return Section(name, {"importance_note": ""}, why)
+    note = (
+        "Share of the variance that each hyperparameter accounts for by itself: fANOVA on "
+        f"{min(len(report.searched), MOST_TRIALS)} completed trials, an estimate; the thin bars "
+        f"have the range of {N_RESAMPLES} resamples of the trials."
+    )
+    return Section(name, {"importance_note": note, "importance": shares})
 
 
 def _summary(report: Report) -> str:
-    counts = Counter(point.mark for point in report.points)
-    marked = ", ".join(
-        f"{counts[mark]} {mark.value.replace('_', ' ')}" for mark in Mark if counts[mark]
-    )
     sought = ", ".join(f"{o.direction.value} {METRICS[o.metric].title}" for o in report.objectives)
-    rules = ", ".join(f"{METRICS[c.metric].title} {c}" for c in report.constraints)
-    box = _box(report)
-    volume = ""
-    if report.hypervolume is not None:
-        part = f", {report.hypervolume / box:.0%} of the box" if box else ""
-        volume = f" Hypervolume {report.hypervolume:.4g}{part}."
+    rules = "".join(f", with {METRICS[c.metric].title} {c}" for c in report.constraints)
+    volume = "" if report.hypervolume is None else f" Hypervolume {report.hypervolume:.4g}."
     chosen = f" with {report.where}" if report.where else ""
     return (
-        f"Invertible residual networks on {report.study.config.data.name}: {sought}"
-        f"{f', with {rules}' if rules else ''}. {len(report.points)} networks{chosen}: "
-        f"{marked or 'none'}.{volume}"
+        f"Invertible residual networks on {report.study.config.data.name}: {sought}{rules}. "
+        f"{len(report.points)} networks{chosen}: {marks_of(report) or 'none'}.{volume}"
     )
 
 
@@ -181,18 +177,6 @@ def _facts(report: Report) -> list[str]:
         *([f"commit {study.commit[:10]}{changes}"] if study.commit else []),
         *(f"{name} {version}" for name, version in study.versions.items() if name == "torch"),
     ]
-
-
-def _box(report: Report) -> float | None:
-    """Volume between the reference point and the best that there could be; None where an objective
-    has no reference, or is sought in the direction that is worse."""
-    volume = 1.0
-    for objective in report.objectives:
-        metric = METRICS[objective.metric]
-        if not math.isfinite(objective.reference) or objective.direction is not metric.direction:
-            return None
-        volume *= abs(objective.reference - metric.best)
-    return volume or None
 
 
 def _card(one: Recommendation) -> dict[str, Any]:
@@ -221,15 +205,12 @@ def _columns(report: Report) -> dict[str, Any]:
     columns = {str(name): values.tolist() for name, values in report.frame.items()}
     firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
     return {
-        **{
-            name: [finite(value) if isinstance(value, float) else value for value in values]
-            for name, values in columns.items()
-        },
+        **columns,
         "infinite": {
             name: {i: str(v) for i, v in enumerate(columns[name]) if v and math.isinf(v)}
             for name in REPORTED_METRICS
         },
-        "own": {name: [finite(of.get(name)) for of in firsts] for name in METRICS}
+        "own": {name: [of.get(name) for of in firsts] for name in METRICS}
         if any(len(point.records) > 1 for point in report.points)
         else None,
     }
@@ -243,7 +224,7 @@ def _curves(report: Report) -> list[dict[str, Any]]:
     for trial_id in list(wanted)[:_MOST_CURVES]:
         if trial_id in own:  # a filter may have left the projection and not its trial
             history = report.files.history(own[trial_id].run_id, VAL_ACCURACY)
-            epochs, values = [epoch for epoch, _ in history], [finite(v) for _, v in history]
+            epochs, values = [epoch for epoch, _ in history], [value for _, value in history]
             label = f"{report.study.name}/{trial_id}"
             curves.append({"label": label, "epochs": epochs, "values": values})
     return curves
@@ -282,7 +263,7 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
             "rtol": inverse.get("rtol"),
         },
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
-        "error": finite(point.metrics.get(RECONSTRUCTION_ERROR)),
+        "error": point.metrics.get(RECONSTRUCTION_ERROR),
     }
 
 
@@ -291,6 +272,6 @@ def _bounds(certificate: dict[str, Any], parts: str) -> list[dict[str, Any]]:
     rounded = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round
     bounds = {part["name"]: part["upper_bound"] for part in certificate.get(parts, ())}
     return [
-        {"name": name, "upper_bound": None if bound is None else finite(rounded(bound))}
+        {"name": name, "upper_bound": None if bound is None else rounded(bound)}
         for name, bound in bounds.items()
     ]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, TrainingConfig
@@ -13,7 +13,7 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
-from study.results.front import Point, finite
+from study.results.front import Point
 
 _NORMS = {"none": "Vanilla", "batch": "BN"}
 _COLUMNS = ("Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3")
@@ -30,6 +30,7 @@ _PAPER = {
     ),
 }
 _PAPER_EPOCHS = 200
+_IN_THE_PAPER = "  in the paper"
 _BLOCKS = (18, 18, 19)
 _PAPER_GUARANTEES = (False, False, True, True, True, True)
 
@@ -49,10 +50,6 @@ class Cell:
     reconstruction_error: float
     guaranteed: bool
 
-    def to_dict(self) -> dict[str, object]:
-        """For JSON, where what is not finite is null."""
-        return {**asdict(self), RECONSTRUCTION_ERROR: finite(self.reconstruction_error)}
-
 
 @dataclass(frozen=True)
 class Column:
@@ -61,26 +58,13 @@ class Column:
     Attributes:
         ours: None if it did not complete.
         paper: None if the paper has none like it on this data.
-        at_bound: classification error on the test set, percent, of a network of one training whose
-            proven bound is no larger than that of ours; None where the training has none. The
-            training is that of the column with the largest coefficient. Among its own network and
-            those of its ladder it is the one that is most accurate on the validation split.
+        point: whose figures are ours.
     """
 
     name: str
     ours: Cell | None
     paper: Cell | None
     point: Point | None
-    at_bound: float | None = None
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "name": self.name,
-            "ours": self.ours and self.ours.to_dict(),
-            "paper": self.paper and self.paper.to_dict(),
-            "at_bound": self.at_bound,
-        }
 
 
 def table1(config: StudyConfig, listed: Sequence[Point]) -> list[Column] | None:
@@ -96,41 +80,14 @@ def table1(config: StudyConfig, listed: Sequence[Point]) -> list[Column] | None:
     )
     ours = {_name(point.first.params): point for point in trained}
     paper = _paper(config)
-    ladder = _of_one_training(completed, ours)
-    names = [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
     return [
-        Column(
-            name,
-            _cell(ours[name]) if name in ours else None,
-            paper.get(name),
-            ours.get(name),
-            _error_at_bound(ladder, ours[name]) if name in ours else None,
-        )
-        for name in names
+        Column(name, _cell(ours[name]) if name in ours else None, paper.get(name), ours.get(name))
+        for name in [*_COLUMNS, *sorted(ours.keys() - set(_COLUMNS))]
     ]
 
 
 def _name(params: Mapping[str, str]) -> str:
     return _NORMS.get(params["norm"]) or f"c = {float(params[COEFF]):g}"
-
-
-def _of_one_training(completed: Sequence[Point], ours: Mapping[str, Point]) -> list[Point]:
-    """The networks of the training of the column with the largest coefficient; none if it has no
-    ladder."""
-    normalized = [p for p in ours.values() if p.first.params["norm"] == "spectral"]
-    if not normalized:
-        return []
-    largest = max(normalized, key=lambda p: float(p.first.params[COEFF])).first.trial_id
-    networks = [point for point in completed if point.first.trial_id == largest]
-    return networks if len(networks) > 1 else []
-
-
-def _error_at_bound(ladder: list[Point], point: Point) -> float | None:
-    bound = point.metrics[LIPSCHITZ_UPPER_BOUND]
-    tight = [p for p in ladder if p.metrics[LIPSCHITZ_UPPER_BOUND] <= bound]
-    if point.first.params["norm"] != "spectral" or not tight:
-        return None
-    return _cell(max(tight, key=lambda p: p.metrics[VAL_ACCURACY])).error
 
 
 def _cell(point: Point) -> Cell:
@@ -157,53 +114,44 @@ def note(table: list[Column]) -> str:
     """What the figures are, in a few sentences."""
     n_epochs = sorted({c.point.first.n_epochs for c in table if c.point is not None})
     between = " to ".join(map(str, dict.fromkeys([*n_epochs[:1], *n_epochs[-1:]])))
-    with_paper = any(column.paper is not None for column in table)
-    sentences = []
-    if between:
-        sentences.append(f"Ours after {between} epochs.")
-    if with_paper:
-        sentences.append(f"The paper's after {_PAPER_EPOCHS} epochs.")
-    sentences.append(
+    with_paper = any(column.paper for column in table)
+    sentences = [
+        f"Ours after {between} epochs." if between else "",
+        f"The paper's after {_PAPER_EPOCHS} epochs." if with_paper else "",
         "Classification error on the test set; reconstruction error on validation images, the "
-        "paper's on test images."
-    )
-    if any(column.at_bound is not None for column in table):
-        sentences.append(
-            "One training: of the training at the largest coefficient and its ladder the network "
-            "that is most accurate on validation images, among those whose proven bound is no "
-            "larger than that of the network in the column."
-        )
-    if not with_paper:
-        sentences.append("The paper has no figures for this network and data.")
-    return " ".join(sentences)
+        "paper's on test images.",
+        "" if with_paper else "The paper has no figures for this network and data.",
+    ]
+    return " ".join(filter(None, sentences))
 
 
 def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
     """The table in the paper's layout, as text: the name of a row, and a cell for each network.
-
-    Where the paper has figures for this data they stand below ours, and below them ours - theirs;
-    below those the errors of one training at the same bounds, if it has a ladder.
+    Where the paper has figures for this data they stand below ours, and below them ours - theirs.
     """
-    with_paper = any(column.paper is not None for column in table)
+    ours, paper = [column.ours for column in table], [column.paper for column in table]
     rows = []
     for title, key, form in (
         ("classification error, %", "error", ".2f"),
         ("reconstruction error, l2", RECONSTRUCTION_ERROR, ".1e"),
     ):
-        ours = [math.nan if c.ours is None else getattr(c.ours, key) for c in table]
-        rows.append((title, [_text(value, form) for value in ours]))
-        if with_paper:
-            paper = [math.nan if c.paper is None else getattr(c.paper, key) for c in table]
-            apart = [a - b for a, b in zip(ours, paper, strict=True)]
-            rows.append(("  in the paper", [_text(value, form) for value in paper]))
-            rows.append(("  difference", [_text(value, "+" + form) for value in apart]))
-        if key == "error" and any(c.at_bound is not None for c in table):
-            alike = [math.nan if c.at_bound is None else c.at_bound for c in table]
-            rows.append(("  one training, this bound", [_text(value, form) for value in alike]))
-    rows.append(("guaranteed inverse", [_yes(column.ours) for column in table]))
-    if with_paper:
-        rows.append(("  in the paper", [_yes(column.paper) for column in table]))
-    return rows
+        own, theirs = (
+            [math.nan if cell is None else getattr(cell, key) for cell in cells]
+            for cells in (ours, paper)
+        )
+        apart = [a - b for a, b in zip(own, theirs, strict=True)]
+        rows.append((title, [_text(value, form) for value in own]))
+        rows.append((_IN_THE_PAPER, [_text(value, form) for value in theirs]))
+        rows.append(("  difference", [_text(value, "+" + form) for value in apart]))
+    rows.append(("guaranteed inverse", [_yes(cell) for cell in ours]))
+    rows.append((_IN_THE_PAPER, [_yes(cell) for cell in paper]))
+    return [row for row in rows if any(paper) or not row[0].startswith(" ")]
+
+
+def as_text(table: list[Column]) -> dict[str, object]:
+    """Names of the networks, rows and note, for JSON."""
+    names = [column.name for column in table]
+    return {"names": names, "rows": as_rows(table), "note": note(table)}
 
 
 def _text(value: float, form: str) -> str:

@@ -1,11 +1,13 @@
-"""The report of a study as a table, as JSON and as CSV."""
+"""The report of a study as a table; and what writes tables, sections, JSON and CSV."""
 
+import io
 import json
+import math
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,19 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from study.config.trial import COEFF
-from study.metrics.definitions import (
-    LIPSCHITZ_UPPER_BOUND,
-    METRICS,
-    TEST_ACCURACY,
-    VAL_ACCURACY,
-)
-from study.metrics.goals import Constraint, Objective
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.goals import Objective
 from study.pareto.repeats import N_DRAWS
 from study.results import table1
-from study.results.front import Mark, Numbers, Point, finite
+from study.results.front import Mark, Numbers, Point
 from study.results.recommended import KNEE
 from study.results.report import Report
-from study.results.spent import COSTS
 from study.results.where import heading
 
 if TYPE_CHECKING:
@@ -33,83 +29,29 @@ if TYPE_CHECKING:
 
 # Of text, and of a table on a terminal that is not wider; in a file a table may be wider.
 _WIDTH = 80
-_FILE_WIDTH = 150
+_FILE_WIDTH, _NOTEBOOK_WIDTH = 150, 110
 
 
-def as_json(content: object) -> str:
-    """JSON, in which a value that is not finite is an error: it must be null."""
-    return json.dumps(content, indent=1, allow_nan=False)
+def as_json(content: object, **options: Any) -> str:
+    """JSON, in which a value that is not finite is null; `options` are those of `json.dumps`."""
+    return json.dumps(_plain(content), **{"indent": 1, "allow_nan": False, **options})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _plain(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(of) for of in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    return value
 
 
 def as_csv(frame: "pd.DataFrame") -> str:
     """A line a row, behind a line with the columns."""
     return frame.to_csv(index=False, lineterminator="\n").rstrip("\n")
-
-
-def content(report: Report, every: bool) -> dict[str, Any]:
-    """All of a report, for JSON; a value that is not finite is None.
-
-    Args:
-        every: also the points that are not on the front.
-    """
-    return {
-        "study": report.study.name,
-        "experiment_id": report.study.experiment_id,
-        "finished": report.study.finished,
-        "where": report.where,
-        **goals(report.objectives, report.constraints),
-        "hypervolume": report.hypervolume,
-        "costs": {name: report.costs.get(name) for name in COSTS},
-        "n_trials": _counts(p for p in report.points if p.is_trial),
-        "n_projections": _counts(p for p in report.points if not p.is_trial),
-        "points": [point_content(point) for point in report.ranked(every)],
-        "n_val_images": report.n_val_images,
-        "unsure": report.unsure,
-        "recommended": {
-            alias: {"network": one.point.handle, "why": one.sentence}
-            for one in report.recommended
-            for alias in one.aliases
-        },
-        "table1": report.table1 and [column.to_dict() for column in report.table1],
-    }
-
-
-def point_content(point: Point) -> dict[str, Any]:
-    """A network, for JSON."""
-    return {
-        "network": point.handle,
-        "trial_id": point.first.trial_id,
-        "run_id": point.first.run_id,
-        "run_ids": [record.run_id for record in point.records],
-        "projected_to": point.first.projected_to,
-        "origin": point.first.origin,
-        "mark": point.mark.value,
-        "params": dict(point.first.params),
-        "metrics": {name: finite(value) for name, value in point.metrics.items()},
-        "standard_error": point.standard_error and dict(point.standard_error),
-        f"{VAL_ACCURACY}_interval": point.interval,
-        "front_share": point.front_share,
-        "reason": point.first.reason,
-    }
-
-
-def goals(
-    objectives: Sequence[Objective], constraints: Sequence[Constraint]
-) -> dict[str, dict[str, Any]]:
-    """What is sought, for JSON."""
-    return {
-        "objectives": {o.metric: o.direction.value for o in objectives},
-        "constraints": {c.metric: str(c) for c in constraints},
-        "reference_point": {o.metric: finite(o.reference) for o in objectives},
-    }
-
-
-def _counts(points: Iterable[Point]) -> dict[str, int]:
-    """Mark -> how many runs have it."""
-    counts: Counter[str] = Counter()
-    for point in points:
-        counts[point.mark.value] += len(point.records)
-    return dict(counts)
 
 
 @dataclass(frozen=True)
@@ -130,6 +72,11 @@ class Column:
     @property
     def width(self) -> int:
         return max(map(len, [self.head, *self.cells]))
+
+
+def texts(rows: Sequence[Mapping[str, Any]], key: str, form: str = "") -> list[str]:
+    """A value of each row as text; empty for None."""
+    return ["" if row[key] is None else format(row[key], form) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -211,16 +158,12 @@ def print_table(report: Report, every: bool, console: Console, options: Sequence
     for line in notes(report, columns, left):
         print_text(console, line)
     if report.table1 is not None:
-        rows = table1.as_rows(report.table1)
-        cells = zip(*(row for _, row in rows), strict=True)
-        names = [column.name for column in report.table1]
-        columns = [
-            Column("", [title for title, _ in rows], is_text=True),
-            *(Column(name, of_network) for name, of_network in zip(names, cells, strict=True)),
-        ]
+        titles, rows = zip(*table1.as_rows(report.table1), strict=True)
+        networks = zip(report.table1, zip(*rows, strict=True), strict=True)
+        columns = [Column("", titles, is_text=True), *(Column(c.name, of) for c, of in networks)]
         note = table1.note(report.table1)
         section = Section("table1", title="Table 1 of the paper", table=columns, texts=[note])
-        print_section(console, section, dim=[title.startswith(" ") for title, _ in rows])
+        print_section(console, section, dim=[title.startswith(" ") for title in titles])
 
 
 def metric_columns(
@@ -369,9 +312,7 @@ def print_text(console: Console, text: str, indent: str = "") -> None:
 
 def counts_of(report: Report) -> str:
     """The study's name, what its networks were chosen by, and how many have each mark."""
-    n_of = Counter(point.mark for point in report.points)
-    counts = ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
-    name = report.study.name
+    name, counts = report.study.name, marks_of(report)
     if not report.where:
         return f"{name}: {counts or 'no trials'}"
     if not counts:
@@ -379,10 +320,27 @@ def counts_of(report: Report) -> str:
     return f"{name}, only networks with {report.where}: {counts}"
 
 
-def wide_console(on_stderr: bool = False) -> Console:
-    """Standard output, or standard error; where it is no terminal, with room for a table all the
-    same."""
-    console = Console(highlight=False, stderr=on_stderr)
-    if console.is_terminal:
-        return console
-    return Console(highlight=False, stderr=on_stderr, width=_FILE_WIDTH)
+def marks_of(report: Report) -> str:
+    """How many networks have each mark; empty if there are none."""
+    n_of = Counter(point.mark for point in report.points)
+    return ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
+
+
+def recorded(show: Callable[[Console], None]) -> Console:
+    """A console that has recorded what is printed, for a notebook."""
+    console = Console(
+        record=True, file=io.StringIO(), width=_NOTEBOOK_WIDTH, highlight=False, force_jupyter=False
+    )
+    show(console)
+    return console
+
+
+def as_html(printed: Console) -> str:
+    """What a console has recorded, as HTML."""
+    return printed.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, with room for a table all the same."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)

@@ -19,7 +19,7 @@ from typing import Any
 
 from study.config.study import SECTION_OF
 from study.config.trial import EvaluationConfig
-from study.errors import UserError, quoted, unknown
+from study.errors import UserError, unknown
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
 from study.tracking.records import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
@@ -48,10 +48,8 @@ _NAMES = {
     **{heading(name): name for name in _PARAMETERS if heading(name) != name},
     **{metric.short: name for name, metric in METRICS.items()},
 }
-# Columns of the table and the frame that come of all the networks that pass.
-_NO_CONDITIONS = ("95 %", "front", "front_share", "mark", "recommended")
 _CONDITION = re.compile(
-    rf"\s*[`\"]?({'|'.join(map(re.escape, [*_NAMES, *_NO_CONDITIONS]))}|[A-Za-z_][A-Za-z0-9_]*)"
+    rf"\s*[`\"]?({'|'.join(map(re.escape, _NAMES))}|[A-Za-z_][A-Za-z0-9_]*)"
     r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
 )
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
@@ -72,7 +70,6 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }
 _EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
 _FORM = f"must be NAME OPERATOR NUMBER, or several with 'and' between them, such as {_EXAMPLE!r}"
-_DEPENDS = "depends on which networks pass, so it cannot be a condition"
 # As YAML and Python write them.
 _WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
@@ -141,9 +138,7 @@ def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
         "names": _NAMES,
         "words": _WORDS,
         "parameters": parameters,
-        "no_conditions": _NO_CONDITIONS,
         "form": _FORM,
-        "depends": _DEPENDS,
         "example": _EXAMPLE,
     }
 
@@ -172,12 +167,6 @@ def _read(part: str, searched: Sequence[str]) -> Condition:
     name, symbol, value = match.groups()
     name, value = _NAMES.get(name, name), value.strip("'\"")
     symbol = "=" if symbol == "==" else symbol
-    if name in _NO_CONDITIONS:
-        raise UserError(
-            f"{quoted(name)} {_DEPENDS}; what stood on the front when the study ended has "
-            "tags.`study.mark` = 'front'",
-            "where",
-        )
     if name not in METRICS and name not in _PARAMETERS:
         known = tuple(dict.fromkeys([*METRICS, *searched, *_PARAMETERS]))
         raise UserError(unknown(name, known, "metric or hyperparameter"), "where")

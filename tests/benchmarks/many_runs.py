@@ -34,8 +34,8 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
-from study.results.report import collect
-from study.results.tables import as_json, content
+from study.results.report import collect, content
+from study.results.tables import as_json
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records

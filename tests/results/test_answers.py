@@ -1,5 +1,6 @@
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,26 +11,10 @@ from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.results import answers
 from study.results.report import Report, collect
-from study.tracking.client import Client
-from study.tracking.records import Records, TrialRecord
-from tests.support.records import STUDY, trial
+from study.tracking.records import TrialRecord
+from tests.support.records import STUDY, Kept, trial
 
 N_IMAGES = 400
-
-
-class Kept(Records):
-    """Records of runs that left what they classify right, and nothing else."""
-
-    def __init__(self, right: dict[str, bytes]) -> None:
-        super().__init__(Client("sqlite:////nowhere/mlflow.db"))
-        self.right = right
-
-    def artifacts(self, run_id: str) -> set[str]:
-        return {"val_right.json"} if run_id in self.right else set()
-
-    def artifact(self, run_id: str, name: str) -> bytes:
-        assert name == "val_right.json"
-        return self.right[run_id]
 
 
 def content(n_right: int, seed: int) -> bytes:
@@ -38,19 +23,24 @@ def content(n_right: int, seed: int) -> bytes:
     return json.dumps(packed(bits)).encode()
 
 
+def kept(n_right: Sequence[int]) -> Kept:
+    """What networks left of which so many images are right."""
+    return Kept({f"run{k}": {"val_right.json": content(n, k)} for k, n in enumerate(n_right)})
+
+
 def study(*n_right: int) -> tuple[list[TrialRecord], Kept]:
     """Trials with falling bounds, of which so many images are right."""
     records = [
         trial(k, val_accuracy=n / N_IMAGES, lipschitz_upper_bound=0.9 - 0.1 * k, inverse_steps=3.0)
         for k, n in enumerate(n_right)
     ]
-    return records, Kept({f"run{k}": content(n, k) for k, n in enumerate(n_right)})
+    return records, kept(n_right)
 
 
 def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
     # The second is better than the third by one image, the last is the best in its bound.
-    records, kept = study(380, 340, 339, 300)
-    report = collect(STUDY, records, records=kept)
+    records, files = study(380, 340, 339, 300)
+    report = collect(STUDY, records, records=files)
     assert (report.n_val_images, report.unsure) == (N_IMAGES, None)
     shares = {point.label: point.front_share for point in report.points}
     first, second, third, last = (shares[f"{k:04d}"] for k in range(4))
@@ -69,8 +59,7 @@ def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share
         trial(0, val_accuracy=1.0, lipschitz_upper_bound=0.5, inverse_steps=steps),
         trial(1, val_accuracy=0.975, lipschitz_upper_bound=0.5, inverse_steps=2.0),
     ]
-    kept = Kept({"run0": content(400, 0), "run1": content(390, 1)})
-    report = collect(STUDY, records, records=kept)
+    report = collect(STUDY, records, records=kept([400, 390]))
     assert [(p.label, p.front_share) for p in report.front] == [("0000", 1.0), ("0001", share)]
 
 
@@ -94,47 +83,47 @@ def unsure(report: Report) -> str:
 def test_what_cannot_be_read_is_said_and_the_report_goes_on(
     bad: bytes | None, problem: str
 ) -> None:
-    records, kept = study(380, 340)
+    records, files = study(380, 340)
     if bad is None:
-        del kept.right["run0"]
+        del files.files["run0"]
     else:
-        kept.right["run0"] = bad
-    report = collect(STUDY, records, records=kept)
+        files.files["run0"]["val_right.json"] = bad
+    report = collect(STUDY, records, records=files)
     assert problem in unsure(report)
     assert [point.label for point in report.front] == ["0000", "0001"]
 
 
 def test_a_store_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    records, kept = study(380, 340)
+    records, files = study(380, 340)
 
     def refuse(run_id: str) -> set[str]:
         raise TrackingError("MLflow at s3://bucket: no credentials")
 
-    monkeypatch.setattr(kept, "artifacts", refuse)
-    assert "no credentials" in unsure(collect(STUDY, records, records=kept))
+    monkeypatch.setattr(files, "artifacts", refuse)
+    assert "no credentials" in unsure(collect(STUDY, records, records=files))
 
 
 def test_too_many_rivals_are_said_and_intervals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "_MOST_RIVALS", 2)
-    records, kept = study(380, 379, 378)
-    report = collect(STUDY, records, records=kept)
+    records, files = study(380, 379, 378)
+    report = collect(STUDY, records, records=files)
     assert unsure(report).endswith("3 are too near to it")
     assert report.n_val_images == N_IMAGES
 
 
 @pytest.mark.parametrize("goal", [("val_accuracy", "minimize"), ("val_loss", "minimize")])
 def test_where_accuracy_is_not_sought_nothing_is_said_of_the_front(goal: tuple[str, str]) -> None:
-    records, kept = study(380, 340)
+    records, files = study(380, 340)
     goals = (
         Objective(goal[0], Direction(goal[1]), 1.0),
         Objective("lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
     )
-    report = collect(STUDY, records, goals, records=kept)
+    report = collect(STUDY, records, goals, records=files)
     assert all(point.front_share is None for point in report.points)
     assert report.unsure is None
 
 
 def test_repeats_keep_the_spread_that_they_have() -> None:
-    records, kept = study(380, 378)
+    records, files = study(380, 378)
     records[1] = replace(records[1], repeat_of="0000")
-    assert collect(STUDY, records, records=kept).points == collect(STUDY, records).points
+    assert collect(STUDY, records, records=files).points == collect(STUDY, records).points

@@ -21,29 +21,22 @@ from study.results.comparison_views import (
 from study.results.differences import Noise
 from study.results.report import Report, collect, parse_objectives
 from study.results.tables import wide_console
-from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
-from tests.support.records import STUDY, projection, trial
+from tests.support.records import STUDY, Kept, projection, trial
 from tests.support.studies import tiny
 
 N_IMAGES = 400
 
 
-class Kept(Records):
-    """Records of runs that left what they classify right: as many images as their accuracy says,
-    those that are easy for all first."""
-
-    def __init__(self, records: list[TrialRecord], uri: str = "sqlite:////nowhere/a.db") -> None:
-        super().__init__(Client(uri))
-        measured = [r for r in records if "val_accuracy" in r.metrics]
-        self.accuracies = {r.run_id: r.metrics["val_accuracy"] for r in measured}
-
-    def artifacts(self, run_id: str) -> set[str]:
-        return {"val_right.json"} if run_id in self.accuracies else set()
-
-    def artifact(self, run_id: str, name: str) -> bytes:
-        n_right = round(self.accuracies[run_id] * N_IMAGES)
-        return json.dumps(packed([i < n_right for i in range(N_IMAGES)])).encode()
+def kept(records: list[TrialRecord], **more: bytes) -> Kept:
+    """What networks left: as many images that are right as their accuracy says, those that are easy
+    for all first; and more files, the same of each."""
+    files = {}
+    for record in records:
+        n_right = round(record.metrics.get("val_accuracy", 0) * N_IMAGES)
+        right = json.dumps(packed([i < n_right for i in range(N_IMAGES)])).encode()
+        files[record.run_id] = {"val_right.json": right, **more}
+    return Kept(files)
 
 
 def study(name: str, **sections: dict[str, Any]) -> StudyRecord:
@@ -70,7 +63,7 @@ def report(
 ) -> Report:
     """The report of a study, whose networks left what they classify right."""
     one = study(of) if isinstance(of, str) else of
-    return collect(one, records, goals, records=files or Kept(records))
+    return collect(one, records, goals, records=files or kept(records))
 
 
 def compared(**by_name: list[TrialRecord]) -> Comparison:
@@ -182,7 +175,7 @@ def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_train
     assert found.differences.noise is Noise.IMAGES
     (accuracy,) = found.differences.best_accuracy
     assert accuracy.interval[0] < accuracy.value < accuracy.interval[1]
-    assert "where every study has repeats" in what_intervals_cover(found)
+    assert "Where every study has repeats" in what_intervals_cover(found)
 
 
 def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
@@ -205,7 +198,7 @@ def test_without_a_reference_point_there_is_no_volume_to_compare() -> None:
 
 def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
     records = trials(0.8, 0.7)
-    found = compare([report("a", records), report("b", records, files=Kept([]))])
+    found = compare([report("a", records), report("b", records, files=Kept())])
     apart = found.differences
     assert "run 0: val_right.json is not there" in what_intervals_cover(found)
     for estimate in (*apart.hypervolume, *apart.best_accuracy):
@@ -317,25 +310,10 @@ def test_a_study_is_there_once_and_not_alone() -> None:
         compare([one])
 
 
-class OfFiles(Kept):
-    """Networks that say which images they were trained on."""
-
-    def __init__(self, records: list[TrialRecord], digest: object) -> None:
-        super().__init__(records)
-        self.digest = digest
-
-    def artifacts(self, run_id: str) -> set[str]:
-        return {*super().artifacts(run_id), "network.json"}
-
-    def artifact(self, run_id: str, name: str) -> bytes:
-        if name == "network.json":
-            return json.dumps({"data": {"sha256": self.digest}}).encode()
-        return super().artifact(run_id, name)
-
-
 def of_folder(name: str, digest: str | None, **data: Any) -> Report:
     records = trials(0.8)
-    files = OfFiles(records, digest)
+    network = {"network.json": json.dumps({"data": {"sha256": digest}}).encode()}
+    files = kept(records, **network)
     return report(study(name, data={"name": "image_folder", **data}), records, files=files)
 
 
@@ -345,30 +323,9 @@ def test_folders_with_other_images_are_refused() -> None:
         compare([first, of_folder("b", other, root="/other")])
     compare([first, of_folder("b", "a" * 64)])
     compare([first, of_folder("b", None)])
-    compare([first, replace(of_folder("b", other), records=Kept(trials(0.8)))])
+    compare([first, replace(of_folder("b", other), records=kept(trials(0.8)))])
     # A part of the training images has another digest, whatever the files.
     compare([first, of_folder("b", other, max_train=9)])
-
-
-def test_studies_of_one_name_on_two_servers_are_told_apart(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    uris = "sqlite:////nowhere/a.db", "http://host:5000"
-    found = compare(
-        [
-            report(replace(study("digits"), run_id=uri), of, files=Kept(of, uri))
-            for of, uri in zip((trials(0.8), trials(0.9)), uris, strict=True)
-        ]
-    )
-    assert list(found.reports) == ["digits", "digits (2)"]
-    assert [point.handle for point in found.front] == ["digits (2)/0000"]
-    print_comparison(found, False, wide_console(), ["--uri"])
-    out = " ".join(capsys.readouterr().out.split())
-    assert "digits: in MLflow at sqlite:////nowhere/a.db" in out
-    assert "digits (2): the study digits in MLflow at http://host:5000" in out
-    assert "python -m study.verify digits/0000 --uri http://host:5000" in out
-    rows = frame(found, every=False)[["study", "network"]]
-    assert rows.to_numpy().tolist() == [["digits (2)", "digits/0000"]]
 
 
 def test_all_networks_are_listed_and_marked_as_they_stand_among_all() -> None:

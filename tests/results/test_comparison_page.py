@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from playwright.sync_api import Browser, expect
 from study.results.comparison import Comparison, compare
 from study.results.page import comparison_page, write_page
 from study.tracking.records import TrialRecord
-from tests.conftest import CHROMIUM
-from tests.results.test_comparison import Kept, compared, report, study
+from tests.results.test_comparison import compared, kept, report, study
 from tests.results.test_page import parts
-from tests.support.browser import check_legible, chromium, opened, see_all
-from tests.support.records import trial
+from tests.support.browser import check_legible, opened, see_all
+from tests.support.records import Kept, trial
 
 NAMES = ("muon", "sgd", "a-study-with-a-name-of-more-length-than-there-is-room-for-beside-an-axis")
 
@@ -47,7 +45,7 @@ def three() -> Comparison:
     for seed, (name, changes) in enumerate(zip(NAMES, sections, strict=True)):
         of = many(seed, 0.99 - 0.02 * seed)
         uri = "https://host:8443/" if seed == 1 else "sqlite:////nowhere/mlflow.db"
-        reports.append(report(study(name, **changes), of, files=Kept(of, uri)))
+        reports.append(report(study(name, **changes), of, files=Kept(kept(of).files, uri)))
     return compare(reports)
 
 
@@ -73,20 +71,6 @@ def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium(CHROMIUM) as launched:
-        yield launched
-
-
-@pytest.fixture
-def opening(browser: Browser) -> Iterator[Browser]:
-    """The browser, whose pages are closed in the end."""
-    yield browser
-    for context in browser.contexts:
-        context.close()
-
-
-@pytest.fixture(scope="module")
 def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("comparison") / "comparison.html"
     write_page(path, three)
@@ -95,9 +79,9 @@ def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.browser
 def test_every_section_is_drawn_and_nothing_is_asked_for(
-    opening: Browser, page_of_three: Path, three: Comparison
+    browser: Browser, page_of_three: Path, three: Comparison
 ) -> None:
-    found = opened(opening, page_of_three, viewport={"width": 1280, "height": 900})
+    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
     page = found.page
     see_all(page)
     for section in ("studies", "trade", "differences", "growth", "settings", "joint", "reading"):
@@ -124,9 +108,9 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
 
 @pytest.mark.browser
 def test_the_staircase_is_that_of_the_studies_that_are_shown(
-    opening: Browser, page_of_three: Path, three: Comparison
+    browser: Browser, page_of_three: Path, three: Comparison
 ) -> None:
-    found = opened(opening, page_of_three, viewport={"width": 1280, "height": 900})
+    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
     page = found.page
 
     def steps() -> list[list[float]]:
@@ -161,19 +145,19 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_all_is_legible_and_nothing_covered_or_cut(
-    opening: Browser, page_of_three: Path, width: int, scheme: str
+    browser: Browser, page_of_three: Path, width: int, scheme: str
 ) -> None:
     size = {"width": width, "height": 900}
-    page = opened(opening, page_of_three, viewport=size, color_scheme=scheme).page
+    page = opened(browser, page_of_three, viewport=size, color_scheme=scheme).page
     check_legible(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.browser
-def test_studies_without_networks_are_a_page_too(opening: Browser, tmp_path: Path) -> None:
+def test_studies_without_networks_are_a_page_too(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "comparison.html"
     write_page(path, compared(a=[], b=[]))
-    found = opened(opening, path)
+    found = opened(browser, path)
     expect(found.page.locator(".card")).to_have_count(2)
     expect(found.page.locator("#trade")).to_be_hidden()
     found.check_quiet(path)

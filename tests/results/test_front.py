@@ -12,7 +12,7 @@ from study.metrics.reports import TrialStatus
 from study.results.front import Mark
 from study.results.report import collect, parse_objectives
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, marks, projection, trial
+from tests.support.records import STUDY, marks, trial
 
 
 def test_the_front_admits_only_what_is_real() -> None:
@@ -140,11 +140,3 @@ def test_a_repeat_that_did_not_complete_is_shown_by_itself() -> None:
     report = collect(STUDY, [repeated(0, 0), stopped])
     assert marks(report) == {"0000": "front", "0001": "stopped_early"}
     assert report.points[0].standard_error is None
-
-
-def test_projections_are_points_of_the_front_like_any_other() -> None:
-    own = trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8)
-    better = projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3)
-    worse = projection(0, 0.45, val_accuracy=0.1, lipschitz_upper_bound=0.3)
-    report = collect(STUDY, [own, better, worse])
-    assert marks(report) == {"0000": "front", "0000@0.7": "front", "0000@0.45": "dominated"}

@@ -5,13 +5,11 @@ import pytest
 
 from study.metrics.reports import TrialStatus
 from study.results.published import figures
-from study.results.report import Report, collect, parse_objectives
+from study.results.report import Report, collect, content, parse_objectives
 from study.results.sections import sections
 from study.results.spent import covered
-from study.results.tables import content
 from study.tracking.records import TrialRecord
-from tests.results.test_page import unread
-from tests.support.records import STUDY, projection, trial
+from tests.support.records import STUDY, projection, trial, unread
 
 BEST = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1.0}
 

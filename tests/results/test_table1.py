@@ -8,7 +8,6 @@ from study.config import file, parser
 from study.metrics.reports import TrialStatus
 from study.results.report import collect
 from study.results.table1 import as_rows, note
-from study.results.tables import content
 from study.tracking.records import StudyRecord, TrialRecord
 from tests.support.launched import ROOT
 from tests.support.records import STUDY, trial
@@ -32,13 +31,6 @@ def network(
 ) -> TrialRecord:
     record = trial(number, sample=sample, **{"test_accuracy": 0.99, **metrics})
     return replace(record, n_epochs=n_epochs)
-
-
-def rung(number: int, coeff: float, sample: dict[str, Any], **metrics: float) -> TrialRecord:
-    """A projection of such a network."""
-    record = network(number, sample, **metrics)
-    params = {**record.params, "coeff": str(coeff)}
-    return replace(record, projected_to=coeff, params=params, run_id=f"{number} at {coeff:g}")
 
 
 @pytest.mark.parametrize("name", ["table1_digits", "table1_mnist", "table1_cifar10"])
@@ -94,42 +86,6 @@ def test_of_several_recipes_for_a_network_the_table_has_the_best_on_validation_i
     ]
     table = collect(study("table1_mnist"), records).table1
     assert [c.ours and c.ours.error for c in table] == [pytest.approx(4.0), *[None] * 5]
-
-
-def test_one_training_is_that_of_its_column() -> None:
-    """Two at the largest coefficient: the first one is less accurate."""
-    records = []
-    for number, accuracy in ((0, 0.9), (1, 0.99)):
-        own = {"val_accuracy": accuracy, "test_accuracy": accuracy - 0.01}
-        records.append(network(number, SIX[2], lipschitz_upper_bound=0.6, **own))
-        records.append(rung(number, 0.5, SIX[2], lipschitz_upper_bound=0.125, **own))
-    again = network(2, SIX[4], lipschitz_upper_bound=0.2)
-    table = collect(study("table1_mnist"), [*records, again]).table1
-    assert table[4].at_bound == pytest.approx(2.0)
-
-
-def test_one_training_stands_beside_each_at_a_bound_that_is_no_larger() -> None:
-    """The most accurate on validation images, whatever its test accuracy."""
-    nine, five = SIX[2], SIX[4]
-    records = [
-        network(0, SIX[0], lipschitz_upper_bound=20.0),
-        network(2, nine, lipschitz_upper_bound=0.6, val_accuracy=0.98, test_accuracy=0.98),
-        rung(2, 0.8, nine, lipschitz_upper_bound=0.5, val_accuracy=0.99, test_accuracy=0.97),
-        rung(2, 0.5, nine, lipschitz_upper_bound=0.125, val_accuracy=0.97, test_accuracy=0.96),
-        rung(2, 0.4, nine, lipschitz_upper_bound=0.064, val_accuracy=0.96, test_accuracy=0.99),
-        network(4, five, lipschitz_upper_bound=0.125, val_accuracy=0.5),
-        rung(4, 0.4, five, lipschitz_upper_bound=0.064, val_accuracy=0.999, test_accuracy=0.999),
-        network(5, SIX[5], lipschitz_upper_bound=0.02),
-    ]
-    table = collect(study("table1_mnist"), records).table1
-    assert [c.at_bound for c in table] == [
-        None, None, pytest.approx(3.0), None, pytest.approx(4.0), None,
-    ]  # fmt: skip
-    rows = dict(as_rows(table))
-    assert rows["  one training, this bound"] == ["", "", "3.00", "", "4.00", ""]
-    assert "One training: of the training at" in note(table)
-    of_json = content(collect(study("table1_mnist"), records), every=False)["table1"]
-    assert [c["at_bound"] for c in of_json] == [c.at_bound for c in table]
 
 
 def test_infinity_less_infinity_is_no_difference() -> None:

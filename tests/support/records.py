@@ -1,13 +1,49 @@
 """A study and trials of it as MLflow would give them back, with made-up figures."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from study.metrics.reports import TrialStatus
-from study.results.report import Report
+from study.results.report import Report, collect
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.studies import epoch_report, tiny
+
+
+class Kept(Records):
+    """Records of runs that left some files, and nothing else.
+
+    Args:
+        files: run id -> name of a file -> its content.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Mapping[str, bytes]] | None = None,
+        tracking_uri: str = "sqlite:////nowhere/mlflow.db",
+    ) -> None:
+        super().__init__(Client(tracking_uri))
+        self.files = {run_id: dict(of_run) for run_id, of_run in (files or {}).items()}
+
+    def artifacts(self, run_id: str) -> set[str]:
+        return set(self.files.get(run_id, ()))
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        return self.files[run_id][name]
+
+    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
+        return []
+
+
+def unread(
+    trials: Sequence[TrialRecord],
+    study: StudyRecord | None = None,
+    tracking_uri: str = "sqlite:////nowhere/mlflow.db",
+) -> Report:
+    """A report of trials that left nothing."""
+    return replace(collect(study or STUDY, trials), records=Kept(tracking_uri=tracking_uri))
+
 
 STUDY = StudyRecord("tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True)
 

@@ -27,7 +27,6 @@ const problemOf = (part, match) => {
   }
   if (!match) return `${where.form}, but got '${part.trim()}'`;
   const { name, operator, text } = match;
-  if (where.no_conditions.includes(name)) return `'${name}' ${where.depends}`;
   if (!isMetric(name) && !Object.hasOwn(where.parameters, name)) {
     return `unknown metric or hyperparameter '${name}'; there are `
       + [...Object.keys(metricOf), ...Object.keys(where.parameters)].join(", ");

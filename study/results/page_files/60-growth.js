@@ -1,7 +1,5 @@
 // How the front grew, and how the trainings behind it learned.
 
-// As a part of the box between the reference point and the best that there could be, if it is known.
-const grownText = content.box ? ".1%" : ".4g";
 const drawGrowth = () => {
   const by = byId("growth-by").value;
   const spent = by === "hours"
@@ -12,21 +10,17 @@ const drawGrowth = () => {
     mode: "lines",
     line: { shape: "hv", color: colorOf("front"), width: 2 },
     x: content.growth[by],
-    y: content.growth.hypervolume.map((volume) => volume / (content.box || 1)),
-    customdata: content.growth.hypervolume,
-    hovertemplate: `%{x}: %{y:${grownText}}, hypervolume %{customdata:.4g}<extra></extra>`,
+    y: content.growth.hypervolume,
+    hovertemplate: "%{x}: hypervolume %{y:.4g}<extra></extra>",
   }], {
     xaxis: axis(spent, { rangemode: "tozero" }),
-    yaxis: content.box
-      ? axis("hypervolume, part of the box", { tickformat: ".0%" })
-      : axis("hypervolume"),
+    yaxis: axis("hypervolume"),
   });
 };
 const makeGrowth = () => {
   byId("growth-by").onchange = () => draw("growth-plot");
-  const box = content.box ? ", as a part of the box from there to the best that could be" : "";
   byId("growth-note").textContent = "Volume that the front dominates within the reference point "
-    + `(${content.reference_point})${box}, as trials ended; a projection counts with its trial.`;
+    + `(${content.reference_point}), as trials ended; a projection counts with its trial.`;
   whenSeen("growth-plot", drawGrowth);
 };
 
