@@ -1,4 +1,4 @@
-"""How sure a front is, by the images of the validation split that its networks answer right."""
+"""How certain a front is, judged by which validation images its networks classify right."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,17 +34,17 @@ class UnsureError(Exception):
 def with_answers(
     listed: tuple[Point, ...], objectives: Sequence[Objective], records: Records
 ) -> tuple[tuple[Point, ...], str | None]:
-    """The points of a study, those of the front with what they classify right, and with how likely
-    each is on the front if the validation split were drawn anew.
+    """Add to the points of the front which images they classify right, and how likely each would
+    be on the front if the validation split were drawn anew.
 
-    Where samples were trained repeatedly the points stay: they have the spread of the repeats.
+    Points of a study with repeats stay as they are: the spread of the repeats says more.
 
     Args:
         records: where the files of the networks are read.
 
     Returns:
-        The points, and a sentence that says why nothing is said where files cannot be read, or were
-        not kept; None where it is said.
+        The points; and why nothing was added, a sentence, if files cannot be read or were not kept,
+        else None.
     """
     front = [point for point in listed if point.mark is Mark.FRONT]
     if not front or any(len(point.records) > 1 for point in listed):
@@ -66,8 +66,8 @@ def _shares(
     records: Records,
     of_front: _Answers,
 ) -> Mapping[str, float]:
-    """Label of a point -> how likely it is on the front; of those that are on it now. Empty where
-    accuracy is none of the objectives."""
+    """Label of each point of the front -> how likely it is there. Empty if accuracy is not an
+    objective."""
     column = accuracy_column(objectives)
     if column is None:
         return {}
@@ -96,7 +96,7 @@ def accuracy_column(objectives: Sequence[Objective]) -> int | None:
 
 
 def _n_images(right: Mapping[str, NDArray[Any]]) -> int:
-    """Of the one split that all were measured on."""
+    """Size of the split, which must be the same for all."""
     lengths = {len(answers) for answers in right.values()}
     if len(lengths) > 1:
         raise UnsureError("how sure accuracies are is not said: their splits differ in size")
@@ -110,8 +110,8 @@ def _fetched(records: Records, wanted: Sequence[Point]) -> _Answers:
 
 
 def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64]:
-    """For each of some points the part of its trainings, in [0, 1], that classifies each image of
-    the validation split right: (number of points, number of images).
+    """Fraction of each point's trainings, in [0, 1], that classify each image of the validation
+    split right: (number of points, number of images).
 
     Raises:
         UnsureError: if files cannot be read, or were not kept.

@@ -27,15 +27,15 @@ _OF_FILES = "image_folder"
 
 @dataclass(frozen=True)
 class Comparison(Ranking):
-    """Several studies by the objectives, the constraints and the reference point of the first. Its
-    points are those of all studies, marked as they stand among all: on the joint front is what no
-    network of any study equals or beats, of equal ones that of the first study.
+    """Several studies by the objectives, the constraints and the reference point of the first. The
+    points are those of all studies, each marked by how it compares with all of them: the joint
+    front has the networks that no other network equals or beats, and of equal networks the one of
+    the first study.
 
     Attributes:
-        reports: name that tells a study apart, which its points have -> its report, by the
-            objectives and constraints of all. The name has a number where another study has the
-            same one.
-        differences: of each study but the first.
+        reports: name of a study -> its report, by the objectives and constraints of the first
+            study. Where studies share a name, all but the first get a number: "digits (2)".
+        differences: of each study from the first.
         settings: key that differs -> its value in each study as JSON; None where a study lacks it.
     """
 
@@ -48,7 +48,7 @@ class Comparison(Ranking):
         return sum(point.study == name for point in self.front)
 
     def typed(self, point: Point) -> str:
-        """The handle of one of the points as a command takes it, where its study is."""
+        """The handle of a network as a command takes it: with its study's own name."""
         return f"{self.reports[point.study].study.name}/{point.label}"
 
     def place(self, name: str) -> str:
@@ -62,8 +62,8 @@ class Comparison(Ranking):
         return len({one.files.client.tracking_uri for one in self.reports.values()}) > 1
 
     def place_to_type(self, point: Point) -> str | None:
-        """Where a network must be said to be, to a command that is given its handle; None where the
-        place need not be said."""
+        """The tracking URI that a command needs beside a network's handle; None if it needs no
+        URI."""
         uri = self.reports[point.study].files.client.tracking_uri
         is_needed = self.is_of_several_places or server_address(uri) is not None
         return self.place(point.study) if is_needed else None
@@ -89,7 +89,7 @@ def compare(reports: Sequence[Report]) -> Comparison:
     if len(reports) < 2:
         raise _refusal(f"two studies or more must be named, but got {len(reports)}")
     first = reports[0]
-    by_name = dict(zip(_told_apart([one.study.name for one in reports]), reports, strict=True))
+    by_name = dict(zip(_unique([one.study.name for one in reports]), reports, strict=True))
     _check_settings(by_name)
     alike = {name: _by_goals_of(first, one) for name, one in by_name.items()}
     _check_measured(alike)
@@ -105,8 +105,8 @@ def compare(reports: Sequence[Report]) -> Comparison:
     )
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
-    """Names, each with a number behind it that others had before."""
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names, with a number behind each that was there before."""
     return [
         name if (before := names[:index].count(name)) == 0 else f"{name} ({before + 1})"
         for index, name in enumerate(names)
@@ -144,7 +144,7 @@ def _refusal(rule: str) -> UserError:
 
 
 def _check_settings(reports: Mapping[str, Report]) -> None:
-    """Whether studies are different ones that are measured alike, by their settings."""
+    """Check that no study is there twice, and that settings have all measured alike."""
     first, *others = reports.values()
     seen = {first.study.run_id}
     for one in others:
@@ -160,7 +160,7 @@ def _check_settings(reports: Mapping[str, Report]) -> None:
 
 
 def _check_same(reports: Mapping[str, Report], section: str, key: str, rule: str) -> None:
-    """Whether a setting is the same in all studies, and varied in none."""
+    """Check that a setting is the same in all studies, and varied in none."""
     values = {
         name: "varied"
         if key in dict(one.study.config.space)
@@ -175,7 +175,7 @@ def _check_same(reports: Mapping[str, Report], section: str, key: str, rule: str
 
 
 def _check_measured(reports: Mapping[str, Report]) -> None:
-    """Whether trials of each study that has completed ones have the metrics of the objectives."""
+    """Check that the completed trials of each study, if any, have the objectives' metrics."""
     for name, report in reports.items():
         completed = [p for p in report.points if p.first.state is TrialStatus.COMPLETED]
         for metric in (objective.metric for objective in report.objectives):
@@ -187,8 +187,8 @@ def _check_measured(reports: Mapping[str, Report]) -> None:
 
 
 def _check_files(reports: Mapping[str, Report]) -> None:
-    """Whether images that were read from folders are the same, where settings do not say so, and
-    networks of the fronts do."""
+    """Check that image folders have the same images, by the digests in the networks of the fronts:
+    the settings do not say."""
     if next(iter(reports.values())).study.config.data.name != _OF_FILES:
         return
     # It waits for torch, which nothing else here does.

@@ -213,8 +213,8 @@ def _settings_table(comparison: Comparison) -> list[Column]:
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    """By which conditions networks were chosen, and where each study was read if that is not one
-    place, a sentence each."""
+    """The conditions that networks were chosen by, and where each study was read if they come from
+    several places, a sentence each."""
     reports = comparison.reports
     if len({report.where for report in reports.values()}) > 1:
         for name, report in reports.items():
@@ -229,7 +229,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
 
 
 def what_intervals_cover(comparison: Comparison) -> str:
-    """What the intervals of the differences speak of, and what not."""
+    """What the intervals of the differences cover, and what not."""
     apart = comparison.differences
     if apart.unsure is not None:
         return f"{apart.unsure[0].upper()}{apart.unsure[1:]}."
@@ -304,8 +304,8 @@ def _differences_content(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def frame(comparison: Comparison, every: bool) -> "pd.DataFrame":
-    """A row a network of the joint front, or of all networks: which study it comes from, how it
-    stands among all, and the columns of the report of one study."""
+    """The joint front or, if `every` is set, all networks, a row each: the study, the mark among
+    all studies, and the columns of a study's own report."""
     import pandas as pd
 
     marks = {point.handle: point.mark.value for point in comparison.points}

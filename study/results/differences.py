@@ -34,7 +34,7 @@ _OWN = 1.0
 
 
 class Noise(StrEnum):
-    """What the intervals of differences speak of."""
+    """The source of noise that the intervals of differences cover."""
 
     SEEDS = "seeds"
     IMAGES = "images"
@@ -49,20 +49,20 @@ class Estimate:
 
     @property
     def is_within_noise(self) -> bool | None:
-        """Whether it may well be chance; None where nothing says so."""
+        """Whether it may well be chance; None without an interval."""
         return None if self.interval is None else self.interval[0] <= 0 <= self.interval[1]
 
 
 @dataclass(frozen=True)
 class Differences:
-    """Of each study but the first: it minus the first.
+    """The difference of each study but the first from the first.
 
     Attributes:
         hypervolume: None where that is not defined.
-        best_accuracy: of the largest on the validation split, a fraction; None where one of the two
+        best_accuracy: of the largest validation accuracies, fractions; None where one of the two
             studies has no network that a front admits.
-        noise: what the intervals speak of.
-        unsure: why there are none, a sentence; None if there are.
+        noise: what the intervals cover.
+        unsure: why there are no intervals, a sentence; None if there are.
     """
 
     hypervolume: tuple[Estimate | None, ...]
@@ -116,8 +116,8 @@ def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Lo
 
 
 def _measured(reports: Sequence[Report], goals: Sequence[Objective], noise: Noise) -> list[Any]:
-    """What intervals are computed from; None where a study has no network, or nothing that it has
-    is counted on images, or trained twice."""
+    """What intervals are computed from; None for a study without networks, and where nothing was
+    counted on images, or trained twice."""
     if noise is Noise.SEEDS:
         trained = [_trainings(one, goals) for one in reports]
         return [one if has_spread(one) else None for one in trained]

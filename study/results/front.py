@@ -43,8 +43,8 @@ class Point:
 
     Attributes:
         study: name of the study that it belongs to.
-        records: the trainings that it was measured in: one, or, where a sample was trained
-            repeatedly, all that completed; one that did not is a point by itself.
+        records: the trainings that it was measured in: one, or all that completed where a sample
+            was trained repeatedly. A training that did not complete is a point of its own.
         metrics: mean over the records, of each metric that all of them have, rounded to its
             resolution.
         standard_error: of that mean, for the objectives: estimated from the differences between
@@ -173,8 +173,8 @@ def marked(
 
 
 def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
-    """Points, of which those lose the mark FRONT that another one with it equals or beats in all
-    objectives; of equal ones the first keeps it."""
+    """Points, of which FRONT keep only those that no other one equals or beats in all objectives;
+    of equal points the first."""
     front = [point.metrics for point in listed if point.mark is Mark.FRONT]
     kept = iter(nondominated(points.losses(front, objectives)))
     return tuple(

@@ -33,8 +33,8 @@ class Recommendation:
     """A network of the front to take.
 
     Attributes:
-        aliases: what it is recommended as: of MOST_ACCURATE, KNEE and MOST_INVERTIBLE one or more.
-        sentence: why, beside the most accurate one.
+        aliases: one or more of MOST_ACCURATE, KNEE and MOST_INVERTIBLE.
+        sentence: why, in comparison with the most accurate one.
     """
 
     aliases: tuple[str, ...]
@@ -108,7 +108,7 @@ def _noise(point: Point) -> float:
 
 def is_within_noise(point: Point, best: Point) -> bool | None:
     """Whether the difference of two points' validation accuracies may well be chance; None where
-    nothing says so."""
+    that is not known."""
     errors = [(p.standard_error or {}).get(VAL_ACCURACY) for p in (point, best)]
     if errors[0] is not None and errors[1] is not None:
         apart = abs(best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])

@@ -1,5 +1,4 @@
-"""What the page of a study shows, section by section: content for the code in page_files/, or why a
-section is not there."""
+"""The sections of a study's page: content for the code in page_files/, or why one is absent."""
 
 import base64
 import json
@@ -199,9 +198,9 @@ def _card(one: Recommendation) -> dict[str, Any]:
 
 
 def _columns(report: Report) -> dict[str, Any]:
-    """The frame, a list for each of its columns, in which what is not finite is null; what is
-    infinite is text in `infinite`, by its row. Of points of several trainings `own` has the metrics
-    of the first network."""
+    """The frame, a list for each of its columns. JSON has null for infinite values, so `infinite`
+    has them as text, by row. Where a sample was trained repeatedly, `own` has the metrics of the
+    first network."""
     columns = {str(name): values.tolist() for name, values in report.frame.items()}
     firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
     return {

@@ -1,5 +1,4 @@
-"""What a study spent, in time of the clock, of processors and of GPUs, and how its front grew with
-that."""
+"""What a study cost in hours of the clock, CPUs and GPUs, and how its front grew meanwhile."""
 
 import math
 from collections import defaultdict
@@ -21,11 +20,10 @@ COSTS = (HOURS, DEVICE_HOURS, *_SUMS)
 
 
 def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str, float]:
-    """What the trials of a study cost, by name, as far as they reported; what is not known is left
-    out.
+    """What the trials of a study cost, by name, as far as they reported; unknown costs are absent.
 
-    What a trial took after its last report, or before it failed without one, is known of none. A
-    projection is made in the worker of its trial, and is in what that reports.
+    The time after a trial's last report is never known, nor that of a trial that failed before its
+    first. Projections are made in the worker of their trial, whose costs include them.
 
     Args:
         resources: of each trial.
@@ -41,14 +39,14 @@ def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str
 
 
 def _sum(trials: Sequence[TrialRecord], name: str) -> float | None:
-    """Sum over the trials that reported an epoch; None unless all of them say it."""
+    """Sum over the trials that reported an epoch; None unless all of them have the metric."""
     values = [trial.metrics.get(name, math.nan) for trial in trials if trial.n_epochs > 0]
     return sum(values) if values and all(map(math.isfinite, values)) else None
 
 
 def covered(times: Sequence[tuple[float, float]]) -> Iterator[float]:
-    """The seconds that intervals cover until each of their ends, by the order of the ends. A moment
-    that several of them cover counts once.
+    """Seconds covered by intervals up to each of their ends, in the order of the ends. Where
+    intervals overlap, time counts once.
 
     Args:
         times: (start, end) of each, in seconds of one clock.
@@ -72,10 +70,9 @@ class Growth:
     """Hypervolume after each trial that ended, exact, against what had been spent by then.
 
     Attributes:
-        epochs: trained by all trials that had ended, stopped and failed ones too.
-        hours: of the clock in which at least one trial ran; pauses of a study that was resumed or
-            extended do not count.
-        hypervolume: of all points until then, each training by itself.
+        epochs: trained by all trials that had ended, including stopped and failed ones.
+        hours: of the clock in which at least one trial ran, without the pauses before a resume.
+        hypervolume: of all networks until then, with repeats as networks of their own.
     """
 
     epochs: list[int]
