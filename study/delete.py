@@ -36,7 +36,7 @@ def main(
                 _ask()
             deletion.carry_out()
     typer.echo(f"deleted: {study}")
-    if not deletion.held.for_good:
+    if deletion.held.database is None:
         typer.echo(
             "Its runs, models and name stay in the trash of the server until its owner runs "
             "mlflow gc, which empties all of the trash."

@@ -202,7 +202,8 @@ def test_a_filter_cannot_leave_its_study(tracker: Tracker, study: StudyRecord) -
     ):
         with pytest.raises(TrackingError):
             Records(tracker.client).trials_and_projections(study, where)
-    assert len(Records(tracker.client).trials_and_projections(study)) == 1
+    for where, n_found in (("", 1), ("metrics.val_loss < 9", 1), ("params.coeff = '0.9'", 0)):
+        assert len(Records(tracker.client).trials_and_projections(study, where)) == n_found
 
 
 @pytest.mark.parametrize(

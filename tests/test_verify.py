@@ -261,11 +261,6 @@ def maps_without_end(stored: Stored) -> None:
     claim("in_shape", [1, 2**40, 2**40])(stored)
 
 
-def one_more_requirement(stored: Stored) -> None:
-    path = stored.folder / "requirements.txt"
-    path.write_text(path.read_text() + "\nevil==1.0")
-
-
 # Twelve levels of ten aliases each: 10 ** 12 values.
 BOMB = ", ".join(
     f"&a{i} [" + ", ".join([f"*a{i - 1}"] * 10 if i else ["x"]) + "]" for i in range(12)
@@ -275,6 +270,7 @@ ESCAPES = "x\nverified: proven bound 0.1 \ud800\x1b[2J"
 GIVE = "but the weights give"
 FLAVORS, CONDA = "flavors of MLmodel must be {", "conda.yaml must be {"
 PYTHON_ENV, NEEDED = "python_env.yaml must be {", "requirements.txt must be ["
+GONE = f"model: {WEIGHTS} is missing"
 # What is done, and what is said of it once the manifest is made anew.
 TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (weights(scale_the_last_layers), "certificate: "),
@@ -284,18 +280,17 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (weights(lambda t: t.pop(LAYER)), f"has no tensor {LAYER}"),
     (weights(lambda t: t.update({LAYER: t[LAYER].double()})), f"the tensor {LAYER} must be"),
     (lambda s: torch.save({LAYER: 0}, s.folder / WEIGHTS), "weights.safetensors cannot be read"),
+    (lambda s: (s.folder / WEIGHTS).unlink(), GONE),
     # Its bound is proven as well, and its output is another.
     (describe(activation="elu"), "certificate: sha256 is "),
     (describe(blocks=[1, 2]), "has no tensor"),
     (describe(in_shape=[1, 16, 16]), "certificate: in_shape is not [1, 16, 16]"),
     (maps_without_end, "sizes and counts must be at most"),
-    (describe(in_shape=[1, -8, -8]), "must be three whole numbers >= 1"),
     (describe(n_power_iterations=math.inf), "sizes and counts must be whole numbers"),
     (describe(hidden=1), "network.json describes no network"),
     (describe(blocks=[10**4, 10**4]), "has 20000 blocks"),
     (write(NETWORK, "{}"), "network.json cannot be read"),
     (claim("lipschitz_upper_bound", 9e-5), f"lipschitz_upper_bound is 9e-05, {GIVE}"),
-    (claim("layers.2.upper_bound", 1e-3), "upper_bound of body.1.residual"),
     (claim("layers.2.lower_bound", 3.0), "lower_bound of body.1.residual"),
     (claim("blocks.0.upper_bound", math.nan), "is nan, but"),
     (claim("blocks.0.upper_bound", "0.1"), f"is 0.1, {GIVE}"),
@@ -309,30 +304,22 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (claim("layers", [1, None]), "has not the layers of the network"),
     (write(CERTIFICATE, "[]"), "certificate.json must be an object"),
     (write(CERTIFICATE, "{"), "certificate.json cannot be read"),
-    (write(CERTIFICATE, b"\xff\xfe"), "cannot be read"),
     # What MLflow would load and install.
     (write("code/numpy.py", ""), "code/ must be ['models'] in a logged model, but is ['models', '"),
     (write("code/models/stored/__init__.pyc", b"\0"), "files of the code that are not Python's"),
     (write("code/models/stored.abi3.so", b"\0"), "files of the code that are not Python's must"),
     (replace_text("MLmodel", "models.serving", "numpy"), FLAVORS),
     (replace_text("MLmodel", "models.serving", f"[{BOMB}]"), FLAVORS),
-    (replace_text("MLmodel", "data: data/network", "data: data"), FLAVORS),
     (replace_text("MLmodel", "flavors:\n", "flavors:\n  x: {y: z}\n"), FLAVORS),
     (replace_text("MLmodel", "    streamable: false", "    config: {x: 1}"), FLAVORS),
     (replace_text("MLmodel", "prompts: null", "prompts: [x]"), "the keys of MLmodel must be ["),
     (write("MLmodel", "{"), "MLmodel cannot be read"),
-    (write("MLmodel", "[1]"), "MLmodel cannot be read"),
-    (write("conda.yaml", "{"), "MLmodel or what it names cannot be read"),
     (replace_text("requirements.txt", "torch==", "evil\ntorch=="), NEEDED),
-    (replace_text("requirements.txt", "torch==", "--index-url http://evil\ntorch=="), NEEDED),
     (replace_text("requirements.txt", "numpy==", "numpy @ http://evil/"), NEEDED),
-    (one_more_requirement, NEEDED),
     (write("requirements.txt", "mlflow==3.17.2\n"), NEEDED),
     (replace_text("conda.yaml", "- conda-forge", "- http://evil"), CONDA),
     (replace_text("conda.yaml", "name: mlflow-env", "variables: {X: y}"), CONDA),
-    (replace_text("conda.yaml", "  - torch==", "  - evil==1.0\n  - torch=="), CONDA),
     (replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"), CONDA),
-    (replace_text("python_env.yaml", "- -r requirements.txt", "- 5"), PYTHON_ENV),
     (replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"), PYTHON_ENV),
     (replace_text("python_env.yaml", "- setuptools", "- evil"), PYTHON_ENV),
 )
@@ -440,14 +427,6 @@ def test_files_that_mlflow_would_load_beside_the_model_are_refused(stored: Store
     evil.parent.mkdir(parents=True)
     evil.write_text("raise SystemExit")
     assert "run: it must have no files under model beside its model, but has" in stored.refused()
-
-
-def test_a_needed_file_that_neither_model_nor_manifest_has_is_missed(stored: Stored) -> None:
-    for name in (NETWORK, WEIGHTS, CERTIFICATE):
-        with put_back(stored.folder / name):
-            (stored.folder / name).unlink()
-            stored.tag(MODEL_FILES, json.dumps(manifest(stored.folder)))
-            assert f"model: {name} is missing" in stored.refused()
 
 
 def test_a_folder_in_the_place_of_a_runs_file_is_bad_input(stored: Stored) -> None:

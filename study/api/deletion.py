@@ -74,7 +74,7 @@ def planned_deletion(driver: Driver, name: str) -> Iterator[Deletion]:
             "storage_path",
         )
     is_there = storage.exists(folder)
-    can_be_locked = "://" not in folder and (is_there or held.for_good)
+    can_be_locked = "://" not in folder and (is_there or held.database is not None)
     if held.is_running and not can_be_locked:
         raise LaunchError(
             f"it must not be running, but {held.name} is marked so; interrupt it, or, if its "

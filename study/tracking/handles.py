@@ -7,6 +7,7 @@ digits@knee       a recommended one, once the study has ended
 """
 
 import re
+from collections.abc import Sequence
 
 from study.errors import TrackingError, one_of, quoted, some
 from study.tracking.records import Records, TrialRecord
@@ -32,15 +33,15 @@ def run_of(records: Records, network: str) -> str:
     Raises:
         TrackingError: if it means none, or more than one.
     """
-    study, slash, label = network.partition("/")
-    if slash:
-        return _of_study(records, study, label)
-    study, at, alias = network.partition("@")
-    if at:
-        return _of_alias(records, study, alias)
-    if not RUN_ID.fullmatch(network):
-        raise TrackingError(f"must be {_FORMS}", key="network", value=network)
-    return _of_beginning(records, network)
+    is_label = "/" in network
+    name, separator, label = network.partition("/" if is_label else "@")
+    if not separator:
+        return _of_beginning(records, network)
+    study = records.find_study(name)
+    if study is None:
+        raise TrackingError(records.absent(name), key="network")
+    networks = records.trials_and_projections(study)
+    return (_of_label if is_label else _of_alias)(networks, name, label)
 
 
 def handle_of(records: Records, run_id: str) -> str:
@@ -50,24 +51,19 @@ def handle_of(records: Records, run_id: str) -> str:
     return f"{study}/{network_label(*network_of(run))}"
 
 
-def _of_study(records: Records, study: str, label: str) -> str:
-    runs = {
-        network_label(record.trial_id, record.projected_to): record.run_id
-        for record in _networks(records, study)
-    }
-    if label in runs:
-        return runs[label]
-    trial = label.partition("@")[0]
-    # The trial's own, if there is such a trial; else the trials.
-    near = [name for name in runs if name.partition("@")[0] == trial]
-    have = some(near or [name for name in runs if "@" not in name])
-    raise TrackingError(f"must be in {study}, which has {have}", key="network", value=label)
+def _of_label(networks: Sequence[TrialRecord], study: str, label: str) -> str:
+    runs = {network_label(n.trial_id, n.projected_to): n.run_id for n in networks}
+    if label not in runs:
+        trial = label.partition("@")[0]
+        # The trial's own, if there is such a trial; else the trials.
+        near = [name for name in runs if name.partition("@")[0] == trial]
+        have = some(near or [name for name in runs if "@" not in name])
+        raise TrackingError(f"must be in {study}, which has {have}", key="network", value=label)
+    return runs[label]
 
 
-def _of_alias(records: Records, study: str, alias: str) -> str:
-    runs = {
-        alias: record.run_id for record in _networks(records, study) for alias in record.aliases
-    }
+def _of_alias(networks: Sequence[TrialRecord], study: str, alias: str) -> str:
+    runs = {name: n.run_id for n in networks for name in n.aliases}
     if not runs:
         raise TrackingError(
             f"{study} recommends none before it has ended, but got {quoted(alias)}", key="network"
@@ -77,14 +73,9 @@ def _of_alias(records: Records, study: str, alias: str) -> str:
     return runs[alias]
 
 
-def _networks(records: Records, name: str) -> list[TrialRecord]:
-    study = records.find_study(name)
-    if study is None:
-        raise TrackingError(records.absent(name), key="network")
-    return records.trials_and_projections(study)
-
-
 def _of_beginning(records: Records, beginning: str) -> str:
+    if not RUN_ID.fullmatch(beginning):
+        raise TrackingError(f"must be {_FORMS}", key="network", value=beginning)
     if len(beginning) == _LENGTH_OF_ID:
         return beginning
     ids = [str(run.info.run_id) for run in records.runs_beginning(beginning)]

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow.entities import ViewType
 
@@ -36,7 +37,8 @@ class Holdings:
     Attributes:
         storage: folder or bucket where Tune keeps its state.
         is_running: whether it is marked so.
-        for_good: whether all of it can be deleted for good from here.
+        database: the SQLite database from which all of it can be deleted for good; None where a
+            server has it.
         n_runs: trials, projections and the study's own.
         model_ids: of a SQLite database those too that MLflow's own deletion left.
         locations: of the artifacts of each run and model.
@@ -47,7 +49,7 @@ class Holdings:
     experiment_id: str
     storage: str
     is_running: bool
-    for_good: bool
+    database: Path | None
     n_runs: int
     model_ids: tuple[str, ...]
     locations: tuple[str, ...]
@@ -91,7 +93,7 @@ def holdings(client: Client, name: str) -> Holdings | None:
         experiment_id=experiment_id,
         storage=own.data.tags.get(tags.STORAGE, ""),
         is_running=own.data.tags.get(tags.STATE) == TrialStatus.RUNNING,
-        for_good=database is not None,
+        database=database,
         n_runs=len(runs),
         model_ids=tuple(models),
         locations=tuple(locations.values()),
@@ -115,14 +117,13 @@ def _check(locations: Mapping[str, str]) -> None:
                 key="tracking_uri",
             )
         folder = local_folder(location)
-        of_model = ("models",) if owner.startswith("m-") else ()
-        below = (*of_model, owner, "artifacts")
+        parts = () if folder is None else folder.parts
+        below = (*(("models",) if owner.startswith("m-") else ()), owner, "artifacts")
         is_made_by_mlflow = (
-            folder is not None
-            and _ID.fullmatch(owner) is not None
-            and folder.parts[-len(below) :] == below
-            and ARTIFACTS in folder.parts[: -len(below)]
-            and ".." not in folder.parts
+            _ID.fullmatch(owner) is not None
+            and parts[-len(below) :] == below
+            and ARTIFACTS in parts[: -len(below)]
+            and ".." not in parts
         )
         if not is_made_by_mlflow:
             raise TrackingError(
@@ -139,7 +140,7 @@ def delete(client: Client, study: Holdings) -> None:
     Raises:
         TrackingError: if MLflow refuses or cannot be reached, or a file cannot be deleted.
     """
-    if not study.for_good:
+    if study.database is None:
         for model_id in study.model_ids:
             client.call(client.api.delete_logged_model, model_id)
         # With all of its runs. Last: by it the study is found.
@@ -148,10 +149,8 @@ def delete(client: Client, study: Holdings) -> None:
     # The files first: the rows say where they are.
     for location in study.locations:
         client.call(_delete_artifacts, location)
-    database = database_file(client.tracking_uri)
-    assert database is not None
     try:
-        with closing(sqlite3.connect(database, timeout=_PATIENCE)) as connection:
+        with closing(sqlite3.connect(study.database, timeout=_PATIENCE)) as connection:
             _delete_rows(connection, study.experiment_id)
             connection.execute("VACUUM")
     except sqlite3.Error as error:

@@ -15,9 +15,6 @@ _MLFLOW_STATUS = {
     TrialStatus.FAILED: "FAILED",
     TrialStatus.INTERRUPTED: "KILLED",
 }
-# MLflow takes 1000 entries in one request, 100 of them parameters and 100 tags at most; its client
-# cuts a larger one up, with all tags in the first part.
-_METRICS_AT_ONCE = 800
 
 
 class Runs:
@@ -42,15 +39,10 @@ class Runs:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log all of it in as few requests as MLflow allows, the tags with the last of the metrics:
-        by a tag a run counts as ended."""
-        rest = list(metrics)
-        while len(rest) > _METRICS_AT_ONCE:
-            part, rest = rest[:_METRICS_AT_ONCE], rest[_METRICS_AT_ONCE:]
-            self._call(self._client.api.log_batch, run_id, metrics=part)
+        """Log all of it, in as few requests as MLflow allows."""
         run_params = [Param(key, str(value)) for key, value in (params or {}).items()]
         run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
-        self._call(self._client.api.log_batch, run_id, rest, run_params, run_tags)
+        self._call(self._client.api.log_batch, run_id, metrics, run_params, run_tags)
 
     def set_state(
         self, run_id: str, status: TrialStatus, tags: Mapping[str, str] | None = None
