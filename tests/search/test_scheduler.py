@@ -86,60 +86,50 @@ def test_who_waits_for_a_worker_gets_its_own_and_who_waits_for_a_place_the_next(
     assert scheduler.choose_trial_to_run(controller) is None
 
 
+GOES_ON, STOPS = TrialScheduler.CONTINUE, TrialScheduler.STOP
+
+
+def told(study: StudyConfig, *reports: dict[str, float]) -> list[str]:
+    """What the scheduler tells trials that report in turn at the first rung."""
+    scheduler = make_scheduler(study, make_halving(study))
+    return [tell(scheduler, number, running(**report)) for number, report in enumerate(reports)]
+
+
 @pytest.mark.parametrize(
     ("metric", "good", "bad"),
     [("val_accuracy", 0.9, 0.1), ("lipschitz_upper_bound", 0.1, 0.9)],
 )
 def test_asha_stops_the_worse_side_of_its_objective(metric: str, good: float, bad: float) -> None:
-    study = halved("asha", metric=metric)
-    scheduler = make_scheduler(study, make_halving(study))
-    told = [
-        tell(scheduler, number, running(**{metric: value}))
-        for number, value in enumerate([good, good, bad, bad])
-    ]
-    assert told[0] == TrialScheduler.CONTINUE
-    assert told[2:] == [TrialScheduler.STOP] * 2
+    decided = told(halved("asha", metric=metric), *({metric: v} for v in (good, good, bad, bad)))
+    assert (decided[0], *decided[2:]) == (GOES_ON, STOPS, STOPS)
 
 
-def test_asha_does_not_look_at_the_constraint() -> None:
-    study = halved("asha", metric="val_accuracy")
-    scheduler = make_scheduler(study, make_halving(study))
-    tell(scheduler, 0, running(val_accuracy=0.5, lipschitz_upper_bound=0.5))
-    better = running(val_accuracy=0.9, lipschitz_upper_bound=1.5)
-    assert tell(scheduler, 1, better) == TrialScheduler.CONTINUE
-
-
-@pytest.mark.parametrize("bound", [1.0, 1.5])
-def test_mo_asha_puts_what_breaks_the_constraint_last(bound: float) -> None:
-    """On the bound itself "< 1" does not hold."""
-    study = halved("mo_asha")
-    scheduler = make_scheduler(study, make_halving(study))
-    tell(scheduler, 0, running(val_accuracy=0.1, lipschitz_upper_bound=0.99))
-    better = running(val_accuracy=0.9, lipschitz_upper_bound=bound)
-    assert tell(scheduler, 1, better) == TrialScheduler.STOP
-
-
-def test_with_a_ladder_mo_asha_does_not_look_at_the_constraint() -> None:
-    """A network that breaks it may have projections that do not."""
-    study = halved("mo_asha")
-    study = replace(study, search=replace(study.search, ladder=(0.5,)))
-    scheduler = make_scheduler(study, make_halving(study))
-    tell(scheduler, 0, running(val_accuracy=0.1, lipschitz_upper_bound=0.99, inverse_steps=9.0))
-    better = running(val_accuracy=0.9, lipschitz_upper_bound=1.01, inverse_steps=4.0)
-    assert tell(scheduler, 1, better) == TrialScheduler.CONTINUE
+@pytest.mark.parametrize(
+    ("name", "ladder", "bound", "decided"),
+    [
+        ("asha", (), 1.5, GOES_ON),
+        ("mo_asha", (), 1.5, STOPS),
+        ("mo_asha", (), 1.0, STOPS),  # on the bound itself "< 1" does not hold
+        # A network that breaks it may have projections that do not.
+        ("mo_asha", (0.5,), 1.5, GOES_ON),
+    ],
+)
+def test_mo_asha_without_a_ladder_puts_what_breaks_the_constraint_last(
+    name: str, ladder: tuple[float, ...], bound: float, decided: str
+) -> None:
+    study = halved(name)
+    study = replace(study, search=replace(study.search, ladder=ladder))
+    worse = {"val_accuracy": 0.1, "lipschitz_upper_bound": 0.99, "inverse_steps": 9.0}
+    better = {"val_accuracy": 0.9, "lipschitz_upper_bound": bound, "inverse_steps": 4.0}
+    assert told(study, worse, better) == [GOES_ON, decided]
 
 
 def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> None:
-    study = halved("mo_asha")
-    scheduler = make_scheduler(study, make_halving(study))
-    accurate = running(val_accuracy=0.9, lipschitz_upper_bound=0.9, inverse_steps=9.0)
-    smooth = running(val_accuracy=0.6, lipschitz_upper_bound=0.1, inverse_steps=3.0)
-    neither = running(val_accuracy=0.5, lipschitz_upper_bound=0.95, inverse_steps=9.5)
-    assert tell(scheduler, 0, neither) == TrialScheduler.CONTINUE
-    assert tell(scheduler, 1, neither) == TrialScheduler.STOP
-    assert tell(scheduler, 2, accurate) == TrialScheduler.CONTINUE
-    assert tell(scheduler, 3, smooth) == TrialScheduler.CONTINUE
-    assert tell(scheduler, 4, neither) == TrialScheduler.STOP
+    accurate = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.9, "inverse_steps": 9.0}
+    smooth = {"val_accuracy": 0.6, "lipschitz_upper_bound": 0.1, "inverse_steps": 3.0}
+    neither = {"val_accuracy": 0.5, "lipschitz_upper_bound": 0.95, "inverse_steps": 9.5}
+    decided = told(halved("mo_asha"), neither, neither, accurate, smooth, neither)
+    assert decided == [GOES_ON, STOPS, GOES_ON, GOES_ON, STOPS]
 
 
 def test_the_last_report_of_a_trial_is_not_compared() -> None:

@@ -1,7 +1,7 @@
 import json
 from dataclasses import replace
 
-from study.search.suggestion import Suggestion, trial_id
+from study.search.suggestion import Suggestion
 
 
 def test_a_suggestion_comes_out_of_the_config_that_tune_writes_down() -> None:
@@ -13,9 +13,3 @@ def test_a_suggestion_comes_out_of_the_config_that_tune_writes_down() -> None:
     ):
         config = json.loads(json.dumps(suggestion.to_config()))
         assert Suggestion.of_config(config) == suggestion
-
-
-def test_ids_sort_as_numbers_do() -> None:
-    numbers = [0, 9, 10, 99, 100, 9999]
-    assert sorted(numbers, key=trial_id) == numbers
-    assert Suggestion(7, 0, 7, {}).trial_id == trial_id(7) == "0007"
