@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
@@ -49,10 +49,10 @@ class Optimizer(ABC):
         lr_factor: by which the next step multiplies the learning rates of the settings.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], settings: TrainingConfig) -> None:
+    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
         self.lr_factor = 1.0
         self._settings = settings
-        self._parameters = list(parameters)
+        self._parameters: list[Tensor] = list(model.parameters())
 
     def zero_grad(self) -> None:
         """Drop the gradients of the last step."""
@@ -61,7 +61,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Change the parameters by their gradients; one that has none stays."""
+        """Change the parameters by their gradients, which all of them must have."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -76,17 +76,16 @@ class Sgd(Optimizer):
     """Stochastic gradient descent with momentum; the numbers are those of torch.optim.SGD."""
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
-        super().__init__(list(model.parameters()), settings)
+        super().__init__(model, settings)
+        # Filled in by the first step.
         self._momentum: list[Tensor | None] = [None] * len(self._parameters)
 
     @torch.no_grad()
     def step(self) -> None:
-        used = _with_gradients(self._parameters)
-        momentum = [self._momentum[index] for index in used]
         sgd(
-            [self._parameters[index] for index in used],
+            self._parameters,
             _gradients(self._parameters),
-            momentum,
+            self._momentum,
             weight_decay=self._settings.weight_decay,
             momentum=self._settings.momentum,
             lr=self._settings.lr * self.lr_factor,
@@ -95,9 +94,6 @@ class Sgd(Optimizer):
             maximize=False,
             foreach=True,
         )
-        # Filled in by the first step.
-        for index, buffer in zip(used, momentum, strict=True):
-            self._momentum[index] = buffer
 
     def state_dict(self) -> dict[str, Any]:
         return {"momentum": list(self._momentum)}
@@ -125,8 +121,8 @@ class Muon(Optimizer):
     """
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
-        super().__init__(list(model.parameters()), settings)
-        self._kernels = [p for p in model.body.parameters() if p.dim() == 4]
+        super().__init__(model, settings)
+        self._kernels: list[Tensor] = [p for p in model.body.parameters() if p.dim() == 4]
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
         self._paths = _paths_to_biases(model)
@@ -139,21 +135,20 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         self._step_kernels()
-        used = _with_gradients(self._others)
-        biases: list[Tensor] = [bias for bias in self._paths if bias.grad is not None]
+        biases = list(self._paths)
         scales = [
-            math.prod((layer.coeff for layer in self._paths[bias]), start=_BIAS_STEP)
-            for bias in biases
+            math.prod((layer.coeff for layer in path), start=_BIAS_STEP)
+            for path in self._paths.values()
         ]
         if biases:
             torch._foreach_div_(biases, scales)
         adam(
-            [self._others[index] for index in used],
+            self._others,
             _gradients(self._others),
-            [self._means[index] for index in used],
-            [self._squares[index] for index in used],
+            self._means,
+            self._squares,
             [],
-            [self._n_steps[index] for index in used],
+            self._n_steps,
             foreach=True,
             decoupled_weight_decay=True,
             amsgrad=False,
@@ -168,18 +163,14 @@ class Muon(Optimizer):
             torch._foreach_mul_(biases, scales)
 
     def _step_kernels(self) -> None:
-        settings, used = self._settings, _with_gradients(self._kernels)
-        if not used:
-            return
+        settings, directions = self._settings, self._momentum
         gradients = _gradients(self._kernels)
-        directions = [self._momentum[index] for index in used]
         torch._foreach_mul_(directions, settings.momentum)
         torch._foreach_add_(directions, gradients)
         if settings.nesterov is not False:
             directions = list(torch._foreach_add(gradients, directions, alpha=settings.momentum))
-        kernels: list[Tensor] = [self._kernels[index] for index in used]
         updates = map_kernels(self._orthogonalized, directions)
-        torch._foreach_add_(kernels, updates, alpha=-settings.lr * self.lr_factor)
+        torch._foreach_add_(self._kernels, updates, alpha=-settings.lr * self.lr_factor)
 
     def _orthogonalized(self, kernels: Tensor) -> Tensor:
         """As matrices (c_out, k k c_in)."""
@@ -195,7 +186,7 @@ class Muon(Optimizer):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        def like(parameters: list[nn.Parameter], name: str) -> list[Tensor]:
+        def like(parameters: list[Tensor], name: str) -> list[Tensor]:
             return [_like(p, buffer) for p, buffer in zip(parameters, state[name], strict=True)]
 
         self._momentum = like(self._kernels, "momentum")
@@ -213,15 +204,11 @@ def _paths_to_biases(model: IResNet) -> dict[Tensor, Sequence[SpectralNormConv2d
     return paths
 
 
-def _with_gradients(parameters: Sequence[nn.Parameter]) -> list[int]:
-    return [index for index, parameter in enumerate(parameters) if parameter.grad is not None]
-
-
-def _gradients(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [grad for parameter in parameters if (grad := parameter.grad) is not None]
 
 
-def _like(parameter: nn.Parameter, buffer: Tensor) -> Tensor:
+def _like(parameter: Tensor, buffer: Tensor) -> Tensor:
     """A copy on the device and in the layout of its parameter."""
     return torch.empty_like(parameter).detach().copy_(buffer)
 
