@@ -26,7 +26,7 @@ from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
     inverse_curve,
-    predicted_and_needed_steps,
+    needed_steps,
     reconstructions,
 )
 from study.trial.reconstruction_image import save_reconstructions
@@ -82,7 +82,7 @@ def save_network(
         folder / CERTIFICATE, {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
     )
     images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
-    steps = predicted_and_needed_steps(
+    steps = needed_steps(
         model,
         certificate,
         images,
