@@ -50,7 +50,7 @@ _N_LOWER_ITERATIONS = 4
 
 
 def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, (L,) each.
+    """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, float64 (L,) each.
 
     Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is
     the smallest over the shifted grids of the norm of a circular convolution that contains
@@ -58,15 +58,10 @@ def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tens
     itself, from the leading singular vector at the grid's largest frequency.
 
     Args:
-        weight: (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
+        weight: finite (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
         size: (H, W) of the map.
-
-    Returns:
-        float64; the upper bound is infinite, the lower one 0, where a weight is not finite.
     """
     weight = _few_out(weight, size)
-    finite = weight.isfinite().flatten(1).all(dim=1)
-    weight = torch.where(finite.view(-1, 1, 1, 1, 1), weight, 0.0)
     n_rows = weight.shape[1]
     if weight.shape[-2:] == (1, 1):
         lower = upper = _matrix_norms(weight[..., 0, 0])
@@ -84,10 +79,9 @@ def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tens
     # 4.7). That multiple is taken to be 8 n, which is an assumption.
     solver = 8 * (n_rows + 2 * _N_LEADING) * 2**-53
     off = gram_rounding(weight) + solver * upper.square()
-    upper = torch.where(finite, (upper.square() + off).sqrt() * (1 + 2**-50), torch.inf)
+    upper = (upper.square() + off).sqrt() * (1 + 2**-50)
     # The root of a lower bound may be that of the rounding alone.
-    lower = (lower.square() - off).clamp(min=0).sqrt() * (1 - 2**-50)
-    return torch.where(finite, lower, 0.0), upper
+    return (lower.square() - off).clamp(min=0).sqrt() * (1 - 2**-50), upper
 
 
 def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:

@@ -10,12 +10,12 @@ otherwise.
 """
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -63,7 +63,6 @@ def write_network(
     content = {**description, "architecture": architecture}
     tensors, file = _tensors(model), WEIGHTS
     built = _built(architecture, len(tensors))
-    _check_names(tensors.keys(), built.state_dict())
     _check(WEIGHTS, tensors, built.state_dict())
     read = _filled(built, tensors)
     # Targets that no weight exceeds may differ: the plain convolutions are the same.
@@ -141,16 +140,9 @@ def read_network(folder: Path) -> IResNet:
             describes no network, or WEIGHTS has not exactly the tensors of that network.
     """
     content = _content(folder / NETWORK)
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            names = set(file.keys())
-            model = _built(content["architecture"], len(names))
-            empty = model.state_dict()
-            _check_names(names, empty)
-            tensors = {name: file.get_tensor(name) for name in empty}
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{WEIGHTS} cannot be read: {_one_line(error)}") from error
-    _check(WEIGHTS, tensors, empty)
+    tensors = _loaded(folder / WEIGHTS)
+    model = _built(content["architecture"], len(tensors))
+    _check(WEIGHTS, tensors, model.state_dict())
     if _FACTORS in content:
         _change(tensors, content[_FACTORS], folder / CHANGES)
     return _filled(model, tensors)
@@ -163,16 +155,21 @@ def _filled(model: IResNet, tensors: Mapping[str, Tensor]) -> IResNet:
     return model.eval()
 
 
-def _check_names(names: Set[str], expected: Mapping[str, Tensor]) -> None:
-    for name in sorted(names ^ expected.keys()):
-        what = "has no tensor" if name in expected else "has a tensor that it must not have:"
-        raise ValueError(f"{WEIGHTS} {what} {name}")
+def _loaded(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path.name} cannot be read: {_one_line(error)}") from error
 
 
 def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if name not in expected:
+    """Whether a file has the tensors that are expected; CHANGES may have some of them."""
+    for name in sorted(tensors.keys() ^ expected.keys()):
+        if name in tensors:
             raise ValueError(f"{file} has a tensor that it must not have: {name}")
+        if file != CHANGES:
+            raise ValueError(f"{file} has no tensor {name}")
+    for name, tensor in tensors.items():
         shape, dtype = expected[name].shape, expected[name].dtype
         if (tensor.shape, tensor.dtype) != (shape, dtype):
             raise ValueError(
@@ -185,10 +182,7 @@ def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
     """Turn the tensors of a base into those of the network that was made from it, in place."""
     if not isinstance(factors, dict) or not all(type(f) is float for f in factors.values()):
         raise ValueError(f"{NETWORK}: {_FACTORS} must be numbers by the names of tensors")
-    try:
-        changes = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{CHANGES} cannot be read: {_one_line(error)}") from error
+    changes = _loaded(path)
     _check(CHANGES, changes, tensors)
     for name, factor in factors.items():
         if name not in tensors or name in changes or tensors[name].dtype != torch.float32:

@@ -175,18 +175,6 @@ def test_layers_in_a_batch_are_bounded_as_each_alone() -> None:
         assert bounds(adjoint_kernel(one), (6, 7))[1] == pytest.approx(upper[index].item())
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (1, 1)])
-def test_what_is_not_finite_bounds_nothing_and_spoils_no_other(kernel: tuple[int, int]) -> None:
-    weight = torch.randn(3, 4, 4, *kernel, dtype=torch.float64)
-    weight[1, 0, 0, 0, 0] = math.nan
-    for size in ((3, 3), (12, 12)):
-        lower, upper = convolution_norm_bounds(weight, size)
-        assert (lower[1], upper[1]) == (0, math.inf)
-        for index in (0, 2):
-            one = bounds(weight[index], size)
-            assert one == pytest.approx((lower[index].item(), upper[index].item()), rel=1e-9)
-
-
 def test_a_zero_layer_has_norm_zero() -> None:
     for size in ((3, 3), (12, 12)):
         assert bounds(torch.zeros(3, 4, 3, 3), size) == (0, 0)

@@ -33,8 +33,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("norm", ["spectral", "batch", "none"])
-@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+@pytest.mark.parametrize(
+    ("norm", "activation"), [("spectral", "relu"), ("batch", "elu"), ("none", "softplus")]
+)
 def test_every_kind_of_network_comes_back(norm: str, activation: str, tmp_path: Path) -> None:
     settings = {"norm": norm, "activation": activation, "coeff": 0.7, "dropout": 0.2}
     model = network(**settings)
