@@ -1,19 +1,17 @@
-"""The base of Tune's callbacks: what of them outlives the driver."""
+"""The base of Tune's callbacks: nothing of them outlives the driver."""
 
-from dataclasses import dataclass, fields
 from typing import Any
 
 from ray.tune import Callback
 
 
-@dataclass(eq=False)
 class StudyCallback(Callback):
-    """Watches a study. A subclass is a dataclass: its fields are what it was given.
+    """Watches a study. A subclass is a dataclass: its fields are what it was given. All else is
+    made by `setup`, which Tune calls before the first step.
 
-    Tune pickles its callbacks with the tuner, from which --resume brings them back. The fields
-    are kept, and what several callbacks share they still share. All else belongs to one process,
-    and is made by `setup`, which Tune calls before the first step.
+    Tune pickles its callbacks with the tuner. A study that goes on gets new ones, so an empty one
+    is pickled in their place.
     """
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Callback, ()

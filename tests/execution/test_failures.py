@@ -2,7 +2,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray import cloudpickle
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayActorError, RayTaskError
 from ray.train._internal import storage
 from ray.tune import Checkpoint
@@ -58,16 +57,15 @@ class Failing:
         self.failures.on_trial_result(1, [self.trial], self.trial, report.to_result())
 
     def restart(self) -> None:
-        """What Tune brings back of a trial and of its callbacks when a driver starts again."""
+        """What Tune brings back of a trial when a driver starts again."""
         # In its files the state of a trial is text.
         described, metadata = self.trial.get_json_state()
         context = self.trial.storage
         self.trial = Trial.from_json_state(described, stub=True)
         self.trial.restore_run_metadata(metadata)
         self.trial.set_storage(context)
-        self.failures = cloudpickle.loads(cloudpickle.dumps(self.failures))
+        self.failures = Failures(self.messages)
         self.failures.setup()
-        self.messages = self.failures.messages
 
     def checkpoint(self) -> None:
         self.failures.on_checkpoint(1, [self.trial], self.trial, Checkpoint("/x"))
