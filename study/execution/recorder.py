@@ -31,7 +31,7 @@ from study.search.suggestion import trial_id
 from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.outbox import Outbox
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import StudyRecord
 from study.tracking.tracker import Tracker
 
 _AT_END = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
@@ -60,13 +60,12 @@ class Recorder(StudyCallback):
     """Writes every trial of one study to MLflow.
 
     Attributes:
-        study_name: of the study, which stands in MLflow.
-        tracking_uri: of MLflow. --resume sets it anew, since the address may be another one then.
+        study: as it stands in MLflow.
         messages: get a line when MLflow stops answering, and one when it answers again.
         stopping: the searcher's, to write down why a study ended before its last trial.
     """
 
-    study_name: str
+    study: StudyRecord
     tracking_uri: str
     messages: Messages
     stopping: Stopping
@@ -77,11 +76,8 @@ class Recorder(StudyCallback):
         # The outbox tries again, and looks first what arrived; a request that MLflow's client
         # repeats by itself could make a run twice.
         self._client = Client(self.tracking_uri, max_retries=0)
-        study = Records(self._client).find_study(self.study_name)
-        assert study is not None
-        self._study: StudyRecord = study
         self._tracker = Tracker(self._client, provenance())
-        self._tracker.open_study(study)
+        self._tracker.open_study(self.study)
         self._outbox = Outbox(self.messages.write)
         self._ended: EndedTrials | None = None
         self._collected: dict[str, _Reports] = {}
@@ -131,7 +127,7 @@ class Recorder(StudyCallback):
         # its number may never be used again.
         known = {tune_trials.trial_id(trial) for trial in trials}
         self._outbox.put(
-            partial(self._close, known), before_retry=partial(self._tracker.open_study, self._study)
+            partial(self._close, known), before_retry=partial(self._tracker.open_study, self.study)
         )
         try:
             self._wait()
@@ -178,7 +174,7 @@ class Recorder(StudyCallback):
         self._tracker.start_trial(
             suggestion.trial_id,
             suggestion.sample,
-            suggestion.resolve(self._study.config),
+            suggestion.resolve(self.study.config),
             repeat_of=trial_id(suggestion.repeat_of),
             is_given=suggestion.is_given,
         )
@@ -217,4 +213,4 @@ class Recorder(StudyCallback):
     def _close(self, known: set[str]) -> None:
         self._tracker.keep_only(known)
         if self.stopping.end_of_search is not None:
-            studies.note_end_of_search(self._client, self._study, self.stopping.end_of_search)
+            studies.note_end_of_search(self._client, self.study, self.stopping.end_of_search)

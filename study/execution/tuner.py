@@ -87,7 +87,7 @@ def _parts(
     halving, stopping, messages = make_halving(study), Stopping(study), Messages()
     searcher = OptunaSearcher(study, halving, stopping, record.n_searches)
     progress = Progress(study, stopping, messages)
-    recorder = Recorder(record.name, tracking_uri, messages, stopping)
+    recorder = Recorder(record, tracking_uri, messages, stopping)
     snapshots = Snapshots()
     callbacks: list[Callback] = [
         # First: at the end it gives the signals back before the recorder waits for MLflow.

@@ -50,7 +50,7 @@ def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 def started(study: StudyRecord) -> Recorder:
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    made = Recorder(study.name, uri, Messages(), Stopping(study.config))
+    made = Recorder(study, uri, Messages(), Stopping(study.config))
     made.setup()
     return made
 
