@@ -86,6 +86,8 @@ class Postgres:
             host="127.0.0.1", port=self._port(), user=_OWNER, password=owner_password,
             dbname="postgres", autocommit=True,
         ) as connection:  # fmt: skip
+            # Or the log would have the statements that fail, and with them the password.
+            connection.execute("SET log_min_error_statement = panic")
             for statement in statements:
                 with suppress(errors.DuplicateObject, errors.DuplicateDatabase):
                     connection.execute(statement)

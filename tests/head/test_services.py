@@ -113,6 +113,9 @@ def test_secrets_are_for_their_owner_and_every_way_in_asks_for_a_password(head: 
     hba = (head.folder / "postgres" / "pg_hba.conf").read_text().splitlines()
     methods = {line.split()[-1] for line in hba if line and not line.startswith("#")}
     assert methods == {"scram-sha-256"}
+    secrets = json.loads((head.folder / "secrets.json").read_text()).values()
+    for log in head.folder.rglob("*.log"):
+        assert not [secret for secret in secrets if secret in log.read_text()], log
 
 
 def test_what_was_killed_is_there_again_after_start(head: Head) -> None:
