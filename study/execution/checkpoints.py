@@ -13,6 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from pyarrow.fs import FileSelector
 from ray.tune import Checkpoint
@@ -94,11 +95,8 @@ class Checkpoints(StudyCallback):
             # It takes room and does no harm, so the study goes on.
             self.messages.write(f"a checkpoint that nobody needs cannot be deleted: {error}")
 
-    def _tidy(self, trial: Trial) -> None:
+    def _tidy(self, trial: Any) -> None:
         storage, known = trial.storage, trial.latest_checkpoint_result
-        assert storage is not None
-        assert known is not None
-        assert known.checkpoint is not None
         files, folder, stored = storage.storage_filesystem, storage.trial_fs_path, _stored(trial)
         name = choose(PurePosixPath(known.checkpoint.path).name, stored, self.n_kept)
         _forget(trial)
@@ -111,28 +109,27 @@ class Checkpoints(StudyCallback):
         _delete_all_but(name, trial, stored)
 
 
-def _delete_all_but(name: str | None, trial: Trial, stored: list[str]) -> None:
+# Tune's types leave open whether a trial has a storage and checkpoints; those below do.
+
+
+def _delete_all_but(name: str | None, trial: Any, stored: list[str]) -> None:
     """Delete the stored checkpoints of a trial, by name, but for one."""
-    storage = trial.storage
-    assert storage is not None
     for other in stored:
         if other != name:
-            storage.storage_filesystem.delete_dir(f"{storage.trial_fs_path}/{other}")
+            trial.storage.storage_filesystem.delete_dir(f"{trial.storage.trial_fs_path}/{other}")
 
 
-def _stored(trial: Trial) -> list[str]:
+def _stored(trial: Any) -> list[str]:
     """Names of the checkpoints of a trial in the storage, the oldest first."""
-    storage = trial.storage
-    assert storage is not None
-    folder = FileSelector(storage.trial_fs_path, allow_not_found=True)
-    names = (PurePosixPath(i.path).name for i in storage.storage_filesystem.get_file_info(folder))
+    files = trial.storage.storage_filesystem
+    folder = FileSelector(trial.storage.trial_fs_path, allow_not_found=True)
+    names = (PurePosixPath(info.path).name for info in files.get_file_info(folder))
     return sorted(name for name in names if name.startswith(_PREFIX))
 
 
-def _forget(trial: Trial) -> None:
+def _forget(trial: Any) -> None:
     """Let Tune know of no checkpoint of a trial. None is deleted."""
     manager = trial.run_metadata.checkpoint_manager
-    assert manager is not None
     trial.run_metadata.checkpoint_manager = type(manager)(manager.checkpoint_config)
 
 
