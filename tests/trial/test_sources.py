@@ -66,14 +66,14 @@ def augmented(augmentation: Augmentation, images: torch.Tensor) -> torch.Tensor:
 
 
 def test_shifts_are_those_of_a_loop_and_reach_every_offset() -> None:
-    images = torch.randint(1, 256, (400, 2, 5, 4), dtype=torch.uint8)
-    shifted = augmented(Augmentation(shift=1, flip=False, fill=0), images)
+    images = torch.randint(1, 128, (400, 2, 5, 4), dtype=torch.uint8)
+    shifted = augmented(Augmentation(shift=1, flip=False, fill=128), images)
     seen = set()
     for before, after in zip(images, shifted, strict=True):
         matches = []
         for dy in (-1, 0, 1):
             for dx in (-1, 0, 1):
-                moved = torch.zeros_like(before)
+                moved = torch.full_like(before, 128)
                 for y in range(5):
                     for x in range(4):
                         if 0 <= y + dy < 5 and 0 <= x + dx < 4:
@@ -92,12 +92,6 @@ def test_flips_mirror_about_half_of_the_images() -> None:
     same = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
     assert all(f or s for f, s in zip(flipped, same, strict=True))
     assert 150 < sum(flipped) < 250
-
-
-def test_what_is_shifted_in_is_the_fill() -> None:
-    images = torch.full((50, 1, 3, 3), 7, dtype=torch.uint8)
-    out = augmented(Augmentation(shift=3, flip=False, fill=128), images)
-    assert set(out.unique().tolist()) == {7, 128}
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (128, 128), (129, 128), (5, 8)])
