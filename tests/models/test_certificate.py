@@ -115,6 +115,8 @@ def test_the_number_of_threads_does_not_show() -> None:
 
 
 def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
+    """Against the dense matrix of BatchNorm(conv(x)), from the modules' own outputs; one with no
+    convolution ahead of it is a diagonal, whose norm is its largest entry."""
     model = small(norm="batch")
     for _ in range(5):
         model.train()(torch.randn(16, 2, 8, 8) * 3)
@@ -123,35 +125,27 @@ def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.weight.copy_(torch.randn_like(module.weight))
     model.eval()
-    modules = dict(model.named_modules())
-    layers = {layer.name: layer for layer in certify(model).layers}
-    folded = [layer for layer in layers.values() if layer.folded]
-    assert len(folded) == 6  # W1 and W2 of each of three blocks
-    for layer in folded:
-        convolution, norm = modules[layer.name], modules[str(layer.folded)]
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        block = modules[layer.name.split(".residual")[0]]
-        assert isinstance(block, ResidualBlock)
-        size = block.in_shape[1:]
-        # The dense matrix of the linear part of BatchNorm(conv(x)), from the modules' own outputs.
-        n = convolution.in_channels * math.prod(size)
-        unit = torch.eye(n).view(n, convolution.in_channels, *size)
-        with torch.no_grad():
-            offset = norm(convolution(torch.zeros(1, *unit.shape[1:])))
-            matrix = (norm(convolution(unit)) - offset).flatten(1).double()
-        exact = torch.linalg.matrix_norm(matrix, ord=2).item()
-        assert exact <= layer.upper_bound * (1 + 1e-5)
-        assert layer.upper_bound <= exact * 1.07
-    # BatchNorm with no convolution ahead of it: a diagonal, whose norm is its largest entry.
-    ahead = [layer for layer in layers.values() if layer.kind == "batch_norm"]
-    assert len(ahead) == 2  # the very first block has none
-    for layer in ahead:
-        norm = modules[layer.name]
-        assert isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_var is not None
-        scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).abs().max().item()
-        assert layer.upper_bound == pytest.approx(scale, rel=1e-5)
+    modules: dict[str, Any] = dict(model.named_modules())
+    layers = certify(model).layers
+    # W1 and W2 of each of three blocks; the very first block has nothing ahead.
+    assert sum(layer.folded is not None for layer in layers) == 6
+    assert sum(layer.kind == "batch_norm" for layer in layers) == 2
+    for layer in layers:
+        module = modules[layer.name]
+        if layer.folded:
+            size = modules[layer.name.split(".residual")[0]].in_shape[1:]
+            n = module.in_channels * math.prod(size)
+            unit = torch.eye(n).view(n, module.in_channels, *size)
+            norm = modules[layer.folded]
+            with torch.no_grad():
+                offset = norm(module(torch.zeros(1, *unit.shape[1:])))
+                matrix = (norm(module(unit)) - offset).flatten(1).double()
+            exact = torch.linalg.matrix_norm(matrix, ord=2).item()
+            assert exact <= layer.upper_bound * (1 + 1e-5)
+            assert layer.upper_bound <= exact * 1.07
+        elif layer.kind == "batch_norm":
+            scale = (module.weight / (module.running_var + module.eps).sqrt()).abs().max().item()
+            assert layer.upper_bound == pytest.approx(scale, rel=1e-5)
 
 
 def test_to_dict_is_json_with_the_paths_of_modules() -> None:

@@ -148,22 +148,6 @@ def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
                 torch.testing.assert_close(parameter, theirs.get_parameter(name), rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS[0], TrainingConfig(optimizer="muon")])
-def test_a_restored_optimizer_goes_on_as_the_first_one(settings: TrainingConfig) -> None:
-    first = network()
-    optimizer = make_optimizer(first, settings)
-    backward(first, 0)
-    optimizer.step()
-    second = copy.deepcopy(first)
-    restored = make_optimizer(second, settings)
-    restored.load_state_dict(optimizer.state_dict())
-    for model, of_model in ((first, optimizer), (second, restored)):
-        of_model.zero_grad()
-        backward(model, 1)
-        of_model.step()
-    assert all(map(torch.equal, first.parameters(), second.parameters()))
-
-
 def test_kernels_of_a_layer_that_has_died_stay_finite() -> None:
     """Their momentum decays to the smallest floats while the others train on."""
     torch.manual_seed(0)

@@ -62,13 +62,17 @@ def test_every_seed_that_a_study_may_have_is_one() -> None:
     assert state.run_to_report().status is TrialStatus.COMPLETED
 
 
-def test_a_training_goes_on_from_its_state_as_if_never_interrupted(tmp_path: Path) -> None:
-    unbroken = list(train(TINY))
-    broken = Training(TINY)
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_a_training_goes_on_from_its_state_as_if_never_interrupted(
+    optimizer: Any, tmp_path: Path
+) -> None:
+    trial = replace(TINY, training=replace(TINY.training, optimizer=optimizer))
+    unbroken = list(train(trial))
+    broken = Training(trial)
     reports = [broken.run_to_report()]
     (tmp_path / "state").write_bytes(state_bytes(broken.state_dict()))
     torch.manual_seed(77)
-    restored = Training(TINY)
+    restored = Training(trial)
     restored.load_state_dict(read_state(tmp_path / "state"))
     while restored.status is TrialStatus.RUNNING:
         reports.append(restored.run_to_report())
@@ -120,15 +124,6 @@ def test_it_learns() -> None:
     assert last.epoch is not None
     assert last.epoch.val_accuracy > 0.9
     assert last.epoch.lipschitz_upper_bound < 1
-
-
-@pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_baselines_train_with_the_same_code(norm: Any) -> None:
-    config = replace(
-        TINY, model=replace(TINY.model, norm=norm), training=replace(TINY.training, max_epochs=1)
-    )
-    last = list(train(config))[-1]
-    assert last.status is TrialStatus.COMPLETED
 
 
 def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
