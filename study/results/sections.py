@@ -19,7 +19,6 @@ from study.metrics.definitions import (
     METRICS,
     RECONSTRUCTION_ERROR,
     TEST_ACCURACY,
-    VAL_ACCURACY,
     as_reported,
 )
 from study.metrics.reports import REPORTED_METRICS
@@ -32,8 +31,6 @@ from study.tracking.pages import compare_page, run_page, server_address
 
 MOST_NETWORKS = 40
 """Networks whose certificate, inverse and reconstructions are in the page."""
-# Trainings whose accuracy over their epochs is in the page.
-_MOST_CURVES = 20
 # MLflow's page that compares runs is of no use beyond some dozens.
 _MOST_COMPARED = 50
 # Metrics that come first in the table, behind the objectives.
@@ -57,7 +54,6 @@ def sections(report: Report) -> list[Section]:
     cards = [_card(one) for one in report.recommended]
     named = _named_networks(report)
     networks = [_network(report, label, point) for label, point in named.items()]
-    curves = _curves(report)
     uri, experiment_id = report.files.client.tracking_uri, report.study.experiment_id
     front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
     space = report.study.config.space
@@ -93,18 +89,11 @@ def sections(report: Report) -> list[Section]:
             "" if any(one["layers"] for one in networks) else "no network left a certificate",
         ),
         Section(
-            "growth-figure",
+            "growth",
             {"growth": report.growth},
             ""
             if report.growth and len(report.growth.epochs) > 1
             else "it takes a reference value of each objective, and two trials that ended",
-        ),
-        Section(
-            "curves-figure",
-            {"curves": curves},
-            ""
-            if any(len(curve["epochs"]) > 1 for curve in curves)
-            else "no training behind the front reported two epochs",
         ),
         Section(
             "hyperparameters",
@@ -213,20 +202,6 @@ def _columns(report: Report) -> dict[str, Any]:
         if any(len(point.records) > 1 for point in report.points)
         else None,
     }
-
-
-def _curves(report: Report) -> list[dict[str, Any]]:
-    """Validation accuracy over the epochs of the trainings that the front comes from."""
-    own = {p.first.trial_id: p.first for p in report.points if p.is_trial}
-    wanted = dict.fromkeys(point.first.trial_id for point in report.front)
-    curves = []
-    for trial_id in list(wanted)[:_MOST_CURVES]:
-        if trial_id in own:  # a filter may have left the projection and not its trial
-            history = report.files.history(own[trial_id].run_id, VAL_ACCURACY)
-            epochs, values = [epoch for epoch, _ in history], [value for _, value in history]
-            label = f"{report.study.name}/{trial_id}"
-            curves.append({"label": label, "epochs": epochs, "values": values})
-    return curves
 
 
 def _named_networks(report: Report) -> Mapping[str, Point]:

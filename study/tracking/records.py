@@ -234,11 +234,6 @@ class Records:
         )
         return list(self.client.search_runs(self._experiment_ids(), condition))
 
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """(epoch, value) of each report of a metric, by epoch; what is not finite as it was."""
-        points = self._call(self.client.api.get_metric_history, run_id, metric)
-        return sorted({point.step: restored(point.value) for point in points}.items())
-
     def artifacts(self, run_id: str) -> set[str]:
         """The names of a run's files."""
         location, uri = self._location(run_id), self.client.tracking_uri

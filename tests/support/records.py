@@ -32,9 +32,6 @@ class Kept(Records):
     def artifact(self, run_id: str, name: str) -> bytes:
         return self.files[run_id][name]
 
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        return []
-
 
 def unread(
     trials: Sequence[TrialRecord],

@@ -1,4 +1,4 @@
-// How the front grew, and how the trainings behind it learned.
+// How the front grew.
 
 const drawGrowth = () => {
   const by = byId("growth-by").value;
@@ -23,23 +23,3 @@ const makeGrowth = () => {
     + `(${content.reference_point}), as trials ended; a projection counts with its trial.`;
   whenSeen("growth-plot", drawGrowth);
 };
-
-const drawCurves = () => {
-  react("curves-plot", content.curves.map(({ label, epochs, values }, k) => ({
-    type: "scatter",
-    mode: "lines+markers",
-    name: plain(label),
-    line: { ...lineLook(k), width: 1.5 },
-    marker: { size: 4 },
-    x: epochs,
-    y: values,
-    hovertemplate: `epoch %{x}: %{y:.4f}<extra>${plain(label)}</extra>`,
-  })), {
-    xaxis: axis("epoch", { rangemode: "tozero" }),
-    yaxis: axis(axisTitle(content.accuracy)),
-    showlegend: content.curves.length <= 6,
-    legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0 },
-    margin: { l: 60, r: 15, t: 15, b: 90 },
-  });
-};
-const makeCurves = () => whenSeen("curves-plot", drawCurves);

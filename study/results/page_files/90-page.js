@@ -36,12 +36,10 @@ makeSections({
   pick: makePicker,
   hyperparameters: makeParallel,
   "importance-plot": makeImportance,
-  "growth-figure": makeGrowth,
-  "curves-figure": makeCurves,
+  growth: makeGrowth,
   networks: makeNetworks,
   table1: makeTable1,
 });
-if (isAbsent("growth-figure") && isAbsent("curves-figure")) hide("growth");
 byId("importance-note").textContent = content.importance_note;
 makeGlossary(metricNames);
 makeSectionLinks();

@@ -11,11 +11,10 @@ const stayOnView = (link) => {
     goTo(link.getAttribute("href").slice(1));
   };
 };
-const isAbsent = (id) => Object.hasOwn(content.absent, id);
 // Sections and figures by their ids, each with what draws it.
 const makeSections = (sections) => {
   for (const [id, make] of Object.entries(sections)) {
-    if (isAbsent(id)) hide(id);
+    if (Object.hasOwn(content.absent, id)) hide(id);
     else make();
   }
 };
