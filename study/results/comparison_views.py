@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from study.metrics.definitions import METRICS, TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import TEST_ACCURACY, VAL_ACCURACY
 from study.results.comparison import Comparison
-from study.results.differences import Estimate, Noise, best_accuracy
+from study.results.differences import Estimate, best_accuracy
 from study.results.front import Mark
 from study.results.report import goals, point_content
 from study.results.tables import (
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BEST = f"best_{VAL_ACCURACY}"
-_COVERED = {
-    Noise.SEEDS: (
-        "the training seeds, by the spread of the repeats",
-        "the choice of the validation images",
-    ),
-    Noise.IMAGES: (
-        "the choice of the validation images, which are the same for all studies",
-        "the training seeds",
-    ),
-}
-_SEEDS_INSTEAD = " Where every study has repeats, intervals cover the training seeds instead."
-_NO_INTERVAL = (
-    f" The hypervolume has none: {METRICS[VAL_ACCURACY].title} is none of its objectives, or a "
-    "study has no network."
-)
 _NO_FRONT = "no study has a network that a front admits"
 
 
@@ -89,16 +74,13 @@ def sections(
         ),
         Section(
             "differences",
-            {
-                "differences": _differences_content(comparison),
-                "note": what_intervals_cover(comparison),
-            },
+            {"differences": _differences_content(comparison), "note": apart.note},
             ""
             if any((*apart.hypervolume, *apart.best_accuracy))
             else "there are no two networks to compare",
             title="Differences",
             table=_differences_table(comparison),
-            texts=[what_intervals_cover(comparison)],
+            texts=[apart.note],
         ),
         Section(
             "recommended",
@@ -228,22 +210,6 @@ def _notes(comparison: Comparison) -> Iterator[str]:
             yield f"{name}: {called}in MLflow at {comparison.place(name)}"
 
 
-def what_intervals_cover(comparison: Comparison) -> str:
-    """What the intervals of the differences cover, and what not."""
-    apart = comparison.differences
-    if apart.unsure is not None:
-        return f"{apart.unsure[0].upper()}{apart.unsure[1:]}."
-    covered, not_covered = _COVERED[apart.noise]
-    text = (
-        f"95 % intervals cover {covered}. They do not cover {not_covered}, nor another run of the "
-        "search, which would try other samples."
-    )
-    if apart.noise is Noise.IMAGES:
-        text += _SEEDS_INSTEAD
-    volume = apart.hypervolume[0]
-    return text if volume is None or volume.interval else text + _NO_INTERVAL
-
-
 def content(comparison: Comparison, every: bool) -> dict[str, Any]:
     """All of a comparison, for JSON.
 
@@ -261,7 +227,7 @@ def content(comparison: Comparison, every: bool) -> dict[str, Any]:
         ],
         "differences": _differences_content(comparison),
         "noise": None if apart.unsure is not None else apart.noise.value,
-        "note": what_intervals_cover(comparison),
+        "note": apart.note,
         "settings": {
             key: [None if value is None else json.loads(value) for value in values]
             for key, values in comparison.settings.items()

@@ -29,6 +29,7 @@ from study.tracking.records import TrialRecord
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
 """The largest accuracy is a hypervolume too: that of the accuracy alone, from 0."""
+_SEEDS, _IMAGES = "the training seeds", "the choice of the validation images"
 # Of a network as it was trained, among the coefficients that others are projected to.
 _OWN = 1.0
 
@@ -69,6 +70,21 @@ class Differences:
     best_accuracy: tuple[Estimate | None, ...]
     noise: Noise
     unsure: str | None
+
+    @property
+    def note(self) -> str:
+        """What the intervals cover, and what not; or why there are none."""
+        if self.unsure is not None:
+            return f"{self.unsure[0].upper()}{self.unsure[1:]}."
+        if self.noise is Noise.SEEDS:
+            covered, not_covered, more = _SEEDS, _IMAGES, ""
+        else:
+            covered, not_covered = f"{_IMAGES}, which are the same for all studies", _SEEDS
+            more = " Where every study has repeats, intervals cover the training seeds instead."
+        return (
+            f"95 % intervals cover {covered}. They do not cover {not_covered}, nor another run of "
+            f"the search, which would try other samples.{more}"
+        )
 
 
 def differences(reports: Sequence[Report]) -> Differences:
