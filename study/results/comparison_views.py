@@ -197,15 +197,10 @@ def _settings_table(comparison: Comparison) -> list[Column]:
 def _notes(comparison: Comparison) -> Iterator[str]:
     """The conditions that networks were chosen by, and where each study was read if they come from
     several places, a sentence each."""
-    reports = comparison.reports
-    if len({report.where for report in reports.values()}) > 1:
-        for name, report in reports.items():
-            chosen = f"only networks with {report.where}" if report.where else "all networks"
-            yield f"Of {name} {chosen}."
-    elif where := next(iter(reports.values())).where:
-        yield f"Only networks with {where}."
-    if comparison.is_of_several_places:
-        for name, report in reports.items():
+    for name, report in comparison.reports.items():
+        if report.where:
+            yield f"{name}: only networks with {report.where}"
+        if comparison.is_of_several_places:
             called = "" if report.study.name == name else f"the study {report.study.name} "
             yield f"{name}: {called}in MLflow at {comparison.place(name)}"
 
