@@ -1,7 +1,6 @@
 """A study whose folder was moved: it can be read there, and not be changed."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,7 @@ from typer.testing import CliRunner
 
 import study
 from study import delete, launch, report, verify
-from study.tracking import studies
-from study.tracking.client import Client
 from tests.support.launched import twin
-from tests.support.studies import tiny
 
 
 @pytest.fixture
@@ -96,10 +92,3 @@ def test_it_is_changed_only_where_it_was_begun(
             f"{moved} it can be read\n"
         )
     assert (contents(moved), contents(begun)) == before
-
-
-def test_a_new_study_in_its_database_is_begun_there(moved: Path) -> None:
-    client = Client(f"sqlite:///{moved}/mlflow.db")
-    new = studies.create(client, replace(tiny(), name="new"), "/x", f"{moved}/ray_results/new")
-    assert study.open("new", tracking_uri=client.tracking_uri) is not None
-    assert (moved / "mlruns" / "new" / new.run_id / "artifacts" / "study.yaml").is_file()

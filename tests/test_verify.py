@@ -302,7 +302,7 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (claim("layers.0.note", 1), "has a key that no certificate has: note of "),
     (claim("layers", []), "certificate.json has not the layers of the network"),
     (claim("layers", [1, None]), "has not the layers of the network"),
-    (write(CERTIFICATE, "[]"), "certificate.json must be an object"),
+    (write(CERTIFICATE, "[]"), "certificate.json cannot be read"),
     (write(CERTIFICATE, "{"), "certificate.json cannot be read"),
     # What MLflow would load and install.
     (write("code/numpy.py", ""), "code/ must be ['models'] in a logged model, but is ['models', '"),

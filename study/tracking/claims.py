@@ -1,9 +1,7 @@
 """What a stored certificate says, beside what is proven of the weights now."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from models.certificate import ROOM
@@ -13,21 +11,6 @@ from study.metrics.artifacts import CERTIFICATE
 # otherwise.
 _MOST_ABOVE = 1e-6
 _PARTS = ("layers", "blocks")
-
-
-def read_certificate(path: Path) -> dict[str, Any]:
-    """A certificate as it was stored.
-
-    Raises:
-        ValueError: if the file is none.
-    """
-    try:
-        certificate = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{CERTIFICATE} cannot be read: {error}") from error
-    if not isinstance(certificate, dict):
-        raise ValueError(f"{CERTIFICATE} must be an object, but is {certificate!s:.80}")
-    return certificate
 
 
 def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
 from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
-from study.tracking.claims import false_claims, is_true, read_certificate
+from study.tracking.claims import false_claims, is_true
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.mlmodel import other_identity, other_loading
 from study.tracking.records import Records
@@ -184,9 +184,11 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
     )
     try:
         network = read_network(folder / DATA)
-        stored = read_certificate(folder / DATA / CERTIFICATE)
     except ValueError as error:
         return Proof((*problems, f"model: {error}"))
+    stored = as_json((folder / DATA / CERTIFICATE).read_bytes(), dict)
+    if stored is None:
+        return Proof((*problems, f"model: {CERTIFICATE} cannot be read as an object of JSON"))
     problems += (f"run: {problem}" for problem in _other_training(folder, run, of_run))
     if stored.get("in_shape") != list(network.in_shape):
         return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))

@@ -2,7 +2,7 @@ import os
 import shutil
 import socket
 import sqlite3
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from study.errors import TrackingError
-from study.tracking.client import Client
+from study.tracking.client import _RETRIES, Client
 from study.tracking.tracker import Tracker
 
 NAME = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -24,30 +24,11 @@ def test_calls_of_two_threads_leave_the_environment_as_it_was(
     monkeypatch.delenv(NAME, raising=False)
     if before is not None:
         monkeypatch.setenv(NAME, before)
-    entered, first_may_end, first_has_ended = (threading.Event() for _ in range(3))
-    during: list[str | None] = []
-
-    def first() -> None:
-        during.append(os.environ.get(NAME))
-        entered.set()
-        assert first_may_end.wait(10)
-
-    def call_first() -> None:
-        Client("http://x", max_retries=0).call(first)
-        first_has_ended.set()
-
-    def second() -> None:
-        during.append(os.environ.get(NAME))
-        first_may_end.set()
-        assert first_has_ended.wait(10)
-        during.append(os.environ.get(NAME))
-
-    thread = threading.Thread(target=call_first)
-    thread.start()
-    assert entered.wait(10)
-    Client("http://x", max_retries=2).call(second)
-    thread.join()
-    assert during == ["0", "2", "2"]
+    with ExitStack() as second:
+        with _RETRIES.set_to(0):
+            assert os.environ.get(NAME) == "0"
+            second.enter_context(_RETRIES.set_to(2))
+        assert os.environ.get(NAME) == "2"
     assert os.environ.get(NAME) == before
 
 
