@@ -2,9 +2,8 @@
 applies in eval mode, in order.
 
 What the argument of `certify` does not cover is refused here: a module of another class, a map
-that runs something else than its class, a convolution that is no zero-padded one of stride 1, a
-block of maps of another shape. Where a bias or a BatchNorm does not fit, the forward pass fails by
-itself.
+that runs something else than its class, a convolution that is no zero-padded one of stride 1,
+shapes that do not fit one another.
 """
 
 import math
@@ -93,7 +92,16 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
                     f"the ResidualBlock at {path} must be for maps of shape {shape}, which come to "
                     f"it, but has in_shape={module.in_shape}"
                 )
-            blocks.append(_block_layers(module, path))
+            try:
+                blocks.append(_block_layers(module, path))
+            except (torch.OutOfMemoryError, torch.AcceleratorError):
+                raise  # of the device, and no fault of the network
+            except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:
+                # Settings and tensors with which the forward pass fails too.
+                raise ValueError(
+                    f"the ResidualBlock at {path} must be one that runs, but its layers give "
+                    f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                ) from error
         elif type(module) is Squeeze:
             channels, height, width = shape
             if height % 2 or width % 2:
@@ -135,13 +143,13 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
                 # conv, then BatchNorm: one convolution with the kernel s_o * W[o].
                 folded, batch_norm = children.pop(0)
                 _check_parts(folded, batch_norm)
-                weight = weight * _scale(folded, batch_norm).view(-1, 1, 1, 1)
+                weight = weight * _scale(folded, batch_norm, channels).view(-1, 1, 1, 1)
                 of.append(batch_norm)
                 factor = math.inf
             layer = Layer(name, block.in_shape[1:], weight, 1.0, folded, _is_finite(of, weight))
             layers.append(layer)
         elif type(module) is nn.BatchNorm2d:
-            scale = _scale(name, module)
+            scale = _scale(name, module, channels)
             largest = scale.abs().max().item()
             is_finite = _is_finite([module], scale)
             layers.append(Layer(name, block.in_shape[1:], None, largest, None, is_finite))
@@ -150,9 +158,7 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
             # With its mask, a diagonal matrix with entries 0 and 1 / (1 - p).
             factor *= 1 / (1 - module.p) if 0 <= module.p < 1 else math.inf
         elif type(module) in ACTIVATIONS.values():
-            if isinstance(module, nn.ELU) and not 0 <= module.alpha <= 1:
-                # The slope of ELU at 0 from below is alpha.
-                raise ValueError(f"ELU at {name}: 0 <= alpha <= 1 must hold, got {module.alpha}")
+            _check_activation(name, module)
         else:
             raise ValueError(_unknown(name, module))
     if channels != block.in_shape[0]:
@@ -168,6 +174,8 @@ def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) ->
     weight = module.weight
     if "weight" not in module._parameters:
         raise ValueError(f"the convolution at {name} must have its weight as a parameter")
+    if weight.dim() != 4:
+        raise ValueError(f"the weight of {name} must have 4 axes, but has {weight.dim()}")
     k_height, k_width = weight.shape[2:]
     same = k_height % 2 == 1 and k_width % 2 == 1
     if isinstance(module, nn.Conv2d):
@@ -185,15 +193,21 @@ def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) ->
             f"stride 1, dilation 1, one group and 'same' zero padding, but has a kernel of "
             f"{k_height} x {k_width} and is {module}"
         )
-    if weight.shape[1] != channels:
+    if weight.shape[1] != channels or weight.numel() == 0:
         raise ValueError(
-            f"the convolution at {name} must take {channels} channels, but takes {weight.shape[1]}"
+            f"the convolution at {name} must have a weight (c_out, {channels}, k_h, k_w), but has "
+            f"one of shape {tuple(weight.shape)}"
+        )
+    if module.bias is not None and module.bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"the convolution at {name} must have a bias for {len(weight)} channels, but has one "
+            f"of shape {tuple(module.bias.shape)}"
         )
     weight = weight if isinstance(module, nn.Conv2d) else module.effective_weight()
     return weight.to("cpu", torch.float64)
 
 
-def _scale(name: str, module: nn.Module | None) -> Tensor:
+def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
     """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64, on the CPU."""
     assert isinstance(module, nn.BatchNorm2d)
     if module.running_var is None or module.running_mean is None:
@@ -201,6 +215,12 @@ def _scale(name: str, module: nn.Module | None) -> Tensor:
             f"the BatchNorm2d at {name} must have running statistics, but has none: it is no "
             "function of one sample"
         )
+    for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+        if tensor is not None and tensor.shape != (channels,):
+            raise ValueError(
+                f"the BatchNorm2d at {name} must be for {channels} channels, but has a tensor of "
+                f"shape {tuple(tensor.shape)}"
+            )
     scale = (module.running_var.to("cpu", torch.float64) + module.eps).rsqrt()
     return scale if module.weight is None else scale * module.weight.to("cpu", torch.float64)
 
@@ -217,6 +237,12 @@ def _check_parts(name: str, module: nn.Module | None) -> None:
                 f"the {type(module).__name__} at {name} must have no parts but "
                 f"{', '.join(sorted(allowed)) or 'its settings'}, but has {part}"
             )
+
+
+def _check_activation(name: str, module: nn.Module) -> None:
+    if isinstance(module, nn.ELU) and not 0 <= module.alpha <= 1:
+        # The slope of ELU at 0 from below is alpha.
+        raise ValueError(f"ELU at {name}: 0 <= alpha <= 1 must hold, but got {module.alpha}")
 
 
 def _is_finite(modules: list[nn.Module], result: Tensor) -> bool:

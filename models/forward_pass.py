@@ -93,6 +93,8 @@ def _unusable(name: str, tensor: Tensor) -> Iterator[str]:
         yield f"must have plain tensors, but {name} is a {type(tensor).__name__}"
     elif tensor.layout != torch.strided or tensor.is_quantized:
         yield f"must have dense tensors, but {name} is {tensor.layout}, {tensor.dtype}"
+    elif tensor.is_meta:
+        yield f"must have tensors with values, but {name} is on the device meta"
     elif tensor.is_complex():
         yield f"must have real tensors, but {name} is {tensor.dtype}"
 

@@ -69,6 +69,12 @@ class GlobalAveragePool(nn.Module):
         return x.mean(dim=(2, 3))
 
 
+def _in_channels_last(x: Tensor) -> Tensor:
+    """The same (B, C, H, W) in the kernels' layout: adding or comparing maps of two layouts takes
+    several times as long. Without memory_format, which vmap does not support."""
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
 class IResNet(nn.Module):
     """A residual network that is invertible up to the classifier if its blocks contract.
 
@@ -182,13 +188,12 @@ class IResNet(nn.Module):
             )
         layers = self._normalized()
         weights = dict(zip(layers, effective_weights(layers), strict=True))
-        # Every map in the kernels' layout: to add maps of two layouts takes several times as long.
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = _in_channels_last(x)
         for module in self.body:
             if isinstance(module, ResidualBlock):
                 x = module(x, weights)
             else:
-                x = module(x).contiguous(memory_format=torch.channels_last)
+                x = _in_channels_last(module(x))
         return x
 
     def forward(self, x: Tensor) -> Tensor:

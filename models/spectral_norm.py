@@ -8,7 +8,8 @@ the norm of the zero-padded convolution itself.)
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,6 +82,11 @@ class SpectralNormConv2d(nn.Module):
         weight = self.effective_weight() if weight is None else weight
         return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
 
+    def convolution(self) -> Callable[[Tensor], Tensor]:
+        """The same map as a plain function, with the effective weight of now."""
+        weight, bias = self.effective_weight().detach(), self.bias.detach()
+        return partial(F.conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2)
+
     def deployed(self) -> nn.Conv2d:
         """The same map as a plain convolution, its weight the effective weight of now."""
         c_out, c_in, k, _ = self.weight.shape
@@ -112,7 +118,8 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
 
 def _normalized(weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
     # torch's own annotations leave `apply` out.
-    normalized: Tensor = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
+    normalized: Tensor
+    normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
     return normalized
 
 
@@ -138,18 +145,26 @@ class _Normalized(torch.autograd.Function):
     (g - [sigma > coeff] <g, y> / coeff G) / r.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
+    def forward(weight: Tensor, outer: Tensor, coeff: float) -> tuple[Tensor, Tensor]:
         # max(sigma / coeff, 1) needs no division by a sigma of zero.
         ratio = (_rows_sum(outer * weight) / coeff).clamp(min=1).to(weight.dtype)
         ratio = ratio.view(-1, 1, 1, 1, 1)
-        normalized, ctx.coeff = weight / ratio, coeff
+        return weight / ratio, ratio
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        _, outer, ctx.coeff = inputs
+        normalized, ratio = output
+        ctx.mark_non_differentiable(ratio)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(normalized, outer, ratio)
-        return normalized
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         normalized, outer, ratio = ctx.saved_tensors
         along = (grad * normalized).sum(dim=(1, 2, 3, 4), keepdim=True) * (ratio > 1)
         return torch.addcmul(grad, outer, along, value=-1 / ctx.coeff) / ratio, None, None

@@ -105,6 +105,15 @@ def set_kernel(model: IResNet, weight: Tensor) -> None:
     convolution(model).weight = nn.Parameter(weight)
 
 
+def normalized(model: IResNet, **attributes: Any) -> SpectralNormConv2d:
+    """A normalized layer in the place of a plain one."""
+    layer = SpectralNormConv2d(4, 2, 3, size=(4, 4), coeff=0.9)
+    put(model, 1, layer)
+    for name, value in attributes.items():
+        setattr(layer, name, value)
+    return layer
+
+
 def forward_of_its_own(model: IResNet) -> None:
     layer = convolution(model)
     layer.forward = lambda x: 10 * F.conv2d(x, layer.weight, padding=1)  # type: ignore[method-assign]
@@ -136,9 +145,7 @@ def one_pixel_for_all(model: IResNet) -> None:
 
 
 def wrong_padding_of_a_wide_kernel(model: IResNet) -> None:
-    layer = SpectralNormConv2d(4, 2, 3, size=(4, 4), coeff=0.9)
-    put(model, 1, layer)
-    layer.outer = torch.zeros(2, 4, 1, 3)
+    layer = normalized(model, outer=torch.zeros(2, 4, 1, 3))
     layer.weight = nn.Parameter(torch.randn(2, 4, 1, 3))
 
 
@@ -148,6 +155,7 @@ class Twice(Squeeze):
 
 
 NOT_KNOWN = "no Lipschitz bound is known for the module"
+NO_RUN = r"the ResidualBlock at body\.2 must be one that runs"
 SAME = "'same' zero padding"
 # What is said -> what is done to a network.
 REFUSED: dict[str, list[Callable[[IResNet], object]]] = {
@@ -243,8 +251,17 @@ REFUSED: dict[str, list[Callable[[IResNet], object]]] = {
     "real tensors, but weight is torch.complex64": [
         lambda m: set_kernel(m, torch.randn(2, 4, 3, 3, dtype=torch.complex64)),
     ],
+    "on the device meta": [lambda m: set_kernel(m, torch.empty(2, 4, 3, 3, device="meta"))],
     "must have plain settings, but p is a Tensor": [
         lambda m: insert(m, 0, nn.Dropout(torch.tensor(0.1))),  # type: ignore[arg-type]
+    ],
+    NO_RUN: [
+        lambda m: set_kernel(m, convolution(m).weight.detach().to(torch.float8_e4m3fn)),
+        lambda m: normalized(m, coeff="0.9"),
+        lambda m: normalized(m, coeff=10**400),
+        lambda m: normalized(m, outer=None),
+        lambda m: put(m, 0, nn.ELU(alpha="1")),  # type: ignore[arg-type]
+        lambda m: (insert(m, 0, nn.Dropout(0.1)), setattr(block_of(m).residual[0], "p", "0.1")),
     ],
 }
 
