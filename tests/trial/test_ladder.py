@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import IResNet, certify, deployed, project, read_network
+from models import IResNet, certify, project, read_network
 from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, unpacked
@@ -106,7 +106,7 @@ def test_batch_norm_in_the_blocks_has_no_ladder_and_a_plain_network_has_one() ->
 def test_fine_tuning_moves_the_network_and_draws_nothing_from_the_global_state(
     training: Training,
 ) -> None:
-    model = deployed(training.model).train()
+    model = copy.deepcopy(training.model)
     before = [p.detach().clone() for p in model.classifier.parameters()]
     state = torch.random.get_rng_state()
     training.fine_tune(model, 2, seed=5)
