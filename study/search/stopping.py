@@ -32,10 +32,6 @@ class Stopping:
         self._seconds_before = 0.0
         self._start: float | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A clock of this process means nothing in another.
-        return {**self.__dict__, "_seconds_before": self.seconds, "_start": None}
-
     def get_state(self) -> dict[str, Any]:
         """A copy of the state, for set_state."""
         return {
