@@ -101,5 +101,5 @@ def _yaml(path: Path) -> Any:
 
 
 def _without_versions(path: Path) -> str:
-    """The text of a file with V for each version; a tool that installs packages without one."""
+    """The text of a file with V for each version, and without that of a tool that installs."""
     return _TOOL.sub(r"\1", _VERSION.sub(r"\1V", path.read_text(encoding="utf-8")))

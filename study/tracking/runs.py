@@ -47,8 +47,8 @@ class Runs:
     def set_state(
         self, run_id: str, status: TrialStatus, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Say how a run stands, in MLflow's own status and by the tag that counts here, which comes
-        with others. A run that a crash leaves in between counts as running, and is ended again."""
+        """Say how a run stands: in MLflow's own status and, with other tags, by the tag that counts
+        here. A run that a crash leaves between the two counts as running, and is ended again."""
         of_run = {**(tags or {}), STATE: status.value}
         if status is TrialStatus.RUNNING:
             self.log(run_id, tags=of_run)

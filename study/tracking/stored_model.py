@@ -155,7 +155,7 @@ def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
 
     Args:
         files: paths below the folder.
-        latest: such a path -> the file that the latest model had there which was another one.
+        latest: such a path -> the file to which that of the next model is linked if it can be.
     """
     for name in files:
         path, source = folder / name, latest.get(name)
