@@ -20,17 +20,19 @@ UP = 1 + ROOM
 
 @dataclass(frozen=True)
 class LayerBound:
-    """A proven bound of one layer's Lipschitz constant, in eval mode, l2 to l2.
+    """Proven bounds of one layer's Lipschitz constant, in eval mode, l2 to l2.
 
     Attributes:
         name: the module's path in model.named_modules().
         kind: "convolution", or "batch_norm" for one with no convolution ahead of it.
+        lower_bound: attained by a vector, so the norm lies between the two.
         upper_bound: infinite if the weights are not finite.
         folded: path of the BatchNorm that was folded into this convolution, or None.
     """
 
     name: str
     kind: str
+    lower_bound: float
     upper_bound: float
     folded: str | None = None
 

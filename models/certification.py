@@ -24,7 +24,7 @@ from torch import Tensor
 from models.block_norm import bottleneck_upper_bounds
 from models.body_layers import BlockLayers, Layer, body_layers
 from models.certificate import UP, BlockBound, Certificate, Effort, LayerBound
-from models.convolution_norm import convolution_norm_upper_bounds
+from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
 from models.iresnet import IResNet
 from models.power_iteration import adjoint_kernel
@@ -77,12 +77,12 @@ def certify(
 def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
     """The bounds of all layers, by name, in order; convolutions of one shape in one batch."""
     groups: dict[Any, list[tuple[str, Tensor]]] = defaultdict(list)
-    bounds: dict[str, float] = {}
+    bounds: dict[str, tuple[float, float]] = {}
     for layer in layers:
         if not layer.is_finite:
-            bounds[layer.name] = math.inf
+            bounds[layer.name] = (0.0, math.inf)
         elif layer.weight is None:
-            bounds[layer.name] = _raised_product([layer.factor])
+            bounds[layer.name] = (layer.factor / UP, _raised_product([layer.factor]))
         else:
             c_out, c_in = layer.weight.shape[:2]
             # A layer and the transpose of another may have one shape, and have one norm.
@@ -90,18 +90,23 @@ def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
             groups[(weight.shape, layer.size)].append((layer.name, weight))
     for (_, size), group in groups.items():
         units, exponents = _unit_scale(torch.stack([weight for _, weight in group]))
-        uppers = in_threads(partial(convolution_norm_upper_bounds, size=size), units).tolist()
-        for (name, _), exponent, upper in zip(group, exponents, uppers, strict=True):
-            bounds[name] = _scaled_up(upper * UP, exponent)
+        pairs = in_threads(partial(_stacked_norm_bounds, size=size), units).tolist()
+        for (name, _), exponent, (lower, upper) in zip(group, exponents, pairs, strict=True):
+            bounds[name] = (_scaled_down(lower / UP, exponent), _scaled_up(upper * UP, exponent))
     return {
         layer.name: LayerBound(
             layer.name,
             "batch_norm" if layer.weight is None else "convolution",
-            bounds[layer.name],
+            *bounds[layer.name],
             layer.folded,
         )
         for layer in layers
     }
+
+
+def _stacked_norm_bounds(weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """(L, 2): lower and upper bounds of the norms of L convolutions."""
+    return torch.stack(convolution_norm_bounds(weight, size), dim=1)
 
 
 def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, float]:
@@ -165,6 +170,16 @@ def _scaled_up(value: float, exponent: int) -> float:
         return math.ldexp(value, exponent)
     except OverflowError:
         return math.inf
+
+
+def _scaled_down(value: float, exponent: int) -> float:
+    """value * 2^exponent or less, for a value >= 0."""
+    if not 0 < value < math.inf or math.frexp(value)[1] + exponent <= _LEAST_EXPONENT:
+        return 0.0
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.ldexp(0.5, 1024)
 
 
 def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:

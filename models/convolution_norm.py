@@ -1,4 +1,4 @@
-"""Proven upper bounds of the spectral norm of zero-padded convolutions of stride 1.
+"""The spectral norm of zero-padded convolutions of stride 1, between two proven bounds.
 
 The paper checks a layer by the singular values of its kernel's Fourier transform (after
 Sedghi et al. 2018), which is exact for circular padding and can be below the norm under
@@ -31,7 +31,7 @@ from models.gram_symbols import (
     largest_eigenvalue,
     used_taps,
 )
-from models.power_iteration import adjoint_kernel
+from models.power_iteration import adjoint_kernel, power_iteration
 
 # A dense operator with at most this many rows costs about as much as the grids do.
 _DENSE_ROWS = 256
@@ -45,14 +45,17 @@ _N_LEADING = 8
 # norm is rarely smaller, but more of the leading vectors lies off the map, and that part the
 # correction removes. It tightens the bounds of trained layers and loosens those of smooth kernels.
 _WIDER = (0, 1)
+# Of the lower bound, on the true operator; the start is close to the singular vector.
+_N_LOWER_ITERATIONS = 4
 
 
-def convolution_norm_upper_bounds(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """Proven upper bounds of the norms of L zero-padded convolutions, float64 (L,).
+def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, float64 (L,) each.
 
-    Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere a bound is the smallest
-    over the shifted grids of the norm of a circular convolution that contains the operator,
-    corrected at the edge of the map.
+    Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is
+    the smallest over the shifted grids of the norm of a circular convolution that contains
+    the operator, and the lower one is attained by a vector: power iteration on the operator
+    itself, from the leading singular vector at the grid's largest frequency.
 
     Args:
         weight: finite (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
@@ -61,18 +64,24 @@ def convolution_norm_upper_bounds(weight: Tensor, size: tuple[int, int]) -> Tens
     weight = _few_out(weight, size)
     n_rows = weight.shape[1]
     if weight.shape[-2:] == (1, 1):
-        upper = _matrix_norms(weight[..., 0, 0])
+        lower = upper = _matrix_norms(weight[..., 0, 0])
     elif n_rows * math.prod(size) <= _DENSE_ROWS:
         n_rows *= math.prod(size)
-        upper = _matrix_norms(dense_operators(weight, size))
+        lower = upper = _matrix_norms(dense_operators(weight, size))
     else:
-        upper = _restricted_norms(weight, size)
+        upper, start = _restricted_norms(weight, size)
+        # Power iteration takes the operator that leads away from the fewer channels.
+        away = adjoint_kernel(weight)
+        _, outer = power_iteration(away, start, _N_LOWER_ITERATIONS)
+        lower = (outer * away).flatten(1).sum(dim=1)
     # LAPACK's eigenvalue solvers are backward stable: what they find belongs to a matrix that is
     # off by a multiple of 2^-53 times its norm, which grows slowly with its size (Users' Guide,
     # 4.7). That multiple is taken to be 8 n, which is an assumption.
     solver = 8 * (n_rows + 2 * _N_LEADING) * 2**-53
     off = gram_rounding(weight) + solver * upper.square()
-    return (upper.square() + off).sqrt() * (1 + 2**-50)
+    upper = (upper.square() + off).sqrt() * (1 + 2**-50)
+    # The root of a lower bound may be that of the rounding alone.
+    return (lower.square() - off).clamp(min=0).sqrt() * (1 - 2**-50), upper
 
 
 def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:
@@ -159,10 +168,11 @@ def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
     return failed
 
 
-def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """(L,) the norms on the torus, of the grid where each is smallest, with a correction for the
-    part of the torus that lies outside of the map; the smaller ones of two tori.
+def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """(upper bounds (L,), unit vectors (L, c_small, H, W) that nearly attain them).
 
+    The norm on the torus, of the grid where it is smallest, with a correction for the part of
+    the torus that lies outside of the map; the smaller one of two tori.
     With the leading eigenpairs (l_i, w_i) of the circular C C^T there and mu the largest of the
     other eigenvalues,
 
@@ -173,6 +183,7 @@ def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
     """
     symbols = GramSymbols(weight, size)
     upper = weight.new_full((len(weight),), math.inf)
+    attaining = weight.new_zeros(*weight.shape[:2], *size)
     for n_pixels in _WIDER:
         torus = symbols.wider(n_pixels)
         _, which = _smallest_grid(torus, SHIFTS)
@@ -181,9 +192,11 @@ def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> Tensor:
             if layers.numel() > 0:
                 frequencies, alone = torus.frequencies(shift)
                 leading = _Leading.of(torus.gram(frequencies, layers), frequencies, alone)
-                restricted = leading.restrict(torus.torus, size)
-                upper[layers] = torch.minimum(upper[layers], restricted)
-    return upper
+                restricted, vectors = leading.restrict(torus.torus, size)
+                smaller = restricted < upper[layers]
+                upper[layers[smaller]] = restricted[smaller]
+                attaining[layers[smaller]] = vectors[smaller]
+    return upper, attaining
 
 
 @dataclass(frozen=True)
@@ -215,7 +228,7 @@ class _Leading:
         rest = top.values[:, q] if n_frequencies > q else torch.zeros_like(top.values[:, 0])
         return cls(gram[layer, index], frequencies[index], alone[index], top.values[:, 0], rest)
 
-    def restrict(self, torus: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    def restrict(self, torus: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """`_restricted_norms`, by the leading eigenpairs at these frequencies."""
         n_layers, q, c_small = self.gram.shape[:3]
         eigenvalues, eigenvectors = torch.linalg.eigh(self.gram)
@@ -235,13 +248,26 @@ class _Leading:
         vector = torch.cat([vector, vector.conj()], dim=1)
         frequency = torch.cat([frequency, -frequency], dim=1)
         inner = vector.conj() @ vector.transpose(1, 2)
+        waves = []
         for axis in (0, 1):
             pixel = torch.arange(size[axis], dtype=torch.float64, device=mu.device)
             angle = frequency[:, :, axis].unsqueeze(2) * pixel
-            wave = torch.polar(torch.ones_like(angle), angle) / math.sqrt(torus[axis])
-            inner = inner * (wave.conj() @ wave.transpose(1, 2))
+            waves.append(torch.polar(torch.ones_like(angle), angle) / math.sqrt(torus[axis]))
+            inner = inner * (waves[axis].conj() @ waves[axis].transpose(1, 2))
         form = excess.unsqueeze(2) * inner * excess.unsqueeze(1)
-        # eigvalsh would give other last bits.
-        values = torch.linalg.eigh(form).eigenvalues
+        values, vectors = torch.linalg.eigh(form)
         upper = torch.minimum(self.largest, mu + values[:, -1].clamp(min=0))
-        return upper.clamp(min=0).sqrt()
+        weights = (excess * vectors[:, :, -1]).unsqueeze(2) * vector
+        attaining = torch.einsum("lpc,lpy,lpx->lcyx", weights, *waves)
+        return upper.clamp(min=0).sqrt(), _real_unit(attaining)
+
+
+def _real_unit(vector: Tensor) -> Tensor:
+    """A real unit vector (L, c, H, W) out of a complex one: the longer of its two parts."""
+    parts = torch.stack([vector.real, vector.imag])
+    norms = parts.flatten(2).norm(dim=2)
+    layer = torch.arange(vector.shape[0], device=vector.device)
+    longer = norms.argmax(dim=0)
+    part, norm = parts[longer, layer], norms[longer, layer].view(-1, 1, 1, 1)
+    # Of a layer that is zero nothing is left; any unit vector serves.
+    return torch.where(norm > 0, part / norm, 1 / math.sqrt(part[0].numel()))

@@ -29,14 +29,20 @@ def power_iteration(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[
     """Power iteration on a batch of L convolutions of one shape at once.
 
     Args:
-        weight: (L, c_out, k_h, k_w, c_in) with c_in <= c_out, k_h and k_w odd.
+        weight: (L, c_out, c_in, k_h, k_w) with c_in <= c_out, k_h and k_w odd.
         vector: (L, c_in, H, W), unit l2 norm per layer: where to start.
         n_iterations: at least 1. One is the convolution and its adjoint.
 
     Returns:
-        The refined unit vectors (L, c_in, H, W), and G, of the shape of weight, such that
+        The refined unit vectors (L, c_in, H, W), and G (L, c_out, c_in, k_h, k_w) such that
         sigma_l = <G_l, weight_l> estimates the spectral norm from below.
     """
+    vector, outer = iterate(weight.permute(0, 1, 3, 4, 2), vector, n_iterations)
+    return vector, outer.permute(0, 1, 4, 2, 3)
+
+
+def iterate(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, Tensor]:
+    """`power_iteration` on kernels (L, c_out, k_h, k_w, c_in), and G of that shape."""
     kernel = (weight.shape[2], weight.shape[3])
     matrix = weight.flatten(2)
     for _ in range(n_iterations):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.kernel_batches import map_kernels, stacked
-from models.power_iteration import power_iteration
+from models.power_iteration import iterate
 
 # Enough for the first forward pass to see a sensible sigma; training refines it.
 _N_INITIAL_ITERATIONS = 10
@@ -193,7 +193,7 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
         group = sorted(members, key=_is_turned)
         weight = torch.stack([_large_first(layer.weight) for layer in group])
         vector = torch.stack([layer.vector for layer in group])
-        vector, outer = power_iteration(weight, vector, n_iterations)
+        vector, outer = iterate(weight, vector, n_iterations)
         # Copied in one operation on CUDA only if all that is copied has the layout of its buffer.
         n_straight = len(group) - sum(map(_is_turned, group))
         turned = outer[n_straight:].transpose(1, 4).contiguous().transpose(1, 4)

@@ -28,17 +28,20 @@ def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Ite
         compared += [(f" of {part['name']}", claims, part) for claims, part in parts]
     for where, claims, proven in compared:
         for key in claims.keys() - proven.keys():
-            # What was sampled; and of layers, what earlier versions stored beside the bound.
-            if key != ("lower_bound" if where else "empirical_lipschitz"):
+            if (key, where) != ("empirical_lipschitz", ""):
                 yield f"{CERTIFICATE} has a key that no certificate has: {key}{where}"
         for key, value in proven.items():
             claim = claims.get(key)
-            if key not in _PARTS and not is_true(claim, value):
+            if key not in _PARTS and not is_true(key, claim, value):
                 yield f"{key}{where} is {claim!s:.60}, but the weights give {value}"
 
 
-def is_true(stored: object, certified: object) -> bool:
-    """Whether a claim is what was found here, or says less, by rounding at most."""
+def is_true(what: str, stored: object, certified: object) -> bool:
+    """Whether a claim is what was found here, or says less, by rounding at most.
+
+    Args:
+        what: is claimed. A lower bound says less where it is smaller, all else where it is larger.
+    """
     if not isinstance(certified, float) or type(stored) not in (int, float):
         return type(stored) is type(certified) and stored == certified
     assert isinstance(stored, int | float)
@@ -46,7 +49,8 @@ def is_true(stored: object, certified: object) -> bool:
         return True
     if abs(stored) > sys.float_info.max:
         return False
-    return certified <= stored * (1 + ROOM) and stored <= certified * (1 + _MOST_ABOVE)
+    low, high = (stored, certified) if "lower_bound" in what else (certified, stored)
+    return low <= high * (1 + ROOM) and high <= low * (1 + _MOST_ABOVE)
 
 
 def _names(parts: object) -> list[object] | None:

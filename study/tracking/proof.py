@@ -200,7 +200,7 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
     problems += (f"certificate: {problem}" for problem in false_claims(stored, certified))
     bound = certified[LIPSCHITZ_UPPER_BOUND]
     claimed = restored(run.data.metrics[LIPSCHITZ_UPPER_BOUND])
-    if not is_true(claimed, bound):
+    if not is_true(LIPSCHITZ_UPPER_BOUND, claimed, bound):
         problems.append(
             f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claimed}, but the weights give {bound}"
         )

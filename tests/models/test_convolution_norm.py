@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import convolution_norm
-from models.convolution_norm import convolution_norm_upper_bounds
+from models.convolution_norm import convolution_norm_bounds
 from models.gram_symbols import SHIFTS, GramSymbols
 from models.power_iteration import adjoint_kernel
 from tests.support.oracles import dense_norm
 from tests.support.torus import torus_norms
 
 
-def bound(weight: Tensor, size: tuple[int, int]) -> float:
-    return convolution_norm_upper_bounds(weight[None], size).item()
+def bounds(weight: Tensor, size: tuple[int, int]) -> tuple[float, float]:
+    lower, upper = convolution_norm_bounds(weight[None], size)
+    return lower.item(), upper.item()
 
 
 @pytest.fixture
@@ -36,17 +37,18 @@ KERNELS = st.tuples(
 
 @settings(deadline=None, max_examples=100)
 @given(shape=KERNELS, seed=st.integers(0, 10_000), rows=st.sampled_from([0, 256]))
-def test_the_dense_norm_is_below_the_bound(shape: tuple[int, ...], seed: int, rows: int) -> None:
+def test_the_dense_norm_is_between_the_bounds(shape: tuple[int, ...], seed: int, rows: int) -> None:
     c_out, c_in, k_h, k_w, height, width = shape
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(c_out, c_in, k_h, k_w, dtype=torch.float64, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution_norm, "_DENSE_ROWS", rows)
-        upper = bound(weight, (height, width))
+        lower, upper = bounds(weight, (height, width))
     exact = dense_norm(weight, (height, width))
-    assert exact <= upper
+    assert lower <= exact <= upper
     if rows or k_h == k_w == 1:
         assert upper == pytest.approx(exact, rel=1e-11)
+        assert lower == pytest.approx(exact, rel=1e-11)
 
 
 def second_difference_squared() -> tuple[float, int]:
@@ -74,7 +76,7 @@ def test_closed_forms_that_the_circular_norm_misses(
     assert dense_norm(weight, (n, n)) == pytest.approx(exact, rel=1e-12)
     circular = torch.fft.fft2(weight[0, 0], s=(n, n)).abs().max().item()
     assert exact / circular == pytest.approx(over_circular, abs=5e-4)
-    assert bound(weight, (n, n)) == pytest.approx(exact, rel=1e-10)
+    assert bounds(weight, (n, n))[1] == pytest.approx(exact, rel=1e-10)
 
 
 @pytest.mark.parametrize("size", [(5, 6), (6, 6), (4, 7)])
@@ -155,9 +157,9 @@ def test_the_correction_at_the_edge_tightens_and_still_holds() -> None:
     better = 0
     for _ in range(40):
         weight = torch.randn(4, 6, 1, 1) * torch.ones(3, 3) + 0.3 * torch.randn(4, 6, 3, 3)
-        upper = bound(weight, (6, 6))
+        lower, upper = bounds(weight, (6, 6))
         exact = dense_norm(weight, (6, 6))
-        assert exact <= upper
+        assert lower <= exact <= upper
         plain = torus_norms(weight[None], (6, 6))[0].item()
         assert upper <= plain * (1 + 1e-10)
         better += upper < 0.999 * plain
@@ -167,12 +169,12 @@ def test_the_correction_at_the_edge_tightens_and_still_holds() -> None:
 @pytest.mark.usefixtures("only_the_torus")
 def test_layers_in_a_batch_are_bounded_as_each_alone() -> None:
     weight = torch.randn(5, 3, 4, 3, 3, dtype=torch.float64)
-    upper = convolution_norm_upper_bounds(weight, (6, 7))
+    lower, upper = convolution_norm_bounds(weight, (6, 7))
     for index, one in enumerate(weight):
-        assert bound(one, (6, 7)) == pytest.approx(upper[index].item())
-        assert bound(adjoint_kernel(one), (6, 7)) == pytest.approx(upper[index].item())
+        assert bounds(one, (6, 7)) == pytest.approx((lower[index].item(), upper[index].item()))
+        assert bounds(adjoint_kernel(one), (6, 7))[1] == pytest.approx(upper[index].item())
 
 
 def test_a_zero_layer_has_norm_zero() -> None:
     for size in ((3, 3), (12, 12)):
-        assert bound(torch.zeros(3, 4, 3, 3), size) == 0
+        assert bounds(torch.zeros(3, 4, 3, 3), size) == (0, 0)

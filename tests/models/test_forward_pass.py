@@ -436,6 +436,7 @@ def test_weights_of_any_scale_have_a_true_bound_or_none(exponent: int) -> None:
         if scaled.name.startswith("body.2."):
             wanted = math.log10(of_one.upper_bound) + exponent
             assert math.log10(scaled.upper_bound) == pytest.approx(wanted, abs=1e-9)
+            assert 0 < scaled.lower_bound <= scaled.upper_bound
     wanted = math.log10(expected.blocks[1].upper_bound) + 3 * exponent
     upper_bound = result.blocks[1].upper_bound
     if wanted > 308:

@@ -105,7 +105,7 @@ def test_an_effective_weight_is_the_same_bits_in_any_company(layout: torch.memor
 
 
 def test_one_call_with_two_iterations_is_two_calls_with_one() -> None:
-    weight = torch.randn(1, 4, 3, 3, 2, dtype=torch.float64)
+    weight = torch.randn(1, 4, 2, 3, 3, dtype=torch.float64)
     start = torch.randn(1, 2, 5, 5, dtype=torch.float64)
     start /= start.norm()
     twice, outer = power_iteration(weight, start, 2)

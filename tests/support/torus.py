@@ -15,7 +15,7 @@ def torus_norms(
     """The smallest norm, over shifted grids, of circular convolutions on the torus.
 
     With the one shift (0, 0) it is the largest singular value of the kernel's DFT with H + r by
-    W + r points. It is the stage from which `convolution_norm_upper_bounds` starts.
+    W + r points. It is the stage from which `convolution_norm_bounds` starts.
 
     Args:
         weight: (L, c_out, c_in, k_h, k_w), odd kernels; computed in float64.
