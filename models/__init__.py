@@ -3,7 +3,7 @@
 from models.certificate import Certificate, Effort
 from models.certification import certify
 from models.empirical_lipschitz import empirical_lipschitz
-from models.fixed_point import Solution, fixed_point
+from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet, check_arguments
 from models.projection import deployed, project, recompute_batch_norm
 from models.stored import read_network, write_network
@@ -18,6 +18,7 @@ __all__ = [
     "deployed",
     "empirical_lipschitz",
     "fixed_point",
+    "predicted_steps",
     "project",
     "read_network",
     "recompute_batch_norm",

@@ -55,6 +55,34 @@ class Solution:
     error_bound: Tensor | None = None
 
 
+def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | None:
+    """A number of evaluations after which Picard iteration is proven to have met the stopping rule
+    of `fixed_point` with atol = 0. Where it goes on for so many, its error is at most rtol ||x||,
+    for the fixed point x; where it stops earlier, it may be larger, by up to L / (1 - L).
+
+    With e = ||x_0 - x|| / ||x||, the k-th step has at most the norm L^(k-1) (1 + L) e ||x||, and
+    its result at least the norm (1 - L^k e) ||x|| (Banach's theorem). So the smallest k >= 1 with
+    L^(k-1) e (1 + L + rtol L) <= rtol suffices; it is raised a little, against rounding. The
+    iteration is assumed to be exact. None where nothing is proven.
+
+    Args:
+        lipschitz: L, a proven bound of the map's Lipschitz constant, >= 0.
+        rtol: >= 0.
+        first_error: e, >= 0.
+    """
+    needed = first_error * (1 + lipschitz + rtol * lipschitz) * (1 + 2**-50)
+    if not lipschitz < 1 or not needed < math.inf:
+        return None
+    if needed <= rtol:
+        return 1
+    if lipschitz == 0:
+        return 2
+    if rtol == 0:
+        return None
+    n_steps = (math.log(needed) - math.log(rtol) + 2**-48) / -math.log(lipschitz)
+    return 1 + math.ceil(n_steps * (1 + 2**-48))
+
+
 def fixed_point(
     fn: Callable[[Tensor, Tensor], Tensor],
     y0: Tensor,

@@ -224,6 +224,7 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
     certificate = json.loads(read(CERTIFICATE) or "{}")
     inverse = json.loads(read(INVERSE) or "{}")
     image = read(RECONSTRUCTIONS)
+    steps = inverse.get("predicted_steps", [None])
     return {
         "label": label,
         "layers": _bounds(certificate, "layers"),
@@ -231,6 +232,9 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
         "inverse": {
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
+            # None where one block has no proof.
+            "predicted": None if None in steps else max(steps),
+            "rtol": inverse.get("rtol"),
         },
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "error": point.metrics.get(RECONSTRUCTION_ERROR),

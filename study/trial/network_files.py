@@ -26,7 +26,7 @@ from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
     inverse_curve,
-    needed_steps,
+    predicted_and_needed_steps,
     reconstructions,
 )
 from study.trial.reconstruction_image import save_reconstructions
@@ -82,7 +82,7 @@ def save_network(
         folder / CERTIFICATE, {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
     )
     images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
-    steps = needed_steps(
+    steps = predicted_and_needed_steps(
         model,
         certificate,
         images,

@@ -1,11 +1,13 @@
+import math
 import sys
+from decimal import Decimal, localcontext
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.fixed_point import Solution, fixed_point
+from models.fixed_point import Solution, fixed_point, predicted_steps
 
 
 def linear_map(lipschitz: float, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,6 +106,46 @@ def test_each_sample_has_a_limit_of_its_own() -> None:
     assert solution.last_iterate[:3, 0].tolist() == pytest.approx(iterates, rel=1e-14)
 
 
+@settings(deadline=None, max_examples=200)
+@example(lipschitz=1 - 2**-53, rtol=1e-6, first_error=1.0)
+@example(lipschitz=0.5, rtol=0.5, first_error=1 / 3.5)
+@given(
+    lipschitz=st.floats(1e-3, 1 - 2**-53),
+    rtol=st.floats(1e-12, 0.5),
+    first_error=st.floats(1e-6, 1e6),
+)
+def test_predicted_steps_are_the_least_that_are_proven_or_a_few_more(
+    lipschitz: float, rtol: float, first_error: float
+) -> None:
+    """Against the inequality of the docstring in decimals of 60 digits."""
+    predicted = predicted_steps(lipschitz, rtol, first_error)
+    assert predicted is not None
+    with localcontext(prec=60):
+        bound, tolerance, error = Decimal(lipschitz), Decimal(rtol), Decimal(first_error)
+
+        def is_proven(n_steps: int) -> bool:
+            step = bound ** (n_steps - 1) * (1 + bound) * error
+            return step <= tolerance * (1 - bound**n_steps * error)
+
+        assert is_proven(predicted)
+        fewer = predicted - 2 - math.ceil(predicted * 1e-14) - math.ceil(1e-14 / (1 - lipschitz))
+        assert fewer < 1 or not is_proven(fewer)
+
+
+@pytest.mark.parametrize(
+    ("lipschitz", "rtol", "first_error", "expected"),
+    [
+        (0.0, 1e-6, 1.0, 2), (0.0, 0.0, 1.0, 2), (0.9, 0.0, 1.0, None), (0.9, 0.0, 0.0, 1),
+        (1.0, 0.5, 1.0, None), (0.5, 0.5, math.inf, None), (0.5, 0.5, math.nan, None),
+        (math.nan, 0.5, 1.0, None),
+    ],
+)  # fmt: skip
+def test_predicted_steps_at_the_ends_of_their_ranges(
+    lipschitz: float, rtol: float, first_error: float, expected: int | None
+) -> None:
+    assert predicted_steps(lipschitz, rtol, first_error) == expected
+
+
 @pytest.mark.parametrize("lipschitz", [0.4, 0.97])
 def test_a_batch_in_parts_is_solved_sample_by_sample(
     monkeypatch: pytest.MonkeyPatch, lipschitz: float
@@ -126,6 +168,31 @@ def test_a_batch_in_parts_is_solved_sample_by_sample(
     assert parts.converged.all()
     torch.testing.assert_close(parts.value, whole.value, rtol=0, atol=1e-12)
     torch.testing.assert_close(parts.last_iterate, parts.value, rtol=0, atol=0)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    lipschitz=st.floats(0.01, 0.95),
+    size=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 10_000),
+    exponent=st.integers(-8, -1),
+)
+def test_plain_iteration_has_stopped_after_the_predicted_steps(
+    lipschitz: float, size: float, seed: int, exponent: int
+) -> None:
+    """Of x -> y - g(x) from y, for fixed points of any size beside g of them."""
+    matrix, offset = linear_map(lipschitz, 6, seed)
+    exact, rtol = size * torch.randn(5, 6, dtype=torch.float64), 10.0**exponent
+    y = exact + exact @ matrix.T + offset
+    first_error = ((y - exact).norm(dim=1) / exact.norm(dim=1)).max().item()
+    predicted = predicted_steps(lipschitz, rtol, first_error)
+    assert predicted is not None
+    x, stopped = y, torch.zeros(5, dtype=torch.bool)
+    for _ in range(predicted):
+        before, x = x, y - x @ matrix.T - offset
+        stopped |= (x - before).norm(dim=1) <= rtol * x.norm(dim=1)
+    assert stopped.all()
+    assert ((x - exact).norm(dim=1) <= rtol * exact.norm(dim=1)).all()
 
 
 @pytest.mark.parametrize(

@@ -276,8 +276,10 @@ def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(tmp_path: Path) -
     assert all(0 < a <= b for a, b in zip(sampled, bounds, strict=True))
     inverse = json.loads((tmp_path / "inverse.json").read_text())
     assert inverse["n_steps"][0] == 1
-    steps = zip(inverse["needed_steps_mean"], inverse["needed_steps_max"], strict=True)
-    assert all(1 <= mean <= most < 100 for mean, most in steps)
+    for needed, predicted in zip(
+        inverse["needed_steps_max"], inverse["predicted_steps"], strict=True
+    ):
+        assert needed <= predicted + 1
     assert 0 < inverse["error_bound"] < 1e-3
 
 
