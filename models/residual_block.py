@@ -153,9 +153,7 @@ class ResidualBlock(nn.Module):
             raise ValueError(
                 f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
             )
-        layers = [
-            m.convolution() if isinstance(m, SpectralNormConv2d) else m for m in self.residual
-        ]
+        plain = self.deployed()
         # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that
         # nothing it does with samples copies or reorders them.
         pixels = z.permute(0, 2, 3, 1).contiguous()
@@ -165,10 +163,7 @@ class ResidualBlock(nn.Module):
             nonlocal solved, targets
             if rows is not solved:  # the same as in the step before, as a rule
                 solved, targets = rows, pixels[rows]
-            g = x.permute(0, 3, 1, 2)
-            for layer in layers:
-                g = layer(g)
-            g = g.permute(0, 2, 3, 1)
+            g = plain(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
             return torch.sub(targets, g, out=g)
 
         with torch.autocast(z.device.type, enabled=False):
@@ -180,7 +175,7 @@ class ResidualBlock(nn.Module):
         )
         if lipschitz is None:
             return solution
-        exact = self.deployed().double()
+        exact = plain.double()
         x, exact_z = solution.last_iterate.double(), z.double()
         r = scaled_norm(x + exact(x) - exact_z)
         r += evaluation_rounding(exact, x) + 2**-52 * scaled_norm(exact_z)

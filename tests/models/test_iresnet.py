@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, project
 from models.activations import ACTIVATIONS
@@ -325,6 +326,43 @@ def test_all_maps_have_the_layout_of_the_kernels(
     assert all(z.is_contiguous(memory_format=torch.channels_last) for z in maps)
     assert maps[-1].shape[1] > 1
     assert not maps[-1].is_contiguous()
+
+
+@pytest.mark.slow
+def test_the_network_compiles_whole() -> None:
+    """One graph, forward and backward, without a compiler that this machine may lack."""
+    model = small(dropout=0.0)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(compiled(x), model(x))
+    compiled(x).sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    model(x).sum().backward()
+    for gradient, parameter in zip(gradients, model.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_of_one_shape_run_under_vmap() -> None:
+    """Three models as one: the same outputs and gradients as one by one."""
+    models = [small().eval() for _ in range(3)]
+    parameters, buffers = stack_module_state(models)
+    x = torch.randn(2, 3, 8, 8)
+
+    def call(parameters: Any, buffers: Any, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = functional_call(models[0], (parameters, buffers), (x,))
+        return logits
+
+    together = vmap(call, in_dims=(0, 0, None))(parameters, buffers, x)
+    gradients = vmap(grad(lambda p, b, x: call(p, b, x).square().mean()), in_dims=(0, 0, None))(
+        parameters, buffers, x
+    )
+    for index, model in enumerate(models):
+        torch.testing.assert_close(together[index], model(x), rtol=1e-5, atol=1e-6)
+        model(x).square().mean().backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][index], parameter.grad)
 
 
 @pytest.mark.parametrize(
