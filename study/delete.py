@@ -36,10 +36,18 @@ def main(
                 _ask()
             deletion.carry_out()
     typer.echo(f"deleted: {study}")
-    if deletion.held.database is None:
+    held = deletion.held
+    if held.database is None:
+        # Given no list of models, `mlflow gc` would empty the trash of all models, and so of runs.
+        # Of a listed experiment it deletes all runs.
+        ids = (
+            f" --experiment-ids {held.experiment_id} --run-ids {held.run_id} --logged-model-ids "
+            f"{','.join(held.model_ids)} --backend-store-uri ITS_DATABASE --tracking-uri "
+            f"{deletion.driver.client.tracking_uri}"
+        )
         typer.echo(
-            "Its runs, models and name stay in the trash of the server until its owner runs "
-            "mlflow gc, which empties all of the trash."
+            "Its runs, models and name stay in the trash of the server until its owner runs: "
+            f"mlflow gc{ids if held.model_ids else ', which empties all of the trash'}"
         )
 
 

@@ -1,6 +1,8 @@
 """The command on copies of a real study: gone for good, nothing else touched, or nothing at all."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -221,16 +223,26 @@ def test_a_study_in_a_bucket_that_is_marked_as_running_is_refused(
     )
 
 
-def test_what_is_deleted_from_a_server_stays_in_its_trash(folder: Path) -> None:
+def test_of_a_server_it_says_what_its_owner_has_to_do(folder: Path) -> None:
+    """And that deletes the study for good, and nothing else of what is in the trash."""
+    client = Client(f"sqlite:///{folder}/mlflow.db")
+    trashed = client.api.create_run(client.api.create_experiment("active")).info.run_id
+    client.api.delete_run(trashed)
+    other, tiny = (client.api.get_experiment_by_name(name) for name in ("other", "tiny"))
+    (model,) = client.api.search_logged_models([other.experiment_id])
+    client.api.delete_logged_model(model.model_id)
     with served(folder) as uri:
         out = delete("tiny", "--yes", "--tracking-uri", uri)
-        assert "stay in the trash of the server until its owner runs mlflow gc" in out
         assert not (folder / "ray_results" / "tiny").exists()
         assert "there is no study 'tiny'" in refused("tiny", "--tracking-uri", uri)
+        command = out.partition("until its owner runs: ")[2]
+        command = command.replace("ITS_DATABASE", f"sqlite:///{folder}/mlflow.db")
+        assert command.startswith("mlflow gc")
+        subprocess.run([sys.executable, "-m", *command.split()], check=True, capture_output=True)
     books = Books(folder)
     for table in ("runs", "logged_models"):
-        states = books.query(
-            f"SELECT DISTINCT {table}.lifecycle_stage FROM {table} "
-            "JOIN experiments USING (experiment_id) WHERE experiments.name = 'tiny'"
-        )
-        assert states == [("deleted",)], table
+        counts = dict(books.query(f"SELECT experiment_id, COUNT(*) FROM {table} GROUP BY 1"))
+        assert int(tiny.experiment_id) not in counts
+        assert counts[int(other.experiment_id)] == 1
+    assert books.query(f"SELECT COUNT(*) FROM runs WHERE run_uuid = '{trashed}'") == [(1,)]
+    assert not [path for path in (folder / "mlruns" / "tiny").rglob("*") if path.is_file()]

@@ -35,6 +35,7 @@ class Holdings:
     """What MLflow has of a study.
 
     Attributes:
+        run_id: of the study's own run.
         storage: folder or bucket where Tune keeps its state.
         is_running: whether it is marked so.
         database: the SQLite database from which all of it can be deleted for good; None where a
@@ -47,6 +48,7 @@ class Holdings:
 
     name: str
     experiment_id: str
+    run_id: str
     storage: str
     is_running: bool
     database: Path | None
@@ -91,6 +93,7 @@ def holdings(client: Client, name: str) -> Holdings | None:
     return Holdings(
         name=name,
         experiment_id=experiment_id,
+        run_id=own.info.run_id,
         storage=own.data.tags.get(tags.STORAGE, ""),
         is_running=own.data.tags.get(tags.STATE) == TrialStatus.RUNNING,
         database=database,
