@@ -179,17 +179,14 @@ def _start(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bo
 
 def _resume(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bool) -> int:
     """Go on with a study, or say which would go on; returns an exit code."""
-    from study.api.asked import settings_to_keep, source_of, wanted
+    from study.api.asked import settings, source_of
 
     name = arguments["name"]
     source = "" if name is not None else source_of(typed.space)
     driver = typed.driver()
     from study.api import launched
 
-    planned = launched.planned_resume(
-        driver, name, source, wanted(arguments), settings_to_keep(arguments)
-    )
-    with planned as plan:
+    with launched.planned_resume(driver, name, source, settings(arguments)) as plan:
         if not dry_run:
             return _conclude(typed, driver, launched.resume(driver, plan))
         typer.echo(plan)

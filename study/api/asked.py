@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from study.config.extension import Wanted
 from study.config.file import Asked, locate, study_of
 from study.config.space import Value
 from study.config.study import StudyConfig
@@ -23,39 +22,20 @@ _SETTINGS = {
     "cpus": "resources.cpus",
     "gpus": "resources.gpus",
 }
-# What may be asked of a study beyond what it was begun with; all else must be as it was.
-_MORE = ("name", "trials", "max_hours")
 
 
 def asked_for(
     space: str | Path | Mapping[str, Any] | StudyConfig, arguments: Mapping[str, Value]
 ) -> Asked:
-    """A study as a file, or what stands in its place, and arguments ask for it.
-
-    Args:
-        space: as for `study.run`.
-        arguments: by their names there; None for one that is not given.
-
-    Raises:
-        ConfigError: in one line, whatever is wrong.
-    """
-    with by_arguments(arguments):
-        return study_of(space, settings(arguments))
+    """The study that a file, or what stands in its place, and arguments of `study.run` describe.
+    Raises ConfigError for the first mistake."""
+    return study_of(space, settings(arguments))
 
 
 def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
-    """The settings that arguments say, by their keys in a study file."""
+    """The settings that arguments of `study.run` say, by their keys in a study file; an argument
+    that is None says nothing."""
     return {_SETTINGS[name]: value for name, value in arguments.items() if value is not None}
-
-
-def settings_to_keep(arguments: Mapping[str, Value]) -> dict[str, Value]:
-    """Likewise, those that a study that goes on must have already."""
-    return settings({name: value for name, value in arguments.items() if name not in _MORE})
-
-
-def wanted(arguments: Mapping[str, Any]) -> Wanted:
-    """What arguments ask of a study beyond what it was begun with."""
-    return Wanted(arguments["trials"], arguments["max_hours"])
 
 
 @contextmanager

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.api.asked import asked_for, by_arguments
-from study.config.extension import Wanted
+from study.api.asked import asked_for, by_arguments, settings
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
 from study.execution.driver import Driver
@@ -81,7 +80,8 @@ def run(
         "cpus": cpus,
         "gpus": gpus,
     }
-    asked = asked_for(space, arguments)
+    with by_arguments(arguments):
+        asked = asked_for(space, arguments)
     driver = Driver.of(tracking_uri, storage_path, address)
     driver.check_ray()
     # Ray and torch take seconds, for which a mistake need not wait.
@@ -293,8 +293,12 @@ class Study:
         # Ray and torch take seconds, for which nothing else of a study waits.
         from study.api import launched
 
-        wanted = Wanted(trials, max_hours)
-        with launched.planned_resume(self.driver, self.name, "", wanted, {}) as plan:
+        arguments = {"trials": trials, "max_hours": max_hours}
+        more = settings(arguments)
+        with (
+            by_arguments(arguments),
+            launched.planned_resume(self.driver, self.name, "", more) as plan,
+        ):
             return Study.unless_interrupted(self.driver, launched.resume(self.driver, plan))
 
     def __repr__(self) -> str:

@@ -5,7 +5,6 @@ space     the parameters that a study varies
 search    who proposes samples, who stops trials, what a trial is given
 study     all of them together, and the rules between them
 meant     what an unknown key may have meant
-extension what is asked of a study that goes on
 parser    a mapping of keys -> StudyConfig
 file      a YAML file -> that mapping
 """

@@ -21,7 +21,6 @@ In the command's process, the driver:
     recorder     brings what happens to MLflow
     snapshots    whole copies of Tune's state
     checkpoints  which checkpoints stay
-    messages     messages to the user
 
 On the nodes:
 

@@ -20,7 +20,6 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from study.execution.callback import StudyCallback
-from study.execution.messages import Messages
 from study.execution.snapshots import Snapshots
 from study.execution.trials import EndedTrials
 
@@ -44,7 +43,7 @@ class Checkpoints(StudyCallback):
 
     n_kept: int
     snapshots: Snapshots
-    messages: Messages
+    messages: deque[str]
 
     def setup(self, *args: object, **info: object) -> None:
         self._ended: EndedTrials | None = None  # before the first step
@@ -93,7 +92,7 @@ class Checkpoints(StudyCallback):
             _delete_all_but(PurePosixPath(last.path).name, trial, _stored(trial))
         except OSError as error:
             # It takes room and does no harm, so the study goes on.
-            self.messages.write(f"a checkpoint that nobody needs cannot be deleted: {error}")
+            self.messages.append(f"a checkpoint that nobody needs cannot be deleted: {error}")
 
     def _tidy(self, trial: Any) -> None:
         storage, known = trial.storage, trial.latest_checkpoint_result

@@ -11,7 +11,7 @@ Tune counts all of them alike, so it is set to recover always, and this decides.
 """
 
 import pickle
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from ray.tune.experiment import Trial
 
 from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.callback import StudyCallback
-from study.execution.messages import Messages
 from study.execution.trials import error_text, suggestion
 from study.metrics.reports import TrialReport
 
@@ -42,7 +41,7 @@ class Failures(StudyCallback):
     restart knows it. The next worker of a trial that was given up reports that instead of training.
     """
 
-    messages: Messages
+    messages: deque[str]
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._n_deaths = Counter[str]()
@@ -76,7 +75,7 @@ class Failures(StudyCallback):
         goes_on = "it goes on from its last checkpoint"
         is_death = isinstance(error, RayActorError) and not error.actor_init_failed
         if isinstance(error, RayActorError) and (error.preempted or _NODE_DIED in text):
-            self.messages.write(f"{name} lost its node; {goes_on}")
+            self.messages.append(f"{name} lost its node; {goes_on}")
             return
         if of_trial.failed is not None:
             self._fatal = UserError(
@@ -104,7 +103,7 @@ class Failures(StudyCallback):
             n_failures = of_trial.n_errors
         what = f"{verb} {n_failures} times{between}"
         if n_failures <= MAX_RETRIES:
-            self.messages.write(f"{name} {verb}{detail}; {goes_on}")
+            self.messages.append(f"{name} {verb}{detail}; {goes_on}")
         elif isinstance(cause, StorageError):
             self._fatal = StorageError(f"{name} {what}{detail}")
         elif isinstance(cause, GpuMemoryError):
@@ -118,7 +117,7 @@ class Failures(StudyCallback):
         else:
             given_up = replace(of_trial, failed=f"{what}: {_in_one_line(error, text)}")
             trial.set_config(given_up.to_config())
-            self.messages.write(f"{name} {what}, and is given up")
+            self.messages.append(f"{name} {what}, and is given up")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         # Raised here, since Tune would take it for an error of the trial where it occurred.

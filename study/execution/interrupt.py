@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -10,7 +11,6 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 from study.execution.callback import StudyCallback
-from study.execution.messages import Messages
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,7 +26,7 @@ class Interrupt(StudyCallback):
     """
 
     study: str
-    messages: Messages
+    messages: deque[str]
     at_once: Sequence[Callable[[], None]] = ()
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -47,7 +47,7 @@ class Interrupt(StudyCallback):
                 leave()
             raise KeyboardInterrupt
         self._is_wanted = True
-        self.messages.write(
+        self.messages.append(
             "interrupted: the epochs that run are finished and checkpointed first; once more "
             f"leaves now; {self.study} can be resumed, even if all of it is killed first"
         )

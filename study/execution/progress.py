@@ -1,6 +1,7 @@
 """The live view of a running study: a table on a terminal or in a notebook, else plain lines."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ from rich.text import Text
 from study.config.study import StudyConfig
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
-from study.execution.messages import Messages
 from study.execution.notebook_view import NotebookView
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported
@@ -35,12 +35,12 @@ class Progress(StudyCallback):
 
     Attributes:
         stopping: the searcher's, which knows how the hypervolume grew.
-        messages: lines of other parts; each is printed once.
+        messages: lines of other parts for the user; each is printed once.
     """
 
     study: StudyConfig
     stopping: Stopping
-    messages: Messages
+    messages: deque[str]
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._live: Live | NotebookView | None = None
@@ -89,8 +89,8 @@ class Progress(StudyCallback):
             self._live = None
 
     def _show_messages(self) -> None:
-        for line in self.messages.read():
-            self._show(line)
+        while self.messages:
+            self._show(self.messages.popleft())
 
     def _show_end(self, trial: Trial) -> None:
         report = tune_trials.report(trial)

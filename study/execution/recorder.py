@@ -11,6 +11,7 @@ snapshot knows are deleted when the study ends.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,6 @@ from ray.tune.experiment import Trial
 
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
-from study.execution.messages import Messages
 from study.execution.provenance import provenance
 from study.execution.trials import EndedTrials, TrialView
 from study.metrics.artifacts import OUTCOME, projection_folder
@@ -67,7 +67,7 @@ class Recorder(StudyCallback):
 
     study: StudyRecord
     tracking_uri: str
-    messages: Messages
+    messages: deque[str]
     stopping: Stopping
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -78,7 +78,7 @@ class Recorder(StudyCallback):
         self._client = Client(self.tracking_uri, max_retries=0)
         self._tracker = Tracker(self._client, provenance())
         self._tracker.open_study(self.study)
-        self._outbox = Outbox(self.messages.write)
+        self._outbox = Outbox(self.messages.append)
         self._ended: EndedTrials | None = None
         self._collected: dict[str, _Reports] = {}
 
@@ -135,27 +135,23 @@ class Recorder(StudyCallback):
             self.leave()
 
     def _wait(self) -> None:
-        """Until MLflow has everything."""
-        last_message = time.monotonic()
-        while n_left := self._outbox.wait(1.0):
-            self._print_messages()
-            if time.monotonic() > last_message + _MESSAGE_SECONDS:
+        """Until MLflow has everything. The view of the study does not run any more."""
+        last_message, n_left = time.monotonic(), 1
+        while n_left:
+            n_left = self._outbox.wait(1.0)
+            while self.messages:
+                print(self.messages.popleft(), flush=True)
+            if n_left and time.monotonic() > last_message + _MESSAGE_SECONDS:
                 last_message = time.monotonic()
                 print(
                     f"{n_left} writes wait for MLflow at {self.tracking_uri}; Ctrl-C leaves; they "
                     "are sent when the study is resumed",
                     flush=True,
                 )
-        self._print_messages()
 
     def leave(self) -> None:
         """Send nothing more. At a second Ctrl-C the study is closed without the recorder."""
         self._outbox.leave()
-
-    def _print_messages(self) -> None:
-        """The view of the study does not run any more."""
-        for line in self.messages.read():
-            print(line, flush=True)
 
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
         """Let the reports that were collected of a trial be sent, and then do this."""

@@ -4,16 +4,20 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-from study.config.extension import Wanted, check_same
-from study.config.space import Value
-from study.errors import ConfigError, LaunchError, some
+from study.config.study import StudyConfig
+from study.errors import LaunchError, quoted, some
 from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials
 from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord
+
+# What may be asked of a study beyond what it was begun with; all else must be as it was.
+_TRIALS, _HOURS = "search.n_trials", "search.max_hours"
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Resumption:
 
 @contextmanager
 def planned_resume(
-    driver: Driver, name: str | None, source: str, wanted: Wanted, said: Mapping[str, Value]
+    driver: Driver, name: str | None, source: str, asked: Mapping[str, Any]
 ) -> Iterator[Resumption]:
     """Which study would go on, and as what: that of a name, or the latest of a file that is
     unfinished, or, where more is asked of it, done. No other process may run it until the plan is
@@ -58,12 +62,13 @@ def planned_resume(
 
     Args:
         source: path of the file; it does not count where a name is given.
-        said: settings that the study must have, by their keys in a study file.
+        asked: settings by their keys in a study file: more trials or hours, and those that the
+            study must have.
 
     Raises:
         UserError: if there is no such study, or it cannot go on.
     """
-    records, may_be_done = driver.records, wanted.is_something
+    records, may_be_done = driver.records, not asked.keys().isdisjoint((_TRIALS, _HOURS))
     found = _find(driver, name, source, may_be_done)
     records.check_files(found)
     if found.storage != driver.folder(found.name):
@@ -81,13 +86,13 @@ def planned_resume(
     with storage.locked(found.storage):
         # Another process may have run it until now.
         record = _find(driver, found.name, source, may_be_done)
-        check_same(record.config, said)
+        check_same(record.config, asked)
         check_trials(record.config, record.name)
         of_file = () if name is not None else records.of_file(record.source)
         states = [trial.state for trial in records.trials(record)]
         yield Resumption(
             record,
-            extended(record, records, wanted),
+            extended(record, records, asked),
             states.count(TrialStatus.COMPLETED),
             not {TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY}.isdisjoint(states),
             tuple(one.name for one in of_file if one.name != record.name),
@@ -124,13 +129,33 @@ def _unfinished(records: Records) -> str:
     return f"; unfinished, by their names: {some(names)}" if names else ""
 
 
-def extended(record: StudyRecord, records: Records, wanted: Wanted) -> StudyRecord:
-    """A study as it is asked for now; the record itself if nothing new is asked of it.
+def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
+    """Check that a study has these settings, but for its trials and hours.
 
     Raises:
-        LaunchError: in one line, if it cannot be that.
+        LaunchError: for the first setting that differs.
     """
-    search, n_trials, max_hours = record.config.search, wanted.n_trials, wanted.max_hours
+    own = study.settings()
+    for key, value in asked.items():
+        if key in (_TRIALS, _HOURS):
+            continue
+        if key == "data.root":
+            value = str(Path(str(value)).resolve())
+        if key not in own:
+            raise LaunchError(f"must be left out, since {study.name} searches it", key, value)
+        if own[key] != value:
+            rule = f"must be {quoted(own[key])}, as {study.name} was begun with"
+            raise LaunchError(rule, key, value)
+
+
+def extended(record: StudyRecord, records: Records, asked: Mapping[str, Any]) -> StudyRecord:
+    """A study with the trials and hours that are asked for now; the record itself if those are
+    nothing new.
+
+    Raises:
+        UserError: in one line, if it cannot be that.
+    """
+    search, n_trials, max_hours = record.config.search, asked.get(_TRIALS), asked.get(_HOURS)
     if not record.finished:
         # The same command may be typed again after an interruption.
         n_trials = None if n_trials == search.n_trials else n_trials
@@ -138,22 +163,19 @@ def extended(record: StudyRecord, records: Records, wanted: Wanted) -> StudyReco
     if n_trials is None and max_hours is None:
         return record
     if n_trials is not None:
-        _check_more(record, "trials", n_trials, search.n_trials or 0)
+        _check_more(record, _TRIALS, n_trials, search.n_trials or 0)
         search = replace(search, n_trials=n_trials)
     if max_hours is not None:
         had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
-        _check_more(record, "max_hours", max_hours, max(had, search.max_hours or 0.0))
+        _check_more(record, _HOURS, max_hours, max(had, search.max_hours or 0.0))
         search = replace(search, max_hours=max_hours)
     if n_trials is None and record.finished and records.end_of_search(record) is None:
         raise LaunchError(
             f"a study must have samples left for more hours, but {record.name} has had all of its "
             f"{record.config.n_trials}; ask for more trials",
-            "max_hours",
+            _HOURS,
         )
-    try:
-        config = replace(record.config, search=search).completed()
-    except ConfigError as error:
-        raise LaunchError(error.rule, "trials", error.value) from error
+    config = replace(record.config, search=search).completed()
     return replace(record, config=config, n_searches=record.n_searches + 1, finished=False)
 
 

@@ -1,5 +1,6 @@
 """Tune's parts put together: a new tuner for a study, or the one that it had."""
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,6 @@ from study.errors import LaunchError
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
-from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.execution.snapshots import Snapshots
@@ -84,7 +84,7 @@ def _parts(
 ) -> tuple[StudyGenerator, TrialScheduler, list[Callback]]:
     """What Tune runs a study with."""
     study = record.config
-    halving, stopping, messages = make_halving(study), Stopping(study), Messages()
+    halving, stopping, messages = make_halving(study), Stopping(study), deque[str]()
     searcher = OptunaSearcher(study, halving, stopping, record.n_searches)
     progress = Progress(study, stopping, messages)
     recorder = Recorder(record, tracking_uri, messages, stopping)

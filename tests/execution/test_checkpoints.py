@@ -1,4 +1,5 @@
 import math
+from collections import deque
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,6 @@ from ray.tune.experiment import Trial
 
 from study.execution import checkpoints
 from study.execution.checkpoints import Checkpoints, choose
-from study.execution.messages import Messages
 from study.execution.snapshots import Snapshots
 
 N_KEPT = 3
@@ -75,7 +75,7 @@ class Interrupted:
         (self.folder / name(number)).mkdir(parents=True)
 
     def restart(self) -> None:
-        checkpoints = Checkpoints(N_KEPT, Snapshots(), Messages())
+        checkpoints = Checkpoints(N_KEPT, Snapshots(), deque[str]())
         checkpoints.setup()
         checkpoints.on_step_begin(1, [self.trial])
 
@@ -145,7 +145,7 @@ class Ending:
         self.all, self.last = [name(i) for i in known], [name(known[-1])]
         self.now = 100.0
         monkeypatch.setattr(checkpoints.time, "time", lambda: self.now)
-        self.messages = Messages()
+        self.messages = deque[str]()
         self.snapshots = Snapshots()
         self.checkpoints = Checkpoints(N_KEPT, self.snapshots, self.messages)
 
@@ -279,6 +279,6 @@ def test_what_cannot_be_deleted_is_said_and_ends_nothing(
     ended.step()
     ended.end_study()
     assert ended.stored.names() == ended.all
-    (line,) = ended.messages.read()
+    (line,) = ended.messages
     assert line.startswith("a checkpoint that nobody needs cannot be deleted: ")
     assert "no right to delete" in line

@@ -1,3 +1,4 @@
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from ray.tune.experiment import Trial
 
 from study.errors import GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.failures import MAX_RETRIES, Failures
-from study.execution.messages import Messages
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from tests.support.studies import epoch_report
@@ -31,7 +31,7 @@ class Failing:
     """A real trial that fails as often as it is told, as Tune's controller would have it."""
 
     def __init__(self, folder: Path) -> None:
-        self.messages = Messages()
+        self.messages = deque[str]()
         self.failures = Failures(self.messages)
         self.failures.setup()
         context = storage.StorageContext(str(folder), "study", trial_dir_name="0007")
@@ -89,7 +89,7 @@ def test_nodes_may_go_as_often_as_they_like(failing: Failing, error: RayActorErr
     failing.fail(error, 10 * MAX_RETRIES)
     assert failing.given_up is None
     said = "trial 0007 lost its node; it goes on from its last checkpoint"
-    assert next(failing.messages.read()) == said
+    assert failing.messages[0] == said
 
 
 def test_errors_are_counted_in_all_and_lost_nodes_between_them_are_not(failing: Failing) -> None:
@@ -184,8 +184,7 @@ def test_a_trial_that_cannot_even_be_given_up_stops_the_study(
 def test_an_error_that_tune_keeps_as_text_is_not_taken_for_the_one_before(failing: Failing) -> None:
     failing.fail(of_code(RuntimeError("first")))
     failing.fail(OutOfMemoryError("the node running low on memory"))
-    *_, said = failing.messages.read()
-    assert said == "trial 0007 lost its worker; it goes on from its last checkpoint"
+    assert failing.messages[-1] == "trial 0007 lost its worker; it goes on from its last checkpoint"
 
 
 def test_cuda_that_does_not_work_ends_the_study_at_once(failing: Failing) -> None:
@@ -201,7 +200,7 @@ def test_a_gpu_without_memory_is_tried_again_and_ends_the_study(failing: Failing
     for _ in range(3):
         failing.report()
         failing.fail(error, MAX_RETRIES)
-    assert not any("lost its worker" in line for line in failing.messages.read())
+    assert not any("lost its worker" in line for line in failing.messages)
     with pytest.raises(
         UserError, match=r"out of GPU memory 4 times .*: node 10\.0\.0\.7: .* memory"
     ):

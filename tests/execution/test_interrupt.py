@@ -1,5 +1,6 @@
 import os
 import signal
+from collections import deque
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -8,14 +9,13 @@ import pytest
 from ray.tune.experiment import Trial
 
 from study.execution.interrupt import Interrupt
-from study.execution.messages import Messages
 
 
 class Study:
     """A study whose end by Tune's own handler is noted."""
 
     def __init__(self) -> None:
-        self.messages = Messages()
+        self.messages = deque[str]()
         self.n_left = 0
         self.is_ended = False
         self.interrupt = Interrupt("tiny", self.messages, at_once=(self._leave,))
@@ -59,8 +59,8 @@ def test_it_ends_once_every_trial_that_ran_has_stored_its_epoch(
     at_three, new, waiting = study.add(3), study.add(None), study.add(None, Trial.PENDING)
     study.step()
     os.kill(os.getpid(), number)
-    (said,) = study.messages.read()  # at once: whoever sent it may kill the process soon
-    assert "tiny can be resumed" in said
+    # At once: whoever sent it may kill the process soon.
+    assert "tiny can be resumed" in study.messages[0]
     study.step()
     study.store(at_three, 4)
     study.step()
@@ -71,7 +71,7 @@ def test_it_ends_once_every_trial_that_ran_has_stored_its_epoch(
     study.store(new, 0)
     study.step()
     assert study.is_ended
-    assert list(study.messages.read()) == []
+    assert len(study.messages) == 1
     assert study.n_left == 0
 
 
@@ -102,4 +102,4 @@ def test_a_study_that_ended_gives_the_signals_back(study: Study) -> None:
     study.interrupt.on_experiment_end(study.trials)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-    assert not list(study.messages.read())
+    assert not study.messages

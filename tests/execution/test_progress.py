@@ -2,12 +2,12 @@
 
 import random
 import time
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from study.execution.messages import Messages
 from study.execution.progress import Progress
 from study.metrics.reports import ProjectionReport, TrialReport, TrialStatus
 from study.results.report import collect
@@ -51,7 +51,7 @@ def test_the_front_of_the_view_is_that_of_the_report() -> None:
             trials.append(tune_trial(number, report))
             records.append(trial(number, **own))
             records += [projection(number, coeff, **of_rung) for coeff, of_rung in cut.items()]
-        view = Progress(STUDY.config, Stopping(STUDY.config), Messages())
+        view = Progress(STUDY.config, Stopping(STUDY.config), deque[str]())
         generator.shuffle(trials)  # Tune's order is not that of the trials' numbers
         expected = [f"tune{int(p.first.trial_id)}" for p in collect(STUDY, records).front]
         assert sorted(view._front(trials)) == sorted(expected)
@@ -62,7 +62,7 @@ def test_lines_never_pause_for_more_than_a_minute_or_so(
 ) -> None:
     clock = iter(range(0, 10_000, 5))  # five seconds between two looks at it
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    view = Progress(STUDY.config, Stopping(STUDY.config), Messages())
+    view = Progress(STUDY.config, Stopping(STUDY.config), deque[str]())
     view.setup()
     running = tune_trial(0, TrialReport(TrialStatus.RUNNING, epoch_report(1)))
     for step in range(40):

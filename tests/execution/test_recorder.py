@@ -1,4 +1,5 @@
 import os
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 from ray.tune.experiment import Trial
 
-from study.execution.messages import Messages
 from study.execution.recorder import Recorder
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.stopping import Stopping
@@ -50,7 +50,7 @@ def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 def started(study: StudyRecord) -> Recorder:
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    made = Recorder(study, uri, Messages(), Stopping(study.config))
+    made = Recorder(study, uri, deque[str](), Stopping(study.config))
     made.setup()
     return made
 

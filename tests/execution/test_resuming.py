@@ -1,14 +1,12 @@
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from study.config.extension import Wanted
 from study.errors import UserError
-from study.execution.resuming import Resumption, extended, planned_resume
+from study.execution.resuming import Resumption, check_same, extended, planned_resume
 from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord
 from tests.support.drivers import Remembered, driver
@@ -20,11 +18,15 @@ LEFT = replace(DONE, finished=False)
 TRIALS = (trial(0), trial(1, TrialStatus.STOPPED_EARLY), trial(2, TrialStatus.FAILED))
 
 
+def of_search(search: dict[str, Any]) -> dict[str, Any]:
+    return {f"search.{key}": value for key, value in search.items()}
+
+
 def asked(
-    study: StudyRecord = DONE, end: str | None = None, hours: float = 0.1, **wanted: Any
+    study: StudyRecord = DONE, end: str | None = None, hours: float = 0.1, **search: Any
 ) -> StudyRecord:
     records = Remembered(study, trials=TRIALS, end_of_search=end, hours=hours)
-    return extended(study, cast(Records, records), Wanted(**wanted))
+    return extended(study, cast(Records, records), of_search(search))
 
 
 def planned(
@@ -32,13 +34,12 @@ def planned(
     *studies: StudyRecord,
     name: str | None = "tiny",
     source: str = "",
-    said: Mapping[str, Any] | None = None,
-    **wanted: Any,
+    **search: Any,
 ) -> Resumption:
     """The plan for studies that are kept below a folder."""
     kept = [replace(study, storage=f"{folder}/{study.name}") for study in studies]
     of = driver(folder, Remembered(*kept, trials=TRIALS))
-    with planned_resume(of, name, source, Wanted(**wanted), said or {}) as plan:
+    with planned_resume(of, name, source, of_search(search)) as plan:
         return plan
 
 
@@ -66,11 +67,14 @@ def test_what_was_asked_for_before_an_interruption_is_nothing_new() -> None:
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        ({"n_trials": 4}, "trials: tiny, which is done, must get more than before, 4, but got 4"),
-        ({"n_trials": 3}, "trials: .* 4, but got 3"),
-        ({"max_hours": 1.5}, "max_hours: .* more than before, 2, but got 1.5"),
-        ({"max_hours": math.nan}, "max_hours: .* but got nan"),
-        ({"max_hours": 3.0, "hours": 4.0}, "max_hours: .* more than before, 4, but got 3"),
+        (
+            {"n_trials": 4},
+            "search.n_trials: tiny, which is done, must get more than before, 4, but got 4",
+        ),
+        ({"n_trials": 3}, "search.n_trials: .* 4, but got 3"),
+        ({"max_hours": 1.5}, "search.max_hours: .* more than before, 2, but got 1.5"),
+        ({"max_hours": math.nan}, "search.max_hours: .* but got nan"),
+        ({"max_hours": 3.0, "hours": 4.0}, "search.max_hours: .* more than before, 4, but got 3"),
     ],
 )
 def test_what_cannot_be_asked_for_is_said_in_a_line(wanted: dict[str, Any], says: str) -> None:
@@ -81,7 +85,7 @@ def test_what_cannot_be_asked_for_is_said_in_a_line(wanted: dict[str, Any], says
 
 def test_more_hours_are_of_use_only_where_samples_are_left() -> None:
     three = replace(STUDY, config=tiny(search={"n_trials": 3}))
-    with pytest.raises(UserError, match=r"^max_hours: .* all of its 3"):
+    with pytest.raises(UserError, match=r"^search.max_hours: .* all of its 3"):
         asked(three, max_hours=1.0)
     # With repeats samples may be left to be trained again.
     for study in (
@@ -90,6 +94,30 @@ def test_more_hours_are_of_use_only_where_samples_are_left() -> None:
     ):
         assert study.config.search.max_hours == 1.0
         assert study.n_searches == 1
+
+
+def test_what_a_study_has_may_be_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = str(tmp_path / "images")
+    same = {"search.seed": 0, "training.max_epochs": 3, "resources.cpus": 1.0, "name": "tiny"}
+    for given in (root, "images"):
+        check_same(tiny(data={"root": root}), {**same, "data.root": given})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("search.seed", 3, "must be 0, as tiny was begun with"),
+        ("data.root", "/other", "must be 'data', as tiny was begun with"),
+        ("data.download", True, "must be False, as tiny was begun with"),
+        ("model.coeff", 0.5, "must be left out, since tiny searches it"),
+    ],
+)
+def test_what_a_study_has_otherwise_is_named(key: str, value: Any, rule: str) -> None:
+    with pytest.raises(UserError, match=f"^{key}: {rule}, but got {value!r}$"):
+        check_same(tiny(), {key: value})
 
 
 def test_a_grid_is_not_extended_beyond_its_size() -> None:
@@ -101,7 +129,7 @@ def test_a_grid_is_not_extended_beyond_its_size() -> None:
     grid = replace(STUDY, config=tiny(space=space, search={"sampler": "grid", "n_trials": 4}))
     assert asked(grid, n_trials=6).config.n_trials == 6
     with pytest.raises(
-        UserError, match=r"^trials: must be at most the size of the grid, 6, but got 7"
+        UserError, match=r"^search.n_trials: must be at most the size of the grid, 6, but got 7"
     ):
         asked(grid, n_trials=7)
 
@@ -142,7 +170,7 @@ def test_of_a_file_the_latest_unfinished_study_is_meant(tmp_path: Path) -> None:
             "^a study of /y.yaml must be in MLflow, .*; unfinished, by their names: tiny-2",
         ),
         ((DONE,), {"n_trials": 9}, "^storage_path: the state of tiny must be in .*, but there is"),
-        ((LEFT,), {"said": {"search.seed": 5}}, "^search.seed: .* but got 5"),
+        ((LEFT,), {"seed": 5}, "^search.seed: .* but got 5"),
     ],
 )
 def test_what_cannot_go_on_is_refused(
@@ -161,14 +189,14 @@ def test_mlflow_does_not_say_where_the_state_is_read(tmp_path: Path) -> None:
     elsewhere = replace(LEFT, storage="/elsewhere/tiny")
     of = driver(tmp_path, Remembered(elsewhere))
     with pytest.raises(UserError, match=rf"^storage_path: .* is in /elsewhere, but got {tmp_path}"):
-        planned_resume(of, "tiny", "", Wanted(), {}).__enter__()
+        planned_resume(of, "tiny", "", {}).__enter__()
 
 
 def test_nobody_else_runs_a_study_until_its_plan_is_left(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     kept = replace(LEFT, storage=f"{tmp_path}/tiny")
     of = driver(tmp_path, Remembered(kept))
-    first = planned_resume(of, "tiny", "", Wanted(), {})
+    first = planned_resume(of, "tiny", "", {})
     with first, pytest.raises(UserError, match="a study must not be running"):
         planned(tmp_path, LEFT)
     assert planned(tmp_path, LEFT).goes_on == kept
