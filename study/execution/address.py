@@ -37,25 +37,15 @@ def check_answers(address: str | None) -> None:
     elif ":" not in address:
         return
     try:
-        _connect(address)
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
+        place = parts.hostname, parts.port
+    except ValueError:
+        place = None, None
+    if None in place:
+        raise LaunchError("it must be HOST:PORT", "address", address)
+    try:
+        socket.create_connection(place, timeout=_ANSWER_SECONDS).close()
     except OSError as error:
         raise LaunchError(
             f"{rule} at {quoted(address)}, but: {reason(error)}{hint}", "address"
         ) from error
-
-
-def _connect(address: str) -> None:
-    """Connect to an address, and leave again.
-
-    Raises:
-        LaunchError: if it is none.
-        OSError: if nothing answers.
-    """
-    parts = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if host is None or port is None:
-        raise LaunchError("it must be HOST:PORT", "address", address)
-    socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()

@@ -3,15 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from study.execution.address import check_answers
 from study.tracking.client import Client
 from study.tracking.records import Records
 
-
-def _print(line: str) -> None:
-    print(line, flush=True)
+_print = partial(print, flush=True)
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,7 @@ class Driver:
         )
 
     def check_ray(self) -> None:
-        """Whether a cluster that the driver is to use answers; waits at most seconds.
-
-        Raises:
-            LaunchError: if not.
-        """
+        """Raise LaunchError if a cluster that the driver is to use does not answer in seconds."""
         check_answers(self.address)
 
     @property

@@ -63,24 +63,18 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
         ).remote(*arguments)
         for node in nodes
     }
-    until = time.monotonic() + _NODE_SECONDS
-    problems = [
-        f"node {address}: {problem}"
-        for address, answer in answers.items()
-        if (problem := _awaited(answer, until)) is not None
-    ]
+    until, problems = time.monotonic() + _NODE_SECONDS, []
+    for address, answer in answers.items():
+        try:
+            problem = ray.get(answer, timeout=max(0.0, until - time.monotonic()))
+        except GetTimeoutError:
+            problem = f"it must answer within {_NODE_SECONDS:g} s, but does not"
+        except RayError as error:
+            problem = f"it must run a task, but: {' '.join(str(error).split())[-300:]}"
+        if problem is not None:
+            problems.append(f"node {address}: {problem}")
     if problems:
         raise LaunchError("; ".join(problems))
-
-
-def _awaited(answer: Any, until: float) -> str | None:
-    try:
-        problem: str | None = ray.get(answer, timeout=max(0.0, until - time.monotonic()))
-    except GetTimeoutError:
-        return f"it must answer within {_NODE_SECONDS:g} s, but does not"
-    except RayError as error:
-        return f"it must run a task, but: {' '.join(str(error).split())[-300:]}"
-    return problem
 
 
 # It takes none of the GPUs, which others may use; Ray would hide them from it then. Its worker ends

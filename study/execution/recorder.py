@@ -23,7 +23,7 @@ from ray.tune.experiment import Trial
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.provenance import provenance
-from study.execution.trials import EndedTrials, TrialView
+from study.execution.trials import EndedTrials, TrialView, suggestion
 from study.metrics.artifacts import OUTCOME, projection_folder
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.stopping import Stopping
@@ -95,7 +95,7 @@ class Recorder(StudyCallback):
         if report is None or report.epoch is None:
             return
         collected = self._collected.setdefault(
-            tune_trials.trial_id(trial), _Reports(time.monotonic())
+            suggestion(trial).trial_id, _Reports(time.monotonic())
         )
         collected.epochs += (*report.earlier, report.epoch)
         collected.node = result["node_ip"]
@@ -125,7 +125,7 @@ class Recorder(StudyCallback):
             self._put(view.suggestion.trial_id, partial(end, view))
         # What Tune does not know was proposed after the last snapshot that survived a crash, and
         # its number may never be used again.
-        known = {tune_trials.trial_id(trial) for trial in trials}
+        known = {suggestion(trial).trial_id for trial in trials}
         self._outbox.put(
             partial(self._close, known), before_retry=partial(self._tracker.open_study, self.study)
         )
@@ -166,13 +166,13 @@ class Recorder(StudyCallback):
     # What the outbox does, in its thread
 
     def _start(self, view: TrialView) -> None:
-        suggestion = view.suggestion
+        made_of = view.suggestion
         self._tracker.start_trial(
-            suggestion.trial_id,
-            suggestion.sample,
-            suggestion.resolve(self.study.config),
-            repeat_of=trial_id(suggestion.repeat_of),
-            is_given=suggestion.is_given,
+            made_of.trial_id,
+            made_of.sample,
+            made_of.resolve(self.study.config),
+            repeat_of=trial_id(made_of.repeat_of),
+            is_given=made_of.is_given,
         )
 
     def _end(self, view: TrialView) -> None:
@@ -201,10 +201,10 @@ class Recorder(StudyCallback):
         self._tracker.end_trial(trial, status, reason)
 
     def _interrupt(self, view: TrialView) -> None:
-        suggestion = view.suggestion
-        state = self._tracker.trial_state(suggestion.trial_id, suggestion.sample)
+        trial = view.suggestion.trial_id
+        state = self._tracker.trial_state(trial, view.suggestion.sample)
         if state not in (None, *_AT_END):
-            self._tracker.end_trial(suggestion.trial_id, TrialStatus.INTERRUPTED)
+            self._tracker.end_trial(trial, TrialStatus.INTERRUPTED)
 
     def _close(self, known: set[str]) -> None:
         self._tracker.keep_only(known)

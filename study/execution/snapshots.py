@@ -25,6 +25,7 @@ from ray.tune.experiment import Trial
 
 from study.errors import LaunchError, StorageError, reason
 from study.execution.callback import StudyCallback
+from study.execution.storage import said
 
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
@@ -139,12 +140,8 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
             storage cannot be read or written, or what is there is of another version.
     """
     try:
-        return _restore(folder, is_needed)
-    except OSError as error:
-        raise LaunchError(
-            f"it must be readable and writable, but {folder} cannot be restored: {reason(error)}",
-            "storage_path",
-        ) from error
+        with said("it must be readable and writable", folder, "restored"):
+            return _restore(folder, is_needed)
     except (ImportError, AttributeError) as error:
         raise LaunchError(
             f"the state of the study in {folder} must be of this version of the project, "

@@ -47,16 +47,11 @@ def suggestion(trial: Trial) -> Suggestion:
     return Suggestion.of_config(trial.config)
 
 
-def trial_id(trial: Trial) -> str:
-    """The trial's number in the study, as text."""
-    return suggestion(trial).trial_id
-
-
 def folder_name(trial: Trial) -> str:
     """Name of a trial's folder in the storage. Tune pickles this function with the state of every
     trial: by its name, since it stands in a module; a function of the command would go whole."""
     # Tune's id as well: a number may be used again after a crash.
-    return f"{trial_id(trial)}_{trial.trial_id}"
+    return f"{suggestion(trial).trial_id}_{trial.trial_id}"
 
 
 def report(trial: Trial) -> TrialReport | None:
@@ -107,10 +102,8 @@ def error_text(trial: Trial) -> str | None:
 
 def _error(trial: Trial) -> str:
     """Why Tune gave a trial up: the last line of its error."""
-    own = error_text(trial)
-    text = str(trial.get_error() or "") if own is None else own
-    lines = text.strip().splitlines() or ["unknown error"]
-    return lines[-1].strip()
+    text = error_text(trial) or str(trial.get_error() or "unknown error")
+    return text.strip().splitlines()[-1].strip()
 
 
 class EndedTrials:
