@@ -11,8 +11,8 @@ from study import cli
 
 # Imported where they are needed: MLflow takes a second to import, which --help need not wait for.
 if TYPE_CHECKING:
-    from study.api.several import ComparedStudies, Listing
-    from study.api.study import Study
+    from study.api.several import Listing
+    from study.api.study import Shown
 
 
 class Format(StrEnum):
@@ -70,9 +70,9 @@ def main(
             if names or objective or where or every or html or optuna:
                 cli.refuse("--list allows only --format and --tracking-uri")
             (uri,) = _uris_of_each(uris, ["all"])
-            from study.api.several import Listing
+            from study.api.several import listing
 
-            _print(Listing.of(uri), format, every)
+            _print(listing(uri), format, every)
             return
         if optuna is not None and len(names) > 1:
             cli.refuse(f"--optuna requires one study, but got {len(names)}")
@@ -85,7 +85,7 @@ def main(
             open(name, where=where, objectives=objective or (), tracking_uri=uri)
             for name, uri in zip(wanted, uri_of_each, strict=True)
         ]
-        shown = compare(*studies) if len(studies) > 1 else studies[0]
+        shown: Shown = compare(*studies) if len(studies) > 1 else studies[0]
         written = []
         if html is not None and not html.parent.is_dir():
             cli.refuse(f"--html must be in a folder that is there, but got {html}")
@@ -103,10 +103,7 @@ def main(
 
 
 def _print(
-    shown: "Study | ComparedStudies | Listing",
-    format: Format,
-    every: bool,
-    options: Sequence[str] = (),
+    shown: "Shown | Listing", format: Format, every: bool, options: Sequence[str] = ()
 ) -> None:
     """Print what is asked for in the form that is asked for."""
     match format:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results.report import collect, content
+from study.results.report import collect
 from study.results.tables import as_csv, as_json, print_table, wide_console
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, projection, trial
@@ -30,14 +30,14 @@ RECORDS = [
 
 def test_json_is_json_without_infinities() -> None:
     written = json.loads(
-        as_json(content(collect(STUDY, RECORDS), every=True)),
+        as_json(collect(STUDY, RECORDS).content(every=True)),
         parse_constant=lambda name: pytest.fail(f"{name} is no JSON"),
     )
     assert [point["mark"] for point in written["points"]] == ["front", "failed", "dominated"]
     assert written["points"][1]["metrics"]["reconstruction_error"] is None
     assert written["n_trials"] == {"front": 1, "failed": 1, "dominated": 1}
     assert written["hypervolume"] > 0
-    only_front = content(collect(STUDY, RECORDS), every=False)
+    only_front = collect(STUDY, RECORDS).content(every=False)
     assert [point["trial_id"] for point in only_front["points"]] == ["0000"]
 
 
@@ -135,7 +135,7 @@ def test_projections_are_counted_by_themselves() -> None:
         projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
         projection(0, 0.45, val_accuracy=0.1, lipschitz_upper_bound=0.3),
     ]
-    written = content(collect(STUDY, records), every=True)
+    written = collect(STUDY, records).content(every=True)
     assert [point["projected_to"] for point in written["points"]] == [None, 0.7, 0.45]
     assert written["n_trials"] == {"front": 1}
     assert written["n_projections"] == {"front": 1, "dominated": 1}

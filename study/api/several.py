@@ -1,55 +1,26 @@
 """Several studies: all of a tracking server, and some side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from study.api.study import Study
+from study.api.study import Shown, Study
 from study.errors import renamed
 from study.execution.driver import Driver
-from study.results import comparison, comparison_views, listing, tables
+from study.results import comparison, comparison_views
 from study.results.comparison import Comparison
+from study.results.listing import Listing, listed
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["ComparedStudies", "Listing", "compare", "listing"]
 
 
-@dataclass(frozen=True)
-class Listing:
-    """All studies of a server or database, the latest first.
-
-    Attributes:
-        lines: a mapping for each; see `results.listing.listed`.
-        place: where they are, for a message.
-    """
-
-    lines: list[dict[str, Any]]
-    place: str
-
-    @classmethod
-    def of(cls, tracking_uri: str | None = None) -> "Listing":
-        """Those in MLflow there; arguments and errors as of `study.open`."""
-        client = Driver.of(tracking_uri).client
-        return cls(listing.listed(client), client.place)
-
-    def as_json(self, every: bool) -> str:
-        """All of them, whatever `every` is."""
-        return tables.as_json(self.lines)
-
-    def as_csv(self, every: bool) -> str:
-        """Likewise."""
-        return tables.as_csv(listing.frame(self.lines))
-
-    def print_table(self, *, every: bool = False, options: object = ()) -> None:
-        """Likewise."""
-        listing.print_list(self.lines, tables.wide_console(), self.place)
+def listing(tracking_uri: str | None = None) -> Listing:
+    """All studies in MLflow there; arguments and errors as of `study.open`."""
+    return listed(Driver.of(tracking_uri).client)
 
 
 @renamed({"study": "studies"})
-def compare(*studies: "Study") -> "ComparedStudies":
+def compare(*studies: Study) -> "ComparedStudies":
     """Several studies side by side, by the objectives, the constraints and the reference point of
     the first.
 
@@ -63,58 +34,20 @@ def compare(*studies: "Study") -> "ComparedStudies":
     return ComparedStudies(comparison.compare([one.results for one in studies]))
 
 
-@dataclass(frozen=True, repr=False)
-class ComparedStudies:
-    """Several studies side by side.
+class ComparedStudies(Shown):
+    """Several studies side by side; the front is the joint one, with the study of each network.
 
     Attributes:
-        content: all of it: each study, differences with their intervals, settings that differ.
+        results: each study, differences with their intervals, settings that differ.
     """
 
-    content: Comparison
+    results: Comparison
 
-    @property
-    def front(self) -> "pd.DataFrame":
-        """The joint front, a row a network, with the study that it comes from."""
-        return comparison_views.frame(self.content, every=False)
+    def __init__(self, results: Comparison) -> None:
+        self.results = results
 
-    @property
-    def hypervolume(self) -> float | None:
-        """Of the joint front, as `Study.hypervolume`."""
-        return self.content.hypervolume
-
-    def as_json(self, every: bool) -> str:
-        """All of it as JSON; of its networks the joint front, or every one."""
-        return tables.as_json(comparison_views.content(self.content, every))
-
-    def as_csv(self, every: bool) -> str:
-        """Its networks as CSV, likewise."""
-        return tables.as_csv(comparison_views.frame(self.content, every))
-
-    def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
-        """As `python -m study.report` prints it, likewise; `options` has the option that says where
-        MLflow is, without its value."""
-        comparison_views.print_comparison(self.content, every, tables.wide_console(), options)
-
-    @renamed({"html": "path"})
-    def write_page(self, path: str | Path) -> None:
-        """Write the comparison as a page, one HTML file.
-
-        Raises:
-            UserError: if the file cannot be written.
-        """
-        from study.results.page import write_page
-
-        write_page(Path(path), self.content)
+    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
+        comparison_views.print_comparison(self.results, every, console, options)
 
     def __repr__(self) -> str:
         return self._printed().export_text()
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        return tables.as_html(self._printed())
-
-    def _printed(self) -> Console:
-        return tables.recorded(
-            lambda console: comparison_views.print_comparison(self.content, False, console)
-        )

@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from study.api.asked import asked_for, by_arguments, settings
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
 from study.execution.driver import Driver
 from study.results import tables
 from study.results.front import Mark
-from study.results.report import Report, content, read
+from study.results.report import Report, read
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from models import IResNet
     from study.api.launched import Ended
+    from study.results.comparison import Comparison
     from study.tracking.proof import Proof
 
 __all__ = ["Driver", "Study", "open", "run"]
@@ -118,14 +121,82 @@ def open(
     return Study(driver, read(driver.records, name, where, objectives))
 
 
-class Study:
+class Shown:
+    """A study, or several side by side, with their front.
+
+    Attributes:
+        results: every network with its mark, and what follows from them.
+    """
+
+    results: "Report | Comparison"
+
+    @property
+    def front(self) -> "pd.DataFrame":
+        """The front, a row a network, with the columns of the report's CSV; of one study the best
+        first."""
+        return self.results.selected(every=False).copy()
+
+    @property
+    def hypervolume(self) -> float | None:
+        """Volume dominated by the front within the reference point, exact, in the product of the
+        objectives' units; None where an objective has no reference value."""
+        return self.results.hypervolume
+
+    def as_json(self, every: bool) -> str:
+        """The front, or every network, and what the report says of them, as JSON."""
+        return tables.as_json(self.results.content(every))
+
+    def as_csv(self, every: bool) -> str:
+        """The front, or every network, as CSV."""
+        return tables.as_csv(self.results.selected(every))
+
+    def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
+        """Print the front, and which networks to take, as `python -m study.report` does.
+
+        Args:
+            every: also the networks that are not on the front, each with its mark.
+            options: of the commands that are printed for the user to type. Of several studies, the
+                option that says where MLflow is, without its value.
+        """
+        self._print_to(tables.wide_console(), every, options)
+
+    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
+        """Likewise, to a console."""
+        raise NotImplementedError
+
+    @renamed({"html": "path"})
+    def write_page(self, path: str | Path) -> None:
+        """Write the report as a page, one HTML file.
+
+        Raises:
+            UserError: if the file cannot be written.
+            FailedError: if the files of a network of the front were deleted.
+        """
+        from study.results.page import check_files, write_page
+
+        if isinstance(self.results, Report):
+            check_files(self.results)
+        write_page(Path(path), self.results)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self._printed().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def _printed(self) -> Console:
+        console = tables.recording_console()
+        self._print_to(console, every=False)
+        return console
+
+
+class Study(Shown):
     """A study in MLflow, as it stood when this was made.
 
     Attributes:
         driver: which has opened it; it goes on with the study too.
         name: of the study.
-        results: every network with its mark, and what follows from them.
     """
+
+    results: Report
 
     def __init__(self, driver: Driver, results: Report) -> None:
         self.driver, self.results = driver, results
@@ -160,21 +231,10 @@ class Study:
         return {point.handle: str(point.first.reason) for point in failed}
 
     @property
-    def front(self) -> "pd.DataFrame":
-        """The front, a row a network, the best first, with the columns of the report's CSV."""
-        return self.results.selected(every=False).copy()
-
-    @property
     def points(self) -> "pd.DataFrame":
         """All networks, likewise; column `mark` says how each stands, and those of the front come
         first."""
         return self.results.frame.copy()
-
-    @property
-    def hypervolume(self) -> float | None:
-        """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None where an objective has no reference value."""
-        return self.results.hypervolume
 
     @property
     def recommended(self) -> dict[str, str]:
@@ -233,23 +293,6 @@ class Study:
             raise UserError(absent(network, known, "network"), key="network")
         return run_of(self.driver.records, handle)
 
-    def as_json(self, every: bool) -> str:
-        """The front, or every network, and what the report says of them, as JSON."""
-        return tables.as_json(content(self.results, every))
-
-    def as_csv(self, every: bool) -> str:
-        """The front, or every network, as CSV."""
-        return tables.as_csv(self.results.selected(every))
-
-    def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
-        """Print the front, and which networks to take, as `python -m study.report` does.
-
-        Args:
-            every: also the trials that are not on the front, each with its mark.
-            options: of the commands that are printed for the user to type.
-        """
-        tables.print_table(self.results, every, tables.wide_console(), options)
-
     def export(self, optuna: str) -> str:
         """Write all networks as a study of Optuna into the database of this URL; returns where it
         is, without a password."""
@@ -262,19 +305,6 @@ class Study:
         the address of the page."""
         results = self.results
         return study_page(self.driver.client.tracking_uri, results.study.experiment_id)
-
-    @renamed({"html": "path"})
-    def write_page(self, path: str | Path) -> None:
-        """Write the report as a page, one HTML file.
-
-        Raises:
-            UserError: if the file cannot be written.
-            FailedError: if the files of a network of the front were deleted.
-        """
-        from study.results.page import check_files, write_page
-
-        check_files(self.results)
-        write_page(Path(path), self.results)
 
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
         """Go on with the study: with what is left of it, or with more than it was begun with.
@@ -304,7 +334,5 @@ class Study:
     def __repr__(self) -> str:
         return f"<study {tables.counts_of(self.results)}>"
 
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        printed = tables.recorded(lambda out: tables.print_table(self.results, False, out))
-        return tables.as_html(printed)
+    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
+        tables.print_table(self.results, every, console, options)

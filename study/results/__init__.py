@@ -19,7 +19,7 @@ and its views are
 Several studies side by side are a `comparison` of their reports:
 
     differences       how far they lie apart, and how sure that is
-    comparison_views  its sections, printed and in a page, and JSON
+    comparison_views  its sections, printed and in a page
 
     listing      the studies that MLflow has, a line each
 """

@@ -4,16 +4,21 @@ apart and how sure that is, and what differs in their settings."""
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError, quoted
-from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR
+from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR, VAL_ACCURACY
 from study.metrics.reports import TrialStatus
-from study.results.differences import Differences, differences
-from study.results.front import Point, Ranking, undominated
-from study.results.report import Report, collect
+from study.results.differences import Differences, best_accuracy, differences
+from study.results.front import Mark, Point, Ranking, undominated
+from study.results.report import Report, collect, goals, point_content
 from study.tracking.pages import run_page, server_address
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+BEST = f"best_{VAL_ACCURACY}"
+"""Of a study, in JSON."""
 # Settings that say where something is, and not what.
 _LEFT_OUT = ("name", "data.root", "data.download")
 # Of the data, those that decide which images are for validation, and what they look like. How
@@ -73,6 +78,71 @@ class Comparison(Ranking):
         report = self.reports[point.study]
         page = run_page(report.files.client.tracking_uri, report.study.experiment_id)
         return page and page.replace("{run_id}", point.first.run_id)
+
+    def content(self, every: bool) -> dict[str, Any]:
+        """All of the comparison, for JSON; of its networks the joint front or, if `every` is set,
+        all."""
+        apart = self.differences
+        return {
+            "studies": self.studies_content(),
+            **goals(self),
+            "hypervolume": self.hypervolume,
+            "points": [
+                {"study": point.study, **point_content(point), "network": self.typed(point)}
+                for point in self.ranked(every)
+            ],
+            "differences": self.differences_content(),
+            "noise": None if apart.unsure is not None else apart.noise.value,
+            "note": apart.note,
+            "settings": {
+                key: [None if value is None else json.loads(value) for value in values]
+                for key, values in self.settings.items()
+            },
+        }
+
+    def studies_content(self) -> list[dict[str, Any]]:
+        """Each study in short, for JSON."""
+        return [
+            {
+                "name": name,
+                "study": report.study.name,
+                "tracking_uri": self.place(name),
+                "n_networks": len(report.points),
+                "n_front": len(report.front),
+                "n_joint_front": self.n_joint(name),
+                "hypervolume": report.hypervolume,
+                BEST: best_accuracy(report),
+                "recommended": report.handles,
+                "growth": report.growth,
+            }
+            for name, report in self.reports.items()
+        ]
+
+    def differences_content(self) -> list[dict[str, Any]]:
+        """How far each study but the first lies from the first, for JSON."""
+        apart, (first, *others) = self.differences, self.reports
+        return [
+            {"study": name, "minus": first, "hypervolume": volume, BEST: accuracy}
+            for name, volume, accuracy in zip(
+                others, apart.hypervolume, apart.best_accuracy, strict=True
+            )
+        ]
+
+    def selected(self, every: bool) -> "pd.DataFrame":
+        """The joint front or, if `every` is set, all networks, a row each: the study, the mark
+        among all studies, and the columns of a study's own report."""
+        import pandas as pd
+
+        marks = {point.handle: point.mark.value for point in self.points}
+        frames = {
+            name: report.frame.assign(
+                mark=[marks[f"{name}/{point.label}"] for point in report.ranked(every=True)]
+            )
+            for name, report in self.reports.items()
+        }
+        joined = pd.concat(frames, names=["study"]).reset_index("study")
+        chosen = joined if every else joined[joined["mark"] == Mark.FRONT.value]
+        return chosen.reset_index(drop=True)
 
 
 def compare(reports: Sequence[Report]) -> Comparison:

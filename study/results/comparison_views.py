@@ -1,18 +1,14 @@
-"""A comparison of studies: its sections, which are printed and drawn in its page; as JSON and as a
-frame."""
+"""The sections of a comparison of studies, which are printed and drawn in its page."""
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from study.metrics.definitions import TEST_ACCURACY, VAL_ACCURACY
-from study.results.comparison import Comparison
-from study.results.differences import Estimate, best_accuracy
+from study.results.comparison import BEST, Comparison
+from study.results.differences import Estimate
 from study.results.front import Mark
-from study.results.report import goals, point_content
 from study.results.tables import (
     Column,
     Section,
@@ -22,10 +18,6 @@ from study.results.tables import (
     texts,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-_BEST = f"best_{VAL_ACCURACY}"
 _NO_FRONT = "no study has a network that a front admits"
 
 
@@ -63,7 +55,7 @@ def sections(
                 # A page is sent to others: no folder of this machine is in it.
                 "studies": [
                     {key: value for key, value in of_study.items() if key != "tracking_uri"}
-                    for of_study in studies_content(comparison)
+                    for of_study in comparison.studies_content()
                 ],
                 "hypervolume": comparison.hypervolume,
                 "summary": notes,
@@ -74,7 +66,7 @@ def sections(
         ),
         Section(
             "differences",
-            {"differences": _differences_content(comparison), "note": apart.note},
+            {"differences": comparison.differences_content(), "note": apart.note},
             ""
             if any((*apart.hypervolume, *apart.best_accuracy))
             else "there are no two networks to compare",
@@ -144,27 +136,27 @@ def print_comparison(
 
 
 def _studies_table(comparison: Comparison) -> list[Column]:
-    rows = studies_content(comparison)
+    rows = comparison.studies_content()
     return [
         Column("study", texts(rows, "name"), is_text=True),
         Column("networks", texts(rows, "n_networks")),
         Column("front", texts(rows, "n_front")),
         Column("on the joint front", texts(rows, "n_joint_front")),
         Column("hypervolume", texts(rows, "hypervolume", ".4g")),
-        Column(f"best {VAL_ACCURACY}", texts(rows, _BEST, ".4f")),
+        Column(f"best {VAL_ACCURACY}", texts(rows, BEST, ".4f")),
     ]
 
 
 def _differences_table(comparison: Comparison) -> list[Column]:
     """How far each study but the first lies from the first."""
-    rows = _differences_content(comparison)
+    rows = comparison.differences_content()
     return [
         Column(f"minus {next(iter(comparison.reports))}", texts(rows, "study"), is_text=True),
         *(
             Column(title, [_difference(row[key], form) for row in rows], is_text=True)
             for title, key, form in (
                 ("hypervolume", "hypervolume", ".3g"),
-                (f"best {VAL_ACCURACY}", _BEST, ".4f"),
+                (f"best {VAL_ACCURACY}", BEST, ".4f"),
             )
         ),
     ]
@@ -203,81 +195,3 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         if comparison.is_of_several_places:
             called = "" if report.study.name == name else f"the study {report.study.name} "
             yield f"{name}: {called}in MLflow at {comparison.place(name)}"
-
-
-def content(comparison: Comparison, every: bool) -> dict[str, Any]:
-    """All of a comparison, for JSON.
-
-    Args:
-        every: also the networks that are not on the joint front.
-    """
-    apart = comparison.differences
-    return {
-        "studies": studies_content(comparison),
-        **goals(comparison),
-        "hypervolume": comparison.hypervolume,
-        "points": [
-            {"study": point.study, **point_content(point), "network": comparison.typed(point)}
-            for point in comparison.ranked(every)
-        ],
-        "differences": _differences_content(comparison),
-        "noise": None if apart.unsure is not None else apart.noise.value,
-        "note": apart.note,
-        "settings": {
-            key: [None if value is None else json.loads(value) for value in values]
-            for key, values in comparison.settings.items()
-        },
-    }
-
-
-def studies_content(comparison: Comparison) -> list[dict[str, Any]]:
-    """Each study in short, for JSON."""
-    return [
-        {
-            "name": name,
-            "study": report.study.name,
-            "tracking_uri": comparison.place(name),
-            "n_networks": len(report.points),
-            "n_front": len(report.front),
-            "n_joint_front": comparison.n_joint(name),
-            "hypervolume": report.hypervolume,
-            _BEST: best_accuracy(report),
-            "recommended": report.handles,
-            "growth": report.growth,
-        }
-        for name, report in comparison.reports.items()
-    ]
-
-
-def _differences_content(comparison: Comparison) -> list[dict[str, Any]]:
-    apart, (first, *others) = comparison.differences, comparison.reports
-    return [
-        {
-            "study": name,
-            "minus": first,
-            "hypervolume": volume,
-            _BEST: accuracy,
-        }
-        for name, volume, accuracy in zip(
-            others, apart.hypervolume, apart.best_accuracy, strict=True
-        )
-    ]
-
-
-def frame(comparison: Comparison, every: bool) -> "pd.DataFrame":
-    """The joint front or, if `every` is set, all networks, a row each: the study, the mark among
-    all studies, and the columns of a study's own report."""
-    import pandas as pd
-
-    marks = {point.handle: point.mark.value for point in comparison.points}
-    frames = []
-    for name, report in comparison.reports.items():
-        of_study = report.frame.copy()
-        ranked = report.ranked(every=True)
-        of_study["mark"] = [marks[f"{name}/{point.label}"] for point in ranked]
-        of_study.insert(0, "study", name)
-        frames.append(of_study)
-    joined = pd.concat(frames, ignore_index=True)
-    if not every:
-        joined = joined[joined["mark"] == Mark.FRONT.value].reset_index(drop=True)
-    return joined

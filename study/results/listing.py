@@ -1,20 +1,17 @@
 """The studies that MLflow has, a line each: how they stand, and what came out."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
+from typing import Any
 
 from study.errors import printable
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
-from study.results.tables import Column, table_of, texts
+from study.results.tables import Column, as_csv, as_json, table_of, texts, wide_console
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _DONE = "done"
 # Of the table on a terminal that is not narrower.
@@ -33,21 +30,66 @@ _KEYS = (
 )
 
 
-def listed(client: Client) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Listing:
+    """All studies of a server or database, the latest first, to be shown as a report is.
+
+    Attributes:
+        lines: of each study its name under "study", and
+            state: running, interrupted or done. One whose driver died is still marked as running.
+            n_completed: trials that trained for all of their epochs, so far.
+            n_trials: that were asked for, with their repeats.
+            n_front, hypervolume, hours: of a study that is done; None before, and where the study's
+                run has none.
+            began: a time, UTC, as ISO 8601 writes it.
+            end_of_search: why it ended before its last possible trial; None if it did not.
+        place: where they are, for the message that there is none.
+    """
+
+    lines: list[dict[str, Any]]
+    place: str
+
+    def as_json(self, every: bool) -> str:
+        """All of them, whatever `every` is."""
+        return as_json(self.lines)
+
+    def as_csv(self, every: bool) -> str:
+        """Likewise."""
+        import pandas as pd
+
+        return as_csv(pd.DataFrame(self.lines, columns=list(_KEYS), dtype=object))
+
+    def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
+        """Likewise, in 80 columns, and below the table why studies ended early."""
+        console, lines = wide_console(), self.lines
+        if not lines:
+            console.print(f"there is no study {self.place}", markup=False, soft_wrap=True)
+            return
+
+        began = [datetime.fromisoformat(line["began"]).astimezone() for line in lines]
+        columns = [
+            Column("study", texts(lines, "study"), is_text=True),
+            Column("state", texts(lines, "state")),
+            Column("data", texts(lines, "data"), is_text=True),
+            Column("trials", [f"{line['n_completed']}/{line['n_trials']}" for line in lines]),
+            Column("front", texts(lines, "n_front")),
+            Column("volume", texts(lines, "hypervolume", ".4g")),
+            Column("hours", texts(lines, "hours", ".2g")),
+            Column("began", [f"{time:%Y-%m-%d %H:%M}" for time in began]),
+        ]
+        console.print(table_of(columns, gap=1, width=_WIDTH))
+        console.print("volume: hypervolume of the front, each study's by its own reference point")
+        for line in lines:
+            if line["end_of_search"] is not None:
+                text = f"{line['study']} ended early: {printable(line['end_of_search'])}"
+                console.print(text, markup=False, soft_wrap=True)
+
+
+def listed(client: Client) -> Listing:
     """All studies, the latest first.
 
     Of a study that is done its own run alone is read. Of one that is not, or that an earlier
     version ended, the trials that completed are read too, to be counted.
-
-    Returns:
-        Of each study its name under "study", and
-        state: running, interrupted or done. One whose driver died is still marked as running.
-        n_completed: trials that trained for all of their epochs, so far.
-        n_trials: that were asked for, with their repeats.
-        n_front, hypervolume, hours: of a study that is done; None before, and where the study's run
-            has none.
-        began: a time, UTC, as ISO 8601 writes it.
-        end_of_search: why it ended before its last possible trial; None if it did not.
 
     Raises:
         TrackingError: if MLflow refuses or cannot be reached.
@@ -70,40 +112,4 @@ def listed(client: Client) -> list[dict[str, Any]]:
             (of_run.get(tags.END_OF_SEARCH) or None) if study.finished else None,
         )
         lines.append(dict(zip(_KEYS, values, strict=True)))
-    return lines
-
-
-def frame(lines: list[dict[str, Any]]) -> "pd.DataFrame":
-    """A row a study."""
-    import pandas as pd
-
-    return pd.DataFrame(lines, columns=list(_KEYS), dtype=object)
-
-
-def print_list(lines: list[dict[str, Any]], console: Console, place: str) -> None:
-    """A table of 80 columns, and below it why studies ended early.
-
-    Args:
-        place: where they were looked for, for the message that there is none.
-    """
-    if not lines:
-        console.print(f"there is no study {place}", markup=False, soft_wrap=True)
-        return
-
-    began = [datetime.fromisoformat(line["began"]).astimezone() for line in lines]
-    columns = [
-        Column("study", texts(lines, "study"), is_text=True),
-        Column("state", texts(lines, "state")),
-        Column("data", texts(lines, "data"), is_text=True),
-        Column("trials", [f"{line['n_completed']}/{line['n_trials']}" for line in lines]),
-        Column("front", texts(lines, "n_front")),
-        Column("volume", texts(lines, "hypervolume", ".4g")),
-        Column("hours", texts(lines, "hours", ".2g")),
-        Column("began", [f"{time:%Y-%m-%d %H:%M}" for time in began]),
-    ]
-    console.print(table_of(columns, gap=1, width=_WIDTH))
-    console.print("volume: hypervolume of the front, each study's by its own reference point")
-    for line in lines:
-        if line["end_of_search"] is not None:
-            text = f"{line['study']} ended early: {printable(line['end_of_search'])}"
-            console.print(text, markup=False, soft_wrap=True)
+    return Listing(lines, client.place)

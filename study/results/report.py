@@ -135,6 +135,30 @@ class Report(Ranking):
         """The rows of the front, or, if `every` is set, all of them."""
         return self.frame if every else self.frame.head(len(self.front))
 
+    def content(self, every: bool) -> dict[str, Any]:
+        """All of the report, for JSON; of its points the front or, if `every` is set, all."""
+        return {
+            "study": self.study.name,
+            "experiment_id": self.study.experiment_id,
+            "finished": self.study.finished,
+            "where": self.where,
+            **goals(self),
+            "hypervolume": self.hypervolume,
+            "costs": {name: self.costs.get(name) for name in spent.COSTS},
+            "n_trials": _counts(p for p in self.points if p.is_trial),
+            "n_projections": _counts(p for p in self.points if not p.is_trial),
+            "points": [point_content(point) for point in self.ranked(every)],
+            "n_val_images": self.n_val_images,
+            "unsure": self.unsure,
+            "recommended": {
+                alias: {"network": one.point.handle, "why": one.sentence}
+                for one in self.recommended
+                for alias in one.aliases
+            },
+            "table1": self.table1
+            and [{"name": one.name, "ours": one.ours, "paper": one.paper} for one in self.table1],
+        }
+
 
 def collect(
     study: StudyRecord,
@@ -225,35 +249,6 @@ def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objectiv
         reference = math.nan if worst is None else worst
         parsed.append(Objective(metric, Direction(direction), reference))
     return tuple(parsed) or None
-
-
-def content(report: Report, every: bool) -> dict[str, Any]:
-    """All of a report, for JSON.
-
-    Args:
-        every: also the points that are not on the front.
-    """
-    return {
-        "study": report.study.name,
-        "experiment_id": report.study.experiment_id,
-        "finished": report.study.finished,
-        "where": report.where,
-        **goals(report),
-        "hypervolume": report.hypervolume,
-        "costs": {name: report.costs.get(name) for name in spent.COSTS},
-        "n_trials": _counts(p for p in report.points if p.is_trial),
-        "n_projections": _counts(p for p in report.points if not p.is_trial),
-        "points": [point_content(point) for point in report.ranked(every)],
-        "n_val_images": report.n_val_images,
-        "unsure": report.unsure,
-        "recommended": {
-            alias: {"network": one.point.handle, "why": one.sentence}
-            for one in report.recommended
-            for alias in one.aliases
-        },
-        "table1": report.table1
-        and [{"name": one.name, "ours": one.ours, "paper": one.paper} for one in report.table1],
-    }
 
 
 def point_content(point: Point) -> dict[str, Any]:

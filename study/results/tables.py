@@ -6,7 +6,7 @@ import math
 import shlex
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -326,18 +326,11 @@ def marks_of(report: Report) -> str:
     return ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
 
 
-def recorded(show: Callable[[Console], None]) -> Console:
-    """A console that has recorded what is printed, for a notebook."""
-    console = Console(
+def recording_console() -> Console:
+    """A console that records what is printed, for a notebook."""
+    return Console(
         record=True, file=io.StringIO(), width=_NOTEBOOK_WIDTH, highlight=False, force_jupyter=False
     )
-    show(console)
-    return console
-
-
-def as_html(printed: Console) -> str:
-    """What a console has recorded, as HTML."""
-    return printed.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def wide_console() -> Console:

@@ -34,7 +34,7 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
-from study.results.report import collect, content
+from study.results.report import collect
 from study.results.tables import as_json
 from study.tracking import studies, tags
 from study.tracking.client import Client
@@ -173,11 +173,11 @@ def compare(uri: str, n_rounds: int) -> None:
     inside = {
         "search_runs": bare,
         "report": lambda: as_json(
-            content(collect(study, records.trials_and_projections(study)), every=True)
+            collect(study, records.trials_and_projections(study)).content(every=True)
         ),
         "search_runs, selective": lambda: bare(_SELECTIVE),
         "report, selective": lambda: as_json(
-            content(collect(study, records.trials_and_projections(study, _SELECTIVE)), every=True)
+            collect(study, records.trials_and_projections(study, _SELECTIVE)).content(every=True)
         ),
     }
     processes: dict[str, list[float]] = {name: [] for name in commands}

@@ -11,12 +11,7 @@ from study.metrics.artifacts import packed
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
-from study.results.comparison_views import (
-    content,
-    frame,
-    print_comparison,
-    sections,
-)
+from study.results.comparison_views import print_comparison, sections
 from study.results.differences import Noise
 from study.results.report import Report, collect, parse_objectives
 from study.results.tables import wide_console
@@ -202,7 +197,7 @@ def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
     for estimate in (*apart.hypervolume, *apart.best_accuracy):
         assert estimate.interval is None
         assert estimate.is_within_noise is None
-    assert content(found, every=False)["noise"] is None
+    assert found.content(every=False)["noise"] is None
 
 
 def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,8 +209,8 @@ def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[
         assert found.differences.best_accuracy == (None,)
         (volume,) = found.differences.hypervolume
         assert volume.interval is None
-        assert content(found, every=True)["differences"][0]["minus"] == "a"
-        assert list(frame(found, every=True))[:2] == ["study", "network"]
+        assert found.content(every=True)["differences"][0]["minus"] == "a"
+        assert list(found.selected(every=True))[:2] == ["study", "network"]
 
 
 def test_the_conditions_of_each_study_are_said() -> None:
@@ -323,7 +318,7 @@ def test_folders_with_other_images_are_refused() -> None:
 def test_all_networks_are_listed_and_marked_as_they_stand_among_all() -> None:
     found = compared(a=trials(0.9, 0.7), b=trials(0.8, 0.8))
     for every, n in ((False, len(found.front)), (True, 4)):
-        listed, rows = content(found, every), frame(found, every)
+        listed, rows = found.content(every), found.selected(every)
         assert len(listed["points"]) == len(rows) == n
         marks = dict(zip(rows["network"], rows["mark"], strict=True))
         assert marks == {point["network"]: point["mark"] for point in listed["points"]}

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Metric
-from rich.console import Console
 from typer.testing import CliRunner
 
 from study import open as open_study
 from study import report
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
-from study.results.listing import listed, print_list
+from study.results.listing import Listing, listed
 from study.tracking import studies
 from study.tracking.records import StudyRecord
 from study.tracking.runs import Runs
@@ -50,7 +49,7 @@ def test_every_study_is_a_line_the_latest_first(tracker: Tracker, study: StudyRe
     figures = {N_COMPLETED: 5.0, N_FRONT: 2.0, HYPERVOLUME: 1.5, HOURS: 0.25}
     finish(tracker, later, **figures)
     studies.note_end_of_search(tracker.client, later, "stop: it no longer grew")
-    first, second = listed(tracker.client)
+    first, second = listed(tracker.client).lines
     assert {**first, "began": None} == {
         "study": "later", "state": "done", "data": "digits", "n_completed": 5, "n_trials": 14,
         "n_front": 2, "hypervolume": 1.5, "hours": 0.25, "began": None,
@@ -62,7 +61,7 @@ def test_every_study_is_a_line_the_latest_first(tracker: Tracker, study: StudyRe
         "n_front": None, "hypervolume": None, "hours": None, "began": None, "end_of_search": None,
     }  # fmt: skip
     finish(tracker, study)
-    assert [line["n_completed"] for line in listed(tracker.client)] == [5, 1]
+    assert [line["n_completed"] for line in listed(tracker.client).lines] == [5, 1]
 
 
 def test_a_study_that_goes_on_has_no_figures_of_before(
@@ -71,7 +70,7 @@ def test_a_study_that_goes_on_has_no_figures_of_before(
     finish(tracker, study, **{N_COMPLETED: 3.0, N_FRONT: 2.0, HYPERVOLUME: 1.5, HOURS: 0.25})
     trial(tracker, study, 0, TrialStatus.COMPLETED)
     tracker.open_study(study)
-    (line,) = listed(tracker.client)
+    (line,) = listed(tracker.client).lines
     assert (line["state"], line["n_completed"], line["hypervolume"]) == ("running", 1, None)
 
 
@@ -86,7 +85,7 @@ def test_of_studies_that_are_done_no_trial_is_read(
         return search(ids, condition, *rest)
 
     monkeypatch.setattr(tracker.client, "search_runs", counted)
-    assert len(listed(tracker.client)) == 1
+    assert len(listed(tracker.client).lines) == 1
     assert asked == ["tags.`study.kind` = 'study'"]
 
 
@@ -107,13 +106,14 @@ def test_the_command_gives_json_and_csv_alone(
     }
 
 
-def test_the_table_has_80_columns_and_names_that_can_be_typed() -> None:
-    text = io.StringIO()
+def test_the_table_has_80_columns_and_names_that_can_be_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     name = "a-name-of-a-hundred-letters-" + "x" * 70
     early = {**LINE, "study": name, "state": "interrupted", "end_of_search": "stop: enough"}
     large = {**early, "n_completed": 9_999, "n_trials": 10_000, "n_front": 12_345}
-    print_list([LINE, {**LINE, "data": "fashion_mnist"}, large], Console(file=text, width=80), "")
-    *lines, legend, note = text.getvalue().splitlines()
+    Listing([LINE, {**LINE, "data": "fashion_mnist"}, large], "").print_table()
+    *lines, legend, note = capsys.readouterr().out.splitlines()
     assert legend.startswith("volume: ")
     assert note == f"{name} ended early: stop: enough"
     assert max(map(len, lines)) <= 80

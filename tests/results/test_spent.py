@@ -5,7 +5,7 @@ import pytest
 
 from study.metrics.reports import TrialStatus
 from study.results.published import figures
-from study.results.report import Report, collect, content, parse_objectives
+from study.results.report import Report, collect, parse_objectives
 from study.results.sections import sections
 from study.results.spent import covered
 from study.tracking.records import TrialRecord
@@ -68,7 +68,7 @@ def test_sums_are_of_all_trials_and_of_no_projection() -> None:
     sums = {"cpu_hours": 4.5, "gpu_hours": 2.25}
     assert {name: report.costs[name] for name in sums} == pytest.approx(sums)
     assert report.costs.items() <= figures(report).items()
-    assert content(report, every=False)["costs"] == report.costs
+    assert report.content(every=False)["costs"] == report.costs
     facts = sections(report)[0].content["facts"]
     assert {"2.2 h of GPU time", "4.5 h of CPU time"} <= set(facts)
 
@@ -78,7 +78,7 @@ def test_a_sum_of_which_a_part_is_not_known_is_not_said() -> None:
     one = costing(trial(0), cpu_hours=1.0, gpu_hours=5.0)
     report = collect(STUDY, [one, costing(trial(1), cpu_hours=2.0)])
     assert report.costs.keys() == {"hours", "device_hours", "cpu_hours"}
-    written = content(report, every=True)["costs"]
+    written = report.content(every=True)["costs"]
     assert written["cpu_hours"] == 3.0
     assert written["gpu_hours"] is None
     failed = replace(trial(0, TrialStatus.FAILED), metrics={}, n_epochs=0)
