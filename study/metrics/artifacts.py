@@ -78,9 +78,14 @@ def read_right(content: bytes, val_accuracy: float) -> list[bool]:
         ValueError: if the file cannot be read, or says another accuracy.
     """
     try:
-        bits = unpacked(json.loads(content))
-    except (ValueError, RecursionError) as error:
+        stored = json.loads(content)
+        n, right = stored["n_images"], base64.b64decode(stored["right"], validate=True)
+        if type(n) is not int or n < 1 or len(right) != -(-n // 8):
+            raise ValueError("it must have a bit for each of its images")
+    except (LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{VAL_RIGHT} cannot be read: {error}") from error
+    unpacked = np.unpackbits(np.frombuffer(right, np.uint8), count=n)
+    bits: list[bool] = unpacked.astype(bool).tolist()
     counted = sum(bits) / len(bits)
     # It may have come by way of float32.
     if not abs(val_accuracy - counted) <= 1e-6:
@@ -88,22 +93,4 @@ def read_right(content: bytes, val_accuracy: float) -> list[bool]:
             f"{VAL_RIGHT} has {sum(bits)} of {len(bits)} images right, {counted}, but the run's "
             f"{VAL_ACCURACY} is {val_accuracy}"
         )
-    return bits
-
-
-def unpacked(content: object) -> list[bool]:
-    """The bits that `packed` was given.
-
-    Raises:
-        ValueError: if the content is not such.
-    """
-    if not isinstance(content, dict):
-        raise ValueError(f"{VAL_RIGHT} must be an object")
-    n, text = content.get("n_images"), content.get("right")
-    if not isinstance(n, int) or not isinstance(text, str) or n < 1:
-        raise ValueError(f"{VAL_RIGHT} must have n_images >= 1, and right")
-    stored = base64.b64decode(text, validate=True)
-    if len(stored) != -(-n // 8):
-        raise ValueError(f"{VAL_RIGHT} must have a bit for each of {n} images")
-    bits: list[bool] = np.unpackbits(np.frombuffer(stored, np.uint8), count=n).astype(bool).tolist()
     return bits
