@@ -97,25 +97,19 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class ProjectionReport:
+class ProjectionReport(Evaluation):
     """What a completed trial's network measures once it is projected to a smaller coefficient.
 
     Attributes:
         coeff: every block's proven bound is at most its third power.
         fine_tune_steps: training steps after the projection above it, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
-
-    The others are those of EpochReport.
+        test_accuracy: fraction in [0, 1].
     """
 
     coeff: float
     fine_tune_steps: int
     timestamp: float
-    val_loss: float
-    val_accuracy: float
-    lipschitz_upper_bound: float
-    inverse_steps: float
-    reconstruction_error: float
     test_accuracy: float
 
     def metrics(self) -> dict[str, float]:
