@@ -70,13 +70,6 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def one_of(value: object, known: Sequence[str]) -> str:
-    """The rule that a value must be one of the known ones, with the nearest as a hint."""
-    near = nearest(str(value), known)
-    hint = f"; did you mean '{near}'?" if near else ""
-    return f"must be one of {', '.join(known)}, but got {quoted(value)}{hint}"
-
-
 def count_of(n: int, noun: str) -> str:
     """ "1 trial", "2 trials"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

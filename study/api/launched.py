@@ -15,7 +15,6 @@ from study.metrics.artifacts import PAGE
 from study.results.page import write_page
 from study.results.published import publish
 from study.results.report import Report, read
-from study.tracking.runs import Runs
 
 __all__ = ["planned_resume", "rehearse", "resume", "start"]
 
@@ -60,7 +59,7 @@ def _ended(driver: Driver, outcome: Outcome) -> Ended:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PAGE
             write_page(path, report)
-            Runs(driver.client).log_file(report.study.run_id, path)
+            driver.client.log_file(report.study.run_id, path)
     except UserError as error:
         # The study is done all the same, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")

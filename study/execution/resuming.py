@@ -166,7 +166,7 @@ def extended(record: StudyRecord, records: Records, asked: Mapping[str, Any]) ->
         _check_more(record, _TRIALS, n_trials, search.n_trials or 0)
         search = replace(search, n_trials=n_trials)
     if max_hours is not None:
-        had = records.run(record.run_id).data.metrics.get(HOURS, 0.0)
+        had = records.client.get_run(record.run_id).data.metrics.get(HOURS, 0.0)
         _check_more(record, _HOURS, max_hours, max(had, search.max_hours or 0.0))
         search = replace(search, max_hours=max_hours)
     if n_trials is None and record.finished and records.end_of_search(record) is None:

@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from study.errors import FailedError, UserError, one_of
+from study.errors import FailedError, UserError
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
 from study.results import comparison_views
 from study.results.comparison import Comparison
@@ -38,7 +38,7 @@ def check_files(report: Report) -> None:
     """
     for point in report.front[:MOST_NETWORKS]:
         if not report.files.artifacts(point.first.run_id):
-            place = report.files.run(point.first.run_id).info.artifact_uri
+            place = report.files.client.get_run(point.first.run_id).info.artifact_uri
             raise FailedError(
                 f"the files of {point.handle} must be where MLflow keeps them, {place}, but they "
                 "are gone",
@@ -149,7 +149,7 @@ def figure(report: Report, kind: str) -> go.Figure:
         UserError: for another kind, or if the study has one objective.
     """
     if kind != "front":
-        raise UserError(one_of(kind, ("front",)), "kind")
+        raise UserError('must be "front"', "kind", kind)
     first, *others = (objective.metric for objective in report.objectives)
     if not others:
         raise UserError(f"a trade must have two objectives, but there is {first} alone", "kind")

@@ -2,11 +2,10 @@
 
     tags          names of the tags by which runs are known
     locations     where the files of runs and models are, also of a study that was moved
-    client        one tracking server or database, and what its errors mean
+    client        one tracking server or database: requests to it, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       what a network is called, and which run is meant
     marks         writes of how each network stands in the results
-    runs          a single run: its batches, its end, its files and models
     studies       writes of the study's own run
     tracker       writes of the trials of a study, each thing once
     values        settings; numbers as MLflow stores them; tags that anybody may have changed

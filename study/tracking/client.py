@@ -1,23 +1,26 @@
-"""One tracking server or database: the connection, and what its errors mean."""
+"""One tracking server or database: requests to it, and what its errors mean."""
 
 import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import TrackingError, quoted, reason
+from study.metrics.reports import TrialStatus
 from study.tracking.locations import database_file
+from study.tracking.tags import STATE
 
 # Runs in one answer to a search.
 _PAGE = 1000
@@ -37,6 +40,12 @@ _REFUSALS = frozenset(
         "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
     }
 )  # fmt: skip
+_MLFLOW_STATUS = {
+    TrialStatus.COMPLETED: "FINISHED",
+    TrialStatus.STOPPED_EARLY: "KILLED",
+    TrialStatus.FAILED: "FAILED",
+    TrialStatus.INTERRUPTED: "KILLED",
+}
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -133,6 +142,61 @@ class Client:
             token = page.token
             if not token:
                 return
+
+    def get_run(self, run_id: str) -> Run:
+        """A run as it stands.
+
+        Raises:
+            TrackingError: if there is no such run.
+        """
+        if self.is_absent():
+            raise TrackingError(f"MLflow at {self.tracking_uri}: there is no run {run_id}")
+        return self.call(self.api.get_run, run_id)
+
+    def log(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log all of it to a run, in as few requests as MLflow allows."""
+        run_params = [Param(key, str(value)) for key, value in (params or {}).items()]
+        run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
+        self.call(self.api.log_batch, run_id, metrics, run_params, run_tags)
+
+    def set_state(
+        self, run_id: str, status: TrialStatus, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Say how a run stands: in MLflow's own status and, with other tags, by the tag that counts
+        here. A run that a crash leaves between the two counts as running, and is ended again."""
+        of_run = {**(tags or {}), STATE: status.value}
+        if status is TrialStatus.RUNNING:
+            self.log(run_id, tags=of_run)
+            self.call(self.api.update_run, run_id, "RUNNING")
+        else:
+            self.call(self.api.set_terminated, run_id, _MLFLOW_STATUS[status])
+            self.log(run_id, tags=of_run)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run and its models."""
+        self.delete_models(self.get_run(run_id))
+        self.call(self.api.delete_run, run_id)
+
+    def delete_models(self, run: Run) -> None:
+        """Delete the logged models of a run."""
+        for model_id in self.model_ids(run):
+            self.call(self.api.delete_logged_model, model_id)
+
+    def model_ids(self, run: Run) -> list[str]:
+        """Ids of the logged models of a run."""
+        condition = f"source_run_id = '{run.info.run_id}'"
+        models = self.call(self.api.search_logged_models, [run.info.experiment_id], condition)
+        return [model.model_id for model in models]
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Add a file to a run; it replaces one of that name."""
+        self.call(self.api.log_artifact, run_id, str(path))
 
 
 class _Retries:

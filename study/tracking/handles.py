@@ -9,7 +9,7 @@ digits@knee       a recommended one, once the study has ended
 import re
 from collections.abc import Sequence
 
-from study.errors import TrackingError, one_of, quoted, some
+from study.errors import TrackingError, quoted, some
 from study.tracking.records import Records, TrialRecord
 from study.tracking.values import network_of
 
@@ -46,7 +46,7 @@ def run_of(records: Records, network: str) -> str:
 
 def handle_of(records: Records, run_id: str) -> str:
     """The handle of the run of a trial or of a projection."""
-    run, client = records.run(run_id), records.client
+    run, client = records.client.get_run(run_id), records.client
     study = client.call(client.api.get_experiment, run.info.experiment_id).name
     return f"{study}/{network_label(*network_of(run))}"
 
@@ -69,7 +69,8 @@ def _of_alias(networks: Sequence[TrialRecord], study: str, alias: str) -> str:
             f"{study} recommends none before it has ended, but got {quoted(alias)}", key="network"
         )
     if alias not in runs:
-        raise TrackingError(f"what follows {study}@ {one_of(alias, sorted(runs))}", key="network")
+        rule = f"what follows {study}@ must be one of {', '.join(sorted(runs))}"
+        raise TrackingError(rule, key="network", value=alias)
     return runs[alias]
 
 

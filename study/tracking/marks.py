@@ -7,7 +7,6 @@ from mlflow.entities import Metric
 from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.records import StudyRecord, TrialRecord
-from study.tracking.runs import Runs
 
 
 def write(
@@ -27,7 +26,6 @@ def write(
         note: what came out, in Markdown: of the study's run, and above the table of all its runs.
         timestamp: of the figures, seconds since 1970-01-01 UTC.
     """
-    runs = Runs(client)
     for before, now in networks:
         if now == before:
             continue
@@ -35,9 +33,9 @@ def write(
         if now.aliases or before.aliases or before.why:
             # Empty where an alias moved on: to delete a tag that is not there is an error.
             of_run |= {tags.ALIAS: ",".join(now.aliases), tags.WHY: now.why}
-        runs.log(now.run_id, tags=of_run)
+        client.log(now.run_id, tags=of_run)
     metrics = [Metric(name, value, round(timestamp * 1000), 0) for name, value in figures.items()]
-    runs.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
+    client.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
     # Of the two, MLflow's pages show the experiment's, above the table of its runs. A user may have
     # written another one.
     experiment = client.call(client.api.get_experiment, study.experiment_id)

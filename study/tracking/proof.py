@@ -70,7 +70,7 @@ def verify(records: Records, run_id: str) -> Proof:
         TrackingError: if there is no such run, it is none of a network, or MLflow or the store
             cannot be read.
     """
-    run = records.run(run_id)
+    run = records.client.get_run(run_id)
     state = run.data.tags.get(tags.STATE, "of no state")
     problem = None
     if LIPSCHITZ_UPPER_BOUND not in run.data.metrics:
@@ -102,7 +102,7 @@ def load(records: Records, run_id: str) -> IResNet:
         TrackingError: if it has not the very files that were logged, they are those of another run
             or of no network, or MLflow or the store cannot be read.
     """
-    run = records.run(run_id)
+    run = records.client.get_run(run_id)
     with tempfile.TemporaryDirectory() as temporary:
         try:
             folder, problems = _fetched(records, run, Path(temporary))

@@ -18,7 +18,7 @@ from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import TrackingError, absent, printable
+from study.errors import absent, printable
 from study.metrics.definitions import METRICS
 from study.metrics.reports import TrialStatus
 from study.tracking import tags
@@ -64,7 +64,7 @@ class TrialRecord:
         metrics: the last value of each.
         sample: what the search proposed.
         repeat_of: the id of the first trial of the same sample; a first one's own.
-        is_given: whether the study file has the sample, in search.first.
+        origin: of the sample: "given", in search.first, or empty, which means from the sampler.
         projected_to: the coefficient of a projection of this trial; None for the trial itself.
         n_epochs: epochs that it was trained for so far; a projection adds none, 0.
         started: when its run was made, seconds since 1970-01-01 UTC.
@@ -91,12 +91,7 @@ class TrialRecord:
     aliases: tuple[str, ...] = ()
     why: str = ""
     device: str | None = None
-    is_given: bool = False
-
-    @property
-    def origin(self) -> str:
-        """Where its sample comes from: "given", or empty, which means from the sampler."""
-        return "given" if self.is_given else ""
+    origin: str = ""
 
 
 class Records:
@@ -121,7 +116,7 @@ class Records:
             TrackingError: if not: a server keeps them, and this is its database; or the study was
                 moved since it was begun.
         """
-        location = self.run(study.run_id).info.artifact_uri
+        location = self.client.get_run(study.run_id).info.artifact_uri
         check_not_moved(self.client.tracking_uri, study.name, location)
         self.artifacts(study.run_id)
 
@@ -191,7 +186,7 @@ class Records:
     def end_of_search(self, study: StudyRecord) -> str | None:
         """Why the study ended before its last possible trial; None if it did not."""
         # Empty where the study was extended since.
-        return self.run(study.run_id).data.tags.get(tags.END_OF_SEARCH) or None
+        return self.client.get_run(study.run_id).data.tags.get(tags.END_OF_SEARCH) or None
 
     def n_completed(self, study: StudyRecord) -> int:
         """How many trials of a study trained for all of their epochs, so far."""
@@ -217,16 +212,6 @@ class Records:
 
     # What a run left
 
-    def run(self, run_id: str) -> Run:
-        """A run as MLflow has it.
-
-        Raises:
-            TrackingError: if there is no such run.
-        """
-        if self.client.is_absent():
-            raise TrackingError(f"MLflow at {self.client.tracking_uri}: there is no run {run_id}")
-        return self._call(self.client.api.get_run, run_id)
-
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins so."""
         condition = (
@@ -250,7 +235,7 @@ class Records:
 
     def _location(self, run_id: str) -> str:
         """Where a run's files are: where MLflow says, or where they were moved to."""
-        return current(self.client.tracking_uri, self.run(run_id).info.artifact_uri)
+        return current(self.client.tracking_uri, self.client.get_run(run_id).info.artifact_uri)
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
@@ -297,5 +282,5 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         aliases=tuple(printable(name) for name in of_run.get(tags.ALIAS, "").split(",") if name),
         why=of_run.get(tags.WHY, ""),
         device=printable(of_run[tags.DEVICE]) if tags.DEVICE in of_run else None,
-        is_given=of_run.get(tags.GIVEN) == "true",
+        origin="given" if of_run.get(tags.GIVEN) == "true" else "",
     )

@@ -38,7 +38,6 @@ from study.tracking.client import Client
 from study.tracking.locations import current, local_folder
 from study.tracking.manifest import irregular, manifest, sha256_of
 from study.tracking.records import Records
-from study.tracking.runs import Runs
 from study.tracking.values import as_json
 
 DATA = "data/network"
@@ -76,16 +75,15 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
         folder: where `trial.network_files` wrote it.
         latest: of the models that were logged before; see `share`.
     """
-    runs = Runs(client)
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
-        runs.log_file(run.info.run_id, path)
+        client.log_file(run.info.run_id, path)
     name = client.call(client.api.get_experiment, run.info.experiment_id).name
     files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
     of_run = {path.name: sha256_of(path) for path in own}
     # By these tags the model counts as logged.
     logged = {tags.MODEL_FILES: json.dumps(files), tags.RUN_FILES: json.dumps(of_run)}
-    runs.log(run.info.run_id, tags=logged)
+    client.log(run.info.run_id, tags=logged)
 
 
 def origin(run: Run) -> dict[str, str]:
@@ -187,8 +185,7 @@ def model_id(client: Client, run_id: str) -> str:
     Raises:
         ValueError: if the run has not one model.
     """
-    runs = Runs(client)
-    ids = runs.model_ids(runs.get(run_id))
+    ids = client.model_ids(client.get_run(run_id))
     if len(ids) != 1:
         raise ValueError(f"model: the run must have one, but has {len(ids)}")
     return ids[0]

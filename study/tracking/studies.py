@@ -12,7 +12,6 @@ from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.locations import artifact_location
 from study.tracking.records import Records, StudyRecord
-from study.tracking.runs import Runs
 
 
 def create(
@@ -80,7 +79,7 @@ def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
         # The tag that says that it can be resumed, with what it is then resumed to.
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
-    Runs(client).log(study.run_id, tags=of_run)
+    client.log(study.run_id, tags=of_run)
     client.call(client.api.log_text, study.run_id, to_yaml(extended.config), STUDY_FILE)
     experiment = client.call(client.api.get_experiment, study.experiment_id)
     # A user may have written another note, which stays.
@@ -97,8 +96,7 @@ def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:
 
 def close(client: Client, study: StudyRecord, status: TrialStatus) -> None:
     """Say how the study was left; trials that still run were interrupted with it."""
-    runs = Runs(client)
     for record in Records(client).trials_and_projections(study):
         if record.state is TrialStatus.RUNNING:
-            runs.set_state(record.run_id, TrialStatus.INTERRUPTED)
-    runs.set_state(study.run_id, status)
+            client.set_state(record.run_id, TrialStatus.INTERRUPTED)
+    client.set_state(study.run_id, status)

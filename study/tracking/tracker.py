@@ -20,7 +20,6 @@ from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
-from study.tracking.runs import Runs
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, settings, stored
 
 # Databases of MLflow refuse longer names.
@@ -63,12 +62,11 @@ class Tracker:
         self.client = client
         self._provenance = dict(provenance or {})
         self._call = client.call
-        self._runs = Runs(client)
         self._latest: dict[str, Path] = {}
 
     def open_study(self, study: StudyRecord) -> None:
         """Mark a study as running, and learn which of its trials are there."""
-        self._runs.set_state(study.run_id, TrialStatus.RUNNING)
+        self.client.set_state(study.run_id, TrialStatus.RUNNING)
         self._study = study
         self._objectives = {objective.metric for objective in study.config.objectives}
         self._trials: dict[str, _TrialRun] = {}
@@ -94,7 +92,7 @@ class Tracker:
         for run in sorted(trials, key=lambda run: run.info.start_time):
             of_run, run_id = run.data.tags, run.info.run_id
             if of_run[tags.TRIAL_ID] in self._trials:
-                self._runs.delete(run_id)
+                self.client.delete_run(run_id)
                 continue
             state = TrialStatus(of_run[tags.STATE]) if run.data.params else None
             self._trials[of_run[tags.TRIAL_ID]] = _TrialRun(run_id, state, of_run[tags.SAMPLE])
@@ -103,7 +101,7 @@ class Tracker:
         for run in list(self.client.search_runs(experiments, of_projections)):
             parent = by_run.get(run.data.tags[tags.PROJECTED_FROM])
             if parent is None:
-                self._runs.delete(run.info.run_id)
+                self.client.delete_run(run.info.run_id)
             else:
                 parent.projections.append(run.info.run_id)
 
@@ -149,9 +147,9 @@ class Tracker:
             trial = _TrialRun(run.info.run_id, None, text, logged={})
             self._trials[trial_id] = trial
         else:
-            self._runs.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
+            self.client.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
         # Last: a run that has parameters is begun. To log the same again is no error.
-        self._runs.log(trial.run_id, params=settings(sample, config))
+        self.client.log(trial.run_id, params=settings(sample, config))
         trial.state = TrialStatus.RUNNING
 
     def log_reports(
@@ -195,7 +193,7 @@ class Tracker:
         device = next((report.device for report in reports if report.device), None)
         if device is not None:
             of_run[tags.DEVICE] = device
-        self._runs.log(trial.run_id, metrics, tags=of_run)
+        self.client.log(trial.run_id, metrics, tags=of_run)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -204,9 +202,9 @@ class Tracker:
 
     def log_outcome(self, trial_id: str, folder: Path) -> None:
         """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
-        run = self._runs.get(self._trials[trial_id].run_id)
+        run = self.client.get_run(self._trials[trial_id].run_id)
         # A trial has one model: one that was logged before a crash is replaced.
-        self._runs.delete_models(run)
+        self.client.delete_models(run)
         stored_model.log(self.client, run, folder, self._latest)
 
     def log_projections(
@@ -216,7 +214,7 @@ class Tracker:
         that were logged before a crash are replaced."""
         trial = self._trials[trial_id]
         self._delete_projections(trial)
-        run = self._runs.get(trial.run_id)
+        run = self.client.get_run(trial.run_id)
         for report, folder in networks:
             trial.projections.append(self._log_projection(trial_id, run, report, folder))
 
@@ -252,9 +250,9 @@ class Tracker:
             Metric(name, value, milliseconds, epoch)
             for name, value in self._objectives_first(report.metrics())
         ]
-        self._runs.log(run_id, metrics, {**of_trial.data.params, **added})
+        self.client.log(run_id, metrics, {**of_trial.data.params, **added})
         stored_model.log(self.client, run, folder, self._latest)
-        self._runs.set_state(run_id, TrialStatus.COMPLETED)
+        self.client.set_state(run_id, TrialStatus.COMPLETED)
         return run_id
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
@@ -275,7 +273,7 @@ class Tracker:
         if status is not TrialStatus.COMPLETED:
             # It may have completed before a crash, and be stopped when it was trained again.
             self._delete_projections(trial)
-        self._runs.set_state(trial.run_id, status, of_run)
+        self.client.set_state(trial.run_id, status, of_run)
         trial.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:
@@ -306,8 +304,8 @@ class Tracker:
     def _delete(self, trial_id: str) -> None:
         trial = self._trials.pop(trial_id)
         self._delete_projections(trial)
-        self._runs.delete(trial.run_id)
+        self.client.delete_run(trial.run_id)
 
     def _delete_projections(self, trial: _TrialRun) -> None:
         while trial.projections:
-            self._runs.delete(trial.projections.pop())
+            self.client.delete_run(trial.projections.pop())

@@ -74,7 +74,7 @@ def unsure(report: Report) -> str:
     [
         (None, "run run0: val_right.json is not there"),
         (b"{", "run run0: val_right.json cannot be read"),
-        (b'{"n_images": 0, "right": ""}', "must have n_images >= 1"),
+        (b'{"n_images": 0, "right": ""}', "a bit for each of its images"),
         # 19 of 20, which is the accuracy.
         (b'{"n_images": 20, "right": "///g"}', "their splits differ in size"),
         (b'{"n_images": 8, "right": "AA=="}', "has 0 of 8 images right, 0.0, but the run's"),

@@ -16,7 +16,6 @@ from study.metrics.reports import TrialStatus
 from study.results.listing import Listing, listed
 from study.tracking import studies
 from study.tracking.records import StudyRecord
-from study.tracking.runs import Runs
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny
 
@@ -31,7 +30,7 @@ LINE = {
 
 def finish(tracker: Tracker, record: StudyRecord, **figures: float) -> None:
     metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]
-    Runs(tracker.client).log(record.run_id, metrics)
+    tracker.client.log(record.run_id, metrics)
     studies.close(tracker.client, record, TrialStatus.COMPLETED)
 
 

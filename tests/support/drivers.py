@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from study.execution.driver import Driver
 from study.tracking.records import Records, StudyRecord, TrialRecord
@@ -16,8 +16,6 @@ class Remembered:
         hours: that the studies have run.
     """
 
-    client = SimpleNamespace(place="in MLflow", tracking_uri="sqlite:///x")
-
     def __init__(
         self,
         *studies: StudyRecord,
@@ -26,7 +24,11 @@ class Remembered:
         hours: float = 0.1,
     ) -> None:
         self._studies, self._trials = studies, trials
-        self._end, self._hours = end_of_search, hours
+        self._end = end_of_search
+        run = SimpleNamespace(data=SimpleNamespace(metrics={"hours": hours}))
+        self.client = SimpleNamespace(
+            place="in MLflow", tracking_uri="sqlite:///x", get_run=lambda run_id: run
+        )
 
     def studies(self) -> tuple[StudyRecord, ...]:
         return self._studies
@@ -51,9 +53,6 @@ class Remembered:
 
     def end_of_search(self, study: StudyRecord) -> str | None:
         return self._end
-
-    def run(self, run_id: str) -> Any:
-        return SimpleNamespace(data=SimpleNamespace(metrics={"hours": self._hours}))
 
 
 def driver(
