@@ -1,8 +1,7 @@
 """Networks as a study of Optuna in a storage, for tools that read Optuna's studies."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -103,63 +102,49 @@ def write(
             or has a study of that name.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _opened(url) as address:
-        _check_tables(address)
-        storage = RDBStorage(url)
-        try:
-            study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                directions=[direction.value for _, direction in objectives],
-            )
-        except DuplicatedStudyError as error:
-            raise UserError(
-                f"the storage must have no study of this name, but {_shown(address)} has "
-                f"{quoted(name)}",
-                _KEY,
-            ) from error
-        try:
-            with warnings.catch_warnings():
-                # Without it the dashboard calls the objectives 0, 1 and 2.
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                study.set_metric_names([metric for metric, _ in objectives])
-            for key, value in attributes.items():
-                study.set_user_attr(key, value)
-            study.add_trials(trials)
-        except BaseException:
-            optuna.delete_study(study_name=name, storage=storage)
-            raise
-        return _shown(address)
-
-
-@contextmanager
-def _opened(url: str) -> Iterator[URL]:
-    """The address of a storage; within, its errors become one line.
-
-    Raises:
-        UserError: if it is no URL of a database, or the storage could not be opened or written.
-    """
     try:
         address = make_url(url)
     # ValueError: the port is no number.
     except (SQLAlchemyError, ValueError) as error:
         rule = "must be the URL of a database, such as sqlite:///optuna.db"
         raise UserError(rule, _KEY, url) from error
+    shown = printable(address.render_as_string(hide_password=True))
     try:
-        yield address
-    except ImportError as error:
-        raise UserError(
-            f"the driver of {_shown(address)} must be installed, but: {_cause(error)}", _KEY
-        ) from error
-    # RuntimeError: Optuna's, for tables of another version.
-    except (SQLAlchemyError, OptunaError, RuntimeError) as error:
-        raise UserError(
-            f"the storage must open and be writable, but {_shown(address)} is not: {_cause(error)}",
-            _KEY,
-        ) from error
+        _check_tables(address, shown)
+        _write(RDBStorage(url), name, objectives, trials, attributes)
+    except DuplicatedStudyError as error:
+        rule = f"the storage must have no study of this name, but {shown} has {quoted(name)}"
+        raise UserError(rule, _KEY) from error
+    # ImportError: of the database's driver. RuntimeError: Optuna's, for tables of another version.
+    except (ImportError, SQLAlchemyError, OptunaError, RuntimeError) as error:
+        rule = f"the storage must open and be writable, but {shown} is not: {_cause(error)}"
+        raise UserError(rule, _KEY) from error
+    return shown
 
 
-def _check_tables(address: URL) -> None:
+def _write(
+    storage: RDBStorage,
+    name: str,
+    objectives: Sequence[tuple[str, Direction]],
+    trials: Sequence[FrozenTrial],
+    attributes: Mapping[str, Any],
+) -> None:
+    directions = [direction.value for _, direction in objectives]
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+    try:
+        with warnings.catch_warnings():
+            # Without it the dashboard calls the objectives 0, 1 and 2.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([metric for metric, _ in objectives])
+        for key, value in attributes.items():
+            study.set_user_attr(key, value)
+        study.add_trials(trials)
+    except BaseException:
+        optuna.delete_study(study_name=name, storage=storage)
+        raise
+
+
+def _check_tables(address: URL, shown: str) -> None:
     """Optuna would create its tables beside those of MLflow, say, and refuse them later.
 
     Raises:
@@ -172,14 +157,10 @@ def _check_tables(address: URL) -> None:
         engine.dispose()
     if tables and _TABLE not in tables:
         raise UserError(
-            f"the database must be Optuna's or an empty one, but {_shown(address)} has the tables "
+            f"the database must be Optuna's or an empty one, but {shown} has the tables "
             f"{some(sorted(tables))}",
             _KEY,
         )
-
-
-def _shown(address: URL) -> str:
-    return printable(address.render_as_string(hide_password=True))
 
 
 def _cause(error: BaseException) -> str:

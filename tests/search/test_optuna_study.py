@@ -92,7 +92,7 @@ def test_a_study_stands_beside_others_and_a_name_is_taken_once(tmp_path: Path) -
         ("", "must be the URL of a database"),
         ("postgresql://someone:secret@127.0.0.1:port/x", "must be the URL of a database"),
         ("redis://127.0.0.1/0", "the storage must open and be writable, but redis://"),
-        ("mysql://someone:secret@127.0.0.1/x", "the driver of mysql://someone:***@127.0.0.1/x"),
+        ("mysql://someone:secret@127.0.0.1/x", "mysql://someone:***@127.0.0.1/x is not: No module"),
         pytest.param(
             "postgresql+psycopg://someone:secret@127.0.0.1:1/x",
             "but postgresql+psycopg://someone:*",
