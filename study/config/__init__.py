@@ -4,7 +4,6 @@ trial     the settings of one training; imports nothing but the standard library
 space     the parameters that a study varies
 search    who proposes samples, who stops trials, what a trial is given
 study     all of them together, and the rules between them
-meant     what an unknown key may have meant
 parser    a mapping of keys -> StudyConfig
 file      a YAML file -> that mapping
 """

@@ -21,7 +21,6 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from study.config.meant import EXAMPLE, GONE, unknown_key
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
@@ -31,6 +30,13 @@ from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import Constraint, Objective
 
 CONTAINS_ITSELF = "a study file must not contain itself"
+# Keys of `search` that studies had, and what to do instead.
+_GONE = {
+    "notify": "run your command after study.launch, in the shell",
+    "warm_start": "give samples of the earlier study as search.first",
+}
+# How parameters are written.
+_EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1, 2]}"
 
 _CONSTRAINT = re.compile(
     r"\s*(<=|<|>=|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", re.ASCII
@@ -47,6 +53,16 @@ _NO_KEYS = ("tuple[float, ...]", "[key]", *PARAMETER_TYPES)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
+def _unknown_key(key: str, known: tuple[str, ...]) -> str:
+    """The message for a key that its section does not have."""
+    sections = [name for name, kind in SECTIONS.items() if key in {f.name for f in fields(kind)}]
+    if key in _GONE:
+        return f"'{key}' was removed; {_GONE[key]}"
+    if len(sections) == 1:
+        return f"unknown key '{key}'; it belongs in {sections[0]}"
+    return unknown(key, known)
+
+
 def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
         rule = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
@@ -56,7 +72,7 @@ def _name(name: str) -> str:
 
 def _searchable(key: str) -> str:
     if key not in SECTION_OF:
-        raise ConfigError(unknown_key(key, tuple(SECTION_OF)))
+        raise ConfigError(_unknown_key(key, tuple(SECTION_OF)))
     return key
 
 
@@ -113,7 +129,7 @@ class _StudyFile(_Searchable):
         constraints = tuple(Constraint(m, *parts) for m, parts in self.constraints.items())
         for metric in self.reference_point:
             if metric not in self.objectives:
-                rule = unknown_key(metric, tuple(self.objectives))
+                rule = _unknown_key(metric, tuple(self.objectives))
                 raise ConfigError(rule, f"reference_point.{metric}")
         return StudyConfig(
             name=self.name,
@@ -191,7 +207,7 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
     search = content.get("search")
     if isinstance(search, dict):
         # Earlier versions wrote these keys even without a value.
-        left_out = {key for key in GONE if is_stored or not search.get(key)}
+        left_out = {key for key in _GONE if is_stored or not search.get(key)}
         content["search"] = {key: v for key, v in search.items() if key not in left_out}
     for key, value in overrides.items():
         section, _, name = key.partition(".")
@@ -261,12 +277,12 @@ def _one_line(error: ErrorDetails) -> ConfigError:
     elif kind in _UNKNOWN_KEY:
         section = _KINDS[str(error["loc"][-2])] if len(error["loc"]) > 1 else None
         known = [field.name for field in fields(section)] if section else _StudyFile.model_fields
-        rule, value = unknown_key(str(error["loc"][-1]), tuple(known)), ...
+        rule, value = _unknown_key(str(error["loc"][-1]), tuple(known)), ...
     elif kind.startswith("union_tag"):
-        rule = f"must be one of {', '.join(PARAMETER_TYPES)}, as in {EXAMPLE}"
+        rule = f"must be one of {', '.join(PARAMETER_TYPES)}, as in {_EXAMPLE}"
         keys, value = [*keys, "type"], value.get("type", ...)
     elif kind == "dict_type" and keys[0] == "space" and len(keys) == 2:
-        rule = f"must be a mapping of keys, such as {EXAMPLE}"
+        rule = f"must be a mapping of keys, such as {_EXAMPLE}"
     else:
         rule = re.sub(r"^\w+ should", "must", error["msg"]).partition(" after validation")[0]
         rule = rule.replace("an object", "a mapping of keys").replace("valid array", "list")
