@@ -88,8 +88,19 @@ class Metric:
         return a <= b * factor and b <= a * factor
 
 
-# As they are counted, of up to 100,000 images.
-_FRACTION = Decimals(5)
+def _accuracy(split: str, title: str, short: str, steers: bool = True) -> Metric:
+    return Metric(
+        f"fraction right on the {split}",
+        title,
+        short,
+        Direction.MAXIMIZE,
+        worst=0.0,
+        # As it is counted, of up to 100,000 images.
+        resolution=Decimals(5),
+        indifference=0.0,
+        steers=steers,
+    )
+
 
 METRICS: dict[str, Metric] = {
     "train_loss": Metric(
@@ -98,30 +109,14 @@ METRICS: dict[str, Metric] = {
         "train loss",
         Direction.MINIMIZE,
     ),
-    "train_accuracy": Metric(
-        "fraction right on the training split",
-        "training accuracy",
-        "train acc",
-        Direction.MAXIMIZE,
-        worst=0.0,
-        resolution=_FRACTION,
-        indifference=0.0,
-    ),
+    "train_accuracy": _accuracy("training split", "training accuracy", "train acc"),
     "val_loss": Metric(
         "cross entropy on the validation split, nats",
         "validation loss",
         "val loss",
         Direction.MINIMIZE,
     ),
-    "val_accuracy": Metric(
-        "fraction right on the validation split",
-        "validation accuracy",
-        "val acc",
-        Direction.MAXIMIZE,
-        worst=0.0,
-        resolution=_FRACTION,
-        indifference=0.0,
-    ),
+    "val_accuracy": _accuracy("validation split", "validation accuracy", "val acc"),
     "lipschitz_upper_bound": Metric(
         "proven bound of Lip(g), l2 to l2, the largest over blocks, rounded up",
         "proven bound of Lip(g)",
@@ -153,16 +148,7 @@ METRICS: dict[str, Metric] = {
         Direction.MINIMIZE,
         repeatable=False,
     ),
-    "test_accuracy": Metric(
-        "fraction right on the test set",
-        "test accuracy",
-        "test acc",
-        Direction.MAXIMIZE,
-        worst=0.0,
-        steers=False,
-        resolution=_FRACTION,
-        indifference=0.0,
-    ),
+    "test_accuracy": _accuracy("test set", "test accuracy", "test acc", steers=False),
     "peak_memory_bytes": Metric(
         "the most memory of the GPU that was in use",
         "peak GPU memory, bytes",

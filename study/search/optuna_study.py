@@ -129,8 +129,11 @@ def _write(
     trials: Sequence[FrozenTrial],
     attributes: Mapping[str, Any],
 ) -> None:
-    directions = [direction.value for _, direction in objectives]
-    study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[direction.value for _, direction in objectives],
+    )
     try:
         with warnings.catch_warnings():
             # Without it the dashboard calls the objectives 0, 1 and 2.
