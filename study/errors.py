@@ -122,23 +122,11 @@ class GpuMemoryError(UserError):
 
 
 class TrackingError(UserError):
-    """MLflow refuses or cannot be reached, or a study does not exist.
+    """MLflow refuses or cannot be reached, or a study does not exist."""
 
-    Attributes:
-        may_pass: whether the call may succeed later, because a server or its database is down.
-    """
 
-    def __init__(
-        self,
-        rule: str,
-        key: str | None = None,
-        value: object = ...,
-        source: str | None = None,
-        *,
-        may_pass: bool = False,
-    ) -> None:
-        super().__init__(rule, key, value, source)
-        self.may_pass = may_pass
+class OutageError(TrackingError):
+    """MLflow cannot be reached or its database is down: the same call may succeed later."""
 
 
 class StorageError(UserError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from study.errors import TrackingError, UserError
+from study.errors import OutageError, TrackingError, UserError
 from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import REPORTED_METRICS, TrialStatus
@@ -204,7 +204,7 @@ def read(
     try:
         matching = records.trials_and_projections(study, wanted.of_mlflow)
     except TrackingError as error:
-        if not wanted.of_mlflow or error.may_pass:
+        if not wanted.of_mlflow or isinstance(error, OutageError):
             raise
         raise UserError(
             f"MLflow must be able to read it, but got {wanted.of_mlflow!r}: {error}", "where"

@@ -17,7 +17,7 @@ from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.errors import TrackingError, quoted, reason
+from study.errors import OutageError, TrackingError, quoted, reason
 from study.metrics.reports import TrialStatus
 from study.tracking.locations import database_file
 from study.tracking.tags import STATE
@@ -109,10 +109,8 @@ class Client:
                     "the files of these runs are kept by an MLflow server, so the tracking URI "
                     "must be its address, such as http://localhost:5000, and not its database"
                 )
-            raise TrackingError(
-                f"MLflow at {self.tracking_uri}: {message}",
-                may_pass=_may_pass(error, self.tracking_uri),
-            ) from error
+            kind = OutageError if _may_pass(error, self.tracking_uri) else TrackingError
+            raise kind(f"MLflow at {self.tracking_uri}: {message}") from error
 
     def is_absent(self) -> bool:
         """Whether the database is a file that is not there: to look into it would create it."""

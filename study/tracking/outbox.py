@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from study.errors import TrackingError
+from study.errors import OutageError
 
 # Between two tries, seconds; doubled each time up to the second.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
@@ -90,9 +90,7 @@ class Outbox:
                 if since is not None:
                     before_retry()
                 send()
-            except TrackingError as error:
-                if not error.may_pass:
-                    raise
+            except OutageError as error:
                 if since is None:
                     since = time.monotonic()
                     self._say(f"{error}; trials go on, what they report is sent later")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
-from study.errors import NameTakenError, TrackingError
+from study.errors import NameTakenError, OutageError, TrackingError
 from study.metrics.artifacts import STUDY_FILE
 from study.metrics.reports import TrialStatus
 from study.tracking import pages, tags
@@ -44,7 +44,7 @@ def create(
             },
         )
     except TrackingError as error:
-        if not error.may_pass and Records(client).is_taken(config.name):
+        if not isinstance(error, OutageError) and Records(client).is_taken(config.name):
             raise NameTakenError.of(config.name) from error
         raise
     run = client.call(
