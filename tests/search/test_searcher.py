@@ -1,4 +1,3 @@
-import json
 import math
 import pickle
 from dataclasses import replace
@@ -62,44 +61,39 @@ GRID: dict[str, Any] = {
 }
 
 
-def test_a_grid_is_every_combination_once() -> None:
-    searcher = OptunaSearcher(tiny(space=GRID, search={"sampler": "grid", "n_trials": None}))
-    seen = set()
-    for number in range(12):
-        sample = proposed(searcher, f"id{number}")["sample"]
-        seen.add(tuple(round(v, 6) for v in sample.values()))
-        searcher.on_trial_complete(f"id{number}", completed())
-    expected = {(c, n, d) for c in (0.3, 0.6, 0.9) for n in (1, 2) for d in (0.0, 0.5)}
-    assert seen == expected
-    assert searcher.suggest("x") == Searcher.FINISHED
-
-
 FIRST = [
     {"dropout": 0.5, "coeff": 0.9, "n_power_iterations": 1},
     {"dropout": 0.0, "coeff": 0.3, "n_power_iterations": 2},
 ]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "sobol", "random"])
-def test_the_first_samples_come_before_the_samplers_and_count(sampler: str) -> None:
-    samples = samples_of(sampler, 9, n_trials=8, n_startup_trials=4, first=FIRST)
+@pytest.mark.parametrize("first", [[], FIRST])
+def test_a_grid_is_every_combination_once_the_first_samples_first(
+    first: list[dict[str, Any]],
+) -> None:
+    search = {"sampler": "grid", "n_trials": None, "first": first}
+    searcher = OptunaSearcher(tiny(space=GRID, search=search))
+    samples = [proposed(searcher, f"id{number}")["sample"] for number in range(12)]
+    assert samples[: len(first)] == first
+    expected = {(c, n, d) for c in (0.3, 0.6, 0.9) for n in (1, 2) for d in (0.0, 0.5)}
+    assert {tuple(sample[key] for key in GRID) for sample in samples} == expected
+    assert searcher.suggest("x") == Searcher.FINISHED
+
+
+@pytest.mark.parametrize("first", [[], FIRST])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_first_samples_come_before_the_samplers_and_count(
+    sampler: str, first: list[dict[str, Any]]
+) -> None:
+    """A sampler that learns starts with those of Sobol, but not with more than there are trials."""
+    samples = samples_of(sampler, 9, n_trials=8, n_startup_trials=4, first=first)
+    n = len(first)
     assert len(samples) == 8
-    assert samples[:2] == FIRST
+    assert samples[:n] == first
     if sampler in ("tpe", "gp", "sobol"):
-        assert samples[2:4] == samples_of("sobol", 2)
+        assert samples[n:4] == samples_of("sobol", 4 - n)
+        assert samples_of(sampler, 9, n_trials=3, first=first) == samples[:3]
     assert samples_of(sampler, 9, n_trials=1, first=FIRST) == FIRST[:1]
-
-
-def test_a_grid_begins_with_the_first_samples_and_does_not_repeat_them() -> None:
-    search = {"sampler": "grid", "n_trials": None, "first": FIRST}
-    grid = tiny(space=GRID, search=search).grid()
-    assert grid is not None
-    assert grid[:2] == FIRST
-    whole = tiny(space=GRID, search={**search, "first": []}).grid()
-    assert whole is not None
-    as_text = [json.dumps(sample, sort_keys=True) for sample in grid]
-    assert len(set(as_text)) == 12
-    assert sorted(as_text) == sorted(json.dumps(sample, sort_keys=True) for sample in whole)
 
 
 def grid_of(space: dict[str, Any], **search: Any) -> list[dict[str, Any]]:
@@ -165,13 +159,6 @@ def test_sobol_samples_are_inside_the_space_to_the_last_bit() -> None:
         sample = proposed(searcher, f"{number}")["sample"]
         assert sample["other_lr"] == 1e-3
         assert 0.7 <= sample["coeff"] <= 0.7000000000000001
-
-
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
-def test_a_sampler_that_learns_starts_with_those_of_sobol(sampler: str) -> None:
-    assert samples_of(sampler, 6, n_startup_trials=6) == samples_of("sobol", 6)
-    # Not more of them than there are trials.
-    assert samples_of(sampler, 4, n_startup_trials=6, n_trials=4) == samples_of("sobol", 4)
 
 
 def test_choices_may_be_lists() -> None:
@@ -335,17 +322,6 @@ def test_a_search_of_another_version_is_refused_when_it_is_read() -> None:
         pickle.loads(pickle.dumps(searcher))
 
 
-def test_a_trial_that_runs_during_the_snapshot_is_told_after_it(tmp_path: Path) -> None:
-    first = OptunaSearcher(tiny())
-    first.suggest("a")
-    first.save(str(tmp_path / "state.pkl"))
-    second = OptunaSearcher(tiny())
-    second.restore(str(tmp_path / "state.pkl"))
-    second.on_trial_complete("a", completed(val_accuracy=0.7))
-    assert inner(second).trials[0].values is not None
-    assert proposed(second, "b")["number"] == 1
-
-
 def test_seeds_differ_between_trials_and_studies() -> None:
     seeds: set[int] = set()
     for seed in (0, 1):
@@ -461,13 +437,17 @@ def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() 
     assert trials_of(searcher)[0].values == pytest.approx([(0.8 * 0.5 * 80 + 0.4 * 0.75 * 90) / 2])
 
 
-def test_repeats_survive_a_restart(tmp_path: Path) -> None:
+def test_a_sample_that_runs_during_a_snapshot_is_observed_and_repeated_after_it(
+    tmp_path: Path,
+) -> None:
     study = tiny(search={"n_trials": 2, "repeats": 2})
     first = OptunaSearcher(study)
     sample = proposed(first, "a")["sample"]
     first.save(str(tmp_path / "state"))
     second = OptunaSearcher(study)
     second.restore(str(tmp_path / "state"))
-    second.on_trial_complete("a", completed())
+    second.on_trial_complete("a", completed(val_accuracy=0.7))
     again = proposed(second, "b")
     assert (again["sample"], again["number"], again["repeat_of"]) == (sample, 1, 0)
+    second.on_trial_complete("b", completed(val_accuracy=0.5))
+    assert trials_of(second)[0].values == pytest.approx([0.6, 0.8, 4.0])

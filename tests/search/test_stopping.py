@@ -17,23 +17,18 @@ def stopping(**search: Any) -> Stopping:
     return Stopping(tiny(search={"n_trials": 50, **search}))
 
 
-def test_hypervolume_grows_as_the_boxes_that_points_add() -> None:
+def test_hypervolume_grows_as_the_boxes_that_points_and_projections_add() -> None:
     """Reference point: accuracy 0, bound 1, 100 steps; all points at 0 steps."""
-    rule = stopping()
-    for report in (ended(0.5), None, ended(0.5, 1.5), ended(0.8, 0.9), ended(0.4, 0.6)):
-        rule.observe(report)
-    # What did not complete could not have added anything, and does not count.
-    expected = [0.25, 0.25, 0.25 + 0.3 * 0.1, 0.25 + 0.3 * 0.1]
-    assert rule.hypervolumes == pytest.approx([100 * volume for volume in expected])
-
-
-def test_projections_count() -> None:
     rule = stopping()
     projection = projection_report(
         0.7, val_accuracy=0.4, lipschitz_upper_bound=0.1, inverse_steps=0.0
     )
-    rule.observe(ended(0.5, 0.5, projection))
-    assert rule.hypervolumes == pytest.approx([100 * (0.25 + 0.4 * 0.4)])
+    for report in (ended(0.5), None, ended(0.5, 1.5), ended(0.8, 0.9), ended(0.4, 0.6, projection)):
+        rule.observe(report)
+    # What did not complete could not have added anything, and does not count.
+    three = 0.25 + 0.3 * 0.1
+    expected = [0.25, 0.25, three, three + 0.4 * 0.4]
+    assert rule.hypervolumes == pytest.approx([100 * volume for volume in expected])
 
 
 def test_a_study_stops_when_the_last_trials_added_less_than_the_gain() -> None:
