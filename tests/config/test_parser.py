@@ -60,14 +60,10 @@ name: ../digits
     got '../digits'
 training: {max_epochs: ten}
     training.max_epochs: must be a valid integer, but got 'ten'
-training: {batch_size: 12.5}
-    training.batch_size: must be a valid integer, but got 12.5
 training: {lr: true}
     training.lr: must be a valid number, but got True
 training: {lr: 2020-01-01}
     training.lr: must be a valid number, but got '2020-01-01'
-training: {lr: .inf}
-    training.lr: must be a finite number, but got inf
 training: {lr: 0}
     training.lr: must be greater than 0, but got 0
 training: {lr_milestones: [0.6, 0.3]}
@@ -99,11 +95,6 @@ space: {coeff: {type: loguniform}}
 space: {coeff: {type: ABSENT}}
     space.coeff.type: must be one of float, int, categorical, as in {type: float, low: 0.1, high:
     0.9} or {type: categorical, choices: [1, 2]}
-space: {coeff: {type: [float]}}
-    space.coeff.type: must be one of float, int, categorical, as in {type: float, low: 0.1, high:
-    0.9} or {type: categorical, choices: [1, 2]}, but got ['float']
-space: {coeff: {low: ABSENT}}
-    space.coeff.low: this key is required
 space: {coeff: {low: 0.995}}
     space.coeff.low: must be at most high, 0.99, but got 0.995
 space: {coeff: {high: 1.0}}
@@ -112,8 +103,6 @@ space: {activation: {choices: [relu, gelu]}}
     space.activation: must be 'relu', 'elu' or 'softplus', but got 'gelu'
 model: {coeff: 0.9}
     space.coeff: must stand here or in model, not in both
-objectives: {inverse_steps: minimise}
-    objectives.inverse_steps: must be 'maximize' or 'minimize', but got 'minimise'
 objectives: {val_loss: minimize}
     reference_point.val_loss: this key is required, since 'val_loss' has no natural worst value to
     measure the hypervolume from when it is to minimize
@@ -137,10 +126,6 @@ constraints: {lipschitz_upper_bound: "< 0"}
     is at least 0, but got '< 0'
 search: {sampler: tpee}
     search.sampler: must be 'tpe', 'nsga2', 'gp', 'sobol', 'random' or 'grid', but got 'tpee'
-search: {n_trials: 0}
-    search.n_trials: must be greater than or equal to 1, but got 0
-search: {n_trials: '12'}
-    search.n_trials: must be a valid integer, but got '12'
 search: {n_trials: ABSENT}
     search.n_trials: this key is required
 search: {sampler: grid}
@@ -155,8 +140,6 @@ search: {first: [0.9]}
     search.first.0: must be a mapping of keys, but got 0.9
 search: {ladder: x}
     search.ladder: must be a list, but got 'x'
-search: {ladder: [0.9, a]}
-    search.ladder.1: must be a valid number, but got 'a'
 search: {ladder: [0.5, 0.9]}
     search.ladder: must be decreasing coefficients in (0, 1), but got [0.5, 0.9]
 search: {ladder: -1}
@@ -300,18 +283,6 @@ def test_a_grid_knows_its_size() -> None:
     assert parse(grid, "x").n_trials == 3 * 20
     with pytest.raises(ConfigError, match="must be at most the size of the grid, 60, but got 61"):
         parse(grid, "x", {"search.n_trials": 61})
-
-
-@pytest.mark.parametrize(
-    ("operator", "inside", "outside"),
-    [("<", 0.9, 1.0), ("<=", 1.0, 1.1), (">", 1.1, 1.0), (">=", 1.0, 0.9)],
-)
-def test_constraints(operator: str, inside: float, outside: float) -> None:
-    constraint = Constraint("x", operator, 1.0)  # type: ignore[arg-type]
-    assert constraint.holds(inside)
-    assert not constraint.holds(outside)
-    assert not constraint.holds(float("nan"))
-    assert constraint.violation(inside) <= 0 <= constraint.violation(outside)
 
 
 def searching(**search: Any) -> StudyConfig:

@@ -1,4 +1,3 @@
-import json
 import math
 import sqlite3
 from dataclasses import replace
@@ -428,17 +427,6 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
     assert "9 trials" in note
     assert "3 trials" not in note
-
-
-def test_a_key_that_is_gone_is_ignored_in_a_study_of_before(
-    tracker: Tracker, study: StudyRecord
-) -> None:
-    content = study.config.to_dict()
-    content["search"]["notify"] = "touch x"
-    tracker.client.api.set_tag(study.run_id, tags.CONFIG, json.dumps(content))
-    found = Records(tracker.client).find_study(study.name)
-    assert found is not None
-    assert found.config == study.config
 
 
 def test_a_study_with_a_network_that_an_earlier_version_trained_further_is_read(
