@@ -21,7 +21,7 @@ from tests.cluster.derived import ROOT
 from tests.cluster.hosts import hosts
 from tests.cluster.outsider import CALLS
 from tests.cluster.security_group import guarded
-from tests.faults.books import Books, Findings, check
+from tests.faults.books import problems
 from tests.support.studies import RAW
 
 pytestmark = pytest.mark.cluster
@@ -182,8 +182,7 @@ def test_a_study_runs_over_the_cluster(
     assert (bucket / "studies" / "tiny" / "tuner.pkl").exists()
     assert list((bucket / "artifacts").rglob("certificate.json"))
     with up.database() as database:
-        findings = check(Books(database, "tiny"), bucket / "studies" / "tiny", N_TRIALS, 1)
-    assert findings == Findings()
+        assert problems(database, "tiny", bucket / "studies" / "tiny", N_TRIALS, 1) == []
 
 
 def test_without_the_security_group_nothing_is_given_away_and_with_it_ssh_alone_answers(

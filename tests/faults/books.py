@@ -4,7 +4,6 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,103 +11,67 @@ import psycopg
 
 from tests.support.launched import METRICS, PROJECTED_METRICS, reports
 
-
-@dataclass
-class Findings:
-    """What is wrong, by kind; what was trained twice is no fault, and counted all the same, where
-    it shows: an epoch that was lost before MLflow had it leaves no trace."""
-
-    trials_lost: int = 0
-    runs_doubled: int = 0
-    metrics_lost: int = 0
-    metrics_doubled: int = 0
-    runs_left_running: int = 0
-    books_disagree: list[str] = field(default_factory=list)
-    epochs_trained_twice: int = 0
-
-    @property
-    def are_none(self) -> bool:
-        faults = {
-            name: value for name, value in vars(self).items() if not name.startswith("epochs")
-        }
-        return not any(faults.values())
+_OF_STUDY = (
+    "runs.lifecycle_stage = 'active' AND runs.experiment_id = "
+    "(SELECT experiment_id FROM experiments WHERE name = %s)"
+)
+# Kind and name, with the sample after a colon, of each run.
+_RUNS = (
+    "SELECT runs.run_uuid, tags.value, runs.name, status FROM runs JOIN tags ON "
+    f"tags.run_uuid = runs.run_uuid AND tags.key = 'study.kind' WHERE {_OF_STUDY}"
+)
+_POINTS = (
+    "SELECT runs.run_uuid, metrics.key, step FROM metrics JOIN runs ON "
+    f"runs.run_uuid = metrics.run_uuid WHERE {_OF_STUDY}"
+)
 
 
-class Books:
-    """What stands in MLflow's database of one study, read without MLflow."""
-
-    def __init__(self, connection: "psycopg.Connection[Any]", study: str) -> None:
-        self._connection = connection
-        self._study = study
-
-    def _query(self, sql: str) -> list[tuple[Any, ...]]:
-        of_study = (
-            "runs.experiment_id = (SELECT experiment_id FROM experiments WHERE name = %s) "
-            "AND runs.lifecycle_stage = 'active'"
-        )
-        return self._connection.execute(sql.replace("OF_STUDY", of_study), [self._study]).fetchall()
-
-    def runs(self) -> list[tuple[str, str, str, str]]:
-        """(id, kind, name without the sample, status) of each run."""
-        sql = (
-            "SELECT runs.run_uuid, tags.value, runs.name, status FROM runs JOIN tags ON "
-            "tags.run_uuid = runs.run_uuid AND tags.key = 'study.kind' WHERE OF_STUDY"
-        )
-        return [(i, kind, name.partition(":")[0], st) for i, kind, name, st in self._query(sql)]
-
-    def points(self) -> dict[str, dict[tuple[str, int], list[int]]]:
-        """Run id -> (metric, step) -> the times of its points, milliseconds."""
-        sql = (
-            "SELECT runs.run_uuid, metrics.key, step, metrics.timestamp FROM metrics JOIN runs ON "
-            "runs.run_uuid = metrics.run_uuid WHERE OF_STUDY"
-        )
-        points: dict[str, dict[tuple[str, int], list[int]]] = {}
-        for run, key, step, milliseconds in self._query(sql):
-            points.setdefault(run, {}).setdefault((key, step), []).append(milliseconds)
-        return points
-
-
-def check(books: Books, folder: Path, n_trials: int, n_epochs: int) -> Findings:
-    """Compare the books of a study of which every trial was to complete.
+def problems(
+    database: "psycopg.Connection[Any]", study: str, folder: Path, n_trials: int, n_epochs: int
+) -> list[str]:
+    """What was lost, doubled or left running of a study of which every trial was to complete.
 
     Args:
-        folder: where Tune keeps it.
+        database: MLflow's.
+        folder: where Tune keeps the study.
     """
-    findings = Findings()
-    runs, points = books.runs(), books.points()
-    names = Counter((kind, name) for _, kind, name, _ in runs)
+    runs = [
+        (run_id, kind, name.partition(":")[0], status)
+        for run_id, kind, name, status in database.execute(_RUNS, [study]).fetchall()
+    ]
+    points: dict[str, Counter[tuple[str, int]]] = {run_id: Counter() for run_id, *_ in runs}
+    for run_id, metric, step in database.execute(_POINTS, [study]).fetchall():
+        points[run_id][metric, step] += 1
     trials = [f"{number:04d}" for number in range(n_trials)]
-    findings.trials_lost = sum(("trial", trial) not in names for trial in trials)
-    findings.runs_doubled = sum(n - 1 for n in names.values())
-    findings.runs_left_running = sum(status == "RUNNING" for *_, status in runs)
-    unknown = {name for kind, name in names if kind == "trial"} - set(trials)
-    if unknown:
-        findings.books_disagree.append(f"MLflow has trials that were not to be: {sorted(unknown)}")
-    if names.total() - sum(n for (kind, _), n in names.items() if kind != "study") != 1:
-        findings.books_disagree.append("MLflow has not one parent run")
-    whole = {(m, epoch) for m in METRICS for epoch in range(1, n_epochs + 1)}
+    epochs = range(1, n_epochs + 1)
+    there = Counter((kind, name) for _, kind, name, _ in runs)
+    projections = {(kind, name) for kind, name in there if kind == "projection"}
+    wanted = {("study", study), *(("trial", trial) for trial in trials), *projections}
+    found = [
+        *_differences("MLflow", wanted, there),
+        *(f"{name} is left running" for *_, name, status in runs if status == "RUNNING"),
+        *_of_tune(folder, trials),
+        *_of_optuna(folder, n_trials),
+    ]
+    whole = {(metric, epoch) for metric in METRICS for epoch in epochs}
     whole.add(("test_accuracy", n_epochs))
-    projected = {(m, n_epochs) for m in PROJECTED_METRICS}
+    projected = {(metric, n_epochs) for metric in PROJECTED_METRICS}
     stored = reports(folder)
-    for run, kind, name, _ in runs:
-        if kind == "study":
-            continue
-        expected = whole if kind == "trial" else projected
-        have = points.get(run, {})
-        findings.metrics_lost += len(expected - have.keys())
-        findings.metrics_doubled += sum(len(times) - 1 for times in have.values())
-        if have.keys() - expected:
-            findings.books_disagree.append(f"{name} has {sorted(have.keys() - expected)[0]}")
-        if kind == "trial":
-            kept = stored.get(name, {})
-            if kept.keys() != set(range(1, n_epochs + 1)):
-                findings.books_disagree.append(f"the last checkpoint of {name} has {sorted(kept)}")
-            # The first training of an epoch is the one that MLflow keeps.
-            findings.epochs_trained_twice += sum(
-                have.get(("val_loss", epoch)) != [round(at * 1000)] for epoch, at in kept.items()
-            )
-    findings.books_disagree += _of_tune(folder, trials) + _of_optuna(folder, n_trials)
-    return findings
+    for run_id, kind, name, _ in runs:
+        if kind != "study":
+            found += _differences(name, whole if kind == "trial" else projected, points[run_id])
+        if kind == "trial" and (kept := stored.get(name, {}).keys()) != set(epochs):
+            found.append(f"the last checkpoint of {name} has {sorted(kept)}")
+    return found
+
+
+def _differences(of: str, wanted: set[Any], there: Counter[Any]) -> list[str]:
+    """What is lost, doubled, or was not to be there at all."""
+    expected = Counter(wanted)
+    return [
+        *(f"{of} has lost {what}" for what in expected - there),
+        *(f"{of} has {n} too many of {what}" for what, n in (there - expected).items()),
+    ]
 
 
 def _of_tune(folder: Path, trials: list[str]) -> list[str]:

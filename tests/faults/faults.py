@@ -54,21 +54,20 @@ def _kill_mlflow(cluster: Cluster, rng: random.Random) -> str | None:
     head = cluster.hosts.head
     # Both: the server's workers outlive it.
     hit = [*head.kill("mlflow", "server"), *head.kill("uvicorn", "mlflow")]
-    if not hit:
-        return None
-    seconds = rng.uniform(1, 20)
-    time.sleep(seconds)  # for so long it is away
-    cluster.hosts.head.run(_START_SERVICES)
-    return f"MLflow killed, and away for {seconds:.0f} s"
+    return f"MLflow killed, {_away(cluster, rng)}" if hit else None
 
 
 def _kill_postgres(cluster: Cluster, rng: random.Random) -> str | None:
-    if not cluster.hosts.head.kill("postgres"):
-        return None
+    hit = cluster.hosts.head.kill("postgres")
+    return f"PostgreSQL killed, {_away(cluster, rng)}" if hit else None
+
+
+def _away(cluster: Cluster, rng: random.Random) -> str:
+    """Start the services again after a while, which is returned in words."""
     seconds = rng.uniform(1, 20)
-    time.sleep(seconds)  # for so long it is away
+    time.sleep(seconds)  # for so long one is away
     cluster.hosts.head.run(_START_SERVICES)
-    return f"PostgreSQL killed, and away for {seconds:.0f} s"
+    return f"and away for {seconds:.0f} s"
 
 
 def _cut_off(cluster: Cluster, rng: random.Random) -> str | None:
