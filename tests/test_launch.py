@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from study.config import file
 from study.execution import running, starting
 from study.execution.storage import locked
 from study.metrics.definitions import as_reported
-from study.tracking import studies
 from study.tracking.client import Client
 from tests.benchmarks import segments
 from tests.support.launched import (
@@ -43,7 +41,7 @@ from tests.support.launched import (
     write_space,
 )
 from tests.support.one_ray import launch_here
-from tests.support.studies import RAW, tiny
+from tests.support.studies import RAW
 
 # One worker, where one is enough: each imports torch for seconds.
 ONE_AT_A_TIME = {**RAW, "resources": {"cpus": os.cpu_count()}}
@@ -71,17 +69,6 @@ def test_every_projection_is_found_as_it_was_certified(
     assert segments.main() == 0
     n_projections = len(Books(finished).runs(("projection",)))
     assert f"{n_projections} projections, 0 wrong" in capsys.readouterr().out
-
-
-def test_artifacts_are_there_for_each_completed_trial(finished: Path) -> None:
-    n_projections = len(Books(finished).runs(("projection",)))
-    certificates = list(finished.glob("mlruns/*/*/artifacts/certificate.json"))
-    n_inverses = len(list(finished.glob("mlruns/*/*/artifacts/inverse.json")))
-    assert len(certificates) == n_inverses == 3 + n_projections
-    for path in certificates:
-        content = json.loads(path.read_text())
-        assert content["contraction"] == (content["lipschitz_upper_bound"] < 1)
-        assert len(content["layers"]) == 6
 
 
 def test_the_report_reads_the_front_from_mlflow(finished: Path) -> None:
@@ -395,29 +382,6 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
     with locked(str(finished / "ray_results" / "tiny")):
         message = refusal("tiny.yaml", "--resume", "--dry-run", "--trials", "5")
         assert "error: a study must not be running" in message
-
-
-def test_what_could_be_resumed_is_named_where_nothing_is_asked_for(
-    finished: Path, tmp_path: Path
-) -> None:
-    shutil.copy(finished / "mlflow.db", tmp_path)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    client = Client(uri)
-    studies.create(client, replace(tiny(), name="mine"), "/x/mine.yaml", str(tmp_path / "mine"))
-    for arguments, says in (
-        ([DIGITS], "; unfinished, by their names: mine\n"),
-        (
-            [str(finished / "tiny.yaml")],
-            "more trials or hours are asked of it; unfinished, by their names: mine\n",
-        ),
-        (
-            ["--name", "mime"],
-            f"--name: a study must be in MLflow at {uri}, but "
-            "there is no study 'mime'; did you mean 'mine'?\n",
-        ),
-    ):
-        message = refusal(*arguments, "--resume", "--tracking-uri", uri)
-        assert message.endswith(says)
 
 
 @pytest.mark.usefixtures("elsewhere")

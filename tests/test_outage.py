@@ -45,15 +45,8 @@ def server(laid_out: None, tmp_path: Path) -> Iterator[Server]:
 
 def times(folder: Path) -> dict[str, dict[int, float]]:
     """Trial -> epoch -> when it was measured, by MLflow's database."""
-    sql = (
-        "SELECT substr(runs.name, 1, 4), step, metrics.timestamp FROM metrics JOIN runs USING "
-        "(run_uuid) JOIN tags USING (run_uuid) WHERE metrics.key = 'val_loss' AND tags.key = "
-        "'study.kind' AND tags.value = 'trial' AND lifecycle_stage = 'active'"
-    )
-    found: dict[str, dict[int, float]] = {}
-    for trial, step, milliseconds in Books(folder).query(sql):
-        found.setdefault(trial, {})[step] = milliseconds / 1000
-    return found
+    points = Books(folder).points("val_loss", column="timestamp")
+    return {trial: {step: at / 1000 for step, at in of} for trial, of in points.items()}
 
 
 def known_epochs(study: Path) -> dict[str, int]:

@@ -3,29 +3,18 @@
 import random
 import time
 from collections import deque
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from ray.tune.experiment import Trial
 
 from study.execution.progress import Progress
 from study.metrics.reports import ProjectionReport, TrialReport, TrialStatus
 from study.results.report import collect
 from study.search.stopping import Stopping
-from study.search.suggestion import Suggestion
-from tests.support.records import STUDY, projection, trial
-from tests.support.studies import epoch_report, projection_report
-
-
-def tune_trial(number: int, report: TrialReport) -> Any:
-    config = Suggestion(number, 0, number, {}).to_config()
-    return SimpleNamespace(
-        trial_id=f"tune{number}",
-        config=config,
-        last_result=report.to_result(),
-        status="TERMINATED",
-        is_finished=lambda: report.status is TrialStatus.COMPLETED,
-    )
+from tests.support.records import STUDY, projection
+from tests.support.records import trial as record
+from tests.support.studies import epoch_report, projection_report, running
+from tests.support.tune import fake_trial
 
 
 def test_the_front_of_the_view_is_that_of_the_report() -> None:
@@ -48,8 +37,8 @@ def test_the_front_of_the_view_is_that_of_the_report() -> None:
                 projection_report(coeff, **of_rung) for coeff, of_rung in cut.items()
             )
             report = TrialReport(TrialStatus.COMPLETED, epoch_report(3, **own), projections=rungs)
-            trials.append(tune_trial(number, report))
-            records.append(trial(number, **own))
+            trials.append(fake_trial(number, Trial.TERMINATED, report.to_result()))
+            records.append(record(number, **own))
             records += [projection(number, coeff, **of_rung) for coeff, of_rung in cut.items()]
         view = Progress(STUDY.config, Stopping(STUDY.config), deque[str]())
         generator.shuffle(trials)  # Tune's order is not that of the trials' numbers
@@ -64,11 +53,11 @@ def test_lines_never_pause_for_more_than_a_minute_or_so(
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     view = Progress(STUDY.config, Stopping(STUDY.config), deque[str]())
     view.setup()
-    running = tune_trial(0, TrialReport(TrialStatus.RUNNING, epoch_report(1)))
+    trial = fake_trial(0, Trial.RUNNING, running())
     for step in range(40):
         report = TrialReport(TrialStatus.RUNNING, epoch_report(1 + step // 20))
-        running.last_result = report.to_result()
-        view.on_step_end(step, [running])
+        trial.last_result = report.to_result()
+        view.on_step_end(step, [trial])
     lines = capsys.readouterr().out.splitlines()
     assert 3 <= len(lines) < 40
     assert lines[0].startswith(f"{STUDY.config.name}: 1 epochs trained")

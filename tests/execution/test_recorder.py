@@ -1,7 +1,6 @@
 import os
 from collections import deque
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,32 +10,12 @@ from ray.tune.experiment import Trial
 from study.execution.recorder import Recorder
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.stopping import Stopping
-from study.search.suggestion import Suggestion
 from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, failed, running, tiny
-
-SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
-
-
-class FakeTrial(SimpleNamespace):
-    def is_finished(self) -> bool:
-        return self.status in (Trial.TERMINATED, Trial.ERROR)
-
-
-def fake_trial(number: int, status: str, result: dict[str, Any], error: str = "") -> Any:
-    """What Recorder reads of a Ray trial."""
-    return FakeTrial(
-        trial_id=f"tune{number}",
-        status=status,
-        config=Suggestion(number, number, number, SAMPLE).to_config(),
-        last_result=result,
-        checkpoint=None,
-        error_file=None,
-        get_error=lambda: error,
-    )
+from tests.support.tune import SAMPLE, fake_trial
 
 
 @pytest.fixture

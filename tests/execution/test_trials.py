@@ -7,8 +7,8 @@ from ray.tune.experiment import Trial
 from study.execution import trials as tune_trials
 from study.execution.trials import EndedTrials
 from study.metrics.reports import TrialStatus
-from tests.execution.test_recorder import fake_trial
 from tests.support.studies import completed, failed, running
+from tests.support.tune import fake_trial
 
 
 @pytest.mark.parametrize("seed", range(20))

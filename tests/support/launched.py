@@ -149,10 +149,10 @@ class Books:
         assert max(names.values(), default=1) == 1, f"a run is there twice: {names}"
         return {_label(name): status for name, status in self.query(sql)}
 
-    def points(self, key: str) -> dict[str, list[tuple[int, float]]]:
+    def points(self, key: str, column: str = "value") -> dict[str, list[tuple[int, float]]]:
         """Run name -> (step, value) of each point of a metric, in order."""
         sql = (
-            "SELECT runs.name, step, value FROM metrics JOIN runs USING (run_uuid) "
+            f"SELECT runs.name, step, metrics.{column} FROM metrics JOIN runs USING (run_uuid) "
             f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_OF_TRIALS} "
             "ORDER BY step"
         )

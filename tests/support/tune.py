@@ -1,0 +1,28 @@
+"""Trials as Tune has them."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+from study.search.suggestion import Suggestion
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+
+
+class FakeTrial(SimpleNamespace):
+    def is_finished(self) -> bool:
+        return self.status in (Trial.TERMINATED, Trial.ERROR)
+
+
+def fake_trial(number: int, status: str, result: dict[str, Any], error: str = "") -> Any:
+    """What the callbacks read of a trial, the last result of which is given."""
+    return FakeTrial(
+        trial_id=f"tune{number}",
+        status=status,
+        config=Suggestion(number, number, number, SAMPLE).to_config(),
+        last_result=result,
+        checkpoint=None,
+        error_file=None,
+        get_error=lambda: error,
+    )
