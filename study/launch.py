@@ -6,8 +6,7 @@ How a study file comes to a trained trial: `config.file` -> StudyConfig -> `exec
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,10 +16,13 @@ from study import cli
 # Imported where they are needed: torch, Ray and MLflow take seconds to import, which --help and
 # mistakes in the options or the study file need not wait for.
 if TYPE_CHECKING:
-    from study.api.launched import Ended
+    from study.api.launched import Outcome, Report
     from study.api.study import Driver
 
 app = typer.Typer(add_completion=False)
+
+# Options by the names of arguments in Python; None for one that was not typed.
+_Typed = Mapping[str, Any]
 
 
 @app.command(cls=cli.Command)
@@ -91,7 +93,7 @@ def main(
         "cpus": cpus,
         "gpus": gpus,
     }
-    typed = _Typed(space, tracking_uri, storage_path, address)
+    place = {"tracking_uri": tracking_uri, "storage_path": storage_path, "address": address}
     try:
         with cli.one_line_errors():
             from study.api.asked import by_arguments
@@ -99,8 +101,10 @@ def main(
             if every and (resume or not dry_run):
                 cli.refuse("--all requires --dry-run, without --resume")
             with by_arguments(arguments):
-                run = _resume if resume else _start
-                exit_code = run(typed, arguments, dry_run, every)
+                if resume:
+                    exit_code = _resume(space, place, arguments, dry_run)
+                else:
+                    exit_code = _start(space, place, arguments, dry_run, every)
     except KeyboardInterrupt:
         raise typer.Exit(cli.INTERRUPTED) from None
     except EOFError as error:
@@ -109,60 +113,41 @@ def main(
     raise typer.Exit(exit_code)
 
 
-@dataclass(frozen=True)
-class _Typed:
-    """What was typed. The commands that are printed for the user to type next repeat it."""
+def _driver(place: _Typed, on_stderr: bool = False) -> "Driver":
+    """What runs the study.
 
-    space: str
-    tracking_uri: str | None
-    storage_path: str | None
-    address: str | None
+    Args:
+        place: where it runs and is kept, as it was typed.
+        on_stderr: where to print what a user is told.
+    """
+    from study.api.study import Driver
 
-    def driver(self, on_stderr: bool = False) -> "Driver":
-        """What runs the study.
-
-        Args:
-            on_stderr: where to print what a user is told.
-        """
-        from study.api.study import Driver
-
-        driver = Driver.of(self.tracking_uri, self.storage_path, self.address)
-        # It may be wrong, and what follows takes seconds.
-        driver.check_ray()
-        return replace(
-            driver, say=lambda line: typer.echo(line, err=on_stderr), resume_line=self.resume
-        )
-
-    def resume(self, name: str) -> str:
-        """The command that goes on with a study."""
-        options = [*self.uri()]
-        if self.address:
-            options += ["--address", self.address]
-        if self.storage_path:
-            path = self.storage_path
-            options += ["--storage-path", path if "://" in path else str(Path(path).resolve())]
-        return shlex.join(["python", "-m", "study.launch", "--resume", "--name", name, *options])
-
-    def report(self, name: str, *options: str) -> str:
-        """The command that reports a study."""
-        return shlex.join(["python", "-m", "study.report", name, *options, *self.uri()])
-
-    def uri(self) -> list[str]:
-        """The option --tracking-uri, if it was given."""
-        return ["--tracking-uri", self.tracking_uri] if self.tracking_uri else []
+    driver = Driver.of(**place)
+    # The address may be wrong, and what follows takes seconds.
+    driver.check_ray()
+    return replace(
+        driver, say=lambda line: typer.echo(line, err=on_stderr), resume_line=_line_to_resume
+    )
 
 
-def _start(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bool) -> int:
+def _line_to_resume(name: str, elsewhere: Mapping[str, str]) -> str:
+    options = [
+        part for key, value in elsewhere.items() for part in (f"--{key.replace('_', '-')}", value)
+    ]
+    return shlex.join(["python", "-m", "study.launch", "--resume", "--name", name, *options])
+
+
+def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: bool) -> int:
     """Run a new study, or say what it would be; returns an exit code."""
     from study.api.asked import asked_for
 
-    asked = asked_for(typed.space, arguments)
+    asked = asked_for(space, arguments)
     # What a dry run prints is a study file, and nothing else is.
-    driver = typed.driver(on_stderr=dry_run)
+    driver = _driver(place, on_stderr=dry_run)
     from study.api import launched
 
     if not dry_run:
-        return _conclude(typed, driver, launched.start(driver, asked))
+        return _conclude(driver, *launched.start(driver, asked))
     rehearsed = launched.rehearse(driver, asked)
     if not every:
         typer.echo("# What differs from the defaults; --all prints the others too.")
@@ -177,39 +162,41 @@ def _start(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bo
     return 0
 
 
-def _resume(typed: _Typed, arguments: Mapping[str, Any], dry_run: bool, every: bool) -> int:
+def _resume(space: str, place: _Typed, arguments: _Typed, dry_run: bool) -> int:
     """Go on with a study, or say which would go on; returns an exit code."""
     from study.api.asked import settings, source_of
 
     name = arguments["name"]
-    source = "" if name is not None else source_of(typed.space)
-    driver = typed.driver()
+    source = "" if name is not None else source_of(space)
+    driver = _driver(place)
     from study.api import launched
 
     with launched.planned_resume(driver, name, source, settings(arguments)) as plan:
         if not dry_run:
-            return _conclude(typed, driver, launched.resume(driver, plan))
+            return _conclude(driver, *launched.resume(driver, plan))
         typer.echo(plan)
     return 0
 
 
-def _conclude(typed: _Typed, driver: "Driver", ended: "Ended") -> int:
+def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> int:
     """Print what came out; returns an exit code."""
     from study.api.study import Study
 
-    outcome = ended.outcome
-    if ended.report is None:
+    if report is None:
         return cli.INTERRUPTED
-    study = Study(driver, ended.report)
+    study = Study(driver, report)
     if outcome.end_of_search is not None:
         n_trainings = outcome.record.config.n_trainings
         typer.echo(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
-    study.print_table(options=typed.uri())
+    uri = driver.elsewhere().get("tracking_uri")
+    options = ["--tracking-uri", uri] if uri else []
+    study.print_table(options=options)
     for network, reason in study.failures.items():
         typer.echo(f"{network} failed: {reason}")
     server, page = study.page_in_mlflow()
-    typer.echo(f"all trials:  {typed.report(study.name, '--all')}")
-    typer.echo(f"its page:    {typed.report(study.name)} --html report.html")
+    command = shlex.join(["python", "-m", "study.report", study.name, *options])
+    typer.echo(f"all trials:  {command} --all")
+    typer.echo(f"its page:    {command} --html report.html")
     typer.echo(f"the runs:    {server or page}")
     if server:
         typer.echo(f"             then open {page}")

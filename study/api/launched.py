@@ -1,7 +1,6 @@
 """A study is run, or goes on, and its results are published in MLflow. Waits for Ray and torch."""
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from study.config.file import Asked
@@ -16,19 +15,14 @@ from study.results.page import write_page
 from study.results.published import publish
 from study.results.report import Report, read
 
-__all__ = ["planned_resume", "rehearse", "resume", "start"]
+__all__ = ["Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a study was left, and its report; None if it is unfinished."""
-
-    outcome: Outcome
-    report: Report | None
-
-
-def start(driver: Driver, asked: Asked) -> Ended:
+def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
     """Check a study and run it, to its end or until it is interrupted.
+
+    Returns:
+        How it was left, and its report; None if it is unfinished.
 
     Raises:
         UserError: if it cannot begin; nothing was started then.
@@ -37,19 +31,15 @@ def start(driver: Driver, asked: Asked) -> Ended:
     return _ended(driver, running.begin(driver, beginning.plan_new(driver, asked)))
 
 
-def resume(driver: Driver, plan: Resumption) -> Ended:
-    """Go on with a study as it is planned, to its end or until it is interrupted.
-
-    Raises:
-        UserError, FailedError: as `start`.
-    """
+def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
+    """Go on with a study as it is planned. Returns and raises as `start` does."""
     return _ended(driver, running.resume(driver, plan))
 
 
-def _ended(driver: Driver, outcome: Outcome) -> Ended:
+def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
     """What a study came to; it is published in MLflow if the study is done."""
     if not outcome.is_done:
-        return Ended(outcome, None)
+        return outcome, None
     try:
         report = read(driver.records, outcome.record.name)
     except TrackingError as error:
@@ -63,4 +53,4 @@ def _ended(driver: Driver, outcome: Outcome) -> Ended:
     except UserError as error:
         # The study is done all the same, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")
-    return Ended(outcome, report)
+    return outcome, report

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from models import IResNet
-    from study.api.launched import Ended
+    from study.api.launched import Outcome
     from study.results.comparison import Comparison
     from study.tracking.proof import Proof
 
@@ -91,7 +91,15 @@ def run(
     from study.api import launched
 
     with by_arguments(arguments):
-        return Study.unless_interrupted(driver, launched.start(driver, asked))
+        return _finished(driver, *launched.start(driver, asked))
+
+
+def _finished(driver: Driver, outcome: "Outcome", report: Report | None) -> "Study":
+    """The study that was run. Raises KeyboardInterrupt if it was interrupted."""
+    if report is None:
+        name = outcome.record.name
+        raise KeyboardInterrupt(f"{name} is unfinished: {driver.how_to_resume(name)}")
+    return Study(driver, report)
 
 
 # As users call it it is `study.open`; this module has no use for the builtin that it hides.
@@ -201,18 +209,6 @@ class Study(Shown):
     def __init__(self, driver: Driver, results: Report) -> None:
         self.driver, self.results = driver, results
         self.name = results.study.name
-
-    @classmethod
-    def unless_interrupted(cls, driver: Driver, ended: "Ended") -> "Study":
-        """The study that was run.
-
-        Raises:
-            KeyboardInterrupt: if it was interrupted; it can be resumed.
-        """
-        if ended.report is None:
-            name = ended.outcome.record.name
-            raise KeyboardInterrupt(f"{name} is unfinished: {driver.how_to_resume(name)}")
-        return cls(driver, ended.report)
 
     @property
     def is_done(self) -> bool:
@@ -329,7 +325,7 @@ class Study(Shown):
             by_arguments(arguments),
             launched.planned_resume(self.driver, self.name, "", more) as plan,
         ):
-            return Study.unless_interrupted(self.driver, launched.resume(self.driver, plan))
+            return _finished(self.driver, *launched.resume(self.driver, plan))
 
     def __repr__(self) -> str:
         return f"<study {tables.counts_of(self.results)}>"

@@ -1,7 +1,7 @@
 """Where a command or call runs its studies, and what it tells its user."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,11 @@ from study.tracking.client import Client
 from study.tracking.records import Records
 
 _print = partial(print, flush=True)
+
+
+def _call_to_resume(study: str, elsewhere: Mapping[str, str]) -> str:
+    arguments = [repr(study), *(f"{name}={value!r}" for name, value in elsewhere.items())]
+    return f"study.open({', '.join(arguments)}).resume()"
 
 
 @dataclass(frozen=True)
@@ -23,15 +28,14 @@ class Driver:
             has a folder for its checkpoints and its state.
         address: of Ray; None for a cluster on this host, or a start here.
         say: is given lines for the user.
-        resume_line: the name of a study -> what a user types to go on with it; None for what is
-            typed in Python.
+        resume_line: the name of a study, and `elsewhere` -> what a user types to go on with it.
     """
 
     records: Records
     storage_path: str
     address: str | None = None
     say: Callable[[str], None] = _print
-    resume_line: Callable[[str], str] | None = None
+    resume_line: Callable[[str, Mapping[str, str]], str] = _call_to_resume
 
     @classmethod
     def of(
@@ -48,7 +52,7 @@ class Driver:
         return cls(
             Records(Client(_tracking_uri(tracking_uri))),
             _storage_path(None if storage_path is None else str(storage_path)),
-            address or os.environ.get("RAY_ADDRESS") or None,
+            address or _address(),
         )
 
     def check_ray(self) -> None:
@@ -70,14 +74,20 @@ class Driver:
 
     def how_to_resume(self, study: str) -> str:
         """What a user types to go on with a study."""
-        if self.resume_line is not None:
-            return self.resume_line(study)
-        arguments = [repr(study)]
-        if self.client.tracking_uri != _tracking_uri(None):
-            arguments.append(f"tracking_uri={self.client.tracking_uri!r}")
-        if self.storage_path != _storage_path(None):
-            arguments.append(f"storage_path={self.storage_path!r}")
-        return f"study.open({', '.join(arguments)}).resume()"
+        return self.resume_line(study, self.elsewhere())
+
+    def elsewhere(self) -> dict[str, str]:
+        """What is neither as the environment says nor the default: argument of `of` -> value."""
+        places = {
+            "tracking_uri": (self.client.tracking_uri, _tracking_uri(None)),
+            "storage_path": (self.storage_path, _storage_path(None)),
+            "address": (self.address, _address()),
+        }
+        return {name: own for name, (own, usual) in places.items() if own and own != usual}
+
+
+def _address() -> str | None:
+    return os.environ.get("RAY_ADDRESS") or None
 
 
 def _tracking_uri(given: str | None) -> str:

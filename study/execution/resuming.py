@@ -29,25 +29,16 @@ class Resumption:
         goes_on: the study as it is asked for now; `record` itself if nothing new is asked.
         n_completed: trials that have trained for all of their epochs.
         has_ended_trials: whether any trial has, or was stopped early.
-        others: names of other studies of its file, where no name said which is meant.
     """
 
     record: StudyRecord
     goes_on: StudyRecord
     n_completed: int
     has_ended_trials: bool
-    others: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The study, for a message; with the others that could be meant."""
-        if not self.others:
-            return self.record.name
-        return f"{self.record.name}; other studies of its file, by their names: {some(self.others)}"
 
     def __str__(self) -> str:
         return (
-            f"would go on with {self.name}, of which {self.n_completed} of "
+            f"would go on with {self.record.name}, of which {self.n_completed} of "
             f"{self.goes_on.config.n_trainings} trials have completed"
         )
 
@@ -88,14 +79,12 @@ def planned_resume(
         record = _find(driver, found.name, source, may_be_done)
         check_same(record.config, asked)
         check_trials(record.config, record.name)
-        of_file = () if name is not None else records.of_file(record.source)
         states = [trial.state for trial in records.trials(record)]
         yield Resumption(
             record,
             extended(record, records, asked),
             states.count(TrialStatus.COMPLETED),
             not {TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY}.isdisjoint(states),
-            tuple(one.name for one in of_file if one.name != record.name),
         )
 
 

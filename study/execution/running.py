@@ -64,7 +64,7 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
     record = plan.record
     goes_on = plan.goes_on
     damage = restore(record.storage, is_needed=plan.has_ended_trials)
-    driver.say(f"resuming {plan.name}, with the settings that it was begun with")
+    driver.say(f"resuming {record.name}, with the settings that it was begun with")
     for line in damage or ():
         driver.say(line)
     # Ended before Tune wrote anything, it begins anew.

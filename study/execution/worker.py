@@ -35,6 +35,28 @@ from study.trial.training import Training
 _GONE = "does not exist on storage"
 
 
+@contextmanager
+def _of_this_node() -> Iterator[None]:
+    """What a GPU lacks, with the node that it is on."""
+    try:
+        with memory_errors():
+            yield
+    except (GpuError, GpuMemoryError) as error:
+        raise type(error)(f"node {get_node_ip_address()}: resources.gpus: {error}") from error
+
+
+@contextmanager
+def _of_checkpoint(done: str) -> Iterator[None]:
+    """What keeps a checkpoint from being written or read: the storage, or memory of a GPU."""
+    try:
+        with _of_this_node():
+            yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and _GONE not in str(error):
+            raise
+        raise StorageError(f"a checkpoint cannot be {done}: {reason(error)}") from error
+
+
 class TrialTrainable(tune.Trainable):
     """One worker process; it trains one trial after another and keeps the data in memory.
 
@@ -79,11 +101,8 @@ class TrialTrainable(tune.Trainable):
             self._made = Training(trial, device, sources.load(trial.data)), time_spent
         return self._made
 
+    @_of_this_node()
     def step(self) -> dict[str, Any]:
-        with _of_this_node():
-            return self._step()
-
-    def _step(self) -> dict[str, Any]:
         failed = self._suggestion.failed
         if failed is not None:
             return {**TrialReport(TrialStatus.FAILED, reason=failed).to_result(), "done": True}
@@ -120,9 +139,9 @@ class TrialTrainable(tune.Trainable):
         reports = tuple(projection.report for projection in self._projections)
         return replace(report, projections=reports)
 
+    @_of_checkpoint("written")
     def save(self, *args: Any, **kwargs: Any) -> Any:
-        with _of_checkpoint("written"):
-            return super().save(*args, **kwargs)
+        return super().save(*args, **kwargs)
 
     def restore(self, *args: Any, **kwargs: Any) -> Any:
         if self._suggestion.failed is None:
@@ -169,25 +188,3 @@ class TrialTrainable(tune.Trainable):
         self._is_restored = True
         if self._reports:
             time_spent.go_on_from(self._reports[-1])
-
-
-@contextmanager
-def _of_this_node() -> Iterator[None]:
-    """What a GPU lacks, with the node that it is on."""
-    try:
-        with memory_errors():
-            yield
-    except (GpuError, GpuMemoryError) as error:
-        raise type(error)(f"node {get_node_ip_address()}: resources.gpus: {error}") from error
-
-
-@contextmanager
-def _of_checkpoint(done: str) -> Iterator[None]:
-    """What keeps a checkpoint from being written or read: the storage, or memory of a GPU."""
-    try:
-        with _of_this_node():
-            yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, ValueError) and _GONE not in str(error):
-            raise
-        raise StorageError(f"a checkpoint cannot be {done}: {reason(error)}") from error

@@ -39,7 +39,8 @@ def test_what_is_typed_to_go_on_names_what_is_no_default(
     for variable, _ in FROM.values():
         monkeypatch.delenv(variable, raising=False)
     assert Driver.of().how_to_resume("a") == "study.open('a').resume()"
-    elsewhere = Driver.of("sqlite:////x/y.db", tmp_path)
+    elsewhere = Driver.of("sqlite:////x/y.db", tmp_path, "1.2.3.4:6379")
     assert elsewhere.how_to_resume("a") == (
-        f"study.open('a', tracking_uri='sqlite:////x/y.db', storage_path='{tmp_path}').resume()"
+        f"study.open('a', tracking_uri='sqlite:////x/y.db', storage_path='{tmp_path}', "
+        "address='1.2.3.4:6379').resume()"
     )

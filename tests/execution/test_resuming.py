@@ -150,7 +150,6 @@ def test_of_a_file_the_latest_unfinished_study_is_meant(tmp_path: Path) -> None:
     of_file = {"name": None, "source": LEFT.source}
     plan = planned(tmp_path, latest, LEFT, **of_file)
     assert plan.record.name == "tiny"
-    assert str(plan).startswith("would go on with tiny; other studies of its file, by their")
     assert planned(tmp_path, latest, LEFT, n_trials=9, **of_file).record.name == "tiny-2"
 
 

@@ -61,4 +61,4 @@ def driver(
     """A driver of studies below a folder; what it says is appended to `said`."""
     say = (said if said is not None else []).append
     of = cast(Records, records or Remembered())
-    return Driver(of, str(folder), None, say, lambda name: f"resume {name}")
+    return Driver(of, str(folder), None, say, lambda name, _: f"resume {name}")
