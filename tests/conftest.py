@@ -47,7 +47,7 @@ STARTS_A_PROCESS = {
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
 CLUSTER_PROGRAMS = (
-    "sshd", "ssh", "rsync", "ip", "nft", "nmap", "unshare", "nsenter", "pg_lsclusters",
+    "sshd", "ssh", "rsync", "ip", "nmap", "unshare", "nsenter", "pg_lsclusters",
 )  # fmt: skip
 
 

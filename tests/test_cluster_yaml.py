@@ -9,8 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import _get_default_config, prepare_config, validate_config
 
-from tests.cluster.derived import ROOT, real
-from tests.cluster.security_group import permissions
+from tests.cluster.derived import ROOT, permissions, real
 
 COMMANDS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ray.autoscaler._private.aws.config import _create_default_inbound_rules
 
 from tests.cluster.hosts import BUCKET, Hosts
 
@@ -16,6 +17,13 @@ def real() -> dict[str, Any]:
     """cluster.yaml as it stands in the project."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     return config
+
+
+def permissions() -> list[dict[str, Any]]:
+    """What AWS is told to let in: the rules of cluster.yaml and those that Ray adds to them."""
+    own = real()["provider"]["security_group"]["IpPermissions"]
+    made: list[dict[str, Any]] = _create_default_inbound_rules({"sg-the-cluster"}, own)
+    return made
 
 
 def derive(hosts: Hosts, cluster_name: str) -> dict[str, Any]:
