@@ -23,7 +23,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile
 from pyarrow.fs import FileSelector, FileSystem
 from ray.tune.experiment import Trial
 
-from study.errors import LaunchError, StorageError, reason
+from study.errors import LaunchError
 from study.execution.callback import StudyCallback
 from study.execution.storage import said
 
@@ -54,7 +54,7 @@ class Snapshots(StudyCallback):
             by the clock of the driver's files; -inf until this driver has made two copies.
 
     Raises:
-        StorageError: in the driver, when a copy cannot be written.
+        LaunchError: in the driver, when a copy cannot be written.
     """
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -87,7 +87,7 @@ class Snapshots(StudyCallback):
         start = time.monotonic()
         session = _session(newest.name)
         files, folder = storage.storage_filesystem, PurePosixPath(storage.experiment_fs_path)
-        try:
+        with said("it must be writable", str(folder), "written"):
             if self._tuner is None:
                 self._tuner = _read_tuner(staging, files, folder)
             content = io.BytesIO()
@@ -104,12 +104,6 @@ class Snapshots(StudyCallback):
             target = folder / _FOLDER / f"{self._slot}.zip"
             with files.open_output_stream(str(target)) as stream:
                 stream.write(content.getbuffer())
-        except OSError as error:
-            raise StorageError(
-                "it must be writable, but the study's state cannot be kept in "
-                f"{folder}: {reason(error)}",
-                "storage_path",
-            ) from error
         self._slot = 1 - self._slot
         self._copied = version
         self.in_both, self._in_one = self._in_one, version[1] / 1e9

@@ -63,9 +63,7 @@ class Interrupted:
         self.folder = Path(context.trial_fs_path)
         for number in range(max(0, known - N_KEPT + 1), known + 1):
             self._store(number)
-            checkpoint = Checkpoint(str(self.folder / name(number)), context.storage_filesystem)
-            result = _TrainingResult(checkpoint, {"training_iteration": number + 1})
-            self.trial.on_checkpoint(result)
+            self._report(number)
         for path in self.folder.iterdir():
             path.rmdir()
         for number in stored:
@@ -73,6 +71,11 @@ class Interrupted:
 
     def _store(self, number: int) -> None:
         (self.folder / name(number)).mkdir(parents=True)
+
+    def _report(self, number: int) -> None:
+        context: Any = self.trial.storage
+        checkpoint = Checkpoint(str(self.folder / name(number)), context.storage_filesystem)
+        self.trial.on_checkpoint(_TrainingResult(checkpoint, {"training_iteration": number + 1}))
 
     def restart(self) -> None:
         checkpoints = Checkpoints(N_KEPT, Snapshots(), deque[str]())
@@ -87,8 +90,7 @@ class Interrupted:
         context: Any = self.trial.storage
         number = context.current_checkpoint_index + 1
         self._store(number)
-        checkpoint = Checkpoint(str(self.folder / name(number)), context.storage_filesystem)
-        self.trial.on_checkpoint(_TrainingResult(checkpoint, {"training_iteration": number + 1}))
+        self._report(number)
 
 
 @pytest.fixture(autouse=True)
@@ -127,13 +129,6 @@ def test_a_trial_that_lost_all_of_them_starts_again(tmp_path: Path) -> None:
     assert interrupted.trial.checkpoint is None
 
 
-def test_trials_that_ended_are_left_alone(tmp_path: Path) -> None:
-    interrupted = Interrupted(tmp_path, 4, range(5, 10))
-    interrupted.trial.set_status(Trial.TERMINATED)
-    interrupted.restart()
-    assert interrupted.names() == [name(i) for i in range(5, 10)]
-
-
 class Ending:
     """A trial whose checkpoints are all there, a clock, and copies of the state made by it."""
 
@@ -142,7 +137,7 @@ class Ending:
         self.stored = Interrupted(folder, known[-1], known)
         self.trial = self.stored.trial
         self.trial.set_status(Trial.RUNNING)
-        self.all, self.last = [name(i) for i in known], [name(known[-1])]
+        self.all, self.last = self.stored.names(), [name(known[-1])]
         self.now = 100.0
         monkeypatch.setattr(checkpoints.time, "time", lambda: self.now)
         self.messages = deque[str]()
