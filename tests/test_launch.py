@@ -355,13 +355,14 @@ def test_dry_run_checks_server_address_resources_and_name() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_resume_takes_no_other_settings() -> None:
-    none = f"error: a study of {DIGITS} must be in MLflow at "
-    assert none in refusal(DIGITS, "--resume", "--dry-run")
-    assert none in (message := refusal(DIGITS, "--resume"))
-    assert message.endswith("/mlflow.db, but there is none\n")
-    assert "there is no such file or shipped study; " in refusal("mine", "--resume")
-    assert "; a study of that name is meant by its name alone" in refusal("mine", "--resume")
+def test_a_resume_of_what_is_not_there_and_options_that_conflict_are_refused() -> None:
+    for options in ([], ["--dry-run"]):
+        message = refusal(DIGITS, "--resume", *options)
+        assert message.startswith(f"error: a study of {DIGITS} must be in MLflow at ")
+        assert message.endswith("/mlflow.db, but there is none\n")
+    message = refusal("mine", "--resume")
+    assert "there is no such file or shipped study; " in message
+    assert "; a study of that name is meant by its name alone" in message
     assert "--all requires --dry-run" in refusal(DIGITS, "--all")
 
 

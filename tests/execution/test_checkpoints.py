@@ -62,7 +62,6 @@ class Interrupted:
         )
         self.folder = Path(context.trial_fs_path)
         for number in range(max(0, known - N_KEPT + 1), known + 1):
-            self._store(number)
             self._report(number)
         for path in self.folder.iterdir():
             path.rmdir()
@@ -73,6 +72,7 @@ class Interrupted:
         (self.folder / name(number)).mkdir(parents=True)
 
     def _report(self, number: int) -> None:
+        self._store(number)
         context: Any = self.trial.storage
         checkpoint = Checkpoint(str(self.folder / name(number)), context.storage_filesystem)
         self.trial.on_checkpoint(_TrainingResult(checkpoint, {"training_iteration": number + 1}))
@@ -88,9 +88,7 @@ class Interrupted:
     def train(self) -> None:
         """As a worker that was started now: its checkpoint goes where its copy of this counts."""
         context: Any = self.trial.storage
-        number = context.current_checkpoint_index + 1
-        self._store(number)
-        self._report(number)
+        self._report(context.current_checkpoint_index + 1)
 
 
 @pytest.fixture(autouse=True)
