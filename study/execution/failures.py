@@ -70,9 +70,9 @@ class Failures(StudyCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         error, text = _last_failure(trial)
-        cause, of_trial = _cause(error), suggestion(trial)
-        name = f"trial {of_trial.trial_id}"
-        goes_on = "it goes on from its last checkpoint"
+        cause, why = _cause(error), _in_one_line(error, text)
+        of_trial = suggestion(trial)
+        name, goes_on = f"trial {of_trial.trial_id}", "it goes on from its last checkpoint"
         is_death = isinstance(error, RayActorError) and not error.actor_init_failed
         if isinstance(error, RayActorError) and (error.preempted or _NODE_DIED in text):
             self.messages.append(f"{name} lost its node; {goes_on}")
@@ -80,13 +80,13 @@ class Failures(StudyCallback):
         if of_trial.failed is not None:
             self._fatal = UserError(
                 f"{name} was given up, since it {of_trial.failed}; and the worker that was to "
-                f"say so failed: {_in_one_line(error, text)}"
+                f"say so failed: {why}"
             )
             return
         if isinstance(cause, GpuError):
             self._fatal = UserError(f"{name} cannot run: {cause}")
             return
-        verb, between, detail = "failed", "", f": {_in_one_line(error, text)}"
+        verb, between, detail = "failed", "", f": {why}"
         if is_death or _NO_MEMORY in text or isinstance(cause, GpuMemoryError):
             self._n_deaths[trial.trial_id] += 1
             n_failures = self._n_deaths[trial.trial_id]
@@ -104,9 +104,7 @@ class Failures(StudyCallback):
         what = f"{verb} {n_failures} times{between}"
         if n_failures <= MAX_RETRIES:
             self.messages.append(f"{name} {verb}{detail}; {goes_on}")
-        elif isinstance(cause, StorageError):
-            self._fatal = StorageError(f"{name} {what}{detail}")
-        elif isinstance(cause, GpuMemoryError):
+        elif isinstance(cause, StorageError | GpuMemoryError):
             self._fatal = UserError(f"{name} {what}: {cause}")
         elif _NO_MEMORY in text:
             self._fatal = UserError(
@@ -115,7 +113,7 @@ class Failures(StudyCallback):
                 "resources.cpus",
             )
         else:
-            given_up = replace(of_trial, failed=f"{what}: {_in_one_line(error, text)}")
+            given_up = replace(of_trial, failed=f"{what}: {why}")
             trial.set_config(given_up.to_config())
             self.messages.append(f"{name} {what}, and is given up")
 
