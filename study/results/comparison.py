@@ -92,7 +92,7 @@ class Comparison(Ranking):
                 for point in self.ranked(every)
             ],
             "differences": self.differences_content(),
-            "noise": None if apart.unsure is not None else apart.noise.value,
+            "noise": None if apart.unsure is not None else apart.noise,
             "note": apart.note,
             "settings": {
                 key: [None if value is None else json.loads(value) for value in values]

@@ -4,8 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,13 +33,6 @@ _SEEDS, _IMAGES = "the training seeds", "the choice of the validation images"
 _OWN = 1.0
 
 
-class Noise(StrEnum):
-    """The source of noise that the intervals of differences cover."""
-
-    SEEDS = "seeds"
-    IMAGES = "images"
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A difference, and its 95 % confidence interval, an estimate; None where none is known."""
@@ -62,13 +54,13 @@ class Differences:
         hypervolume: None where that is not defined.
         best_accuracy: of the largest validation accuracies, fractions; None where one of the two
             studies has no network that a front admits.
-        noise: what the intervals cover.
+        noise: what the intervals cover, "seeds" or "images".
         unsure: why there are no intervals, a sentence; None if there are.
     """
 
     hypervolume: tuple[Estimate | None, ...]
     best_accuracy: tuple[Estimate | None, ...]
-    noise: Noise
+    noise: Literal["seeds", "images"]
     unsure: str | None
 
     @property
@@ -76,7 +68,7 @@ class Differences:
         """What the intervals cover, and what not; or why there are none."""
         if self.unsure is not None:
             return f"{self.unsure[0].upper()}{self.unsure[1:]}."
-        if self.noise is Noise.SEEDS:
+        if self.noise == "seeds":
             covered, not_covered, more = _SEEDS, _IMAGES, ""
         else:
             covered, not_covered = f"{_IMAGES}, which are the same for all studies", _SEEDS
@@ -89,9 +81,8 @@ class Differences:
 
 def differences(reports: Sequence[Report]) -> Differences:
     """The differences of studies with the same objectives and constraints."""
-    trained = [_trainings(one, one.objectives) for one in reports]
-    noise = Noise.SEEDS if all(map(has_spread, trained)) else Noise.IMAGES
-    interval = interval_by_seeds if noise is Noise.SEEDS else interval_by_images
+    by_seeds = all(has_spread(_trainings(one, one.objectives)) for one in reports)
+    interval = interval_by_seeds if by_seeds else interval_by_images
     unsure, found = None, list[tuple[Estimate | None, ...]]()
     for goals in (reports[0].objectives, BEST_ACCURACY):
         if not all(math.isfinite(goal.reference) for goal in goals):
@@ -99,7 +90,7 @@ def differences(reports: Sequence[Report]) -> Differences:
             continue
         losses = [_losses(_admitted(one, goals), goals) for one in reports]
         try:
-            measured = _measured(reports, goals, noise)
+            measured = _measured(reports, goals, by_seeds)
         except UnsureError as error:
             measured, unsure = [None] * len(reports), str(error)
         reference = points.reference_losses(goals)
@@ -112,7 +103,7 @@ def differences(reports: Sequence[Report]) -> Differences:
             estimates.append(None if is_missing else Estimate(value, ends))
         found.append(tuple(estimates))
     volumes, accuracies = found
-    return Differences(volumes, accuracies, noise, unsure)
+    return Differences(volumes, accuracies, "seeds" if by_seeds else "images", unsure)
 
 
 def best_accuracy(report: Report) -> float | None:
@@ -131,10 +122,10 @@ def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Lo
     return points.losses([one.metrics for one in of], goals)
 
 
-def _measured(reports: Sequence[Report], goals: Sequence[Objective], noise: Noise) -> list[Any]:
+def _measured(reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool) -> list[Any]:
     """What intervals are computed from; None for a study without networks, and where nothing was
     counted on images, or trained twice."""
-    if noise is Noise.SEEDS:
+    if by_seeds:
         trained = [_trainings(one, goals) for one in reports]
         return [one if has_spread(one) else None for one in trained]
     on_images = [_on_images(one, goals) for one in reports]

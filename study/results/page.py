@@ -7,7 +7,6 @@ names with those in page_files/shared/, which the page of a comparison has too.
 
 import html
 import string
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -25,7 +24,7 @@ from study.results.comparison import Comparison
 from study.results.front import Mark, Numbers, Ranking
 from study.results.report import Report
 from study.results.sections import MOST_NETWORKS, sections
-from study.results.tables import Section, as_json
+from study.results.tables import as_json
 
 _FOLDER = files("study.results") / "page_files"
 
@@ -52,39 +51,22 @@ def write_page(path: Path, shown: Report | Comparison) -> None:
     Raises:
         UserError: if the file cannot be written.
     """
-    text = page(shown) if isinstance(shown, Report) else comparison_page(shown)
+    text = page(shown)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"the file must be writable, but {path} is not: {error}", "html") from error
 
 
-def page(report: Report) -> str:
-    """The page of a study as HTML: all of its points, with their marks."""
-    title, skip = f"{report.study.name}: report", ("points", "all points")
-    return _assembled(title, report, sections(report), _FOLDER, skip)
-
-
-def comparison_page(comparison: Comparison) -> str:
-    """The page of several studies as HTML."""
-    title, skip = f"{', '.join(comparison.reports)}: comparison", ("joint", "the joint front")
-    drawn = comparison_views.sections(comparison)
-    return _assembled(title, comparison, drawn, _FOLDER / "comparison", skip)
-
-
-def _assembled(
-    title: str,
-    shown: Ranking,
-    drawn: Sequence[Section],
-    parts: Traversable,
-    skip: tuple[str, str],
-) -> str:
-    """A page as HTML: the content of its sections, and the parts of a folder, in what all pages
-    share.
-
-    Args:
-        skip: id of the section that a reader may skip to, and of what its table is.
-    """
+def page(shown: Report | Comparison) -> str:
+    """The page of a study as HTML, with all of its points and their marks; or that of several."""
+    # Skip: id of the section that a reader may skip to, and of what its table is.
+    if isinstance(shown, Report):
+        title, skip = f"{shown.study.name}: report", ("points", "all points")
+        drawn, parts = sections(shown), _FOLDER
+    else:
+        title, skip = f"{', '.join(shown.reports)}: comparison", ("joint", "the joint front")
+        drawn, parts = comparison_views.sections(shown), _FOLDER / "comparison"
     shared = _FOLDER / "shared"
 
     def text(part: Traversable) -> str:

@@ -63,7 +63,10 @@ def recommendations(
         aliases.setdefault(point.label, []).append(alias)
     by_label = {point.label: point for point in chosen.values()}
     why = {label: _beside(point, best, objectives) for label, point in by_label.items()}
-    why[best.label] = f"{_accuracy(best)}, {_rank(len(whole_front))}."
+    rank = f"the best of {len(whole_front)} networks on the front"
+    if len(whole_front) == 1:
+        rank = "the only network on the front: none is better in any objective"
+    why[best.label] = f"{_accuracy(best)}, {rank}."
     return [
         Recommendation(tuple(names), by_label[label], why[label])
         for label, names in aliases.items()
@@ -116,12 +119,6 @@ def is_within_noise(point: Point, best: Point) -> bool | None:
     if point.right is None or best.right is None:
         return None
     return difference_p_value(point.right, best.right) > _SIGNIFICANCE
-
-
-def _rank(n_front: int) -> str:
-    if n_front > 1:
-        return f"the best of {n_front} networks on the front"
-    return "the only network on the front: none is better in any objective"
 
 
 def _accuracy(point: Point) -> str:

@@ -3,7 +3,7 @@ once. Every table, page and file that is made of a study is a view of its report
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -145,8 +145,10 @@ class Report(Ranking):
             **goals(self),
             "hypervolume": self.hypervolume,
             "costs": {name: self.costs.get(name) for name in spent.COSTS},
-            "n_trials": _counts(p for p in self.points if p.is_trial),
-            "n_projections": _counts(p for p in self.points if not p.is_trial),
+            "n_trials": Counter(p.mark for p in self.points if p.is_trial for _ in p.records),
+            "n_projections": Counter(
+                p.mark for p in self.points if not p.is_trial for _ in p.records
+            ),
             "points": [point_content(point) for point in self.ranked(every)],
             "n_val_images": self.n_val_images,
             "unsure": self.unsure,
@@ -277,11 +279,3 @@ def goals(ranking: Ranking) -> dict[str, dict[str, Any]]:
         "constraints": {c.metric: str(c) for c in ranking.constraints},
         "reference_point": {o.metric: o.reference for o in ranking.objectives},
     }
-
-
-def _counts(points: Iterable[Point]) -> dict[str, int]:
-    """Mark -> how many runs have it."""
-    counts: Counter[str] = Counter()
-    for point in points:
-        counts[point.mark.value] += len(point.records)
-    return dict(counts)

@@ -12,7 +12,6 @@ from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
 from study.results.comparison_views import print_comparison, sections
-from study.results.differences import Noise
 from study.results.report import Report, collect, parse_objectives
 from study.results.tables import wide_console
 from study.tracking.records import Records, StudyRecord, TrialRecord
@@ -121,7 +120,7 @@ def test_objectives_constraints_and_reference_point_are_those_of_the_first_study
 def test_differences_are_the_others_minus_the_first_with_intervals_by_the_images() -> None:
     found = compared(a=trials(0.8, 0.7), b=trials(0.9, 0.6), c=trials(0.8, 0.7))
     apart = found.differences
-    assert apart.noise is Noise.IMAGES
+    assert apart.noise == "images"
     volumes = [one.hypervolume or 0 for one in found.reports.values()]
     for estimate, volume in zip(apart.hypervolume, volumes[1:], strict=True):
         assert estimate.value == pytest.approx(volume - volumes[0])
@@ -151,7 +150,7 @@ def repeated(*accuracies: float, seed: int) -> list[TrialRecord]:
 def test_where_every_study_has_repeats_intervals_are_by_the_seeds() -> None:
     found = compared(a=repeated(0.8, 0.7, seed=0), b=repeated(0.9, 0.6, seed=1))
     apart = found.differences
-    assert apart.noise is Noise.SEEDS
+    assert apart.noise == "seeds"
     assert "cover the training seeds" in found.differences.note
     (volume,), (accuracy,) = apart.hypervolume, apart.best_accuracy
     low, high = accuracy.interval
@@ -166,7 +165,7 @@ def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_train
     once = trials(0.8, 0.7, name="once")
     thrice = repeated(0.9, seed=1)
     found = compared(a=once, b=thrice)
-    assert found.differences.noise is Noise.IMAGES
+    assert found.differences.noise == "images"
     (accuracy,) = found.differences.best_accuracy
     assert accuracy.interval[0] < accuracy.value < accuracy.interval[1]
     assert "Where every study has repeats" in found.differences.note

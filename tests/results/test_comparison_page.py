@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from study.results.comparison import Comparison, compare
-from study.results.page import comparison_page, write_page
+from study.results.page import page, write_page
 from study.tracking.records import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
 from tests.results.test_page import parts
@@ -50,7 +50,7 @@ def three() -> Comparison:
 
 
 def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
-    _, content = parts(comparison_page(three))
+    _, content = parts(page(three))
     assert [one["name"] for one in content["studies"]] == list(NAMES)
     points = content["points"]
     joint = [label for label, is_joint in zip(points["network"], points["is_joint"], strict=True)
