@@ -67,8 +67,11 @@ def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
         (lambda: opened.load("nope/0001"), f"network: {absent}"),
         (lambda: opened.verify("tiny/0001"), "network: must be"),
         (lambda: opened.figure("pie"), "kind: must be one of"),
-        (lambda: opened.write_page(tmp_path / "no" / "x.html"), "path: the"),
-        (lambda: study.compare(opened), "studies: two"),
+        (
+            lambda: opened.write_page(tmp_path / "no" / "x.html"),
+            "path: the file must be writable, but ",
+        ),
+        (lambda: study.compare(opened), "studies: two studies or more must be named, but got 1"),
         (lambda: study.open(tracking_uri="http://x:y@z"), "tracking_uri: an"),
         (lambda: study.open(where="x > 1", tracking_uri=uri), "where: unk"),
         (

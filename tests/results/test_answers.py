@@ -12,7 +12,7 @@ from study.metrics.goals import Objective
 from study.results import answers
 from study.results.report import Report, collect
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, Kept, trial
+from tests.support.records import STUDY, Kept, measured
 
 N_IMAGES = 400
 
@@ -30,10 +30,7 @@ def kept(n_right: Sequence[int]) -> Kept:
 
 def study(*n_right: int) -> tuple[list[TrialRecord], Kept]:
     """Trials with falling bounds, of which so many images are right."""
-    records = [
-        trial(k, val_accuracy=n / N_IMAGES, lipschitz_upper_bound=0.9 - 0.1 * k, inverse_steps=3.0)
-        for k, n in enumerate(n_right)
-    ]
+    records = [measured(k, n / N_IMAGES, 0.9 - 0.1 * k, 3.0) for k, n in enumerate(n_right)]
     return records, kept(n_right)
 
 
@@ -55,10 +52,7 @@ def test_each_point_of_the_front_is_told_how_sure_it_is() -> None:
 @pytest.mark.parametrize(("steps", "share"), [(2.01, 0.0), (2.2, 1.0)])
 def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share: float) -> None:
     """What the second classifies right the first does too: in no draw it is more accurate."""
-    records = [
-        trial(0, val_accuracy=1.0, lipschitz_upper_bound=0.5, inverse_steps=steps),
-        trial(1, val_accuracy=0.975, lipschitz_upper_bound=0.5, inverse_steps=2.0),
-    ]
+    records = [measured(0, 1.0, 0.5, steps), measured(1, 0.975, 0.5, 2.0)]
     report = collect(STUDY, records, records=kept([400, 390]))
     assert [(p.label, p.front_share) for p in report.front] == [("0000", 1.0), ("0001", share)]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from typer.testing import CliRunner
 
 from study.errors import UserError
@@ -29,7 +29,7 @@ from study.tracking.pages import study_page
 from study.tracking.records import Records, TrialRecord
 from study.tracking.values import settings
 from tests.results.test_where import REFUSED
-from tests.support.browser import check_legible, opened
+from tests.support.browser import Pages, check_legible
 from tests.support.records import STUDY, projection, trial, unread
 from tests.support.served import served
 
@@ -44,8 +44,8 @@ class Real:
     server: str
     content: dict[str, Any]
 
-    def points(self, *marks: str) -> list[dict[str, Any]]:
-        return [p for p in self.content["points"] if p["mark"] in marks]
+    def front(self) -> list[dict[str, Any]]:
+        return [point for point in self.content["points"] if point["mark"] == "front"]
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +110,6 @@ def points_of(page: Page) -> dict[str, Any]:
     return content["points"]
 
 
-def label(point: dict[str, Any]) -> str:
-    return str(point["network"])
-
-
 def rows(page: Page, column: str = "network") -> list[str]:
     """The table's cells in a column, those of the page of the table that is shown."""
     names = page.locator("#point-table thead th").evaluate_all(
@@ -123,9 +119,8 @@ def rows(page: Page, column: str = "network") -> list[str]:
     return texts.all_inner_texts()
 
 
-def test_it_opens_from_a_file_and_asks_for_nothing(browser: Browser, real: Real) -> None:
-    found = opened(browser, real.path, viewport={"width": 1280, "height": 900})
-    page = found.page
+def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> None:
+    page = look(real.path)
     for section in page.locator("main > section:visible").all():
         section.scroll_into_view_if_needed()
     # Every figure is drawn once it is in sight.
@@ -138,27 +133,26 @@ def test_it_opens_from_a_file_and_asks_for_nothing(browser: Browser, real: Real)
     buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
     assert "Zoom" in buttons
     assert not [title for title in buttons if re.search("share|cloud|send|studio", title, re.I)]
-    found.check_quiet(real.path)
 
 
-def test_a_point_tells_all_of_it_and_leads_to_its_run(browser: Browser, real: Real) -> None:
-    page = opened(browser, real.path, viewport={"width": 1280, "height": 900}).page
-    point = real.points("front")[0]
-    page.mouse.move(*place(page, label(point)))
+def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -> None:
+    page = look(real.path)
+    point = real.front()[0]
+    page.mouse.move(*place(page, point["network"]))
     expect(page.locator("#front-plot .hovertext")).to_be_visible()
     for where in ("#front-plot .hovertext", "#detail"):
         text = page.locator(where).text_content() or ""
         for name in ("coeff", "n_power_iterations", "dropout", *point["metrics"]):
             assert name in text, (where, name)
-        assert label(point) in text
+        assert point["network"] in text
         assert "front" in text
         assert f"{point['metrics']['val_accuracy']:.4g}" in text
     with page.expect_popup() as popup:
-        page.mouse.click(*place(page, label(point)))
+        page.mouse.click(*place(page, point["network"]))
     run = popup.value
     run.wait_for_url(lambda url: url.startswith(real.server))
     assert run.url.partition("?")[0].endswith(f"/runs/{point['run_id']}")
-    expect(run.get_by_text(label(point).partition("/")[2]).first).to_be_visible(timeout=30_000)
+    expect(run.get_by_text(point["network"].partition("/")[2]).first).to_be_visible(timeout=30_000)
     run.close()
     # The same from the table, by the keyboard alone.
     page.locator("#point-table tbody a").first.focus()
@@ -168,9 +162,9 @@ def test_a_point_tells_all_of_it_and_leads_to_its_run(browser: Browser, real: Re
     popup.value.close()
 
 
-def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
+def test_mlflows_own_pages_tell_the_story(look: Pages, real: Real) -> None:
     """The table of runs at the address that a study prints, and the comparison of its front."""
-    page = browser.new_page(viewport={"width": 1600, "height": 900})
+    page = look.browser.new_page(viewport={"width": 1600, "height": 900})
     study = Records(Client(real.server)).find_study("tiny")
     assert study is not None
     page.goto(study_page(real.server, study.experiment_id)[1])
@@ -179,10 +173,10 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
             timeout=30_000
         )
     best = max(real.content["points"], key=lambda p: p["metrics"]["val_accuracy"])
-    name = label(best).partition("/")[2]
+    name = best["network"].partition("/")[2]
     expect(page.get_by_role("link", name=re.compile(rf"^{name}")).first).to_be_visible()
     # Above the table: what came out, and the front by itself.
-    n_front = len(real.points("front"))
+    n_front = len(real.front())
     with page.expect_popup() as popup:
         page.get_by_role("link", name="The front", exact=True).click()
     front = popup.value
@@ -197,18 +191,17 @@ def test_mlflows_own_pages_tell_the_story(browser: Browser, real: Real) -> None:
     n_projections = sum(point["projected_to"] is not None for point in real.content["points"])
     expect(framed.locator("#count")).to_contain_text(f"{n_projections} of ")
     popup.value.close()
-    page = opened(browser, real.path).page
+    page = look(real.path)
     with page.expect_popup() as popup:
         page.locator("#compare").click()
     expect(popup.value.get_by_text(f"Comparing {n_front} Runs")).to_be_visible(timeout=30_000)
-    first = label(real.points("front")[0]).partition("/")[2]
+    first = real.front()[0]["network"].partition("/")[2]
     expect(popup.value.get_by_text(first).first).to_be_visible()
     popup.value.close()
 
 
-def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> None:
-    found = opened(browser, made_up)
-    page = found.page
+def test_each_mark_can_be_hidden_and_shown(look: Pages, made_up: Path) -> None:
+    page = look(made_up)
     boxes = page.locator("#marks input")
     marks = boxes.evaluate_all("all => all.map(box => box.dataset.mark)")
     assert set(marks) == {"front", "dominated", "infeasible", "stopped_early", "failed"}
@@ -232,15 +225,13 @@ def test_each_mark_can_be_hidden_and_shown(browser: Browser, made_up: Path) -> N
             check()
     # Where nothing was projected there is no such axis.
     assert "projected_to" not in page.locator("#axis-x option").all_inner_texts()
-    found.check_quiet(made_up)
 
 
 def test_axes_are_chosen_in_two_and_three_dimensions_and_no_title_is_cut(
-    browser: Browser, made_up: Path
+    look: Pages, made_up: Path
 ) -> None:
     # On a phone titles have the least room.
-    found = opened(browser, made_up, viewport={"width": 390, "height": 900})
-    page = found.page
+    page = look(made_up, width=390)
     page.locator("#axis-x").select_option("coeff")
     page.locator("#axis-size").select_option("dropout")
 
@@ -280,14 +271,12 @@ def test_axes_are_chosen_in_two_and_three_dimensions_and_no_title_is_cut(
         assert not edges, title
     page.locator("#axis-z").select_option("")
     assert set(state("plot.data.map(t => t.type)")) == {"scatter"}
-    found.check_quiet(made_up)
 
 
 def test_the_table_filters_and_sorts_and_leaves_as_csv(
-    browser: Browser, made_up: Path, tmp_path: Path
+    look: Pages, made_up: Path, tmp_path: Path
 ) -> None:
-    found = opened(browser, made_up)
-    page = found.page
+    page = look(made_up)
     content = points_of(page)
     accuracy, coeff = content["val_accuracy"], content["coeff"]
     page.locator("#filter").fill("coeff < 0.6 and val acc >= 0.25")
@@ -315,11 +304,10 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
     assert len(rows(page)) == 25  # a page of the table
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#pages")).to_contain_text("page 2 of 8")
-    found.check_quiet(made_up)
 
 
-def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path) -> None:
-    page = opened(browser, made_up).page
+def test_the_picker_finds_what_brute_force_finds(look: Pages, made_up: Path) -> None:
+    page = look(made_up)
     content = points_of(page)
     for bound, steps in ((0.5, 10), (0.05, 6), (0.02, 20)):
         page.locator("#pick-limits input[name=lipschitz_upper_bound]").fill(str(bound))
@@ -339,9 +327,8 @@ def test_the_picker_finds_what_brute_force_finds(browser: Browser, made_up: Path
     expect(page.locator("#picked")).to_have_text("No network meets these limits.")
 
 
-def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up: Path) -> None:
-    found = opened(browser, made_up, viewport={"width": 1280, "height": 900})
-    page = found.page
+def test_a_range_on_a_parallel_axis_is_kept_everywhere(look: Pages, made_up: Path) -> None:
+    page = look(made_up)
     page.locator("#parallel-plot").scroll_into_view_if_needed()
     bar = page.locator("#parallel-plot .axis-brush .background").first
     expect(bar).to_be_attached()
@@ -370,22 +357,18 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(browser: Browser, made_up
     expect(page.locator("#count")).to_have_text(f"{len(inside)} of 200 networks")
     page.locator("#unbrush").click()
     expect(page.locator("#count")).to_have_text("200 of 200 networks")
-    found.check_quiet(made_up)
 
 
-def test_a_point_is_chosen_by_the_keyboard(browser: Browser, made_up: Path) -> None:
-    page = opened(browser, made_up).page
-    page.locator("#point-table tbody button").nth(2).focus()
-    chosen = page.locator("#point-table tbody button").nth(2).inner_text()
-    page.keyboard.press("Enter")
-    expect(page.locator("#detail h3")).to_have_text(chosen)
-    expect(page.locator("#point-table tr.chosen")).to_contain_text(chosen)
-    # And goes on from there.
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    expect(page.locator("#detail h3")).to_have_text(
-        page.locator("#point-table tbody button").nth(3).inner_text()
-    )
+def test_a_point_is_chosen_by_the_keyboard(look: Pages, made_up: Path) -> None:
+    page = look(made_up)
+    buttons = page.locator("#point-table tbody button")
+    buttons.nth(2).focus()
+    for number in (2, 3):
+        page.keyboard.press("Enter")
+        chosen = buttons.nth(number).inner_text()
+        expect(page.locator("#detail h3")).to_have_text(chosen)
+        expect(page.locator("#point-table tr.chosen")).to_contain_text(chosen)
+        page.keyboard.press("Tab")  # goes on from there
 
 
 def brightness(page: Page, what: str) -> float:
@@ -395,9 +378,8 @@ def brightness(page: Page, what: str) -> float:
     return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
 
 
-def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up: Path) -> None:
-    found = opened(browser, made_up, color_scheme="dark")
-    page = found.page
+def test_it_follows_light_and_dark_and_prints_on_white(look: Pages, made_up: Path) -> None:
+    page = look(made_up, color_scheme="dark")
     assert brightness(page, "backgroundColor") < 0.2 < 0.7 < brightness(page, "color")
     # As when printing begins: figures are drawn for paper before the media change.
     ticks = page.locator("#front-plot .xtick text").first
@@ -413,7 +395,6 @@ def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up
     page.emulate_media(color_scheme="dark", media="print")
     assert brightness(page, "color") < 0.2 < 0.9 < brightness(page, "backgroundColor")
     assert not page.locator("#filter").is_visible()
-    found.check_quiet(made_up)
 
 
 # Colors do not follow the width, nor places the colors.
@@ -427,18 +408,15 @@ def test_it_follows_light_and_dark_and_prints_on_white(browser: Browser, made_up
     ],
 )
 def test_all_is_legible_and_nothing_covered_or_cut(
-    browser: Browser, request: pytest.FixtureRequest, which: str, width: int, scheme: str
+    look: Pages, request: pytest.FixtureRequest, which: str, width: int, scheme: str
 ) -> None:
     given = request.getfixturevalue(which)
     path = given.path if isinstance(given, Real) else given
-    size = {"width": width, "height": 900}
-    page = opened(browser, path, viewport=size, color_scheme=scheme).page
-    check_legible(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    check_legible(look(path, width, color_scheme=scheme))
 
 
-def test_which_to_take_is_there_before_anything_is_touched(browser: Browser, real: Real) -> None:
-    page = opened(browser, real.path, viewport={"width": 1440, "height": 900}).page
+def test_which_to_take_is_there_before_anything_is_touched(look: Pages, real: Real) -> None:
+    page = look(real.path, width=1440)
     recommended = real.content["recommended"]
     networks = list(dict.fromkeys(one["network"] for one in recommended.values()))
     cards = page.locator(".card")
@@ -460,9 +438,8 @@ def test_which_to_take_is_there_before_anything_is_touched(browser: Browser, rea
     expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
 
 
-def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> None:
-    size = {"width": 1280, "height": 900}
-    page = opened(browser, made_up, viewport=size).page
+def test_an_address_brings_its_view_back(look: Pages, made_up: Path) -> None:
+    page = look(made_up)
     page.locator("#axis-x").select_option("coeff")
     page.locator("#marks input[data-mark=failed]").uncheck()
     page.locator("#filter").fill("coeff<0.8 and val_accuracy>=0.25")
@@ -482,7 +459,7 @@ def test_an_address_brings_its_view_back(browser: Browser, made_up: Path) -> Non
             page.evaluate("document.getElementById('front-plot').layout.xaxis.title.text"),
         ]
 
-    again = opened(browser, made_up, viewport=size).page
+    again = look(made_up)
     assert view(again) != view(page)
     again.goto(page.url)  # by the hash alone
     again.wait_for_timeout(300)
@@ -528,7 +505,7 @@ def conditions() -> list[str]:
     return ["", " ", *of_text, *texts, *pairs]
 
 
-def test_the_filter_and_where_keep_and_refuse_the_same(browser: Browser, tmp_path: Path) -> None:
+def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Path) -> None:
     generator = random.Random(1)
     records = []
     for number in range(8):
@@ -549,7 +526,7 @@ def test_the_filter_and_where_keep_and_refuse_the_same(browser: Browser, tmp_pat
     path = tmp_path / "report.html"
     report = unread(records)
     write_page(path, report)
-    page = opened(browser, path).page
+    page = look(path)
     networks = {point.first.run_id: point.handle for point in report.points}
     readable, refused = conditions(), [text for text, _ in REFUSED] + ["constructor = 1"]
     answers = page.evaluate(
@@ -589,7 +566,7 @@ def test_the_filter_and_where_keep_and_refuse_the_same(browser: Browser, tmp_pat
         expect(page.locator("#filter-problem")).to_contain_text(says)
 
 
-def test_the_page_rounds_as_the_table_does(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_rounds_as_the_table_does(look: Pages, tmp_path: Path) -> None:
     # Every number of 32 images that are right: many lie halfway between two of four decimals.
     report = unread([trial(n, val_accuracy=n / 32) for n in range(1, 26)])
     # Each is halfway between two percent, but for how it is stored.
@@ -600,14 +577,14 @@ def test_the_page_rounds_as_the_table_does(browser: Browser, tmp_path: Path) -> 
     numbers = Numbers(points)
     expected = {numbers.text("val_accuracy", point.metrics["val_accuracy"]) for point in points}
     assert {"0.4062", "0.4688"} < expected
-    page = opened(browser, path).page
+    page = look(path)
     assert set(rows(page, "val_accuracy")) == expected
     expected = {f"{share:.0%}".replace("%", " %") for share in shares}
     assert {"0 %", "8 %"} < expected
     assert set(rows(page, "front_share")) == expected
 
 
-def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:
+def test_text_of_a_study_runs_nothing(look: Pages, tmp_path: Path) -> None:
     hostile = "</script><img src=x onerror=document.title='run'><b>x</b>"
     records = [
         trial(0, sample={"coeff": 0.5, "n_power_iterations": hostile, "dropout": 0.1}),
@@ -617,15 +594,13 @@ def test_text_of_a_study_runs_nothing(browser: Browser, tmp_path: Path) -> None:
     ]
     path = tmp_path / "report.html"
     write_page(path, unread(records, replace(STUDY, name=hostile)))
-    found = opened(browser, path)
-    page = found.page
+    page = look(path)
     assert page.title() == f"{hostile}: report"
     expect(page.locator("h1")).to_have_text(hostile)
     page.locator("#parallel-plot").scroll_into_view_if_needed()
     page.mouse.move(*place(page, f"{hostile}/0000"))
     expect(page.locator("#detail")).to_contain_text(hostile)
     assert page.locator("img").count() == 0
-    found.check_quiet(path)
     # Nor does a spreadsheet run it.
     with page.expect_download() as download:
         page.locator("#csv").click()

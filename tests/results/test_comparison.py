@@ -15,7 +15,7 @@ from study.results.comparison_views import print_comparison, sections
 from study.results.report import Report, collect, parse_objectives
 from study.results.tables import wide_console
 from study.tracking.records import Records, StudyRecord, TrialRecord
-from tests.support.records import STUDY, Kept, projection, trial
+from tests.support.records import STUDY, Kept, measured, projection, trial
 from tests.support.studies import tiny
 
 N_IMAGES = 400
@@ -40,10 +40,7 @@ def study(name: str, **sections: dict[str, Any]) -> StudyRecord:
 def trials(*accuracies: float, name: str = "") -> list[TrialRecord]:
     """Trials with falling bounds; `name` keeps runs of several studies apart."""
     return [
-        replace(
-            trial(k, val_accuracy=a, lipschitz_upper_bound=0.9 - 0.1 * k, inverse_steps=3.0),
-            run_id=f"{name}{k}",
-        )
+        replace(measured(k, a, 0.9 - 0.1 * k, 3.0), run_id=f"{name}{k}")
         for k, a in enumerate(accuracies)
     ]
 
@@ -68,11 +65,8 @@ def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
     for _ in range(10):
         by_name = {
             name: [
-                trial(
-                    k,
-                    val_accuracy=rng.choice([0.8, 0.85, 0.9]),
-                    lipschitz_upper_bound=rng.choice([0.1, 0.3, 1.2]),
-                    inverse_steps=rng.choice([2.0, 3.0]),
+                measured(
+                    k, rng.choice([0.8, 0.85, 0.9]), rng.choice([0.1, 0.3, 1.2]), rng.choice([2, 3])
                 )
                 for k in range(6)
             ]
@@ -96,10 +90,7 @@ def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
 
 
 def test_objectives_constraints_and_reference_point_are_those_of_the_first_study() -> None:
-    records = [
-        trial(0, val_accuracy=0.9, lipschitz_upper_bound=1.5),
-        trial(1, val_accuracy=0.8, lipschitz_upper_bound=0.5),
-    ]
+    records = [measured(0, 0.9, 1.5), measured(1, 0.8, 0.5)]
     own = replace(
         tiny(),
         name="b",
@@ -286,14 +277,6 @@ def test_what_a_study_has_not_measured_is_no_objective() -> None:
     ]
     with pytest.raises(UserError, match=r"^study: .* but no trial of b has inverse_steps$"):
         compare([report("a", trials(0.8)), report("b", without)])
-
-
-def test_a_study_is_there_once_and_not_alone() -> None:
-    one = report("a", trials(0.8))
-    with pytest.raises(UserError, match="each study must be named once, but got 'a' twice"):
-        compare([one, one])
-    with pytest.raises(UserError, match="two studies or more must be named, but got 1"):
-        compare([one])
 
 
 def of_folder(name: str, digest: str | None, **data: Any) -> Report:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
 from study.results.comparison import Comparison, compare
 from study.results.page import page, write_page
 from study.tracking.records import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
 from tests.results.test_page import parts
-from tests.support.browser import check_legible, opened, see_all
+from tests.support.browser import Pages, check_legible, see_all
 from tests.support.records import Kept, trial
 
 NAMES = ("muon", "sgd", "a-study-with-a-name-of-more-length-than-there-is-room-for-beside-an-axis")
@@ -79,10 +79,9 @@ def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.browser
 def test_every_section_is_drawn_and_nothing_is_asked_for(
-    browser: Browser, page_of_three: Path, three: Comparison
+    look: Pages, page_of_three: Path, three: Comparison
 ) -> None:
-    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
-    page = found.page
+    page = look(page_of_three)
     see_all(page)
     for section in ("studies", "trade", "differences", "growth", "settings", "joint", "reading"):
         expect(page.locator(f"#{section}")).to_be_visible()
@@ -103,15 +102,13 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
         "all => all.map(one => [one.textContent, one.style.color])"
     )
     assert len({symbol for symbol, _ in looks}) == len({color for _, color in looks}) == 3
-    found.check_quiet(page_of_three)
 
 
 @pytest.mark.browser
 def test_the_staircase_is_that_of_the_studies_that_are_shown(
-    browser: Browser, page_of_three: Path, three: Comparison
+    look: Pages, page_of_three: Path, three: Comparison
 ) -> None:
-    found = opened(browser, page_of_three, viewport={"width": 1280, "height": 900})
-    page = found.page
+    page = look(page_of_three)
 
     def steps() -> list[list[float]]:
         trace = "data.find(t => t.mode === 'lines')"
@@ -139,26 +136,21 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
     assert steps() == expected(set(NAMES[1:]))
     page.locator("#shown input").nth(0).check()
     assert steps() == expected(set(NAMES))
-    found.check_quiet(page_of_three)
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
 def test_all_is_legible_and_nothing_covered_or_cut(
-    browser: Browser, page_of_three: Path, width: int, scheme: str
+    look: Pages, page_of_three: Path, width: int, scheme: str
 ) -> None:
-    size = {"width": width, "height": 900}
-    page = opened(browser, page_of_three, viewport=size, color_scheme=scheme).page
-    check_legible(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    check_legible(look(page_of_three, width, color_scheme=scheme))
 
 
 @pytest.mark.browser
-def test_studies_without_networks_are_a_page_too(browser: Browser, tmp_path: Path) -> None:
+def test_studies_without_networks_are_a_page_too(look: Pages, tmp_path: Path) -> None:
     path = tmp_path / "comparison.html"
     write_page(path, compared(a=[], b=[]))
-    found = opened(browser, path)
-    expect(found.page.locator(".card")).to_have_count(2)
-    expect(found.page.locator("#trade")).to_be_hidden()
-    found.check_quiet(path)
+    page = look(path)
+    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator("#trade")).to_be_hidden()
     assert json.loads(parts(path.read_text())[0].content)["run_pages"] == []

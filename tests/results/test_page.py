@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from study.errors import FailedError, UserError
+from study.errors import FailedError
 from study.metrics.reports import TrialStatus
 from study.results.page import check_files, page, write_page
 from study.results.report import read
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import projection, trial, unread
-
-HOSTILE = "</script><script>document.title='x'</script><img src=x onerror=alert(1)>"
 
 
 class Parts(HTMLParser):
@@ -102,11 +100,6 @@ def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
     write_page(tmp_path / "r.html", unread([]))
     _, content = parts((tmp_path / "r.html").read_text())
     assert content["points"]["network"] == []
-
-
-def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^html: the file must be writable, but [^\n]*$"):
-        write_page(tmp_path / "nowhere" / "r.html", unread([]))
 
 
 def test_files_that_are_gone_are_said_before_anything_is_written(finished: Path) -> None:

@@ -1,12 +1,10 @@
 """A page in a real browser: opened from a file, and all that is written on it looked at."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 # Software rendering, and none of what Chromium asks of its makers as it starts.
 FLAGS = (
@@ -16,44 +14,33 @@ FLAGS = (
 )  # fmt: skip
 
 
-@contextmanager
-def chromium(executable: str | None) -> Iterator[Browser]:
-    """Chromium without a window."""
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield launched
-        launched.close()
-
-
 @dataclass
-class Opened:
-    """A page, the errors in its console, and what it asked for."""
+class Pages:
+    """Pages that are opened from files.
 
-    page: Page
-    errors: list[str]
-    asked: list[str]
+    Attributes:
+        heard: errors in their consoles, and what they asked for outside themselves.
+    """
 
-    def check_quiet(self, path: Path) -> None:
-        assert self.errors == []
-        outside = [url for url in self.asked if not url.startswith(("data:", "blob:"))]
-        assert outside == [path.as_uri()]
+    browser: Browser
+    heard: list[str] = field(default_factory=list)
 
+    def __call__(self, path: Path, width: int = 1280, **options: Any) -> Page:
+        page = self.browser.new_page(viewport={"width": width, "height": 900}, **options)
 
-def opened(browser: Browser, path: Path, **options: Any) -> Opened:
-    found = Opened(browser.new_page(**options), [], [])
+        def hear(message: ConsoleMessage) -> None:
+            if message.type == "error":  # WebGL warns of what a software renderer is slow at
+                self.heard.append(message.text)
 
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error":  # WebGL warns of what a software renderer is slow at
-            found.errors.append(message.text)
+        def ask(request: Request) -> None:
+            if not request.url.startswith((path.as_uri(), "data:", "blob:")):
+                self.heard.append(request.url)
 
-    def ask(request: Request) -> None:
-        found.asked.append(request.url)
-
-    found.page.on("console", hear)
-    found.page.on("pageerror", lambda error: found.errors.append(str(error)))
-    found.page.on("request", ask)
-    found.page.goto(path.as_uri())
-    return found
+        page.on("console", hear)
+        page.on("pageerror", lambda error: self.heard.append(str(error)))
+        page.on("request", ask)
+        page.goto(path.as_uri())
+        return page
 
 
 def see_all(page: Page) -> None:
@@ -128,8 +115,10 @@ def overlaps(a: list[float], b: list[float]) -> bool:
 
 
 def check_legible(page: Page) -> None:
-    """All that is written is large enough and has contrast; nothing is covered or cut."""
+    """All that is written is large enough and has contrast; nothing is covered or cut, or wider
+    than the screen."""
     see_all(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     written = page.evaluate(_WRITTEN)
     assert len(written["leaves"]) > 50
     assert written["cut"] == []

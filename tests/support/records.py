@@ -67,6 +67,11 @@ def trial(
     )
 
 
+def measured(number: int, accuracy: float, bound: float = 0.8, steps: float = 4.0) -> TrialRecord:
+    """A trial, by its objectives."""
+    return trial(number, val_accuracy=accuracy, lipschitz_upper_bound=bound, inverse_steps=steps)
+
+
 def projection(number: int, coeff: float, **metrics: float) -> TrialRecord:
     """A projection of a trial."""
     record = trial(number, **metrics)
