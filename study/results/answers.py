@@ -23,9 +23,6 @@ _N_THREADS = 8
 # and to draw.
 _MOST_RIVALS = 600
 
-_Answers = Mapping[str, NDArray[np.bool_]]
-"""Label of a point -> which images of the validation split it classifies right."""
-
 
 class UnsureError(Exception):
     """Why nothing can be said of how sure accuracies are; a sentence."""
@@ -51,20 +48,18 @@ def with_answers(
         return listed, None
     known = listed
     try:
-        right = _fetched(records, front)
-        n_images = _n_images(right)
+        answers = parts_right(records, front)
+        right = dict(zip((point.label for point in front), answers, strict=True))
+        n_images = answers.shape[1]
         known = tuple(replace(p, right=right.get(p.label), n_val_images=n_images) for p in listed)
-        shares = _shares(known, objectives, records, right)
+        shares = _shares(known, objectives, records, n_images)
     except UnsureError as error:
         return known, str(error)
     return tuple(replace(p, front_share=shares.get(p.label)) for p in known), None
 
 
 def _shares(
-    listed: Sequence[Point],
-    objectives: Sequence[Objective],
-    records: Records,
-    of_front: _Answers,
+    listed: Sequence[Point], objectives: Sequence[Objective], records: Records, n_images: int
 ) -> Mapping[str, float]:
     """Label of each point of the front -> how likely it is there. Empty if accuracy is not an
     objective."""
@@ -73,19 +68,16 @@ def _shares(
         return {}
     admitted = [point for point in listed if point.is_admitted]
     losses = points.losses([point.metrics for point in admitted], objectives)
-    rows = certainty.contenders(losses, _n_images(of_front), column)
+    rows = certainty.contenders(losses, n_images, column)
     if len(rows) > _MOST_RIVALS:
         raise UnsureError(
             f"how likely a network is on the front is not said: {len(rows)} are too near to it"
         )
     rivals = [admitted[row] for row in rows]
-    right = {**_fetched(records, [p for p in rivals if p.label not in of_front]), **of_front}
-    _n_images(right)
-    answers = np.array([right[point.label] for point in rivals])
     shares = certainty.front_probabilities(
-        answers, losses[rows], column, points.indifference(objectives)
+        parts_right(records, rivals), losses[rows], column, points.indifference(objectives)
     )
-    return {p.label: share for p, share in zip(rivals, shares, strict=True) if p.label in of_front}
+    return {p.label: s for p, s in zip(rivals, shares, strict=True) if p.mark is Mark.FRONT}
 
 
 def accuracy_column(objectives: Sequence[Objective]) -> int | None:
@@ -95,51 +87,36 @@ def accuracy_column(objectives: Sequence[Objective]) -> int | None:
     return goals.index(accuracy) if accuracy in goals else None
 
 
-def _n_images(right: Mapping[str, NDArray[Any]]) -> int:
-    """Size of the split, which must be the same for all."""
-    lengths = {len(answers) for answers in right.values()}
-    if len(lengths) > 1:
-        raise UnsureError("how sure accuracies are is not said: their splits differ in size")
-    return lengths.pop()
-
-
-def _fetched(records: Records, wanted: Sequence[Point]) -> _Answers:
-    """What each of some points classifies right."""
-    fetched = _fetched_of_runs(records, [point.first for point in wanted])
-    return {point.label: answers for point, answers in zip(wanted, fetched, strict=True)}
-
-
-def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[np.float64]:
-    """Fraction of each point's trainings, in [0, 1], that classify each image of the validation
-    split right: (number of points, number of images).
+def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[Any]:
+    """Which images of the validation split each point classifies right, bool (number of points,
+    number of images); where points have several trainings, the fraction of these, in [0, 1].
 
     Raises:
-        UnsureError: if files cannot be read, or were not kept.
+        UnsureError: if files cannot be read, were not kept, or are of splits that differ in size.
     """
-    right = {
-        point.label: np.mean(_fetched_of_runs(records, point.records), axis=0)
-        if point.right is None
-        else point.right.astype(np.float64)
-        for point in wanted
-    }
-    _n_images(right)
-    return np.array([right[point.label] for point in wanted])
 
-
-def _fetched_of_runs(records: Records, runs: Sequence[TrialRecord]) -> list[NDArray[np.bool_]]:
-    """What the network of each run classifies right."""
-
-    def fetch(run: TrialRecord) -> NDArray[np.bool_]:
-        try:
-            if VAL_RIGHT not in records.artifacts(run.run_id):
-                raise ValueError(f"{VAL_RIGHT} is not there")
-            content = records.artifact(run.run_id, VAL_RIGHT)
-            bits = read_right(content, run.metrics.get(VAL_ACCURACY, math.nan))
-        except (TrackingError, ValueError) as error:
-            raise UnsureError(
-                f"how sure accuracies are is not said: run {run.run_id}: {error}"
-            ) from error
-        return np.array(bits, dtype=np.bool_)
+    def part(point: Point) -> NDArray[Any]:
+        if point.right is not None:
+            return point.right
+        answers = [_fetched(records, run) for run in point.records]
+        return answers[0] if len(answers) == 1 else np.mean(answers, axis=0)
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        return list(pool.map(fetch, runs))
+        parts = list(pool.map(part, wanted))
+    if len(set(map(len, parts))) > 1:
+        raise UnsureError("how sure accuracies are is not said: their splits differ in size")
+    return np.array(parts)
+
+
+def _fetched(records: Records, run: TrialRecord) -> NDArray[np.bool_]:
+    """What the network of a run classifies right."""
+    try:
+        if VAL_RIGHT not in records.artifacts(run.run_id):
+            raise ValueError(f"{VAL_RIGHT} is not there")
+        content = records.artifact(run.run_id, VAL_RIGHT)
+        bits = read_right(content, run.metrics.get(VAL_ACCURACY, math.nan))
+    except (TrackingError, ValueError) as error:
+        raise UnsureError(
+            f"how sure accuracies are is not said: run {run.run_id}: {error}"
+        ) from error
+    return np.array(bits, dtype=np.bool_)

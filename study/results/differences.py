@@ -142,7 +142,7 @@ def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:
     losses = _losses(admitted, goals)
     kept = np.flatnonzero(nondominated(losses))
     right = parts_right(report.files, [admitted[row] for row in kept])
-    return OnImages(losses[kept], column, right)
+    return OnImages(losses[kept], column, right.astype(np.float64))
 
 
 def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
