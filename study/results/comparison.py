@@ -48,10 +48,6 @@ class Comparison(Ranking):
     differences: Differences
     settings: Mapping[str, tuple[str | None, ...]]
 
-    def n_joint(self, name: str) -> int:
-        """How many networks a study has on the joint front."""
-        return sum(point.study == name for point in self.front)
-
     def typed(self, point: Point) -> str:
         """The handle of a network as a command takes it: with its study's own name."""
         return f"{self.reports[point.study].study.name}/{point.label}"
@@ -109,7 +105,7 @@ class Comparison(Ranking):
                 "tracking_uri": self.place(name),
                 "n_networks": len(report.points),
                 "n_front": len(report.front),
-                "n_joint_front": self.n_joint(name),
+                "n_joint_front": sum(point.study == name for point in self.front),
                 "hypervolume": report.hypervolume,
                 BEST: best_accuracy(report),
                 "recommended": report.handles,

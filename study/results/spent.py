@@ -30,18 +30,16 @@ def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str
     """
     times = [(trial.started, trial.ended) for trial in trials if trial.ended is not None]
     devices = resources.gpus or resources.cpus
-    sums = {name: _sum(trials, name) for name in _SUMS}
+    reported = [trial.metrics for trial in trials if trial.n_epochs > 0]
     return {
         HOURS: [0.0, *covered(times)][-1] / 3600,
         DEVICE_HOURS: devices * sum(end - start for start, end in times) / 3600,
-        **{name: total for name, total in sums.items() if total is not None},
+        **{
+            name: sum(metrics[name] for metrics in reported)
+            for name in _SUMS
+            if reported and all(math.isfinite(metrics.get(name, math.nan)) for metrics in reported)
+        },
     }
-
-
-def _sum(trials: Sequence[TrialRecord], name: str) -> float | None:
-    """Sum over the trials that reported an epoch; None unless all of them have the metric."""
-    values = [trial.metrics.get(name, math.nan) for trial in trials if trial.n_epochs > 0]
-    return sum(values) if values and all(map(math.isfinite, values)) else None
 
 
 def covered(times: Sequence[tuple[float, float]]) -> Iterator[float]:

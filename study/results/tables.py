@@ -8,6 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -242,10 +243,8 @@ def _fitting(columns: list[Column], width: int) -> tuple[list[Column], list[Colu
     for gap in (2, 1):
         if sum(column.width + gap for column in columns) - gap <= width:
             return columns, [], gap
-    n, used = 1, columns[0].width
-    while n < len(columns) and used + 1 + columns[n].width <= width:
-        used += 1 + columns[n].width
-        n += 1
+    ends = accumulate(column.width + 1 for column in columns)
+    n = max(1, sum(end - 1 <= width for end in ends))
     return columns[:n], columns[n:], 1
 
 

@@ -85,8 +85,9 @@ def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
         ]
         assert sorted(point.handle for point in found.front) == sorted(expected)
         assert found.hypervolume == pytest.approx(whole.hypervolume)
-        for name in by_name:
-            assert found.n_joint(name) == sum(h.startswith(f"{name}/") for h in expected)
+        for one in found.studies_content():
+            on_front = sum(handle.startswith(f"{one['name']}/") for handle in expected)
+            assert one["n_joint_front"] == on_front
 
 
 def test_objectives_constraints_and_reference_point_are_those_of_the_first_study() -> None:

@@ -12,13 +12,8 @@ from study.tracking.records import StudyRecord, TrialRecord
 from tests.support.launched import ROOT
 from tests.support.records import STUDY, trial
 
-SIX = [
-    {"norm": norm, "coeff": coeff}
-    for norm, coeff in (
-        ("none", 0.9), ("batch", 0.9), ("spectral", 0.9), ("spectral", 0.7), ("spectral", 0.5),
-        ("spectral", 0.3),
-    )
-]  # fmt: skip
+SIX = [{"norm": norm, "coeff": 0.9} for norm in ("none", "batch", "spectral")]
+SIX += [{"norm": "spectral", "coeff": coeff} for coeff in (0.7, 0.5, 0.3)]
 
 
 def study(name: str) -> StudyRecord:

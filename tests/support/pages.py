@@ -32,12 +32,8 @@ def commands() -> list[str]:
     lines = [
         re.split(r"\s+# ", line)[0].strip() for block in blocks("") for line in block.splitlines()
     ]
-    return list(dict.fromkeys(line for line in lines if _is_command(line)))
-
-
-def _is_command(line: str) -> bool:
     programs = ("python ", "python3 ", "mlflow ", "ray ", "uv ", "(umask", "export ")
-    return line.startswith(programs)
+    return list(dict.fromkeys(line for line in lines if line.startswith(programs)))
 
 
 def links(page: str) -> list[str]:
