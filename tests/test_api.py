@@ -66,7 +66,7 @@ def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
         (lambda: study.open("nope", tracking_uri=uri), f"name: {absent}"),
         (lambda: opened.load("nope/0001"), f"network: {absent}"),
         (lambda: opened.verify("tiny/0001"), "network: must be"),
-        (lambda: opened.figure("pie"), "kind: must be one of"),
+        (lambda: opened.figure("pie"), 'kind: must be "front", but got'),
         (
             lambda: opened.write_page(tmp_path / "no" / "x.html"),
             "path: the file must be writable, but ",
