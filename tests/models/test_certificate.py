@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,45 +9,16 @@ import torch
 from torch import nn
 
 from models import IResNet, certify
-from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
-from tests.support.networks import with_biases
+from tests.support.networks import blocks_of, enlarge, network, normalized_layers
 from tests.support.oracles import dense_norm
 
-
-def small(**changes: Any) -> IResNet:
-    arguments: dict[str, Any] = {
-        "in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1), "dropout": 0.0,
-    }  # fmt: skip
-    return with_biases(IResNet(**{**arguments, **changes}))
-
-
-@pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
-def test_block_bounds_hold_for_the_jacobian(norm: str) -> None:
-    """The Jacobian of g at random points, dense, in eval mode: its norm is below the bound."""
-    model = small(norm=norm)
-    for _ in range(5):  # running statistics that are not those of initialization
-        model.train()(torch.randn(16, 2, 8, 8) * 2)
-    model.eval()
-    result = certify(model)
-    bounds = {block.name: block.upper_bound for block in result.blocks}
-    assert len(bounds) == 3
-    for name, block in model.named_modules():
-        if isinstance(block, ResidualBlock):
-            for _ in range(3):
-                x = torch.randn(1, *block.in_shape) * 3
-                jacobian = torch.autograd.functional.jacobian(block.residual, x)
-                n = x.numel()
-                norm_at_x = torch.linalg.matrix_norm(jacobian.reshape(n, n).double(), ord=2)
-                assert norm_at_x <= bounds[name] * (1 + 1e-5)
+small = partial(network, dropout=0.0)
 
 
 def test_a_layer_bound_is_that_of_the_effective_weight_in_every_mode() -> None:
     model = small(coeff=0.5)
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(20)
-    model.update_spectral_norm()
+    enlarge(model, 20)
     modules = dict(model.named_modules())
     for result in (certify(model.train()), certify(model.eval())):
         assert len(result.layers) == 9
@@ -160,10 +132,8 @@ def test_to_dict_is_json_with_the_paths_of_modules() -> None:
 def test_infinity_times_zero_proves_nothing() -> None:
     """A block with one weight that is no number and another that is zero."""
     model = small()
-    block = model.body[2]
-    assert isinstance(block, ResidualBlock)
-    convolutions = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+    first, _, last = normalized_layers(blocks_of(model)[1])
     with torch.no_grad():
-        convolutions[0].weight.fill_(math.nan)
-        convolutions[2].weight.zero_()
+        first.weight.fill_(math.nan)
+        last.weight.zero_()
     assert certify(model).lipschitz_upper_bound == math.inf

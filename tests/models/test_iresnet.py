@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,20 +12,16 @@ from models.activations import ACTIVATIONS
 from models.iresnet import InjectivePad, Squeeze
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
-from tests.support.networks import with_biases
+from tests.support.networks import blocks_of, enlarge, network, normalized_layers
 from tests.support.oracles import dense_norm, relative_error
 
-
-def small(**changes: Any) -> IResNet:
-    arguments: dict[str, Any] = {"in_shape": (3, 8, 8), "n_classes": 5, "blocks": (2, 2)}
-    return with_biases(IResNet(**{**arguments, **changes}))
+small = partial(network, in_shape=(3, 8, 8), n_classes=5, blocks=(2, 2))
 
 
 def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> None:
     with torch.device("meta"):
         model = IResNet(in_shape=(3, 32, 32), n_classes=10)
-    convolutions = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
-    assert len(convolutions) == 165
+    assert len(normalized_layers(model)) == 165
     expected = 2 * 192 + 192 * 10 + 10  # BatchNorm and the linear layer of the classifier
     for n_blocks, channels in ((18, 12), (18, 48), (19, 192)):
         inner = channels // 4
@@ -38,16 +35,16 @@ def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> Non
 def test_a_block_is_the_papers() -> None:
     """Activation, 3x3, activation, 1x1, activation, dropout, 3x3; none ahead of the first."""
     model = small(dropout=0.2)
-    blocks = [m for m in model.body if isinstance(m, ResidualBlock)]
+    blocks = blocks_of(model)
     inside = [nn.ReLU, SpectralNormConv2d] * 2 + [nn.ReLU, nn.Dropout, SpectralNormConv2d]
     assert [type(m) for m in blocks[0].residual] == inside[1:]
     for block in blocks[1:]:
         assert [type(m) for m in block.residual] == inside
-        convolutions = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+        convolutions = normalized_layers(block)
         assert [m.weight.shape[-1] for m in convolutions] == [3, 1, 3]
         channels = block.in_shape[0]
         assert [m.weight.shape[0] for m in convolutions] == [channels // 4, channels // 4, channels]
-    ahead, *rest = [m.residual for m in small(norm="batch").body if isinstance(m, ResidualBlock)]
+    ahead, *rest = [block.residual for block in blocks_of(small(norm="batch"))]
     assert [type(m) for m in rest[0]][:3] == [nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
     assert [type(m) for m in ahead][:4] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Conv2d]
 
@@ -59,13 +56,10 @@ def test_dropout_is_paid_for_in_training_mode(budget: str) -> None:
         in_shape=(2, 4, 4), blocks=(1, 1), dropout=0.4, coeff=0.8, budget=budget,
         n_power_iterations=300,
     )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(10)  # so that every layer meets its target
-    model.update_spectral_norm()
-    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+    enlarge(model, 10)
+    for block in blocks_of(model):
         product = 1 / (1 - 0.4)  # the largest factor that a mask can bring
-        for layer in (m for m in block.residual if isinstance(m, SpectralNormConv2d)):
+        for layer in normalized_layers(block):
             product *= dense_norm(layer.effective_weight().detach(), block.in_shape[1:])
         assert product == pytest.approx(0.8**3, rel=1e-3)
 
@@ -83,9 +77,9 @@ def test_a_budget_says_which_layers_a_coefficient_makes_small(
     budget: str, coeff: float, targets: tuple[float, float, float]
 ) -> None:
     model = small(budget=budget, coeff=coeff, dropout=0.0)
-    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
-        layers = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
-        assert [layer.coeff for layer in layers] == pytest.approx(targets, rel=1e-12)
+    for block in blocks_of(model):
+        coeffs = [layer.coeff for layer in normalized_layers(block)]
+        assert coeffs == pytest.approx(targets, rel=1e-12)
 
 
 def test_squeeze_is_a_permutation_with_its_inverse() -> None:
@@ -132,9 +126,7 @@ def test_features_undoes_inverse_in_float64() -> None:
 
 def test_a_network_that_is_no_contraction_says_so_instead_of_answering() -> None:
     model = small(norm="none", dropout=0.0)
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(30 if parameter.dim() == 4 else 1)
+    enlarge(model, 30)
     model.eval()
     assert not certify(model).contraction
     x = torch.rand(4, 3, 8, 8) - 0.5
@@ -155,9 +147,9 @@ def test_inverse_in_training_mode_is_an_error_where_it_makes_no_sense(
 @pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
 def test_a_deployed_block_is_the_same_map(norm: str) -> None:
     model = small(norm=norm).eval()
-    for block in (m for m in model.body if isinstance(m, ResidualBlock)):
+    for block in blocks_of(model):
         x = torch.randn(2, *block.in_shape)
-        assert not any(isinstance(m, SpectralNormConv2d) for m in block.deployed())
+        assert not normalized_layers(block.deployed())
         with torch.no_grad():
             torch.testing.assert_close(block.deployed()(x), block.residual(x))
 
@@ -168,10 +160,7 @@ def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) 
     model = small(
         in_shape=(2, 4, 4), blocks=(2, 1), coeff=coeff, dropout=0.0, n_power_iterations=50
     )
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(5)  # so that every layer meets its target
-    model.update_spectral_norm()
+    enlarge(model, 5)
     project(model, coeff)
     model.eval()
     with torch.no_grad():
@@ -240,12 +229,10 @@ def test_a_certificate_of_another_network_is_refused() -> None:
 def test_the_error_bound_of_a_float64_network_has_the_rounding_in_it(activation: str) -> None:
     """Biases far above z: where float64 itself rounds, zero is no bound."""
     model = small(activation=activation, dropout=0.0).double().eval()
-    block = model.body[2]
-    assert isinstance(block, ResidualBlock)
+    block = blocks_of(model)[1]
     with torch.no_grad():
-        for module in block.residual:
-            if isinstance(module, SpectralNormConv2d):
-                module.bias.mul_(1e6)
+        for layer in normalized_layers(block):
+            layer.bias.mul_(1e6)
     solution = block.inverse(torch.zeros(2, 12, 8, 8).double(), rtol=0.0, lipschitz=0.9)
     assert solution.error_bound is not None
     assert (solution.error_bound > 1e-12 * solution.last_iterate.flatten(1).norm(dim=1)).all()
@@ -318,9 +305,8 @@ def test_all_maps_have_the_layout_of_the_kernels(
     """What a block adds has one layout, whatever that of the images."""
     model = small(in_shape=shape, channel_multiplier=channel_multiplier, bottleneck=1)
     maps: list[torch.Tensor] = []
-    for module in model.body:
-        if isinstance(module, ResidualBlock):
-            module.register_forward_hook(lambda _, given, out: maps.extend((given[0], out)))
+    for block in blocks_of(model):
+        block.register_forward_hook(lambda _, given, out: maps.extend((given[0], out)))
     maps.append(model.features(torch.randn(2, *shape)))
     assert len(maps) == 9
     assert all(z.is_contiguous(memory_format=torch.channels_last) for z in maps)

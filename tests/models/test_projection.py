@@ -1,5 +1,6 @@
 import copy
 import math
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -12,21 +13,15 @@ from torch import Tensor, nn
 
 from models import IResNet, certify, deployed, project
 from models.projection import recompute_batch_norm
-from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
-from tests.support.networks import with_biases
+from tests.support import networks
+from tests.support.networks import blocks_of, enlarge, normalized_layers
 
 
 def network(**changes: Any) -> IResNet:
     """Every layer at its target or above, as training leaves it."""
-    arguments: dict[str, Any] = {
-        "in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1), "coeff": 0.97,
-    }  # fmt: skip
-    model = with_biases(IResNet(**{**arguments, **changes}))
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(4 if parameter.dim() == 4 else 1)
-    model.update_spectral_norm()
+    model = networks.network(**{"coeff": 0.97, **changes})
+    enlarge(model, 4)
     return model
 
 
@@ -73,11 +68,7 @@ def test_of_a_block_the_last_kernel_alone_is_scaled() -> None:
     model = network(norm="none").eval()
     before = copy.deepcopy(model)
     project(model, lipschitz=0.01)
-    x = torch.randn(3, 8, 8, 8)
-    for old, new in zip(before.body, model.body, strict=True):
-        if not isinstance(old, ResidualBlock):
-            continue
-        assert isinstance(new, ResidualBlock)
+    for old, new in zip(blocks_of(before), blocks_of(model), strict=True):
         *inner, last = (name for name, m in old.residual.named_children() if hasattr(m, "weight"))
         for name, value in old.residual.state_dict().items():
             if name != f"{last}.weight":
@@ -99,26 +90,19 @@ def test_training_goes_on_at_the_bound_that_was_projected_to() -> None:
     for name, module in model.named_modules():
         if isinstance(module, SpectralNormConv2d) and module.coeff < 0.97:
             assert module.coeff == pytest.approx(layers[name], rel=1e-5)
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(10)
     model.n_power_iterations = 100
-    model.update_spectral_norm()
+    enlarge(model, 10)
     for block in certify(model).blocks:
-        targets = [
-            m.coeff
-            for m in dict(model.named_modules())[block.name].modules()
-            if isinstance(m, SpectralNormConv2d)
-        ]
+        targets = [layer.coeff for layer in normalized_layers(model.get_submodule(block.name))]
         assert min(targets) < 0.97
         assert block.layer_product <= math.prod(targets) * 1.02
 
 
 def test_a_layer_is_scaled_and_not_changed_otherwise() -> None:
     model = network()
-    weights = [m.effective_weight().detach() for m in model.modules() if hasattr(m, "sigma")]
+    weights = [layer.effective_weight().detach() for layer in normalized_layers(model)]
     project(model, 0.4)
-    after = [m.effective_weight().detach() for m in model.modules() if hasattr(m, "sigma")]
+    after = [layer.effective_weight().detach() for layer in normalized_layers(model)]
     for old, new in zip(weights, after, strict=True):
         factor = (old * new).sum() / (old * old).sum()
         torch.testing.assert_close(new, factor * old)
@@ -237,52 +221,41 @@ def test_images_are_read_once_in_whatever_form_they_come() -> None:
     assert torch.equal(alone.eval()(images), as_batch.eval()(images))
 
 
-def without_batch_norm(model: IResNet) -> None:
-    model.classifier[0] = nn.Identity()
-
-
-def linear_without_bias(model: IResNet) -> None:
-    model.classifier[-1] = nn.Linear(32, 3, bias=False)
-
-
-def expanded_weight(model: IResNet) -> None:
-    """Of the last layer of the last block, which is written to after others."""
-    layer = [m for m in model.body.modules() if hasattr(m, "sigma")][-1]
+def expand_the_last_weight(model: IResNet) -> None:
+    """Which is written to after the others."""
+    layer = normalized_layers(model)[-1]
     layer.weight = nn.Parameter(layer.weight.detach()[:1].expand_as(layer.weight))
 
 
-def half(model: IResNet) -> None:
-    model.half()
-
-
-def nan_in_the_classifier(model: IResNet) -> None:
-    nn.init.constant_(model.classifier[-1].weight, math.nan)  # type: ignore[arg-type]
-
-
 IMAGES = torch.linspace(-1, 1, 20 * 2 * 8 * 8).view(20, 2, 8, 8)
-HALF_DONE: list[tuple[Callable[[IResNet], None] | None, dict[str, Any]]] = [
-    (without_batch_norm, {"coeff": 0.3, "images": [IMAGES]}),
-    (linear_without_bias, {"coeff": 0.3, "images": [IMAGES]}),
-    (expanded_weight, {"lipschitz": 0.01, "images": [IMAGES]}),
-    (half, {"lipschitz": 1e-9}),
-    (nan_in_the_classifier, {"coeff": 0.3, "images": [IMAGES]}),
-    (None, {"lipschitz": 1e-44}),
-    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES[:0]]}),
-    (None, {"coeff": 0.3, "images": [(IMAGES, torch.zeros(20))]}),
-    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES[:, :1]]}),
-    (None, {"coeff": 0.3, "images": [IMAGES, IMAGES.where(IMAGES < 1, math.nan)]}),
-    (None, {"coeff": 0.3, "images": [IMAGES * 1e38]}),
+OF_CLASSIFIER = {"coeff": 0.3, "images": [IMAGES]}
+HALF_DONE: list[tuple[Callable[[IResNet], object], dict[str, Any]]] = [
+    (lambda m: operator.setitem(m.classifier, 0, nn.Identity()), OF_CLASSIFIER),
+    (lambda m: operator.setitem(m.classifier, -1, nn.Linear(32, 3, bias=False)), OF_CLASSIFIER),
+    (lambda m: nn.init.constant_(m.classifier[-1].weight, math.nan), OF_CLASSIFIER),
+    (expand_the_last_weight, {"lipschitz": 0.01, "images": [IMAGES]}),
+    (IResNet.half, {"lipschitz": 1e-9}),
+    (IResNet.train, {"lipschitz": 1e-44}),
+    *(
+        (IResNet.train, {"coeff": 0.3, "images": images})
+        for images in (
+            [IMAGES, IMAGES[:0]],
+            [(IMAGES, torch.zeros(20))],
+            [IMAGES, IMAGES[:, :1]],
+            [IMAGES, IMAGES.where(IMAGES < 1, math.nan)],
+            [IMAGES * 1e38],
+        )
+    ),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("change", "given"), HALF_DONE)
 def test_after_an_error_nothing_is_changed(
-    change: Callable[[IResNet], None] | None, given: dict[str, Any]
+    change: Callable[[IResNet], object], given: dict[str, Any]
 ) -> None:
     model = network()
-    if change is not None:
-        change(model)
+    change(model)
     state = copy.deepcopy(model.state_dict())
     settings = [(str(module), module.training) for module in model.modules()]
     with pytest.raises((ValueError, RuntimeError, OverflowError)):
@@ -319,7 +292,7 @@ def test_deployed_is_the_same_function_bit_for_bit_and_loads_as_a_plain_network(
 ) -> None:
     model = network(activation=activation).eval()
     plain = deployed(model)
-    assert not any(isinstance(m, SpectralNormConv2d) for m in plain.modules())
+    assert not normalized_layers(plain)
     x = torch.randn(5, 2, 8, 8)
     with torch.no_grad():
         assert torch.equal(plain(x), model(x))
@@ -330,4 +303,4 @@ def test_deployed_is_the_same_function_bit_for_bit_and_loads_as_a_plain_network(
     other.load_state_dict(plain.state_dict())
     with torch.no_grad():
         assert torch.equal(other(x), model(x))
-    assert any(isinstance(m, SpectralNormConv2d) for m in model.modules())  # it is a copy
+    assert normalized_layers(model)  # the plain one is a copy

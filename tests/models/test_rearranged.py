@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from models import IResNet, certify, read_network, write_network
-from models.residual_block import ResidualBlock
-from tests.support.networks import with_biases
+from tests.support import networks
+from tests.support.networks import blocks_of
 
 ARCHITECTURE = {
     "in_shape": [2, 4, 4], "n_classes": 3, "blocks": [3, 2], "channel_multiplier": 2,
@@ -21,7 +21,7 @@ ARCHITECTURE = {
 
 def network() -> IResNet:
     torch.manual_seed(0)
-    return with_biases(IResNet(**ARCHITECTURE)).eval()  # type: ignore[arg-type]
+    return networks.network(**ARCHITECTURE).eval()
 
 
 def to_the_end(parent: nn.Module, name: str) -> None:
@@ -31,7 +31,7 @@ def to_the_end(parent: nn.Module, name: str) -> None:
 
 def rearrange(model: IResNet, dice: random.Random) -> None:
     """One change: of the body, of a block, or of the classifier."""
-    block = dice.choice([module for module in model.body if isinstance(module, ResidualBlock)])
+    block = dice.choice(blocks_of(model))
     parent = dice.choice([model.body, block.residual, model.classifier])
     one, other = (dice.choice(list(parent._modules)) for _ in range(2))
     match dice.randrange(4):

@@ -8,18 +8,13 @@ from models import IResNet, certify
 from models.certificate import ROOM
 from models.spectral_norm import SpectralNormConv2d
 from tests.benchmarks import reference
-from tests.support.networks import with_biases
+from tests.support.networks import enlarge, network
 
 
 def test_per_layer_power_iteration_comes_to_the_same_weights() -> None:
-    ours = with_biases(
-        IResNet((2, 8, 8), 3, (1, 1), dropout=0.0, coeff=0.5, n_power_iterations=400)
-    )
-    with torch.no_grad():
-        for parameter in ours.body.parameters():
-            parameter.mul_(5)
+    ours = network(blocks=(1, 1), dropout=0.0, coeff=0.5, n_power_iterations=400)
+    enlarge(ours, 5)
     theirs = reference.per_layer_spectral_norm(copy.deepcopy(ours), 400)
-    ours.update_spectral_norm()
     x = torch.randn(4, 2, 8, 8)
     theirs.train()(x)
     torch.testing.assert_close(theirs.features(x), ours.features(x), rtol=1e-3, atol=1e-3)

@@ -13,14 +13,14 @@ from torch import nn
 
 from models import IResNet, certify, deployed, project, read_network, write_network
 from models.stored import CHANGES, NETWORK, WEIGHTS
-from tests.support.networks import with_biases
+from tests.support import networks
 
 ARCHITECTURE: dict[str, Any] = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1, 2]}
 
 
 def network(**changes: Any) -> IResNet:
     torch.manual_seed(0)
-    model = with_biases(IResNet(**{**ARCHITECTURE, **changes}))
+    model = networks.network(**{**ARCHITECTURE, **changes})
     model(torch.rand(8, *model.in_shape))  # the statistics of the classifier are others now
     model.update_spectral_norm()
     return model
@@ -149,40 +149,28 @@ def test_a_network_with_little_of_another_is_written_whole(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("factors", "problem"),
+    ("name", "content", "problem"),
     [
-        ([], "factors must be numbers by the names of tensors"),
-        ({"body.1.residual.2.weight": "2"}, "factors must be numbers by the names of tensors"),
-        ({"body.1.gain": 2.0}, "factors has a tensor that it must not have: body.1.gain"),
-        ({"classifier.3.bias": 2.0}, "must not have: classifier.3.bias"),
+        (NETWORK, [], "factors must be numbers by the names of tensors"),
+        (NETWORK, {"body.1.residual.2.weight": "2"}, "factors must be numbers by the names of "),
+        (NETWORK, {"body.1.gain": 2.0}, "factors has a tensor that it must not have: body.1.gain"),
+        (NETWORK, {"classifier.3.bias": 2.0}, "must not have: classifier.3.bias"),
+        (CHANGES, None, "cannot be read: "),
+        (CHANGES, {"body.1.gain": torch.ones(1)}, "tensor that it must not have: body.1.gain"),
+        (CHANGES, {"classifier.3.bias": torch.ones(9)}, r"classifier.3.bias must be \(10,\), "),
     ],
 )
-def test_factors_are_of_tensors_that_nothing_else_changes(
-    projected: tuple[Path, IResNet], factors: object, problem: str
+def test_factors_and_changes_are_of_tensors_of_the_network_and_of_none_twice(
+    projected: tuple[Path, IResNet], name: str, content: Any, problem: str
 ) -> None:
-    path = projected[0] / NETWORK
-    path.write_text(json.dumps({**json.loads(path.read_text()), "factors": factors}))
-    with pytest.raises(ValueError, match=rf"^network.json: [^\n]*{problem}$"):
-        read_network(projected[0])
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        (None, "cannot be read: "),
-        ({"body.1.gain": torch.ones(1)}, "has a tensor that it must not have: body.1.gain"),
-        ({"classifier.3.bias": torch.ones(9)}, r"classifier.3.bias must be \(10,\), "),
-    ],
-)
-def test_changes_are_of_tensors_of_the_network(
-    projected: tuple[Path, IResNet], changes: dict[str, torch.Tensor] | None, problem: str
-) -> None:
-    path = projected[0] / CHANGES
-    if changes is None:
+    path = projected[0] / name
+    if content is None:
         path.unlink()
+    elif name == NETWORK:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "factors": content}))
     else:
-        save_file(changes, path)
-    with pytest.raises(ValueError, match=rf"^changes.safetensors[^\n]*{problem}[^\n]*$"):
+        save_file(content, path)
+    with pytest.raises(ValueError, match=rf"^{name}[^\n]*{problem}[^\n]*$"):
         read_network(projected[0])
 
 

@@ -31,16 +31,13 @@ def lipsdp(first: Matrix, second: Matrix, third: Matrix) -> float:
     rho = np.zeros((3 * n, 3 * n))
     rho[:n, :n] = np.eye(n)
     forms = [rho]
-    for i in range(n):
-        form = np.zeros((3 * n, 3 * n))
-        form[n + i, n + i] = 2
-        form[n + i, :n] = form[:n, n + i] = -root[i]
-        forms.append(form)
-    for i in range(n):
-        form = np.zeros((3 * n, 3 * n))
-        form[2 * n + i, 2 * n + i] = 2
-        form[2 * n + i, n : 2 * n] = form[n : 2 * n, 2 * n + i] = -second[i]
-        forms.append(form)
+    for start, weight in ((n, root), (2 * n, second)):
+        before = slice(start - n, start)
+        for i, row in enumerate(weight, start):
+            form = np.zeros((3 * n, 3 * n))
+            form[i, i] = 2
+            form[i, before] = form[before, i] = -row
+            forms.append(form)
     constant = np.zeros((3 * n, 3 * n))
     constant[2 * n :, 2 * n :] = -third.T @ third
     return math.sqrt(_least_first(forms, constant)) * math.prod(norms)

@@ -1,8 +1,19 @@
 """Networks for tests that train none."""
 
+from typing import Any
+
 import torch
+from torch import nn
 
 from models import IResNet
+from models.residual_block import ResidualBlock
+from models.spectral_norm import SpectralNormConv2d
+
+
+def network(**changes: Any) -> IResNet:
+    """A small network with random biases in its blocks; `changes` are other arguments of it."""
+    small: dict[str, Any] = {"in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1)}
+    return with_biases(IResNet(**{**small, **changes}))
 
 
 @torch.no_grad()
@@ -13,3 +24,21 @@ def with_biases(model: IResNet) -> IResNet:
         if name.endswith("bias"):
             parameter.normal_(0, 0.2, generator=generator)
     return model
+
+
+@torch.no_grad()
+def enlarge(model: IResNet, factor: float) -> None:
+    """Multiply every kernel of the blocks, and estimate the norms anew: with a factor of a few,
+    normalized layers meet their targets."""
+    for parameter in model.body.parameters():
+        parameter.mul_(factor if parameter.dim() == 4 else 1)
+    model.update_spectral_norm()
+
+
+def blocks_of(model: IResNet) -> list[ResidualBlock]:
+    return [module for module in model.body if isinstance(module, ResidualBlock)]
+
+
+def normalized_layers(module: nn.Module) -> list[SpectralNormConv2d]:
+    """All that are in it, in order."""
+    return [layer for layer in module.modules() if isinstance(layer, SpectralNormConv2d)]

@@ -1,5 +1,6 @@
 """Slow, plain ways to the numbers that the project computes fast; written for reading."""
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -40,3 +41,9 @@ def largest_over_masks(w1: Tensor, w2: Tensor, w3: Tensor) -> float:
 def relative_error(estimate: Tensor, truth: Tensor) -> Tensor:
     """||estimate - truth||_2 / ||truth||_2 of each sample."""
     return (estimate - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+
+
+def jacobian_norm(fn: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """The spectral norm of the dense Jacobian of fn at x."""
+    jacobian = torch.autograd.functional.jacobian(fn, x)
+    return torch.linalg.matrix_norm(jacobian.reshape(-1, x.numel()).double(), ord=2).item()
