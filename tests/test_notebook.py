@@ -23,19 +23,17 @@ from tests.support.studies import tiny
 # In place of the default study, which takes minutes.
 SMALLER = """
 import study
+from tests.support.studies import RAW
 
 space = {
+    **RAW,
     "name": "notebook",
     "data": {"name": "digits", "val_fraction": 0.2},
-    "model": {"blocks": [1, 1], "channel_multiplier": 4},
-    "training": {"max_epochs": 3, "optimizer": "muon", "lr": 0.1, "lr_schedule": "one_cycle"},
-    "evaluation": {"n_inverse_samples": 32},
     "space": {
         "coeff": {"type": "float", "low": 0.7, "high": 0.99},
         "dropout": {"type": "float", "low": 0.0, "high": 0.2},
     },
     "objectives": {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"},
-    "constraints": {"lipschitz_upper_bound": "< 1"},
     "search": {
         "sampler": "sobol",
         "n_trials": 2,

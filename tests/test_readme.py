@@ -12,12 +12,11 @@ import importlib.util
 import re
 import shlex
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import click
 import mlflow.cli
-import numpy as np
 import pytest
 import typer
 import yaml
@@ -26,14 +25,13 @@ from typer.testing import CliRunner
 
 from study import delete, launch, report, verify
 from study.config import file
-from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
-from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
 from study.head import __main__ as head
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support import pages
 from tests.support.launched import ROOT
-from tests.trial.test_sources import write_idx
+from tests.support.studies import tiny
+from tests.trial.test_sources import write_mnist
 
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
 COMMANDS = pages.commands()
@@ -80,11 +78,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     (mine,) = (block for block in STUDIES if yaml.safe_load(block)["name"] == "mine")
     (folder / "mine.yaml").write_text(mine)
-    generator = np.random.default_rng(0)
-    raw = folder / "data" / "MNIST" / "raw"
-    for part, n in (("train", 30), ("t10k", 10)):
-        write_idx(raw / f"{part}-images-idx3-ubyte", generator.integers(0, 256, (n, 28, 28)))
-        write_idx(raw / f"{part}-labels-idx1-ubyte", generator.integers(0, 10, n))
+    write_mnist(folder / "data" / "MNIST" / "raw")
     return folder
 
 
@@ -140,15 +134,9 @@ def test_the_readme_of_the_study_files_has_every_key() -> None:
         file.loads(text, "README.md")
     (everything,) = (raw for raw in map(yaml.safe_load, STUDIES) if raw["name"] == "everything")
     assert sorted(everything) == sorted(file.loads(STUDIES[0], "README.md").to_dict())
-    for section, config in (
-        ("data", DataConfig),
-        ("model", ModelConfig),
-        ("training", TrainingConfig),
-        ("evaluation", EvaluationConfig),
-        ("search", SearchConfig),
-        ("scheduler", SchedulerConfig),
-        ("resources", ResourcesConfig),
-    ):
+    sections = {name: part for name, part in vars(tiny()).items() if is_dataclass(part)}
+    assert {"data", "model", "training", "search", "resources"} <= set(sections)
+    for section, config in sections.items():
         names = [field.name for field in fields(config)]
         searched = [name for name in everything["space"] if name in names]
         assert sorted([*everything[section], *searched]) == sorted(names)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -27,27 +28,16 @@ def run(*command: str, cwd: Path) -> str:
     return done.stdout
 
 
-class Installation:
+class Installation(NamedTuple):
     """An environment that has the wheel, and the libraries of this one."""
 
-    def __init__(self, folder: Path, wheel: Path) -> None:
-        venv.create(folder / "environment", symlinks=True)
-        (self.packages,) = folder.glob("environment/lib/python*/site-packages")
-        # A path in such a file is searched, and the files like it that lie there are not read: the
-        # libraries are seen, and the editable installation of this clone is not.
-        (self.packages / "libraries.pth").write_text("\n".join(site.getsitepackages()))
-        self.python = str(folder / "environment" / "bin" / "python")
-        run(*PIP, "--python", self.python, "install", "--no-deps", "--no-index", str(wheel),
-            cwd=folder)  # fmt: skip
-        self._elsewhere = folder / "elsewhere"
-        self._elsewhere.mkdir()
+    packages: Path
+    python: str
+    elsewhere: Path
 
     def runs(self, *arguments: str) -> str:
         """What Python prints, from a folder that is no clone."""
-        return run(self.python, *arguments, cwd=self._elsewhere)
-
-    def module(self, *arguments: str) -> str:
-        return self.runs("-m", *arguments)
+        return run(self.python, *arguments, cwd=self.elsewhere)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +51,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     build = ("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder))
     run(*PIP, *build, str(source), cwd=folder)
     (wheel,) = folder.glob("*.whl")
-    return Installation(folder, wheel)
+    venv.create(folder / "environment", symlinks=True)
+    (packages,) = folder.glob("environment/lib/python*/site-packages")
+    # A path in such a file is searched, and the files like it that lie there are not read: the
+    # libraries are seen, and the editable installation of this clone is not.
+    (packages / "libraries.pth").write_text("\n".join(site.getsitepackages()))
+    python = str(folder / "environment" / "bin" / "python")
+    run(*PIP, "--python", python, "install", "--no-deps", "--no-index", str(wheel), cwd=folder)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    return Installation(packages, python, elsewhere)
 
 
 def files(folder: Path) -> set[str]:
@@ -79,14 +78,15 @@ def test_every_file_of_the_clone_is_in_the_wheel(package: str, installed: Instal
 
 @pytest.mark.parametrize("command", ["launch", "report", "verify", "head"])
 def test_each_command_answers(command: str, installed: Installation) -> None:
-    assert f"python -m study.{command}" in installed.module(f"study.{command}", "--help")
+    assert f"python -m study.{command}" in installed.runs("-m", f"study.{command}", "--help")
 
 
 def test_a_study_is_shipped_and_another_reported(
     installed: Installation, finished: Path, tmp_path: Path
 ) -> None:
     uri, page = f"sqlite:///{finished}/mlflow.db", tmp_path / "page.html"
-    installed.module("study.report", "tiny", "--html", str(page), "--tracking-uri", uri)
+    report = ("-m", "study.report", "tiny", "--html", str(page), "--tracking-uri", uri)
+    installed.runs(*report)
     assert page.read_text().endswith("</html>\n")
     code = "from study.config.file import locate; print(locate('digits').read_text())"
     assert installed.runs("-c", code).rstrip() == DIGITS.read_text().rstrip()

@@ -33,13 +33,8 @@ def test_nondominated_is_what_no_other_dominates_and_of_equals_the_first(
     is_first = [not any((points[:i] == p).all(axis=1)) for i, p in enumerate(points)]
     dominated = dominated_by_brute_force(points)
     assert kept.tolist() == [a and not b for a, b in zip(is_first, dominated, strict=True)]
-
-
-@settings(deadline=None, max_examples=200)
-@given(points=POINTS)
-def test_where_every_difference_counts_distinct_is_nondominated(points: np.ndarray) -> None:
-    found = dominance.distinct_front(points, np.zeros(points.shape[1]))
-    assert found.tolist() == dominance.nondominated(points).tolist()
+    # Which are distinct too, where every difference counts.
+    assert np.array_equal(dominance.distinct_front(points, np.zeros(points.shape[1])), kept)
 
 
 @settings(deadline=None, max_examples=200)
@@ -85,21 +80,13 @@ def test_fronts_are_peeled_off_one_by_one(points: np.ndarray) -> None:
 @settings(deadline=None, max_examples=100)
 @given(points=POINTS)
 def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) -> None:
-    """On an integer grid the dominated region is a union of unit cells."""
+    """On an integer grid the dominated region is a union of unit cells. Points that are not below
+    the reference add nothing."""
     m = points.shape[1]
-    reference = np.full(m, 4.0)
-    cells = itertools.product(range(4), repeat=m)
+    reference = np.full(m, 3.0)
+    cells = itertools.product(range(3), repeat=m)
     count = sum(any((p <= np.array(cell)).all() for p in points) for cell in cells)
     assert dominance.hypervolume(points, reference) == pytest.approx(count)
-
-
-def test_points_that_are_not_below_the_reference_add_nothing() -> None:
-    inside = np.array([[1.0, 1.0]])
-    both = np.array([[1.0, 1.0], [0.0, 2.0], [3.0, -1.0]])
-    assert (
-        dominance.hypervolume(inside, [2.0, 2.0]) == dominance.hypervolume(both, [2.0, 2.0]) == 1.0
-    )
-    assert dominance.hypervolume(np.zeros((0, 2)), [1.0, 1.0]) == 0.0
 
 
 def test_objectives_become_losses() -> None:

@@ -6,49 +6,33 @@ import torch
 
 from study.trial.device import gpu_use
 
-CUDA = torch.device("cuda", 0)
+CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
+USED = {"gpu_0_utilization_percentage": 40, "gpu_0_memory_usage_megabytes": 3}
 
 
-@pytest.fixture(autouse=True)
-def gpu(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
-    """A GPU that is used for 40 percent of the time; the devices that it was asked for."""
-    asked = []
-
-    def utilization(device: torch.device) -> int:
-        asked.append(device)
+@pytest.mark.parametrize(
+    ("device", "error", "expected"),
+    [
+        (CUDA, None, USED),
+        (CPU, AssertionError("a CPU is not asked"), {}),
+        # A GPU that says nothing ends no training.
+        (CUDA, pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED), {}),
+        # torch 2.13, torch/cuda/__init__.py
+        (CUDA, RuntimeError("device 0 is not visible (CUDA_VISIBLE_DEVICES=[])"), {}),
+    ],
+)
+def test_what_a_gpu_says_of_its_use_is_given(
+    device: torch.device,
+    error: Exception | None,
+    expected: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def utilization(asked: torch.device) -> int:
+        assert asked == CUDA
+        if error is not None:
+            raise error
         return 40
 
     monkeypatch.setattr(torch.cuda, "utilization", utilization)
     monkeypatch.setattr(torch.cuda, "device_memory_used", lambda device: 3_000_000)
-    return asked
-
-
-def test_a_gpu_is_asked_once(gpu: list[torch.device]) -> None:
-    assert gpu_use(CUDA) == {
-        "gpu_0_utilization_percentage": 40,
-        "gpu_0_memory_usage_megabytes": 3,
-    }
-    assert gpu == [CUDA]
-
-
-def test_on_a_cpu_nothing_is_asked(gpu: list[torch.device]) -> None:
-    assert gpu_use(torch.device("cpu")) == {}
-    assert gpu == []
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
-        # torch 2.13, torch/cuda/__init__.py
-        RuntimeError("device 0 is not visible (CUDA_VISIBLE_DEVICES=[])"),
-    ],
-)
-def test_a_gpu_that_says_nothing_ends_no_training(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(device: torch.device) -> int:
-        raise error
-
-    monkeypatch.setattr(torch.cuda, "utilization", refuse)
-    assert gpu_use(CUDA) == {}
+    assert gpu_use(device) == expected

@@ -59,33 +59,6 @@ def kernels_of(model: IResNet) -> dict[str, torch.Tensor]:
     return {f"body.{n}": p for n, p in model.body.named_parameters() if p.dim() == 4}
 
 
-def test_muon_is_torchs_where_that_one_applies() -> None:
-    """On matrices, which 1x1 kernels are; torch's has one parameter, and computes in bfloat16."""
-    settings = TrainingConfig(
-        optimizer="muon", momentum=0.9, nesterov=True, orthogonalization_steps=5
-    )
-    model = IResNet((4, 4, 4), 10, (2,), channel_multiplier=4, bottleneck=1, dropout=0.0)
-    kernel = next(p for p in kernels_of(model).values() if p.shape[-1] == 1)
-    theirs = torch.nn.Parameter(kernel.detach().flatten(1).clone())
-    optimizer = Muon(model, settings)
-    reference = torch.optim.Muon(
-        [theirs], lr=settings.lr, momentum=0.9, nesterov=True, ns_steps=5, weight_decay=0.0
-    )
-    for step in range(4):
-        before, their_before = kernel.detach().clone(), theirs.detach().clone()
-        gradient = torch.randn(16, 16, generator=torch.Generator().manual_seed(step))
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        kernel.grad, theirs.grad = gradient.view_as(kernel).clone(), gradient.clone()
-        optimizer.step()
-        reference.step()
-        ours = (kernel.detach() - before).flatten(1) / settings.lr
-        torch.testing.assert_close(
-            ours, (theirs.detach() - their_before) / settings.lr, rtol=0, atol=0.04
-        )
-        assert torch.linalg.matrix_norm(ours, ord=2) > 0.6
-
-
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_muon_steps_every_kernel_by_its_orthogonalized_momentum(nesterov: bool) -> None:
     """A kernel at a time, as the formulas stand; the largest singular value is that of the rate."""

@@ -1,3 +1,4 @@
+import re
 import struct
 import threading
 import time
@@ -113,22 +114,25 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
+def write_mnist(raw: Path) -> np.ndarray:
+    """30 images to train with and 10 to test with, as torchvision stores them; returns the 10."""
+    generator = np.random.default_rng(0)
+    for part, n in (("train", 30), ("t10k", 10)):
+        images = generator.integers(0, 256, (n, 28, 28))
+        write_idx(raw / f"{part}-images-idx3-ubyte", images)
+        write_idx(raw / f"{part}-labels-idx1-ubyte", generator.integers(0, 10, n))
+    return images
+
+
 @pytest.mark.parametrize(
     ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
 )
 def test_torchvision_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    expected = {}
-    for part, n in (("train", 30), ("t10k", 10)):
-        images = generator.integers(0, 256, (n, 28, 28))
-        labels = generator.integers(0, 10, n)
-        expected[part] = images
-        write_idx(tmp_path / folder / "raw" / f"{part}-images-idx3-ubyte", images)
-        write_idx(tmp_path / folder / "raw" / f"{part}-labels-idx1-ubyte", labels)
+    expected = write_mnist(tmp_path / folder / "raw")
     config = DataConfig(name=name, root=str(tmp_path))  # type: ignore[arg-type]
     dataset = sources.load(config)
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (27, 3, 10)
-    assert dataset.test.images.squeeze(1).tolist() == expected["t10k"].tolist()
+    assert dataset.test.images.squeeze(1).tolist() == expected.tolist()
     assert sources.describe(config) == ((1, 28, 28), 10)
 
 
@@ -227,11 +231,10 @@ def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
 
 def head_of_png(side: int) -> bytes:
     """Of an image with so many pixels a side, of which none follow."""
-    size = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    data = [size, b"IDAT"]
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), b"IDAT")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-        for chunk in data
+        for chunk in chunks
     )
 
 
@@ -250,18 +253,15 @@ def test_an_image_that_cannot_be_read_is_named(content: bytes, reason: str, tmp_
     (tmp_path / "train" / "dog" / "1.png").write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         sources.load(DataConfig(name="image_folder", root=str(tmp_path)))
-    message = str(caught.value)
-    assert f"every image must be readable, but {tmp_path}/train/dog/1.png is not: " in message
-    assert reason in message
-    assert "\n" not in message
+    image = f"{tmp_path}/train/dog/1.png"
+    rule = rf"every image must be readable, but {image} is not: [^\n]*{reason}[^\n]*$"
+    assert re.search(rule, str(caught.value))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 3, 6, 16, 1000, None])
 def test_an_idx_file_that_is_cut_off_is_named(n_bytes: int | None, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
-    for part in ("train", "t10k"):
-        write_idx(raw / f"{part}-images-idx3-ubyte", np.zeros((20, 28, 28)))
-        write_idx(raw / f"{part}-labels-idx1-ubyte", np.zeros(20))
+    write_mnist(raw)
     whole = (raw / "t10k-labels-idx1-ubyte").read_bytes()
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(whole if n_bytes is None else path.read_bytes()[:n_bytes])
