@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.fs
 
-from study.errors import LaunchError, NameTakenError, StorageError, reason
+from study.errors import LaunchError, NameTakenError, reason
 
 _KEY = "storage_path"
 _LOCK_FILE = "study.lock"
@@ -92,16 +92,14 @@ def new_folder(folder: str) -> Iterator[None]:
 
 
 def delete(folder: str) -> None:
-    """Delete a folder, if it is there, with all that is in it. Raises StorageError if that cannot
+    """Delete a folder, if it is there, with all that is in it. Raises LaunchError if that cannot
     be done."""
     files, path = filesystem(folder)
-    try:
+    with said("it must be writable", folder, "deleted"):
         if "://" not in folder and Path(folder).is_symlink():
             raise OSError("it is a link")
         if files.get_file_info(path).type != pyarrow.fs.FileType.NotFound:
             files.delete_dir(path)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be deleted: {reason(error)}", _KEY) from error
 
 
 @contextmanager
