@@ -47,19 +47,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
-    """The message for an unknown name, with the nearest known one, or else a list of all."""
-    near = nearest(name, known)
-    hint = f"the nearest known one is '{near}'" if near else f"there are {some(known, 20)}"
-    return f"unknown {what} {quoted(name)}; {hint}"
+    """The message for an unknown name, with the nearest known one, or else with all of them."""
+    return f"unknown {what} {quoted(name)}; {_meant(name, known, 20)}"
 
 
 def absent(name: str, known: Sequence[str], what: str) -> str:
-    """The message for something that does not exist, with the nearest name, or else a list."""
-    if not known:
-        return f"there is no {what} {quoted(name)}, nor any other"
+    """The message for something that does not exist, with the nearest name, or else with a few."""
+    return f"there is no {what} {quoted(name)}; {_meant(name, known, 5)}"
+
+
+def _meant(name: str, known: Sequence[str], most: int) -> str:
     near = nearest(name, known)
-    hint = f"did you mean '{near}'?" if near else f"there are {some(known)}"
-    return f"there is no {what} {quoted(name)}; {hint}"
+    return f"did you mean '{near}'?" if near else f"there are {some(known, most)}"
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

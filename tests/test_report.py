@@ -47,7 +47,7 @@ def test_a_report_of_nothing_says_so_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     for arguments, nothing in (
         ([], "there is none"),
-        (["tiny"], "there is no study 'tiny', nor any other"),
+        (["tiny"], "there is no study 'tiny'; there are none"),
     ):
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 2

@@ -24,11 +24,11 @@ WHOLE["space"]["activation"] = {"type": "categorical", "choices": ["relu", "elu"
 # Keys that are changed, and below them the line that their author reads.
 MISTAKES = """
 training: {lrr: 0.1}
-    training.lrr: unknown key 'lrr'; the nearest known one is 'lr'
+    training.lrr: unknown key 'lrr'; did you mean 'lr'?
 lr: 0.1
     lr: unknown key 'lr'; it belongs in training
 {serch: {n_trials: 1}, search: ABSENT}
-    serch: unknown key 'serch'; the nearest known one is 'search'
+    serch: unknown key 'serch'; did you mean 'search'?
 data: {zzzz: 1}
     data.zzzz: unknown key 'zzzz'; there are name, root, val_fraction, test_fraction, split_seed,
     shift, flip, size, max_train, download
@@ -39,14 +39,14 @@ search: {warm_start: [digits]}
 search: {notify: mail me}
     search.notify: 'notify' was removed; run your command after study.launch, in the shell
 space: {coef: {type: float, low: 0.3, high: 0.9}}
-    space.coef: unknown key 'coef'; the nearest known one is 'coeff'
+    space.coef: unknown key 'coef'; did you mean 'coeff'?
 space: {coeff: {hig: 0.9, high: ABSENT}}
-    space.coeff.hig: unknown key 'hig'; the nearest known one is 'high'
+    space.coeff.hig: unknown key 'hig'; did you mean 'high'?
 {objectives: {inverse_steps: ABSENT, inverse_step: minimize}, reference_point: {inverse_steps: 20}}
-    objectives.inverse_step: unknown metric 'inverse_step'; the nearest known one is 'inverse_steps'
+    objectives.inverse_step: unknown metric 'inverse_step'; did you mean 'inverse_steps'?
 reference_point: {inverse_step: 20}
-    reference_point.inverse_step: unknown key 'inverse_step'; the nearest known one is
-    'inverse_steps'
+    reference_point.inverse_step: unknown key 'inverse_step'; did you mean
+    'inverse_steps'?
 objectives: {test_accuracy: maximize}
     objectives.test_accuracy: 'test_accuracy' is read once, at the end, and must not steer a study
 [1, 2]
@@ -133,7 +133,7 @@ search: {sampler: grid}
 search: {first: [{coeff: 0.9}]}
     search.first: must have a value of n_power_iterations, but got {'coeff': 0.9}
 search: {first: [{coef: 0.9}]}
-    search.first: unknown parameter 'coef'; the nearest known one is 'coeff'
+    search.first: unknown parameter 'coef'; did you mean 'coeff'?
 search: {first: [{coeff: .nan, n_power_iterations: 1, dropout: 0, activation: elu}]}
     search.first: coeff must be in space.coeff, but got nan
 search: {first: [0.9]}

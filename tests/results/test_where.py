@@ -105,8 +105,7 @@ def test_hyperparameters_are_compared_by_number(text: str, expected: list[str]) 
 
 
 REFUSED = [
-    ("val_acuracy > 0.9", "unknown metric or hyperparameter 'val_acuracy'; the nearest known "
-     "one is 'val_accuracy'"),
+    ("val_acuracy > 0.9", "hyperparameter 'val_acuracy'; did you mean 'val_accuracy'?"),
     ("zzz > 0.9", "unknown metric or hyperparameter 'zzz'; there are train_loss, "),
     ("root = 'data'", "unknown metric or hyperparameter 'root'; "),
     ("front > 0.5", "unknown metric or hyperparameter 'front'; "),
