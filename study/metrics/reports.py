@@ -24,8 +24,34 @@ class TrialStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclass(frozen=True)
-class EpochReport:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is measured of a network in eval mode without training it.
+
+    Attributes:
+        val_loss: mean cross entropy on the validation split, in nats.
+        val_accuracy: fraction in [0, 1] on the validation split.
+        lipschitz_upper_bound: proven, see models.certification; below 1: invertible.
+        inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks
+            and the validation sample; max_steps counts where it did not converge.
+        reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2
+            (paper, Table 1); infinite where the inverse diverged.
+    """
+
+    val_loss: float
+    val_accuracy: float
+    lipschitz_upper_bound: float
+    inverse_steps: float
+    reconstruction_error: float
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric that was measured, by name."""
+        values = ((name, getattr(self, name, None)) for name in METRICS)
+        return {name: value for name, value in values if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport(Evaluation):
     """What a trial reports after a reporting epoch; it is complete, or not sent.
 
     Attributes:
@@ -33,13 +59,6 @@ class EpochReport:
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
         train_loss: mean cross entropy over the epoch's training steps, in nats.
         train_accuracy: fraction in [0, 1], over the epoch's training steps.
-        val_loss: mean cross entropy on the validation split, in nats, eval mode.
-        val_accuracy: fraction in [0, 1] on the validation split, eval mode.
-        lipschitz_upper_bound: proven, see models.certification; below 1: invertible.
-        inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks
-            and the validation sample; max_steps counts where it did not converge.
-        reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2
-            (paper, Table 1); infinite where the inverse diverged.
         epoch_seconds: wall-clock seconds of the training steps of one epoch.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
         peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
@@ -59,11 +78,6 @@ class EpochReport:
     timestamp: float
     train_loss: float
     train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    lipschitz_upper_bound: float
-    inverse_steps: float
-    reconstruction_error: float
     epoch_seconds: float
     test_accuracy: float | None = None
     peak_memory_bytes: int | None = None
@@ -79,24 +93,8 @@ class EpochReport:
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
-    def metrics(self) -> dict[str, float]:
-        """Every reported metric by name, without epoch, timestamp and use of the device."""
-        values = {name: value for name, value in asdict(self).items() if name in METRICS}
-        return {name: value for name, value in values.items() if value is not None}
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is measured of a network in eval mode without training it; see EpochReport."""
-
-    val_loss: float
-    val_accuracy: float
-    lipschitz_upper_bound: float
-    inverse_steps: float
-    reconstruction_error: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProjectionReport(Evaluation):
     """What a completed trial's network measures once it is projected to a smaller coefficient.
 
@@ -112,12 +110,7 @@ class ProjectionReport(Evaluation):
     timestamp: float
     test_accuracy: float
 
-    def metrics(self) -> dict[str, float]:
-        """Every reported metric by name."""
-        return {name: value for name, value in asdict(self).items() if name in METRICS}
 
-
-REPORTED_METRICS = tuple(f.name for f in fields(EpochReport) if f.name in METRICS)
 PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from study.errors import OutageError, TrackingError, UserError
 from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
 from study.metrics.goals import Constraint, Objective
-from study.metrics.reports import REPORTED_METRICS, TrialStatus
+from study.metrics.reports import TrialStatus
 from study.results import recommended, spent, table1, where
 from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
@@ -116,7 +116,7 @@ class Report(Ranking):
 
         searched = [key for key, _ in self.study.config.space]
         goals = [objective.metric for objective in self.objectives]
-        columns = ["network", "trial_id", "run_id", "mark", *searched, *REPORTED_METRICS, "reason"]
+        columns = ["network", "trial_id", "run_id", "mark", *searched, *METRICS, "reason"]
         columns += ["projected_to", "origin", "n_repeats", *(f"{name}_se" for name in goals)]
         columns += ["front_share", f"{VAL_ACCURACY}_low", f"{VAL_ACCURACY}_high", "recommended"]
         rows = []
@@ -124,7 +124,7 @@ class Report(Ranking):
             first, error = point.first, point.standard_error or {}
             row: list[object] = [point.handle, first.trial_id, first.run_id, point.mark.value]
             row += [first.sample.get(key) for key in searched]
-            row += [point.metrics.get(name) for name in REPORTED_METRICS]
+            row += [point.metrics.get(name) for name in METRICS]
             row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
             row += [error.get(name) for name in goals]
             row += [point.front_share, *(point.interval or (None, None))]

@@ -21,7 +21,6 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     as_reported,
 )
-from study.metrics.reports import REPORTED_METRICS
 from study.results import table1, where
 from study.results.front import Point
 from study.results.recommended import Recommendation
@@ -196,7 +195,7 @@ def _columns(report: Report) -> dict[str, Any]:
         **columns,
         "infinite": {
             name: {i: str(v) for i, v in enumerate(columns[name]) if v and math.isinf(v)}
-            for name in REPORTED_METRICS
+            for name in METRICS
         },
         "own": {name: [of.get(name) for of in firsts] for name in METRICS}
         if any(len(point.records) > 1 for point in report.points)

@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Run
 from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
-from study.metrics.reports import REPORTED_METRICS, EpochReport, ProjectionReport, TrialStatus
+from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.handles import network_label
@@ -292,7 +292,7 @@ class Tracker:
         if trial.logged is None:
             trial.logged = {
                 (metric, point.step): point.value
-                for metric in REPORTED_METRICS
+                for metric in METRICS
                 for point in self._call(self.client.api.get_metric_history, trial.run_id, metric)
             }
         return trial.logged
