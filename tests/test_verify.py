@@ -190,18 +190,6 @@ def test_a_network_whose_files_were_changed_is_not_loaded(stored: Stored) -> Non
         opened.load(stored.run_id)
 
 
-@pytest.mark.parametrize("name", ["numpy.py", "notes.txt", ".hidden"])
-def test_a_file_in_any_folder_is_named(stored: Stored, name: str) -> None:
-    folders = [stored.folder, *(path for path in stored.folder.rglob("*") if path.is_dir())]
-    assert len(folders) == 5
-    for folder in folders:
-        (folder / name).touch()
-    out = stored.refused()
-    for folder in folders:
-        added = (folder / name).relative_to(stored.folder).as_posix()
-        assert f"model: {added} must not be there" in out
-
-
 def test_a_model_that_is_a_link_or_gone_is_refused(stored: Stored, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     stored.folder.rename(moved)
@@ -283,7 +271,6 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (lambda s: (s.folder / WEIGHTS).unlink(), GONE),
     # Its bound is proven as well, and its output is another.
     (describe(activation="elu"), "certificate: sha256 is "),
-    (describe(blocks=[1, 2]), "has no tensor"),
     (describe(in_shape=[1, 16, 16]), "certificate: in_shape is not [1, 16, 16]"),
     (maps_without_end, "sizes and counts must be at most"),
     (describe(n_power_iterations=math.inf), "sizes and counts must be whole numbers"),
@@ -299,10 +286,8 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (claim("lipschitz_upper_bound", 10**400), GIVE),
     (claim("mode", ESCAPES), rf"mode is x\nverified: proven bound 0.1 \ud800\x1b[2J, {GIVE} eval"),
     (claim("proven", True), "a key that no certificate has: proven"),
-    (claim("layers.0.note", 1), "has a key that no certificate has: note of "),
     (claim("layers", []), "certificate.json has not the layers of the network"),
     (claim("layers", [1, None]), "has not the layers of the network"),
-    (write(CERTIFICATE, "[]"), "certificate.json cannot be read"),
     (write(CERTIFICATE, "{"), "certificate.json cannot be read"),
     # What MLflow would load and install.
     (write("code/numpy.py", ""), "code/ must be ['models'] in a logged model, but is ['models', '"),
@@ -310,18 +295,14 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (write("code/models/stored.abi3.so", b"\0"), "files of the code that are not Python's must"),
     (replace_text("MLmodel", "models.serving", "numpy"), FLAVORS),
     (replace_text("MLmodel", "models.serving", f"[{BOMB}]"), FLAVORS),
-    (replace_text("MLmodel", "flavors:\n", "flavors:\n  x: {y: z}\n"), FLAVORS),
     (replace_text("MLmodel", "    streamable: false", "    config: {x: 1}"), FLAVORS),
     (replace_text("MLmodel", "prompts: null", "prompts: [x]"), "the keys of MLmodel must be ["),
     (write("MLmodel", "{"), "MLmodel cannot be read"),
     (replace_text("requirements.txt", "torch==", "evil\ntorch=="), NEEDED),
     (replace_text("requirements.txt", "numpy==", "numpy @ http://evil/"), NEEDED),
-    (write("requirements.txt", "mlflow==3.17.2\n"), NEEDED),
     (replace_text("conda.yaml", "- conda-forge", "- http://evil"), CONDA),
-    (replace_text("conda.yaml", "name: mlflow-env", "variables: {X: y}"), CONDA),
     (replace_text("conda.yaml", "- pip<=", "- pip@http://evil/"), CONDA),
     (replace_text("python_env.yaml", "- -r requirements.txt", "- evil==1.0"), PYTHON_ENV),
-    (replace_text("python_env.yaml", "- setuptools", "- evil"), PYTHON_ENV),
 )
 
 

@@ -69,13 +69,6 @@ def test_the_first_metric_that_is_not_finite_is_named() -> None:
     assert first_non_finite(broken, ("val_accuracy",)) is None
 
 
-def test_test_data_never_steers_and_nor_does_what_a_cpu_does_not_report_or_the_clock_does() -> None:
-    not_steering = {name for name, metric in METRICS.items() if not metric.steers}
-    costs = {"cpu_hours", "gpu_hours"}
-    assert not_steering == {"test_accuracy", "peak_memory_bytes", *costs}
-    assert {n for n, m in METRICS.items() if not m.repeatable} == {"epoch_seconds", *costs}
-
-
 @settings(max_examples=300)
 @given(value=st.floats(0, 1e9) | st.floats(0, 1e-6))
 def test_a_bound_is_reported_rounded_up_to_four_digits(value: float) -> None:

@@ -104,19 +104,6 @@ def test_a_stopped_trial_that_is_restored_from_before_trains_to_where_it_was_sto
     assert not halving.goes_on(1, 4, entry(1.0))
 
 
-def test_a_report_is_recorded_without_a_decision_once() -> None:
-    halving = SuccessiveHalving(max_epochs=12, grace_period=3, reduction_factor=2)
-    for trial in (0, 1):
-        for epoch in range(1, 8):
-            halving.record(trial, epoch, entry(float(epoch + trial)))
-    assert halving.rungs == {
-        3: {0: entry(3.0), 1: entry(4.0)},
-        6: {0: entry(6.0), 1: entry(7.0)},
-    }
-    assert halving.goes_on(1, 8, entry(0.0))
-    assert not halving.goes_on(2, 6, entry(7.5))
-
-
 def test_a_report_after_a_rung_counts_for_it_once() -> None:
     """As with training.report_every: 2."""
     halving = SuccessiveHalving(max_epochs=20, grace_period=3, reduction_factor=2)

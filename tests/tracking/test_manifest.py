@@ -25,10 +25,16 @@ def test_every_file_stands_there_with_its_digest_and_what_changed_is_named(folde
     assert list(differences(folder, files)) == []
     (folder / "MLmodel").write_text("content of MLmodel.")
     (folder / "code/models/a.py").rename(folder / "code/models/c.py")
+    for beside in ("", "code", "code/models", "data/network"):
+        (folder / beside / ".hidden").touch()
     assert list(differences(folder, files)) == [
+        ".hidden must not be there: the model was logged without it",
         "MLmodel is not the file that was logged",
+        "code/.hidden must not be there: the model was logged without it",
+        "code/models/.hidden must not be there: the model was logged without it",
         "code/models/a.py is missing",
         "code/models/c.py must not be there: the model was logged without it",
+        "data/network/.hidden must not be there: the model was logged without it",
     ]
 
 
