@@ -135,17 +135,6 @@ class StudyConfig:
             whole[name] = {key: value for key, value in section if value != defaults[key]}
         return {key: value for key, value in whole.items() if value != {}}
 
-    def settings(self) -> dict[str, object]:
-        """Key in the study file, such as "search.n_trials" -> value in the file. A parameter of the
-        space is one setting."""
-        flat: dict[str, object] = {}
-        for section, content in self.to_dict().items():
-            if isinstance(content, dict):
-                flat |= {f"{section}.{key}": value for key, value in content.items()}
-            else:
-                flat[section] = content
-        return flat
-
     def completed(self) -> "StudyConfig":
         """The study after the checks across sections, with the settings that depend on other
         sections filled in: the number of trials of a grid, the objective of asha, and the values of

@@ -124,16 +124,17 @@ def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
     Raises:
         LaunchError: for the first setting that differs.
     """
-    own = study.settings()
+    own = study.to_dict()
     for key, value in asked.items():
-        if key in (_TRIALS, _HOURS):
+        if key in ("name", _TRIALS, _HOURS):  # by its name it was found
             continue
         if key == "data.root":
             value = str(Path(str(value)).resolve())
-        if key not in own:
+        section, _, name = key.partition(".")
+        if name not in own[section]:
             raise LaunchError(f"must be left out, since {study.name} searches it", key, value)
-        if own[key] != value:
-            rule = f"must be {quoted(own[key])}, as {study.name} was begun with"
+        if own[section][name] != value:
+            rule = f"must be {quoted(own[section][name])}, as {study.name} was begun with"
             raise LaunchError(rule, key, value)
 
 
