@@ -29,8 +29,6 @@ _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _EXPECTED = (MlflowException, SQLAlchemyError, OSError, ImportError)
 # MLflow lets through what these raise, each of its own kind, and they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
-# In MLflow's message about files whose address only a server knows.
-_KEPT_BY_A_SERVER = "mlflow-artifacts URI"
 # MLflow's codes for requests that it will never accept. Any other code may be a trouble of the
 # server: when it loses its database, it answers BAD_REQUEST.
 _REFUSALS = frozenset(
@@ -103,14 +101,8 @@ class Client:
         except Exception as error:
             if not isinstance(error, _EXPECTED) and not _is_of_a_bucket(error):
                 raise
-            message = reason(error)
-            if _KEPT_BY_A_SERVER in message:
-                message = (
-                    "the files of these runs are kept by an MLflow server, so the tracking URI "
-                    "must be its address, such as http://localhost:5000, and not its database"
-                )
             kind = OutageError if _may_pass(error, self.tracking_uri) else TrackingError
-            raise kind(f"MLflow at {self.tracking_uri}: {message}") from error
+            raise kind(f"MLflow at {self.tracking_uri}: {reason(error)}") from error
 
     def is_absent(self) -> bool:
         """Whether the database is a file that is not there: to look into it would create it."""
