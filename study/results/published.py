@@ -9,7 +9,6 @@ attribute: as a parameter it would lie outside the space, or say that a network 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
@@ -18,7 +17,7 @@ from study.results.front import Mark, Point
 from study.results.report import Report
 from study.search import optuna_study
 from study.search.optuna_study import FrozenTrial
-from study.tracking import marks, pages
+from study.tracking import pages, studies
 
 # The mark of a training of a sample that has been trained before: the first one has the sample's.
 _REPEAT = "repeat"
@@ -49,8 +48,7 @@ def publish(report: Report) -> None:
         study.run_id,
         [(one.point.handle, " and ".join(one.aliases), one.sentence) for one in report.recommended],
     )
-    now = datetime.now(UTC).timestamp()
-    marks.write(report.files.client, study, networks, figures(report), note, now)
+    studies.mark(report.files.client, study, networks, figures(report), note)
 
 
 def figures(report: Report) -> Mapping[str, float]:

@@ -5,8 +5,7 @@
     client        one tracking server or database: requests to it, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       what a network is called, and which run is meant
-    marks         writes of how each network stands in the results
-    studies       writes of the study's own run
+    studies       writes of the study's own run, and of how its networks stand in the results
     tracker       writes of the trials of a study, each thing once
     values        settings; numbers as MLflow stores them; tags that anybody may have changed
     outbox        a thread that sends writes in order, and again after an outage

@@ -1,7 +1,10 @@
-"""Writes of the study's own run."""
+"""Writes of the study's own run, and of how its networks stand once it has ended."""
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+
+from mlflow.entities import Metric
 
 from study.config.file import to_yaml
 from study.config.study import StudyConfig
@@ -11,7 +14,7 @@ from study.metrics.reports import TrialStatus
 from study.tracking import pages, tags
 from study.tracking.client import Client
 from study.tracking.locations import artifact_location
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import Records, StudyRecord, TrialRecord
 
 
 def create(
@@ -100,3 +103,38 @@ def close(client: Client, study: StudyRecord, status: TrialStatus) -> None:
         if record.state is TrialStatus.RUNNING:
             client.set_state(record.run_id, TrialStatus.INTERRUPTED)
     client.set_state(study.run_id, status)
+
+
+def mark(
+    client: Client,
+    study: StudyRecord,
+    networks: Sequence[tuple[TrialRecord, TrialRecord]],
+    figures: Mapping[str, float],
+    note: str,
+) -> None:
+    """Write how each network stands in the results of a study that has ended, where that differs
+    from what MLflow has: a study may end again, after it was resumed.
+
+    Args:
+        networks: each as MLflow has it, and with its mark, aliases and why as they are now.
+        figures: metrics of the study's own run.
+        note: what came out, in Markdown: of the study's run, and above the table of all its runs.
+    """
+    for before, now in networks:
+        if now == before:
+            continue
+        of_run = {tags.MARK: now.mark or ""}
+        if now.aliases or before.aliases or before.why:
+            # Empty where an alias moved on: to delete a tag that is not there is an error.
+            of_run |= {tags.ALIAS: ",".join(now.aliases), tags.WHY: now.why}
+        client.log(now.run_id, tags=of_run)
+    now_ms = round(time.time() * 1000)
+    metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
+    client.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
+    # Of the two, MLflow's pages show the experiment's, above the table of its runs. A user may have
+    # written another one.
+    experiment = client.call(client.api.get_experiment, study.experiment_id)
+    ours = pages.describe_study(study.config)
+    if ours in experiment.tags.get(tags.NOTE, ""):
+        above = f"{note}\n\n{ours}"[: tags.LONGEST]
+        client.call(client.api.set_experiment_tag, study.experiment_id, tags.NOTE, above)
