@@ -348,35 +348,34 @@ def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> 
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
-def test_what_is_dominated_beyond_the_spread_is_not_trained_again() -> None:
-    searcher = OptunaSearcher(tiny(search={"n_trials": 2, "repeats": 2}))
-    good = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.2}
-    for name in ("a", "b"):
-        assert proposed(searcher, name)["repeat_of"] == 0
-        searcher.on_trial_complete(name, completed(**good))
-    proposed(searcher, "c")
-    searcher.on_trial_complete("c", completed(val_accuracy=0.1, inverse_steps=9.0))
-    assert searcher.suggest("d") == Searcher.FINISHED
-    assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE] * 2
-
-
-def test_a_sample_whose_first_trial_did_not_complete_is_not_trained_again() -> None:
-    searcher = OptunaSearcher(tiny(search={"n_trials": 2, "repeats": 2}))
-    proposed(searcher, "a")
-    searcher.on_trial_complete("a", running())
-    proposed(searcher, "b")
-    searcher.on_trial_complete("b", failed("diverged"))
-    assert searcher.suggest("c") == Searcher.FINISHED
-    assert [t.state for t in trials_of(searcher)] == [TrialState.PRUNED, TrialState.FAIL]
-
-
-def test_one_failed_repeat_leaves_the_mean_of_the_others() -> None:
-    searcher = OptunaSearcher(tiny(search={"n_trials": 1, "repeats": 2}))
-    proposed(searcher, "a")
-    searcher.on_trial_complete("a", completed(val_accuracy=0.5))
-    proposed(searcher, "b")
-    searcher.on_trial_complete("b", None, error=True)
-    assert trials_of(searcher)[0].values == [0.5, 0.8, 4.0]
+@pytest.mark.parametrize(
+    ("n_samples", "results", "values"),
+    [
+        # The second sample is dominated by more than the spread of the first.
+        (
+            2,
+            [
+                completed(val_accuracy=0.9, lipschitz_upper_bound=0.2),
+                completed(val_accuracy=0.9, lipschitz_upper_bound=0.2),
+                completed(val_accuracy=0.1, inverse_steps=9.0),
+            ],
+            [[0.9, 0.2, 4.0], [0.1, 0.8, 9.0]],
+        ),
+        # What did not complete at first is not trained again.
+        (2, [running(), failed("diverged")], [None, None]),
+        # A repeat that fails leaves the mean of the others.
+        (1, [completed(val_accuracy=0.5), None], [[0.5, 0.8, 4.0]]),
+    ],
+)
+def test_a_sample_is_trained_again_where_that_may_change_the_front(
+    n_samples: int, results: list[dict[str, Any] | None], values: list[list[float] | None]
+) -> None:
+    searcher = OptunaSearcher(tiny(search={"n_trials": n_samples, "repeats": 2}))
+    for number, result in enumerate(results):
+        proposed(searcher, f"{number}")
+        searcher.on_trial_complete(f"{number}", result, error=result is None)
+    assert searcher.suggest("one more") == Searcher.FINISHED
+    assert [trial.values for trial in trials_of(searcher)] == values
 
 
 def with_projections(
