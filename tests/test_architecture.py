@@ -242,6 +242,7 @@ def test_models_and_training_run_with_torch_torchvision_and_safetensors_alone() 
         "safetensors",
         "filelock",
         "pandas",
+        "sklearn",  # whose images are read without it
     }
     code = """
 import models
