@@ -160,27 +160,20 @@ class StudyConfig:
             ConfigError: for the first goal that no network can reach.
         """
         for constraint in self.constraints:
-            at_most = constraint.operator in ("<", "<=")
-            best = METRICS[constraint.metric].limit(
-                Direction.MINIMIZE if at_most else Direction.MAXIMIZE
-            )
+            metric, is_least = constraint.metric, constraint.operator in ("<", "<=")
+            best = METRICS[metric].limit(Direction.MINIMIZE if is_least else Direction.MAXIMIZE)
             if not constraint.holds(best):
-                raise ConfigError(
-                    f"must be one that a network can meet: {constraint.metric} is at "
-                    f"{'least' if at_most else 'most'} {best:g}",
-                    f"constraints.{constraint.metric}",
-                    str(constraint),
-                )
+                limit = f"{metric} is at {'least' if is_least else 'most'} {best:g}"
+                rule = f"must be one that a network can meet: {limit}"
+                raise ConfigError(rule, f"constraints.{metric}", str(constraint))
         for objective in self.objectives:
             best = METRICS[objective.metric].limit(objective.direction)
             is_minimized = objective.direction is Direction.MINIMIZE
             if objective.reference <= best if is_minimized else objective.reference >= best:
-                raise ConfigError(
-                    f"must be {'above' if is_minimized else 'below'} {best:g}, since no network is "
-                    "better than that",
-                    f"reference_point.{objective.metric}",
-                    objective.reference,
-                )
+                side = "above" if is_minimized else "below"
+                rule = f"must be {side} {best:g}, since no network is better than that"
+                key = f"reference_point.{objective.metric}"
+                raise ConfigError(rule, key, objective.reference)
 
     def _check_ladder(self) -> None:
         """A projection is a point of the front, so it must have every metric of the front."""
