@@ -159,7 +159,6 @@ def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -
     with page.expect_popup() as popup:
         page.keyboard.press("Enter")
     popup.value.wait_for_url(lambda url: url.startswith(f"{real.server}/#/experiments/"))
-    popup.value.close()
 
 
 def test_mlflows_own_pages_tell_the_story(look: Pages, real: Real) -> None:
@@ -190,14 +189,12 @@ def test_mlflows_own_pages_tell_the_story(look: Pages, real: Real) -> None:
     framed.locator("#filter").fill("projected_to < 9")  # in a frame, whose address stays
     n_projections = sum(point["projected_to"] is not None for point in real.content["points"])
     expect(framed.locator("#count")).to_contain_text(f"{n_projections} of ")
-    popup.value.close()
     page = look(real.path)
     with page.expect_popup() as popup:
         page.locator("#compare").click()
     expect(popup.value.get_by_text(f"Comparing {n_front} Runs")).to_be_visible(timeout=30_000)
     first = real.front()[0]["network"].partition("/")[2]
     expect(popup.value.get_by_text(first).first).to_be_visible()
-    popup.value.close()
 
 
 def test_each_mark_can_be_hidden_and_shown(look: Pages, made_up: Path) -> None:

@@ -15,7 +15,7 @@ from study.tracking.records import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
 from tests.results.test_page import parts
 from tests.support.browser import Pages, check_legible, see_all
-from tests.support.records import Kept, trial
+from tests.support.records import Kept, measured
 
 NAMES = ("muon", "sgd", "a-study-with-a-name-of-more-length-than-there-is-room-for-beside-an-axis")
 
@@ -23,18 +23,12 @@ NAMES = ("muon", "sgd", "a-study-with-a-name-of-more-length-than-there-is-room-f
 def many(seed: int, best: float) -> list[TrialRecord]:
     """Trials of all kinds, 40 of them."""
     rng = random.Random(seed)
-    return [
-        replace(
-            trial(
-                k,
-                val_accuracy=round(best - abs(rng.gauss(0, 0.1)), 4),
-                lipschitz_upper_bound=math.exp(rng.uniform(-5, 0.3)),
-                inverse_steps=rng.uniform(2, 20),
-            ),
-            run_id=f"{seed}-{k}",
-        )
-        for k in range(40)
-    ]
+    records = []
+    for k in range(40):
+        accuracy, bound = round(best - abs(rng.gauss(0, 0.1)), 4), math.exp(rng.uniform(-5, 0.3))
+        one = measured(k, accuracy, bound, rng.uniform(2, 20))
+        records.append(replace(one, run_id=f"{seed}-{k}"))
+    return records
 
 
 @pytest.fixture(scope="module")

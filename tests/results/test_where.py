@@ -60,22 +60,12 @@ def test_a_hyperparameter_may_be_named_as_the_table_names_it() -> None:
 
 
 def kept(text: str) -> list[str]:
+    params = {"coeff": "0.9", "n_power_iterations": "10", "projected_to": "0.5"}
+    other = {"coeff": 1e-1, "n_power_iterations": 9, "norm": "none"}
     records = [
         trial(0, sample={"coeff": 0.9, "n_power_iterations": 10, "norm": "spectral"}),
-        replace(
-            projection(0, 0.5),
-            params={"coeff": "0.9", "n_power_iterations": "10", "projected_to": "0.5"},
-        ),
-        trial(
-            1,
-            sample={
-                "coeff": 1e-1,
-                "n_power_iterations": 9,
-                "norm": "none",
-                "deterministic": True,
-                "max_train": None,
-            },
-        ),
+        replace(projection(0, 0.5), params=params),
+        trial(1, sample={**other, "deterministic": True, "max_train": None}),
     ]
     return [record.run_id for record in parse(text).keep(records)]
 

@@ -1,6 +1,7 @@
 """A page in a real browser: opened from a file, and all that is written on it looked at."""
 
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -127,13 +128,9 @@ def check_legible(page: Page) -> None:
         assert one["contrast"] >= (3.0 if is_large or one["drawn"] else 4.5), one
         assert one["size"] >= 11, one
     for plot in written["plots"]:
-        for k, text in enumerate(plot["texts"]):
-            covering = [
-                other["text"]
-                for other in plot["texts"][k + 1 :]
-                if overlaps(text["box"], other["box"])
-            ]
-            assert covering == [], (plot["id"], text["text"])
+        for text, other in combinations(plot["texts"], 2):
+            assert not overlaps(text["box"], other["box"]), (plot["id"], text, other)
+        for text in plot["texts"]:
             left, top, right, bottom = plot["box"]
             x0, y0, x1, y1 = text["box"]
             inside = x0 >= left - 1 and x1 <= right + 1 and y0 >= top - 1 and y1 <= bottom + 1
