@@ -168,15 +168,15 @@ def test_a_benchmark_of_the_readme_takes_its_arguments(
     assert n_given == 0 or len(positional.split()) >= n_given, (command, usage)
 
 
-@pytest.mark.parametrize("command", CLUSTER)
-def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
-    """Ray's own parser takes them, and ours those of what Ray is to run."""
+@pytest.mark.parametrize("command", [*CLUSTER, *SERVING])
+def test_a_command_of_ray_or_mlflow_takes_its_arguments(command: str) -> None:
+    """Their own parsers take them, and ours those of what Ray is to run."""
     words = shlex.split(command.strip("()").rstrip("&").removeprefix("umask 077; "))
-    parser: click.Command = scripts.cli
-    del words[0]
+    program = words.pop(0)
+    parser: click.Command = {"ray": scripts.cli, "mlflow": mlflow.cli.cli}[program]
     while isinstance(parser, click.Group):
         parser = parser.commands[words.pop(0)]
-    parser.make_context("ray", list(words))
+    parser.make_context(program, list(words))
     inner = re.search(r"python -m (study\.\w+) (.*)", " ".join(words))
     assert (inner is not None) == ("study." in command)
     if inner is not None:
@@ -186,14 +186,6 @@ def test_a_command_of_ray_takes_its_arguments(command: str) -> None:
         if isinstance(ours_parser, click.Group):
             ours_parser = ours_parser.commands[arguments.pop(0)]
         ours_parser.make_context("study", arguments)
-
-
-@pytest.mark.parametrize("command", SERVING)
-def test_mlflow_takes_its_arguments(command: str) -> None:
-    """The tests serve studies by the same command (tests/support/served.py)."""
-    program, name, *arguments = shlex.split(command)
-    assert program == "mlflow"
-    mlflow.cli.cli.commands[name].make_context("mlflow", arguments)
 
 
 def test_every_option_of_the_commands_is_a_real_one() -> None:

@@ -51,27 +51,18 @@ def test_the_dense_norm_is_between_the_bounds(shape: tuple[int, ...], seed: int,
         assert lower == pytest.approx(exact, rel=1e-11)
 
 
-def second_difference_squared() -> tuple[float, int]:
-    """[-1, 2, -1] on n = 5 zero-padded pixels: eigenvalues 2 - 2 cos(pi j / 6), j = 1..5."""
-    return (2 - 2 * math.cos(5 * math.pi / 6)) ** 2, 5
-
-
-def central_difference_squared() -> tuple[float, int]:
-    """[1, 0, -1] on n = 6 zero-padded pixels: eigenvalues 2 i cos(pi j / 7), j = 1..6."""
-    return (2 * math.cos(math.pi / 7)) ** 2, 6
-
-
 @pytest.mark.parametrize(
-    ("taps", "closed_form", "over_circular"),
+    ("taps", "n", "exact", "over_circular"),
     [
-        ([-1.0, 2.0, -1.0], second_difference_squared(), 1.064),
-        ([1.0, 0.0, -1.0], central_difference_squared(), 1.082),
+        # On n zero-padded pixels the eigenvalues are 2 - 2 cos(pi j / 6), j = 1..5,
+        ([-1.0, 2.0, -1.0], 5, (2 - 2 * math.cos(5 * math.pi / 6)) ** 2, 1.064),
+        # and 2 i cos(pi j / 7), j = 1..6; of the outer product, their products.
+        ([1.0, 0.0, -1.0], 6, (2 * math.cos(math.pi / 7)) ** 2, 1.082),
     ],
 )
 def test_closed_forms_that_the_circular_norm_misses(
-    taps: list[float], closed_form: tuple[float, int], over_circular: float
+    taps: list[float], n: int, exact: float, over_circular: float
 ) -> None:
-    exact, n = closed_form
     weight = torch.outer(torch.tensor(taps), torch.tensor(taps)).double().view(1, 1, 3, 3)
     assert dense_norm(weight, (n, n)) == pytest.approx(exact, rel=1e-12)
     circular = torch.fft.fft2(weight[0, 0], s=(n, n)).abs().max().item()

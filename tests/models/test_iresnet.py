@@ -137,11 +137,13 @@ def test_a_network_that_is_no_contraction_says_so_instead_of_answering() -> None
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.1}, {"dropout": 0.0, "norm": "batch"}])
-def test_inverse_in_training_mode_is_an_error_where_it_makes_no_sense(
+def test_an_inverse_in_training_mode_or_of_another_size_is_an_error(
     changes: dict[str, Any],
 ) -> None:
     with pytest.raises(RuntimeError, match=r"call model\.eval"):
         small(**changes).train().inverse(torch.zeros(1, 48, 4, 4))
+    with pytest.raises(ValueError, match=r"\(48, 4, 4\) must be given, but got \(48, 5, 5\)"):
+        small(**changes).eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
 @pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
@@ -291,11 +293,6 @@ def test_softplus_has_no_jump() -> None:
     x = far.clone().requires_grad_()
     activation(x).sum().backward()
     torch.testing.assert_close(x.grad, far.sigmoid())
-
-
-def test_an_inverse_of_the_wrong_size_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"\(48, 4, 4\) must be given, but got \(48, 5, 5\)"):
-        small().eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
 @pytest.mark.parametrize(("shape", "channel_multiplier"), [((1, 8, 8), 1), ((3, 8, 8), 4)])

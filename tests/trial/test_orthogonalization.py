@@ -58,4 +58,3 @@ def test_what_is_far_below_any_gradient_fades(scale: float) -> None:
     """The squares of the last three are zero in float32."""
     x = torch.randn(2, 16, 72)
     assert torch.linalg.matrix_norm(orthogonalized(x * scale, 5), ord=2).max() < 0.01
-    torch.testing.assert_close(orthogonalized(x * 1e-12, 5), orthogonalized(x, 5))

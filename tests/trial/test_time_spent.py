@@ -16,10 +16,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 class Clocks:
     """Seconds of the CPU and of the wall."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.cpu, self.wall = 50.0, 7.0
-        patch.setattr(time, "process_time", lambda: self.cpu)
-        patch.setattr(time, "perf_counter", lambda: self.wall)
+    cpu, wall = 50.0, 7.0
 
     def spend(self, cpu: float, wall: float) -> None:
         self.cpu, self.wall = self.cpu + cpu, self.wall + wall
@@ -27,7 +24,10 @@ class Clocks:
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    return Clocks(monkeypatch)
+    clocks = Clocks()
+    monkeypatch.setattr(time, "process_time", lambda: clocks.cpu)
+    monkeypatch.setattr(time, "perf_counter", lambda: clocks.wall)
+    return clocks
 
 
 def hours(spent: TimeSpent) -> tuple[float | None, float | None]:
