@@ -48,20 +48,6 @@ def rearrange(model: IResNet, dice: random.Random) -> None:
             parent.add_module("extra", copy.deepcopy(parent._modules[one]))
 
 
-def test_features_and_inverse_go_by_one_order() -> None:
-    x = torch.randn(4, 2, 4, 4)
-    for change in ("moved", "named"):
-        model = network()
-        if change == "moved":
-            to_the_end(model.body, "5")  # of two blocks of one shape, the first is now the last
-        else:
-            model.body.add_module("extra", copy.deepcopy(model.body[6]))
-        with torch.no_grad():
-            solution = model.inverse(model.features(x), certificate=certify(model, "fast"))
-        assert solution.converged.all()
-        torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-4)
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_certified_is_inverted_and_what_is_stored_comes_back(
     seed: int, tmp_path: Path
