@@ -2,25 +2,25 @@
 
 In the command's process, the driver:
 
-    driver       where studies run and are kept, and who is told
-    address      whether a cluster answers
-    preflight    whether the trials of a study could run
-    beginning    a new study: the plan
-    resuming     a study that goes on: the plan
-    starting     Ray, reached or started, with all that a trial needs
-    running      the deed: a study is run to its end
-    tuner        puts Tune's parts together
-    provenance   where a run comes from: commit, versions
-    nodes        whether every node reaches what a trial needs
+    driver       where studies run, where they are stored, and where messages go
+    address      checks that a cluster answers
+    preflight    checks that the trials of a study can run
+    beginning    plans a new study
+    resuming     plans resuming a study
+    starting     connects to Ray or starts it, and checks its nodes
+    running      runs a study to its end
+    tuner        builds the Tune tuner of a study
+    provenance   commit and versions of a run
+    nodes        checks that every node reaches what a trial needs
     storage      the folder or bucket in which Tune keeps a study
-    trials       what Tune says of a trial, read in one place
-    callback     the base of Tune's callbacks, which are the next six
+    trials       reads Tune's trials
+    callback     base class of the Tune callbacks, which are the next six
     interrupt    Ctrl-C
-    failures     which failures a trial survives
-    progress     the live view; notebook_view, where it is drawn in a notebook
-    recorder     brings what happens to MLflow
-    snapshots    whole copies of Tune's state
-    checkpoints  which checkpoints stay
+    failures     retries failed trials or gives them up
+    progress     the live view; notebook_view draws it in a notebook
+    recorder     writes trials to MLflow
+    snapshots    backups of Tune's state
+    checkpoints  deletes checkpoints that are no longer needed
 
 On the nodes:
 

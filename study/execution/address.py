@@ -1,4 +1,4 @@
-"""Whether something answers at an address of Ray, before Ray is imported."""
+"""Check that a Ray cluster answers, before Ray is imported."""
 
 import os
 import socket
@@ -8,25 +8,24 @@ from urllib.parse import urlsplit
 
 from study.errors import LaunchError, quoted, reason
 
-# How long a cluster has to accept a connection.
 _ANSWER_SECONDS = 3.0
-# `ray start` leaves the address of its cluster there, and a cluster that was killed leaves it too.
+# `ray start` writes the cluster's address there; it stays if the cluster is killed.
 _CURRENT_CLUSTER = "ray/ray_current_cluster"
 
 
 def check_answers(address: str | None) -> None:
-    """Whether something answers at an address of Ray; Ray itself asks for a minute.
+    """Check that a Ray cluster answers within seconds; Ray itself tries for a minute.
 
     Args:
-        address: None for the cluster that was started on this host last, if there is one. An
-            address without a port, such as "auto", is left to Ray.
+        address: None for the cluster last started on this host, if any. An address without a port,
+            such as "auto", is not checked.
 
     Raises:
-        LaunchError: if not.
+        LaunchError: if nothing answers, or the address is malformed.
     """
     rule, hint = "a Ray cluster must answer", ""
     if address is None:
-        # As Ray does it: only on Linux it heeds TMPDIR.
+        # Like Ray, which reads TMPDIR only on Linux.
         own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
         path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""A new study: whether it could run, and its name."""
+"""Plan a new study: check that it can run, and choose its name."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,12 +16,11 @@ from study.trial.rehearsal import Rehearsal, measured
 
 
 def plan_new(driver: Driver, asked: Asked) -> Asked:
-    """A study under a name that is free. A name that an argument gave must be free; of the file's
-    name the next free one is taken, and that is said.
+    """Check a new study and give it a free name: the name given as an argument must be free, the
+    file's name gets a number if it is taken, with a message.
 
     Raises:
-        UserError: in one line, if the study could not run: a trial's data cannot be read, its
-            network does not fit, or the name is taken.
+        UserError: if a trial's data cannot be read, its network does not fit, or the name is taken.
     """
     config = asked.config
     check_trials(config, asked.source)
@@ -40,12 +39,12 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A study that could begin, and what it takes.
+    """A dry run of a study.
 
     Attributes:
-        config: the study under the name that it would have.
-        trial: the size of a trial and its time on this machine.
-        n_at_once: trials that run at a time.
+        config: with the name that the study would get.
+        trial: network size, and training time on this machine.
+        n_at_once: number of trials that run in parallel.
     """
 
     config: StudyConfig
@@ -54,15 +53,11 @@ class Rehearsed:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock, of the whole study; an estimate."""
+        """Estimated wall-clock time of the study."""
         return math.ceil(self.config.n_trainings / self.n_at_once) * self.trial.seconds
 
     def as_file(self, every: bool) -> str:
-        """The study as a study file.
-
-        Args:
-            every: with the settings that are the defaults too.
-        """
+        """The study as YAML; `every` includes settings that equal the defaults."""
         config, default = self.config, DataConfig().root
         if config.data.root == str(Path(default).resolve()):
             config = replace(config, data=replace(config.data, root=default))
@@ -70,11 +65,10 @@ class Rehearsed:
 
 
 def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
-    """Check a new study where it is to run and to be kept, and run nothing of it. Ray is reached or
-    started, and left again.
+    """Check a new study, its storage and Ray, and time a trial, without running the study.
 
     Raises:
-        UserError: in one line, if it could not begin.
+        UserError: if the study could not begin.
     """
     study = plan_new(driver, asked).config
     storage.check(driver.folder(study.name))
@@ -86,7 +80,7 @@ def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
 
 
 def _free_name(driver: Driver, name: str) -> str:
-    """The name, or the first of name-2, name-3, ... that no study has."""
+    """The first of name, name-2, name-3, ... that no study has."""
     free, number = name, 2
     while driver.records.is_taken(free) or storage.exists(driver.folder(free)):
         free, number = f"{name}-{number}", number + 1

@@ -1,4 +1,4 @@
-"""The base of Tune's callbacks: nothing of them outlives the driver."""
+"""The base class of this project's Tune callbacks."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from ray.tune import Callback
 
 
 class StudyCallback(Callback):
-    """Watches a study. A subclass is a dataclass: its fields are what it was given. All else is
-    made by `setup`, which Tune calls before the first step.
+    """Observes a study. Subclasses are dataclasses whose fields are their arguments; all other
+    state is created by `setup`, which Tune calls before the first step.
 
-    Tune pickles its callbacks with the tuner. A study that goes on gets new ones, so an empty one
-    is pickled in their place.
+    Tune pickles its callbacks with the tuner. A resumed study gets new callbacks, so each is
+    pickled as an empty `Callback`.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -1,11 +1,9 @@
-"""Which checkpoints of a trial stay in the storage.
+"""Deletes checkpoints of trials that are no longer needed.
 
-While a trial runs Tune keeps its latest few. When a study goes on after its driver died, Tune's
-state may be older than what is stored. The checkpoint that it names may have been deleted in favor
-of later ones, and the last one may have been cut off as it was written.
+Tune keeps the latest few checkpoints of a running trial. If the driver dies, Tune's state may be
+older than the storage: the checkpoint that it names may be deleted, the last one half written.
 
-A trial that has ended needs only its last checkpoint, as soon as both copies of Tune's state know
-that it has ended.
+An ended trial needs only its last checkpoint, once both snapshots of Tune's state record its end.
 """
 
 import math
@@ -28,17 +26,17 @@ _PREFIX = "checkpoint_"
 
 @dataclass(eq=False)
 class Checkpoints(StudyCallback):
-    """Deletes checkpoints. At the first step an unfinished trial keeps only the one that it goes on
-    from, since Tune's list of them may be out of date. Later a trial that has ended keeps only its
-    last. Comes behind the snapshots, since it reads how old their copies are.
+    """Deletes checkpoints: at the first step, all of an unfinished trial but the one that it
+    resumes from, since Tune's list may be out of date; later, all of an ended trial but its last.
+    Must come after the snapshots, since it reads their age.
 
     Attributes:
-        n_kept: checkpoints that Tune keeps of a trial that runs, at least 2.
-        snapshots: those of the study, which say what a restart will know.
-        messages: get a line where a checkpoint cannot be deleted.
+        n_kept: checkpoints that Tune keeps of a running trial, at least 2.
+        messages: receives a line if a checkpoint of an ended trial cannot be deleted.
 
     Raises:
-        OSError: in the driver, where an unfinished trial cannot be left its checkpoint.
+        OSError: in the driver, if the checkpoints of an unfinished trial cannot be listed or
+            deleted.
     """
 
     n_kept: int
@@ -47,8 +45,8 @@ class Checkpoints(StudyCallback):
 
     def setup(self, *args: object, **info: object) -> None:
         self._ended: EndedTrials | None = None  # before the first step
-        # Ended trials whose folders have not been tidied, and when their end was noticed, in this
-        # order; -inf if an earlier driver noticed it.
+        # Ended trials that are still to be tidied, by the time their end was noticed; -inf if an
+        # earlier driver noticed it.
         self._untidy = deque[tuple[float, Trial]]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
@@ -58,7 +56,7 @@ class Checkpoints(StudyCallback):
             if not trial.is_finished() and trial.checkpoint is not None:
                 self._tidy(trial)
         self._ended = EndedTrials()
-        # The driver before may have died before it tidied them.
+        # An earlier driver may have died before it tidied them.
         self._untidy += ((-math.inf, trial) for trial in self._ended.update(trials))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
@@ -67,31 +65,29 @@ class Checkpoints(StudyCallback):
             self._untidy.append((time.time(), trial))
             last = trial.latest_checkpoint_result
             if last is not None and last.checkpoint is not None:
-                # So that Tune's state is smaller. One that it wrote in this very step still names
-                # the others.
+                # Keeps Tune's state small. A state written in this step still names the others.
                 _forget(trial)
                 trial.on_checkpoint(last)
-        # One at a step, which does not keep Tune long where the storage is a bucket.
+        # One per step, so that a slow bucket does not hold up Tune.
         if self._untidy and self._untidy[0][0] < self.snapshots.in_both:
             self._keep_last(self._untidy.popleft()[1])
 
     def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
-        # By now Tune has ended the interrupted trials too, so the last step counts. If all trials
-        # had ended by themselves, no state will be written any more.
+        # By now Tune has ended interrupted trials too, so only the ends seen in the last step
+        # count. If all trials ended by themselves, no further state will be written.
         is_done = self._ended is not None and len(self._ended) == len(trials)
         for noticed, trial in self._untidy:
             if noticed > -math.inf and (is_done or noticed < self.snapshots.in_both):
                 self._keep_last(trial)
 
     def _keep_last(self, trial: Trial) -> None:
-        """Delete all checkpoints of an ended trial but its last."""
         last = trial.checkpoint
         if last is None:
             return
         try:
             _delete_all_but(PurePosixPath(last.path).name, trial, _stored(trial))
         except OSError as error:
-            # It takes room and does no harm, so the study goes on.
+            # It only takes up space, so the study goes on.
             self.messages.append(f"a checkpoint that nobody needs cannot be deleted: {error}")
 
     def _tidy(self, trial: Any) -> None:
@@ -100,7 +96,7 @@ class Checkpoints(StudyCallback):
         name = choose(PurePosixPath(known.checkpoint.path).name, stored, self.n_kept)
         _forget(trial)
         if name is not None:
-            # It need not be the one that Tune named: its own REPORTS file has the reports up to it.
+            # This may differ from the one Tune named: its REPORTS file has the reports up to it.
             checkpoint = Checkpoint(f"{folder}/{name}", files)
             trial.on_checkpoint(type(known)(checkpoint, known.metrics))
             # The worker counts on from here.
@@ -108,18 +104,17 @@ class Checkpoints(StudyCallback):
         _delete_all_but(name, trial, stored)
 
 
-# Tune's types leave open whether a trial has a storage and checkpoints; those below do.
+# Trials are Any below: in Tune's types their storage and checkpoints are optional, here they exist.
 
 
 def _delete_all_but(name: str | None, trial: Any, stored: list[str]) -> None:
-    """Delete the stored checkpoints of a trial, by name, but for one."""
     for other in stored:
         if other != name:
             trial.storage.storage_filesystem.delete_dir(f"{trial.storage.trial_fs_path}/{other}")
 
 
 def _stored(trial: Any) -> list[str]:
-    """Names of the checkpoints of a trial in the storage, the oldest first."""
+    """Names of a trial's checkpoints in the storage, oldest first."""
     files = trial.storage.storage_filesystem
     folder = FileSelector(trial.storage.trial_fs_path, allow_not_found=True)
     names = (PurePosixPath(info.path).name for info in files.get_file_info(folder))
@@ -127,23 +122,22 @@ def _stored(trial: Any) -> list[str]:
 
 
 def _forget(trial: Any) -> None:
-    """Let Tune know of no checkpoint of a trial. None is deleted."""
+    """Make Tune forget all checkpoints of a trial, without deleting any."""
     manager = trial.run_metadata.checkpoint_manager
     trial.run_metadata.checkpoint_manager = type(manager)(manager.checkpoint_config)
 
 
 def choose(known: str, stored: list[str], n_kept: int) -> str | None:
-    """Name of the checkpoint that a trial goes on from.
+    """Choose the checkpoint that a trial resumes from.
 
     Args:
-        known: the one that Tune's state names.
-        stored: those that are there, the oldest first.
-        n_kept: how many Tune keeps. When that many newer ones are written, it begins to delete the
-            oldest.
+        known: the one named by Tune's state.
+        stored: those in the storage, oldest first.
+        n_kept: how many Tune keeps; it deletes the oldest once that many newer ones are written.
 
     Returns:
-        The known one, unless it is gone, or was being deleted when the driver died. Then the newest
-        but one: each is whole before the next is begun. None if there is none at all.
+        `known`, unless it is gone or was being deleted when the driver died; then the second
+        newest, since each is complete before the next is begun. None if there is none.
     """
     if known in stored[-n_kept:]:
         return known

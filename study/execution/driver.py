@@ -1,4 +1,4 @@
-"""Where a command or call runs its studies, and what it tells its user."""
+"""Where studies run and are stored, and where messages to the user go."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,15 +20,15 @@ def _call_to_resume(study: str, elsewhere: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Driver:
-    """The process that runs studies: its surroundings, and its voice.
+    """The process that runs studies.
 
     Attributes:
-        records: what MLflow has of all studies.
-        storage_path: absolute path of the folder, or address of the bucket, below which each study
-            has a folder for its checkpoints and its state.
-        address: of Ray; None for a cluster on this host, or a start here.
-        say: is given lines for the user.
-        resume_line: the name of a study, and `elsewhere` -> what a user types to go on with it.
+        records: of all studies, in MLflow.
+        storage_path: absolute path of a folder, or address of a bucket, with one folder per study
+            for its checkpoints and state.
+        address: of Ray; None for a cluster on this host, else Ray is started here.
+        say: receives lines for the user.
+        resume_line: study name, `elsewhere` -> what to type to resume the study.
     """
 
     records: Records
@@ -44,10 +44,10 @@ class Driver:
         storage_path: str | Path | None = None,
         address: str | None = None,
     ) -> "Driver":
-        """A driver with what the environment, or else the default, says for what is None.
+        """Fill missing values from the environment, then from the defaults.
 
         Raises:
-            UserError: if the address of MLflow, or what the environment says, cannot be used.
+            UserError: if the tracking URI, given or from the environment, cannot be used.
         """
         return cls(
             Records(Client(_tracking_uri(tracking_uri))),
@@ -56,28 +56,28 @@ class Driver:
         )
 
     def check_ray(self) -> None:
-        """Raise LaunchError if a cluster that the driver is to use does not answer in seconds."""
+        """Raise LaunchError if the Ray cluster to be used does not answer within seconds."""
         check_answers(self.address)
 
     @property
     def client(self) -> Client:
-        """Of the MLflow that has the records."""
+        """Client of the MLflow that has the records."""
         return self.records.client
 
     def folder(self, study: str) -> str:
-        """Where a study of that name is kept."""
+        """Folder of a study in the storage, by its name."""
         return f"{self.storage_path.rstrip('/')}/{study}"
 
     def say_unfinished(self, study: str) -> None:
-        """Say how to go on with a study that was left before its end."""
+        """Tell the user how to resume an unfinished study."""
         self.say(f"{study} is unfinished; go on with it: {self.how_to_resume(study)}")
 
     def how_to_resume(self, study: str) -> str:
-        """What a user types to go on with a study."""
+        """What to type to resume a study."""
         return self.resume_line(study, self.elsewhere())
 
     def elsewhere(self) -> dict[str, str]:
-        """What is neither as the environment says nor the default: argument of `of` -> value."""
+        """Arguments of `of` that differ from the environment and the defaults: name -> value."""
         places = {
             "tracking_uri": (self.client.tracking_uri, _tracking_uri(None)),
             "storage_path": (self.storage_path, _storage_path(None)),
@@ -91,14 +91,12 @@ def _address() -> str | None:
 
 
 def _tracking_uri(given: str | None) -> str:
-    """Where MLflow keeps the records: what is given, MLFLOW_TRACKING_URI, or a SQLite file in the
-    working directory."""
+    """`given`, else MLFLOW_TRACKING_URI, else a SQLite file in the working directory."""
     own = f"sqlite:///{Path('mlflow.db').resolve()}"
     return given or os.environ.get("MLFLOW_TRACKING_URI") or own
 
 
 def _storage_path(given: str | None) -> str:
-    """Where checkpoints and the state of studies are kept: what is given, STUDY_STORAGE_PATH, or a
-    folder in the working directory; an absolute path, or the address of a bucket."""
+    """`given`, else STUDY_STORAGE_PATH, else ./ray_results; as absolute path or bucket address."""
     path = given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
     return path if "://" in path else str(Path(path).resolve())

@@ -1,13 +1,13 @@
 """Which failures a trial survives, which end it, and which end the study.
 
-    a node is gone             the trial goes on elsewhere; it does not count, however often
-    a worker died              tried again; given up after too many deaths without an epoch between
-    an exception in a worker   tried again; given up after too many in all
-    no memory, no storage      tried again; after too many the study ends, to be resumed
+    a node is lost             the trial goes on elsewhere; never counted
+    a worker died              retried; given up after too many deaths without an epoch in between
+    an exception in a worker   retried; given up after too many in total
+    no memory, no storage      retried; after too many the study ends and can be resumed
     CUDA does not work         the study ends: every trial on that node would fail alike
     a trial given up fails     the study ends: its worker cannot even report why
 
-Tune counts all of them alike, so it is set to recover always, and this decides.
+Tune counts all failures alike, so it is set to always recover, and the callback decides.
 """
 
 import pickle
@@ -26,19 +26,19 @@ from study.execution.trials import error_text, suggestion
 from study.metrics.reports import TrialReport
 
 MAX_RETRIES = 3
-"""How often a trial is tried again after errors of its own."""
-# Ray marks these two deaths by their text alone: that of a worker whose node died, and that of a
-# worker which Ray's memory monitor killed.
+"""How often a trial is retried after errors of its own."""
+# Ray marks these two only in the message: a worker whose node died, and one that Ray's memory
+# monitor killed.
 _NODE_DIED = "its node has died"
 _NO_MEMORY = "low on memory"
 
 
 @dataclass(eq=False)
 class Failures(StudyCallback):
-    """Decides after each failure of a worker, and says what it decided.
+    """Decides after each failure of a worker whether its trial goes on, and tells the user.
 
-    How often a trial failed by itself, and why it was given up, stands in its suggestion, so that a
-    restart knows it. The next worker of a trial that was given up reports that instead of training.
+    A trial's errors are counted in its suggestion, with the reason if it was given up, so that they
+    survive a restart. The next worker of a trial given up reports the reason instead of training.
     """
 
     messages: deque[str]
@@ -52,7 +52,7 @@ class Failures(StudyCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         report = TrialReport.from_result(result)
-        # What a restored trial sends first proves nothing: its worker may die as it trains.
+        # The first report of a restored trial proves nothing: its worker may die while training.
         if report is None or not report.is_repeated:
             del self._n_deaths[trial.trial_id]
 
@@ -118,18 +118,17 @@ class Failures(StudyCallback):
             self.messages.append(f"{name} {what}, and is given up")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        # Raised here, since Tune would take it for an error of the trial where it occurred.
+        # Raised here, since Tune would take it for an error of the trial in `on_trial_recover`.
         if self._fatal is not None:
             raise self._fatal
 
 
 def _last_failure(trial: Trial) -> tuple[BaseException | None, str]:
-    """The failure that Tune has just written down: as an exception where Tune keeps it, and as
-    text."""
+    """The failure that Tune just recorded: the exception, if Tune keeps it, and the text."""
     error = None
     if trial.pickled_error_file is not None:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        # Tune keeps some kinds of errors as text alone, and would leave this one in its place.
+        # Tune keeps some errors only as text; this file would then stand for the next of those.
         trial.run_metadata.pickled_error_filename = None
     return error, (error_text(trial) or "").rpartition("Failure # ")[2].partition("\n")[2]
 
@@ -139,7 +138,7 @@ def _cause(error: BaseException | None) -> BaseException | None:
 
 
 def _in_one_line(error: BaseException | None, text: str) -> str:
-    """An error of a worker, without its trace."""
+    """A worker's error without its traceback."""
     cause = _cause(error)
     if cause is None or isinstance(error, RayActorError):
         lines = [line.strip() for line in text.splitlines() if line.strip()]

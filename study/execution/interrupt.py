@@ -1,4 +1,4 @@
-"""Ctrl-C. Once: the study finishes the epochs that run, and ends. Twice: it ends at once."""
+"""Ctrl-C. Once: finish the running epochs, then end the study. Twice: end at once."""
 
 import signal
 import threading
@@ -17,12 +17,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(eq=False)
 class Interrupt(StudyCallback):
-    """Ends a study at the first SIGINT or SIGTERM, after every trial that runs has reported and
+    """Ends a study at the first SIGINT or SIGTERM, once every running trial has reported and
     checkpointed its epoch; raises KeyboardInterrupt at the second.
 
     Attributes:
-        study: its name.
-        at_once: called at the second signal, of which Tune does not tell its callbacks.
+        study: name of the study.
+        at_once: called at the second signal, which Tune does not pass to its callbacks.
     """
 
     study: str
@@ -31,11 +31,11 @@ class Interrupt(StudyCallback):
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._is_wanted = False
-        # Tune's id of a trial that is waited for -> its last checkpoint when that began.
+        # Tune id of each trial being waited for -> its last checkpoint when the wait began.
         self._waits_for: dict[str, str | None] | None = None
         self._before: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            # By now Tune has installed its own handler, which ends the study when it is called.
+            # By now Tune has installed its own handler, which ends the study.
             self._before = {number: signal.getsignal(number) for number in _SIGNALS}
             for number in _SIGNALS:
                 signal.signal(number, self._on_signal)
@@ -71,7 +71,7 @@ class Interrupt(StudyCallback):
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
-            # Not Tune's handler, which would end a study: there is none any more.
+            # For SIGINT not Tune's handler: there is no study left for it to end.
             signal.signal(
                 number, signal.default_int_handler if number == signal.SIGINT else handler
             )

@@ -1,4 +1,4 @@
-"""Whether every node of a cluster has and reaches what a trial needs, before the first trial."""
+"""Check before the first trial that every node has and reaches what a trial needs."""
 
 import secrets
 import time
@@ -15,34 +15,34 @@ from study.execution import storage
 from study.trial import gpu
 from study.trial.check import check
 
-# For all nodes to answer, and to fetch the data, seconds.
+# Time for all nodes to answer, fetching the data included.
 _NODE_SECONDS = 600.0
 
 
 def check_gpus(nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Whether CUDA works on every node that offers GPUs, this machine included.
+    """Check that CUDA works on every node that offers GPUs, this machine included.
 
     Args:
-        nodes: as `ray.nodes` describes them.
+        nodes: as returned by `ray.nodes`.
 
     Raises:
-        LaunchError: names each node where it does not.
+        LaunchError: naming each node where it does not.
     """
     _ask([n for n in nodes if n["Resources"].get("GPU", 0) > 0], _gpu_problem_here)
 
 
 def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialConfig) -> None:
-    """Whether every node reaches the storage, and the data, which is fetched if the study says so.
+    """Check that every node reaches the storage and the data, downloading it if the study says so.
 
-    Only the driver calls MLflow, and it has read from there by now.
+    MLflow is not checked: only the driver calls it, and has done so by now.
 
     Args:
-        nodes: as `ray.nodes` describes them.
-        folder: for studies; it is made where it is not there.
-        trial: one of the study, for its data.
+        nodes: as returned by `ray.nodes`.
+        folder: for studies; created if missing.
+        trial: any trial of the study, for its data.
 
     Raises:
-        LaunchError: names each node that does not.
+        LaunchError: naming each node that does not.
     """
     storage.make_folder(folder)
     files, path = storage.filesystem(folder)
@@ -56,7 +56,7 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialCon
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> None:
-    """Run a task on each node; raise LaunchError if one answers with a problem, or not at all."""
+    """Run a task on each node; raise LaunchError if any returns a problem or does not answer."""
     answers = {
         node["NodeManagerAddress"]: task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -77,8 +77,8 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
         raise LaunchError("; ".join(problems))
 
 
-# It takes none of the GPUs, which others may use; Ray would hide them from it then. Its worker ends
-# with it, and with that what CUDA holds on every GPU.
+# The task reserves no GPU, since all may be in use; the variable keeps Ray from hiding them then.
+# max_calls=1 ends its worker, which frees the memory that CUDA holds on every GPU.
 @ray.remote(
     num_cpus=0,
     max_retries=0,
@@ -86,7 +86,6 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
     runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
 )
 def _gpu_problem_here() -> str | None:
-    """Why CUDA does not work on this node; None if it does."""
     try:
         gpu.check_gpus()
     except (GpuError, GpuMemoryError) as error:
@@ -96,7 +95,6 @@ def _gpu_problem_here() -> str | None:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _problem_here(folder: str, probe: str, trial: TrialConfig) -> str | None:
-    """What this node does not reach; None if it reaches all that a trial needs."""
     try:
         files, path = storage.filesystem(folder)
         with files.open_input_stream(f"{path}/{probe}") as file:

@@ -1,4 +1,4 @@
-"""Whether the trials of a study could run, before any of them does."""
+"""Check that the trials of a study can run, before any of them does."""
 
 from itertools import product
 
@@ -8,24 +8,24 @@ from study.errors import ConfigError, DataNotFoundError
 from study.trial import sources
 from study.trial.check import check
 
-# Settings that decide whether the data is there and the network fits the images.
+# Settings on which the data and the shape of the network depend.
 _SHAPE_KEYS = ("name", "size", "blocks", "bottleneck", "channel_multiplier")
 
 
 def longest_trial(study: StudyConfig) -> TrialConfig:
-    """One of those that the study may run, with the most epochs."""
+    """A trial of the search space with the most epochs."""
     sample = {key: p.extremes()[-1 if key == MAX_EPOCHS else 0] for key, p in study.space}
     return study.resolve(sample, seed=0)
 
 
 def check_trials(study: StudyConfig, source: str) -> None:
-    """Whether every trial could run: its data can be read, and its network fits the images.
+    """Check for every trial that its data can be read and its network fits the images.
 
     Args:
-        source: names the study file in messages.
+        source: the study file, for messages.
 
     Raises:
-        ConfigError: in one line, the first problem.
+        ConfigError: for the first problem.
     """
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
@@ -34,7 +34,7 @@ def check_trials(study: StudyConfig, source: str) -> None:
         trial = study.resolve(sample, seed=0)
         try:
             check(trial)
-            # Reads each image, as every worker will: a file that is damaged would end all trials.
+            # Reads every image, like the workers: a damaged file would end all trials.
             sources.load(trial.data)
         except (ConfigError, DataNotFoundError) as error:
             raise ConfigError(error.rule, error.key, error.value, source) from error

@@ -1,4 +1,4 @@
-"""The live view of a running study: a table on a terminal or in a notebook, else plain lines."""
+"""Live view of a running study: a table in a terminal or notebook, else plain lines."""
 
 import time
 from collections import deque
@@ -24,9 +24,9 @@ from study.pareto.dominance import nondominated
 from study.search.stopping import Stopping
 
 _REFRESH_SECONDS = 0.5
-# The part of the time that may go into the table, which takes longer the more trials there are.
+# Largest share of the time to spend on the table, which slows down with the number of trials.
 _SHARE = 1 / 20
-# Where lines are printed: how long none may come, so that whoever reads them knows that it goes on.
+# With plain lines: print one at least this often, to show that the study is alive.
 _MOST_SILENCE_SECONDS = 60.0
 
 
@@ -35,8 +35,8 @@ class Progress(StudyCallback):
     """Shows trials, the current front and the time left.
 
     Attributes:
-        stopping: the searcher's, which knows how the hypervolume grew.
-        messages: lines of other parts for the user; each is printed once.
+        stopping: of the searcher, for the growth of the hypervolume.
+        messages: lines for the user from other parts, removed as they are printed.
     """
 
     study: StudyConfig
@@ -50,7 +50,7 @@ class Progress(StudyCallback):
         self._next_refresh = 0.0
         self._last_shown = self._start
         self._ended = EndedTrials()
-        self._n_epochs_ended = 0  # of those trials
+        self._n_epochs_ended = 0  # of `_ended`
         self._n_epochs_before: int | None = None
         if self._console.is_jupyter:
             self._live = NotebookView()
@@ -64,14 +64,14 @@ class Progress(StudyCallback):
         just_ended = self._ended.update(trials)
         self._n_epochs_ended += _epochs(just_ended)
         if self._n_epochs_before is None:
-            self._n_epochs_before = _epochs(trials)  # those of an earlier run, on --resume
+            self._n_epochs_before = _epochs(trials)  # from before a resume
         elif self._live is None:
             for trial in just_ended:
                 self._show_end(trial)
             silence = time.monotonic() - self._last_shown
             if self._ended.running and silence > _MOST_SILENCE_SECONDS:
                 self._show(f"{self.study.name}: {_epochs(trials)} epochs trained  [{self._pace()}]")
-        # Where all have ended the view may be the last one, which a notebook keeps.
+        # The view after the last end may be the final one, which a notebook keeps.
         is_due = time.monotonic() >= self._next_refresh or not self._ended.running
         if self._live is not None and is_due:
             start = time.monotonic()
@@ -84,7 +84,7 @@ class Progress(StudyCallback):
         self._show_messages()
 
     def leave(self) -> None:
-        """Give the terminal back."""
+        """Release the terminal."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -114,12 +114,12 @@ class Progress(StudyCallback):
         n_running = _epochs(self._ended.running)
         n_epochs = self._n_epochs_ended + n_running - (self._n_epochs_before or 0)
         n_trials = self.study.n_trainings
-        # Of trials that ended early none are left.
+        # Trials that ended early have no epochs left.
         n_left = (n_trials - n_ended) * self.study.training.max_epochs - n_running
         seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
         max_hours = self.study.search.max_hours
         if seconds_left is not None and max_hours is not None:
-            # No trial starts after that, and those that run are trained to their end.
+            # After max_hours no trial starts, but running ones are trained to their end.
             seconds_left = min(seconds_left, max(0.0, 3600 * max_hours - self.stopping.seconds))
         left = "" if seconds_left is None else f", about {_clock(seconds_left)} left"
         pace = f"{n_ended}/{n_trials} trials, {_clock(elapsed)}{left}"
@@ -136,7 +136,7 @@ class Progress(StudyCallback):
         for column, _ in self.study.space:
             table.add_column(column, style="dim")
         room = max(3, self._console.height - 6)
-        # Where there is no room for all: what runs, the front, then the latest.
+        # If there is not room for all: running trials, the front, then the latest.
         by_interest = sorted(
             trials,
             key=lambda t: (t.is_finished(), t.trial_id not in front, -suggestion(t).number),
@@ -160,9 +160,9 @@ class Progress(StudyCallback):
         return Group(head, table)
 
     def _front(self, trials: list[Trial]) -> list[str]:
-        """Of each network that is on the front now, the Tune id of its trial."""
+        """Tune ids of the trials of the networks on the current front."""
         ids, metrics = list[str](), list[Mapping[str, float]]()
-        # Of equal networks the first is on the front, as in the report.
+        # Of equal networks, the first is on the front, as in the report.
         for trial in sorted(trials, key=lambda t: suggestion(t).number):
             report = tune_trials.report(trial)
             admitted = points.of_report(report, self.study.objectives, self.study.constraints)

@@ -1,4 +1,4 @@
-"""Where a study's runs come from: the commit, whether the tree was clean, and versions."""
+"""Provenance of a study's runs: commit, whether the tree was clean, and versions."""
 
 import json
 import platform
@@ -11,7 +11,7 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 
 
 def provenance() -> dict[str, str]:
-    """As tags of a run. There is no commit where the code is no clone, or there is no git."""
+    """Provenance as tags of a run; without a commit outside a git clone or without git."""
     versions = {"python": platform.python_version()}
     versions.update({name: version(name) for name in _PACKAGES})
     return {tags.VERSIONS: json.dumps(versions), **_commit()}

@@ -1,13 +1,12 @@
-"""Brings what happens to trials to MLflow, each thing once.
+"""Writes every event of a trial to MLflow exactly once.
 
-How a report comes to MLflow: `on_trial_result` -> collected for a moment -> the outbox -> its
-thread -> `Tracker.log_reports`.
+The way of a report: `on_trial_result` -> collected for a moment -> the outbox -> its thread ->
+`Tracker.log_reports`.
 
-Tune's storage is the record of a study, and MLflow is brought in line with it. A trial that starts
-again sends all reports up to its checkpoint once more, and MLflow gets those that it lacks. So
-reports that an outage held up, and that a crash then lost, still arrive. A trial whose end is not
-in Tune's snapshot runs again from its last checkpoint, in the same run. Runs of trials that no
-snapshot knows are deleted when the study ends.
+Tune's storage is the source of truth, and MLflow is brought in line with it. A restored trial sends
+all reports up to its checkpoint again, and MLflow gets those that it lacks, such as those held up
+by an outage and lost in a crash. A trial whose end is not in Tune's snapshot goes on from its last
+checkpoint in the same MLflow run. Runs of trials that are in no snapshot are deleted at the end.
 """
 
 import time
@@ -35,19 +34,19 @@ from study.tracking.records import StudyRecord
 from study.tracking.tracker import Tracker
 
 _AT_END = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)
-# Reports of a trial within this time are sent together.
+# Reports of a trial within this time share a request.
 _COLLECT_SECONDS = 1.0
-# Between two messages on what is still to be sent at the end of a study, seconds.
+# Time between messages on pending writes at the end of a study.
 _MESSAGE_SECONDS = 60.0
 
 
 @dataclass
 class _Reports:
-    """Reports of a trial that are to be sent in one request.
+    """Reports of a trial to be sent in one request.
 
     Attributes:
         since: when the first was collected, by the monotonic clock.
-        node: address of the node on which the last was measured, where it is known.
+        node: address of the node that measured the last.
     """
 
     since: float
@@ -60,9 +59,9 @@ class Recorder(StudyCallback):
     """Writes every trial of one study to MLflow.
 
     Attributes:
-        study: as it stands in MLflow.
-        messages: get a line when MLflow stops answering, and one when it answers again.
-        stopping: the searcher's, to write down why a study ended before its last trial.
+        study: its record in MLflow.
+        messages: receives a line when MLflow stops answering and when it answers again.
+        stopping: of the searcher, to record why a study ended before its last trial.
     """
 
     study: StudyRecord
@@ -71,10 +70,10 @@ class Recorder(StudyCallback):
     stopping: Stopping
 
     def setup(self, *args: Any, **info: Any) -> None:
-        # The searcher starts it too, but a resumed study may not ask for a sample in hours.
+        # The searcher starts it too, but a resumed study may need no sample for hours.
         self.stopping.start_clock()
-        # The outbox tries again, and looks first what arrived; a request that MLflow's client
-        # repeats by itself could make a run twice.
+        # The outbox retries after reading what arrived; retries by MLflow's client could create a
+        # run twice.
         self._client = Client(self.tracking_uri, max_retries=0)
         self._tracker = Tracker(self._client, provenance())
         self._tracker.open_study(self.study)
@@ -102,7 +101,7 @@ class Recorder(StudyCallback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._ended is None:
-            # What had ended before this driver started is written when the study ends.
+            # Trials that ended under an earlier driver are written when the study ends.
             self._ended = EndedTrials()
             self._ended.update(trials)
 
@@ -116,15 +115,15 @@ class Recorder(StudyCallback):
             self._put(trial)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        # Tune ends all trials of an interrupted study before it calls this. Which of them had ended
-        # by themselves is what the last step saw. If there was no step, all had ended before.
+        # Tune ends all trials of an interrupted study before it calls this. Those seen to have
+        # ended in the last step ended by themselves; without any step, all had ended before.
         for trial in trials:
             by_itself = self._ended is None or trial in self._ended
             end = self._end if by_itself else self._interrupt
             view = tune_trials.view(trial)
             self._put(view.suggestion.trial_id, partial(end, view))
-        # What Tune does not know was proposed after the last snapshot that survived a crash, and
-        # its number may never be used again.
+        # Trials unknown to Tune were proposed after the last snapshot that survived a crash; their
+        # numbers may never be used again.
         known = {suggestion(trial).trial_id for trial in trials}
         self._outbox.put(
             partial(self._close, known), before_retry=partial(self._tracker.open_study, self.study)
@@ -135,7 +134,7 @@ class Recorder(StudyCallback):
             self.leave()
 
     def _wait(self) -> None:
-        """Until MLflow has everything. The view of the study does not run any more."""
+        """Wait until MLflow has everything; prints messages, since the live view has stopped."""
         last_message, n_left = time.monotonic(), 1
         while n_left:
             n_left = self._outbox.wait(1.0)
@@ -150,11 +149,11 @@ class Recorder(StudyCallback):
                 )
 
     def leave(self) -> None:
-        """Send nothing more. At a second Ctrl-C the study is closed without the recorder."""
+        """Stop sending. After a second Ctrl-C the study is closed without the recorder."""
         self._outbox.leave()
 
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
-        """Let the reports that were collected of a trial be sent, and then do this."""
+        """Queue the collected reports of a trial, then the call `then`."""
         before_retry = partial(self._tracker.reread, trial)
         collected = self._collected.pop(trial, None)
         if collected is not None:
@@ -163,7 +162,7 @@ class Recorder(StudyCallback):
         if then is not None:
             self._outbox.put(then, before_retry)
 
-    # What the outbox does, in its thread
+    # Called in the outbox's thread
 
     def _start(self, view: TrialView) -> None:
         made_of = view.suggestion
@@ -176,13 +175,13 @@ class Recorder(StudyCallback):
         )
 
     def _end(self, view: TrialView) -> None:
-        """Write how a trial ended, and its networks, unless MLflow has its end already."""
+        """Write the end of a trial and its networks, unless MLflow has them already."""
         trial, report, status = view.suggestion.trial_id, view.report, view.status
         state = self._tracker.trial_state(trial, view.suggestion.sample)
         if state in _AT_END:
             return
         if state is None:
-            # Its worker failed before it could start, MLflow is a new one, or a crash came between.
+            # The worker failed before it started, MLflow is new, or there was a crash in between.
             self._start(view)
         if view.checkpoint is not None:
             self._tracker.log_reports(trial, tune_trials.reports_in(view.checkpoint))
