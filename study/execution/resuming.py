@@ -1,4 +1,4 @@
-"""What resuming a study would do: a plan, for which nothing is started or changed."""
+"""Plan resuming a study, without starting or changing anything."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,19 +16,19 @@ from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord
 
-# What may be asked of a study beyond what it was begun with; all else must be as it was.
+# The only settings that may change when a study is resumed.
 _TRIALS, _HOURS = "search.n_trials", "search.max_hours"
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """Which study goes on, and as what.
+    """The plan for resuming a study.
 
     Attributes:
-        record: the study as MLflow has it.
-        goes_on: the study as it is asked for now; `record` itself if nothing new is asked.
-        n_completed: trials that have trained for all of their epochs.
-        has_ended_trials: whether any trial has, or was stopped early.
+        record: the study in MLflow.
+        goes_on: the study with the new trials or hours; `record` itself if there are none.
+        n_completed: trials that trained for all of their epochs.
+        has_ended_trials: whether any trial has completed or was stopped early.
     """
 
     record: StudyRecord
@@ -47,23 +47,22 @@ class Resumption:
 def planned_resume(
     driver: Driver, name: str | None, source: str, asked: Mapping[str, Any]
 ) -> Iterator[Resumption]:
-    """Which study would go on, and as what: that of a name, or the latest of a file that is
-    unfinished, or, where more is asked of it, done. No other process may run it until the plan is
-    left.
+    """Plan resuming the study of a name, or the latest unfinished one of a file; a finished one too
+    if more trials or hours are asked for. The study is locked until the context is left.
 
     Args:
-        source: path of the file; it does not count where a name is given.
-        asked: settings by their keys in a study file: more trials or hours, and those that the
+        source: path of the file; ignored if a name is given.
+        asked: settings by their keys in a study file: more trials or hours, and settings that the
             study must have.
 
     Raises:
-        UserError: if there is no such study, or it cannot go on.
+        UserError: if there is no such study, or it cannot be resumed.
     """
     records, may_be_done = driver.records, not asked.keys().isdisjoint((_TRIALS, _HOURS))
     found = _find(driver, name, source, may_be_done)
     records.check_files(found)
     if found.storage != driver.folder(found.name):
-        # What is there is unpickled, so it is not for MLflow to say where that is.
+        # The state is unpickled, so its place must not be taken from MLflow.
         raise LaunchError(
             f"it must be where {found.name} is kept, which MLflow says is in "
             f"{found.storage.rpartition('/')[0]}, but got {driver.storage_path}",
@@ -113,20 +112,17 @@ def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> S
 
 
 def _unfinished(records: Records) -> str:
-    """For a message: the studies that could be resumed; empty if there are none."""
+    """The studies that can be resumed, for a message; empty if there is none."""
     names = [record.name for record in records.studies() if not record.finished]
     return f"; unfinished, by their names: {some(names)}" if names else ""
 
 
 def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
-    """Check that a study has these settings, but for its trials and hours.
-
-    Raises:
-        LaunchError: for the first setting that differs.
-    """
+    """Raise LaunchError for the first setting that the study does not have; trials and hours are
+    not compared."""
     own = study.to_dict()
     for key, value in asked.items():
-        if key in ("name", _TRIALS, _HOURS):  # by its name it was found
+        if key in ("name", _TRIALS, _HOURS):  # the study was found by its name
             continue
         if key == "data.root":
             value = str(Path(str(value)).resolve())
@@ -139,15 +135,14 @@ def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
 
 
 def extended(record: StudyRecord, records: Records, asked: Mapping[str, Any]) -> StudyRecord:
-    """A study with the trials and hours that are asked for now; the record itself if those are
-    nothing new.
+    """The study with the trials and hours asked for; `record` itself if they are not new.
 
     Raises:
-        UserError: in one line, if it cannot be that.
+        LaunchError: if they are no more than before, or the study has no samples left.
     """
     search, n_trials, max_hours = record.config.search, asked.get(_TRIALS), asked.get(_HOURS)
     if not record.finished:
-        # The same command may be typed again after an interruption.
+        # The same command may be repeated after an interruption.
         n_trials = None if n_trials == search.n_trials else n_trials
         max_hours = None if max_hours == search.max_hours else max_hours
     if n_trials is None and max_hours is None:
@@ -170,7 +165,7 @@ def extended(record: StudyRecord, records: Records, asked: Mapping[str, Any]) ->
 
 
 def _check_more(record: StudyRecord, key: str, more: float, before: float) -> None:
-    if not before < more < math.inf:  # NaN neither
+    if not before < more < math.inf:  # refuses NaN too
         had = before if isinstance(before, int) else f"{before:.3g}"
         is_done = ", which is done," if record.finished else ""
         raise LaunchError(

@@ -1,4 +1,4 @@
-"""A study is run to its end, and its records are closed."""
+"""Run a study to its end and close its records."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,13 +21,12 @@ from study.tracking.records import StudyRecord
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a study was left.
+    """How a run of a study ended.
 
     Attributes:
-        is_done: whether it came to its end; if not, it was interrupted and can be resumed.
-        n_started: trials that were started.
+        is_done: whether the study finished; if not, it was interrupted and can be resumed.
         n_completed: trials that trained for all of their epochs.
-        end_of_search: why it ended before its last possible trial; None if it did not.
+        end_of_search: why the search ended before its last trial; None if it did not.
     """
 
     record: StudyRecord
@@ -38,16 +37,16 @@ class Outcome:
 
 
 def begin(driver: Driver, asked: Asked) -> Outcome:
-    """Run a new study, whose name is free.
+    """Run a new study under a free name.
 
     Raises:
-        UserError: if it cannot begin; nothing was started then.
-        FailedError: if it began and cannot go on; it can be resumed.
+        UserError: if it cannot begin; nothing was started.
+        FailedError: if it fails after it has begun; it can be resumed.
     """
     study = asked.config
     folder, uri = driver.folder(study.name), driver.client.tracking_uri
     with ExitStack() as until_ray_is_left, connected(driver, study) as n_at_once:
-        # Free a moment ago, the name may be another launch's by now.
+        # The name was free, but another launch may have taken it since.
         with storage.new_folder(folder):
             record = studies.create(driver.client, study, asked.source, folder, provenance())
         until_ray_is_left.enter_context(storage.locked(folder))
@@ -55,11 +54,11 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
 
 
 def resume(driver: Driver, plan: Resumption) -> Outcome:
-    """Go on with a study, as it is planned; nobody else runs it.
+    """Resume a study as planned; the plan holds its lock.
 
     Raises:
-        UserError: if it cannot go on; nothing was started or changed then.
-        FailedError: if it went on and failed; it can be resumed again.
+        UserError: if it cannot be resumed; nothing was started or changed.
+        FailedError: if it fails after it was resumed; it can be resumed again.
     """
     record = plan.record
     goes_on = plan.goes_on
@@ -67,23 +66,22 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
     driver.say(f"resuming {record.name}, with the settings that it was begun with")
     for line in damage or ():
         driver.say(line)
-    # Ended before Tune wrote anything, it begins anew.
+    # A study that ended before Tune wrote anything starts over.
     make = tuner.new if damage is None else tuner.restored
     with connected(driver, goes_on.config) as n_at_once:
         with storage.said("it must be readable and writable", record.storage, "restored"):
             made = make(goes_on, driver.client.tracking_uri, n_at_once)
         if goes_on is not record:
-            # From here on the study has not ended, whatever happens to this driver.
+            # From here on the study is unfinished, whatever happens to this driver.
             studies.extend(driver.client, record, goes_on)
         return _run(driver, goes_on, made.fit)
 
 
 def _run(driver: Driver, record: StudyRecord, fit: Callable[[], tune.ResultGrid]) -> Outcome:
-    """Run the study to its end, and close its records."""
     try:
         outcome = _close(driver, record, len(fit()))
     except BaseException as error:
-        # First, since MLflow may take its time.
+        # Before closing, since MLflow may be slow.
         driver.say_unfinished(record.name)
         _close_interrupted(driver, record)
         if isinstance(error, OSError):  # of Tune, on the driver's own disk
@@ -100,20 +98,19 @@ def _run(driver: Driver, record: StudyRecord, fit: Callable[[], tune.ResultGrid]
 
 
 def _close_interrupted(driver: Driver, record: StudyRecord) -> None:
-    # While the study is locked: nobody else has resumed it yet.
+    # The study is still locked, so nobody else has resumed it.
     try:
         studies.close(driver.client, record, TrialStatus.INTERRUPTED)
     except TrackingError:
-        # MLflow may be what ended the study; resuming it mends the records once MLflow is back.
+        # MLflow may have ended the study; resuming repairs the records once MLflow is back.
         driver.say(f"MLflow at {driver.client.tracking_uri} still shows it as running")
 
 
 def _close(driver: Driver, record: StudyRecord, n_started: int) -> Outcome:
-    """Close the records of a study of which so many trials were started."""
     records = driver.records
     states = [trial.state for trial in records.trials(record)]
     n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
-    # One that was interrupted as it waited for its worker has no run yet.
+    # A trial that was interrupted while it waited for a worker has no run yet.
     n_left += max(0, n_started - len(states))
     end_of_search = records.end_of_search(record)
     is_done = not n_left and (n_started >= record.config.n_trainings or end_of_search is not None)

@@ -1,10 +1,9 @@
-"""Whole copies of Tune's state of a study, and the way back to one.
+"""Snapshots of Tune's state of a study, and restoring the newest whole one.
 
-Tune writes its state in several files, over the old ones, and copies them to the storage one by
-one. A crash in between leaves a torn file, or files of different ages, and from a torn one Tune
-starts over without a message. So each time that Tune has written its state, all of its files are
-put into one archive with checksums. There are two archives, written in turn: one of them is always
-whole.
+Tune overwrites the files of its state and copies them to the storage one by one. A crash in between
+leaves torn files, or files of different ages, and from a torn file Tune silently starts over. So
+after each write of Tune's state all its files are copied into an archive with checksums. There are
+two archives, written in turn, so one is always whole.
 """
 
 import io
@@ -30,18 +29,18 @@ from study.execution.storage import said
 _FOLDER = "snapshots"
 _ABOUT = "about.json"
 _STATE_PREFIX = "experiment_state-"
-# The tuner itself, which Tune makes once, when a study is started.
+# Written once, when a study is started.
 _TUNER = "tuner.pkl"
-# Names of the files that Tune must find whole, and how they are read; {} is one of a session.
+# Files that Tune needs whole -> how each is read; {} is the session.
 _READERS: dict[str, Callable[[bytes], Any]] = {
     _STATE_PREFIX + "{}.json": json.loads,
     "search_gen_state-{}.json": pickle.loads,  # its name notwithstanding
     "searcher-state-{}.pkl": pickle.loads,
     _TUNER: pickle.loads,
 }
-# The part of the time that may go into copies.
+# Largest share of the time to spend on copies.
 _SHARE = 1 / 20
-# Between two looks for a new state, seconds: steps come many a second, states every few.
+# Time between checks for a new state: there are many steps a second, but a state every few seconds.
 _LOOK_SECONDS = 1.0
 
 
@@ -50,11 +49,11 @@ class Snapshots(StudyCallback):
     """Keeps the two copies.
 
     Attributes:
-        in_both: both copies hold all that Tune knew at this time, in seconds since 1970-01-01 UTC
-            by the clock of the driver's files; -inf until this driver has made two copies.
+        in_both: both copies contain all that Tune knew at this time, in seconds since 1970-01-01
+            UTC by the clock of the driver's files; -inf until this driver has made two copies.
 
     Raises:
-        LaunchError: in the driver, when a copy cannot be written.
+        LaunchError: in the driver, if a copy cannot be written.
     """
 
     def setup(self, *args: Any, **info: Any) -> None:
@@ -112,8 +111,8 @@ class Snapshots(StudyCallback):
 
 
 def _read_tuner(staging: Path, files: FileSystem, folder: PurePosixPath) -> bytes:
-    # In a resumed study it is in the driver's folder too. From there a thread of Tune copies it
-    # over the one in the storage, which is torn in that moment.
+    # In a resumed study it is in the driver's folder too. From there a thread of Tune overwrites
+    # the one in the storage, which is torn meanwhile.
     if (staging / _TUNER).exists():
         return (staging / _TUNER).read_bytes()
     return _content(files, str(folder / _TUNER))
@@ -123,15 +122,15 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
     """Write the newest whole copy of a study's state to where Tune reads it.
 
     Args:
-        is_needed: whether the study could not begin anew, since trials of it have ended.
+        is_needed: whether trials have ended, so that the study must not start over.
 
     Returns:
-        What a user should know: which files were torn, and what that costs. None if there is
-        nothing to go on from, since the study ended before anything was trained.
+        Lines for the user: which files were torn, and what that costs. None if there is no state,
+        since the study ended before anything was trained.
 
     Raises:
-        LaunchError: if something was trained, and no part of the state is whole; or if the
-            storage cannot be read or written, or what is there is of another version.
+        LaunchError: if something was trained but no copy of the state is whole, if the storage
+            cannot be read or written, or if the state is of another version of the project.
     """
     try:
         with said("it must be readable and writable", folder, "restored"):
@@ -176,7 +175,7 @@ def _restore(folder: str, is_needed: bool) -> list[str] | None:
 
 @dataclass(frozen=True)
 class _Copy:
-    """time: when it was made, seconds since 1970-01-01 UTC; files: name -> content."""
+    """`time` is in seconds since 1970-01-01 UTC; `files` maps name to content."""
 
     name: str
     time: float
@@ -185,7 +184,7 @@ class _Copy:
 
 
 def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
-    """The whole copies of a study, the oldest first, and the names of torn ones."""
+    """The whole copies of a study, oldest first, and the paths of torn ones."""
     whole, torn = [], []
     for info in files.get_file_info(FileSelector(f"{folder}/{_FOLDER}", allow_not_found=True)):
         try:
@@ -195,7 +194,7 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
         except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
             torn.append(info.path)
             continue
-        # The files may have been torn before they were copied.
+        # Files may be torn from before they were copied.
         if _torn(contents):
             torn.append(info.path)
         else:
@@ -205,7 +204,7 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
 
 
 def _names(files: FileSystem, folder: str) -> list[str]:
-    """The files of Tune's state of a study, by name; those of every session."""
+    """Names of the files of Tune's state of a study, of all sessions."""
     infos = files.get_file_info(FileSelector(folder, allow_not_found=True))
     names = (PurePosixPath(info.path).name for info in infos)
     prefixes = ("callback-states-", *(pattern.partition("{")[0] for pattern in _READERS))
@@ -213,7 +212,7 @@ def _names(files: FileSystem, folder: str) -> list[str]:
 
 
 def _newest(files: FileSystem, folder: str, there: list[str]) -> dict[str, bytes]:
-    """The state of the newest session among files that are there: name -> content."""
+    """The state of the newest session: name -> content."""
     sessions = [_session(name) for name in there if name.startswith(_STATE_PREFIX)]
     return {
         name: _content(files, f"{folder}/{name}")
@@ -223,12 +222,12 @@ def _newest(files: FileSystem, folder: str, there: list[str]) -> dict[str, bytes
 
 
 def _session(name: str) -> str:
-    """Of the name of an experiment's state."""
+    """The session in the name of an experiment state file."""
     return name.removeprefix(_STATE_PREFIX).removesuffix(".json")
 
 
 def _torn(state: Mapping[str, bytes]) -> list[str]:
-    """Which files of the state of one session are torn or missing, by name."""
+    """Names of the torn or missing files in the state of one session."""
     session = next((_session(name) for name in state if name.startswith(_STATE_PREFIX)), None)
     if session is None:
         return [f"{_STATE_PREFIX}*.json"]
@@ -247,6 +246,5 @@ def _content(files: FileSystem, path: str) -> bytes:
 
 
 def _has_checkpoints(files: FileSystem, folder: str) -> bool:
-    """Whether any trial of a study has left a checkpoint."""
     selector = FileSelector(folder, recursive=True, allow_not_found=True)
     return any("/checkpoint_" in info.path for info in files.get_file_info(selector))

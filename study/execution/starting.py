@@ -1,4 +1,4 @@
-"""Ray for a study: a cluster that runs already, or one started here; it has what a trial needs."""
+"""Connect to a Ray cluster or start Ray here, and check that it has what a trial needs."""
 
 import json
 import logging
@@ -21,42 +21,41 @@ from study.execution import nodes
 from study.execution.driver import Driver
 from study.execution.preflight import longest_trial
 
-# Ray reads them from the environment. Each has a default that is wrong here; a user's own setting
-# is kept.
+# Variables of Ray whose defaults are wrong here; the user's own settings are kept.
 _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # A trial that failed reports no metrics, which a scheduler's metric is among.
+    # A failed trial reports no metrics, not even the scheduler's.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # Else Tune's state of a trial has its last results once for each checkpoint that is kept.
+    # Else Tune's state repeats a trial's last results for every checkpoint that is kept.
     "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-# Tune writes the state of all trials each time, and a large study would do little else. Seconds
-# between two times: for each trial that there may be, at least, and at most.
+# Tune writes the state of all trials every time, and a large study would do little else. Time
+# between writes: for each possible trial, at least, and at most.
 _STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
 _OWN_STATE_SECONDS = os.environ.get(_STATE_SECONDS)
 _SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
-# Ray counts resources in parts of so many.
+# Ray counts resources in units of 1 / 10,000.
 _UNITS = 10_000
-# Amount of each, by Ray's name: "CPU", "GPU".
+# Ray's name of a resource, "CPU" or "GPU" -> amount.
 Resources = Mapping[str, float]
-# Ray sets it in the drivers of submitted jobs, whose code is shipped already.
+# Ray sets it in the drivers of submitted jobs, whose code has been shipped.
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# `ray up` leaves it on the head, as JSON: what the cluster can grow to.
+# `ray up` writes it on the head: JSON with the size that the cluster can grow to.
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 
 
 @contextmanager
 def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
-    """Ray, reached or started, and left again afterwards; what the study has there is said.
+    """Connect to Ray or start it, tell the user what the study gets, and disconnect afterwards.
 
     Yields:
-        How many trials may run at a time once the cluster has grown.
+        Number of trials that can run in parallel once the cluster has grown.
 
     Raises:
-        LaunchError: if this machine, or a node, lacks what a trial needs.
+        LaunchError: if Ray cannot be reached, or a node lacks what a trial needs.
     """
     is_local = _connect(driver.address, study.n_trainings)
     try:
@@ -71,10 +70,10 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
 
 
 def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_local: bool) -> int:
-    """How many trials may run at a time once the cluster has grown; says so.
+    """Number of trials that can run in parallel once the cluster has grown; tells the user.
 
     Args:
-        has: what each node has.
+        has: the resources of each node.
         is_local: whether Ray was started here, so that no node can join.
     """
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
@@ -104,31 +103,25 @@ def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_
 
 
 def _n_fit(resources: Resources, wanted: Resources) -> int:
-    """How many fit on one node, in whole units of Ray."""
+    """Number of trials that fit on one node, counted in Ray's units."""
     n_fit = []
     for kind, amount in wanted.items():
         if amount > 0:
             has, units = round(resources.get(kind, 0) * _UNITS), round(amount * _UNITS)
-            # A trial has its part of one GPU, not of two.
+            # A fraction of a GPU must be of one GPU, not spread over two.
             n_fit.append(has // _UNITS * (_UNITS // units) if kind == "GPU" else has // units)
     return min(n_fit)
 
 
 def _connect(address: str | None, n_trials: int) -> bool:
-    """Connect to the cluster, or start Ray here; the code of this project goes with it.
-
-    Args:
-        n_trials: of the study, at most.
-
-    Returns:
-        Whether Ray was started here.
+    """Connect to the cluster or start Ray here; returns whether it was started here.
 
     Raises:
-        LaunchError: if it cannot be reached.
+        LaunchError: if Ray cannot be reached.
     """
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    # Anew for each study that this process runs.
+    # Set anew for each study of this process.
     os.environ[_STATE_SECONDS] = _OWN_STATE_SECONDS or f"{state_seconds(n_trials):g}"
     try:
         is_local = _join_or_start(address)
@@ -136,18 +129,18 @@ def _connect(address: str | None, n_trials: int) -> bool:
         text = " ".join(str(error).split())
         raise LaunchError(f"Ray must be reachable, but: {text}", "address") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # Tracebacks of lost workers; study.execution.failures says in a line what was lost.
+    # It logs tracebacks of lost workers; study.execution.failures reports them in a line.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     return is_local
 
 
 def state_seconds(n_trials: int) -> float:
-    """How often Tune writes its state of a study of so many trials: seconds between two times."""
+    """Time in seconds between two writes of Tune's state, for a study of `n_trials` trials."""
     return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SECONDS_A_TRIAL * n_trials))
 
 
 def _growth(n_nodes: int) -> list[Resources]:
-    """The nodes that may still be added to so many. Only the head of `ray up` has the file."""
+    """Resources of each node that may still be added; none if this is not the head of `ray up`."""
     path = _BOOTSTRAP_CONFIG.expanduser()
     if not path.exists():
         return []
@@ -168,10 +161,10 @@ def _growth(n_nodes: int) -> list[Resources]:
 
 @contextmanager
 def _groups_of_their_own() -> Iterator[None]:
-    """The processes that Ray starts get process groups of their own. A signal for the group of this
-    one, such as `timeout` sends, would end them while the study still finishes its epochs.
+    """Give the processes that Ray starts their own process groups. A signal to the group of this
+    one, as `timeout` sends it, would end them while the study still finishes its epochs.
 
-    On Linux alone, where they end with this process in any case."""
+    Only on Linux, where they end with this process in any case."""
     popen = services.ConsolePopen
     if sys.platform == "linux":
         services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[misc, assignment]
@@ -182,7 +175,7 @@ def _groups_of_their_own() -> Iterator[None]:
 
 
 def _join_or_start(address: str | None) -> bool:
-    """Connect to Ray; True if it was started here, so that no node can join."""
+    """Connect to Ray or start it here; True if it was started here, so that no node can join."""
     quiet: dict[str, Any] = {
         "include_dashboard": False,
         "log_to_driver": False,
@@ -190,14 +183,14 @@ def _join_or_start(address: str | None) -> bool:
     }
     if address in (None, "local"):
         try:
-            # With resources of its own Ray starts here, or refuses, if it finds a cluster.
+            # Given `resources`, Ray starts here, or raises ValueError if it finds a cluster.
             with _groups_of_their_own():
                 ray.init(address=address, resources={"started_by_study": 1}, **quiet)
             return True
         except ValueError:
             pass
     if _OF_A_JOB not in os.environ:
-        # The nodes run the code that is launched, whatever is installed there.
+        # The nodes run the code of this driver, whatever is installed there.
         packages = [str(Path(str(package.__file__)).parent) for package in (models, study)]
         quiet["runtime_env"] = {"py_modules": packages}
     ray.init(address=address, **quiet)

@@ -1,4 +1,4 @@
-"""The folder or bucket in which Tune keeps a study: whether it is there, and ours alone."""
+"""The folder or bucket in which Tune keeps a study: made, checked, locked and deleted."""
 
 import fcntl
 import tempfile
@@ -17,7 +17,7 @@ _LOCK_FILE = "study.lock"
 
 @contextmanager
 def said(rule: str, folder: str, what: str) -> Iterator[None]:
-    """Errors of a storage as a LaunchError that says what could not be done with a folder."""
+    """Turn an OSError into a LaunchError that names the folder and what cannot be done with it."""
     try:
         yield
     except OSError as error:
@@ -27,8 +27,7 @@ def said(rule: str, folder: str, what: str) -> Iterator[None]:
 
 
 def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system of a folder or bucket, and the folder's path in it. Raises LaunchError if it
-    is none."""
+    """The file system of a folder or bucket, and its path in it. Raises LaunchError if invalid."""
     try:
         files, path = pyarrow.fs.FileSystem.from_uri(folder)
     except (OSError, pyarrow.ArrowInvalid) as error:
@@ -39,15 +38,15 @@ def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def exists(folder: str) -> bool:
-    """Whether a folder is there. Raises LaunchError if its storage cannot be read."""
+    """Whether a folder exists. Raises LaunchError if its storage cannot be read."""
     files, path = filesystem(folder)
     with said("it must be readable", folder, "looked for"):
         return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
 
 
 def check(folder: str) -> None:
-    """Whether `make_folder` could make a local folder, and files could be written there; nothing
-    stays. A bucket is not tried. Raises LaunchError if not."""
+    """Raise LaunchError if a local folder could not be made or written to. Leaves nothing behind;
+    buckets are not checked."""
     if "://" in folder:
         return
     path = Path(folder)
@@ -58,7 +57,7 @@ def check(folder: str) -> None:
 
 
 def make_folder(folder: str) -> None:
-    """Make a folder unless it is there. Raises LaunchError if it cannot be made."""
+    """Make a folder unless it exists. Raises LaunchError if it cannot be made."""
     files, path = filesystem(folder)
     with said("it must be writable", folder, "made"):
         files.create_dir(path)
@@ -66,13 +65,13 @@ def make_folder(folder: str) -> None:
 
 @contextmanager
 def new_folder(folder: str) -> Iterator[None]:
-    """Make the folder of a study that begins. It is deleted again if the study fails to.
+    """Make the folder of a new study, and delete it if the context raises.
 
-    Of two commands that make one local folder at the same time one alone succeeds. Buckets have no
-    such guard, so nothing is deleted there: it may be the other command's.
+    If two commands make the same local folder at a time, only one succeeds. Buckets have no such
+    guard, so nothing is deleted there: it may be the other command's.
 
     Raises:
-        NameTakenError: if it is there.
+        NameTakenError: if the local folder exists.
         LaunchError: if it cannot be made.
     """
     if "://" in folder:
@@ -92,8 +91,7 @@ def new_folder(folder: str) -> Iterator[None]:
 
 
 def delete(folder: str) -> None:
-    """Delete a folder, if it is there, with all that is in it. Raises LaunchError if that cannot
-    be done."""
+    """Delete a folder and its content, if it exists. Raises LaunchError if it cannot be deleted."""
     files, path = filesystem(folder)
     with said("it must be writable", folder, "deleted"):
         if "://" not in folder and Path(folder).is_symlink():
@@ -104,12 +102,12 @@ def delete(folder: str) -> None:
 
 @contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Keep a second process from running the same study, where its storage is a local folder.
+    """Lock a study against a second process, if its storage is a local folder.
 
-    The lock goes with the process, however it ends.
+    The lock is released with the process, however it ends.
 
     Raises:
-        LaunchError: if another process runs it, or there cannot be a lock.
+        LaunchError: if another process runs the study, or the lock cannot be made.
     """
     if "://" in folder:
         yield

@@ -1,4 +1,4 @@
-"""What Tune says of a trial, read in one place: number, folder, report, status, error, end."""
+"""Read Tune's trials: number, folder, report, status, error, end."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,14 +14,12 @@ from study.search.suggestion import Suggestion
 
 @dataclass(frozen=True)
 class TrialView:
-    """A trial as it stood at one moment.
+    """The state of a trial at one moment.
 
     Attributes:
-        suggestion: what it was made of.
-        status: where it stands.
-        report: its last; None if it has none.
-        checkpoint: its last; None if it has none.
-        error: why Tune gave it up, in one line; None if it did not.
+        report: the last, if any.
+        checkpoint: the last, if any.
+        error: why Tune gave the trial up, in one line; None if it did not.
     """
 
     suggestion: Suggestion
@@ -32,7 +30,7 @@ class TrialView:
 
 
 def view(trial: Trial) -> TrialView:
-    """A trial as it stands now."""
+    """The current state of a trial."""
     return TrialView(
         suggestion(trial),
         status(trial),
@@ -43,34 +41,30 @@ def view(trial: Trial) -> TrialView:
 
 
 def suggestion(trial: Trial) -> Suggestion:
-    """What a trial was made of."""
+    """The suggestion that a trial was made from."""
     return Suggestion.of_config(trial.config)
 
 
 def folder_name(trial: Trial) -> str:
     """Name of a trial's folder in the storage. Tune pickles this function with the state of every
-    trial: by its name, since it stands in a module; a function of the command would go whole."""
-    # Tune's id as well: a number may be used again after a crash.
+    trial, which is short since a function of a module is pickled by name."""
+    # With Tune's id, since a number may be used again after a crash.
     return f"{suggestion(trial).trial_id}_{trial.trial_id}"
 
 
 def report(trial: Trial) -> TrialReport | None:
-    """The last report of a trial; None if it has none."""
+    """The last report of a trial; None if there is none."""
     return TrialReport.from_result(trial.last_result or {})
 
 
 def n_epochs(trial: Trial) -> int:
-    """The epochs that a trial was trained for, by its reports."""
+    """Number of epochs that a trial was trained for, by its last report."""
     last = report(trial)
     return last.epoch.epoch if last and last.epoch else 0
 
 
 def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
-    """All reports of a trial up to a checkpoint.
-
-    Raises:
-        StorageError: if it cannot be read.
-    """
+    """All reports of a trial up to a checkpoint. Raises StorageError if it cannot be read."""
     path = PurePosixPath(checkpoint.path) / REPORTS
     assert checkpoint.filesystem is not None
     try:
@@ -81,7 +75,7 @@ def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
 
 
 def status(trial: Trial) -> TrialStatus:
-    """Where a trial stands. Tune has no status for one that was stopped early."""
+    """Status of a trial. Tune has none for one that was stopped early."""
     last = report(trial)
     if not trial.is_finished():
         return TrialStatus.RUNNING
@@ -93,27 +87,27 @@ def status(trial: Trial) -> TrialStatus:
 
 
 def error_text(trial: Trial) -> str | None:
-    """What Tune has written down of a trial's failures, in the driver's own file; None if there is
-    no such file. The file in the storage may be older, or half written."""
+    """The trial's failures that Tune wrote to the driver's local file; None if there is none. The
+    file in the storage may be older or half written."""
     if trial.error_file is None or not Path(trial.error_file).exists():
         return None
     return Path(trial.error_file).read_text()
 
 
 def _error(trial: Trial) -> str:
-    """Why Tune gave a trial up: the last line of its error."""
+    """The last line of the error for which Tune gave a trial up."""
     text = error_text(trial) or str(trial.get_error() or "unknown error")
     return text.strip().splitlines()[-1].strip()
 
 
 class EndedTrials:
-    """Which trials of a running study have ended.
+    """The trials of a running study that have ended.
 
-    Tune passes all trials at each of its steps. A large study makes a hundred thousand steps, and
-    nearly all of its trials have ended, so those are not looked at again.
+    Tune passes all trials at every step. A large study has a hundred thousand steps, and nearly all
+    of its trials have ended, so ended trials are not looked at again.
 
     Attributes:
-        running: those that had not ended at the last update.
+        running: trials that had not ended at the last update.
     """
 
     def __init__(self) -> None:
@@ -128,10 +122,10 @@ class EndedTrials:
         return trial.trial_id in self._ended
 
     def update(self, trials: list[Trial]) -> list[Trial]:
-        """Take in how the trials stand now; returns those that have ended since the last update.
+        """Return the trials that have ended since the last update.
 
         Args:
-            trials: all that there are. Tune adds to their end, and moves there what it tries again.
+            trials: all trials; Tune appends new and retried ones.
         """
         new = []
         for trial in reversed(trials):

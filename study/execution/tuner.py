@@ -1,4 +1,4 @@
-"""Tune's parts put together: a new tuner for a study, or the one that it had."""
+"""Build the Tune tuner of a new study, or restore that of an earlier one."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -23,15 +23,15 @@ from study.search.searcher import OptunaSearcher
 from study.search.stopping import Stopping
 from study.tracking.records import StudyRecord
 
-# Checkpoints of a trial that are kept: Tune's state may be behind by several short epochs.
+# Checkpoints kept of each trial: Tune's state may be several short epochs behind.
 _N_CHECKPOINTS = 5
 
 
 def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
-    """The tuner of a study that begins.
+    """The tuner of a new study.
 
     Args:
-        n_at_once: trials that may run at a time once the cluster has grown.
+        n_at_once: trials that can run in parallel once the cluster has grown.
     """
     generator, scheduler, callbacks = _parts(record, tracking_uri, n_at_once)
     return tune.Tuner(
@@ -46,7 +46,7 @@ def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
         run_config=tune.RunConfig(
             name=record.name,
             storage_path=record.storage.rpartition("/")[0],
-            # Tune always tries again; the callback Failures decides.
+            # Tune always retries; the callback Failures decides.
             failure_config=tune.FailureConfig(max_failures=-1),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
@@ -58,23 +58,19 @@ def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
 
 
 def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
-    """The tuner of a study that goes on, from Tune's state, with what is asked of it now.
-
-    Args:
-        n_at_once: trials that may run at a time once the cluster has grown.
+    """The tuner of a resumed study, from Tune's state and with the settings of `record`.
 
     Raises:
-        LaunchError: through the Ray client.
+        LaunchError: if Ray is used through its client.
     """
     tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record))
     internal = tuner._local_tuner
     if internal is None:
         raise LaunchError("a study cannot be resumed through the Ray client, ray://", "address")
-    # Those that come out of Tune's pickle know the study as it was begun. The new ones take in what
-    # the searcher has saved.
+    # The pickled parts have the study's old settings. The new ones load the searcher's state.
     config = internal._tune_config
     config.search_alg, config.scheduler, callbacks = _parts(record, tracking_uri, n_at_once)
-    config.max_concurrent_trials = None  # the generator's part
+    config.max_concurrent_trials = None  # the generator limits them
     internal.get_run_config().callbacks = callbacks
     return tuner
 
@@ -82,7 +78,6 @@ def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tun
 def _parts(
     record: StudyRecord, tracking_uri: str, n_at_once: int
 ) -> tuple[StudyGenerator, TrialScheduler, list[Callback]]:
-    """What Tune runs a study with."""
     study = record.config
     halving, stopping, messages = make_halving(study), Stopping(study), deque[str]()
     searcher = OptunaSearcher(study, halving, stopping, record.n_searches)
@@ -90,17 +85,17 @@ def _parts(
     recorder = Recorder(record, tracking_uri, messages, stopping)
     snapshots = Snapshots()
     callbacks: list[Callback] = [
-        # First: at the end it gives the signals back before the recorder waits for MLflow.
+        # First: at the end it restores the signal handlers before the recorder waits for MLflow.
         Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave)),
         Failures(messages),
         progress,
         recorder,
-        # Behind the others: it raises if it cannot write, and they handle the end first.
+        # After the others: it raises if it cannot write, and they must handle the end first.
         snapshots,
-        # Behind the snapshots: if those raise, it deletes nothing.
+        # After the snapshots: if they raise, it deletes nothing.
         Checkpoints(_N_CHECKPOINTS, snapshots, messages),
     ]
-    # Asked for as many at a time as may run, and no more: Tune would draw one sample too early.
+    # No more than n_at_once at a time: Tune would draw one sample too early.
     generator = StudyGenerator(searcher, study.n_trainings, n_at_once)
     return generator, make_scheduler(study, halving), callbacks
 

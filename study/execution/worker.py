@@ -1,4 +1,4 @@
-"""The Ray worker: a suggestion -> training -> reports; checkpoint and restore."""
+"""The Ray worker: suggestion -> training -> reports; checkpoint and restore."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,13 +31,13 @@ from study.trial.state_file import read_state, state_bytes
 from study.trial.time_spent import TimeSpent
 from study.trial.training import Training
 
-# How Ray says that a checkpoint is not there: by no class of its own.
+# Ray has no error class for a missing checkpoint, only this text.
 _GONE = "does not exist on storage"
 
 
 @contextmanager
 def _of_this_node() -> Iterator[None]:
-    """What a GPU lacks, with the node that it is on."""
+    """Add the node to errors of a GPU."""
     try:
         with memory_errors():
             yield
@@ -47,7 +47,7 @@ def _of_this_node() -> Iterator[None]:
 
 @contextmanager
 def _of_checkpoint(done: str) -> Iterator[None]:
-    """What keeps a checkpoint from being written or read: the storage, or memory of a GPU."""
+    """Raise StorageError if a checkpoint cannot be written or read, GPU errors apart."""
     try:
         with _of_this_node():
             yield
@@ -58,15 +58,14 @@ def _of_checkpoint(done: str) -> Iterator[None]:
 
 
 class TrialTrainable(tune.Trainable):
-    """One worker process; it trains one trial after another and keeps the data in memory.
+    """A worker process, which trains one trial after another and keeps the data in memory.
 
     A step is one reporting epoch, or all reports again after a restore. Each checkpoint holds all
-    reports of its trial. That is the second way of the data: what MLflow lacks after an outage or a
-    crash is read from there.
+    reports of its trial, from which MLflow gets what it lacks after an outage or a crash.
     """
 
     def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
-        """`study` comes by way of tune.with_parameters."""
+        """`study` is passed by tune.with_parameters."""
         self._study = study
         torch.set_num_threads(max(1, int(study.resources.cpus)))
         self._begin(config)
@@ -78,21 +77,21 @@ class TrialTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._suggestion = Suggestion.of_config(config)
         self._reports: list[EpochReport] = []
-        # Nothing of the trial before stays: a GPU may not have the memory for two.
+        # Drop the previous trial: a GPU may not have the memory for two.
         self._made: tuple[Training, TimeSpent] | None = None
         self._projections: list[Projection] = []
         self._last_report: dict[str, Any] = {}
         self._is_restored = False
 
     def _training(self) -> tuple[Training, TimeSpent]:
-        """The training of this trial, and its clock. Made when it is first needed: of what fails
-        before the first step, Ray brings a text alone to the driver."""
+        """The training of this trial and its clock. Created lazily: of an error before the first
+        step, Ray passes only a text to the driver."""
         if self._made is None:
             trial = self._suggestion.resolve(self._study)
             choose_algorithms(trial.training.deterministic)
             if trial.training.compile:
-                # torch compiles one piece of code so many times and no more. Earlier trials' are
-                # of no use: their settings are part of the code.
+                # torch limits how often a piece of code is compiled, and what was compiled for
+                # earlier trials is of no use: their settings are part of the code.
                 torch.compiler.reset()
             device = torch.device("cuda" if self._study.resources.gpus > 0 else "cpu")
             if device.type == "cuda":
@@ -107,8 +106,8 @@ class TrialTrainable(tune.Trainable):
         if failed is not None:
             return {**TrialReport(TrialStatus.FAILED, reason=failed).to_result(), "done": True}
         training, time_spent = self._training()
-        # A restored trial sends its reports again before it trains: the driver may have died before
-        # it acted on them, and the scheduler may have to stop the trial here.
+        # A restored trial repeats its reports before it trains: the driver may have died before it
+        # acted on them, and the scheduler may have to stop the trial here.
         result = self._last_report
         if self._is_restored:
             self._is_restored = False
@@ -116,7 +115,7 @@ class TrialTrainable(tune.Trainable):
         elif training.status is TrialStatus.RUNNING:
             report = self._with_projections(training, training.run_to_report())
             if report.epoch is not None:
-                # Now, since proofs and projections take time too.
+                # Stamped here, since proofs and projections take time too.
                 epoch = time_spent.stamped(report.epoch)
                 self._reports.append(epoch)
                 report = replace(report, epoch=epoch)
@@ -124,7 +123,6 @@ class TrialTrainable(tune.Trainable):
         return {**result, "done": training.status is not TrialStatus.RUNNING}
 
     def _with_earlier_reports(self) -> dict[str, Any]:
-        """The last report, and all before it."""
         report = TrialReport.from_result(self._last_report)
         assert report is not None
         n_earlier = len(self._reports) - (report.epoch is not None)
@@ -132,7 +130,7 @@ class TrialTrainable(tune.Trainable):
         return replace(report, is_repeated=True, earlier=earlier).to_result()
 
     def _with_projections(self, training: Training, report: TrialReport) -> TrialReport:
-        """Certify the network of a completed trial, and project it: its last report with those."""
+        """Certify and project the network of a completed trial; returns the report with results."""
         if training.status is not TrialStatus.COMPLETED:
             return report
         self._projections = list(projections(training, training.certified()))
@@ -145,7 +143,7 @@ class TrialTrainable(tune.Trainable):
 
     def restore(self, *args: Any, **kwargs: Any) -> Any:
         if self._suggestion.failed is None:
-            # What fails as the training is made is no fault of the storage.
+            # Outside _of_checkpoint: errors in creating the training are not the storage's.
             with _of_this_node():
                 self._training()
         with _of_checkpoint("read"):
@@ -161,7 +159,6 @@ class TrialTrainable(tune.Trainable):
         (folder / TRAINING_STATE).write_bytes(state_bytes(state))
         if training.status is not TrialStatus.COMPLETED:
             return
-        # The network of the trial, and those projected from it.
         config, dataset, network = training.config, training.dataset, training.certified()
         outcome = folder / OUTCOME
         outcome.mkdir()
@@ -183,7 +180,7 @@ class TrialTrainable(tune.Trainable):
         training.load_state_dict(state["training"])
         report = TrialReport.from_result(state["last_result"])
         assert report is not None
-        # The state has no networks of projections.
+        # The state lacks the projected networks.
         self._last_report = self._with_projections(training, report).to_result()
         self._is_restored = True
         if self._reports:
