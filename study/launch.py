@@ -1,6 +1,6 @@
-"""`python -m study.launch`: run a study. Options in, what came out.
+"""`python -m study.launch`: run a study.
 
-How a study file comes to a trained trial: `config.file` -> StudyConfig -> `execution.running` ->
+From the study file to a trained trial: `config.file` -> StudyConfig -> `execution.running` ->
 `search.searcher` -> Suggestion -> `execution.worker` -> TrialConfig -> `trial.training`.
 """
 
@@ -13,15 +13,15 @@ import typer
 
 from study import cli
 
-# Imported where they are needed: torch, Ray and MLflow take seconds to import, which --help and
-# mistakes in the options or the study file need not wait for.
+# Imported in the functions: torch, Ray and MLflow take seconds to import, which --help and errors
+# in the options or the study file need not wait for.
 if TYPE_CHECKING:
     from study.api.launched import Outcome, Report
     from study.api.study import Driver
 
 app = typer.Typer(add_completion=False)
 
-# Options by the names of arguments in Python; None for one that was not typed.
+# Option, by the name of its Python argument -> value; None if it was not given.
 _Typed = Mapping[str, Any]
 
 
@@ -108,22 +108,17 @@ def main(
     except KeyboardInterrupt:
         raise typer.Exit(cli.INTERRUPTED) from None
     except EOFError as error:
-        # Typer would say "Aborted.", as if somebody had left a prompt, and nothing else.
+        # Typer would only print "Aborted.", as if a prompt had been left.
         raise RuntimeError("a file ended before its time") from error
     raise typer.Exit(exit_code)
 
 
 def _driver(place: _Typed, on_stderr: bool = False) -> "Driver":
-    """What runs the study.
-
-    Args:
-        place: where it runs and is kept, as it was typed.
-        on_stderr: where to print what a user is told.
-    """
+    """The driver of the study; `on_stderr` prints its messages there."""
     from study.api.study import Driver
 
     driver = Driver.of(**place)
-    # The address may be wrong, and what follows takes seconds.
+    # First, since the address may be wrong and the rest takes seconds.
     driver.check_ray()
     return replace(
         driver, say=lambda line: typer.echo(line, err=on_stderr), resume_line=_line_to_resume
@@ -138,11 +133,11 @@ def _line_to_resume(name: str, elsewhere: Mapping[str, str]) -> str:
 
 
 def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: bool) -> int:
-    """Run a new study, or say what it would be; returns an exit code."""
+    """Run a new study or do a dry run of it; returns the exit code."""
     from study.api.asked import asked_for
 
     asked = asked_for(space, arguments)
-    # What a dry run prints is a study file, and nothing else is.
+    # The output of a dry run is a study file, so messages go to stderr.
     driver = _driver(place, on_stderr=dry_run)
     from study.api import launched
 
@@ -163,7 +158,7 @@ def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: b
 
 
 def _resume(space: str, place: _Typed, arguments: _Typed, dry_run: bool) -> int:
-    """Go on with a study, or say which would go on; returns an exit code."""
+    """Resume a study, or print the plan; returns the exit code."""
     from study.api.asked import settings, source_of
 
     name = arguments["name"]
@@ -179,7 +174,7 @@ def _resume(space: str, place: _Typed, arguments: _Typed, dry_run: bool) -> int:
 
 
 def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> int:
-    """Print what came out; returns an exit code."""
+    """Print the results; returns the exit code."""
     from study.api.study import Study
 
     if report is None:

@@ -1,8 +1,8 @@
-"""MLflow and PostgreSQL on the head of a cluster; nothing here knows of studies.
+"""MLflow and PostgreSQL on the head of a cluster; nothing here knows about studies.
 
-__main__   `python -m study.head`: starts and stops them, stops an idle machine
-services   both of them: started and stopped
-postgres   a PostgreSQL of its own
-processes  whether a service runs, and what listens on a port
-idle       whether Ray has had nothing to do for a while
+__main__   `python -m study.head`: start and stop both, shut down an idle machine
+services   start and stop both services
+postgres   a separate PostgreSQL server
+processes  check running services and ports
+idle       wait until Ray has been idle for a while
 """

@@ -52,14 +52,14 @@ def stop_when_idle(
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # another process watches already
+            return  # another process is already watching
         wait_until_idle(minutes, dashboard)
         typer.echo(f"no job for {minutes:g} minutes: {then}")
         try:
             with services.alone():
                 services.stop()
         finally:
-            # A machine costs money: it stops even where a service could not be stopped.
+            # The machine costs money, so it stops even if a service could not be stopped.
             subprocess.run(shlex.split(then), check=True)
 
 

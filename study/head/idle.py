@@ -1,4 +1,4 @@
-"""Whether Ray has had nothing to do for a while, by the list of jobs of its dashboard."""
+"""Wait until Ray has been idle for a while, by the job list of its dashboard."""
 
 import http.client
 import json
@@ -9,21 +9,21 @@ from pathlib import Path
 
 
 def wait_until_idle(minutes: float, dashboard: str) -> None:
-    """Wait until no job of Ray has run or waited for so long.
+    """Wait until no job of Ray has been pending or running for so many minutes.
 
     Args:
-        dashboard: address of Ray's.
+        dashboard: URL of Ray's dashboard.
     """
     busy_at = time.monotonic()
     while time.monotonic() - busy_at < minutes * 60:
-        time.sleep(min(minutes * 60 / 10, 60))  # between two looks at the list of jobs
+        time.sleep(min(minutes * 60 / 10, 60))  # between checks of the job list
         if _has_work(dashboard):
             busy_at = time.monotonic()
 
 
 def _has_work(dashboard: str) -> bool:
-    """Whether a job of Ray runs or waits, by Ray's dashboard. If nothing listens there, none does;
-    if it says anything else, one may."""
+    """Whether a Ray job is pending or running. False if the dashboard refuses the connection; True
+    after any other error, since there may be one."""
     token = Path.home() / ".ray" / "auth_token"
     headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.exists() else {}
     try:

@@ -1,6 +1,6 @@
-"""A PostgreSQL of its own on this machine: laid out, started, stopped, given a role and databases.
+"""A separate PostgreSQL server on this machine: created, started, stopped; roles and databases.
 
-It listens on 127.0.0.1 alone, and asks for a password even there.
+It listens only on 127.0.0.1, and requires a password even there.
 """
 
 import os
@@ -21,25 +21,24 @@ _START_SECONDS = 120
 
 
 class Postgres:
-    """The server whose data lies in one folder.
+    """A server with its data in one folder.
 
     Raises:
-        ServiceError: from whatever starts or stops it, if a program of PostgreSQL is missing or
-            fails.
+        ServiceError: from `start` and `stop`, if a program of PostgreSQL is missing or fails.
     """
 
     def __init__(self, data: Path) -> None:
-        """data: its folder, made when it is first started."""
+        """data: its folder, made at the first start."""
         self._data = data
 
     def start(self, port: int, owner_password: str) -> None:
-        """Start it unless it runs, with its data laid out at the first time.
+        """Start the server unless it runs; the first start creates its data folder.
 
         Args:
-            owner_password: of its superuser; the one of the first start stays.
+            owner_password: of the superuser, set by the first start.
 
         Raises:
-            ServiceError: also if it runs on another port, or something else listens on this one.
+            ServiceError: also if it runs on another port, or something else listens on this port.
         """
         if not (self._data / "PG_VERSION").exists():
             self._lay_out(owner_password)
@@ -49,7 +48,7 @@ class Postgres:
                 raise ServiceError(rule, "database_port", port)
             return
         refuse_if_taken("database_port", port)
-        # Left by one that was killed. PostgreSQL takes a zombie with that number for one that runs.
+        # Left by a killed server. PostgreSQL takes a zombie with that number for a running one.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         options = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
         self._run(
@@ -63,7 +62,7 @@ class Postgres:
             self._run("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", "fast")
 
     def _runs(self) -> bool:
-        """Whether its first process does; another process may have its number now."""
+        """Whether the first process of the server runs; its number may have been reused."""
         try:
             group = int((self._data / "postmaster.pid").read_text().splitlines()[0])
         except FileNotFoundError:
@@ -73,7 +72,7 @@ class Postgres:
     def make_role(
         self, owner_password: str, role: str, password: str, databases: Iterable[str]
     ) -> None:
-        """Make what is not there of a role that logs in with a password, and of its databases."""
+        """Make a role with a password, and its databases, unless they exist."""
         name, its_password = sql.Identifier(role), sql.Literal(password)
         statements = [
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(name, its_password),
@@ -86,7 +85,7 @@ class Postgres:
             host="127.0.0.1", port=self._port(), user=_OWNER, password=owner_password,
             dbname="postgres", autocommit=True,
         ) as connection:  # fmt: skip
-            # Or the log would have the statements that fail, and with them the password.
+            # Else failing statements are logged, the password with them.
             connection.execute("SET log_min_error_statement = panic")
             for statement in statements:
                 with suppress(errors.DuplicateObject, errors.DuplicateDatabase):
@@ -96,7 +95,7 @@ class Postgres:
         return int((self._data / "postmaster.pid").read_text().splitlines()[3])
 
     def _lay_out(self, owner_password: str) -> None:
-        # What an interrupted start has left is not whole.
+        # An interrupted first start leaves an incomplete folder.
         shutil.rmtree(self._data, ignore_errors=True)
         self._data.mkdir(mode=0o700)
         user = _user()
@@ -112,7 +111,6 @@ class Postgres:
             )  # fmt: skip
 
     def _run(self, name: str, *arguments: str) -> None:
-        """Run a program of PostgreSQL, as a user that it accepts."""
         done = subprocess.run(
             [_binary(name), *arguments],
             stdin=subprocess.DEVNULL,
@@ -128,13 +126,13 @@ class Postgres:
 
 
 def _user() -> str | None:
-    """The user that PostgreSQL runs as; None for this one. It refuses to run as root."""
+    """The user to run PostgreSQL as, which refuses to run as root; None for the current user."""
     return "postgres" if os.geteuid() == 0 else None
 
 
 def _binary(name: str) -> str:
-    """The path of a program of PostgreSQL, of the newest where there are several."""
-    # Debian keeps them off the PATH, a folder for each version.
+    """Path of a program of PostgreSQL, of the newest version."""
+    # Debian keeps them off the PATH, in one folder per version.
     versions = sorted(
         Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda p: float(p.parts[-3])
     )

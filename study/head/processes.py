@@ -1,4 +1,4 @@
-"""Processes of this machine: whether a service runs, and what listens on a port."""
+"""Check services and ports of this machine."""
 
 import socket
 import time
@@ -13,8 +13,8 @@ class ServiceError(UserError):
 
 
 def in_group(group: int, word: str) -> bool:
-    """Whether a process of a group has a word on its command line. The number of the group is not
-    enough: a later group may have it."""
+    """Whether a process of a group has a word on its command line. The group number alone may have
+    been reused."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
@@ -27,7 +27,7 @@ def in_group(group: int, word: str) -> bool:
 
 
 def refuse_if_taken(key: str, port: int) -> None:
-    """Raise ServiceError about the argument `key`, if something listens on a port of 127.0.0.1."""
+    """Raise ServiceError about the argument `key` if something listens on the port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(5)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -35,10 +35,9 @@ def refuse_if_taken(key: str, port: int) -> None:
 
 
 def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait until the condition holds. After so many seconds raise ServiceError with the text
-    `otherwise`."""
+    """Wait for the condition; after `seconds` raise ServiceError with the text `otherwise`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise ServiceError(f"{otherwise} after {seconds:g} s")
-        time.sleep(0.1)  # between two looks at another process
+        time.sleep(0.1)  # between checks of another process

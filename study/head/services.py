@@ -1,11 +1,11 @@
 """PostgreSQL and MLflow on the head of a cluster.
 
-All they need lies in one folder, and what is secret there is readable by its owner alone:
+Their files are in one folder, where secrets are readable only by the owner:
 
     secrets.json    passwords and keys, made at the first start
-    environment     what a study must know, to be sourced by a shell before Ray is started
-    postgres/       the databases of MLflow and of its users
-    *.log           the output of the two
+    environment     variables for studies, to be sourced by a shell before Ray is started
+    postgres/       the databases of MLflow and its users
+    *.log           the output of both services
 """
 
 import fcntl
@@ -29,16 +29,16 @@ from study.head.processes import ServiceError, in_group, refuse_if_taken, wait
 _ADMIN = "admin"
 _DATABASES = ("mlflow", "mlflow_users")
 _ROLE = "mlflow"
-# Seconds: MLflow lays out its tables at the first start.
+# At the first start MLflow creates its tables.
 _START_SECONDS = 120
 _STOP_SECONDS = 20
-# Made once, at the first start of a cluster: passwords of PostgreSQL's superuser, of its role for
-# MLflow and of MLflow's first user, and the key with which MLflow signs its forms.
+# Passwords of PostgreSQL's superuser, its role for MLflow and MLflow's first user, and the key with
+# which MLflow signs its forms; made once, at the first start.
 _SECRETS = ("owner_password", "database_password", "admin_password", "server_key")
 
 
 class Services:
-    """The two services whose data lies in one folder."""
+    """PostgreSQL and MLflow, with their data in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,18 +48,18 @@ class Services:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other process starts or stops them."""
-        # Others may enter, as PostgreSQL's user must, but not list it.
+        """Lock the services against other processes that start or stop them."""
+        # Others, such as PostgreSQL's user, may enter the folder but not list it.
         self._folder.mkdir(mode=0o711, exist_ok=True)
         with (self._folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def start(self, storage_path: str, port: int, database_port: int) -> None:
-        """Start what does not answer.
+        """Start the services that do not answer.
 
         Raises:
-            ServiceError: if something is missing, in the way, or does not come up.
+            ServiceError: if a program is missing, a port is taken, or a service does not come up.
         """
         known = self._secrets()
         database_password = known["database_password"]
@@ -84,15 +84,15 @@ class Services:
         )
         self._write(
             self._folder / "basic_auth.ini",
-            # Without a password nothing is visible, and users do not see what others made.
+            # Nothing is visible without a password, and users do not see what others made.
             f"[mlflow]\ndefault_permission = NO_PERMISSIONS\ndatabase_uri = {users}\n"
             f"admin_username = {_ADMIN}\n"
             "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-            # A check of a password takes a third of a second, by design; without the cache each
-            # request would. The process that checks passwords is the only one that changes them.
+            # Checking a password takes a third of a second, by design, for each request without
+            # the cache. The process that checks passwords is the only one that changes them.
             "auth_cache_ttl_seconds = 3600\n",
         )
-        # A command line can be read by every user of the machine, an environment cannot.
+        # Every user of the machine can read a command line, but not an environment.
         secret = {
             "MLFLOW_BACKEND_STORE_URI": records,
             "MLFLOW_AUTH_CONFIG_PATH": str(self._folder / "basic_auth.ini"),
@@ -102,7 +102,7 @@ class Services:
         self._start_mlflow(port, f"{storage_path}/artifacts", secret)
 
     def stop(self) -> None:
-        """Raises ServiceError if PostgreSQL does not stop."""
+        """Stop both services. Raises ServiceError if one does not stop."""
         self._stop_mlflow()
         self._postgres.stop()
 
@@ -115,7 +115,7 @@ class Services:
         return known
 
     def _write(self, path: Path, text: str) -> None:
-        """Write a file that its owner alone may read, whole or not at all."""
+        """Write a file atomically, readable only by its owner."""
         with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as file:
             file.write(text)
         os.replace(file.name, path)
@@ -126,11 +126,10 @@ class Services:
         command = [
             sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
             "--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", artifacts,
-            # So that a page of another site cannot reach it by a name of its own. The port is that
-            # of the tunnel, which the user chooses.
+            # Against DNS rebinding. The port is that of the tunnel, which the user chooses.
             "--allowed-hosts", "localhost:*,127.0.0.1:*",
         ]  # fmt: skip
-        # They would be seven processes, which no study uses.
+        # Job execution would be seven processes, which no study uses.
         no_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         log_file = self._folder / "mlflow.log"
         log_file.touch(mode=0o600)
@@ -154,17 +153,17 @@ class Services:
         wait(is_up, _START_SECONDS, f"MLflow does not answer; see {log_file}")
 
     def _mlflow_group(self) -> int | None:
-        """The group of its processes; None if none of them runs."""
+        """Process group of MLflow; None if it does not run."""
         if not self._mlflow_state.exists():
             return None
         group: int = json.loads(self._mlflow_state.read_text())["group"]
         return group if in_group(group, "mlflow") else None
 
     def _stop_mlflow(self) -> None:
-        """End it and its child processes, so that its port is free."""
+        """Kill MLflow and its child processes, which frees its port."""
         group = self._mlflow_group()
         if group is not None:
-            # Whoever sends it something tries again, as after a crash.
+            # Clients retry, as after a crash.
             os.killpg(group, signal.SIGKILL)
             wait(lambda: self._mlflow_group() is None, _STOP_SECONDS, "MLflow does not stop")
 
