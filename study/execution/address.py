@@ -14,14 +14,11 @@ _CURRENT_CLUSTER = "ray/ray_current_cluster"
 
 
 def check_answers(address: str | None) -> None:
-    """Check that a Ray cluster answers within seconds; Ray itself tries for a minute.
+    """Raise LaunchError unless a Ray cluster answers within seconds; Ray itself tries for a minute.
 
     Args:
         address: None for the cluster last started on this host, if any. An address without a port,
             such as "auto", is not checked.
-
-    Raises:
-        LaunchError: if nothing answers, or the address is malformed.
     """
     rule, hint = "a Ray cluster must answer", ""
     if address is None:

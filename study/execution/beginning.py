@@ -16,11 +16,12 @@ from study.trial.rehearsal import Rehearsal, measured
 
 
 def plan_new(driver: Driver, asked: Asked) -> Asked:
-    """Check a new study and give it a free name: the name given as an argument must be free, the
-    file's name gets a number if it is taken, with a message.
+    """Check that a new study can run, and give it a free name: a number is added to the file's name
+    if it is taken, and the user is told.
 
     Raises:
-        UserError: if a trial's data cannot be read, its network does not fit, or the name is taken.
+        UserError: if a trial's data cannot be read, its network does not fit the images, or a name
+            given as an argument is taken.
     """
     config = asked.config
     check_trials(config, asked.source)
@@ -39,13 +40,7 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """A dry run of a study.
-
-    Attributes:
-        config: with the name that the study would get.
-        trial: network size, and training time on this machine.
-        n_at_once: number of trials that run in parallel.
-    """
+    """The result of a dry run: the study, a measured trial, and how many trials run in parallel."""
 
     config: StudyConfig
     trial: Rehearsal
@@ -66,10 +61,7 @@ class Rehearsed:
 
 def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
     """Check a new study, its storage and Ray, and time a trial, without running the study.
-
-    Raises:
-        UserError: if the study could not begin.
-    """
+    Raises UserError if the study could not begin."""
     study = plan_new(driver, asked).config
     storage.check(driver.folder(study.name))
     with connected(driver, study) as n:

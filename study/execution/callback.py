@@ -6,11 +6,10 @@ from ray.tune import Callback
 
 
 class StudyCallback(Callback):
-    """Observes a study. Subclasses are dataclasses whose fields are their arguments; all other
-    state is created by `setup`, which Tune calls before the first step.
+    """Observes a study. A subclass is a dataclass of its arguments; all other state is created by
+    `setup`, which Tune calls before the first step.
 
-    Tune pickles its callbacks with the tuner. A resumed study gets new callbacks, so each is
-    pickled as an empty `Callback`.
+    Tune pickles its callbacks, but a resumed study gets new ones: each is pickled as an empty one.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

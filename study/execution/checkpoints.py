@@ -35,8 +35,7 @@ class Checkpoints(StudyCallback):
         messages: receives a line if a checkpoint of an ended trial cannot be deleted.
 
     Raises:
-        OSError: in the driver, if the checkpoints of an unfinished trial cannot be listed or
-            deleted.
+        OSError: in the driver, if those of an unfinished trial cannot be listed or deleted.
     """
 
     n_kept: int
@@ -128,16 +127,15 @@ def _forget(trial: Any) -> None:
 
 
 def choose(known: str, stored: list[str], n_kept: int) -> str | None:
-    """Choose the checkpoint that a trial resumes from.
+    """The checkpoint that a trial resumes from; None if there is none.
+
+    It is `known`, unless that is gone or was being deleted when the driver died; then the second
+    newest, since each is complete before the next is begun.
 
     Args:
         known: the one named by Tune's state.
         stored: those in the storage, oldest first.
         n_kept: how many Tune keeps; it deletes the oldest once that many newer ones are written.
-
-    Returns:
-        `known`, unless it is gone or was being deleted when the driver died; then the second
-        newest, since each is complete before the next is begun. None if there is none.
     """
     if known in stored[-n_kept:]:
         return known

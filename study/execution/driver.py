@@ -44,11 +44,8 @@ class Driver:
         storage_path: str | Path | None = None,
         address: str | None = None,
     ) -> "Driver":
-        """Fill missing values from the environment, then from the defaults.
-
-        Raises:
-            UserError: if the tracking URI, given or from the environment, cannot be used.
-        """
+        """Fill missing values from the environment, then from the defaults. Raises UserError if the
+        tracking URI cannot be used."""
         return cls(
             Records(Client(_tracking_uri(tracking_uri))),
             _storage_path(None if storage_path is None else str(storage_path)),

@@ -20,29 +20,19 @@ _NODE_SECONDS = 600.0
 
 
 def check_gpus(nodes: Sequence[Mapping[str, Any]]) -> None:
-    """Check that CUDA works on every node that offers GPUs, this machine included.
-
-    Args:
-        nodes: as returned by `ray.nodes`.
-
-    Raises:
-        LaunchError: naming each node where it does not.
-    """
+    """Raise LaunchError naming each node that offers GPUs, this machine included, but has no
+    working CUDA; `nodes` is as returned by `ray.nodes`."""
     _ask([n for n in nodes if n["Resources"].get("GPU", 0) > 0], _gpu_problem_here)
 
 
 def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialConfig) -> None:
-    """Check that every node reaches the storage and the data, downloading it if the study says so.
-
-    MLflow is not checked: only the driver calls it, and has done so by now.
+    """Raise LaunchError naming each node that does not reach the storage or the data, which is
+    downloaded if the study says so. Not MLflow: only the driver calls it, and has already done so.
 
     Args:
         nodes: as returned by `ray.nodes`.
         folder: for studies; created if missing.
         trial: any trial of the study, for its data.
-
-    Raises:
-        LaunchError: naming each node that does not.
     """
     storage.make_folder(folder)
     files, path = storage.filesystem(folder)

@@ -19,14 +19,8 @@ def longest_trial(study: StudyConfig) -> TrialConfig:
 
 
 def check_trials(study: StudyConfig, source: str) -> None:
-    """Check for every trial that its data can be read and its network fits the images.
-
-    Args:
-        source: the study file, for messages.
-
-    Raises:
-        ConfigError: for the first problem.
-    """
+    """Raise ConfigError for the first trial whose data cannot be read or whose network does not fit
+    the images; `source` names the study file in the message."""
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
     for shape in product(*varied.values()):

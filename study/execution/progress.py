@@ -36,7 +36,7 @@ class Progress(StudyCallback):
 
     Attributes:
         stopping: of the searcher, for the growth of the hypervolume.
-        messages: lines for the user from other parts, removed as they are printed.
+        messages: lines from other callbacks, removed as they are printed.
     """
 
     study: StudyConfig

@@ -42,12 +42,8 @@ _MESSAGE_SECONDS = 60.0
 
 @dataclass
 class _Reports:
-    """Reports of a trial to be sent in one request.
-
-    Attributes:
-        since: when the first was collected, by the monotonic clock.
-        node: address of the node that measured the last.
-    """
+    """Reports of a trial to be sent in one request: when the first was collected, by the monotonic
+    clock, and the address of the node that measured the last."""
 
     since: float
     epochs: list[EpochReport] = field(default_factory=list)
@@ -59,7 +55,6 @@ class Recorder(StudyCallback):
     """Writes every trial of one study to MLflow.
 
     Attributes:
-        study: its record in MLflow.
         messages: receives a line when MLflow stops answering and when it answers again.
         stopping: of the searcher, to record why a study ended before its last trial.
     """

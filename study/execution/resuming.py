@@ -25,7 +25,6 @@ class Resumption:
     """The plan for resuming a study.
 
     Attributes:
-        record: the study in MLflow.
         goes_on: the study with the new trials or hours; `record` itself if there are none.
         n_completed: trials that trained for all of their epochs.
         has_ended_trials: whether any trial has completed or was stopped early.
@@ -135,11 +134,8 @@ def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
 
 
 def extended(record: StudyRecord, records: Records, asked: Mapping[str, Any]) -> StudyRecord:
-    """The study with the trials and hours asked for; `record` itself if they are not new.
-
-    Raises:
-        LaunchError: if they are no more than before, or the study has no samples left.
-    """
+    """The study with the trials and hours asked for; `record` itself if they are not new. Raises
+    LaunchError if they are no more than before, or the study has no samples left."""
     search, n_trials, max_hours = record.config.search, asked.get(_TRIALS), asked.get(_HOURS)
     if not record.finished:
         # The same command may be repeated after an interruption.

@@ -46,14 +46,11 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(eq=False)
 class Snapshots(StudyCallback):
-    """Keeps the two copies.
+    """Keeps the two copies. Raises LaunchError in the driver if a copy cannot be written.
 
     Attributes:
         in_both: both copies contain all that Tune knew at this time, in seconds since 1970-01-01
             UTC by the clock of the driver's files; -inf until this driver has made two copies.
-
-    Raises:
-        LaunchError: in the driver, if a copy cannot be written.
     """
 
     def setup(self, *args: Any, **info: Any) -> None:

@@ -50,9 +50,7 @@ _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
 @contextmanager
 def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
     """Connect to Ray or start it, tell the user what the study gets, and disconnect afterwards.
-
-    Yields:
-        Number of trials that can run in parallel once the cluster has grown.
+    Yields the number of trials that can run in parallel once the cluster has grown.
 
     Raises:
         LaunchError: if Ray cannot be reached, or a node lacks what a trial needs.
@@ -70,12 +68,8 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
 
 
 def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_local: bool) -> int:
-    """Number of trials that can run in parallel once the cluster has grown; tells the user.
-
-    Args:
-        has: the resources of each node.
-        is_local: whether Ray was started here, so that no node can join.
-    """
+    """Number of trials that can run in parallel once the cluster has grown; tells the user. `has`
+    gives the resources of each node; no node can join if Ray `is_local`, started here."""
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     total = {kind: sum(of_node.get(kind, 0.0) for of_node in has) for kind in wanted}
     for kind, amount in wanted.items():
@@ -114,11 +108,8 @@ def _n_fit(resources: Resources, wanted: Resources) -> int:
 
 
 def _connect(address: str | None, n_trials: int) -> bool:
-    """Connect to the cluster or start Ray here; returns whether it was started here.
-
-    Raises:
-        LaunchError: if Ray cannot be reached.
-    """
+    """Set Ray's environment and connect; True if Ray was started here. Raises LaunchError if Ray
+    cannot be reached."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     # Set anew for each study of this process.
@@ -161,10 +152,9 @@ def _growth(n_nodes: int) -> list[Resources]:
 
 @contextmanager
 def _groups_of_their_own() -> Iterator[None]:
-    """Give the processes that Ray starts their own process groups. A signal to the group of this
-    one, as `timeout` sends it, would end them while the study still finishes its epochs.
-
-    Only on Linux, where they end with this process in any case."""
+    """On Linux, give Ray's processes their own process groups. A signal to the group of this one,
+    as `timeout` sends it, would end them while the study still finishes its epochs. On Linux they
+    end with this process in any case."""
     popen = services.ConsolePopen
     if sys.platform == "linux":
         services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[misc, assignment]

@@ -67,12 +67,12 @@ def make_folder(folder: str) -> None:
 def new_folder(folder: str) -> Iterator[None]:
     """Make the folder of a new study, and delete it if the context raises.
 
-    If two commands make the same local folder at a time, only one succeeds. Buckets have no such
-    guard, so nothing is deleted there: it may be the other command's.
+    If two commands make the same local folder, only one succeeds. Buckets have no such guard, so
+    nothing is deleted there: it may be the other command's.
 
     Raises:
         NameTakenError: if the local folder exists.
-        LaunchError: if it cannot be made.
+        LaunchError: if the folder cannot be made.
     """
     if "://" in folder:
         make_folder(folder)
@@ -102,13 +102,8 @@ def delete(folder: str) -> None:
 
 @contextmanager
 def locked(folder: str) -> Iterator[None]:
-    """Lock a study against a second process, if its storage is a local folder.
-
-    The lock is released with the process, however it ends.
-
-    Raises:
-        LaunchError: if another process runs the study, or the lock cannot be made.
-    """
+    """Lock a study against a second process, if its storage is a local folder; a process that dies
+    releases it. Raises LaunchError if another process runs the study, or it cannot be locked."""
     if "://" in folder:
         yield
         return

@@ -14,13 +14,8 @@ from study.search.suggestion import Suggestion
 
 @dataclass(frozen=True)
 class TrialView:
-    """The state of a trial at one moment.
-
-    Attributes:
-        report: the last, if any.
-        checkpoint: the last, if any.
-        error: why Tune gave the trial up, in one line; None if it did not.
-    """
+    """The state of a trial at one moment: its last report and checkpoint, and in one line the error
+    for which Tune gave it up, each None if there is none."""
 
     suggestion: Suggestion
     status: TrialStatus
@@ -104,10 +99,8 @@ class EndedTrials:
     """The trials of a running study that have ended.
 
     Tune passes all trials at every step. A large study has a hundred thousand steps, and nearly all
-    of its trials have ended, so ended trials are not looked at again.
-
-    Attributes:
-        running: trials that had not ended at the last update.
+    of its trials have ended, so ended trials are not looked at again. `running` are those that had
+    not ended at the last update.
     """
 
     def __init__(self) -> None:
@@ -122,11 +115,8 @@ class EndedTrials:
         return trial.trial_id in self._ended
 
     def update(self, trials: list[Trial]) -> list[Trial]:
-        """Return the trials that have ended since the last update.
-
-        Args:
-            trials: all trials; Tune appends new and retried ones.
-        """
+        """Return the trials that have ended since the last update. `trials` are all trials: Tune
+        appends new and retried ones."""
         new = []
         for trial in reversed(trials):
             if len(self._known) == len(trials):

@@ -28,11 +28,7 @@ _N_CHECKPOINTS = 5
 
 
 def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
-    """The tuner of a new study.
-
-    Args:
-        n_at_once: trials that can run in parallel once the cluster has grown.
-    """
+    """The tuner of a new study; `n_at_once` trials can run once the cluster has grown."""
     generator, scheduler, callbacks = _parts(record, tracking_uri, n_at_once)
     return tune.Tuner(
         _trainable(record),
@@ -58,11 +54,8 @@ def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
 
 
 def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
-    """The tuner of a resumed study, from Tune's state and with the settings of `record`.
-
-    Raises:
-        LaunchError: if Ray is used through its client.
-    """
+    """The tuner of a resumed study, from Tune's state and with the settings of `record`. Raises
+    LaunchError if Ray is used through its client."""
     tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record))
     internal = tuner._local_tuner
     if internal is None:

@@ -9,11 +9,7 @@ from pathlib import Path
 
 
 def wait_until_idle(minutes: float, dashboard: str) -> None:
-    """Wait until no job of Ray has been pending or running for so many minutes.
-
-    Args:
-        dashboard: URL of Ray's dashboard.
-    """
+    """Wait until no Ray job has been pending or running for `minutes`; `dashboard` is Ray's URL."""
     busy_at = time.monotonic()
     while time.monotonic() - busy_at < minutes * 60:
         time.sleep(min(minutes * 60 / 10, 60))  # between checks of the job list

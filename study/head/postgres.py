@@ -21,21 +21,16 @@ _START_SECONDS = 120
 
 
 class Postgres:
-    """A server with its data in one folder.
-
-    Raises:
-        ServiceError: from `start` and `stop`, if a program of PostgreSQL is missing or fails.
-    """
+    """A server with its data in one folder. Its methods raise ServiceError if a program of
+    PostgreSQL is missing or fails."""
 
     def __init__(self, data: Path) -> None:
         """data: its folder, made at the first start."""
         self._data = data
 
     def start(self, port: int, owner_password: str) -> None:
-        """Start the server unless it runs; the first start creates its data folder.
-
-        Args:
-            owner_password: of the superuser, set by the first start.
+        """Start the server unless it runs. The first start creates its data folder and sets the
+        superuser's password.
 
         Raises:
             ServiceError: also if it runs on another port, or something else listens on this port.

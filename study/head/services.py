@@ -56,11 +56,8 @@ class Services:
             yield
 
     def start(self, storage_path: str, port: int, database_port: int) -> None:
-        """Start the services that do not answer.
-
-        Raises:
-            ServiceError: if a program is missing, a port is taken, or a service does not come up.
-        """
+        """Start the services that do not answer. Raises ServiceError if a program is missing, a
+        port is taken, or a service does not come up."""
         known = self._secrets()
         database_password = known["database_password"]
         self._postgres.start(database_port, known["owner_password"])
