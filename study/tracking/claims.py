@@ -1,4 +1,4 @@
-"""What a stored certificate says, beside what is proven of the weights now."""
+"""A stored certificate against the certificate of the weights now."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,17 +7,16 @@ from typing import Any
 from models.certificate import ROOM
 from study.metrics.artifacts import CERTIFICATE
 
-# By how much more than is proven here a certificate may claim, relative: other processors round
-# otherwise.
+# Relative margin by which a claim may be weaker than the proof: processors round differently.
 _MOST_ABOVE = 1e-6
 _PARTS = ("layers", "blocks")
 
 
 def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each claim of a stored certificate that the weights do not bear out.
+    """Yield a sentence for each claim of a stored certificate that the weights do not support.
 
     Args:
-        certified: the certificate of the weights as it is now, as JSON gives it back.
+        certified: the certificate of the weights now, after a round trip through JSON.
     """
     compared = [("", stored, certified)]
     for key in _PARTS:
@@ -37,10 +36,10 @@ def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Ite
 
 
 def is_true(what: str, stored: object, certified: object) -> bool:
-    """Whether a claim is what was found here, or says less, by rounding at most.
+    """Whether a claim equals the certified value, or is weaker by rounding at most.
 
     Args:
-        what: is claimed. A lower bound says less where it is smaller, all else where it is larger.
+        what: name of the claim. A lower bound is weaker if smaller, any other value if larger.
     """
     if not isinstance(certified, float) or type(stored) not in (int, float):
         return type(stored) is type(certified) and stored == certified
@@ -54,7 +53,7 @@ def is_true(what: str, stored: object, certified: object) -> bool:
 
 
 def _names(parts: object) -> list[object] | None:
-    """Of layers or blocks; None of what is neither."""
+    """The names of layers or blocks; None for anything else."""
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         return None
     return [part.get("name") for part in parts]

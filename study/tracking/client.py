@@ -22,15 +22,15 @@ from study.metrics.reports import TrialStatus
 from study.tracking.locations import database_file
 from study.tracking.tags import STATE
 
-# Runs in one answer to a search.
+# Runs in one page of a search.
 _PAGE = 1000
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # ImportError: a store whose library is not installed.
 _EXPECTED = (MlflowException, SQLAlchemyError, OSError, ImportError)
-# MLflow lets through what these raise, each of its own kind, and they need not be installed.
+# Libraries whose errors MLflow passes through unwrapped; they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
-# MLflow's codes for requests that it will never accept. Any other code may be a trouble of the
-# server: when it loses its database, it answers BAD_REQUEST.
+# Codes of requests that MLflow will never accept. Any other may be temporary: a server that loses
+# its database answers BAD_REQUEST.
 _REFUSALS = frozenset(
     {
         "CUSTOMER_UNAUTHORIZED", "ENDPOINT_NOT_FOUND", "INVALID_PARAMETER_VALUE", "INVALID_STATE",
@@ -59,20 +59,19 @@ class Client:
     def __init__(self, tracking_uri: str, max_retries: int = 2) -> None:
         """
         Args:
-            tracking_uri: must hold no password.
-            max_retries: of a request that the server does not answer; few, so that a server that is
-                down is reported in seconds.
+            tracking_uri: must contain no password.
+            max_retries: of unanswered requests; few, so that an outage is reported in seconds.
         """
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        # It prints the address of each run that ends, into whatever else is printed.
+        # MLflow would print the address of each ended run among our own output.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        # A project of uv in the working directory is no part of a model.
+        # A uv project in the working directory is not part of a model.
         os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
         logging.getLogger("mlflow").setLevel(logging.ERROR)
-        # It logs each error of a database with its trace, and raises it too.
+        # It logs each database error with its traceback, and raises it too.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        # The address is printed in messages and commands, and written into pages.
+        # The address appears in messages, commands and pages.
         if _has_secret(tracking_uri):
             raise TrackingError(
                 "an address must hold no password; give it in MLFLOW_TRACKING_USERNAME and "
@@ -84,17 +83,17 @@ class Client:
 
     @property
     def place(self) -> str:
-        """Where studies are looked for, for a message."""
+        """Where studies are looked up, for a message."""
         return f"in MLflow at {self.tracking_uri}"
 
     @functools.cached_property
     def api(self) -> MlflowClient:
-        """MLflow's own client, to be called by way of `call`."""
-        # Made when it is needed: to connect to a SQLite file is to create it.
+        """MLflow's own client; its methods are called through `call`."""
+        # Created on first use: connecting to a SQLite file creates it.
         return self.call(MlflowClient, self.tracking_uri)
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """function(*args, **kwargs), with errors of MLflow and of its server as TrackingError."""
+        """Call a function; errors of MLflow and of its server become TrackingError."""
         try:
             with _RETRIES.set_to(self._max_retries):
                 return function(*args, **kwargs)
@@ -105,18 +104,14 @@ class Client:
             raise kind(f"MLflow at {self.tracking_uri}: {reason(error)}") from error
 
     def is_absent(self) -> bool:
-        """Whether the database is a file that is not there: to look into it would create it."""
+        """Whether the database is a file that does not exist: connecting would create it."""
         database = database_file(self.tracking_uri)
         return database is not None and not database.exists()
 
     def search_runs(
         self, experiment_ids: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY
     ) -> Iterator[Run]:
-        """All runs of some experiments that meet MLflow's filter, the latest first.
-
-        Args:
-            view: MLflow's ViewType, which says whether deleted ones count.
-        """
+        """Runs of experiments that match MLflow's filter, latest first; `view` is its ViewType."""
         if not experiment_ids:
             return iter(())
         latest_first = ["attributes.start_time DESC"]
@@ -124,7 +119,7 @@ class Client:
         return self.pages(search, experiment_ids, condition, view, _PAGE, latest_first)
 
     def pages(self, search: Callable[..., PagedList[_T]], *args: object) -> Iterator[_T]:
-        """All that a search of MLflow finds, page by page."""
+        """The results of an MLflow search, page by page."""
         token = None
         while True:
             page = self.call(search, *args, page_token=token)
@@ -134,11 +129,7 @@ class Client:
                 return
 
     def get_run(self, run_id: str) -> Run:
-        """A run as it stands.
-
-        Raises:
-            TrackingError: if there is no such run.
-        """
+        """A run as it is now. Raises TrackingError if there is none."""
         if self.is_absent():
             raise TrackingError(f"MLflow at {self.tracking_uri}: there is no run {run_id}")
         return self.call(self.api.get_run, run_id)
@@ -150,7 +141,7 @@ class Client:
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log all of it to a run, in as few requests as MLflow allows."""
+        """Log everything to a run in as few requests as MLflow allows."""
         run_params = [Param(key, str(value)) for key, value in (params or {}).items()]
         run_tags = [RunTag(name, value) for name, value in (tags or {}).items()]
         self.call(self.api.log_batch, run_id, metrics, run_params, run_tags)
@@ -158,8 +149,8 @@ class Client:
     def set_state(
         self, run_id: str, status: TrialStatus, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Say how a run stands: in MLflow's own status and, with other tags, by the tag that counts
-        here. A run that a crash leaves between the two counts as running, and is ended again."""
+        """Set a run's status in MLflow and, with other tags, in our own tag, which counts: a run
+        that a crash leaves between the two counts as running, and is ended again."""
         of_run = {**(tags or {}), STATE: status.value}
         if status is TrialStatus.RUNNING:
             self.log(run_id, tags=of_run)
@@ -185,14 +176,13 @@ class Client:
         return [model.model_id for model in models]
 
     def log_file(self, run_id: str, path: Path) -> None:
-        """Add a file to a run; it replaces one of that name."""
+        """Add a file to a run, replacing one of the same name."""
         self.call(self.api.log_artifact, run_id, str(path))
 
 
 class _Retries:
-    """How often MLflow repeats a request. It reads the number from the environment at each request,
-    so threads that call at the same time share the one of the latest. After the last of them the
-    environment is as it was."""
+    """MLflow's limit of retries, which it reads from the environment at each request. Concurrent
+    threads share the latest limit; after the last of them the environment is restored."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -220,7 +210,7 @@ _RETRIES = _Retries()
 
 
 def _may_pass(error: Exception, tracking_uri: str) -> bool:
-    """Whether the same call may succeed later: a server that is down, a database that is busy."""
+    """Whether the same call may succeed later: the server is down, or the database busy."""
     if tracking_uri.startswith("sqlite"):
         return "locked" in str(error)
     if isinstance(error, MlflowException):
@@ -234,8 +224,7 @@ def _is_of_a_bucket(error: Exception) -> bool:
 
 
 def _has_secret(tracking_uri: str) -> bool:
-    """Whether an address holds a password, or what may be one: a token before the host, or in the
-    query."""
+    """Whether an address has a password, or a token before the host or in the query."""
     try:
         parts = urlsplit(tracking_uri)
     except ValueError as error:

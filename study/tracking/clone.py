@@ -1,4 +1,4 @@
-"""The clone that this code is run from, as git knows it."""
+"""The git clone that this code runs from."""
 
 import hashlib
 import subprocess
@@ -8,10 +8,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def git(*arguments: str) -> str | None:
-    """What git says of the clone, without blanks around it; None where this code is no clone, or
-    there is no git, or it refuses."""
+    """The stripped output of a git command in the clone; None without clone or git, or on error."""
     if not (_ROOT / ".git").exists():
-        return None  # installed as a package, perhaps into the clone of something else
+        return None  # an installed package, perhaps inside another project's clone
     command = ["git", "-C", str(_ROOT), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -21,20 +20,20 @@ def git(*arguments: str) -> str | None:
 
 
 def has_history() -> bool:
-    """Whether this code is a clone with all of its history."""
+    """Whether this code is a clone with its full history."""
     return git("rev-parse", "--is-shallow-repository") == "false"
 
 
 def commit_with(folder: Path) -> str | None:
-    """The id of the newest commit in which the folder of that name has the same Python files as
-    `folder`; None if there is none. The clone must have its full history."""
+    """The newest commit whose folder of that name has the same Python files; None if there is none.
+    The clone must have its full history."""
     wanted = {
         f"{folder.name}/{path.relative_to(folder).as_posix()}": _blob(path.read_bytes())
         for path in folder.rglob("*.py")
     }
     commits = git("log", "--all", "--full-history", "--format=%H", "--", folder.name)
     for commit in (commits or "").split():
-        # Of each file its mode, "blob" and its id, then the path behind a tab.
+        # Each entry has mode, "blob" and id, then the path behind a tab.
         listed = git("ls-tree", "-r", "-z", commit, "--", f"{folder.name}/") or ""
         files = (entry.partition("\t") for entry in listed.split("\0") if entry)
         if {path: of.split()[2] for of, _, path in files if path.endswith(".py")} == wanted:
@@ -43,5 +42,5 @@ def commit_with(folder: Path) -> str | None:
 
 
 def _blob(content: bytes) -> str:
-    """The id that git gives to a file of this content."""
+    """Git's id of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

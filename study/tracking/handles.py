@@ -1,8 +1,8 @@
-"""What a network is called, and which run is meant.
+"""Names of networks, and the runs that they mean.
 
 digits/0004       a trial
-digits/0004@0.5   the network to which that trial's was projected at coefficient 0.5
-digits@knee       a recommended one, once the study has ended
+digits/0004@0.5   the projection of that trial's network to coefficient 0.5
+digits@knee       a recommended network, once the study has ended
 3f9c              the beginning of a run id
 """
 
@@ -18,20 +18,20 @@ _FORMS = (
     "or the beginning of a run id, 4 characters or more"
 )
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
-"""A run id, or how one begins."""
+"""A run id or its beginning."""
 _LENGTH_OF_ID = 32
 
 
 def network_label(trial_id: str, projected_to: float | None) -> str:
-    """A network within its study: "0004", or "0004@0.5"."""
+    """The label of a network within its study: "0004", or "0004@0.5"."""
     return trial_id if projected_to is None else f"{trial_id}@{projected_to:g}"
 
 
 def run_of(records: Records, network: str) -> str:
-    """The id of the run that a handle, or the beginning of a run id, means.
+    """The id of the run for a handle or for the beginning of a run id.
 
     Raises:
-        TrackingError: if it means none, or more than one.
+        TrackingError: if it matches none, or more than one.
     """
     is_label = "/" in network
     name, separator, label = network.partition("/" if is_label else "@")
@@ -45,7 +45,7 @@ def run_of(records: Records, network: str) -> str:
 
 
 def handle_of(records: Records, run_id: str) -> str:
-    """The handle of the run of a trial or of a projection."""
+    """The handle of the run of a trial or projection."""
     run, client = records.client.get_run(run_id), records.client
     study = client.call(client.api.get_experiment, run.info.experiment_id).name
     return f"{study}/{network_label(*network_of(run))}"
@@ -55,7 +55,7 @@ def _of_label(networks: Sequence[TrialRecord], study: str, label: str) -> str:
     runs = {network_label(n.trial_id, n.projected_to): n.run_id for n in networks}
     if label not in runs:
         trial = label.partition("@")[0]
-        # The trial's own, if there is such a trial; else the trials.
+        # The networks of that trial if it exists, else the trials.
         near = [name for name in runs if name.partition("@")[0] == trial]
         have = some(near or [name for name in runs if "@" not in name])
         raise TrackingError(f"must be in {study}, which has {have}", key="network", value=label)

@@ -1,8 +1,8 @@
 """Where the files of runs and models are: where MLflow says, or beside a database that was moved.
 
-Studies keep their files in `mlruns`, beside their SQLite database. MLflow stores absolute paths: in
-a folder that was moved or copied as a whole, they still name the first one. The studies there can
-be read, since a file whose folder is gone is looked for at the same path beside the database.
+Studies keep their files in `mlruns` beside their SQLite database. MLflow stores absolute paths,
+which are wrong once that folder was moved or copied as a whole. Such studies can be read: a file
+whose folder is gone is looked up at the same path beside the database.
 """
 
 import os
@@ -13,11 +13,11 @@ from urllib.request import url2pathname
 from study.errors import TrackingError, printable
 
 ARTIFACTS = "mlruns"
-"""Folder beside a database; MLflow's own name."""
+"""MLflow's name of the folder beside a database."""
 
 
 def database_file(tracking_uri: str) -> Path | None:
-    """The file of a SQLite database, a resolved path; None of any other server or database."""
+    """The resolved path of a SQLite database; None for any other server or database."""
     scheme, _, path = tracking_uri.partition("?")[0].partition(":///")
     return Path(path).resolve() if scheme == "sqlite" and path else None
 
@@ -29,7 +29,7 @@ def artifact_location(tracking_uri: str, name: str) -> str | None:
 
 
 def local_folder(location: str) -> Path | None:
-    """The folder of this machine that a location of artifacts means; None if it is none."""
+    """The local folder of an artifact location; None if it is not local."""
     scheme = urlsplit(location).scheme.lower()
     if scheme not in ("", "file"):
         return None
@@ -37,8 +37,8 @@ def local_folder(location: str) -> Path | None:
 
 
 def moved(tracking_uri: str, location: str) -> Path | None:
-    """The folder at the same path below ARTIFACTS beside a SQLite database, if it is another one
-    than the location; None if there is none."""
+    """The folder at the same path below ARTIFACTS beside a SQLite database; None if there is none,
+    or if it is the location itself."""
     database, folder = database_file(tracking_uri), local_folder(location)
     if database is None or folder is None or ".." in folder.parts:
         return None
@@ -51,14 +51,14 @@ def moved(tracking_uri: str, location: str) -> Path | None:
 
 
 def current(tracking_uri: str, location: str) -> str:
-    """A location of artifacts, or, where that folder is gone, the one that it was moved to."""
+    """An artifact location, or where its folder was moved to if it is gone."""
     folder = local_folder(location)
     is_there = folder is None or folder.exists()
     return location if is_there else str(moved(tracking_uri, location) or location)
 
 
 def check_not_moved(tracking_uri: str, study: str, location: str) -> None:
-    """Whether a study is opened where it was begun, so that it can be changed.
+    """Check that a study is opened where it was begun, so that it can be changed.
 
     Args:
         location: of the artifacts of its run.

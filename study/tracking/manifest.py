@@ -1,4 +1,4 @@
-"""The files of a folder with their digests, and what is not as they say."""
+"""Digests of the files of a folder, and differences from them."""
 
 import hashlib
 import os
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def manifest(folder: Path) -> dict[str, str]:
-    """Path below the folder, with slashes -> SHA-256 of the file, hex, sorted by path.
+    """Path below the folder, with slashes -> SHA-256 in hex, sorted by path.
 
     Raises:
-        ValueError: if there is a link or anything else that is neither a folder nor a file.
+        ValueError: for anything that `irregular` reports.
     """
     for problem in irregular(folder):
         raise ValueError(problem)
@@ -19,8 +19,8 @@ def manifest(folder: Path) -> dict[str, str]:
 
 
 def irregular(folder: Path) -> Iterator[str]:
-    """A sentence for each thing below a folder that no model has: what is neither a file nor a
-    folder, a folder without files, compiled code. Links are not followed."""
+    """Yield a sentence for each thing below a folder that no model has: links, which are not
+    followed, special files, folders without files, compiled code."""
     for at, folders, files in os.walk(folder):
         where = Path(at).relative_to(folder)
         for name in sorted([*folders, *files]):
@@ -37,7 +37,7 @@ def irregular(folder: Path) -> Iterator[str]:
 
 
 def differences(folder: Path, expected: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each file below a folder that is not as a manifest says, or is not in it."""
+    """Yield a sentence for each file that is missing, extra or changed compared with a manifest."""
     there = manifest(folder)
     for name in sorted(there.keys() | expected.keys()):
         if name not in there:
@@ -49,6 +49,6 @@ def differences(folder: Path, expected: Mapping[str, str]) -> Iterator[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hex."""
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

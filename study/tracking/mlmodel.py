@@ -1,5 +1,4 @@
-"""MLmodel and the files beside it: which network a logged model is, and what MLflow would load and
-install with it."""
+"""Whose model a logged one is, and what MLflow would load and install with it."""
 
 import re
 import reprlib
@@ -12,13 +11,13 @@ from mlflow.entities import Run
 
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, origin
 
-# At the end of a line of these files.
+# At the end of a line of the files below.
 _VERSION = re.compile(r"(==|<=|=|: )[0-9][0-9A-Za-z.]*$", re.MULTILINE)
-# MLflow names the version of each that the environment has; one of uv has none of them.
+# MLflow names the installed version of each; a uv environment has none of them.
 _TOOL = re.compile(r"^( *- (?:pip|setuptools|wheel))[=<]=V$", re.MULTILINE)
 
 _PACKAGES = [f"{name}==V" for name in REQUIREMENTS]
-# What each file says, with V for a version; which keys of MLmodel have a value.
+# The content of each file, with V for versions; of MLmodel also the keys that have a value.
 _EXPECTED: dict[str, Any] = {
     "the keys of MLmodel": [
         "artifact_path", "flavors", "is_signature_from_type_hint", "metadata", "mlflow_version",
@@ -52,15 +51,14 @@ _EXPECTED: dict[str, Any] = {
 
 
 def other_identity(folder: Path, run: Run, model_id: str) -> Iterator[str]:
-    """A sentence for each way in which a model says that it is that of another run: files of one
-    may have been put, with their manifest, in the place of another's."""
+    """Yield a sentence for each sign that another run's model, with its manifest, was put here."""
     expected = {"run_id": run.info.run_id, "model_id": model_id, "study": origin(run)}
     try:
         about = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
-        # An experiment may be given another name.
+        # An experiment may have been renamed.
         study = {key: v for key, v in about["metadata"]["study"].items() if key != "name"}
         found = {"run_id": about["run_id"], "model_id": about["model_id"], "study": study}
-    except Exception as error:  # whatever a file that was changed makes of these few lines
+    except Exception as error:  # a changed file may fail in any way
         yield f"MLmodel cannot be read: {type(error).__name__}: {error}"
         return
     for key, value in expected.items():
@@ -69,8 +67,7 @@ def other_identity(folder: Path, run: Run, model_id: str) -> Iterator[str]:
 
 
 def other_loading(folder: Path) -> Iterator[str]:
-    """A sentence for each way in which MLflow would load other files or code than those that are
-    checked, or install other packages."""
+    """Yield a sentence for each unchecked file or package that MLflow would load or install."""
     code = (folder / CODE).parent
     try:
         about = _yaml(folder / "MLmodel")
@@ -89,8 +86,7 @@ def other_loading(folder: Path) -> Iterator[str]:
         yield f"MLmodel or what it names cannot be read: {type(error).__name__}: {error}"
         return
     for name, expected in _EXPECTED.items():
-        # Compared only as deep as something is expected: few aliases of YAML may stand for billions
-        # of values.
+        # Equality goes only as deep as the expected value; YAML aliases may expand to billions.
         if found[name] != expected:
             shown = reprlib.repr(found[name])
             yield f"{name} must be {expected} in a logged model, but is {shown}"
@@ -101,5 +97,5 @@ def _yaml(path: Path) -> Any:
 
 
 def _without_versions(path: Path) -> str:
-    """The text of a file with V for each version, and without that of a tool that installs."""
+    """The text of a file with V for each version, and no versions of pip, setuptools and wheel."""
     return _TOOL.sub(r"\1", _VERSION.sub(r"\1V", path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""A thread that sends writes to MLflow: in order, and again after an outage."""
+"""A thread that sends writes to MLflow in order, and retries after an outage."""
 
 import threading
 import time
@@ -7,21 +7,21 @@ from collections.abc import Callable
 
 from study.errors import OutageError
 
-# Between two tries, seconds; doubled each time up to the second.
+# Seconds between two tries, doubled from the first up to the longest.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 15.0
-# How long a request is waited for that is on its way when a study is left at once.
+# Seconds to wait for a request in flight when a study is left at once.
 _LEAVE_SECONDS = 5.0
 
 
 class Outbox:
-    """Sends what is put into it, one write after another, while the study goes on.
+    """Sends writes one after another while the study goes on.
 
-    A write that MLflow cannot take now is tried until it can. Anything else that goes wrong ends
-    the sending, and `check` raises it.
+    A write that MLflow cannot take now is retried until it can. Any other error ends the sending,
+    and `check` raises it.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        """say: is given a line when MLflow stops answering, and one when it answers again."""
+        """`say` gets a line when MLflow stops answering, and one when it answers again."""
         self._say = say
         self._writes: deque[tuple[Callable[[], None], Callable[[], None]]] = deque()
         self._changed = threading.Condition()
@@ -31,26 +31,26 @@ class Outbox:
         self._thread.start()
 
     def put(self, send: Callable[[], None], before_retry: Callable[[], None]) -> None:
-        """Send this after all that was put before.
+        """Queue a write behind the earlier ones.
 
         Args:
             send: the write; it may run more than once.
-            before_retry: runs before each further try, to learn what arrived of the one before.
+            before_retry: runs before each retry, to learn what arrived of the last try.
         """
         with self._changed:
             self._writes.append((send, before_retry))
             self._changed.notify_all()
 
     def check(self) -> None:
-        """Raise what ended the sending, if something did."""
+        """Raise the error that ended the sending, if any."""
         if self._error is not None:
             raise self._error
 
     def wait(self, seconds: float) -> int:
-        """Wait until all is sent, at most so long; how many writes are left.
+        """Wait until everything is sent, at most this long; returns the number of writes left.
 
         Raises:
-            TrackingError: and whatever else ended the sending.
+            TrackingError: or any other error that ended the sending.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._writes or self._error is not None, seconds)
@@ -58,7 +58,7 @@ class Outbox:
         return len(self._writes)
 
     def leave(self) -> None:
-        """Send no more, whatever is left. A request that is on its way is waited for a while."""
+        """Stop sending, whatever is left, after a short wait for a request in flight."""
         self._left.set()
         with self._changed:
             self._changed.notify_all()
@@ -73,7 +73,7 @@ class Outbox:
                 send, before_retry = self._writes[0]
             try:
                 self._send(send, before_retry)
-            except BaseException as error:  # of this thread: check() raises it in the other
+            except BaseException as error:  # check() raises it in the other thread
                 self._error = error
             with self._changed:
                 if self._error is None:

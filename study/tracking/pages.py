@@ -1,4 +1,4 @@
-"""What MLflow's own pages say and show of a study: texts, columns, addresses."""
+"""Texts, columns and addresses of a study in MLflow's own pages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 from study.tracking.values import PROJECTED_TO
 
 VIEW = "study"
-"""The name by which the table of runs is kept; see `views`."""
+"""Name of the stored table of runs; see `views`."""
 FRONT_VIEW = "front"
-"""The name by which the table of the front is kept."""
+"""Name of the stored table of the front."""
 # Without it MLflow shows its pages for language models.
 _TRAINING = "workflowType=machine_learning"
 
 
 def server_address(tracking_uri: str) -> str | None:
-    """The address of the tracking server, without a password; None if there is none."""
+    """The address of the tracking server without a password; None if there is no server."""
     parts = urlsplit(tracking_uri)
     if parts.scheme not in ("http", "https"):
         return None
@@ -28,7 +28,7 @@ def server_address(tracking_uri: str) -> str | None:
 
 
 def study_page(tracking_uri: str, experiment_id: str) -> tuple[str | None, str]:
-    """(the command that serves MLflow's pages, or None where a server does; the study's page)."""
+    """(the command that serves MLflow's pages, or None with a server; the study's page)."""
     served = server_address(tracking_uri)
     command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
     base = served or "http://127.0.0.1:5000"
@@ -38,20 +38,20 @@ def study_page(tracking_uri: str, experiment_id: str) -> tuple[str | None, str]:
 
 
 def run_page(tracking_uri: str, experiment_id: str) -> str | None:
-    """The page of a run, to be filled in where {run_id} stands; None where no server is known."""
+    """The page of a run, with {run_id} to be filled in; None without a server."""
     base = server_address(tracking_uri)
     return base and f"{base}/#/experiments/{experiment_id}/runs/{{run_id}}?{_TRAINING}"
 
 
 def compare_page(tracking_uri: str, experiment_id: str, run_ids: Sequence[str]) -> str | None:
-    """The page that compares runs; None where no server is known."""
+    """The page that compares runs; None without a server."""
     base = server_address(tracking_uri)
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
     return base and f"{base}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING}"
 
 
 def describe_study(config: StudyConfig) -> str:
-    """In Markdown, above the table of runs."""
+    """Markdown to show above the table of runs."""
     space = ", ".join(f"`{key}`" for key, _ in config.space)
     goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
     rules = ", ".join(f"`{c.metric}` {c}" for c in config.constraints)
@@ -70,7 +70,7 @@ def describe_study(config: StudyConfig) -> str:
 
 
 def describe_bound(bound: float) -> str:
-    """What a Lipschitz upper bound over all blocks proves."""
+    """A sentence on what a Lipschitz upper bound over all blocks proves."""
     if bound < 1:
         shown = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
         return f"Proven to be invertible: every block's Lipschitz constant is at most {shown:.4g}."
@@ -78,17 +78,17 @@ def describe_bound(bound: float) -> str:
 
 
 def name_sample(sample: Mapping[str, Any]) -> str:
-    """In one line, numbers rounded."""
+    """A sample in one line, with rounded numbers."""
     rounded = {k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in sample.items()}
     return " ".join(f"{key}={value}" for key, value in rounded.items())
 
 
 def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, str, str]]) -> str:
-    """What came out of a study, in Markdown, for its own run, with links within MLflow's pages.
+    """The results of a study in Markdown, for its own run, with links within MLflow's pages.
 
     Args:
         run_id: of the study's own run, which has the report among its files.
-        why: of each recommended network: its handle, as what, and a sentence.
+        why: (handle, aliases, sentence) of each recommended network.
     """
     page = f"#/experiments/{experiment_id}/runs"
     lines = [f"- `{handle}`, {aliases}: {sentence}" for handle, aliases, sentence in why]
@@ -99,8 +99,7 @@ def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, s
 
 
 def views(config: StudyConfig) -> dict[str, str]:
-    """The tables of runs as MLflow keeps them, by name: objectives, parameters and tags, the best
-    run first."""
+    """MLflow's tables of runs by name: objectives, parameters and tags, best run first."""
     first = config.objectives[0]
     metrics = [*(objective.metric for objective in config.objectives), TEST_ACCURACY]
     shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]

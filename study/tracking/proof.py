@@ -1,10 +1,9 @@
-"""Whether a stored model still is what was logged, and what is proven of it.
+"""Verification of a stored model: that it is what was logged, and what is proven of it.
 
-Nothing of the model's code is run: the network is built by the code at hand, from the arguments and
-tensors that are stored, and certified again. That bound is what counts. The run's metric and its
-certificate must not say more than that, its accuracy must be that of the images which it has right,
-and its sample that of the network. Its other metrics and tags, and the empirical constants beside
-the certificate, are not looked at.
+No stored code is run: the code at hand builds the network from the stored arguments and tensors,
+and certifies it again. That bound counts. The run's metric and certificate must not claim more, its
+accuracy must be that of the images that it has right, and its sample that of the network. Other
+metrics and tags, and the empirical constants beside the certificate, are not checked.
 """
 
 import hashlib
@@ -34,15 +33,13 @@ from study.tracking.values import as_json, restored, sample_of
 
 @dataclass(frozen=True)
 class Proof:
-    """What a check of a stored model found.
+    """The result of checking a stored model.
 
     Attributes:
         problems: why it is not verified, a sentence each; empty if it is.
-        lipschitz_upper_bound: proven here of its tensors; infinite where it has problems that stand
-            in the way.
-        code: which code it was stored with, for a message. The bound is that of the network which
-            the code at hand builds.
-        unchecked: files of its run that may have been changed, since no digest of them was logged.
+        lipschitz_upper_bound: proven here of its tensors; infinite if problems prevent that.
+        code: which code it was stored with, for a message. The bound is that of the code at hand.
+        unchecked: files of its run that may have been changed, since they have no logged digest.
     """
 
     problems: tuple[str, ...]
@@ -51,7 +48,7 @@ class Proof:
     unchecked: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
-        """What a user is told: the problems, or that all of it holds."""
+        """The lines to print: the problems, or that the model is verified."""
         if self.problems:
             return self.problems
         bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(self.lipschitz_upper_bound)
@@ -67,8 +64,7 @@ def verify(records: Records, run_id: str) -> Proof:
     """Check the model of a run again.
 
     Raises:
-        TrackingError: if there is no such run, it is none of a network, or MLflow or the store
-            cannot be read.
+        TrackingError: if the run is missing or has no network, or MLflow or the store fails.
     """
     run = records.client.get_run(run_id)
     state = run.data.tags.get(tags.STATE, "of no state")
@@ -91,16 +87,16 @@ def verify(records: Records, run_id: str) -> Proof:
             raise
         except ValueError as error:
             proof, unchecked = Proof((str(error),)), ()
-    # Whatever names and values of the model stand in a problem, it is one line.
+    # A problem may quote names and values of the model; each stays one line.
     return replace(proof, problems=tuple(map(printable, proof.problems)), unchecked=unchecked)
 
 
 def load(records: Records, run_id: str) -> IResNet:
-    """The network of a run, in eval mode, on the CPU. No code that is stored is run.
+    """The network of a run, in eval mode, on the CPU. No stored code is run.
 
     Raises:
-        TrackingError: if it has not the very files that were logged, they are those of another run
-            or of no network, or MLflow or the store cannot be read.
+        TrackingError: if its files are not exactly those logged, or are those of another run or of
+            no network, or MLflow or the store cannot be read.
     """
     run = records.client.get_run(run_id)
     with tempfile.TemporaryDirectory() as temporary:
@@ -118,11 +114,10 @@ def load(records: Records, run_id: str) -> IResNet:
 
 
 def _fetched(records: Records, run: Run, folder: Path) -> tuple[Path, list[str]]:
-    """The model of a run, copied into a folder: (where it is then, each way in which it is not what
-    was logged).
+    """Copy the model of a run: (its folder, each difference from what was logged).
 
     Raises:
-        ValueError: if the run does not say what was logged, or has not one model.
+        ValueError: if the run does not say what was logged, or has not exactly one model.
     """
     logged = _digests(run, tags.MODEL_FILES)
     model = model_id(records.client, run.info.run_id)
@@ -136,7 +131,7 @@ def _fetched(records: Records, run: Run, folder: Path) -> tuple[Path, list[str]]
 
 
 def _digests(run: Run, tag: str) -> dict[str, str]:
-    """Files with their digests, as a tag of the run has them."""
+    """Files and their digests, from a tag of the run."""
     if tag not in run.data.tags:
         raise ValueError(f"manifest: the run must have the tag {tag}, but has none")
     files = as_json(run.data.tags[tag], dict)
@@ -165,13 +160,12 @@ def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...
         files[name] = records.artifact(run_id, name)
         if name in logged and hashlib.sha256(files[name]).hexdigest() != logged[name]:
             raise ValueError(f"run: its {name} is not the file that was logged")
-    # The first two are compared with the model's.
+    # The network and the certificate are compared with the model's own.
     return files, tuple(map(printable, sorted(there - logged.keys() - {NETWORK, CERTIFICATE})))
 
 
 def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
-    """Check what the files of a model say. They are those of the manifest, which may have been made
-    by whoever made them.
+    """Check the content of a model. Its files match the manifest, but both may be forged.
 
     Args:
         of_run: name -> content of the run's own files.
@@ -193,7 +187,7 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
     if stored.get("in_shape") != list(network.in_shape):
         return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))
     try:
-        # As it would be written and read.
+        # Compared after a round trip through JSON.
         certified = json.loads(json.dumps(certify(network).to_dict()))
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         return Proof((*problems, f"model: the network cannot be certified: {error}"))
@@ -220,7 +214,7 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
 
 
 def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:
-    """A sentence for each thing that the run says of its training and its files do not."""
+    """Yield a sentence for each claim of the run about its training that its files contradict."""
     architecture = json.loads((folder / DATA / NETWORK).read_text())["architecture"]
     try:
         sample = sample_of(run)
@@ -239,7 +233,6 @@ def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iter
 
 
 def _code(folder: Path) -> dict[str, str]:
-    """The files of Python below a folder, with their digests. That a model has no others is
-    checked by itself; beside the code at hand lies what is no part of it."""
+    """Digests of the Python files below a folder. A model has no others: see `other_loading`."""
     files = (path for path in folder.rglob("*.py") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}

@@ -1,7 +1,7 @@
 """MLflow -> records of studies, trials and projections.
 
-One experiment a study. In it one parent run for the study, below it one run for each trial, and
-below that one for each projection of the trial.
+A study is an experiment with a parent run, below that a run for each trial, and below a trial a run
+for each of its projections.
 """
 
 import json
@@ -32,13 +32,12 @@ class StudyRecord:
     """A study as MLflow knows it.
 
     Attributes:
-        source: path of its file.
+        source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
-        finished: whether it came to its end; if not, it can be resumed.
-        n_searches: how often more samples or hours were asked for since it was begun. An end that
-            the search had come to before holds no longer.
-        commit: of the code that began it; None where that was no clone.
-        is_clean: whether the code was that commit's.
+        finished: whether it has ended; if not, it can be resumed.
+        n_searches: how often more samples or hours were asked for, which voids an earlier end.
+        commit: of the code that began it; None if that was no clone.
+        is_clean: whether the code was exactly that commit's.
         versions: of Python and the packages that decide numbers.
     """
 
@@ -60,19 +59,19 @@ class TrialRecord:
     """A trial, or a projection of one, as MLflow knows it.
 
     Attributes:
-        params: as text; of a projection those of its training, and what it was projected to.
+        params: as text; a projection has those of its training, and what it was projected to.
         metrics: the last value of each.
         sample: what the search proposed.
-        repeat_of: the id of the first trial of the same sample; a first one's own.
-        origin: of the sample: "given", in search.first, or empty, which means from the sampler.
-        projected_to: the coefficient of a projection of this trial; None for the trial itself.
-        n_epochs: epochs that it was trained for so far; a projection adds none, 0.
-        started: when its run was made, seconds since 1970-01-01 UTC.
-        ended: when it came to its end, likewise; None while it runs.
+        repeat_of: id of the first trial of the same sample; its own for the first.
+        origin: "given" for a sample of search.first, empty for one of the sampler.
+        projected_to: coefficient of a projection; None for the trial itself.
+        n_epochs: epochs trained so far; 0 for a projection, which adds none.
+        started: when its run was created, seconds since 1970-01-01 UTC.
+        ended: when it ended, likewise; None while it runs.
         mark: how it stood in the results when its study last ended; None before that.
-        aliases: as which it is recommended, likewise.
-        why: a sentence that says why it is, likewise.
-        device: name of the processor or GPU that trained; None where it is not known.
+        aliases: its recommendations, likewise.
+        why: a sentence that justifies them, likewise.
+        device: name of the processor or GPU that trained; None if unknown.
     """
 
     trial_id: str
@@ -106,15 +105,14 @@ class Records:
         self._call = client.call
 
     def is_taken(self, name: str) -> bool:
-        """Whether there is an experiment of that name, deleted ones included."""
+        """Whether an experiment of that name exists, deleted or not."""
         return self._experiment(name) is not None
 
     def check_files(self, study: StudyRecord) -> None:
-        """Whether the files of a study's runs can be written from here.
+        """Check that the files of a study's runs can be written from here.
 
         Raises:
-            TrackingError: if not: a server keeps them, and this is its database; or the study was
-                moved since it was begun.
+            TrackingError: if a server keeps them and this is its database, or the study was moved.
         """
         location = self.client.get_run(study.run_id).info.artifact_uri
         check_not_moved(self.client.tracking_uri, study.name, location)
@@ -136,13 +134,12 @@ class Records:
         return [study for study in self.studies() if study.source == source]
 
     def absent(self, name: str) -> str:
-        """The message for a study that is not there: with where that is, and with the one that was
-        meant, or with those that there are."""
+        """The message for a missing study: the place, and the nearest name or those that exist."""
         known = [study.name for study in self.studies()]
         return f"a study must be {self.client.place}, but {absent(name, known, 'study')}"
 
     def studies_with_runs(self) -> Iterator[tuple[StudyRecord, Run]]:
-        """The same, each with its own run as MLflow has it."""
+        """All studies, the latest first, each with its own MLflow run."""
         return self._studies(self._experiment_ids())
 
     def _experiment(self, name: str) -> Experiment | None:
@@ -158,7 +155,7 @@ class Records:
     def _studies(self, experiment_ids: list[str]) -> Iterator[tuple[StudyRecord, Run]]:
         for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
             of_run = run.data.tags
-            # Tags of a study that anybody may have written.
+            # Anybody may have changed these tags.
             n_searches = (as_json(of_run.get(tags.EXTENSION, ""), dict) or {}).get("n_searches")
             versions = as_json(of_run.get(tags.VERSIONS, ""), dict) or {}
             try:
@@ -167,7 +164,7 @@ class Records:
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):
-                continue  # written by another version, or by somebody else: not a study of ours
+                continue  # of another version, or of somebody else
             study = StudyRecord(
                 name=config.name,
                 experiment_id=run.info.experiment_id,
@@ -185,11 +182,11 @@ class Records:
 
     def end_of_search(self, study: StudyRecord) -> str | None:
         """Why the study ended before its last possible trial; None if it did not."""
-        # Empty where the study was extended since.
+        # Empty if the study was extended since.
         return self.client.get_run(study.run_id).data.tags.get(tags.END_OF_SEARCH) or None
 
     def n_completed(self, study: StudyRecord) -> int:
-        """How many trials of a study trained for all of their epochs, so far."""
+        """The number of trials of a study that trained for all of their epochs, so far."""
         condition = (
             f"tags.`{tags.KIND}` = '{tags.TRIAL}' and "
             f"tags.`{tags.STATE}` = '{TrialStatus.COMPLETED}'"
@@ -202,18 +199,16 @@ class Records:
         return [record for record in records if record.projected_to is None]
 
     def trials_and_projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
-        """The trials of a study, by trial id, each with its projections behind it, by falling
-        coefficient; `where` is an MLflow search filter."""
-        # One search: MLflow reads through the experiment for each.
+        """The trials of a study by id, each followed by its projections, largest coefficient first;
+        `where` is an MLflow search filter."""
+        # One search: MLflow scans the experiment for each.
         condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
         runs = self.client.search_runs([study.experiment_id], condition)
         records = [_record(study, run) for run in runs if _is_of(study, run)]
         return sorted(records, key=lambda r: (int(r.trial_id), -(r.projected_to or math.inf)))
 
-    # What a run left
-
     def runs_beginning(self, beginning: str) -> list[Run]:
-        """The runs of trials and projections whose id begins so."""
+        """The runs of trials and projections whose id begins with this."""
         condition = (
             f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'"
         )
@@ -226,7 +221,7 @@ class Records:
         return {PurePosixPath(file.path).name for file in files}
 
     def artifact(self, run_id: str, name: str) -> bytes:
-        """A file of a run."""
+        """The content of a run's file."""
         location, uri = f"{self._location(run_id)}/{name}", self.client.tracking_uri
         with tempfile.TemporaryDirectory() as folder:
             download = mlflow.artifacts.download_artifacts
@@ -234,12 +229,12 @@ class Records:
             return self._call(Path(path).read_bytes)
 
     def _location(self, run_id: str) -> str:
-        """Where a run's files are: where MLflow says, or where they were moved to."""
+        """The artifact location of a run, also after a move."""
         return current(self.client.tracking_uri, self.client.get_run(run_id).info.artifact_uri)
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
-    """Whether a run is a trial of a study or a projection; users may put runs beside them."""
+    """Whether a run is a trial or projection of a study; users may put other runs beside them."""
     kind = run.data.tags[tags.KIND]
     if kind == tags.TRIAL:
         return bool(run.data.tags.get(tags.PARENT) == study.run_id)
@@ -253,8 +248,7 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
     state = value_of(run, tags.STATE, TrialStatus)
     if projected_to is not None:
         n_epochs = 0
-        # Studies of earlier versions have a projection's own coefficient in the place of the
-        # training's.
+        # Earlier versions stored a projection's own coefficient in place of its training's.
         trained = sample.get(COEFF, study.config.model.coeff)
         params = {**params, COEFF: str(trained), PROJECTED_TO: str(projected_to)}
     elif state is TrialStatus.COMPLETED:
@@ -268,13 +262,13 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         params=params,
         metrics={name: restored(v) for name, v in run.data.metrics.items() if name in METRICS},
         sample=sample,
-        # Studies had no repeats once.
+        # Earlier versions had no repeats.
         repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
         projected_to=projected_to,
         reason=of_run.get(tags.REASON),
         n_epochs=n_epochs,
         started=run.info.start_time / 1000,
-        # A run that was ended and goes on keeps the time of its first end.
+        # A run that ended and was resumed keeps the time of its first end.
         ended=run.info.end_time / 1000
         if run.info.end_time is not None and state is not TrialStatus.RUNNING
         else None,

@@ -1,10 +1,10 @@
-"""What MLflow has of a study, and its deletion for good.
+"""What MLflow has of a study, and its permanent deletion.
 
-MLflow's own deletion can be undone: runs, models and the experiment's name stay, until the owner of
-the server runs `mlflow gc`. In a SQLite database the owner is whoever runs this, and the rows are
-deleted by SQL, in one transaction. `mlflow gc` is no alternative: version 3.17 took 40 s for 300
-runs, SQL 0.8 s. It deletes runs in any order, so a study could not be recognized after an
-interruption. It leaves the rows of inputs, and the folders of runs.
+MLflow's own deletion can be undone: runs, models and the experiment's name stay until the owner of
+the server runs `mlflow gc`. A SQLite database belongs to whoever runs this, so its rows are deleted
+by SQL, in one transaction. `mlflow gc` is no alternative: version 3.17 took 40 s for 300 runs, SQL
+0.8 s. It deletes runs in any order, so that a study is not recognized after an interruption, and
+leaves the rows of inputs and the folders of runs.
 """
 
 import re
@@ -23,10 +23,10 @@ from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.locations import ARTIFACTS, check_not_moved, database_file, local_folder
 
-# Of a run, and of a model.
+# Id of a run or a model.
 _ID = re.compile(r"[0-9a-f]{32}|m-[0-9a-f]{32}")
 _OF_SERVER = "mlflow-artifacts:"
-# How long another process may hold the database, seconds.
+# Seconds for which another process may hold the database.
 _PATIENCE = 30.0
 
 
@@ -37,13 +37,12 @@ class Holdings:
     Attributes:
         run_id: of the study's own run.
         storage: folder or bucket where Tune keeps its state.
-        is_running: whether it is marked so.
-        database: the SQLite database from which all of it can be deleted for good; None where a
-            server has it.
+        is_running: whether it is marked as running.
+        database: SQLite database to delete everything from for good; None if a server has it.
         n_runs: trials, projections and the study's own.
-        model_ids: of a SQLite database those too that MLflow's own deletion left.
+        model_ids: in a SQLite database also those that MLflow's own deletion left.
         locations: of the artifacts of each run and model.
-        versions: in the model registry that point at its models, as "name version".
+        versions: of its models in the model registry, as "name version".
     """
 
     name: str
@@ -59,12 +58,12 @@ class Holdings:
 
 
 def holdings(client: Client, name: str) -> Holdings | None:
-    """What MLflow has of a study; None if there is none of that name. In a SQLite database one
-    counts that MLflow's own deletion, or a part of this one, left.
+    """What MLflow has of a study; None if it has nothing. In a SQLite database, a study counts that
+    MLflow's own deletion, or a part of this one, left behind.
 
     Raises:
-        TrackingError: if MLflow refuses or cannot be reached, or what a SQLite database names as
-            artifacts could not be deleted from here, as they were moved since, or by anybody.
+        TrackingError: if MLflow refuses or cannot be reached, or the artifacts of a SQLite database
+            were moved or are not where MLflow puts them, and so cannot be deleted from here.
     """
     if client.is_absent():
         return None
@@ -105,9 +104,8 @@ def holdings(client: Client, name: str) -> Holdings | None:
 
 
 def _check(locations: Mapping[str, str]) -> None:
-    """Whether artifacts can be deleted from here, and nothing else with them. A database may come
-    from anybody, and name any folder: each must be one that MLflow makes, of this very run or
-    model.
+    """Check that artifacts can be deleted from here, and nothing else with them: a database may
+    come from anybody. Each folder must be one that MLflow makes, for this very run or model.
 
     Args:
         locations: id of a run or model -> location.
@@ -137,8 +135,8 @@ def _check(locations: Mapping[str, str]) -> None:
 
 
 def delete(client: Client, study: Holdings) -> None:
-    """Delete a study from MLflow; what an earlier call left too. Of a SQLite database for good,
-    with its artifacts; else as MLflow does, until `mlflow gc` is run.
+    """Delete a study from MLflow, with what an earlier call left: from a SQLite database for good,
+    with its artifacts; from a server as MLflow does, until `mlflow gc` is run.
 
     Raises:
         TrackingError: if MLflow refuses or cannot be reached, or a file cannot be deleted.
@@ -146,10 +144,10 @@ def delete(client: Client, study: Holdings) -> None:
     if study.database is None:
         for model_id in study.model_ids:
             client.call(client.api.delete_logged_model, model_id)
-        # With all of its runs. Last: by it the study is found.
+        # With all of its runs. Last, since the study is found by it.
         client.call(client.api.delete_experiment, study.experiment_id)
         return
-    # The files first: the rows say where they are.
+    # Files first: the rows say where they are.
     for location in study.locations:
         client.call(_delete_artifacts, location)
     try:
@@ -162,10 +160,10 @@ def delete(client: Client, study: Holdings) -> None:
 
 def _delete_artifacts(location: str) -> None:
     artifacts = local_folder(location)
-    assert artifacts is not None  # as was checked
+    assert artifacts is not None  # checked by `_check`
     if artifacts.parent.exists():
         shutil.rmtree(artifacts.parent)
-    # The experiment's own folders, once nothing is left in them.
+    # The experiment's own folders, once they are empty.
     for folder in artifacts.parents[1:3]:
         is_below = ARTIFACTS in folder.parent.parts
         if is_below and folder.exists() and not any(folder.iterdir()):
@@ -173,7 +171,7 @@ def _delete_artifacts(location: str) -> None:
 
 
 def _delete_rows(connection: sqlite3.Connection, experiment_id: str) -> None:
-    """Delete an experiment, and every row that hangs below it."""
+    """Delete an experiment and every row below it."""
     sql = (
         "SELECT tables.name FROM sqlite_master tables JOIN pragma_table_info(tables.name) columns "
         "WHERE tables.type = 'table' AND columns.name = ?"
@@ -185,7 +183,7 @@ def _delete_rows(connection: sqlite3.Connection, experiment_id: str) -> None:
     of_runs = "(SELECT run_uuid FROM runs WHERE experiment_id = :experiment)"
     inputs = f"destination_id IN {of_runs} OR source_id IN {of_runs}"
     conditions = [
-        # What a run was given and what it made, which no key binds to it.
+        # Inputs and outputs of a run, which no key binds to it.
         ("input_tags", f"input_uuid IN (SELECT input_uuid FROM inputs WHERE {inputs})"),
         ("inputs", inputs),
         *((table, f"run_uuid IN {of_runs}") for table in of_run),

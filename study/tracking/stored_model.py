@@ -1,15 +1,15 @@
-"""A network as MLflow keeps it: logged with its proof, fetched to be checked.
+"""A network as MLflow stores it: logged with its proof, fetched to be checked.
 
-A logged model, all of it named in a tag of its run:
+Files of a logged model, each named in a tag of its run:
 
-    MLmodel, requirements.txt, ...      MLflow's own: which loader, and what it needs
+    MLmodel, requirements.txt, ...      MLflow's own: the loader, and what it needs
     data/network/network.json           the network, and its tensors, as `models.stored` writes them
     data/network/weights.safetensors    of a projection: those of the training
-    data/network/changes.safetensors    of a projection: what is another tensor
+    data/network/changes.safetensors    of a projection: the tensors that differ
     data/network/certificate.json       what is proven of it
     code/models/                        the code that builds it, and the loader, models.serving
 
-Each model has all of it, so that it can be taken alone.
+Each model has all of them, so that it can be taken alone.
 """
 
 import filecmp
@@ -41,22 +41,22 @@ from study.tracking.records import Records
 from study.tracking.values import as_json
 
 DATA = "data/network"
-"""Folder of a logged model: NETWORK, WEIGHTS, of some CHANGES, and CERTIFICATE."""
+"""Folder of a logged model: NETWORK, WEIGHTS, CERTIFICATE, and for some CHANGES."""
 CODE = "code/models"
-"""Folder of a logged model: the code that it brings."""
+"""Folder of a logged model with its code."""
 LOADER = "models.serving"
 REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors")
-"""What a logged model needs, each in the version that it was logged with."""
+"""Packages that a logged model needs, each in the version that it was logged with."""
 
 
 def code_folder() -> Path:
-    """Where the code is that models are logged with."""
+    """The folder of the code that models are logged with."""
     return Path(models.__file__).parent
 
 
 def data_digest(records: Records, run_id: str) -> str | None:
-    """SHA-256 of the images and labels that a run's network was trained, validated and tested on;
-    None where its file does not say or cannot be read."""
+    """SHA-256 of a run's images and labels, of all splits; None if its file is unreadable or lacks
+    it."""
     try:
         if NETWORK not in records.artifacts(run_id):
             return None
@@ -69,11 +69,11 @@ def data_digest(records: Records, run_id: str) -> str | None:
 
 
 def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None:
-    """Log a network as that of a run: the JSON files and pictures of its folder, and the model.
+    """Log the network of a run: the JSON files and pictures of its folder, and the model.
 
     Args:
         folder: where `trial.network_files` wrote it.
-        latest: of the models that were logged before; see `share`.
+        latest: files of the models logged before; see `share`.
     """
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
@@ -81,13 +81,13 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
     name = client.call(client.api.get_experiment, run.info.experiment_id).name
     files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
     of_run = {path.name: sha256_of(path) for path in own}
-    # By these tags the model counts as logged.
+    # These tags mark the model as logged.
     logged = {tags.MODEL_FILES: json.dumps(files), tags.RUN_FILES: json.dumps(of_run)}
     client.log(run.info.run_id, tags=logged)
 
 
 def origin(run: Run) -> dict[str, str]:
-    """Which run of which trial a model is of, as its MLmodel says."""
+    """The run and trial of a model, as its MLmodel says."""
     names = ("trial_id", tags.TRIAL_ID), ("projected_to", tags.PROJECTED_TO)
     of_run = {key: run.data.tags[tag] for key, tag in names if tag in run.data.tags}
     return {"run_id": run.info.run_id, **of_run}
@@ -98,7 +98,7 @@ def _log_model(
 ) -> dict[str, str]:
     """Log a model with its proof; returns its files with their digests.
 
-    MLflow's own `log_model` does the same steps, but keeps to itself what it writes.
+    MLflow's own `log_model` takes the same steps, but does not return what it writes.
 
     Args:
         origin: study, trial and run; plain values, for the model's metadata.
@@ -116,7 +116,7 @@ def _log_model(
         shutil.copy(of_weights / WEIGHTS, data)
         network = json.loads((folder / NETWORK).read_text())
         architecture = network["architecture"]
-        # Python's files alone: what else lies beside them is not needed to build a network.
+        # Python files alone: nothing else beside them is needed to build a network.
         code = Path(name) / code_folder().name
         shutil.copytree(code_folder(), code, ignore=_all_but_python)
         mlflow.pyfunc.save_model(
@@ -147,13 +147,12 @@ def _log_model(
 
 
 def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
-    """Let the files of a model be hard links to those of the models before, where they are the
-    same: all models of a study have the same code, and those of one training its tensors. One that
-    is deleted takes none of another's.
+    """Hard-link files of a model to equal ones of earlier models: all models of a study share code,
+    and those of one training also tensors. Deleting one leaves the files of the others.
 
     Args:
         files: paths below the folder.
-        latest: such a path -> the file to which that of the next model is linked if it can be.
+        latest: path -> the file to which that of the next model is linked if they are equal.
     """
     for name in files:
         path, source = folder / name, latest.get(name)
@@ -164,8 +163,7 @@ def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
                 beside.replace(path)
                 continue
         except OSError:
-            # It is gone, has as many links as a file can have, or this file system knows none: the
-            # copy stays.
+            # It is gone, has too many links, or this file system has none: the copy stays.
             pass
         latest[name] = path
 
@@ -175,7 +173,7 @@ def _all_but_python(folder: str, names: list[str]) -> list[str]:
 
 
 def _version(package: str) -> str:
-    """As an index knows it: a version of torch may name its build."""
+    """The version that a package index knows: torch may append its build."""
     return version(package).partition("+")[0]
 
 
@@ -183,7 +181,7 @@ def model_id(client: Client, run_id: str) -> str:
     """The id of the model of a run.
 
     Raises:
-        ValueError: if the run has not one model.
+        ValueError: if the run has not exactly one.
     """
     ids = client.model_ids(client.get_run(run_id))
     if len(ids) != 1:
@@ -192,11 +190,11 @@ def model_id(client: Client, run_id: str) -> str:
 
 
 def fetch(client: Client, model_id: str, folder: Path) -> Path:
-    """Copy a model into a folder; returns where it is then.
+    """Copy a model into a folder; returns its path there.
 
     Raises:
-        ValueError: if its files are gone, or there is a link among them, as far as the store shows
-            links: one that is not a folder of this machine shows none.
+        ValueError: if its files are gone, or there is a link among them. Only a store that is a
+            local folder shows links.
     """
     model = client.call(client.api.get_logged_model, model_id)
     location = current(client.tracking_uri, model.artifact_location)

@@ -1,4 +1,4 @@
-"""Writes of the study's own run, and of how its networks stand once it has ended."""
+"""Writes of the study's own run, and of the marks of its networks once it has ended."""
 
 import json
 import time
@@ -24,11 +24,10 @@ def create(
     storage: str,
     provenance: Mapping[str, str] | None = None,
 ) -> StudyRecord:
-    """A new experiment with the study's parent run. Of two calls with one name at the same time
-    one alone succeeds.
+    """Create a study's experiment and parent run. Of two calls with one name only one succeeds.
 
     Args:
-        source: path of the study's file.
+        source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
         provenance: tags that say which code runs it.
 
@@ -69,23 +68,22 @@ def create(
 
 
 def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
-    """Say what is asked of a study beyond what was asked of it before. From then on it has not
-    ended.
+    """Store the extension of a study, which can then be resumed.
 
     Args:
-        extended: the study as it is then, with the new limits of its search.
+        extended: the study with the new limits of its search.
     """
     of_run = {
         tags.CONFIG: json.dumps(extended.config.to_dict()),
         tags.EXTENSION: json.dumps({"n_searches": extended.n_searches}),
         tags.END_OF_SEARCH: "",
-        # The tag that says that it can be resumed, with what it is then resumed to.
+        # Makes it resumable, in the request that stores what it is resumed to.
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
     client.log(study.run_id, tags=of_run)
     client.call(client.api.log_text, study.run_id, to_yaml(extended.config), STUDY_FILE)
     experiment = client.call(client.api.get_experiment, study.experiment_id)
-    # A user may have written another note, which stays.
+    # A note that a user wrote stays.
     note = experiment.tags.get(tags.NOTE, "").replace(
         pages.describe_study(study.config), pages.describe_study(extended.config)
     )
@@ -93,12 +91,12 @@ def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
 
 
 def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:
-    """Say why the study ended before its last possible trial."""
+    """Store why the study ended before its last possible trial."""
     client.call(client.api.set_tag, study.run_id, tags.END_OF_SEARCH, reason[: tags.LONGEST])
 
 
 def close(client: Client, study: StudyRecord, status: TrialStatus) -> None:
-    """Say how the study was left; trials that still run were interrupted with it."""
+    """Store the status in which a study is left; trials that still run were interrupted with it."""
     for record in Records(client).trials_and_projections(study):
         if record.state is TrialStatus.RUNNING:
             client.set_state(record.run_id, TrialStatus.INTERRUPTED)
@@ -112,27 +110,26 @@ def mark(
     figures: Mapping[str, float],
     note: str,
 ) -> None:
-    """Write how each network stands in the results of a study that has ended, where that differs
-    from what MLflow has: a study may end again, after it was resumed.
+    """Store how each network stands in the results of an ended study, where that differs from what
+    MLflow has: a study may be resumed and end again.
 
     Args:
-        networks: each as MLflow has it, and with its mark, aliases and why as they are now.
+        networks: each as MLflow has it, and with its present mark, aliases and why.
         figures: metrics of the study's own run.
-        note: what came out, in Markdown: of the study's run, and above the table of all its runs.
+        note: the results in Markdown, for the study's run and above the table of all its runs.
     """
     for before, now in networks:
         if now == before:
             continue
         of_run = {tags.MARK: now.mark or ""}
         if now.aliases or before.aliases or before.why:
-            # Empty where an alias moved on: to delete a tag that is not there is an error.
+            # Empty if the alias moved on: deleting a tag that does not exist is an error.
             of_run |= {tags.ALIAS: ",".join(now.aliases), tags.WHY: now.why}
         client.log(now.run_id, tags=of_run)
     now_ms = round(time.time() * 1000)
     metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
     client.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
-    # Of the two, MLflow's pages show the experiment's, above the table of its runs. A user may have
-    # written another one.
+    # MLflow's pages show the experiment's note above its runs. A user may have written another.
     experiment = client.call(client.api.get_experiment, study.experiment_id)
     ours = pages.describe_study(study.config)
     if ours in experiment.tags.get(tags.NOTE, ""):

@@ -1,7 +1,7 @@
-"""Writes of the trials of a study, each thing once.
+"""Writes of the trials of a study, each value once.
 
-A trial is known by its number in the study. So what is written again, after a crash or a retry,
-stands there once: a metric that has the same value already is not sent again.
+A trial is identified by its number in the study. What is written again, after a crash or a retry,
+stands there once: a metric that already has the value is not sent again.
 """
 
 import json
@@ -22,9 +22,9 @@ from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, settings, stored
 
-# Databases of MLflow refuse longer names.
+# Longest name that MLflow's databases accept.
 _NAME_LENGTH = 250
-# By which MLflow knows a system metric.
+# MLflow's prefix of system metrics.
 _SYSTEM = "system/"
 
 
@@ -33,9 +33,9 @@ class _TrialRun:
     """The run of a trial, as far as it is known.
 
     Attributes:
-        state: None of a run that was cut off before its parameters were logged.
-        projections: ids of the runs of its projections.
-        logged: (metric, epoch) -> value, of what MLflow holds; None until it is read.
+        state: None if the run was cut off before its parameters were logged.
+        projections: run ids of its projections.
+        logged: (metric, epoch) -> value in MLflow; None until it is read.
     """
 
     run_id: str
@@ -48,24 +48,21 @@ class _TrialRun:
 class Tracker:
     """Writes the trials of one study; `open_study` comes first.
 
-    It remembers what it wrote. After a write that failed, `reread` learns what stands there.
+    It remembers what it wrote. After a write that failed, `reread` learns what arrived.
 
     Raises:
         TrackingError: from any method, if the server refuses or cannot be reached.
     """
 
     def __init__(self, client: Client, provenance: Mapping[str, str] | None = None) -> None:
-        """
-        Args:
-            provenance: tags of each trial that say which code runs it.
-        """
+        """`provenance`: tags of each trial that say which code runs it."""
         self.client = client
         self._provenance = dict(provenance or {})
         self._call = client.call
         self._latest: dict[str, Path] = {}
 
     def open_study(self, study: StudyRecord) -> None:
-        """Mark a study as running, and learn which of its trials are there."""
+        """Mark a study as running, and read which trials it has."""
         self.client.set_state(study.run_id, TrialStatus.RUNNING)
         self._study = study
         self._objectives = {objective.metric for objective in study.config.objectives}
@@ -73,22 +70,18 @@ class Tracker:
         self._learn()
 
     def reread(self, trial_id: str) -> None:
-        """Read again what MLflow has of a trial: a write that failed may have arrived."""
+        """Read a trial again: a write that failed may have arrived."""
         self._trials.pop(trial_id, None)
         self._learn(f" and tags.`{tags.TRIAL_ID}` = '{trial_id}'")
 
     def _learn(self, condition: str = "") -> None:
-        """Learn which runs are there. What is there twice, or of no trial, is deleted.
-
-        Args:
-            condition: of the runs, as the end of a filter.
-        """
+        """Read which runs exist, and delete duplicates and orphans; `condition` ends the filter."""
         experiments = [self._study.experiment_id]
-        # Other runs may hang below the study's run too.
+        # The study's run may have other runs below it.
         of_study = f"tags.`{tags.PARENT}` = '{self._study.run_id}'"
         of_trials = f"{of_study} and tags.`{tags.KIND}` = '{tags.TRIAL}'{condition}"
         trials = self.client.search_runs(experiments, of_trials)
-        # The oldest first: a run that was made twice, since an answer got lost, stays once.
+        # Oldest first: of a run created twice, since an answer got lost, one stays.
         for run in sorted(trials, key=lambda run: run.info.start_time):
             of_run, run_id = run.data.tags, run.info.run_id
             if of_run[tags.TRIAL_ID] in self._trials:
@@ -113,11 +106,11 @@ class Tracker:
         repeat_of: str | None = None,
         is_given: bool = False,
     ) -> None:
-        """The run of a trial, new or there already; it is then running.
+        """Create the run of a trial, or go on with it.
 
         Args:
-            repeat_of: the id of the first trial of this sample, if this is not the first.
-            is_given: whether the study file has the sample, in search.first.
+            repeat_of: id of the first trial of this sample, if this is not the first.
+            is_given: whether the sample is one of search.first.
         """
         trial = self._trials.get(trial_id)
         text = json.dumps(sample)
@@ -148,27 +141,27 @@ class Tracker:
             self._trials[trial_id] = trial
         else:
             self.client.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
-        # Last: a run that has parameters is begun. To log the same again is no error.
+        # Last: parameters mark a run as begun. Logging them again is no error.
         self.client.log(trial.run_id, params=settings(sample, config))
         trial.state = TrialStatus.RUNNING
 
     def log_reports(
         self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
     ) -> None:
-        """The metrics of some epochs, with the times at which they were measured.
+        """Log the metrics of some epochs, with the times at which they were measured.
 
         An epoch that was trained again after a crash, with the same values, is not sent again.
 
         Args:
-            reports: in any order; those of a checkpoint may come behind later ones.
-            node: address of the node on which they were measured, where it is known.
+            reports: in any order; those of a checkpoint may follow later ones.
+            node: address of the node that measured them, if known.
         """
         trial = self._trials[trial_id]
         logged = self._logged(trial)
 
         def stands(name: str, epoch: int, value: float) -> bool:
             if name.startswith(_SYSTEM):
-                # It is another value in each training, and is not read again: the epoch has one.
+                # Differs in each training and is not read back: a logged epoch has it.
                 return (LIPSCHITZ_UPPER_BOUND, epoch) in logged
             there = logged.get((name, epoch))
             if there is None or METRICS[name].repeatable:
@@ -177,7 +170,7 @@ class Tracker:
 
         metrics = [
             Metric(name, value, round(report.timestamp * 1000), report.epoch)
-            # A trial that starts twice in a moment brings the reports of its checkpoint twice.
+            # A trial that restarts at once brings the reports of its checkpoint twice.
             for report in {report.epoch: report for report in reports}.values()
             for name, value in [
                 *self._objectives_first(report.metrics()),
@@ -197,21 +190,20 @@ class Tracker:
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
-        """MLflow's pages show first what was logged first."""
+        """Objectives first: MLflow's pages show metrics in the order of logging."""
         return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
 
     def log_outcome(self, trial_id: str, folder: Path) -> None:
-        """What a completed trial leaves: the folder's JSON files and pictures, and the model."""
+        """Log a completed trial: the folder's JSON files and pictures, and the model."""
         run = self.client.get_run(self._trials[trial_id].run_id)
-        # A trial has one model: one that was logged before a crash is replaced.
+        # A trial has one model: replace any that was logged before a crash.
         self.client.delete_models(run)
         stored_model.log(self.client, run, folder, self._latest)
 
     def log_projections(
         self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path]]
     ) -> None:
-        """The networks to which a completed trial's was projected, each as a run below it. Those
-        that were logged before a crash are replaced."""
+        """Log a run for each projection of a completed trial, replacing any from before a crash."""
         trial = self._trials[trial_id]
         self._delete_projections(trial)
         run = self.client.get_run(trial.run_id)
@@ -221,7 +213,7 @@ class Tracker:
     def _log_projection(
         self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path
     ) -> str:
-        """The run of one projection below the trial's; returns its id."""
+        """Log a projection as a run below its trial's; returns the run's id."""
         trial = self._trials[trial_id]
         proof = pages.describe_bound(report.lipschitz_upper_bound)
         run = self._call(
@@ -256,7 +248,7 @@ class Tracker:
         return run_id
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
-        """How a trial ended; certified if its last bound is below 1 and it did not fail."""
+        """End a trial; it is certified if its last bound is below 1 and it did not fail."""
         trial = self._trials[trial_id]
         last_epoch = self._last_epoch(trial)
         bound = self._logged(trial).get((LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf)
@@ -271,24 +263,23 @@ class Tracker:
         if reason is not None:
             of_run[tags.REASON] = reason[: tags.LONGEST]
         if status is not TrialStatus.COMPLETED:
-            # It may have completed before a crash, and be stopped when it was trained again.
+            # It may have completed before a crash, and been stopped when it was trained again.
             self._delete_projections(trial)
         self.client.set_state(trial.run_id, status, of_run)
         trial.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:
-        """Delete the runs of all other trials, and their projections."""
+        """Delete the runs of all other trials and of their projections."""
         for trial_id in self._trials.keys() - trial_ids:
             self._delete(trial_id)
 
     def trial_state(self, trial_id: str, sample: Mapping[str, Value]) -> TrialStatus | None:
-        """What MLflow says of a trial of this sample; None if it has no run, or one that was cut
-        off before it was begun."""
+        """The state of a trial of this sample; None if it has no run, or one that never began."""
         trial = self._trials.get(trial_id)
         return None if trial is None or trial.sample != json.dumps(sample) else trial.state
 
     def _logged(self, trial: _TrialRun) -> dict[tuple[str, int], float]:
-        """(metric, epoch) -> value, of what MLflow holds of a trial."""
+        """The values of a trial in MLflow: (metric, epoch) -> value."""
         if trial.logged is None:
             trial.logged = {
                 (metric, point.step): point.value
@@ -298,7 +289,7 @@ class Tracker:
         return trial.logged
 
     def _last_epoch(self, trial: _TrialRun) -> int:
-        """The last epoch that MLflow holds a metric of; 0 if there is none."""
+        """The last epoch with a metric in MLflow; 0 if there is none."""
         return max((epoch for _, epoch in self._logged(trial)), default=0)
 
     def _delete(self, trial_id: str) -> None:

@@ -1,5 +1,4 @@
-"""What runs hold, as values: settings, numbers as MLflow stores them, and tags that a study wrote,
-which anybody may have changed since."""
+"""Settings, numbers as MLflow stores them, and tags, which anybody may have changed."""
 
 import json
 import math
@@ -17,16 +16,16 @@ from study.tracking import tags
 
 FINE_TUNE_STEPS = "fine_tune_steps"
 PROJECTED_TO = "projected_to"
-"""Parameter of a projection alone."""
+"""Parameter that only projections have."""
 
-# MLflow keeps an infinite metric as the largest double.
+# MLflow stores an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
 _TRIAL_ID = re.compile(r"[0-9]{4,9}")
 _T = TypeVar("_T")
 
 
 def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, object]:
-    """The parameters of a trial: every setting, keys of `data` with that prefix."""
+    """The parameters of a trial: all settings, those of `data` with that prefix."""
     return {
         **asdict(trial.model),
         **asdict(trial.training),
@@ -39,7 +38,7 @@ def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, objec
 
 
 def stored(value: float) -> float:
-    """A number as MLflow will give it back."""
+    """A number as MLflow will return it."""
     return math.copysign(_LARGEST, value) if math.isinf(value) else value
 
 
@@ -49,7 +48,7 @@ def restored(value: float) -> float:
 
 
 def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
-    """What a text of JSON says; None if it is none, or of another kind."""
+    """The content of a JSON text; None if it is not JSON, or of another kind."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -58,10 +57,10 @@ def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
 
 
 def network_of(run: Run) -> tuple[str, float | None]:
-    """Of the run of a trial or of a projection: (trial id, what it was projected to or None).
+    """(trial id, coefficient of a projection or None) of the run of a trial or projection.
 
     Raises:
-        TrackingError: if its tags do not say.
+        TrackingError: if its tags are missing or invalid.
     """
     trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
     if tags.PROJECTED_TO not in run.data.tags:
@@ -70,16 +69,16 @@ def network_of(run: Run) -> tuple[str, float | None]:
 
 
 def sample_of(run: Run) -> dict[str, Value]:
-    """What the search proposed for the training of a run.
+    """The sample that a run was trained with.
 
     Raises:
-        TrackingError: if its tag does not say.
+        TrackingError: if its tag is missing or invalid.
     """
     return value_of(run, tags.SAMPLE, _sample)
 
 
 def value_of(run: Run, name: str, read: Callable[[str], _T], default: str = "") -> _T:
-    """A tag or parameter of a run, as `read` understands it.
+    """A tag or parameter of a run, parsed by `read`.
 
     Raises:
         TrackingError: if `read` raises ValueError.
