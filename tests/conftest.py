@@ -1,11 +1,9 @@
-"""Every test starts from the same random state and leaves none behind. Fixtures that several
-files use: an empty MLflow, and a study in it; a study that the command ran.
+"""Random state, marks, workers and shared fixtures of all tests.
 
-A test is `fast` unless its file or a fixture of it is listed here as slow, or it is marked `slow`
-itself. A fast test that starts a process fails. `gpu` needs a GPU, `browser` a Chromium, `cluster`
+A test is `fast` unless it is marked `slow`, or its file or one of its fixtures is listed here as
+slow. A fast test that starts a process fails. `gpu` needs a GPU, `browser` Chromium, and `cluster`
 root and some programs.
-
-The whole suite runs on three workers, since most of a launch is waiting for processes to start."""
+"""
 
 import fcntl
 import gc
@@ -24,13 +22,13 @@ import torch
 from tests.support.launched import run, write_finished
 from tests.support.studies import tiny
 
-if TYPE_CHECKING:  # MLflow is imported for seconds, which tests without it need not wait for
+if TYPE_CHECKING:  # importing MLflow takes seconds
     from study.tracking.records import StudyRecord
     from study.tracking.tracker import Tracker
 
-# Files whose tests start processes (Ray, a server, a browser, commands), most of them or all.
-# `pytest -m fast` does not import them: some need packages that the extra `fast` does not have.
-# Ray's launcher of clusters (test_cluster_yaml) and optuna-dashboard (test_export) are such.
+# Files of which most or all tests start processes (Ray, a server, a browser, commands).
+# `pytest -m fast` does not import them: some need packages outside the extra `fast`, such as Ray's
+# cluster launcher (test_cluster_yaml) and optuna-dashboard (test_export).
 SLOW_FILES = {
     "test_browser", "test_cluster_yaml", "test_comparison_page", "test_delete", "test_export",
     "test_handles", "test_hostile_input", "test_launch", "test_moved", "test_nodes",
@@ -39,13 +37,13 @@ SLOW_FILES = {
 }  # fmt: skip
 SLOW_FOLDERS = {"cluster"}
 SLOW_FIXTURES = {"finished", "one_ray"}
-# With which Python starts another process, as `sys.audit` names it.
+# Events of `sys.audit` for starting a process.
 STARTS_A_PROCESS = {
     "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
 }  # fmt: skip
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# PostgreSQL's own are not on the PATH of Debian, pg_lsclusters is.
+# Debian keeps PostgreSQL's own programs off the PATH; pg_lsclusters is on it.
 CLUSTER_PROGRAMS = (
     "sshd", "ssh", "rsync", "ip", "nmap", "unshare", "nsenter", "pg_lsclusters",
 )  # fmt: skip
@@ -64,7 +62,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 class FastTest:
-    """The fast test that runs now, if one does."""
+    """The fast test that is running, if any."""
 
     name: str | None = None
 
@@ -76,7 +74,7 @@ class FastTest:
             )
 
 
-# Python starts `uname` the first time it is asked for the processor, as MLflow does when imported.
+# Python starts `uname` for the first platform.processor(), which MLflow calls when imported.
 platform.processor()
 sys.addaudithook(FastTest.refuse_processes)
 
@@ -92,8 +90,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _a_thread_for_each_worker() -> None:
-    """Threads of two workers that spin beside each other would take a multiple of the time; so
-    would those of the studies that they launch."""
+    """Spinning threads of several workers, and of their launches, would multiply the time."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -107,7 +104,7 @@ def _seeded() -> Iterator[None]:
 
 
 def missing_for_clusters() -> str | None:
-    """What keeps the tests of clusters from running here."""
+    """Why the cluster tests cannot run here; None if they can."""
     if os.geteuid() != 0:
         return "needs root"
     missing = [program for program in CLUSTER_PROGRAMS if shutil.which(program) is None]
@@ -116,29 +113,28 @@ def missing_for_clusters() -> str | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A launch joins the cluster that it finds on its host: not one of another worker's tests, nor
-    one that someone else runs here."""
-    # Not below pytest's folders: the sockets that Ray makes in it have paths of 107 bytes at most.
+    """Keep launches from joining a Ray cluster of another worker's tests, or of another user."""
+    # Not below pytest's folders: the paths of Ray's sockets are limited to 107 bytes.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.delenv("RAY_ADDRESS", raising=False)
         yield
-    if not request.session.testsfailed:  # else Ray's logs in it may say why
+    if not request.session.testsfailed:  # else keep Ray's logs
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Of the fast tests one for each of up to four cores. Else three, on machines of any size:
-    every study that a test launches takes all cores, and waits for most of its time. None where
-    files or tests are named, which would be done before the workers have imported torch."""
+    """Fast tests: one worker per core, at most four. All tests: three on any machine, since every
+    launched study takes all cores but mostly waits for processes to start. None if files or tests
+    are named, which would be done before the workers have imported torch."""
     if any("::" in argument or Path(argument).is_file() for argument in config.args):
         return 0
     return min(4, os.cpu_count() or 1) if is_fast_run(config) else 3
 
 
 def pytest_sessionstart() -> None:
-    """What the imports of all tests make stays: the garbage collector need not look at it."""
+    """Exclude the objects of all imports from garbage collection, since they stay."""
     gc.disable()
 
 
@@ -147,7 +143,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-# A worker takes one file after another: with the longest first, none is left alone with such a one.
+# Workers take file after file; the longest go first, so that no worker ends alone with one.
 LONGEST = (
     "test_cluster",
     "test_launch",
@@ -158,7 +154,7 @@ LONGEST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: index for index, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
@@ -176,7 +172,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes a second to lay out a database; the tests copy this one."""
+    """A database to copy, since MLflow takes a second to create one."""
     from mlflow.tracking import MlflowClient
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -186,7 +182,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def laid_out(empty_database: Path, tmp_path: Path) -> None:
-    """An empty database in tmp_path, for what is launched there."""
+    """An empty database in tmp_path, for launches there."""
     shutil.copy(empty_database, tmp_path / "mlflow.db")
 
 
@@ -197,10 +193,10 @@ def tracker(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from study.tracking.client import Client
     from study.tracking.tracker import Tracker
 
-    monkeypatch.chdir(tmp_path)  # MLflow puts artifacts below the working directory
+    monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
     yield Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
-    assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # as it was
+    assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # unchanged
 
 
 @pytest.fixture
@@ -222,8 +218,8 @@ def one_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study of three trials, run to its end by the command. Not to be changed: the
-    first worker that wants it makes it for all."""
+    """The folder of a study of three trials, run to its end by the command; it must not be changed,
+    since all workers share it."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent

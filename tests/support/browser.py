@@ -1,4 +1,4 @@
-"""A page in a real browser: opened from a file, and all that is written on it looked at."""
+"""Open a page in a real browser, and check that its text is legible."""
 
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-# Software rendering, and none of what Chromium asks of its makers as it starts.
+# Software rendering, and no requests by Chromium itself.
 FLAGS = (
     "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist", "--disable-quic", "--disable-background-networking",
@@ -17,11 +17,7 @@ FLAGS = (
 
 @dataclass
 class Pages:
-    """Pages that are opened from files.
-
-    Attributes:
-        heard: errors in their consoles, and what they asked for outside themselves.
-    """
+    """Opens pages from files; `heard` collects console errors and requests outside the page."""
 
     browser: Browser
     heard: list[str] = field(default_factory=list)
@@ -30,7 +26,7 @@ class Pages:
         page = self.browser.new_page(viewport={"width": width, "height": 900}, **options)
 
         def hear(message: ConsoleMessage) -> None:
-            if message.type == "error":  # WebGL warns of what a software renderer is slow at
+            if message.type == "error":  # WebGL warns that software rendering is slow
                 self.heard.append(message.text)
 
         def ask(request: Request) -> None:
@@ -45,13 +41,13 @@ class Pages:
 
 
 def see_all(page: Page) -> None:
-    """Scroll through the page, so that every figure is drawn."""
+    """Scroll through the page, which draws every figure."""
     for section in page.locator("main > section:visible").all():
         section.scroll_into_view_if_needed()
         page.wait_for_timeout(100)  # figures take a frame to be drawn
 
 
-# Of all that is written: what covers what, how large it is, and its contrast (WCAG 2.2, 1.4.3).
+# Box, size and contrast (WCAG 2.2, 1.4.3) of all text, and elements whose content is cut off.
 _WRITTEN = """() => {
     const seen = (element) => {
         const box = element.getBoundingClientRect();
@@ -109,15 +105,15 @@ _WRITTEN = """() => {
 
 
 def overlaps(a: list[float], b: list[float]) -> bool:
-    """Whether two boxes share more than a rounding of pixels."""
+    """Whether two boxes overlap by more than rounding of pixels."""
     across = min(a[2], b[2]) - max(a[0], b[0])
     down = min(a[3], b[3]) - max(a[1], b[1])
     return across > 2 and down > 2
 
 
 def check_legible(page: Page) -> None:
-    """All that is written is large enough and has contrast; nothing is covered or cut, or wider
-    than the screen."""
+    """Check that all text is large enough, has contrast, and is neither covered nor cut off, and
+    that the page is not wider than the screen."""
     see_all(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     written = page.evaluate(_WRITTEN)

@@ -1,4 +1,4 @@
-"""A driver whose MLflow is a few records in memory."""
+"""A driver with records in memory instead of MLflow."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +9,7 @@ from study.tracking.records import Records, StudyRecord, TrialRecord
 
 
 class Remembered:
-    """Records of studies and of the trials that each of them has.
-
-    Args:
-        end_of_search: why the searches ended; None if they did not.
-        hours: that the studies have run.
-    """
+    """Records of studies, which all have the same trials, end of search and hours."""
 
     def __init__(
         self,
@@ -58,7 +53,7 @@ class Remembered:
 def driver(
     folder: Path | str, records: Remembered | None = None, said: list[str] | None = None
 ) -> Driver:
-    """A driver of studies below a folder; what it says is appended to `said`."""
+    """A driver with its storage in a folder; its messages are appended to `said`."""
     say = (said if said is not None else []).append
     of = cast(Records, records or Remembered())
     return Driver(of, str(folder), None, say, lambda name, _: f"resume {name}")

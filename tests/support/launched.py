@@ -1,4 +1,4 @@
-"""The command as a process, and what it leaves in MLflow's database, looked at from outside."""
+"""Run the command as a process, and read what it leaves in MLflow's database."""
 
 import json
 import os
@@ -21,25 +21,25 @@ from tests.support.studies import RAW
 
 ROOT = Path(__file__).parents[2]
 LADDER = (0.6, 0.3)
-"""Of the study that the fixture `finished` runs."""
+"""Of the study of the fixture `finished`."""
 
 
 def write_finished(folder: Path) -> Path:
-    """The file of the study that the fixture `finished` runs: one trial at a time, since the
-    sampler learns from trials in the order they end."""
+    """The study file of the fixture `finished`: one trial at a time, since the sampler learns from
+    trials in the order in which they end."""
     raw = {**RAW, "resources": {"cpus": os.cpu_count()}}
     return write_space(folder, raw, ladder=list(LADDER), n_startup_trials=1)
 
 
 def write_space(folder: Path, raw: dict[str, Any], **search: Any) -> Path:
-    """A study file in a folder, with some keys of its search changed."""
+    """Write a study file, with some keys of its search changed."""
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump({**raw, "search": {**raw["search"], **search}}))
     return path
 
 
 class Launch:
-    """The command as a process; leaving the context leaves nothing of it behind."""
+    """The command as a process, killed when the context is left."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -63,7 +63,7 @@ class Launch:
             pass
 
     def kill_all(self) -> None:
-        """As if the machine died: the driver, and all of Ray below it."""
+        """Kill the driver and all of Ray below it, as if the machine died."""
         below = descendants(self.pid)
         self.process.kill()
         for pid in below:
@@ -83,12 +83,11 @@ class Launch:
             if self.process.poll() is not None:
                 return False
             assert time.monotonic() < deadline, "it did not come so far"
-            time.sleep(0.05)  # between two looks into the database of another process
+            time.sleep(0.05)  # between queries of another process's database
         return True
 
     def kill_at(self, condition: Callable[[], bool], delay: float) -> bool:
-        """Kill everything `delay` seconds after the condition holds; False if the command ended
-        before that."""
+        """Kill everything `delay` seconds after the condition holds; False if it ended before."""
         if not self.comes_to(condition):
             return False
         time.sleep(delay)  # the random moment itself
@@ -98,7 +97,7 @@ class Launch:
         return True
 
     def finish(self, exit_code: int) -> str:
-        """Wait for the end; its standard output and error, once the exit code is right."""
+        """Wait for the end and check the exit code; returns standard output and error."""
         out, err = self.process.communicate(timeout=240)
         assert self.process.returncode == exit_code, out + err
         assert "Traceback" not in out + err
@@ -111,8 +110,8 @@ def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
 
 
 def twin(folder: Path) -> Path:
-    """A copy of a folder beside it, as if its study had been run there. Its path is as long as the
-    first one's, so that it can be put in its place in the files of MLflow and Ray."""
+    """Copy a folder beside it, as if its study had been run there. Both paths have the same length,
+    so that one can replace the other in the files of MLflow and Ray."""
     copy = folder.with_name(secrets.token_hex(len(folder.name) // 2))
     assert len(copy.name) == len(folder.name)
     shutil.copytree(folder, copy)
@@ -123,13 +122,12 @@ def twin(folder: Path) -> Path:
     return copy
 
 
-# Points of trials alone: a projection has the metrics of its trial's last epoch, and the study sums
-# of some.
+# Only trials: projections repeat metrics of the trial's last epoch, and the study has sums of some.
 _OF_TRIALS = "run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'study.kind' AND value = 'trial')"
 
 
 class Books:
-    """What stands in MLflow's database, read without MLflow."""
+    """MLflow's database, read without MLflow."""
 
     def __init__(self, folder: Path) -> None:
         self.uri = f"file:{folder / 'mlflow.db'}?mode=ro"
@@ -139,7 +137,7 @@ class Books:
             return database.execute(sql).fetchall()
 
     def runs(self, kinds: tuple[str, ...] = ("study", "trial")) -> dict[str, str]:
-        """Name -> status, of all runs of these kinds that are not deleted."""
+        """Name -> status of all runs of these kinds that are not deleted."""
         chosen = ", ".join(f"'{kind}'" for kind in kinds)
         sql = (
             "SELECT name, status FROM runs JOIN tags USING (run_uuid) WHERE key = 'study.kind' "
@@ -150,7 +148,7 @@ class Books:
         return {_label(name): status for name, status in self.query(sql)}
 
     def points(self, key: str, column: str = "value") -> dict[str, list[tuple[int, float]]]:
-        """Run name -> (step, value) of each point of a metric, in order."""
+        """Run name -> (step, value) of each point of a metric, by step."""
         sql = (
             f"SELECT runs.name, step, metrics.{column} FROM metrics JOIN runs USING (run_uuid) "
             f"WHERE lifecycle_stage = 'active' AND key = '{key}' AND {_OF_TRIALS} "
@@ -170,7 +168,7 @@ class Books:
 
 
 def _label(name: str) -> str:
-    """A run's name without the sample: the study's name, 0003, or 0003@0.5."""
+    """A run's name without its sample: the study's name, 0003, or 0003@0.5."""
     return name.partition(":")[0]
 
 
@@ -183,11 +181,11 @@ METRICS = (
     "inverse_steps", "reconstruction_error", "epoch_seconds", "cpu_hours",
 )  # fmt: skip
 CLOCKED = ("epoch_seconds", "cpu_hours", "hours", "device_hours")
-"""Metrics of a trial or a study that are another value each time."""
+"""Metrics of a trial or a study that differ between equal runs."""
 
 
 def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
-    """One parent, a child a trial, every metric once at every epoch, none running."""
+    """Check: one parent, one child per trial, every metric once per epoch, nothing running."""
     trials = [f"{number:04d}" for number in range(n_trials)]
     assert books.runs() == dict.fromkeys([name, *trials], "FINISHED"), books.runs()
     for metric in METRICS:
@@ -199,8 +197,8 @@ def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
 
 
 def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
-    """Every rung of a trial's ladder at most once, none running, every metric once, each with what
-    it was projected from; how many there are."""
+    """Check: each rung of a ladder at most once per trial, nothing running, every metric once, and
+    a link to the trial it was projected from. Returns the number of projections."""
     runs = books.runs(("projection",))
     assert set(runs.values()) <= {"FINISHED"}
     coeffs = {run.rpartition("@")[2] for run in runs}
@@ -228,14 +226,13 @@ def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
 
 
 def reports(folder: Path) -> dict[str, dict[int, float]]:
-    """Trial -> epoch -> when it was measured, by the checkpoints in the folder in
-    which Tune keeps a study."""
+    """Trial -> epoch -> time of its report, from the checkpoints in Tune's folder of a study."""
     found: dict[str, dict[int, float]] = {}
     for path in folder.glob("*/checkpoint_*/reports.json"):
         try:
             content = json.loads(path.read_text())
         except (ValueError, FileNotFoundError):
-            continue  # it is being written, or makes room
+            continue  # it is being written or deleted
         epochs = {report["epoch"]: report["timestamp"] for report in content}
         trial = path.parent.parent.name[:4]
         if len(epochs) > len(found.get(trial, ())):
@@ -249,12 +246,12 @@ def epochs_logged(folder: Path) -> int:
     books = Books(folder)
     try:
         return sum(len(points) for points in books.points("val_loss").values())
-    except sqlite3.OperationalError:  # MLflow is laying out its tables
+    except sqlite3.OperationalError:  # MLflow is creating its tables
         return 0
 
 
 def descendants(pid: int) -> list[int]:
-    """All processes below one, by /proc."""
+    """All descendants of a process, from /proc."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

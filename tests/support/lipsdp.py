@@ -1,5 +1,5 @@
-"""The semidefinite program of Fazlyab et al. 2019 (LipSDP), solved by SCS: an oracle for the
-bounds of blocks. Slow, and an estimate: it is what a solver's tolerance leaves of a bound."""
+"""The semidefinite program LipSDP (Fazlyab et al. 2019), solved by SCS: an oracle for the bounds of
+blocks. Slow, and only an estimate: a bound up to the solver's tolerance."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ _TOLERANCE = 1e-5
 
 def lipsdp(first: Matrix, second: Matrix, third: Matrix) -> float:
     """The least sqrt(rho) for which multipliers prove |W3 k(W2 k(W1 x))| <= sqrt(rho) |x|, with one
-    multiplier for each entry between the layers ("LipSDP-Neuron"), slopes of k in [0, 1].
+    multiplier per neuron ("LipSDP-Neuron") and slopes of k in [0, 1].
 
     Args:
         first, second, third: dense, (n, n_in), (n, n), (n_out, n).
     """
-    # Scaled to norm one, so that the solver's tolerance is relative.
+    # Scaled to norm 1 to make the solver's tolerance relative.
     norms = [np.linalg.norm(matrix, 2) for matrix in (first, second, third)]
     first, second, third = (m / x for m, x in zip((first, second, third), norms, strict=True))
     n = len(first)
     left, values, _ = np.linalg.svd(first, full_matrices=False)
-    # Only W1 W1^T counts, and that of a square root of it is the same.
+    # Only W1 W1^T matters, so a square root of it can replace W1.
     root = np.zeros((n, n))
     root[:, : len(values)] = left * values
     rho = np.zeros((3 * n, 3 * n))

@@ -1,4 +1,4 @@
-"""Networks for tests that train none."""
+"""Untrained networks."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from models.spectral_norm import SpectralNormConv2d
 
 
 def network(**changes: Any) -> IResNet:
-    """A small network with random biases in its blocks; `changes` are other arguments of it."""
+    """A small network with random biases in its blocks; `changes` override its arguments."""
     small: dict[str, Any] = {"in_shape": (2, 8, 8), "n_classes": 3, "blocks": (2, 1)}
     return with_biases(IResNet(**{**small, **changes}))
 
 
 @torch.no_grad()
 def with_biases(model: IResNet) -> IResNet:
-    """The network, in place, with random biases in its blocks: a new one has none there."""
+    """Set random biases in the blocks, in place; those of a new network are zero."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.body.named_parameters():
         if name.endswith("bias"):
@@ -28,8 +28,8 @@ def with_biases(model: IResNet) -> IResNet:
 
 @torch.no_grad()
 def enlarge(model: IResNet, factor: float) -> None:
-    """Multiply every kernel of the blocks, and estimate the norms anew: with a factor of a few,
-    normalized layers meet their targets."""
+    """Multiply every kernel of the blocks and update the norms: with a factor of a few, normalized
+    layers reach their targets."""
     for parameter in model.body.parameters():
         parameter.mul_(factor if parameter.dim() == 4 else 1)
     model.update_spectral_norm()
@@ -40,5 +40,4 @@ def blocks_of(model: IResNet) -> list[ResidualBlock]:
 
 
 def normalized_layers(module: nn.Module) -> list[SpectralNormConv2d]:
-    """All that are in it, in order."""
     return [layer for layer in module.modules() if isinstance(layer, SpectralNormConv2d)]

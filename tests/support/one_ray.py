@@ -1,4 +1,4 @@
-"""Ray, started once for several studies that are launched in this process."""
+"""One Ray for several studies that are launched in this process."""
 
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -14,7 +14,7 @@ from study.execution import starting
 
 @contextmanager
 def one_ray() -> Iterator[None]:
-    """A study in this process finds Ray as if it had started it, and leaves it running."""
+    """Let studies in this process use a running Ray as if they had started it."""
     assert starting._join_or_start("local")
     shutdown = ray.shutdown
     with pytest.MonkeyPatch.context() as patch:
@@ -25,7 +25,7 @@ def one_ray() -> Iterator[None]:
 
 
 def launch_here(folder: Path, *arguments: str, exit_code: int = 0) -> str:
-    """What the command prints that is run in a folder by this process."""
+    """Run the command in this process, in a folder; returns its output."""
     with chdir(folder):
         done = CliRunner().invoke(launch.app, list(arguments))
     assert done.exit_code == exit_code, (done.output, done.exception)

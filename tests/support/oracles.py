@@ -1,4 +1,4 @@
-"""Slow, plain ways to the numbers that the project computes fast; written for reading."""
+"""Slow, simple versions of what the project computes fast."""
 
 from collections.abc import Callable
 from itertools import product
@@ -31,8 +31,8 @@ def dense_norm(weight: Tensor, size: tuple[int, int]) -> float:
 
 
 def largest_over_masks(w1: Tensor, w2: Tensor, w3: Tensor) -> float:
-    """The largest norm of w3 Q2 w2 Q1 w1 over all diagonal Q1 and Q2 of zeros and ones, as ReLU
-    sets them; w2 square, of a few rows."""
+    """The largest spectral norm of w3 Q2 w2 Q1 w1 over all diagonal Q1 and Q2 of zeros and ones,
+    the masks of ReLU; w2 is square with few rows."""
     masks = torch.tensor(list(product([0.0, 1.0], repeat=len(w2))), dtype=w2.dtype)
     maps = w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
     return torch.linalg.matrix_norm(maps, ord=2).max().item()

@@ -1,4 +1,4 @@
-"""The READMEs as what they are made of: blocks, commands and links."""
+"""The READMEs: their code blocks, commands, links and anchors."""
 
 import re
 
@@ -20,7 +20,7 @@ _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(language: str) -> list[str]:
-    """The text of every fenced block of a language, each once, in the order of the pages."""
+    """Text of every fenced block of a language, without duplicates, in the order of the pages."""
     found = [
         text for page in PAGES.values() for name, text in _FENCED.findall(page) if name == language
     ]
@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Every line of every block that is for a shell, without its comment, each once."""
+    """Every command in the shell blocks, without its comment and without duplicates."""
     lines = [
         re.split(r"\s+# ", line)[0].strip() for block in blocks("") for line in block.splitlines()
     ]
@@ -37,7 +37,7 @@ def commands() -> list[str]:
 
 
 def links(page: str) -> list[str]:
-    """Where the links and pictures of a page lead."""
+    """Targets of the links and pictures of a page."""
     return re.findall(r"\]\(([^)\s]+)\)", _FENCED.sub("", page))
 
 

@@ -1,4 +1,4 @@
-"""A study and trials of it as MLflow would give them back, with made-up figures."""
+"""Records of a study and its trials, with made-up figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +12,7 @@ from tests.support.studies import epoch_report, tiny
 
 
 class Kept(Records):
-    """Records of runs that left some files, and nothing else.
-
-    Args:
-        files: run id -> name of a file -> its content.
-    """
+    """Records with artifacts only: `files` maps run id -> file name -> content."""
 
     def __init__(
         self,
@@ -38,7 +34,7 @@ def unread(
     study: StudyRecord | None = None,
     tracking_uri: str = "sqlite:////nowhere/mlflow.db",
 ) -> Report:
-    """A report of trials that left nothing."""
+    """A report of trials without artifacts."""
     return replace(collect(study or STUDY, trials), records=Kept(tracking_uri=tracking_uri))
 
 
@@ -51,7 +47,7 @@ def trial(
     sample: dict[str, Any] | None = None,
     **metrics: float,
 ) -> TrialRecord:
-    """A trial; one without metrics of its own has those of epoch_report."""
+    """A trial, with the metrics of epoch_report unless given."""
     sample = sample or {"coeff": 0.5, "n_power_iterations": 1, "dropout": 0.1}
     return TrialRecord(
         trial_id=f"{number:04d}",
@@ -68,7 +64,7 @@ def trial(
 
 
 def measured(number: int, accuracy: float, bound: float = 0.8, steps: float = 4.0) -> TrialRecord:
-    """A trial, by its objectives."""
+    """A trial with these objectives."""
     return trial(number, val_accuracy=accuracy, lipschitz_upper_bound=bound, inverse_steps=steps)
 
 
@@ -83,6 +79,6 @@ def marks(results: Report) -> dict[str, str]:
 
 
 def projections(client: Client, study: StudyRecord) -> list[TrialRecord]:
-    """The projections of a study's trials in MLflow, by trial id and falling coefficient."""
+    """The projections of a study in MLflow, by trial id and descending coefficient."""
     records = Records(client).trials_and_projections(study)
     return [record for record in records if record.projected_to is not None]

@@ -1,4 +1,4 @@
-"""An MLflow server as a process, on a free port of this machine; it can be killed and come back."""
+"""An MLflow server process on a free local port, which can be killed and restarted."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from tests.support.waiting import wait
 
 
 class Server:
-    """Serves the mlflow.db of a folder, at the same address each time it is started."""
+    """Serves the mlflow.db of a folder, at the same address after each start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ class Server:
         self._process.wait()
 
     def kill(self) -> None:
-        """Without a last word, and the process that answers with it."""
+        """Kill -9 the server and its worker process."""
         os.killpg(self._process.pid, 9)
         self._process.wait()
 
@@ -59,7 +59,7 @@ class Server:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve the mlflow.db of a folder; the server's address. It is gone afterwards."""
+    """Serve the mlflow.db of a folder while the context lasts; yields the address."""
     server = Server(folder)
     server.start()
     try:

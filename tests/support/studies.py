@@ -1,4 +1,4 @@
-"""Small studies and reports that several test files use."""
+"""Small studies and reports with made-up figures."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ RAW: dict[str, Any] = {
 
 
 def tiny(**sections: dict[str, Any]) -> StudyConfig:
-    """The small study with some keys of its sections changed."""
+    """The small study, with some keys of its sections changed."""
     merged = {
         key: {**value, **sections.get(key, {})} if isinstance(value, dict) else value
         for key, value in {"scheduler": {}, "resources": {}, **RAW}.items()
@@ -43,7 +43,7 @@ def tiny(**sections: dict[str, Any]) -> StudyConfig:
 
 
 def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
-    """A complete report with made-up figures."""
+    """A complete report of an epoch."""
     figures: dict[str, Any] = {
         "epoch": epoch,
         "timestamp": 1_700_000_000.0 + epoch,
@@ -60,7 +60,7 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
 
 
 def projection_report(coeff: float, **changes: float) -> ProjectionReport:
-    """What a network projected to a coefficient reports, with made-up figures."""
+    """The report of a network projected to a coefficient."""
     figures: dict[str, Any] = {
         "coeff": coeff,
         "fine_tune_steps": 0,
@@ -76,12 +76,12 @@ def projection_report(coeff: float, **changes: float) -> ProjectionReport:
 
 
 def completed(**changes: float) -> dict[str, Any]:
-    """The last Ray result of a trial that ran to its end."""
+    """The last Ray result of a completed trial."""
     return TrialReport(TrialStatus.COMPLETED, epoch_report(3, **changes)).to_result()
 
 
 def running(**changes: float) -> dict[str, Any]:
-    """A Ray result of a trial that had not ended."""
+    """A Ray result of a running trial."""
     return TrialReport(TrialStatus.RUNNING, epoch_report(1, **changes)).to_result()
 
 

@@ -1,4 +1,4 @@
-"""Norms on the torus, in a form that only tests and benchmarks need."""
+"""Norms on the torus, for tests and benchmarks only."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ def torus_norms(
 ) -> tuple[Tensor, Tensor]:
     """The smallest norm, over shifted grids, of circular convolutions on the torus.
 
-    With the one shift (0, 0) it is the largest singular value of the kernel's DFT with H + r by
-    W + r points. It is the stage from which `convolution_norm_bounds` starts.
+    With the single shift (0, 0) this is the largest singular value of the kernel's DFT with H + r
+    by W + r points. It is the first stage of `convolution_norm_bounds`.
 
     Args:
         weight: (L, c_out, c_in, k_h, k_w), odd kernels; computed in float64.
@@ -23,7 +23,7 @@ def torus_norms(
         shifts: one or more of SHIFTS.
 
     Returns:
-        Norms (L,), float64, and which of the shifts each is of, int64 (L,).
+        Norms (L,), float64, and the index of the shift of each, int64 (L,).
     """
     weight = _few_out(weight, size)
     if weight.shape[-2:] == (1, 1):  # the same symbol at every frequency of every grid

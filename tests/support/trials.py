@@ -1,4 +1,4 @@
-"""A trial, trained in this process."""
+"""Train a trial in this process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from study.trial.training import Training
 
 
 def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[TrialReport]:
-    """Train from the start and yield a report after each reporting epoch, to the last."""
+    """Train from the start; yields a report after each reporting epoch."""
     choose_algorithms(config.training.deterministic)
     training = Training(config, device)
     while training.status is TrialStatus.RUNNING:
@@ -21,5 +21,5 @@ def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[T
 
 
 def save_outcome(training: Training, folder: Path) -> None:
-    """Write the network of a completed trial, as its worker does."""
+    """Save the network of a completed trial, like its worker."""
     save_network(folder, training.certified(), training.right(), training.config, training.dataset)

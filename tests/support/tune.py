@@ -1,4 +1,4 @@
-"""Trials as Tune has them."""
+"""Stand-ins for Tune's trials."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ class FakeTrial(SimpleNamespace):
 
 
 def fake_trial(number: int, status: str, result: dict[str, Any], error: str = "") -> Any:
-    """What the callbacks read of a trial, the last result of which is given."""
+    """A trial with all that the callbacks read; `result` is its last result."""
     return FakeTrial(
         trial_id=f"tune{number}",
         status=status,
