@@ -1,21 +1,16 @@
-"""Anderson acceleration of a fixed-point iteration (Anderson 1965; type II, as in Walker and Ni
-2011), for each sample of a batch by itself."""
+"""Anderson acceleration, sample by sample (Anderson 1965; type II as in Walker and Ni 2011)."""
 
 import torch
 from torch import Tensor
 
-# Changes that are combined. The worst cases have two eigenvalues; more cost more than they save.
+# History entries. The worst cases have two eigenvalues; more entries cost more than they save.
 _MEMORY = 3
 # Added to the diagonal of the normal equations, whose columns have norm 1 or 0.
 _RIDGE = 1e-7
 
 
 class History:
-    """The last changes of image and residual of b samples, beginning with one.
-
-    Attributes:
-        n_entries: int64 (b,).
-    """
+    """The last changes of image and residual of b samples, at first one; n_entries: int64 (b,)."""
 
     def __init__(self, image_change: Tensor, residual_change: Tensor) -> None:
         n_samples, n = len(image_change), image_change[0].numel()
@@ -28,7 +23,7 @@ class History:
         self.append(image_change, residual_change)
 
     def append(self, image_change: Tensor, residual_change: Tensor) -> None:
-        """Add an entry, in the place of the oldest."""
+        """Add an entry in place of the oldest."""
         norm = sample_norm(residual_change)
         scale = torch.where(norm > 0, 1 / norm, 0).unsqueeze(1)
         self._images[:, self._oldest] = image_change.flatten(1) * scale
@@ -52,7 +47,7 @@ class History:
         gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2)).double()
         gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
         right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2)).double()
-        # Where it cannot be solved, the candidate is not finite, and is rejected.
+        # An unsolvable system gives a candidate that is not finite, which is rejected.
         gamma = torch.linalg.solve_ex(gram, right)[0].to(residual.dtype)
         return torch.bmm(gamma.transpose(1, 2), self._images).view_as(residual)
 

@@ -1,10 +1,10 @@
-"""A bound of the Lipschitz constant of a bottleneck g = W3 k(W2 k(W1 x)), below the product.
+"""Bounds of the Lipschitz constant of a bottleneck g = W3 k(W2 k(W1 x)), below the layers' product.
 
-The product of the layers' norms is reached only if the strongest output of each layer is
-the strongest input of the next, and passes its activation whole. Between two points, an
-activation k with slopes in [0, 1] acts as a diagonal matrix Q with entries in [0, 1], of
-which only <Q u, T (u - Q u)> >= 0 is used, for a diagonal T > 0. Added with multipliers T1
-and T2, as in the semidefinite program of Fazlyab et al. 2019 (LipSDP), it gives
+The product of the layers' norms is reached only if the strongest output of each layer is the
+strongest input of the next and passes its activation whole. Between two points, an activation k
+with slopes in [0, 1] acts as a diagonal matrix Q with entries in [0, 1], of which only
+<Q u, T (u - Q u)> >= 0 is used, for a diagonal T > 0. Added with multipliers T1 and T2, as in the
+semidefinite program of Fazlyab et al. 2019 (LipSDP), it gives
 
     |W3 y2|^2 <= |W3 y2|^2 + 2 <y1, T1 (W1 x - y1)> + 2 <y2, T2 (W2 y1 - y2)>,
 
@@ -13,13 +13,13 @@ and the right side is at most rho |x|^2, for all x, y1 and y2, if and only if
     [ 2 T1 - T1 W1 W1^T T1 / rho    -(T2 W2)^T     ]
     [ -T2 W2                        2 T2 - W3^T W3 ]
 
-is positive semidefinite. A Cholesky factorization proves that. So rho and the multipliers may
-come from anywhere, and a search for good ones need not be trusted.
+is positive semidefinite. A Cholesky factorization proves that. So rho and the multipliers may come
+from anywhere, and a search for good ones need not be trusted.
 
-Here each channel has one multiplier for all pixels. Where the map is small, W1 and W3 are the
-dense operators. Elsewhere, since such multipliers commute with the Fourier transform on the torus
-of `convolution_norm`, where the zeros around the map are entries of Q that are 0, what would be
-a program over all pixels is one small matrix at each frequency.
+Each channel has one multiplier for all pixels. Where the map is small, W1 and W3 are the dense
+operators. Elsewhere such multipliers commute with the Fourier transform on the torus of
+`convolution_norm`, where the zeros around the map are entries of Q that are 0: the program over all
+pixels becomes one small matrix at each frequency.
 """
 
 import math
@@ -41,14 +41,14 @@ from models.power_iteration import adjoint_kernel
 # The multipliers |W2|^2 |W3|^2 and |W3|^2 give at most the product. These fractions of them are
 # better on nearly all blocks of trained networks.
 _FRACTIONS = (2 / 3, 0.9)
-# By how much rho is above its estimate where that cannot be proven, at most.
+# Relative raises of rho above its estimate, tried in turn until the proof succeeds.
 _RAISES = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4)
-# The search: steps, the first step of a multiplier's logarithm, and what it grows and shrinks by
-# while the sign of its slope stays and changes (Rprop, Riedmiller and Braun 1993).
+# The search (Rprop, Riedmiller and Braun 1993): steps, the first step of a multiplier's logarithm,
+# and the step's factors where the sign of the slope stays and where it changes.
 _N_STEPS = 8
 _FIRST_STEP, _GROWTH, _SHRINKAGE = 0.15, 1.3, 0.5
-# The search minimizes the sum of the 2^4-th powers of all eigenvalues, which has a slope where the
-# largest is not the only one.
+# The search minimizes the sum of the 2^4-th powers of all eigenvalues, which is differentiable
+# where the largest is not the only one.
 _N_SQUARINGS = 4
 # A dense operator with at most this many rows costs about as much as all frequencies do.
 _DENSE_ROWS = 256
@@ -59,8 +59,8 @@ def bottleneck_upper_bounds(
 ) -> Tensor:
     """Proven upper bounds of Lip(W3 k(W2 k(W1 .))) for L blocks of one shape, (L,), float64.
 
-    They hold for every activation k that acts entry by entry with slopes in [0, 1], and any
-    biases; l2 to l2. Infinite where none could be proven.
+    They hold, l2 to l2, for every activation k that acts entrywise with slopes in [0, 1] and for
+    any biases. Infinite where none could be proven.
 
     Args:
         first: float64 (L, m, c_in, k_h, k_w), m <= c_in; zero padding, stride 1, odd kernel;
@@ -68,8 +68,7 @@ def bottleneck_upper_bounds(
         second: (L, m, m), a 1x1 convolution.
         third: (L, c_out, m, k_h, k_w), m <= c_out.
         size: (H, W) of the maps.
-        search: look for multipliers, and use dense operators where they are small: takes longer
-            and gives smaller bounds.
+        search: search multipliers, and use dense operators if small: slower, smaller bounds.
     """
     program = _Program.on_the_torus(first, second, third, size)
     multipliers = program.usual_multipliers(second)
@@ -87,12 +86,10 @@ class _Program:
     """The matrices of L blocks, each at F frequencies; F is 1 for dense operators.
 
     Attributes:
-        gram_1: W1 W1^H, (L, F, n, n).
-        gram_3: W3^H W3, (L, F, n, n).
+        gram_1, gram_3: W1 W1^H and W3^H W3, (L, F, n, n).
         second: W2, (L, n, n).
         channel: int64 (n,), which multiplier a row has.
-        rounding_1: (L,) bound of the rounding of gram_1, l2 to l2.
-        rounding_3: the same of gram_3.
+        rounding_1, rounding_3: (L,) bounds of the rounding of gram_1 and gram_3, l2 to l2.
     """
 
     gram_1: Tensor
@@ -139,7 +136,7 @@ class _Program:
         )
 
     def usual_multipliers(self, second: Tensor) -> Tensor:
-        """(L, 2, m): those of T1, and those of T2."""
+        """(L, 2, m): the multipliers of T1 and of T2."""
         norm_2 = torch.linalg.matrix_norm(second, ord=2)
         squared_3 = largest_eigenvalue(self.gram_3).amax(dim=1)
         # A layer that is zero: any positive multiplier serves.
@@ -181,12 +178,12 @@ class _Program:
         return form, ~((failed_3 > 0) | (failed > 0)).any(dim=1)
 
     def _proves(self, multipliers: Tensor, rho: Tensor, at: Tensor) -> Tensor:
-        """bool (l,): whether the matrix of the docstring is proven to be positive semidefinite,
-        for the blocks `at` (l,) and rho (l,).
+        """bool (l,): whether the matrix of the module's docstring is proven to be positive
+        semidefinite, for the blocks `at` (l,) and rho (l,).
 
         It is scaled so that its diagonal is at most 1. Its smallest eigenvalue may then be off by
-        the rounding of its entries and by that of the factorization (Higham, Accuracy and
-        Stability of Numerical Algorithms, theorem 10.3, as in `convolution_norm`).
+        the rounding of its entries and by that of the factorization (Higham, Accuracy and Stability
+        of Numerical Algorithms, theorem 10.3, as in `convolution_norm`).
         """
         t1, t2 = multipliers[at][..., self.channel].unbind(1)
         d1, d2 = t1.sqrt(), t2.sqrt()
@@ -203,14 +200,14 @@ class _Program:
         off = self.rounding_1[at] * t1.amax(dim=1) / (2 * rho)
         off = off + self.rounding_3[at] / (2 * t2.amin(dim=1))
         off = off + 2**-53 * (10 * size + n + 4 * n * (n + 1))
-        # Twice that, for what is off in this computation.
+        # Twice that covers the rounding of this computation.
         matrix.diagonal(dim1=-2, dim2=-1).add_((1 - 2 * off).view(-1, 1, 1))
         factored = torch.linalg.cholesky_ex(matrix).info == 0
         proven: Tensor = factored.all(dim=1) & off.isfinite()
         return proven
 
     def better(self, multipliers: Tensor) -> Tensor:
-        """Multipliers (L, 2, m) that give smaller bounds as a rule, by a search from some."""
+        """Multipliers (L, 2, m) that usually give smaller bounds, by a search from given ones."""
         scale = multipliers.log()
         moved = torch.zeros_like(scale)
         step = torch.full_like(scale, _FIRST_STEP)
@@ -224,15 +221,15 @@ class _Program:
             best_moved = torch.where(smaller.view(-1, 1, 1), moved, best_moved)
             turn = slope * new_slope
             factor = torch.where(turn > 0, _GROWTH, torch.where(turn < 0, _SHRINKAGE, 1.0))
-            # From where there is no bound it goes back to the best, and on with half the step.
+            # Where there is no bound, return to the best multipliers and go on with half the step.
             step = step * torch.where(is_possible, factor, _SHRINKAGE)
             slope = torch.where(is_possible, new_slope, slope)
             moved = torch.where(is_possible, moved, best_moved) - slope.sign() * step
         return (scale + best_moved).exp()
 
     def _value_and_slope(self, scale: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-        """At the multipliers exp(scale + moved): (L,) the logarithm of the power sum of all
-        eigenvalues, infinite where there is no bound; and its gradient by `moved`."""
+        """The logarithm (L,) of the power sum of all eigenvalues at the multipliers
+        exp(scale + moved), infinite where there is no bound; and its gradient by `moved`."""
         with torch.enable_grad():
             moved = moved.detach().requires_grad_()
             form, is_possible = self._form((scale + moved).exp())

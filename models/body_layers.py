@@ -1,9 +1,8 @@
-"""The invertible part of a network as numbers: for each residual block the linear maps that it
-applies in eval mode, in order.
+"""The linear maps that each residual block of a network applies in eval mode, in order.
 
-What the argument of `certify` does not cover is refused here: a module of another class, a map
-that runs something else than its class, a convolution that is no zero-padded one of stride 1,
-shapes that do not fit one another.
+Whatever the argument of `certify` does not cover is refused: a module of another class, a map that
+runs something other than its class, a convolution that is not zero-padded with stride 1, shapes
+that do not fit one another.
 """
 
 import math
@@ -54,13 +53,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class BlockLayers:
-    """A residual block: its linear maps in order, with activations of slope in [0, 1] between.
-
-    Attributes:
-        name: the module's path.
-        train_factor: what training mode can multiply Lip(g) by; infinite where g is no function
-            of one sample then.
-    """
+    """The residual block at the path `name`: its linear maps in order, between activations of slope
+    in [0, 1]. In training mode Lip(g) can be `train_factor` times as large, which is infinite where
+    g is no function of one sample."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -72,7 +67,7 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
     """The residual blocks of a network, in the order of the forward pass.
 
     Raises:
-        ValueError: path, rule and what was met, where no bound is known.
+        ValueError: where no bound is known, with the path, the rule and what was found.
     """
     if type(model) is not IResNet:
         raise ValueError(f"the network must be an IResNet itself, but is a {type(model).__name__}")
@@ -226,8 +221,8 @@ def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
 
 
 def _check_parts(name: str, module: nn.Module | None) -> None:
-    """Refuse a module of no known class, and tensors or modules in it that its class does not use:
-    old weight_norm, spectral_norm and pruning keep some, of which they compute the weight."""
+    """Refuse a module of an unknown class, and parts that its class does not use: old weight_norm,
+    spectral_norm and pruning keep tensors or modules from which they compute the weight."""
     allowed = _PARTS.get(type(module))
     if module is None or allowed is None:
         raise ValueError(_unknown(name, module))
@@ -246,7 +241,7 @@ def _check_activation(name: str, module: nn.Module) -> None:
 
 
 def _is_finite(modules: list[nn.Module], result: Tensor) -> bool:
-    """Whether every number of some modules is, and what was computed of them."""
+    """Whether all tensors of some modules, and the result computed from them, are finite."""
     tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values())]
     return all(bool(t.isfinite().all()) for t in (*tensors, result) if t is not None)
 

@@ -12,9 +12,9 @@ Effort = Literal["fast", "full"]
 """How long `certify` looks for small bounds."""
 
 ROOM = 1e-9
-"""By how much, relative, every bound is further out than what was proven in float64. On another
-processor the same proof comes out a few of its last bits higher, and must still be below."""
-# What a number is multiplied with, so that it holds as printed.
+"""Relative margin by which every bound is wider than what was proven in float64: on another
+processor the same proof may be a few of its last bits higher, and must still be below it."""
+# The factor of a bound, so that it holds as printed.
 UP = 1 + ROOM
 
 
@@ -45,8 +45,8 @@ class BlockBound:
         name: the module's path in model.named_modules().
         upper_bound: in eval mode.
         layer_product: the product of the layers' bounds, never below upper_bound.
-        train_upper_bound: in training mode, for every dropout mask; infinite with a
-            BatchNorm, whose output there is no function of one sample.
+        train_upper_bound: in training mode, for every dropout mask; infinite with a BatchNorm,
+            whose output there is no function of one sample.
     """
 
     name: str
@@ -57,16 +57,16 @@ class BlockBound:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is proven of a network; in eval mode, where nothing else is said.
+    """What is proven of a network, in eval mode unless stated otherwise.
 
     Attributes:
-        lipschitz_upper_bound: the largest bound of Lip(g) over the residual blocks. Below
-            1 the network is invertible (paper, Theorem 1); otherwise nothing is proven.
+        lipschitz_upper_bound: the largest bound of Lip(g) over the residual blocks. Below 1 the
+            network is invertible (paper, Theorem 1); otherwise nothing is proven.
         train_lipschitz_upper_bound: the same in training mode, for every dropout mask.
         in_shape: (C, H, W) of the images for which it holds.
         blocks: a bound for each residual block, in order.
         layers: bounds for each layer that is no 1-Lipschitz activation, in order.
-        sha256: of the invertible part that this is proven of, `forward_sha256` of its body.
+        sha256: `forward_sha256` of the body, the invertible part that this is proven of.
         effort: with which `certify` looked for small bounds.
     """
 
@@ -80,7 +80,7 @@ class Certificate:
 
     @property
     def contraction(self) -> bool:
-        """Every residual block is proven to contract: the network is invertible."""
+        """Whether every residual block is proven to contract, so that the network is invertible."""
         return self.lipschitz_upper_bound < 1
 
     @property
@@ -100,10 +100,10 @@ class Certificate:
         return UP / product if self.contraction and product > 0 else math.inf
 
     def check(self, body: nn.ModuleList) -> None:
-        """Whether this is proven of an invertible part as it is now.
+        """Check that this certificate is of an invertible part as it is now.
 
         Raises:
-            ValueError: if it has other modules, settings or weights, or runs something else.
+            ValueError: if that has other modules, settings or weights, or runs something else.
         """
         refuse_more(body, "body", body.training)
         now = forward_sha256(body)
@@ -114,7 +114,7 @@ class Certificate:
             )
 
     def to_dict(self) -> dict[str, object]:
-        """Plain dict of str, float, bool, lists and dicts, for JSON."""
+        """A dict of str, float, bool, lists and dicts, for JSON."""
         return {
             "lipschitz_upper_bound": self.lipschitz_upper_bound,
             "train_lipschitz_upper_bound": self.train_lipschitz_upper_bound,

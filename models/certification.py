@@ -1,14 +1,13 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
-A layer's bound is that of the zero-padded convolution which it applies
-(`convolution_norm`), a block's the smaller of the layers' product and of what their
-interplay allows (`block_norm`), the network's follow from the blocks'.
+A layer's bound is that of its zero-padded convolution (`convolution_norm`), a block's the smaller
+of the layers' product and of what their interplay allows (`block_norm`), the network's follow from
+the blocks'.
 
-All bounds are l2 to l2, computed in float64. The effective weights are taken on the device of the
-model, since sigma may differ in its last bits on another one. Everything after that runs on the
-CPU: so the proof of given weights does not depend on the device, and CUDA's eigensolvers do not
-take batches of every size. The bounds are statements in real arithmetic; the rounding of the
-forward pass itself is not part of them.
+All bounds are l2 to l2, in float64. The effective weights are computed on the model's device, since
+the last bits of sigma may differ on another one. Everything after that runs on the CPU: so the
+proof of given weights does not depend on the device, and CUDA's eigensolvers do not take batches of
+every size. The bounds are statements in real arithmetic, without the rounding of the forward pass.
 """
 
 import math
@@ -29,10 +28,9 @@ from models.forward_pass import forward_sha256
 from models.iresnet import IResNet
 from models.power_iteration import adjoint_kernel
 
-# Layers that are bounded at a time on the CPU.
+# Layers in one batch, at most.
 _MOST_LAYERS = 8
-# Exponent of two. Smaller bounds, which are close to what a float64 rounds to zero, are raised to
-# it.
+# Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to it.
 _LEAST_EXPONENT = -1000
 
 
@@ -49,8 +47,7 @@ def certify(
             promises; "fast" takes less time and gives larger ones, which are as true.
 
     Raises:
-        ValueError: if effort is not known, or the invertible part runs anything but what the
-            argument above covers: see `body_layers`.
+        ValueError: if effort is unknown, or `body_layers` refuses the invertible part.
     """
     if effort not in get_args(Effort):
         raise ValueError(f"effort must be one of {get_args(Effort)}, but got {effort!r}")
@@ -85,7 +82,7 @@ def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
             bounds[layer.name] = (layer.factor / UP, _raised_product([layer.factor]))
         else:
             c_out, c_in = layer.weight.shape[:2]
-            # A layer and the transpose of another may have one shape, and have one norm.
+            # The adjoint has the same norm: a layer and the transpose of another can share a batch.
             weight = adjoint_kernel(layer.weight) if c_out > c_in else layer.weight
             groups[(weight.shape, layer.size)].append((layer.name, weight))
     for (_, size), group in groups.items():
@@ -148,8 +145,8 @@ def _is_bottleneck(weights: Sequence[Tensor]) -> bool:
 
 
 def _unit_scale(weight: Tensor) -> tuple[Tensor, list[int]]:
-    """Finite float64 kernels (L, ...), each over a power of two, exactly, so that its largest entry
-    is in [0.5, 1); and the L exponents. A kernel that is zero stays."""
+    """Finite float64 kernels (L, ...), each divided exactly by the power of two that brings its
+    largest entry into [0.5, 1), and the L exponents. A kernel that is zero stays."""
     largest = weight.abs().flatten(1).amax(dim=1).tolist()
     exponents = [math.frexp(value)[1] for value in largest]
     # In two steps: the power itself may be too large or too small for a float64.
@@ -161,7 +158,7 @@ def _unit_scale(weight: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def _scaled_up(value: float, exponent: int) -> float:
-    """value * 2^exponent or more, for a value >= 0; zero for zero alone, infinite for no number."""
+    """value * 2^exponent or more, for a value >= 0; zero for zero alone, infinite for NaN."""
     if not 0 < value < math.inf:
         return _number(value)
     if math.frexp(value)[1] + exponent <= _LEAST_EXPONENT:
@@ -184,7 +181,7 @@ def _scaled_down(value: float, exponent: int) -> float:
 
 def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:
     """An upper bound of the product of numbers >= 0 and of 2^exponent, above it by rounding alone;
-    infinite if one is infinite or no number, zero only if one is zero."""
+    infinite if one is infinite or NaN, zero only if one is zero."""
     mantissa = 1.0
     for factor in factors:
         if not factor < math.inf:
@@ -196,10 +193,8 @@ def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:
 
 def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     """function(*batches), with the batches (L, ...) in parts, on as many threads as torch has.
-
-    LAPACK takes the matrices of a batch one after another, on one thread. And the symbols of a few
-    layers fit into the caches, those of all do not.
-    """
+    LAPACK takes the matrices of a batch one after another, on one thread; and the symbols of a few
+    layers fit into the caches, those of all do not."""
     n_layers, n_threads = len(batches[0]), torch.get_num_threads()
     n_chunks = min(n_layers, max(n_threads, -(-n_layers // _MOST_LAYERS)))
     with ThreadPoolExecutor(n_threads) as pool:
@@ -207,5 +202,5 @@ def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
 
 
 def _number(value: float) -> float:
-    """The value, or infinity for one that is no number: it bounds nothing."""
+    """The value, or infinity for NaN, which bounds nothing."""
     return math.inf if math.isnan(value) else value

@@ -1,19 +1,16 @@
-"""The spectral norm of zero-padded convolutions of stride 1, between two proven bounds.
+"""Two proven bounds of the spectral norm of zero-padded convolutions of stride 1, l2 to l2.
 
-The paper checks a layer by the singular values of its kernel's Fourier transform (after
-Sedghi et al. 2018), which is exact for circular padding and can be below the norm under
-the zero padding that the network uses. Here the map of n x n pixels is embedded in a
-torus of N = n + r pixels a side, r = (k - 1) / 2: zero-padded convolution is then embed,
-convolve circularly, restrict. Embedding and restriction have norm 1, so the norm of the
-circular convolution, the largest singular value of its symbol over the N x N grid of
-frequencies, is an upper bound.
+The paper checks a layer by the singular values of its kernel's Fourier transform (after Sedghi et
+al. 2018), which is exact for circular padding and can be below the norm under the zero padding that
+the network uses. Here the map of n x n pixels is embedded in a torus of N = n + r pixels a side,
+r = (k - 1) / 2: zero-padded convolution is then embed, convolve circularly, restrict. Embedding and
+restriction have norm 1, so the norm of the circular convolution, the largest singular value of its
+symbol over the N x N grid of frequencies, is an upper bound.
 
-The entries that wrap around the torus are never used, so they may carry any phase: the
-grid shifted by any fraction of its spacing gives a bound too, and so does the smallest of
-several. Where the map is so small that the dense operator is cheap, the norm of that
-operator is computed instead.
-
-Layers of one shape are computed as one batch, in float64. All norms are l2 to l2.
+The entries that wrap around the torus are never used, so they may carry any phase: the grid shifted
+by any fraction of its spacing gives a bound too, and so does the smallest of several. Where the map
+is so small that the dense operator is cheap, its norm is computed instead. Layers of one shape are
+computed as one batch, in float64.
 """
 
 import math
@@ -35,27 +32,27 @@ from models.power_iteration import adjoint_kernel, power_iteration
 
 # A dense operator with at most this many rows costs about as much as the grids do.
 _DENSE_ROWS = 256
-# How far below the largest eigenvalue a probe may be and stand for it, where grids are compared.
+# Relative distance at which a probe stands for the largest eigenvalue, where grids are compared.
 _CHOLESKY_SLACK = 1e-12
 # Frequencies of a grid whose eigenvalues are computed first.
 _N_PROBES = 4
 # Frequencies, and eigenpairs at them, that the correction for the map's edge uses.
 _N_LEADING = 8
-# Pixels a side by which the tori of that correction are larger than needed. On a wider torus the
-# norm is rarely smaller, but more of the leading vectors lies off the map, and that part the
-# correction removes. It tightens the bounds of trained layers and loosens those of smooth kernels.
+# Pixels a side that are added to the tori of that correction. On a wider torus the norm is rarely
+# smaller, but more of the leading vectors lies off the map, and that part the correction removes.
+# It tightens the bounds of trained layers and loosens those of smooth kernels.
 _WIDER = (0, 1)
-# Of the lower bound, on the true operator; the start is close to the singular vector.
+# For the lower bound, on the true operator; the start is close to the singular vector.
 _N_LOWER_ITERATIONS = 4
 
 
 def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, float64 (L,) each.
 
-    Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is
-    the smallest over the shifted grids of the norm of a circular convolution that contains
-    the operator, and the lower one is attained by a vector: power iteration on the operator
-    itself, from the leading singular vector at the grid's largest frequency.
+    Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is the smallest
+    over the shifted grids of the norm of a circular convolution that contains the operator, and the
+    lower one is attained by a vector: power iteration on the operator itself, from the leading
+    singular vector at the grid's largest frequency.
 
     Args:
         weight: finite (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
@@ -70,17 +67,16 @@ def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tens
         lower = upper = _matrix_norms(dense_operators(weight, size))
     else:
         upper, start = _restricted_norms(weight, size)
-        # Power iteration takes the operator that leads away from the fewer channels.
+        # Power iteration takes operators from the side with fewer channels.
         away = adjoint_kernel(weight)
         _, outer = power_iteration(away, start, _N_LOWER_ITERATIONS)
         lower = (outer * away).flatten(1).sum(dim=1)
-    # LAPACK's eigenvalue solvers are backward stable: what they find belongs to a matrix that is
-    # off by a multiple of 2^-53 times its norm, which grows slowly with its size (Users' Guide,
-    # 4.7). That multiple is taken to be 8 n, which is an assumption.
+    # LAPACK's eigensolvers are backward stable: exact for a matrix that is off by a multiple of
+    # 2^-53 times its norm, which grows slowly with its size (Users' Guide, 4.7). Assumed: 8 n.
     solver = 8 * (n_rows + 2 * _N_LEADING) * 2**-53
     off = gram_rounding(weight) + solver * upper.square()
     upper = (upper.square() + off).sqrt() * (1 + 2**-50)
-    # The root of a lower bound may be that of the rounding alone.
+    # The square of a lower bound may be smaller than its rounding.
     return (lower.square() - off).clamp(min=0).sqrt() * (1 - 2**-50), upper
 
 
@@ -112,11 +108,9 @@ def _smallest_grid(
 ) -> tuple[Tensor, Tensor]:
     """The squared norm, the smallest over shifted grids, of circular convolutions on the torus.
 
-    The bound is computed anew, in float64, on the grid that is chosen here. So nothing that is
-    proven rests on the single precision that makes the choice fast.
-
     With the one shift (0, 0) it is that of the kernel's DFT with H + r by W + r points: an upper
-    bound for the zero-padded convolution.
+    bound for the zero-padded convolution. The bound is computed anew, in float64, on the grid that
+    is chosen here. So nothing proven rests on the single precision that makes the choice fast.
 
     Returns:
         Squared norms (L,), float64, and which of the shifts each is of, int64 (L,).
@@ -141,15 +135,15 @@ def _smallest_grid(
 def _largest(symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor) -> Tensor:
     """(L,) the largest eigenvalues of the Gram symbols of `layers`, each >= at_least (L,).
 
-    A Cholesky factorization of level - G that succeeds proves that G has none above the level,
-    up to its rounding, and costs a fraction of G's eigenvalues. In single precision, with a
-    level that leaves room for the rounding, all but a few frequencies are out.
+    A Cholesky factorization of level - G that succeeds proves that G has none above the level, up
+    to its rounding, and costs a fraction of G's eigenvalues. In single precision, with a level that
+    leaves room for the rounding, all but a few frequencies are out.
     """
     single, slack = symbols.single_precision(layers, 1 / at_least)
     scaled = single.gram(frequencies)
     n = scaled.shape[2]
-    # Of the factorization, n (n + 1) u times the level at most (Higham, Accuracy and Stability
-    # of Numerical Algorithms, theorem 10.3); four times that in complex arithmetic.
+    # The factorization adds n (n + 1) u times the level at most (Higham, Accuracy and Stability of
+    # Numerical Algorithms, theorem 10.3); four times that in complex arithmetic.
     slack = slack + 4 * n * (n + 1) * 2**-24
     near = _exceeds(scaled, (1 - slack).float().unsqueeze(1).expand(scaled.shape[:2]))
     layer, frequency = near.nonzero().unbind(1)
@@ -171,15 +165,14 @@ def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
 def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """(upper bounds (L,), unit vectors (L, c_small, H, W) that nearly attain them).
 
-    The norm on the torus, of the grid where it is smallest, with a correction for the part of
-    the torus that lies outside of the map; the smaller one of two tori.
-    With the leading eigenpairs (l_i, w_i) of the circular C C^T there and mu the largest of the
-    other eigenvalues,
+    The norm on the torus, of the grid where it is smallest, with a correction for the part of the
+    torus outside the map; the smaller one of two tori. With the leading eigenpairs (l_i, w_i) of
+    the circular C C^T there and mu the largest of the other eigenvalues,
 
         C C^T <= mu + sum_i (l_i - mu) w_i w_i^H,
 
-    and restricted to vectors on the map the right side has the largest eigenvalue mu +
-    lambda_max of the matrix sqrt(l_i - mu) <w_i, w_j>_map sqrt(l_j - mu).
+    and restricted to vectors on the map the right side has the largest eigenvalue mu + lambda_max
+    of the matrix sqrt(l_i - mu) <w_i, w_j>_map sqrt(l_j - mu).
     """
     symbols = GramSymbols(weight, size)
     upper = weight.new_full((len(weight),), math.inf)
@@ -263,11 +256,11 @@ class _Leading:
 
 
 def _real_unit(vector: Tensor) -> Tensor:
-    """A real unit vector (L, c, H, W) out of a complex one: the longer of its two parts."""
+    """A real unit vector (L, c, H, W) from a complex one: the longer of its two parts."""
     parts = torch.stack([vector.real, vector.imag])
     norms = parts.flatten(2).norm(dim=2)
     layer = torch.arange(vector.shape[0], device=vector.device)
     longer = norms.argmax(dim=0)
     part, norm = parts[longer, layer], norms[longer, layer].view(-1, 1, 1, 1)
-    # Of a layer that is zero nothing is left; any unit vector serves.
+    # For a layer that is zero, any unit vector serves.
     return torch.where(norm > 0, part / norm, 1 / math.sqrt(part[0].numel()))

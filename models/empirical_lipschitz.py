@@ -1,4 +1,4 @@
-"""How much a residual block stretches at given images: its Lipschitz constant from below."""
+"""Estimates from below of the Lipschitz constants of residual blocks, at given images."""
 
 import torch
 from torch import Tensor
@@ -14,17 +14,16 @@ def empirical_lipschitz(
 ) -> tuple[float, ...]:
     """For each block, an estimate from below of Lip(g) in eval mode, l2 to l2.
 
-    The largest singular value of the Jacobian J of g, over the images, by n_iterations of power
-    iteration with Jacobian-vector products from a fixed start; each value is ||J v|| of a unit
-    vector v. Where g is differentiable that is attained. At a kink, where what
-    enters a ReLU is exactly 0, torch takes the slope 0, and what comes out need be no derivative of
-    g: there a value is an estimate, and no lower bound. Computed in float64, whose rounding is less
-    than a certificate's room: a value is below the certificate everywhere.
+    It is the largest singular value of the Jacobian J of g, over the images, by n_iterations of
+    power iteration with Jacobian-vector products from a fixed start; each value is ||J v|| of a
+    unit vector v. Where g is differentiable that is attained. At a kink, where the input of a ReLU
+    is exactly 0, torch takes the slope 0, and the result need be no derivative of g: there a value
+    is an estimate, and no lower bound. Computed in float64, whose rounding is less than a
+    certificate's room: a value is below the certificate everywhere.
 
     Args:
         model: in eval mode.
-        images: (B, C, H, W), B >= 1, of the model's in_shape. The Jacobian of a block is taken
-            where they enter it.
+        images: (B, C, H, W), B >= 1, of in_shape. A Jacobian is taken where they enter the block.
         n_iterations: at least 1.
 
     Raises:
@@ -56,7 +55,7 @@ def _largest_singular_value(block: ResidualBlock, x: Tensor, n_iterations: int) 
     stretch = x.new_zeros(len(x))
     for _ in range(n_iterations):
         norm = torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
-        # Where J^T J v is zero the samples' Jacobian is zero as far as can be seen.
+        # Where J^T J v is zero, the sample's Jacobian is zero as far as can be seen.
         v = torch.where(norm > 0, v / norm, v)
         image = jvp(g, (x,), (v,))[1]
         stretch = torch.maximum(stretch, torch.linalg.vector_norm(image, dim=(1, 2, 3)))

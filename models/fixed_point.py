@@ -1,8 +1,5 @@
-"""Fixed-point iteration with a stop per sample.
-
-The inverse of a residual block x + g(x) = y is the fixed point of x -> y - g(x)
-(Behrmann et al., "Invertible Residual Networks", Theorem 1 and equation 4).
-"""
+"""Fixed-point iteration with a stop per sample. The inverse of a residual block x + g(x) = y is the
+fixed point of x -> y - g(x) ("Invertible Residual Networks", Theorem 1 and equation 4)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,23 +25,21 @@ _PART_BYTES = 5 * 2**19
 class Solution:
     """The result of a fixed-point iteration, per sample; check `converged` before using `value`.
 
-    Vectors have shape (B,). The inverse of a network solves one equation per block and stacks
-    them, (T, B), in the order of the forward pass; `value` is NaN where any block did not
-    converge.
+    Vectors have shape (B,). The inverse of a network solves one equation per block and stacks them,
+    (T, B), in the order of the forward pass; `value` is NaN where any block did not converge.
 
     Attributes:
         value: (B, ...) the fixed point of each converged sample, NaN for the others.
         last_iterate: (B, ...) the last iterate of each sample, converged or not.
         n_steps: int64, evaluations of the map.
-        residual_norm: l2 norm of the last step, ||fn(x) - x||. Measured, and no bound of the
-            error: with Lipschitz constant L < 1 the error of `value` is at most L / (1 - L)
-            times this, in exact arithmetic.
+        residual_norm: l2 norm of the last step, ||fn(x) - x||. Measured, and no bound of the error:
+            with Lipschitz constant L < 1 the error of `value` is at most L / (1 - L) times this, in
+            exact arithmetic.
         converged: bool, the last step was at most atol + rtol * ||fn(x)||. If false: raise
-            max_steps, loosen rtol, or certify the map first, since a map that is no
-            contraction need not converge.
+            max_steps, loosen rtol, or certify the map: without a contraction it may never converge.
         error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
             rounding included, converged or not; see `IResNet.inverse`. None without proven
-            Lipschitz constants.
+            constants.
     """
 
     value: Tensor = field(repr=False)  # a printed batch of images says nothing
@@ -57,8 +52,8 @@ class Solution:
 
 def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | None:
     """A number of evaluations after which Picard iteration is proven to have met the stopping rule
-    of `fixed_point` with atol = 0. Where it goes on for so many, its error is at most rtol ||x||,
-    for the fixed point x; where it stops earlier, it may be larger, by up to L / (1 - L).
+    of `fixed_point` with atol = 0. If it takes that many, its error is at most rtol ||x||, for the
+    fixed point x; if it stops earlier, the error may be larger, by up to L / (1 - L).
 
     With e = ||x_0 - x|| / ||x||, the k-th step has at most the norm L^(k-1) (1 + L) e ||x||, and
     its result at least the norm (1 - L^k e) ||x|| (Banach's theorem). So the smallest k >= 1 with
@@ -91,22 +86,20 @@ def fixed_point(
     atol: float = 0.0,
     max_steps: int | Tensor = 100,
 ) -> Solution:
-    """Solve x = fn(x) for each sample, starting from y0.
+    """Solve x = fn(x) for each sample by Picard iteration x <- fn(x) from y0 (paper, equation 4).
 
-    By Picard iteration x <- fn(x) (paper, equation 4). Samples that converge slowly go on with
-    Anderson acceleration (Anderson 1965; type II, as in Walker and Ni 2011). An accelerated step
-    that does not reduce the residual by one percent is replaced by a Picard step, which reduces
-    it by the Lipschitz constant. So every contraction converges.
+    Samples that converge slowly go on with Anderson acceleration (see `models.anderson`). An
+    accelerated step that does not reduce the residual by one percent is replaced by a Picard step,
+    which reduces it by the Lipschitz constant. So every contraction converges.
 
-    A sample leaves the batch once its own step is small enough, so the cost is the sum of the
-    steps that the samples need. A sample whose step is not finite leaves unconverged.
+    A sample leaves the batch once its own step is small enough, so the cost is the sum of the steps
+    that the samples need. A sample whose step is not finite leaves unconverged.
 
     Args:
-        fn: fn(x, rows) evaluates the map at x (b, ...) for the samples `rows` (b,), int64
-            indices into the batch of y0.
+        fn: fn(x, rows) evaluates the map at x (b, ...) for the samples `rows` (b,), int64 indices
+            into the batch of y0.
         y0: (B, n, ...) floating point, where to start.
-        rtol: stop when ||fn(x) - x||_2 <= atol + rtol * ||fn(x)||_2, norms per sample.
-        atol: see rtol.
+        rtol, atol: stop when ||fn(x) - x||_2 <= atol + rtol * ||fn(x)||_2, norms per sample.
         max_steps: the most evaluations of fn, at least 1: for all samples, or int64 (B,).
 
     Raises:
@@ -131,7 +124,7 @@ def fixed_point(
 
 
 class _Iteration:
-    """The state of all samples: the results of those that have left, and the others."""
+    """The results of the samples that have left the batch, and the state of the others."""
 
     def __init__(
         self,
@@ -174,7 +167,7 @@ class _Iteration:
         steps, converged = torch.zeros_like(rows), torch.zeros_like(rows, dtype=torch.bool)
         active, n_active = torch.ones_like(converged), len(rows)
         everyone = torch.arange(len(rows), device=rows.device)
-        # The residual of the step before, and which of its samples are left.
+        # The residual of the step before, and which of its samples remain.
         before, kept = x, everyone
         step = 0
         while n_active > 0:
@@ -210,11 +203,9 @@ class _Iteration:
                 kept = everyone
 
     def anderson(self) -> None:
-        """Iterate the slow samples until every one is done.
-
-        x_next = fn(x) - sum_i gamma_i (change of fn in step i), where gamma minimizes
-        ||r - sum_i gamma_i (change of r in step i)||, r = fn(x) - x.
-        """
+        """Iterate the slow samples until every one is done: x_next = fn(x) - sum_i gamma_i (change
+        of fn in step i), where gamma minimizes ||r - sum_i gamma_i (change of r in step i)||,
+        r = fn(x) - x."""
         if not self._slow:
             return
         rows, steps, image, residual, before = (
@@ -254,7 +245,7 @@ class _Iteration:
                 active = active[kept]
 
     def _is_to_shrink(self, n_active: int, n_samples: int) -> bool:
-        """Whether the samples that are done leave the batch now. On CUDA finding them means to wait
+        """Whether the samples that are done leave the batch now. To find them on CUDA means to wait
         for the device, so there they leave once they are half of the batch."""
         return n_active < n_samples if self.x.device.type == "cpu" else 2 * n_active <= n_samples
 
@@ -269,7 +260,7 @@ def _parts(y0: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _norm_for(y0: Tensor) -> Callable[[Tensor], Tensor]:
-    """The norm for an iteration from y0: the fast one, if it is far from under- and overflow."""
+    """The norm for an iteration from y0: the fast one if y0 is far from under- and overflow."""
     largest = y0.abs().flatten(1).amax(dim=1)
     least = torch.finfo(y0.dtype).tiny ** 0.25
     is_usual = bool(((largest > least) & (largest < 1 / least)).all())
@@ -277,7 +268,7 @@ def _norm_for(y0: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _counts(*masks: Tensor) -> list[int]:
-    """How many entries of each are true. The host waits once."""
+    """The number of true entries of each; the host waits once."""
     counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
     return counts
 

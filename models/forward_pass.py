@@ -1,11 +1,10 @@
 """What decides a forward pass: the classes of the modules, their settings and their tensors.
 
-Python can make a module run something else: by a hook, by a `forward` of the instance's own, by
-a weight that is computed anew from another one. A proof that reads settings and tensors would
-not see it. So whatever is more than class, settings and tensors is refused here; and what is
-left has a digest, by which a proof knows the network that it is of.
-
-The classes themselves are trusted, as Python, torch and the processor are.
+Python can make a module run something else: by a hook, by a `forward` of the instance's own, by a
+weight that is computed anew from another one. A proof that reads settings and tensors would not see
+it. So whatever is more than class, settings and tensors is refused here, and the rest has a digest,
+by which a proof identifies its network. The classes themselves are trusted, as Python, torch and
+the processor are.
 """
 
 import hashlib
@@ -21,8 +20,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """(path, module) of a module and all below it, in order; one that stands in two places has two
-    paths."""
+    """(path, module) of a module and all below it, in order; a module in two places comes twice."""
     yield path, root
     for name, child in root._modules.items():
         if isinstance(child, nn.Module):
@@ -37,14 +35,14 @@ def refuse_more(root: nn.Module, path: str, training: bool) -> None:
         training: the mode in which every module must be.
 
     Raises:
-        ValueError: the path of the module, the rule and what was met.
+        ValueError: with the path of the module, the rule and what was found.
     """
     for where, module in parts(root, path):
         refuse_more_of_one(module, where, training)
 
 
 def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
-    """The same, without the modules below it."""
+    """`refuse_more`, without the modules below."""
     if _has_any_global_hook():
         raise ValueError("no hook may run in a forward pass, but torch has one for all modules")
     for rule in _broken(module, training):
@@ -52,7 +50,7 @@ def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
 
 
 def _broken(module: nn.Module, training: bool) -> Iterator[str]:
-    """The rules that a module breaks, apart from those of the modules below it."""
+    """The rules that a module breaks, apart from those below it."""
     own = vars(module)
     for key, value in own.items():
         if "_hook" in key and value:
@@ -84,7 +82,7 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
 
 @cache
 def _names(of: type) -> frozenset[str]:
-    """All that a class and those it inherits from define."""
+    """All names that a class and its bases define."""
     return frozenset(name for parent in of.__mro__ for name in vars(parent))
 
 
@@ -108,7 +106,7 @@ def _is_plain(value: object) -> bool:
 
 def forward_sha256(root: nn.Module) -> str:
     """SHA-256, hex, of all that decides a forward pass: classes, settings, and the tensors' types,
-    shapes and values; the same on every device, in every layout and in both modes."""
+    shapes and values; independent of device, layout and mode."""
     digest = hashlib.sha256()
     for path, module in parts(root):
         settings = {
@@ -123,8 +121,7 @@ def forward_sha256(root: nn.Module) -> str:
 
 
 def sha256(tensor: Tensor) -> str:
-    """SHA-256, hex, of a tensor's type, shape and values; the same on every device and in every
-    layout."""
+    """SHA-256, hex, of a tensor's type, shape and values; independent of device and layout."""
     plain = tensor.detach().cpu().resolve_neg().contiguous()
     text = f"{plain.dtype} {tuple(plain.shape)} "
     # As bytes: not every type of torch is one of numpy.

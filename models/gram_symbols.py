@@ -1,8 +1,6 @@
-"""Convolutions on a torus, frequency by frequency.
-
-A circular convolution is a matrix at each frequency, its symbol S(f); its singular values
-are those of the symbols. S S^H on the side with fewer channels is all that norms need.
-"""
+"""Circular convolutions on a torus, frequency by frequency: at each one a matrix, the symbol S(f).
+The singular values of the convolution are those of its symbols; norms need only S S^H on the side
+with fewer channels."""
 
 import copy
 import math
@@ -16,8 +14,8 @@ SHIFTS = ((0.5, 0.5), (0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
 
 
 def used_taps(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The kernels (L, c_out, c_in, k_h, k_w) without the taps that reach across the map of
-    (H, W), each axis by itself: they only ever meet zeros."""
+    """The kernels (L, c_out, c_in, k_h, k_w) without the taps that only ever meet zeros, since they
+    reach across the map of (H, W); each axis by itself."""
     for dim, n in ((3, size[0]), (4, size[1])):
         k = weight.shape[dim]
         reach = min(k // 2, n - 1)
@@ -40,7 +38,7 @@ def gram_rounding(weight: Tensor) -> Tensor:
     of_symbols = 2 * k_h * k_w + 12 * math.pi * (k_h + k_w) + 10
     n_terms = c_large * k_h * k_w + of_symbols
     norm: Tensor = torch.linalg.matrix_norm(weight.abs().sum(dim=(3, 4)), ord=2)
-    # The norm itself is a little off.
+    # 1.01, since the norm itself is rounded.
     return norm.square() * (1.01 * 2**-53 * n_terms)
 
 
@@ -84,10 +82,8 @@ class GramSymbols:
     def frequencies(self, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
         """((F, 2) in radians a pixel, (F,) bool): the shifted grid without mirror images.
 
-        A frequency and its mirror image -f have conjugate symbols, so one of the two is
-        enough; the bool says that a frequency is its own.
-
-        shift: 0 or 1/2 each, which keep that symmetry of the grid.
+        A frequency and its mirror image -f have conjugate symbols, so one of the two is enough; the
+        bool says that a frequency is its own. A shift of 0 or 1/2 each keeps that symmetry.
         """
         index = [torch.arange(n) for n in self.torus]
         mirror = [(-i - round(2 * s)) % n for i, s, n in zip(index, shift, self.torus, strict=True)]
@@ -101,10 +97,8 @@ class GramSymbols:
         return grid[kept].to(self.lags.device), alone[kept].to(self.lags.device)
 
     def gram(self, frequencies: Tensor, layers: Tensor | None = None) -> Tensor:
-        """Hermitian complex128 (L, F, c_small, c_small) at frequencies (F, 2) or (L, F, 2).
-
-        layers: int64 indices of the layers that are asked for; None for all.
-        """
+        """Hermitian complex128 (L, F, c_small, c_small) at frequencies (F, 2) or (L, F, 2), of the
+        layers at these int64 indices, or of all."""
         even, odd = self._even, self._odd
         if layers is not None:
             even, odd = even[layers], odd[layers]
@@ -114,12 +108,9 @@ class GramSymbols:
         return gram.view(*gram.shape[:2], self._c_small, self._c_small)
 
     def single_precision(self, layers: Tensor, scale: Tensor) -> tuple["GramSymbols", Tensor]:
-        """The symbols of `layers` (L,) times scale (L,) in float32, and how far off they are.
-
-        Returns:
-            GramSymbols whose `gram` is complex64, and (L,) float64: a bound, in the Frobenius
-            norm, of the rounding of its entries at every frequency.
-        """
+        """The symbols of `layers` (L,) times scale (L,) in float32, with a complex64 `gram`; and a
+        bound (L,), float64, of the rounding of its entries at every frequency, in the Frobenius
+        norm."""
         single = copy.copy(self)
         factor = scale.view(-1, 1, 1)
         even, odd = self._even[layers] * factor, self._odd[layers] * factor
@@ -131,7 +122,7 @@ class GramSymbols:
         return single, 2**-24 * (len(self.lags) + 3) * entries
 
     def wider(self, n_pixels: int) -> "GramSymbols":
-        """The same symbols, on the frequencies of a torus with so many pixels more a side."""
+        """The same symbols, on a torus with n_pixels more a side."""
         other = copy.copy(self)
         other.torus = (self.torus[0] + n_pixels, self.torus[1] + n_pixels)
         return other
@@ -143,6 +134,6 @@ class GramSymbols:
 
 
 def largest_eigenvalue(matrix: Tensor) -> Tensor:
-    """Of Hermitian matrices (..., n, n): (...), float64."""
+    """The largest eigenvalues (...), float64, of Hermitian matrices (..., n, n)."""
     values: Tensor = torch.linalg.eigvalsh(matrix)
     return values[..., -1]

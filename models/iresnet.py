@@ -1,8 +1,8 @@
 """Invertible residual networks and the paper's baselines, in one class.
 
-Behrmann et al., "Invertible Residual Networks": pre-activation bottleneck blocks
-x + g(x), g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages and zeros
-appended to the input channels (section 3 and appendix A).
+Behrmann et al., "Invertible Residual Networks": pre-activation bottleneck blocks x + g(x),
+g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages and zeros appended to the input
+channels (section 3 and appendix A).
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,8 @@ _CLASSIFIER_EPS = 1e-10
 
 
 class Squeeze(nn.Module):
-    """Invertible downsampling: (B, C, H, W) -> (B, 4 C, H / 2, W / 2).
-
-    A permutation of the entries, so an isometry (i-RevNet, Jacobsen et al. 2018).
-    """
+    """Invertible downsampling, (B, C, H, W) -> (B, 4 C, H / 2, W / 2): a permutation of the
+    entries, so an isometry (i-RevNet, Jacobsen et al. 2018)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pixel_unshuffle(x, 2)
@@ -43,10 +41,8 @@ class Squeeze(nn.Module):
 
 
 class InjectivePad(nn.Module):
-    """Append n_channels of zeros: (B, C, H, W) -> (B, C + n_channels, H, W).
-
-    Its inverse is defined on the image and drops the appended channels.
-    """
+    """Append n_channels of zeros, (B, C, H, W) -> (B, C + n_channels, H, W). The inverse is defined
+    on the image and drops them."""
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
@@ -60,10 +56,8 @@ class InjectivePad(nn.Module):
 
 
 class GlobalAveragePool(nn.Module):
-    """(B, C, H, W) -> (B, C), the mean over pixels.
-
-    nn.AdaptiveAvgPool2d has no deterministic gradient on CUDA; the mean has one.
-    """
+    """(B, C, H, W) -> (B, C), the mean over pixels. Unlike nn.AdaptiveAvgPool2d it has a
+    deterministic gradient on CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))
@@ -80,19 +74,16 @@ class IResNet(nn.Module):
 
     Args:
         in_shape: (C, H, W) of an image.
-        n_classes: number of classes, at least 1.
-        blocks: residual blocks in each stage; a squeeze stands between stages. The paper's
-            network is (18, 18, 19).
+        n_classes: at least 1.
+        blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
         bottleneck: channels of a block over its inner channels.
-        channel_multiplier: zeros are appended to the input until it has this many times its
-            channels; 1 appends none.
-        norm: "spectral" (the invertible network), "batch" (BatchNorm before every
-            activation) or "none" (the plain ResNet): the last two are the paper's baselines.
+        channel_multiplier: zeros are appended to the input for this many times its channels.
+        norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
+            before every activation) and "none" (the plain ResNet).
         activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
         coeff: target c of every layer's spectral norm, l2 to l2, in (0, 1).
         budget: how a block meets c. "even": every layer has the target c, as in the paper. "last":
-            only the last layer of a block has a small target, and the product of the block's
-            targets is c**3 as well.
+            only the last layer of a block has a small target; the product of targets is c**3 too.
         n_power_iterations: updates of every sigma in one call of update_spectral_norm.
         dropout: probability in [0, 1) that an entry is zeroed, in each block.
         classifier_eps: added to a variance by the classifier's BatchNorm, in (0, 1). Channels that
@@ -179,8 +170,8 @@ class IResNet(nn.Module):
         """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
 
         Raises:
-            ValueError: if the images are not of in_shape. The norm of a zero-padded
-                convolution grows with the map, so a certificate holds at its size only.
+            ValueError: if the images are not of in_shape. The norm of a zero-padded convolution
+                grows with the map, so a certificate holds at its size only.
         """
         if x.shape[1:] != self.in_shape:
             raise ValueError(
@@ -214,36 +205,34 @@ class IResNet(nn.Module):
         """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
 
         Args:
-            z: (B, C', H', W'), from `features`. Channels that InjectivePad appended are
-                dropped from the result, so a z outside the image of `features` gives the
-                preimage of a neighbor.
+            z: (B, C', H', W'), from `features`. The channels that InjectivePad appended are dropped
+                at the end, so a z outside the image of `features` gives the preimage of a neighbor.
             rtol, atol, max_steps: per block and sample, as in `fixed_point`.
-            certificate: what is proven of this network, by `certify`. With it comes
-                `error_bound`, at the cost of one evaluation of each g in float64.
+            certificate: of this network, by `certify`. With it comes `error_bound`, at the cost of
+                one evaluation of each g in float64.
 
         Returns:
-            A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks
-            in the order of the forward pass. Each block starts from the last iterate of the
-            block behind it, converged or not. So last_iterate also shows how far off an
-            inverse without convergence is (the first two columns of the paper's Table 1).
+            A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
+            order of the forward pass. Each block starts from the last iterate of the block behind
+            it, converged or not. So last_iterate also shows how far off an inverse without
+            convergence is (the first two columns of the paper's Table 1).
 
-            error_bound, (T, B), bounds the distance of the solution before block t from the
-            exact preimage of z under the blocks from t on; [0] is that of the images. It is
-            proven, rounding included: e_t = (e_{t+1} + ||r_t||) / (1 - L_t). Every block can
-            multiply an error by 1 / (1 - L_t), so for deep networks with bounds near 1 it is
-            true and too large to be of use.
+            error_bound, (T, B), bounds the distance of the solution before block t from the exact
+            preimage of z under the blocks from t on; [0] is that of the images. It is proven,
+            rounding included: e_t = (e_{t+1} + ||r_t||) / (1 - L_t). Every block can multiply an
+            error by 1 / (1 - L_t), so for deep networks with bounds near 1 it is true and too large
+            to be of use.
 
         Raises:
-            RuntimeError: in training mode with dropout or BatchNorm, where the network is
-                no function of one sample: call eval() first.
-            ValueError: if the certificate is of other weights, or z has not the shape of the
-                features.
+            RuntimeError: in training mode with dropout or BatchNorm, where the network is no
+                function of one sample: call eval() first.
+            ValueError: if the certificate is of other weights, or z has not the features' shape.
         """
         if certificate is not None:
             certificate.check(self.body)
         unused = [] if certificate is None else list(certificate.block_bounds)
         per_block: list[Solution] = []
-        # By order, as in features: ModuleList would be reversed by the names of its modules.
+        # By order, as in features; ModuleList would be reversed by the names of its modules.
         for module in reversed(list(self.body)):
             if isinstance(module, ResidualBlock):
                 bound = None if certificate is None else unused.pop()
@@ -276,11 +265,11 @@ class IResNet(nn.Module):
         )
 
     def update_spectral_norm(self) -> None:
-        """n_power_iterations updates of every sigma; training calls it once a step."""
+        """Update every sigma n_power_iterations times; training calls it once a step."""
         update_spectral_norm(self._normalized(), self.n_power_iterations)
 
     def _normalized(self) -> list[SpectralNormConv2d]:
-        """The normalized layers, none twice."""
+        """The normalized layers, each once."""
         return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
 
 
@@ -299,11 +288,7 @@ def check_arguments(
     dropout: float,
     classifier_eps: float = _CLASSIFIER_EPS,
 ) -> None:
-    """The checks of IResNet's arguments, without building it.
-
-    Raises:
-        ValueError: the rule that does not hold, and the values.
-    """
+    """Check IResNet's arguments without building one. Raises ValueError with rule and value."""
     are_counts = len(blocks) >= 1 and all(n >= 1 for n in blocks)
     rules: list[tuple[bool, str, object]] = [
         (n_classes >= 1, "n_classes >= 1 must hold", n_classes),

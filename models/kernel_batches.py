@@ -1,4 +1,4 @@
-"""Kernels of one shape as one batch, so that a network of many layers takes few operations."""
+"""Kernels of one shape as one batch, so that networks of many layers take few operations."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -8,8 +8,7 @@ from torch import Tensor
 
 
 def stacked(kernels: Sequence[Tensor]) -> Tensor:
-    """(c_out, c_in, k, k) each -> (L, c_out, k, k, c_in): kernels in channels_last, the layout of a
-    network, are contiguous there."""
+    """(c_out, c_in, k, k) each -> (L, c_out, k, k, c_in), contiguous for channels_last kernels."""
     return torch.stack([kernel.permute(0, 2, 3, 1) for kernel in kernels])
 
 
@@ -18,11 +17,11 @@ def map_kernels(
     *kernels: Sequence[Tensor],
     settings: Sequence[Hashable] | None = None,
 ) -> list[Tensor]:
-    """What a function makes of each kernel, in order; of one shape and setting, of all at once.
+    """Apply a function to each kernel, in order; to all kernels of one shape and setting at once.
 
     Args:
         function: of as many tensors (L, c_out, k, k, c_in) as there are sequences, and of the
-            setting where there are settings; gives one of that shape.
+            setting if there are settings; gives one of that shape.
         kernels: (c_out, c_in, k, k) each; tensors at one place in the sequences have one shape.
         settings: one for each place.
     """

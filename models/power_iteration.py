@@ -1,8 +1,7 @@
-"""Power iteration on zero-padded convolutions, those of one shape as one batch.
+"""Power iteration on zero-padded convolutions, those of one shape as one batch; norms are l2.
 
-The operator is the convolution itself, with its zero padding and at the size of the
-map that it is applied to, not the kernel flattened to a matrix (Gouk et al. 2018, as
-used by Behrmann et al., section 3). All norms are l2.
+The operator is the convolution itself, with its zero padding and at the size of its map, not the
+kernel flattened to a matrix (Gouk et al. 2018, as used by Behrmann et al., section 3).
 """
 
 from itertools import product
@@ -11,12 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# As much of the identity is added to the operator M^T M: its eigenvectors stay, and so does a
-# vector that M maps to zero, which would have no direction then. Far below the rounding of any
-# sigma^2 that matters.
+# This much of the identity is added to M^T M: its eigenvectors stay, and so does a vector that M
+# maps to zero, which would lose its direction. Far below the rounding of any sigma^2 that matters.
 _SHIFT = 1e-14
-# A norm is taken for at least this much: zero over it is zero, and its square is no denormal
-# float32.
+# The least norm that is divided by: zero over it is zero, and its square is no denormal float32.
 _LEAST_NORM = 1e-18
 
 
@@ -26,7 +23,7 @@ def adjoint_kernel(weight: Tensor) -> Tensor:
 
 
 def power_iteration(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, Tensor]:
-    """Power iteration on a batch of L convolutions of one shape at once.
+    """Power iteration on a batch of L convolutions of one shape.
 
     Args:
         weight: (L, c_out, c_in, k_h, k_w) with c_in <= c_out, k_h and k_w odd.
@@ -55,10 +52,7 @@ def iterate(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, 
 
 def _patches(x: Tensor, kernel: tuple[int, int]) -> Tensor:
     """What each tap of a zero-padded kernel sees: (L, c, H, W) -> (L, k_h k_w c, H W).
-
-    nn.functional.unfold does the same with the channels first, and takes several times as long
-    on the CPU.
-    """
+    nn.functional.unfold, with the channels first, takes several times as long on the CPU."""
     if kernel == (1, 1):
         return x.flatten(2)
     (k_h, k_w), n_layers = kernel, x.shape[0]

@@ -1,8 +1,8 @@
 """Networks with a smaller bound, made of a trained one without training.
 
 Layers are scaled by what is proven of them, so the certificate holds by construction. The features
-change, so the classifier is adapted, without labels: its BatchNorm gets new statistics, and its
-last layer is fitted to the former logits. The proof says nothing of the classifier.
+change, so the classifier is adapted without labels: its BatchNorm gets new statistics, and its last
+layer is fitted to the former logits. The proof says nothing of the classifier.
 
 The bound does not depend on which layer of a block is scaled, but the network does. With only the
 last layer scaled and biases kept, a block is x + s g(x) + b: a step of an ODE solver with a smaller
@@ -23,8 +23,7 @@ from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
 _N_ROUNDS = 10
-# Ridge of the last layer's fit: added to the covariance of its inputs, relative to their mean
-# variance.
+# Ridge of the last layer's fit, relative to the mean variance of its inputs.
 _RIDGE = 1e-4
 
 
@@ -39,33 +38,32 @@ def project(
 ) -> Certificate:
     """Scale layers, in place, until the proven bounds are small enough.
 
-    Layers that need no scaling stay as they are, and so do biases. The weight of a scaled layer
-    becomes its effective weight, and its target, for further training, at most its new bound. If
-    an error is raised, the model is unchanged.
+    Layers that need no scaling stay as they are, and so do biases. A scaled layer's weight becomes
+    its effective weight, and its target, for further training, at most its new bound. If an error
+    is raised, the model is unchanged.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
         coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
             paper's sense of c. Every layer above it is scaled.
-        images: training images, (B, C, H, W) or batches of such; labels are not needed. They are
-            read once and kept. If a layer is scaled, the running statistics of the classifier's
-            BatchNorm become their averages, and its last layer is fitted to the logits that they
-            had. With None both stay, and the accuracy usually falls far.
-        lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2,
-            in (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
-        certificate: what is proven of the model before, if it is at hand: by `certify` with
-            effort="full".
+        images: training images, (B, C, H, W) or batches of such, without labels. They are read once
+            and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm
+            become their averages, and its last layer is fitted to the logits that they had. With
+            None both stay, and the accuracy usually falls far.
+        lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2, in
+            (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
+        certificate: of the model as given, if at hand: by `certify` with effort="full".
 
     Returns:
         What is proven of the model then: `certify(model)`.
 
     Raises:
         ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
-            for the weights' precision, a weight is not finite, the certificate is of other
-            weights or of less effort, or the residual blocks hold a BatchNorm, whose factor
-            follows the data; if there are no images, the classifier has not one BatchNorm2d and a
-            last Linear with a bias, or what is fitted to the images is not finite.
-        RuntimeError: if a tensor of the model cannot be written in place, as an expanded one.
+            for the weights' precision, a weight is not finite, the certificate is of other weights
+            or of less effort, or the residual blocks hold a BatchNorm, whose factor follows the
+            data; if images is empty, the classifier has not one BatchNorm2d and a last Linear with
+            a bias, or what is fitted to the images is not finite.
+        RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
     """
     if (coeff is None) == (lipschitz is None):
         raise ValueError(
@@ -126,7 +124,7 @@ def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 
 def _batch_norm(model: IResNet) -> nn.BatchNorm2d:
-    """The BatchNorm of the classifier. Raises ValueError if it has not exactly one."""
+    """The only BatchNorm of the classifier. Raises ValueError unless it has exactly one."""
     found = [m for m in model.classifier if isinstance(m, nn.BatchNorm2d)]
     if len(found) != 1 or not found[0].track_running_stats:
         raise ValueError(
@@ -145,7 +143,7 @@ def _last_layer(model: IResNet) -> nn.Linear:
 
 
 def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor]) -> None:
-    """Fit the classifier of a projected network to images and the logits that a model has."""
+    """Fit the classifier of a projected network to images and to a model's logits of them."""
     with _in_eval_mode(model):
         logits = [model(batch) for batch in batches]
     recompute_batch_norm(projected, batches)
@@ -158,7 +156,7 @@ def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor
 
 
 def _assign(model: IResNet, projected: IResNet) -> None:
-    """Give a model the tensors and targets of another one of the same modules."""
+    """Give a model the tensors and targets of another one with the same modules."""
     tensors = list(model.state_dict().values())
     for tensor in tensors:
         tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
@@ -171,7 +169,7 @@ def _assign(model: IResNet, projected: IResNet) -> None:
 
 
 def _factors_of_layers(certificate: Certificate, coeff: float) -> dict[str, float]:
-    """Layer -> its scale factor; layers that need no scaling are left out."""
+    """Layer -> its scale factor, for the layers that need scaling."""
     above = (layer for layer in certificate.layers if layer.upper_bound > coeff)
     return {layer.name: coeff / layer.upper_bound for layer in above}
 
@@ -199,7 +197,7 @@ def _scale(
         module, factor = modules[layer.name], factors[layer.name]
         assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
         weight = module.weight
-        # A little further, and more each round, against rounding.
+        # A little more, and more in each round, against rounding.
         margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
         if isinstance(module, SpectralNormConv2d):
             weight = module.effective_weight()
@@ -242,10 +240,8 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def deployed(model: IResNet) -> IResNet:
     """A copy in plain convolutions, each with the effective weight of now: the same function in
-    eval mode, bit for bit, in which no sigma stands between the weights and the map.
-
-    It has the layers of a network with norm="none", and loads into one.
-    """
+    eval mode, bit for bit, in which no sigma stands between the weights and the map. It has the
+    layers of a network with norm="none", and loads into one."""
     plain = copy.deepcopy(model)
     for parent in list(plain.body.modules()):
         for name, child in list(parent.named_children()):
@@ -256,8 +252,8 @@ def deployed(model: IResNet) -> IResNet:
 
 @torch.no_grad()
 def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> None:
-    """Set the running statistics of the classifier's BatchNorm to those of images: the mean,
-    over the batches, of each batch's mean and variance.
+    """Set the running statistics of the classifier's BatchNorm to those of images: the mean, over
+    the batches, of each batch's mean and variance.
 
     Args:
         model: its mode stays as it is.
@@ -272,7 +268,7 @@ def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> N
     means, variances = [], []
     with _in_eval_mode(model):
         for batch in _batches(images):
-            # torch's BatchNorm sums in float32. Its rounding may be as large as a channel that a
+            # torch's BatchNorm sums in float32, whose rounding may be as large as a channel that a
             # small bound leaves.
             by_channel = model.features(batch).transpose(0, 1).flatten(1).double()
             means.append(by_channel.mean(dim=1))

@@ -12,13 +12,13 @@ from models.fixed_point import Solution, fixed_point
 from models.rounding import evaluation_rounding, scaled_norm
 from models.spectral_norm import SpectralNormConv2d
 
-# The least target of all layers but the last, with budget="last": near 1, so that a small coeff
-# makes only the last layer small.
+# The least target of the first two layers with budget="last": near 1, so that a small coeff makes
+# only the last layer small.
 _FIRST_TARGET = 0.97
 
 
 def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, float, float]:
-    """The targets of a block's three layers; args as of ResidualBlock."""
+    """The targets of a block's three layers; arguments as of ResidualBlock."""
     kept = 1 - dropout
     if budget == "even":
         return coeff, coeff, coeff * kept
@@ -29,10 +29,9 @@ def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, flo
 class ResidualBlock(nn.Module):
     """x + g(x) with g = W3 k(W2 k(W1 k(x))): 3x3, 1x1, 3x3 (paper, section 3).
 
-    With norm="batch", a BatchNorm stands before every activation. Dropout stands before
-    the last convolution; kept entries are scaled by 1 / (1 - dropout), so the target of
-    that convolution is smaller by 1 - dropout, and the product of the three targets is
-    coeff**3 in training with any mask.
+    With norm="batch", a BatchNorm stands before every activation. Dropout stands before the last
+    convolution; kept entries are scaled by 1 / (1 - dropout), so the target of that convolution is
+    smaller by 1 - dropout, and the product of the targets is coeff**3 in training with any mask.
 
     Args:
         channels: of the input and the output.
@@ -40,13 +39,12 @@ class ResidualBlock(nn.Module):
         inner_channels: between the convolutions.
         norm: "spectral", "batch" or "none".
         activation: a key of ACTIVATIONS.
-        coeff: for norm="spectral" the cube root of the product of the layers' targets, which are
-            spectral norms.
+        coeff: for norm="spectral", the cube root of the product of the targets, spectral norms.
         budget: "even": each target is coeff (paper). "last": the first two targets stay large, and
-            the last one is what remains of the product. A small coeff then shrinks the step size
-            of a block (paper, equation 1), and not the features that it computes.
+            the last one is what remains of the product. A small coeff then shrinks the step size of
+            a block (paper, equation 1), and not the features that it computes.
         dropout: probability in [0, 1).
-        first: the very first block of a network, which has no activation ahead.
+        first: whether it is the first block of a network, which has no activation ahead.
     """
 
     def __init__(
@@ -107,8 +105,7 @@ class ResidualBlock(nn.Module):
         return x + g
 
     def deployed(self) -> nn.Sequential:
-        """A copy of g in plain modules: normalized layers as convolutions with their effective
-        weights."""
+        """A copy of g in plain modules: its convolutions have the effective weights."""
         return nn.Sequential(
             *(
                 m.deployed() if isinstance(m, SpectralNormConv2d) else copy.deepcopy(m)
@@ -132,14 +129,12 @@ class ResidualBlock(nn.Module):
         Args:
             z: (B, C, H, W), of the block's in_shape.
             rtol, atol, max_steps: as in `fixed_point`.
-            lipschitz: a proven bound L of Lip(g); with it comes `error_bound`, infinite where
-                L is not below 1. With r = x + g(x) - z at the iterate x that is returned,
-                evaluated in float64, the error is at most ||r|| / (1 - L); the rounding of r
-                is bounded and added.
+            lipschitz: a proven bound L of Lip(g); with it comes `error_bound`, infinite where L is
+                not below 1. With r = x + g(x) - z at the returned iterate x, evaluated in float64,
+                the error is at most ||r|| / (1 - L); the rounding of r is bounded and added.
 
         Raises:
-            RuntimeError: in training mode with dropout or BatchNorm, where g is no function of
-                one sample.
+            RuntimeError: in training mode with dropout or BatchNorm: g is no function of a sample.
             ValueError: if z is not of in_shape.
         """
         if self.training and any(
@@ -154,8 +149,8 @@ class ResidualBlock(nn.Module):
                 f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
             )
         plain = self.deployed()
-        # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that
-        # nothing it does with samples copies or reorders them.
+        # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that it
+        # neither copies nor reorders samples.
         pixels = z.permute(0, 2, 3, 1).contiguous()
         solved, targets = torch.empty(0), pixels
 

@@ -1,4 +1,4 @@
-"""What the evaluation of a residual block in float64 can be off by."""
+"""Bounds of the rounding in the evaluation of a residual block in float64."""
 
 import math
 
@@ -24,9 +24,9 @@ def scaled_norm(x: Tensor) -> Tensor:
 def evaluation_rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
     """Bound (B,) of the rounding of x + residual(x) in float64, l2; x (B, C, H, W).
 
-    Assumed of a convolution in float64 is that each output is a sum of its products, in any order,
-    as torch's are on CPUs and GPUs; no Winograd and no Fourier form. Sums of n products are good
-    to n 2^-53 times the sum of their absolute values (Higham 2002, section 3.1). These are bounded
+    Each output of a convolution in float64 is assumed to be a sum of its products, in any order, as
+    torch's are on CPUs and GPUs; no Winograd and no Fourier form. Sums of n products are good to
+    n 2^-53 times the sum of their absolute values (Higham 2002, section 3.1). These are bounded
     layer by layer: the norm of a convolution with the absolute kernel is at most that of the sum
     over its taps.
     """
@@ -53,7 +53,7 @@ def evaluation_rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
         elif isinstance(module, Softplus):
             # At most |u| + log(2).
             magnitude = magnitude + (n_pixels * channels) ** 0.5 * math.log(2)
-    # A factor of 2 for what the terms of higher order add, and for the few other operations.
+    # A factor of 2 for the terms of higher order, and for the few other operations.
     n_layers = len(residual) + 1
     rounding: Tensor = 2 * n_layers * n_terms * 2**-53 * (magnitude + of_x)
     return rounding

@@ -1,7 +1,5 @@
-"""A stored network behind MLflow's pyfunc flavor, which finds `_load_pyfunc` by its name.
-
-Needs neither MLflow nor this project: a logged model brings the package `models` along.
-"""
+"""A stored network behind MLflow's pyfunc flavor, which finds `_load_pyfunc` by its name. Needs
+neither MLflow nor this project: a logged model brings the package `models` along."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ _BATCH_SIZE = 500
 
 
 class Predictor:
-    """A network in eval mode, as pyfunc takes it."""
+    """A network in eval mode with pyfunc's interface."""
 
     def __init__(self, network: IResNet) -> None:
         self._network = network
@@ -26,14 +24,11 @@ class Predictor:
     def predict(
         self, images: NDArray[np.float32], params: dict[str, Any] | None = None
     ) -> NDArray[np.float32]:
-        """Logits.
+        """Logits, float32 (N, n_classes).
 
         Args:
             images: float32 (N, C, H, W), normalized as those that the network was trained on.
             params: none are known.
-
-        Returns:
-            float32 (N, n_classes).
         """
         batches = torch.as_tensor(images).split(_BATCH_SIZE)
         logits: NDArray[np.float32] = torch.cat([self._network(b) for b in batches]).numpy()
@@ -45,5 +40,5 @@ class Predictor:
 
 
 def _load_pyfunc(path: str) -> Predictor:
-    """The network of a folder that `models.stored.write_network` wrote."""
+    """The network that `models.stored.write_network` wrote into a folder."""
     return Predictor(read_network(Path(path)))

@@ -26,8 +26,8 @@ _N_INITIAL_ITERATIONS = 10
 class SpectralNormConv2d(nn.Module):
     """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias.
 
-    sigma is a lower estimate of the spectral norm of W, so the norm of the effective
-    weight may exceed coeff: `certify` says by how much it can.
+    sigma is a lower estimate of the spectral norm of W, so the norm of the effective weight may
+    exceed coeff: `certify` says by how much it can.
 
     Args:
         in_channels, out_channels: channels of the maps.
@@ -82,9 +82,9 @@ class SpectralNormConv2d(nn.Module):
         return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
 
     def deployed(self) -> nn.Conv2d:
-        """The same map as a plain convolution, its weight the effective weight of now."""
+        """The same map as a plain convolution with the effective weight of now."""
         c_out, c_in, k, _ = self.weight.shape
-        # On "meta" no memory is taken, and no random number drawn, for what is replaced.
+        # On "meta", what is replaced takes no memory and draws no random number.
         plain = nn.Conv2d(c_in, c_out, k, padding=k // 2, device="meta")
         plain.weight = nn.Parameter(self.effective_weight().detach(), requires_grad=False)
         plain.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
@@ -111,7 +111,7 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
 
 
 def _normalized(weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
-    # torch's own annotations leave `apply` out.
+    # torch's annotations leave `apply` out.
     normalized: Tensor
     normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
     return normalized
@@ -120,9 +120,9 @@ def _normalized(weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
 def _rows_sum(products: Tensor) -> Tensor:
     """(..., c_out, k, k, c_in) -> (...): the sum over a kernel, float64.
 
-    The sum over all entries at once would depend, in its last bits, on the number of threads and
-    of layers, and with it the effective weight: what was certified with some threads would not be
-    what others run. On a CPU rows are summed by one thread each, and their sums in float64.
+    The last bits of a sum over all entries at once, and with it the effective weight, would depend
+    on the number of threads and of layers: what was certified with some threads would not be what
+    others run. On a CPU rows are summed by one thread each, and their sums in float64.
     """
     rows = products.flatten(-3)
     if rows.shape[:-1].numel() == 1:  # a row alone would be split among the threads
@@ -133,11 +133,9 @@ def _rows_sum(products: Tensor) -> Tensor:
 
 
 class _Normalized(torch.autograd.Function):
-    """W / r with r = max(sigma / coeff, 1), sigma = <G, W>, of each kernel of a batch.
-
-    With W and G (L, c_out, k, k, c_in), and g the gradient of y = W / r, that of W is
-    (g - [sigma > coeff] <g, y> / coeff G) / r.
-    """
+    """W / r with r = max(sigma / coeff, 1), sigma = <G, W>, of each kernel of a batch, with W and G
+    (L, c_out, k, k, c_in). For the gradient g of y = W / r, that of W is
+    (g - [sigma > coeff] <g, y> / coeff G) / r."""
 
     generate_vmap_rule = True
 
@@ -166,14 +164,9 @@ class _Normalized(torch.autograd.Function):
 
 @torch.no_grad()
 def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int) -> None:
-    """Refine every sigma by n_iterations from where it stood (warm start), in place.
-
-    Layers of one shape, a layer and the transpose of another included, are iterated as
-    one batch.
-
-    Raises:
-        ValueError: if n_iterations < 1.
-    """
+    """Refine every sigma by n_iterations from where it stood (warm start), in place. Layers of one
+    shape, a layer and the transpose of another included, are one batch. Raises ValueError if
+    n_iterations < 1."""
     if n_iterations < 1:
         raise ValueError(
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_iterations}"
@@ -202,8 +195,8 @@ def _large_first(kernel: Tensor) -> Tensor:
     """(c_large, k, k, c_small), a view of the kernel.
 
     Where fewer channels come out than go in, it is the kernel of the adjoint with its taps in
-    reverse order. That is the adjoint on maps whose pixels are in reverse order: it has the same
-    norm, and `vector` is in that order.
+    reverse order: the adjoint on maps whose pixels are in reverse order. That has the same norm,
+    and `vector` is in that order.
     """
     c_out, c_in = kernel.shape[:2]
     return kernel.permute(0, 2, 3, 1) if c_out >= c_in else kernel.permute(1, 2, 3, 0)

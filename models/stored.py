@@ -1,12 +1,10 @@
 """A network as files: what it is, as JSON, and its tensors, as safetensors.
 
-Neither format can hold code. A network is built here: one file has the arguments of IResNet, the
-other the values of the tensors.
+Neither format can hold code: one file has the arguments of IResNet, the other the tensors' values.
 
 A projected network differs little from its base, the network that it was made from: in each block
-one weight is scaled, and the classifier is another one. So a projected network shares the WEIGHTS
-of its base. Its NETWORK has the scale factors, and a third file, CHANGES, the tensors that differ
-otherwise.
+one weight is scaled, and the classifier is another one. So it shares the WEIGHTS of its base, its
+NETWORK has the scale factors, and a third file, CHANGES, the tensors that differ otherwise.
 """
 
 import json
@@ -28,16 +26,16 @@ NETWORK = "network.json"
 WEIGHTS = "weights.safetensors"
 """The tensors of its state_dict(), or of that of its base."""
 CHANGES = "changes.safetensors"
-"""Of a network with a base: the tensors that are neither those of the base nor scaled."""
+"""For a network with a base: the tensors that are neither those of the base nor scaled."""
 _FACTORS = "factors"
-# The most that CHANGES may have of a network's bytes: with more, the network is written whole.
+# The largest share of a network's bytes in CHANGES: with more, the network is written whole.
 _MOST_CHANGED = 0.5
 _COUNTS = ("n_classes", "bottleneck", "channel_multiplier", "n_power_iterations")
 # torch's default, which older files do not name.
 _FORMER_EPS = 1e-5
 # The largest count or size. Certificates of larger maps would take hours.
 _LARGEST = 100_000
-# Three weights and three biases at least.
+# At least: three weights and three biases.
 _TENSORS_OF_A_BLOCK = 6
 
 
@@ -49,15 +47,15 @@ def write_network(
     Args:
         folder: must exist.
         model: on any device, in any mode.
-        description: of plain values; its "architecture" must be the arguments of IResNet that
-            build a network with the tensors of model. classifier_eps is added.
+        description: of plain values; its "architecture" must be the arguments of IResNet that build
+            a network with the tensors of model. classifier_eps is added.
         base: the network that model was made from, with tensors of the same names and shapes. If
             most of them are shared, CHANGES is written instead of WEIGHTS, and the network is read
             with the WEIGHTS of base. It comes back the same, bit for bit.
 
     Raises:
-        ValueError: if what would be read is another function than model, or has tensors of other
-            names, shapes or types. Nothing is written then.
+        ValueError: before anything is written, if what would be read is another function than
+            model, or has tensors of other names, shapes or types.
     """
     architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
     content = {**description, "architecture": architecture}
@@ -83,7 +81,7 @@ def write_network(
 
 
 def _tensors(model: IResNet) -> dict[str, Tensor]:
-    """Each with memory of its own, in one layout, so that the same network gives the same bytes."""
+    """Each with its own memory, in one layout, so that the same network gives the same bytes."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
@@ -97,8 +95,7 @@ def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
 def _compared(
     tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """(scale factors relative to the base, tensors that differ otherwise), by name; equal tensors
-    are in neither."""
+    """(scale factors relative to the base, tensors that differ otherwise), not equal ones."""
     factors, changed = {}, {}
     for name, tensor in tensors.items():
         if _is_same(tensor, base[name]):
@@ -136,8 +133,8 @@ def read_network(folder: Path) -> IResNet:
     with a base, the WEIGHTS of the base must be in the folder.
 
     Raises:
-        ValueError: in one line, with the name of the file, if one cannot be read, NETWORK
-            describes no network, or WEIGHTS has not exactly the tensors of that network.
+        ValueError: in one line with the file's name, if one cannot be read, NETWORK describes no
+            network, or WEIGHTS has not exactly the tensors of that network.
     """
     content = _content(folder / NETWORK)
     tensors = _loaded(folder / WEIGHTS)
@@ -163,7 +160,7 @@ def _loaded(path: Path) -> dict[str, Tensor]:
 
 
 def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Whether a file has the tensors that are expected; CHANGES may have some of them."""
+    """Check that a file has the expected tensors; CHANGES may have some of them."""
     for name in sorted(tensors.keys() ^ expected.keys()):
         if name in tensors:
             raise ValueError(f"{file} has a tensor that it must not have: {name}")
@@ -179,7 +176,7 @@ def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tens
 
 
 def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
-    """Turn the tensors of a base into those of the network that was made from it, in place."""
+    """Turn the tensors of a base into those of the network made from it, in place."""
     if not isinstance(factors, dict) or not all(type(f) is float for f in factors.values()):
         raise ValueError(f"{NETWORK}: {_FACTORS} must be numbers by the names of tensors")
     changes = _loaded(path)
@@ -209,11 +206,7 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
-    """A network without memory for its tensors.
-
-    Args:
-        n_tensors: in WEIGHTS.
-    """
+    """A network without memory for its tensors, which must fit the number of those in WEIGHTS."""
     if _TENSORS_OF_A_BLOCK * sum(architecture["blocks"]) > n_tensors:
         raise ValueError(
             f"{NETWORK} must describe the network of {WEIGHTS}, but has "

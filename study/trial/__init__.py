@@ -1,5 +1,4 @@
-"""One training: torch, torchvision and safetensors only, so that it runs where nothing else is
-installed.
+"""One training. It needs torch, torchvision and safetensors only.
 
 sources               the data sets: read from their files and split
 data                  a data set as tensors: batches, augmentation

@@ -11,7 +11,7 @@ from study.trial import sources
 
 
 def check(config: TrialConfig) -> None:
-    """Whether the data is there and the network fits it.
+    """Check that the data is there and that the network fits it.
 
     Raises:
         DataNotFoundError: if the data is not there.

@@ -26,10 +26,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random shifts by up to `shift` pixels in each direction, and horizontal flips.
+    """Random shifts by up to `shift` >= 0 pixels in each direction, and horizontal flips.
 
     Attributes:
-        shift: pixels, >= 0.
         flip: whether each image is mirrored with probability 1/2.
         fill: the uint8 value of pixels that are shifted in.
     """
@@ -39,10 +38,8 @@ class Augmentation:
     fill: int
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """What happens to each of n images: int64 (n, 3), row and column of the window that is
-        kept, and 1 where it is mirrored.
-
-        Drawn for a whole epoch at once, so that no step waits for the host.
+        """The changes of n images: int64 (n, 3), row and column of the window that is kept, and 1
+        where it is mirrored. Drawn for a whole epoch at once, so that no step waits for the host.
 
         Args:
             generator: of the CPU, so that all devices see the same images.
@@ -68,10 +65,7 @@ class Augmentation:
 @dataclass(frozen=True)
 class Dataset:
     """A data set, split. Objectives are measured on `val`; `test` is read once, at the end.
-
-    Attributes:
-        sha256: digest of all images and labels, as they are split, hex.
-    """
+    `sha256`, hex, is the digest of all images and labels, as they are split."""
 
     train: Split
     val: Split
@@ -109,7 +103,7 @@ def batches(
 
     Args:
         batch_size: the most images in a batch.
-        generator: of the CPU, to shuffle with. None keeps the order.
+        generator: of the CPU, to shuffle with; None keeps the order.
     """
     n = len(split)
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)

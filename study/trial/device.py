@@ -1,4 +1,4 @@
-"""The device of a trial: what it is called, and how much it is used."""
+"""The device of a trial: its name and its use."""
 
 import platform
 from functools import cache
@@ -23,7 +23,7 @@ def device_name(device: torch.device) -> str:
 
 
 def gpu_use(device: torch.device) -> dict[str, float]:
-    """One sample of the whole GPU, with all that runs on it, by NVIDIA's management library.
+    """One sample of the use of the whole GPU, whatever runs on it, by NVIDIA's management library.
 
     The names are those of MLflow's system metrics, without the prefix; GPU 0 is the one that this
     process sees. Empty on a CPU, and where the library is missing or says nothing of the device, as
@@ -31,7 +31,7 @@ def gpu_use(device: torch.device) -> dict[str, float]:
     """
     if device.type != "cuda":
         return {}
-    # The package is there wherever the study is installed on Linux; `study.trial` does without.
+    # Installed with the study on Linux, but `study.trial` runs without it.
     try:
         from pynvml import NVMLError
     except ModuleNotFoundError:

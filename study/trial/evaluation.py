@@ -16,11 +16,10 @@ from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
 
 _BATCH_SIZE = 500
-# Training images from which the statistics of the classifier are taken.
+# Training images for the statistics of the classifier.
 _N_STATISTICS_IMAGES = 2_000
 # The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
-# are one batch, and samples stop as they converge, so it costs about as much as to invert 256
-# images.
+# are one batch, whose samples stop as they converge: about the cost of inverting 256 images.
 N_CURVE_SAMPLES = 12
 _CURVE_STEPS = 20
 # A step below this tolerance is lost in the rounding of float32.
@@ -30,7 +29,7 @@ _N_RECONSTRUCTIONS = 12
 
 
 def statistics_images(train: Split) -> list[Tensor]:
-    """Batches of training images, neither augmented nor labelled, that set the statistics of the
+    """Batches of training images, without augmentation or labels, that set the statistics of the
     classifier's BatchNorm before a network is evaluated."""
     images = train.images[:_N_STATISTICS_IMAGES]
     n_batches = -(-len(images) // _BATCH_SIZE)
@@ -39,12 +38,8 @@ def statistics_images(train: Split) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a classifier says of a split.
-
-    Attributes:
-        loss: mean cross entropy, nats.
-        right: bool (N,) on the CPU, whether each image is classified right.
-    """
+    """A classifier's answers on a split: its loss, the mean cross entropy in nats, and bool (N,) on
+    the CPU, whether each image is classified right."""
 
     loss: float
     right: Tensor
@@ -57,7 +52,7 @@ class Answers:
 
 @torch.no_grad()
 def evaluate(model: IResNet, split: Split) -> Answers:
-    """What a model in eval mode says of a split."""
+    """The answers of a model in eval mode on a split."""
     assert not model.training
     total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
     right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
@@ -72,8 +67,8 @@ def evaluate(model: IResNet, split: Split) -> Answers:
 def measure(
     model: IResNet, val: Split, settings: EvaluationConfig, certificate: Certificate
 ) -> tuple[Evaluation, Tensor]:
-    """(what a network in eval mode measures on a validation split and what is proven of it, bool
-    (N,) which images of the split it classifies right)."""
+    """(what a network in eval mode measures on a validation split and what is proven of it; which
+    images of the split it classifies right, bool (N,))."""
     answers = evaluate(model, val)
     inverse_steps, reconstruction_error = measure_inverse(
         model,
@@ -103,10 +98,8 @@ def measure_inverse(
 
 @torch.no_grad()
 def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
-    """Reconstruction error after 1, 2, ... 20 steps in every block (paper, Figure 4).
-
-    The mean over the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite.
-    """
+    """Reconstruction error after 1, 2, ... 20 steps in every block (paper, Figure 4): the mean over
+    the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite."""
     limits = torch.arange(1, _CURVE_STEPS + 1, device=images.device)
     n = len(images)
     z = model.features(images).repeat(_CURVE_STEPS, 1, 1, 1)
@@ -124,9 +117,9 @@ def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
 def predicted_and_needed_steps(
     model: IResNet, certificate: Certificate, images: Tensor, *, rtol: float, max_steps: int
 ) -> dict[str, Any]:
-    """For each block the number of steps after which plain fixed-point iteration is proven to stop
-    (`predicted_steps`), and the number that the inverse needed; and the proven bound of the error
-    of the whole inverse, l2. Each is the largest over the images, where it is no mean."""
+    """For each block the steps after which plain fixed-point iteration is proven to stop
+    (`predicted_steps`) and the steps that the inverse needed; and the proven bound of the error of
+    the whole inverse, l2. Each is the largest over the images, unless it is a mean."""
     first_errors, x = [], images
     for module in model.body:
         image = module(x)
@@ -160,9 +153,8 @@ def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
 def reconstructions(
     model: IResNet, val: Split, settings: EvaluationConfig
 ) -> tuple[Tensor, Tensor]:
-    """Images of the validation split, and their reconstructions from their features: float
-    (N, C, H, W) on the CPU, 0 black and 1 white. Last iterates, converged or not: any value is
-    possible, NaN too."""
+    """Validation images and their reconstructions from their features: float (N, C, H, W) on the
+    CPU, 0 black and 1 white. Last iterates, converged or not: any value is possible, NaN too."""
     images = normalized(val.images[:_N_RECONSTRUCTIONS])
     solution = model.eval().inverse(
         model.features(images), rtol=settings.inverse_rtol, max_steps=settings.inverse_max_steps

@@ -29,7 +29,7 @@ def check_gpus() -> None:
                 F.conv2d(image, kernel).sum().backward()
                 assert kernel.grad is not None
                 kernel.grad.sum().item()  # waits for the GPU, and so for its errors
-    # AssertionError: torch was built without CUDA. RuntimeError: any other failure of CUDA.
+    # AssertionError: torch was built without CUDA. RuntimeError: any other CUDA failure.
     except (AssertionError, RuntimeError) as error:
         raise GpuError(_what_to_change(error)) from error
     if n_gpus == 0:
@@ -54,11 +54,7 @@ def _what_to_change(error: Exception) -> str:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn out-of-memory errors of a GPU into one that says what to change.
-
-    Raises:
-        GpuMemoryError: a GPU ran out of memory within the block.
-    """
+    """Turn a GPU's out-of-memory errors within the block into a GpuMemoryError with advice."""
     try:
         yield
     except RuntimeError as error:

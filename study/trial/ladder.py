@@ -22,8 +22,7 @@ _FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of a rung, what it measures, and bool (N,) which images of the validation split
-    it classifies right."""
+    """The network of a rung, its measurements, and bool (N,) which validation images are right."""
 
     report: ProjectionReport
     network: Certified
@@ -31,8 +30,7 @@ class Projection:
 
 
 def block_bound(coeff: float) -> float:
-    """The largest bound of a block at a rung: that of three layers, each with a bound of coeff, as
-    in the paper."""
+    """The largest bound of a block at a rung: that of three layers with the bound coeff (paper)."""
     return coeff**3
 
 
@@ -40,13 +38,10 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of coefficients.
 
     At each rung every block's proven bound is at most `block_bound` of its coefficient. If the
-    trial's config asks for it, the network of the rung above is fine-tuned first. Left out are
+    config has fine_tune_steps, the network of the rung above is fine-tuned first. Left out are
     rungs that every block meets already, rungs whose fine-tuning diverged, and rungs with a value
     that is not finite. Networks with BatchNorm in their blocks have no ladder: its factor follows
     the data.
-
-    Args:
-        trained: the network of the training.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
@@ -92,8 +87,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 @torch.no_grad()
 def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -> None:
     """Project, in place, but keep the norms of normalized weights: only their targets become small.
-    Steps of further training have one size, so they change a weight by as large a part as before.
-    The bounds hold up to the error of sigma."""
+    The steps of further training have one size, so they change a weight by as large a part as
+    before. The bounds hold up to the error of sigma."""
     normalized = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
     sizes = [layer.weight.norm() for layer in normalized]
     project(model, images=images, lipschitz=lipschitz)

@@ -1,7 +1,7 @@
 """A network as files, written with its proof.
 
-How a weight comes to its certificate: the effective weights of a model -> `certify` in `models` ->
-CERTIFICATE, which goes with the network into the trial's checkpoint, and from there into MLflow.
+The way of a proof: the effective weights of a model -> `certify` in `models` -> CERTIFICATE, which
+goes with the network into the trial's checkpoint, and from there into MLflow.
 """
 
 import json
@@ -36,7 +36,7 @@ _JACOBIAN_SAMPLES = 8
 
 
 def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:
-    """The network that a config means; its weights come from torch's current random state."""
+    """The network of a config, with weights from torch's current random state."""
     return IResNet(in_shape, n_classes, **asdict(config))
 
 
@@ -71,8 +71,7 @@ def save_network(
 
     Args:
         right: bool (N,), which images of the validation split it classifies right.
-        trial: the one that trained it.
-        dataset: the trial's.
+        trial: the one that trained it, on `dataset`.
         base: of a projection: the network of the training.
     """
     model, certificate = network.model, network.certificate
@@ -96,7 +95,7 @@ def save_network(
 
 
 def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
-    """Which network it is, and of what data."""
+    """The architecture of a network, and its data."""
     config = asdict(trial.model)
     if trial.model.norm == "spectral":
         config["norm"] = "none"  # plain convolutions

@@ -22,7 +22,7 @@ from study.trial.orthogonalization import orthogonalized
 # rung, 55 blocks on MNIST have an accuracy of 0.976 at bound 0.125 and of 0.959 at 0.027; with 0.1,
 # of 0.964 and 0.935.
 _FINE_TUNE_LR = 0.4
-# Of Adam, for the parameters that Muon does not update. Trainings of few steps leave no time for
+# For Adam, on the parameters that Muon does not update: trainings of few steps leave no time for
 # averages over a thousand steps.
 _BETAS = (0.9, 0.99)
 # The step of a normalized layer's bias, relative to AdamW's step times what the layer lets through.
@@ -35,19 +35,14 @@ _EPS = 1e-10
 
 
 def make_optimizer(model: IResNet, settings: TrainingConfig) -> "Optimizer":
-    """The optimizer that the settings mean, over all parameters of a model."""
+    """The optimizer of the settings, over all parameters of a model."""
     return Muon(model, settings) if settings.optimizer == "muon" else Sgd(model, settings)
 
 
 class Optimizer(ABC):
-    """Changes parameters by their gradients.
-
-    The classes of torch.optim import torch._dynamo, which takes seconds in every worker; the
-    functions that they call do not.
-
-    Attributes:
-        lr_factor: by which the next step multiplies the learning rates of the settings.
-    """
+    """Changes parameters by their gradients, at the settings' learning rates times `lr_factor`. The
+    classes of torch.optim import torch._dynamo, which takes seconds in every worker; the functions
+    that they call do not."""
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
         self.lr_factor = 1.0
@@ -209,13 +204,12 @@ def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _like(parameter: Tensor, buffer: Tensor) -> Tensor:
-    """A copy on the device and in the layout of its parameter."""
+    """A copy on the parameter's device and in its layout."""
     return torch.empty_like(parameter).detach().copy_(buffer)
 
 
 def lr_factor(settings: TrainingConfig, progress: float) -> float:
-    """The learning rate relative to the largest, after a fraction `progress` in [0, 1) of the
-    training."""
+    """The learning rate relative to the largest, at `progress` in [0, 1) through the training."""
     if settings.lr_schedule == "step":
         # A milestone holds from its own step on; floats round.
         return settings.lr_decay ** bisect.bisect_right(settings.lr_milestones, progress + 1e-9)

@@ -1,9 +1,9 @@
-"""Orthogonalization of matrices by Newton-Schulz iteration.
+"""Orthogonalization of matrices by Newton-Schulz iteration: X = U S V^T -> U f(S) V^T.
 
-X = U S V^T -> U f(S) V^T. An odd polynomial of X, applied n_steps times, brings its singular values
-near to 1, without a decomposition (Jordan et al. 2024, "Muon: An optimizer for hidden layers in
-neural networks"). With these coefficients they do not converge to 1, as those of the polar factor
-U V^T, but come near it in fewer steps.
+An odd polynomial of X, applied n_steps times, brings its singular values near to 1, without a
+decomposition (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). With
+these coefficients they do not converge to 1, as those of the polar factor U V^T, but come near it
+in fewer steps.
 """
 
 import torch
@@ -21,13 +21,11 @@ def orthogonalized(matrices: Tensor, n_steps: int) -> Tensor:
 
     None of its singular values is above 1.21. Those that were at least 0.018 of the matrix's
     Frobenius norm, with three steps, are at least 0.67; with five, those that were 0.0015 of it.
+    Below a Frobenius norm of 1e-15 the result is smaller, down to zero for zeros.
 
     Args:
         matrices: (L, m, n), floating point.
         n_steps: of the iteration, at least 1.
-
-    Returns:
-        (L, m, n); below a Frobenius norm of 1e-15 the smaller, down to zero for zeros.
     """
     a, b, c = COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]

@@ -25,8 +25,7 @@ def mixed_seed(seed: int, epoch: int) -> int:
 
 @contextmanager
 def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global random state, from which initialization and dropout draw, and restore it
-    afterwards."""
+    """Seed torch's global random state, for initialization and dropout, and restore it after."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, epoch))
         yield

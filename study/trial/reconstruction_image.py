@@ -7,22 +7,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-# Pixels a side, at least, to which a small image is enlarged.
+# A small image is enlarged to at least this many pixels a side.
 _IMAGE_SIZE = 56
-# Pixels between a row of images and that of their reconstructions, and their gray.
+# The gap between images and reconstructions: pixels, and its gray.
 _GAP, _GRAY = 6, 128
-# For what is not finite: a color that no image is full of.
+# For values that are not finite: a color that no image is full of.
 _MAGENTA = (1.0, 0.0, 1.0)
 
 
 def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> None:
-    """Write images in a row, and their reconstructions below, as a PNG file.
-
-    Args:
-        images: float (N, C, H, W) on the CPU, C one or three. 0 is black and 1 is white; what lies
-            beyond is cut off, and what is not finite is magenta.
-        reconstructed: of the same shape.
-    """
+    """Write a row of images, float (N, C, H, W) on the CPU, C one or three, and below it a row of
+    their reconstructions of that shape, as a PNG file. 0 is black and 1 is white; values beyond are
+    cut off, and what is not finite is magenta."""
     above, below = (_row(images), _row(reconstructed))
     between = np.full((_GAP, *above.shape[1:]), _GRAY, dtype=np.uint8)
     Image.fromarray(np.concatenate([above, between, below])).save(path)

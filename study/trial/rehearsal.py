@@ -19,12 +19,8 @@ _N_WARM, _N_TIMED = 2, 5
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The size of a trial, and an estimate of its time.
-
-    Attributes:
-        n_parameters: that are trained.
-        seconds: wall-clock, of the whole trial with its ladder; estimated from a few steps and one
-            measurement, with nothing else running on the device.
+    """The number of trained parameters, and an estimate of the wall-clock time of the whole trial
+    with its ladder: from a few steps and one measurement, with nothing else running on the device.
     """
 
     n_parameters: int
@@ -62,7 +58,7 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
 
 
 def _seconds_of_report(training: Training, network: IResNet, effort: Effort) -> float:
-    """Of certifying a network and measuring it."""
+    """The time to certify a network and measure it."""
     start = _now(training)
     certified = Certified.of(network, effort)
     settings = training.config.evaluation

@@ -19,9 +19,9 @@ from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
 from study.trial.data import Augmentation, Dataset, Split
 
-# What messages are about: the key of the study file.
+# The key of the study file that messages name.
 _ROOT = "data.root"
-# Images of a folder have no size of their own: pixels a side, unless data.size is given.
+# Pixels a side of the images of a folder, which have no size of their own, without data.size.
 _FOLDER_SIZE = 32
 
 
@@ -31,7 +31,7 @@ def load(config: DataConfig) -> Dataset:
 
     Raises:
         DataNotFoundError: if it is not there.
-        ConfigError: if a file of it cannot be read, or there is too little to split.
+        ConfigError: if one of its files cannot be read, or there is too little to split.
     """
     source = _SOURCES[config.name]
     train, test, n_classes = source.read(config)
@@ -81,11 +81,7 @@ def _resized(split: Split, size: int) -> Split:
 
 
 def _hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
-    """Split off a fraction, at random: (the rest, the held out).
-
-    Args:
-        name: of the setting that says the fraction.
-    """
+    """(the rest, a fraction held out at random); `name` is that of the fraction's setting."""
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
         raise ConfigError(
@@ -106,7 +102,7 @@ _Read = tuple[Split, Split | None, int]
 
 def _read_digits(config: DataConfig) -> _Read:
     """1,797 real 8 x 8 digits that ship with scikit-learn; they have no test set of their own."""
-    # Read from its file: to import scikit-learn takes longer than to import torch.
+    # Read from its file: importing scikit-learn takes longer than importing torch.
     library = find_spec("sklearn")
     if library is None or library.origin is None:
         raise DataNotFoundError(
@@ -116,7 +112,7 @@ def _read_digits(config: DataConfig) -> _Read:
     path = Path(library.origin).parent / "datasets" / "data" / "digits.csv.gz"
     try:
         with gzip.open(path, "rt") as file:
-            # 64 pixels with 16 levels of ink, and the label, in a row.
+            # A row is 64 pixels with 16 levels of ink, and the label.
             rows = torch.tensor([[float(value) for value in line.split(",")] for line in file])
     except OSError as error:
         raise DataNotFoundError(
@@ -129,12 +125,8 @@ def _read_digits(config: DataConfig) -> _Read:
 
 @contextmanager
 def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
-    """Let one process of a node download a data set, while the others wait for its files. A failed
-    download leaves nothing in the root but its lock.
-
-    Args:
-        folder: of the files.
-    """
+    """Let one process of a node download a data set to its folder, while the others wait for the
+    files. A failed download leaves nothing in the root but its lock."""
     if not config.download:
         yield
         return
@@ -182,12 +174,9 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
 
 
 def _check_idx_files(folder: Path) -> None:
-    """Whether those of MNIST's files that are there have the dimensions in their names, and the
-    length in their headers. torchvision would not name the damaged file.
-
-    Raises:
-        ConfigError: for the first that has not.
-    """
+    """Check that those of MNIST's files that are there have the dimensions in their names and the
+    length in their headers, since torchvision would not name the damaged file. Raises ConfigError
+    for the first that has not."""
     for path in sorted(folder.glob("*-idx[13]-ubyte")):
         n_dims = int(path.name.removesuffix("-ubyte")[-1])
         n_bytes = 4 * (1 + n_dims)
@@ -206,7 +195,7 @@ def _check_idx_files(folder: Path) -> None:
 
 
 def _image_folder(config: DataConfig, part: str) -> Any:
-    """torchvision's ImageFolder of train or test; it knows its classes, and reads no image yet."""
+    """torchvision's ImageFolder of train or test; it knows its classes, but has read no image."""
     from torchvision import datasets
     from torchvision.transforms import v2
 
@@ -268,8 +257,8 @@ class _Source:
     augmentation: Augmentation
 
 
-# Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Black is
-# shifted into digits and clothes, mid-gray, which is 0 after normalization, into photographs.
+# Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Black is shifted
+# into digits and clothes, mid-gray, which is 0 after normalization, into photographs.
 _SOURCES: dict[str, _Source] = {
     "digits": _Source(_read_digits, Augmentation(1, False, 0)),
     "mnist": _Source(_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),

@@ -19,11 +19,8 @@ _TENSOR = "tensor"
 
 
 def state_bytes(state: object) -> bytes:
-    """The content of a file for tensors and plain values, in dicts with keys of text and lists.
-
-    Raises:
-        TypeError: if there is anything else in it.
-    """
+    """The content of a file for tensors and plain values, in lists and in dicts with keys of text.
+    Raises TypeError for anything else."""
     tensors: dict[str, Tensor] = {}
 
     def plain(value: object) -> object:
@@ -46,7 +43,7 @@ def state_bytes(state: object) -> bytes:
 
 
 def read_state(path: Path) -> Any:
-    """What `state_bytes` put into a file, on the CPU; a tuple comes back as a list."""
+    """The state of a file from `state_bytes`, on the CPU; a tuple comes back as a list."""
     with safe_open(path, framework="pt") as file:
 
         def restored(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a trial costs: time of its processor and of its GPU."""
+"""The CPU and GPU time that a trial costs."""
 
 import time
 from dataclasses import replace
@@ -10,12 +10,8 @@ from study.metrics.reports import EpochReport
 
 
 class TimeSpent:
-    """The CPU and GPU hours that this process spends on a trial, from now on.
-
-    Args:
-        device: the trial trains on it.
-        resources: what the trial was given.
-    """
+    """The CPU and GPU hours that this process spends, from now on, on a trial that trains on
+    `device` and was given `resources`."""
 
     def __init__(self, device: torch.device, resources: ResourcesConfig) -> None:
         self._gpus = resources.gpus if device.type == "cuda" else None

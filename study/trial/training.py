@@ -29,7 +29,7 @@ from study.trial.randomness import mixed_seed, seeded
 
 
 class Training:
-    """A trial in the making: call run_to_report until `status` is no longer running.
+    """A trial in the making: call run_to_report while `status` is running.
 
     The randomness of epoch e depends on (seed, e) alone, so a training that is restored from
     state_dict() goes on exactly as it would have gone on.
@@ -37,7 +37,7 @@ class Training:
     Args:
         config: all that decides the numbers.
         device: where to train.
-        dataset: that of config.data, if it is at hand; loaded otherwise.
+        dataset: that of config.data, if at hand; loaded otherwise.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Training:
                 reason = f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}"
                 return self._failed(reason)
         seconds = time.perf_counter() - start
-        # Now, before anything is measured: a driver's figure is of the last second or less.
+        # Before anything is measured: a driver's figure is of the last second or less.
         device_use = gpu_use(self.device)
         last = self.epoch == settings.max_epochs
         report = self._measure(train_loss, train_accuracy, seconds / n_epochs, device_use, last)
@@ -96,8 +96,7 @@ class Training:
         return self._completed
 
     def right(self) -> Tensor:
-        """Which images of the validation split the network of a completed training classifies
-        right: bool (N,)."""
+        """bool (N,): which validation images the network of a completed training gets right."""
         if self._right is None:
             self._right = evaluate(self.certified().model, self.dataset.val).right
         return self._right
