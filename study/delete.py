@@ -1,4 +1,4 @@
-"""`python -m study.delete`: delete a study for good, after saying what it is and asking."""
+"""`python -m study.delete`: delete a study for good, after showing what is deleted and asking."""
 
 from typing import Annotated
 
@@ -25,7 +25,7 @@ def main(
     """Delete a study for good: its runs, models and artifacts in MLflow, its checkpoints and its
     state. Typed again it finishes what it had begun."""
     with cli.one_line_errors(study="STUDY"):
-        # MLflow takes a second to import, which --help need not wait for.
+        # MLflow takes a second to import: --help must not wait for it.
         from study.api.deletion import planned_deletion
         from study.api.study import Driver
 
@@ -38,8 +38,8 @@ def main(
     typer.echo(f"deleted: {study}")
     held = deletion.held
     if held.database is None:
-        # Given no list of models, `mlflow gc` would empty the trash of all models, and so of runs.
-        # Of a listed experiment it deletes all runs.
+        # Without a list of models, `mlflow gc` empties the trash of all models, and so of all runs.
+        # It deletes all runs of a listed experiment.
         ids = (
             f" --experiment-ids {held.experiment_id} --run-ids {held.run_id} --logged-model-ids "
             f"{','.join(held.model_ids)} --backend-store-uri ITS_DATABASE --tracking-uri "
@@ -55,7 +55,7 @@ def _ask() -> None:
     try:
         if typer.confirm("Delete all of it for good?"):
             return
-    except typer.Abort:  # nobody is there
+    except typer.Abort:  # end of input, or Ctrl-C
         typer.echo()
     typer.echo("Nothing was deleted.")
     raise typer.Exit(cli.INTERRUPTED)

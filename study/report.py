@@ -1,4 +1,4 @@
-"""`python -m study.report`: the front of a study, or several side by side, from MLflow alone."""
+"""`python -m study.report`: the front of a study, or a comparison of several, from MLflow."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ import typer
 
 from study import cli
 
-# Imported where they are needed: MLflow takes a second to import, which --help need not wait for.
+# MLflow takes a second to import: --help must not wait for it.
 if TYPE_CHECKING:
     from study.api.several import Listing
     from study.api.study import Shown
@@ -94,7 +94,7 @@ def main(
         if html is not None:
             shown.write_page(html)
             written.append(str(html))
-        # A comparison knows itself where each of its networks is.
+        # A comparison adds the tracking URI of each network itself.
         uri = uri_of_each[0] if len(studies) == 1 else ""
         options = [] if uri is None else ["--tracking-uri", uri] if uri else ["--tracking-uri"]
         _print(shown, format, every, options)
@@ -105,7 +105,6 @@ def main(
 def _print(
     shown: "Shown | Listing", format: Format, every: bool, options: Sequence[str] = ()
 ) -> None:
-    """Print what is asked for in the form that is asked for."""
     match format:
         case Format.JSON:
             typer.echo(shown.as_json(every))
@@ -116,7 +115,7 @@ def _print(
 
 
 def _uris_of_each(uris: Sequence[str], names: Sequence[str | None]) -> list[str | None]:
-    """Where each study is."""
+    """The tracking URI of each study; None for the default."""
     if len(uris) not in (0, 1, len(names)):
         cli.refuse(
             "--tracking-uri must be given once, or once for each study, but got "

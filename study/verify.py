@@ -20,7 +20,7 @@ def main(
     """Check that a stored model is the one that was logged, and certify it again. Exit code 0 if
     everything holds, 1 if not. The stored model's code is not run."""
     with cli.one_line_errors(network="NETWORK"):
-        # torch and MLflow take seconds to import, which --help need not wait for.
+        # torch and MLflow take seconds to import: --help must not wait for them.
         from study.api.network import verify_network
 
         name, proof = verify_network(network, tracking_uri)

@@ -1,4 +1,4 @@
-"""Arguments of a call, or options of a command, in the place of a study file's settings."""
+"""Arguments of a call, or options of a command, that replace settings of a study file."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError, LaunchError, renamed
 
-# Argument -> the setting that it takes the place of.
+# Argument -> the setting that it replaces.
 _SETTINGS = {
     "name": "name",
     "trials": "search.n_trials",
@@ -27,31 +27,25 @@ _SETTINGS = {
 def asked_for(
     space: str | Path | Mapping[str, Any] | StudyConfig, arguments: Mapping[str, Value]
 ) -> Asked:
-    """The study that a file, or what stands in its place, and arguments of `study.run` describe.
-    Raises ConfigError for the first mistake."""
+    """The study that `space` and arguments describe. Raises ConfigError for the first mistake."""
     return study_of(space, settings(arguments))
 
 
 def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
-    """The settings that arguments of `study.run` say, by their keys in a study file; an argument
-    that is None says nothing."""
+    """The settings that arguments of `study.run` replace, by key; None replaces nothing."""
     return {_SETTINGS[name]: value for name, value in arguments.items() if value is not None}
 
 
 @contextmanager
 def by_arguments(arguments: Mapping[str, Value]) -> Iterator[None]:
-    """An error about a setting that an argument says is about that argument."""
+    """Name the argument, not the setting that it replaces, in errors raised within the context."""
     given = {_SETTINGS[name]: name for name, value in arguments.items() if value is not None}
     with renamed(given):
         yield
 
 
 def source_of(space: str) -> str:
-    """What a study remembers its file by.
-
-    Raises:
-        LaunchError: if there is no such file or shipped study.
-    """
+    """Absolute path of a study file; LaunchError if there is no such file or shipped study."""
     try:
         return str(locate(space).resolve())
     except ConfigError as error:

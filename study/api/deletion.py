@@ -1,4 +1,4 @@
-"""A study is deleted: a plan, and the deed."""
+"""Deletion of a study: planned, then carried out."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,11 +13,11 @@ from study.tracking.removal import Holdings
 
 @dataclass(frozen=True)
 class Deletion:
-    """What is deleted.
+    """A planned deletion.
 
     Attributes:
         held: what MLflow has of the study.
-        folder: folder or bucket of its checkpoints and its state.
+        folder: folder or bucket of its checkpoints and state.
     """
 
     driver: Driver
@@ -25,7 +25,7 @@ class Deletion:
     folder: str
 
     def lines(self) -> list[str]:
-        """For a user: what is deleted."""
+        """What is deleted, for the user."""
         held = self.held
         lines = [
             f"{held.name}: {held.n_runs} runs and {len(held.model_ids)} models in MLflow",
@@ -39,13 +39,13 @@ class Deletion:
         return lines
 
     def carry_out(self) -> None:
-        """Delete all of it.
+        """Delete the study.
 
         Raises:
-            FailedError: if a part of it cannot be deleted; a second call goes on with the rest.
+            FailedError: if a part of it cannot be deleted; a second call deletes the rest.
         """
         try:
-            # MLflow last: by what it has of the study a second call finds the study.
+            # MLflow last: a second call finds the study there.
             storage.delete(self.folder)
             removal.delete(self.driver.client, self.held)
         except UserError as error:
@@ -56,8 +56,7 @@ class Deletion:
 
 @contextmanager
 def planned_deletion(driver: Driver, name: str) -> Iterator[Deletion]:
-    """What deleting a study would delete. Nothing else runs the study until the plan is left, where
-    that can be kept from it.
+    """Plan the deletion of a study, which is locked within the context if it can be.
 
     Raises:
         UserError: if there is no such study, it may be running, or it is not where MLflow says.
@@ -67,7 +66,7 @@ def planned_deletion(driver: Driver, name: str) -> Iterator[Deletion]:
         raise TrackingError(driver.records.absent(name), "study")
     folder = driver.folder(name)
     if held.storage != folder:
-        # A folder is deleted, so it is not for MLflow to say which.
+        # A folder is deleted: MLflow alone must not say which.
         raise LaunchError(
             f"it must be where {held.name} is kept, which MLflow says is in "
             f"{printable(held.storage.rpartition('/')[0])}, but got {folder.rpartition('/')[0]}",

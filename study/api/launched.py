@@ -1,4 +1,4 @@
-"""A study is run, or goes on, and its results are published in MLflow. Waits for Ray and torch."""
+"""Running and resuming a study, and publishing its results in MLflow. Imports Ray and torch."""
 
 import tempfile
 from pathlib import Path
@@ -19,10 +19,10 @@ __all__ = ["Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
 
 def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
-    """Check a study and run it, to its end or until it is interrupted.
+    """Check a study and run it until it ends or is interrupted.
 
     Returns:
-        How it was left, and its report; None if it is unfinished.
+        The outcome, and the report, which is None if the study is unfinished.
 
     Raises:
         UserError: if it cannot begin; nothing was started then.
@@ -32,12 +32,12 @@ def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
 
 
 def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
-    """Go on with a study as it is planned. Returns and raises as `start` does."""
+    """Resume a study as planned. Returns and raises as `start` does."""
     return _ended(driver, running.resume(driver, plan))
 
 
 def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
-    """What a study came to; it is published in MLflow if the study is done."""
+    """The outcome, and the report of a study that is done, after publishing it in MLflow."""
     if not outcome.is_done:
         return outcome, None
     try:
@@ -51,6 +51,6 @@ def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
             write_page(path, report)
             driver.client.log_file(report.study.run_id, path)
     except UserError as error:
-        # The study is done all the same, and its report can be made at any time.
+        # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")
     return outcome, report

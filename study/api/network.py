@@ -1,4 +1,4 @@
-"""A network of any study, by what it is called."""
+"""Verification of a network of any study."""
 
 from study.errors import printable
 from study.execution.driver import Driver
@@ -7,15 +7,14 @@ from study.tracking.proof import Proof, verify
 
 
 def verify_network(network: str, tracking_uri: str | None = None) -> tuple[str, Proof]:
-    """Check that a stored network is what was logged, and certify it again. None of its code is
-    run.
+    """Check that a stored network is as logged, and certify it again, without running its code.
 
     Args:
-        network: a handle, such as "digits/0004", or how a run id begins.
+        network: a handle such as "digits/0004", or the beginning of a run id.
         tracking_uri: as for `study.open`.
 
     Returns:
-        What the network is called, its run included, for a message; and what was found.
+        The network's name and run, for messages, and the result.
 
     Raises:
         TrackingError: if there is no such network, or MLflow or its files cannot be read.

@@ -1,4 +1,4 @@
-"""Several studies: all of a tracking server, and some side by side."""
+"""Several studies: the list of all, and comparisons."""
 
 from collections.abc import Sequence
 
@@ -15,31 +15,23 @@ __all__ = ["ComparedStudies", "Listing", "compare", "listing"]
 
 
 def listing(tracking_uri: str | None = None) -> Listing:
-    """All studies in MLflow there; arguments and errors as of `study.open`."""
+    """All studies in MLflow; arguments and errors as for `study.open`."""
     return listed(Driver.of(tracking_uri).client)
 
 
 @renamed({"study": "studies"})
 def compare(*studies: Study) -> "ComparedStudies":
-    """Several studies side by side, by the objectives, the constraints and the reference point of
-    the first.
-
-    Args:
-        studies: two or more.
+    """Compare two or more studies by the objectives, constraints and reference point of the first.
 
     Raises:
-        UserError: if a study is there twice, their data, validation split or measurements differ,
-            or one has not measured an objective.
+        UserError: if a study is given twice, data, validation splits or measurements differ, or a
+            study has not measured an objective.
     """
     return ComparedStudies(comparison.compare([one.results for one in studies]))
 
 
 class ComparedStudies(Shown):
-    """Several studies side by side; the front is the joint one, with the study of each network.
-
-    Attributes:
-        results: each study, differences with their intervals, settings that differ.
-    """
+    """Several studies: their joint front, differences with intervals, and differing settings."""
 
     results: Comparison
 

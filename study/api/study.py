@@ -1,4 +1,4 @@
-"""`study.run` and `study.open`, and the study that they give: its front, its networks, its page."""
+"""`study.run`, `study.open` and the study that they return: its front, networks and page."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from study.results.report import Report, read
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 
-# Imported where they are needed: to look at a study waits neither for Ray nor for torch.
+# Imported where they are needed: opening a study must not wait for Ray and torch.
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "Study", "open", "run"]
 
 _LABEL = re.compile(r"[0-9]{4,}(@.+)?")
-# Without the signs of a handle, it can only be an alias or how a run id begins.
+# Without the signs of a handle: an alias, or the beginning of a run id.
 _WORD = re.compile(r"[^/@]*")
 
 
@@ -53,22 +53,23 @@ def run(
     """Run a study to its end, as `python -m study.launch` does.
 
     Args:
-        space: path of a study file, the bare name of a shipped one, the content of a study file,
-            or a StudyConfig.
-        name: of the study; else the file's, with a number where that is taken.
-        trials: in place of search.n_trials, and so epochs of training.max_epochs, seed of
-            search.seed, max_hours of search.max_hours, data_root of data.root, download of
-            data.download, cpus and gpus of resources.
+        space: path of a study file, name of a shipped one, content of a study file, or a
+            StudyConfig.
+        name: of the study; by default the file's, with a number if it is taken.
+        trials, epochs, seed, max_hours: replace search.n_trials, training.max_epochs, search.seed
+            and search.max_hours.
+        data_root, download, cpus, gpus: replace data.root, data.download, resources.cpus and
+            resources.gpus.
         address: of Ray; None for RAY_ADDRESS, a cluster on this host, or a start here.
         tracking_uri: of MLflow; None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
         storage_path: folder or bucket for checkpoints and state; None for STUDY_STORAGE_PATH, else
             ray_results.
 
     Returns:
-        The study, its results published in MLflow. No trial of it need have completed.
+        The study, its results published in MLflow, even if no trial completed.
 
     Raises:
-        UserError: in one line, if it cannot begin; nothing was started then.
+        UserError: if it cannot begin; nothing was started then.
         FailedError: if it began and cannot go on; it can be resumed.
         KeyboardInterrupt: if it was interrupted; it can be resumed.
     """
@@ -87,7 +88,7 @@ def run(
         asked = asked_for(space, arguments)
     driver = Driver.of(tracking_uri, storage_path, address)
     driver.check_ray()
-    # Ray and torch take seconds, for which a mistake need not wait.
+    # Ray and torch take seconds to import: a mistake must not wait for them.
     from study.api import launched
 
     with by_arguments(arguments):
@@ -102,7 +103,7 @@ def _finished(driver: Driver, outcome: "Outcome", report: Report | None) -> "Stu
     return Study(driver, report)
 
 
-# As users call it it is `study.open`; this module has no use for the builtin that it hides.
+# Users call it `study.open`; this module does not need the builtin that it hides.
 @renamed({"study": "name"})
 def open(
     name: str | None = None,
@@ -113,12 +114,12 @@ def open(
     storage_path: str | Path | None = None,
     address: str | None = None,
 ) -> "Study":
-    """A study that is in MLflow.
+    """A study in MLflow.
 
     Args:
         name: None for the latest.
-        where: conditions on its networks by the names of metrics and hyperparameters, such as
-            "val_accuracy > 0.9 and n_pow <= 2", or MLflow's own filter.
+        where: conditions such as "val_accuracy > 0.9 and n_pow <= 2" on metrics and hyperparameters
+            of its networks, or MLflow's own filter.
         objectives: such as "val_loss:minimize", in place of the study's own.
         tracking_uri, storage_path, address: as for `run`.
 
@@ -130,28 +131,23 @@ def open(
 
 
 class Shown:
-    """A study, or several side by side, with their front.
-
-    Attributes:
-        results: every network with its mark, and what follows from them.
-    """
+    """A study, or several compared; `results` has every network with its mark."""
 
     results: "Report | Comparison"
 
     @property
     def front(self) -> "pd.DataFrame":
-        """The front, a row a network, with the columns of the report's CSV; of one study the best
-        first."""
+        """The front, one row per network, as in the report's CSV; of one study the best first."""
         return self.results.selected(every=False).copy()
 
     @property
     def hypervolume(self) -> float | None:
         """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None where an objective has no reference value."""
+        objectives' units; None if an objective has no reference value."""
         return self.results.hypervolume
 
     def as_json(self, every: bool) -> str:
-        """The front, or every network, and what the report says of them, as JSON."""
+        """The front, or every network, and the rest of the report, as JSON."""
         return tables.as_json(self.results.content(every))
 
     def as_csv(self, every: bool) -> str:
@@ -159,17 +155,16 @@ class Shown:
         return tables.as_csv(self.results.selected(every))
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
-        """Print the front, and which networks to take, as `python -m study.report` does.
+        """Print the front and the recommended networks, as `python -m study.report` does.
 
         Args:
-            every: also the networks that are not on the front, each with its mark.
-            options: of the commands that are printed for the user to type. Of several studies, the
-                option that says where MLflow is, without its value.
+            every: include networks that are not on the front, each with its mark.
+            options: of the commands printed for the user; for several studies, the option for
+                MLflow's address without its value.
         """
         self._print_to(tables.wide_console(), every, options)
 
     def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        """Likewise, to a console."""
         raise NotImplementedError
 
     @renamed({"html": "path"})
@@ -178,7 +173,7 @@ class Shown:
 
         Raises:
             UserError: if the file cannot be written.
-            FailedError: if the files of a network of the front were deleted.
+            FailedError: if the files of a network on the front were deleted.
         """
         from study.results.page import check_files, write_page
 
@@ -187,7 +182,6 @@ class Shown:
         write_page(Path(path), self.results)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
         return self._printed().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def _printed(self) -> Console:
@@ -197,12 +191,7 @@ class Shown:
 
 
 class Study(Shown):
-    """A study in MLflow, as it stood when this was made.
-
-    Attributes:
-        driver: which has opened it; it goes on with the study too.
-        name: of the study.
-    """
+    """A study in MLflow as it was when opened by its `driver`, which also resumes it."""
 
     results: Report
 
@@ -212,7 +201,7 @@ class Study(Shown):
 
     @property
     def is_done(self) -> bool:
-        """Whether the study came to its end; if not, `resume` goes on with it."""
+        """Whether the study is finished; if not, `resume` continues it."""
         return self.results.study.finished
 
     @property
@@ -222,14 +211,13 @@ class Study(Shown):
 
     @property
     def failures(self) -> dict[str, str]:
-        """Why trials failed: handle -> reason."""
+        """Handle of each failed trial -> the reason."""
         failed = [point for point in self.results.points if point.mark is Mark.FAILED]
         return {point.handle: str(point.first.reason) for point in failed}
 
     @property
     def points(self) -> "pd.DataFrame":
-        """All networks, likewise; column `mark` says how each stands, and those of the front come
-        first."""
+        """All networks, the front first, as in `front`; column `mark` says how each stands."""
         return self.results.frame.copy()
 
     @property
@@ -238,10 +226,7 @@ class Study(Shown):
         return self.results.handles
 
     def figure(self, kind: str = "front") -> "go.Figure":
-        """A figure of the study.
-
-        Args:
-            kind: "front", the first objective against each other one.
+        """A figure of the study: "front", the first objective against each of the others.
 
         Raises:
             UserError: for another kind, or if the study has one objective.
@@ -251,26 +236,23 @@ class Study(Shown):
         return figure(self.results, kind)
 
     def load(self, network: str) -> "IResNet":
-        """A network with its weights, in eval mode, on the CPU: as it was logged, since files that
-        were changed are refused. No code that is stored is run.
+        """Load a network with its weights, in eval mode, on the CPU. Files that changed since they
+        were logged are refused, and no stored code is run.
 
         Args:
-            network: "0004", "0004@0.5", "knee", a whole handle, or how a run id begins.
+            network: "0004", "0004@0.5", "knee", a whole handle, or the beginning of a run id.
 
         Raises:
-            UserError: if there is no such network, its files are not those that were logged, or
-                MLflow or they cannot be read.
+            UserError: if there is no such network, its files are not as logged, or MLflow or the
+                files cannot be read.
         """
         from study.tracking import proof
 
         return proof.load(self.driver.records, self._run_of(network))
 
     def verify(self, network: str) -> "Proof":
-        """Check that a stored network is what was logged, and certify it again; `problems` of what
-        is returned says what does not hold, and is empty if all does.
-
-        Args:
-            network: as for `load`.
+        """Check that a stored network, named as for `load`, is as logged, and certify it again;
+        `problems` of the result lists what does not hold.
 
         Raises:
             TrackingError: if there is no such network, or MLflow or its files cannot be read.
@@ -280,7 +262,6 @@ class Study(Shown):
         return proof.verify(self.driver.records, self._run_of(network))
 
     def _run_of(self, network: str) -> str:
-        """The run id of a network of this study."""
         handle = self.recommended.get(network, network)
         if _LABEL.fullmatch(handle):
             handle = f"{self.name}/{handle}"
@@ -290,33 +271,28 @@ class Study(Shown):
         return run_of(self.driver.records, handle)
 
     def export(self, optuna: str) -> str:
-        """Write all networks as a study of Optuna into the database of this URL; returns where it
-        is, without a password."""
+        """Write all networks as an Optuna study to a URL; returns the URL without its password."""
         from study.results.published import export
 
         return export(self.results, optuna)
 
     def page_in_mlflow(self) -> tuple[str | None, str]:
-        """Where MLflow shows the runs: the command that starts its server, None if one runs, and
-        the address of the page."""
+        """The command that starts MLflow's server, None if one runs; and the study's page there."""
         results = self.results
         return study_page(self.driver.client.tracking_uri, results.study.experiment_id)
 
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
-        """Go on with the study: with what is left of it, or with more than it was begun with.
+        """Resume the study, to finish or to extend it; returns the study afterwards.
 
         Args:
             trials: samples in all, more than before.
-            max_hours: of search in all, more than before.
-
-        Returns:
-            The study as it is then.
+            max_hours: hours of search in all, more than before.
 
         Raises:
-            UserError, FailedError, KeyboardInterrupt: as `study.run`.
+            UserError, FailedError, KeyboardInterrupt: as for `study.run`.
         """
         self.driver.check_ray()
-        # Ray and torch take seconds, for which nothing else of a study waits.
+        # Ray and torch take seconds to import: only a resume waits for them.
         from study.api import launched
 
         arguments = {"trials": trials, "max_hours": max_hours}

@@ -1,5 +1,4 @@
-"""How sure accuracies are that were counted on a split of finite size, and what follows for a
-front."""
+"""How certain accuracies counted on a split of finite size are, and a front with them."""
 
 import math
 
@@ -8,24 +7,20 @@ from numpy.typing import NDArray
 
 from study.pareto.dominance import Losses, distinct_front
 
-N_DRAWS = 1000
-"""How often the split is drawn anew."""
-# Of a standard normal distribution, two-sided 95 %.
-_Z = 1.959963984540054
+N_DRAWS = 1000  # bootstrap draws of the split
+_Z = 1.959963984540054  # of a standard normal distribution, two-sided 95 %
 _VARIANCES = 5.0
-"""The draws vary so many times as much, in variance, as a split does. A new split varies, and this
-one did too: two. What is on a front is there partly by luck, for which two promise too much. In
-simulated studies, of 1 to 6, 5 was off by at most 0.05 in each of ten bins
-(tests.benchmarks.certainty)."""
+"""Variance of the draws, relative to that of a split. The new split and the measured one both vary,
+which makes 2; points are on a front partly by luck, for which 2 is overconfident. Of 1 to 6, 5 was
+off by at most 0.05 in each of ten bins in simulated studies (tests.benchmarks.certainty)."""
 
 Right = NDArray[np.bool_]
-"""Which images of the split each of n networks classifies right: (n, number of images)."""
+"""Which images of the split each of n networks classifies right, (n, n_images)."""
 
 
 def wilson_interval(accuracy: float, n_images: int) -> tuple[float, float]:
-    """95 % confidence interval of a fraction in [0, 1] that was counted on n_images images, which
-    must be 1 or more; an estimate (Wilson, Journal of the American Statistical Association 22,
-    1927)."""
+    """95 % confidence interval of an accuracy in [0, 1] on n_images >= 1 images; an estimate
+    (Wilson, Journal of the American Statistical Association 22, 1927)."""
     z2 = _Z**2 / n_images
     center = (accuracy + z2 / 2) / (1 + z2)
     half = _Z / (1 + z2) * math.sqrt(accuracy * (1 - accuracy) / n_images + z2 / (4 * n_images))
@@ -33,12 +28,8 @@ def wilson_interval(accuracy: float, n_images: int) -> tuple[float, float]:
 
 
 def difference_p_value(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> float:
-    """How likely two networks of equal accuracy differ at least as much as these two on the same
-    images: McNemar's test, exact and two-sided (Psychometrika 12, 1947).
-
-    Args:
-        right_a, right_b: (number of images,).
-    """
+    """Probability that two networks of equal accuracy differ at least this much on the same images:
+    McNemar's test, exact and two-sided (Psychometrika 12, 1947). Both arguments are (n_images,)."""
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     n = only_a + only_b
     tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
@@ -54,23 +45,18 @@ def front_probabilities(
     n_draws: int = N_DRAWS,
     variances: float = _VARIANCES,
 ) -> list[float]:
-    """How likely each network is on the front if the split were drawn anew; an estimate.
+    """Probability that each network is on the front if the split were drawn anew; an estimate.
 
-    A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981): every draw gives
-    each image a random weight, the same for all networks, and the accuracies follow. The weights
-    vary as those of a fifth of the images would: see _VARIANCES. The other losses stay.
+    A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981): each draw gives
+    every image a random weight, the same for all networks. The other losses stay.
 
     Args:
-        losses: (n, m), as they were measured.
-        column: of the losses, the one that is minus the accuracy.
-        indifference: (m,), the relative difference up to which two losses count as equal: see
-            distinct_front, which is the front here.
-        seed: of the draws.
-        n_draws: how often the split is drawn.
-        variances: of the draws, in those of a split.
+        losses: (n, m), as measured.
+        column: the column of losses that is minus the accuracy.
+        indifference: (m,), as for `distinct_front`, which decides what is on the front.
+        variances: variance of the draws, relative to that of a split; see _VARIANCES.
     """
-    # Images on which the networks answer alike are one, with a larger weight: most are right for
-    # all.
+    # Merge images with the same answers into one of larger weight: most are right for all.
     packed = np.packbits(right, axis=0)
     _, first, counts = np.unique(packed, axis=1, return_index=True, return_counts=True)
     patterns = right[:, first].astype(np.float32)
@@ -79,7 +65,7 @@ def front_probabilities(
     drawn = losses.copy()
     for _ in range(n_draws):
         weights = rng.standard_gamma(counts / variances)
-        # Rounded, so that networks which answer alike stay equal.
+        # Round, so that networks with the same answers stay equal.
         accuracies = patterns @ (weights / weights.sum()).astype(np.float32)
         drawn[:, column] = -np.round(accuracies, 6)
         n_front += distinct_front(drawn, indifference)
@@ -88,15 +74,10 @@ def front_probabilities(
 
 
 def contenders(losses: Losses, n_images: int, column: int) -> list[int]:
-    """Rows of losses that may be on a front if the split were drawn anew: the others are dominated
-    by more than six standard errors.
-
-    Args:
-        losses: (n, m), as they were measured.
-        column: of the losses, the one that is minus the accuracy.
-    """
+    """Rows of losses (n, m) that may be on the front if the split were drawn anew: the others are
+    dominated by more than six standard errors. `column` is minus the accuracy."""
     accuracies = -losses[:, column]
-    # Of one accuracy alone; of a difference on the same images it is mostly smaller.
+    # Of each accuracy alone: that of a difference on the same images is mostly smaller.
     variance = _VARIANCES * np.maximum(accuracies * (1 - accuracies), 1 / n_images) / n_images
     others = np.delete(losses, column, axis=1)
     kept = []

@@ -1,6 +1,5 @@
-"""How sure the difference of the hypervolumes of two fronts is, as far as one source of noise says:
-the images that accuracies were counted on, or the seeds of the trainings. On plain arrays of
-losses: less is better.
+"""Difference of two fronts in hypervolume, and its confidence interval by one source of noise: the
+images that accuracies are counted on, or the training seeds. Losses are arrays: less is better.
 
 The best value of one loss is a hypervolume too: that of one column, up to 0 for an accuracy.
 """
@@ -13,15 +12,14 @@ from numpy.typing import NDArray
 
 from study.pareto.dominance import Losses, hypervolume, nondominated
 
-N_DRAWS = 1000
-"""How often the images are drawn anew."""
+N_DRAWS = 1000  # bootstrap draws of the images
 _COVERED = 0.95
-# The draws vary so many times as much, in variance, as images do: what is on a front is there
-# partly by luck. In simulated pairs of studies, of 1 to 2, it is the least with which intervals
-# cover at least 94 % in each kind of pair (tests.benchmarks.comparison).
+# Variance of the draws, relative to that of the images: points are on a front partly by luck. Of 1
+# to 2, the least whose intervals cover at least 94 % in each kind of simulated pair of studies
+# (tests.benchmarks.comparison).
 _VARIANCES = 1.5
-# Of the largest value of a loss. A hypervolume is linear in a loss between those of other points,
-# which are mostly further apart.
+# Relative to the largest loss of a column. The hypervolume is linear in a loss between those of
+# other points, which are mostly further apart.
 _STEP = 1e-6
 
 Interval = tuple[float, float]
@@ -29,13 +27,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class OnImages:
-    """The networks of a front, and what they classify right.
+    """The networks of a front and what they classify right.
 
     Attributes:
         losses: (n, m).
-        column: of the losses, the one that is minus the accuracy.
-        right: (n, number of images), the part of its trainings, in [0, 1], in which each network
-            classifies an image right.
+        column: the column of losses that is minus the accuracy.
+        right: (n, n_images), the fraction of a network's trainings that classify an image right.
     """
 
     losses: Losses
@@ -45,13 +42,11 @@ class OnImages:
 
 @dataclass(frozen=True)
 class Trainings:
-    """A sample that was trained n times, and k networks that each of the trainings left.
+    """The k networks of a sample that was trained n times.
 
     Attributes:
-        losses: (n, k, m); NaN where a training has not left a network. Each network is left by one
-            training or more.
-        rungs: (k,), the coefficient that each network was projected to; 1 for the one as it was
-            trained.
+        losses: (n, k, m); NaN if a training did not leave a network; each is left by one or more.
+        rungs: (k,), the coefficient that each network was projected to; 1 if it was not.
     """
 
     losses: Losses
@@ -59,7 +54,7 @@ class Trainings:
 
     @property
     def means(self) -> Losses:
-        """(k, m), over the trainings."""
+        """Means (k, m) over the trainings."""
         means: Losses = np.nanmean(self.losses, axis=0)
         return means
 
@@ -77,21 +72,19 @@ def interval_by_images(
     seed: int = 0,
     n_draws: int = N_DRAWS,
 ) -> Interval:
-    """95 % confidence interval of the difference of two hypervolumes, if the accuracies were
-    counted on other images; an estimate. The other losses stay.
+    """95 % confidence interval of the difference in hypervolume if accuracies were counted on other
+    images; an estimate. The other losses stay.
 
-    A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981), which are the
-    same for both: a draw gives each a weight, and accuracies and hypervolumes follow. There are two
-    images more, one that all networks of the first and none of the second classify right, and the
-    reverse: what Bonett and Price (Journal of Educational and Behavioral Statistics 37, 2012) add
-    to a difference of paired proportions, without which two that agree on the few images there are
-    would be sure to agree on all. The interval is the basic one, the quantiles of the draws
-    mirrored at the difference: a front is too good by luck, and its draws are once more.
+    A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981): each draw
+    weights the images at random, alike for both fronts. Two images are added, one that all networks
+    of the first and none of the second classify right, and the reverse, as Bonett and Price
+    (Journal of Educational and Behavioral Statistics 37, 2012) do for paired proportions: otherwise
+    fronts that agree on a few images would be certain to agree on all. The interval is the basic
+    one, quantiles mirrored at the difference: a front is too good by luck, and its draws are so
+    once more.
 
     Args:
         first, second: with the same images in the same order.
-        seed: of the draws.
-        n_draws: how often the images are drawn.
     """
     draws = _drawn_by_images(first, second, reference_point, seed, n_draws, _VARIANCES)
     return _basic(difference(first.losses, second.losses, reference_point), draws)
@@ -105,12 +98,12 @@ def _drawn_by_images(
     n_draws: int,
     variances: float,
 ) -> Losses:
-    """The difference in each of n_draws."""
+    """The difference in each draw, (n_draws,)."""
     n = len(first.right)
     opposite = np.zeros((n + len(second.right), 2))
     opposite[:n, 0] = opposite[n:, 1] = 1
     every = np.concatenate([np.concatenate([first.right, second.right]), opposite], axis=1)
-    # Images on which the networks answer alike are one, with a larger weight.
+    # Merge images with the same answers into one of larger weight.
     patterns, counts = np.unique(every, axis=1, return_counts=True)
     rng = np.random.default_rng(seed)
     losses_first, losses_second = first.losses.copy(), second.losses.copy()
@@ -132,26 +125,24 @@ def _basic(estimate: float, draws: Losses) -> Interval:
 
 
 def has_spread(samples: Sequence[Trainings]) -> bool:
-    """Whether a sample was trained twice, without which nothing is known of the seeds."""
+    """Whether a sample was trained twice; otherwise nothing is known about the seeds."""
     return _n_free(samples) > 0
 
 
 def interval_by_seeds(
     first: Sequence[Trainings], second: Sequence[Trainings], reference_point: Sequence[float]
 ) -> Interval:
-    """95 % confidence interval of the difference of two hypervolumes, each of the means over the
-    trainings of its samples, if the samples were trained with other seeds; an estimate.
+    """95 % confidence interval of the difference in hypervolume, of the means over the trainings of
+    each sample, if samples were trained with other seeds; an estimate.
 
-    The hypervolume is taken as linear around the means. Networks of one training vary together; the
-    spread between trainings is pooled over the samples of a study, the two studies have their own,
-    and Student's t with Welch's degrees of freedom says how far it reaches (Welch, Biometrika 34,
-    1947).
+    The hypervolume is linearized around the means. Networks of one training vary together; the
+    spread between trainings is pooled over the samples of each study. Its reach is Student's t with
+    Welch's degrees of freedom (Welch, Biometrika 34, 1947).
 
     Args:
-        first, second: of the two studies, each with a sample that was trained twice, see
-            `has_spread`; samples without networks are left out.
+        first, second: samples with networks of the two studies, one or more of each trained twice.
     """
-    # Half a second, which only this needs.
+    # Takes half a second to import, and only this needs it.
     from scipy.special import stdtrit
 
     estimate = difference(_all_means(first), _all_means(second), reference_point)
@@ -166,7 +157,7 @@ def interval_by_seeds(
 
 
 def _variance(samples: Sequence[Trainings], reference_point: Sequence[float]) -> float:
-    """Of the hypervolume of the means over trainings, to first order."""
+    """Variance of the hypervolume of the means over trainings, to first order."""
     slopes = _slopes(_all_means(samples), reference_point)
     n_free = _n_free(samples)
     variance, start = 0.0, 0
@@ -185,8 +176,8 @@ def _variance(samples: Sequence[Trainings], reference_point: Sequence[float]) ->
 
 
 def _residuals_at(donor: Trainings, rungs: Losses) -> list[Losses]:
-    """By how much each training of a sample differs from its means, (k, m) each, at some rungs:
-    those of the donor's networks at the nearest rungs. Nothing of what was trained once."""
+    """Differences (k, m) of each training of a donor from its means, for k rungs: those of its
+    networks at the nearest rungs. Empty if it was trained once."""
     if len(donor.losses) == 1:
         return []
     at_rungs = []
@@ -199,8 +190,8 @@ def _residuals_at(donor: Trainings, rungs: Losses) -> list[Losses]:
 
 
 def _slopes(losses: Losses, reference_point: Sequence[float]) -> Losses:
-    """Derivatives (n, m) of the hypervolume of losses (n, m): central differences. What another row
-    dominates has none."""
+    """Derivatives (n, m) of the hypervolume of losses (n, m), by central differences; 0 for
+    dominated rows."""
     slopes: Losses = np.zeros_like(losses)
     front = np.flatnonzero(nondominated(losses))
     steps = _STEP * np.abs(losses[front]).max(axis=0)

@@ -15,8 +15,7 @@ def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]
     """Objective values (n, m) as losses (n, m): maximized columns change their sign.
 
     Raises:
-        ValueError: if a value is not finite, which no point of a front may be, or the number
-            of columns is not that of the directions.
+        ValueError: if a value is not finite, or the number of columns is wrong.
     """
     array = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
     if not np.isfinite(array).all():
@@ -27,10 +26,9 @@ def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]
 
 
 def nondominated(losses: Losses) -> NDArray[np.bool_]:
-    """Which rows of losses (n, m) are on the front: bool (n,).
+    """Which rows of losses (n, m) no other row dominates, of equal rows the first: bool (n,).
 
-    Those that no other row dominates, and of equal ones the first. A row dominates another if it
-    is at most as large in every column and smaller in one.
+    A row dominates another if it is at most as large in every column and smaller in one.
     """
     if len(losses) == 0:
         return np.zeros(0, dtype=np.bool_)
@@ -39,22 +37,21 @@ def nondominated(losses: Losses) -> NDArray[np.bool_]:
 
 
 def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
-    """Which rows of losses (n, m) are on the front where small differences are none: bool (n,).
+    """Which rows of losses (n, m) are on the front if small differences count as none: bool (n,).
 
-    Rows come in the order of the column whose small differences matter most, equals in that of the
-    next; each is kept unless a row kept before equals or beats it in every column, but for
-    differences that are none. So the kept rows are on the front, and for each row there is a kept
-    one that is better or the same: an epsilon-Pareto set (Laumanns, Thiele, Deb and Zitzler,
-    Evolutionary Computation 10, 2002).
+    Rows are visited in the order of the column with the smallest indifference, equals in that of
+    the next. Each is kept unless a kept row equals or beats it in every column, small differences
+    aside. So each row has a kept one that is better or the same: an epsilon-Pareto set (Laumanns,
+    Thiele, Deb and Zitzler, Evolutionary Computation 10, 2002).
 
     Args:
-        indifference: (m,), 0 or more: the relative difference, of the smaller of two losses,
-            whatever their sign, up to which they count as equal.
+        indifference: (m,), 0 or more: the difference of two losses up to which they count as equal,
+            relative to the smaller in magnitude.
     """
-    # A row off the front is covered by one that comes before it.
+    # A row off the front is covered by an earlier row.
     front = np.flatnonzero(nondominated(losses))
     order = front[np.lexsort(losses[front].T[np.argsort(-indifference, kind="stable")])]
-    # What a loss must be above for this one to be better.
+    # A row is better in a column than every loss above this.
     above = np.where(losses > 0, losses * (1 + indifference), losses / (1 + indifference))
     kept, is_covered = np.zeros(len(losses), dtype=np.bool_), np.zeros(len(losses), dtype=np.bool_)
     for index in order:
@@ -65,20 +62,15 @@ def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
 
 
 def front_ranks(losses: Losses) -> NDArray[np.int64]:
-    """Rank of the front that each row of losses (n, m) is on: int (n,).
-
-    0 for rows that no other dominates, 1 for rows that only those dominate, and so on.
-    """
+    """Rank of the front that each row of losses (n, m) is on: int (n,), 0 for nondominated rows, 1
+    for rows that only those dominate, and so on."""
     ranks: NDArray[np.int64] = moocore.pareto_rank(losses)
     return ranks
 
 
 def hypervolume(losses: Losses, reference_point: Sequence[float]) -> float:
-    """Volume that losses (n, m) dominate within reference_point (m,), exact.
-
-    A row that is not below the reference point in every column adds nothing; no rows have
-    volume 0.
-    """
+    """Volume that losses (n, m) dominate within reference_point (m,), exact. Rows that are not
+    below it in every column add nothing."""
     reference = np.asarray(reference_point, dtype=np.float64)
     inside = losses[(losses < reference).all(axis=1)]
     if len(inside) == 0:

@@ -8,15 +8,14 @@ from study.pareto.dominance import Losses, hypervolume, nondominated
 
 
 class GrowingFront:
-    """The nondominated rows of all losses that were added.
+    """The nondominated rows of all losses added so far.
 
     Attributes:
         losses: (n, m), distinct rows.
-        hypervolume: of the front within the reference point, exact.
+        hypervolume: of the front within reference_point (m,), in losses; exact.
     """
 
     def __init__(self, reference_point: Sequence[float]) -> None:
-        """reference_point: (m,), as losses."""
         self._reference_point = reference_point
         self.losses: Losses = np.empty((0, len(reference_point)))
         self.hypervolume = 0.0

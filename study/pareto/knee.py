@@ -6,18 +6,18 @@ from study.pareto.dominance import Losses
 
 
 def trade_off(losses: Losses, least_ranges: Losses) -> Losses:
-    """What each row of losses costs to leave: (n,), 0 or more, infinite where there is no other.
+    """Cost of leaving each row of losses: (n,), 0 or more, infinite if there is no other row.
 
-    To move from one row to another gives up something in some columns and gains something in
-    others. The value of a row is the sum of what is given up over the sum of what is gained, at the
-    move that is the best bargain: the trade-off measure of Rachmawati and Srinivasan,
-    "Multiobjective Evolutionary Algorithm With Controllable Focus on the Knees of the Pareto Front"
-    (IEEE Transactions on Evolutionary Computation 13, 2009), over all rows instead of neighbors.
+    A move to another row gives up something in some columns and gains something in others. The cost
+    is the smallest ratio, over all moves, of the sum given up to the sum gained: the trade-off
+    measure of Rachmawati and Srinivasan, "Multiobjective Evolutionary Algorithm With Controllable
+    Focus on the Knees of the Pareto Front" (IEEE Transactions on Evolutionary Computation 13,
+    2009), over all rows instead of neighbors.
 
     Args:
-        losses: (n, m) distinct rows, none of which dominates another.
-        least_ranges: (m,), 0 or more. Each column is in units of its range over the rows, or of
-            this if its range is smaller: so what is within the noise weighs no more than that.
+        losses: (n, m) distinct nondominated rows.
+        least_ranges: (m,), 0 or more. A column is scaled by its range over the rows, or by this if
+            it is larger, so that noise is not scaled up.
     """
     ranges = np.maximum(losses.max(axis=0) - losses.min(axis=0), least_ranges)
     scaled = losses / np.where(ranges > 0, ranges, 1.0)

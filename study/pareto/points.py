@@ -1,5 +1,5 @@
-"""What a front admits, and how the metrics of networks become losses: rounded to what is reported,
-so that no network beats another by digits that nobody sees."""
+"""Which networks a front admits, and their metrics as losses: rounded as reported, so that no
+network wins by digits that nobody sees."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,13 @@ def admitted(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> bool:
-    """Whether a network of a completed trial may be on a front: its objectives are finite, and the
-    constraints hold."""
+    """Whether a completed network may be on a front: finite objectives, constraints that hold."""
     finite = all(math.isfinite(metrics.get(o.metric, math.nan)) for o in objectives)
     return finite and all(c.holds(metrics.get(c.metric, math.nan)) for c in constraints)
 
 
 def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
-    """The metrics of n admitted networks as losses (n, m), each rounded to its resolution."""
+    """Metrics of n admitted networks as losses (n, m), each rounded to its resolution."""
     values = [
         [METRICS[o.metric].resolution.round(of_network[o.metric]) for o in objectives]
         for of_network in metrics
@@ -33,12 +32,12 @@ def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objectiv
 
 
 def indifference(objectives: Sequence[Objective]) -> Losses:
-    """The relative difference up to which two losses count as equal: (m,)."""
+    """Relative difference (m,) up to which two losses count as equal."""
     return np.array([METRICS[o.metric].indifference for o in objectives])
 
 
 def reference_losses(objectives: Sequence[Objective]) -> list[float]:
-    """The reference point of the hypervolume (m,), as losses."""
+    """Reference point (m,) of the hypervolume, as losses."""
     values = [[o.reference for o in objectives]]
     reference: list[float] = as_losses(values, [o.direction for o in objectives])[0].tolist()
     return reference
@@ -49,8 +48,8 @@ def of_report(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> dict[float | None, Mapping[str, float]]:
-    """Metrics of the admitted networks of a trial's last report: its own under None, those
-    projected under their coefficients; empty unless the trial completed."""
+    """Coefficient -> metrics of the admitted networks of a trial's last report, None for its own;
+    empty unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return {}
     assert report.epoch is not None

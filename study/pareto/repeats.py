@@ -1,8 +1,7 @@
 """Trainings of one sample with different seeds: their spread, whether one more is worth it, and how
-sure a place on the front is.
+certain a place on the front is.
 
-A sample gives several networks: its own, and those projected from it. Each is measured once in
-every training of the sample.
+A sample yields its own network and its projections, each measured once in every training.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,20 +10,16 @@ import numpy as np
 
 from study.pareto.dominance import Losses, distinct_front
 
-N_STANDARD_ERRORS = 2.0
-"""How many standard errors apart two means must be to count as different."""
-
-# How often the front is drawn anew.
-N_DRAWS = 500
+N_STANDARD_ERRORS = 2.0  # between two means, for these to count as different
+N_DRAWS = 500  # bootstrap draws of the front
 
 SampleLosses = Mapping[Hashable, Losses]
-"""Name of a network of a sample -> its losses (n, m) in the n trainings that it was measured in,
-n >= 1."""
+"""Network of a sample -> its losses (n, m) in the n >= 1 trainings that it was measured in."""
 
 
 def spread(samples: Sequence[SampleLosses]) -> Losses | None:
     """Standard deviation (m,) between trainings of one sample, pooled over all networks of all
-    samples; an estimate. None where nothing was trained twice."""
+    samples; an estimate. None if nothing was trained twice."""
     rows = [losses for sample in samples for losses in sample.values()]
     n_free = sum(len(losses) - 1 for losses in rows)
     if n_free == 0:
@@ -35,12 +30,10 @@ def spread(samples: Sequence[SampleLosses]) -> Losses | None:
 
 
 def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLosses]) -> bool:
-    """Whether each network of a sample is dominated by one of another sample by more than chance:
-    it would still be dominated if it were better by two standard errors of the difference in every
-    objective.
+    """Whether each network of a sample would be dominated by a network of another sample even if it
+    were better in every objective by two standard errors of the difference.
 
-    True for a sample without networks: nothing of it was feasible. Otherwise false while there is
-    no estimate of the spread.
+    True for a sample without feasible networks, otherwise False while the spread is unknown.
     """
     if not sample:
         return True
@@ -60,18 +53,16 @@ def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLoss
 
 
 def front_shares(points: Sequence[Losses], indifference: Losses, seed: int = 0) -> list[float]:
-    """How often each point is on the front when all of them are drawn anew; an estimate.
+    """How often each point is on the front when all trainings are drawn anew; an estimate.
 
-    A bootstrap of residuals. The residual of a training is its difference from the mean of its
-    point, scaled by sqrt(n / (n - 1)) since the mean was estimated from the same n trainings. For
-    every training of every point a residual is drawn with replacement, so that points that were
-    trained once vary as the others do. The objectives of a training stay together.
+    A bootstrap of residuals: the difference of a training from the mean of its point, scaled by
+    sqrt(n / (n - 1)) since the mean was estimated from the same n trainings. Every training of
+    every point draws one of all residuals with replacement, so that points trained once vary too;
+    its objectives stay together.
 
     Args:
         points: losses (n, m) in the n trainings of each point; one or more with n >= 2.
-        indifference: (m,), the relative difference up to which two losses count as equal: see
-            distinct_front, which is the front here.
-        seed: of the draws.
+        indifference: (m,), as for `distinct_front`, which decides what is on the front.
     """
     means = np.array([losses.mean(axis=0) for losses in points])
     residuals = np.concatenate(
