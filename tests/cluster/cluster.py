@@ -1,5 +1,5 @@
-"""A cluster of three hosts, brought up by `ray up` from the derived cluster.yaml, and what a user
-does with it from a machine of their own."""
+"""A cluster of three hosts, started by `ray up` from the derived cluster.yaml, and the commands of
+its user on another machine."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from tests.cluster.hosts import Hosts
 from tests.support.waiting import wait
 
 _UP_SECONDS = 180
-# All workers have joined within so many seconds of `ray up`.
+# Time for all workers to join after `ray up`.
 _JOIN_SECONDS = 120
 DASHBOARD_PORT = 8265
 MLFLOW_PORT = 5000
@@ -33,7 +33,7 @@ DATABASE_PORT = 5433
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is up, seen from the machine of its user, who has a home of their own."""
+    """A running cluster, seen from the machine of its user, who has a separate home."""
 
     hosts: Hosts
     name: str
@@ -42,25 +42,21 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of what the user types: with the token, and nothing of ours."""
+        """Environment of the user's commands: Ray's token, and no variables of this process."""
         path = f"{sys.prefix}/bin:{os.environ['PATH']}"
         return {
             "HOME": str(self.home), "PATH": path, "TERM": "dumb", "RAY_AUTH_MODE": "token",
-            # Here `ray up` keeps what it knows of the cluster.
+            # Where `ray up` keeps its state of the cluster.
             "TMPDIR": str(self.home), "RAY_TMPDIR": str(self.home),
-            # The second autoscaler takes the head of provider `local` for one of its workers, and
-            # then starts one too few.
+            # Autoscaler v2 counts the head of provider `local` as a worker, and starts one too few.
             "RAY_UP_enable_autoscaler_v2": "0",
-            # The hosts have no way to whoever counts.
+            # The hosts have no access to the internet.
             "RAY_USAGE_STATS_ENABLED": "0",
         }  # fmt: skip
 
     def run(self, *command: str, timeout_seconds: float = _UP_SECONDS) -> str:
-        """Run a command of the user in the root of the project; its output, both ways.
-
-        Raises:
-            AssertionError: if it fails. TimeoutExpired.
-        """
+        """Run a command of the user in the root of the project; returns stdout and stderr. Raises
+        AssertionError if it fails, or TimeoutExpired."""
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -76,22 +72,22 @@ class Cluster:
         return done.stdout
 
     def up(self) -> str:
-        """`ray up`, and wait for the workers; what it said."""
+        """Run `ray up` and wait for the workers; returns its output."""
         said = self.run("ray", "up", "-y", "--no-config-cache", str(self.config))
         wait(self.have_joined, _JOIN_SECONDS, self.monitor_log)
         return said
 
     def down(self) -> str:
-        """`ray down`; what it said. Of the hosts it stops Ray on the head alone."""
+        """Run `ray down`, which here stops Ray only on the head, and on the workers; its output."""
         said = self.run("ray", "down", "-y", str(self.config))
         for worker in self.hosts.workers:
-            # On AWS their machines are gone now.
+            # On AWS these machines are gone now.
             wait(lambda host=worker: not host.kill("ray"), 20, f"Ray does not end on {worker.name}")
         return said
 
     def have_joined(self) -> bool:
-        """Whether all workers are nodes of the cluster."""
-        # Ray's own list takes seconds of a CPU, so it is asked when it can be complete at last.
+        """Whether all workers have joined the cluster."""
+        # Ray's list takes seconds of CPU time, so look for the raylets first.
         for worker in self.hosts.workers:
             if not any("raylet/raylet" in line for line in worker.processes().values()):
                 return False
@@ -99,12 +95,12 @@ class Cluster:
         return len(yaml.safe_load(listed)) == len(self.hosts.all)
 
     def monitor_log(self) -> str:
-        """The end of what the autoscaler says, for messages."""
+        """The end of the autoscaler's log, for messages."""
         return self.hosts.head.run("tail -n 60 /tmp/ray/session_latest/logs/monitor*").stdout
 
     @contextmanager
     def tunnel(self, remote_port: int) -> Iterator[int]:
-        """Forward a port of this machine to one of the head's own address; the port here."""
+        """Forward a local port to a port of the head's loopback; yields the local port."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port: int = free.getsockname()[1]
@@ -117,11 +113,8 @@ class Cluster:
                 process.terminate()
 
     def submit(self, folder: Path, *entrypoint: str, timeout_seconds: float) -> str:
-        """Run a job to its end, a folder being its working directory; what it said.
-
-        Raises:
-            AssertionError: if it fails. TimeoutExpired.
-        """
+        """Run a job to its end, with `folder` as its working directory; returns its output. Raises
+        AssertionError if it fails, or TimeoutExpired."""
         with self.tunnel(DASHBOARD_PORT) as port:
             where = ("--address", f"http://127.0.0.1:{port}", "--working-dir", str(folder))
             command = ("ray", "job", "submit", *where, "--", *entrypoint)
@@ -129,7 +122,7 @@ class Cluster:
 
     @contextmanager
     def database(self) -> Iterator["psycopg.Connection[Any]"]:
-        """MLflow's database, over a tunnel to the head."""
+        """A connection to MLflow's database, through a tunnel to the head."""
         secrets = json.loads(self.hosts.head.run("cat ~/.iresnet-study/secrets.json").stdout)
         with self.tunnel(DATABASE_PORT) as port, psycopg.connect(
             host="127.0.0.1", port=port, user="mlflow", password=secrets["database_password"],
@@ -138,19 +131,15 @@ class Cluster:
             yield connection
 
     def secrets(self) -> Mapping[str, str]:
-        """What a driver on the head has in its environment for the study."""
+        """Environment variables of a driver on the head."""
         lines = self.hosts.head.run("cat ~/.iresnet-study/environment").stdout.splitlines()
         return dict(line.removeprefix("export ").split("=", 1) for line in lines)
 
 
 @contextmanager
 def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
-    """Bring a cluster up on the hosts. It goes with them; what it left on this machine, here.
-
-    Args:
-        hosts: on which nothing runs.
-        folder: the home of the user who brings it up; it must be empty.
-    """
+    """Start a cluster on hosts on which nothing runs, which end it; clean up this machine on exit.
+    `folder` is the home of its user and must be empty."""
     name = f"iresnet-{os.getpid()}"
     config = folder / "derived.yaml"
     config.write_text(yaml.safe_dump(derive(hosts, name), sort_keys=False))
@@ -160,7 +149,7 @@ def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
         made.up()
         yield made
     finally:
-        # Where the launcher keeps its SSH connections, whatever TMPDIR says.
+        # The launcher keeps its SSH connections here regardless of TMPDIR.
         user, of = (hashlib.sha256(text.encode()).hexdigest()[:10] for text in (getuser(), name))
         shutil.rmtree(f"/tmp/ray_ssh_{user}/{of}", ignore_errors=True)
 

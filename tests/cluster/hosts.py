@@ -1,5 +1,5 @@
-"""Hosts without a cloud: network namespaces on a bridge, each with an SSH server, a home, a /tmp
-and processes of its own, and one folder that all share in place of a bucket. Needs root."""
+"""Hosts without a cloud: network namespaces on a bridge, each with its own SSH server, home, /tmp
+and processes, and a folder shared by all in place of a bucket. Needs root."""
 
 import errno
 import os
@@ -18,14 +18,14 @@ from tests.support.waiting import wait
 
 HOSTS = ("head", "w1", "w2")
 BUCKET = "/mnt/bucket"
-"""Where every host sees the shared folder."""
+"""Mount point of the shared folder on every host."""
 _HOME = pwd.getpwuid(0).pw_dir
 _BALLAST = "ballast"
-# Seconds until a host's SSH server must answer.
+# Time for a host's SSH server to answer.
 _PATIENCE_SECONDS = 20
 
-# What a host sees of this machine: all of it, but for what a host of its own would have. Everything
-# is gathered below /mnt first, because the mounts further down hide where it came from.
+# A host sees all of this machine but what a real host would have for itself. Everything is first
+# gathered below /mnt, because later mounts hide its origin.
 _BOOT = r"""
 name=$1 folder=$2 prefix=$3 base=$4 home=$5
 hostname "$name"
@@ -69,31 +69,28 @@ def _ip(*arguments: str) -> None:
 
 @dataclass(frozen=True)
 class Host:
-    """A place on the bridge with an SSH server and processes of its own."""
+    """A host on the bridge with its own SSH server and processes."""
 
     name: str
     address: str
     netns: str
     link: str
-    """Its end of the cable at the bridge."""
+    """The end of its virtual cable at the bridge."""
     init: int
-    """Its first process, as this machine numbers it."""
+    """PID of its first process on this machine."""
 
     def command(self, *command: str) -> list[str]:
-        """A command as it is to be typed here, so that it has the network of this host."""
+        """A command for this machine that runs in the host's network."""
         return ["ip", "netns", "exec", self.netns, *command]
 
     def run(
         self, script: str, *, check: bool = True, timeout_seconds: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run a script in a login shell of the host, over no network.
-
-        Raises:
-            CalledProcessError: if it fails, unless `check` is False; TimeoutExpired.
-        """
+        """Run a script in a login shell of the host, without the network. Raises CalledProcessError
+        if it fails, unless `check` is False, or TimeoutExpired."""
         enter = ["nsenter", "--target", str(self.init), "--mount", "--net", "--pid", "--uts"]
         shell = ["env", "-i", f"HOME={_HOME}", f"PATH={os.defpath}:/usr/sbin:/sbin", "TERM=dumb"]
-        # As `ray up` runs its commands: what .bashrc exports is there.
+        # Like `ray up`, with what .bashrc exports.
         script = f"cd; test ! -e .bashrc || . ./.bashrc; {script}"
         return subprocess.run(
             [*enter, *shell, "bash", "-c", script],
@@ -105,8 +102,7 @@ class Host:
         )
 
     def processes(self) -> dict[int, str]:
-        """Command line of each process of the host by its number on this machine, but for those
-        that have ended and the SSH server itself."""
+        """PID on this machine -> command line of each running process but the SSH server."""
         home = os.readlink(f"/proc/{self.init}/ns/pid")
         commands = {}
         for folder in Path("/proc").glob("[0-9]*"):
@@ -114,14 +110,14 @@ class Host:
                 here = os.readlink(folder / "ns" / "pid") == home
                 command = (folder / "cmdline").read_bytes() if here else b""
             except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it ended while we looked, or is none of ours
-            # A process that has ended and was not waited for yet has no command line.
+                continue  # it has just ended, or is not ours
+            # Zombies have no command line.
             if command and int(folder.name) != self.init:
                 commands[int(folder.name)] = command.replace(b"\0", b" ").decode().strip()
         return commands
 
     def kill(self, *words: str) -> list[int]:
-        """Kill -9 each process with all these words in its command line; the numbers of those."""
+        """Kill -9 each process with all these words in its command line; returns their PIDs."""
         chosen = [pid for pid, line in self.processes().items() if all(w in line for w in words)]
         for pid in chosen:
             try:
@@ -131,7 +127,7 @@ class Host:
         return chosen
 
     def cut_off(self) -> None:
-        """Pull its cable: nothing reaches it, and it reaches nobody but itself."""
+        """Unplug the host: it reaches only itself."""
         _ip("link", "set", self.link, "down")
 
     def heal(self) -> None:
@@ -140,7 +136,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Hosts:
-    """The hosts head, w1 and w2. This machine is on their network, but none of them."""
+    """The hosts head, w1 and w2; this machine is on their network too."""
 
     folder: Path
     head: Host
@@ -157,16 +153,16 @@ class Hosts:
 
     @property
     def key(self) -> Path:
-        """The private SSH key that opens every host for root."""
+        """Private SSH key of root on every host."""
         return self.folder / "ssh" / "key"
 
     @property
     def bucket(self) -> Path:
-        """The shared folder, as this machine sees it."""
+        """The shared folder on this machine."""
         return self.folder / "bucket"
 
     def ssh(self, host: Host, *options: str) -> list[str]:
-        """The SSH command for a host, to which options or a script can be added."""
+        """SSH command for a host; a script may be appended."""
         return [
             "ssh", "-F", "none", "-i", str(self.key), "-o", "StrictHostKeyChecking=no",
             "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
@@ -174,7 +170,7 @@ class Hosts:
         ]  # fmt: skip
 
     def fill_bucket(self) -> None:
-        """Leave no byte of the shared folder free; what others free later is free again."""
+        """Fill the shared folder to the last byte; space that is freed later is not refilled."""
         with (self.bucket / _BALLAST).open("ab", buffering=0) as file:
             for size in (2**20, 2**12, 1):
                 try:
@@ -190,15 +186,15 @@ class Hosts:
 
 @contextmanager
 def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
-    """Bring up the hosts; they and all that runs in them are gone afterwards.
+    """Start the hosts; end them and all their processes on exit.
 
     Args:
-        folder: where their homes, the shared folder and the SSH keys go; it must be empty.
-        bucket_bytes: what the shared folder holds at most.
+        folder: for homes, the shared folder and SSH keys; must be empty.
+        bucket_bytes: capacity of the shared folder.
     """
     with ExitStack() as stack:
         _lay_out(folder, stack, bucket_bytes)
-        # Names of links may have 15 letters, and other tests may have hosts of their own.
+        # Link names have at most 15 letters, and other tests may have hosts too.
         tag = f"i{os.getpid()}"
         network = _free_network()
         gateway, bridge = f"{network}.1", f"{tag}br"
@@ -223,13 +219,13 @@ def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
 
 def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
     for name in HOSTS:
-        # As homes are: a service that runs as another user must pass through.
+        # As for homes: a service that runs as another user must pass through.
         (folder / name).mkdir(mode=0o711)
         (folder / name / ".bashrc").touch()
     (folder / "bucket").mkdir()
     options = f"size={bucket_bytes}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder / "bucket"], check=True)
-    # Lazily: what a test still has open in it must not keep the rest from being removed.
+    # Lazily: files that a test has left open must not block the removal.
     stack.callback(subprocess.run, ["umount", "--lazy", folder / "bucket"], check=True)
     (folder / "ssh").mkdir(mode=0o700)
     for key in ("key", "host_key"):
@@ -240,7 +236,7 @@ def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
 
 
 def _free_network() -> str:
-    """The first three numbers of a network that no route of this machine leads to."""
+    """The first three numbers of a network without a route on this machine."""
     routes = subprocess.run(["ip", "route"], check=True, capture_output=True, text=True).stdout
     candidates = (f"10.213.{(os.getpid() + i) % 256}" for i in range(256))
     return next(network for network in candidates if f"{network}." not in routes)
@@ -254,7 +250,7 @@ def _plug_in(host: Host, bridge: str, gateway: str, stack: ExitStack) -> None:
     _ip("-n", host.netns, "address", "add", f"{host.address}/24", "dev", "eth0")
     _ip("-n", host.netns, "link", "set", "lo", "up")
     _ip("-n", host.netns, "link", "set", "eth0", "up")
-    # Ray takes the address of a host from its route to the outside.
+    # Ray takes a host's address from its default route.
     _ip("-n", host.netns, "route", "add", "default", "via", gateway)
 
 
@@ -269,7 +265,7 @@ def _boot(host: Host, folder: Path, stack: ExitStack) -> Host:
     )
 
     def end() -> None:
-        # With its first process, all others of the host go.
+        # All processes of the host end with its first.
         process.kill()
         process.wait()
 

@@ -1,6 +1,5 @@
-"""What an open port says to somebody without a token: run where that somebody is, as
-`python -m tests.cluster.outsider ADDRESS PORT...`; prints JSON, port -> what it gave away, and
-which calls it has, but asked for a token."""
+"""Probe open ports without a token: `python -m tests.cluster.outsider ADDRESS PORT...` prints JSON,
+port -> what it gave away, and the calls for which it asked for a token."""
 
 import http.client
 import json
@@ -8,8 +7,8 @@ import sys
 
 import grpc
 
-# A call of each service that Ray has; each needs the token. Whatever is not served at a port is
-# refused as well. Ray's health checks are public and say no more than that it is there.
+# At least one call of each Ray service, all of which need the token. Calls that a port does not
+# serve are refused as well. Ray's health checks are public, and only tell that it runs.
 CALLS = (
     "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
     "/ray.rpc.InternalKVGcsService/InternalKVKeys",
@@ -22,14 +21,14 @@ CALLS = (
     "/ray.rpc.RayletDriver/KVList",
 )
 _PATHS = ("/", "/api/version", "/api/jobs/", "/api/job_agent/jobs/", "/logs", "/metrics")
-# Counters in Prometheus's form.
+# Metrics in Prometheus's format.
 _COUNTERS = "# HELP"
 _TIMEOUT_SECONDS = 5
 
 
 def look(address: str, port: int) -> dict[str, list[str]]:
-    """Of a port without a token: "given", the paths and calls that can be had, or "counters";
-    "refused", the calls that it has and wants a token for."""
+    """What a port answers without a token: "given", paths and calls, with "counters" for metrics;
+    "refused", calls that need a token."""
     given, refused = [], []
     for path in _PATHS:
         connection = http.client.HTTPConnection(address, port, timeout=_TIMEOUT_SECONDS)
@@ -38,7 +37,7 @@ def look(address: str, port: int) -> dict[str, list[str]]:
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         except (OSError, http.client.HTTPException):
-            break  # it speaks another language
+            break  # it speaks another protocol
         finally:
             connection.close()
         if answer.status < 400:
@@ -50,7 +49,7 @@ def look(address: str, port: int) -> dict[str, list[str]]:
                 given.append(call)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
-                    break  # it speaks another language
+                    break  # it speaks another protocol
                 if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                     refused.append(call)
     return {"given": sorted(set(given)), "refused": refused}

@@ -1,4 +1,4 @@
-"""A real cluster: `ray up` on three hosts, a study over both workers, what is closed, `ray down`.
+"""A real cluster: `ray up` on three hosts, a study on both workers, closed ports, `ray down`.
 
 The tests share the cluster and run in the order of this file.
 """
@@ -51,8 +51,7 @@ def _password(up: Cluster) -> tuple[str, str]:
 def _as_outsider(
     up: Cluster, *command: str, token: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on the hosts' network, by somebody who is on none of them and who has the token
-    or has not."""
+    """Run a command on the hosts' network but on none of the hosts, with or without the token."""
     home = up.home if token else up.home / "nobody"
     home.mkdir(exist_ok=True)
     return subprocess.run(
@@ -71,7 +70,7 @@ def _as_outsider(
 
 
 def _open_ports(up: Cluster) -> dict[str, list[str]]:
-    """Host -> which of its ports answer the outsider."""
+    """Host -> ports that are open to the outsider."""
     open_at = {}
     addresses = [host.address for host in up.hosts.all]
     scan = _as_outsider(up, "nmap", "-n", "-Pn", "-T4", "-p-", "-oG", "-", *addresses)
@@ -102,7 +101,7 @@ def test_mlflow_keeps_its_records_in_postgresql_and_both_want_a_password(up: Clu
         assert _status(url) == 401
         assert _status(url, auth=("admin", "password1234")) == 401
         assert _status(url, auth=_password(up)) == 200
-        # A page elsewhere that has a name of its own for this address is turned away.
+        # DNS rebinding is refused.
         assert _status(url, auth=_password(up), headers={"Host": "evil.example"}) == 403
     with up.database() as database:
         assert database.execute("SELECT name FROM experiments").fetchall() == [("Default",)]
@@ -154,8 +153,7 @@ def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
 def test_a_study_runs_over_the_cluster(
     up: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Of six trials, submitted from outside."""
-    # As small as studies get, and no more of the project than a study needs.
+    """A small study of six trials, submitted from outside with only the packages that it needs."""
     folder = tmp_path_factory.mktemp("submitted")
     for package in ("models", "study"):
         shutil.copytree(ROOT / package, folder / package)
@@ -172,9 +170,9 @@ def test_a_study_runs_over_the_cluster(
 
 
 def test_nothing_is_given_away_to_who_is_in_the_security_group_without_a_token(up: Cluster) -> None:
-    """What the group lets in from elsewhere: tests/test_cluster_yaml.py."""
+    """For what the group lets in from elsewhere, see tests/test_cluster_yaml.py."""
     ports = _open_ports(up)
-    # What runs on the head for a study is not even there.
+    # The services for studies listen only on the head's loopback.
     assert not {str(MLFLOW_PORT), str(DATABASE_PORT), str(DASHBOARD_PORT)} & set(ports["head"])
     assert {str(GCS_PORT), str(CLIENT_PORT)} <= set(ports["head"])
     refused_calls: set[str] = set()
@@ -185,9 +183,9 @@ def test_nothing_is_given_away_to_who_is_in_the_security_group_without_a_token(u
         looks = json.loads(answers.stdout)
         assert {what for at in looks.values() for what in at["given"]} <= {"counters"}, looks
         refused_calls |= {call for at in looks.values() for call in at["refused"]}
-    # Each call is one that Ray has.
+    # Ray has all of these calls.
     assert refused_calls == set(CALLS)
-    # SSH does not so much as ask for a password.
+    # SSH does not even ask for a password.
     login = ("ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes")
     known = ("-o", "UserKnownHostsFile=/dev/null", f"root@{up.hosts.head.address}", "true")
     refused = _as_outsider(up, *login, *known)

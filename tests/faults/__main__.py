@@ -1,13 +1,12 @@
-"""Studies under random faults, and their books afterwards; by hand, since it takes an hour.
+"""Studies under random faults, and their records afterwards; run by hand, since it takes an hour.
 
     python -m tests.faults --rounds N --seed S [--only KIND ...]
 
-On a cluster of three hosts (tests/cluster: network namespaces; needs root and what that needs)
-each round runs a study of 4 trials of 8 epochs on the digits by the command, on two workers. At
-random moments it is struck by one fault or two, each kind in its turn; where the study ends of it,
-it is resumed, as its user would, until it is done; a fault that found nothing to hit is not
-counted. Then Tune's, Optuna's and MLflow's books are compared (tests/faults/books.py). Exit code 1
-if anything was lost, doubled or left.
+Runs on a cluster of three hosts (network namespaces; needs root and the programs of tests/cluster).
+Each round launches a study of 4 trials of 8 epochs on the digits on two workers, with one or two
+faults at random moments, all kinds in turn. A study that a fault ends is resumed until it is done;
+faults without a target are not counted. Then the records of Tune, Optuna and MLflow are compared
+(tests/faults/books.py). Exit code 1 if anything was lost, doubled or left running.
 """
 
 import argparse
@@ -34,13 +33,13 @@ from tests.support.launched import reports
 from tests.support.studies import RAW
 
 N_TRIALS, N_EPOCHS = 4, 8
-# How often a user would try before giving a study up.
+# How often a user would resume a study before giving up.
 _MOST_RESUMES = 5
 _STUDY_SECONDS = 600
 
 
 def _space(ladder: bool) -> dict[str, Any]:
-    """Epochs long enough that a fault meets them in the middle."""
+    """A study with epochs long enough for faults to occur within them."""
     search = {**RAW["search"], "n_trials": N_TRIALS, **({"ladder": [0.5]} if ladder else {})}
     return {
         **RAW,
@@ -52,7 +51,7 @@ def _space(ladder: bool) -> dict[str, Any]:
 
 
 class Study:
-    """A study on the cluster, by the command on the head."""
+    """A study on the cluster, run by the command on the head."""
 
     def __init__(self, cluster: Cluster, name: str, ladder: bool) -> None:
         self.cluster, self.name = cluster, name
@@ -63,7 +62,7 @@ class Study:
         self._log = cluster.hosts.folder / "head" / "launch.log"
 
     def launch(self, *options: str) -> None:
-        """Start the driver, or start it again."""
+        """Start or restart the driver."""
         command = shlex.join(
             ["python", "-m", "study.launch", "../current.yaml", "--name", self.name, *options]
         )
@@ -84,7 +83,7 @@ class Study:
         return sum(map(len, reports(self.folder).values())) if self.folder.exists() else 0
 
     def finish(self) -> int:
-        """Wait for the end of the driver; its exit code."""
+        """Wait for the driver to end; returns its exit code."""
         try:
             code = self._process.wait(_STUDY_SECONDS)
         except subprocess.TimeoutExpired:
@@ -95,7 +94,7 @@ class Study:
 
 
 def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) -> dict[str, Any]:
-    """One study under these faults; what happened, and what its books say."""
+    """Run a study under these faults; returns what happened and the problems in its records."""
     name = f"current-{number}"
     study = Study(cluster, name, ladder=rng.random() < 0.5)
     start, n_resumes = time.monotonic(), 0
@@ -103,14 +102,14 @@ def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) 
     done: list[str] = []
     study.launch()
     for index, kind in enumerate(kinds):
-        # In the first part of the study the first, in the second the second.
+        # The first fault in the first part of the study, the second in the second.
         low, high = (
             1 + index * N_TRIALS * N_EPOCHS * 0.45,
             (index + 1) * N_TRIALS * N_EPOCHS * 0.45,
         )
         at = rng.uniform(low, high)
         while study.n_epochs() < at and not study.is_over():
-            time.sleep(0.1)  # between two looks at its storage
+            time.sleep(0.1)  # between checks of its storage
         if study.is_over():
             break
         time.sleep(rng.uniform(0, 1))  # the random moment itself
@@ -121,7 +120,7 @@ def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) 
         done.append(what)
         if FAULTS[kind].ends_driver:
             if study.finish() == 0:
-                break  # it was faster
+                break  # it finished before the fault
             make_good(cluster)
             n_resumes += 1
             study.launch("--resume")
@@ -145,8 +144,8 @@ def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) 
 
 
 def _kinds(rounds: int, only: list[str], rng: random.Random) -> Iterator[list[str]]:
-    """For each round one kind or two: all in turns, in a new order each time, so that after as many
-    rounds as there are kinds each was there."""
+    """One or two kinds per round: the first from random permutations of all kinds, so that every
+    kind occurs within as many rounds as there are kinds."""
     waiting: list[str] = []
     for _ in range(rounds):
         waiting = waiting or rng.sample(only, len(only))

@@ -1,4 +1,4 @@
-"""The books of a study that was to end well: Tune's, Optuna's and MLflow's, against each other."""
+"""Compare the records that Tune, Optuna and MLflow have of a study that should have succeeded."""
 
 import json
 import pickle
@@ -15,7 +15,7 @@ _OF_STUDY = (
     "runs.lifecycle_stage = 'active' AND runs.experiment_id = "
     "(SELECT experiment_id FROM experiments WHERE name = %s)"
 )
-# Kind and name, with the sample after a colon, of each run.
+# Names have the sample after a colon.
 _RUNS = (
     "SELECT runs.run_uuid, tags.value, runs.name, status FROM runs JOIN tags ON "
     f"tags.run_uuid = runs.run_uuid AND tags.key = 'study.kind' WHERE {_OF_STUDY}"
@@ -29,12 +29,8 @@ _POINTS = (
 def problems(
     database: "psycopg.Connection[Any]", study: str, folder: Path, n_trials: int, n_epochs: int
 ) -> list[str]:
-    """What was lost, doubled or left running of a study of which every trial was to complete.
-
-    Args:
-        database: MLflow's.
-        folder: where Tune keeps the study.
-    """
+    """What was lost, doubled or left running in a study of which every trial should have completed,
+    by MLflow's database and Tune's folder of the study."""
     runs = [
         (run_id, kind, name.partition(":")[0], status)
         for run_id, kind, name, status in database.execute(_RUNS, [study]).fetchall()
@@ -66,7 +62,7 @@ def problems(
 
 
 def _differences(of: str, wanted: set[Any], there: Counter[Any]) -> list[str]:
-    """What is lost, doubled, or was not to be there at all."""
+    """What is lost, doubled or unexpected."""
     expected = Counter(wanted)
     return [
         *(f"{of} has lost {what}" for what in expected - there),

@@ -1,4 +1,4 @@
-"""What can go wrong on a cluster: each kind of fault, and how it is made good."""
+"""Faults of a cluster, and how to repair them."""
 
 import random
 import time
@@ -18,14 +18,14 @@ _START_SERVICES = (
 )
 
 
-# Until every worker is back after a fault.
+# Time for every worker to come back after a fault.
 _BACK_SECONDS = 240
 
 
 @dataclass(frozen=True)
 class Fault:
-    """strike: returns what was done, in a few words; None if there was nothing any more that it
-    could hit. ends_driver: the study must be resumed."""
+    """`strike` returns what was done, in a few words; None if there was no target any more. If
+    `ends_driver`, the study must be resumed."""
 
     strike: Callable[[Cluster, random.Random], str | None]
     ends_driver: bool = False
@@ -42,7 +42,7 @@ def _kill_raylet(cluster: Cluster, rng: random.Random) -> str | None:
     host = rng.choice(cluster.hosts.workers)
     if not host.kill("/raylet/raylet"):
         return None
-    time.sleep(rng.uniform(0, 10))  # for so long the node is gone
+    time.sleep(rng.uniform(0, 10))  # how long the node is gone
     return f"the raylet of {host.name} killed"
 
 
@@ -52,7 +52,7 @@ def _kill_driver(cluster: Cluster, rng: random.Random) -> str | None:
 
 def _kill_mlflow(cluster: Cluster, rng: random.Random) -> str | None:
     head = cluster.hosts.head
-    # Both: the server's workers outlive it.
+    # Both, since the server's workers outlive it.
     hit = [*head.kill("mlflow", "server"), *head.kill("uvicorn", "mlflow")]
     return f"MLflow killed, {_away(cluster, rng)}" if hit else None
 
@@ -63,19 +63,19 @@ def _kill_postgres(cluster: Cluster, rng: random.Random) -> str | None:
 
 
 def _away(cluster: Cluster, rng: random.Random) -> str:
-    """Start the services again after a while, which is returned in words."""
+    """Restart the services after a while; returns for how long they were away, in words."""
     seconds = rng.uniform(1, 20)
-    time.sleep(seconds)  # for so long one is away
+    time.sleep(seconds)  # how long the service is away
     cluster.hosts.head.run(_START_SERVICES)
     return f"and away for {seconds:.0f} s"
 
 
 def _cut_off(cluster: Cluster, rng: random.Random) -> str | None:
     host = rng.choice(cluster.hosts.workers)
-    # Ray gives a node up after about half a minute: both sides of that.
+    # Ray gives a node up after about half a minute; test shorter and longer cuts.
     seconds = rng.choice((rng.uniform(1, 10), rng.uniform(35, 45)))
     host.cut_off()
-    time.sleep(seconds)  # for so long it is cut off
+    time.sleep(seconds)  # how long it is cut off
     host.heal()
     return f"{host.name} cut off for {seconds:.0f} s"
 
@@ -83,11 +83,11 @@ def _cut_off(cluster: Cluster, rng: random.Random) -> str | None:
 def _fill_disk(cluster: Cluster, rng: random.Random) -> str | None:
     deadline = time.monotonic() + 120
     while any("study.launch" in line for line in cluster.hosts.head.processes().values()):
-        # Again and again, since old checkpoints make room.
+        # Repeatedly, since deleted checkpoints free space.
         cluster.hosts.fill_bucket()
         if time.monotonic() > deadline:
             cluster.hosts.free_bucket()
-            return None  # it had written all that it would
+            return None  # it had nothing left to write
         time.sleep(0.2)  # until the study has stopped
     cluster.hosts.free_bucket()
     return "the storage full until the study stopped"
@@ -96,7 +96,7 @@ def _fill_disk(cluster: Cluster, rng: random.Random) -> str | None:
 def _tear_state(cluster: Cluster, rng: random.Random) -> str | None:
     if not cluster.hosts.head.kill("study.launch"):
         return None
-    time.sleep(1)  # what Ray was writing is written
+    time.sleep(1)  # for Ray to finish writing
     (folder,) = (cluster.hosts.bucket / "studies").glob("current*")
     newest = max(path.stem for path in folder.glob("experiment_state-*.json"))
     session = newest.removeprefix("experiment_state-")
@@ -105,7 +105,7 @@ def _tear_state(cluster: Cluster, rng: random.Random) -> str | None:
         torn += rng.sample(sorted(folder.glob("snapshots/*.zip")), 1)
     for path in torn:
         content = path.read_bytes()
-        # Empty already, if Tune was writing it.
+        # May be empty already, if Tune was writing it.
         path.write_bytes(content[: rng.randrange(max(1, len(content)))])
     return f"the driver killed, {' and '.join(path.name for path in torn)} torn"
 
@@ -123,7 +123,7 @@ FAULTS = {
 
 
 def make_good(cluster: Cluster) -> None:
-    """Everything runs again that a fault may have ended, but for the study."""
+    """Restart everything that a fault may have ended, except the study."""
     cluster.hosts.free_bucket()
     cluster.hosts.head.run(_START_SERVICES)
     deadline = time.monotonic() + _BACK_SECONDS
@@ -131,9 +131,9 @@ def make_good(cluster: Cluster) -> None:
         assert time.monotonic() < deadline, cluster.monitor_log()
         for host in cluster.hosts.workers:
             if not _runs_ray(host):
-                # Where the autoscaler is faster, this finds its ports taken, and fails.
+                # Fails with its ports taken if the autoscaler is faster.
                 host.run(_START_WORKER.format(head=cluster.hosts.head.address), check=False)
-        time.sleep(5)  # between two looks at a cluster that gathers
+        time.sleep(5)  # between checks of the cluster
 
 
 def _runs_ray(host: Host) -> bool:
