@@ -1,4 +1,4 @@
-"""File names: what a trial leaves in its checkpoints, and what a run has in MLflow."""
+"""Names of files in a trial's checkpoints and in MLflow's runs."""
 
 import base64
 import json
@@ -14,12 +14,12 @@ from study.metrics.reports import EpochReport
 
 # In each checkpoint of a trial.
 REPORTS = "reports.json"
-"""Every report up to this checkpoint. MLflow's records can be made again from it, which is why
-nothing is lost with MLflow or with a driver."""
+"""Every report up to this checkpoint. MLflow's records can be rebuilt from it, which is why nothing
+is lost with MLflow or with a driver."""
 TRAINING_STATE = "state.safetensors"
-"""What the training needs to go on."""
+"""What a training resumes from."""
 OUTCOME = "outcome"
-"""Folder in the last checkpoint of a completed trial: its network, and below it those projected."""
+"""Folder in the last checkpoint of a completed trial: its network, with projections below it."""
 
 # Of a network: in an outcome's folder, and among the artifacts of its run. The files of the network
 # itself are named in models.stored.
@@ -27,7 +27,7 @@ CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
 """Error against steps of the inverse, and the steps that the certificate predicts."""
 VAL_RIGHT = "val_right.json"
-"""Which images of the validation split are classified right, a bit each."""
+"""Which images of the validation split are classified correctly, a bit each."""
 RECONSTRUCTIONS = "reconstructions.png"
 """Images above their reconstructions (paper, Figure 3)."""
 
@@ -35,7 +35,7 @@ RECONSTRUCTIONS = "reconstructions.png"
 MODEL = "model"
 """Name of a run's logged model."""
 STUDY_FILE = "study.yaml"
-"""Of the study's run: the study, every default spelled out."""
+"""Of the study's run: the study, with all defaults."""
 PAGE = "report.html"
 """Of the study's run: the report as a page."""
 
@@ -46,24 +46,22 @@ def write_reports(folder: Path, reports: Sequence[EpochReport]) -> None:
 
 
 def read_reports(content: bytes) -> list[EpochReport]:
-    """The reports in a REPORTS file, in the order of their epochs."""
+    """The reports in a REPORTS file, in epoch order."""
     return [EpochReport.from_dict(values) for values in json.loads(content)]
 
 
 def projection_folder(outcome: Path, index: int) -> Path:
-    """Below an outcome: the network of one of its projections, in the order of the report."""
+    """The folder of a projection below an outcome, by its index in the report."""
     return outcome / "projections" / str(index)
 
 
 def trained_folder(projection: Path) -> Path:
-    """The outcome that the folder of a projection is below: a projection may lack tensors of the
-    network that it was made from."""
+    """The outcome above a projection's folder, with the tensors that the projection lacks."""
     return projection.parents[1]
 
 
 def packed(bits: Sequence[bool]) -> dict[str, Any]:
-    """The content of VAL_RIGHT: the bits of the images in their order, the first one highest in the
-    first byte, filled up with zeros to whole bytes."""
+    """The content of VAL_RIGHT: a bit per image in order, highest bit first, padded with zeros."""
     content = np.packbits(np.array(bits, dtype=bool)).tobytes()
     return {"n_images": len(bits), "right": base64.b64encode(content).decode()}
 
@@ -72,10 +70,10 @@ def read_right(content: bytes, val_accuracy: float) -> list[bool]:
     """The bits in a VAL_RIGHT file.
 
     Args:
-        val_accuracy: what its run says, as a fraction in [0, 1].
+        val_accuracy: of its run, a fraction in [0, 1].
 
     Raises:
-        ValueError: if the file cannot be read, or says another accuracy.
+        ValueError: if the file cannot be read, or gives another accuracy.
     """
     try:
         stored = json.loads(content)
@@ -87,7 +85,7 @@ def read_right(content: bytes, val_accuracy: float) -> list[bool]:
     unpacked = np.unpackbits(np.frombuffer(right, np.uint8), count=n)
     bits: list[bool] = unpacked.astype(bool).tolist()
     counted = sum(bits) / len(bits)
-    # It may have come by way of float32.
+    # The accuracy may have passed through float32.
     if not abs(val_accuracy - counted) <= 1e-6:
         raise ValueError(
             f"{VAL_RIGHT} has {sum(bits)} of {len(bits)} images right, {counted}, but the run's "

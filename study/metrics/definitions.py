@@ -17,19 +17,18 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Decimals:
-    """Values are reported rounded to the nearest number with so many digits behind the point."""
+    """Rounding to n decimal places."""
 
     n: int
 
     def round(self, value: float) -> float:
-        """A value as it is reported; what is not finite stays."""
+        """A value as it is reported; non-finite values stay."""
         return round(value, self.n) if math.isfinite(value) else value
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Values are reported with so many significant digits, rounded to the nearest such number, or
-    up: what is at least a bound is a bound."""
+    """Rounding to n significant digits, to nearest or up: a bound rounded up is still a bound."""
 
     n: int
     up: bool = False
@@ -39,7 +38,7 @@ class Digits:
         if not math.isfinite(value):
             return value
         context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)
-        # Of the number as it reads: 0.1 stays, though its double is a little larger.
+        # Of the number as printed: 0.1 stays, though its double is a little larger.
         return float(context.create_decimal(repr(value)))
 
 
@@ -51,16 +50,14 @@ class Metric:
         title: for people, in a few words.
         short: for the head of a narrow column.
         direction: which way is better.
-        resolution: how values are rounded in all that is reported. Two networks are equal in a
-            metric if their reported values are.
-        indifference: the indifference threshold of decision analysis: two networks whose values
-            differ by at most this part of the smaller one are the same to whoever chooses between
-            them. 5 %: what another seed changes bounds and steps by (standard deviation 2 to 7 %
-            on the digits); it changes losses more. 0 for fractions of images, whose noise follows
-            from how many images there are.
-        worst: the value that no useful trial is worse than, or None; the default coordinate of the
-            hypervolume's reference point. For `inverse_steps` a study takes its own
-            inverse_max_steps.
+        resolution: rounding of all reported values. Networks are equal in a metric if their
+            reported values are.
+        indifference: the indifference threshold of decision analysis: values that differ by at most
+            this fraction of the smaller one are equally good. 5 %: the effect of another seed on
+            bounds and steps (standard deviation 2 to 7 % on the digits), which is larger for
+            losses. 0 for fractions of images, whose noise follows from the number of images.
+        worst: no useful trial is worse; the default coordinate of the hypervolume's reference
+            point, or None. For `inverse_steps` a study takes its own inverse_max_steps.
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
     """
@@ -76,14 +73,13 @@ class Metric:
     repeatable: bool = True
 
     def limit(self, direction: Direction) -> float:
-        """The value that nothing is beyond: all that is maximized is a fraction, and nothing that
-        is minimized is below 0."""
+        """The limit of values: 0 to minimize; to maximize, 1 for fractions, else infinity."""
         if direction is Direction.MINIMIZE:
             return 0.0
         return 1.0 if self.direction is Direction.MAXIMIZE else math.inf
 
     def is_same(self, a: float, b: float) -> bool:
-        """Whether two values differ by no more than `indifference`; NaN is the same as nothing."""
+        """Whether two values differ by at most `indifference`; NaN is the same as nothing."""
         factor = 1 + self.indifference
         return a <= b * factor and b <= a * factor
 
@@ -95,7 +91,7 @@ def _accuracy(split: str, title: str, short: str, steers: bool = True) -> Metric
         short,
         Direction.MAXIMIZE,
         worst=0.0,
-        # As it is counted, of up to 100,000 images.
+        # Shows a single image of up to 100,000.
         resolution=Decimals(5),
         indifference=0.0,
         steers=steers,
@@ -138,7 +134,7 @@ METRICS: dict[str, Metric] = {
         "rec error",
         Direction.MINIMIZE,
         worst=1.0,
-        # It is rounding, and what the last step left: another seed changes it by up to a half.
+        # Rounding, and what the last step left: another seed changes it by up to a half.
         indifference=1.0,
     ),
     "epoch_seconds": Metric(
@@ -188,9 +184,9 @@ N_COMPLETED = "n_completed"
 HOURS = "hours"
 """Wall-clock time in which at least one trial ran."""
 DEVICE_HOURS = "device_hours"
-"""Of GPUs, where trials have any, else of CPU cores: those of a trial times its wall-clock time."""
+"""Of GPUs if trials have any, else of CPU cores: number per trial times wall-clock time."""
 CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
-"""Metrics of a trial, and, as sums over its trials, of the study."""
+"""Metrics of a trial; of a study, the sums over its trials."""
 
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"

@@ -1,4 +1,4 @@
-"""What a study is after: objectives to optimize, and constraints to keep."""
+"""Goals of a study: objectives to optimize, and constraints to meet."""
 
 import math
 import sys
@@ -19,14 +19,14 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A metric that a network must keep on one side of a bound to be on the front."""
+    """A bound on a metric that a network must meet to be on the front."""
 
     metric: str
     operator: Literal["<", "<=", ">", ">="]
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Whether a value meets it; NaN never does."""
+        """Whether a value meets the constraint; NaN never does."""
         return {
             "<": value < self.bound,
             "<=": value <= self.bound,
@@ -35,17 +35,16 @@ class Constraint:
         }[self.operator]
 
     def violation(self, value: float) -> float:
-        """By how much a value misses the bound: above 0 exactly where `holds` is false, at most 0
-        where it is true, infinite for NaN."""
+        """By how much the bound is missed: above 0 exactly if `holds` is false, infinite for
+        NaN."""
         missed = value - self.bound if self.operator in ("<", "<=") else self.bound - value
         if math.isnan(missed):
             return math.inf
-        # On the bound itself a strict constraint is missed by nothing, and does not hold.
+        # On the bound itself, a strict constraint is missed by 0 but does not hold.
         return missed if self.holds(value) else max(missed, sys.float_info.min)
 
     def relative_violation(self, value: float) -> float:
-        """0 exactly where `holds` is true; else the violation as a part of |bound|, or of 1 where
-        the bound is 0."""
+        """The violation relative to |bound|, or to 1 if that is 0; 0 exactly if `holds` is true."""
         if self.holds(value):
             return 0.0
         return max(self.violation(value) / (abs(self.bound) or 1.0), sys.float_info.min)

@@ -1,4 +1,4 @@
-"""What a trial reports, and where it stands."""
+"""What a trial reports, and its status."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -9,12 +9,12 @@ from study.metrics.definitions import METRICS
 
 
 class TrialStatus(StrEnum):
-    """Where a trial stands.
+    """The status of a trial.
 
     running -> completed       it trained for all of its epochs
             -> stopped_early   the scheduler ended it
             -> failed          it diverged, or its worker failed for good
-            -> interrupted     the study ended before the trial did; --resume goes on with both
+            -> interrupted     the study ended before the trial did; --resume continues both
     """
 
     RUNNING = "running"
@@ -26,16 +26,16 @@ class TrialStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What is measured of a network in eval mode without training it.
+    """Measurements of a network in eval mode, without training.
 
     Attributes:
         val_loss: mean cross entropy on the validation split, in nats.
         val_accuracy: fraction in [0, 1] on the validation split.
         lipschitz_upper_bound: proven, see models.certification; below 1: invertible.
-        inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks
-            and the validation sample; max_steps counts where it did not converge.
-        reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2
-            (paper, Table 1); infinite where the inverse diverged.
+        inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks and the
+            validation sample; max_steps counts where it did not converge.
+        reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2 (paper,
+            Table 1); infinite where the inverse diverged.
     """
 
     val_loss: float
@@ -45,14 +45,14 @@ class Evaluation:
     reconstruction_error: float
 
     def metrics(self) -> dict[str, float]:
-        """Every metric that was measured, by name."""
+        """All measured metrics, by name."""
         values = ((name, getattr(self, name, None)) for name in METRICS)
         return {name: value for name, value in values if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport(Evaluation):
-    """What a trial reports after a reporting epoch; it is complete, or not sent.
+    """The report of a trial after a reporting epoch; it is complete, or not sent.
 
     Attributes:
         epoch: epochs trained so far, from 1.
@@ -61,14 +61,12 @@ class EpochReport(Evaluation):
         train_accuracy: fraction in [0, 1], over the epoch's training steps.
         epoch_seconds: wall-clock seconds of the training steps of one epoch.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
-        peak_memory_bytes: the most that tensors took of the GPU's memory since the report before;
-            None on a CPU.
-        cpu_hours: CPU time of all threads of the worker, from the trial's beginning to this report,
-            proofs and projections of a last one included. This and gpu_hours go on from the
-            checkpoint of a trial that was restored: what was lost with its worker is not in them.
-            None in reports of earlier versions.
-        gpu_hours: wall-clock time likewise, times the part of a GPU that the trial has; None on a
-            CPU.
+        peak_memory_bytes: peak GPU memory of tensors since the last report; None on a CPU.
+        cpu_hours: CPU time of all threads of the worker since the trial began, including the proofs
+            and projections of a last report. A restored trial continues cpu_hours and gpu_hours
+            from its checkpoint: what was lost with its worker does not count. None in reports of
+            earlier versions.
+        gpu_hours: wall-clock time likewise, times the trial's part of a GPU; None on a CPU.
         device: name of the processor or GPU that trained.
         device_use: MLflow's system metrics of the GPU, sampled once, when the training steps of the
             epoch end; empty on a CPU.
@@ -88,15 +86,14 @@ class EpochReport(Evaluation):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EpochReport":
-        """The report that `asdict` made these values of. Values of metrics that only earlier
-        versions measured are left out."""
+        """The report from `asdict`, without metrics that only earlier versions measured."""
         known = {f.name for f in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionReport(Evaluation):
-    """What a completed trial's network measures once it is projected to a smaller coefficient.
+    """Measurements of a completed trial's network, projected to a smaller coefficient.
 
     Attributes:
         coeff: every block's proven bound is at most its third power.
@@ -116,13 +113,12 @@ PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in 
 
 @dataclass(frozen=True)
 class TrialReport:
-    """One message of a trial: its status, and a complete epoch or the reason why there is none.
+    """One message of a trial: its status, with a complete epoch or the reason why there is none.
 
     Attributes:
-        projections: of a completed trial, what its network is at smaller coefficients.
+        projections: of a completed trial's network to smaller coefficients.
         is_repeated: the trial was restored, and sends its last report again.
-        earlier: of such a trial, all reports before `epoch`. The driver may have been restored too,
-            to a state that lacks them.
+        earlier: of such a trial, all reports before `epoch`, which a restored driver may lack.
     """
 
     status: TrialStatus
@@ -137,8 +133,7 @@ class TrialReport:
         return {
             "trial_status": self.status.value,
             "reason": self.reason,
-            # In lists: Tune keeps statistics of each number outside a list, and writes them with
-            # its state. Nobody here reads them.
+            # In lists: Tune keeps statistics of every other number, and saves them with its state.
             "epochs": [] if self.epoch is None else [asdict(self.epoch)],
             "projections": [asdict(projection) for projection in self.projections],
             "is_repeated": self.is_repeated,
@@ -147,7 +142,7 @@ class TrialReport:
 
     @classmethod
     def from_result(cls, result: Mapping[str, Any]) -> "TrialReport | None":
-        """The report in a Ray result; None where the trial never reported."""
+        """The report in a Ray result; None if the trial never reported."""
         if "trial_status" not in result:
             return None
         epoch = next(map(EpochReport.from_dict, result["epochs"]), None)

@@ -1,14 +1,15 @@
-"""What to train next, and who stops.
+"""What to train next, and which trials stop.
 
     suggestion     what travels from the searcher to a worker
-    searcher       a sampler of Optuna behind Tune's interface for searchers
+    searcher       an Optuna sampler behind Tune's interface for searchers
     generator      asks the searcher for trials
     observation    what a sampler observes of a sample
-    distributions  the space as Optuna knows it
+    sobol          samples that cover a space evenly
+    distributions  the space in Optuna's form
     scheduler      which trials stop early, behind Tune's interface for schedulers
     halving        the rule of a halving scheduler
     stopping       when the study ends
-    optuna_study   networks as a study of Optuna in a storage, for other tools
+    optuna_study   networks as an Optuna study in a storage, for other tools
     importance     the share of the variance that each hyperparameter accounts for
 
 Only these modules import Optuna.

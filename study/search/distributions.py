@@ -1,4 +1,4 @@
-"""The space of a study, and its samples, as Optuna knows them."""
+"""The space of a study, and its samples, in Optuna's form."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from study.config.space import CategoricalParameter, FloatParameter, Parameter, 
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """The values that a parameter can have."""
+    """A parameter's range or choices in Optuna's form."""
     if isinstance(parameter, CategoricalParameter):
         return CategoricalDistribution([to_optuna(parameter, c) for c in parameter.choices])
     if isinstance(parameter, FloatParameter):
@@ -25,7 +25,7 @@ def distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def to_optuna(parameter: Parameter, value: Value) -> Any:
-    """A value as Optuna takes it. Choices become JSON text, since they may be lists."""
+    """A value in Optuna's form. Choices become JSON text, since they may be lists."""
     return json.dumps(value) if isinstance(parameter, CategoricalParameter) else value
 
 

@@ -1,4 +1,4 @@
-"""Tune's way to the searcher, for a study that may be extended."""
+"""Tune's access to the searcher of a study that may be extended."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from ray.tune.search.search_generator import SearchGenerator
 class StudyGenerator(SearchGenerator):
     """Asks a searcher for trials, up to a total and a number at a time.
 
-    Tune restores both limits, and the end of the search, from its state. The study may have been
-    extended since, so the limits given here replace the restored ones.
+    Tune restores both limits, and the end of the search, from its state. The limits given here
+    replace the restored ones, since the study may have been extended.
     """
 
     def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
@@ -25,5 +25,5 @@ class StudyGenerator(SearchGenerator):
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state({**state, "total_samples": self._n_trials, "finished": False})
-        # Tune has restored it just before.
+        # Tune has just restored it.
         self._limiter.max_concurrent = self._n_at_once

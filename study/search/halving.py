@@ -19,7 +19,7 @@ class Entry:
 
     Attributes:
         losses: (m,), less is better.
-        violation: the sum of the relative violations; 0 if every constraint holds.
+        violation: sum of the relative violations; 0 if every constraint holds.
     """
 
     losses: tuple[float, ...]
@@ -30,13 +30,13 @@ class Entry:
 class SuccessiveHalving:
     """Rungs at epochs grace_period * reduction_factor^i, and the trials that reached them.
 
-    A trial with number t is in bracket s = t mod `brackets`. Bracket s has no rung below
-    grace_period * reduction_factor^s, so that some trials get time before they are compared. All
-    brackets share the entries of a rung.
+    Trial number t is in bracket s = t mod `brackets`. Bracket s has no rung below grace_period *
+    reduction_factor^s, so that some trials get time before they are compared. All brackets share
+    the entries of a rung.
 
     Attributes:
         rungs: epoch of the rung -> trial number -> entry.
-        stopped: number of a trial that does not go on -> the epoch of the report that decided so.
+        stopped: trial number -> epoch of the report that stopped the trial.
     """
 
     max_epochs: int
@@ -58,8 +58,8 @@ class SuccessiveHalving:
         At a rung a trial goes on if it is among the best ceil(n / reduction_factor) of the n trials
         that have reached the rung so far, by `ranking`; the first one always does. A report between
         rungs counts for the last rung before it. A trial is compared once at each rung: if its
-        report comes again after a crash, the decision stands. A trial that was restored from an
-        older checkpoint goes on until it reaches that report again.
+        report comes again after a crash, the decision stands. A trial restored from an older
+        checkpoint goes on until it reaches that report again.
         """
         entries = self.record(trial, epoch, entry)
         if entries is not None:
@@ -69,12 +69,8 @@ class SuccessiveHalving:
         return epoch < self.stopped.get(trial, epoch + 1)
 
     def record(self, trial: int, epoch: int, entry: Entry) -> dict[int, Entry] | None:
-        """Record a trial's report at an epoch without a decision.
-
-        Returns:
-            The entries of the rung that the report counts for, including this one. None if there is
-            no such rung, or the trial had an entry.
-        """
+        """Record a report without a decision; returns the entries of its rung, including this one,
+        or None if there is no such rung or the trial had an entry."""
         own = [rung for rung in list(self.rungs)[trial % self.brackets :] if rung <= epoch]
         if not own or trial in self.rungs[own[-1]]:
             return None
@@ -92,17 +88,15 @@ def best(entries: dict[int, Entry], n: int) -> set[int]:
 
 
 def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = None) -> list[int]:
-    """Row numbers from best to worst, the best n of them, or all.
+    """Row numbers from best to worst: the best n, or all.
 
-    Rows that meet the constraints come first, then the others by their violation. Rows of equal
-    violation are ranked by front: first the nondominated rows, then those that only these dominate,
-    and so on, so that no row precedes one that dominates it. Within a front the row that is best on
-    average comes first, then always the row farthest from all before it, so that every beginning of
-    the ranking is spread over the front (an epsilon-net). Distances and averages are of losses
-    rescaled to [0, 1] over all finite rows.
+    Rows that meet the constraints come first, then the others by violation. Rows of equal violation
+    are ranked by nondominated front, so that no row precedes one that dominates it. Within a front
+    the row that is best on average comes first, then always the row farthest from all before it (an
+    epsilon-net), so that the first rows are spread over the front. Distances and averages are of
+    losses rescaled to [0, 1] over all finite rows.
 
-    Rows with a non-finite loss or an infinite violation come last. Among equal rows the lower row
-    number comes first.
+    Rows with a non-finite loss or an infinite violation come last. Equal rows keep their order.
 
     Args:
         losses: (rows, m), less is better.
@@ -114,7 +108,7 @@ def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = Non
     scaled = np.zeros_like(losses)
     if usable.any():
         low, high = losses[usable].min(axis=0), losses[usable].max(axis=0)
-        # Halves, so that the range of very large losses does not overflow.
+        # Halved, so that the range of very large losses does not overflow.
         extent = high / 2 - low / 2
         half = losses[usable] / 2 - low / 2
         scaled[usable] = np.divide(half, extent, out=np.zeros_like(half), where=extent > 0)
@@ -132,8 +126,7 @@ def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = Non
 
 
 def _spread(front: Losses, n: int) -> list[int]:
-    """n rows of a front (rows, m): the best on average, then always the farthest from all
-    before."""
+    """n rows of a front (rows, m): the best on average, then always the farthest from those."""
     chosen = [int(front.mean(axis=1).argmin())]
     nearest = np.full(len(front), np.inf)
     while len(chosen) < min(n, len(front)):

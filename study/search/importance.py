@@ -14,17 +14,17 @@ from study.search.distributions import distribution, to_optuna
 
 FEWEST_TRIALS = 20
 """Fewest trials for an estimate. For a metric that is the square of one parameter with noise, 10
-resamples of 12 trials gave that parameter shares from 0.47 to 0.94; of 20 trials, from 0.87 to
-0.98; of 60, from 0.97 to 1."""
+resamples gave that parameter shares of 0.47 to 0.94 with 12 trials, 0.87 to 0.98 with 20, and 0.97
+to 1 with 60."""
 MOST_TRIALS = 60
-"""Most trials that are used; drawn at random if there are more, since trees grow slow."""
+"""Most trials that are used, drawn at random if there are more: trees grow slowly."""
 N_RESAMPLES = 10
 
 
 @dataclass(frozen=True)
 class Share:
-    """A parameter's share of an objective's variance, in [0, 1]: of all trials, and the least and
-    the most of it and N_RESAMPLES bootstrap resamples."""
+    """A parameter's share of an objective's variance, in [0, 1]: over all trials, and the least and
+    greatest of this and of N_RESAMPLES bootstrap resamples."""
 
     low: float
     value: float
@@ -44,9 +44,9 @@ def importance(
         values: n finite ones, the objective of each sample.
 
     Returns:
-        Parameter -> its share of the variance over the space, for the parameters that vary, the
-        largest first. They add up to 1: interactions count for none of them. None where there are
-        too few trials, or nothing varies.
+        Parameter -> share of the variance over the space, largest first, for parameters that vary.
+        Shares add up to 1; interactions count for none. None if there are too few trials or
+        nothing varies.
     """
     rng = random.Random(seed)
     chosen = list(range(len(samples)))
@@ -75,19 +75,19 @@ def _shares(
     chosen: Sequence[int],
     seed: int,
 ) -> dict[str, float] | None:
-    """Parameter -> share, by the chosen trials; None where nothing varies among them."""
+    """Parameter -> share, by the chosen trials; None if nothing varies among them."""
     varied = [
         (key, parameter)
         for key, parameter in space
         if len({json.dumps(samples[i][key]) for i in chosen}) > 1
     ]
-    # In units of their spread: a tree takes values that differ by 1e-8 for equal.
+    # Standardized: a tree treats values that differ by 1e-8 as equal.
     of_chosen = [values[i] for i in chosen]
     mean, spread = fmean(of_chosen), pstdev(of_chosen)
-    # Trials that differ in their seeds alone say nothing about hyperparameters.
+    # Trials that differ only in their seeds say nothing about hyperparameters.
     if not varied or spread == 0:
         return None
-    # Imported here, since it imports scikit-learn, for which every command would wait.
+    # Imported here, since it imports scikit-learn, which would delay every command.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

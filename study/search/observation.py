@@ -1,10 +1,10 @@
 """What a sampler observes of a sample: numbers that say how good it is.
 
 Without a ladder a training gives one network, and the sampler observes its objectives. With a
-ladder it also gives a network for each rung, down to the smallest bound of the study. The values of
-its own network then do not say what it adds to a front, and even if that network breaks a
-constraint, its projections may not. So the sampler observes one number: the hypervolume of all
-networks of the training that the front admits.
+ladder it also gives projections, down to the smallest bound of the study. Then the values of its
+own network do not say what it adds to a front, and its projections may meet a constraint that it
+breaks. So the sampler observes one number: the hypervolume of all networks of the training that the
+front admits.
 """
 
 import sys
@@ -21,12 +21,12 @@ from study.pareto.dominance import hypervolume
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a completed training gave.
+    """The outcome of a completed training.
 
     Attributes:
         metrics: of its own network, whether or not the front admits it.
-        admitted: the networks that the front admits, as coefficient of a projection, None for the
-            training's own -> metrics.
+        admitted: metrics of the networks that the front admits, by coefficient of the projection,
+            None for the training's own network.
     """
 
     metrics: Mapping[str, float]
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
-    """What a training gave, by the last report of its trial; None unless the trial completed."""
+    """The outcome of a training by its last report; None unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return None
     assert report.epoch is not None
@@ -43,15 +43,15 @@ def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
 
 
 def directions(study: StudyConfig) -> list[Direction]:
-    """Of the numbers that `values` returns."""
+    """Directions of the numbers that `values` returns."""
     if study.ladder:
         return [Direction.MAXIMIZE]
     return [objective.direction for objective in study.objectives]
 
 
 def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
-    """Means over the trainings of a sample: the hypervolume of its networks within the reference
-    point of the study, or, without a ladder, each objective."""
+    """Means over the trainings of a sample: the hypervolume of its networks within the study's
+    reference point, or, without a ladder, each objective."""
     if not study.ladder:
         return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in study.objectives]
     reference = points.reference_losses(study.objectives)
@@ -60,8 +60,8 @@ def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The largest violation of each constraint, as Optuna takes it: at most 0 is feasible, and
-    infinity is refused. Empty with a ladder, whose hypervolume has no infeasible network in it."""
+    """The largest violation of each constraint, for Optuna; at most 0 is feasible. Empty with a
+    ladder, whose hypervolume has no infeasible network in it."""
     if study.ladder:
         return {}
     worst = {
@@ -72,6 +72,6 @@ def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, flo
 
 
 def finite(violations: Mapping[str, float]) -> dict[str, float]:
-    """Violations by name, infinite ones as the largest number: Optuna refuses infinity."""
+    """Violations by name, with the largest number for infinity, which Optuna refuses."""
     largest = sys.float_info.max
     return {name: min(max(value, -largest), largest) for name, value in violations.items()}

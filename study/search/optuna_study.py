@@ -1,4 +1,4 @@
-"""Networks as a study of Optuna in a storage, for tools that read Optuna's studies."""
+"""Networks as an Optuna study in a storage, for tools that read such studies."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from study.search.observation import finite
 
 __all__ = ["FrozenTrial", "as_trial", "write"]
 
-# What messages are about.
+# Key of the errors raised here.
 _KEY = "optuna"
 _STATES = {
     TrialStatus.COMPLETED: TrialState.COMPLETE,
@@ -31,8 +31,7 @@ _STATES = {
 }
 # Every database of Optuna has this table.
 _TABLE = "studies"
-# Where Optuna 5 keeps what a sampler's function of constraints returns, and optuna-dashboard looks
-# for constraints. It does not know those that have names.
+# Where Optuna 5 stores unnamed constraints. optuna-dashboard knows no others.
 _UNNAMED_CONSTRAINTS = "constraints"
 
 
@@ -51,11 +50,10 @@ def as_trial(
 
     Args:
         network: its handle, for messages.
-        sample: of the space.
         state: completed, stopped early or failed.
         values: of the objectives, finite; None unless it is completed.
-        violations: constraint -> by how much it is violated; at most 0 is feasible.
-        attributes: what else is known of it, plain values by name.
+        violations: constraint -> violation; at most 0 is feasible.
+        attributes: further plain values by name.
         started, ended: seconds since 1970-01-01 UTC.
 
     Raises:
@@ -74,7 +72,7 @@ def as_trial(
         user_attrs=dict(attributes),
         system_attrs={_UNNAMED_CONSTRAINTS: list(violations.values())} if violations else {},
     )
-    # Optuna's times are local and do not say so.
+    # Optuna's times are local, without a time zone.
     trial.datetime_start = datetime.fromtimestamp(started)
     trial.datetime_complete = datetime.fromtimestamp(ended)
     return trial
@@ -90,7 +88,7 @@ def write(
     """Write a study into a storage: all of it, or nothing.
 
     Args:
-        url: of a database, such as "sqlite:///optuna.db", as Optuna and SQLAlchemy take it.
+        url: of a database, as Optuna and SQLAlchemy take it: "sqlite:///optuna.db".
         objectives: name and direction of each, in the order of the trials' values.
         attributes: of the study, plain values by name.
 
@@ -98,13 +96,12 @@ def write(
         The storage's URL without its password.
 
     Raises:
-        UserError: if the storage cannot be written, holds something else than studies of Optuna,
-            or has a study of that name.
+        UserError: if the storage cannot be written, is not Optuna's, or has a study of that name.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         address = make_url(url)
-    # ValueError: the port is no number.
+    # ValueError: the port is not a number.
     except (SQLAlchemyError, ValueError) as error:
         rule = "must be the URL of a database, such as sqlite:///optuna.db"
         raise UserError(rule, _KEY, url) from error
@@ -115,7 +112,7 @@ def write(
     except DuplicatedStudyError as error:
         rule = f"the storage must have no study of this name, but {shown} has {quoted(name)}"
         raise UserError(rule, _KEY) from error
-    # ImportError: of the database's driver. RuntimeError: Optuna's, for tables of another version.
+    # ImportError: the driver is missing. RuntimeError: Optuna's tables are of another version.
     except (ImportError, SQLAlchemyError, OptunaError, RuntimeError) as error:
         rule = f"the storage must open and be writable, but {shown} is not: {_cause(error)}"
         raise UserError(rule, _KEY) from error
@@ -136,7 +133,7 @@ def _write(
     )
     try:
         with warnings.catch_warnings():
-            # Without it the dashboard calls the objectives 0, 1 and 2.
+            # Without names the dashboard calls the objectives 0, 1 and 2.
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([metric for metric, _ in objectives])
         for key, value in attributes.items():
@@ -148,11 +145,7 @@ def _write(
 
 
 def _check_tables(address: URL, shown: str) -> None:
-    """Optuna would create its tables beside those of MLflow, say, and refuse them later.
-
-    Raises:
-        UserError: if the database has tables that are not Optuna's.
-    """
+    """Raise UserError for tables of others: Optuna would add its own, and refuse them later."""
     engine = create_engine(address)
     try:
         tables = inspect(engine).get_table_names()
@@ -167,7 +160,7 @@ def _check_tables(address: URL, shown: str) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """What the driver says, in one line; Optuna's and SQLAlchemy's errors stand around it."""
+    """The driver's message in one line, without Optuna's and SQLAlchemy's errors around it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return printable(" ".join(str(error).split()))

@@ -1,4 +1,4 @@
-"""Who stops early, behind Tune's interface for schedulers."""
+"""Which trials stop early, behind Tune's interface for schedulers."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from study.pareto import points
 from study.search.halving import Entry, SuccessiveHalving
 from study.search.suggestion import Suggestion
 
-# Longer than a worker takes to start, seconds.
+# Seconds, longer than a worker takes to start.
 _START_SECONDS = 30.0
 
 
@@ -34,12 +34,9 @@ def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
 
 
 def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> TrialScheduler:
-    """The study's scheduler.
-
-    fifo stops none. mo_asha halves on all objectives and constraints, asha on one objective and
-    no constraint. With a ladder mo_asha has no constraint either: a network that breaks one may
-    have projections that do not.
-    """
+    """The study's scheduler: fifo stops none, asha halves on one objective, mo_asha on all
+    objectives and constraints. With a ladder there are no constraints: a network that breaks one
+    may have projections that do not."""
     if halving is None:
         return PatientScheduler()
     if study.scheduler.name == "asha":
@@ -56,9 +53,9 @@ class PatientScheduler(FIFOScheduler):
     always chose the first waiting trial, and trials were shorter than the start of a worker, all
     trials would run in one worker while the others start in vain.
 
-    So a trial is chosen only once it has waited for longer than a worker takes to start: it then
-    waits for a free place. A worker that starts for such a trial may still be stopped, once. When
-    no new trial is proposed any more, Tune hands ended workers over by itself.
+    So a trial is chosen only once it has waited longer than a worker takes to start: it then waits
+    for a free place. Its worker may still be stopped, once. When no new trial is proposed any more,
+    Tune hands ended workers over by itself.
     """
 
     def __init__(self) -> None:
@@ -66,8 +63,8 @@ class PatientScheduler(FIFOScheduler):
         self._waits_since: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Forget what a dead driver had decided about the trial and not yet done. Tune restores
-        such decisions, but the trial may go on from before the report that led to them."""
+        """Forget decisions of a dead driver that were not carried out. Tune restores them, but the
+        trial may go on from before the report that led to them."""
         controller: Any = tune_controller
         for decisions in ("_cached_trial_decisions", "_queued_trial_decisions"):
             getattr(controller._tune_controller, decisions).pop(trial.trial_id, None)
@@ -88,7 +85,7 @@ class PatientScheduler(FIFOScheduler):
 
 
 class HalvingScheduler(PatientScheduler):
-    """Stops trials by `halving`, which knows a trial by its number."""
+    """Stops trials by `halving`, which identifies them by number."""
 
     def __init__(
         self,
@@ -119,7 +116,7 @@ class HalvingScheduler(PatientScheduler):
         self._record_earlier(number, TrialReport.from_result(result))
 
     def _record_earlier(self, number: int, report: TrialReport | None) -> None:
-        """Record the rungs that a restored trial passed, of which this driver may not know."""
+        """Record the rungs that a restored trial passed, which this driver may not know."""
         for earlier in () if report is None else report.earlier:
             self.halving.record(number, earlier.epoch, self._entry(earlier))
 

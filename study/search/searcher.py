@@ -1,4 +1,4 @@
-"""A sampler of Optuna behind Tune's interface for searchers.
+"""An Optuna sampler behind Tune's interface for searchers.
 
 What the sampler observes of a sample, once it will not be trained again:
 
@@ -37,7 +37,7 @@ from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 
-# Of a pickled searcher: raised whenever older pickles cannot be continued.
+# Version of a pickled searcher, raised whenever older pickles cannot be continued.
 _FORM = 3
 # A trial's seed is the study's seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
@@ -45,14 +45,14 @@ _SEED_STRIDE = 100_000
 
 @dataclass
 class _Sample:
-    """A sample that was proposed, and how its trials ended so far.
+    """A proposed sample, and how its trials ended so far.
 
     Attributes:
         trial: Optuna's.
-        number: of the first trial of it.
-        is_given: whether the study file has it, in search.first.
+        number: of its first trial.
+        is_given: whether it is one of search.first.
         running: Tune's ids of the trials that have not ended.
-        completed: what those gave that trained for all of their epochs.
+        completed: outcomes of the trials that trained for all of their epochs.
     """
 
     trial: Trial
@@ -81,11 +81,9 @@ class OptunaSearcher(Searcher):
     ) -> None:
         """
         Args:
-            study: what to search, and how.
-            halving: the rungs of the study's scheduler, if it has any. Tune's snapshot has no state
-                of a scheduler, so the searcher saves them.
+            halving: the rungs of the study's scheduler, if any; saved here, since Tune does not.
             stopping: when to propose no more; other parts may read it.
-            n_searches: how often more of the study was asked for since it was begun.
+            n_searches: how often the study was extended since it was begun.
         """
         super().__init__()
         self._form = _FORM
@@ -111,9 +109,9 @@ class OptunaSearcher(Searcher):
         self.__dict__.update(state)
 
     def _given_samples(self) -> list[dict[str, Any]]:
-        """Samples that come before those of Optuna's sampler, as Optuna knows them."""
+        """Samples that come before those of Optuna's sampler, in Optuna's form."""
         study, search = self._config, self._config.search
-        # Not by Optuna's grid sampler: it ends a study by itself, which is for Ray to do here.
+        # Not Optuna's grid sampler: it ends a study by itself, which is Ray's task here.
         samples = study.grid() or [] if search.sampler == "grid" else search.first
         given = [{key: to_optuna(p, sample[key]) for key, p in study.space} for sample in samples]
         match search.sampler:
@@ -126,14 +124,10 @@ class OptunaSearcher(Searcher):
         n_left = max(0, n_samples - len(given))
         return given + sobol_samples(self._distributions, n_left, search.seed)
 
-    # Ray declares no text here, but FINISHED, which it asks for, is one.
+    # Ray's annotation lacks text, but FINISHED, which it asks for, is one.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next sample, or an open one again.
-
-        Returns:
-            FINISHED if no further trial shall start. None while a running trial decides whether its
-            sample is trained again.
-        """
+        """The next sample, or an open one again. FINISHED if no further trial shall start; None
+        while a running trial decides whether its sample is trained again."""
         self._stopping.start_clock()
         self._stopping.end_of_search = self._stopping.end_of_search or self._stopping.reason()
         if self._stopping.end_of_search is not None:
@@ -164,7 +158,7 @@ class OptunaSearcher(Searcher):
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
-            # One at a time: Optuna goes through all enqueued ones each time.
+            # One at a time: Optuna scans all enqueued ones each time.
             self._study.enqueue_trial(self._given[self._n_samples])
         trial = self._study.ask(self._distributions)
         values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
@@ -240,7 +234,7 @@ class OptunaSearcher(Searcher):
         self._study.tell(trial, worst)
 
     def save(self, checkpoint_path: str) -> None:
-        """Write the state of the search; Tune calls it at each of its snapshots."""
+        """Write the state of the search; Tune calls it at each snapshot."""
         state = {
             "study": self._study,
             "n_samples": self._n_samples,
@@ -256,7 +250,7 @@ class OptunaSearcher(Searcher):
             pickle.dump(state, file)
 
     def restore(self, checkpoint_path: str) -> None:
-        """Go on from a state that `save` wrote, with what has been asked of the study since."""
+        """Continue from a state that `save` wrote, and reopen a search that was extended since."""
         with open(checkpoint_path, "rb") as file:
             state = pickle.load(file)
         self._study, self._open = state["study"], state["open"]
@@ -281,6 +275,6 @@ def _sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        # Those of grid and sobol are given.
+        # `_given_samples` has those of grid and sobol.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)

@@ -1,4 +1,4 @@
-"""Samples of a space that cover it evenly: a scrambled Sobol sequence (Sobol 1967, Owen 1995)."""
+"""A scrambled Sobol sequence, which covers a space evenly (Sobol 1967, Owen 1995)."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 def sobol_samples(
     distributions: Mapping[str, BaseDistribution], n_samples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """The first samples of a sequence, as Optuna knows their values.
+    """The first samples of a sequence, in Optuna's form.
 
     Args:
         seed: of the scrambling; the first samples are the same, however many there are.
@@ -24,7 +24,7 @@ def sobol_samples(
         warnings.simplefilter("ignore", ExperimentalWarning)
         sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
     study = optuna.create_study(sampler=sampler)
-    # Not by study.ask, which goes through all earlier trials each time.
+    # Not study.ask, which scans all earlier trials each time.
     trial = create_trial(state=TrialState.WAITING)
     space = dict(distributions)
     samples = [sampler.sample_relative(study, trial, space) for _ in range(n_samples)]

@@ -17,9 +17,8 @@ class Stopping:
     Survives a restart by get_state and set_state; the time in between does not count.
 
     Attributes:
-        hypervolumes: of the front with its projections, after each completed trial, in the order of
-            completion; exact, in the product of the objectives' units. Each training of a repeated
-            sample counts by itself.
+        hypervolumes: after each completed trial, in order of completion: exact, of the front with
+            projections, in the product of the objectives' units. Each repeat counts by itself.
         end_of_search: why the search ended before its last possible trial; None if it has not.
     """
 
@@ -28,7 +27,7 @@ class Stopping:
         self._front = GrowingFront(points.reference_losses(study.objectives))
         self.hypervolumes: list[float] = []
         self.end_of_search: str | None = None
-        self._n_before = 0  # completed trials that the criterion does not look at
+        self._n_before = 0  # completed trials that the criterion ignores
         self._seconds_before = 0.0
         self._start: float | None = None
 
@@ -43,7 +42,7 @@ class Stopping:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state of get_state."""
+        """Continue from a state of get_state."""
         self._front, self.end_of_search = state["front"], state["end_of_search"]
         self.hypervolumes = list(state["hypervolumes"])
         self._n_before = state["n_before"]
@@ -51,8 +50,7 @@ class Stopping:
         self._start = None if self._start is None else time.monotonic()
 
     def go_on(self) -> None:
-        """Reopen a search that had ended, since it was extended. The criterion considers only
-        trials that complete from now on."""
+        """Reopen an ended search that was extended; the criterion then ignores earlier trials."""
         self.end_of_search = None
         self._n_before = len(self.hypervolumes)
 
@@ -68,8 +66,7 @@ class Stopping:
             self._start = time.monotonic()
 
     def observe(self, report: TrialReport | None) -> None:
-        """Add the points of a trial that completed to the front. Trials that were stopped early or
-        failed do not count."""
+        """Add the points of a completed trial to the front; other trials do not count."""
         if report is None or report.status is not TrialStatus.COMPLETED:
             return
         study = self._study
@@ -79,8 +76,7 @@ class Stopping:
 
     def gain(self) -> tuple[float, int] | None:
         """(growth, n): the growth of the hypervolume over the last n completed trials, relative to
-        its present value. None until more than n trials have completed, n of them since the study
-        was last extended."""
+        its value now. None until more than n have completed, n of them since the last extension."""
         over = (self._study.search.stop or StopConfig()).over_trials
         n_looked_at = len(self.hypervolumes) - max(1, self._n_before)
         if n_looked_at < over or self.hypervolumes[-1] <= 0:

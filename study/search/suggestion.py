@@ -20,13 +20,11 @@ class Suggestion:
 
     Attributes:
         number: of the trial, from 0. It identifies the trial across restarts; Tune's id need not.
-        seed: of the trial.
-        repeat_of: number of the first trial of this sample; its own where it is the first.
+        repeat_of: number of the first trial of this sample; its own for the first.
         sample: parameter of the space -> value.
-        is_given: whether the study file has the sample, in search.first.
+        is_given: whether the sample is one of search.first.
         n_errors: how often the trial failed by an error of its own.
-        failed: why it was given up. Its next worker reports that instead of training. None while
-            it was not.
+        failed: why it was given up, which its next worker reports instead of training; else None.
     """
 
     number: int
@@ -48,9 +46,9 @@ class Suggestion:
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> "Suggestion":
-        """The suggestion that a Tune trial was made of."""
+        """The suggestion in the config of a Tune trial."""
         return cls(**config)
 
     def resolve(self, study: StudyConfig) -> TrialConfig:
-        """The trial that this means."""
+        """The settings of the trial."""
         return study.resolve(self.sample, self.seed)

@@ -55,8 +55,7 @@ def code_folder() -> Path:
 
 
 def data_digest(records: Records, run_id: str) -> str | None:
-    """SHA-256 of a run's images and labels, of all splits; None if its file is unreadable or lacks
-    it."""
+    """SHA-256 of a run's images and labels, of all splits; None if its file does not tell."""
     try:
         if NETWORK not in records.artifacts(run_id):
             return None
