@@ -9,7 +9,7 @@ class StudyCallback(Callback):
     """Observes a study. A subclass is a dataclass of its arguments; all other state is created by
     `setup`, which Tune calls before the first step.
 
-    Tune pickles its callbacks, but a resumed study gets new ones: each is pickled as an empty one.
+    Tune pickles its callbacks, but a resumed study gets new ones, so an empty one is pickled.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

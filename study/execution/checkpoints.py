@@ -44,8 +44,8 @@ class Checkpoints(StudyCallback):
 
     def setup(self, *args: object, **info: object) -> None:
         self._ended: EndedTrials | None = None  # before the first step
-        # Ended trials that are still to be tidied, by the time their end was noticed; -inf if an
-        # earlier driver noticed it.
+        # Ended trials still to be tidied, each with the time its end was noticed, in this order;
+        # -inf if an earlier driver noticed it.
         self._untidy = deque[tuple[float, Trial]]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
@@ -72,8 +72,8 @@ class Checkpoints(StudyCallback):
             self._keep_last(self._untidy.popleft()[1])
 
     def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
-        # By now Tune has ended interrupted trials too, so only the ends seen in the last step
-        # count. If all trials ended by themselves, no further state will be written.
+        # By now Tune has ended interrupted trials too, so only ends up to the last step count. If
+        # all trials ended by themselves, no further state will be written.
         is_done = self._ended is not None and len(self._ended) == len(trials)
         for noticed, trial in self._untidy:
             if noticed > -math.inf and (is_done or noticed < self.snapshots.in_both):

@@ -9,7 +9,7 @@ _WIDTH = 110
 
 
 class NotebookView:
-    """Replaces `rich.live.Live`, which needs ipywidgets to draw in a notebook."""
+    """Replaces `rich.live.Live`, which needs ipywidgets and a front end that shows widgets."""
 
     def start(self) -> None:
         """Open an output area in the cell."""

@@ -110,8 +110,8 @@ class Recorder(StudyCallback):
             self._put(trial)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        # Tune ends all trials of an interrupted study before it calls this. Those seen to have
-        # ended in the last step ended by themselves; without any step, all had ended before.
+        # Tune ends all trials of an interrupted study before it calls this. Those that had ended at
+        # the last step ended by themselves; without any step, all had ended before.
         for trial in trials:
             by_itself = self._ended is None or trial in self._ended
             end = self._end if by_itself else self._interrupt

@@ -117,8 +117,7 @@ def _unfinished(records: Records) -> str:
 
 
 def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
-    """Raise LaunchError for the first setting that the study does not have; trials and hours are
-    not compared."""
+    """Raise LaunchError for the first setting that differs; only trials and hours may differ."""
     own = study.to_dict()
     for key, value in asked.items():
         if key in ("name", _TRIALS, _HOURS):  # the study was found by its name

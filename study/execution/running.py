@@ -21,7 +21,7 @@ from study.tracking.records import StudyRecord
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a study ended.
+    """How a launch of a study ended.
 
     Attributes:
         is_done: whether the study finished; if not, it was interrupted and can be resumed.

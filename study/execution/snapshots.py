@@ -126,8 +126,8 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
         since the study ended before anything was trained.
 
     Raises:
-        LaunchError: if something was trained but no copy of the state is whole, if the storage
-            cannot be read or written, or if the state is of another version of the project.
+        LaunchError: if something was trained but neither the state nor a copy is whole, if the
+            storage cannot be read or written, or if the state is of another version of the project.
     """
     try:
         with said("it must be readable and writable", folder, "restored"):

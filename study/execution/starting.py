@@ -69,7 +69,7 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
 
 def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_local: bool) -> int:
     """Number of trials that can run in parallel once the cluster has grown; tells the user. `has`
-    gives the resources of each node; no node can join if Ray `is_local`, started here."""
+    lists the resources of each node. If Ray `is_local`, no node can join."""
     wanted = {"CPU": study.resources.cpus, "GPU": study.resources.gpus}
     total = {kind: sum(of_node.get(kind, 0.0) for of_node in has) for kind in wanted}
     for kind, amount in wanted.items():
@@ -152,9 +152,9 @@ def _growth(n_nodes: int) -> list[Resources]:
 
 @contextmanager
 def _groups_of_their_own() -> Iterator[None]:
-    """On Linux, give Ray's processes their own process groups. A signal to the group of this one,
-    as `timeout` sends it, would end them while the study still finishes its epochs. On Linux they
-    end with this process in any case."""
+    """Give Ray's processes their own process groups on Linux, where they end with this process in
+    any case. A signal to the group of this process, as `timeout` sends it, would end them while the
+    study still finishes its epochs."""
     popen = services.ConsolePopen
     if sys.platform == "linux":
         services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[misc, assignment]

@@ -47,7 +47,7 @@ def _of_this_node() -> Iterator[None]:
 
 @contextmanager
 def _of_checkpoint(done: str) -> Iterator[None]:
-    """Raise StorageError if a checkpoint cannot be written or read, GPU errors apart."""
+    """Raise StorageError if a checkpoint cannot be written or read; GPU errors keep their class."""
     try:
         with _of_this_node():
             yield
@@ -61,7 +61,8 @@ class TrialTrainable(tune.Trainable):
     """A worker process, which trains one trial after another and keeps the data in memory.
 
     A step is one reporting epoch, or all reports again after a restore. Each checkpoint holds all
-    reports of its trial, from which MLflow gets what it lacks after an outage or a crash.
+    reports of its trial: the second way of the data, by which MLflow gets what it lacks after an
+    outage or a crash.
     """
 
     def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
@@ -130,7 +131,7 @@ class TrialTrainable(tune.Trainable):
         return replace(report, is_repeated=True, earlier=earlier).to_result()
 
     def _with_projections(self, training: Training, report: TrialReport) -> TrialReport:
-        """Certify and project the network of a completed trial; returns the report with results."""
+        """Certify and project the network of a completed trial; returns the report with both."""
         if training.status is not TrialStatus.COMPLETED:
             return report
         self._projections = list(projections(training, training.certified()))

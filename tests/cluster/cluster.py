@@ -78,7 +78,7 @@ class Cluster:
         return said
 
     def down(self) -> str:
-        """Run `ray down`, which here stops Ray only on the head, and on the workers; its output."""
+        """Run `ray down`, then kill Ray on the workers, where it leaves Ray; returns its output."""
         said = self.run("ray", "down", "-y", str(self.config))
         for worker in self.hosts.workers:
             # On AWS these machines are gone now.
@@ -138,8 +138,8 @@ class Cluster:
 
 @contextmanager
 def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
-    """Start a cluster on hosts on which nothing runs, which end it; clean up this machine on exit.
-    `folder` is the home of its user and must be empty."""
+    """Start a cluster on idle hosts, with which it ends; on exit, delete what it left on this
+    machine. `folder` is the home of its user and must be empty."""
     name = f"iresnet-{os.getpid()}"
     config = folder / "derived.yaml"
     config.write_text(yaml.safe_dump(derive(hosts, name), sort_keys=False))
