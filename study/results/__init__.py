@@ -3,23 +3,23 @@
 One report, many views. `report` reads a study once; what follows from it is computed once, by
 
     front        every point with its mark, and the front among them
-    answers      how sure the front is, by what its networks classify right
+    answers      how certain the front is, by what its networks classify right
     recommended  which networks to take, and why
     spent        what the study cost, and how its front grew with that
     table1       Table 1 of the paper
-    where        which of its networks, by conditions
+    where        conditions on networks
 
-and its views are
+Its views:
 
-    tables       a table; and what writes tables, sections, JSON and CSV
+    tables       the report as a table; writing of tables, sections, JSON and CSV
     sections     what its page shows
-    page         the page itself, and figures for a notebook; page_files/ has its parts
+    page         the page, and figures for a notebook; page_files/ has its parts
     published    tags in MLflow, a study of Optuna
 
-Several studies side by side are a `comparison` of their reports:
+A `comparison` of the reports of several studies has
 
-    differences       how far they lie apart, and how sure that is
+    differences       how far they lie apart, and how certain that is
     comparison_views  its sections, printed and in a page
 
-    listing      the studies that MLflow has, a line each
+`listing` has all studies in MLflow, one line each.
 """

@@ -17,31 +17,25 @@ from study.pareto import certainty, points
 from study.results.front import Mark, Point
 from study.tracking.records import Records, TrialRecord
 
-# How many files are fetched at a time; a server may be far away.
-_N_THREADS = 8
-# Beyond so many networks that may be on the front, how likely each is would take minutes to read
-# and to draw.
+_N_THREADS = 8  # files fetched at a time: a server may be far away
+# Networks that may be on the front; to read and draw more would take minutes.
 _MOST_RIVALS = 600
 
 
 class UnsureError(Exception):
-    """Why nothing can be said of how sure accuracies are; a sentence."""
+    """Why the certainty of accuracies is unknown; a sentence."""
 
 
 def with_answers(
     listed: tuple[Point, ...], objectives: Sequence[Objective], records: Records
 ) -> tuple[tuple[Point, ...], str | None]:
-    """Add to the points of the front which images they classify right, and how likely each would
-    be on the front if the validation split were drawn anew.
+    """Add to the points of the front which images they classify right, and how likely each would be
+    on the front if the validation split were drawn anew.
 
     Points of a study with repeats stay as they are: the spread of the repeats says more.
 
-    Args:
-        records: where the files of the networks are read.
-
     Returns:
-        The points; and why nothing was added, a sentence, if files cannot be read or were not kept,
-        else None.
+        The points; and why something is missing, such as files that were not kept, else None.
     """
     front = [point for point in listed if point.mark is Mark.FRONT]
     if not front or any(len(point.records) > 1 for point in listed):
@@ -61,8 +55,7 @@ def with_answers(
 def _shares(
     listed: Sequence[Point], objectives: Sequence[Objective], records: Records, n_images: int
 ) -> Mapping[str, float]:
-    """Label of each point of the front -> how likely it is there. Empty if accuracy is not an
-    objective."""
+    """Label of each point of the front -> its probability; empty if no objective is accuracy."""
     column = accuracy_column(objectives)
     if column is None:
         return {}
@@ -81,7 +74,7 @@ def _shares(
 
 
 def accuracy_column(objectives: Sequence[Objective]) -> int | None:
-    """Which of the objectives is to maximize the validation accuracy; None if none is."""
+    """Index of the objective to maximize the validation accuracy; None if there is none."""
     goals = [(objective.metric, objective.direction) for objective in objectives]
     accuracy = (VAL_ACCURACY, Direction.MAXIMIZE)
     return goals.index(accuracy) if accuracy in goals else None
@@ -89,7 +82,7 @@ def accuracy_column(objectives: Sequence[Objective]) -> int | None:
 
 def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[Any]:
     """Which images of the validation split each point classifies right, bool (number of points,
-    number of images); where points have several trainings, the fraction of these, in [0, 1].
+    number of images); of points with several trainings, the fraction of these, in [0, 1].
 
     Raises:
         UnsureError: if files cannot be read, were not kept, or are of splits that differ in size.
@@ -109,7 +102,7 @@ def parts_right(records: Records, wanted: Sequence[Point]) -> NDArray[Any]:
 
 
 def _fetched(records: Records, run: TrialRecord) -> NDArray[np.bool_]:
-    """What the network of a run classifies right."""
+    """Which images the network of a run classifies right."""
     try:
         if VAL_RIGHT not in records.artifacts(run.run_id):
             raise ValueError(f"{VAL_RIGHT} is not there")

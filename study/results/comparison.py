@@ -1,5 +1,4 @@
-"""Several studies side by side: whether they can be compared, their joint front, how far they lie
-apart and how sure that is, and what differs in their settings."""
+"""Comparison of studies: their joint front, how far they lie apart, and settings that differ."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,31 +16,28 @@ from study.tracking.pages import run_page, server_address
 if TYPE_CHECKING:
     import pandas as pd
 
-BEST = f"best_{VAL_ACCURACY}"
-"""Of a study, in JSON."""
-# Settings that say where something is, and not what.
+BEST = f"best_{VAL_ACCURACY}"  # of a study, in JSON
+# Settings that say where something is, not what.
 _LEFT_OUT = ("name", "data.root", "data.download")
-# Of the data, those that decide which images are for validation, and what they look like. How
-# images are augmented and how many a study trains on is part of what is compared.
+# Settings that decide which images are for validation, and what they look like. Augmentation and
+# the number of training images are part of what is compared.
 _SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
-# What depends on how the inverse is measured.
+# Metrics that depend on how the inverse is measured.
 _OF_THE_INVERSE = {INVERSE_STEPS, RECONSTRUCTION_ERROR}
-# Its name says nothing of what is in its files.
-_OF_FILES = "image_folder"
+_OF_FILES = "image_folder"  # a name that says nothing about the images
 
 
 @dataclass(frozen=True)
 class Comparison(Ranking):
-    """Several studies by the objectives, the constraints and the reference point of the first. The
-    points are those of all studies, each marked by how it compares with all of them: the joint
-    front has the networks that no other network equals or beats, and of equal networks the one of
-    the first study.
+    """Several studies by the objectives, constraints and reference point of the first. The points
+    are those of all studies, marked among all: the joint front has the networks that no other
+    equals or beats, and of equal networks that of the first study.
 
     Attributes:
         reports: name of a study -> its report, by the objectives and constraints of the first
-            study. Where studies share a name, all but the first get a number: "digits (2)".
+            study. Studies that share a name get a number, except the first: "digits (2)".
         differences: of each study from the first.
-        settings: key that differs -> its value in each study as JSON; None where a study lacks it.
+        settings: key that differs -> its value in each study as JSON; None if a study lacks it.
     """
 
     reports: Mapping[str, Report]
@@ -49,7 +45,7 @@ class Comparison(Ranking):
     settings: Mapping[str, tuple[str | None, ...]]
 
     def typed(self, point: Point) -> str:
-        """The handle of a network as a command takes it: with its study's own name."""
+        """The handle of a network for a command, with its study's own name."""
         return f"{self.reports[point.study].study.name}/{point.label}"
 
     def place(self, name: str) -> str:
@@ -59,25 +55,23 @@ class Comparison(Ranking):
 
     @property
     def is_of_several_places(self) -> bool:
-        """Whether the studies come from more than one tracking server or database."""
+        """Whether the studies come from several tracking servers or databases."""
         return len({one.files.client.tracking_uri for one in self.reports.values()}) > 1
 
     def place_to_type(self, point: Point) -> str | None:
-        """The tracking URI that a command needs beside a network's handle; None if it needs no
-        URI."""
+        """The tracking URI that a command needs for a network; None if it needs none."""
         uri = self.reports[point.study].files.client.tracking_uri
         is_needed = self.is_of_several_places or server_address(uri) is not None
         return self.place(point.study) if is_needed else None
 
     def run_page(self, point: Point) -> str | None:
-        """MLflow's page of a network; None where no server has one."""
+        """MLflow's page of a network; None without a server."""
         report = self.reports[point.study]
         page = run_page(report.files.client.tracking_uri, report.study.experiment_id)
         return page and page.replace("{run_id}", point.first.run_id)
 
     def content(self, every: bool) -> dict[str, Any]:
-        """All of the comparison, for JSON; of its networks the joint front or, if `every` is set,
-        all."""
+        """The comparison, for JSON, with the joint front or, if `every` is set, all networks."""
         apart = self.differences
         return {
             "studies": self.studies_content(),
@@ -97,7 +91,7 @@ class Comparison(Ranking):
         }
 
     def studies_content(self) -> list[dict[str, Any]]:
-        """Each study in short, for JSON."""
+        """A summary of each study, for JSON."""
         return [
             {
                 "name": name,
@@ -126,7 +120,7 @@ class Comparison(Ranking):
 
     def selected(self, every: bool) -> "pd.DataFrame":
         """The joint front or, if `every` is set, all networks, a row each: the study, the mark
-        among all studies, and the columns of a study's own report."""
+        among all studies, and the columns of a study's report."""
         import pandas as pd
 
         marks = {point.handle: point.mark.value for point in self.points}
@@ -142,15 +136,13 @@ class Comparison(Ranking):
 
 
 def compare(reports: Sequence[Report]) -> Comparison:
-    """Compare studies by the objectives, the constraints and the reference point of the first.
+    """Compare two or more studies by the objectives, constraints and reference point of the first.
 
-    Args:
-        reports: of two or more studies. What networks classify right is fetched where each of them
-            was read, if intervals need it.
+    Fetches what networks classify right, from where each study was read, if intervals need it.
 
     Raises:
-        UserError: if a study is there twice, their data, validation split or measurements differ,
-            or one has not measured an objective.
+        UserError: if a study is given twice, data, validation splits or measurements differ, or a
+            study has not measured an objective.
     """
     if len(reports) < 2:
         raise _refusal(f"two studies or more must be named, but got {len(reports)}")
@@ -172,7 +164,7 @@ def compare(reports: Sequence[Report]) -> Comparison:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names, with a number behind each that was there before."""
+    """Names, with a number after each that occurred before."""
     return [
         name if (before := names[:index].count(name)) == 0 else f"{name} ({before + 1})"
         for index, name in enumerate(names)
@@ -180,7 +172,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _by_goals_of(first: Report, report: Report) -> Report:
-    """A report by the objectives and the constraints of the first study."""
+    """A report by the objectives and constraints of the first study."""
     if (report.objectives, report.constraints) == (first.objectives, first.constraints):
         return report
     trials = [record for point in report.points for record in point.records]
@@ -197,7 +189,7 @@ def _settings(configs: Sequence[dict[str, Any]]) -> dict[str, tuple[str | None, 
 
 
 def _flattened(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """(key with those above it, value as JSON) of every value that is no section."""
+    """(key with those above it, value as JSON) of every value that is not a section."""
     for key, value in section.items():
         if isinstance(value, dict):
             yield from _flattened(value, f"{above}{key}.")
@@ -210,7 +202,7 @@ def _refusal(rule: str) -> UserError:
 
 
 def _check_settings(reports: Mapping[str, Report]) -> None:
-    """Check that no study is there twice, and that settings have all measured alike."""
+    """Check that no study is given twice, and that all have the same split and measurements."""
     first, *others = reports.values()
     seen = {first.study.run_id}
     for one in others:
@@ -241,7 +233,7 @@ def _check_same(reports: Mapping[str, Report], section: str, key: str, rule: str
 
 
 def _check_measured(reports: Mapping[str, Report]) -> None:
-    """Check that the completed trials of each study, if any, have the objectives' metrics."""
+    """Check that completed trials of each study, if any, have the objectives' metrics."""
     for name, report in reports.items():
         completed = [p for p in report.points if p.first.state is TrialStatus.COMPLETED]
         for metric in (objective.metric for objective in report.objectives):
@@ -254,13 +246,13 @@ def _check_measured(reports: Mapping[str, Report]) -> None:
 
 def _check_files(reports: Mapping[str, Report]) -> None:
     """Check that image folders have the same images, by the digests in the networks of the fronts:
-    the settings do not say."""
+    settings do not say."""
     if next(iter(reports.values())).study.config.data.name != _OF_FILES:
         return
-    # It waits for torch, which nothing else here does.
+    # Imports torch, which nothing else here needs.
     from study.tracking.stored_model import data_digest
 
-    # Of training images too, of which a study may take a part.
+    # By max_train: the digest is of training images too, of which a study may take a part.
     known = dict[int | None, tuple[str, str]]()
     for name, report in reports.items():
         run_id = report.front[0].first.run_id if report.front else None

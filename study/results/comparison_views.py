@@ -1,4 +1,4 @@
-"""The sections of a comparison of studies, which are printed and drawn in its page."""
+"""The sections of a comparison of studies, printed and drawn in its page."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ def sections(
     """The sections of a comparison, in the order in which they are printed.
 
     Args:
-        every: also the networks that are not on the joint front.
-        uri_option: of the command that is printed, before the place of MLflow; empty for none.
+        every: include networks that are not on the joint front.
+        uri_option: option before MLflow's address in the printed command; empty for none.
     """
     apart, reports = comparison.differences, comparison.reports
     names, objectives = list(reports), [objective.metric for objective in comparison.objectives]
@@ -52,7 +52,7 @@ def sections(
         Section(
             "studies",
             {
-                # A page is sent to others: no folder of this machine is in it.
+                # A page is sent to others: it names no folder of this machine.
                 "studies": [
                     {key: value for key, value in of_study.items() if key != "tracking_uri"}
                     for of_study in comparison.studies_content()
@@ -127,7 +127,7 @@ def sections(
 def print_comparison(
     comparison: Comparison, every: bool, console: Console, uri_option: Sequence[str] = ()
 ) -> None:
-    """Print the sections of a comparison; arguments as of `sections`."""
+    """Print the sections of a comparison; arguments as for `sections`."""
     titled = [one for one in sections(comparison, every, uri_option) if one.title]
     for number, section in enumerate(titled):
         if number:
@@ -148,7 +148,6 @@ def _studies_table(comparison: Comparison) -> list[Column]:
 
 
 def _differences_table(comparison: Comparison) -> list[Column]:
-    """How far each study but the first lies from the first."""
     rows = comparison.differences_content()
     return [
         Column(f"minus {next(iter(comparison.reports))}", texts(rows, "study"), is_text=True),
@@ -175,7 +174,6 @@ def _difference(estimate: Estimate | None, form: str) -> str:
 
 
 def _settings_table(comparison: Comparison) -> list[Column]:
-    """The settings that differ, as JSON."""
     settings = comparison.settings
     return [
         Column("key", list(settings), is_text=True),
@@ -187,8 +185,8 @@ def _settings_table(comparison: Comparison) -> list[Column]:
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    """The conditions that networks were chosen by, and where each study was read if they come from
-    several places, a sentence each."""
+    """The conditions that selected networks, and where each study was read if they come from
+    several places, one sentence each."""
     for name, report in comparison.reports.items():
         if report.where:
             yield f"{name}: only networks with {report.where}"

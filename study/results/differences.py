@@ -1,4 +1,4 @@
-"""How far studies lie apart, in hypervolume and in the best accuracy, and how sure that is."""
+"""How far studies lie apart, in hypervolume and in best accuracy, and how certain that is."""
 
 import math
 from collections import defaultdict
@@ -27,15 +27,14 @@ from study.results.report import Report
 from study.tracking.records import TrialRecord
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
-"""The largest accuracy is a hypervolume too: that of the accuracy alone, from 0."""
+"""The largest accuracy as a hypervolume: that of the accuracy alone, from 0."""
 _SEEDS, _IMAGES = "the training seeds", "the choice of the validation images"
-# Of a network as it was trained, among the coefficients that others are projected to.
-_OWN = 1.0
+_OWN = 1.0  # in place of the coefficient, for a network that was not projected
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference, and its 95 % confidence interval, an estimate; None where none is known."""
+    """A difference, and its 95 % confidence interval, an estimate; None if it is unknown."""
 
     value: float
     interval: Interval | None
@@ -51,10 +50,10 @@ class Differences:
     """The difference of each study but the first from the first.
 
     Attributes:
-        hypervolume: None where that is not defined.
-        best_accuracy: of the largest validation accuracies, fractions; None where one of the two
-            studies has no network that a front admits.
-        noise: what the intervals cover, "seeds" or "images".
+        hypervolume: None if it is not defined.
+        best_accuracy: of the largest validation accuracies, fractions; None if either study has no
+            network that a front admits.
+        noise: what the intervals cover.
         unsure: why there are no intervals, a sentence; None if there are.
     """
 
@@ -65,7 +64,7 @@ class Differences:
 
     @property
     def note(self) -> str:
-        """What the intervals cover, and what not; or why there are none."""
+        """What the intervals cover and what they do not, or why there are none."""
         if self.unsure is not None:
             return f"{self.unsure[0].upper()}{self.unsure[1:]}."
         if self.noise == "seeds":
@@ -107,13 +106,13 @@ def differences(reports: Sequence[Report]) -> Differences:
 
 
 def best_accuracy(report: Report) -> float | None:
-    """The largest on the validation split, of the networks that a front admits; None without."""
+    """The largest validation accuracy of networks that a front admits; None if there is none."""
     of_points = [point.metrics[VAL_ACCURACY] for point in _admitted(report, BEST_ACCURACY)]
     return max(of_points, default=None)
 
 
 def _admitted(report: Report, goals: Sequence[Objective]) -> list[Point]:
-    """The points that a front may have, and that were measured in some metrics."""
+    """The points that a front admits and that have the metrics of the goals."""
     names = {goal.metric for goal in goals}
     return [point for point in report.points if point.is_admitted and names <= point.metrics.keys()]
 
@@ -123,8 +122,8 @@ def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Lo
 
 
 def _measured(reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool) -> list[Any]:
-    """What intervals are computed from; None for a study without networks, and where nothing was
-    counted on images, or trained twice."""
+    """What intervals are computed from; None for a study without networks, without accuracies
+    counted on images, or without repeats."""
     if by_seeds:
         trained = [_trainings(one, goals) for one in reports]
         return [one if has_spread(one) else None for one in trained]
@@ -146,7 +145,7 @@ def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:
 
 
 def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
-    """The samples that left networks which a front admits."""
+    """The samples with networks that a front admits."""
     by_sample: dict[str, list[Point]] = defaultdict(list)
     for point in _admitted(report, goals):
         by_sample[point.first.repeat_of].append(point)

@@ -21,12 +21,11 @@ from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
 
-# Fractions have as many decimals as tell those apart that are shown, and no fewer.
-_FEWEST_DECIMALS = 4
+_FEWEST_DECIMALS = 4  # of fractions; more if these do not tell the shown ones apart
 
 
 class Mark(StrEnum):
-    """How a point stands in the report; only `front` is the study's answer."""
+    """Status of a point in the report; only `front` is the study's answer."""
 
     FRONT = "front"
     DOMINATED = "dominated"
@@ -42,20 +41,18 @@ class Point:
     """One place in the report: the network of a sample, or a projection of it.
 
     Attributes:
-        study: name of the study that it belongs to.
-        records: the trainings that it was measured in: one, or all that completed where a sample
-            was trained repeatedly. A training that did not complete is a point of its own.
-        metrics: mean over the records, of each metric that all of them have, rounded to its
-            resolution.
-        standard_error: of that mean, for the objectives: estimated from the differences between
-            repeats, pooled over all samples; None where nothing was trained twice.
-        front_share: how likely the point is on the front if it were measured anew, in [0, 1]; an
-            estimate. Where samples were trained repeatedly, with the spread of the repeats; else if
-            the validation split were drawn anew. Differences within a metric's `indifference`
-            count as none there. None where neither is known.
-        n_val_images: images of the validation split; None where the study's files do not say.
-        right: which images of the validation split it classifies right, bool (number of images,);
-            None where that is not known, or of several trainings.
+        study: name of its study.
+        records: the trainings that it was measured in: one, or all that completed if a sample was
+            trained repeatedly. A training that did not complete is a point of its own.
+        metrics: means over the records of the metrics that all have, rounded to their resolution.
+        standard_error: of those means, for the objectives, from the differences between repeats,
+            pooled over all samples; an estimate. None if nothing was trained twice.
+        front_share: probability in [0, 1] of being on the front if measured anew, an estimate: with
+            the spread of the repeats, or else if the validation split were drawn anew. Differences
+            within a metric's `indifference` count as none. None if neither is known.
+        n_val_images: images of the validation split; None if unknown.
+        right: bool (n_val_images,), which of these it classifies right; None if unknown, or of
+            several trainings.
     """
 
     study: str
@@ -69,33 +66,33 @@ class Point:
 
     @property
     def first(self) -> TrialRecord:
-        """The record that stands for all of them: ids and parameters are its."""
+        """The record that stands for all, with its ids and parameters."""
         return self.records[0]
 
     @property
     def is_trial(self) -> bool:
-        """A network as it was trained, and no projection of one."""
+        """Whether it is a network as trained, not a projection."""
         return self.first.projected_to is None
 
     @property
     def label(self) -> str:
-        """The network within its study: trial id, and the coefficient of a projection."""
+        """The name within the study: trial id, and the coefficient of a projection."""
         return network_label(self.first.trial_id, self.first.projected_to)
 
     @property
     def handle(self) -> str:
-        """What the network is called wherever one is asked for: "digits/0004@0.5"."""
+        """The name wherever a network is asked for, such as "digits/0004@0.5"."""
         return f"{self.study}/{self.label}"
 
     @property
     def is_admitted(self) -> bool:
-        """Whether the front may have it: it completed with finite values within the constraints."""
+        """Whether a front admits it: it completed, finite and within the constraints."""
         return self.mark in (Mark.FRONT, Mark.DOMINATED)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the validation accuracy, an estimate; None where the number
-        of images is not known, or repeats say how sure the accuracy is."""
+        """95 % confidence interval of the validation accuracy, an estimate; None if the number of
+        images is unknown, or if repeats say how certain the accuracy is."""
         accuracy = self.metrics.get(VAL_ACCURACY)
         if self.n_val_images is None or self.standard_error is not None or accuracy is None:
             return None
@@ -104,11 +101,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Networks with their marks, by what is sought.
-
-    Attributes:
-        points: of a study in the order in which they were trained.
-    """
+    """Networks with their marks; those of a study are in the order in which they were trained."""
 
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
@@ -123,14 +116,14 @@ class Ranking:
         return tuple(sorted(front, key=lambda point: sign * point.metrics[first.metric]))
 
     def ranked(self, every: bool) -> list[Point]:
-        """The front, and behind it, if `every` is set, all other points."""
+        """The front, then, if `every` is set, all other points."""
         others = [point for point in self.points if point.mark is not Mark.FRONT]
         return [*self.front, *(others if every else [])]
 
     @cached_property
     def hypervolume(self) -> float | None:
         """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None where an objective has no reference."""
+        objectives' units; None if an objective has no reference."""
         if not all(math.isfinite(objective.reference) for objective in self.objectives):
             return None
         admitted = [point.metrics for point in self.points if point.is_admitted]
@@ -144,15 +137,11 @@ def marked(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> tuple[Point, ...]:
-    """The points of a study, each with its mark.
+    """The points of a study, each with its mark, from the records of its trials and projections.
 
     The front admits only networks of trials that ran their full budget, with finite values, within
-    the constraints. Of these it has those that no other one equals or beats in all objectives as
-    they are reported; of equal ones the first trained and least projected.
-
-    Args:
-        study: its name.
-        records: of trials and projections.
+    the constraints. It has those that no other equals or beats in all objectives as reported; of
+    equal ones the first trained and least projected.
     """
     listed = [
         Point(study, tuple(group), _mark_alone(group, objectives, constraints), _mean(group))
@@ -173,8 +162,8 @@ def marked(
 
 
 def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
-    """Points, of which FRONT keep only those that no other one equals or beats in all objectives;
-    of equal points the first."""
+    """Mark as DOMINATED each FRONT point that another equals or beats in all objectives; of equal
+    points the first stays."""
     front = [point.metrics for point in listed if point.mark is Mark.FRONT]
     kept = iter(nondominated(points.losses(front, objectives)))
     return tuple(
@@ -187,7 +176,7 @@ def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tup
 
 def _groups(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
     """The records of each point. Completed repeats of a sample, or of one projection of it, are one
-    point; each trial that did not complete is a point by itself."""
+    point; each trial that did not complete is a point of its own."""
     groups: dict[Hashable, list[TrialRecord]] = defaultdict(list)
     for record in records:
         completed = record.state is TrialStatus.COMPLETED
@@ -206,8 +195,7 @@ def _mark_alone(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> Mark:
-    """The mark of a point before it is compared with others: FRONT if each of its networks may be
-    on the front."""
+    """The mark before comparison with others: FRONT if each of its networks may be on it."""
     if group[0].state is not TrialStatus.COMPLETED:
         return Mark(group[0].state.value)
     real = all(points.admitted(r.metrics, objectives, constraints) for r in group)
@@ -215,8 +203,7 @@ def _mark_alone(
 
 
 class Numbers:
-    """The texts of some points' metrics. Two values have the same text where they are equal as
-    reported, and nowhere else."""
+    """Texts of points' metrics: two are equal exactly if the values are equal as reported."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         self._decimals = {
@@ -226,8 +213,7 @@ class Numbers:
         }
 
     def decimals(self, name: str) -> int | None:
-        """How many digits behind the point a metric is written with; None where it is written with
-        significant digits."""
+        """Decimals that a metric is written with; None if it has significant digits instead."""
         return self._decimals.get(name)
 
     def text(self, name: str, value: float | None) -> str:
@@ -239,7 +225,7 @@ class Numbers:
         return f"{value:.{METRICS[name].resolution.n}g}"
 
     def with_error(self, point: Point, name: str) -> str:
-        """A point's value of a metric, with its standard error where it has one."""
+        """A point's value of a metric, with its standard error if it has one."""
         text = self.text(name, point.metrics.get(name))
         error = (point.standard_error or {}).get(name)
         return text if error is None else f"{text} +-{error:.2g}"

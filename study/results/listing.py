@@ -1,4 +1,4 @@
-"""The studies that MLflow has, a line each: how they stand, and what came out."""
+"""All studies in MLflow, one line each: their state and their results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,7 @@ from study.tracking.client import Client
 from study.tracking.records import Records
 
 _DONE = "done"
-# Of the table on a terminal that is not narrower.
-_WIDTH = 80
+_WIDTH = 80  # of the table, on a terminal that is not narrower
 _KEYS = (
     "study",
     "state",
@@ -32,35 +31,34 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class Listing:
-    """All studies of a server or database, the latest first, to be shown as a report is.
+    """All studies of a server or database, the latest first, shown like a report.
 
     Attributes:
-        lines: of each study its name under "study", and
+        lines: for each study its name under "study", and
             state: running, interrupted or done. One whose driver died is still marked as running.
             n_completed: trials that trained for all of their epochs, so far.
-            n_trials: that were asked for, with their repeats.
-            n_front, hypervolume, hours: of a study that is done; None before, and where the study's
-                run has none.
-            began: a time, UTC, as ISO 8601 writes it.
+            n_trials: trials asked for, including repeats.
+            n_front, hypervolume, hours: None unless the study is done and its run has them.
+            began: UTC, in ISO 8601.
             end_of_search: why it ended before its last possible trial; None if it did not.
-        place: where they are, for the message that there is none.
+        place: where the studies are, for the message that there is none.
     """
 
     lines: list[dict[str, Any]]
     place: str
 
     def as_json(self, every: bool) -> str:
-        """All of them, whatever `every` is."""
+        """All studies, whatever `every` is."""
         return as_json(self.lines)
 
     def as_csv(self, every: bool) -> str:
-        """Likewise."""
+        """All studies, whatever `every` is."""
         import pandas as pd
 
         return as_csv(pd.DataFrame(self.lines, columns=list(_KEYS), dtype=object))
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
-        """Likewise, in 80 columns, and below the table why studies ended early."""
+        """Print all studies in 80 columns, and below the table why studies ended early."""
         console, lines = wide_console(), self.lines
         if not lines:
             console.print(f"there is no study {self.place}", markup=False, soft_wrap=True)
@@ -88,8 +86,8 @@ class Listing:
 def listed(client: Client) -> Listing:
     """All studies, the latest first.
 
-    Of a study that is done its own run alone is read. Of one that is not, or that an earlier
-    version ended, the trials that completed are read too, to be counted.
+    Of a study that is done, only its own run is read. If it is not done, or an earlier version
+    ended it, the completed trials are read too, to count them.
 
     Raises:
         TrackingError: if MLflow refuses or cannot be reached.

@@ -1,8 +1,7 @@
-"""A report to look at: as a page, one file that opens without a network and without a server; and
-as a figure in a notebook.
+"""A report as a page, one file that needs no network and no server, and as a figure in a notebook.
 
-page_files/ has the code that draws a page, a file for each section, joined in the order of their
-names with those in page_files/shared/, which the page of a comparison has too.
+page_files/ has the code that draws a page, one file per section, joined in the order of names with
+those in page_files/shared/, which the page of a comparison has too.
 """
 
 import html
@@ -30,11 +29,7 @@ _FOLDER = files("study.results") / "page_files"
 
 
 def check_files(report: Report) -> None:
-    """Whether the networks of the front still have their files.
-
-    Raises:
-        FailedError: if one has none, which says that they were deleted.
-    """
+    """Raise FailedError if the files of a network on the front were deleted."""
     for point in report.front[:MOST_NETWORKS]:
         if not report.files.artifacts(point.first.run_id):
             place = report.files.client.get_run(point.first.run_id).info.artifact_uri
@@ -46,11 +41,7 @@ def check_files(report: Report) -> None:
 
 
 def write_page(path: Path, shown: Report | Comparison) -> None:
-    """Write the page of a study, or of several.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
+    """Write the page of a study or a comparison. Raises UserError if the file cannot be written."""
     text = page(shown)
     try:
         path.write_text(text, encoding="utf-8")
@@ -59,8 +50,8 @@ def write_page(path: Path, shown: Report | Comparison) -> None:
 
 
 def page(shown: Report | Comparison) -> str:
-    """The page of a study as HTML, with all of its points and their marks; or that of several."""
-    # Skip: id of the section that a reader may skip to, and of what its table is.
+    """The page of a study, with all of its points and their marks, or of a comparison, as HTML."""
+    # skip: id of the section to which readers may skip, and what its table lists.
     if isinstance(shown, Report):
         title, skip = f"{shown.study.name}: report", ("points", "all points")
         drawn, parts = sections(shown), _FOLDER
@@ -92,14 +83,13 @@ def page(shown: Report | Comparison) -> str:
         css=text(shared / "page.css"),
         js=f'"use strict";\n(() => {{\n{"".join(map(text, code))}}})();\n',
         plotly=get_plotlyjs(),
-        # Text of the study, a name or a reason, must not end the element that it stands in.
+        # Text of the study, a name or a reason, must not end its <script> element.
         content=written.replace("<", "\\u003c"),
     )
 
 
 def _common(shown: Ranking) -> dict[str, Any]:
-    """What every page has: what is sought, and what each metric is and in how many digits the
-    points have it."""
+    """Content of every page: the goals, and each metric with its number of decimals."""
     numbers = Numbers(shown.points)
     return {
         "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
@@ -125,7 +115,7 @@ def _common(shown: Ranking) -> dict[str, Any]:
 
 
 def figure(report: Report, kind: str) -> go.Figure:
-    """A figure of a study for a notebook: "front", its first objective against each other one.
+    """A figure of a study for a notebook: "front", the first objective against each of the others.
 
     Raises:
         UserError: for another kind, or if the study has one objective.

@@ -1,9 +1,9 @@
-"""Where a report is written for other programs: MLflow's runs, and a study of Optuna.
+"""The report in other programs: MLflow's runs, and a study of Optuna.
 
 `study.best_trials` of that study has the objectives' values of our front, and no others. Of
-networks that are equal as reported Optuna has all, where our front has the first. A projection has
-the sample of the trial that it comes from, and the coefficient that it was projected to as a user
-attribute: as a parameter it would lie outside the space, or say that a network was trained with it.
+networks that are equal as reported Optuna has all, our front only the first. A projection has the
+sample of its trial, and its coefficient as a user attribute: as a parameter it would lie outside
+the space, or claim that a network was trained with it.
 """
 
 import math
@@ -19,17 +19,15 @@ from study.search import optuna_study
 from study.search.optuna_study import FrozenTrial
 from study.tracking import pages, studies
 
-# The mark of a training of a sample that has been trained before: the first one has the sample's.
+# Mark of every training of a sample but the first, which has the sample's mark.
 _REPEAT = "repeat"
 
 
 def publish(report: Report) -> None:
-    """Write the results of a study that has ended, all its points and with its own objectives, into
-    MLflow: how each network stands, which are recommended and why, and the figures of the whole.
-
-    Raises:
-        TrackingError: if MLflow refuses or cannot be reached.
-    """
+    """Write the results of a study that has ended into MLflow: the mark of each network, the
+    recommendations with their reasons, and the figures of the study. The report must have all
+    points and the study's own objectives. Raises TrackingError if MLflow refuses or cannot be
+    reached."""
     recommended = {one.point.first.run_id: one for one in report.recommended}
     networks = []
     for point in report.points:
@@ -37,7 +35,7 @@ def publish(report: Report) -> None:
         aliases, why = (one.aliases, one.sentence) if one is not None else ((), "")
         marked = replace(point.first, mark=point.mark.value, aliases=aliases, why=why)
         networks.append((point.first, marked))
-        # So that as many runs have the mark as the report has rows.
+        # So that as many runs have a mark as the report has rows with it.
         networks += [
             (record, replace(record, mark=_REPEAT, aliases=(), why=""))
             for record in point.records[1:]
@@ -52,7 +50,7 @@ def publish(report: Report) -> None:
 
 
 def figures(report: Report) -> Mapping[str, float]:
-    """The figures of a whole study by name; a hypervolume that is not defined is left out."""
+    """Figures of a study by name; a hypervolume that is not defined is absent."""
     volume = {} if report.hypervolume is None else {HYPERVOLUME: report.hypervolume}
     return {
         **volume,
@@ -63,12 +61,8 @@ def figures(report: Report) -> Mapping[str, float]:
 
 
 def export(report: Report, url: str) -> str:
-    """Write the report into a storage of Optuna, as a study of the study's name; returns the URL
-    without its password.
-
-    Raises:
-        UserError: if that cannot be done; the storage then has no such study.
-    """
+    """Write the report into an Optuna storage, as a study of the same name; returns the URL without
+    its password. Raises UserError if that fails; the storage then has no such study."""
     objectives = report.objectives
     return optuna_study.write(
         url,
@@ -86,18 +80,15 @@ def export(report: Report, url: str) -> str:
 
 
 def trials(report: Report) -> list[FrozenTrial]:
-    """Every point as a trial of Optuna, in the order of the trials.
-
-    Raises:
-        UserError: if a sample is not of the study's space.
-    """
+    """Every point as an Optuna trial, in the order of the trials. Raises UserError if a sample is
+    not of the study's space."""
     return [_trial(report, point) for point in report.points]
 
 
 def _trial(report: Report, point: Point) -> FrozenTrial:
     names = [objective.metric for objective in report.objectives]
     is_finite = all(math.isfinite(point.metrics.get(name, math.nan)) for name in names)
-    # A trial that runs or was interrupted gave nothing: in Optuna it would never end.
+    # Also of trials that run or were interrupted: in Optuna they would never end.
     state = TrialStatus.FAILED
     if point.mark is Mark.STOPPED_EARLY:
         state = TrialStatus.STOPPED_EARLY
@@ -122,7 +113,7 @@ def _trial(report: Report, point: Point) -> FrozenTrial:
         sample=first.sample,
         state=state,
         values=[point.metrics[name] for name in names] if is_completed else None,
-        # Of the values before they are rounded, in each training: as the front is decided.
+        # Of unrounded values in each training, as for the front.
         violations={
             c.metric: max(c.violation(r.metrics.get(c.metric, math.nan)) for r in point.records)
             for c in report.constraints

@@ -22,9 +22,8 @@ from study.pareto.repeats import N_STANDARD_ERRORS
 from study.results.front import Point
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
-# Differences that would be seen as often by chance are within the noise.
-_SIGNIFICANCE = 0.05
-# What networks are compared by; a run that somebody else logged may lack it.
+_SIGNIFICANCE = 0.05  # differences with a larger p-value are within the noise
+# Metrics that networks are compared by; runs logged by other programs may lack them.
 _NEEDED = {VAL_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
 
 
@@ -34,7 +33,7 @@ class Recommendation:
 
     Attributes:
         aliases: one or more of MOST_ACCURATE, KNEE and MOST_INVERTIBLE.
-        sentence: why, in comparison with the most accurate one.
+        sentence: why, compared with the most accurate network.
     """
 
     aliases: tuple[str, ...]
@@ -47,11 +46,11 @@ def recommendations(
 ) -> list[Recommendation]:
     """The networks of a front to take, the most accurate first; none if the front is empty.
 
-    most-accurate: the largest validation accuracy; of equals the smallest bound, then the fewest
-    steps of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then
-    the largest accuracy. knee: the one that costs the most to leave, see study.pareto.knee; a range
-    of accuracies counts at least as its noise. Differences of bounds, steps and other metrics that
-    are within their `indifference` count as none, except where most-accurate breaks a tie.
+    most-accurate: the largest validation accuracy, then the smallest bound, then the fewest steps
+    of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then the
+    largest accuracy. knee: costs the most to leave, see study.pareto.knee; accuracies are scaled by
+    at least their noise. Differences within a metric's `indifference` count as none, except in ties
+    of most-accurate.
     """
     front = [point for point in whole_front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -74,7 +73,7 @@ def recommendations(
 
 
 def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[str, Point]:
-    """Alias -> the point of the front that it stands for."""
+    """Alias -> the point that has it."""
     losses = points.losses([point.metrics for point in front], objectives)
     best = min(front, key=_by_accuracy)
     least = [_noise(best) if objective.metric == VAL_ACCURACY else 0.0 for objective in objectives]
@@ -87,14 +86,14 @@ def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[
 
 
 def _by_accuracy(point: Point) -> tuple[float, float, float]:
-    """Sorts the most accurate first, then by bound and steps."""
+    """Sort key: the most accurate first, then by bound and steps."""
     metrics = point.metrics
     return -metrics[VAL_ACCURACY], metrics[LIPSCHITZ_UPPER_BOUND], metrics[INVERSE_STEPS]
 
 
 def _most_invertible(front: Sequence[Point]) -> Point:
     for metric in (LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS):
-        # What is not known is as bad as can be.
+        # NaN counts as the worst value.
         known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
         is_same = METRICS[metric].is_same
         front = [p for p, value in zip(front, known, strict=True) if is_same(value, min(known))]
@@ -102,7 +101,7 @@ def _most_invertible(front: Sequence[Point]) -> Point:
 
 
 def _noise(point: Point) -> float:
-    """Width of the 95 % interval of a point's validation accuracy; 0 where it is not known."""
+    """Width of the 95 % interval of a point's validation accuracy; 0 if it is unknown."""
     if point.standard_error is not None:
         return 2 * N_STANDARD_ERRORS * point.standard_error.get(VAL_ACCURACY, 0.0)
     ends = point.interval
@@ -110,8 +109,7 @@ def _noise(point: Point) -> float:
 
 
 def is_within_noise(point: Point, best: Point) -> bool | None:
-    """Whether the difference of two points' validation accuracies may well be chance; None where
-    that is not known."""
+    """Whether two validation accuracies may well differ by chance; None if that is unknown."""
     errors = [(p.standard_error or {}).get(VAL_ACCURACY) for p in (point, best)]
     if errors[0] is not None and errors[1] is not None:
         apart = abs(best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
@@ -131,7 +129,7 @@ def _accuracy(point: Point) -> str:
 
 
 def _beside(point: Point, best: Point, objectives: Sequence[Objective]) -> str:
-    """What a network gives up and gains beside the most accurate one, a sentence."""
+    """What a network gives up and gains compared with the most accurate one, as a sentence."""
     apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
     amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"
     noise = ", which is within the noise" if is_within_noise(point, best) else ""
@@ -152,7 +150,7 @@ def _beside(point: Point, best: Point, objectives: Sequence[Objective]) -> str:
 
 
 def _difference(name: str, ours: float, theirs: float) -> str:
-    """How two values of a metric differ, a phrase."""
+    """How two values of a metric differ, as a phrase."""
     if name == LIPSCHITZ_UPPER_BOUND:
         ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
         amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"

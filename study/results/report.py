@@ -1,5 +1,5 @@
-"""One study, read once: its networks with their marks, and what follows from them, each computed
-once. Every table, page and file that is made of a study is a view of its report."""
+"""The report of a study, read once: its networks with their marks, and what follows from them, each
+computed once. Every table, page and file of a study is a view of its report."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
 from study.tracking.records import Records, StudyRecord, TrialRecord
 
-# Imported where they are needed, for some tenths of a second each: pandas and Optuna.
+# Imported where they are needed: pandas and Optuna take tenths of a second each.
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,9 +29,9 @@ class Report(Ranking):
     """A study's trials and their projections, each point with its mark.
 
     Attributes:
-        where: the conditions that its networks were chosen by, as they were given; empty for all.
-        unsure: why nothing is said of how sure the front is, a sentence; None if it is said.
-        records: where it was read; None for one that is made up.
+        where: the conditions that selected its networks, as given; empty for all.
+        unsure: why the certainty of the front is unknown, a sentence; None if it is known.
+        records: where it was read; None if it was not read.
     """
 
     study: StudyRecord
@@ -47,12 +47,12 @@ class Report(Ranking):
 
     @property
     def trainings(self) -> list[TrialRecord]:
-        """The record of every trial, repeats too."""
+        """The record of every trial, including repeats."""
         return [record for point in self.points if point.is_trial for record in point.records]
 
     @property
     def n_val_images(self) -> int | None:
-        """Images of the validation split; None where the networks of the front do not say."""
+        """Images of the validation split; None if unknown."""
         return self.points[0].n_val_images if self.points else None
 
     @cached_property
@@ -62,27 +62,27 @@ class Report(Ranking):
 
     @property
     def handles(self) -> dict[str, str]:
-        """Alias -> the handle of the network that is recommended as it."""
+        """Alias -> the handle of the network recommended as it."""
         return {alias: one.point.handle for one in self.recommended for alias in one.aliases}
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """Handle of a recommended network -> its aliases, with commas."""
+        """Handle of a recommended network -> its aliases, joined by commas."""
         return {one.point.handle: ",".join(one.aliases) for one in self.recommended}
 
     @cached_property
     def costs(self) -> dict[str, float]:
-        """What the study cost, by name; what is not known is left out."""
+        """What the study cost, by name; unknown costs are absent."""
         return spent.costs(self.trainings, self.study.config.resources)
 
     @cached_property
     def growth(self) -> spent.Growth | None:
-        """How the front grew; None where an objective has no reference, or no trial has ended."""
+        """How the front grew; None if an objective has no reference, or no trial has ended."""
         return spent.growth(self.points, self.objectives, self.constraints)
 
     @cached_property
     def table1(self) -> list[table1.Column] | None:
-        """Table 1 of the paper; None where the study is not that."""
+        """Table 1 of the paper; None for other studies."""
         return table1.table1(self.study.config, self.points)
 
     @property
@@ -93,8 +93,8 @@ class Report(Ranking):
 
     @cached_property
     def importances(self) -> "dict[str, dict[str, Share]]":
-        """Objective -> parameter -> share of the variance; objectives without an estimate are left
-        out. Projections do not count: their values are no choice of a hyperparameter."""
+        """Objective -> parameter -> share of the variance, without objectives that have no
+        estimate. Projections do not count: their values are no choice of a hyperparameter."""
         from study.search.importance import importance
 
         shares = {}
@@ -109,9 +109,8 @@ class Report(Ranking):
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
-        """All networks, a row each, those of the front first: handle, ids, mark, the searched
-        parameters, every metric, what repeats add, and last how sure its place is and as what it is
-        recommended."""
+        """All networks, a row each, the front first: handle, ids, mark, searched parameters, every
+        metric, figures of repeats, how certain the place is, and recommendations."""
         import pandas as pd
 
         searched = [key for key, _ in self.study.config.space]
@@ -132,11 +131,11 @@ class Report(Ranking):
         return pd.DataFrame(rows, columns=columns)
 
     def selected(self, every: bool) -> "pd.DataFrame":
-        """The rows of the front, or, if `every` is set, all of them."""
+        """The rows of the front, or all rows if `every` is set."""
         return self.frame if every else self.frame.head(len(self.front))
 
     def content(self, every: bool) -> dict[str, Any]:
-        """All of the report, for JSON; of its points the front or, if `every` is set, all."""
+        """The report, for JSON, with the points of the front or, if `every` is set, all points."""
         return {
             "study": self.study.name,
             "experiment_id": self.study.experiment_id,
@@ -173,10 +172,11 @@ def collect(
     """The report of a study from its records.
 
     Args:
-        trials: and projections of them.
+        trials: trials and their projections.
         objectives, constraints: in place of the study's own.
-        where: the conditions that the records were chosen by.
-        records: where files of networks are read, for how sure the front is; None for nowhere.
+        where: the conditions that selected the records.
+        records: source of the networks' files, for how certain the front is; None to leave that
+            out.
     """
     objectives = objectives or study.config.objectives
     if constraints is None:
@@ -193,7 +193,7 @@ def read(
     """The report of a study in MLflow.
 
     Args:
-        name: of the study; None for the latest.
+        name: None for the latest.
         conditions: on trials and projections, see study.results.where.
         objectives: such as "val_loss:minimize", in place of the study's own.
 
@@ -215,11 +215,7 @@ def read(
 
 
 def find_study(records: Records, name: str | None) -> StudyRecord:
-    """The study of that name, or the latest.
-
-    Raises:
-        TrackingError: if there is none.
-    """
+    """The study with this name, or the latest. Raises TrackingError if there is none."""
     study = records.find_study(name) if name else next(records.studies(), None)
     if study is None:
         if name:
@@ -229,12 +225,8 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
 
 
 def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
-    """Objectives from texts such as "val_loss:minimize"; None without any, which means the study's
-    own.
-
-    Raises:
-        UserError: if one cannot be read.
-    """
+    """Objectives from texts such as "val_loss:minimize"; None without texts, for the study's own.
+    Raises UserError if one cannot be read."""
     known = {o.metric: o for o in study.config.objectives}
     parsed = []
     for text in texts:
@@ -273,7 +265,7 @@ def point_content(point: Point) -> dict[str, Any]:
 
 
 def goals(ranking: Ranking) -> dict[str, dict[str, Any]]:
-    """What is sought, for JSON."""
+    """The objectives, constraints and reference point, for JSON."""
     return {
         "objectives": {o.metric: o.direction.value for o in ranking.objectives},
         "constraints": {c.metric: str(c) for c in ranking.constraints},

@@ -28,14 +28,12 @@ from study.results.report import Report
 from study.results.tables import Section, marks_of
 from study.tracking.pages import compare_page, run_page, server_address
 
-MOST_NETWORKS = 40
-"""Networks whose certificate, inverse and reconstructions are in the page."""
-# MLflow's page that compares runs is of no use beyond some dozens.
-_MOST_COMPARED = 50
-# Metrics that come first in the table, behind the objectives.
+MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page
+_MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless
+# Metrics that come first in the table, after the objectives.
 _TABLE_METRICS = (TEST_ACCURACY, RECONSTRUCTION_ERROR)
-# Metrics that the picker limits, behind the objectives, and whether the limit itself is too much:
-# a bound that is 1 proves nothing.
+# Metrics that the picker limits, after the objectives. `strict` excludes the limit itself: a bound
+# of 1 proves nothing.
 _PICKER_LIMITS = (
     {"name": LIPSCHITZ_UPPER_BOUND, "strict": True},
     {"name": INVERSE_STEPS, "strict": False},
@@ -143,7 +141,7 @@ def _summary(report: Report) -> str:
 
 
 def _facts(report: Report) -> list[str]:
-    """When, how long, on what and with which code the study ran, a phrase each."""
+    """When, how long, on what and with which code the study ran, one phrase each."""
     trials, costs, study = report.trainings, report.costs, report.study
     if not trials:
         return []
@@ -167,8 +165,7 @@ def _facts(report: Report) -> list[str]:
 
 
 def _card(one: Recommendation) -> dict[str, Any]:
-    """One of the networks to take."""
-    # The first network's own, which the handle means, and not a mean over repeats.
+    # Of the first network, which the handle means, not the mean over repeats.
     bound = one.point.first.metrics[LIPSCHITZ_UPPER_BOUND]
     at_most = f"{METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound):.4g}"
     proof = (
@@ -186,9 +183,8 @@ def _card(one: Recommendation) -> dict[str, Any]:
 
 
 def _columns(report: Report) -> dict[str, Any]:
-    """The frame, a list for each of its columns. JSON has null for infinite values, so `infinite`
-    has them as text, by row. Where a sample was trained repeatedly, `own` has the metrics of the
-    first network."""
+    """The frame as lists by column. JSON has null for infinite values, so `infinite` has them as
+    text, by row. Where a sample was trained repeatedly, `own` has the first network's metrics."""
     columns = {str(name): values.tolist() for name, values in report.frame.items()}
     firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
     return {
@@ -204,8 +200,8 @@ def _columns(report: Report) -> dict[str, Any]:
 
 
 def _named_networks(report: Report) -> Mapping[str, Point]:
-    """Those of Table 1, by their names in the paper, if the study is that; else the recommended
-    ones, and then the front."""
+    """The networks of Table 1 by their names in the paper, if the study is that; otherwise the
+    recommended ones, then the front."""
     if report.table1 is not None:
         return {column.name: column.point for column in report.table1 if column.point}
     points = [*(one.point for one in report.recommended), *report.front]
@@ -213,7 +209,7 @@ def _named_networks(report: Report) -> Mapping[str, Point]:
 
 
 def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
-    """What a network left: its certificate, inverse and reconstructions."""
+    """The certificate, inverse and reconstructions of a network."""
     run_id = point.first.run_id
     artifacts = report.files.artifacts(run_id)
 
@@ -231,7 +227,7 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
         "inverse": {
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
-            # None where one block has no proof.
+            # None if a block has no proof.
             "predicted": None if None in steps else max(steps),
             "rtol": inverse.get("rtol"),
         },

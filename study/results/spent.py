@@ -16,14 +16,13 @@ from study.tracking.records import TrialRecord
 
 _SUMS = (CPU_HOURS, GPU_HOURS)
 COSTS = (HOURS, DEVICE_HOURS, *_SUMS)
-"""The names of all costs of a study."""
 
 
 def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str, float]:
-    """What the trials of a study cost, by name, as far as they reported; unknown costs are absent.
+    """What trials cost, by name, as far as they reported; unknown costs are absent.
 
     The time after a trial's last report is never known, nor that of a trial that failed before its
-    first. Projections are made in the worker of their trial, whose costs include them.
+    first. A trial's costs include its projections, which are made in its worker.
 
     Args:
         resources: of each trial.
@@ -43,12 +42,8 @@ def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str
 
 
 def covered(times: Sequence[tuple[float, float]]) -> Iterator[float]:
-    """Seconds covered by intervals up to each of their ends, in the order of the ends. Where
-    intervals overlap, time counts once.
-
-    Args:
-        times: (start, end) of each, in seconds of one clock.
-    """
+    """Seconds covered by intervals (start, end), in seconds of one clock, up to each of their ends,
+    in the order of the ends. Where intervals overlap, time counts once."""
     moments = sorted(
         (moment, is_end) for interval in times for is_end, moment in enumerate(interval)
     )
@@ -68,9 +63,9 @@ class Growth:
     """Hypervolume after each trial that ended, exact, against what had been spent by then.
 
     Attributes:
-        epochs: trained by all trials that had ended, including stopped and failed ones.
-        hours: of the clock in which at least one trial ran, without the pauses before a resume.
-        hypervolume: of all networks until then, with repeats as networks of their own.
+        epochs: of all trials that had ended, including stopped and failed ones.
+        hours: in which at least one trial ran, without the pauses before a resume.
+        hypervolume: of all networks until then; repeats count as networks of their own.
     """
 
     epochs: list[int]
@@ -81,15 +76,14 @@ class Growth:
 def growth(
     listed: Sequence[Point], objectives: Sequence[Objective], constraints: Sequence[Constraint]
 ) -> Growth | None:
-    """How the front of some points grew; None where an objective has no reference value, or no
-    trial has ended."""
+    """How the front grew; None if an objective has no reference value, or no trial has ended."""
     if not all(math.isfinite(objective.reference) for objective in objectives):
         return None
     by_trial: dict[str, list[TrialRecord]] = defaultdict(list)
     for point in listed:
         for record in point.records:
             by_trial[record.trial_id].append(record)
-    # A filter may have left the projection and not its trial.
+    # A filter may keep a projection without its trial.
     ended = [
         (trial.ended, trial, records)
         for records in by_trial.values()

@@ -18,7 +18,7 @@ from study.results.front import Point
 _NORMS = {"none": "Vanilla", "batch": "BN"}
 _COLUMNS = ("Vanilla", "BN", "c = 0.9", "c = 0.7", "c = 0.5", "c = 0.3")
 # Behrmann et al., "Invertible Residual Networks", Table 1: classification error in percent, and
-# normalized l2 error of the reconstruction, of the six networks after 200 epochs.
+# normalized l2 reconstruction error, of the six networks after 200 epochs.
 _PAPER = {
     "mnist": (
         (0.61, 0.65, 0.64, 0.61, 1.12, 1.65),
@@ -37,12 +37,12 @@ _PAPER_GUARANTEES = (False, False, True, True, True, True)
 
 @dataclass(frozen=True)
 class Cell:
-    """One network of the table.
+    """Figures of one network.
 
     Attributes:
         error: classification error on the test set, percent.
-        reconstruction_error: mean of ||x - x_hat||_2 / ||x||_2; infinite where the inverse
-            diverged. The paper's is on test images, ours on the validation sample.
+        reconstruction_error: mean of ||x - x_hat||_2 / ||x||_2, infinite if the inverse diverged.
+            The paper's is on test images, ours on the validation sample.
         guaranteed: whether the inverse is proven to exist.
     """
 
@@ -56,9 +56,8 @@ class Column:
     """A network of the table.
 
     Attributes:
-        ours: None if it did not complete.
-        paper: None if the paper has none like it on this data.
-        point: whose figures are ours.
+        ours, point: its figures, and their point; None if it did not complete.
+        paper: None if the paper has no such network on this data.
     """
 
     name: str
@@ -68,9 +67,9 @@ class Column:
 
 
 def table1(config: StudyConfig, listed: Sequence[Point]) -> list[Column] | None:
-    """The table of a study that varies the norm, the coefficient of the spectral one, and of the
-    rest how it is trained at most; None for any other study. Of several trainings of one network it
-    has the one that is most accurate on the validation split."""
+    """The table of a study that varies the norm, and nothing else but the coefficient and how
+    networks are trained; None for any other study. Of several trainings of a network it has the one
+    with the largest validation accuracy."""
     varied = {key for key, _ in config.space}
     if not {"norm"} <= varied <= {"norm", COEFF, *TrainingConfig.__dataclass_fields__}:
         return None
@@ -95,13 +94,13 @@ def _cell(point: Point) -> Cell:
     return Cell(
         error=100 * (1 - metrics[TEST_ACCURACY]),
         reconstruction_error=metrics[RECONSTRUCTION_ERROR],
-        # Each of its networks, where it was trained repeatedly.
+        # In each training, if there are several.
         guaranteed=all(r.metrics[LIPSCHITZ_UPPER_BOUND] < 1 for r in point.records),
     )
 
 
 def _paper(config: StudyConfig) -> Mapping[str, Cell]:
-    """The paper's figures for its network on all of its data; none for another one."""
+    """The paper's figures, for its network on all of its data; otherwise empty."""
     data = config.data
     whole = data.size is None and data.max_train is None and config.model.blocks == _BLOCKS
     if data.name not in _PAPER or not whole:
@@ -111,7 +110,7 @@ def _paper(config: StudyConfig) -> Mapping[str, Cell]:
 
 
 def note(table: list[Column]) -> str:
-    """What the figures are, in a few sentences."""
+    """What the figures mean, in a few sentences."""
     n_epochs = sorted({c.point.first.n_epochs for c in table if c.point is not None})
     between = " to ".join(map(str, dict.fromkeys([*n_epochs[:1], *n_epochs[-1:]])))
     with_paper = any(column.paper for column in table)
@@ -126,9 +125,8 @@ def note(table: list[Column]) -> str:
 
 
 def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
-    """The table in the paper's layout, as text: the name of a row, and a cell for each network.
-    Where the paper has figures for this data they stand below ours, and below them ours - theirs.
-    """
+    """The table in the paper's layout, as text: the name of each row and a cell for each network.
+    The paper's figures for this data, if any, are below ours, and ours - theirs below them."""
     ours, paper = [column.ours for column in table], [column.paper for column in table]
     rows = []
     for title, key, form in (

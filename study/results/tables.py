@@ -1,4 +1,4 @@
-"""The report of a study as a table; and what writes tables, sections, JSON and CSV."""
+"""The report of a study as a table, and writing of tables, sections, JSON and CSV."""
 
 import io
 import json
@@ -28,13 +28,13 @@ from study.results.where import heading
 if TYPE_CHECKING:
     import pandas as pd
 
-# Of text, and of a table on a terminal that is not wider; in a file a table may be wider.
+# Widths in characters: of text, and of tables in a file and in a notebook.
 _WIDTH = 80
 _FILE_WIDTH, _NOTEBOOK_WIDTH = 150, 110
 
 
 def as_json(content: object, **options: Any) -> str:
-    """JSON, in which a value that is not finite is null; `options` are those of `json.dumps`."""
+    """JSON, with null for values that are not finite; `options` are those of `json.dumps`."""
     return json.dumps(_plain(content), **{"indent": 1, "allow_nan": False, **options})
 
 
@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_csv(frame: "pd.DataFrame") -> str:
-    """A line a row, behind a line with the columns."""
+    """CSV with a header."""
     return frame.to_csv(index=False, lineterminator="\n").rstrip("\n")
 
 
@@ -61,8 +61,8 @@ class Column:
 
     Attributes:
         head: a few letters.
-        legend: what they stand for; empty if they say it.
-        is_text: whether it has words, and no numbers.
+        legend: what they stand for; empty if that is clear.
+        is_text: whether cells are words, not numbers.
     """
 
     head: str
@@ -85,12 +85,11 @@ class Section:
     """A part of a report or of a comparison, in a terminal and in a page.
 
     Attributes:
-        name: id of its element in a page, or of a figure of one.
-        content: what the page draws of it, by name, for JSON.
-        absent: why there is nothing to show, a sentence; empty if there is.
-        title: over it, where it is printed; empty where it is not.
-        table: its columns.
-        texts: below the table, a paragraph each.
+        name: id of its element in a page, or of a figure there.
+        content: what the page draws, by name, for JSON.
+        absent: why there is nothing to show, a sentence; empty if there is something.
+        title: printed above it; empty if it is not printed.
+        texts: paragraphs below the table.
     """
 
     name: str
@@ -117,13 +116,13 @@ def table_of(
 
     Args:
         gap: blanks between two columns.
-        dim: which of the rows are drawn so; none by default.
-        options: as of rich's table.
+        dim: which rows are dim; none by default.
+        options: of rich's Table.
     """
     look = {"box": None, "pad_edge": False, "padding": (0, gap, 0, 0), "header_style": "bold"}
     table = Table(**{**look, **options})
     for column in columns:
-        # Text may be typed: it is folded where there is no room, and never cut.
+        # Text may be typed into a command: it is folded, never cut.
         table.add_column(
             column.head,
             justify="left" if column.is_text else "right",
@@ -132,16 +131,16 @@ def table_of(
         )
     for number, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
         style = "dim" if number < len(dim) and dim[number] else None
-        table.add_row(*map(Text, row), style=style)  # Text, which is no markup
+        table.add_row(*map(Text, row), style=style)  # Text has no markup
     return table
 
 
 def print_table(report: Report, every: bool, console: Console, options: Sequence[str] = ()) -> None:
-    """Print the front as a table, and below it which to take and what the figures mean.
+    """Print the front as a table, then which networks to take and what the figures mean.
 
     Args:
-        every: also what is not on the front.
-        options: of the commands that it prints, such as where MLflow is.
+        every: include networks that are not on the front.
+        options: of the printed commands, such as MLflow's address.
     """
     console.print(counts_of(report), style="bold", markup=False)
     ranked = report.ranked(every)
@@ -173,10 +172,10 @@ def metric_columns(
     every: bool,
     n_val_images: int | None = None,
 ) -> list[Column]:
-    """Names and metrics of some points, and, if `every` is set, their marks.
+    """Names and metrics of points, and, if `every` is set, their marks.
 
     Args:
-        n_val_images: of the confidence intervals, which stand beside accuracies; None for none.
+        n_val_images: of the confidence intervals beside accuracies; None for no intervals.
     """
     numbers = Numbers(ranked)
     columns = [Column("network", [point.handle for point in ranked], is_text=True)]
@@ -192,7 +191,7 @@ def metric_columns(
 
 
 def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
-    """The columns of some points, the most important first."""
+    """The columns of a report's points, the most important first."""
     columns = metric_columns(ranked, report.objectives, every, report.n_val_images)
     repeated = any(point.standard_error is not None for point in report.points)
     if any(point.front_share is not None for point in ranked):
@@ -212,7 +211,7 @@ def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Col
         cells = [point.first.origin for point in ranked]
         columns.append(Column("origin", cells, how, is_text=True))
     for key, _ in report.study.config.space:
-        # The name of a projection says already what it was projected to.
+        # The name of a projection already has its coefficient.
         cells = [_short(point.first.sample.get(key)) for point in ranked]
         head = heading(key)
         legend = "" if head == key else key
@@ -238,8 +237,7 @@ def _short(value: object) -> str:
 
 
 def _fitting(columns: list[Column], width: int) -> tuple[list[Column], list[Column], int]:
-    """(the first columns that fit a width, those that do not, blanks between two); the first
-    always does."""
+    """(the first columns that fit, at least one; the others; blanks between two columns)."""
     for gap in (2, 1):
         if sum(column.width + gap for column in columns) - gap <= width:
             return columns, [], gap
@@ -249,11 +247,7 @@ def _fitting(columns: list[Column], width: int) -> tuple[list[Column], list[Colu
 
 
 def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()) -> list[str]:
-    """What the figures of a table are, a line each.
-
-    Args:
-        left: columns for which there is no room.
-    """
+    """What the figures of a table mean, one line each; `left` are columns that did not fit."""
     lines = []
     if report.hypervolume is None:
         lines.append("hypervolume: none, since an objective has no reference value")
@@ -281,12 +275,12 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
 
 
 def reference_text(objectives: Sequence[Objective]) -> str:
-    """The reference point of the hypervolume, in words."""
+    """The reference point of the hypervolume, as text."""
     return ", ".join(f"{o.metric} {o.reference:g}" for o in objectives)
 
 
 def _remedy(report: Report) -> str:
-    """What to do where networks were trained to their end and none meets the constraints."""
+    """What to do if networks were trained to their end and none meets the constraints."""
     marks = {point.mark for point in report.points}
     if report.where or Mark.FRONT in marks or Mark.INFEASIBLE not in marks:
         return ""
@@ -296,7 +290,7 @@ def _remedy(report: Report) -> str:
 
 
 def print_text(console: Console, text: str, indent: str = "") -> None:
-    """A paragraph, wrapped between words; a command or an address in it stays whole."""
+    """Print a paragraph, wrapped between words; commands and addresses stay whole."""
     lines = textwrap.wrap(
         text,
         min(console.width, _WIDTH),
@@ -310,7 +304,7 @@ def print_text(console: Console, text: str, indent: str = "") -> None:
 
 
 def counts_of(report: Report) -> str:
-    """The study's name, what its networks were chosen by, and how many have each mark."""
+    """The study's name, the conditions on its networks, and how many have each mark."""
     name, counts = report.study.name, marks_of(report)
     if not report.where:
         return f"{name}: {counts or 'no trials'}"
@@ -326,13 +320,13 @@ def marks_of(report: Report) -> str:
 
 
 def recording_console() -> Console:
-    """A console that records what is printed, for a notebook."""
+    """A console that records its output, for a notebook."""
     return Console(
         record=True, file=io.StringIO(), width=_NOTEBOOK_WIDTH, highlight=False, force_jupyter=False
     )
 
 
 def wide_console() -> Console:
-    """Standard output; where it is no terminal, with room for a table all the same."""
+    """Standard output, with room for a table even if it is not a terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)

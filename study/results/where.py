@@ -1,13 +1,13 @@
 """Conditions on networks, by the names of metrics and hyperparameters alone.
 
-MLflow has a filter of its own, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", in which a
-name needs its table, and parameters are text. A condition whose left side is a bare name, or a
-heading of the report's table, is checked here: on metrics as they are reported, on hyperparameters
-by number where the value is one. Nothing of it is ever evaluated as code. Conditions with a table's
-name, or on what MLflow itself knows of a run, go to MLflow as they are.
+MLflow's own filter, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", needs a table before
+each name, and its parameters are text. A condition on a bare name, or on a heading of the report's
+table, is checked here: on metrics as reported, on hyperparameters as numbers if they are. Nothing
+is evaluated as code. Conditions with a table's name, or on what MLflow itself knows of a run, go to
+MLflow unchanged.
 
-The filter of a study's page reads the same, but for MLflow's own conditions: `grammar` is what it
-needs for that, so the patterns here are such as JavaScript reads alike.
+The filter of a study's page reads the same, except for MLflow's conditions. It gets these patterns
+from `grammar`, so they must mean the same in JavaScript.
 """
 
 import math
@@ -24,18 +24,17 @@ from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURA
 from study.tracking.records import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
 
-# Longer names of hyperparameters are cut in the heads of columns.
-_LONGEST = 8
+_LONGEST = 8  # longer names of hyperparameters are cut in column headings
 
 
 def heading(hyperparameter: str) -> str:
-    """What stands over its column: its name, or of a long one the first two words, cut."""
+    """Column heading of a hyperparameter: its name, or the first two words of a long one, cut."""
     if len(hyperparameter) <= _LONGEST:
         return hyperparameter
     return "_".join(word[:3] for word in hyperparameter.split("_")[:2])
 
 
-# What a run's parameters are called. A page is sent to others: no folder of this machine is in it.
+# Names of a run's parameters. A page is sent to others: it names no folder of this machine.
 _PARAMETERS = (
     *(key for key in SECTION_OF if key != "root"),
     *(field.name for field in fields(EvaluationConfig)),
@@ -43,7 +42,7 @@ _PARAMETERS = (
     FINE_TUNE_STEPS,
     PROJECTED_TO,
 )
-# Heading of a metric or hyperparameter -> its name, where the two differ.
+# Heading of a metric or hyperparameter -> its name, if the two differ.
 _NAMES = {
     **{heading(name): name for name in _PARAMETERS if heading(name) != name},
     **{metric.short: name for name, metric in METRICS.items()},
@@ -53,7 +52,7 @@ _CONDITION = re.compile(
     r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
 )
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
-# How MLflow's own conditions begin: a table's name, or what MLflow knows of a run by a bare name.
+# Beginnings of MLflow's own conditions: a table's name, or a bare name that MLflow knows.
 _FOR_MLFLOW = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*\s*\.|"
     r"[`\"]?(artifact_uri|run_id|run_name|user_id|start_time|end_time|status)\b)"
@@ -70,22 +69,21 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 }
 _EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
 _FORM = f"must be NAME OPERATOR NUMBER, or several with 'and' between them, such as {_EXAMPLE!r}"
-# As YAML and Python write them.
+# In YAML -> in Python.
 _WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on a metric or a hyperparameter; the hyperparameters of a projection are those of
-    its training, but for `projected_to`."""
+    """A condition on a metric or hyperparameter. A projection has the hyperparameters of its
+    training, except for `projected_to`."""
 
     name: str
     operator: str
     value: str
 
     def holds(self, record: TrialRecord) -> bool:
-        """Whether a network meets the condition. One that has no such value does not, and of text
-        only equality holds."""
+        """Whether a network has the value and meets the condition; text knows only = and !=."""
         known = self._value(record)
         if known is None:
             return False
@@ -106,26 +104,25 @@ class Conditions:
     """What a network must meet.
 
     Attributes:
-        of_mlflow: those for MLflow, a filter of its search as the user wrote it; empty if there are
-            none.
+        of_mlflow: conditions for MLflow's search, as the user wrote them; empty if there are none.
     """
 
     of_mlflow: str = ""
     checked_here: tuple[Condition, ...] = ()
 
     def keep(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """Those of the records that MLflow returned which meet the other conditions."""
+        """The records from MLflow that meet the other conditions."""
         return [r for r in records if all(one.holds(r) for one in self.checked_here)]
 
 
 def _parameter(record: TrialRecord, name: str) -> str | None:
-    """A parameter of a run; those of the section of the data have its name before them."""
+    """A parameter of a run; the keys of data settings begin with `data.`."""
     return record.params.get(name, record.params.get(f"data.{name}"))
 
 
 def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
-    """How the page of a study reads its filter, for JSON: the patterns, names and refusals of
-    `parse`, and the hyperparameters of these records, one text for all of them or a list."""
+    """How a study's page reads its filter, for JSON: the patterns, names and messages of `parse`,
+    and the hyperparameters of these records, one text for all or a list."""
     parameters: dict[str, Any] = {}
     for name in _PARAMETERS:
         values = [_parameter(record, name) for record in records]
@@ -147,11 +144,10 @@ def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
     """The conditions of a text.
 
     Args:
-        searched: the study's own hyperparameters, the first to be named in a message.
+        searched: the study's own hyperparameters, named first in messages.
 
     Raises:
-        UserError: if one is no condition, its name is none that a condition may have, or text is
-            compared by size.
+        UserError: if a condition is malformed, its name is unknown, or text is compared by size.
     """
     parts = _AND.split(text) if text.strip() else []
     return Conditions(
