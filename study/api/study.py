@@ -271,7 +271,7 @@ class Study(Shown):
         return run_of(self.driver.records, handle)
 
     def export(self, optuna: str) -> str:
-        """Write an Optuna study of all networks to a database URL, returned without its password."""
+        """Write all networks as an Optuna study to a database URL, returned without password."""
         from study.results.published import export
 
         return export(self.results, optuna)
