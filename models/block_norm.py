@@ -68,7 +68,7 @@ def bottleneck_upper_bounds(
         second: (L, m, m), a 1x1 convolution.
         third: (L, c_out, m, k_h, k_w), m <= c_out.
         size: (H, W) of the maps.
-        search: search multipliers, and use dense operators if small: slower, smaller bounds.
+        search: look for multipliers, and use small dense operators: slower, smaller bounds.
     """
     program = _Program.on_the_torus(first, second, third, size)
     multipliers = program.usual_multipliers(second)

@@ -64,11 +64,8 @@ class BlockLayers:
 
 @torch.no_grad()
 def body_layers(model: IResNet) -> list[BlockLayers]:
-    """The residual blocks of a network, in the order of the forward pass.
-
-    Raises:
-        ValueError: where no bound is known, with the path, the rule and what was found.
-    """
+    """The residual blocks of a network, in the order of the forward pass. Raises ValueError, with
+    the path, the rule and what was found, where no bound is known."""
     if type(model) is not IResNet:
         raise ValueError(f"the network must be an IResNet itself, but is a {type(model).__name__}")
     refuse_more_of_one(model, "the root", model.training)

@@ -90,21 +90,18 @@ class Certificate:
 
     @property
     def features_lipschitz_upper_bound(self) -> float:
-        """Of `features`: the product over the blocks of 1 + L_t."""
+        """The bound of `features`: the product over the blocks of 1 + L_t."""
         return math.prod(1 + block.upper_bound for block in self.blocks) * UP
 
     @property
     def inverse_lipschitz_upper_bound(self) -> float:
-        """Of the inverse of `features`: the product of 1 / (1 - L_t); infinite without proof."""
+        """The bound of the inverse: the product of 1 / (1 - L_t); infinite without proof."""
         product = math.prod(1 - block.upper_bound for block in self.blocks)
         return UP / product if self.contraction and product > 0 else math.inf
 
     def check(self, body: nn.ModuleList) -> None:
-        """Check that this certificate is of an invertible part as it is now.
-
-        Raises:
-            ValueError: if that has other modules, settings or weights, or runs something else.
-        """
+        """Raise ValueError unless this certificate is of an invertible part as it is now: of its
+        modules, settings and weights, with nothing else that runs in it."""
         refuse_more(body, "body", body.training)
         now = forward_sha256(body)
         if now != self.sha256:

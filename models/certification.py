@@ -1,8 +1,7 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
 A layer's bound is that of its zero-padded convolution (`convolution_norm`), a block's the smaller
-of the layers' product and of what their interplay allows (`block_norm`), the network's follow from
-the blocks'.
+of the layers' product and of what their interplay allows (`block_norm`). They give the network's.
 
 All bounds are l2 to l2, in float64. The effective weights are computed on the model's device, since
 the last bits of sigma may differ on another one. Everything after that runs on the CPU: so the

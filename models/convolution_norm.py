@@ -106,14 +106,12 @@ def _matrix_norms(matrix: Tensor) -> Tensor:
 def _smallest_grid(
     symbols: GramSymbols, shifts: Sequence[tuple[float, float]]
 ) -> tuple[Tensor, Tensor]:
-    """The squared norm, the smallest over shifted grids, of circular convolutions on the torus.
+    """(squared norms (L,) of circular convolutions on the torus, the smallest over shifted grids,
+    float64; which of the shifts each is of, int64 (L,)).
 
     With the one shift (0, 0) it is that of the kernel's DFT with H + r by W + r points: an upper
     bound for the zero-padded convolution. The bound is computed anew, in float64, on the grid that
     is chosen here. So nothing proven rests on the single precision that makes the choice fast.
-
-    Returns:
-        Squared norms (L,), float64, and which of the shifts each is of, int64 (L,).
     """
     squared = symbols.lags.new_full((symbols.n_layers,), math.inf)
     which = torch.zeros_like(squared, dtype=torch.int64)

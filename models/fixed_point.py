@@ -1,5 +1,5 @@
 """Fixed-point iteration with a stop per sample. The inverse of a residual block x + g(x) = y is the
-fixed point of x -> y - g(x) ("Invertible Residual Networks", Theorem 1 and equation 4)."""
+fixed point of x -> y - g(x) (Behrmann et al., Theorem 1 and equation 4)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class Solution:
             max_steps, loosen rtol, or certify the map: without a contraction it may never converge.
         error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
             rounding included, converged or not; see `IResNet.inverse`. None without proven
-            constants.
+            Lipschitz constants.
     """
 
     value: Tensor = field(repr=False)  # a printed batch of images says nothing

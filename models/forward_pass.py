@@ -30,19 +30,15 @@ def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
 def refuse_more(root: nn.Module, path: str, training: bool) -> None:
     """Refuse whatever is more than class, settings and tensors, in a module and all below it.
 
-    Args:
-        path: of root, for messages.
-        training: the mode in which every module must be.
-
-    Raises:
-        ValueError: with the path of the module, the rule and what was found.
+    Raises ValueError with the module's path, the rule and what was found. `path` is that of root,
+    and `training` the mode in which every module must be.
     """
     for where, module in parts(root, path):
         refuse_more_of_one(module, where, training)
 
 
 def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
-    """`refuse_more`, without the modules below."""
+    """`refuse_more` without the modules below it."""
     if _has_any_global_hook():
         raise ValueError("no hook may run in a forward pass, but torch has one for all modules")
     for rule in _broken(module, training):

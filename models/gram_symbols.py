@@ -1,6 +1,5 @@
-"""Circular convolutions on a torus, frequency by frequency: at each one a matrix, the symbol S(f).
-The singular values of the convolution are those of its symbols; norms need only S S^H on the side
-with fewer channels."""
+"""Circular convolutions on a torus: at each frequency a matrix, the symbol S(f). Their singular
+values are those of the symbols; norms need only S S^H on the side with fewer channels."""
 
 import copy
 import math
@@ -53,7 +52,6 @@ class GramSymbols:
         size: (H, W) of the map.
 
     Attributes:
-        n_layers: L.
         torus: its rows and columns of pixels.
         lags: float64 (T, 2), the t of half of the sum.
     """
@@ -108,9 +106,9 @@ class GramSymbols:
         return gram.view(*gram.shape[:2], self._c_small, self._c_small)
 
     def single_precision(self, layers: Tensor, scale: Tensor) -> tuple["GramSymbols", Tensor]:
-        """The symbols of `layers` (L,) times scale (L,) in float32, with a complex64 `gram`; and a
-        bound (L,), float64, of the rounding of its entries at every frequency, in the Frobenius
-        norm."""
+        """The symbols of `layers` (L,) times scale (L,) in float32, with complex64 `gram`; and
+        (L,), float64, a bound in the Frobenius norm of the rounding of its entries at every
+        frequency."""
         single = copy.copy(self)
         factor = scale.view(-1, 1, 1)
         even, odd = self._even[layers] * factor, self._odd[layers] * factor

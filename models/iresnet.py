@@ -77,7 +77,7 @@ class IResNet(nn.Module):
         n_classes: at least 1.
         blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
         bottleneck: channels of a block over its inner channels.
-        channel_multiplier: zeros are appended to the input for this many times its channels.
+        channel_multiplier: zeros are appended to the input up to this many times its channels.
         norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
             before every activation) and "none" (the plain ResNet).
         activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
@@ -167,12 +167,9 @@ class IResNet(nn.Module):
         cast(Any, self).to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
-
-        Raises:
-            ValueError: if the images are not of in_shape. The norm of a zero-padded convolution
-                grows with the map, so a certificate holds at its size only.
-        """
+        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`. Raises
+        ValueError if the images are not of in_shape: the norm of a zero-padded convolution grows
+        with the map, so a certificate holds at its size only."""
         if x.shape[1:] != self.in_shape:
             raise ValueError(
                 f"images of shape {self.in_shape} must be given, but got {tuple(x.shape[1:])}"

@@ -91,11 +91,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
-        """
-        Args:
-            x: (B, C, H, W), of in_shape.
-            weights: the effective weights of its normalized layers, if they are at hand.
-        """
+        """x + g(x) for x (B, C, H, W); `weights` are the layers' effective ones, if at hand."""
         g = x
         for module in self.residual:
             if weights is not None and isinstance(module, SpectralNormConv2d):
@@ -134,7 +130,8 @@ class ResidualBlock(nn.Module):
                 the error is at most ||r|| / (1 - L); the rounding of r is bounded and added.
 
         Raises:
-            RuntimeError: in training mode with dropout or BatchNorm: g is no function of a sample.
+            RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
+                sample.
             ValueError: if z is not of in_shape.
         """
         if self.training and any(

@@ -24,12 +24,8 @@ class Predictor:
     def predict(
         self, images: NDArray[np.float32], params: dict[str, Any] | None = None
     ) -> NDArray[np.float32]:
-        """Logits, float32 (N, n_classes).
-
-        Args:
-            images: float32 (N, C, H, W), normalized as those that the network was trained on.
-            params: none are known.
-        """
+        """Logits, float32 (N, n_classes), of images, float32 (N, C, H, W), normalized as the images
+        that the network was trained on. No params are known."""
         batches = torch.as_tensor(images).split(_BATCH_SIZE)
         logits: NDArray[np.float32] = torch.cat([self._network(b) for b in batches]).numpy()
         return logits

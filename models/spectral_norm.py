@@ -73,11 +73,7 @@ class SpectralNormConv2d(nn.Module):
         return effective_weights([self])[0]
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            x: (B, c_in, H, W).
-            weight: the effective weight, if it is at hand.
-        """
+        """Convolve x (B, c_in, H, W) with the effective weight: `weight`, if it is at hand."""
         weight = self.effective_weight() if weight is None else weight
         return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
 
@@ -192,12 +188,9 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
 
 
 def _large_first(kernel: Tensor) -> Tensor:
-    """(c_large, k, k, c_small), a view of the kernel.
-
-    Where fewer channels come out than go in, it is the kernel of the adjoint with its taps in
-    reverse order: the adjoint on maps whose pixels are in reverse order. That has the same norm,
-    and `vector` is in that order.
-    """
+    """A view of the kernel, (c_large, k, k, c_small). Where fewer channels come out than go in, it
+    is the kernel of the adjoint with its taps in reverse order: the adjoint on maps whose pixels
+    are in reverse order. That has the same norm, and `vector` is in that order."""
     c_out, c_in = kernel.shape[:2]
     return kernel.permute(0, 2, 3, 1) if c_out >= c_in else kernel.permute(1, 2, 3, 0)
 

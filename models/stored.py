@@ -206,7 +206,7 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
-    """A network without memory for its tensors, which must fit the number of those in WEIGHTS."""
+    """A network without memory for its tensors, of which WEIGHTS has n_tensors."""
     if _TENSORS_OF_A_BLOCK * sum(architecture["blocks"]) > n_tensors:
         raise ValueError(
             f"{NETWORK} must describe the network of {WEIGHTS}, but has "

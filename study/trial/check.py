@@ -11,12 +11,8 @@ from study.trial import sources
 
 
 def check(config: TrialConfig) -> None:
-    """Check that the data is there and that the network fits it.
-
-    Raises:
-        DataNotFoundError: if the data is not there.
-        ConfigError: in one line, what does not fit.
-    """
+    """Raise DataNotFoundError if the data is not there, and ConfigError, in one line, if the
+    network does not fit it or there is no C++ compiler for torch.compile."""
     in_shape, n_classes = sources.describe(config.data)
     compiler = os.environ.get("CXX", "g++")
     if config.training.compile and shutil.which(compiler) is None:

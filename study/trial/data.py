@@ -26,12 +26,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random shifts by up to `shift` >= 0 pixels in each direction, and horizontal flips.
-
-    Attributes:
-        flip: whether each image is mirrored with probability 1/2.
-        fill: the uint8 value of pixels that are shifted in.
-    """
+    """Random shifts by up to `shift` >= 0 pixels in each direction, with the uint8 value `fill` for
+    pixels that are shifted in; and, if `flip`, horizontal flips with probability 1/2."""
 
     shift: int
     flip: bool
@@ -39,11 +35,8 @@ class Augmentation:
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
         """The changes of n images: int64 (n, 3), row and column of the window that is kept, and 1
-        where it is mirrored. Drawn for a whole epoch at once, so that no step waits for the host.
-
-        Args:
-            generator: of the CPU, so that all devices see the same images.
-        """
+        where it is mirrored. Drawn for a whole epoch at once, so that no step waits for the host,
+        with a generator of the CPU, so that all devices see the same images."""
         offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
         mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
         return torch.cat([offsets, mirrored], dim=1).to(device)
@@ -98,13 +91,9 @@ def brightness(images: Tensor) -> Tensor:
 def batches(
     split: Split, batch_size: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, ...]:
-    """int64 indices of all images of a split, on its device, in batches whose sizes differ by at
-    most one: BatchNorm would suffer from a small last batch.
-
-    Args:
-        batch_size: the most images in a batch.
-        generator: of the CPU, to shuffle with; None keeps the order.
-    """
+    """int64 indices of all images of a split, on its device, in batches of at most batch_size whose
+    sizes differ by at most one: BatchNorm would suffer from a small last batch. A generator of the
+    CPU shuffles the images, if given."""
     n = len(split)
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     return order.to(split.labels.device).tensor_split(-(-n // batch_size))

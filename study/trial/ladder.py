@@ -30,7 +30,7 @@ class Projection:
 
 
 def block_bound(coeff: float) -> float:
-    """The largest bound of a block at a rung: that of three layers with the bound coeff (paper)."""
+    """The largest bound of a block at a rung: that of three layers of bound coeff each (paper)."""
     return coeff**3
 
 
@@ -39,9 +39,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 
     At each rung every block's proven bound is at most `block_bound` of its coefficient. If the
     config has fine_tune_steps, the network of the rung above is fine-tuned first. Left out are
-    rungs that every block meets already, rungs whose fine-tuning diverged, and rungs with a value
-    that is not finite. Networks with BatchNorm in their blocks have no ladder: its factor follows
-    the data.
+    rungs that every block meets already, whose fine-tuning diverged, or with a value that is not
+    finite. Networks with BatchNorm in their blocks have no ladder: its factor follows the data.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config

@@ -28,12 +28,8 @@ class Rehearsal:
 
 
 def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
-    """Train a few steps of a trial, and measure its network once.
-
-    Args:
-        n_threads: of torch, as many as a trial has.
-        on_gpu: on the GPU, if this machine has one; else on the CPU.
-    """
+    """Train a few steps of a trial and measure its network once, with n_threads of torch, as many
+    as a trial has: on the GPU with on_gpu, if this machine has one; else on the CPU."""
     torch.set_num_threads(n_threads)
     training = Training(config, "cuda" if on_gpu and torch.cuda.is_available() else "cpu")
     network = copy.deepcopy(training.model)

@@ -27,12 +27,9 @@ _FOLDER_SIZE = 32
 
 @functools.lru_cache(maxsize=2)
 def load(config: DataConfig) -> Dataset:
-    """Read and split a data set, on the CPU; the split depends on split_seed alone.
-
-    Raises:
-        DataNotFoundError: if it is not there.
-        ConfigError: if one of its files cannot be read, or there is too little to split.
-    """
+    """Read and split a data set, on the CPU; the split depends on split_seed alone. Raises
+    DataNotFoundError if it is not there, and ConfigError if one of its files cannot be read or
+    there is too little to split."""
     source = _SOURCES[config.name]
     train, test, n_classes = source.read(config)
     if test is None:

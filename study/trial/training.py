@@ -1,4 +1,4 @@
-"""The steps of one trial: epoch by epoch, from settings to reports.
+"""The steps of one trial, epoch by epoch, from settings to reports.
 
 training = Training(TrialConfig(...))
 while training.status is TrialStatus.RUNNING:
