@@ -1,4 +1,4 @@
-"""Studies of invertible residual networks. What each part may import stands beside it.
+"""Studies of invertible residual networks. Parts, and what each may import:
 
     launch, report, verify, delete    the commands; no command imports another
     api/         what `import study` offers; the commands use it
@@ -17,13 +17,12 @@
                                                metrics
     head/        MLflow and PostgreSQL on the head of a cluster         cli errors
 
-`models/`, beside this package, is the mathematics of the networks. It imports torch,
-safetensors and numpy alone.
+`models/`, beside this package, has the networks; it imports only torch, safetensors and numpy.
 
-The way of the data: a study file -> StudyConfig -> searcher -> Suggestion -> TrialConfig, in a
-worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recorder writes it to
-MLflow -> records -> results. Nothing flows back. A second way leads through the checkpoints, each
-of which holds all reports of its trial: see execution.worker.
+Data flows one way: a study file -> StudyConfig -> searcher -> Suggestion -> TrialConfig, in a
+worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recorder writes to MLflow
+-> records -> results. A second way leads through the checkpoints, which hold all reports of their
+trials: see execution.worker.
 
 In Python:
 
@@ -31,7 +30,7 @@ In Python:
     done = study.open("digits")              a study that is in MLflow
     study.compare(done, other)               several side by side
 
-Importing this package imports none of it: what it offers is looked up when it is asked for.
+Importing this package imports none of its parts: names are looked up on first use.
 """
 
 from importlib import import_module

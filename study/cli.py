@@ -26,7 +26,7 @@ TrackingUri = Annotated[
 """The option --tracking-uri."""
 
 
-# Options that were removed -> what to do instead.
+# Removed options -> what to do instead.
 _REMOVED = {
     "--train": "train longer in a new study, with the sample in search.first and a higher "
     "training.max_epochs",
@@ -36,9 +36,9 @@ _REMOVED = {
 
 
 class Command(TyperCommand):
-    """A command that refuses options that were removed, and says what to do instead."""
+    """A command that refuses removed options, and says what to do instead."""
 
-    # The context that typer overrides is of its own copy of click, under a private name.
+    # typer's context is of its own copy of click, under a private name.
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         for arg in args[: args.index("--") if "--" in args else None]:
             option = arg.partition("=")[0]
@@ -50,12 +50,11 @@ class Command(TyperCommand):
 
 @contextmanager
 def one_line_errors(**names: str) -> Iterator[None]:
-    """At an error that a user can mend, end the command with one line and an exit code. Any other
-    error is a bug, and keeps its traceback.
+    """End the command at a user's error, with one line and an exit code. Any other error is a bug,
+    and keeps its traceback.
 
     Args:
-        names: an error's key -> its name on the command line, for keys that are not options of the
-            same name.
+        names: an error's key -> its name on the command line, if it is not the option of that name.
     """
     try:
         _check_models()
@@ -80,12 +79,8 @@ def _on_command_line(key: str | None, names: Mapping[str, str]) -> str | None:
 
 
 def _check_models() -> None:
-    """Check that `models` is the package beside this one: many repositories have a folder of that
-    name, and Python prefers the one in the working directory.
-
-    Raises:
-        UserError: if it is not.
-    """
+    """Raise UserError unless `models` is the package beside this one: many repositories have a
+    folder of that name, and Python prefers the one in the working directory."""
     own = Path(__file__).parents[1] / "models"
     found = importlib.util.find_spec("models")
     places = list(found.submodule_search_locations or ()) if found else []

@@ -1,5 +1,4 @@
-"""Errors that a user can cause: one line with the rule, the name and the value. Exit codes are in
-study.cli."""
+"""Errors that a user can cause: one line with rule, name and value. Exit codes are in study.cli."""
 
 import difflib
 import errno
@@ -79,8 +78,8 @@ class _OneLineError(Exception):
 
     Attributes:
         rule: what must hold; without a value, also what was found.
-        key: the argument in Python that the error is about, such as `tracking_uri`, or the key of
-            the study file, such as `search.n_trials`; None for neither.
+        key: argument in Python (`tracking_uri`) or key of the study file (`search.n_trials`) that
+            the error is about; None for neither.
         value: what was given; `...` if the rule says so already.
         source: the file that contains the key, if any.
     """

@@ -15,15 +15,15 @@ from study.errors import ConfigError, nearest, quoted
 
 # A few lines of nested aliases can expand to billions of values.
 _MOST_VALUES = 10_000
-# Stands for the file of a study that was given in Python.
+# Source of a study that was given in Python.
 _IN_PYTHON = "study.run"
-# The shipped studies lie beside the package, in a clone and where it is installed.
+# Beside the package, in a clone and where it is installed.
 _SHIPPED = Path(__file__).parents[2] / "search_spaces"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A study as it is asked for.
+    """A requested study.
 
     Attributes:
         source: the path of its file, or what stands for one.
@@ -36,9 +36,8 @@ class Asked:
 
 
 def locate(space: str) -> Path:
-    """The path of a study file, given as a path or as the bare name of a shipped study.
-
-    A file of that exact name in the working directory takes precedence.
+    """The path of a study file, given as a path or as the bare name of a shipped study. A file of
+    that exact name in the working directory takes precedence.
 
     Raises:
         ConfigError: if a bare name is neither.
@@ -55,13 +54,13 @@ def locate(space: str) -> Path:
 
 
 def _shipped() -> dict[str, Path]:
-    """The shipped studies by their bare names."""
+    """The shipped studies by bare name."""
     return {file.stem: file for file in _SHIPPED.glob("*.yaml")}
 
 
 def _meant(name: str, folder: Path) -> str:
-    """A hint at the shipped study or the file in a folder whose name is close to this one."""
-    # Compared without the endings, which are all alike.
+    """A hint at the shipped study, or the file in a folder, with the closest name."""
+    # Compared without their endings.
     files = {path.stem: str(path) for path in sorted(folder.glob("*.y*ml"))}
     known = {**{name: name for name in _shipped()}, **files}
     near = nearest(name, known)
@@ -69,11 +68,7 @@ def _meant(name: str, folder: Path) -> str:
 
 
 def load(path: Path, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
-    """Read and check a study file.
-
-    Args:
-        path: a YAML file.
-        overrides: values that replace the file's, as for `parse`.
+    """Read and check a YAML study file, with `overrides` as for `parse`.
 
     Raises:
         ConfigError: for the first mistake.
@@ -95,9 +90,8 @@ def study_of(
     """The study that a file, or its equivalent in Python, and options describe.
 
     Args:
-        space: path of a study file, the bare name of a shipped one, the content of a study file, or
-            a study.
-        overrides: values of options, which replace the file's, as for `parse`.
+        space: path of a study file, bare name of a shipped one, content of a study file, or study.
+        overrides: values of options, as for `parse`.
 
     Raises:
         ConfigError: for the first mistake.
@@ -136,11 +130,8 @@ def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) 
 
 
 def _n_values(raw: object, known: dict[int, int]) -> int:
-    """The number of values with all aliases expanded. Raises RecursionError for a cycle.
-
-    Args:
-        known: id -> count of the collections counted so far.
-    """
+    """The number of values with all aliases expanded; `known` caches the counts of collections by
+    id. Raises RecursionError for a cycle."""
     if isinstance(raw, dict):
         parts = [*raw.keys(), *raw.values()]
     elif isinstance(raw, list):
@@ -153,11 +144,7 @@ def _n_values(raw: object, known: dict[int, int]) -> int:
 
 
 def to_yaml(study: StudyConfig, is_short: bool = False) -> str:
-    """A study as the text of a study file.
-
-    Args:
-        is_short: whether to leave out defaults.
-    """
+    """A study as the text of a study file, without defaults if `is_short`."""
     content = study.to_short_dict() if is_short else study.to_dict()
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, default_flow_style=None)
 
@@ -167,7 +154,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number and a duplicate key is an error. Plain YAML 1.1 reads 1e-3 as
+    """YAML in which 1e-3 is a number and a duplicate key an error. Plain YAML 1.1 reads 1e-3 as
     text, and silently keeps the last of two keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

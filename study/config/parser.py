@@ -1,7 +1,7 @@
 """A mapping of keys -> a frozen, checked StudyConfig.
 
-pydantic checks types, keys and the rules at the fields. Whatever is wrong is one ConfigError, whose
-one line names the file, the key, the rule and the value.
+pydantic checks types, keys and the rules at the fields. Any mistake becomes a ConfigError, one line
+with the file, the key, the rule and the value.
 """
 
 import json
@@ -30,12 +30,11 @@ from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import Constraint, Objective
 
 CONTAINS_ITSELF = "a study file must not contain itself"
-# Keys of `search` that studies had, and what to do instead.
+# Removed keys of `search` -> what to do instead.
 _GONE = {
     "notify": "run your command after study.launch, in the shell",
     "warm_start": "give samples of the earlier study as search.first",
 }
-# How parameters are written.
 _EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1, 2]}"
 
 _CONSTRAINT = re.compile(
@@ -45,9 +44,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEERING = tuple(name for name, metric in METRICS.items() if metric.steers)
 _KEY_LENGTH = 100
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
-# Sections with keys of their own, by the name that precedes those keys in an error's location.
+# Sections by the name that precedes their keys in an error's location.
 _KINDS = {**SECTIONS, "stop": StopConfig, **PARAMETER_TYPES}
-# Parts of an error's location that are not keys: members of unions, and the mark of a wrong key.
+# Parts of an error's location that are not keys: union members, and the mark of a wrong key.
 _NO_KEYS = ("tuple[float, ...]", "[key]", *PARAMETER_TYPES)
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -99,7 +98,7 @@ _Steering = Annotated[str, AfterValidator(_steering)]
 class _Searchable(BaseModel):
     """The sections whose keys may stand in the space."""
 
-    # Built when a file is read, which --help and a missing file need not wait for.
+    # Built when a file is read, so that --help does not wait for it.
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
     )
@@ -110,7 +109,7 @@ class _Searchable(BaseModel):
 
 
 class _StudyFile(_Searchable):
-    """A study as its file has it."""
+    """The content of a study file."""
 
     name: Annotated[str, AfterValidator(_name)]
     space: dict[
@@ -145,8 +144,7 @@ class _StudyFile(_Searchable):
     def _reference(
         self, metric: str, direction: Direction, constraints: Sequence[Constraint]
     ) -> float:
-        """The worst useful value: the file's, else the constraint's bound, else the metric's
-        own."""
+        """The worst useful value: of the file, else the constraint's bound, else the metric's."""
         if metric in self.reference_point:
             return self.reference_point[metric]
         for constraint in constraints:
@@ -174,10 +172,9 @@ def parse(
     """Check the content of a study file, such as StudyConfig.to_dict().
 
     Args:
-        raw: what the file holds.
         source: names the file in messages.
-        overrides: values that replace the file's, by their keys, such as {"search.n_trials": 6}.
-            An error about one of them has no source.
+        overrides: values that replace the file's, by key, such as {"search.n_trials": 6}. An error
+            about one of them has no source.
         is_stored: whether the study comes from MLflow: removed keys are ignored then, and goals may
             be out of reach.
 
@@ -219,8 +216,7 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
 
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
-    """Check that each parameter has values that its key allows, and that its section does not set
-    the key too."""
+    """Check that its key allows all values of each parameter, and is not set in its section too."""
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
         if key in section:
@@ -241,8 +237,8 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
             else for the first mistake.
     """
     try:
-        # As JSON, since strict validation in Python does not accept a list as a tuple. Dates, which
-        # YAML has and JSON lacks, become text again.
+        # As JSON, since strict validation in Python accepts no list as a tuple. Dates, which YAML
+        # has and JSON lacks, become text again.
         return kind.model_validate_json(json.dumps(content, default=str))
     except TypeError:
         raise ConfigError("keys must be text") from None
@@ -250,8 +246,7 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
         errors = error.errors()
     except (ValueError, RecursionError):
         raise ConfigError(CONTAINS_ITSELF) from None
-    # Where a list or a number is allowed there is an error for each; the deeper one is about what
-    # was meant.
+    # A union of list and number gives an error for each; the deeper one is what was meant.
     raise _one_line(
         max(
             errors,

@@ -25,17 +25,16 @@ class SearchConfig:
     n_trials: int | None = setting(None, ge=1)
     """Number of samples. A grid may leave it out: its size."""
     first: tuple[dict[str, Any], ...] = ()
-    """Samples that come before the sampler's: parameter of the space -> value. They count among
+    """Samples that precede the sampler's: parameter of the space -> value. They count among
     n_trials, and a grid does not repeat them."""
     seed: int = setting(0, ge=0, lt=2**31)
     """Of the sampler, and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1)
-    """tpe and gp: samples before the model of the objectives is used: those of `first`, then a
-    Sobol sequence."""
+    """tpe and gp: samples before the model is used: those of `first`, then a Sobol sequence."""
     ladder: tuple[float, ...] | int = ()
-    """Coefficients to which the network of each completed trial is projected, which gives further
-    points of the front. A number n means n coefficients, spaced by equal factors from the largest
-    of the study to the smallest. Each trial uses those below its own."""
+    """Coefficients to which the network of each completed trial is projected, for further points of
+    the front. A number n means n coefficients, spaced by equal factors from the largest of the
+    study to the smallest. Each trial uses those below its own."""
     fine_tune_steps: int = setting(0, ge=0)
     """Training steps at each coefficient of the ladder."""
     repeats: int = setting(1, ge=1)
@@ -44,8 +43,7 @@ class SearchConfig:
     stop: StopConfig | None = None
     """Stop proposing once the front no longer grows; null always proposes n_trials."""
     max_hours: float | None = setting(None, gt=0)
-    """Stop proposing after this many hours, including those before a resume. Running trials are
-    trained to their end."""
+    """Propose no trial after this many hours, with those before a resume; running trials finish."""
 
     def __post_init__(self) -> None:
         if isinstance(self.ladder, int):
@@ -67,8 +65,7 @@ class SchedulerConfig:
     grace_period: int = setting(1, ge=1)
     """Epochs before a trial may be stopped."""
     reduction_factor: int = setting(3, ge=2)
-    """One trial in this many goes on from each rung; rungs are at epochs
-    grace_period * reduction_factor^i."""
+    """One trial in this many goes on from each rung, at epoch grace_period * reduction_factor^i."""
     brackets: int = setting(1, ge=1)
     """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
 

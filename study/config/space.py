@@ -11,8 +11,7 @@ Value = bool | int | float | str | list[Any] | None
 
 
 class _Range:
-    """A number in [low, high], uniform or log-uniform; with a step, low plus a whole number of
-    steps."""
+    """A number in [low, high], uniform or log-uniform; with a step, low plus a multiple of it."""
 
     numbers: ClassVar[type[int] | tuple[type[int], type[float]]]
     low: float
@@ -53,7 +52,7 @@ class FloatParameter(_Range):
     step: float | None = setting(None, gt=0)
 
     def nearest(self, value: float) -> float:
-        """The value of the space that equals one accepted by `contains` up to type and rounding: 0
+        """The value of the space equal to one accepted by `contains`, but for type and rounding: 0
         becomes 0.0, and with a step a value becomes the exact step."""
         grid = self.grid() or [value]
         return float(min(grid, key=lambda step: abs(step - value)))
@@ -104,8 +103,7 @@ class CategoricalParameter:
         return list(self.choices)
 
     def contains(self, value: object) -> bool:
-        """Whether the value is one of the choices, compared as JSON text, as samplers do: 0 is not
-        0.0."""
+        """Whether the value is a choice, compared as JSON text, as samplers do: 0 is not 0.0."""
         return json.dumps(value) in [json.dumps(choice) for choice in self.choices]
 
     def grid(self) -> list[Value] | None:

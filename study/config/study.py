@@ -23,8 +23,7 @@ from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
 _OF_SPECTRAL_NORM = (COEFF, "n_power_iterations", "budget")
-# Where a ladder with a number of rungs ends if the study does not vary the coefficient: the
-# smallest of the paper's.
+# Last rung of a ladder of n rungs if the study fixes the coefficient: the paper's smallest.
 _LOWEST_COEFF = 0.3
 
 
@@ -46,13 +45,13 @@ class StudyConfig:
 
     @property
     def n_trials(self) -> int:
-        """How many samples are asked for."""
+        """The number of samples."""
         assert self.search.n_trials is not None
         return self.search.n_trials
 
     @property
     def n_trainings(self) -> int:
-        """How many trials there are at most: samples, and their repeats."""
+        """The most trials: samples and their repeats."""
         return self.n_trials * self.search.repeats
 
     @property
@@ -71,9 +70,9 @@ class StudyConfig:
         return tuple(dict.fromkeys(float(f"{coeff:.4g}") for coeff in steps if coeff < high))
 
     def grid(self) -> list[dict[str, Value]] | None:
-        """Every sample of the space: those of search.first, then the others in the order of the
-        space; None if a parameter has too many values to list. Of samples that mean the same
-        network, only the first: with norm none, for example, the coefficient has no effect."""
+        """Every sample of the space: those of search.first, then the others in order; None if a
+        parameter has too many values to list. Of samples that mean the same network, only the
+        first: without spectral normalization the coefficient has no effect."""
         values = [parameter.grid() for _, parameter in self.space]
         if None in values:
             return None
@@ -136,9 +135,9 @@ class StudyConfig:
         return {key: value for key, value in whole.items() if value != {}}
 
     def completed(self) -> "StudyConfig":
-        """The study after the checks across sections, with the settings that depend on other
-        sections filled in: the number of trials of a grid, the objective of asha, and the values of
-        search.first as the space has them.
+        """The study after the checks across sections, with settings filled in that depend on
+        others: n_trials of a grid, the metric of asha, and search.first with the values of the
+        space.
 
         Raises:
             ConfigError: for the first setting that breaks a rule across sections.
@@ -153,8 +152,7 @@ class StudyConfig:
     def check_goals(self) -> None:
         """Check that a network can meet each constraint and be better than the reference point.
 
-        `completed` does not check this, since studies that were stored before the rule existed must
-        still be read.
+        `completed` does not, since studies that were stored before this rule must still be read.
 
         Raises:
             ConfigError: for the first goal that no network can reach.
@@ -176,7 +174,7 @@ class StudyConfig:
                 raise ConfigError(rule, key, objective.reference)
 
     def _check_ladder(self) -> None:
-        """A projection is a point of the front, so it must have every metric of the front."""
+        """A projection is a point of the front, and needs every metric of the front."""
         key, rungs = "search.ladder", _plain(self.search.ladder)
         if not rungs:
             return
@@ -210,7 +208,7 @@ class StudyConfig:
             )
 
     def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """A sample of search.first, with its values as the space has them."""
+        """A sample of search.first with the values of the space."""
         place, space = "search.first", dict(self.space)
         for key in sample:
             if key not in space:

@@ -1,8 +1,7 @@
 """The settings of one trial: plain frozen dataclasses, so that training needs no other library.
 
-A rule on one setting stands at its field. pydantic checks it, with types and unknown keys, where a
-study file is read (study.config.parser). Rules across the fields of a section are checked wherever
-the section is made.
+A rule on one setting stands at its field; study.config.parser checks it, with types and unknown
+keys, when a study file is read. Rules across fields are checked whenever a section is made.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +10,9 @@ from typing import Literal, TypeVar
 from study.errors import ConfigError
 
 COEFF = "coeff"
-"""Name of the setting of a model that is the target of spectral normalization."""
+"""Model setting: the target of spectral normalization."""
 MAX_EPOCHS = "max_epochs"
-"""Name of the setting of training that is the budget of a trial."""
+"""Training setting: the budget of a trial."""
 
 DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"]
 
@@ -21,11 +20,7 @@ _Value = TypeVar("_Value")
 
 
 def setting(default: _Value, **rule: float) -> _Value:
-    """A field of a section.
-
-    Args:
-        rule: gt, ge, lt, le, as pydantic.Field has them; None need not keep it.
-    """
+    """A field; `rule` has gt, ge, lt and le as in pydantic.Field. None need not keep it."""
     return field(default=default, metadata=rule)
 
 
@@ -35,12 +30,12 @@ class DataConfig:
 
     name: DataName = "digits"
     root: str = "data"
-    """Folder with the files, in torchvision's layout. For image_folder: train/ and, if there is
-    one, test/ below it, each with a folder a class."""
+    """Folder with the files, in torchvision's layout; for image_folder with train/ and perhaps
+    test/, which have a folder for each class."""
     val_fraction: float = setting(0.1, gt=0, lt=1)
     """Part of the training data that is held out for validation, in (0, 1)."""
     test_fraction: float = setting(0.2, gt=0, lt=1)
-    """Where a data set has no test set of its own: the part that becomes it, in (0, 1)."""
+    """Part that becomes the test set of a data set without its own, in (0, 1)."""
     split_seed: int = setting(0, ge=0)
     """The same for all trials of a study, whatever their seeds."""
     shift: int | None = setting(None, ge=0)
@@ -48,11 +43,10 @@ class DataConfig:
     flip: bool | None = None
     """Random horizontal flips; null takes the data set's own."""
     size: int | None = setting(None, ge=1)
-    """Images are resized to this many pixels a side; those of image_folder are cropped to a square
-    first. null keeps them as they are, and takes 32 for image_folder."""
+    """Pixels a side after resizing; image_folder crops images to a square first. null keeps them as
+    they are, but takes 32 for image_folder."""
     max_train: int | None = setting(None, ge=2)
-    """Train on this many images at most, drawn with split_seed after validation is held out;
-    null takes all."""
+    """Most training images, drawn with split_seed after validation is held out; null takes all."""
     download: bool = False
     """Fetch a torchvision data set that is not there."""
 
@@ -68,8 +62,8 @@ class ModelConfig:
     activation: Literal["relu", "elu", "softplus"] = "relu"
     coeff: float = setting(0.9, gt=0, lt=1)
     budget: Literal["even", "last"] = "even"
-    """Which of a block's three layers a small coeff makes small: every one, as in the paper, or the
-    last one alone, so that the bound of the block is as small."""
+    """Which of a block's three layers a small coeff shrinks, for the same bound of the block: all
+    of them, as in the paper, or the last one alone."""
     n_power_iterations: int = setting(1, ge=1)
     dropout: float = setting(0.1, ge=0, lt=1)
 
@@ -87,20 +81,20 @@ class TrainingConfig:
     optimizer: Literal["sgd", "muon"] = "sgd"
     """muon: for the kernels of the invertible part, with AdamW for all other parameters."""
     lr: float = setting(0.1, gt=0)
-    """The largest learning rate of the schedule. With muon that of kernels: what a step changes a
-    kernel by, as the spectral norm of (c_out, c_in k k)."""
+    """The peak learning rate. With muon that of kernels: the spectral norm by which a step changes
+    a kernel, as a matrix (c_out, c_in k k)."""
     other_lr: float = setting(0.02, gt=0)
-    """muon: the largest learning rate of AdamW. For biases of normalized layers it is smaller, by
-    0.1 times the product of the block's targets up to the layer."""
+    """muon: the peak learning rate of AdamW. For biases of normalized layers it is multiplied by
+    0.1 and by the product of the block's targets up to the layer."""
     momentum: float = setting(0.9, ge=0, lt=1)
     nesterov: bool | None = None
     """null: with muon yes, with sgd no."""
     weight_decay: float = setting(5e-4, ge=0)
-    """With muon it is AdamW's, and kernels do not decay: under normalization they have no scale."""
+    """With muon, AdamW's only: under normalization kernels have no scale, and do not decay."""
     orthogonalization_steps: int = setting(3, ge=1)
     """muon: steps of Newton-Schulz iteration."""
     lr_schedule: Literal["step", "one_cycle"] = "step"
-    """step: multiplied by lr_decay at each of the milestones. one_cycle: a linear warm-up over
+    """step: multiplied by lr_decay at each milestone. one_cycle: a linear warm-up over
     warmup_fraction, then cosine decay to zero, for short runs."""
     lr_milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Fractions of max_epochs, increasing, in (0, 1)."""
@@ -111,11 +105,9 @@ class TrainingConfig:
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False
-    """Train through torch.compile, which needs a C++ compiler and half a minute or more before
-    the first step."""
+    """Use torch.compile for training; needs a C++ compiler, and half a minute or more to start."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Of the forward and backward pass in training. Evaluation, certificate and inverse are in
-    float32 or better in either case."""
+    """Of the training passes; evaluation, certificate and inverse use float32 or better."""
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0:
@@ -142,7 +134,7 @@ class TrialConfig:
     Attributes:
         objectives: names of the metrics that must be finite in every report.
         ladder: coefficients, decreasing, to which the trained network is projected.
-        fine_tune_steps: training steps at each of them, after which it is projected again.
+        fine_tune_steps: training steps at each of them, before it is projected again.
     """
 
     seed: int = 0

@@ -97,7 +97,7 @@ class ProjectionReport(Evaluation):
 
     Attributes:
         coeff: every block's proven bound is at most its third power.
-        fine_tune_steps: training steps after the projection above it, 0 or more.
+        fine_tune_steps: training steps since the rung above, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
         test_accuracy: fraction in [0, 1].
     """
