@@ -37,11 +37,7 @@ class Asked:
 
 def locate(space: str) -> Path:
     """The path of a study file, given as a path or as the bare name of a shipped study. A file of
-    that exact name in the working directory takes precedence.
-
-    Raises:
-        ConfigError: if a bare name is neither.
-    """
+    that exact name in the working directory takes precedence. Raises ConfigError if none exists."""
     path = Path(space)
     # Only a word, not a path, can be a shipped study.
     if not re.fullmatch(r"\w{1,100}", space) or path.is_file():
@@ -68,11 +64,7 @@ def _meant(name: str, folder: Path) -> str:
 
 
 def load(path: Path, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
-    """Read and check a YAML study file, with `overrides` as for `parse`.
-
-    Raises:
-        ConfigError: for the first mistake.
-    """
+    """Read and check a YAML study file. `overrides` and ConfigError are as for `parse`."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -230,12 +230,8 @@ def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> 
 
 
 def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
-    """Check types, keys, and the rules at the fields.
-
-    Raises:
-        ConfigError: for an unknown key if there is one, since a missing key may only be misspelled;
-            else for the first mistake.
-    """
+    """Check types, keys, and the rules at the fields. Raises ConfigError for an unknown key if
+    there is one, since a missing key may only be misspelled; else for the first mistake."""
     try:
         # As JSON, since strict validation in Python accepts no list as a tuple. Dates, which YAML
         # has and JSON lacks, become text again.

@@ -137,11 +137,7 @@ class StudyConfig:
     def completed(self) -> "StudyConfig":
         """The study after the checks across sections, with settings filled in that depend on
         others: n_trials of a grid, the metric of asha, and search.first with the values of the
-        space.
-
-        Raises:
-            ConfigError: for the first setting that breaks a rule across sections.
-        """
+        space. Raises ConfigError for the first setting that breaks a rule."""
         self._check_ladder()
         self._check_sampler()
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
@@ -150,13 +146,9 @@ class StudyConfig:
         return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
 
     def check_goals(self) -> None:
-        """Check that a network can meet each constraint and be better than the reference point.
-
-        `completed` does not, since studies that were stored before this rule must still be read.
-
-        Raises:
-            ConfigError: for the first goal that no network can reach.
-        """
+        """Raise ConfigError for the first goal that no network can reach: to meet a constraint, or
+        to be better than the reference point. Not part of `completed`, since studies that were
+        stored before this rule must still be read."""
         for constraint in self.constraints:
             metric, is_least = constraint.metric, constraint.operator in ("<", "<=")
             best = METRICS[metric].limit(Direction.MINIMIZE if is_least else Direction.MAXIMIZE)

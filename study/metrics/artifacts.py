@@ -67,14 +67,8 @@ def packed(bits: Sequence[bool]) -> dict[str, Any]:
 
 
 def read_right(content: bytes, val_accuracy: float) -> list[bool]:
-    """The bits in a VAL_RIGHT file.
-
-    Args:
-        val_accuracy: of its run, a fraction in [0, 1].
-
-    Raises:
-        ValueError: if the file cannot be read, or gives another accuracy.
-    """
+    """The bits in a VAL_RIGHT file. Raises ValueError if it cannot be read, or gives another
+    accuracy than `val_accuracy`, a fraction in [0, 1]."""
     try:
         stored = json.loads(content)
         n, right = stored["n_images"], base64.b64decode(stored["right"], validate=True)

@@ -35,8 +35,7 @@ class Constraint:
         }[self.operator]
 
     def violation(self, value: float) -> float:
-        """By how much a value misses the bound: above 0 if `holds` is false, else not; inf for
-        NaN."""
+        """By how much the bound is missed; above 0 exactly if `holds` is false, inf for NaN."""
         missed = value - self.bound if self.operator in ("<", "<=") else self.bound - value
         if math.isnan(missed):
             return math.inf

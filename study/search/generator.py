@@ -14,11 +14,7 @@ class StudyGenerator(SearchGenerator):
     """
 
     def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
-        """
-        Args:
-            n_trials: the most trials, including those made before.
-            n_at_once: the most trials that run at a time.
-        """
+        """`n_trials` includes the trials made before."""
         self._limiter = ConcurrencyLimiter(searcher, max_concurrent=n_at_once)
         super().__init__(self._limiter)
         self._n_trials, self._n_at_once = n_trials, n_at_once

@@ -14,11 +14,8 @@ from optuna.trial import TrialState, create_trial
 def sobol_samples(
     distributions: Mapping[str, BaseDistribution], n_samples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """The first samples of a sequence, in Optuna's form.
-
-    Args:
-        seed: of the scrambling; the first samples are the same, however many there are.
-    """
+    """The first samples of a sequence, in Optuna's form; they do not depend on `n_samples`. `seed`
+    is that of the scrambling."""
     with warnings.catch_warnings():
         # Experimental: Optuna may still change its arguments.
         warnings.simplefilter("ignore", ExperimentalWarning)

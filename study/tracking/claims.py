@@ -14,10 +14,7 @@ _PARTS = ("layers", "blocks")
 
 def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each claim of a stored certificate that the weights do not support.
-
-    Args:
-        certified: the certificate of the weights now, after a round trip through JSON.
-    """
+    `certified` is their certificate, after a round trip through JSON."""
     compared = [("", stored, certified)]
     for key in _PARTS:
         if _names(stored.get(key)) != _names(certified[key]):
@@ -36,11 +33,8 @@ def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Ite
 
 
 def is_true(what: str, stored: object, certified: object) -> bool:
-    """Whether a claim equals the certified value, or is weaker by rounding at most.
-
-    Args:
-        what: name of the claim. A lower bound is weaker if smaller, any other value if larger.
-    """
+    """Whether a claim equals the certified value, or is weaker by rounding at most: smaller if
+    `what` names a lower bound, else larger."""
     if not isinstance(certified, float) or type(stored) not in (int, float):
         return type(stored) is type(certified) and stored == certified
     assert isinstance(stored, int | float)

@@ -50,11 +50,8 @@ _T = TypeVar("_T")
 
 
 class Client:
-    """A tracking server or database.
-
-    Raises:
-        TrackingError: from any method, if the server refuses or cannot be reached.
-    """
+    """A tracking server or database. Methods raise TrackingError if it refuses or is
+    unreachable."""
 
     def __init__(self, tracking_uri: str, max_retries: int = 2) -> None:
         """

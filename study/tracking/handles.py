@@ -28,11 +28,7 @@ def network_label(trial_id: str, projected_to: float | None) -> str:
 
 
 def run_of(records: Records, network: str) -> str:
-    """The id of the run for a handle or for the beginning of a run id.
-
-    Raises:
-        TrackingError: if it matches none, or more than one.
-    """
+    """The run id of a handle or an id prefix. Raises TrackingError unless it means exactly one."""
     is_label = "/" in network
     name, separator, label = network.partition("/" if is_label else "@")
     if not separator:

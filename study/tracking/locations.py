@@ -58,14 +58,8 @@ def current(tracking_uri: str, location: str) -> str:
 
 
 def check_not_moved(tracking_uri: str, study: str, location: str) -> None:
-    """Check that a study is opened where it was begun, so that it can be changed.
-
-    Args:
-        location: of the artifacts of its run.
-
-    Raises:
-        TrackingError: if it was moved or copied.
-    """
+    """Raise TrackingError if a study was moved or copied: it can be changed only where it was
+    begun. `location` is that of its run's artifacts."""
     there, database = moved(tracking_uri, location), database_file(tracking_uri)
     if there is not None and database is not None:
         begun = location.removesuffix(f"/{there.relative_to(database.parent)}")

@@ -7,11 +7,8 @@ from pathlib import Path
 
 
 def manifest(folder: Path) -> dict[str, str]:
-    """Path below the folder, with slashes -> SHA-256 in hex, sorted by path.
-
-    Raises:
-        ValueError: for anything that `irregular` reports.
-    """
+    """Path below the folder, with slashes -> SHA-256 in hex, sorted by path. Raises ValueError for
+    anything that `irregular` reports."""
     for problem in irregular(folder):
         raise ValueError(problem)
     paths = (path for path in folder.rglob("*") if path.is_file())

@@ -47,11 +47,8 @@ class Outbox:
             raise self._error
 
     def wait(self, seconds: float) -> int:
-        """Wait until everything is sent, at most this long; returns the number of writes left.
-
-        Raises:
-            TrackingError: or any other error that ended the sending.
-        """
+        """Wait until all is sent, at most this long; returns the writes left. Raises as `check`
+        does."""
         with self._changed:
             self._changed.wait_for(lambda: not self._writes or self._error is not None, seconds)
         self.check()

@@ -61,11 +61,8 @@ class Proof:
 
 
 def verify(records: Records, run_id: str) -> Proof:
-    """Check the model of a run again.
-
-    Raises:
-        TrackingError: if the run is missing or has no network, or MLflow or the store fails.
-    """
+    """Check the model of a run again. Raises TrackingError if the run is missing or has no network,
+    or MLflow or the store cannot be read."""
     run = records.client.get_run(run_id)
     state = run.data.tags.get(tags.STATE, "of no state")
     problem = None
@@ -114,11 +111,8 @@ def load(records: Records, run_id: str) -> IResNet:
 
 
 def _fetched(records: Records, run: Run, folder: Path) -> tuple[Path, list[str]]:
-    """Copy the model of a run: (its folder, each difference from what was logged).
-
-    Raises:
-        ValueError: if the run does not say what was logged, or has not exactly one model.
-    """
+    """Copy the model of a run: (its folder, each difference from what was logged). Raises
+    ValueError if the run does not say what was logged, or has not exactly one model."""
     logged = _digests(run, tags.MODEL_FILES)
     model = model_id(records.client, run.info.run_id)
     fetched = fetch(records.client, model, folder)
@@ -142,10 +136,7 @@ def _digests(run: Run, tag: str) -> dict[str, str]:
 
 def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """(name -> content of the run's own files that are checked, names of those without a digest).
-
-    Raises:
-        ValueError: if one is missing, or is not the file that was logged.
-    """
+    Raises ValueError if one is missing, or is not the file that was logged."""
     run_id = run.info.run_id
     there = records.artifacts(run_id)
     if MODEL in there:
@@ -165,11 +156,8 @@ def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...
 
 
 def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
-    """Check the content of a model. Its files match the manifest, but both may be forged.
-
-    Args:
-        of_run: name -> content of the run's own files.
-    """
+    """Check a model whose files match the manifest, though both may be forged. `of_run` has the
+    run's own files: name -> content."""
     problems = [f"model: {problem}" for problem in other_loading(folder)]
     problems += (
         f"run: its {name} is not that of the model"

@@ -61,7 +61,6 @@ class TrialRecord:
     Attributes:
         params: as text; a projection has those of its training, and what it was projected to.
         metrics: the last value of each.
-        sample: what the search proposed.
         repeat_of: id of the first trial of the same sample; its own for the first.
         origin: "given" for a sample of search.first, empty for one of the sampler.
         projected_to: coefficient of a projection; None for the trial itself.
@@ -94,11 +93,7 @@ class TrialRecord:
 
 
 class Records:
-    """What a tracking server or database holds of studies and trials.
-
-    Raises:
-        TrackingError: from any method, if the server refuses or cannot be reached.
-    """
+    """Studies and trials of a server or database. Methods raise TrackingError as Client's do."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -109,11 +104,8 @@ class Records:
         return self._experiment(name) is not None
 
     def check_files(self, study: StudyRecord) -> None:
-        """Check that the files of a study's runs can be written from here.
-
-        Raises:
-            TrackingError: if a server keeps them and this is its database, or the study was moved.
-        """
+        """Raise TrackingError if the files of a study's runs cannot be written from here: a server
+        keeps them, and this is its database, or the study was moved."""
         location = self.client.get_run(study.run_id).info.artifact_uri
         check_not_moved(self.client.tracking_uri, study.name, location)
         self.artifacts(study.run_id)

@@ -104,12 +104,9 @@ def holdings(client: Client, name: str) -> Holdings | None:
 
 
 def _check(locations: Mapping[str, str]) -> None:
-    """Check that artifacts can be deleted from here, and nothing else with them: a database may
-    come from anybody. Each folder must be one that MLflow makes, for this very run or model.
-
-    Args:
-        locations: id of a run or model -> location.
-    """
+    """Check that artifacts (id of a run or model -> location) can be deleted from here, and nothing
+    else with them: a database may come from anybody. Each folder must be one that MLflow makes, for
+    this very run or model."""
     for owner, location in locations.items():
         if location.startswith(_OF_SERVER):
             raise TrackingError(

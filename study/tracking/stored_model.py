@@ -68,12 +68,8 @@ def data_digest(records: Records, run_id: str) -> str | None:
 
 
 def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None:
-    """Log the network of a run: the JSON files and pictures of its folder, and the model.
-
-    Args:
-        folder: where `trial.network_files` wrote it.
-        latest: files of the models logged before; see `share`.
-    """
+    """Log the network of a run, written to a folder by `trial.network_files`: the JSON files,
+    pictures and model. `latest` is that of `share`."""
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
         client.log_file(run.info.run_id, path)
@@ -95,13 +91,8 @@ def origin(run: Run) -> dict[str, str]:
 def _log_model(
     client: Client, run: Run, folder: Path, origin: Mapping[str, Any], latest: dict[str, Path]
 ) -> dict[str, str]:
-    """Log a model with its proof; returns its files with their digests.
-
-    MLflow's own `log_model` takes the same steps, but does not return what it writes.
-
-    Args:
-        origin: study, trial and run; plain values, for the model's metadata.
-    """
+    """Log a model with its proof, and `origin` in its metadata; returns its files with their
+    digests. MLflow's own `log_model` takes the same steps, but does not return what it writes."""
     run_id = run.info.run_id
     model = client.api.create_logged_model(run.info.experiment_id, MODEL, source_run_id=run_id)
     client.api.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -177,11 +168,7 @@ def _version(package: str) -> str:
 
 
 def model_id(client: Client, run_id: str) -> str:
-    """The id of the model of a run.
-
-    Raises:
-        ValueError: if the run has not exactly one.
-    """
+    """The id of the model of a run. Raises ValueError if the run has not exactly one."""
     ids = client.model_ids(client.get_run(run_id))
     if len(ids) != 1:
         raise ValueError(f"model: the run must have one, but has {len(ids)}")
@@ -189,12 +176,8 @@ def model_id(client: Client, run_id: str) -> str:
 
 
 def fetch(client: Client, model_id: str, folder: Path) -> Path:
-    """Copy a model into a folder; returns its path there.
-
-    Raises:
-        ValueError: if its files are gone, or there is a link among them. Only a store that is a
-            local folder shows links.
-    """
+    """Copy a model into a folder; returns its path there. Raises ValueError if its files are gone
+    or there is a link among them; only a store that is a local folder shows links."""
     model = client.call(client.api.get_logged_model, model_id)
     location = current(client.tracking_uri, model.artifact_location)
     there = local_folder(location)

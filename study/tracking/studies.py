@@ -68,11 +68,7 @@ def create(
 
 
 def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
-    """Store the extension of a study, which can then be resumed.
-
-    Args:
-        extended: the study with the new limits of its search.
-    """
+    """Store the new limits of an extended study, which can then be resumed."""
     of_run = {
         tags.CONFIG: json.dumps(extended.config.to_dict()),
         tags.EXTENSION: json.dumps({"n_searches": extended.n_searches}),

@@ -46,13 +46,8 @@ class _TrialRun:
 
 
 class Tracker:
-    """Writes the trials of one study; `open_study` comes first.
-
-    It remembers what it wrote. After a write that failed, `reread` learns what arrived.
-
-    Raises:
-        TrackingError: from any method, if the server refuses or cannot be reached.
-    """
+    """Writes the trials of one study, and remembers what it wrote; `open_study` comes first. After
+    a failed write, `reread` learns what arrived. Methods raise TrackingError as Client's do."""
 
     def __init__(self, client: Client, provenance: Mapping[str, str] | None = None) -> None:
         """`provenance`: tags of each trial that say which code runs it."""

@@ -57,11 +57,8 @@ def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
 
 
 def network_of(run: Run) -> tuple[str, float | None]:
-    """(trial id, coefficient of a projection or None) of the run of a trial or projection.
-
-    Raises:
-        TrackingError: if its tags are missing or invalid.
-    """
+    """(trial id, coefficient of a projection or None) of the run of a trial or projection. Raises
+    TrackingError if its tags are missing or invalid."""
     trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
     if tags.PROJECTED_TO not in run.data.tags:
         return trial_id, None
@@ -69,20 +66,12 @@ def network_of(run: Run) -> tuple[str, float | None]:
 
 
 def sample_of(run: Run) -> dict[str, Value]:
-    """The sample that a run was trained with.
-
-    Raises:
-        TrackingError: if its tag is missing or invalid.
-    """
+    """The sample that a run was trained with. Raises TrackingError if its tag is invalid."""
     return value_of(run, tags.SAMPLE, _sample)
 
 
 def value_of(run: Run, name: str, read: Callable[[str], _T], default: str = "") -> _T:
-    """A tag or parameter of a run, parsed by `read`.
-
-    Raises:
-        TrackingError: if `read` raises ValueError.
-    """
+    """A tag or parameter of a run, parsed by `read`, whose ValueError becomes TrackingError."""
     text = run.data.tags.get(name, run.data.params.get(name, default))
     try:
         return read(text)
