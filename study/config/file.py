@@ -36,8 +36,9 @@ class Asked:
 
 
 def locate(space: str) -> Path:
-    """The path of a study file, given as a path or as the bare name of a shipped study. A file of
-    that exact name in the working directory takes precedence. Raises ConfigError if none exists."""
+    """The path of a study file, from a path or the bare name of a shipped study. A file of that
+    exact name in the working directory takes precedence. Raises ConfigError if a bare name is
+    neither."""
     path = Path(space)
     # Only a word, not a path, can be a shipped study.
     if not re.fullmatch(r"\w{1,100}", space) or path.is_file():

@@ -28,7 +28,7 @@ class SearchConfig:
     """Samples that precede the sampler's: parameter of the space -> value. They count among
     n_trials, and a grid does not repeat them."""
     seed: int = setting(0, ge=0, lt=2**31)
-    """Of the sampler, and, with the trial's number, of each trial."""
+    """Seed of the sampler and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1)
     """tpe and gp: samples before the model is used: those of `first`, then a Sobol sequence."""
     ladder: tuple[float, ...] | int = ()

@@ -95,7 +95,7 @@ class StudyConfig:
             frozen = tuple(value) if isinstance(value, list) else value
             sections[section] = replace(sections[section], **{key: frozen})
         model = sections["model"]
-        # Where no norm is enforced, every rung is below what the layers have.
+        # Without an enforced norm, every rung is below what the layers have.
         top = model.coeff if model.norm == "spectral" else 1.0
         return TrialConfig(
             seed=seed,

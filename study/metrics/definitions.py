@@ -34,7 +34,7 @@ class Digits:
     up: bool = False
 
     def round(self, value: float) -> float:
-        """A value as it is reported; what is not finite stays."""
+        """A value as it is reported; non-finite values stay."""
         if not math.isfinite(value):
             return value
         context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)

@@ -50,8 +50,7 @@ _T = TypeVar("_T")
 
 
 class Client:
-    """A tracking server or database. Methods raise TrackingError if it refuses or is
-    unreachable."""
+    """One tracking server or database. Methods raise TrackingError if it refuses or is down."""
 
     def __init__(self, tracking_uri: str, max_retries: int = 2) -> None:
         """

@@ -47,8 +47,7 @@ class Outbox:
             raise self._error
 
     def wait(self, seconds: float) -> int:
-        """Wait until all is sent, at most this long; returns the writes left. Raises as `check`
-        does."""
+        """Wait for all writes, at most this long; returns how many are left. Raises as `check`."""
         with self._changed:
             self._changed.wait_for(lambda: not self._writes or self._error is not None, seconds)
         self.check()

@@ -24,7 +24,7 @@ def create(
     storage: str,
     provenance: Mapping[str, str] | None = None,
 ) -> StudyRecord:
-    """Create a study's experiment and parent run. Of two calls with one name only one succeeds.
+    """Create the experiment and run of a study. Of concurrent calls with one name, one succeeds.
 
     Args:
         source: path of the study file.
