@@ -280,7 +280,7 @@ def test_a_study_whose_files_a_server_keeps_is_not_extended_in_its_database(
     message = refusal(
         "tiny.yaml", "--resume", "--name", "tiny", "--trials", "9", "--storage-path", storage
     )
-    assert "such as http://localhost:5000" in message
+    assert "http://localhost:5000" in message
     assert books.query("SELECT * FROM tags") == before
 
 

@@ -10,7 +10,6 @@ from study.tracking.pages import (
     compare_page,
     describe_bound,
     describe_study,
-    name_sample,
     run_page,
     study_page,
     views,
@@ -76,8 +75,3 @@ def test_only_a_bound_below_1_is_called_a_proof(bound: float, proven: bool) -> N
 def test_a_note_says_no_less_than_what_is_proven(bound: float) -> None:
     said = float(describe_bound(bound).rstrip(".").rpartition(" ")[2])
     assert bound <= said <= bound * 1.001
-
-
-def test_a_sample_is_named_in_one_line() -> None:
-    sample = {"coeff": 0.123456, "n_power_iterations": 3, "norm": "spectral"}
-    assert name_sample(sample) == "coeff=0.123 n_power_iterations=3 norm=spectral"
