@@ -234,8 +234,7 @@ def without(libraries: set[str], code: str) -> str:
 
 @pytest.mark.slow
 def test_models_and_training_run_with_torch_torchvision_and_safetensors_alone() -> None:
-    """A process in which every other library is refused trains, certifies and inverts. Nor does it
-    wait for what torch itself imports for seconds, and only compiling needs."""
+    """Training, certificate and inverse, in a process that refuses every other library."""
     libraries = MAY_BE_IMPORTED_BY.keys() - {
         "torch",
         "torchvision",

@@ -53,11 +53,6 @@ def test_an_option_that_was_removed_is_refused_with_what_to_do_instead(
     assert done.output.count("\n") == 1
 
 
-def test_errors_of_ours_are_loud() -> None:
-    with pytest.raises(ZeroDivisionError), cli.one_line_errors():
-        raise ZeroDivisionError
-
-
 @pytest.mark.slow
 def test_another_package_named_models_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = tmp_path / ("a-long-name-" * 10)

@@ -33,8 +33,7 @@ def test_a_fast_test_that_starts_a_process_fails(start: object) -> None:
 
 
 def libraries_of_the_fast_files() -> set[str]:
-    """What they, and the files of tests that they import, import of neither this project nor
-    Python, by the first part of its name."""
+    """The top-level libraries that fast test files, and the test files they import, import."""
     files = [ROOT / "tests" / "conftest.py"]
     files += [path for path in (ROOT / "tests").rglob("test_*.py") if not is_slow_file(path)]
     found = set[str]()

@@ -140,8 +140,7 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
 
 
 def begun(folder: Path) -> Any:
-    """What the tour begins with where it lies in a clone, this folder: a study, or "trained NAME"
-    where it would train one."""
+    """What the tour begins with in this folder: a study, or "trained NAME" if it trains one."""
     own = folder / ".readme"
     own.mkdir()
     cell = next(c for c in nbformat.read(TOUR, as_version=4).cells if _is_code(c))

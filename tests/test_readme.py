@@ -1,12 +1,7 @@
-"""Every command of the READMEs, run, in the order in which they stand, in one folder, on a small
-data set of the kind that they ask for; and their Python, study files and links.
+"""Every command of the READMEs, run in order in one folder on small data; their Python and links.
 
-A command is run as it stands, but for the placeholders (DIR, RUN_ID, ...), and for fewer epochs and
-trials where it would train for minutes. The two that install are the CI's own first step; what
-they run then is run here. Those below tests.benchmarks and tests.faults take up to hours, and those
-of Ray need a cluster (tests/cluster has them in a form of their own): of them the arguments are
-checked.
-"""
+Commands run as they stand, but for placeholders, and for fewer epochs and trials. Of those that
+install, take hours, or need a cluster, the arguments are checked."""
 
 import importlib.util
 import re

@@ -84,8 +84,7 @@ def test_an_empty_front_says_what_to_do_where_the_constraints_made_it_so() -> No
 def test_the_front_is_that_of_the_digits_that_are_printed(
     seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No point of it is matched or beaten in every printed digit, and none that is not is missing.
-    In these studies many networks differ by less than is printed."""
+    """In these studies many networks differ by less than is printed."""
     rng = random.Random(seed)
     n_images = rng.choice([10, 288, 6000, 50_000])
     at = rng.choice([0.5, 0.9, 0.99])
@@ -200,8 +199,7 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
 
 @pytest.fixture
 def two_servers(finished: Path, tmp_path: Path) -> list[str]:
-    """The finished study, and a copy of it on another server with run ids of its own, where the
-    studies have one name."""
+    """The finished study, and a copy on another server with other run ids."""
     copy = tmp_path / "mlflow.db"
     shutil.copy(finished / "mlflow.db", copy)
     with closing(sqlite3.connect(copy)) as database, database:

@@ -1,9 +1,7 @@
 """The command on models of a real study, whole and tampered with.
 
-Who can write files cannot write tags: what they change, the manifest in the run's tag tells. Who
-can log runs can write both. So each form of contents is checked a second time with the manifest
-made anew, as if the model had been logged like that.
-"""
+Who can write files cannot write tags. Each form of tampering is checked again with a manifest made
+anew, as by somebody who can log runs too."""
 
 import json
 import math
@@ -318,8 +316,7 @@ def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
 
 @pytest.mark.parametrize("tools", ["", "==80.1"])
 def test_a_model_verifies_whatever_tools_its_environment_had(stored: Stored, tools: str) -> None:
-    """MLflow writes the versions of pip, setuptools and wheel if they are installed. An environment
-    of uv has none of them, one of conda has all."""
+    """MLflow writes the versions of pip, setuptools and wheel only if they are installed."""
     for name, sign in (("python_env.yaml", "=="), ("conda.yaml", "<=")):
         path = stored.folder / name
         text = re.sub(

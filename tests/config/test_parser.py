@@ -306,7 +306,3 @@ def test_a_trial_takes_the_rungs_below_its_own_coefficient() -> None:
     assert (trial.ladder, trial.fine_tune_steps) == ((0.5,), 4)
     plain = tiny(search={"ladder": ladder}, model={"norm": "none"})
     assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.7, 0.5)
-
-
-def test_repeats_multiply_the_trials() -> None:
-    assert searching(n_trials=5, repeats=3).n_trainings == 15

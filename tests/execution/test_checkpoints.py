@@ -24,8 +24,7 @@ def name(number: int) -> str:
 
 @pytest.mark.parametrize("n_kept", [2, 3, 5])
 def test_whatever_was_going_on_a_trial_goes_on_from_a_checkpoint_that_is_whole(n_kept: int) -> None:
-    """Every state in which a driver can die: so many checkpoints are written, the next one is begun
-    or not, and the one that makes room is there, half gone, or gone."""
+    """Every state in which a driver can die while it writes one checkpoint and removes another."""
     for n_written, is_begun, room in product(
         range(1, 4 * n_kept), (False, True), ("there", "torn", "gone")
     ):
@@ -220,8 +219,7 @@ def paths_in_state(trial: Trial) -> list[str]:
 
 
 def test_when_all_trials_have_ended_nothing_but_the_last_is_left(ended: Ending) -> None:
-    """At once in Tune's state, and in the storage once the study has ended. One that has none is
-    left alone."""
+    """At once in Tune's state; in the storage once the study has ended."""
     without = Trial("unknown", stub=True, config={"number": 8})
     without.set_status(Trial.ERROR)
     ended.step(without)

@@ -133,8 +133,7 @@ def test_with_a_layer_that_is_zero_the_bound_is_zero() -> None:
 
 
 def test_a_searched_bound_is_at_most_a_tenth_above_a_semidefinite_program() -> None:
-    """Which has a multiplier for each entry between the layers, where the bound has one for each
-    channel."""
+    """The program has a multiplier for each entry, where the bound has one for each channel."""
     for channels, size in ((2, (3, 3)), (2, (2, 4)), (3, (2, 3)), (2, (4, 2)), (4, (2, 2))):
         weights = block(channels, 4 * channels, 4 * channels)
         of_program = lipsdp(*(matrix.numpy() for matrix in dense(*weights, size)))

@@ -87,8 +87,7 @@ def test_the_number_of_threads_does_not_show() -> None:
 
 
 def test_batch_norm_is_folded_into_the_convolution_ahead() -> None:
-    """Against the dense matrix of BatchNorm(conv(x)), from the modules' own outputs; one with no
-    convolution ahead of it is a diagonal, whose norm is its largest entry."""
+    """Against the dense matrix of BatchNorm(conv(x)); without a convolution it is diagonal."""
     model = small(norm="batch")
     for _ in range(5):
         model.train()(torch.randn(16, 2, 8, 8) * 3)

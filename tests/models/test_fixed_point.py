@@ -209,8 +209,7 @@ def test_samples_of_any_scale_stop_alike(dtype: torch.dtype, exponent: int) -> N
 
 
 def test_what_does_not_converge_has_no_value() -> None:
-    """Slopes -2, -1, -0.5 and -1e30: one diverges, one alternates for ever, one converges, and one
-    ends as soon as its step is not finite."""
+    """Slopes -2, -1, -0.5 and -1e30: diverges, alternates, converges, and overflows at once."""
     slopes = torch.tensor([2.0, 1.0, 0.5, 1e30])
     y = torch.ones(4, 1)
     solution = fixed_point(lambda x, rows: y[rows] - slopes[rows, None] * x, y, max_steps=60)

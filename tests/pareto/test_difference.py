@@ -110,8 +110,7 @@ def test_networks_of_one_training_vary_together() -> None:
 
 
 def test_the_spread_is_pooled_over_the_samples_of_a_study() -> None:
-    """The best sample was trained once, and varies as the others do; those that do not count have
-    the rung that is nearest."""
+    """The best sample was trained once, and is drawn with the spread of the others."""
     best = Trainings(np.array([[[-0.9]]]), np.array([1.0]))
     others = [Trainings(np.array([[[-0.5]], [[-0.5 + d]]]), np.array([1.0])) for d in (0.02, 0.04)]
     pooled = math.sqrt((2 * 0.01**2 + 2 * 0.02**2) / 2)

@@ -80,8 +80,7 @@ def test_fronts_are_peeled_off_one_by_one(points: np.ndarray) -> None:
 @settings(deadline=None, max_examples=100)
 @given(points=POINTS)
 def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) -> None:
-    """On an integer grid the dominated region is a union of unit cells. Points that are not below
-    the reference add nothing."""
+    """On an integer grid the dominated region is a union of unit cells."""
     m = points.shape[1]
     reference = np.full(m, 3.0)
     cells = itertools.product(range(3), repeat=m)

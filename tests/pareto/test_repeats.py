@@ -45,8 +45,7 @@ def test_a_sample_is_kept_for_one_point_that_is_not_dominated() -> None:
 
 
 def test_front_shares_are_those_of_two_normal_means() -> None:
-    """Two points in one objective: the better one is nondominated as often as its drawn mean is
-    the smaller one, which for normal residuals has a closed form."""
+    """Two points in one objective: a closed form for normal residuals."""
     rng = np.random.default_rng(3)
     n, distance = 400, 0.1
     noise = rng.normal(size=(2, n, 1))

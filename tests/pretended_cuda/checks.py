@@ -44,8 +44,7 @@ Patch = pytest.MonkeyPatch
 
 
 def outcome(trial: TrialConfig, device: str, state: Path) -> list[dict[str, float]]:
-    """Every metric of every report of a trial, and of the networks projected from it. On CUDA it is
-    restored from its state after every report."""
+    """All metrics of a trial and its projections; on CUDA it is restored after every report."""
     choose_algorithms(True)
     training, reports = Training(trial, device), []
     while training.status is TrialStatus.RUNNING:

@@ -103,7 +103,7 @@ class PretendedCuda(TorchDispatchMode):
     """Within it there is one CUDA device.
 
     Attributes:
-        n_operations: that are no views of a tensor.
+        n_operations: those that are no views.
         waits: (kind, line of the project) -> how often the host waited for the device.
     """
 

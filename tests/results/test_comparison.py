@@ -22,8 +22,7 @@ N_IMAGES = 400
 
 
 def kept(records: list[TrialRecord], **more: bytes) -> Kept:
-    """What networks left: as many images that are right as their accuracy says, those that are easy
-    for all first; and more files, the same of each."""
+    """Files of networks: those images are right first that are easy for all."""
     files = {}
     for record in records:
         n_right = round(record.metrics.get("val_accuracy", 0) * N_IMAGES)

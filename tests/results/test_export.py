@@ -45,8 +45,7 @@ def best_of(study: optuna.Study) -> Vectors:
 
 
 def records(rng: random.Random) -> list[TrialRecord]:
-    """Trials and projections, of which many are equal, infeasible by less than is printed, not
-    finite, repeated or cut short."""
+    """Records of which many are equal, barely infeasible, not finite, repeated or cut short."""
     found: list[TrialRecord] = []
     for number in range(rng.randint(0, 25)):
         state = rng.choice([TrialStatus.COMPLETED] * 6 + list(TrialStatus))

@@ -45,14 +45,6 @@ def test_too_few_trials_and_a_constant_say_nothing() -> None:
     assert importance(SPACE, drawn, [1.0] * FEWEST_TRIALS) is None
 
 
-def test_noise_alone_gives_no_parameter_a_sure_share() -> None:
-    generator = random.Random(1)
-    drawn = samples(FEWEST_TRIALS)
-    found = importance(SPACE, drawn, [generator.random() for _ in drawn])
-    assert found is not None
-    assert all(share.high - share.low > 0.2 for share in found.values())
-
-
 def test_trials_that_differ_by_their_seeds_alone_say_nothing_of_hyperparameters() -> None:
     n = FEWEST_TRIALS
     values = [float(n) for n in range(n)]

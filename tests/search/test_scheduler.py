@@ -149,8 +149,7 @@ def restored(number: int, last: TrialReport) -> dict[str, Any]:
 
 
 def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
-    """As after a kill behind which the driver's state is the older one. A trial whose first result
-    is its last as well comes by Tune's other call."""
+    """As after a kill that left the driver an older state."""
     study = halved("mo_asha")
     halving = make_halving(study)
     assert halving is not None

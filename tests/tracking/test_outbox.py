@@ -20,8 +20,7 @@ def nothing() -> None:
 
 
 class Flaky:
-    """A server that fails now and then: before it took a write, or after, when only the answer is
-    lost. What stands there is a list, in which nothing may stand twice."""
+    """A server that fails now and then, before or after it took a write."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)

@@ -86,8 +86,7 @@ def test_muon_steps_every_kernel_by_its_orthogonalized_momentum(nesterov: bool) 
 
 
 def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
-    """Of a normalized bias, in units of 0.1 of the product of the targets up to its layer: so its
-    step is as much shorter, and its decay is not."""
+    """The step of a normalized bias is shorter by 0.1 times the product of its targets."""
     settings = TrainingConfig(optimizer="muon", other_lr=0.03, weight_decay=0.1)
     ours = network()
     theirs = copy.deepcopy(ours)
