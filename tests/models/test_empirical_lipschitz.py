@@ -7,6 +7,7 @@ from tests.support.networks import network
 from tests.support.oracles import jacobian_norm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
 def test_it_is_the_norm_of_the_jacobian_at_the_worst_image(norm: str) -> None:
     """Against the singular values of the dense Jacobian, block by block."""

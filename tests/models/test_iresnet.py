@@ -18,6 +18,7 @@ from tests.support.oracles import dense_norm, relative_error
 small = partial(network, in_shape=(3, 8, 8), n_classes=5, blocks=(2, 2))
 
 
+@pytest.mark.slow
 def test_the_papers_network_has_165_convolutions_and_3406096_parameters() -> None:
     with torch.device("meta"):
         model = IResNet(in_shape=(3, 32, 32), n_classes=10)

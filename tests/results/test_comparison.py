@@ -59,6 +59,7 @@ def compared(**by_name: list[TrialRecord]) -> Comparison:
     return compare([report(name, records) for name, records in by_name.items()])
 
 
+@pytest.mark.slow
 def test_the_joint_front_is_that_of_one_study_with_all_trials() -> None:
     rng = random.Random(0)
     for _ in range(10):

@@ -112,6 +112,7 @@ def test_reports_come_each_epoch_and_test_data_is_read_once_at_the_end() -> None
     assert [r.epoch.test_accuracy is not None for r in reports if r.epoch] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_it_learns() -> None:
     """Far above the one in ten of chance, after eight epochs on the digits."""
     config = replace(
