@@ -8,7 +8,8 @@ the norm of the zero-padded convolution itself.)
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,6 +77,11 @@ class SpectralNormConv2d(nn.Module):
         """Convolve x (B, c_in, H, W) with the effective weight: `weight`, if it is at hand."""
         weight = self.effective_weight() if weight is None else weight
         return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
+
+    def convolution(self) -> Callable[[Tensor], Tensor]:
+        """The same map as a plain function, with the effective weight of now."""
+        weight, bias = self.effective_weight().detach(), self.bias.detach()
+        return partial(F.conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2)
 
     def deployed(self) -> nn.Conv2d:
         """The same map as a plain convolution with the effective weight of now."""
