@@ -1,6 +1,7 @@
 """`study.run`, `study.open` and the study that they return: its front, networks and page."""
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,7 @@ def open(
     return Study(driver, read(driver.records, name, where, objectives))
 
 
-class Shown:
+class Shown(ABC):
     """A study, or several compared; `results` has every network with its mark."""
 
     results: "Report | Comparison"
@@ -164,8 +165,9 @@ class Shown:
         """
         self._print_to(tables.wide_console(), every, options)
 
+    @abstractmethod
     def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        raise NotImplementedError
+        """Print as `print_table` does, to a console."""
 
     @renamed({"html": "path"})
     def write_page(self, path: str | Path) -> None:

@@ -64,8 +64,8 @@ def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
     Raises UserError if the study could not begin."""
     study = plan_new(driver, asked).config
     storage.check(driver.folder(study.name))
-    with connected(driver, study) as n:
-        n_at_once = n
+    with connected(driver, study) as n_at_once:
+        pass  # it was reached or started, and is left again
     n_threads, on_gpu = max(1, int(study.resources.cpus)), study.resources.gpus > 0
     trial = measured(longest_trial(study), n_threads, on_gpu)
     return Rehearsed(study, trial, min(n_at_once, study.n_trainings))
