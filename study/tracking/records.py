@@ -98,6 +98,7 @@ class Records:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._call = client.call
+        self._locations: dict[str, str] = {}
 
     def is_taken(self, name: str) -> bool:
         """Whether an experiment of that name exists, deleted or not."""
@@ -222,7 +223,10 @@ class Records:
 
     def _location(self, run_id: str) -> str:
         """The artifact location of a run, also after a move."""
-        return current(self.client.tracking_uri, self.client.get_run(run_id).info.artifact_uri)
+        if run_id not in self._locations:
+            recorded = self.client.get_run(run_id).info.artifact_uri
+            self._locations[run_id] = current(self.client.tracking_uri, recorded)
+        return self._locations[run_id]
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
