@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -95,6 +96,7 @@ MODULES = modules()
 TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
 
 
+@cache
 def imports(name: str) -> set[str]:
     """Every module that a module imports, inside functions too."""
     imported = set[str]()

@@ -181,6 +181,7 @@ def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_worker_compiles_more_trials_than_torch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = torch.compile
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     monkeypatch.setattr(torch, "compile", lambda m, **kw: compiled(m, backend="eager", **kw))
     study = tiny(training={"compile": True, "max_epochs": 1}, model={"blocks": [1]})
     of = Worker.__new__(Worker)
