@@ -181,14 +181,15 @@ def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_worker_compiles_more_trials_than_torch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = torch.compile
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     monkeypatch.setattr(torch, "compile", lambda m, **kw: compiled(m, backend="eager", **kw))
     study = tiny(training={"compile": True, "max_epochs": 1}, model={"blocks": [1]})
     of = Worker.__new__(Worker)
     of._study = study
-    for n in range(torch._dynamo.config.recompile_limit + 2):
-        of._begin(config(n, dropout=0.05 + 0.02 * n))
-        assert report_of(of.step()).status is TrialStatus.COMPLETED
+    n_kept = 2
+    with torch._dynamo.config.patch(recompile_limit=n_kept):
+        for n in range(n_kept + 2):
+            of._begin(config(n, dropout=0.05 + 0.02 * n))
+            assert report_of(of.step()).status is TrialStatus.COMPLETED
     torch.compiler.reset()
 
 
