@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def test_json_is_json_without_infinities() -> None:
     assert written["hypervolume"] > 0
     only_front = collect(STUDY, RECORDS).content(every=False)
     assert [point["trial_id"] for point in only_front["points"]] == ["0000"]
+
+
+def test_the_table_says_which_sample_was_given() -> None:
+    out = io.StringIO()
+    records = [replace(trial(0), origin="given"), trial(1)]
+    print_table(collect(STUDY, records), True, Console(file=out, width=120))
+    found = {row.split()[0]: "given" in row for row in out.getvalue().splitlines() if row}
+    assert (found["tiny/0000"], found["tiny/0001"]) == (True, False)
 
 
 def test_a_report_of_nothing_says_so_and_writes_nothing(

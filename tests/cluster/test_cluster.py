@@ -27,7 +27,7 @@ pytestmark = pytest.mark.cluster
 
 GCS_PORT = 6379
 CLIENT_PORT = 10001
-N_TRIALS = 6
+N_TRIALS = 4
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
 def test_a_study_runs_over_the_cluster(
     up: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A small study of six trials, submitted from outside with only the packages that it needs."""
+    """A small study of four trials, submitted from outside with only the packages that it needs."""
     folder = tmp_path_factory.mktemp("submitted")
     for package in ("models", "study"):
         shutil.copytree(ROOT / package, folder / package)
