@@ -61,7 +61,7 @@ class SpectralNormConv2d(nn.Module):
         start = torch.randn(min(in_channels, out_channels), *(size if kernel_size > 1 else (1, 1)))
         self.register_buffer("vector", start / start.norm())
         self.register_buffer("outer", torch.zeros_like(self.weight))
-        if not self.weight.is_meta:  # there it would take its time and give no number
+        if not self.weight.is_meta:  # there are no values to iterate on
             update_spectral_norm([self], _N_INITIAL_ITERATIONS)
 
     @property

@@ -7,8 +7,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-# WebGL by software, but not the rest of the page, which would take three times as long; and no
-# requests by Chromium itself.
+# WebGL is rendered in software. The page itself is painted without Chromium's GPU process, which
+# would emulate a GPU and take three times as long. Chromium itself sends no requests.
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
