@@ -20,7 +20,7 @@ from tests.support.networks import blocks_of, enlarge, normalized_layers
 
 def network(**changes: Any) -> IResNet:
     """Every layer at its target or above, as training leaves it."""
-    model = networks.network(**{"coeff": 0.97, **changes})
+    model = networks.network(**{"coeff": 0.97, "in_shape": (2, 4, 4), **changes})
     enlarge(model, 4)
     return model
 
@@ -110,7 +110,7 @@ def test_a_layer_is_scaled_and_not_changed_otherwise() -> None:
 
 def test_batch_norm_gets_the_statistics_of_the_images() -> None:
     model = network(dropout=0.3).train()
-    batches = [torch.randn(20, 2, 8, 8) for _ in range(3)]
+    batches = [torch.randn(20, 2, 4, 4) for _ in range(3)]
     project(model, 0.5, batches)
     assert model.training
     (norm,) = (m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
@@ -131,7 +131,7 @@ def test_batch_norm_gets_the_statistics_of_the_images() -> None:
 
 def test_channels_that_a_small_bound_leaves_small_reach_the_classifier_in_full() -> None:
     model = network(channel_multiplier=4, blocks=(2,), dropout=0.0)
-    images = [torch.randn(200, 2, 8, 8)]
+    images = [torch.randn(200, 2, 4, 4)]
     project(model, images=images, lipschitz=1e-3)
     with torch.no_grad():
         features = model.eval().features(images[0])
@@ -144,7 +144,7 @@ def test_channels_that_a_small_bound_leaves_small_reach_the_classifier_in_full()
 def test_the_last_layer_is_fitted_to_the_logits_of_before(given: dict[str, float]) -> None:
     """Against scikit-learn's ridge regression of what is missing."""
     model = network(dropout=0.3).train()
-    batches = [torch.randn(40, 2, 8, 8) for _ in range(3)]
+    batches = [torch.randn(40, 2, 4, 4) for _ in range(3)]
     before, without = copy.deepcopy(model).eval(), copy.deepcopy(model)
     project(model, images=batches, **given)
     assert model.training
@@ -173,7 +173,7 @@ def test_the_last_layer_is_fitted_to_the_logits_of_before(given: dict[str, float
 def test_a_network_that_needs_no_scaling_stays_as_it_is() -> None:
     model = network()
     before = copy.deepcopy(model.state_dict())
-    project(model, lipschitz=0.999, images=[torch.randn(20, 2, 8, 8)])
+    project(model, lipschitz=0.999, images=[torch.randn(20, 2, 4, 4)])
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -208,7 +208,7 @@ class Shuffled:
 
 
 def test_images_are_read_once_in_whatever_form_they_come() -> None:
-    images = torch.randn(60, 2, 8, 8)
+    images = torch.randn(60, 2, 4, 4)
     batches = list(Shuffled(images))  # those of the first time
     expected = network()
     state = copy.deepcopy(expected.state_dict())
@@ -232,7 +232,7 @@ def expand_the_last_weight(model: IResNet) -> None:
     layer.weight = nn.Parameter(layer.weight.detach()[:1].expand_as(layer.weight))
 
 
-IMAGES = torch.linspace(-1, 1, 20 * 2 * 8 * 8).view(20, 2, 8, 8)
+IMAGES = torch.linspace(-1, 1, 20 * 2 * 4 * 4).view(20, 2, 4, 4)
 OF_CLASSIFIER = {"coeff": 0.3, "images": [IMAGES]}
 # What is done to a network, what it is projected with, and what is said.
 REFUSED: list[tuple[Callable[[IResNet], object], dict[str, Any], str | None]] = [
@@ -291,7 +291,7 @@ def test_deployed_is_the_same_function_bit_for_bit_and_loads_as_a_plain_network(
     model = network(activation=activation).eval()
     plain = deployed(model)
     assert not normalized_layers(plain)
-    x = torch.randn(5, 2, 8, 8)
+    x = torch.randn(5, 2, 4, 4)
     with torch.no_grad():
         assert torch.equal(plain(x), model(x))
     of_plain, of_model = certify(plain), certify(model)
