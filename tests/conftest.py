@@ -113,12 +113,16 @@ def missing_for_clusters() -> str | None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Keep launches from joining a Ray cluster of another worker's tests, or of another user."""
+    """Keep launches from joining a Ray cluster of another worker's tests, or of another user, and
+    give them one CPU."""
     # Not below pytest's folders: the paths of Ray's sockets are limited to 107 bytes.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.delenv("RAY_ADDRESS", raising=False)
+        # One trial at a time, since the sampler learns from trials in the order in which they end;
+        # and one worker, since each imports torch for seconds.
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
         yield
     if not request.session.testsfailed:  # else keep Ray's logs
         shutil.rmtree(folder, ignore_errors=True)

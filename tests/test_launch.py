@@ -43,10 +43,6 @@ from tests.support.launched import (
 from tests.support.one_ray import launch_here
 from tests.support.studies import RAW
 
-# One worker, where one is enough: each imports torch for seconds.
-ONE_AT_A_TIME = {**RAW, "resources": {"cpus": os.cpu_count()}}
-
-
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
@@ -175,7 +171,7 @@ def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("laid_out", "one_ray")
 def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_path: Path) -> None:
     rule = {"hypervolume_gain": 0.9, "over_trials": 1}
-    out = launch_here(tmp_path, str(write_space(tmp_path, ONE_AT_A_TIME, n_trials=12, stop=rule)))
+    out = launch_here(tmp_path, str(write_space(tmp_path, RAW, n_trials=12, stop=rule)))
     assert "of 12 trials: stop: the hypervolume grew by" in out
     runs = Books(tmp_path).runs()
     assert len(runs) < 13
@@ -193,7 +189,7 @@ def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_pat
 
 @pytest.mark.usefixtures("one_ray")
 def test_a_sample_is_trained_again_with_another_seed(tmp_path: Path) -> None:
-    space = write_space(tmp_path, ONE_AT_A_TIME, n_trials=1, repeats=2)
+    space = write_space(tmp_path, RAW, n_trials=1, repeats=2)
     out = launch_here(tmp_path, str(space))
     books = Books(tmp_path)
     seeds, coeffs = books.params("seed"), books.params("coeff")
@@ -288,7 +284,7 @@ def test_a_study_whose_files_a_server_keeps_is_not_extended_in_its_database(
 def test_trials_that_all_fail_fail_the_study(tmp_path: Path) -> None:
     """With asha, whose metric a failed trial does not report."""
     raw = {
-        **ONE_AT_A_TIME,
+        **RAW,
         "model": {**RAW["model"], "norm": "none"},
         "training": {**RAW["training"], "lr": 1e30, "lr_schedule": "step"},
         "constraints": {},

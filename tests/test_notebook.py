@@ -44,7 +44,6 @@ space = {
         "first": [{"coeff": 0.9, "dropout": 0.1}],
         "ladder": [0.6, 0.3],
     },
-    "resources": {"cpus": 2},
 }
 
 def interrupt():

@@ -77,6 +77,7 @@ def test_a_study_outlives_its_server_its_workers_and_its_user(
 ) -> None:
     # How often Tune writes its state, seconds.
     monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "1")
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')  # both trials at once
     space, study = write_space(tmp_path, RAW, n_trials=N_TRIALS), tmp_path / "ray_results" / "tiny"
     options = str(space), "--tracking-uri", server.uri
     goes_on = "python -m study.launch --resume --name tiny"

@@ -25,10 +25,8 @@ LADDER = (0.6, 0.3)
 
 
 def write_finished(folder: Path) -> Path:
-    """The study file of the fixture `finished`: one trial at a time, since the sampler learns from
-    trials in the order in which they end."""
-    raw = {**RAW, "resources": {"cpus": os.cpu_count()}}
-    return write_space(folder, raw, ladder=list(LADDER), n_startup_trials=1)
+    """The study file of the fixture `finished`."""
+    return write_space(folder, RAW, ladder=list(LADDER), n_startup_trials=1)
 
 
 def write_space(folder: Path, raw: dict[str, Any], **search: Any) -> Path:
