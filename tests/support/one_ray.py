@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private.node import Node
 from typer.testing import CliRunner
 
 from study import launch
@@ -15,13 +16,18 @@ from study.execution import starting
 @contextmanager
 def one_ray() -> Iterator[None]:
     """Let studies in this process use a running Ray as if they had started it."""
-    assert starting._join_or_start("local")
     shutdown = ray.shutdown
     with pytest.MonkeyPatch.context() as patch:
+        # Nobody reads its logs, and no node is added.
+        for program in ("start_log_monitor", "start_monitor", "start_api_server"):
+            patch.setattr(Node, program, lambda *_, **options: None)
+        assert starting._join_or_start("local")
         patch.setattr(starting, "_join_or_start", lambda address: True)
         patch.setattr(ray, "shutdown", lambda: None)
-        yield
-    shutdown()
+        try:
+            yield
+        finally:
+            shutdown()
 
 
 def launch_here(folder: Path, *arguments: str, exit_code: int = 0) -> str:
