@@ -170,32 +170,18 @@ def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.Mo
 
 @pytest.mark.usefixtures("laid_out", "one_ray")
 def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_path: Path) -> None:
+    """After its first sample was trained with two seeds: the second adds little."""
     rule = {"hypervolume_gain": 0.9, "over_trials": 1}
-    out = launch_here(tmp_path, str(write_space(tmp_path, RAW, n_trials=12, stop=rule)))
-    assert "of 12 trials: stop: the hypervolume grew by" in out
-    runs = Books(tmp_path).runs()
-    assert len(runs) < 13
-    assert set(runs.values()) == {"FINISHED"}
-    done = CliRunner().invoke(
-        launch.app,
-        [
-            str(tmp_path / "tiny.yaml"), "--resume", "--name", "tiny",
-            "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db",
-        ],
-    )  # fmt: skip
-    assert done.exit_code == 2
-    assert "must be unfinished, but 'tiny' is done" in done.stderr
-
-
-@pytest.mark.usefixtures("one_ray")
-def test_a_sample_is_trained_again_with_another_seed(tmp_path: Path) -> None:
-    space = write_space(tmp_path, RAW, n_trials=1, repeats=2)
-    out = launch_here(tmp_path, str(space))
+    out = launch_here(tmp_path, str(write_space(tmp_path, RAW, n_trials=6, repeats=2, stop=rule)))
+    assert "2 of 12 trials: stop: the hypervolume grew by" in out
     books = Books(tmp_path)
+    assert books.runs() == dict.fromkeys(["tiny", "0000", "0001"], "FINISHED")
     seeds, coeffs = books.params("seed"), books.params("coeff")
     assert len(seeds) == 2 == len(set(seeds.values()))
     assert len(set(coeffs.values())) == 1
     assert "+-" in out
+    resume = "tiny.yaml", "--resume", "--name", "tiny"
+    assert "must be unfinished, but 'tiny' is done" in launch_here(tmp_path, *resume, exit_code=2)
 
 
 def figures(folder: Path) -> dict[str, dict[str, Any]]:
