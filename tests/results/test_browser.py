@@ -29,11 +29,14 @@ from study.tracking.pages import study_page
 from study.tracking.records import Records, TrialRecord
 from study.tracking.values import settings
 from tests.results.test_where import REFUSED
-from tests.support.browser import Pages, check_legible
+from tests.support.browser import Pages, check_legible, see_all
 from tests.support.records import STUDY, projection, trial, unread
 from tests.support.served import served
 
 pytestmark = pytest.mark.browser
+
+# Width and color scheme of the pages that tests share.
+DESKTOP, TABLET, PHONE = (1440, "light"), (768, "dark"), (390, "light")
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,47 @@ def rows(page: Page, column: str = "network") -> list[str]:
     return texts.all_inner_texts()
 
 
+# First: the tests after it share these pages, each as those before left it.
+# Colors do not follow the width, nor places the colors.
+@pytest.mark.parametrize(
+    ("which", "width", "scheme"),
+    [("real", *DESKTOP), ("real", 360, "dark"), ("made_up", *TABLET), ("made_up", *PHONE)],
+)
+def test_all_is_legible_and_nothing_covered_or_cut(
+    look: Pages, request: pytest.FixtureRequest, which: str, width: int, scheme: str
+) -> None:
+    given = request.getfixturevalue(which)
+    path = given.path if isinstance(given, Real) else given
+    check_legible(look.shared(path, width, scheme))
+
+
+def test_which_to_take_is_there_before_anything_is_touched(look: Pages, real: Real) -> None:
+    page = look.shared(real.path, *DESKTOP)
+    page.evaluate("scrollTo(0, 0)")
+    recommended = real.content["recommended"]
+    networks = list(dict.fromkeys(one["network"] for one in recommended.values()))
+    cards = page.locator(".card")
+    expect(cards).to_have_count(len(networks))
+    for card, network in zip(cards.all(), networks, strict=True):
+        point = next(p for p in real.content["points"] if p["network"] == network)
+        whys = {one["why"] for one in recommended.values() if one["network"] == network}
+        for text in (
+            network,
+            *whys,
+            f"{point['metrics']['val_accuracy']:.4f}",
+            f"Lip(g) <= {point['metrics']['lipschitz_upper_bound']:.4g}",
+            f"python -m study.verify {network} --tracking-uri {real.server}",
+        ):
+            expect(card).to_contain_text(text)
+        box = card.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 900  # on the first screen
+    expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
+
+
 def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> None:
-    page = look(real.path)
-    for section in page.locator("main > section:visible").all():
-        section.scroll_into_view_if_needed()
+    page = look.shared(real.path, *DESKTOP)
+    see_all(page)
     # Every figure is drawn once it is in sight.
     for name in ("front", "growth", "parallel", "layers", "inverse"):
         expect(page.locator(f"#{name}-plot .main-svg").first).to_be_visible()
@@ -136,7 +176,7 @@ def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> N
 
 
 def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -> None:
-    page = look(real.path)
+    page = look.shared(real.path, *DESKTOP)
     point = real.front()[0]
     page.mouse.move(*place(page, point["network"]))
     expect(page.locator("#front-plot .hovertext")).to_be_visible()
@@ -158,7 +198,7 @@ def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -
     page.locator("#point-table tbody a").first.focus()
     with page.expect_popup() as popup:
         page.keyboard.press("Enter")
-    popup.value.wait_for_url(lambda url: url.startswith(f"{real.server}/#/experiments/"))
+    popup.value.wait_for_url(f"{real.server}/#/experiments/**", wait_until="commit")
 
 
 def test_mlflows_own_pages_tell_the_story(look: Pages, real: Real) -> None:
@@ -189,7 +229,7 @@ def test_mlflows_own_pages_tell_the_story(look: Pages, real: Real) -> None:
     framed.locator("#filter").fill("projected_to < 9")  # in a frame, whose address stays
     n_projections = sum(point["projected_to"] is not None for point in real.content["points"])
     expect(framed.locator("#count")).to_contain_text(f"{n_projections} of ")
-    page = look(real.path)
+    page = look.shared(real.path, *DESKTOP)
     with page.expect_popup() as popup:
         page.locator("#compare").click()
     expect(popup.value.get_by_text(f"Comparing {n_front} Runs")).to_be_visible(timeout=30_000)
@@ -198,7 +238,7 @@ def test_mlflows_own_pages_tell_the_story(look: Pages, real: Real) -> None:
 
 
 def test_each_mark_can_be_hidden_and_shown(look: Pages, made_up: Path) -> None:
-    page = look(made_up)
+    page = look.shared(made_up, *TABLET)
     boxes = page.locator("#marks input")
     marks = boxes.evaluate_all("all => all.map(box => box.dataset.mark)")
     assert set(marks) == {"front", "dominated", "infeasible", "stopped_early", "failed"}
@@ -228,7 +268,7 @@ def test_axes_are_chosen_in_two_and_three_dimensions_and_no_title_is_cut(
     look: Pages, made_up: Path
 ) -> None:
     # On a phone titles have the least room.
-    page = look(made_up, width=390)
+    page = look.shared(made_up, *PHONE)
     page.locator("#axis-x").select_option("coeff")
     page.locator("#axis-size").select_option("dropout")
 
@@ -273,7 +313,7 @@ def test_axes_are_chosen_in_two_and_three_dimensions_and_no_title_is_cut(
 def test_the_table_filters_and_sorts_and_leaves_as_csv(
     look: Pages, made_up: Path, tmp_path: Path
 ) -> None:
-    page = look(made_up)
+    page = look.shared(made_up, *TABLET)
     content = points_of(page)
     accuracy, coeff = content["val_accuracy"], content["coeff"]
     page.locator("#filter").fill("coeff < 0.6 and val acc >= 0.25")
@@ -304,7 +344,7 @@ def test_the_table_filters_and_sorts_and_leaves_as_csv(
 
 
 def test_the_picker_finds_what_brute_force_finds(look: Pages, made_up: Path) -> None:
-    page = look(made_up)
+    page = look.shared(made_up, *TABLET)
     content = points_of(page)
     for bound, steps in ((0.5, 10), (0.05, 6), (0.02, 20)):
         page.locator("#pick-limits input[name=lipschitz_upper_bound]").fill(str(bound))
@@ -325,7 +365,7 @@ def test_the_picker_finds_what_brute_force_finds(look: Pages, made_up: Path) -> 
 
 
 def test_a_range_on_a_parallel_axis_is_kept_everywhere(look: Pages, made_up: Path) -> None:
-    page = look(made_up)
+    page = look.shared(made_up, *TABLET)
     page.locator("#parallel-plot").scroll_into_view_if_needed()
     bar = page.locator("#parallel-plot .axis-brush .background").first
     expect(bar).to_be_attached()
@@ -357,7 +397,7 @@ def test_a_range_on_a_parallel_axis_is_kept_everywhere(look: Pages, made_up: Pat
 
 
 def test_a_point_is_chosen_by_the_keyboard(look: Pages, made_up: Path) -> None:
-    page = look(made_up)
+    page = look.shared(made_up, *TABLET)
     buttons = page.locator("#point-table tbody button")
     buttons.nth(2).focus()
     for number in (2, 3):
@@ -376,7 +416,7 @@ def brightness(page: Page, what: str) -> float:
 
 
 def test_it_follows_light_and_dark_and_prints_on_white(look: Pages, made_up: Path) -> None:
-    page = look(made_up, color_scheme="dark")
+    page = look.shared(made_up, *TABLET)
     assert brightness(page, "backgroundColor") < 0.2 < 0.7 < brightness(page, "color")
     # As when printing begins: figures are drawn for paper before the media change.
     ticks = page.locator("#front-plot .xtick text").first
@@ -392,51 +432,11 @@ def test_it_follows_light_and_dark_and_prints_on_white(look: Pages, made_up: Pat
     page.emulate_media(color_scheme="dark", media="print")
     assert brightness(page, "color") < 0.2 < 0.9 < brightness(page, "backgroundColor")
     assert not page.locator("#filter").is_visible()
-
-
-# Colors do not follow the width, nor places the colors.
-@pytest.mark.parametrize(
-    ("which", "width", "scheme"),
-    [
-        ("real", 1440, "light"),
-        ("real", 360, "dark"),
-        ("made_up", 768, "dark"),
-        ("made_up", 390, "light"),
-    ],
-)
-def test_all_is_legible_and_nothing_covered_or_cut(
-    look: Pages, request: pytest.FixtureRequest, which: str, width: int, scheme: str
-) -> None:
-    given = request.getfixturevalue(which)
-    path = given.path if isinstance(given, Real) else given
-    check_legible(look(path, width, color_scheme=scheme))
-
-
-def test_which_to_take_is_there_before_anything_is_touched(look: Pages, real: Real) -> None:
-    page = look(real.path, width=1440)
-    recommended = real.content["recommended"]
-    networks = list(dict.fromkeys(one["network"] for one in recommended.values()))
-    cards = page.locator(".card")
-    expect(cards).to_have_count(len(networks))
-    for card, network in zip(cards.all(), networks, strict=True):
-        point = next(p for p in real.content["points"] if p["network"] == network)
-        whys = {one["why"] for one in recommended.values() if one["network"] == network}
-        for text in (
-            network,
-            *whys,
-            f"{point['metrics']['val_accuracy']:.4f}",
-            f"Lip(g) <= {point['metrics']['lipschitz_upper_bound']:.4g}",
-            f"python -m study.verify {network} --tracking-uri {real.server}",
-        ):
-            expect(card).to_contain_text(text)
-        box = card.bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= 900  # on the first screen
-    expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
+    page.emulate_media(color_scheme="dark", media="screen")  # for the tests after this one
 
 
 def test_an_address_brings_its_view_back(look: Pages, made_up: Path) -> None:
-    page = look(made_up)
+    page = look.shared(made_up, *TABLET)
     page.locator("#axis-x").select_option("coeff")
     page.locator("#marks input[data-mark=failed]").uncheck()
     page.locator("#filter").fill("coeff<0.8 and val_accuracy>=0.25")
@@ -456,19 +456,16 @@ def test_an_address_brings_its_view_back(look: Pages, made_up: Path) -> None:
             page.evaluate("document.getElementById('front-plot').layout.xaxis.title.text"),
         ]
 
-    again = look(made_up)
-    assert view(again) != view(page)
-    again.goto(page.url)  # by the hash alone
-    again.wait_for_timeout(300)
+    assert "page 2 of" in page.locator("#pages").inner_text()
+    again = look(made_up, TABLET[0], fragment=page.evaluate("location.hash"))
     expect(again.locator("#count")).to_have_text(page.locator("#count").inner_text())
     assert view(again) == view(page)
-    assert "page 2 of" in page.locator("#pages").inner_text()
-    # What an address says and the page does not know is left out.
-    again.goto("about:blank")
+    # Another address of the same page, by the hash alone. What an address says and the page does
+    # not know is left out.
     again.goto(
         f"{made_up.as_uri()}#x=nosuch&hide=,x&sort=nosuch&network=no&limit=a:b&range=coeff:x:1"
     )
-    expect(again.locator("#count")).to_have_text("200 of 200 networks")
+    expect(again.locator("#count")).to_have_text("200 of 200 networks", timeout=30_000)
 
 
 def full(record: TrialRecord) -> TrialRecord:

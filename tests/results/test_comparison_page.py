@@ -63,6 +63,8 @@ def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
 
 # In Chromium
 
+DESKTOP = 1440, "light"  # the page that tests share
+
 
 @pytest.fixture(scope="module")
 def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -72,10 +74,18 @@ def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [DESKTOP, (390, "dark")])
+def test_all_is_legible_and_nothing_covered_or_cut(
+    look: Pages, page_of_three: Path, width: int, scheme: str
+) -> None:
+    check_legible(look.shared(page_of_three, width, scheme))
+
+
+@pytest.mark.browser
 def test_every_section_is_drawn_and_nothing_is_asked_for(
     look: Pages, page_of_three: Path, three: Comparison
 ) -> None:
-    page = look(page_of_three)
+    page = look.shared(page_of_three, *DESKTOP)
     see_all(page)
     for section in ("studies", "trade", "differences", "growth", "settings", "joint", "reading"):
         expect(page.locator(f"#{section}")).to_be_visible()
@@ -102,7 +112,7 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
 def test_the_staircase_is_that_of_the_studies_that_are_shown(
     look: Pages, page_of_three: Path, three: Comparison
 ) -> None:
-    page = look(page_of_three)
+    page = look.shared(page_of_three, *DESKTOP)
 
     def steps() -> list[list[float]]:
         trace = "data.find(t => t.mode === 'lines')"
@@ -130,14 +140,6 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
     assert steps() == expected(set(NAMES[1:]))
     page.locator("#shown input").nth(0).check()
     assert steps() == expected(set(NAMES))
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_all_is_legible_and_nothing_covered_or_cut(
-    look: Pages, page_of_three: Path, width: int, scheme: str
-) -> None:
-    check_legible(look(page_of_three, width, color_scheme=scheme))
 
 
 @pytest.mark.browser

@@ -22,8 +22,23 @@ class Pages:
 
     browser: Browser
     heard: list[str] = field(default_factory=list)
+    _shared: dict[object, Page] = field(default_factory=dict)
 
-    def __call__(self, path: Path, width: int = 1280, **options: Any) -> Page:
+    def shared(self, path: Path, width: int, scheme: str) -> Page:
+        """A page as the tests before this one left it, since loading one takes seconds."""
+        key = path, width, scheme
+        if key not in self._shared:
+            self._shared[key] = self(path, width, color_scheme=scheme)
+        return self._shared[key]
+
+    def close(self) -> None:
+        """Close all pages that are not shared."""
+        pages = [page for context in self.browser.contexts for page in context.pages]
+        for page in pages:
+            if page not in self._shared.values():
+                page.close()
+
+    def __call__(self, path: Path, width: int = 1280, fragment: str = "", **options: Any) -> Page:
         page = self.browser.new_page(viewport={"width": width, "height": 900}, **options)
 
         def hear(message: ConsoleMessage) -> None:
@@ -37,7 +52,7 @@ class Pages:
         page.on("console", hear)
         page.on("pageerror", lambda error: self.heard.append(str(error)))
         page.on("request", ask)
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + fragment)
         return page
 
 
