@@ -466,6 +466,7 @@ def test_an_address_brings_its_view_back(look: Pages, made_up: Path) -> None:
         f"{made_up.as_uri()}#x=nosuch&hide=,x&sort=nosuch&network=no&limit=a:b&range=coeff:x:1"
     )
     expect(again.locator("#count")).to_have_text("200 of 200 networks", timeout=30_000)
+    assert view(again) != view(page)
 
 
 def full(record: TrialRecord) -> TrialRecord:

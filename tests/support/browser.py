@@ -33,8 +33,7 @@ class Pages:
 
     def close(self) -> None:
         """Close all pages that are not shared."""
-        pages = [page for context in self.browser.contexts for page in context.pages]
-        for page in pages:
+        for page in [page for context in self.browser.contexts for page in context.pages]:
             if page not in self._shared.values():
                 page.close()
 
