@@ -18,10 +18,10 @@ from tests.support.launched import (
     check_books,
     epochs_logged,
     reports,
-    run,
     trial_workers,
     write_space,
 )
+from tests.support.one_ray import launch_here, one_ray
 from tests.support.served import Server
 from tests.support.studies import RAW as TINY
 from tests.test_launch import needs_proc
@@ -148,7 +148,8 @@ def test_a_study_outlives_its_server_its_workers_and_its_user(
             assert at == earlier if earlier is not None else at in in_milliseconds, (trial, epoch)
     assert len([at for e in logged.values() for at in e.values() if gone < at < back]) >= 2
 
-    run(tmp_path, *options, "--resume")
+    with one_ray():
+        launch_here(tmp_path, *options, "--resume")
     check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
     # What a copy of the state knew, and what Ctrl-C let finish, was not trained again.
     after = reports(study)
