@@ -129,9 +129,9 @@ def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Fast tests: one worker per core, at most four. All tests: three on any machine, since every
-    launched study takes all cores but mostly waits for processes to start. None if files or tests
-    are named, which would be done before the workers have imported torch."""
+    """Fast tests: one worker per core, at most four. All tests: three on any machine, since
+    launched studies mostly wait for processes to start. None if files or tests are named, which
+    would be done before the workers have imported torch."""
     if any("::" in argument or Path(argument).is_file() for argument in config.args):
         return 0
     return min(4, os.cpu_count() or 1) if is_fast_run(config) else 3
