@@ -129,12 +129,12 @@ def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Fast tests: one worker per core, at most four. All tests: three on any machine, since
-    launched studies mostly wait for processes to start. None if files or tests are named, which
-    would be done before the workers have imported torch."""
+    """One per core, at most four: more only wait for each other, since processors are busy all the
+    time. None if files or tests are named, which would be done before the workers have imported
+    torch."""
     if any("::" in argument or Path(argument).is_file() for argument in config.args):
         return 0
-    return min(4, os.cpu_count() or 1) if is_fast_run(config) else 3
+    return min(4, os.cpu_count() or 1)
 
 
 def pytest_sessionstart() -> None:
@@ -155,6 +155,10 @@ LONGEST = (
     "test_outage",
     "test_notebook",
     "test_browser",
+    "test_verify",
+    "test_training",
+    "test_services",
+    "test_pretended_cuda",
 )
 
 
