@@ -81,7 +81,7 @@ class Launch:
             if self.process.poll() is not None:
                 return False
             assert time.monotonic() < deadline, "it did not come so far"
-            time.sleep(0.2)  # between queries of another process's database
+            time.sleep(0.2)  # another process's database tells nobody of changes: it is asked
         return True
 
     def kill_at(self, condition: Callable[[], bool], delay: float) -> bool:
