@@ -6,6 +6,7 @@ from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet, check_arguments
 from models.projection import deployed, project, recompute_batch_norm
+from models.radius import certified_radius
 from models.stored import read_network, write_network
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Effort",
     "IResNet",
     "Solution",
+    "certified_radius",
     "certify",
     "check_arguments",
     "deployed",

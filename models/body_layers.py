@@ -26,6 +26,7 @@ _PARTS: dict[type, set[str]] = {
     nn.Conv2d: {"weight", "bias"},
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
     nn.Dropout: set(),
+    nn.Linear: {"weight", "bias"},
     **{activation: set() for activation in ACTIVATIONS.values()},
 }
 
@@ -38,7 +39,7 @@ class Layer:
         name: the module's path in model.named_modules(remove_duplicate=False).
         size: (H, W) of the maps.
         weight: of a convolution, float64 (c_out, c_in, k_h, k_w), on the CPU; None for factors.
-        factor: of factors, the largest in absolute value.
+        factors: one for each channel, float64 (C,), on the CPU; None for a convolution.
         folded: path of the BatchNorm that is in this convolution, or None.
         is_finite: whether every number of its modules is; if not, it has no bound.
     """
@@ -46,19 +47,27 @@ class Layer:
     name: str
     size: tuple[int, int]
     weight: Tensor | None
-    factor: float
+    factors: Tensor | None
     folded: str | None
     is_finite: bool
 
 
 @dataclass(frozen=True)
 class BlockLayers:
-    """The residual block at the path `name`: its linear maps in order, between activations of slope
-    in [0, 1]. In training mode Lip(g) can be `train_factor` times as large, which is infinite where
-    g is no function of one sample."""
+    """A residual block x + g(x).
+
+    Attributes:
+        name: the module's path in model.named_modules(remove_duplicate=False).
+        layers: the linear maps of g, in order.
+        activated: the indices i, in order: an activation of slope in [0, 1] stands ahead of
+            layers[i], or behind them all.
+        train_factor: how much larger Lip(g) can be in training mode; infinite where g is no
+            function of one sample there.
+    """
 
     name: str
     layers: tuple[Layer, ...]
+    activated: tuple[int, ...]
     train_factor: float
 
 
@@ -77,7 +86,7 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
     # By position: a module that stands in two places counts twice.
     for name, module in model.body._modules.items():
         path = f"body.{name}"
-        _check_parts(path, module)
+        check_parts(path, module)
         if type(module) is ResidualBlock:
             if _shape(path, module.in_shape) != shape:
                 raise ValueError(
@@ -111,6 +120,17 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
     return blocks
 
 
+def features_shape(model: IResNet) -> tuple[int, int, int]:
+    """(C, H, W) of the features of a network that `body_layers` accepts."""
+    channels, height, width = model.in_shape
+    for module in model.body:
+        if isinstance(module, Squeeze):
+            channels, height, width = 4 * channels, height // 2, width // 2
+        elif isinstance(module, InjectivePad):
+            channels += module.n_channels
+    return channels, height, width
+
+
 def _shape(path: str, given: object) -> tuple[int, int, int]:
     if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
         raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
@@ -121,11 +141,13 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
     residual, path = block.residual, f"{path}.residual"
     if type(residual) is not nn.Sequential:
         raise ValueError(_unknown(path, residual))
-    layers, channels, factor = [], block.in_shape[0], 1.0
+    layers: list[Layer] = []
+    activated: list[int] = []
+    channels, factor = block.in_shape[0], 1.0
     children = [(f"{path}.{name}", child) for name, child in residual._modules.items()]
     while children:
         name, module = children.pop(0)
-        _check_parts(name, module)
+        check_parts(name, module)
         if type(module) in (SpectralNormConv2d, nn.Conv2d):
             assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
             weight = _kernel(name, module, channels)
@@ -134,23 +156,25 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
             if children and type(children[0][1]) is nn.BatchNorm2d:
                 # conv, then BatchNorm: one convolution with the kernel s_o * W[o].
                 folded, batch_norm = children.pop(0)
-                _check_parts(folded, batch_norm)
-                weight = weight * _scale(folded, batch_norm, channels).view(-1, 1, 1, 1)
+                check_parts(folded, batch_norm)
+                weight = weight * scale_of_batch_norm(folded, batch_norm, channels).view(
+                    -1, 1, 1, 1
+                )
                 of.append(batch_norm)
                 factor = math.inf
-            layer = Layer(name, block.in_shape[1:], weight, 1.0, folded, _is_finite(of, weight))
+            layer = Layer(name, block.in_shape[1:], weight, None, folded, _is_finite(of, weight))
             layers.append(layer)
         elif type(module) is nn.BatchNorm2d:
-            scale = _scale(name, module, channels)
-            largest = scale.abs().max().item()
+            scale = scale_of_batch_norm(name, module, channels)
             is_finite = _is_finite([module], scale)
-            layers.append(Layer(name, block.in_shape[1:], None, largest, None, is_finite))
+            layers.append(Layer(name, block.in_shape[1:], None, scale, None, is_finite))
             factor = math.inf
         elif type(module) is nn.Dropout:
             # With its mask, a diagonal matrix with entries 0 and 1 / (1 - p).
             factor *= 1 / (1 - module.p) if 0 <= module.p < 1 else math.inf
         elif type(module) in ACTIVATIONS.values():
-            _check_activation(name, module)
+            check_activation(name, module)
+            activated.append(len(layers))
         else:
             raise ValueError(_unknown(name, module))
     if channels != block.in_shape[0]:
@@ -158,7 +182,7 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
             f"the Sequential at {path} must give {block.in_shape[0]} channels, as come to it, but "
             f"gives {channels}"
         )
-    return BlockLayers(path.rpartition(".")[0], tuple(layers), factor)
+    return BlockLayers(path.rpartition(".")[0], tuple(layers), tuple(activated), factor)
 
 
 def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) -> Tensor:
@@ -199,7 +223,7 @@ def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) ->
     return weight.to("cpu", torch.float64)
 
 
-def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
+def scale_of_batch_norm(name: str, module: nn.Module | None, channels: int) -> Tensor:
     """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64, on the CPU."""
     assert isinstance(module, nn.BatchNorm2d)
     if module.running_var is None or module.running_mean is None:
@@ -217,9 +241,10 @@ def _scale(name: str, module: nn.Module | None, channels: int) -> Tensor:
     return scale if module.weight is None else scale * module.weight.to("cpu", torch.float64)
 
 
-def _check_parts(name: str, module: nn.Module | None) -> None:
-    """Refuse a module of an unknown class, and parts that its class does not use: old weight_norm,
-    spectral_norm and pruning keep tensors or modules from which they compute the weight."""
+def check_parts(name: str, module: nn.Module | None) -> None:
+    """Refuse, with a ValueError, a module of an unknown class, and parts that its class does not
+    use: old weight_norm, spectral_norm and pruning keep tensors or modules from which they compute
+    the weight."""
     allowed = _PARTS.get(type(module))
     if module is None or allowed is None:
         raise ValueError(_unknown(name, module))
@@ -231,7 +256,7 @@ def _check_parts(name: str, module: nn.Module | None) -> None:
             )
 
 
-def _check_activation(name: str, module: nn.Module) -> None:
+def check_activation(name: str, module: nn.Module) -> None:
     if isinstance(module, nn.ELU) and not 0 <= module.alpha <= 1:
         # The slope of ELU at 0 from below is alpha.
         raise ValueError(f"ELU at {name}: 0 <= alpha <= 1 must hold, but got {module.alpha}")

@@ -39,20 +39,28 @@ class LayerBound:
 
 @dataclass(frozen=True)
 class BlockBound:
-    """Proven upper bounds of Lip(g) of one residual block x + g(x), l2 to l2.
+    """Proven upper bounds of one residual block x + g(x), in eval mode unless stated otherwise, l2
+    to l2.
 
     Attributes:
         name: the module's path in model.named_modules().
-        upper_bound: in eval mode.
+        upper_bound: of Lip(g).
         layer_product: the product of the layers' bounds, never below upper_bound.
-        train_upper_bound: in training mode, for every dropout mask; infinite with a BatchNorm,
-            whose output there is no function of one sample.
+        train_upper_bound: of Lip(g) in training mode, for every dropout mask; infinite with a
+            BatchNorm, whose output there is no function of one sample.
+        map_lipschitz_upper_bound: of the Lipschitz constant of the block, at most 1 + upper_bound.
+        inverse_lipschitz_upper_bound: of that of its inverse, at most 1 / (1 - upper_bound) if
+            g contracts. If it is finite the block is invertible, whether g contracts or not: from
+            |dx| <= c |d(x + g(x))| follows that the block is one-to-one with a closed range, which
+            is open too (invariance of domain), and so everything. Infinite without proof.
     """
 
     name: str
     upper_bound: float
     layer_product: float
     train_upper_bound: float
+    map_lipschitz_upper_bound: float
+    inverse_lipschitz_upper_bound: float
 
 
 @dataclass(frozen=True)
@@ -61,12 +69,16 @@ class Certificate:
 
     Attributes:
         lipschitz_upper_bound: the largest bound of Lip(g) over the residual blocks. Below 1 the
-            network is invertible (paper, Theorem 1); otherwise nothing is proven.
+            network is invertible (paper, Theorem 1); see `invertible` for others.
         train_lipschitz_upper_bound: the same in training mode, for every dropout mask.
         in_shape: (C, H, W) of the images for which it holds.
         blocks: a bound for each residual block, in order.
         layers: bounds for each layer that is no 1-Lipschitz activation, in order.
+        logit_difference_bounds: K rows of K bounds, l2, of the Lipschitz constants of the
+            differences of logits by the features; empty if none are known.
+        unknown_classifier: why none are known, or None.
         sha256: `forward_sha256` of the body, the invertible part that this is proven of.
+        classifier_sha256: that of the classifier.
         effort: with which `certify` looked for small bounds.
     """
 
@@ -75,13 +87,21 @@ class Certificate:
     in_shape: tuple[int, int, int]
     blocks: tuple[BlockBound, ...]
     layers: tuple[LayerBound, ...]
+    logit_difference_bounds: tuple[tuple[float, ...], ...]
+    unknown_classifier: str | None
     sha256: str
+    classifier_sha256: str
     effort: Effort
 
     @property
     def contraction(self) -> bool:
-        """Whether every residual block is proven to contract, so that the network is invertible."""
+        """Whether every g is proven to contract. Then fixed-point iteration inverts the network."""
         return self.lipschitz_upper_bound < 1
+
+    @property
+    def invertible(self) -> bool:
+        """Whether every residual block is proven to be invertible, by a contraction or without."""
+        return self.inverse_lipschitz_upper_bound < math.inf
 
     @property
     def block_bounds(self) -> tuple[float, ...]:
@@ -90,14 +110,21 @@ class Certificate:
 
     @property
     def features_lipschitz_upper_bound(self) -> float:
-        """The bound of `features`: the product over the blocks of 1 + L_t."""
-        return math.prod(1 + block.upper_bound for block in self.blocks) * UP
+        """The bound of `features`: the product over the blocks of their maps' bounds."""
+        return math.prod(block.map_lipschitz_upper_bound for block in self.blocks) * UP
 
     @property
     def inverse_lipschitz_upper_bound(self) -> float:
-        """The bound of the inverse: the product of 1 / (1 - L_t); infinite without proof."""
-        product = math.prod(1 - block.upper_bound for block in self.blocks)
-        return UP / product if self.contraction and product > 0 else math.inf
+        """The bound of the inverse of `features`: the product over the blocks; infinite without
+        proof."""
+        return math.prod(block.inverse_lipschitz_upper_bound for block in self.blocks) * UP
+
+    @property
+    def logit_lipschitz_upper_bound(self) -> float:
+        """The largest bound, over pairs of classes, of the Lipschitz constant of z_i - z_j by the
+        images as the network takes them; infinite for a classifier without known bounds."""
+        bounds = [bound for row in self.logit_difference_bounds for bound in row]
+        return max(bounds, default=math.inf) * self.features_lipschitz_upper_bound * UP
 
     def check(self, body: nn.ModuleList) -> None:
         """Raise ValueError unless this certificate is of an invertible part as it is now: of its
@@ -110,6 +137,16 @@ class Certificate:
                 f"{now[:8]}, but is of one with {self.sha256[:8]}: certify again"
             )
 
+    def check_classifier(self, classifier: nn.Module) -> None:
+        """Raise ValueError unless this certificate is of a classifier as it is now."""
+        refuse_more(classifier, "classifier", classifier.training)
+        now = forward_sha256(classifier)
+        if now != self.classifier_sha256:
+            raise ValueError(
+                "the certificate must be that of the classifier as it is, with the digest "
+                f"{now[:8]}, but is of one with {self.classifier_sha256[:8]}: certify again"
+            )
+
     def to_dict(self) -> dict[str, object]:
         """A dict of str, float, bool, lists and dicts, for JSON."""
         return {
@@ -117,12 +154,17 @@ class Certificate:
             "train_lipschitz_upper_bound": self.train_lipschitz_upper_bound,
             "features_lipschitz_upper_bound": self.features_lipschitz_upper_bound,
             "inverse_lipschitz_upper_bound": self.inverse_lipschitz_upper_bound,
+            "logit_lipschitz_upper_bound": self.logit_lipschitz_upper_bound,
+            "logit_difference_bounds": [list(row) for row in self.logit_difference_bounds],
+            "unknown_classifier": self.unknown_classifier,
             "contraction": self.contraction,
+            "invertible": self.invertible,
             "mode": "eval",
             "norm": "l2",
             "room": ROOM,
             "in_shape": list(self.in_shape),
             "sha256": self.sha256,
+            "classifier_sha256": self.classifier_sha256,
             "effort": self.effort,
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],

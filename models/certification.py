@@ -1,7 +1,7 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
 A layer's bound is that of its zero-padded convolution (`convolution_norm`), a block's the smaller
-of the layers' product and of what their interplay allows (`block_norm`). They give the network's.
+of the layers' product and of what their interplay allows (`block_bounds`). They give the network's.
 
 All bounds are l2 to l2, in float64. The effective weights are computed on the model's device, since
 the last bits of sigma may differ on another one. Everything after that runs on the CPU: so the
@@ -13,15 +13,18 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from models.block_bounds import two_sided_bounds
 from models.block_norm import bottleneck_upper_bounds
-from models.body_layers import BlockLayers, Layer, body_layers
+from models.body_layers import BlockLayers, Layer, body_layers, features_shape
 from models.certificate import UP, BlockBound, Certificate, Effort, LayerBound
+from models.classifier_bounds import logit_difference_bounds
 from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
 from models.iresnet import IResNet
@@ -29,8 +32,12 @@ from models.power_iteration import adjoint_kernel
 
 # Layers in one batch, at most.
 _MOST_LAYERS = 8
+# Entries of a program of `block_bounds` in one batch, about.
+_MOST_ENTRIES = 2**17
 # Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to it.
 _LEAST_EXPONENT = -1000
+# Exponent of two of the product of a block's largest weights.
+_FAR = 40
 
 
 @torch.no_grad()
@@ -53,21 +60,56 @@ def certify(
     blocks = body_layers(model)
     bounds = _layer_bounds([layer for block in blocks for layer in block.layers])
     interplay = _interplay_bounds(blocks, search=effort == "full")
+    two_sided = _two_sided_bounds(blocks, search=effort == "full")
     block_bounds = []
     for block in blocks:
         product = _raised_product([bounds[layer.name].upper_bound for layer in block.layers])
         upper_bound = min(product, interplay.get(block.name, math.inf))
-        train_upper_bound = _number(upper_bound * block.train_factor)
-        block_bounds.append(BlockBound(block.name, upper_bound, product, train_upper_bound))
+        forward, inverse = two_sided.get(block.name, (math.inf, math.inf))
+        if upper_bound < 1:
+            inverse = min(inverse, UP / (1 - upper_bound))
+        block_bounds.append(
+            BlockBound(
+                block.name,
+                upper_bound,
+                product,
+                _number(upper_bound * block.train_factor),
+                map_lipschitz_upper_bound=min(forward, (1 + upper_bound) * UP),
+                inverse_lipschitz_upper_bound=inverse,
+            )
+        )
     return Certificate(
         max((block.upper_bound for block in block_bounds), default=0.0),
         max((block.train_upper_bound for block in block_bounds), default=0.0),
         model.in_shape,
         tuple(block_bounds),
         tuple(bounds.values()),
+        *_logits(model),
         forward_sha256(model.body),
+        forward_sha256(model.classifier),
         effort,
     )
+
+
+def with_classifier(certificate: Certificate, model: IResNet) -> Certificate:
+    """The certificate of a model of which the classifier alone has changed since."""
+    bounds, unknown = _logits(model)
+    return replace(
+        certificate,
+        logit_difference_bounds=bounds,
+        unknown_classifier=unknown,
+        classifier_sha256=forward_sha256(model.classifier),
+    )
+
+
+def _logits(model: IResNet) -> tuple[tuple[tuple[float, ...], ...], str | None]:
+    """(the bounds of the differences of logits, why there are none)."""
+    shape = features_shape(model)
+    try:
+        bounds = logit_difference_bounds(model.classifier, shape, model.training)
+    except ValueError as error:
+        return (), str(error)
+    return tuple(map(tuple, bounds.tolist())), None
 
 
 def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
@@ -78,7 +120,9 @@ def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
         if not layer.is_finite:
             bounds[layer.name] = (0.0, math.inf)
         elif layer.weight is None:
-            bounds[layer.name] = (layer.factor / UP, _raised_product([layer.factor]))
+            assert layer.factors is not None
+            largest = layer.factors.abs().max().item()
+            bounds[layer.name] = (largest / UP, _raised_product([largest]))
         else:
             c_out, c_in = layer.weight.shape[:2]
             # The adjoint has the same norm: a layer and the transpose of another can share a batch.
@@ -109,24 +153,78 @@ def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, 
     """Bounds of `block_norm` for the blocks that have its shape, by name."""
     groups: dict[Any, list[tuple[str, list[Tensor], float]]] = defaultdict(list)
     for block in blocks:
-        weights = [layer.weight for layer in block.layers if layer.weight is not None]
-        # Factors may stand ahead of the first convolution only.
-        ahead = block.layers[: len(block.layers) - len(weights)]
-        is_finite = all(layer.is_finite for layer in block.layers)
-        if is_finite and all(layer.weight is None for layer in ahead) and _is_bottleneck(weights):
+        ahead, weights = _parts(block)
+        if _is_finite(block) and _is_bottleneck(weights):
             key = (*(weight.shape for weight in weights), block.layers[0].size)
-            factor = _raised_product([layer.factor for layer in ahead])
-            groups[key].append((block.name, weights, factor))
+            largest = [factors.abs().max().item() for factors in ahead]
+            groups[key].append((block.name, weights, _raised_product(largest)))
     bounds: dict[str, float] = {}
     for (*_, size), group in groups.items():
-        scaled = [_unit_scale(torch.stack([w[i] for _, w, _ in group])) for i in range(3)]
-        first, second, third = (units for units, _ in scaled)
-        bound = partial(bottleneck_upper_bounds, size=size, search=search)
-        uppers = in_threads(bound, first, second[..., 0, 0], third).tolist()
-        exponents = map(sum, zip(*(of_layers for _, of_layers in scaled), strict=True))
-        for (name, _, factor), exponent, upper in zip(group, exponents, uppers, strict=True):
+        units, exponents = _units([weights for _, weights, _ in group])
+        uppers = in_threads(partial(bottleneck_upper_bounds, size=size, search=search), *units)
+        for (name, _, factor), exponent, upper in zip(
+            group, exponents, uppers.tolist(), strict=True
+        ):
             bounds[name] = _raised_product([factor, upper], exponent)
     return bounds
+
+
+def _two_sided_bounds(
+    blocks: Iterable[BlockLayers], search: bool
+) -> dict[str, tuple[float, float]]:
+    """Name -> bounds of `block_bounds` for the blocks that have its shape: of the block's Lipschitz
+    constant, and of its inverse's."""
+    groups: dict[Any, list[tuple[str, list[Tensor]]]] = defaultdict(list)
+    for block in blocks:
+        ahead, weights = _parts(block)
+        if (
+            not _is_finite(block)
+            or not _is_bottleneck(weights)
+            or len(block.layers) in block.activated
+        ):
+            continue
+        # Factors ahead commute with what an activation does there.
+        for factors in ahead:
+            weights[0] = weights[0] * factors.view(1, -1, 1, 1)
+        if bool(weights[0].isfinite().all()):
+            is_activated = any(index <= len(ahead) for index in block.activated)
+            key = (*(weight.shape for weight in weights), block.layers[0].size, is_activated)
+            groups[key].append((block.name, weights))
+    bounds: dict[str, tuple[float, float]] = {}
+    for (*_, size, is_activated), group in groups.items():
+        units, exponents = _units([weights for _, weights in group])
+        # Beyond these nothing is gained, or lost, by looking at x and g(x) together.
+        scale = units[0].new_tensor([math.ldexp(1.0, max(-_FAR, min(e, _FAR))) for e in exponents])
+        bound = partial(two_sided_bounds, size=size, is_activated=is_activated, search=search)
+        # Several matrices of so many entries are in use at a time, and should fit into the caches.
+        n_entries = 4 * units[1].shape[1] ** 2 * math.prod(size)
+        most = max(1, min(_MOST_LAYERS, _MOST_ENTRIES // n_entries))
+        pairs = in_threads(bound, *units, scale, most=most).tolist()
+        for (name, _), exponent, (forward, lower) in zip(group, exponents, pairs, strict=True):
+            if abs(exponent) < _FAR:
+                bounds[name] = (forward * UP, UP / lower if lower > 0 else math.inf)
+    return bounds
+
+
+def _parts(block: BlockLayers) -> tuple[list[Tensor], list[Tensor]]:
+    """(the factors of the layers ahead of the first convolution; the kernels, none if there are
+    factors behind it)."""
+    weights = [layer.weight for layer in block.layers if layer.weight is not None]
+    n_ahead = len(block.layers) - len(weights)
+    ahead = [layer.factors for layer in block.layers[:n_ahead] if layer.factors is not None]
+    return (ahead, weights) if len(ahead) == n_ahead else ([], [])
+
+
+def _is_finite(block: BlockLayers) -> bool:
+    return all(layer.is_finite for layer in block.layers)
+
+
+def _units(groups: Sequence[Sequence[Tensor]]) -> tuple[list[Tensor], list[int]]:
+    """The three kernels of L bottlenecks, each stacked and scaled by `_unit_scale`, the second as
+    matrices; and the L exponents of their product."""
+    scaled = [_unit_scale(torch.stack(of_one)) for of_one in zip(*groups, strict=True)]
+    (first, second, third), exponents = zip(*scaled, strict=True)
+    return [first, second[..., 0, 0], third], [sum(of) for of in zip(*exponents, strict=True)]
 
 
 def _is_bottleneck(weights: Sequence[Tensor]) -> bool:
@@ -190,12 +288,15 @@ def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:
     return _scaled_up(mantissa * UP, exponent)
 
 
-def in_threads(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """function(*batches), with the batches (L, ...) in parts, on as many threads as torch has.
+def in_threads(
+    function: Callable[..., Tensor], *batches: Tensor, most: int = _MOST_LAYERS
+) -> Tensor:
+    """function(*batches), with the batches (L, ...) in parts of at most `most`, on as many threads
+    as torch has.
     LAPACK takes the matrices of a batch one after another, on one thread; and the symbols of a few
     layers fit into the caches, those of all do not."""
     n_layers, n_threads = len(batches[0]), torch.get_num_threads()
-    n_chunks = min(n_layers, max(n_threads, -(-n_layers // _MOST_LAYERS)))
+    n_chunks = min(n_layers, max(n_threads, -(-n_layers // most)))
     with ThreadPoolExecutor(n_threads) as pool:
         return torch.cat(list(pool.map(function, *(batch.chunk(n_chunks) for batch in batches))))
 

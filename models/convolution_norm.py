@@ -89,12 +89,20 @@ def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:
 def dense_operators(weight: Tensor, size: tuple[int, int]) -> Tensor:
     """(L, c_out H W, c_in H W): the matrices of zero-padded convolutions of stride 1 on maps of
     (H, W), with the kernels (L, c_out, c_in, k_h, k_w)."""
-    _, c_out, _, k_h, k_w = weight.shape
-    n_rows = c_out * math.prod(size)
-    unit = torch.eye(n_rows, dtype=weight.dtype, device=weight.device)
-    unit = unit.view(n_rows, c_out, *size)
-    padding = (k_h // 2, k_w // 2)
-    return torch.stack([F.conv_transpose2d(unit, w, padding=padding).flatten(1) for w in weight])
+    n_layers, c_out, c_in, *taps = weight.shape
+    # Row by row and column by column, the tap between two pixels, and whether there is one.
+    between = [
+        torch.arange(n).unsqueeze(0) - torch.arange(n).unsqueeze(1) + k // 2
+        for n, k in zip(size, taps, strict=True)
+    ]
+    is_tap = [(tap >= 0) & (tap < k) for tap, k in zip(between, taps, strict=True)]
+    where = is_tap[0][:, None, :, None] & is_tap[1][None, :, None, :]
+    tap = between[0][:, None, :, None] * taps[1] + between[1][None, :, None, :]
+    # Behind the taps stands a zero.
+    index = torch.where(where, tap, math.prod(taps)).view(math.prod(size), -1)
+    padded = F.pad(weight.flatten(3), (0, 1))
+    matrix = padded[..., index.to(weight.device)].transpose(2, 3)
+    return matrix.reshape(n_layers, c_out * len(index), c_in * len(index))
 
 
 def _matrix_norms(matrix: Tensor) -> Tensor:

@@ -81,7 +81,8 @@ class IResNet(nn.Module):
         norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
             before every activation) and "none" (the plain ResNet).
         activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
-        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 1).
+        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 2). Below 1 blocks
+            contract; above, `certify` may still prove that they are invertible.
         budget: how a block meets c. "even": every layer has the target c, as in the paper. "last":
             only the last layer of a block has a small target; the product of targets is c**3 too.
         n_power_iterations: updates of every sigma in one call of update_spectral_norm.
@@ -216,9 +217,8 @@ class IResNet(nn.Module):
 
             error_bound, (T, B), bounds the distance of the solution before block t from the exact
             preimage of z under the blocks from t on; [0] is that of the images. It is proven,
-            rounding included: e_t = (e_{t+1} + ||r_t||) / (1 - L_t). Every block can multiply an
-            error by 1 / (1 - L_t), so for deep networks with bounds near 1 it is true and too large
-            to be of use.
+            rounding included: e_t = c_t (e_{t+1} + ||r_t||), with the bound c_t of the inverse of
+            block t.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is no
@@ -227,21 +227,22 @@ class IResNet(nn.Module):
         """
         if certificate is not None:
             certificate.check(self.body)
-        unused = [] if certificate is None else list(certificate.block_bounds)
+        unused = [] if certificate is None else list(certificate.blocks)
         per_block: list[Solution] = []
         # By order, as in features; ModuleList would be reversed by the names of its modules.
         for module in reversed(list(self.body)):
             if isinstance(module, ResidualBlock):
-                bound = None if certificate is None else unused.pop()
+                bound = None
+                if certificate is not None:
+                    bound = unused.pop().inverse_lipschitz_upper_bound
                 solution = module.inverse(
-                    z, rtol=rtol, atol=atol, max_steps=max_steps, lipschitz=bound
+                    z, rtol=rtol, atol=atol, max_steps=max_steps, inverse_lipschitz=bound
                 )
                 if solution.error_bound is not None and per_block:
                     behind = per_block[-1].error_bound
                     assert behind is not None
                     assert bound is not None
-                    carried = behind / (1 - bound) if bound < 1 else behind.new_tensor(torch.inf)
-                    solution = replace(solution, error_bound=solution.error_bound + carried)
+                    solution = replace(solution, error_bound=solution.error_bound + behind * bound)
                 per_block.append(solution)
                 z = solution.last_iterate
             else:
@@ -298,7 +299,7 @@ def check_arguments(
             f"activation must be one of {', '.join(ACTIVATIONS)}",
             activation,
         ),
-        (0 < coeff < 1, "0 < coeff < 1 must hold", coeff),
+        (0 < coeff < 2, "0 < coeff < 2 must hold", coeff),
         (budget in BUDGETS, f"budget must be one of {', '.join(BUDGETS)}", budget),
         (n_power_iterations >= 1, "n_power_iterations >= 1 must hold", n_power_iterations),
         (0 <= dropout < 1, "0 <= dropout < 1 must hold", dropout),

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.certificate import Certificate
-from models.certification import certify
+from models.certification import certify, with_classifier
 from models.iresnet import IResNet
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
@@ -110,6 +110,7 @@ def project(
     if n_round > 0:
         if batches is not None:
             _fit_classifier(projected, model, batches)
+            certificate = with_classifier(certificate, projected)
         _assign(model, projected)
     return certificate
 

@@ -117,7 +117,7 @@ class ResidualBlock(nn.Module):
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_steps: int | Tensor = 100,
-        lipschitz: float | None = None,
+        inverse_lipschitz: float | None = None,
     ) -> Solution:
         """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z, in the precision
         of the weights, under autocast too.
@@ -125,9 +125,9 @@ class ResidualBlock(nn.Module):
         Args:
             z: (B, C, H, W), of the block's in_shape.
             rtol, atol, max_steps: as in `fixed_point`.
-            lipschitz: a proven bound L of Lip(g); with it comes `error_bound`, infinite where L is
-                not below 1. With r = x + g(x) - z at the returned iterate x, evaluated in float64,
-                the error is at most ||r|| / (1 - L); the rounding of r is bounded and added.
+            inverse_lipschitz: a proven bound c of the Lipschitz constant of the inverse; with it
+                comes `error_bound`. With r = x + g(x) - z at the returned iterate x, evaluated in
+                float64, the error is at most c ||r||; the rounding of r is bounded and added.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
@@ -171,11 +171,11 @@ class ResidualBlock(nn.Module):
             value=solution.value.permute(0, 3, 1, 2),
             last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
         )
-        if lipschitz is None:
+        if inverse_lipschitz is None:
             return solution
         exact = self.deployed().double()
         x, exact_z = solution.last_iterate.double(), z.double()
         r = scaled_norm(x + exact(x) - exact_z)
         r += evaluation_rounding(exact, x) + 2**-52 * scaled_norm(exact_z)
-        bound = r / (1 - lipschitz) if lipschitz < 1 else torch.full_like(r, torch.inf)
-        return replace(solution, error_bound=bound.nan_to_num(nan=torch.inf, posinf=torch.inf))
+        bound = (r * inverse_lipschitz).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        return replace(solution, error_bound=bound)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import Effort, IResNet, block_norm, certify, convolution_norm
+from models import Effort, IResNet, block_bounds, certify, convolution_norm
 from tests.support.oracles import dense_convolution, largest_over_masks
 
 _KINDS = ("normal", "rank one", "repeated", "smooth", "cancels", "scales", "sparse")
@@ -142,7 +142,7 @@ def main() -> int:
         model = network(scaled, size)
         for effort in get_args(Effort):
             for rows in (0, 256):
-                with mock.patch.object(block_norm, "_DENSE_ROWS", rows):
+                with mock.patch.object(block_bounds, "_DENSE_ROWS", rows):
                     upper_bound = certify(model, effort).lipschitz_upper_bound
                 # Of powers of two: exactly.
                 upper_here = math.ldexp(upper_bound, -sum(exponents))

@@ -1,7 +1,7 @@
 import json
 import math
-from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from torch import nn
 from models import IResNet, certify
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
-from tests.support.oracles import dense_norm
+from tests.support.oracles import dense_convolution, dense_norm
 
 small = partial(network, dropout=0.0)
 
@@ -63,10 +63,32 @@ def test_the_bounds_of_the_network_hold_for_its_jacobian() -> None:
     values = torch.linalg.svdvals(jacobian)
     assert values[0] <= result.features_lipschitz_upper_bound
     assert 1 / values[-1] <= result.inverse_lipschitz_upper_bound
-    expected = math.prod(1 + bound for bound in result.block_bounds)
+    for block in result.blocks:
+        assert block.map_lipschitz_upper_bound < 1 + block.upper_bound
+        assert block.inverse_lipschitz_upper_bound < 1 / (1 - block.upper_bound)
+    expected = math.prod(block.map_lipschitz_upper_bound for block in result.blocks)
     assert result.features_lipschitz_upper_bound == pytest.approx(expected)
-    nothing = replace(result, lipschitz_upper_bound=1.0)
-    assert nothing.inverse_lipschitz_upper_bound == math.inf
+    expected = math.prod(block.inverse_lipschitz_upper_bound for block in result.blocks)
+    assert result.inverse_lipschitz_upper_bound == pytest.approx(expected)
+
+
+def test_a_block_can_be_invertible_that_is_no_contraction() -> None:
+    """With the least singular value of x + g over all masks, by brute force."""
+    model = network(
+        in_shape=(2, 1, 2), blocks=(1,), channel_multiplier=1, bottleneck=2, norm="none"
+    )
+    (block,) = blocks_of(model)
+    first, second, third = (m for m in block.residual if isinstance(m, nn.Conv2d))
+    with torch.no_grad():
+        third.weight.mul_(1.2 / certify(model).lipschitz_upper_bound)
+    certificate = certify(model)
+    assert not certificate.contraction
+    assert certificate.invertible
+    w1, w2, w3 = (dense_convolution(m.weight.double(), (1, 2)) for m in (first, second, third))
+    masks = torch.tensor(list(product([0.0, 1.0], repeat=2))).double()
+    jacobians = torch.eye(4) + w3 @ torch.einsum("ai,ij,bj,jk->abik", masks, w2, masks, w1)
+    least = torch.linalg.svdvals(jacobians).min().item()
+    assert 1 / least <= certificate.inverse_lipschitz_upper_bound < 1.5 / least
 
 
 def test_the_number_of_threads_does_not_show() -> None:

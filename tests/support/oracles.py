@@ -38,6 +38,47 @@ def largest_over_masks(w1: Tensor, w2: Tensor, w3: Tensor) -> float:
     return torch.linalg.matrix_norm(maps, ord=2).max().item()
 
 
+def extreme_over_slopes(
+    w1: Tensor,
+    w2: Tensor,
+    w3: Tensor,
+    *,
+    is_activated: bool,
+    sign: int,
+    generator: torch.Generator,
+    n_starts: int = 6,
+) -> float:
+    """The largest (sign 1) or smallest (sign -1) singular value of I + w3 Q2 w2 Q1 w1 Q0 that is
+    found over diagonal matrices with entries in {0, 1}; Q0 = I unless is_activated. From random
+    starts, each entry goes where the slope of the singular value points."""
+    found = []
+    for start in range(n_starts):
+        part = (1.0, 0.5, 0.8)[start % 3]
+        q0, q1, q2 = (
+            (torch.rand(n, generator=generator) < part).double()
+            for n in (w1.shape[1], len(w2), len(w2))
+        )
+        if not is_activated:
+            q0 = torch.ones_like(q0)
+        for _ in range(40):
+            whole = (w3 * q2) @ (w2 * q1) @ (w1 * q0)
+            left, values, right = torch.linalg.svd(torch.eye(len(w3), dtype=w3.dtype) + whole)
+            at = 0 if sign > 0 else -1
+            u, v = left[:, at], right[at]
+            found.append(values[at].item())
+            before = q0, q1, q2
+            h1 = w1 @ (q0 * v)
+            back = w3.T @ u
+            q2 = (sign * back * (w2 @ (q1 * h1)) > 0).double()
+            back = w2.T @ (q2 * back)
+            q1 = (sign * back * h1 > 0).double()
+            if is_activated:
+                q0 = (sign * (w1.T @ (q1 * back)) * v > 0).double()
+            if all(map(torch.equal, before, (q0, q1, q2))):
+                break
+    return max(found) if sign > 0 else min(found)
+
+
 def relative_error(estimate: Tensor, truth: Tensor) -> Tensor:
     """||estimate - truth||_2 / ||truth||_2 of each sample."""
     return (estimate - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)

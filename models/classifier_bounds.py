@@ -1,0 +1,68 @@
+"""Proven Lipschitz bounds of the differences of a classifier's logits by its features."""
+
+import torch
+from torch import Tensor, nn
+
+from models.activations import ACTIVATIONS
+from models.body_layers import check_activation, check_parts, scale_of_batch_norm
+from models.certificate import UP
+from models.forward_pass import refuse_more
+from models.iresnet import GlobalAveragePool
+
+# Rows of the last layer whose differences to all others are held at a time.
+_ROWS = 64
+
+
+@torch.no_grad()
+def logit_difference_bounds(
+    classifier: nn.Module, shape: tuple[int, int, int], training: bool
+) -> Tensor:
+    """Bounds (K, K), float64, l2, of the Lipschitz constants of z_i - z_j by features of `shape`
+    (C, H, W), for the K logits z of a classifier in eval mode; zero for i = j.
+
+    The classifier is a Sequential of BatchNorms and activations, then the mean over pixels, then a
+    linear layer. An activation with slopes in [0, 1] acts between two points as a diagonal matrix Q
+    with entries in [0, 1]. With the factors s of the BatchNorms, z_i - z_j therefore changes by at
+    most the l2 norm of the gradient where all entries of all Q are 1:
+
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W)).
+
+    Raises:
+        ValueError: for another classifier, or numbers that are not finite, with the reason.
+    """
+    if type(classifier) is not nn.Sequential:
+        raise ValueError(f"the classifier must be a Sequential, but is a {_kind(classifier)}")
+    refuse_more(classifier, "classifier", training)
+    channels, height, width = shape
+    factors = torch.ones(channels, dtype=torch.float64)
+    layers = [(f"classifier.{name}", module) for name, module in classifier._modules.items()]
+    for name, module in layers[:-2]:
+        if type(module) is nn.BatchNorm2d:
+            check_parts(name, module)
+            factors = factors * scale_of_batch_norm(name, module, channels)
+        elif type(module) in ACTIVATIONS.values():
+            check_activation(name, module)
+        else:
+            raise ValueError(f"no Lipschitz bound is known for the {_kind(module)} at {name}")
+    pool, last = (module for _, module in (layers[-2:] if len(layers) > 1 else [("", None)] * 2))
+    if type(pool) is not GlobalAveragePool or type(last) is not nn.Linear:
+        raise ValueError(
+            "the classifier must end with a GlobalAveragePool and a Linear, but ends with "
+            f"{_kind(pool)}, {_kind(last)}"
+        )
+    check_parts(layers[-1][0], last)
+    weight = last.weight.to("cpu", torch.float64)
+    if weight.dim() != 2 or weight.shape[1] != channels:
+        raise ValueError(
+            f"the Linear at {layers[-1][0]} must take {channels} channels, but has a weight of "
+            f"shape {tuple(weight.shape)}"
+        )
+    weight = weight * factors / (height * width) ** 0.5
+    if not bool(weight.isfinite().all()):
+        raise ValueError("the numbers of the classifier must be finite, but some are not")
+    rows = [(part.unsqueeze(1) - weight).norm(dim=2) for part in weight.split(_ROWS)]
+    return torch.cat(rows) * UP
+
+
+def _kind(module: object) -> str:
+    return type(module).__name__

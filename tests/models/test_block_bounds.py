@@ -1,0 +1,291 @@
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import block_bounds
+from models.block_bounds import _Blocks, _Form, _Multipliers, _Program, _slope, two_sided_bounds
+from tests.support.oracles import dense_convolution
+
+Weights = tuple[Tensor, Tensor, Tensor]
+# Of the programs that the bounds are proven with.
+PROGRAMS = [(False, 256), (True, 256), (True, 0)]
+
+
+def block(m: int, channels: int, kernel: tuple[int, int] = (3, 3), lipschitz: float = 0) -> Weights:
+    """Random kernels, of layers whose norms have the product `lipschitz` on a map of 4 x 4."""
+    first = torch.randn(m, channels, *kernel, dtype=torch.float64)
+    third = torch.randn(channels, m, *kernel, dtype=torch.float64)
+    weights = first, torch.randn(m, m, dtype=torch.float64), third
+    if lipschitz:
+        norms = [torch.linalg.matrix_norm(w, ord=2).item() for w in dense(weights, (4, 4))]
+        weights = first, weights[1], third * (lipschitz / math.prod(norms))
+    return weights
+
+
+def bounds(
+    weights: Weights,
+    size: tuple[int, int],
+    *,
+    is_activated: bool = True,
+    search: bool = True,
+    scale: float = 1.0,
+) -> list[float]:
+    first, second, third = (weight.unsqueeze(0) for weight in weights)
+    found: list[float] = two_sided_bounds(
+        first,
+        second,
+        third,
+        torch.tensor([scale], dtype=torch.float64),
+        size,
+        is_activated=is_activated,
+        search=search,
+    )[0].tolist()
+    return found
+
+
+def dense(weights: Weights, size: tuple[int, int]) -> Weights:
+    first, second, third = weights
+    return (
+        dense_convolution(first, size),
+        dense_convolution(second[:, :, None, None], size),
+        dense_convolution(third, size),
+    )
+
+
+def jacobians(weights: Weights, q0: Tensor, q1: Tensor, q2: Tensor) -> Tensor:
+    """Those of g for slopes (..., n) of its activations, by dense matrices."""
+    w1, w2, w3 = weights
+    return (w3 * q2.unsqueeze(-2)) @ (w2 * q1.unsqueeze(-2)) @ (w1 * q0.unsqueeze(-2))
+
+
+def over_masks(weights: Weights, *, is_activated: bool) -> Tensor:
+    """The Jacobians of g for all masks of ReLU."""
+    n, n_in = len(weights[1]), weights[0].shape[1]
+    n_first = n_in if is_activated else 0
+    masks = torch.tensor(list(product([0.0, 1.0], repeat=n_first + 2 * n)), dtype=torch.float64)
+    q0 = masks[:, :n_first] if is_activated else torch.ones(len(masks), n_in).double()
+    return jacobians(weights, q0, *masks[:, n_first:].chunk(2, dim=1))
+
+
+def extremes(jacobian: Tensor) -> list[float]:
+    """The largest and the smallest singular value of x + g, of Jacobians of g."""
+    whole = torch.linalg.svdvals(torch.eye(jacobian.shape[-1]).double() + jacobian)
+    return [whole.max().item(), whole.min().item()]
+
+
+@pytest.mark.parametrize("is_activated", [False, True])
+@pytest.mark.parametrize(("search", "dense_rows"), PROGRAMS)
+def test_no_pattern_of_activations_is_beyond_the_bounds(
+    is_activated: bool, search: bool, dense_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor beyond those of the torus, which small maps do without."""
+    monkeypatch.setattr(block_bounds, "_DENSE_ROWS", dense_rows)
+    n_finite = 0
+    for lipschitz in (0.1, 0.5, 0.9, 2.0) * 3:
+        weights = block(1, 2, lipschitz=lipschitz)
+        jacobian = over_masks(dense(weights, (1, 3)), is_activated=is_activated)
+        largest, smallest = extremes(jacobian)
+        proven = bounds(weights, (1, 3), is_activated=is_activated, search=search)
+        assert largest <= proven[0]
+        assert proven[1] <= smallest
+        n_finite += proven[0] < math.inf and proven[1] > 0
+    assert n_finite >= 6
+
+
+@pytest.mark.parametrize("is_activated", [False, True])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (5, 3)])
+@pytest.mark.parametrize("size", [(4, 4), (5, 3)])
+def test_no_slopes_between_0_and_1_are_beyond_the_bounds(
+    kernel: tuple[int, int], size: tuple[int, int], is_activated: bool
+) -> None:
+    """Slopes found by gradient ascent on the singular values of the dense map."""
+    weights = block(2, 3, kernel, lipschitz=0.8)
+    matrices = dense(weights, size)
+    proven = bounds(weights, size, is_activated=is_activated)
+    for index, sign in enumerate((1, -1)):
+        widths = [matrices[0].shape[1], len(matrices[1]), len(matrices[1])]
+        slopes = [torch.randn(n, dtype=torch.float64, requires_grad=True) for n in widths]
+        optimizer = torch.optim.Adam(slopes, lr=0.3)
+        for _ in range(40):
+            q0, q1, q2 = (s.sigmoid() for s in slopes)
+            jacobian = jacobians(matrices, q0 if is_activated else torch.ones_like(q0), q1, q2)
+            values = torch.linalg.svdvals(torch.eye(len(jacobian)).double() + jacobian)
+            value = values[-1] if sign < 0 else values[0]
+            assert sign * value.item() <= sign * proven[index]
+            optimizer.zero_grad()
+            (-sign * value).backward()
+            optimizer.step()
+        assert value.item() == pytest.approx(proven[index], rel=0.4)
+
+
+def test_an_activation_ahead_can_make_a_block_steeper() -> None:
+    """With one inner channel and slopes in {0, 1}: x + u w^T Q0 x, where Q0 = diag(1, 0) is worse
+    than any slope of w alone. A bound that left k0 out would be false."""
+    u, w = torch.tensor([0.5, -0.5]).double(), torch.tensor([1.0, 1.0]).double()
+    weights = w.view(1, 2, 1, 1), torch.eye(1).double(), u.view(2, 1, 1, 1)
+    without = extremes(over_masks(dense(weights, (1, 1)), is_activated=False))
+    with_k0 = extremes(over_masks(dense(weights, (1, 1)), is_activated=True))
+    proven = bounds(weights, (1, 1), is_activated=False)
+    assert with_k0[0] > proven[0] >= without[0]
+    assert with_k0[0] <= bounds(weights, (1, 1), is_activated=True)[0]
+
+
+@pytest.mark.parametrize("make", [_Program.on_the_torus, _Program.dense])
+@pytest.mark.parametrize("is_activated", [False, True])
+def test_what_is_not_so_is_not_proven_whatever_the_multipliers(
+    make: Callable[..., _Program], is_activated: bool
+) -> None:
+    """No k below the one that a pattern attains, with the multipliers of the search and with
+    others; and one near the estimate, with those of the search."""
+    for _ in range(6):
+        weights = block(1, 2, lipschitz=0.7)
+        largest, smallest = extremes(over_masks(dense(weights, (1, 2)), is_activated=is_activated))
+        attained = torch.tensor([largest**2 - 1, 1 - smallest**2]).double()
+        program = make(blocks(weights, is_activated=is_activated), (1, 2))
+        found, k = program.better(*program.start())
+        assert (program.proven(found, k) <= 1.001 * k).all()
+        for _ in range(20):
+            for of in (found, moved(found)):
+                below = attained * (1 - 1e-9 * torch.rand(1))
+                assert (program.proven(of, below) >= attained * (1 - 1e-12)).all()
+
+
+def blocks(weights: Weights, scale: float = 1.0, *, is_activated: bool) -> _Blocks:
+    stacked = [weight.unsqueeze(0) for weight in weights]
+    return _Blocks(*stacked, torch.tensor([scale]).double(), is_activated)
+
+
+def moved(multipliers: _Multipliers) -> _Multipliers:
+    rows, columns = multipliers.of_rows, multipliers.of_columns
+    return _Multipliers(rows + torch.randn_like(rows), columns + torch.randn_like(columns))
+
+
+def programs() -> Iterator[tuple[_Program, _Multipliers, Tensor]]:
+    """Of each kind, with multipliers, and k that they allow."""
+    weights = block(2, 3, lipschitz=0.7)
+    for make, is_activated in product((_Program.on_the_torus, _Program.dense), (False, True)):
+        program = make(blocks(weights, 0.5, is_activated=is_activated), (2, 2))
+        multipliers, k = program.start()
+        yield program, multipliers, 2 * k
+
+
+def form_of(program: _Program, multipliers: _Multipliers) -> _Form:
+    return program._form(multipliers, program._weighted_gram(multipliers))
+
+
+def test_the_slope_is_that_of_log_det_z() -> None:
+    """By finite differences, for each multiplier."""
+    for program, multipliers, k in programs():
+
+        def log_det(rows: Tensor) -> Tensor:
+            form = form_of(program, replace(multipliers, of_rows=rows))  # noqa: B023
+            lower = form.fixed - form.slope / k.view(-1, 1, 1, 1)  # noqa: B023
+            whole = lower.tril() + lower.tril(-1).mH
+            return -torch.linalg.slogdet(whole).logabsdet.sum(dim=1)
+
+        form = form_of(program, multipliers)
+        inverse, is_possible, _, _ = form.inverse(k, program._some_vector(), 1)
+        assert is_possible.all()
+        slope = _slope(form, inverse)
+        rows = multipliers.of_rows
+        for index in range(rows.shape[1]):
+            step = torch.zeros_like(rows)
+            step[:, index] = 1e-5
+            difference = (log_det(rows + step) - log_det(rows - step)) / 2e-5
+            torch.testing.assert_close(slope[:, index], difference, rtol=1e-6, atol=1e-8)
+
+
+def test_the_columns_multipliers_are_those_of_the_smallest_trace() -> None:
+    for program, multipliers, k in programs():
+        if not program.is_activated:
+            continue
+        form = form_of(program, multipliers)
+        inverse, _, _, _ = form.inverse(k, program._some_vector(), 1)
+
+        def trace(columns: Tensor) -> Tensor:
+            slope = form_of(program, replace(multipliers, of_columns=columns)).slope  # noqa: B023
+            return (inverse * slope.mT).sum(dim=(1, 2, 3)).real  # noqa: B023
+
+        found = program._best_of_columns(form, inverse)
+        for index in range(found.shape[1]):
+            for step in (-0.1, 0.1):
+                other = found.clone()
+                other[:, index] += step
+                assert (trace(other) > trace(found)).all()
+
+
+def test_an_estimate_is_that_of_the_eigenvalues() -> None:
+    """From above it, and close to it; the estimate is from below."""
+    for program, multipliers, k in programs():
+        form = form_of(program, multipliers)
+        exact = form.k()
+        for near, off in ((k, 0.02), (exact * 1.001, 1e-6)):
+            _, is_possible, estimate, _ = form.inverse(near, program._some_vector(), 30)
+            assert is_possible.all()
+            assert ((1 - off) * exact <= estimate).all()
+            assert (estimate <= exact * (1 + 1e-9)).all()
+        _, is_possible, _, _ = form.inverse(exact * 0.999, program._some_vector(), 1)
+        assert not is_possible.any()
+
+
+@pytest.mark.parametrize(("m", "channels", "size"), [(1, 4, (8, 8)), (4, 16, (4, 4))])
+def test_a_search_never_gives_more_and_gives_less_on_small_maps(
+    m: int, channels: int, size: tuple[int, int]
+) -> None:
+    ratios = []
+    for _ in range(5):
+        weights = block(m, channels, lipschitz=0.8)
+        fast, found = bounds(weights, size, search=False), bounds(weights, size)
+        ratios.append([found[0] / fast[0], fast[1] / found[1]])
+    for of_bound in zip(*ratios, strict=True):
+        assert max(of_bound) <= 1
+        assert sorted(of_bound)[2] < 0.97
+
+
+def test_it_is_below_the_product_where_the_layers_do_not_fit_each_other() -> None:
+    """W1 writes to a channel that W3 does not read: g = 0, and the product of the norms is 1."""
+    first, third = torch.zeros(2, 2, 3, 3).double(), torch.zeros(2, 2, 3, 3).double()
+    first[0, 0, 1, 1] = third[1, 1, 1, 1] = 1.0
+    forward, inverse = bounds((first, torch.eye(2).double(), third), (5, 5))
+    assert forward < 1.5
+    assert inverse > 0.5
+
+
+@pytest.mark.parametrize("search", [False, True])
+def test_blocks_in_a_batch_are_bounded_as_each_alone(search: bool) -> None:
+    blocks = [block(2, 4, lipschitz=0.6) for _ in range(3)]
+    stacked = [torch.stack(parts) for parts in zip(*blocks, strict=True)]
+    scale = torch.tensor([1.0, 0.5, 0.25]).double()
+    together = two_sided_bounds(
+        stacked[0], stacked[1], stacked[2], scale, (6, 6), is_activated=True, search=search
+    )
+    for index, weights in enumerate(blocks):
+        alone = bounds(weights, (6, 6), search=search, scale=scale[index].item())
+        assert alone == pytest.approx(together[index].tolist(), rel=1e-4)
+        # The scale is a factor of g.
+        first, second, third = weights
+        scaled = bounds((first, second, third * scale[index]), (6, 6), search=search)
+        assert alone == pytest.approx(scaled, rel=1e-4)
+
+
+def test_a_block_that_changes_little_is_nearly_the_identity() -> None:
+    for exponent in (-12, -24, -36):
+        scale = 2.0**exponent
+        forward, inverse = bounds(block(2, 4, lipschitz=0.6), (4, 4), scale=scale)
+        assert 1 <= forward <= 1 + 0.6 * scale * (1 + 1e-6)
+        assert 1 >= inverse >= 1 - 0.6 * scale * (1 + 1e-6)
+
+
+def test_with_a_layer_that_is_zero_the_block_is_the_identity() -> None:
+    first, second, third = block(2, 3)
+    for weights in (
+        (first * 0, second, third),
+        (first, second * 0, third),
+        (first, second, third * 0),
+    ):
+        assert bounds(weights, (4, 4)) == [1, 1]

@@ -1,0 +1,204 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import Certificate, IResNet, certified_radius, certify
+from models.classifier_bounds import logit_difference_bounds
+from models.iresnet import GlobalAveragePool
+from tests.support.networks import network, with_biases
+
+
+def classifying(**changes: object) -> IResNet:
+    """A small network in eval mode with statistics and a classifier of its own."""
+    model = network(in_shape=(2, 4, 4), n_classes=4, blocks=(1, 1), **changes)
+    with_biases(model)
+    for _ in range(3):
+        model.train()(torch.rand(32, 2, 4, 4))
+    with torch.no_grad():
+        for module in model.classifier:
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(-2, 2)
+                module.bias.normal_()
+    return model.eval()
+
+
+def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+    logits: Tensor = model(x)
+    return logits
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+def test_no_jacobian_of_a_logit_difference_is_beyond_its_bound(activation: str) -> None:
+    """Dense Jacobians, at images found by gradient ascent on the norm of one difference."""
+    model = classifying(activation=activation).double()
+    certificate = certify(model)
+    between = torch.tensor(certificate.logit_difference_bounds)
+    x = torch.rand(1, 2, 4, 4, dtype=torch.float64).requires_grad_()
+    for _ in range(10):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda image: logits_of(model, image)[0], x, create_graph=True
+        ).reshape(4, -1)
+        norms = (jacobian.unsqueeze(1) - jacobian).norm(dim=2)
+        assert (norms <= between * certificate.features_lipschitz_upper_bound).all()
+        assert norms.max() <= certificate.logit_lipschitz_upper_bound
+        (slope,) = torch.autograd.grad(norms[0, 1], x)
+        x = (x + 0.3 * slope / slope.norm().clamp(min=1e-12)).detach().requires_grad_()
+
+
+def test_a_classifier_alone_reaches_its_bound_where_all_is_on() -> None:
+    """Its gradient where every ReLU passes, by autograd."""
+    classifier = classifying().classifier.double()
+    with torch.no_grad():
+        assert isinstance(classifier[0], nn.BatchNorm2d)
+        classifier[0].bias.fill_(100.0)
+    channels = classifier[0].num_features
+    bounds = logit_difference_bounds(classifier, (channels, 2, 2), training=False)
+    features = torch.rand(1, channels, 2, 2, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda f: logits_of(classifier, f)[0], features
+    ).reshape(4, -1)
+    attained = (jacobian.unsqueeze(1) - jacobian).norm(dim=2)
+    torch.testing.assert_close(bounds, attained, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "last", [[nn.Dropout(0.1)], [nn.Flatten(), nn.Linear(4, 2)], [nn.Softmax(1)], []]
+)
+def test_of_another_classifier_nothing_is_said_and_the_reason_is(last: list[nn.Module]) -> None:
+    model = classifying()
+    model.classifier = nn.Sequential(*last).eval()
+    certificate = certify(model)
+    assert certificate.logit_lipschitz_upper_bound == math.inf
+    assert certificate.unknown_classifier is not None
+    assert "classifier" in certificate.unknown_classifier
+    assert certificate.features_lipschitz_upper_bound < math.inf
+    images, labels = torch.rand(3, 2, 4, 4), torch.zeros(3, dtype=torch.int64)
+    assert (certified_radius(model, images, labels, certificate) == -math.inf).all()
+
+
+def attack(model: IResNet, images: Tensor, labels: Tensor, radius: Tensor) -> Tensor:
+    """bool (B,): whether gradient steps on the l2 ball find another answer."""
+    broken = torch.zeros(len(images), dtype=torch.bool)
+    radius = radius.float().view(-1, 1, 1, 1)
+    for start in range(4):
+        offset = torch.randn_like(images) if start else torch.zeros_like(images)
+        for _ in range(20):
+            size = offset.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+            offset = (offset * (radius / size).clamp(max=1)).detach().requires_grad_()
+            loss = nn.functional.cross_entropy(model(images + offset), labels, reduction="sum")
+            (slope,) = torch.autograd.grad(loss, offset)
+            with torch.no_grad():
+                broken |= model(images + offset).argmax(1) != labels
+                steps = slope / slope.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, 1, 1, 1)
+                offset = offset + 0.3 * radius * steps
+    return broken
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+def test_within_the_radius_no_attack_changes_an_answer(activation: str) -> None:
+    model = classifying(activation=activation)
+    images = torch.rand(16, 2, 4, 4) * 4
+    certificate = certify(model)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    radius = certified_radius(model, images, labels, certificate)
+    assert (radius > 0).sum() >= 12
+    assert not attack(model, images, labels, radius.clamp(min=0))[radius > 0].any()
+    # Far outside some are changed: the attack is one.
+    assert attack(model, images, labels, torch.full((16,), 20.0)).any()
+
+
+def test_it_is_the_least_margin_over_its_bound_less_a_rounding() -> None:
+    """Of all other classes; with the images as multiples of pixels; negative for other labels. The
+    margins are such that the rounding is small."""
+    model = classifying()
+    with torch.no_grad():
+        assert isinstance(model.classifier[3], nn.Linear)
+        model.classifier[3].bias.copy_(torch.arange(4.0))
+    images = torch.rand(8, 2, 4, 4) * 4
+    certificate = certify(model)
+    between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
+    with torch.no_grad():
+        logits = model.double()(images.double())
+        model.float()
+    for labels in (logits.argmax(1), (logits.argmax(1) + 1) % 4):
+        expected = []
+        for row, label in zip(logits, labels.tolist(), strict=True):
+            quotients = [(row[label] - row[j]) / between[label, j] for j in range(4) if j != label]
+            expected.append(min(quotients) / certificate.features_lipschitz_upper_bound)
+        radius = certified_radius(model, images, labels, certificate)
+        expected_radius = torch.stack(expected)
+        assert (radius < expected_radius).all()
+        torch.testing.assert_close(radius, expected_radius, rtol=0.02, atol=0)
+        scaled = certified_radius(model, images, labels, certificate, scale=4.0)
+        torch.testing.assert_close(scaled, expected_radius / 4, rtol=0.02, atol=0)
+
+
+def head(weight: list[float], bias: list[float]) -> IResNet:
+    """Two logits of one pixel: weight times it, plus bias; no block changes anything."""
+    model = network(
+        in_shape=(1, 1, 1), n_classes=2, blocks=(1,), channel_multiplier=1, bottleneck=1,
+        norm="none",
+    )  # fmt: skip
+    linear = nn.Linear(1, 2)
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.zero_()
+        linear.weight.copy_(torch.tensor(weight).unsqueeze(1))
+        linear.bias.copy_(torch.tensor(bias))
+    model.classifier = nn.Sequential(GlobalAveragePool(), linear)
+    return model.eval()
+
+
+def test_a_tie_is_not_certified() -> None:
+    images, labels = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
+    for weight, bias in (([1.0, 1.0], [0.0, 0.0]), ([1.0, -1.0], [-0.5, 0.5])):
+        model = head(weight, bias)
+        assert certified_radius(model, images, labels, certify(model)) <= 0
+
+
+def test_a_margin_within_the_rounding_of_float32_is_not_certified() -> None:
+    """The answer is right in real arithmetic, by less than the bias rounds to."""
+    large = 2.0**24
+    model = head([1.0, -1.0], [large, large])
+    image = torch.full((1, 1, 1, 1), 0.5)
+    exact = 2 * 0.5
+    with torch.no_grad():
+        computed = model(image)
+    assert exact > 0 == (computed[0, 0] - computed[0, 1]).item()
+    certificate = certify(model)
+    assert certified_radius(model, image, torch.tensor([0]), certificate) <= 0
+    # With a small bias it is certified, up to the image at which the logits are equal.
+    model = head([1.0, -1.0], [0.0, 0.0])
+    radius = certified_radius(model, image, torch.tensor([0]), certify(model)).item()
+    assert radius == pytest.approx(0.5, rel=1e-4)
+    assert radius < 0.5
+
+
+def test_a_certificate_of_another_classifier_is_refused() -> None:
+    model = classifying()
+    certificate = certify(model)
+    images, labels = torch.rand(1, 2, 4, 4), torch.zeros(1, dtype=torch.int64)
+    with torch.no_grad():
+        assert isinstance(model.classifier[3], nn.Linear)
+        model.classifier[3].bias[0] += 1
+    with pytest.raises(ValueError, match="certificate must be that of the classifier"):
+        certified_radius(model, images, labels, certificate)
+
+
+def test_a_bound_of_zero_between_two_logits_depends_on_the_margin() -> None:
+    model = head([1.0, 1.0], [1.0, 0.0])
+    image = torch.full((1, 1, 1, 1), 0.5)
+    certificate = certify(model)
+    assert isinstance(certificate, Certificate)
+    assert certificate.logit_lipschitz_upper_bound == 0
+    radius = [
+        certified_radius(model, image, torch.tensor([label]), certificate).item()
+        for label in (0, 1)
+    ]
+    assert radius == [1.0, -math.inf]
+    worse = replace(certificate, logit_difference_bounds=((0.0, 1.0), (1.0, 0.0)))
+    assert 0.9 < certified_radius(model, image, torch.tensor([0]), worse).item() < 1
