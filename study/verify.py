@@ -15,15 +15,19 @@ def main(
         str,
         typer.Argument(help="STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, or how a run id begins."),
     ],
+    data_root: Annotated[
+        str | None, typer.Option(help="Where the data is: measure the network again too.")
+    ] = None,
     tracking_uri: cli.TrackingUri = None,
 ) -> None:
-    """Check that a stored model is the one that was logged, and certify it again. Exit code 0 if
-    everything holds, 1 if not. The stored model's code is not run."""
+    """Check that a stored model is the one that was logged, and certify it again; with its data,
+    measure it again. Exit code 0 if everything holds, 1 if not. The stored model's code is not run.
+    """
     with cli.one_line_errors(network="NETWORK"):
         # torch and MLflow take seconds to import: --help must not wait for them.
         from study.api.network import verify_network
 
-        name, proof = verify_network(network, tracking_uri)
+        name, proof = verify_network(network, tracking_uri, data_root)
     for line in proof.lines():
         typer.echo(f"{name}: {line}")
     if proof.problems:

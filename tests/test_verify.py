@@ -3,18 +3,21 @@
 Who can write files cannot write tags. Each form of tampering is checked again with a manifest made
 anew, as by somebody who can log runs too."""
 
+import base64
 import json
 import math
 import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -77,14 +80,14 @@ class Stored:
         else:
             self.client.set_tag(self.run_id, name, value)
 
-    def check(self) -> tuple[int, str]:
-        done = CliRunner().invoke(app, [self.run_id, "--tracking-uri", self.uri])
+    def check(self, *options: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [self.run_id, "--tracking-uri", self.uri, *options])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code, done.output
 
-    def refused(self) -> str:
+    def refused(self, *options: str) -> str:
         """Its lines, each about this run, where it is not verified."""
-        exit_code, out = self.check()
+        exit_code, out = self.check(*options)
         assert exit_code == 1, out
         lines = out.splitlines()
         assert not any(line.startswith(f"{self.run_id}: verified") for line in lines)
@@ -153,7 +156,7 @@ def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialReco
         assert done.exit_code == 0, done.output
         assert done.output == (
             f"{record.run_id}: verified: proven bound {bound:.4g}, invertible; "
-            "stored with this version of models/\n"
+            "stored with this version of models/; not measured again, without its data\n"
         )
 
 
@@ -314,6 +317,75 @@ def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
     assert says in stored.refused()
 
 
+def metric(name: str, change: Callable[[float], float]) -> Callable[[Stored], None]:
+    """Change the last value of a metric of the run."""
+
+    def log(stored: Stored) -> None:
+        last = stored.client.get_metric_history(stored.run_id, name)[-1]
+        stored.client.log_metric(stored.run_id, name, change(last.value), step=last.step + 1)
+
+    return log
+
+
+def raise_what_is_right(stored: Stored) -> None:
+    """All images of the validation split are right, and all say so."""
+    path = stored.of_run / "val_right.json"
+    content = json.loads(path.read_text())
+    n = content["n_images"]
+    bits = np.packbits(np.ones(n, dtype=bool)).tobytes()
+    path.write_text(json.dumps({**content, "right": base64.b64encode(bits).decode()}))
+    metric("val_accuracy", lambda _: 1.0)(stored)
+
+
+def in_run(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Stored], None]:
+    def edit(stored: Stored) -> None:
+        path = stored.of_run / name
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return edit
+
+
+def negate_the_answers(stored: Stored) -> None:
+    """And certify that network."""
+    stored.edit_weights(lambda t: t.update({k: -v for k, v in t.items() if "classifier.3" in k}))
+    certificate = certify(read_network(stored.folder / DATA)).to_dict()
+    stored.edit(CERTIFICATE, lambda content: content.update(json.loads(json.dumps(certificate))))
+
+
+ON_DATA: tuple[tuple[Callable[[Stored], None], str], ...] = (
+    (lambda _: None, "verified: "),
+    (metric("test_accuracy", lambda v: v + 0.05), "its metric test_accuracy is "),
+    (metric("certified_accuracy", lambda v: v + 0.05), "its metric certified_accuracy is "),
+    (metric("attacked_accuracy", lambda v: v + 0.05), "its metric attacked_accuracy is "),
+    (metric("inverse_steps", lambda v: v / 2), "its metric inverse_steps is "),
+    (metric("reconstruction_error", lambda _: 1e-2), "its metric reconstruction_error is "),
+    (raise_what_is_right, "its metric val_accuracy is 1.0, but the network has "),
+    (
+        in_run("inverse.json", lambda c: c.update(needed_steps_mean=[1])),
+        "needed_steps_mean must be",
+    ),
+    (negate_the_answers, "its metric val_accuracy is "),
+)
+
+
+@pytest.mark.parametrize(("change", "says"), ON_DATA, ids=range(len(ON_DATA)))
+def test_what_the_proof_does_not_cover_is_measured_again_on_the_data(
+    stored: Stored, change: Callable[[Stored], None], says: str, tmp_path: Path
+) -> None:
+    """By somebody who can log runs too."""
+    change(stored)
+    stored.log_again()
+    assert stored.check()[0] == 0
+    options = "--data-root", str(tmp_path)
+    if says == "verified: ":
+        exit_code, out = stored.check(*options)
+        assert (exit_code, says in out) == (0, True), out
+    else:
+        assert says in stored.refused(*options)
+
+
 @pytest.mark.parametrize("tools", ["", "==80.1"])
 def test_a_model_verifies_whatever_tools_its_environment_had(stored: Stored, tools: str) -> None:
     """MLflow writes the versions of pip, setuptools and wheel only if they are installed."""
@@ -378,7 +450,7 @@ def test_other_code_is_refused_unless_a_commit_has_it_and_is_not_run(
     git(own_clone, "branch", "-D", "branch")
     exit_code, out = stored.check()
     assert exit_code == 0, out
-    assert out.endswith(f", invertible; stored with the models/ of commit {commit[:12]}\n")
+    assert f", invertible; stored with the models/ of commit {commit[:12]}; " in out
     assert not other_code.exists()
 
 
@@ -447,7 +519,7 @@ def test_of_a_study_without_digests_of_its_own_files_it_is_said_what_was_not_che
         exit_code, out = stored.check()
         assert exit_code == 0, out
         names = ", ".join(sorted(others - {missing}))
-        assert out.endswith(f"; not checked, since their digests were not stored: {names}\n")
+        assert f"; not checked, since their digests were not stored: {names}; " in out
 
 
 @pytest.mark.parametrize("has_digests", [True, False])
@@ -513,11 +585,11 @@ def test_the_model_of_another_run_is_refused(
         api.open("tiny", tracking_uri=stored.uri).load(stored.run_id)
 
 
-def test_what_is_claimed_may_be_worse_by_rounding_and_never_better(stored: Stored) -> None:
+def test_what_is_claimed_may_be_worse_and_never_better(stored: Stored) -> None:
     client = stored.client
     bound = client.get_run(stored.run_id).data.metrics["lipschitz_upper_bound"]
     for step, (factor, exit_code) in enumerate(
-        [(1 + 5e-7, 0), (1 - 5e-8, 1), (1.01, 1), (float("nan"), 1)]
+        [(1 + 5e-7, 0), (1 - 5e-8, 1), (1.01, 0), (float("nan"), 1)]
     ):
         client.log_metric(stored.run_id, "lipschitz_upper_bound", bound * factor, step=100 + step)
         got, out = stored.check()
@@ -540,15 +612,21 @@ def test_what_is_proven_decides_whether_it_is_invertible(stored: Stored) -> None
     model = read_network(stored.folder / DATA)
     certificate = certify(model, "full")
     assert not certificate.contraction
+    assert not certificate.invertible
     before = json.loads((stored.folder / CERTIFICATE).read_text())
-    content = {**certificate.to_dict(), "empirical_lipschitz": before["empirical_lipschitz"]}
+    content = {**before, **certificate.to_dict()}
     (stored.folder / CERTIFICATE).write_text(json.dumps(content))
     stored.log_again()
     bound = certificate.lipschitz_upper_bound
     assert "run: its metric lipschitz_upper_bound is" in stored.refused()
-    stored.client.log_metric(stored.run_id, "lipschitz_upper_bound", bound, step=100)
+    for name, value in (
+        ("lipschitz_upper_bound", bound),
+        ("inverse_lipschitz_upper_bound", sys.float_info.max),  # as MLflow stores infinity
+        ("logit_lipschitz_upper_bound", certificate.logit_lipschitz_upper_bound),
+    ):
+        stored.client.log_metric(stored.run_id, name, value, step=100)
     exit_code, out = stored.check()
-    assert exit_code == 0
+    assert exit_code == 0, out
     assert f"proven bound {reported(bound):.4g}, not proven to be invertible" in out
 
 

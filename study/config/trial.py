@@ -14,6 +14,16 @@ COEFF = "coeff"
 MAX_EPOCHS = "max_epochs"
 """Training setting: the budget of a trial."""
 
+RADII = {
+    "digits": 0.5,
+    "mnist": 1.58,
+    "fashion_mnist": 1.58,
+    "cifar10": 36 / 255,
+    "image_folder": 36 / 255,
+}
+"""The radius at which certified accuracy is usually given, l2, in pixels of [0, 1], of each data
+set, or of those like it."""
+
 DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"]
 
 _Value = TypeVar("_Value")
@@ -60,7 +70,7 @@ class ModelConfig:
     channel_multiplier: int = setting(4, ge=1)
     norm: Literal["spectral", "batch", "none"] = "spectral"
     activation: Literal["relu", "elu", "softplus"] = "relu"
-    coeff: float = setting(0.9, gt=0, lt=1)
+    coeff: float = setting(0.9, gt=0, lt=2)
     budget: Literal["even", "last"] = "even"
     """Which of a block's three layers a small coeff shrinks, for the same bound of the block: all
     of them, as in the paper, or the last one alone."""
@@ -119,7 +129,10 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the inverse is measured; the same for all trials of a study, never searched."""
+    """How networks are measured; the same for all trials of a study, never searched."""
+
+    radius: float | None = setting(None, gt=0)
+    """Of certified_accuracy: l2, in pixels of [0, 1]. null takes the data set's own."""
 
     n_inverse_samples: int = setting(256, ge=1)
     """Images of the validation split that are inverted at each report: the first ones."""
@@ -145,3 +158,8 @@ class TrialConfig:
     objectives: tuple[str, ...] = ()
     ladder: tuple[float, ...] = ()
     fine_tune_steps: int = 0
+
+    @property
+    def radius(self) -> float:
+        """Of certified_accuracy: l2, in pixels of [0, 1]."""
+        return RADII[self.data.name] if self.evaluation.radius is None else self.evaluation.radius

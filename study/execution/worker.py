@@ -163,12 +163,12 @@ class TrialTrainable(tune.Trainable):
         config, dataset, network = training.config, training.dataset, training.certified()
         outcome = folder / OUTCOME
         outcome.mkdir()
-        save_network(outcome, network, training.right(), config, dataset)
+        save_network(outcome, network, training.answers(), config, dataset)
         for index, projection in enumerate(self._projections):
             rung = projection_folder(outcome, index)
             rung.mkdir(parents=True)
             save_network(
-                rung, projection.network, projection.right, config, dataset, base=network.model
+                rung, projection.network, projection.answers, config, dataset, base=network.model
             )
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:

@@ -113,6 +113,33 @@ METRICS: dict[str, Metric] = {
         Direction.MINIMIZE,
     ),
     "val_accuracy": _accuracy("validation split", "validation accuracy", "val acc"),
+    "certified_accuracy": _accuracy(
+        "validation split, proven for all images within evaluation.radius",
+        "certified accuracy",
+        "cert acc",
+    ),
+    "median_radius": Metric(
+        "proven radius of the answer, l2, pixels of [0, 1], median; negative where it is wrong",
+        "median radius",
+        "radius",
+        Direction.MAXIMIZE,
+        worst=0.0,
+        resolution=Digits(4),
+    ),
+    "logit_lipschitz_upper_bound": Metric(
+        "proven bound of Lip(z_i - z_j) by the image, l2, the largest over classes, rounded up",
+        "proven bound of the logits",
+        "logits",
+        Direction.MINIMIZE,
+        resolution=Digits(4, up=True),
+    ),
+    "inverse_lipschitz_upper_bound": Metric(
+        "proven bound of the Lipschitz constant of the inverse, l2 to l2, rounded up",
+        "proven bound of the inverse",
+        "inverse",
+        Direction.MINIMIZE,
+        resolution=Digits(4, up=True),
+    ),
     "lipschitz_upper_bound": Metric(
         "proven bound of Lip(g), l2 to l2, the largest over blocks, rounded up",
         "proven bound of Lip(g)",
@@ -137,6 +164,14 @@ METRICS: dict[str, Metric] = {
         # Rounding, and what the last step left: another seed changes it by up to a half.
         indifference=1.0,
     ),
+    "noise_error": Metric(
+        "||x - x_hat|| / ||x||, l2, mean, from features rounded to bfloat16",
+        "error from rounded features",
+        "noise error",
+        Direction.MINIMIZE,
+        worst=1.0,
+        indifference=1.0,
+    ),
     "epoch_seconds": Metric(
         "seconds of training an epoch",
         "seconds an epoch",
@@ -145,6 +180,12 @@ METRICS: dict[str, Metric] = {
         repeatable=False,
     ),
     "test_accuracy": _accuracy("test set", "test accuracy", "test acc", steers=False),
+    "attacked_accuracy": _accuracy(
+        "first test images, attacked within evaluation.radius",
+        "attacked accuracy",
+        "attacked",
+        steers=False,
+    ),
     "peak_memory_bytes": Metric(
         "the most memory of the GPU that was in use",
         "peak GPU memory, bytes",
@@ -188,8 +229,18 @@ DEVICE_HOURS = "device_hours"
 CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
 """Metrics of a trial; of a study, the sums over its trials."""
 
+ATTACKED_ACCURACY = "attacked_accuracy"
+CERTIFIED_ACCURACY = "certified_accuracy"
+INVERSE_LIPSCHITZ_UPPER_BOUND = "inverse_lipschitz_upper_bound"
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
+LOGIT_LIPSCHITZ_UPPER_BOUND = "logit_lipschitz_upper_bound"
+PROVEN_METRICS = (
+    LIPSCHITZ_UPPER_BOUND,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    LOGIT_LIPSCHITZ_UPPER_BOUND,
+)
+"""Those that the weights of a network alone decide; named alike in its certificate."""
 RECONSTRUCTION_ERROR = "reconstruction_error"
 TRAIN_LOSS = "train_loss"
 VAL_LOSS = "val_loss"

@@ -31,11 +31,21 @@ class Evaluation:
     Attributes:
         val_loss: mean cross entropy on the validation split, in nats.
         val_accuracy: fraction in [0, 1] on the validation split.
-        lipschitz_upper_bound: proven, see models.certification; below 1: invertible.
+        certified_accuracy: fraction in [0, 1] of the validation split that is classified right with
+            a proven radius above evaluation.radius.
+        median_radius: median over the validation split of the proven radii, l2, in pixels of
+            [0, 1]; an image that is classified wrong has a negative one.
+        logit_lipschitz_upper_bound: proven, the largest over pairs of classes of a bound of
+            Lip(z_i - z_j) by pixels of [0, 1].
+        inverse_lipschitz_upper_bound: proven, of the inverse of `features`; finite: invertible.
+        lipschitz_upper_bound: proven, of one block's g; see models.certification.
         inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks and the
             validation sample; max_steps counts where it did not converge.
         reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2 (paper,
             Table 1); infinite where the inverse diverged.
+        noise_error: the same error of images from their features rounded to bfloat16.
+
+    What is None was not measured by an earlier version.
     """
 
     val_loss: float
@@ -43,6 +53,11 @@ class Evaluation:
     lipschitz_upper_bound: float
     inverse_steps: float
     reconstruction_error: float
+    certified_accuracy: float | None = None
+    median_radius: float | None = None
+    logit_lipschitz_upper_bound: float | None = None
+    inverse_lipschitz_upper_bound: float | None = None
+    noise_error: float | None = None
 
     def metrics(self) -> dict[str, float]:
         """All measured metrics, by name."""
@@ -61,6 +76,9 @@ class EpochReport(Evaluation):
         train_accuracy: fraction in [0, 1], over the epoch's training steps.
         epoch_seconds: wall-clock seconds of the training steps of one epoch.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
+        attacked_accuracy: fraction in [0, 1] of the first test images that an attack within
+            evaluation.radius leaves right; likewise. Projections are not attacked, which takes
+            longer than to train a small network.
         peak_memory_bytes: peak GPU memory of tensors since the last report; None on a CPU.
         cpu_hours: CPU time of all threads of the worker since the trial began, including the proofs
             and projections of a last report. A restored trial continues cpu_hours and gpu_hours
@@ -78,6 +96,7 @@ class EpochReport(Evaluation):
     train_accuracy: float
     epoch_seconds: float
     test_accuracy: float | None = None
+    attacked_accuracy: float | None = None
     peak_memory_bytes: int | None = None
     cpu_hours: float | None = None
     gpu_hours: float | None = None

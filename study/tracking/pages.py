@@ -1,13 +1,19 @@
 """Texts, columns and addresses of a study in MLflow's own pages."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from study.config.study import StudyConfig
 from study.metrics.artifacts import CERTIFICATE, PAGE
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, Direction
+from study.metrics.definitions import (
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    TEST_ACCURACY,
+    Direction,
+)
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 from study.tracking.values import PROJECTED_TO
 
@@ -54,13 +60,13 @@ def describe_study(config: StudyConfig) -> str:
     """Markdown to show above the table of runs."""
     space = ", ".join(f"`{key}`" for key, _ in config.space)
     goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
-    rules = ", ".join(f"`{c.metric}` {c}" for c in config.constraints)
+    rules = ", ".join(c.phrase(f"`{c.metric}`") for c in config.constraints)
     return (
         f"A study of invertible residual networks on **{config.data.name}**: {config.n_trainings} "
         f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n"
         "A run each: the study, its trials, and below a trial the networks to which its own was "
         f"projected. Tag `{CERTIFIED}` says whether the inverse is proven to exist; "
-        f"`{LIPSCHITZ_UPPER_BOUND}` is the proven bound, below 1 where it is. Trials carry "
+        f"`{INVERSE_LIPSCHITZ_UPPER_BOUND}` is a proven bound of its slope. Trials carry "
         f"`{CERTIFICATE}`, pictures of it and of the inverse, and the model.\n\n"
         f"Once the study has ended, tag `{MARK}` says how each network stands in its results, and "
         f"`{ALIAS}` which are recommended: `tags.{MARK} = 'front'` is the front, as is "
@@ -69,12 +75,12 @@ def describe_study(config: StudyConfig) -> str:
     )
 
 
-def describe_bound(bound: float) -> str:
-    """A sentence on what a Lipschitz upper bound over all blocks proves."""
-    if bound < 1:
-        shown = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
-        return f"Proven to be invertible: every block's Lipschitz constant is at most {shown:.4g}."
-    return "Nothing is proven of its inverse: no bound of every block below 1 is known."
+def describe_inverse(bound: float) -> str:
+    """A sentence on what a bound of the inverse's Lipschitz constant proves."""
+    if bound < math.inf:
+        shown = METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
+        return f"Proven to be invertible: its inverse's Lipschitz constant is at most {shown:.4g}."
+    return "Nothing is proven of its inverse."
 
 
 def name_sample(sample: Mapping[str, Any]) -> str:

@@ -20,7 +20,12 @@ from models import IResNet, certify, read_network
 from models.stored import NETWORK, WEIGHTS
 from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
+from study.metrics.definitions import (
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    PROVEN_METRICS,
+    VAL_ACCURACY,
+)
 from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
 from study.tracking.claims import false_claims, is_true
@@ -38,26 +43,31 @@ class Proof:
     Attributes:
         problems: why it is not verified, a sentence each; empty if it is.
         lipschitz_upper_bound: proven here of its tensors; infinite if problems prevent that.
+        invertible: whether that is proven here.
         code: which code it was stored with, for a message. The bound is that of the code at hand.
         unchecked: files of its run that may have been changed, since they have no logged digest.
+        measured: whether its accuracies, radii and steps were measured again.
     """
 
     problems: tuple[str, ...]
     lipschitz_upper_bound: float = math.inf
+    invertible: bool = False
     code: str = ""
     unchecked: tuple[str, ...] = ()
+    measured: bool = False
 
     def lines(self) -> tuple[str, ...]:
         """The lines to print: the problems, or that the model is verified."""
         if self.problems:
             return self.problems
         bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(self.lipschitz_upper_bound)
-        meaning = "invertible" if self.lipschitz_upper_bound < 1 else "not proven to be invertible"
+        meaning = "invertible" if self.invertible else "not proven to be invertible"
         verified = f"verified: proven bound {bound:.4g}, {meaning}; stored with {self.code}"
         if self.unchecked:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"
-        return (verified,)
+        again = "measured again" if self.measured else "not measured again, without its data"
+        return (f"{verified}; {again}",)
 
 
 def verify(records: Records, run_id: str) -> Proof:
@@ -180,12 +190,15 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         return Proof((*problems, f"model: the network cannot be certified: {error}"))
     problems += (f"certificate: {problem}" for problem in false_claims(stored, certified))
-    bound = certified[LIPSCHITZ_UPPER_BOUND]
-    claimed = restored(run.data.metrics[LIPSCHITZ_UPPER_BOUND])
-    if not is_true(LIPSCHITZ_UPPER_BOUND, claimed, bound):
-        problems.append(
-            f"run: its metric {LIPSCHITZ_UPPER_BOUND} is {claimed}, but the weights give {bound}"
-        )
+    for name in PROVEN_METRICS:
+        # Earlier versions had the first alone.
+        if name not in run.data.metrics:
+            continue
+        claimed = restored(run.data.metrics[name])
+        if not is_true(name, claimed, certified[name]):
+            problems.append(
+                f"run: its metric {name} is {claimed}, but the weights give {certified[name]}"
+            )
     if _code(folder / CODE) == _code(code_folder()):
         code = "this version of models/"
     elif not clone.has_history():
@@ -198,7 +211,7 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
                 "code: it must be models/ as it is here or in a commit of this clone, but is "
                 "neither: it was changed, or the clone lacks its commit"
             )
-    return Proof(tuple(problems), bound, code)
+    return Proof(tuple(problems), certified[LIPSCHITZ_UPPER_BOUND], certified["invertible"], code)
 
 
 def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:

@@ -14,13 +14,17 @@ from mlflow.entities import Metric, Run
 
 from study.config.space import Value
 from study.config.trial import TrialConfig
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS
+from study.metrics.definitions import (
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+)
 from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
 from study.tracking.client import Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
-from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, settings, stored
+from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, restored, settings, stored
 
 # Longest name that MLflow's databases accept.
 _NAME_LENGTH = 250
@@ -210,7 +214,9 @@ class Tracker:
     ) -> str:
         """Log a projection as a run below its trial's; returns the run's id."""
         trial = self._trials[trial_id]
-        proof = pages.describe_bound(report.lipschitz_upper_bound)
+        bound = report.inverse_lipschitz_upper_bound
+        assert bound is not None
+        proof = pages.describe_inverse(bound)
         run = self._call(
             self.client.api.create_run,
             of_trial.info.experiment_id,
@@ -225,7 +231,7 @@ class Tracker:
                 tags.PROJECTED_FROM: trial.run_id,
                 tags.PROJECTED_TO: repr(report.coeff),
                 tags.STATE: TrialStatus.RUNNING.value,
-                tags.CERTIFIED: str(report.lipschitz_upper_bound < 1).lower(),
+                tags.CERTIFIED: str(bound < math.inf).lower(),
                 tags.NOTE: f"The network of trial {trial_id}, scaled so that every block's proven "
                 f"bound is at most {report.coeff:g}^3. {proof}",
             },
@@ -243,13 +249,15 @@ class Tracker:
         return run_id
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
-        """End a trial; it is certified if its last bound is below 1 and it did not fail."""
+        """End a trial; it is certified if its last network is proven to be invertible, and it did
+        not fail."""
         trial = self._trials[trial_id]
         last_epoch = self._last_epoch(trial)
-        bound = self._logged(trial).get((LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf)
-        proven = bound < 1 and status is not TrialStatus.FAILED
+        logged = self._logged(trial)
+        bound = restored(logged.get((INVERSE_LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf))
+        proven = bound < math.inf and status is not TrialStatus.FAILED
         what = status.value.replace("_", " ").capitalize()
-        proof = pages.describe_bound(bound)
+        proof = pages.describe_inverse(bound)
         why = reason or proof if status is TrialStatus.FAILED else proof
         of_run = {
             tags.CERTIFIED: str(proven).lower(),

@@ -1,4 +1,4 @@
-"""What a network in eval mode measures: accuracy, certificate and inverse."""
+"""What a network in eval mode measures: accuracy, certificate, radii and inverse."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import Certificate, IResNet, predicted_steps
+from models import Certificate, IResNet, certified_radius, predicted_steps
 from models.residual_block import ResidualBlock
 from study.config.trial import EvaluationConfig
-from study.metrics.definitions import RECONSTRUCTION_ERROR
+from study.metrics.definitions import CERTIFIED_ACCURACY, RECONSTRUCTION_ERROR
 from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
 
@@ -24,6 +24,8 @@ N_CURVE_SAMPLES = 12
 _CURVE_STEPS = 20
 # A step below this tolerance is lost in the rounding of float32.
 _CURVE_RTOL = 1e-7
+# Points of the curve of certified accuracy.
+_N_CURVE_RADII = 65
 # Images of the validation split that are kept beside their reconstructions.
 _N_RECONSTRUCTIONS = 12
 
@@ -38,11 +40,18 @@ def statistics_images(train: Split) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Answers:
-    """A classifier's answers on a split: its loss, the mean cross entropy in nats, and bool (N,) on
-    the CPU, whether each image is classified right."""
+    """A classifier's answers on a split.
+
+    Attributes:
+        loss: the mean cross entropy, in nats.
+        right: bool (N,) on the CPU, whether each image is classified right.
+        radii: float64 (N,) on the CPU, proven, as `certified_radius` gives them; None without a
+            certificate.
+    """
 
     loss: float
     right: Tensor
+    radii: Tensor | None = None
 
     @property
     def accuracy(self) -> float:
@@ -51,39 +60,69 @@ class Answers:
 
 
 @torch.no_grad()
-def evaluate(model: IResNet, split: Split) -> Answers:
-    """The answers of a model in eval mode on a split."""
+def evaluate(model: IResNet, split: Split, certificate: Certificate | None = None) -> Answers:
+    """The answers of a model in eval mode on a split; with its certificate, their radii."""
     assert not model.training
     total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
     right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
+    radii = torch.empty(len(split), dtype=torch.float64, device=split.labels.device)
     for rows in batches(split, _BATCH_SIZE):
         labels = split.labels[rows]
-        logits = model(normalized(split.images[rows]))
+        images = normalized(split.images[rows])
+        logits = model(images)
         total_loss += F.cross_entropy(logits, labels, reduction="sum")
         right[rows] = logits.argmax(1) == labels
-    return Answers(total_loss.item() / len(split), right.cpu())
+        if certificate is not None:
+            radii[rows] = certified_radius(model, images, labels, certificate)
+    of_images = None if certificate is None else radii.cpu()
+    return Answers(total_loss.item() / len(split), right.cpu(), of_images)
 
 
 def measure(
-    model: IResNet, val: Split, settings: EvaluationConfig, certificate: Certificate
-) -> tuple[Evaluation, Tensor]:
-    """(what a network in eval mode measures on a validation split and what is proven of it; which
-    images of the split it classifies right, bool (N,))."""
-    answers = evaluate(model, val)
+    model: IResNet,
+    val: Split,
+    settings: EvaluationConfig,
+    radius: float,
+    certificate: Certificate,
+) -> tuple[Evaluation, Answers]:
+    """(what a network in eval mode measures on a validation split and what is proven of it; its
+    answers on the split); `radius` is that of certified_accuracy."""
+    answers = evaluate(model, val, certificate)
+    assert answers.radii is not None
+    images = normalized(val.images[: settings.n_inverse_samples])
+    rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     inverse_steps, reconstruction_error = measure_inverse(
-        model,
-        normalized(val.images[: settings.n_inverse_samples]),
-        rtol=settings.inverse_rtol,
-        max_steps=settings.inverse_max_steps,
+        model, images, rtol=rtol, max_steps=max_steps
     )
     evaluation = Evaluation(
         val_loss=answers.loss,
         val_accuracy=answers.accuracy,
+        certified_accuracy=certified_fraction(answers.radii, radius),
+        median_radius=answers.radii.median().item(),
+        logit_lipschitz_upper_bound=certificate.logit_lipschitz_upper_bound,
+        inverse_lipschitz_upper_bound=certificate.inverse_lipschitz_upper_bound,
         lipschitz_upper_bound=certificate.lipschitz_upper_bound,
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
+        noise_error=measure_noise_error(model, images, rtol=rtol, max_steps=max_steps),
     )
-    return evaluation, answers.right
+    return evaluation, answers
+
+
+def certified_fraction(radii: Tensor, radius: float) -> float:
+    """The fraction of images whose proven radius (N,) is above a radius >= 0."""
+    return int((radii > radius).sum()) / len(radii)
+
+
+def certified_curve(radii: Tensor) -> dict[str, Any]:
+    """Certified accuracy over the radius, up to the largest of the proven radii (N,)."""
+    largest = radii.clamp(min=0).nan_to_num(posinf=0.0).max().item()
+    grid = torch.linspace(0, largest, _N_CURVE_RADII, dtype=torch.float64).tolist()
+    return {
+        "n_images": len(radii),
+        "radius": grid,
+        CERTIFIED_ACCURACY: [certified_fraction(radii, radius) for radius in grid],
+    }
 
 
 @torch.no_grad()
@@ -94,6 +133,15 @@ def measure_inverse(
     solution = model.inverse(model.features(images), rtol=rtol, max_steps=max_steps)
     n_steps = torch.where(solution.converged, solution.n_steps, max_steps)
     return n_steps.double().mean().item(), _relative_error(solution.last_iterate, images)
+
+
+@torch.no_grad()
+def measure_noise_error(model: IResNet, images: Tensor, *, rtol: float, max_steps: int) -> float:
+    """noise_error as study.metrics defines it, in eval mode."""
+    features = model.features(images)
+    rounded = features.bfloat16().to(features.dtype)
+    solution = model.inverse(rounded, rtol=rtol, max_steps=max_steps)
+    return _relative_error(solution.last_iterate, images)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from models import Certificate, IResNet, deployed, project, recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
 from study.metrics.definitions import VAL_LOSS, first_non_finite
 from study.metrics.reports import ProjectionReport, TrialStatus
-from study.trial.evaluation import evaluate, measure, statistics_images
+from study.trial.evaluation import Answers, evaluate, measure, statistics_images
 from study.trial.network_files import Certified
 from study.trial.training import Training
 
@@ -22,11 +22,11 @@ _FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of a rung, its measurements, and bool (N,) which validation images are right."""
+    """The network of a rung, its measurements, and its answers on the validation split."""
 
     report: ProjectionReport
     network: Certified
-    right: Tensor
+    answers: Answers
 
 
 def block_bound(coeff: float) -> float:
@@ -70,7 +70,9 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             known = None
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=lipschitz, certificate=known)
-        measured, right = measure(plain, training.dataset.val, config.evaluation, certificate)
+        measured, answers = measure(
+            plain, training.dataset.val, config.evaluation, config.radius, certificate
+        )
         report = ProjectionReport(
             coeff=coeff,
             fine_tune_steps=config.fine_tune_steps,
@@ -80,7 +82,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         )
         if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
             proven = report.lipschitz_upper_bound
-            yield Projection(report, Certified(plain, certificate), right)
+            yield Projection(report, Certified(plain, certificate), answers)
 
 
 @torch.no_grad()

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from models import (
     Certificate,
     Effort,
@@ -25,6 +23,8 @@ from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS, VAL_R
 from study.trial.data import NORMALIZATION, Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
+    Answers,
+    certified_curve,
     inverse_curve,
     predicted_and_needed_steps,
     reconstructions,
@@ -61,7 +61,7 @@ class Certified:
 def save_network(
     folder: Path,
     network: Certified,
-    right: Tensor,
+    answers: Answers,
     trial: TrialConfig,
     dataset: Dataset,
     base: IResNet | None = None,
@@ -70,15 +70,21 @@ def save_network(
     RECONSTRUCTIONS.
 
     Args:
-        right: bool (N,), which images of the validation split it classifies right.
+        answers: those on the validation split, with radii.
         trial: the one that trained it, on `dataset`.
         base: of a projection: the network of the training.
     """
     model, certificate = network.model, network.certificate
+    assert answers.radii is not None
     write_network(folder, model, _description(trial, dataset), base)
     sampled = empirical_lipschitz(model, normalized(dataset.val.images[:_JACOBIAN_SAMPLES]))
     _write_json(
-        folder / CERTIFICATE, {**certificate.to_dict(), "empirical_lipschitz": list(sampled)}
+        folder / CERTIFICATE,
+        {
+            **certificate.to_dict(),
+            "empirical_lipschitz": list(sampled),
+            "on_validation_split": certified_curve(answers.radii),
+        },
     )
     images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
     steps = predicted_and_needed_steps(
@@ -89,7 +95,7 @@ def save_network(
         max_steps=trial.evaluation.inverse_max_steps,
     )
     _write_json(folder / INVERSE, {**inverse_curve(model, images), **steps})
-    _write_json(folder / VAL_RIGHT, packed(right.tolist()))
+    _write_json(folder / VAL_RIGHT, packed(answers.right.tolist()))
     pictures = reconstructions(model, dataset.val, trial.evaluation)
     save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
 

@@ -57,8 +57,9 @@ def _seconds_of_report(training: Training, network: IResNet, effort: Effort) -> 
     """The time to certify a network and measure it."""
     start = _now(training)
     certified = Certified.of(network, effort)
-    settings = training.config.evaluation
-    measure(certified.model, training.dataset.val, settings, certified.certificate)
+    config = training.config
+    val = training.dataset.val
+    measure(certified.model, val, config.evaluation, config.radius, certified.certificate)
     return _now(training) - start
 
 

@@ -20,9 +20,10 @@ from study.config.trial import TrialConfig
 from study.metrics.definitions import TRAIN_LOSS, VAL_LOSS, first_non_finite
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
+from study.trial.attack import attacked_accuracy
 from study.trial.data import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.evaluation import evaluate, measure, statistics_images
+from study.trial.evaluation import Answers, evaluate, measure, statistics_images
 from study.trial.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
@@ -60,7 +61,7 @@ class Training:
         self.epoch = 0
         self.status = TrialStatus.RUNNING
         self._completed: Certified | None = None
-        self._right: Tensor | None = None
+        self._answers: Answers | None = None
 
     def run_to_report(self) -> TrialReport:
         """Train to the next reporting epoch and measure; the report of a divergence is failed."""
@@ -95,11 +96,17 @@ class Training:
             self._completed = Certified.of(self.model)
         return self._completed
 
-    def right(self) -> Tensor:
-        """bool (N,): which validation images the network of a completed training gets right."""
-        if self._right is None:
-            self._right = evaluate(self.certified().model, self.dataset.val).right
-        return self._right
+    def answers(self) -> Answers:
+        """Those of the network of a completed training on the validation split, with radii."""
+        if self._answers is None:
+            network = self.certified()
+            self._answers = evaluate(network.model, self.dataset.val, network.certificate)
+        return self._answers
+
+    def attacked_accuracy(self, network: Certified) -> float:
+        """What an attack within the radius of certified_accuracy leaves right of test images."""
+        test, radius = self.dataset.test, self.config.radius
+        return attacked_accuracy(network.model, test, radius, network.certificate)
 
     def _failed(self, reason: str) -> TrialReport:
         self.status = TrialStatus.FAILED
@@ -183,10 +190,15 @@ class Training:
         # The network that is stored gets the smallest bounds.
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)
-        val, settings = self.dataset.val, self.config.evaluation
-        measured, right = measure(network.model, val, settings, network.certificate)
+        measured, answers = measure(
+            network.model,
+            self.dataset.val,
+            self.config.evaluation,
+            self.config.radius,
+            network.certificate,
+        )
         if last:
-            self._completed, self._right = network, right
+            self._completed, self._answers = network, answers
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),
@@ -195,7 +207,8 @@ class Training:
             **asdict(measured),
             epoch_seconds=epoch_seconds,
             # The test data is read once, for a trial that is done.
-            test_accuracy=(evaluate(network.model, self.dataset.test).accuracy if last else None),
+            test_accuracy=evaluate(network.model, self.dataset.test).accuracy if last else None,
+            attacked_accuracy=self.attacked_accuracy(network) if last else None,
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             ),
@@ -218,4 +231,4 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
-        self._completed = self._right = None
+        self._completed = self._answers = None

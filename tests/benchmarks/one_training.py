@@ -106,7 +106,8 @@ class _Descent(Training):
         recompute_batch_norm(model, images)
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=block_bound(coeff))
-        return measure(plain, self.dataset.val, self.config.evaluation, certificate)[0]
+        config = self.config
+        return measure(plain, self.dataset.val, config.evaluation, config.radius, certificate)[0]
 
 
 def _set_coeff(model: IResNet, coeff: float, trial: TrialConfig) -> None:
@@ -142,7 +143,8 @@ def train(trial: TrialConfig, way: str, n_threads: int) -> tuple[_Points, float]
     _set_coeff(training.model, _COEFF, trial)
     network = Certified.of(training.model)
     settings, val = trial.evaluation, training.dataset.val
-    points = {_COEFF: measure(network.model, val, settings, network.certificate)[0]}
+    measured, _ = measure(network.model, val, settings, trial.radius, network.certificate)
+    points = {_COEFF: measured}
     for projection in projections(training, network):
         values = vars(projection.report)
         points[projection.report.coeff] = Evaluation(

@@ -50,7 +50,7 @@ def problems(
         *_of_optuna(folder, n_trials),
     ]
     whole = {(metric, epoch) for metric in METRICS for epoch in epochs}
-    whole.add(("test_accuracy", n_epochs))
+    whole |= {("test_accuracy", n_epochs), ("attacked_accuracy", n_epochs)}
     projected = {(metric, n_epochs) for metric in PROJECTED_METRICS}
     stored = reports(folder)
     for run_id, kind, name, _ in runs:

@@ -28,6 +28,13 @@ def test_every_reported_number_but_when_is_a_metric() -> None:
     assert {field.name for field in fields(EpochReport)} == {*METRICS, *no_metrics}
     optional: dict[str, Any] = {
         "test_accuracy": 0.5,
+        "attacked_accuracy": 0.25,
+        # Earlier versions lack them.
+        "certified_accuracy": 0.125,
+        "median_radius": 0.1,
+        "logit_lipschitz_upper_bound": 100.0,
+        "inverse_lipschitz_upper_bound": 7.0,
+        "noise_error": 1e-3,
         "peak_memory_bytes": 7,
         "cpu_hours": 0.25,
         "gpu_hours": 0.125,

@@ -35,7 +35,7 @@ TRIAL = TrialConfig(
     data=DataConfig(val_fraction=0.1, shift=1, flip=True, max_train=128),
     model=ModelConfig(blocks=(1, 1), channel_multiplier=2, bottleneck=1, dropout=0.2),
     training=TrainingConfig(max_epochs=2, batch_size=64, lr=0.1, optimizer="muon"),
-    evaluation=EvaluationConfig(n_inverse_samples=16),
+    evaluation=EvaluationConfig(n_inverse_samples=16, radius=4.0),
     objectives=("val_accuracy",),
 )
 # Of a step of six blocks: 500 with SGD and bf16, 530 with Muon. One by one, the layers take 674.

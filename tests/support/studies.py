@@ -17,7 +17,8 @@ RAW: dict[str, Any] = {
         "lr": 0.1,
         "lr_schedule": "one_cycle",
     },
-    "evaluation": {"n_inverse_samples": 32},
+    # Within a large radius every attack succeeds at once.
+    "evaluation": {"n_inverse_samples": 32, "radius": 4.0},
     "space": {
         "coeff": {"type": "float", "low": 0.3, "high": 0.99},
         "n_power_iterations": {"type": "int", "low": 1, "high": 20, "log": True},
@@ -54,6 +55,11 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
         "lipschitz_upper_bound": 0.8,
         "inverse_steps": 4.0,
         "reconstruction_error": 1e-7,
+        "certified_accuracy": 0.1,
+        "median_radius": 0.01,
+        "logit_lipschitz_upper_bound": 100.0,
+        "inverse_lipschitz_upper_bound": 5.0,
+        "noise_error": 1e-3,
         "epoch_seconds": 2.0,
     }
     return EpochReport(**{**figures, **changes})
@@ -70,6 +76,11 @@ def projection_report(coeff: float, **changes: float) -> ProjectionReport:
         "lipschitz_upper_bound": coeff**3,
         "inverse_steps": 3.0,
         "reconstruction_error": 1e-7,
+        "certified_accuracy": 0.1,
+        "median_radius": 0.01,
+        "logit_lipschitz_upper_bound": 100.0,
+        "inverse_lipschitz_upper_bound": 5.0,
+        "noise_error": 1e-3,
         "test_accuracy": 0.5,
     }
     return ProjectionReport(**{**figures, **changes})

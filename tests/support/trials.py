@@ -22,4 +22,6 @@ def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[T
 
 def save_outcome(training: Training, folder: Path) -> None:
     """Save the network of a completed trial, like its worker."""
-    save_network(folder, training.certified(), training.right(), training.config, training.dataset)
+    save_network(
+        folder, training.certified(), training.answers(), training.config, training.dataset
+    )

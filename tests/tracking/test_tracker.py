@@ -187,11 +187,11 @@ def test_what_may_pass_is_told_from_what_will_not(
 @pytest.mark.parametrize(
     ("status", "run_status", "bound", "certified"),
     [
-        (TrialStatus.COMPLETED, "FINISHED", 0.99, "true"),
-        (TrialStatus.COMPLETED, "FINISHED", 1.0, "false"),
-        (TrialStatus.STOPPED_EARLY, "KILLED", 0.99, "true"),
-        (TrialStatus.FAILED, "FAILED", 0.99, "false"),
-        (TrialStatus.INTERRUPTED, "KILLED", 1.0, "false"),
+        (TrialStatus.COMPLETED, "FINISHED", 9.5, "true"),
+        (TrialStatus.COMPLETED, "FINISHED", math.inf, "false"),
+        (TrialStatus.STOPPED_EARLY, "KILLED", 9.5, "true"),
+        (TrialStatus.FAILED, "FAILED", 9.5, "false"),
+        (TrialStatus.INTERRUPTED, "KILLED", math.inf, "false"),
     ],
 )
 def test_how_runs_end(
@@ -203,8 +203,9 @@ def test_how_runs_end(
     certified: str,
 ) -> None:
     start(tracker, study)
-    tracker.log_reports("0000", [epoch_report(1, lipschitz_upper_bound=0.5 if bound == 1 else 2.0)])
-    tracker.log_reports("0000", [epoch_report(2, lipschitz_upper_bound=bound)])
+    before = 9.5 if bound == math.inf else math.inf
+    tracker.log_reports("0000", [epoch_report(1, inverse_lipschitz_upper_bound=before)])
+    tracker.log_reports("0000", [epoch_report(2, inverse_lipschitz_upper_bound=bound)])
     (record,) = Records(tracker.client).trials(study)
     assert (record.n_epochs, record.ended) == (2, None)
     tracker.end_trial("0000", status)
@@ -222,7 +223,7 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     start(tracker, study)
-    tracker.log_reports("0000", [epoch_report(1, lipschitz_upper_bound=0.25)])
+    tracker.log_reports("0000", [epoch_report(1, inverse_lipschitz_upper_bound=2.5)])
     tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     client = tracker.client.api
@@ -232,7 +233,7 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
     )
     assert run.info.run_name == "0000: coeff=0.5 n_power_iterations=3 dropout=0.1"
     assert below.info.run_name == "0000@0.3"
-    assert "Lipschitz constant is at most 0.25" in run.data.tags["mlflow.note.content"]
+    assert "Lipschitz constant is at most 2.5" in run.data.tags["mlflow.note.content"]
     assert "trial 0000" in below.data.tags["mlflow.note.content"]
     experiment = client.get_experiment(study.experiment_id)
     assert "python -m study.report tiny" in experiment.tags["mlflow.note.content"]

@@ -1,6 +1,6 @@
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -62,15 +62,14 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
         folder = tmp_path / str(index)
         folder.mkdir()
         network, config, dataset = projection.network, training.config, training.dataset
-        save_network(folder, network, projection.right, config, dataset)
+        save_network(folder, network, projection.answers, config, dataset)
         loaded = read_network(folder)
         certificate = certify(loaded, "full")
-        again, right = measure(loaded, dataset.val, config.evaluation, certificate)
+        again, answers = measure(loaded, dataset.val, config.evaluation, config.radius, certificate)
         report = projection.report
         kept = read_right((folder / VAL_RIGHT).read_bytes(), report.val_accuracy)
-        assert kept == right.tolist()
-        assert again.val_accuracy == report.val_accuracy
-        assert again.lipschitz_upper_bound == report.lipschitz_upper_bound
+        assert kept == answers.right.tolist()
+        assert asdict(again).items() <= asdict(report).items()
         images = data.normalized(dataset.val.images[:8])
         with torch.no_grad():
             assert torch.equal(loaded(images), projection.network.model(images))

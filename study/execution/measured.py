@@ -1,0 +1,130 @@
+"""A stored network, measured again on its data."""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from operator import ne
+from pathlib import Path
+from typing import Any
+
+from models import certify
+from models.stored import NETWORK
+from study.errors import TrackingError
+from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_right
+from study.metrics.definitions import (
+    ATTACKED_ACCURACY,
+    METRICS,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    Decimals,
+)
+from study.tracking.claims import MEASURED
+from study.tracking.proof import load
+from study.tracking.records import Records
+from study.tracking.values import restored, sample_of
+from study.trial import sources
+from study.trial.attack import attacked_accuracy
+from study.trial.evaluation import evaluate, measure
+from study.trial.network_files import Certified, save_network
+
+# What another processor may change: the fraction of a split's images that are classified, certified
+# or attacked otherwise; and the relative difference of other figures, of which those of the size of
+# rounding differ more.
+_MOST_IMAGES = 0.002
+_MOST_APART = 0.02
+_ROUNDING = 2e-6
+
+
+def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...]:
+    """A sentence for each figure of a run, and of its files, that its network does not have on its
+    data. The files of the network must have been verified.
+
+    Args:
+        data_root: in place of the study's data.root.
+
+    Raises:
+        TrackingError: if the run has no study.
+        UserError: if the data is not there.
+    """
+    run = records.client.get_run(run_id)
+    studies = (s for s in records.studies() if s.experiment_id == run.info.experiment_id)
+    study = next(studies, None)
+    if study is None:
+        raise TrackingError(f"run {run_id} must be one of a study, but is not", key="network")
+    trial = study.config.resolve(sample_of(run), seed=0)
+    trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
+    dataset = sources.load(trial.data)
+    described = json.loads(records.artifact(run_id, NETWORK))["data"]
+    if described["sha256"] != dataset.sha256:
+        return (
+            f"data: that of the run has the digest {described['sha256']!s:.8}, but that in "
+            f"{data_root} has {dataset.sha256:.8}",
+        )
+    network = load(records, run_id)
+    certified = Certified(network, certify(network))
+    measured, answers = measure(
+        network, dataset.val, trial.evaluation, trial.radius, certified.certificate
+    )
+    found = {
+        **measured.metrics(),
+        TEST_ACCURACY: evaluate(network, dataset.test).accuracy,
+        ATTACKED_ACCURACY: attacked_accuracy(
+            network, dataset.test, trial.radius, certified.certificate
+        ),
+    }
+    logged = {name: restored(value) for name, value in run.data.metrics.items()}
+    problems = [
+        f"run: its metric {name} is {logged[name]}, but the network has {value}"
+        for name, value in found.items()
+        if name in logged and not _is_same(name, logged[name], value)
+    ]
+    there = records.artifacts(run_id)
+    with tempfile.TemporaryDirectory() as temporary:
+        save_network(Path(temporary), certified, answers, trial, dataset)
+        for name, keys in ((CERTIFICATE, MEASURED), (INVERSE, None)):
+            ours = json.loads((Path(temporary) / name).read_bytes())
+            theirs = json.loads(records.artifact(run_id, name))
+            # What is proven was compared before.
+            compared = {key: of for key, of in ours.items() if keys is None or key in keys}
+            problems += (f"run: {name}: {problem}" for problem in _apart(theirs, compared))
+    if VAL_RIGHT in there:
+        kept = read_right(records.artifact(run_id, VAL_RIGHT), logged[VAL_ACCURACY])
+        n_other = sum(map(ne, kept, answers.right.tolist()))
+        if n_other > _MOST_IMAGES * len(kept):
+            problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {len(kept)} images")
+    return tuple(problems)
+
+
+def _is_same(name: str, logged: float, value: float) -> bool:
+    if isinstance(METRICS[name].resolution, Decimals) and abs(value) <= 1:
+        return abs(logged - value) <= _MOST_IMAGES
+    return _is_close(logged, value)
+
+
+def _is_close(one: float, other: float) -> bool:
+    least = _ROUNDING if isinstance(other, float) else 1  # a count
+    return math.isclose(one, other, rel_tol=_MOST_APART, abs_tol=least)
+
+
+def _apart(theirs: Any, ours: Any, where: str = "") -> Iterator[str]:
+    """Yield a sentence for the first number of each list or key in JSON that is another."""
+    if isinstance(ours, Mapping):
+        for key, value in ours.items():
+            # Earlier versions had fewer.
+            if isinstance(theirs, Mapping) and key in theirs:
+                yield from _apart(theirs[key], value, f"{where}.{key}" if where else key)
+    elif isinstance(ours, list):
+        if not isinstance(theirs, list) or len(theirs) != len(ours):
+            yield f"{where} must be a list of {len(ours)}"
+            return
+        for pair in zip(theirs, ours, strict=True):
+            for problem in _apart(*pair, where):
+                yield problem
+                return
+    elif isinstance(ours, float | int) and not isinstance(ours, bool):
+        if not isinstance(theirs, float | int) or not _is_close(theirs, ours):
+            yield f"{where} is {theirs!s:.20}, but the network has {ours}"
+    elif theirs != ours:
+        yield f"{where} is {theirs!s:.60}, but the network has {ours!s:.60}"

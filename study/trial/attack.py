@@ -1,0 +1,101 @@
+"""An attack beside the proof: images near the given ones that a network classifies wrong.
+
+Projected gradient descent (Madry et al. 2018) in the l2 ball around each image. What it leaves
+right bounds the robust accuracy from above, as certified radii bound it from below.
+"""
+
+import torch
+from torch import Tensor
+
+from models import Certificate, IResNet, certified_radius
+from study.metrics.definitions import ATTACKED_ACCURACY
+from study.trial.data import Split, normalized
+
+# Test images that are attacked: the first ones.
+N_ATTACKED = 200
+# Steps, and the most starts.
+_N_STEPS, _N_STARTS = 50, 5
+# Of a step, times the radius over the number of steps: so that it comes to any point of the ball.
+_STEP = 2.5
+# Valid images, as `normalized` gives them.
+_LOWEST, _HIGHEST = -0.5, 0.5
+_SEED = 0
+
+
+class BrokenProofError(RuntimeError):
+    """An image is proven to keep its answer, and does not: the proof or its code is wrong."""
+
+
+def attacked_accuracy(
+    model: IResNet, test: Split, radius: float, certificate: Certificate
+) -> float:
+    """The fraction in [0, 1] of the first test images that are right, and stay right under an
+    attack within the radius, l2, in pixels of [0, 1]; in the box of valid images and without it.
+
+    Raises:
+        BrokenProofError: if the answer for an image with a larger proven radius was changed.
+    """
+    images, labels = normalized(test.images[:N_ATTACKED]), test.labels[:N_ATTACKED]
+    radii = certified_radius(model, images, labels, certificate)
+    is_right = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+    for in_box in (True, False):
+        rows = is_right.nonzero().squeeze(1)
+        is_right[rows] = withstands(model, images[rows], labels[rows], radius, in_box=in_box)
+    # Points of the attack are in the ball up to their rounding.
+    broken = ((radii > radius * (1 + 1e-5)) & ~is_right).nonzero().flatten().tolist()
+    if broken:
+        raise BrokenProofError(
+            f"{ATTACKED_ACCURACY}: test image {broken[0]} is proven to keep its answer within "
+            f"{radii[broken[0]]:.4g}, but does not within {radius:g}"
+        )
+    return int(is_right.sum()) / len(labels)
+
+
+def withstands(
+    model: IResNet, images: Tensor, labels: Tensor, radius: float, *, in_box: bool
+) -> Tensor:
+    """bool (B,): which images (B, C, H, W) are classified right, and stay so under the attack.
+
+    Each start goes up the gradient of the margin of the best wrong class, in steps of one length.
+    The first starts at the image, the others at random in the ball. Images leave once an attack has
+    succeeded. From the second on, a start that changes no answer is the last one.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    is_right = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+    n_before = -1
+    for start in range(_N_STARTS):
+        rows = is_right.nonzero().squeeze(1)
+        if len(rows) == 0 or (start > 1 and len(rows) == n_before):
+            break
+        n_before = len(rows)
+        moved = torch.randn(images[rows].shape, generator=generator).to(images.device)
+        length = radius * torch.rand(len(rows), generator=generator).to(images.device)
+        moved = moved * (length / _norm(moved)).view(-1, 1, 1, 1) if start > 0 else moved * 0
+        for step in range(_N_STEPS + 1):
+            at = _valid(images[rows] + moved, in_box).requires_grad_()
+            logits = model(at)
+            of_label = logits.gather(1, labels[rows].unsqueeze(1)).squeeze(1)
+            others = logits.scatter(1, labels[rows].unsqueeze(1), -torch.inf).amax(dim=1)
+            loss = others - of_label
+            # As the classifier decides; not finite is wrong too.
+            stays = (logits.argmax(dim=1) == labels[rows]) & loss.isfinite()
+            is_right[rows] = stays
+            if step == _N_STEPS or not bool(stays.any()):
+                break
+            (slope,) = torch.autograd.grad(loss[stays].sum(), at)
+            rows, slope = rows[stays], slope[stays]
+            size = _norm(slope).clamp(min=torch.finfo(slope.dtype).tiny).view(-1, 1, 1, 1)
+            moved = at.detach()[stays] - images[rows] + slope / size * (_STEP * radius / _N_STEPS)
+            moved = moved * (radius / _norm(moved).clamp(min=radius)).view(-1, 1, 1, 1)
+    return is_right
+
+
+def _valid(images: Tensor, in_box: bool) -> Tensor:
+    """Detached; in the box of valid images, which only brings a point nearer to one in the box."""
+    return images.detach().clamp(_LOWEST, _HIGHEST) if in_box else images.detach().clone()
+
+
+def _norm(x: Tensor) -> Tensor:
+    """(B,): l2 of each sample."""
+    norm: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norm

@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import certify
+from study.trial import attack
+from study.trial.attack import BrokenProofError, attacked_accuracy, withstands
+from study.trial.training import Training
+from tests.trial.test_training import TINY
+
+
+class Linear(nn.Module):
+    """Three logits of the pixels, and every image that it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 3)
+        self.asked: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked.append(x.detach())
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+    def radii(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The exact ones, (B,): the distance to the nearest hyperplane where two logits meet."""
+        logits, weight = self(images), self.linear.weight
+        margin = logits.gather(1, labels.unsqueeze(1)) - logits
+        distance = margin / (weight[labels].unsqueeze(1) - weight).norm(dim=2)
+        return distance.nan_to_num(nan=torch.inf).amin(dim=1)
+
+
+@torch.no_grad()
+def test_of_a_linear_network_it_leaves_the_images_that_are_farther_than_the_radius() -> None:
+    model = Linear()
+    images = torch.rand(40, 1, 4, 4) - 0.5
+    labels = model(images).argmax(1)
+    exact = model.radii(images, labels)
+    radius = exact.median().item()
+    is_clear = (exact - radius).abs() > 1e-3 * radius
+    with torch.enable_grad():
+        left = withstands(model, images, labels, radius, in_box=False)
+    assert torch.equal(left[is_clear], (exact > radius)[is_clear])
+    wrong = (labels + 1) % 3
+    with torch.enable_grad():
+        assert not withstands(model, images, wrong, 1e-6, in_box=True).any()
+
+
+def test_every_point_that_is_tried_is_within_the_radius_and_the_box() -> None:
+    model = Linear()
+    images = torch.rand(1, 1, 4, 4) - 0.5
+    labels = model(images).argmax(1)
+    radius = 0.9 * model.radii(images, labels).item()
+    model.asked.clear()
+    assert withstands(model, images, labels, radius, in_box=True).all()
+    tried = torch.cat(model.asked)
+    assert len(tried) > 100
+    assert tried.abs().max() <= 0.5
+    assert (tried - images).flatten(1).norm(dim=1).max() <= radius * (1 + 1e-5)
+
+
+def test_a_proof_that_an_attack_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With bounds of logits that claim too little; with true ones no image is both."""
+    monkeypatch.setattr(attack, "N_ATTACKED", 20)
+    training = Training(TINY)
+    training.run_to_report()
+    model, test = training.model.eval(), training.dataset.test
+    certificate = certify(model)
+    accuracy = attacked_accuracy(model, test, 1.0, certificate)
+    answers = model(attack.normalized(test.images[:20])).argmax(1)
+    assert accuracy < (answers == test.labels[:20]).float().mean()
+    assert attacked_accuracy(model, test, 1e-4, certificate) >= accuracy
+    bounds = [[1e-3 * bound for bound in row] for row in certificate.logit_difference_bounds]
+    too_little = replace(certificate, logit_difference_bounds=tuple(map(tuple, bounds)))
+    with pytest.raises(
+        BrokenProofError, match=r"attacked_accuracy: test image \d+ is proven to keep"
+    ):
+        attacked_accuracy(model, test, 1.0, too_little)
