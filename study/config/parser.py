@@ -27,7 +27,7 @@ from study.config.study import SECTION_OF, SECTIONS, StudyConfig
 from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
 from study.errors import ConfigError, quoted, unknown
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
-from study.metrics.goals import Constraint, Objective
+from study.metrics.goals import INVERTIBLE, Constraint, Objective
 
 CONTAINS_ITSELF = "a study file must not contain itself"
 # Removed keys of `search` -> what to do instead.
@@ -40,8 +40,11 @@ _EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [
 _CONSTRAINT = re.compile(
     r"\s*(<=|<|>=|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", re.ASCII
 )
+_LIKE = "must read like '< 1', with <, <=, > or >= and a number"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEERING = tuple(name for name, metric in METRICS.items() if metric.steers)
+# The constraint that has no number.
+_INVERTIBLE = "invertible"
 _KEY_LENGTH = 100
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 # Sections by the name that precedes their keys in an error's location.
@@ -83,16 +86,35 @@ def _steering(metric: str) -> str:
     return metric
 
 
-def _constraint(text: object) -> tuple[Any, float]:
+def _constrained(key: str) -> str:
+    return key if key == _INVERTIBLE else _steering(key)
+
+
+def _bound(text: object) -> tuple[Any, float]:
     """The operator and the bound."""
+    if isinstance(text, bool):
+        return INVERTIBLE.operator, math.inf if text else -math.inf
     match = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
     if match is None or not math.isfinite(float(match[2])):
-        rule = "must read like '< 1', with <, <=, > or >= and a number"
-        raise ConfigError(rule, value=text)
+        raise ConfigError(_LIKE, value=text)
     return match[1], float(match[2])
 
 
+def _constraint(key: str, operator: Any, bound: float) -> Constraint:
+    constraint = Constraint(key, operator, bound)
+    value = bound > 0 if math.isinf(bound) else str(constraint)
+    if key == _INVERTIBLE:
+        if value is not True:
+            raise ConfigError("must be true, or left out", f"constraints.{key}", value)
+        return INVERTIBLE
+    if math.isinf(bound):
+        raise ConfigError(_LIKE, f"constraints.{key}", value)
+    return constraint
+
+
 _Steering = Annotated[str, AfterValidator(_steering)]
+_Constrained = Annotated[str, AfterValidator(_constrained)]
+_Bound = Annotated[tuple[Any, float], PlainValidator(_bound)]
 
 
 class _Searchable(BaseModel):
@@ -117,7 +139,7 @@ class _StudyFile(_Searchable):
         Annotated[Parameter, Field(discriminator="type")],
     ] = Field(min_length=1)
     objectives: dict[_Steering, Direction] = Field(min_length=1)
-    constraints: dict[_Steering, Annotated[tuple[Any, float], PlainValidator(_constraint)]] = {}
+    constraints: dict[_Constrained, _Bound] = {}
     reference_point: dict[str, float] = {}
     evaluation: EvaluationConfig = EvaluationConfig()
     search: SearchConfig
@@ -125,7 +147,7 @@ class _StudyFile(_Searchable):
     resources: ResourcesConfig = ResourcesConfig()
 
     def study(self) -> StudyConfig:
-        constraints = tuple(Constraint(m, *parts) for m, parts in self.constraints.items())
+        constraints = tuple(_constraint(key, *parts) for key, parts in self.constraints.items())
         for metric in self.reference_point:
             if metric not in self.objectives:
                 rule = _unknown_key(metric, tuple(self.objectives))

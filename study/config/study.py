@@ -18,7 +18,7 @@ from study.config.trial import (
 )
 from study.errors import ConfigError, unknown
 from study.metrics.definitions import METRICS, Direction
-from study.metrics.goals import Constraint, Objective
+from study.metrics.goals import INVERTIBLE, Constraint, Objective
 from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
@@ -106,6 +106,10 @@ class StudyConfig:
             **sections,
         )
 
+    def radius(self, sample: Mapping[str, Value]) -> float:
+        """Of certified_accuracy, for trials of a sample: l2, in pixels of [0, 1]."""
+        return self.resolve(sample, seed=0).radius
+
     def to_dict(self) -> dict[str, Any]:
         """The content of a study file with all defaults; `parse` turns it into the same study."""
         searched = {(SECTION_OF[key], key) for key, _ in self.space}
@@ -120,7 +124,10 @@ class StudyConfig:
             **sections,
             "space": {key: asdict(parameter) for key, parameter in self.space},
             "objectives": {o.metric: o.direction.value for o in self.objectives},
-            "constraints": {c.metric: str(c) for c in self.constraints},
+            "constraints": {
+                **({"invertible": True} if INVERTIBLE in self.constraints else {}),
+                **{c.metric: str(c) for c in self.constraints if c != INVERTIBLE},
+            },
             "reference_point": {o.metric: o.reference for o in self.objectives},
         }
         return {key: _plain(value) for key, value in whole.items()}

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from study.metrics.definitions import Direction
+from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND, Direction
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound on a metric that a network must meet to be on the front."""
+    """A bound on a metric that a network must meet to be on the front; infinite for INVERTIBLE."""
 
     metric: str
     operator: Literal["<", "<=", ">", ">="]
@@ -43,10 +43,21 @@ class Constraint:
         return missed if self.holds(value) else max(missed, sys.float_info.min)
 
     def relative_violation(self, value: float) -> float:
-        """The violation relative to |bound|, or to 1 if that is 0; 0 exactly if `holds` is true."""
+        """The violation relative to |bound|, or to 1 if that is 0; 0 exactly if `holds` is true.
+        Of an infinite bound, which is met or not, 1."""
         if self.holds(value):
             return 0.0
+        if math.isinf(self.bound):
+            return 1.0
         return max(self.violation(value) / (abs(self.bound) or 1.0), sys.float_info.min)
+
+    def phrase(self, name: str) -> str:
+        """The constraint in words, with a name for its metric."""
+        return "a proven inverse" if self == INVERTIBLE else f"{name} {self}"
 
     def __str__(self) -> str:
         return f"{self.operator} {self.bound:g}"
+
+
+INVERTIBLE = Constraint(INVERSE_LIPSCHITZ_UPPER_BOUND, "<", math.inf)
+"""The inverse is proven to exist; in a study file `invertible: true`."""

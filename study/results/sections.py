@@ -10,28 +10,27 @@ from typing import Any
 
 from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
 from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
     CPU_HOURS,
     DEVICE_HOURS,
     GPU_HOURS,
     HOURS,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
     RECONSTRUCTION_ERROR,
-    TEST_ACCURACY,
     as_reported,
 )
 from study.results import table1, where
 from study.results.front import Point
 from study.results.recommended import Recommendation
 from study.results.report import Report
-from study.results.tables import Section, marks_of
+from study.results.tables import Section, leading_metrics, marks_of
 from study.tracking.pages import compare_page, run_page, server_address
 
 MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page
 _MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless
-# Metrics that come first in the table, after the objectives.
-_TABLE_METRICS = (TEST_ACCURACY, RECONSTRUCTION_ERROR)
 # Metrics that the picker limits, after the objectives. `strict` excludes the limit itself: a bound
 # of 1 proves nothing.
 _PICKER_LIMITS = (
@@ -48,7 +47,7 @@ def sections(report: Report) -> list[Section]:
     }
     unmeasured = [o.metric for o in report.objectives if o.metric not in measured]
     no_trade = f"no network has a finite {' or '.join(unmeasured)}" if unmeasured else ""
-    cards = [_card(one) for one in report.recommended]
+    cards = [_card(one, report) for one in report.recommended]
     named = _named_networks(report)
     networks = [_network(report, label, point) for label, point in named.items()]
     uri, experiment_id = report.files.client.tracking_uri, report.study.experiment_id
@@ -107,7 +106,7 @@ def sections(report: Report) -> list[Section]:
             "points",
             {
                 "points": _columns(report),
-                "table_metrics": _TABLE_METRICS,
+                "table_metrics": leading_metrics(report.points, report.objectives),
                 "where": where.grammar([point.first for point in report.ranked(every=True)]),
             },
         ),
@@ -131,7 +130,7 @@ def _importance(report: Report) -> Section:
 
 def _summary(report: Report) -> str:
     sought = ", ".join(f"{o.direction.value} {METRICS[o.metric].title}" for o in report.objectives)
-    rules = "".join(f", with {METRICS[c.metric].title} {c}" for c in report.constraints)
+    rules = "".join(f", with {c.phrase(METRICS[c.metric].title)}" for c in report.constraints)
     volume = "" if report.hypervolume is None else f" Hypervolume {report.hypervolume:.4g}."
     chosen = f" with {report.where}" if report.where else ""
     return (
@@ -164,22 +163,34 @@ def _facts(report: Report) -> list[str]:
     ]
 
 
-def _card(one: Recommendation) -> dict[str, Any]:
+def _card(one: Recommendation, report: Report) -> dict[str, Any]:
     # Of the first network, which the handle means, not the mean over repeats.
-    bound = one.point.first.metrics[LIPSCHITZ_UPPER_BOUND]
-    at_most = f"{METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(bound):.4g}"
-    proof = (
-        f"Proven: Lip(g) <= {at_most} in every block, so the inverse exists, and each step of "
-        f"plain fixed-point iteration leaves at most {at_most} of a block's error."
-        if bound < 1
-        else "Not proven to be invertible."
-    )
+    first = one.point.first
     return {
         "aliases": one.aliases,
         "network": one.point.handle,
         "sentence": one.sentence,
-        "proof": proof,
+        "proof": _proof(first.metrics, report.study.config.radius(first.sample)),
     }
+
+
+def _proof(metrics: Mapping[str, float], radius: float) -> str:
+    """What is proven of a network, in a sentence or two."""
+    inverse = metrics.get(INVERSE_LIPSCHITZ_UPPER_BOUND)
+    if inverse is None:
+        # An earlier version proved of the inverse that it exists.
+        bound = metrics[LIPSCHITZ_UPPER_BOUND]
+        return "Proven to be invertible." if bound < 1 else "Not proven to be invertible."
+    if inverse < math.inf:
+        at_most = f"{METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND].resolution.round(inverse):.4g}"
+        proof = f"Proven: its inverse exists, with a Lipschitz constant of at most {at_most}."
+    else:
+        proof = "Not proven to be invertible."
+    certified = metrics[CERTIFIED_ACCURACY]
+    return (
+        f"{proof} No change of up to {radius:.4g} (l2, pixels from 0 to 1) changes the answer for "
+        f"{certified:.1%} of the validation images, which are right."
+    )
 
 
 def _columns(report: Report) -> dict[str, Any]:

@@ -16,7 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from study.config.trial import COEFF
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import (
+    ATTACKED_ACCURACY,
+    CERTIFIED_ACCURACY,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    INVERSE_STEPS,
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+)
 from study.metrics.goals import Objective
 from study.pareto.repeats import N_DRAWS
 from study.results import table1
@@ -27,6 +36,11 @@ from study.results.where import heading
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Metrics that stand before and behind the other objectives, and those that do if they are none.
+_FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
+_ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
+_LAST = (ATTACKED_ACCURACY, TEST_ACCURACY)
 
 # Widths in characters: of text, and of tables in a file and in a notebook.
 _WIDTH = 80
@@ -181,13 +195,22 @@ def metric_columns(
     columns = [Column("network", [point.handle for point in ranked], is_text=True)]
     if every:
         columns.append(Column("mark", [point.mark.value for point in ranked], is_text=True))
-    for name in dict.fromkeys([*(objective.metric for objective in objectives), TEST_ACCURACY]):
+    for name in leading_metrics(ranked, objectives):
         cells = [numbers.with_error(point, name) for point in ranked]
         columns.append(Column(METRICS[name].short, cells, METRICS[name].description))
         if name == VAL_ACCURACY and n_val_images is not None:
             how = f"its confidence interval, by the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
     return columns
+
+
+def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) -> list[str]:
+    """The metrics that say most of these points, what their networks do before what is proven of
+    one block: all objectives, and some others that the points have."""
+    sought = [objective.metric for objective in objectives]
+    known = {name for point in points for name in point.metrics}
+    first = [name for name in _FIRST if name in sought or name in _ALWAYS & known]
+    return list(dict.fromkeys([*first, *sought, *(name for name in _LAST if name in known)]))
 
 
 def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
@@ -257,7 +280,7 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
         if report.front and report.hypervolume == 0:
             lines[-1] += "; no network is better than that in every objective"
     if report.constraints:
-        rules = ", ".join(f"{c.metric} {c}" for c in report.constraints)
+        rules = ", ".join(c.phrase(c.metric) for c in report.constraints)
         lines.append(f"on the front only completed trials with {rules}{_remedy(report)}")
     legends = "; ".join(f"{column.head}: {column.legend}" for column in columns if column.legend)
     if legends and report.points:

@@ -97,8 +97,8 @@ space: {coeff: {type: ABSENT}}
     0.9} or {type: categorical, choices: [1, 2]}
 space: {coeff: {low: 0.995}}
     space.coeff.low: must be at most high, 0.99, but got 0.995
-space: {coeff: {high: 1.0}}
-    space.coeff: must be less than 1, but got 1.0
+space: {coeff: {high: 2.0}}
+    space.coeff: must be less than 2, but got 2.0
 space: {activation: {choices: [relu, gelu]}}
     space.activation: must be 'relu', 'elu' or 'softplus', but got 'gelu'
 model: {coeff: 0.9}
@@ -115,6 +115,12 @@ reference_point: {inverse_steps: -1}
 constraints: {lipschitz_upper_bound: below 1}
     constraints.lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number, but
     got 'below 1'
+constraints: {invertible: false}
+    constraints.invertible: must be true, or left out, but got False
+constraints: {invertible: "< 1"}
+    constraints.invertible: must be true, or left out, but got '< 1'
+constraints: {val_accuracy: true}
+    constraints.val_accuracy: must read like '< 1', with <, <=, > or >= and a number, but got True
 constraints: {lipschitz_upper_bound: 1}
     constraints.lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number, but
     got 1

@@ -150,7 +150,8 @@ def test_which_to_take_is_there_before_anything_is_touched(look: Pages, real: Re
             network,
             *whys,
             f"{point['metrics']['val_accuracy']:.4f}",
-            f"Lip(g) <= {point['metrics']['lipschitz_upper_bound']:.4g}",
+            f"at most {point['metrics']['inverse_lipschitz_upper_bound']:.4g}.",
+            f"{point['metrics']['certified_accuracy']:.1%} of the validation images",
             f"python -m study.verify {network} --tracking-uri {real.server}",
         ):
             expect(card).to_contain_text(text)

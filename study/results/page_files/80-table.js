@@ -2,7 +2,7 @@
 
 const PAGE_ROWS = 25;
 const metricColumns = reported(
-  [...new Set([...objectives, ...content.table_metrics, ...metricNames])],
+  [...new Set([...content.table_metrics, ...metricNames])],
 );
 const tableColumns = [
   { name: "network", title: "network", text: true },
