@@ -11,7 +11,18 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from study.metrics.definitions import METRICS, VAL_ACCURACY, Decimals, Direction, as_reported
+from study.metrics.definitions import (
+    ATTACKED_ACCURACY,
+    CERTIFIED_ACCURACY,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    INVERSE_STEPS,
+    METRICS,
+    TEST_ACCURACY,
+    VAL_ACCURACY,
+    Decimals,
+    Direction,
+    as_reported,
+)
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.pareto import points
@@ -20,6 +31,11 @@ from study.pareto.dominance import hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
+
+# Metrics that stand before and behind the other objectives, and those that do if they are none.
+_FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
+_ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
+_LAST = (ATTACKED_ACCURACY, TEST_ACCURACY)
 
 _FEWEST_DECIMALS = 4  # of fractions; more if these do not tell the shown ones apart
 
@@ -229,6 +245,15 @@ class Numbers:
         text = self.text(name, point.metrics.get(name))
         error = (point.standard_error or {}).get(name)
         return text if error is None else f"{text} +-{error:.2g}"
+
+
+def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) -> list[str]:
+    """The metrics that say most of these points, what their networks do before what is proven of
+    one block: all objectives, and some others that the points have."""
+    sought = [objective.metric for objective in objectives]
+    known = {name for point in points for name in point.metrics}
+    first = [name for name in _FIRST if name in sought or name in _ALWAYS & known]
+    return list(dict.fromkeys([*first, *sought, *(name for name in _LAST if name in known)]))
 
 
 def _decimals(values: Sequence[float], most: int) -> int:

@@ -23,10 +23,10 @@ from study.metrics.definitions import (
     as_reported,
 )
 from study.results import table1, where
-from study.results.front import Point
+from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import Report
-from study.results.tables import Section, leading_metrics, marks_of
+from study.results.tables import Section, marks_of
 from study.tracking.pages import compare_page, run_page, server_address
 
 MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page

@@ -17,30 +17,20 @@ from rich.text import Text
 
 from study.config.trial import COEFF
 from study.metrics.definitions import (
-    ATTACKED_ACCURACY,
-    CERTIFIED_ACCURACY,
-    INVERSE_LIPSCHITZ_UPPER_BOUND,
-    INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
-    TEST_ACCURACY,
     VAL_ACCURACY,
 )
 from study.metrics.goals import Objective
 from study.pareto.repeats import N_DRAWS
 from study.results import table1
-from study.results.front import Mark, Numbers, Point
+from study.results.front import Mark, Numbers, Point, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
 from study.results.where import heading
 
 if TYPE_CHECKING:
     import pandas as pd
-
-# Metrics that stand before and behind the other objectives, and those that do if they are none.
-_FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
-_ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
-_LAST = (ATTACKED_ACCURACY, TEST_ACCURACY)
 
 # Widths in characters: of text, and of tables in a file and in a notebook.
 _WIDTH = 80
@@ -202,15 +192,6 @@ def metric_columns(
             how = f"its confidence interval, by the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
     return columns
-
-
-def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) -> list[str]:
-    """The metrics that say most of these points, what their networks do before what is proven of
-    one block: all objectives, and some others that the points have."""
-    sought = [objective.metric for objective in objectives]
-    known = {name for point in points for name in point.metrics}
-    first = [name for name in _FIRST if name in sought or name in _ALWAYS & known]
-    return list(dict.fromkeys([*first, *sought, *(name for name in _LAST if name in known)]))
 
 
 def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from models import block_bounds
-from models.block_bounds import _Blocks, _Form, _Multipliers, _Program, _slope, two_sided_bounds
+from models.block_bounds import _better, _proven, _start, two_sided_bounds
+from models.block_program import Blocks, Form, Multipliers, Program, slope_of_log_det
 from tests.support.oracles import dense_convolution
 
 Weights = tuple[Tensor, Tensor, Tensor]
@@ -135,10 +136,10 @@ def test_an_activation_ahead_can_make_a_block_steeper() -> None:
     assert with_k0[0] <= bounds(weights, (1, 1), is_activated=True)[0]
 
 
-@pytest.mark.parametrize("make", [_Program.on_the_torus, _Program.dense])
+@pytest.mark.parametrize("make", [Program.on_the_torus, Program.dense])
 @pytest.mark.parametrize("is_activated", [False, True])
 def test_what_is_not_so_is_not_proven_whatever_the_multipliers(
-    make: Callable[..., _Program], is_activated: bool
+    make: Callable[..., Program], is_activated: bool
 ) -> None:
     """No k below the one that a pattern attains, with the multipliers of the search and with
     others; and one near the estimate, with those of the search."""
@@ -147,35 +148,35 @@ def test_what_is_not_so_is_not_proven_whatever_the_multipliers(
         largest, smallest = extremes(over_masks(dense(weights, (1, 2)), is_activated=is_activated))
         attained = torch.tensor([largest**2 - 1, 1 - smallest**2]).double()
         program = make(blocks(weights, is_activated=is_activated), (1, 2))
-        found, k = program.better(*program.start())
-        assert (program.proven(found, k) <= 1.001 * k).all()
+        found, k = _better(program, *_start(program))
+        assert (_proven(program, found, k) <= 1.001 * k).all()
         for _ in range(20):
             for of in (found, moved(found)):
                 below = attained * (1 - 1e-9 * torch.rand(1))
-                assert (program.proven(of, below) >= attained * (1 - 1e-12)).all()
+                assert (_proven(program, of, below) >= attained * (1 - 1e-12)).all()
 
 
-def blocks(weights: Weights, scale: float = 1.0, *, is_activated: bool) -> _Blocks:
+def blocks(weights: Weights, scale: float = 1.0, *, is_activated: bool) -> Blocks:
     stacked = [weight.unsqueeze(0) for weight in weights]
-    return _Blocks(*stacked, torch.tensor([scale]).double(), is_activated)
+    return Blocks(*stacked, torch.tensor([scale]).double(), is_activated)
 
 
-def moved(multipliers: _Multipliers) -> _Multipliers:
+def moved(multipliers: Multipliers) -> Multipliers:
     rows, columns = multipliers.of_rows, multipliers.of_columns
-    return _Multipliers(rows + torch.randn_like(rows), columns + torch.randn_like(columns))
+    return Multipliers(rows + torch.randn_like(rows), columns + torch.randn_like(columns))
 
 
-def programs() -> Iterator[tuple[_Program, _Multipliers, Tensor]]:
+def programs() -> Iterator[tuple[Program, Multipliers, Tensor]]:
     """Of each kind, with multipliers, and k that they allow."""
     weights = block(2, 3, lipschitz=0.7)
-    for make, is_activated in product((_Program.on_the_torus, _Program.dense), (False, True)):
+    for make, is_activated in product((Program.on_the_torus, Program.dense), (False, True)):
         program = make(blocks(weights, 0.5, is_activated=is_activated), (2, 2))
-        multipliers, k = program.start()
+        multipliers, k = _start(program)
         yield program, multipliers, 2 * k
 
 
-def form_of(program: _Program, multipliers: _Multipliers) -> _Form:
-    return program._form(multipliers, program._weighted_gram(multipliers))
+def form_of(program: Program, multipliers: Multipliers) -> Form:
+    return program.form(multipliers, program.weighted_gram(multipliers))
 
 
 def test_the_slope_is_that_of_log_det_z() -> None:
@@ -189,9 +190,9 @@ def test_the_slope_is_that_of_log_det_z() -> None:
             return -torch.linalg.slogdet(whole).logabsdet.sum(dim=1)
 
         form = form_of(program, multipliers)
-        inverse, is_possible, _, _ = form.inverse(k, program._some_vector(), 1)
+        inverse, is_possible, _, _ = form.inverse(k, program.some_vector(), 1)
         assert is_possible.all()
-        slope = _slope(form, inverse)
+        slope = slope_of_log_det(form, inverse)
         rows = multipliers.of_rows
         for index in range(rows.shape[1]):
             step = torch.zeros_like(rows)
@@ -205,13 +206,13 @@ def test_the_columns_multipliers_are_those_of_the_smallest_trace() -> None:
         if not program.is_activated:
             continue
         form = form_of(program, multipliers)
-        inverse, _, _, _ = form.inverse(k, program._some_vector(), 1)
+        inverse, _, _, _ = form.inverse(k, program.some_vector(), 1)
 
         def trace(columns: Tensor) -> Tensor:
             slope = form_of(program, replace(multipliers, of_columns=columns)).slope  # noqa: B023
             return (inverse * slope.mT).sum(dim=(1, 2, 3)).real  # noqa: B023
 
-        found = program._best_of_columns(form, inverse)
+        found = program.best_of_columns(form, inverse)
         for index in range(found.shape[1]):
             for step in (-0.1, 0.1):
                 other = found.clone()
@@ -225,11 +226,11 @@ def test_an_estimate_is_that_of_the_eigenvalues() -> None:
         form = form_of(program, multipliers)
         exact = form.k()
         for near, off in ((k, 0.02), (exact * 1.001, 1e-6)):
-            _, is_possible, estimate, _ = form.inverse(near, program._some_vector(), 30)
+            _, is_possible, estimate, _ = form.inverse(near, program.some_vector(), 30)
             assert is_possible.all()
             assert ((1 - off) * exact <= estimate).all()
             assert (estimate <= exact * (1 + 1e-9)).all()
-        _, is_possible, _, _ = form.inverse(exact * 0.999, program._some_vector(), 1)
+        _, is_possible, _, _ = form.inverse(exact * 0.999, program.some_vector(), 1)
         assert not is_possible.any()
 
 
