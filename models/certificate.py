@@ -130,22 +130,12 @@ class Certificate:
         """Raise ValueError unless this certificate is of an invertible part as it is now: of its
         modules, settings and weights, with nothing else that runs in it."""
         refuse_more(body, "body", body.training)
-        now = forward_sha256(body)
-        if now != self.sha256:
-            raise ValueError(
-                "the certificate must be that of the network as it is, with the digest "
-                f"{now[:8]}, but is of one with {self.sha256[:8]}: certify again"
-            )
+        _check_digest("network", body, self.sha256)
 
     def check_classifier(self, classifier: nn.Module) -> None:
         """Raise ValueError unless this certificate is of a classifier as it is now."""
         refuse_more(classifier, "classifier", classifier.training)
-        now = forward_sha256(classifier)
-        if now != self.classifier_sha256:
-            raise ValueError(
-                "the certificate must be that of the classifier as it is, with the digest "
-                f"{now[:8]}, but is of one with {self.classifier_sha256[:8]}: certify again"
-            )
+        _check_digest("classifier", classifier, self.classifier_sha256)
 
     def to_dict(self) -> dict[str, object]:
         """A dict of str, float, bool, lists and dicts, for JSON."""
@@ -169,3 +159,13 @@ class Certificate:
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }
+
+
+def _check_digest(what: str, module: nn.Module, certified: str) -> None:
+    """Raise ValueError unless the digest of a module as it is now is the certified one."""
+    now = forward_sha256(module)
+    if now != certified:
+        raise ValueError(
+            f"the certificate must be that of the {what} as it is, with the digest {now[:8]}, but "
+            f"is of one with {certified[:8]}: certify again"
+        )

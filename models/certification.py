@@ -1,7 +1,9 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
-A layer's bound is that of its zero-padded convolution (`convolution_norm`), a block's the smaller
-of the layers' product and of what their interplay allows (`block_bounds`). They give the network's.
+A layer's bound is that of its zero-padded convolution (`convolution_norm`), that of a block's g the
+smaller of the layers' product and of what their interplay allows (`block_norm`). The bounds of the
+block itself and of its inverse are those of `block_bounds`, or 1 + L and 1 / (1 - L) where these
+are smaller. Their products over the blocks are the network's.
 
 All bounds are l2 to l2, in float64. The effective weights are computed on the model's device, since
 the last bits of sigma may differ on another one. Everything after that runs on the CPU: so the
@@ -296,8 +298,8 @@ def in_threads(
     most: int = _MOST_LAYERS,
     n_threads: int | None = None,
 ) -> Tensor:
-    """function(*batches), with the batches (L, ...) in parts of at most `most`, on as many threads
-    as torch has.
+    """function(*batches), with the batches (L, ...) in parts of at most `most`, on n_threads, by
+    default as many as torch has.
     LAPACK takes the matrices of a batch one after another, on one thread; and the symbols of a few
     layers fit into the caches, those of all do not."""
     n_layers, n_threads = len(batches[0]), n_threads or torch.get_num_threads()

@@ -77,8 +77,8 @@ class EpochReport(Evaluation):
         epoch_seconds: wall-clock seconds of the training steps of one epoch.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
         attacked_accuracy: fraction in [0, 1] of the first test images that an attack within
-            evaluation.radius leaves right; likewise. Projections are not attacked, which takes
-            longer than to train a small network.
+            evaluation.radius leaves right; likewise. Projections are not attacked: that would take
+            longer than training a small network.
         peak_memory_bytes: peak GPU memory of tensors since the last report; None on a CPU.
         cpu_hours: CPU time of all threads of the worker since the trial began, including the proofs
             and projections of a last report. A restored trial continues cpu_hours and gpu_hours
