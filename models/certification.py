@@ -26,7 +26,14 @@ from torch import Tensor
 from models.block_bounds import two_sided_bounds
 from models.block_norm import bottleneck_upper_bounds
 from models.body_layers import BlockLayers, Layer, body_layers, features_shape
-from models.certificate import UP, BlockBound, Certificate, Effort, LayerBound
+from models.certificate import (
+    SEARCH_ROOM,
+    UP,
+    BlockBound,
+    Certificate,
+    Effort,
+    LayerBound,
+)
 from models.classifier_bounds import logit_difference_bounds
 from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
@@ -47,6 +54,8 @@ _FAR = 40
 def certify(
     model: IResNet,
     effort: Effort = "full",
+    *,
+    search_room: float = SEARCH_ROOM,
 ) -> Certificate:
     """Bound the Lipschitz constant of every residual block of the model.
 
@@ -54,6 +63,8 @@ def certify(
         model: in any mode; the bounds are of eval mode unless stated otherwise.
         effort: "full" looks for small bounds of the blocks, which a study stores and `project`
             promises; "fast" takes less time and gives larger ones, which are as true.
+        search_room: >= 0, by how much more than proven the bounds of `block_bounds` are off 1,
+            so that another processor can prove them too; with 0 they are what is proven here.
 
     Raises:
         ValueError: if effort is unknown, or `body_layers` refuses the invertible part.
@@ -68,7 +79,10 @@ def certify(
     for block in blocks:
         product = _raised_product([bounds[layer.name].upper_bound for layer in block.layers])
         upper_bound = min(product, interplay.get(block.name, math.inf))
-        forward, inverse = two_sided.get(block.name, (math.inf, math.inf))
+        forward, lower = two_sided.get(block.name, (math.inf, 0.0))
+        forward = 1 + (forward - 1) * (1 + search_room)
+        lower = 1 - (1 - lower) * (1 + search_room)
+        inverse = UP / lower if lower > 0 else math.inf
         if upper_bound < 1:
             inverse = min(inverse, UP / (1 - upper_bound))
         block_bounds.append(
@@ -77,7 +91,7 @@ def certify(
                 upper_bound,
                 product,
                 _number(upper_bound * block.train_factor),
-                map_lipschitz_upper_bound=min(forward, (1 + upper_bound) * UP),
+                map_lipschitz_upper_bound=min(forward, 1 + upper_bound) * UP,
                 inverse_lipschitz_upper_bound=inverse,
             )
         )
@@ -175,8 +189,7 @@ def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, 
 def _two_sided_bounds(
     blocks: Iterable[BlockLayers], search: bool
 ) -> dict[str, tuple[float, float]]:
-    """Name -> bounds of `block_bounds` for the blocks that have its shape: of the block's Lipschitz
-    constant, and of its inverse's."""
+    """Name -> (beta, alpha) of `block_bounds`, for the blocks that have its shape."""
     groups: dict[Any, list[tuple[str, list[Tensor]]]] = defaultdict(list)
     for block in blocks:
         ahead, weights = _parts(block)
@@ -206,7 +219,7 @@ def _two_sided_bounds(
             pairs = in_threads(bound, *units, scale, most=most, n_threads=n_threads).tolist()
         for (name, _), exponent, (forward, lower) in zip(group, exponents, pairs, strict=True):
             if abs(exponent) < _FAR:
-                bounds[name] = (forward * UP, UP / lower if lower > 0 else math.inf)
+                bounds[name] = (forward, lower)
     return bounds
 
 

@@ -24,7 +24,9 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from models import certify, read_network
+from models import certification, certify, read_network
+from models.block_bounds import two_sided_bounds
+from models.certificate import SEARCH_ROOM
 from study.api import study as api
 from study.errors import UserError
 from study.metrics.definitions import as_reported
@@ -604,6 +606,30 @@ def test_what_is_claimed_may_be_worse_and_never_better(stored: Stored) -> None:
         else:
             # What is printed is what was proven here.
             assert f"proven bound {reported(bound):.4g}, " in out
+
+
+@pytest.mark.parametrize(("wider_by", "exit_code"), [(0.5, 0), (2.0, 1)])
+def test_a_claim_holds_where_the_search_ends_a_little_elsewhere(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch, wider_by: float, exit_code: int
+) -> None:
+    """As on another processor, by a multiple of the room that certificates leave for it."""
+
+    def search(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return 1 + (two_sided_bounds(*args, **kwargs) - 1) * (1 + wider_by * SEARCH_ROOM)
+
+    monkeypatch.setattr(certification, "two_sided_bounds", search)
+    got, out = stored.check()
+    assert got == exit_code, out
+    assert ("inverse_lipschitz_upper_bound of body." in out) == (exit_code == 1)
+
+
+def test_a_certificate_may_claim_no_inverse_where_one_is_proven(stored: Stored) -> None:
+    claim("inverse_lipschitz_upper_bound", math.inf)(stored)
+    stored.log_again()
+    assert "certificate: invertible is True, but the weights give False" in stored.refused()
+    claim("invertible", False)(stored)
+    stored.log_again()
+    assert stored.check()[0] == 0
 
 
 def test_what_is_proven_decides_whether_it_is_invertible(stored: Stored) -> None:

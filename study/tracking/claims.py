@@ -1,5 +1,6 @@
 """A stored certificate against the certificate of the weights now."""
 
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from models.certificate import ROOM
 from study.metrics.artifacts import CERTIFICATE
 from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
+    LIPSCHITZ_UPPER_BOUND,
     LOGIT_LIPSCHITZ_UPPER_BOUND,
 )
 
@@ -25,7 +27,7 @@ _LATER = {
 def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each claim of a stored certificate that the weights do not support.
     `certified` is their certificate, after a round trip through JSON."""
-    compared = [("", stored, certified)]
+    compared = [("", stored, {**certified, **_consequences(stored)})]
     for key in _PARTS:
         if _names(stored.get(key)) != _names(certified[key]):
             yield f"{CERTIFICATE} has not the {key} of the network"
@@ -56,9 +58,19 @@ def is_true(what: str, stored: object, certified: object) -> bool:
     if stored == certified:
         return True
     if abs(stored) > sys.float_info.max:
-        return False
+        return stored == math.inf and "lower_bound" not in what
     low, high = (stored, certified) if "lower_bound" in what else (certified, stored)
     return low <= high * (1 + ROOM)
+
+
+def _consequences(stored: Mapping[str, Any]) -> dict[str, bool]:
+    """What follows from the bounds that are claimed, which may be weaker than the proven ones."""
+    limits = {
+        "contraction": (LIPSCHITZ_UPPER_BOUND, 1.0),
+        "invertible": (INVERSE_LIPSCHITZ_UPPER_BOUND, math.inf),
+    }
+    bounds = {key: (stored.get(name), limit) for key, (name, limit) in limits.items()}
+    return {key: b < limit for key, (b, limit) in bounds.items() if isinstance(b, float)}
 
 
 def _names(parts: object) -> list[object] | None:
