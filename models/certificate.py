@@ -65,6 +65,11 @@ class BlockBound:
     map_lipschitz_upper_bound: float
     inverse_lipschitz_upper_bound: float
 
+    @property
+    def expands(self) -> bool:
+        """Whether the block is proven to be invertible, and g not proven to contract."""
+        return self.upper_bound >= 1 and self.inverse_lipschitz_upper_bound < math.inf
+
 
 @dataclass(frozen=True)
 class Certificate:

@@ -6,7 +6,6 @@ channels (section 3 and appendix A).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 from models.certificate import Certificate
+from models.error_bound import error_bound
 from models.fixed_point import Solution, nan_where_unconverged
 from models.residual_block import ResidualBlock
 from models.spectral_norm import (
@@ -207,7 +207,8 @@ class IResNet(nn.Module):
                 at the end, so a z outside the image of `features` gives the preimage of a neighbor.
             rtol, atol, max_steps: per block and sample, as in `fixed_point`.
             certificate: of this network, by `certify`. With it comes `error_bound`, at the cost of
-                one evaluation of each g in float64.
+                an inverse in float64; and blocks that are proven to be invertible but not to
+                contract are solved by a method that needs no contraction.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
@@ -217,8 +218,7 @@ class IResNet(nn.Module):
 
             error_bound, (T, B), bounds the distance of the solution before block t from the exact
             preimage of z under the blocks from t on; [0] is that of the images. It is proven,
-            rounding included: e_t = c_t (e_{t+1} + ||r_t||), with the bound c_t of the inverse of
-            block t.
+            rounding included; see `models.error_bound`.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is no
@@ -229,37 +229,32 @@ class IResNet(nn.Module):
             certificate.check(self.body)
         unused = [] if certificate is None else list(certificate.blocks)
         per_block: list[Solution] = []
+        x = z
         # By order, as in features; ModuleList would be reversed by the names of its modules.
         for module in reversed(list(self.body)):
             if isinstance(module, ResidualBlock):
-                bound = None
-                if certificate is not None:
-                    bound = unused.pop().inverse_lipschitz_upper_bound
+                expanding = certificate is not None and unused.pop().expands
                 solution = module.inverse(
-                    z, rtol=rtol, atol=atol, max_steps=max_steps, inverse_lipschitz=bound
+                    x, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
                 )
-                if solution.error_bound is not None and per_block:
-                    behind = per_block[-1].error_bound
-                    assert behind is not None
-                    assert bound is not None
-                    solution = replace(solution, error_bound=solution.error_bound + behind * bound)
                 per_block.append(solution)
-                z = solution.last_iterate
+                x = solution.last_iterate
             else:
                 assert isinstance(module, Squeeze | InjectivePad)
-                z = module.inverse(z)
+                x = module.inverse(x)
+        bound = None
+        if certificate is not None:
+            iterates = (solution.last_iterate for solution in per_block)
+            bound = error_bound(list(self.body), z, iterates, certificate.blocks)
         per_block.reverse()
         converged = torch.stack([solution.converged for solution in per_block])
-        bounds = [
-            solution.error_bound for solution in per_block if solution.error_bound is not None
-        ]
         return Solution(
-            value=nan_where_unconverged(z, converged.all(dim=0)),
-            last_iterate=z,
+            value=nan_where_unconverged(x, converged.all(dim=0)),
+            last_iterate=x,
             n_steps=torch.stack([solution.n_steps for solution in per_block]),
             residual_norm=torch.stack([solution.residual_norm for solution in per_block]),
             converged=converged,
-            error_bound=torch.stack(bounds) if bounds else None,
+            error_bound=bound,
         )
 
     def update_spectral_norm(self) -> None:

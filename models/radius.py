@@ -2,30 +2,19 @@
 
 The network runs in float32, and its rounding differs from image to image. So a radius counts the
 rounding of the pass on every image within it: beside the value at the image run a bound of how far
-that of another image is from it, and a bound of the rounding (a running error analysis: Higham,
-Accuracy and Stability of Numerical Algorithms, 3.3).
+that of another image is from it, and a bound of the rounding; see `models.rounding`.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from models.activations import ACTIVATIONS
 from models.certificate import UP, Certificate
-from models.iresnet import GlobalAveragePool, IResNet
+from models.iresnet import IResNet
 from models.residual_block import ResidualBlock
-from models.rounding import scaled_norm
-
-_UNIT = 2.0**-24
-# Operations on an entry by an activation, or by BatchNorm, at most; each good to one rounding.
-_FEW = 8
-# Far above what the underflow of one layer's products adds up to.
-_UNDERFLOW = 2.0**-100
-# For terms of higher order, and for the rounding of the bounds themselves, which are computed in
-# float32 where they are maps.
-_ROOM = 1.01
+from models.rounding import ROOM, Running, after_block, after_layer, after_sums, norm_of
 
 
 @torch.no_grad()
@@ -43,9 +32,7 @@ def certified_radius(
     of the box of all images.
 
     Every other class j is looked at: the margin z_y - z_j, less twice the rounding, which is that
-    at the image and that at the other one, over the bound of Lip(z_y - z_j) by pixels. Convolutions
-    and sums are assumed to be sums of products in float32, in any order, as torch's are on CPUs; no
-    TF32, no Winograd and no Fourier form.
+    at the image and that at the other one, over the bound of Lip(z_y - z_j) by pixels.
 
     Args:
         model: in eval mode, in float32.
@@ -70,43 +57,20 @@ def certified_radius(
     # No farther than without rounding, or than from one corner of the box of images to another.
     farthest = images[0].numel() ** 0.5
     spread = scale * _smallest(margin, of_pixels, others).clamp(0, farthest)
-    running = _Running(images, spread, torch.zeros_like(spread))
+    running = Running(images, spread, torch.zeros_like(spread))
     blocks = iter(certificate.blocks)
     for module in model.body:
         if isinstance(module, ResidualBlock):
-            running = _after_block(module, running, next(blocks).map_lipschitz_upper_bound)
+            running = after_block(
+                module.deployed(), running, next(blocks).map_lipschitz_upper_bound
+            )
         else:
             running = replace(running, value=module(running.value))
     # The classifier's own rounding, at features that are off by that of the body.
     of_logits = _through_classifier(model.classifier, running.as_input())
     of_label = of_logits.gather(1, labels.unsqueeze(1))
     rounding = between * running.error.unsqueeze(1) + of_label + of_logits
-    return _smallest(margin - 2 * _ROOM * rounding, of_pixels, others).clamp(max=farthest)
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A step of the pass on B images.
-
-    Attributes:
-        value: float32 (B, ...), as computed at the image.
-        spread: float64 (B,), bound of the l2 distance between the exact values at the image and at
-            any other in the ball.
-        error: float64 (B,), bound of the rounding up to here, l2, at any image in the ball.
-    """
-
-    value: Tensor
-    spread: Tensor
-    error: Tensor
-
-    @property
-    def off(self) -> Tensor:
-        """(B,): bound of the distance of the computed values at any image in the ball from this."""
-        return self.spread + 2 * self.error
-
-    def as_input(self) -> "_Running":
-        """The same, as what is given: the rounding before it is part of how far it is off."""
-        return _Running(self.value, self.off, torch.zeros_like(self.error))
+    return _smallest(margin - 2 * ROOM * rounding, of_pixels, others).clamp(max=farthest)
 
 
 def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:
@@ -119,73 +83,17 @@ def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:
     return torch.where(quotient.isinf(), quotient, quotient - (UP - 1) * quotient.abs())
 
 
-def _after_block(block: ResidualBlock, before: _Running, lipschitz: float) -> _Running:
-    """x + g(x): what comes in off by an error leaves off by `lipschitz` times that, and the block
-    adds its own rounding, at what comes in."""
-    inside = before.as_input()
-    for module in block.deployed():
-        inside = _through(module, inside)
-    size = _norm(before.value) + before.off + _norm(inside.value) + inside.off
-    error = lipschitz * before.error + inside.error + _UNIT * size + _UNDERFLOW
-    return _Running(before.value + inside.value, lipschitz * before.spread, error)
-
-
-def _through(module: nn.Module, before: _Running) -> _Running:
-    """A layer of g or of the classifier. Each operation rounds at most so many times the sum of the
-    absolute values of its terms."""
-    x = before.value
-    value = module(x)
-    if isinstance(module, nn.Conv2d):
-        kernel = module.weight.abs()
-        bias = None if module.bias is None else module.bias.abs()
-        size = _norm(nn.functional.conv2d(x.abs(), kernel, bias, padding=module.padding))
-        norm = torch.linalg.matrix_norm(kernel.sum(dim=(2, 3)).double(), ord=2)
-        n_terms = kernel[0].numel() + 1
-    elif isinstance(module, nn.BatchNorm2d):
-        assert module.running_mean is not None
-        assert module.running_var is not None
-        scale = module.weight.abs() * (module.running_var + module.eps).rsqrt()
-        offset = module.bias.abs() + scale * module.running_mean.abs()
-        size = _norm(x.abs() * scale.view(-1, 1, 1) + offset.view(-1, 1, 1))
-        norm = scale.max().double()
-        n_terms = _FEW
-    elif type(module) in ACTIVATIONS.values():
-        rounds = not isinstance(module, nn.ReLU)
-        # A softplus is at most |x| + log(2), and log(2) at 0.
-        size = _norm(x.abs() + math.log(2))
-        norm = torch.ones((), dtype=torch.float64)
-        n_terms = _FEW if rounds else 0
-    elif isinstance(module, GlobalAveragePool):
-        n_pixels = x.shape[2] * x.shape[3]
-        size = _norm(x.abs().mean(dim=(2, 3)))
-        norm = torch.ones((), dtype=torch.float64) / n_pixels**0.5
-        n_terms = n_pixels + 1
-    else:
-        assert isinstance(module, nn.Dropout | nn.Identity)
-        return before
-    rounding = _gamma(n_terms) * (size + norm * before.off) + _UNDERFLOW
-    return _Running(value, norm * before.spread, norm * before.error + rounding)
-
-
-def _through_classifier(classifier: nn.Module, running: _Running) -> Tensor:
+def _through_classifier(classifier: nn.Module, running: Running) -> Tensor:
     """(B, K): bounds of the rounding of each logit."""
     assert isinstance(classifier, nn.Sequential)
-    *layers, last = classifier
+    *layers, pool, last = classifier
     for module in layers:
-        running = _through(module, running)
+        running = after_layer(module, running)
+    n_pixels = running.value[0, 0].numel()
+    size = norm_of(running.value.abs().mean(dim=(2, 3)))
+    running = after_sums(running, pool(running.value), size, n_pixels**-0.5, n_pixels + 1)
     assert isinstance(last, nn.Linear)
-    norms = last.weight.double().norm(dim=1)
-    size = nn.functional.linear(running.value.abs(), last.weight.abs(), last.bias.abs()).double()
-    size = size + norms * running.off.unsqueeze(1)
-    gamma = _gamma(last.in_features + 1)
-    rounding: Tensor = norms * running.error.unsqueeze(1) + gamma * size + _UNDERFLOW
-    return rounding
-
-
-def _gamma(n_terms: int) -> float:
-    return n_terms * _UNIT / (1 - n_terms * _UNIT)
-
-
-def _norm(x: Tensor) -> Tensor:
-    """(B,), float64: the l2 norm of each sample."""
-    return scaled_norm(x).double()
+    norms = last.weight.double().norm(dim=1, keepdim=True).T
+    of_terms = nn.functional.linear(running.value.abs(), last.weight.abs(), last.bias.abs())
+    columns = Running(running.value, running.spread.unsqueeze(1), running.error.unsqueeze(1))
+    return after_sums(columns, of_terms, of_terms.double(), norms, last.in_features + 1).error

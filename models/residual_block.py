@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 from models.fixed_point import Solution, fixed_point
-from models.rounding import evaluation_rounding, scaled_norm
 from models.spectral_norm import SpectralNormConv2d
 
 # The least target of the first two layers with budget="last": near 1, so that a small coeff makes
@@ -117,7 +116,7 @@ class ResidualBlock(nn.Module):
         rtol: float = 1e-6,
         atol: float = 0.0,
         max_steps: int | Tensor = 100,
-        inverse_lipschitz: float | None = None,
+        expanding: bool = False,
     ) -> Solution:
         """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z, in the precision
         of the weights, under autocast too.
@@ -125,9 +124,7 @@ class ResidualBlock(nn.Module):
         Args:
             z: (B, C, H, W), of the block's in_shape.
             rtol, atol, max_steps: as in `fixed_point`.
-            inverse_lipschitz: a proven bound c of the Lipschitz constant of the inverse; with it
-                comes `error_bound`. With r = x + g(x) - z at the returned iterate x, evaluated in
-                float64, the error is at most c ||r||; the rounding of r is bounded and added.
+            expanding: whether it is known to be invertible though g may not contract.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
@@ -165,17 +162,11 @@ class ResidualBlock(nn.Module):
             return torch.sub(targets, g, out=g)
 
         with torch.autocast(z.device.type, enabled=False):
-            solution = fixed_point(step, pixels, rtol=rtol, atol=atol, max_steps=max_steps)
-        solution = replace(
+            solution = fixed_point(
+                step, pixels, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
+            )
+        return replace(
             solution,
             value=solution.value.permute(0, 3, 1, 2),
             last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
         )
-        if inverse_lipschitz is None:
-            return solution
-        exact = self.deployed().double()
-        x, exact_z = solution.last_iterate.double(), z.double()
-        r = scaled_norm(x + exact(x) - exact_z)
-        r += evaluation_rounding(exact, x) + 2**-52 * scaled_norm(exact_z)
-        bound = (r * inverse_lipschitz).nan_to_num(nan=torch.inf, posinf=torch.inf)
-        return replace(solution, error_bound=bound)

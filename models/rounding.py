@@ -1,14 +1,112 @@
-"""Bounds of the rounding in the evaluation of a residual block in float64."""
+"""Bounds of the rounding in the evaluation of blocks, in float32 or float64: a running error
+analysis (Higham, Accuracy and Stability of Numerical Algorithms, 3.3).
+
+Convolutions and sums are assumed to be sums of products in the precision of their inputs, in any
+order, as torch's are on CPUs and GPUs; no TF32, no Winograd and no Fourier form. Sums of n products
+are good to n times the unit of rounding times the sum of their absolute values (3.1).
+"""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.activations import Softplus
+from models.activations import ACTIVATIONS
 
-# Far above what the underflow of one layer's products adds up to, far below what matters.
-_UNDERFLOW = 2.0**-900
+# The unit of rounding, and what is far above what the underflow of one layer's products adds up to.
+_UNITS = {torch.float32: (2.0**-24, 2.0**-100), torch.float64: (2.0**-53, 2.0**-900)}
+# Operations on an entry by an activation, or by BatchNorm, at most; each good to one rounding.
+_FEW = 8
+ROOM = 1.01
+"""A factor for terms of higher order, and for the rounding of the bounds themselves, which are
+computed in the precision of the maps."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A step of the pass on B samples, each for all inputs in a ball around it.
+
+    Attributes:
+        value: float32 or float64 (B, ...), as computed at the sample.
+        spread: float64 (B,), bound of the l2 distance between the exact values at the sample and at
+            any other in the ball.
+        error: float64 (B,), bound of the rounding up to here, l2, at any in the ball.
+    """
+
+    value: Tensor
+    spread: Tensor
+    error: Tensor
+
+    @property
+    def off(self) -> Tensor:
+        """(B,): bound of the distance of the computed values at any in the ball from this."""
+        return self.spread + 2 * self.error
+
+    def as_input(self) -> "Running":
+        """The same, as what is given: the rounding before it is part of how far it is off."""
+        return Running(self.value, self.off, torch.zeros_like(self.error))
+
+
+def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> Running:
+    """x + g(x), for a g in plain modules: what comes in off by an error leaves off by `lipschitz`
+    times that, and the block adds its own rounding, at what comes in."""
+    unit, underflow = _UNITS[before.value.dtype]
+    inside = before.as_input()
+    for module in residual:
+        inside = after_layer(module, inside)
+    size = norm_of(before.value) + before.off + norm_of(inside.value) + inside.off
+    error = lipschitz * before.error + inside.error + unit * size + underflow
+    return Running(before.value + inside.value, lipschitz * before.spread, error)
+
+
+def after_layer(module: nn.Module, before: Running) -> Running:
+    """A convolution, a BatchNorm, an activation, or what does nothing in eval mode. Each operation
+    rounds at most so many times the sum of the absolute values of its terms."""
+    x = before.value
+    value = module(x)
+    if isinstance(module, nn.Conv2d):
+        kernel = module.weight.abs()
+        bias = None if module.bias is None else module.bias.abs()
+        size = norm_of(nn.functional.conv2d(x.abs(), kernel, bias, padding=module.padding))
+        # On the CPU, where certificates are computed too. That of a convolution with the absolute
+        # kernel is at most that of the sum over its taps.
+        taps = kernel.sum(dim=(2, 3)).double().cpu()
+        lipschitz = torch.linalg.matrix_norm(taps, ord=2).item()
+        n_terms = kernel[0].numel() + 1
+    elif isinstance(module, nn.BatchNorm2d):
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        scale = module.weight.abs() * (module.running_var + module.eps).rsqrt()
+        offset = module.bias.abs() + scale * module.running_mean.abs()
+        size = norm_of(x.abs() * scale.view(-1, 1, 1) + offset.view(-1, 1, 1))
+        lipschitz = scale.max().item()
+        n_terms = _FEW
+    elif type(module) in ACTIVATIONS.values():
+        # A softplus is at most |x| + log(2), and log(2) at 0.
+        size = norm_of(x.abs() + math.log(2))
+        lipschitz = 1.0
+        n_terms = 0 if isinstance(module, nn.ReLU) else _FEW
+    else:
+        assert isinstance(module, nn.Dropout | nn.Identity)
+        return before
+    return after_sums(before, value, size, lipschitz, n_terms)
+
+
+def after_sums(
+    before: Running, value: Tensor, size: Tensor, lipschitz: float | Tensor, n_terms: int
+) -> Running:
+    """A map whose entries are sums of `n_terms`, or as few operations: `size` (B,) is the norm of
+    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. With
+    columns (B, 1) in `before`, they are of each output (B, K), and `lipschitz` is (1, K)."""
+    unit, underflow = _UNITS[before.value.dtype]
+    rounding = n_terms * unit / (1 - n_terms * unit) * (size + lipschitz * before.off) + underflow
+    return Running(value, lipschitz * before.spread, lipschitz * before.error + rounding)
+
+
+def norm_of(x: Tensor) -> Tensor:
+    """(B,), float64: the l2 norm of each sample, as `scaled_norm` computes it."""
+    return scaled_norm(x).double()
 
 
 def scaled_norm(x: Tensor) -> Tensor:
@@ -19,41 +117,3 @@ def scaled_norm(x: Tensor) -> Tensor:
     unit = torch.where(usable, largest, 1.0)
     norm: Tensor = torch.linalg.vector_norm(x / unit, dim=dims) * unit.flatten()
     return norm
-
-
-def evaluation_rounding(residual: nn.Sequential, x: Tensor) -> Tensor:
-    """Bound (B,) of the rounding of x + residual(x) in float64, l2; x (B, C, H, W).
-
-    Each output of a convolution in float64 is assumed to be a sum of its products, in any order, as
-    torch's are on CPUs and GPUs; no Winograd and no Fourier form. Sums of n products are good to
-    n 2^-53 times the sum of their absolute values (Higham 2002, section 3.1). These are bounded
-    layer by layer: the norm of a convolution with the absolute kernel is at most that of the sum
-    over its taps.
-    """
-    n_pixels, channels = x.shape[2] * x.shape[3], x.shape[1]
-    of_x = scaled_norm(x) + _UNDERFLOW
-    magnitude = of_x
-    n_terms = 2
-    for module in residual:
-        if isinstance(module, nn.Conv2d):
-            kernel = module.weight.abs()
-            # On the CPU, where certificates are computed too.
-            norm = torch.linalg.matrix_norm(kernel.sum(dim=(2, 3)).cpu(), ord=2).item()
-            magnitude = magnitude * norm + _UNDERFLOW
-            n_terms, channels = max(n_terms, kernel[0].numel() + 1), len(kernel)
-            if module.bias is not None:
-                magnitude = magnitude + scaled_norm(module.bias[None]) * n_pixels**0.5
-        elif isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            scale = module.weight.abs() * (module.running_var + module.eps).rsqrt()
-            offset = module.bias.abs() + scale * module.running_mean.abs()
-            magnitude = magnitude * scale.max() + scaled_norm(offset[None]) * n_pixels**0.5
-            magnitude = magnitude + _UNDERFLOW
-        elif isinstance(module, Softplus):
-            # At most |u| + log(2).
-            magnitude = magnitude + (n_pixels * channels) ** 0.5 * math.log(2)
-    # A factor of 2 for the terms of higher order, and for the few other operations.
-    n_layers = len(residual) + 1
-    rounding: Tensor = 2 * n_layers * n_terms * 2**-53 * (magnitude + of_x)
-    return rounding

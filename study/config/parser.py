@@ -171,7 +171,8 @@ class _StudyFile(_Searchable):
             return self.reference_point[metric]
         for constraint in constraints:
             bounds_above = constraint.operator in ("<", "<=")
-            if constraint.metric == metric and bounds_above == (direction is Direction.MINIMIZE):
+            is_worst = bounds_above == (direction is Direction.MINIMIZE)
+            if constraint.metric == metric and is_worst and math.isfinite(constraint.bound):
                 return constraint.bound
         worst = METRICS[metric].worst
         if metric == INVERSE_STEPS:

@@ -4,7 +4,7 @@ Metric names stand as strings here and in study files, nowhere else.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context
 from enum import StrEnum
@@ -248,8 +248,10 @@ VAL_ACCURACY = "val_accuracy"
 TEST_ACCURACY = "test_accuracy"
 
 
-def first_non_finite(values: Mapping[str, float], names: tuple[str, ...]) -> str | None:
-    """The first of the named metrics that is not finite, as 'name is value'; None if all are."""
+def diverged(values: Mapping[str, float], objectives: Iterable[str]) -> str | None:
+    """The first of the validation loss and the objectives that is not finite, as 'name is value';
+    None if all are. A proven bound may be infinite: nothing is proven then."""
+    measured = (VAL_LOSS, *(name for name in objectives if name not in PROVEN_METRICS))
     return next(
-        (f"{name} is {values[name]}" for name in names if not math.isfinite(values[name])), None
+        (f"{name} is {values[name]}" for name in measured if not math.isfinite(values[name])), None
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, TrainingConfig
 from study.metrics.definitions import (
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
     LIPSCHITZ_UPPER_BOUND,
     RECONSTRUCTION_ERROR,
     TEST_ACCURACY,
@@ -95,8 +96,14 @@ def _cell(point: Point) -> Cell:
         error=100 * (1 - metrics[TEST_ACCURACY]),
         reconstruction_error=metrics[RECONSTRUCTION_ERROR],
         # In each training, if there are several.
-        guaranteed=all(r.metrics[LIPSCHITZ_UPPER_BOUND] < 1 for r in point.records),
+        guaranteed=all(_is_invertible(r.metrics) for r in point.records),
     )
+
+
+def _is_invertible(metrics: Mapping[str, float]) -> bool:
+    # Earlier versions have no bound of the inverse.
+    inverse = metrics.get(INVERSE_LIPSCHITZ_UPPER_BOUND, math.inf)
+    return metrics[LIPSCHITZ_UPPER_BOUND] < 1 or inverse < math.inf
 
 
 def _paper(config: StudyConfig) -> Mapping[str, Cell]:

@@ -7,6 +7,7 @@ breaks. So the sampler observes one number: the hypervolume of all networks of t
 front admits.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,9 +52,14 @@ def directions(study: StudyConfig) -> list[Direction]:
 
 def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
     """Means over the trainings of a sample: the hypervolume of its networks within the study's
-    reference point, or, without a ladder, each objective."""
+    reference point, or, without a ladder, each objective; the reference point's in place of a bound
+    that is infinite."""
     if not study.ladder:
-        return [fmean(o.metrics[goal.metric] for o in outcomes) for goal in study.objectives]
+        means = [fmean(o.metrics[goal.metric] for o in outcomes) for goal in study.objectives]
+        return [
+            mean if math.isfinite(mean) else goal.reference
+            for mean, goal in zip(means, study.objectives, strict=True)
+        ]
     reference = points.reference_losses(study.objectives)
     fronts = [points.losses(list(o.admitted.values()), study.objectives) for o in outcomes]
     return [fmean(hypervolume(front, reference) for front in fronts)]

@@ -92,7 +92,7 @@ def measure(
     images = normalized(val.images[: settings.n_inverse_samples])
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     inverse_steps, reconstruction_error = measure_inverse(
-        model, images, rtol=rtol, max_steps=max_steps
+        model, images, certificate, rtol=rtol, max_steps=max_steps
     )
     evaluation = Evaluation(
         val_loss=answers.loss,
@@ -104,7 +104,7 @@ def measure(
         lipschitz_upper_bound=certificate.lipschitz_upper_bound,
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
-        noise_error=measure_noise_error(model, images, rtol=rtol, max_steps=max_steps),
+        noise_error=measure_noise_error(model, images, certificate, rtol=rtol, max_steps=max_steps),
     )
     return evaluation, answers
 
@@ -127,32 +127,40 @@ def certified_curve(radii: Tensor) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure_inverse(
-    model: IResNet, images: Tensor, *, rtol: float, max_steps: int
+    model: IResNet, images: Tensor, certificate: Certificate, *, rtol: float, max_steps: int
 ) -> tuple[float, float]:
     """(inverse_steps, reconstruction_error) as study.metrics defines them, in eval mode."""
-    solution = model.inverse(model.features(images), rtol=rtol, max_steps=max_steps)
+    solution = model.inverse(
+        model.features(images), rtol=rtol, max_steps=max_steps, certificate=_if_needed(certificate)
+    )
     n_steps = torch.where(solution.converged, solution.n_steps, max_steps)
     return n_steps.double().mean().item(), _relative_error(solution.last_iterate, images)
 
 
 @torch.no_grad()
-def measure_noise_error(model: IResNet, images: Tensor, *, rtol: float, max_steps: int) -> float:
+def measure_noise_error(
+    model: IResNet, images: Tensor, certificate: Certificate, *, rtol: float, max_steps: int
+) -> float:
     """noise_error as study.metrics defines it, in eval mode."""
     features = model.features(images)
     rounded = features.bfloat16().to(features.dtype)
-    solution = model.inverse(rounded, rtol=rtol, max_steps=max_steps)
+    solution = model.inverse(
+        rounded, rtol=rtol, max_steps=max_steps, certificate=_if_needed(certificate)
+    )
     return _relative_error(solution.last_iterate, images)
 
 
 @torch.no_grad()
-def inverse_curve(model: IResNet, images: Tensor) -> dict[str, Any]:
+def inverse_curve(model: IResNet, certificate: Certificate, images: Tensor) -> dict[str, Any]:
     """Reconstruction error after 1, 2, ... 20 steps in every block (paper, Figure 4): the mean over
     the images of ||x - x_hat||_2 / ||x||_2; None where it is not finite."""
     limits = torch.arange(1, _CURVE_STEPS + 1, device=images.device)
     n = len(images)
     z = model.features(images).repeat(_CURVE_STEPS, 1, 1, 1)
     limits = limits.repeat_interleave(n)
-    solution = model.inverse(z, rtol=_CURVE_RTOL, max_steps=limits)
+    solution = model.inverse(
+        z, rtol=_CURVE_RTOL, max_steps=limits, certificate=_if_needed(certificate)
+    )
     errors = [_relative_error(part, images) for part in solution.last_iterate.split(n)]
     return {
         "n_samples": n,
@@ -190,6 +198,13 @@ def predicted_and_needed_steps(
     }
 
 
+def _if_needed(certificate: Certificate) -> Certificate | None:
+    """The certificate where the inverse converges by it alone: of blocks that are invertible, but
+    do not contract. Elsewhere the bound of the error, which comes with it, would take time only."""
+    needs = certificate.invertible and not certificate.contraction
+    return certificate if needs else None
+
+
 def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
     """Mean over samples of ||x - x_hat||_2 / ||x||_2; infinite where x_hat is not finite."""
     difference = (reconstruction - images).flatten(1).double().norm(dim=1)
@@ -199,12 +214,15 @@ def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
 
 @torch.no_grad()
 def reconstructions(
-    model: IResNet, val: Split, settings: EvaluationConfig
+    model: IResNet, certificate: Certificate, val: Split, settings: EvaluationConfig
 ) -> tuple[Tensor, Tensor]:
     """Validation images and their reconstructions from their features: float (N, C, H, W) on the
     CPU, 0 black and 1 white. Last iterates, converged or not: any value is possible, NaN too."""
     images = normalized(val.images[:_N_RECONSTRUCTIONS])
     solution = model.eval().inverse(
-        model.features(images), rtol=settings.inverse_rtol, max_steps=settings.inverse_max_steps
+        model.features(images),
+        rtol=settings.inverse_rtol,
+        max_steps=settings.inverse_max_steps,
+        certificate=_if_needed(certificate),
     )
     return brightness(images).cpu(), brightness(solution.last_iterate).cpu()

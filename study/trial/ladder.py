@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import Certificate, IResNet, deployed, project, recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
-from study.metrics.definitions import VAL_LOSS, first_non_finite
+from study.metrics.definitions import diverged
 from study.metrics.reports import ProjectionReport, TrialStatus
 from study.trial.evaluation import Answers, evaluate, measure, statistics_images
 from study.trial.network_files import Certified
@@ -80,7 +80,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             test_accuracy=evaluate(plain, training.dataset.test).accuracy,
             timestamp=time.time(),
         )
-        if first_non_finite(report.metrics(), (VAL_LOSS, *config.objectives)) is None:
+        if diverged(report.metrics(), config.objectives) is None:
             proven = report.lipschitz_upper_bound
             yield Projection(report, Certified(plain, certificate), answers)
 

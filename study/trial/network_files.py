@@ -94,9 +94,9 @@ def save_network(
         rtol=trial.evaluation.inverse_rtol,
         max_steps=trial.evaluation.inverse_max_steps,
     )
-    _write_json(folder / INVERSE, {**inverse_curve(model, images), **steps})
+    _write_json(folder / INVERSE, {**inverse_curve(model, certificate, images), **steps})
     _write_json(folder / VAL_RIGHT, packed(answers.right.tolist()))
-    pictures = reconstructions(model, dataset.val, trial.evaluation)
+    pictures = reconstructions(model, certificate, dataset.val, trial.evaluation)
     save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models import Effort, IResNet, recompute_batch_norm
 from study.config.trial import TrialConfig
-from study.metrics.definitions import TRAIN_LOSS, VAL_LOSS, first_non_finite
+from study.metrics.definitions import TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
@@ -82,8 +82,7 @@ class Training:
         device_use = gpu_use(self.device)
         last = self.epoch == settings.max_epochs
         report = self._measure(train_loss, train_accuracy, seconds / n_epochs, device_use, last)
-        not_finite = first_non_finite(report.metrics(), (VAL_LOSS, *self.config.objectives))
-        if not_finite:
+        if not_finite := diverged(report.metrics(), self.config.objectives):
             return self._failed(f"{not_finite} after epoch {self.epoch}")
         if last:
             self.status = TrialStatus.COMPLETED

@@ -106,6 +106,10 @@ model: {coeff: 0.9}
 objectives: {val_loss: minimize}
     reference_point.val_loss: this key is required, since 'val_loss' has no natural worst value to
     measure the hypervolume from when it is to minimize
+{objectives: {inverse_lipschitz_upper_bound: minimize}, constraints: {invertible: true}}
+    reference_point.inverse_lipschitz_upper_bound: this key is required, since
+    'inverse_lipschitz_upper_bound' has no natural worst value to measure the hypervolume from when
+    it is to minimize
 reference_point: {val_accuracy: 90}
     reference_point.val_accuracy: must be below 1, since no network is better than that, but got
     90.0

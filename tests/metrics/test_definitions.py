@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.metrics.definitions import METRICS, first_non_finite
+from study.metrics.definitions import METRICS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import projection_report
 
@@ -69,11 +69,14 @@ def test_a_result_that_is_no_report_is_none() -> None:
 
 
 def test_the_first_metric_that_is_not_finite_is_named() -> None:
-    assert first_non_finite(REPORT.metrics(), ("val_accuracy", "inverse_steps")) is None
+    assert diverged(REPORT.metrics(), ("val_accuracy", "inverse_steps")) is None
     broken = replace(REPORT, inverse_steps=math.nan, reconstruction_error=math.inf).metrics()
-    assert first_non_finite(broken, ("val_accuracy", "inverse_steps")) == "inverse_steps is nan"
-    assert first_non_finite(broken, ("reconstruction_error",)) == "reconstruction_error is inf"
-    assert first_non_finite(broken, ("val_accuracy",)) is None
+    assert diverged(broken, ("val_accuracy", "inverse_steps")) == "inverse_steps is nan"
+    assert diverged(broken, ("reconstruction_error",)) == "reconstruction_error is inf"
+    assert diverged(broken, ("val_accuracy",)) is None
+    assert diverged(replace(REPORT, val_loss=math.inf).metrics(), ()) == "val_loss is inf"
+    unproven = replace(REPORT, inverse_lipschitz_upper_bound=math.inf).metrics()
+    assert diverged(unproven, ("inverse_lipschitz_upper_bound",)) is None
 
 
 @settings(max_examples=300)

@@ -221,6 +221,27 @@ def test_what_does_not_converge_has_no_value() -> None:
     assert solution.n_steps[3] < 5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("slope", [1.0, 1.5, 4.0])
+def test_an_expanding_map_is_solved_if_its_fixed_point_is_the_only_one(
+    slope: float, dtype: torch.dtype
+) -> None:
+    """x + slope relu(x) = y, solved in closed form; Picard iteration diverges."""
+    y = torch.randn(50, 64, dtype=dtype)
+
+    def fn(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return y[rows] - slope * x.relu()
+
+    assert not fixed_point(fn, y).converged.any()
+    solution = fixed_point(fn, y, expanding=True)
+    assert solution.converged.all()
+    exact = torch.where(y > 0, y / (1 + slope), y)
+    # |x' - x| is at most the residual, since the map's inverse has the Lipschitz constant 1.
+    error = (solution.value - exact).norm(dim=1)
+    assert (error <= solution.residual_norm * (1 + slope) + 1e-6 * exact.norm(dim=1)).all()
+    assert error.max() < 1e-4
+
+
 def test_an_empty_batch_is_solved() -> None:
     solution = fixed_point(lambda x, rows: x, torch.zeros(0, 3))
     assert solution.value.shape == (0, 3)

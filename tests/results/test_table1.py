@@ -37,10 +37,24 @@ def test_a_study_of_the_table_trains_its_six_networks_once(name: str) -> None:
     assert loaded.model.blocks == (18, 18, 19)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "guaranteed"), [((0.9, 9.0), True), ((1.2, 9.0), True), ((1.2, math.inf), False)]
+)
+def test_an_inverse_is_guaranteed_with_a_contraction_or_without(
+    bounds: tuple[float, float], guaranteed: bool
+) -> None:
+    names = ("lipschitz_upper_bound", "inverse_lipschitz_upper_bound")
+    record = network(0, SIX[0], **dict(zip(names, bounds, strict=True)))
+    (column, *_) = collect(study("table1_digits"), [record]).table1
+    assert column.ours is not None
+    assert column.ours.guaranteed == guaranteed
+
+
 def test_ours_stands_above_the_papers_and_the_difference_is_between_them() -> None:
+    unproven = {"inverse_lipschitz_upper_bound": math.inf}
     records = [
-        network(0, SIX[0], lipschitz_upper_bound=20.0, reconstruction_error=3e-7),
-        network(1, SIX[1], lipschitz_upper_bound=9.0, reconstruction_error=math.inf),
+        network(0, SIX[0], **unproven, lipschitz_upper_bound=20.0, reconstruction_error=3e-7),
+        network(1, SIX[1], **unproven, lipschitz_upper_bound=9.0, reconstruction_error=math.inf),
         network(2, SIX[2], lipschitz_upper_bound=0.9, test_accuracy=0.9),
         replace(network(3, SIX[3]), state=TrialStatus.FAILED),
         network(5, SIX[5], lipschitz_upper_bound=0.1, reconstruction_error=2e-7),

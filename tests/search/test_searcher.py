@@ -195,6 +195,23 @@ def test_what_a_trial_is_told_as() -> None:
     assert [t.number for t in inner(searcher).best_trials] == [0]
 
 
+def test_of_a_bound_without_a_proof_the_sampler_observes_the_reference_point() -> None:
+    bound = "inverse_lipschitz_upper_bound"
+    raw = {
+        **RAW,
+        "objectives": {"val_accuracy": "maximize", bound: "minimize"},
+        "reference_point": {bound: 50.0},
+        "constraints": {"invertible": True},
+    }
+    searcher = OptunaSearcher(parser.parse(raw, "x"))
+    for name in ("proven", "unproven"):
+        searcher.suggest(name)
+    searcher.on_trial_complete("proven", completed(val_accuracy=0.9, **{bound: 8.0}))
+    searcher.on_trial_complete("unproven", completed(val_accuracy=0.99, **{bound: math.inf}))
+    assert [t.values for t in trials_of(searcher)] == [[0.9, 8.0], [0.99, 50.0]]
+    assert [t.number for t in inner(searcher).best_trials] == [0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ladder", [[], [0.4]])
 def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:

@@ -183,7 +183,8 @@ def test_inverse_steps_count_max_steps_where_it_does_not_converge() -> None:
         for parameter in model.body.parameters():
             parameter.mul_(30 if parameter.dim() == 4 else 1)
     images = data.normalized(sources.load(TINY.data).val.images[:8])
-    steps, error = measure_inverse(model.eval(), images, rtol=1e-6, max_steps=25)
+    certificate = certify(model.eval())
+    steps, error = measure_inverse(model, images, certificate, rtol=1e-6, max_steps=25)
     assert steps == 25
     assert error == math.inf or error > 1
 
@@ -193,7 +194,7 @@ def test_the_curve_is_that_of_one_inverse_for_each_number_of_steps() -> None:
     state.run_to_report()
     model = state.model.eval()
     images = data.normalized(state.dataset.val.images[:6])
-    errors = inverse_curve(model, images)["reconstruction_error"]
+    errors = inverse_curve(model, certify(model), images)["reconstruction_error"]
     with torch.no_grad():
         z = model.features(images)
     for n_steps in (1, 2, 3, 6):
