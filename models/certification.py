@@ -13,9 +13,7 @@ every size. The bounds are statements in real arithmetic, without the rounding o
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
@@ -39,9 +37,8 @@ from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
 from models.iresnet import IResNet
 from models.power_iteration import adjoint_kernel
+from models.threads import MOST_LAYERS, in_threads, single_threaded_operations
 
-# Layers in one batch, at most.
-_MOST_LAYERS = 8
 # Entries of a program of `block_bounds` in one batch, about.
 _MOST_ENTRIES = 2**17
 # Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to it.
@@ -214,8 +211,8 @@ def _two_sided_bounds(
         bound = partial(two_sided_bounds, size=size, is_activated=is_activated, search=search)
         # Several matrices of so many entries are in use at a time, and should fit into the caches.
         n_entries = 4 * units[1].shape[1] ** 2 * math.prod(size)
-        most = max(1, min(_MOST_LAYERS, _MOST_ENTRIES // n_entries))
-        with _single_threaded_operations() as n_threads:
+        most = max(1, min(MOST_LAYERS, _MOST_ENTRIES // n_entries))
+        with single_threaded_operations() as n_threads:
             pairs = in_threads(bound, *units, scale, most=most, n_threads=n_threads).tolist()
         for (name, _), exponent, (forward, lower) in zip(group, exponents, pairs, strict=True):
             if abs(exponent) < _FAR:
@@ -303,35 +300,6 @@ def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:
         part, its_exponent = math.frexp(factor)
         mantissa, exponent = mantissa * part, exponent + its_exponent
     return _scaled_up(mantissa * UP, exponent)
-
-
-def in_threads(
-    function: Callable[..., Tensor],
-    *batches: Tensor,
-    most: int = _MOST_LAYERS,
-    n_threads: int | None = None,
-) -> Tensor:
-    """function(*batches), with the batches (L, ...) in parts of at most `most`, on n_threads, by
-    default as many as torch has.
-    LAPACK takes the matrices of a batch one after another, on one thread; and the symbols of a few
-    layers fit into the caches, those of all do not."""
-    n_layers, n_threads = len(batches[0]), n_threads or torch.get_num_threads()
-    n_chunks = min(n_layers, max(n_threads, -(-n_layers // most)))
-    with ThreadPoolExecutor(n_threads) as pool:
-        return torch.cat(list(pool.map(function, *(batch.chunk(n_chunks) for batch in batches))))
-
-
-@contextmanager
-def _single_threaded_operations() -> Iterator[int]:
-    """Let each operation of torch run on one thread, also in threads that begin here; gives the
-    number of threads of before. On more, products with vectors are summed in an order that depends
-    on what else the processor does, and a search that starts from them ends elsewhere."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield n_threads
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _number(value: float) -> float:

@@ -69,10 +69,7 @@ def after_layer(module: nn.Module, before: Running) -> Running:
         kernel = module.weight.abs()
         bias = None if module.bias is None else module.bias.abs()
         size = norm_of(nn.functional.conv2d(x.abs(), kernel, bias, padding=module.padding))
-        # On the CPU, where certificates are computed too. That of a convolution with the absolute
-        # kernel is at most that of the sum over its taps.
-        taps = kernel.sum(dim=(2, 3)).double().cpu()
-        lipschitz = torch.linalg.matrix_norm(taps, ord=2).item()
+        lipschitz = absolute_norm(module)
         n_terms = kernel[0].numel() + 1
     elif isinstance(module, nn.BatchNorm2d):
         assert module.running_mean is not None
@@ -102,6 +99,14 @@ def after_sums(
     unit, underflow = _UNITS[before.value.dtype]
     rounding = n_terms * unit / (1 - n_terms * unit) * (size + lipschitz * before.off) + underflow
     return Running(value, lipschitz * before.spread, lipschitz * before.error + rounding)
+
+
+def absolute_norm(layer: nn.Conv2d) -> float:
+    """A bound of the norm of the convolution with the absolute kernel: that of the sum over its
+    taps."""
+    # On the CPU, where certificates are computed too.
+    taps = layer.weight.abs().sum(dim=(2, 3)).double().cpu()
+    return float(torch.linalg.matrix_norm(taps, ord=2))
 
 
 def norm_of(x: Tensor) -> Tensor:
