@@ -50,9 +50,10 @@ _N_DOUBLINGS = 6
 # this index, estimates that were made at the same frequencies are computed instead.
 _RAISES = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4)
 _COMPUTED_AFTER = 3
-# The search (Rprop, Riedmiller and Braun 1993): steps, the first step of a multiplier's logarithm,
-# and the step's factors where the sign of the slope stays and where it changes.
-_N_STEPS = 14
+# The search (Rprop, Riedmiller and Braun 1993): steps forward, and for the inverse, where more are
+# worth more; the first step of a multiplier's logarithm, and the step's factors where the sign of
+# the slope stays and where it changes.
+_N_STEPS = (8, 14)
 _FIRST_STEP, _GROWTH, _SHRINKAGE = 0.3, 1.3, 0.4
 # Steps in which T0 moves, which costs more than the step itself.
 _STEPS_OF_0 = (1, 3, 6)
@@ -113,7 +114,9 @@ def two_sided_bounds(
     elif max(size) > _SIDE:
         whole = Program.on_the_torus(blocks, size)
     if search:
-        multipliers, k = _better(small, multipliers, k)
+        halves = zip(small.halves(), multipliers.halves(), k.chunk(2), _N_STEPS, strict=True)
+        found, ks = zip(*(_better(*half) for half in halves), strict=True)
+        multipliers, k = Multipliers.joined(found), torch.cat(ks)
     forward, inverse = _proven(whole, multipliers, k).chunk(2)
     bounds = torch.stack([(1 + forward).sqrt(), (1 - inverse).clamp(min=0).sqrt()], dim=1)
     # The roots are rounded too.
@@ -147,7 +150,9 @@ def _start(program: Program) -> tuple[Multipliers, Tensor]:
     return multipliers, k
 
 
-def _better(program: Program, multipliers: Multipliers, k: Tensor) -> tuple[Multipliers, Tensor]:
+def _better(
+    program: Program, multipliers: Multipliers, k: Tensor, n_steps: int
+) -> tuple[Multipliers, Tensor]:
     """Multipliers that usually give smaller k, by a search from given ones that give `k` or
     less, and estimates of these smaller k."""
     best, best_near = multipliers, k * (1 + _ROOMS[0])
@@ -160,8 +165,8 @@ def _better(program: Program, multipliers: Multipliers, k: Tensor) -> tuple[Mult
         best_near, program.some_vector(), _N_POWER_STEPS[0]
     )
     best_k = k = torch.where(is_possible, estimate, k)
-    for index in range(_N_STEPS):
-        room = _ROOMS[0] * (_ROOMS[1] / _ROOMS[0]) ** (index / (_N_STEPS - 1))
+    for index in range(n_steps):
+        room = _ROOMS[0] * (_ROOMS[1] / _ROOMS[0]) ** (index / (n_steps - 1))
         near = k * (1 + room)
         form = program.form(multipliers, gram)
         inverse, is_possible, k, vector = form.inverse(near, vector, _N_POWER_STEPS[1])

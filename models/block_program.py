@@ -1,7 +1,9 @@
 """The semidefinite programs of `block_bounds` as matrices: forward, and of the inverse."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -39,6 +41,18 @@ class Multipliers:
             part.repeat_interleave(n_pixels, dim=1) for part in (self.of_rows, self.of_columns)
         )
         return Multipliers(*parts)
+
+    def halves(self) -> "tuple[Multipliers, Multipliers]":
+        """Those of the first half of the blocks, and of the second."""
+        pairs = zip(self.of_rows.chunk(2), self.of_columns.chunk(2), strict=True)
+        first, second = (Multipliers(*pair) for pair in pairs)
+        return first, second
+
+    @classmethod
+    def joined(cls, parts: "Iterable[Multipliers]") -> "Multipliers":
+        """Those of all parts, one after another."""
+        rows, columns = zip(*((part.of_rows, part.of_columns) for part in parts), strict=True)
+        return cls(torch.cat(rows), torch.cat(columns))
 
     def where(self, chosen: Tensor, others: "Multipliers") -> "Multipliers":
         """These for the blocks that are chosen, bool (L,), the others elsewhere."""
@@ -170,6 +184,15 @@ class Program:
             is_activated=blocks.is_activated,
             is_whole=is_whole,
         )
+
+    def halves(self) -> "tuple[Program, Program]":
+        """Forward, and of the inverses."""
+        tensors = {name: of.chunk(2) for name, of in vars(self).items() if isinstance(of, Tensor)}
+        first, second = (
+            replace(self, **cast(Any, {name: parts[half] for name, parts in tensors.items()}))
+            for half in (0, 1)
+        )
+        return first, second
 
     def weighted_gram(self, multipliers: Multipliers) -> Tensor:
         """The Gram matrix of the rows with their columns weighted, if there is a T0."""
