@@ -51,32 +51,61 @@ def extreme_over_slopes(
     """The largest (sign 1) or smallest (sign -1) singular value of I + w3 Q2 w2 Q1 w1 Q0 that is
     found over diagonal matrices with entries in {0, 1}; Q0 = I unless is_activated. From random
     starts, each entry goes where the slope of the singular value points."""
-    found = []
-    for start in range(n_starts):
-        part = (1.0, 0.5, 0.8)[start % 3]
-        q0, q1, q2 = (
-            (torch.rand(n, generator=generator) < part).double()
-            for n in (w1.shape[1], len(w2), len(w2))
-        )
-        if not is_activated:
-            q0 = torch.ones_like(q0)
-        for _ in range(40):
-            whole = (w3 * q2) @ (w2 * q1) @ (w1 * q0)
-            left, values, right = torch.linalg.svd(torch.eye(len(w3), dtype=w3.dtype) + whole)
-            at = 0 if sign > 0 else -1
-            u, v = left[:, at], right[at]
-            found.append(values[at].item())
-            before = q0, q1, q2
-            h1 = w1 @ (q0 * v)
-            back = w3.T @ u
-            q2 = (sign * back * (w2 @ (q1 * h1)) > 0).double()
-            back = w2.T @ (q2 * back)
-            q1 = (sign * back * h1 > 0).double()
-            if is_activated:
-                q0 = (sign * (w1.T @ (q1 * back)) * v > 0).double()
-            if all(map(torch.equal, before, (q0, q1, q2))):
-                break
-    return max(found) if sign > 0 else min(found)
+    (found,) = extremes_over_slopes(
+        *(w.unsqueeze(0) for w in (w1, w2, w3)),
+        is_activated=is_activated, sign=sign, generator=generator, n_starts=n_starts,
+    )  # fmt: skip
+    return float(found)
+
+
+def extremes_over_slopes(
+    w1: Tensor,
+    w2: Tensor,
+    w3: Tensor,
+    *,
+    is_activated: bool,
+    sign: int,
+    generator: torch.Generator,
+    n_starts: int = 6,
+) -> Tensor:
+    """(L,): `extreme_over_slopes` of L blocks of one shape, stacked, all at once.
+
+    Each value is attained: the norm of the image of a unit vector, an eigenvector of the Gram
+    matrix. An SVD fails at times where most singular values are 1, as here.
+    """
+    n_blocks, n, c = len(w1), w1.shape[1], w1.shape[2]
+    parts = w1.new_tensor([1.0, 0.5, 0.8])[torch.arange(n_starts) % 3].view(-1, 1)
+    q0, q1, q2 = (
+        (torch.rand(n_blocks, n_starts, size, generator=generator) < parts).to(w1).flatten(0, 1)
+        for size in (c, n, n)
+    )
+    if not is_activated:
+        q0 = torch.ones_like(q0)
+    # Of each start that still moves, its block. A vector is a row; a batch of them multiplies.
+    block = torch.arange(n_blocks).repeat_interleave(n_starts)
+    found = w1.new_full((n_blocks,), -sign * torch.inf)
+    identity, at = torch.eye(c, dtype=w1.dtype), -1 if sign > 0 else 0
+    for _ in range(40):
+        a, b, d = w1[block], w2[block], w3[block]
+        whole = (d * q2.unsqueeze(1)) @ (b * q1.unsqueeze(1)) @ (a * q0.unsqueeze(1))
+        whole = identity + whole
+        v = torch.linalg.eigh(whole.mT @ whole)[1][:, :, at].unsqueeze(1)
+        u = v @ whole.mT
+        value = (u.norm(dim=2) / v.norm(dim=2)).squeeze(1)
+        found = found.scatter_reduce(0, block, value, "amax" if sign > 0 else "amin")
+        before = torch.cat([q0, q1, q2], dim=1)
+        h1 = (q0.unsqueeze(1) * v) @ a.mT
+        back = u @ d
+        q2 = (sign * back * ((q1.unsqueeze(1) * h1) @ b.mT) > 0).to(w1).squeeze(1)
+        back = (q2.unsqueeze(1) * back) @ b
+        q1 = (sign * back * h1 > 0).to(w1).squeeze(1)
+        if is_activated:
+            q0 = (sign * ((q1.unsqueeze(1) * back) @ a) * v > 0).to(w1).squeeze(1)
+        moved = (torch.cat([q0, q1, q2], dim=1) != before).any(dim=1)
+        if not bool(moved.any()):
+            break
+        q0, q1, q2, block = q0[moved], q1[moved], q2[moved], block[moved]
+    return found
 
 
 def relative_error(estimate: Tensor, truth: Tensor) -> Tensor:
