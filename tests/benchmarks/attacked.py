@@ -1,7 +1,9 @@
 """Whether an image that is proven to keep its answer keeps it under attack, on real data.
 
-    python -m tests.benchmarks.attacked DATA_ROOT
+    python -m tests.benchmarks.attacked DATA_ROOT PHOTOGRAPHS
 
+DATA_ROOT has MNIST in torchvision's layout, PHOTOGRAPHS CIFAR-10 in that or as train/CLASS/*.jpg
+and test/CLASS/*.jpg.
 Ten networks of the digits, of MNIST and of CIFAR-10, trained briefly, with all norms and
 activations. For each, 200 test images are attacked within four radii, quantiles of those that are
 proven of them. Prints what is certified and what the attack leaves; exits 1 if an image is both
@@ -11,6 +13,7 @@ certified and attacked.
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -44,11 +47,15 @@ _CHANGES: tuple[tuple[str, dict[str, object]], ...] = (
 )
 
 
-def check(name: str, changes: dict[str, object], data_root: str) -> int:
+def check(name: str, changes: dict[str, object], roots: dict[str, Path]) -> int:
     """The number of images that are certified and attacked all the same."""
     data, model = _DATA[name]
+    root = roots.get(name, Path())
+    kind = "image_folder" if (root / "train").is_dir() else name
     trial = TrialConfig(
-        data=replace(data, root=data_root), model=replace(model, **changes), training=_TRAINING
+        data=replace(data, name=kind, root=str(root)),
+        model=replace(model, **changes),
+        training=_TRAINING,
     )
     training = Training(trial)
     while training.status is TrialStatus.RUNNING:
@@ -78,12 +85,14 @@ def check(name: str, changes: dict[str, object], data_root: str) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("data_root")
+    parser.add_argument("data_root", type=Path)
+    parser.add_argument("photographs", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     choose_algorithms(deterministic=True)
-    n_broken = sum(check(name, changes, arguments.data_root) for name, changes in _CHANGES)
+    roots = {"mnist": arguments.data_root, "cifar10": arguments.photographs}
+    n_broken = sum(check(name, changes, roots) for name, changes in _CHANGES)
     print(f"{n_broken} certified and attacked")
     return int(n_broken > 0)
 

@@ -171,10 +171,16 @@ def _check_group(
             tally.add(f"its inverse, {effort}, {way}", case, inverse, proven)
 
 
-def classifying(norm: str, activation: str, coeff: float, generator: torch.Generator) -> IResNet:
+def classifying(
+    norm: str,
+    activation: str,
+    coeff: float,
+    generator: torch.Generator,
+    blocks: tuple[int, ...] = (1, 1),
+) -> IResNet:
     """A network in eval mode, with statistics of its own."""
     model = IResNet(
-        (2, 4, 4), 4, (1, 1), norm=norm, activation=activation, dropout=0.0, coeff=coeff
+        (2, 4, 4), 4, blocks, norm=norm, activation=activation, dropout=0.0, coeff=coeff
     )
     with_biases(model)
     with torch.no_grad():
