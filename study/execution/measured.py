@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,26 +16,35 @@ from study.errors import TrackingError
 from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_right
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
-    METRICS,
     TEST_ACCURACY,
     VAL_ACCURACY,
-    Decimals,
 )
 from study.tracking.claims import MEASURED
 from study.tracking.proof import load
 from study.tracking.records import Records
-from study.tracking.values import restored, sample_of
+from study.tracking.stored_model import data_digest
+from study.tracking.values import as_json, restored, sample_of
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
 from study.trial.evaluation import evaluate, measure
 from study.trial.network_files import Certified, save_network
 
 # What another processor may change: the fraction of a split's images that are classified, certified
-# or attacked otherwise; and the relative difference of other figures, of which those of the size of
-# rounding differ more.
+# or attacked otherwise; the relative difference of other figures; the absolute one of those of the
+# size of rounding; and the factor by which an error of that size may be smaller.
 _MOST_IMAGES = 0.002
 _MOST_APART = 0.02
 _ROUNDING = 2e-6
+_MOST_TIMES = 10.0
+# Keys of what is given, not measured, and of counts of which one step more or less is the same.
+_GIVEN = {"architecture", "data", "n_images", "n_samples", "n_steps", "rtol"}
+_COUNTS = {"predicted_steps", "needed_steps_max"}
+# What is compared of each file: these keys, or all. What is proven was compared before.
+_COMPARED: Mapping[str, set[str] | None] = {
+    NETWORK: {"architecture", "data"},
+    CERTIFICATE: MEASURED,
+    INVERSE: None,
+}
 
 
 def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...]:
@@ -56,25 +66,23 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
     trial = study.config.resolve(sample_of(run), seed=0)
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
     dataset = sources.load(trial.data)
-    described = json.loads(records.artifact(run_id, NETWORK))["data"]
-    if described["sha256"] != dataset.sha256:
+    digest = data_digest(records, run_id)
+    if digest != dataset.sha256:
         return (
-            f"data: that of the run has the digest {described['sha256']!s:.8}, but that in "
-            f"{data_root} has {dataset.sha256:.8}",
+            f"data: that of the run has the digest {digest!s:.8}, but that in {data_root} has "
+            f"{dataset.sha256:.8}",
         )
     network = load(records, run_id)
     certified = Certified(network, certify(network))
     measured, answers = measure(
         network, dataset.val, trial.evaluation, trial.radius, certified.certificate
     )
-    found = {
-        **measured.metrics(),
-        TEST_ACCURACY: evaluate(network, dataset.test).accuracy,
-        ATTACKED_ACCURACY: attacked_accuracy(
-            network, dataset.test, trial.radius, certified.certificate
-        ),
-    }
     logged = {name: restored(value) for name, value in run.data.metrics.items()}
+    found = {**measured.metrics(), TEST_ACCURACY: evaluate(network, dataset.test).accuracy}
+    if ATTACKED_ACCURACY in logged:  # projections are not attacked
+        found[ATTACKED_ACCURACY] = attacked_accuracy(
+            network, dataset.test, trial.radius, certified.certificate
+        )
     problems = [
         f"run: its metric {name} is {logged[name]}, but the network has {value}"
         for name, value in found.items()
@@ -83,10 +91,9 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
     there = records.artifacts(run_id)
     with tempfile.TemporaryDirectory() as temporary:
         save_network(Path(temporary), certified, answers, trial, dataset)
-        for name, keys in ((CERTIFICATE, MEASURED), (INVERSE, None)):
+        for name, keys in _COMPARED.items():
             ours = json.loads((Path(temporary) / name).read_bytes())
-            theirs = json.loads(records.artifact(run_id, name))
-            # What is proven was compared before.
+            theirs = as_json(records.artifact(run_id, name), dict)
             compared = {key: of for key, of in ours.items() if keys is None or key in keys}
             problems += (f"run: {name}: {problem}" for problem in _apart(theirs, compared))
     if VAL_RIGHT in there:
@@ -97,23 +104,34 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
     return tuple(problems)
 
 
-def _is_same(name: str, logged: float, value: float) -> bool:
-    if isinstance(METRICS[name].resolution, Decimals) and abs(value) <= 1:
-        return abs(logged - value) <= _MOST_IMAGES
-    return _is_close(logged, value)
-
-
-def _is_close(one: float, other: float) -> bool:
-    least = _ROUNDING if isinstance(other, float) else 1  # a count
-    return math.isclose(one, other, rel_tol=_MOST_APART, abs_tol=least)
+def _is_same(name: str, theirs: float, ours: float) -> bool:
+    """Whether a figure, named by its keys with dots between them, is what another processor might
+    measure where this one measures `ours`."""
+    *_, key = keys = name.split(".")
+    if not _GIVEN.isdisjoint(keys) or abs(theirs) > sys.float_info.max:
+        return theirs == ours
+    if key.endswith("_accuracy"):
+        return abs(theirs - ours) <= _MOST_IMAGES
+    if key in _COUNTS:
+        return abs(theirs - ours) <= 1
+    if math.isclose(theirs, ours, rel_tol=_MOST_APART):
+        return True
+    # A smaller error is a better claim, a larger one is not.
+    is_error = key.endswith(("_error", "error_bound"))
+    if is_error and (ours > _ROUNDING or theirs < ours / _MOST_TIMES):
+        return False
+    return abs(theirs - ours) <= _ROUNDING
 
 
 def _apart(theirs: Any, ours: Any, where: str = "") -> Iterator[str]:
     """Yield a sentence for the first number of each list or key in JSON that is another."""
     if isinstance(ours, Mapping):
+        if not isinstance(theirs, Mapping):
+            yield f"{where or 'it'} must be an object of JSON"
+            return
         for key, value in ours.items():
             # Earlier versions had fewer.
-            if isinstance(theirs, Mapping) and key in theirs:
+            if key in theirs:
                 yield from _apart(theirs[key], value, f"{where}.{key}" if where else key)
     elif isinstance(ours, list):
         if not isinstance(theirs, list) or len(theirs) != len(ours):
@@ -124,7 +142,7 @@ def _apart(theirs: Any, ours: Any, where: str = "") -> Iterator[str]:
                 yield problem
                 return
     elif isinstance(ours, float | int) and not isinstance(ours, bool):
-        if not isinstance(theirs, float | int) or not _is_close(theirs, ours):
+        if not isinstance(theirs, float | int) or not _is_same(where, theirs, ours):
             yield f"{where} is {theirs!s:.20}, but the network has {ours}"
     elif theirs != ours:
         yield f"{where} is {theirs!s:.60}, but the network has {ours!s:.60}"

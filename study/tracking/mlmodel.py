@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 from mlflow.entities import Run
 
+from models.stored import NETWORK
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, origin
+from study.tracking.values import as_json
 
 # At the end of a line of the files below.
 _VERSION = re.compile(r"(==|<=|=|: )[0-9][0-9A-Za-z.]*$", re.MULTILINE)
@@ -51,16 +53,22 @@ _EXPECTED: dict[str, Any] = {
 
 
 def other_identity(folder: Path, run: Run, model_id: str) -> Iterator[str]:
-    """Yield a sentence for each sign that another run's model, with its manifest, was put here."""
+    """Yield a sentence for each sign that another run's model, with its manifest, was put here, or
+    that its data is not that of its network."""
     expected = {"run_id": run.info.run_id, "model_id": model_id, "study": origin(run)}
+    described = as_json((folder / DATA / NETWORK).read_bytes(), dict) or {}
     try:
         about = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         # An experiment may have been renamed.
         study = {key: v for key, v in about["metadata"]["study"].items() if key != "name"}
         found = {"run_id": about["run_id"], "model_id": about["model_id"], "study": study}
+        # Earlier versions may lack either.
+        data = about["metadata"].get("data", described.get("data"))
     except Exception as error:  # a changed file may fail in any way
         yield f"MLmodel cannot be read: {type(error).__name__}: {error}"
         return
+    if data != described.get("data", data):
+        yield f"data of MLmodel is not that of {NETWORK}"
     for key, value in expected.items():
         if found[key] != value:
             yield f"{key} of MLmodel must be {value}, but is {reprlib.repr(found[key])}"

@@ -2,8 +2,8 @@
 
 No stored code is run: the code at hand builds the network from the stored arguments and tensors,
 and certifies it again. That bound counts. The run's metric and certificate must not claim more, its
-accuracy must be that of the images that it has right, and its sample that of the network. Other
-metrics and tags, and the empirical constants beside the certificate, are not checked.
+accuracy must be that of the images that it has right, and its sample that of the network and of its
+parameters. Other metrics and tags, and what was measured beside the certificate, are not checked.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from mlflow.entities import Run
 
 from models import IResNet, certify, read_network
 from models.stored import NETWORK, WEIGHTS
+from study.config.trial import COEFF
 from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
 from study.metrics.definitions import (
@@ -226,6 +227,11 @@ def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iter
         # A network is stored without its normalization.
         if key != "norm" and key in architecture and architecture[key] != value:
             yield f"{key} of its sample is {value}, but that of the network is {architecture[key]}"
+        # Earlier versions gave a projection its own coefficient; a list's text may be a tuple's.
+        is_other = key == COEFF and tags.PROJECTED_TO in run.data.tags
+        param = run.data.params.get(key, str(value))
+        if param != str(value) and not is_other and not isinstance(value, list):
+            yield f"{key} of its sample is {value}, but its parameter is {param}"
     if VAL_RIGHT in of_run:
         try:
             read_right(of_run[VAL_RIGHT], run.data.metrics.get(VAL_ACCURACY, math.nan))
