@@ -18,7 +18,7 @@ from study.config.trial import (
 )
 from study.errors import ConfigError, unknown
 from study.metrics.definitions import METRICS, Direction
-from study.metrics.goals import INVERTIBLE, Constraint, Objective
+from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import PROJECTED_METRICS
 
 # Settings that have no effect without spectral normalization.
@@ -124,10 +124,7 @@ class StudyConfig:
             **sections,
             "space": {key: asdict(parameter) for key, parameter in self.space},
             "objectives": {o.metric: o.direction.value for o in self.objectives},
-            "constraints": {
-                **({"invertible": True} if INVERTIBLE in self.constraints else {}),
-                **{c.metric: str(c) for c in self.constraints if c != INVERTIBLE},
-            },
+            "constraints": as_in_a_file(self.constraints),
             "reference_point": {o.metric: o.reference for o in self.objectives},
         }
         return {key: _plain(value) for key, value in whole.items()}

@@ -2,8 +2,9 @@
 
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND, Direction
 
@@ -61,3 +62,9 @@ class Constraint:
 
 INVERTIBLE = Constraint(INVERSE_LIPSCHITZ_UPPER_BOUND, "<", math.inf)
 """The inverse is proven to exist; in a study file `invertible: true`."""
+
+
+def as_in_a_file(constraints: Iterable[Constraint]) -> dict[str, Any]:
+    """Constraints as a study file has them."""
+    pairs = (("invertible", True) if c == INVERTIBLE else (c.metric, str(c)) for c in constraints)
+    return dict(pairs)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
+from study.metrics.goals import as_in_a_file
 from study.metrics.reports import TrialStatus
 from study.results.front import Mark, Point
 from study.results.report import Report
@@ -70,7 +71,7 @@ def export(report: Report, url: str) -> str:
         [(objective.metric, objective.direction) for objective in objectives],
         trials(report),
         {
-            "constraints": {c.metric: str(c) for c in report.constraints},
+            "constraints": as_in_a_file(report.constraints),
             "reference_point": {
                 o.metric: o.reference for o in objectives if math.isfinite(o.reference)
             },

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import OutageError, TrackingError, UserError
 from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
-from study.metrics.goals import Constraint, Objective
+from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
 from study.results import recommended, spent, table1, where
 from study.results.answers import with_answers
@@ -268,6 +268,6 @@ def goals(ranking: Ranking) -> dict[str, dict[str, Any]]:
     """The objectives, constraints and reference point, for JSON."""
     return {
         "objectives": {o.metric: o.direction.value for o in ranking.objectives},
-        "constraints": {c.metric: str(c) for c in ranking.constraints},
+        "constraints": as_in_a_file(ranking.constraints),
         "reference_point": {o.metric: o.reference for o in ranking.objectives},
     }
