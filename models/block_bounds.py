@@ -50,13 +50,12 @@ _N_DOUBLINGS = 6
 # this index, estimates that were made at the same frequencies are computed instead.
 _RAISES = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4)
 _COMPUTED_AFTER = 3
-# The search (Rprop, Riedmiller and Braun 1993): steps forward, and for the inverse, where more are
-# worth more; the first step of a multiplier's logarithm, and the step's factors where the sign of
-# the slope stays and where it changes.
-_N_STEPS = (8, 14)
+# The search (Rprop, Riedmiller and Braun 1993), forward and for the inverse: the number of steps,
+# and in which of them T0 moves, which costs more than the step itself.
+_STEPS = ((8, (1, 3)), (14, (1, 3, 6)))
+# The first step of a multiplier's logarithm, and the step's factors where the sign of the slope
+# stays and where it changes.
 _FIRST_STEP, _GROWTH, _SHRINKAGE = 0.3, 1.3, 0.4
-# Steps in which T0 moves, which costs more than the step itself.
-_STEPS_OF_0 = (1, 3, 6)
 # How far above k log det Z is differentiated, at first and at last. Close to k its slope is that of
 # k itself, which has kinks.
 _ROOMS = (5e-3, 5e-4)
@@ -114,7 +113,7 @@ def two_sided_bounds(
     elif max(size) > _SIDE:
         whole = Program.on_the_torus(blocks, size)
     if search:
-        halves = zip(small.halves(), multipliers.halves(), k.chunk(2), _N_STEPS, strict=True)
+        halves = zip(small.halves(), multipliers.halves(), k.chunk(2), _STEPS, strict=True)
         found, ks = zip(*(_better(*half) for half in halves), strict=True)
         multipliers, k = Multipliers.joined(found), torch.cat(ks)
     forward, inverse = _proven(whole, multipliers, k).chunk(2)
@@ -151,10 +150,11 @@ def _start(program: Program) -> tuple[Multipliers, Tensor]:
 
 
 def _better(
-    program: Program, multipliers: Multipliers, k: Tensor, n_steps: int
+    program: Program, multipliers: Multipliers, k: Tensor, steps: tuple[int, tuple[int, ...]]
 ) -> tuple[Multipliers, Tensor]:
     """Multipliers that usually give smaller k, by a search from given ones that give `k` or
     less, and estimates of these smaller k."""
+    n_steps, steps_of_0 = steps
     best, best_near = multipliers, k * (1 + _ROOMS[0])
     step = torch.full_like(multipliers.of_rows, _FIRST_STEP)
     slope = torch.zeros_like(multipliers.of_rows)
@@ -184,7 +184,7 @@ def _better(
         factor = torch.where(turn > 0, _GROWTH, torch.where(turn < 0, _SHRINKAGE, 1.0))
         step = step * torch.where(of_each, factor, _SHRINKAGE)
         slope = torch.where(of_each, new_slope, slope)
-        if program.is_activated and index in _STEPS_OF_0:
+        if program.is_activated and index in steps_of_0:
             columns = program.best_of_columns(form, inverse)
             multipliers = replace(multipliers, of_columns=columns).where(is_possible, best)
             gram = program.weighted_gram(multipliers)

@@ -130,7 +130,7 @@ def test_a_network_that_is_no_contraction_says_so_instead_of_answering() -> None
     model = small(norm="none", dropout=0.0)
     enlarge(model, 30)
     model.eval()
-    assert not certify(model).contraction
+    assert not certify(model, "fast").contraction
     x = torch.rand(4, 3, 8, 8) - 0.5
     with torch.no_grad():
         solution = model.inverse(model.features(x), max_steps=50)
@@ -169,7 +169,7 @@ def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) 
     model.eval()
     with torch.no_grad():
         z = model.features(torch.rand(5, 2, 4, 4) - 0.5)
-    certificate = certify(model)
+    certificate = certify(model, "fast")
     solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, certificate=certificate)
     assert solution.error_bound is not None
     assert solution.error_bound.shape == (3, 5)
@@ -222,7 +222,7 @@ def test_without_a_proof_there_is_no_error_bound() -> None:
     model = small().eval()
     z = torch.randn(2, 48, 4, 4)
     assert model.inverse(z).error_bound is None
-    proven = certify(model)
+    proven = certify(model, "fast")
     blocks = list(proven.blocks)
     blocks[1] = replace(blocks[1], inverse_lipschitz_upper_bound=math.inf)
     bound = model.inverse(z, certificate=replace(proven, blocks=tuple(blocks))).error_bound
@@ -233,17 +233,17 @@ def test_without_a_proof_there_is_no_error_bound() -> None:
 def test_a_certificate_of_another_network_is_refused() -> None:
     model = small().eval()
     z = torch.randn(2, 48, 4, 4)
-    certificate = certify(model)
+    certificate = certify(model, "fast")
     assert model.train().eval().inverse(z, certificate=certificate).error_bound is not None
     with torch.no_grad():
         next(model.body.parameters()).mul_(1 + 1e-6)
     with pytest.raises(ValueError, match="must be that of the network as it is"):
         model.inverse(z, certificate=certificate)
-    certificate = certify(model)
+    certificate = certify(model, "fast")
     model.update_spectral_norm()  # moves sigma, and with it the weight that runs
     with pytest.raises(ValueError, match="must be that of the network as it is"):
         model.inverse(z, certificate=certificate)
-    certificate = certify(model)
+    certificate = certify(model, "fast")
     model.body[2].register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match=r"the ResidualBlock at body\.2 must have no hook"):
         model.inverse(z, certificate=certificate)
@@ -257,7 +257,7 @@ def test_the_error_bound_of_a_float64_network_has_the_rounding_in_it(activation:
         for layer in normalized_layers(blocks_of(model)[-1]):
             layer.bias.mul_(1e6)
     z = torch.zeros(2, 48, 4, 4).double()
-    solution = model.inverse(z, rtol=0.0, certificate=certify(model))
+    solution = model.inverse(z, rtol=0.0, certificate=certify(model, "fast"))
     assert solution.error_bound is not None
     assert (solution.error_bound[-1] > 1e-12).all()
 
@@ -273,7 +273,7 @@ def test_the_error_bound_of_numbers_whose_squares_underflow(exponent: int) -> No
         for name, parameter in model.body.named_parameters():
             parameter.fill_(0.0 if name.endswith("bias") else 1.0)
     model.update_spectral_norm()
-    certificate, x = certify(model), torch.rand(5, 1, 4, 4, dtype=torch.float64)
+    certificate, x = certify(model, "fast"), torch.rand(5, 1, 4, 4, dtype=torch.float64)
     with torch.no_grad():
         z = model.features(x) * 10.0**exponent
     solution = model.inverse(z, rtol=1e-3, certificate=certificate)
@@ -290,7 +290,7 @@ def test_an_inverse_is_in_full_precision_under_autocast() -> None:
     model = small().eval()
     with torch.no_grad():
         z = model.features(torch.randn(3, 3, 8, 8))
-    certificate = certify(model)
+    certificate = certify(model, "fast")
     expected = model.inverse(z, certificate=certificate)
     with torch.autocast("cpu", torch.bfloat16):
         solution = model.inverse(z, certificate=certificate)
