@@ -283,7 +283,7 @@ def test_what_runs_something_else_is_refused(
     change(model)
     model.eval()
     with pytest.raises(ValueError, match=message) as refused:
-        certify(model)
+        certify(model, "fast")
     assert str(refused.value).count("\n") == 0
 
 
@@ -291,14 +291,14 @@ def test_a_module_in_another_mode_is_refused() -> None:
     model = small()
     block_of(model).residual.insert(1, nn.Dropout(0.9).train())
     with pytest.raises(ValueError, match="must be in the network's mode"):
-        certify(model)
+        certify(model, "fast")
 
 
 def test_a_hook_for_all_modules_is_refused() -> None:
     handle = nn.modules.module.register_module_forward_hook(ten_times)
     try:
         with pytest.raises(ValueError, match="torch has one for all modules"):
-            certify(small())
+            certify(small(), "fast")
     finally:
         handle.remove()
 
@@ -320,8 +320,8 @@ def test_a_fresh_network_is_not_refused_in_any_form() -> None:
     for norm in ("spectral", "none", "batch"):
         for activation in ("relu", "elu", "softplus"):
             model = small(norm=norm, activation=activation, dropout=0.1)
-            certify(model)
-            certify(model.train())
+            certify(model, "fast")
+            certify(model.train(), "fast")
 
 
 def give_kernels(model: IResNet, kernel: tuple[int, int]) -> None:
@@ -373,7 +373,7 @@ def test_no_jacobian_of_what_runs_exceeds_the_bound(change: Callable[[IResNet], 
     model = small()
     change(model)
     model = model.double().eval()
-    result = certify(model)
+    result = certify(model, "fast")
     names = dict(model.named_modules(remove_duplicate=False))
     assert {layer.name for layer in result.layers} <= names.keys()
     attained = {}
@@ -395,7 +395,7 @@ def test_a_number_that_is_not_finite_anywhere_bounds_nothing(norm: str) -> None:
         # The last entry: of a kernel that is a corner tap, which a map of one pixel does not use.
         # It meets zeros alone, and infinity times zero is no number.
         set_entry(model.body.state_dict()[name], -1, value)
-        result = certify(model)
+        result = certify(model, "fast")
         assert result.lipschitz_upper_bound == math.inf, name
         assert sum(block.upper_bound == math.inf for block in result.blocks) == 1, name
 
@@ -404,12 +404,12 @@ def test_a_number_that_is_not_finite_anywhere_bounds_nothing(norm: str) -> None:
 def test_weights_of_any_scale_have_a_true_bound_or_none(exponent: int) -> None:
     """Against the same kernels at scale 1, whose bounds other tests hold to dense matrices."""
     model = small().double()
-    expected = certify(model)
+    expected = certify(model, "fast")
     with torch.no_grad():
         for layer in block_of(model).residual:
             if isinstance(layer, nn.Conv2d):
                 layer.weight *= 10.0**exponent
-    result = certify(model)
+    result = certify(model, "fast")
     for of_one, scaled in zip(expected.layers, result.layers, strict=True):
         if scaled.name.startswith("body.2."):
             wanted = math.log10(of_one.upper_bound) + exponent
@@ -429,21 +429,21 @@ def test_kernels_of_the_least_numbers_are_not_bounded_by_zero() -> None:
     model = small().double()
     with torch.no_grad():
         convolution(model).weight.fill_(0.0)[0, 0, 1, 1] = 5e-324
-    (first, *_) = (x for x in certify(model).layers if x.name.startswith("body.2."))
+    (first, *_) = (x for x in certify(model, "fast").layers if x.name.startswith("body.2."))
     assert 5e-324 <= first.upper_bound < 1e-290
     with torch.no_grad():
         convolution(model).weight.fill_(0.0)
-    assert certify(model).blocks[1].upper_bound == 0
+    assert certify(model, "fast").blocks[1].upper_bound == 0
 
 
 def test_the_factors_of_a_product_may_be_of_any_scale() -> None:
     """Whose product in float64 would be zero on the way."""
     model = small().double()
-    expected = certify(model).blocks[1]
+    expected = certify(model, "fast").blocks[1]
     with torch.no_grad():
         for index, scale in ((1, 1e-200), (3, 1e-200), (5, 1e300)):
             convolution(model, index).weight *= scale
-    bound = certify(model).blocks[1]
+    bound = certify(model, "fast").blocks[1]
     assert bound.layer_product == pytest.approx(expected.layer_product * 1e-100, rel=1e-9)
     assert bound.upper_bound == pytest.approx(expected.upper_bound * 1e-100, rel=1e-9)
 
@@ -451,7 +451,7 @@ def test_the_factors_of_a_product_may_be_of_any_scale() -> None:
 def test_dropout_of_everything_has_no_bound_in_training_mode() -> None:
     model = small()
     block_of(model).residual.insert(5, nn.Dropout(1.0).eval())
-    result = certify(model)
+    result = certify(model, "fast")
     assert result.lipschitz_upper_bound < math.inf
     assert result.train_lipschitz_upper_bound == math.inf
 

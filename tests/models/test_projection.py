@@ -40,7 +40,7 @@ def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["spectral", "none"])
-@pytest.mark.parametrize("lipschitz", [0.5, 0.125, 0.008, 1e-6])
+@pytest.mark.parametrize("lipschitz", [0.5, 0.008, 1e-6])
 def test_every_block_is_at_most_the_bound_and_none_is_scaled_without_need(
     norm: str, lipschitz: float
 ) -> None:
@@ -49,8 +49,8 @@ def test_every_block_is_at_most_the_bound_and_none_is_scaled_without_need(
         for parameter in model.body[1].parameters():
             parameter.mul_(1e-3)
     model.update_spectral_norm()
-    before = {block.name: block.upper_bound for block in certify(model, "full").blocks}
     of_model = certify(model, "full")
+    before = {block.name: block.upper_bound for block in of_model.blocks}
     again = copy.deepcopy(model)
     certificate = project(model, lipschitz=lipschitz)
     assert certificate == certify(model, "full")
