@@ -52,7 +52,7 @@ _RAISES = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4)
 _COMPUTED_AFTER = 3
 # The search (Rprop, Riedmiller and Braun 1993), forward and for the inverse: the number of steps,
 # and in which of them T0 moves, which costs more than the step itself.
-_STEPS = ((8, (1, 3)), (14, (1, 3, 6)))
+_STEPS = ((8, (1,)), (14, (1, 3, 6)))
 # The first step of a multiplier's logarithm, and the step's factors where the sign of the slope
 # stays and where it changes.
 _FIRST_STEP, _GROWTH, _SHRINKAGE = 0.3, 1.3, 0.4
@@ -102,16 +102,16 @@ def two_sided_bounds(
         return torch.cat([alone(*of_block) for of_block in parts])
     is_zero = torch.stack([(w == 0).flatten(1).all(dim=1) for w in (first, second, third)])
     blocks = Blocks(first, second, third, scale, is_activated)
-    small = whole = Program.on_the_torus(blocks, (min(height, _SIDE), min(width, _SIDE)))
-    multipliers, k = _start(small)
     if is_dense:
         # What the torus of the map proves is true of its dense operators.
-        exact = Program.on_the_torus(blocks, size) if max(size) > _SIDE else small
-        multipliers, k = _start(exact)
+        multipliers, k = _start(Program.on_the_torus(blocks, size))
         multipliers = multipliers.of_pixels(height * width)
         small = whole = Program.dense(blocks, size)
-    elif max(size) > _SIDE:
-        whole = Program.on_the_torus(blocks, size)
+    else:
+        small = whole = Program.on_the_torus(blocks, (min(height, _SIDE), min(width, _SIDE)))
+        multipliers, k = _start(small)
+        if max(size) > _SIDE:
+            whole = Program.on_the_torus(blocks, size)
     if search:
         halves = zip(small.halves(), multipliers.halves(), k.chunk(2), _STEPS, strict=True)
         found, ks = zip(*(_better(*half) for half in halves), strict=True)
