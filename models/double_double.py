@@ -12,14 +12,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.rounding import ROOM, absolute_norm, norm_of
+from models.rounding import ROOM, UNITS, absolute_norm, norm_of
 
 DoubleDouble = tuple[Tensor, Tensor]
 """Float64 tensors of one shape, the second at most a unit of rounding of the first."""
 
-_UNIT = 2.0**-53
-# Far above what the underflow of one layer's products adds up to.
-_UNDERFLOW = 2.0**-900
+_UNIT, _UNDERFLOW = UNITS[torch.float64]
 
 
 def takes(residual: nn.Sequential) -> bool:
@@ -65,15 +63,16 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
         return nn.functional.conv2d(image, kernel.squeeze(0), padding=layer.padding)
 
     rounded = convolve(x3, layer.weight.unsqueeze(0)) + convolve(x1 + x2, w3)
-    total = (torch.zeros_like(rounded), torch.zeros_like(rounded))
+    zero = torch.zeros_like(rounded)
+    total = zero, zero
     for image in (x1, x2):
         for kernel in (w1, w2):
-            total = add(total, (convolve(image, kernel), torch.zeros_like(rounded)))
-    total = add(total, (rounded, torch.zeros_like(rounded)))
+            total = add(total, (convolve(image, kernel), zero))
+    total = add(total, (rounded, zero))
     of_bias = torch.zeros(1)
     if layer.bias is not None:
         bias = layer.bias.view(1, -1, 1, 1).expand_as(rounded)
-        total = add(total, (bias, torch.zeros_like(bias)))
+        total = add(total, (bias, zero))
         of_bias = layer.bias.abs().amax()
     # Entry by entry: of sums of so many products, and of the sums above.
     of_weight, of_rest = (w.abs().sum(dim=(2, 3, 4)).amax() for w in (layer.weight[None], w3))

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 
-# The unit of rounding, and what is far above what the underflow of one layer's products adds up to.
-_UNITS = {torch.float32: (2.0**-24, 2.0**-100), torch.float64: (2.0**-53, 2.0**-900)}
+UNITS = {torch.float32: (2.0**-24, 2.0**-100), torch.float64: (2.0**-53, 2.0**-900)}
+"""The unit of rounding, and what is far above what the underflow of one layer's products adds up
+to."""
 # Operations on an entry by an activation, or by BatchNorm, at most; each good to one rounding.
 _FEW = 8
 ROOM = 1.01
@@ -51,7 +52,7 @@ class Running:
 def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> Running:
     """x + g(x), for a g in plain modules: what comes in off by an error leaves off by `lipschitz`
     times that, and the block adds its own rounding, at what comes in."""
-    unit, underflow = _UNITS[before.value.dtype]
+    unit, underflow = UNITS[before.value.dtype]
     inside = before.as_input()
     for module in residual:
         inside = after_layer(module, inside)
@@ -96,7 +97,7 @@ def after_sums(
     """A map whose entries are sums of `n_terms`, or as few operations: `size` (B,) is the norm of
     the sums of their absolute values, and `lipschitz` bounds how that grows with the input. With
     columns (B, 1) in `before`, they are of each output (B, K), and `lipschitz` is (1, K)."""
-    unit, underflow = _UNITS[before.value.dtype]
+    unit, underflow = UNITS[before.value.dtype]
     rounding = n_terms * unit / (1 - n_terms * unit) * (size + lipschitz * before.off) + underflow
     return Running(value, lipschitz * before.spread, lipschitz * before.error + rounding)
 

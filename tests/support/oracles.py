@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,23 +39,12 @@ def largest_over_masks(w1: Tensor, w2: Tensor, w3: Tensor) -> float:
     return torch.linalg.matrix_norm(maps, ord=2).max().item()
 
 
-def extreme_over_slopes(
-    w1: Tensor,
-    w2: Tensor,
-    w3: Tensor,
-    *,
-    is_activated: bool,
-    sign: int,
-    generator: torch.Generator,
-    n_starts: int = 6,
-) -> float:
+def extreme_over_slopes(w1: Tensor, w2: Tensor, w3: Tensor, **options: Any) -> float:
     """The largest (sign 1) or smallest (sign -1) singular value of I + w3 Q2 w2 Q1 w1 Q0 that is
     found over diagonal matrices with entries in {0, 1}; Q0 = I unless is_activated. From random
-    starts, each entry goes where the slope of the singular value points."""
-    (found,) = extremes_over_slopes(
-        *(w.unsqueeze(0) for w in (w1, w2, w3)),
-        is_activated=is_activated, sign=sign, generator=generator, n_starts=n_starts,
-    )  # fmt: skip
+    starts, each entry goes where the slope of the singular value points. Options as of
+    `extremes_over_slopes`."""
+    (found,) = extremes_over_slopes(*(w.unsqueeze(0) for w in (w1, w2, w3)), **options)
     return float(found)
 
 
