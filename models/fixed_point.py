@@ -39,8 +39,8 @@ class Solution:
         converged: bool, the last step was at most atol + rtol * ||fn(x)||. If false: raise
             max_steps, loosen rtol, or certify the map: without a contraction it may never converge.
         error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
-            rounding included, converged or not; see `IResNet.inverse`. None without proven
-            Lipschitz constants.
+            rounding included, converged or not; see `IResNet.inverse`. None without a
+            certificate.
     """
 
     value: Tensor = field(repr=False)  # a printed batch of images says nothing

@@ -199,6 +199,7 @@ class IResNet(nn.Module):
         atol: float = 0.0,
         max_steps: int | Tensor = 100,
         certificate: Certificate | None = None,
+        bound_error: bool = True,
     ) -> Solution:
         """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
 
@@ -209,6 +210,7 @@ class IResNet(nn.Module):
             certificate: of this network, by `certify`. With it comes `error_bound`, at the cost of
                 an inverse in float64; and blocks that are proven to be invertible but not to
                 contract are solved by a method that needs no contraction.
+            bound_error: whether to compute `error_bound` where there is a certificate.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
@@ -243,7 +245,7 @@ class IResNet(nn.Module):
                 assert isinstance(module, Squeeze | InjectivePad)
                 x = module.inverse(x)
         bound = None
-        if certificate is not None:
+        if certificate is not None and bound_error:
             iterates = (solution.last_iterate for solution in per_block)
             bound = error_bound(list(self.body), z, iterates, certificate.blocks)
         per_block.reverse()

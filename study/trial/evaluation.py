@@ -131,7 +131,7 @@ def measure_inverse(
 ) -> tuple[float, float]:
     """(inverse_steps, reconstruction_error) as study.metrics defines them, in eval mode."""
     solution = model.inverse(
-        model.features(images), rtol=rtol, max_steps=max_steps, certificate=_if_needed(certificate)
+        model.features(images), rtol=rtol, max_steps=max_steps, **_proof(certificate)
     )
     n_steps = torch.where(solution.converged, solution.n_steps, max_steps)
     return n_steps.double().mean().item(), _relative_error(solution.last_iterate, images)
@@ -144,9 +144,7 @@ def measure_noise_error(
     """noise_error as study.metrics defines it, in eval mode."""
     features = model.features(images)
     rounded = features.bfloat16().to(features.dtype)
-    solution = model.inverse(
-        rounded, rtol=rtol, max_steps=max_steps, certificate=_if_needed(certificate)
-    )
+    solution = model.inverse(rounded, rtol=rtol, max_steps=max_steps, **_proof(certificate))
     return _relative_error(solution.last_iterate, images)
 
 
@@ -158,9 +156,7 @@ def inverse_curve(model: IResNet, certificate: Certificate, images: Tensor) -> d
     n = len(images)
     z = model.features(images).repeat(_CURVE_STEPS, 1, 1, 1)
     limits = limits.repeat_interleave(n)
-    solution = model.inverse(
-        z, rtol=_CURVE_RTOL, max_steps=limits, certificate=_if_needed(certificate)
-    )
+    solution = model.inverse(z, rtol=_CURVE_RTOL, max_steps=limits, **_proof(certificate))
     errors = [_relative_error(part, images) for part in solution.last_iterate.split(n)]
     return {
         "n_samples": n,
@@ -198,11 +194,11 @@ def predicted_and_needed_steps(
     }
 
 
-def _if_needed(certificate: Certificate) -> Certificate | None:
-    """The certificate where the inverse converges by it alone: of blocks that are invertible, but
-    do not contract. Elsewhere the bound of the error, which comes with it, would take time only."""
+def _proof(certificate: Certificate) -> dict[str, Any]:
+    """What `IResNet.inverse` is given beside its settings: the certificate where the inverse may
+    converge by it alone, of blocks that are invertible but do not contract."""
     needs = certificate.invertible and not certificate.contraction
-    return certificate if needs else None
+    return {"certificate": certificate if needs else None, "bound_error": False}
 
 
 def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
@@ -223,6 +219,6 @@ def reconstructions(
         model.features(images),
         rtol=settings.inverse_rtol,
         max_steps=settings.inverse_max_steps,
-        certificate=_if_needed(certificate),
+        **_proof(certificate),
     )
     return brightness(images).cpu(), brightness(solution.last_iterate).cpu()

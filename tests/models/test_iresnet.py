@@ -216,6 +216,9 @@ def test_blocks_that_are_proven_invertible_need_not_contract() -> None:
     # The features are rounded to float32 here.
     assert (error <= solution.error_bound[0] + 1e-5).all()
     assert solution.error_bound.max() < 1e-4
+    without = model.inverse(z, certificate=certificate, bound_error=False)
+    assert without.error_bound is None
+    assert torch.equal(without.value, solution.value)
 
 
 def test_without_a_proof_there_is_no_error_bound() -> None:
