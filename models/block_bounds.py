@@ -1,32 +1,37 @@
-"""Proven bounds alpha |dx| <= |dx + dg| <= beta |dx| of a bottleneck block x + g(x), nearer to each
-other than 1 - L and 1 + L, for g = W3 k(W2 k(W1 k0(x))).
+"""Proven bounds of a bottleneck g = W3 k(W2 k(W1 k0(x))): of Lip(g), below the product of its
+layers' norms, and alpha |dx| <= |dx + dg| <= beta |dx| of the block x + g(x), nearer to each other
+than 1 - Lip(g) and 1 + Lip(g).
 
-Between two points, an activation with slopes in [0, 1] acts as a diagonal matrix Q with entries in
-[0, 1], of which only <Q u, T (u - Q u)> >= 0 is used, for a diagonal T > 0: the semidefinite
-program of Fazlyab et al. 2019 (LipSDP), as in `block_norm`, with the identity beside W3. k0 is the
-activation ahead of the first convolution; the first block of a network has none. With y0 = Q0 x,
-y1 = Q1 W1 y0 and y2 = Q2 W2 y1, the smallest rho, or the largest, is sought with
+The product of the norms is reached only if the strongest output of each layer is the strongest
+input of the next and passes its activation whole. Between two points, an activation with slopes in
+[0, 1] acts as a diagonal matrix Q with entries in [0, 1], of which only <Q u, T (u - Q u)> >= 0 is
+used, for a diagonal T > 0: the semidefinite program of Fazlyab et al. 2019 (LipSDP), for alpha and
+beta with the identity beside W3. k0 is the activation ahead of the first convolution; the first
+block of a network has none. With y0 = Q0 x, y1 = Q1 W1 y0 and y2 = Q2 W2 y1, the smallest rho, or
+the largest, is sought with
 
+    |W3 y2|^2 <= rho |x|^2         (g, rho = Lip(g)^2; without k0, which does not make it larger)
     |x + W3 y2|^2 <= rho |x|^2     (forward, rho = beta^2)
     |x + W3 y2|^2 >= rho |x|^2     (inverse, rho = alpha^2)
 
 for all x, y0, y1 and y2, once the multiples 2 <y, T (u - y)> are added (or subtracted). Eliminated
-are x and y0, on which the form is diagonal: with k = |rho - 1| and T0 = k tau, tau in (0, 2), there
-remains on (y1, y2), divided by its diagonal,
+are x and y0, on which the form is diagonal: with k = rho for g, else |rho - 1|, and T0 = k tau,
+tau in (0, 2), there remains on (y1, y2), divided by its diagonal,
 
     Z = I - coupling - q B2 - B1 / k,     coupling the terms of W2, B2 that of W3^T W3,
+    B1 = [T1 W1; 0] [.]^T                                           for g,
     B1 = [T1 W1 / tau; +-W3^T] diag(tau / (2 - tau)) [.]^T + that of W3^T W3, if there is a k0,
     B1 = [T1 W1; +-W3^T] [.]^T                                          , if there is none,
 
-with + and q = 1 forward, - and q = -1 for the inverse. A Cholesky factorization that succeeds
-proves Z positive semidefinite. So k and the multipliers may come from anywhere, and a search for
-good ones need not be trusted.
+with + and q = 1 forward, - and q = -1 for the inverse; q = 1 for g. A Cholesky factorization that
+succeeds proves Z positive semidefinite. So k and the multipliers may come from anywhere, and a
+search for good ones need not be trusted.
 
 Where the map is small, W1 and W3 are the dense operators, and each pixel of a channel may have its
 own multipliers. Elsewhere a channel has the same for all, and the operators commute with the
 Fourier transform on the torus of `convolution_norm`, where the zeros around the map are entries of
 Q that are 0: the program over all pixels becomes one small matrix at each frequency. What the last
-convolution's cut at the map's edge takes away makes the left side smaller, which only helps
+convolution's cut at the map's edge takes away makes the left side smaller, which only helps g and
 forward. For the inverse, since x is zero off the map, |x + cut(z)|^2 >= |x|^2 + 2 <x, z> is used
 instead, which is q = 0.
 """
@@ -38,7 +43,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.block_program import Blocks, Multipliers, Program, slope_of_log_det, smallest_k
+from models.block_program import (
+    KINDS,
+    Blocks,
+    Multipliers,
+    Program,
+    slope_of_log_det,
+    smallest_k,
+)
 from models.gram_symbols import largest_eigenvalue
 
 # The multipliers |W2|^2 |W3|^2 and |W3|^2 give at most the product of the layers' norms. These
@@ -50,9 +62,9 @@ _N_DOUBLINGS = 6
 # this index, estimates that were made at the same frequencies are computed instead.
 _RAISES = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4)
 _COMPUTED_AFTER = 3
-# The search (Rprop, Riedmiller and Braun 1993), forward and for the inverse: the number of steps,
-# and in which of them T0 moves, which costs more than the step itself.
-_STEPS = ((8, (1,)), (14, (1, 3, 6)))
+# The search (Rprop, Riedmiller and Braun 1993): the number of steps, and in which of them T0 moves,
+# which costs more than the step itself.
+_STEPS = {"g": (12, ()), "forward": (8, (1,)), "inverse": (14, (1, 3, 6))}
 # The first step of a multiplier's logarithm, and the step's factors where the sign of the slope
 # stays and where it changes.
 _FIRST_STEP, _GROWTH, _SHRINKAGE = 0.3, 1.3, 0.4
@@ -62,13 +74,13 @@ _ROOMS = (5e-3, 5e-4)
 # Steps of the power iteration that estimates k, at first and at last, and in between. Near k, one
 # eigenvalue is far above the others.
 _N_POWER_STEPS = (8, 2)
-# Multipliers are sought on the torus of a map of at most so many rows and columns.
+# Multipliers of beta and alpha are sought on the torus of a map of at most this size, a side.
 _SIDE = 5
 # A dense operator with at most this many rows costs about as much as all frequencies do.
 _DENSE_ROWS = 256
 
 
-def two_sided_bounds(
+def block_bounds(
     first: Tensor,
     second: Tensor,
     third: Tensor,
@@ -78,7 +90,7 @@ def two_sided_bounds(
     is_activated: bool,
     search: bool = False,
 ) -> Tensor:
-    """Proven (beta, alpha) of L blocks of one shape, float64 (L, 2), l2 to l2.
+    """Proven (Lip(g), beta, alpha) of L blocks of one shape, float64 (L, 3), l2 to l2.
 
     They hold for every activation that acts entrywise with slopes in [0, 1] and for any biases.
     Infinite and 0 where none could be proven.
@@ -88,7 +100,7 @@ def two_sided_bounds(
             the others, with their largest entries near 1.
         second: (L, m, m), a 1x1 convolution.
         third: (L, c, m, k_h, k_w).
-        scale: (L,) a factor > 0 of g.
+        scale: (L,) a factor > 0 of g in beta and alpha. Lip(g) is that without it.
         size: (H, W) of the maps.
         is_activated: whether there is an activation ahead of the first convolution.
         search: look for multipliers, and use small dense operators: slower, better bounds.
@@ -98,29 +110,32 @@ def two_sided_bounds(
     if is_dense and len(scale) > 1:
         # One after another, so that its matrices stay in the cache.
         parts = zip(*(part.split(1) for part in (first, second, third, scale)), strict=True)
-        alone = partial(two_sided_bounds, size=size, is_activated=is_activated, search=search)
+        alone = partial(block_bounds, size=size, is_activated=is_activated, search=search)
         return torch.cat([alone(*of_block) for of_block in parts])
-    is_zero = torch.stack([(w == 0).flatten(1).all(dim=1) for w in (first, second, third)])
     blocks = Blocks(first, second, third, scale, is_activated)
-    if is_dense:
-        # What the torus of the map proves is true of its dense operators.
-        multipliers, k = _start(Program.on_the_torus(blocks, size))
-        multipliers = multipliers.of_pixels(height * width)
-        small = whole = Program.dense(blocks, size)
-    else:
-        small = whole = Program.on_the_torus(blocks, (min(height, _SIDE), min(width, _SIDE)))
-        multipliers, k = _start(small)
-        if max(size) > _SIDE:
-            whole = Program.on_the_torus(blocks, size)
-    if search:
-        halves = zip(small.halves(), multipliers.halves(), k.chunk(2), _STEPS, strict=True)
-        found, ks = zip(*(_better(*half) for half in halves), strict=True)
-        multipliers, k = Multipliers.joined(found), torch.cat(ks)
-    forward, inverse = _proven(whole, multipliers, k).chunk(2)
-    bounds = torch.stack([(1 + forward).sqrt(), (1 - inverse).clamp(min=0).sqrt()], dim=1)
+    side = (min(height, _SIDE), min(width, _SIDE))
+    small = torus = Program.on_the_torus(blocks, size)
+    if side != size and not is_dense:
+        small = Program.on_the_torus(blocks, side)
+    whole = Program.dense(blocks, size) if is_dense else torus
+    ks = []
+    for kind in KINDS:
+        # With multipliers that suit the frequencies of a small torus, Lip(g) may be far larger at
+        # others.
+        searched = torus if kind == "g" else small
+        multipliers, k = _start(searched.of_kind(kind))
+        if is_dense:
+            # What the torus of the map proves is true of its dense operators.
+            searched, multipliers = whole, multipliers.of_pixels(height * width)
+        if search:
+            multipliers, k = _better(searched.of_kind(kind), multipliers, k)
+        ks.append(_proven(whole.of_kind(kind), multipliers, k))
+    of_g, forward, inverse = ks
+    bounds = torch.stack([of_g, 1 + forward, (1 - inverse).clamp(min=0)], dim=1).sqrt()
     # The roots are rounded too.
-    bounds = bounds * bounds.new_tensor([1 + 2**-50, 1 - 2**-50])
-    return torch.where(is_zero.any(dim=0).unsqueeze(1), 1.0, bounds)
+    bounds = bounds * bounds.new_tensor([1 + 2**-50, 1 + 2**-50, 1 - 2**-50])
+    is_zero = torch.stack([(w == 0).flatten(1).all(dim=1) for w in (first, second, third)])
+    return torch.where(is_zero.any(dim=0).unsqueeze(1), bounds.new_tensor([0, 1, 1]), bounds)
 
 
 def _start(program: Program) -> tuple[Multipliers, Tensor]:
@@ -133,32 +148,32 @@ def _start(program: Program) -> tuple[Multipliers, Tensor]:
     squared_1, squared_2, squared_3 = (
         torch.where(s > 0, s, 1.0) for s in (squared_1, squared_2, squared_3)
     )
-    squared_3 = program.scale.square() * squared_3
-    # Near k of products with that norm.
-    squared_3 = squared_3 * (1 + 1 / (squared_1 * squared_2 * squared_3).sqrt())
+    if program.kind != "g":
+        squared_3 = program.scale.square() * squared_3
+        # Near k of products with that norm.
+        squared_3 = squared_3 * (1 + 1 / (squared_1 * squared_2 * squared_3).sqrt())
     of_layers = [_FRACTIONS[0] * squared_2 * squared_3, _FRACTIONS[1] * squared_3]
     of_rows = torch.cat([of_one.log().unsqueeze(1).expand(-1, n) for of_one in of_layers], 1)
     multipliers = Multipliers(of_rows, of_rows.new_zeros(len(of_rows), c))
-    k = program.form(multipliers, program.gram).k()
+    gram = program.slope_gram(multipliers)
+    k = program.form(multipliers, gram).k()
     for _ in range(_N_DOUBLINGS):
         if bool(k.isfinite().all()):
             break
         more = replace(multipliers, of_rows=multipliers.of_rows + math.log(2))
         multipliers = multipliers.where(k.isfinite(), more)
-        k = program.form(multipliers, program.gram).k()
+        k = program.form(multipliers, gram).k()
     return multipliers, k
 
 
-def _better(
-    program: Program, multipliers: Multipliers, k: Tensor, steps: tuple[int, tuple[int, ...]]
-) -> tuple[Multipliers, Tensor]:
+def _better(program: Program, multipliers: Multipliers, k: Tensor) -> tuple[Multipliers, Tensor]:
     """Multipliers that usually give smaller k, by a search from given ones that give `k` or
     less, and estimates of these smaller k."""
-    n_steps, steps_of_0 = steps
+    n_steps, steps_of_0 = _STEPS[program.kind]
     best, best_near = multipliers, k * (1 + _ROOMS[0])
     step = torch.full_like(multipliers.of_rows, _FIRST_STEP)
     slope = torch.zeros_like(multipliers.of_rows)
-    gram = best_gram = program.weighted_gram(multipliers)
+    gram = best_gram = program.slope_gram(multipliers)
     # That of the start may be of another program, and far from its own.
     form = program.form(multipliers, gram)
     _, is_possible, estimate, vector = form.inverse(
@@ -184,10 +199,10 @@ def _better(
         factor = torch.where(turn > 0, _GROWTH, torch.where(turn < 0, _SHRINKAGE, 1.0))
         step = step * torch.where(of_each, factor, _SHRINKAGE)
         slope = torch.where(of_each, new_slope, slope)
-        if program.is_activated and index in steps_of_0:
+        if program.has_columns and index in steps_of_0:
             columns = program.best_of_columns(form, inverse)
             multipliers = replace(multipliers, of_columns=columns).where(is_possible, best)
-            gram = program.weighted_gram(multipliers)
+            gram = program.slope_gram(multipliers)
         elif not bool(is_possible.all()):
             multipliers = multipliers.where(is_possible, best)
             gram = torch.where(is_possible.view(-1, 1, 1, 1), gram, best_gram)
@@ -205,14 +220,9 @@ def _proven(program: Program, multipliers: Multipliers, k: Tensor) -> Tensor:
     factorization (Higham, Accuracy and Stability of Numerical Algorithms, theorem 10.3, as in
     `convolution_norm`).
     """
-    form = program.form(multipliers, program.weighted_gram(multipliers))
+    form = program.form(multipliers, program.slope_gram(multipliers))
     n = program.second.shape[-1]
-    magnitude = form.by_row.unsqueeze(2) * program.magnitude
-    plain = weighted = magnitude.square().sum(dim=(1, 2))
-    if program.is_activated:
-        factors = multipliers.column_factors.repeat_interleave(n, dim=1)
-        weighted = (magnitude * factors).square().sum(dim=(1, 2))
-    third = magnitude[:, n:].square().sum(dim=(1, 2))
+    off_fixed, off_slope = program.rounding_of(form, multipliers)
     size_fixed, size_slope = (
         torch.linalg.matrix_norm(part).amax(dim=1) for part in (form.fixed, form.slope)
     )
@@ -222,7 +232,7 @@ def _proven(program: Program, multipliers: Multipliers, k: Tensor) -> Tensor:
         if left.numel() == 0:
             break
         raised = k[left] * (1 + raise_by)
-        off = program.rounding * (third[left] + (plain + weighted)[left] / raised)
+        off = off_fixed[left] + off_slope[left] / raised
         # Twice the lower triangle is at least the whole.
         size = 2 * size_fixed[left] + size_slope[left] / raised
         off = off + 2**-53 * (10 * size + 2 * n + 8 * n * (2 * n + 1))

@@ -1,9 +1,8 @@
-"""The semidefinite programs of `block_bounds` as matrices: forward, and of the inverse."""
+"""The semidefinite programs of `block_bounds` as matrices: of g, forward, and of the inverse."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -12,13 +11,16 @@ from models.convolution_norm import dense_operators
 from models.gram_symbols import SHIFTS, GramSymbols, largest_eigenvalue, used_taps
 from models.power_iteration import adjoint_kernel
 
+# What is bounded: Lip(g), that of x + g(x), or that of its inverse.
+Kind = Literal["g", "forward", "inverse"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # Bound of tau / (2 - tau) and of its inverse.
 _MOST_X = 2.0**20
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The arguments of `two_sided_bounds`."""
+    """The arguments of `block_bounds`."""
 
     first: Tensor
     second: Tensor
@@ -41,18 +43,6 @@ class Multipliers:
             part.repeat_interleave(n_pixels, dim=1) for part in (self.of_rows, self.of_columns)
         )
         return Multipliers(*parts)
-
-    def halves(self) -> "tuple[Multipliers, Multipliers]":
-        """Those of the first half of the blocks, and of the second."""
-        pairs = zip(self.of_rows.chunk(2), self.of_columns.chunk(2), strict=True)
-        first, second = (Multipliers(*pair) for pair in pairs)
-        return first, second
-
-    @classmethod
-    def joined(cls, parts: "Iterable[Multipliers]") -> "Multipliers":
-        """Those of all parts, one after another."""
-        rows, columns = zip(*((part.of_rows, part.of_columns) for part in parts), strict=True)
-        return cls(torch.cat(rows), torch.cat(columns))
 
     def where(self, chosen: Tensor, others: "Multipliers") -> "Multipliers":
         """These for the blocks that are chosen, bool (L,), the others elsewhere."""
@@ -107,18 +97,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Program:
-    """The matrices of L programs, each at F frequencies; F is 1 for dense operators. The first half
-    is forward, the second of the same blocks' inverses.
+    """The matrices of L programs of one kind, each at F frequencies; F is 1 for dense operators.
 
     Attributes:
         rows: W1 and W3^H, one over the other, (L, F, 2 n, c).
         adjoint: rows^H.
         gram: rows @ rows^H.
         second: W2, (L, 1, n, n).
-        scale: (L,), a factor of W3.
-        sign: (L,), 1 forward and -1 for the inverse.
-        magnitude: (L, 2 n, c), at least the absolute values of the rows' entries at every
-            frequency, and of what these are sums of.
+        scale: (L,), a factor of W3; of Lip(g), not.
+        squares: (L, 2 n, c), of numbers that are at least the absolute values of the rows' entries
+            at every frequency, and the sum of those of what these are sums of.
         rounding: a row's product with a row is off by at most so much of that of their magnitudes.
         is_activated: whether there is a k0.
         is_whole: whether the rows are those of the map itself, not of a torus around it.
@@ -129,14 +117,14 @@ class Program:
     gram: Tensor
     second: Tensor
     scale: Tensor
-    sign: Tensor
-    magnitude: Tensor
+    squares: Tensor
     rounding: float
     is_activated: bool
     is_whole: bool
+    kind: Kind = "forward"
 
     @classmethod
-    def on_the_torus(cls, blocks: Blocks, size: tuple[int, int]) -> "Program":
+    def on_the_torus(cls, blocks: Blocks, size: tuple[int, int]) -> Self:
         first, third = used_taps(blocks.first, size), used_taps(blocks.third, size)
         # W3^H has the symbol of the adjoint. Both on one grid.
         weight = torch.cat([first, adjoint_kernel(third)], dim=1)
@@ -152,13 +140,13 @@ class Program:
         return cls._of(blocks, rows, blocks.second.to(rows.dtype), magnitude, rounding, False)
 
     @classmethod
-    def dense(cls, blocks: Blocks, size: tuple[int, int]) -> "Program":
+    def dense(cls, blocks: Blocks, size: tuple[int, int]) -> Self:
         weight = torch.cat([blocks.first, adjoint_kernel(blocks.third)], dim=1)
         rows = dense_operators(weight, size)
         pixels = torch.eye(math.prod(size), dtype=rows.dtype, device=rows.device)
         second = torch.stack([torch.kron(matrix, pixels) for matrix in blocks.second])
         rounding = _rounding(rows.shape[-1])
-        return cls._of(blocks, rows.unsqueeze(1), second, rows.abs(), rounding, True)
+        return cls._of(blocks, rows.unsqueeze(1), second, rows, rounding, True)
 
     @classmethod
     def _of(
@@ -169,58 +157,81 @@ class Program:
         magnitude: Tensor,
         rounding: float,
         is_whole: bool,
-    ) -> "Program":
+    ) -> Self:
         adjoint = rows.mH.resolve_conj().contiguous()
-        one = torch.ones_like(blocks.scale)
         return cls(
-            rows=_twice(rows),
-            adjoint=_twice(adjoint),
-            gram=_twice(rows @ adjoint),
-            second=_twice(second).unsqueeze(1),
-            scale=_twice(blocks.scale),
-            sign=torch.cat([one, -one]),
-            magnitude=_twice(magnitude),
+            rows=rows,
+            adjoint=adjoint,
+            gram=rows @ adjoint,
+            second=second.unsqueeze(1),
+            scale=blocks.scale,
+            squares=magnitude.square(),
             rounding=rounding,
             is_activated=blocks.is_activated,
             is_whole=is_whole,
         )
 
-    def halves(self) -> "tuple[Program, Program]":
-        """Forward, and of the inverses."""
-        tensors = {name: of.chunk(2) for name, of in vars(self).items() if isinstance(of, Tensor)}
-        first, second = (
-            replace(self, **cast(Any, {name: parts[half] for name, parts in tensors.items()}))
-            for half in (0, 1)
-        )
-        return first, second
+    def of_kind(self, kind: Kind) -> Self:
+        return replace(self, kind=kind)
 
-    def weighted_gram(self, multipliers: Multipliers) -> Tensor:
-        """The Gram matrix of the rows with their columns weighted, if there is a T0."""
-        # With all logarithms 0 all factors are 1.
-        if not self.is_activated or not bool(multipliers.of_columns.any()):
-            return self.gram
+    @property
+    def has_columns(self) -> bool:
+        """Whether there is a T0. Lip(g) is not more with k0, which has slopes in [0, 1]."""
+        return self.is_activated and self.kind != "g"
+
+    def slope_gram(self, multipliers: Multipliers) -> Tensor:
+        """B1 for rows that are not scaled."""
         n = self.second.shape[-1]
-        factors = multipliers.column_factors.repeat_interleave(n, dim=1).unsqueeze(1)
-        return (self.rows * factors) @ (self.adjoint * factors.mT)
+        if self.kind == "g":
+            slope = torch.zeros_like(self.gram)
+            slope[..., :n, :n] = self.gram[..., :n, :n]
+            return slope
+        if not self.is_activated:
+            return self.gram
+        # With all logarithms 0 all factors are 1.
+        if bool(multipliers.of_columns.any()):
+            factors = multipliers.column_factors.repeat_interleave(n, dim=1).unsqueeze(1)
+            slope = (self.rows * factors) @ (self.adjoint * factors.mT)
+        else:
+            slope = self.gram.clone()
+        slope[..., n:, n:] += self.gram[..., n:, n:]
+        return slope
 
-    def form(self, multipliers: Multipliers, weighted_gram: Tensor) -> Form:
-        """Z for multipliers and their weighted Gram matrix."""
+    def form(self, multipliers: Multipliers, slope_gram: Tensor) -> Form:
+        """Z for multipliers and their `slope_gram`."""
         n = self.second.shape[-1]
         d1, d2 = (0.5 * multipliers.of_rows).exp().split(n, dim=1)
-        # W3 is times -scale for the inverse, which matters where W1 meets W3.
-        of_third = (self.sign * self.scale).unsqueeze(1) / d2
+        if self.kind == "g":
+            of_third = 1 / d2
+        else:
+            # W3 is times -scale for the inverse, which matters where W1 meets W3.
+            sign = 1.0 if self.kind == "forward" else -1.0
+            of_third = (sign * self.scale).unsqueeze(1) / d2
         by_row = torch.cat([d1, of_third], dim=1) / math.sqrt(2)
         factors = (by_row.unsqueeze(2) * by_row.unsqueeze(1)).unsqueeze(1)
-        third = factors[..., n:, n:] * self.gram[..., n:, n:]
-        q = torch.where(self.sign > 0, 1.0, -1.0 if self.is_whole else 0.0)
         fixed = torch.zeros_like(self.gram)
         fixed[..., n:, :n] = (-d2.unsqueeze(2) / (2 * d1.unsqueeze(1))).unsqueeze(1) * self.second
-        fixed[..., n:, n:] = -q.view(-1, 1, 1, 1) * third
+        if self.kind != "inverse" or self.is_whole:
+            q = 1.0 if self.kind != "inverse" else -1.0
+            fixed[..., n:, n:] = -q * factors[..., n:, n:] * self.gram[..., n:, n:]
         fixed.diagonal(dim1=-2, dim2=-1).add_(1)
-        slope = factors * weighted_gram
+        return Form(fixed, factors * slope_gram, by_row)
+
+    def rounding_of(self, form: Form, multipliers: Multipliers) -> tuple[Tensor, Tensor]:
+        """(L,) each: by how much the entries of `form.fixed` and of `form.slope` may be off, in the
+        Frobenius norm, up to the rounding of these numbers themselves."""
+        n = self.second.shape[-1]
+        by_row = form.by_row.square()
+        of_rows = by_row * self.squares.sum(dim=2)
+        third = of_rows[:, n:].sum(dim=1)
+        if self.kind == "g":
+            return self.rounding * third, self.rounding * of_rows[:, :n].sum(dim=1)
+        slope = of_rows.sum(dim=1)
         if self.is_activated:
-            slope[..., n:, n:] += third
-        return Form(fixed, slope, by_row)
+            weighted = self.squares @ multipliers.column_factors.square().mT
+            upper, lower = weighted[:, :n, 0], weighted[:, n:, 1]
+            slope = third + (by_row * torch.cat([upper, lower], dim=1)).sum(dim=1)
+        return self.rounding * third, self.rounding * slope
 
     def best_of_columns(self, form: Form, inverse: Tensor) -> Tensor:
         """(L, c): log x at the smallest trace of Z^-1 B1, `inverse` being that of Z. A column
@@ -272,10 +283,6 @@ def smallest_k(fixed: Tensor, slope: Tensor) -> Tensor:
     k = largest_eigenvalue(torch.where(is_possible, whole, 0))
     smallest: Tensor = torch.where(failed == 0, k, math.inf)
     return smallest
-
-
-def _twice(tensor: Tensor) -> Tensor:
-    return torch.cat([tensor, tensor])
 
 
 def _inner(left: Tensor, right: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
 A layer's bound is that of its zero-padded convolution (`convolution_norm`), that of a block's g the
-smaller of the layers' product and of what their interplay allows (`block_norm`). The bounds of the
-block itself and of its inverse are those of `block_bounds`, or 1 + L and 1 / (1 - L) where these
-are smaller. Their products over the blocks are the network's.
+smaller of the layers' product and of what their interplay allows (`block_bounds`). The bounds of
+the block itself and of its inverse are those of `block_bounds`, or 1 + L and 1 / (1 - L) where
+these are smaller. Their products over the blocks are the network's.
 
 All bounds are l2 to l2, in float64. The effective weights are computed on the model's device, since
 the last bits of sigma may differ on another one. Everything after that runs on the CPU: so the
@@ -21,8 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from models.block_bounds import two_sided_bounds
-from models.block_norm import bottleneck_upper_bounds
+from models.block_bounds import block_bounds
 from models.body_layers import BlockLayers, Layer, body_layers, features_shape
 from models.certificate import (
     SEARCH_ROOM,
@@ -71,12 +70,11 @@ def certify(
     blocks = body_layers(model)
     bounds = _layer_bounds([layer for block in blocks for layer in block.layers])
     interplay = _interplay_bounds(blocks, search=effort == "full")
-    two_sided = _two_sided_bounds(blocks, search=effort == "full")
     block_bounds = []
     for block in blocks:
         product = _raised_product([bounds[layer.name].upper_bound for layer in block.layers])
-        upper_bound = min(product, interplay.get(block.name, math.inf))
-        forward, lower = two_sided.get(block.name, (math.inf, 0.0))
+        of_g, forward, lower = interplay.get(block.name, (math.inf, math.inf, 0.0))
+        upper_bound = min(product, of_g)
         forward = 1 + (forward - 1) * (1 + search_room)
         lower = 1 - (1 - lower) * (1 + search_room)
         inverse = UP / lower if lower > 0 else math.inf
@@ -163,60 +161,44 @@ def _stacked_norm_bounds(weight: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack(convolution_norm_bounds(weight, size), dim=1)
 
 
-def _interplay_bounds(blocks: Iterable[BlockLayers], search: bool) -> dict[str, float]:
-    """Bounds of `block_norm` for the blocks that have its shape, by name."""
-    groups: dict[Any, list[tuple[str, list[Tensor], float]]] = defaultdict(list)
-    for block in blocks:
-        ahead, weights = _parts(block)
-        if _is_finite(block) and _is_bottleneck(weights):
-            key = (*(weight.shape for weight in weights), block.layers[0].size)
-            largest = [factors.abs().max().item() for factors in ahead]
-            groups[key].append((block.name, weights, _raised_product(largest)))
-    bounds: dict[str, float] = {}
-    for (*_, size), group in groups.items():
-        units, exponents = _units([weights for _, weights, _ in group])
-        uppers = in_threads(partial(bottleneck_upper_bounds, size=size, search=search), *units)
-        for (name, _, factor), exponent, upper in zip(
-            group, exponents, uppers.tolist(), strict=True
-        ):
-            bounds[name] = _raised_product([factor, upper], exponent)
-    return bounds
-
-
-def _two_sided_bounds(
+def _interplay_bounds(
     blocks: Iterable[BlockLayers], search: bool
-) -> dict[str, tuple[float, float]]:
-    """Name -> (beta, alpha) of `block_bounds`, for the blocks that have its shape."""
-    groups: dict[Any, list[tuple[str, list[Tensor]]]] = defaultdict(list)
+) -> dict[str, tuple[float, float, float]]:
+    """Name -> (Lip(g), beta, alpha) of `block_bounds`, for the blocks that have its shape."""
+    groups: dict[Any, list[tuple[BlockLayers, list[Tensor], int]]] = defaultdict(list)
     for block in blocks:
         ahead, weights = _parts(block)
-        if (
-            not _is_finite(block)
-            or not _is_bottleneck(weights)
-            or len(block.layers) in block.activated
-        ):
+        if not _is_finite(block) or not _is_bottleneck(weights):
             continue
         # Factors ahead commute with what an activation does there.
-        for factors in ahead:
-            weights[0] = weights[0] * factors.view(1, -1, 1, 1)
-        if bool(weights[0].isfinite().all()):
-            is_activated = any(index <= len(ahead) for index in block.activated)
-            key = (*(weight.shape for weight in weights), block.layers[0].size, is_activated)
-            groups[key].append((block.name, weights))
-    bounds: dict[str, tuple[float, float]] = {}
+        exponent = 0
+        for index, factors in enumerate(ahead):
+            if index == 0:
+                weights[0], exponent = _unit_scale_of_one(weights[0])
+            factors, more = _unit_scale_of_one(factors)
+            weights[0], exponent = weights[0] * factors.view(1, -1, 1, 1), exponent + more
+        is_activated = any(index <= len(ahead) for index in block.activated)
+        key = (*(weight.shape for weight in weights), block.layers[0].size, is_activated)
+        groups[key].append((block, weights, exponent))
+    bounds: dict[str, tuple[float, float, float]] = {}
     for (*_, size, is_activated), group in groups.items():
-        units, exponents = _units([weights for _, weights in group])
+        units, exponents = _units([weights for _, weights, _ in group])
+        exponents = [e + more for e, (_, _, more) in zip(exponents, group, strict=True)]
         # Beyond these nothing is gained, or lost, by looking at x and g(x) together.
         scale = units[0].new_tensor([math.ldexp(1.0, max(-_FAR, min(e, _FAR))) for e in exponents])
-        bound = partial(two_sided_bounds, size=size, is_activated=is_activated, search=search)
+        bound = partial(block_bounds, size=size, is_activated=is_activated, search=search)
         # Several matrices of so many entries are in use at a time, and should fit into the caches.
         n_entries = 4 * units[1].shape[1] ** 2 * math.prod(size)
         most = max(1, min(MOST_LAYERS, _MOST_ENTRIES // n_entries))
         with single_threaded_operations() as n_threads:
-            pairs = in_threads(bound, *units, scale, most=most, n_threads=n_threads).tolist()
-        for (name, _), exponent, (forward, lower) in zip(group, exponents, pairs, strict=True):
-            if abs(exponent) < _FAR:
-                bounds[name] = (forward, lower)
+            found = in_threads(bound, *units, scale, most=most, n_threads=n_threads).tolist()
+        for (block, _, _), exponent, (of_g, forward, lower) in zip(
+            group, exponents, found, strict=True
+        ):
+            # Those of x + g are of blocks that do not end in an activation.
+            if abs(exponent) >= _FAR or len(block.layers) in block.activated:
+                forward, lower = math.inf, 0.0
+            bounds[block.name] = (_raised_product([of_g], exponent), forward, lower)
     return bounds
 
 
@@ -266,6 +248,11 @@ def _unit_scale(weight: Tensor) -> tuple[Tensor, list[int]]:
         powers = weight.new_tensor([2.0**-part for part in parts])
         weight = weight * powers.view(-1, *[1] * (weight.dim() - 1))
     return weight, exponents
+
+
+def _unit_scale_of_one(weight: Tensor) -> tuple[Tensor, int]:
+    units, exponents = _unit_scale(weight.unsqueeze(0))
+    return units[0], exponents[0]
 
 
 def _scaled_up(value: float, exponent: int) -> float:

@@ -37,7 +37,6 @@ from models import (
     Effort,
     IResNet,
     block_bounds,
-    block_norm,
     certified_radius,
     certify,
     convolution_norm,
@@ -95,7 +94,7 @@ def by(way: str) -> Iterator[None]:
     """Let `certify` use grids for all maps, or what it chooses for maps as small as these: dense
     operators, apart from the two-sided bounds of the fast effort."""
     with ExitStack() as stack:
-        for module in (block_bounds, block_norm, convolution_norm):
+        for module in (block_bounds, convolution_norm):
             if way == "grids":
                 stack.enter_context(mock.patch.object(module, "_DENSE_ROWS", 0))
         yield
