@@ -1,10 +1,11 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it."""
 
+from models.arguments import check_arguments
 from models.certificate import Certificate, Effort
 from models.certification import certify
 from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
-from models.iresnet import IResNet, check_arguments
+from models.iresnet import IResNet
 from models.projection import deployed, project, recompute_batch_norm
 from models.radius import certified_radius
 from models.stored import read_network, write_network

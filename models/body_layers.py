@@ -13,20 +13,24 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 from models.forward_pass import refuse_more, refuse_more_of_one
-from models.iresnet import InjectivePad, IResNet, Squeeze
+from models.iresnet import Flatten, InjectivePad, IResNet, Squeeze
+from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
     ResidualBlock: {"residual"},
+    PotentialBlock: {"conv", "activation", "dropout"},
     Squeeze: set(),
+    Flatten: set(),
     InjectivePad: set(),
     SpectralNormConv2d: {"weight", "bias", "vector", "outer"},
     nn.Conv2d: {"weight", "bias"},
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
     nn.Dropout: set(),
     nn.Linear: {"weight", "bias"},
+    nn.Flatten: set(),
     **{activation: set() for activation in ACTIVATIONS.values()},
 }
 
@@ -58,17 +62,19 @@ class BlockLayers:
 
     Attributes:
         name: the module's path in model.named_modules(remove_duplicate=False).
-        layers: the linear maps of g, in order.
+        layers: the linear maps of g, in order; of a potential block W alone.
         activated: the indices i, in order: an activation of slope in [0, 1] stands ahead of
             layers[i], or behind them all.
         train_factor: how much larger Lip(g) can be in training mode; infinite where g is no
             function of one sample there.
+        is_potential: whether g is -W^T k(W x + b), with slopes of k in [0, 1].
     """
 
     name: str
     layers: tuple[Layer, ...]
     activated: tuple[int, ...]
     train_factor: float
+    is_potential: bool = False
 
 
 @torch.no_grad()
@@ -87,20 +93,26 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
     for name, module in model.body._modules.items():
         path = f"body.{name}"
         check_parts(path, module)
-        if type(module) is ResidualBlock:
+        if type(module) in (ResidualBlock, PotentialBlock):
+            assert isinstance(module, ResidualBlock | PotentialBlock)
+            kind = type(module).__name__
             if _shape(path, module.in_shape) != shape:
                 raise ValueError(
-                    f"the ResidualBlock at {path} must be for maps of shape {shape}, which come to "
+                    f"the {kind} at {path} must be for maps of shape {shape}, which come to "
                     f"it, but has in_shape={module.in_shape}"
                 )
             try:
-                blocks.append(_block_layers(module, path))
+                blocks.append(
+                    _block_layers(module, path)
+                    if isinstance(module, ResidualBlock)
+                    else _potential_layers(module, path)
+                )
             except (torch.OutOfMemoryError, torch.AcceleratorError):
                 raise  # of the device, and no fault of the network
             except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:
                 # Settings and tensors with which the forward pass fails too.
                 raise ValueError(
-                    f"the ResidualBlock at {path} must be one that runs, but its layers give "
+                    f"the {kind} at {path} must be one that runs, but its layers give "
                     f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 ) from error
         elif type(module) is Squeeze:
@@ -115,6 +127,13 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
                     f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
                 )
             shape = (shape[0] + n_more, *shape[1:])
+        elif type(module) is Flatten:
+            if _shape(path, module.shape) != shape:
+                raise ValueError(
+                    f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
+                    f"but has shape={module.shape}"
+                )
+            shape = (math.prod(shape), 1, 1)
         else:
             raise ValueError(_unknown(path, module))
     return blocks
@@ -128,6 +147,8 @@ def features_shape(model: IResNet) -> tuple[int, int, int]:
             channels, height, width = 4 * channels, height // 2, width // 2
         elif isinstance(module, InjectivePad):
             channels += module.n_channels
+        elif isinstance(module, Flatten):
+            channels, height, width = channels * height * width, 1, 1
     return channels, height, width
 
 
@@ -183,6 +204,25 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
             f"gives {channels}"
         )
     return BlockLayers(path.rpartition(".")[0], tuple(layers), tuple(activated), factor)
+
+
+def _potential_layers(block: PotentialBlock, path: str) -> BlockLayers:
+    modules = {f"{path}.{name}": module for name, module in block._modules.items()}
+    for name, module in modules.items():
+        check_parts(name, module)
+    conv, name = block.conv, f"{path}.conv"
+    if type(conv) not in (SpectralNormConv2d, nn.Conv2d):
+        raise ValueError(_unknown(name, conv))
+    if type(block.activation) not in ACTIVATIONS.values():
+        raise ValueError(_unknown(f"{path}.activation", block.activation))
+    check_activation(f"{path}.activation", block.activation)
+    weight, factor = _kernel(name, conv, block.in_shape[0]), 1.0
+    if block.dropout is not None:
+        if type(block.dropout) is not nn.Dropout:
+            raise ValueError(_unknown(f"{path}.dropout", block.dropout))
+        factor = 1 / (1 - block.dropout.p) if 0 <= block.dropout.p < 1 else math.inf
+    layer = Layer(name, block.in_shape[1:], weight, None, None, _is_finite([conv], weight))
+    return BlockLayers(path, (layer,), (), factor, is_potential=True)
 
 
 def _kernel(name: str, module: SpectralNormConv2d | nn.Conv2d, channels: int) -> Tensor:

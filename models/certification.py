@@ -72,7 +72,9 @@ def certify(
     interplay = _interplay_bounds(blocks, search=effort == "full")
     block_bounds = []
     for block in blocks:
-        product = _raised_product([bounds[layer.name].upper_bound for layer in block.layers])
+        factors = [bounds[layer.name].upper_bound for layer in block.layers]
+        # Of a potential block, W and its adjoint.
+        product = _raised_product(2 * factors if block.is_potential else factors)
         of_g, forward, lower = interplay.get(block.name, (math.inf, math.inf, 0.0))
         upper_bound = min(product, of_g)
         forward = 1 + (forward - 1) * (1 + search_room)
@@ -80,13 +82,17 @@ def certify(
         inverse = UP / lower if lower > 0 else math.inf
         if upper_bound < 1:
             inverse = min(inverse, UP / (1 - upper_bound))
+        forward = min(forward, 1 + upper_bound) * UP
+        if block.is_potential:
+            # The eigenvalues of its Jacobians are in [1 - upper_bound, 1].
+            forward = max(1.0, upper_bound - 1)
         block_bounds.append(
             BlockBound(
                 block.name,
                 upper_bound,
                 product,
                 _number(upper_bound * block.train_factor),
-                map_lipschitz_upper_bound=min(forward, 1 + upper_bound) * UP,
+                map_lipschitz_upper_bound=forward,
                 inverse_lipschitz_upper_bound=inverse,
             )
         )

@@ -20,12 +20,14 @@ def logit_difference_bounds(
     """Bounds (K, K), float64, l2, of the Lipschitz constants of z_i - z_j by features of `shape`
     (C, H, W), for the K logits z of a classifier in eval mode; zero for i = j.
 
-    The classifier is a Sequential of BatchNorms and activations, then the mean over pixels, then a
-    linear layer. An activation with slopes in [0, 1] acts between two points as a diagonal matrix Q
-    with entries in [0, 1]. With the factors s of the BatchNorms, z_i - z_j therefore changes by at
-    most the l2 norm of the gradient where all entries of all Q are 1:
+    The classifier is a Sequential of BatchNorms and activations, then the mean over pixels or all
+    of them as channels, then a linear layer. An activation with slopes in [0, 1] acts between two
+    points as a diagonal matrix Q with entries in [0, 1]. With the factors s of the BatchNorms,
+    z_i - z_j therefore changes by at most the l2 norm of the gradient where all entries of all Q
+    are 1:
 
-        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W)).
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     with the mean over pixels,
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2)             with a channel for each of them.
 
     Raises:
         ValueError: for another classifier, or numbers that are not finite, with the reason.
@@ -45,19 +47,25 @@ def logit_difference_bounds(
         else:
             raise ValueError(f"no Lipschitz bound is known for the {_kind(module)} at {name}")
     pool, last = (module for _, module in (layers[-2:] if len(layers) > 1 else [("", None)] * 2))
-    if type(pool) is not GlobalAveragePool or type(last) is not nn.Linear:
+    if type(pool) not in (GlobalAveragePool, nn.Flatten) or type(last) is not nn.Linear:
         raise ValueError(
-            "the classifier must end with a GlobalAveragePool and a Linear, but ends with "
-            f"{_kind(pool)}, {_kind(last)}"
+            "the classifier must end with a GlobalAveragePool or a Flatten, and a Linear, but ends "
+            f"with {_kind(pool)}, {_kind(last)}"
         )
     check_parts(layers[-1][0], last)
+    size = (height * width) ** 0.5
+    if isinstance(pool, nn.Flatten):
+        if (pool.start_dim, pool.end_dim) != (1, -1):
+            raise ValueError(f"the Flatten at {layers[-2][0]} must keep samples, but is {pool}")
+        factors, size = factors.repeat_interleave(height * width), 1.0
+        channels = len(factors)
     weight = last.weight.to("cpu", torch.float64)
     if weight.dim() != 2 or weight.shape[1] != channels:
         raise ValueError(
             f"the Linear at {layers[-1][0]} must take {channels} channels, but has a weight of "
             f"shape {tuple(weight.shape)}"
         )
-    weight = weight * factors / (height * width) ** 0.5
+    weight = weight * factors / size
     if not bool(weight.isfinite().all()):
         raise ValueError("the numbers of the classifier must be finite, but some are not")
     rows = [(part.unsqueeze(1) - weight).norm(dim=2) for part in weight.split(_ROWS)]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
+from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
-from models.residual_block import ResidualBlock
 
 
 @torch.no_grad()
@@ -37,13 +37,13 @@ def empirical_lipschitz(
     largest = []
     x = images
     for module in model.body:
-        if isinstance(module, ResidualBlock):
+        if isinstance(module, InvertibleBlock):
             largest.append(_largest_singular_value(module, x, n_iterations))
         x = module(x)
     return tuple(largest)
 
 
-def _largest_singular_value(block: ResidualBlock, x: Tensor, n_iterations: int) -> float:
+def _largest_singular_value(block: InvertibleBlock, x: Tensor, n_iterations: int) -> float:
     """max over samples of sigma_max of the Jacobian of g at x (B, C, H, W), from below."""
     g, x = block.deployed().double(), x.double()
     generator = torch.Generator().manual_seed(0)

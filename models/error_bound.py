@@ -1,6 +1,5 @@
 """A proven bound of the error of an inverse, in any precision."""
 
-import copy
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from models.certificate import BlockBound
 from models.double_double import DoubleDouble, add, residual_bound, takes
 from models.fixed_point import fixed_point
-from models.residual_block import ResidualBlock
+from models.invertible_block import InvertibleBlock, solve
 from models.rounding import ROOM, Running, after_block, norm_of
 from models.threads import single_threaded_operations
 
@@ -49,54 +48,48 @@ def error_bound(
     x, error = (z, torch.zeros_like(z)), z.new_zeros(len(z))
     errors = error.new_full((len(bounds), len(z)), math.inf)
     for module in reversed(body):
-        if not isinstance(module, ResidualBlock):
+        if not isinstance(module, InvertibleBlock):
             first, second = (cast(Any, module).inverse(part) for part in x)
             x = first, second
             continue
         proven = left.pop()
         if math.isinf(proven.inverse_lipschitz_upper_bound):
             break
-        x, off = _preimage(_in_float64(module), x, proven.expands)
+        x, off = _preimage(module.deployed().cpu().double(), x, proven.expands)
         error = proven.inverse_lipschitz_upper_bound * (error + off)
         distance = norm_of(next(iterate).cpu().double() - x[0]) + norm_of(x[1])
         errors[len(left)] = ROOM * distance + error
     return errors.nan_to_num(nan=math.inf, posinf=math.inf).to(device)
 
 
-def _in_float64(block: ResidualBlock) -> ResidualBlock:
-    """A copy in plain modules, on the CPU."""
-    exact = copy.copy(block)
-    exact._modules = {"residual": block.deployed().cpu().double()}
-    return exact
-
-
 def _preimage(
-    block: ResidualBlock, z: DoubleDouble, expanding: bool
+    residual: nn.Sequential, z: DoubleDouble, expanding: bool
 ) -> tuple[DoubleDouble, Tensor]:
-    """(x with x + g(x) = z, nearly; a proven bound (B,) of ||x + g(x) - z||, l2)."""
-    start = block.inverse(z[0], rtol=_RTOL, max_steps=_MAX_STEPS, expanding=expanding)
+    """(x with x + g(x) = z, nearly; a proven bound (B,) of ||x + g(x) - z||, l2), for a g in plain
+    modules and float64."""
+    start = solve(list(residual), z[0], rtol=_RTOL, max_steps=_MAX_STEPS, expanding=expanding)
     x = start.last_iterate, torch.zeros_like(z[0])
-    if not takes(block.residual):
-        return x, _residual_bound(block, x[0], z[0]) + norm_of(z[1])
+    if not takes(residual):
+        return x, _residual_bound(residual, x[0], z[0]) + norm_of(z[1])
     for _ in range(_N_NEWTON_STEPS):
-        residual, _ = residual_bound(block.residual, x, z)
-        x = add(x, (_newton_step(block, x[0], residual), torch.zeros_like(residual)))
-    return x, residual_bound(block.residual, x, z)[1]
+        missing, _ = residual_bound(residual, x, z)
+        x = add(x, (_newton_step(residual, x[0], missing), torch.zeros_like(missing)))
+    return x, residual_bound(residual, x, z)[1]
 
 
-def _newton_step(block: ResidualBlock, x: Tensor, residual: Tensor) -> Tensor:
-    """d with d + g'(x) d = -residual, nearly."""
+def _newton_step(residual: nn.Sequential, x: Tensor, missing: Tensor) -> Tensor:
+    """d with d + g'(x) d = -missing, nearly."""
 
     def step(d: Tensor, rows: Tensor) -> Tensor:
-        image: Tensor = torch.func.jvp(block.residual, (x[rows],), (d,))[1]
-        return -residual[rows] - image
+        image: Tensor = torch.func.jvp(residual, (x[rows],), (d,))[1]
+        return -missing[rows] - image
 
-    return fixed_point(step, -residual, rtol=_STEP_RTOL, expanding=True).last_iterate
+    return fixed_point(step, -missing, rtol=_STEP_RTOL, expanding=True).last_iterate
 
 
-def _residual_bound(block: ResidualBlock, x: Tensor, z: Tensor) -> Tensor:
+def _residual_bound(residual: nn.Sequential, x: Tensor, z: Tensor) -> Tensor:
     """Proven bound (B,) of ||x + g(x) - z||, l2, in float64, the rounding of this included."""
     zero = x.new_zeros(len(x))
-    image = after_block(block.residual, Running(x, zero, zero), 0.0)
+    image = after_block(residual, Running(x, zero, zero), 0.0)
     # The difference, rounded entry by entry, is good to a unit of itself.
     return ROOM * (norm_of(image.value - z) + image.error)

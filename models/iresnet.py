@@ -2,9 +2,11 @@
 
 Behrmann et al., "Invertible Residual Networks": pre-activation bottleneck blocks x + g(x),
 g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages and zeros appended to the input
-channels (section 3 and appendix A).
+channels (section 3 and appendix A). In their place, or behind them, there may be blocks that move
+no two points apart (`potential_block`), and a classifier of bounded slope.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -13,20 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
+from models.arguments import CLASSIFIER_EPS, check_arguments
 from models.certificate import Certificate
 from models.error_bound import error_bound
 from models.fixed_point import Solution, nan_where_unconverged
+from models.invertible_block import InvertibleBlock
+from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import (
     SpectralNormConv2d,
     effective_weights,
     update_spectral_norm,
 )
-
-NORMS = ("spectral", "batch", "none")
-BUDGETS = ("even", "last")
-# A standard deviation of 1e-5: below it the rounding of float32 maps near 1 would be blown up.
-_CLASSIFIER_EPS = 1e-10
 
 
 class Squeeze(nn.Module):
@@ -55,6 +55,24 @@ class InjectivePad(nn.Module):
         return z[:, : z.shape[1] - self.n_channels]
 
 
+class Flatten(nn.Module):
+    """(B, C, H, W) -> (B, C H W, 1, 1): all pixels become channels, an isometry.
+
+    Args:
+        shape: (C, H, W) of what comes in.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), -1, 1, 1)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return z.reshape(len(z), *self.shape)
+
+
 class GlobalAveragePool(nn.Module):
     """(B, C, H, W) -> (B, C), the mean over pixels. Unlike nn.AdaptiveAvgPool2d it has a
     deterministic gradient on CUDA."""
@@ -76,15 +94,22 @@ class IResNet(nn.Module):
         in_shape: (C, H, W) of an image.
         n_classes: at least 1.
         blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
+            May be empty if there are dense_blocks.
+        block: "bottleneck", the paper's, or "potential", which moves no two points apart.
+        dense_blocks: potential blocks behind the stages, on the flattened map.
         bottleneck: channels of a block over its inner channels.
         channel_multiplier: zeros are appended to the input up to this many times its channels.
         norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
             before every activation) and "none" (the plain ResNet).
         activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
-        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 2). Below 1 blocks
-            contract; above, `certify` may still prove that they are invertible.
-        budget: how a block meets c. "even": every layer has the target c, as in the paper. "last":
-            only the last layer of a block has a small target; the product of targets is c**3 too.
+        head: "batch_norm": BatchNorm, activation, mean over pixels, linear, as in the paper;
+            "lipschitz": linear on the flattened features, whose slope is known while it is trained.
+        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 2), and for potential
+            blocks of Lip(g). Below 1 blocks contract; above, `certify` may still prove that
+            bottleneck blocks are invertible.
+        budget: how a bottleneck block meets c. "even": every layer has the target c, as in the
+            paper. "last": only the last layer has a small target; the product of targets is c**3
+            too.
         n_power_iterations: updates of every sigma in one call of update_spectral_norm.
         dropout: probability in [0, 1) that an entry is zeroed, in each block.
         classifier_eps: added to a variance by the classifier's BatchNorm, in (0, 1). Channels that
@@ -101,25 +126,31 @@ class IResNet(nn.Module):
         n_classes: int,
         blocks: Sequence[int] = (18, 18, 19),
         *,
+        block: str = "bottleneck",
+        dense_blocks: int = 0,
         bottleneck: int = 4,
         channel_multiplier: int = 4,
         norm: str = "spectral",
         activation: str = "relu",
+        head: str = "batch_norm",
         coeff: float = 0.9,
         budget: str = "even",
         n_power_iterations: int = 1,
         dropout: float = 0.1,
-        classifier_eps: float = _CLASSIFIER_EPS,
+        classifier_eps: float = CLASSIFIER_EPS,
     ) -> None:
         super().__init__()
         check_arguments(
             in_shape,
             n_classes,
             blocks,
+            block=block,
+            dense_blocks=dense_blocks,
             bottleneck=bottleneck,
             channel_multiplier=channel_multiplier,
             norm=norm,
             activation=activation,
+            head=head,
             coeff=coeff,
             budget=budget,
             n_power_iterations=n_power_iterations,
@@ -133,6 +164,19 @@ class IResNet(nn.Module):
         self.classifier_eps = classifier_eps
         self.n_power_iterations = int(n_power_iterations)
         channels, height, width = in_shape
+
+        def potential(channels: int, size: tuple[int, int], kernel_size: int) -> PotentialBlock:
+            return PotentialBlock(
+                channels,
+                size,
+                inner_channels=max(1, channels // bottleneck),
+                kernel_size=kernel_size,
+                norm=norm,
+                activation=activation,
+                coeff=coeff,
+                dropout=dropout,
+            )
+
         body: list[nn.Module] = []
         if channel_multiplier > 1:
             body.append(InjectivePad(channels * (channel_multiplier - 1)))
@@ -142,7 +186,9 @@ class IResNet(nn.Module):
                 body.append(Squeeze())
                 channels, height, width = channels * 4, height // 2, width // 2
             body.extend(
-                ResidualBlock(
+                potential(channels, (height, width), 3)
+                if block == "potential"
+                else ResidualBlock(
                     channels,
                     (height, width),
                     inner_channels=channels // bottleneck,
@@ -155,13 +201,25 @@ class IResNet(nn.Module):
                 )
                 for index in range(n_blocks)
             )
+        if dense_blocks > 0:
+            body.append(Flatten((channels, height, width)))
+            channels, height, width = channels * height * width, 1, 1
+            body.extend(potential(channels, (1, 1), 1) for _ in range(dense_blocks))
         self.body = nn.ModuleList(body)
-        self.classifier = nn.Sequential(
-            nn.BatchNorm2d(channels, eps=classifier_eps),
-            ACTIVATIONS[activation](),
-            GlobalAveragePool(),
-            nn.Linear(channels, n_classes),
-        )
+        if head == "batch_norm":
+            self.classifier = nn.Sequential(
+                nn.BatchNorm2d(channels, eps=classifier_eps),
+                ACTIVATIONS[activation](),
+                GlobalAveragePool(),
+                nn.Linear(channels, n_classes),
+            )
+        else:
+            n_features = channels * height * width
+            linear = nn.Linear(n_features, n_classes)
+            # Logits of features of unit variance that have unit variance.
+            nn.init.normal_(linear.weight, std=1 / math.sqrt(n_features))
+            nn.init.zeros_(linear.bias)
+            self.classifier = nn.Sequential(nn.Flatten(), linear)
         # The faster layout on the CPU and for half precision on GPUs. Always the same one, since
         # the last bits of sigma, and with them the effective weight, depend on it. Before 2.15,
         # torch's stubs of Module.to do not know memory_format.
@@ -179,7 +237,7 @@ class IResNet(nn.Module):
         weights = dict(zip(layers, effective_weights(layers), strict=True))
         x = _in_channels_last(x)
         for module in self.body:
-            if isinstance(module, ResidualBlock):
+            if isinstance(module, InvertibleBlock):
                 x = module(x, weights)
             else:
                 x = _in_channels_last(module(x))
@@ -234,7 +292,7 @@ class IResNet(nn.Module):
         x = z
         # By order, as in features; ModuleList would be reversed by the names of its modules.
         for module in reversed(list(self.body)):
-            if isinstance(module, ResidualBlock):
+            if isinstance(module, InvertibleBlock):
                 expanding = certificate is not None and unused.pop().expands
                 solution = module.inverse(
                     x, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
@@ -242,7 +300,7 @@ class IResNet(nn.Module):
                 per_block.append(solution)
                 x = solution.last_iterate
             else:
-                assert isinstance(module, Squeeze | InjectivePad)
+                assert isinstance(module, Squeeze | InjectivePad | Flatten)
                 x = module.inverse(x)
         bound = None
         if certificate is not None and bound_error:
@@ -266,57 +324,3 @@ class IResNet(nn.Module):
     def _normalized(self) -> list[SpectralNormConv2d]:
         """The normalized layers, each once."""
         return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
-
-
-def check_arguments(
-    in_shape: tuple[int, int, int],
-    n_classes: int,
-    blocks: Sequence[int],
-    *,
-    bottleneck: int,
-    channel_multiplier: int,
-    norm: str,
-    activation: str,
-    coeff: float,
-    budget: str = "even",
-    n_power_iterations: int,
-    dropout: float,
-    classifier_eps: float = _CLASSIFIER_EPS,
-) -> None:
-    """Check IResNet's arguments without building one. Raises ValueError with rule and value."""
-    are_counts = len(blocks) >= 1 and all(n >= 1 for n in blocks)
-    rules: list[tuple[bool, str, object]] = [
-        (n_classes >= 1, "n_classes >= 1 must hold", n_classes),
-        (are_counts, "blocks must be one or more counts >= 1", list(blocks)),
-        (bottleneck >= 1, "bottleneck >= 1 must hold", bottleneck),
-        (channel_multiplier >= 1, "channel_multiplier >= 1 must hold", channel_multiplier),
-        (norm in NORMS, f"norm must be one of {', '.join(NORMS)}", norm),
-        (
-            activation in ACTIVATIONS,
-            f"activation must be one of {', '.join(ACTIVATIONS)}",
-            activation,
-        ),
-        (0 < coeff < 2, "0 < coeff < 2 must hold", coeff),
-        (budget in BUDGETS, f"budget must be one of {', '.join(BUDGETS)}", budget),
-        (n_power_iterations >= 1, "n_power_iterations >= 1 must hold", n_power_iterations),
-        (0 <= dropout < 1, "0 <= dropout < 1 must hold", dropout),
-        (0 < classifier_eps < 1, "0 < classifier_eps < 1 must hold", classifier_eps),
-    ]
-    for holds, rule, value in rules:
-        if not holds:
-            raise ValueError(f"{rule}, but got {value}")
-    channels, height, width = in_shape
-    if not all(type(size) is int and size >= 1 for size in in_shape):
-        raise ValueError(f"in_shape must be three whole numbers >= 1, but got {in_shape}")
-    factor = 2 ** (len(blocks) - 1)
-    if height % factor or width % factor:
-        raise ValueError(
-            f"the {len(blocks) - 1} squeezes between {len(blocks)} stages must divide the "
-            f"image: height and width must be multiples of {factor}, but got {height} x {width}"
-        )
-    if (channels * channel_multiplier) % bottleneck:
-        raise ValueError(
-            "bottleneck must divide the channels of the first stage, but got "
-            f"bottleneck={bottleneck} and {channels} * channel_multiplier="
-            f"{channels * channel_multiplier} channels"
-        )

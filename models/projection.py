@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.certificate import Certificate
 from models.certification import certify, with_classifier
 from models.iresnet import IResNet
+from models.potential_block import PotentialBlock
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
 _N_ROUNDS = 10
@@ -38,14 +39,16 @@ def project(
 ) -> Certificate:
     """Scale layers, in place, until the proven bounds are small enough.
 
-    Layers that need no scaling stay as they are, and so do biases. A scaled layer's weight becomes
+    Layers that need no scaling stay as they are, and so do the biases of bottlenecks. A scaled
+    layer's weight becomes
     its effective weight, and its target, for further training, at most its new bound. If an error
     is raised, the model is unchanged.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
         coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
-            paper's sense of c. Every layer above it is scaled.
+            paper's sense of c; for a potential block that of Lip(g). Every layer above it is
+            scaled.
         images: training images, (B, C, H, W) or batches of such, without labels. They are read once
             and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm
             become their averages, and its last layer is fitted to the logits that they had. With
@@ -97,7 +100,7 @@ def project(
     for n_round in range(_N_ROUNDS):
         if any(block.layer_product == math.inf for block in certificate.blocks):
             raise ValueError("project needs finite weights, but got some that are not")
-        by_layer = factors(certificate, target)
+        by_layer = factors(projected, certificate, target)
         if not by_layer:
             break
         _scale(projected, certificate, by_layer, n_round)
@@ -169,28 +172,44 @@ def _assign(model: IResNet, projected: IResNet) -> None:
             module.coeff = other.coeff
 
 
-def _factors_of_layers(certificate: Certificate, coeff: float) -> dict[str, float]:
-    """Layer -> its scale factor, for the layers that need scaling."""
-    above = (layer for layer in certificate.layers if layer.upper_bound > coeff)
-    return {layer.name: coeff / layer.upper_bound for layer in above}
+def _factors_of_layers(model: IResNet, certificate: Certificate, coeff: float) -> dict[str, float]:
+    """Layer -> its scale factor, for the layers that need scaling. A potential block's g has the
+    bound |W|^2."""
+    modules, factors = _modules(model), {}
+    for layer in certificate.layers:
+        is_potential = isinstance(modules[layer.name.rpartition(".")[0]], PotentialBlock)
+        largest = math.sqrt(coeff) if is_potential else coeff
+        if layer.upper_bound > largest:
+            factors[layer.name] = largest / layer.upper_bound
+    return factors
 
 
-def _factors_of_blocks(certificate: Certificate, lipschitz: float) -> dict[str, float]:
-    """The same for the last convolution of each block, to which its bound is proportional."""
-    factors = {}
+def _factors_of_blocks(
+    model: IResNet, certificate: Certificate, lipschitz: float
+) -> dict[str, float]:
+    """The same for the last convolution of each block, to which its bound is proportional, or to
+    the square of which, in a potential block."""
+    modules, factors = _modules(model), {}
     for block in certificate.blocks:
         if block.upper_bound > lipschitz:
             of_block = (x.name for x in certificate.layers if x.name.startswith(f"{block.name}."))
             *_, last = of_block
-            factors[last] = lipschitz / block.upper_bound
+            ratio = lipschitz / block.upper_bound
+            is_potential = isinstance(modules[block.name], PotentialBlock)
+            factors[last] = math.sqrt(ratio) if is_potential else ratio
     return factors
+
+
+def _modules(model: IResNet) -> dict[str, nn.Module]:
+    return dict(model.named_modules(remove_duplicate=False))
 
 
 def _scale(
     model: IResNet, certificate: Certificate, factors: Mapping[str, float], n_round: int
 ) -> None:
-    """Multiply the weights of layers by factors, and set their targets to their new bounds."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    """Multiply the weights of layers by factors, and set their targets to their new bounds. A
+    potential block's bias too: with ReLU, g is then g times the factor's square."""
+    modules = _modules(model)
     changed = []
     for layer in certificate.layers:
         if layer.name not in factors:
@@ -205,6 +224,9 @@ def _scale(
             module.coeff = min(module.coeff, layer.upper_bound * factor)
             changed.append(module)
         module.weight.copy_(weight * (factor * (1 - margin)))
+        if isinstance(modules[layer.name.rpartition(".")[0]], PotentialBlock):
+            assert module.bias is not None
+            module.bias.mul_(factor * (1 - margin))
     update_spectral_norm(changed, 1)
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.certificate import UP, Certificate
+from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
-from models.residual_block import ResidualBlock
 from models.rounding import ROOM, Running, after_block, after_layer, after_sums, norm_of
 
 
@@ -60,7 +60,7 @@ def certified_radius(
     running = Running(images, spread, torch.zeros_like(spread))
     blocks = iter(certificate.blocks)
     for module in model.body:
-        if isinstance(module, ResidualBlock):
+        if isinstance(module, InvertibleBlock):
             running = after_block(
                 module.deployed(), running, next(blocks).map_lipschitz_upper_bound
             )
@@ -89,9 +89,12 @@ def _through_classifier(classifier: nn.Module, running: Running) -> Tensor:
     *layers, pool, last = classifier
     for module in layers:
         running = after_layer(module, running)
-    n_pixels = running.value[0, 0].numel()
-    size = norm_of(running.value.abs().mean(dim=(2, 3)))
-    running = after_sums(running, pool(running.value), size, n_pixels**-0.5, n_pixels + 1)
+    if isinstance(pool, nn.Flatten):
+        running = replace(running, value=pool(running.value))
+    else:
+        n_pixels = running.value[0, 0].numel()
+        size = norm_of(running.value.abs().mean(dim=(2, 3)))
+        running = after_sums(running, pool(running.value), size, n_pixels**-0.5, n_pixels + 1)
     assert isinstance(last, nn.Linear)
     norms = last.weight.double().norm(dim=1, keepdim=True).T
     of_terms = nn.functional.linear(running.value.abs(), last.weight.abs(), last.bias.abs())

@@ -1,14 +1,13 @@
-"""The residual block of an i-ResNet, and its inverse (Behrmann et al., section 3)."""
+"""The bottleneck block of an i-ResNet (Behrmann et al., section 3)."""
 
 import copy
+import math
 from collections.abc import Mapping
-from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
-from models.fixed_point import Solution, fixed_point
+from models.invertible_block import InvertibleBlock, Layers
 from models.spectral_norm import SpectralNormConv2d
 
 # The least target of the first two layers with budget="last": near 1, so that a small coeff makes
@@ -25,7 +24,7 @@ def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, flo
     return first, first, coeff**3 / first**2 * kept
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(InvertibleBlock):
     """x + g(x) with g = W3 k(W2 k(W1 k(x))): 3x3, 1x1, 3x3 (paper, section 3).
 
     With norm="batch", a BatchNorm stands before every activation. Dropout stands before the last
@@ -59,8 +58,7 @@ class ResidualBlock(nn.Module):
         dropout: float,
         first: bool = False,
     ) -> None:
-        super().__init__()
-        self.in_shape = (channels, *size)
+        super().__init__(channels, size)
 
         def activate(n_channels: int) -> list[nn.Module]:
             layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
@@ -90,7 +88,6 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
-        """x + g(x) for x (B, C, H, W); `weights` are the layers' effective ones, if at hand."""
         g = x
         for module in self.residual:
             if weights is not None and isinstance(module, SpectralNormConv2d):
@@ -99,8 +96,12 @@ class ResidualBlock(nn.Module):
                 g = module(g)
         return x + g
 
+    @property
+    def target_lipschitz(self) -> float:
+        targets = [m.coeff for m in self.residual if isinstance(m, SpectralNormConv2d)]
+        return 1 + math.prod(targets) if targets else math.inf
+
     def deployed(self) -> nn.Sequential:
-        """A copy of g in plain modules: its convolutions have the effective weights."""
         return nn.Sequential(
             *(
                 m.deployed() if isinstance(m, SpectralNormConv2d) else copy.deepcopy(m)
@@ -108,65 +109,5 @@ class ResidualBlock(nn.Module):
             )
         )
 
-    @torch.no_grad()
-    def inverse(
-        self,
-        z: Tensor,
-        *,
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_steps: int | Tensor = 100,
-        expanding: bool = False,
-    ) -> Solution:
-        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z, in the precision
-        of the weights, under autocast too.
-
-        Args:
-            z: (B, C, H, W), of the block's in_shape.
-            rtol, atol, max_steps: as in `fixed_point`.
-            expanding: whether it is known to be invertible though g may not contract.
-
-        Raises:
-            RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
-                sample.
-            ValueError: if z is not of in_shape.
-        """
-        if self.training and any(
-            isinstance(m, nn.Dropout | nn.BatchNorm2d) for m in self.residual.modules()
-        ):
-            raise RuntimeError(
-                "inverse needs eval mode: dropout and BatchNorm make the network in training "
-                "mode no function of a single sample; call model.eval() first"
-            )
-        if z.shape[1:] != self.in_shape:
-            raise ValueError(
-                f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
-            )
-        # Not `deployed`, whose modules take a tenth of the inverse's time to make.
-        layers = [
-            m.convolution() if isinstance(m, SpectralNormConv2d) else m for m in self.residual
-        ]
-        # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that it
-        # neither copies nor reorders samples.
-        pixels = z.permute(0, 2, 3, 1).contiguous()
-        solved, targets = torch.empty(0), pixels
-
-        def step(x: Tensor, rows: Tensor) -> Tensor:
-            nonlocal solved, targets
-            if rows is not solved:  # the same as in the step before, as a rule
-                solved, targets = rows, pixels[rows]
-            g = x.permute(0, 3, 1, 2)
-            for layer in layers:
-                g = layer(g)
-            g = g.permute(0, 2, 3, 1)
-            return torch.sub(targets, g, out=g)
-
-        with torch.autocast(z.device.type, enabled=False):
-            solution = fixed_point(
-                step, pixels, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
-            )
-        return replace(
-            solution,
-            value=solution.value.permute(0, 3, 1, 2),
-            last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
-        )
+    def layers(self) -> Layers:
+        return [m.convolution() if isinstance(m, SpectralNormConv2d) else m for m in self.residual]

@@ -30,13 +30,13 @@ CHANGES = "changes.safetensors"
 _FACTORS = "factors"
 # The largest share of a network's bytes in CHANGES: with more, the network is written whole.
 _MOST_CHANGED = 0.5
-_COUNTS = ("n_classes", "bottleneck", "channel_multiplier", "n_power_iterations")
+_COUNTS = ("n_classes", "dense_blocks", "bottleneck", "channel_multiplier", "n_power_iterations")
 # torch's default, which older files do not name.
 _FORMER_EPS = 1e-5
 # The largest count or size. Certificates of larger maps would take hours.
 _LARGEST = 100_000
-# At least: three weights and three biases.
-_TENSORS_OF_A_BLOCK = 6
+# At least: a weight and a bias.
+_TENSORS_OF_A_BLOCK = 2
 
 
 def write_network(
@@ -207,10 +207,11 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
     """A network without memory for its tensors, of which WEIGHTS has n_tensors."""
-    if _TENSORS_OF_A_BLOCK * sum(architecture["blocks"]) > n_tensors:
+    n_blocks = sum(architecture["blocks"]) + architecture.get("dense_blocks", 0)
+    if _TENSORS_OF_A_BLOCK * n_blocks > n_tensors:
         raise ValueError(
-            f"{NETWORK} must describe the network of {WEIGHTS}, but has "
-            f"{sum(architecture['blocks'])} blocks for {n_tensors} tensors"
+            f"{NETWORK} must describe the network of {WEIGHTS}, but has {n_blocks} blocks for "
+            f"{n_tensors} tensors"
         )
     try:
         with torch.device("meta"):

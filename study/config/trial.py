@@ -66,11 +66,20 @@ class ModelConfig:
     """The network: the arguments of models.IResNet. Defaults: the paper's, for CIFAR-10."""
 
     blocks: tuple[int, ...] = (18, 18, 19)
+    """In each stage; with dense_blocks there may be none."""
+    block: Literal["bottleneck", "potential"] = "bottleneck"
+    """bottleneck: the paper's; potential: one that moves no two points apart."""
+    dense_blocks: int = setting(0, ge=0)
+    """Potential blocks behind the stages, on all pixels as channels of one."""
+    head: Literal["batch_norm", "lipschitz"] = "batch_norm"
+    """batch_norm: the paper's classifier; lipschitz: a linear one on all features, of a slope that
+    is known while it is trained."""
     bottleneck: int = setting(4, ge=1)
     channel_multiplier: int = setting(4, ge=1)
     norm: Literal["spectral", "batch", "none"] = "spectral"
     activation: Literal["relu", "elu", "softplus"] = "relu"
     coeff: float = setting(0.9, gt=0, lt=2)
+    """Target of each layer's spectral norm; of a potential block, of Lip(g)."""
     budget: Literal["even", "last"] = "even"
     """Which of a block's three layers a small coeff shrinks, for the same bound of the block: all
     of them, as in the paper, or the last one alone."""
@@ -78,8 +87,11 @@ class ModelConfig:
     dropout: float = setting(0.1, ge=0, lt=1)
 
     def __post_init__(self) -> None:
-        if not self.blocks or min(self.blocks) < 1:
-            raise ConfigError("must be one or more numbers >= 1", "blocks", list(self.blocks))
+        if min(self.blocks, default=self.dense_blocks) < 1:
+            rule = "must be one or more numbers >= 1, or none with dense_blocks"
+            raise ConfigError(rule, "blocks", list(self.blocks))
+        if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
+            raise ConfigError("must be another with potential blocks", "norm", self.norm)
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,14 @@ class TrainingConfig:
     warmup_fraction: float = setting(0.2, ge=0, lt=1)
     report_every: int = setting(1, ge=1)
     """Epochs between two reports; the last epoch always reports."""
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """margin: by how much the proven radius of an image falls short of `margin`, softly; needs
+    head: lipschitz and norm: spectral."""
+    margin: float | None = setting(None, gt=0)
+    """Of loss: margin, l2, in pixels of [0, 1]: accuracy for a small one, radius for a large one.
+    null takes the radius of certified_accuracy."""
+    temperature: float = setting(0.1, gt=0)
+    """Of loss: margin, in pixels of [0, 1]: how far from the margin radii still count."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False
@@ -158,6 +178,12 @@ class TrialConfig:
     objectives: tuple[str, ...] = ()
     ladder: tuple[float, ...] = ()
     fine_tune_steps: int = 0
+
+    def __post_init__(self) -> None:
+        model, loss = self.model, self.training.loss
+        if loss == "margin" and (model.head, model.norm) != ("lipschitz", "spectral"):
+            rule = "must be another without model.head: lipschitz and model.norm: spectral"
+            raise ConfigError(rule, "training.loss", loss)
 
     @property
     def radius(self) -> float:

@@ -6,10 +6,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from models import Certificate, IResNet, certified_radius, predicted_steps
-from models.residual_block import ResidualBlock
+from models import (
+    Certificate,
+    IResNet,
+    certified_radius,
+    predicted_steps,
+    recompute_batch_norm,
+)
+from models.invertible_block import InvertibleBlock
 from study.config.trial import EvaluationConfig
 from study.metrics.definitions import CERTIFIED_ACCURACY, RECONSTRUCTION_ERROR
 from study.metrics.reports import Evaluation
@@ -36,6 +42,13 @@ def statistics_images(train: Split) -> list[Tensor]:
     images = train.images[:_N_STATISTICS_IMAGES]
     n_batches = -(-len(images) // _BATCH_SIZE)
     return [normalized(batch) for batch in images.tensor_split(n_batches)]
+
+
+def refresh_statistics(model: IResNet, train: Split) -> None:
+    """Give the classifier's BatchNorm, if it has one, the statistics of training images: training
+    leaves averages over past weights, under dropout."""
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.classifier):
+        recompute_batch_norm(model, statistics_images(train))
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def predicted_and_needed_steps(
     first_errors, x = [], images
     for module in model.body:
         image = module(x)
-        if isinstance(module, ResidualBlock):
+        if isinstance(module, InvertibleBlock):
             # As if each block were inverted from its exact output.
             first_errors.append((image - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1))
         x = image

@@ -8,11 +8,19 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from models import Certificate, IResNet, deployed, project, recompute_batch_norm
+from models import Certificate, IResNet, deployed, project
+from models.certification import with_classifier
 from models.spectral_norm import SpectralNormConv2d
 from study.metrics.definitions import diverged
 from study.metrics.reports import ProjectionReport, TrialStatus
-from study.trial.evaluation import Answers, evaluate, measure, statistics_images
+from study.trial.evaluation import (
+    Answers,
+    evaluate,
+    measure,
+    refresh_statistics,
+    statistics_images,
+)
+from study.trial.losses import fit_head
 from study.trial.network_files import Certified
 from study.trial.training import Training
 
@@ -52,6 +60,9 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     images = statistics_images(training.dataset.train)
     if not _is_finite(model, images):
         return
+    # A linear classifier is fitted by the loss that it was trained with instead.
+    is_linear = config.model.head == "lipschitz"
+    adapted = None if is_linear else images
     proven = trained.certificate.lipschitz_upper_bound
     for index, coeff in enumerate(config.ladder):
         lipschitz = block_bound(coeff)
@@ -60,16 +71,20 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            _lower_targets(model, images, lipschitz)
+            _lower_targets(model, adapted, lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
-            recompute_batch_norm(model, images)
+            refresh_statistics(model, training.dataset.train)
             if not _is_finite(model, images):
                 model = above  # it diverged: the next rung starts where this one started
                 continue
             known = None
         plain = deployed(model)
-        certificate = project(plain, images=images, lipschitz=lipschitz, certificate=known)
+        certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
+        if is_linear:
+            of_body = certificate.features_lipschitz_upper_bound
+            fit_head(plain, training.dataset.train, config, of_body, seed=config.seed)
+            certificate = with_classifier(certificate, plain)
         measured, answers = measure(
             plain, training.dataset.val, config.evaluation, config.radius, certificate
         )
@@ -86,7 +101,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 
 
 @torch.no_grad()
-def _lower_targets(model: IResNet, images: Sequence[Tensor], lipschitz: float) -> None:
+def _lower_targets(model: IResNet, images: Sequence[Tensor] | None, lipschitz: float) -> None:
     """Project, in place, but keep the norms of normalized weights: only their targets become small.
     The steps of further training have one size, so they change a weight by as large a part as
     before. The bounds hold up to the error of sigma."""

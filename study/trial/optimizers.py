@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from models import IResNet
+from models.invertible_block import InvertibleBlock
 from models.kernel_batches import map_kernels
-from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial.orthogonalization import orthogonalized
@@ -121,6 +121,7 @@ class Muon(Optimizer):
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
         self._paths = _paths_to_biases(model)
+        self._units = _units_of_head(model)
         self._momentum = [torch.zeros_like(p) for p in self._kernels]
         self._means = [torch.zeros_like(p) for p in self._others]
         self._squares = [torch.zeros_like(p) for p in self._others]
@@ -130,13 +131,14 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         self._step_kernels()
-        biases = list(self._paths)
+        scaled = [*self._paths, *self._units]
         scales = [
             math.prod((layer.coeff for layer in path), start=_BIAS_STEP)
             for path in self._paths.values()
         ]
-        if biases:
-            torch._foreach_div_(biases, scales)
+        scales += self._units.values()
+        if scaled:
+            torch._foreach_div_(scaled, scales)
         adam(
             self._others,
             _gradients(self._others),
@@ -154,8 +156,8 @@ class Muon(Optimizer):
             eps=_EPS,
             maximize=False,
         )
-        if biases:
-            torch._foreach_mul_(biases, scales)
+        if scaled:
+            torch._foreach_mul_(scaled, scales)
 
     def _step_kernels(self) -> None:
         settings, directions = self._settings, self._momentum
@@ -193,10 +195,21 @@ def _paths_to_biases(model: IResNet) -> dict[Tensor, Sequence[SpectralNormConv2d
     """The bias of each normalized layer -> the normalized layers of its block up to its own."""
     paths: dict[Tensor, Sequence[SpectralNormConv2d]] = {}
     for block in model.body:
-        if isinstance(block, ResidualBlock):
-            layers = [m for m in block.residual if isinstance(m, SpectralNormConv2d)]
+        if isinstance(block, InvertibleBlock):
+            layers = [m for m in block.modules() if isinstance(m, SpectralNormConv2d)]
             paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
     return paths
+
+
+def _units_of_head(model: IResNet) -> dict[Tensor, float]:
+    """The weight of a linear classifier on all features, if there is one -> the standard deviation
+    of its entries at the start, in units of which AdamW sees it: a step changes logits by as much,
+    whatever the number of features."""
+    *_, pool, last = model.classifier.children()
+    if not isinstance(pool, nn.Flatten):
+        return {}
+    assert isinstance(last, nn.Linear)
+    return {last.weight: last.in_features**-0.5}
 
 
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -12,10 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models import Effort, IResNet, recompute_batch_norm
+from models import Effort, IResNet
 from study.config.trial import TrialConfig
 from study.metrics.definitions import TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
@@ -23,7 +22,8 @@ from study.trial import sources
 from study.trial.attack import attacked_accuracy
 from study.trial.data import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.evaluation import Answers, evaluate, measure, statistics_images
+from study.trial.evaluation import Answers, evaluate, measure, refresh_statistics
+from study.trial.losses import last_layer, make_loss, target_lipschitz
 from study.trial.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
@@ -58,6 +58,7 @@ class Training:
             torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
         )
         self.optimizer = make_optimizer(self.model, config.training)
+        self._loss = make_loss(config, target_lipschitz(self.model))
         self.epoch = 0
         self.status = TrialStatus.RUNNING
         self._completed: Certified | None = None
@@ -146,7 +147,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
-        loss = F.cross_entropy(logits.float(), labels)
+        loss = self._loss(last_layer(model).weight, logits.float(), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -184,8 +185,7 @@ class Training:
         last: bool,
     ) -> EpochReport:
         self.model.eval()
-        # Training left averages over past weights, under dropout.
-        recompute_batch_norm(self.model, statistics_images(self.dataset.train))
+        refresh_statistics(self.model, self.dataset.train)
         # The network that is stored gets the smallest bounds.
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from models import IResNet, certified_radius, certify, deployed
 from models.activations import ACTIVATIONS
+from models.arguments import NORMS
 from models.certification import with_classifier
-from models.iresnet import NORMS
 from tests.benchmarks.truth import classifying
 
 _ROUNDINGS = (0, 0.25, 0.5, *(2**n for n in range(0, 22, 2)))

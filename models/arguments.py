@@ -1,0 +1,82 @@
+"""The rules of IResNet's arguments."""
+
+from collections.abc import Sequence
+
+from models.activations import ACTIVATIONS
+
+NORMS = ("spectral", "batch", "none")
+BUDGETS = ("even", "last")
+BLOCKS = ("bottleneck", "potential")
+HEADS = ("batch_norm", "lipschitz")
+# A standard deviation of 1e-5: below it the rounding of float32 maps near 1 would be blown up.
+CLASSIFIER_EPS = 1e-10
+
+
+def check_arguments(
+    in_shape: tuple[int, int, int],
+    n_classes: int,
+    blocks: Sequence[int],
+    *,
+    block: str = "bottleneck",
+    dense_blocks: int = 0,
+    bottleneck: int,
+    channel_multiplier: int,
+    norm: str,
+    activation: str,
+    head: str = "batch_norm",
+    coeff: float,
+    budget: str = "even",
+    n_power_iterations: int,
+    dropout: float,
+    classifier_eps: float = CLASSIFIER_EPS,
+) -> None:
+    """Check IResNet's arguments without building one. Raises ValueError with rule and value."""
+    are_counts = len(blocks) + dense_blocks >= 1 and all(n >= 1 for n in blocks)
+    is_potential = block == "potential" or dense_blocks > 0
+    rules: list[tuple[bool, str, object]] = [
+        (n_classes >= 1, "n_classes >= 1 must hold", n_classes),
+        (dense_blocks >= 0, "dense_blocks >= 0 must hold", dense_blocks),
+        (
+            are_counts,
+            "blocks must be one or more counts >= 1, or none with dense_blocks",
+            list(blocks),
+        ),
+        (block in BLOCKS, f"block must be one of {', '.join(BLOCKS)}", block),
+        (head in HEADS, f"head must be one of {', '.join(HEADS)}", head),
+        (
+            norm != "batch" or not is_potential,
+            "norm must be spectral or none with potential blocks",
+            norm,
+        ),
+        (bottleneck >= 1, "bottleneck >= 1 must hold", bottleneck),
+        (channel_multiplier >= 1, "channel_multiplier >= 1 must hold", channel_multiplier),
+        (norm in NORMS, f"norm must be one of {', '.join(NORMS)}", norm),
+        (
+            activation in ACTIVATIONS,
+            f"activation must be one of {', '.join(ACTIVATIONS)}",
+            activation,
+        ),
+        (0 < coeff < 2, "0 < coeff < 2 must hold", coeff),
+        (budget in BUDGETS, f"budget must be one of {', '.join(BUDGETS)}", budget),
+        (n_power_iterations >= 1, "n_power_iterations >= 1 must hold", n_power_iterations),
+        (0 <= dropout < 1, "0 <= dropout < 1 must hold", dropout),
+        (0 < classifier_eps < 1, "0 < classifier_eps < 1 must hold", classifier_eps),
+    ]
+    for holds, rule, value in rules:
+        if not holds:
+            raise ValueError(f"{rule}, but got {value}")
+    channels, height, width = in_shape
+    if not all(type(size) is int and size >= 1 for size in in_shape):
+        raise ValueError(f"in_shape must be three whole numbers >= 1, but got {in_shape}")
+    factor = 2 ** max(len(blocks) - 1, 0)
+    if height % factor or width % factor:
+        raise ValueError(
+            f"the {len(blocks) - 1} squeezes between {len(blocks)} stages must divide the "
+            f"image: height and width must be multiples of {factor}, but got {height} x {width}"
+        )
+    if block == "bottleneck" and blocks and (channels * channel_multiplier) % bottleneck:
+        raise ValueError(
+            "bottleneck must divide the channels of the first stage, but got "
+            f"bottleneck={bottleneck} and {channels} * channel_multiplier="
+            f"{channels * channel_multiplier} channels"
+        )

@@ -1,0 +1,245 @@
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import (
+    IResNet,
+    certified_radius,
+    certify,
+    deployed,
+    project,
+    read_network,
+    write_network,
+)
+from models.certification import with_classifier
+from models.iresnet import Flatten
+from models.potential_block import PotentialBlock
+from models.rounding import norm_of
+from tests.support.networks import enlarge, with_biases
+from tests.support.oracles import dense_convolution
+
+ARCHITECTURE: dict[str, Any] = {
+    "in_shape": (2, 4, 4),
+    "n_classes": 3,
+    "blocks": (1, 1),
+    "block": "potential",
+    "dense_blocks": 2,
+    "bottleneck": 2,
+    "channel_multiplier": 1,
+    "head": "lipschitz",
+    "coeff": 0.8,
+    "dropout": 0.0,
+}
+
+
+def network(**changes: Any) -> IResNet:
+    model = with_biases(IResNet(**{**ARCHITECTURE, **changes}))
+    enlarge(model, 5)
+    return model.eval()
+
+
+def potential_blocks(model: IResNet) -> list[PotentialBlock]:
+    return [module for module in model.body if isinstance(module, PotentialBlock)]
+
+
+def dense(block: PotentialBlock) -> Tensor:
+    """The matrix of W as it is now."""
+    weight = block.deployed()[0].weight
+    assert isinstance(weight, Tensor)
+    return dense_convolution(weight.detach().double(), block.in_shape[1:])
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3])
+def test_no_pattern_of_activations_is_beyond_what_is_proven(kernel_size: int) -> None:
+    """The eigenvalues of I - W^T Q W for all masks Q; with all of them on, W^T W is met."""
+    for norm, size in (("spectral", 1.0), ("none", 1.0), ("none", 3.0)):
+        block = PotentialBlock(
+            2,
+            (1, 3),
+            inner_channels=2,
+            kernel_size=kernel_size,
+            norm=norm,
+            activation="relu",
+            coeff=0.7,
+            dropout=0.0,
+        )
+        with torch.no_grad():
+            block.conv.weight.mul_(size)
+        model = IResNet((2, 1, 3), 2, (1,), channel_multiplier=1, bottleneck=1)
+        model.body = nn.ModuleList([block])
+        proven = certify(model.eval()).blocks[0]
+        w = dense(block)
+        masks = torch.tensor(list(product([0.0, 1.0], repeat=len(w)))).double()
+        of_g = (w.T * masks.unsqueeze(1)) @ w
+        maps = torch.linalg.eigvalsh(torch.eye(w.shape[1]).double() - of_g)
+        largest = torch.linalg.matrix_norm(of_g, ord=2).max().item()
+        assert largest <= proven.upper_bound <= largest * (1 + 1e-6)
+        attained = maps.abs().max().item()
+        assert attained * (1 - 1e-12) <= proven.map_lipschitz_upper_bound
+        if proven.upper_bound < 1:
+            inverse = 1 / maps.min().item()
+            assert inverse <= proven.inverse_lipschitz_upper_bound <= inverse * (1 + 1e-5)
+
+
+def test_dropout_counts_in_training_mode() -> None:
+    """Every mask of dropout on top of every mask of ReLU."""
+    model = network(blocks=(1,), in_shape=(2, 1, 3), dense_blocks=0, dropout=0.5)
+    (block,) = potential_blocks(model)
+    (proven,) = certify(model).blocks
+    assert proven.train_upper_bound == pytest.approx(2 * proven.upper_bound)
+    w = dense(block)
+    assert torch.linalg.matrix_norm(2 * w.T @ w, ord=2) <= proven.train_upper_bound
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
+def test_the_network_comes_back_and_moves_nothing_apart(activation: str) -> None:
+    model = network(activation=activation)
+    certificate = certify(model)
+    assert certificate.features_lipschitz_upper_bound == pytest.approx(1, abs=1e-8)
+    x, other = torch.rand(2, 8, 2, 4, 4)
+    z = model.features(x)
+    assert z.shape == (8, 32, 1, 1)
+    assert (norm_of(z - model.features(other)) <= norm_of(x - other) * (1 + 1e-6)).all()
+    solution = model.inverse(z, certificate=certificate)
+    assert solution.converged.all()
+    assert solution.error_bound is not None
+    error = norm_of(solution.last_iterate - x)
+    # The features in float32 are those of another image nearby.
+    nearby = certificate.inverse_lipschitz_upper_bound * 1e-6 * norm_of(x)
+    assert (error <= solution.error_bound[0] + nearby).all()
+    assert (error <= 1e-3).all()
+
+
+def test_a_deployed_network_is_the_same_function_and_a_file_of_it_too(tmp_path: Path) -> None:
+    model = network(dropout=0.25)
+    plain = deployed(model)
+    x = torch.rand(8, 2, 4, 4)
+    assert torch.equal(model(x), plain(x))
+    for block in potential_blocks(plain):
+        torch.testing.assert_close(x_after(block), block.deployed()(samples(block)))
+    architecture = {**ARCHITECTURE, "dropout": 0.25, "norm": "none"}
+    base, smaller = tmp_path / "base", tmp_path / "smaller"
+    for folder in (base, smaller):
+        folder.mkdir()
+    write_network(base, plain, {"architecture": architecture})
+    assert torch.equal(read_network(base)(x), plain(x))
+    # Weights and biases of a projected network are those of its base, times factors.
+    projected = deployed(model)
+    project(projected, lipschitz=0.1)
+    write_network(smaller, projected, {"architecture": architecture}, base=plain)
+    (smaller / "weights.safetensors").write_bytes((base / "weights.safetensors").read_bytes())
+    assert torch.equal(read_network(smaller)(x), projected(x))
+
+
+def samples(block: PotentialBlock) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    return torch.rand(4, *block.in_shape, generator=generator)
+
+
+def x_after(block: PotentialBlock) -> Tensor:
+    """g at the samples."""
+    x = samples(block)
+    g: Tensor = block(x) - x
+    return g
+
+
+def test_a_projection_scales_g_of_each_block() -> None:
+    model = network()
+    before = [x_after(block).detach() for block in potential_blocks(model)]
+    proven = certify(model)
+    certificate = project(model, lipschitz=0.2)
+    assert 0.2 * (1 - 1e-4) <= certificate.lipschitz_upper_bound <= 0.2
+    for block, g, of in zip(potential_blocks(model), before, proven.blocks, strict=True):
+        torch.testing.assert_close(x_after(block), g * 0.2 / of.upper_bound, rtol=1e-4, atol=1e-6)
+    assert certificate.sha256 == certify(model).sha256
+    by_layer = network()
+    assert project(by_layer, 0.5).lipschitz_upper_bound <= 0.5
+
+
+def test_the_slopes_of_a_linear_head_are_the_differences_of_its_rows() -> None:
+    model = network()
+    last = model.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    rows = last.weight.detach().double()
+    expected = (rows.unsqueeze(1) - rows).norm(dim=2)
+    bounds = torch.tensor(certify(model).logit_difference_bounds, dtype=torch.float64)
+    torch.testing.assert_close(bounds, expected, rtol=1e-6, atol=1e-12)
+
+
+def test_no_image_within_the_radius_has_another_answer() -> None:
+    """Along the gradient of the smallest margin, and nearly that far."""
+    model = network()
+    certificate = certify(model)
+    x = torch.rand(64, 2, 4, 4)
+    labels = model(x).argmax(dim=1)
+    radii = certified_radius(model, x, labels, certificate)
+    assert (radii > 0).float().mean() > 0.9
+    at = x.clone().requires_grad_()
+    logits = model(at)
+    runner_up = logits.detach().scatter(1, labels[:, None], -torch.inf).argmax(dim=1)
+    margin = (logits.gather(1, labels[:, None]) - logits.gather(1, runner_up[:, None])).sum()
+    (slope,) = torch.autograd.grad(margin, at)
+    unit = slope / norm_of(slope).view(-1, 1, 1, 1).float()
+    for part in (0.5, 0.999):
+        moved = x - unit * (part * radii.clamp(min=0)).view(-1, 1, 1, 1).float()
+        assert (model(moved).argmax(dim=1) == labels)[radii > 0].all()
+    beyond = x - unit * (3 * radii.clamp(min=0) + 0.5).view(-1, 1, 1, 1).float()
+    assert (model(beyond).argmax(dim=1) != labels).any()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: setattr(m.body[3], "shape", (8, 2, 3)), "the Flatten at body.3 must be for"),
+        (lambda m: setattr(m.body[0], "activation", nn.GELU()), "GELU at body.0.activation"),
+        (lambda m: setattr(m.body[0], "conv", nn.Linear(2, 2)), "Linear at body.0.conv"),
+        (lambda m: setattr(m.body[0], "in_shape", (2, 8, 8)), "the PotentialBlock at body.0 must"),
+        (lambda m: m.body[0].register_module("more", nn.ReLU()), "must have no parts but"),
+        (lambda m: m.body[0].register_forward_hook(lambda *_: None), "must have no hook"),
+    ],
+)
+def test_a_block_that_runs_something_else_is_refused(spoil: Any, message: str) -> None:
+    model = network()
+    spoil(model)
+    with pytest.raises(ValueError, match=message):
+        certify(model.eval())
+
+
+def test_a_head_of_another_shape_has_no_bound() -> None:
+    model = network()
+    certificate = certify(model)
+    model.classifier[0] = nn.Flatten(2).eval()
+    changed = with_classifier(certificate, model)
+    assert changed.logit_difference_bounds == ()
+    assert "must keep samples" in str(changed.unknown_classifier)
+
+
+def test_all_pixels_become_channels_and_come_back() -> None:
+    x = torch.rand(2, 3, 4, 5)
+    flatten = Flatten((3, 4, 5))
+    z = flatten(x)
+    assert z.shape == (2, 60, 1, 1)
+    assert torch.equal(flatten.inverse(z), x)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"block": "wavelet"}, "block must be one of bottleneck, potential, but got wavelet"),
+        ({"head": "none"}, "head must be one of batch_norm, lipschitz, but got none"),
+        ({"dense_blocks": -1}, "dense_blocks >= 0 must hold, but got -1"),
+        ({"blocks": (), "dense_blocks": 0}, "or none with dense_blocks, but got"),
+        ({"norm": "batch"}, "norm must be spectral or none with potential blocks, but got batch"),
+        (
+            {"norm": "batch", "block": "bottleneck"},
+            "norm must be spectral or none with potential blocks, but got batch",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        IResNet(**{**ARCHITECTURE, **changes})
