@@ -224,7 +224,8 @@ class Study(Shown):
 
     @property
     def recommended(self) -> dict[str, str]:
-        """The networks to take: "most-accurate", "knee", "most-invertible" -> the handle."""
+        """The networks to take: "most-accurate", "knee", "most-invertible", and with
+        the objective certified_accuracy "most-certified" -> the handle."""
         return self.results.handles
 
     def figure(self, kind: str = "front") -> "go.Figure":

@@ -32,11 +32,11 @@ class SearchConfig:
     n_startup_trials: int = setting(10, ge=1)
     """tpe and gp: samples before the model is used: those of `first`, then a Sobol sequence."""
     ladder: tuple[float, ...] | int = ()
-    """Coefficients to which the network of each completed trial is projected, for further points of
-    the front. A number n means n coefficients, spaced by equal factors from the largest of the
-    study to the smallest. Each trial uses those below its own."""
+    """Bounds of each block's Lip(g) to which the network of each completed trial is projected, for
+    further points of the front. A number n means n bounds, spaced by equal factors from the largest
+    target of the study to the smallest. Each trial uses those below its own target."""
     fine_tune_steps: int = setting(0, ge=0)
-    """Training steps at each coefficient of the ladder."""
+    """Training steps at each rung of the ladder."""
     repeats: int = setting(1, ge=1)
     """Each sample is trained this many times, with different seeds; but not again once it is
     dominated by more than its spread."""
@@ -50,7 +50,7 @@ class SearchConfig:
             if self.ladder < 0:
                 raise ConfigError("must be a list, or a number >= 0", "ladder", self.ladder)
         elif list(self.ladder) != sorted({c for c in self.ladder if 0 < c < 1}, reverse=True):
-            rule = "must be decreasing coefficients in (0, 1)"
+            rule = "must be decreasing bounds in (0, 1)"
             raise ConfigError(rule, "ladder", list(self.ladder))
 
 

@@ -56,7 +56,7 @@ class StudyConfig:
 
     @property
     def ladder(self) -> tuple[float, ...]:
-        """The coefficients to which trained networks are projected, decreasing."""
+        """The bounds to which trained networks are projected, decreasing."""
         if isinstance(self.search.ladder, tuple):
             return self.search.ladder
         searched = dict(self.space).get(COEFF)
@@ -65,9 +65,10 @@ class StudyConfig:
         high, low = max(coeffs), min(coeffs)
         if low == high:
             low = min(high, _LOWEST_COEFF)
+        high, low = (replace(self.model, coeff=coeff).target for coeff in (high, low))
         n = self.search.ladder
         steps = (high * (low / high) ** (i / n) for i in range(1, n + 1))
-        return tuple(dict.fromkeys(float(f"{coeff:.4g}") for coeff in steps if coeff < high))
+        return tuple(dict.fromkeys(float(f"{bound:.4g}") for bound in steps if bound < high))
 
     def grid(self) -> list[dict[str, Value]] | None:
         """Every sample of the space: those of search.first, then the others in order; None if a
@@ -94,12 +95,10 @@ class StudyConfig:
             section = SECTION_OF[key]
             frozen = tuple(value) if isinstance(value, list) else value
             sections[section] = replace(sections[section], **{key: frozen})
-        model = sections["model"]
-        # Without an enforced norm, every rung is below what the layers have.
-        top = model.coeff if model.norm == "spectral" else 1.0
+        top = sections["model"].target
         return TrialConfig(
             seed=seed,
-            ladder=tuple(coeff for coeff in self.ladder if coeff < top),
+            ladder=tuple(bound for bound in self.ladder if bound < top),
             fine_tune_steps=self.search.fine_tune_steps,
             evaluation=self.evaluation,
             objectives=tuple(objective.metric for objective in self.objectives),

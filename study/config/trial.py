@@ -86,6 +86,15 @@ class ModelConfig:
     n_power_iterations: int = setting(1, ge=1)
     dropout: float = setting(0.1, ge=0, lt=1)
 
+    @property
+    def target(self) -> float:
+        """Of Lip(g) of each block, if its layers meet their targets: of a potential block coeff, of
+        three layers in a row its third power. Without a target 1, which no rung is above."""
+        if self.norm != "spectral":
+            return 1.0
+        is_potential = self.block == "potential" or self.dense_blocks > 0
+        return self.coeff if is_potential else self.coeff**3
+
     def __post_init__(self) -> None:
         if min(self.blocks, default=self.dense_blocks) < 1:
             rule = "must be one or more numbers >= 1, or none with dense_blocks"
@@ -166,7 +175,7 @@ class TrialConfig:
 
     Attributes:
         objectives: names of the metrics that must be finite in every report.
-        ladder: coefficients, decreasing, to which the trained network is projected.
+        ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each of them, before it is projected again.
     """
 

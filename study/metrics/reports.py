@@ -112,16 +112,16 @@ class EpochReport(Evaluation):
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionReport(Evaluation):
-    """Measurements of a completed trial's network, projected to a smaller coefficient.
+    """Measurements of a completed trial's network, projected to a smaller bound of its blocks.
 
     Attributes:
-        coeff: every block's proven bound is at most its third power.
+        projected_to: every block's proven bound of Lip(g) is at most that.
         fine_tune_steps: training steps since the rung above, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
         test_accuracy: fraction in [0, 1].
     """
 
-    coeff: float
+    projected_to: float
     fine_tune_steps: int
     timestamp: float
     test_accuracy: float
@@ -135,7 +135,7 @@ class TrialReport:
     """One message of a trial: its status, with a complete epoch or the reason why there is none.
 
     Attributes:
-        projections: of a completed trial's network to smaller coefficients.
+        projections: of a completed trial's network to smaller bounds.
         is_repeated: the trial was restored, and sends its last report again.
         earlier: of such a trial, all reports before `epoch`, which a restored driver may lack.
     """

@@ -46,7 +46,7 @@ class Trainings:
 
     Attributes:
         losses: (n, k, m); NaN if a training did not leave a network; each is left by one or more.
-        rungs: (k,), the coefficient that each network was projected to; 1 if it was not.
+        rungs: (k,), the bound that each network was projected to; 1 if it was not.
     """
 
     losses: Losses

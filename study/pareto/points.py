@@ -48,15 +48,15 @@ def of_report(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> dict[float | None, Mapping[str, float]]:
-    """Coefficient -> metrics of the admitted networks of a trial's last report, None for its own;
-    empty unless the trial completed."""
+    """Bound of the rung, None for the trial's own -> metrics of the admitted networks of a trial's
+    last report; empty unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return {}
     assert report.epoch is not None
     networks: dict[float | None, Mapping[str, float]] = {None: report.epoch.metrics()}
-    networks.update((projection.coeff, projection.metrics()) for projection in report.projections)
+    networks.update((rung.projected_to, rung.metrics()) for rung in report.projections)
     return {
-        coeff: metrics
-        for coeff, metrics in networks.items()
+        projected_to: metrics
+        for projected_to, metrics in networks.items()
         if admitted(metrics, objectives, constraints)
     }

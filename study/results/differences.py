@@ -29,7 +29,7 @@ from study.tracking.records import TrialRecord
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
 """The largest accuracy as a hypervolume: that of the accuracy alone, from 0."""
 _SEEDS, _IMAGES = "the training seeds", "the choice of the validation images"
-_OWN = 1.0  # in place of the coefficient, for a network that was not projected
+_OWN = 1.0  # in place of the bound, for a network that was not projected
 
 
 @dataclass(frozen=True)

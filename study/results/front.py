@@ -92,7 +92,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        """The name within the study: trial id, and the coefficient of a projection."""
+        """The name within the study: trial id, and the bound of a projection."""
         return network_label(self.first.trial_id, self.first.projected_to)
 
     @property

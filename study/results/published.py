@@ -2,7 +2,7 @@
 
 `study.best_trials` of that study has the objectives' values of our front, and no others. Of
 networks that are equal as reported Optuna has all, our front only the first. A projection has the
-sample of its trial, and its coefficient as a user attribute: as a parameter it would lie outside
+sample of its trial, and its bound as a user attribute: as a parameter it would lie outside
 the space, or claim that a network was trained with it.
 """
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
@@ -22,6 +24,7 @@ from study.pareto.repeats import N_STANDARD_ERRORS
 from study.results.front import Point
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
+MOST_CERTIFIED = "most-certified"
 _SIGNIFICANCE = 0.05  # differences with a larger p-value are within the noise
 # Metrics that networks are compared by; runs logged by other programs may lack them.
 _NEEDED = {VAL_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
@@ -32,7 +35,7 @@ class Recommendation:
     """A network of the front to take.
 
     Attributes:
-        aliases: one or more of MOST_ACCURATE, KNEE and MOST_INVERTIBLE.
+        aliases: one or more of MOST_ACCURATE, MOST_CERTIFIED, KNEE and MOST_INVERTIBLE.
         sentence: why, compared with the most accurate network.
     """
 
@@ -47,8 +50,10 @@ def recommendations(
     """The networks of a front to take, the most accurate first; none if the front is empty.
 
     most-accurate: the largest validation accuracy, then the smallest bound, then the fewest steps
-    of the inverse. most-invertible: the smallest proven bound, then the fewest steps, then the
-    largest accuracy. knee: costs the most to leave, see study.pareto.knee; accuracies are scaled by
+    of the inverse. most-certified, if certified accuracy is an objective: the largest, then the
+    largest accuracy. most-invertible: the smallest proven bound of the
+    inverse, if that is an objective, else of Lip(g); then the fewest steps, then the largest
+    accuracy. knee: costs the most to leave, see study.pareto.knee; accuracies are scaled by
     at least their noise. Differences within a metric's `indifference` count as none, except in ties
     of most-accurate.
     """
@@ -78,10 +83,15 @@ def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[
     best = min(front, key=_by_accuracy)
     least = [_noise(best) if objective.metric == VAL_ACCURACY else 0.0 for objective in objectives]
     distinct = np.flatnonzero(distinct_front(losses, points.indifference(objectives)))
+    certified = {}
+    if any(objective.metric == CERTIFIED_ACCURACY for objective in objectives):
+        most = min(front, key=lambda p: (-p.metrics[CERTIFIED_ACCURACY], *_by_accuracy(p)))
+        certified = {MOST_CERTIFIED: most}
     return {
         MOST_ACCURATE: best,
+        **certified,
         KNEE: front[distinct[knee(losses[distinct], np.array(least))]],
-        MOST_INVERTIBLE: _most_invertible(front),
+        MOST_INVERTIBLE: _most_invertible(front, objectives),
     }
 
 
@@ -91,8 +101,9 @@ def _by_accuracy(point: Point) -> tuple[float, float, float]:
     return -metrics[VAL_ACCURACY], metrics[LIPSCHITZ_UPPER_BOUND], metrics[INVERSE_STEPS]
 
 
-def _most_invertible(front: Sequence[Point]) -> Point:
-    for metric in (LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS):
+def _most_invertible(front: Sequence[Point], objectives: Sequence[Objective]) -> Point:
+    of_inverse = {objective.metric for objective in objectives} & {INVERSE_LIPSCHITZ_UPPER_BOUND}
+    for metric in (*(of_inverse or {LIPSCHITZ_UPPER_BOUND}), INVERSE_STEPS):
         # NaN counts as the worst value.
         known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
         is_same = METRICS[metric].is_same

@@ -215,7 +215,7 @@ def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Col
         cells = [point.first.origin for point in ranked]
         columns.append(Column("origin", cells, how, is_text=True))
     for key, _ in report.study.config.space:
-        # The name of a projection already has its coefficient.
+        # The name of a projection already has its bound.
         cells = [_short(point.first.sample.get(key)) for point in ranked]
         head = heading(key)
         legend = "" if head == key else key
@@ -274,7 +274,7 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
     if any(not point.is_trial for point in report.front):
         n_steps = report.study.config.search.fine_tune_steps
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
-        lines.append(f"@c: the trial's network, the bound of each block at most c^3, {how}")
+        lines.append(f"@b: the trial's network, the bound of each block's g at most b, {how}")
     return lines
 
 

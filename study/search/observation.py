@@ -26,7 +26,7 @@ class Outcome:
 
     Attributes:
         metrics: of its own network, whether or not the front admits it.
-        admitted: metrics of the networks that the front admits, by coefficient of the projection,
+        admitted: metrics of the networks that the front admits, by the bound of the projection,
             None for the training's own network.
     """
 

@@ -1,7 +1,7 @@
 """Names of networks, and the runs that they mean.
 
 digits/0004       a trial
-digits/0004@0.5   the projection of that trial's network to coefficient 0.5
+digits/0004@0.5   that trial's network, scaled until each block's g has the bound 0.5
 digits@knee       a recommended network, once the study has ended
 3f9c              the beginning of a run id
 """
@@ -14,7 +14,8 @@ from study.tracking.records import Records, TrialRecord
 from study.tracking.values import network_of
 
 _FORMS = (
-    "STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, STUDY@most-accurate, STUDY@most-invertible "
+    "STUDY/TRIAL, STUDY/TRIAL@BOUND, STUDY@knee, STUDY@most-accurate, STUDY@most-certified, "
+    "STUDY@most-invertible "
     "or the beginning of a run id, 4 characters or more"
 )
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")

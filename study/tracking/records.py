@@ -63,7 +63,7 @@ class TrialRecord:
         metrics: the last value of each.
         repeat_of: id of the first trial of the same sample; its own for the first.
         origin: "given" for a sample of search.first, empty for one of the sampler.
-        projected_to: coefficient of a projection; None for the trial itself.
+        projected_to: the bound of Lip(g) of a projection's blocks; None for the trial itself.
         n_epochs: epochs trained so far; 0 for a projection, which adds none.
         started: when its run was created, seconds since 1970-01-01 UTC.
         ended: when it ended, likewise; None while it runs.
@@ -192,7 +192,7 @@ class Records:
         return [record for record in records if record.projected_to is None]
 
     def trials_and_projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
-        """The trials of a study by id, each followed by its projections, largest coefficient first;
+        """The trials of a study by id, each followed by its projections, largest bound first;
         `where` is an MLflow search filter."""
         # One search: MLflow scans the experiment for each.
         condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")

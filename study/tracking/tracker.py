@@ -220,7 +220,7 @@ class Tracker:
         run = self._call(
             self.client.api.create_run,
             of_trial.info.experiment_id,
-            run_name=network_label(trial_id, report.coeff),
+            run_name=network_label(trial_id, report.projected_to),
             tags={
                 tags.KIND: tags.PROJECTION,
                 tags.PARENT: trial.run_id,
@@ -229,15 +229,15 @@ class Tracker:
                 tags.SAMPLE: trial.sample,
                 **{tag: value for tag, value in of_trial.data.tags.items() if tag == tags.GIVEN},
                 tags.PROJECTED_FROM: trial.run_id,
-                tags.PROJECTED_TO: repr(report.coeff),
+                tags.PROJECTED_TO: repr(report.projected_to),
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.CERTIFIED: str(bound < math.inf).lower(),
                 tags.NOTE: f"The network of trial {trial_id}, scaled so that every block's proven "
-                f"bound is at most {report.coeff:g}^3. {proof}",
+                f"bound of Lip(g) is at most {report.projected_to:g}. {proof}",
             },
         )
         run_id = str(run.info.run_id)
-        added = {PROJECTED_TO: report.coeff, FINE_TUNE_STEPS: report.fine_tune_steps}
+        added = {PROJECTED_TO: report.projected_to, FINE_TUNE_STEPS: report.fine_tune_steps}
         epoch, milliseconds = self._last_epoch(trial), round(report.timestamp * 1000)
         metrics = [
             Metric(name, value, milliseconds, epoch)

@@ -57,7 +57,7 @@ def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
 
 
 def network_of(run: Run) -> tuple[str, float | None]:
-    """(trial id, coefficient of a projection or None) of the run of a trial or projection. Raises
+    """(trial id, bound of a projection or None) of the run of a trial or projection. Raises
     TrackingError if its tags are missing or invalid."""
     trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
     if tags.PROJECTED_TO not in run.data.tags:

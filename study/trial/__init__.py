@@ -8,7 +8,7 @@ orthogonalization     matrices with all singular values near 1, for Muon
 training              the steps: epoch by epoch, to a report
 evaluation            what a network measures: accuracy, certificate, inverse
 attack                what projected gradient descent leaves right
-ladder                a trained network projected to smaller coefficients
+ladder                a trained network projected to smaller bounds
 network_files         a network with its proof, written to files
 reconstruction_image  a picture of images above their reconstructions
 state_file            the state of a training, written to a file and read back

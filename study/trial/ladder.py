@@ -1,4 +1,4 @@
-"""A trained network at smaller coefficients: further points of the front from one training."""
+"""A trained network at smaller bounds of its blocks: further points of the front, one training."""
 
 import copy
 import time
@@ -37,15 +37,10 @@ class Projection:
     answers: Answers
 
 
-def block_bound(coeff: float) -> float:
-    """The largest bound of a block at a rung: that of three layers of bound coeff each (paper)."""
-    return coeff**3
-
-
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
-    """Project the network of a completed training down its ladder of coefficients.
+    """Project the network of a completed training down its ladder of bounds.
 
-    At each rung every block's proven bound is at most `block_bound` of its coefficient. If the
+    At each rung every block's proven bound of Lip(g) is at most the rung. If the
     config has fine_tune_steps, the network of the rung above is fine-tuned first. Left out are
     rungs that every block meets already, whose fine-tuning diverged, or with a value that is not
     finite. Networks with BatchNorm in their blocks have no ladder: its factor follows the data.
@@ -64,8 +59,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     is_linear = config.model.head == "lipschitz"
     adapted = None if is_linear else images
     proven = trained.certificate.lipschitz_upper_bound
-    for index, coeff in enumerate(config.ladder):
-        lipschitz = block_bound(coeff)
+    for index, lipschitz in enumerate(config.ladder):
         if proven <= lipschitz:
             continue
         known: Certificate | None = trained.certificate
@@ -89,7 +83,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             plain, training.dataset.val, config.evaluation, config.radius, certificate
         )
         report = ProjectionReport(
-            coeff=coeff,
+            projected_to=lipschitz,
             fine_tune_steps=config.fine_tune_steps,
             **asdict(measured),
             test_accuracy=evaluate(plain, training.dataset.test).accuracy,

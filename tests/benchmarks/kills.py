@@ -32,7 +32,7 @@ from tests.support.launched import (
 )
 from tests.support.studies import RAW
 
-_LADDER = (0.7, 0.5, 0.3)
+_LADDER = (0.343, 0.125, 0.027)
 _N_EPOCHS = 12
 _RUNGS = (3, 6)
 

@@ -95,7 +95,8 @@ class Table:
         self.study = parse(self.raw, str(path))
         self.rows: list[dict[str, Any]] = content["rows"]
         self.narrow: dict[str, Any] = content["narrow"]
-        self.ladder: list[float] = content["ladder"]
+        # The table has coefficients, whose third powers are the rungs' bounds.
+        self.ladder: list[float] = [coeff**3 for coeff in content["ladder"]]
         self._places = np.array([_place(row["sample"]) for row in self.rows])
 
     def deal(self, sample: Mapping[str, Any], dealt: set[int]) -> int:
@@ -141,9 +142,14 @@ def ray_result(row: Mapping[str, Any], epoch: int, study: StudyConfig) -> dict[s
     if epoch < study.training.max_epochs:
         return TrialReport(TrialStatus.RUNNING, report).to_result()
     projections = tuple(
-        ProjectionReport(timestamp=0.0, test_accuracy=math.nan, **values)
+        ProjectionReport(
+            projected_to=coeff**3,
+            timestamp=0.0,
+            test_accuracy=math.nan,
+            **{name: value for name, value in values.items() if name != "coeff"},
+        )
         for values in row["projections"]
-        if values["coeff"] in study.ladder
+        if (coeff := values["coeff"]) ** 3 in study.ladder
     )
     return TrialReport(TrialStatus.COMPLETED, report, projections=projections).to_result()
 
@@ -344,8 +350,8 @@ def _our_front(run: Run) -> list[tuple[int, float]]:
         records.append(record)
         epochs[trial.trial_id] = trial.epoch
         for projection in report.projections:
-            run_id = f"{trial.trial_id} at {projection.coeff}"
-            metrics, coeff = projection.metrics(), projection.coeff
+            run_id = f"{trial.trial_id} at {projection.projected_to}"
+            metrics, coeff = projection.metrics(), projection.projected_to
             records.append(replace(record, run_id=run_id, metrics=metrics, projected_to=coeff))
     whole = StudyRecord(study.name, "", "", study, "", "", False)
     return [

@@ -106,7 +106,7 @@ def train(study: StudyConfig, values: dict[str, int | float], seed: int) -> dict
     """One training and its projections, as a row of the table."""
     torch.set_num_threads(1)
     choose_algorithms(deterministic=True)
-    trial = replace(study.resolve(values, seed), ladder=LADDER)
+    trial = replace(study.resolve(values, seed), ladder=tuple(coeff**3 for coeff in LADDER))
     dataset = sources.load(trial.data)
     # The replay has no use for test accuracy, and most of the time would go into it.
     few = data.Split(dataset.test.images[:1], dataset.test.labels[:1])
@@ -132,7 +132,10 @@ def train(study: StudyConfig, values: dict[str, int | float], seed: int) -> dict
         certified = time.process_time()
         row["epoch_cpu_seconds"][-1] += certified - start
         reports = [projection.report for projection in projections(training, network)]
-        row["projections"] = [_without_test(asdict(report)) for report in reports]
+        for report in reports:
+            values = _without_test(asdict(report))
+            coeff = round(values.pop("projected_to") ** (1 / 3), 6)
+            row["projections"].append({"coeff": coeff, **values})
         row["ladder_cpu_seconds"] = time.process_time() - certified
     return row
 

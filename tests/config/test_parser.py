@@ -151,7 +151,7 @@ search: {first: [0.9]}
 search: {ladder: x}
     search.ladder: must be a list, but got 'x'
 search: {ladder: [0.5, 0.9]}
-    search.ladder: must be decreasing coefficients in (0, 1), but got [0.5, 0.9]
+    search.ladder: must be decreasing bounds in (0, 1), but got [0.5, 0.9]
 search: {ladder: -1}
     search.ladder: must be a list, or a number >= 0, but got -1
 {search: {ladder: [0.5]}, model: {norm: batch}}
@@ -300,19 +300,24 @@ def searching(**search: Any) -> StudyConfig:
 
 
 def test_a_number_of_rungs_goes_down_the_space_by_equal_factors() -> None:
-    study = searching(ladder=3)  # from 0.99 to 0.3
-    ratio = (0.3 / 0.99) ** (1 / 3)
-    assert study.ladder == pytest.approx([0.99 * ratio, 0.99 * ratio**2, 0.3], rel=1e-3)
+    study = searching(ladder=3)  # from 0.99^3 to 0.3^3
+    ratio = 0.3 / 0.99
+    assert study.ladder == pytest.approx([0.99**3 * ratio, 0.99**3 * ratio**2, 0.027], rel=1e-3)
     fixed = {"space": {"coeff": ABSENT}, "model": {"coeff": 0.9}, "search": {"ladder": 2}}
     rungs = parse(changed(RAW, fixed), "x").ladder
+    assert rungs == pytest.approx([math.sqrt(0.9 * 0.3) ** 3, 0.027], rel=1e-3)
+    of_potentials = {**fixed, "model": {"coeff": 0.9, "block": "potential"}}
+    rungs = parse(changed(RAW, of_potentials), "x").ladder
     assert rungs == pytest.approx([math.sqrt(0.9 * 0.3), 0.3], rel=1e-3)
     with pytest.raises(ConfigError, match="must have room for rungs between"):
         parse(changed(RAW, {**fixed, "model": {"coeff": 0.3}}), "x")
 
 
-def test_a_trial_takes_the_rungs_below_its_own_coefficient() -> None:
-    ladder = [0.9, 0.7, 0.5]
+def test_a_trial_takes_the_rungs_below_its_own_target() -> None:
+    ladder = [0.9, 0.5, 0.3]
     trial = searching(ladder=ladder, fine_tune_steps=4).resolve({"coeff": 0.7}, seed=0)
-    assert (trial.ladder, trial.fine_tune_steps) == ((0.5,), 4)
+    assert (trial.ladder, trial.fine_tune_steps) == ((0.3,), 4)
+    potential = tiny(search={"ladder": ladder}, model={"block": "potential"})
+    assert potential.resolve({"coeff": 0.7}, seed=0).ladder == (0.5, 0.3)
     plain = tiny(search={"ladder": ladder}, model={"norm": "none"})
-    assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.7, 0.5)
+    assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.5, 0.3)

@@ -26,6 +26,32 @@ def test_the_ends_of_the_front_and_its_knee_are_recommended() -> None:
     assert collect(STUDY, []).recommended == []
 
 
+def test_with_certified_accuracy_among_the_objectives_its_end_is_recommended_too() -> None:
+    """And the end of the inverse is that of the inverse's bound."""
+    goals = (
+        Objective("val_accuracy", Direction.MAXIMIZE, 0.1),
+        Objective("certified_accuracy", Direction.MAXIMIZE, 0.0),
+        Objective("inverse_lipschitz_upper_bound", Direction.MINIMIZE, 100.0),
+    )
+    figures = [(0.99, 0.3, 20.0, 0.2), (0.95, 0.6, 30.0, 0.3), (0.9, 0.5, 2.0, 0.4)]
+    records = [
+        trial(
+            number,
+            val_accuracy=accuracy,
+            certified_accuracy=certified,
+            inverse_lipschitz_upper_bound=inverse,
+            lipschitz_upper_bound=bound,
+        )
+        for number, (accuracy, certified, inverse, bound) in enumerate(figures)
+    ]
+    handles = collect(
+        replace(STUDY, config=replace(STUDY.config, objectives=goals)), records
+    ).handles
+    assert handles["most-accurate"] == "tiny/0000"
+    assert handles["most-certified"] == "tiny/0001"
+    assert handles["most-invertible"] == "tiny/0002"
+
+
 def test_equal_ends_fall_to_the_better_in_what_is_left() -> None:
     results = results_of((0.9, 0.5, 3.0), (0.9, 0.4, 4.0), (0.8, 0.4, 3.5))
     assert results.handles["most-accurate"] == "tiny/0001"

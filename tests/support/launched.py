@@ -20,7 +20,7 @@ import yaml
 from tests.support.studies import RAW
 
 ROOT = Path(__file__).parents[2]
-LADDER = (0.6, 0.3)
+LADDER = (0.216, 0.027)
 """Of the study of the fixture `finished`."""
 
 
@@ -202,8 +202,8 @@ def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
     a link to the trial it was projected from. Returns the number of projections."""
     runs = books.runs(("projection",))
     assert set(runs.values()) <= {"FINISHED"}
-    coeffs = {run.rpartition("@")[2] for run in runs}
-    assert coeffs <= {f"{coeff:g}" for coeff in ladder}
+    bounds = {run.rpartition("@")[2] for run in runs}
+    assert bounds <= {f"{bound:g}" for bound in ladder}
     trials = set(books.runs(("trial",)))
     assert {run.rpartition("@")[0] for run in runs} <= trials
     sql = (

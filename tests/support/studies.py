@@ -65,15 +65,15 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
     return EpochReport(**{**figures, **changes})
 
 
-def projection_report(coeff: float, **changes: float) -> ProjectionReport:
-    """The report of a network projected to a coefficient."""
+def projection_report(bound: float, **changes: float) -> ProjectionReport:
+    """The report of a network projected to a bound."""
     figures: dict[str, Any] = {
-        "coeff": coeff,
+        "projected_to": bound,
         "fine_tune_steps": 0,
         "timestamp": 1_700_000_009.0,
         "val_loss": 1.2,
         "val_accuracy": 0.5,
-        "lipschitz_upper_bound": coeff**3,
+        "lipschitz_upper_bound": bound,
         "inverse_steps": 3.0,
         "reconstruction_error": 1e-7,
         "certified_accuracy": 0.1,

@@ -19,7 +19,7 @@ from study.trial.network_files import Certified, save_network
 from study.trial.training import Training
 from tests.trial.test_training import TINY
 
-LADDER = (0.5, 0.4, 0.3)
+LADDER = (0.125, 0.064, 0.027)
 
 
 def projections(training: Training) -> Iterator[Projection]:
@@ -42,15 +42,15 @@ def training() -> Training:
 
 
 @pytest.mark.parametrize("fine_tune_steps", [0, 3])
-def test_each_rung_is_certified_and_no_block_is_above_three_layers_at_its_coefficient(
+def test_each_rung_is_certified_and_no_block_is_above_it(
     fine_tune_steps: int,
 ) -> None:
     found = list(projections(trained(fine_tune_steps=fine_tune_steps)))
-    assert [projection.report.coeff for projection in found] == list(LADDER)
+    assert [projection.report.projected_to for projection in found] == list(LADDER)
     for projection in found:
         certificate = certify(projection.network.model, "full")
         assert projection.network.certificate == certificate
-        assert certificate.lipschitz_upper_bound <= projection.report.coeff**3
+        assert certificate.lipschitz_upper_bound <= projection.report.projected_to
         assert projection.report.lipschitz_upper_bound == certificate.lipschitz_upper_bound
         assert projection.report.fine_tune_steps == fine_tune_steps
 
@@ -76,7 +76,7 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
 
 
 def test_the_ladder_is_the_same_each_time_and_leaves_the_trial_as_it_was() -> None:
-    training = trained(fine_tune_steps=3, ladder=(0.4,))
+    training = trained(fine_tune_steps=3, ladder=(0.064,))
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     first, second = (
         [replace(projection.report, timestamp=0.0) for projection in projections(training)]
@@ -88,9 +88,9 @@ def test_the_ladder_is_the_same_each_time_and_leaves_the_trial_as_it_was() -> No
 
 
 def test_a_rung_that_changes_no_block_is_left_out(training: Training) -> None:
-    largest = certify(training.model, "full").lipschitz_upper_bound ** (1 / 3)
-    training = trained(ladder=(min(0.99, largest * 1.001), 0.5))
-    assert [projection.report.coeff for projection in projections(training)] == [0.5]
+    largest = certify(training.model, "full").lipschitz_upper_bound
+    training = trained(ladder=(min(0.99, largest * 1.001), 0.125))
+    assert [projection.report.projected_to for projection in projections(training)] == [0.125]
 
 
 def test_batch_norm_in_the_blocks_has_no_ladder_and_a_plain_network_has_one() -> None:
@@ -122,10 +122,10 @@ def test_fine_tuning_starts_at_the_projected_network_with_weights_of_their_forme
         started.append(copy.deepcopy(model))
 
     monkeypatch.setattr(Training, "fine_tune", noted)
-    training = trained(fine_tune_steps=1, ladder=(0.1,))
+    training = trained(fine_tune_steps=1, ladder=(0.001,))
     assert len(list(projections(training))) == 1
     projected = copy.deepcopy(training.model)
-    project(projected, lipschitz=0.1**3)
+    project(projected, lipschitz=0.001)
     scaled = 0
     for layer, before, lowered in zip(
         *(
@@ -156,4 +156,4 @@ def test_fine_tuning_that_diverges_leaves_its_rung_out_and_no_other(
 
     monkeypatch.setattr(Training, "fine_tune", diverging)
     found = list(projections(trained(fine_tune_steps=2)))
-    assert [projection.report.coeff for projection in found] == [LADDER[0], LADDER[2]]
+    assert [projection.report.projected_to for projection in found] == [LADDER[0], LADDER[2]]

@@ -3,6 +3,7 @@
 const ALIASES = {
   "most-accurate": "most accurate",
   knee: "best bargain (the knee)",
+  "most-certified": "most certified",
   "most-invertible": "most invertible",
 };
 const cardFigures = (i) => {

@@ -19,7 +19,8 @@ const nameOf = (s) => [studySwatch(s), ` ${studies[s].name}`];
 const count = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
 const ALIASES = {
-  "most-accurate": "most accurate", knee: "knee", "most-invertible": "most invertible",
+  "most-accurate": "most accurate", "most-certified": "most certified", knee: "knee",
+  "most-invertible": "most invertible",
 };
 const aliasesOf = (study, network) => Object.keys(study.recommended)
   .filter((alias) => study.recommended[alias] === network)
