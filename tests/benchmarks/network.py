@@ -5,7 +5,7 @@
     python -m tests.benchmarks.network mnist DATA_ROOT FOLDER [--epochs 3] [--coeff 0.95]
 
 cifar10: the paper's 55 blocks; DATA_ROOT holds torchvision's files, or train/CLASS/*.png or
-*.jpg. mnist: the network of search_spaces/mnist.yaml. FOLDER gets what
+*.jpg. mnist: the network of search_spaces/paper_mnist.yaml. FOLDER gets what
 `models.read_network` reads, and data.json with the settings of the data. Uses a GPU if there is
 one.
 """

@@ -4,7 +4,7 @@
         [--seeds 5] [--epochs 9] [--budget even] [--threads 1]
 
 DATA_ROOT has MNIST in torchvision's layout. The data, the network and the number of epochs are
-those of tests.benchmarks.trial_table, of search_spaces/digits.yaml or of search_spaces/mnist.yaml;
+those of tests.benchmarks.trial_table, of search_spaces/paper_digits.yaml or of search_spaces/paper_mnist.yaml;
 the recipe is Muon with one cycle, a coefficient of 0.95 and dropout 0.05. All ways take as many
 steps:
 
@@ -159,7 +159,7 @@ def _trial(data: str, data_root: str, seed: int, epochs: int | None, budget: str
         raw = {**STUDY, "data": {**STUDY["data"], "root": data_root}}
         study = parse(raw, "STUDY")
     else:
-        study = load(locate(data))
+        study = load(locate(f"paper_{data}"))
         study = replace(study, data=replace(study.data, root=data_root))
     model = replace(study.model, coeff=_COEFF, dropout=0.05, n_power_iterations=1, budget=budget)
     n_epochs = epochs or study.training.max_epochs

@@ -10,7 +10,7 @@ after another, each with the seconds that it took:
     real       points on reported fronts that are not real, ours and stock
     training   the front of one MNIST training
     inverse    the proven error of the inverse of 55 blocks
-    stock      mnist.yaml beside stock Ray Tune for the same time
+    stock      paper_mnist.yaml beside stock Ray Tune for the same time
     kills      five kills with -9, twice
 
 Without --only all but `inverse` and `stock`, which take half an hour and forty minutes; the others

@@ -1,6 +1,6 @@
 """The real thing: a shipped study of this project beside stock Ray Tune, for the same time.
 
-    python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--study mnist]
+    python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--study paper_mnist]
 
 DATA_ROOT holds the data of the study in torchvision's layout. Both train one trial on each core:
 
@@ -254,7 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("data_root", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--study", default="mnist")
+    parser.add_argument("--study", default="paper_mnist")
     parser.add_argument("--only", choices=("stock", "report"), help="what a run is made of")
     parser.add_argument("--seconds", type=float, help="of stock")
     arguments = parser.parse_args()

@@ -17,7 +17,7 @@ were dealt, they are dealt again. Two workers train an epoch each, in turns.
 
 "ladder": each completed network is projected to the table's rungs. A sampler then observes the
 hypervolume of all networks of a training; one "of own" the objectives of the training's own
-network. "narrow": in the ranges of search_spaces/mnist.yaml; else in the whole space.
+network. "narrow": in the ranges of search_spaces/paper_mnist.yaml; else in the whole space.
 
 Real points are networks that were trained for all epochs, and their projections, with a bound below
 1. Their hypervolume is that within accuracy, bound 1 and 20 inverse steps. Two targets: 95 % of the

@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--coeff", type=float, default=0.93)
     arguments = parser.parse_args()
     choose_algorithms(deterministic=True)
-    study = load(locate("digits"))
+    study = load(locate("paper_digits"))
     sample = {"coeff": arguments.coeff, "dropout": 0.1, "n_power_iterations": 5}
     ratios = []
     for seed in range(arguments.seeds):
