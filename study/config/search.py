@@ -37,6 +37,9 @@ class SearchConfig:
     target of the study to the smallest. Each trial uses those below its own target."""
     fine_tune_steps: int = setting(0, ge=0)
     """Training steps at each rung of the ladder."""
+    control: bool = False
+    """Also fit the classifier of each completed trial alone, as if its body changed nothing; needs
+    head: lipschitz. It shows what the body is for, and is never on the front."""
     repeats: int = setting(1, ge=1)
     """Each sample is trained this many times, with different seeds; but not again once it is
     dominated by more than its spread."""

@@ -100,6 +100,7 @@ class StudyConfig:
             seed=seed,
             ladder=tuple(bound for bound in self.ladder if bound < top),
             fine_tune_steps=self.search.fine_tune_steps,
+            control=self.search.control,
             evaluation=self.evaluation,
             objectives=tuple(objective.metric for objective in self.objectives),
             **sections,

@@ -177,6 +177,7 @@ class TrialConfig:
         objectives: names of the metrics that must be finite in every report.
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each of them, before it is projected again.
+        control: whether the classifier is fitted alone, too.
     """
 
     seed: int = 0
@@ -187,9 +188,12 @@ class TrialConfig:
     objectives: tuple[str, ...] = ()
     ladder: tuple[float, ...] = ()
     fine_tune_steps: int = 0
+    control: bool = False
 
     def __post_init__(self) -> None:
         model, loss = self.model, self.training.loss
+        if self.control and model.head != "lipschitz":
+            raise ConfigError("must be false without model.head: lipschitz", "search.control", True)
         if loss == "margin" and (model.head, model.norm) != ("lipschitz", "spectral"):
             rule = "must be another without model.head: lipschitz and model.norm: spectral"
             raise ConfigError(rule, "training.loss", loss)

@@ -110,12 +110,17 @@ class EpochReport(Evaluation):
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
+CONTROL = 0.0
+"""The bound to which the control of a trial is projected."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProjectionReport(Evaluation):
     """Measurements of a completed trial's network, projected to a smaller bound of its blocks.
 
     Attributes:
-        projected_to: every block's proven bound of Lip(g) is at most that.
+        projected_to: every block's proven bound of Lip(g) is at most that. CONTROL, 0, of the
+            classifier alone: its blocks change nothing.
         fine_tune_steps: training steps since the rung above, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
         test_accuracy: fraction in [0, 1].

@@ -8,7 +8,7 @@ import numpy as np
 
 from study.metrics.definitions import METRICS
 from study.metrics.goals import Constraint, Objective
-from study.metrics.reports import TrialReport, TrialStatus
+from study.metrics.reports import CONTROL, TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
 
 
@@ -55,6 +55,7 @@ def of_report(
     assert report.epoch is not None
     networks: dict[float | None, Mapping[str, float]] = {None: report.epoch.metrics()}
     networks.update((rung.projected_to, rung.metrics()) for rung in report.projections)
+    networks.pop(CONTROL, None)
     return {
         projected_to: metrics
         for projected_to, metrics in networks.items()

@@ -24,7 +24,7 @@ from study.metrics.definitions import (
     as_reported,
 )
 from study.metrics.goals import Constraint, Objective
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import points
 from study.pareto.certainty import wilson_interval
 from study.pareto.dominance import hypervolume, nondominated
@@ -46,6 +46,7 @@ class Mark(StrEnum):
     FRONT = "front"
     DOMINATED = "dominated"
     INFEASIBLE = "infeasible"
+    CONTROL = "control"
     STOPPED_EARLY = "stopped_early"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
@@ -214,6 +215,8 @@ def _mark_alone(
     """The mark before comparison with others: FRONT if each of its networks may be on it."""
     if group[0].state is not TrialStatus.COMPLETED:
         return Mark(group[0].state.value)
+    if group[0].projected_to == CONTROL:
+        return Mark.CONTROL
     real = all(points.admitted(r.metrics, objectives, constraints) for r in group)
     return Mark.FRONT if real else Mark.INFEASIBLE
 

@@ -127,7 +127,11 @@ def figure(report: Report, kind: str) -> go.Figure:
         raise UserError(f"a trade must have two objectives, but there is {first} alone", "kind")
     drawn = make_subplots(cols=len(others), shared_yaxes=True, horizontal_spacing=0.03)
     for column, other in enumerate(others, start=1):
-        for mark, size, color in ((Mark.DOMINATED, 6, "#b0b0b0"), (Mark.FRONT, 11, "#0072b2")):
+        for mark, size, color in (
+            (Mark.DOMINATED, 6, "#b0b0b0"),
+            (Mark.CONTROL, 8, "#00795a"),
+            (Mark.FRONT, 11, "#0072b2"),
+        ):
             networks = report.frame[report.frame["mark"] == mark.value]
             points = go.Scatter(
                 x=networks[other],

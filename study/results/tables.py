@@ -17,6 +17,7 @@ from rich.text import Text
 
 from study.config.trial import COEFF
 from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
     VAL_ACCURACY,
@@ -260,6 +261,16 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
         lines.append(f"hypervolume {report.hypervolume:.4g}, reference point: {reference}")
         if report.front and report.hypervolume == 0:
             lines[-1] += "; no network is better than that in every objective"
+    controls = [point for point in report.points if point.mark is Mark.CONTROL]
+    if controls:
+        best = [
+            f"{heading(name)} {max(point.metrics[name] for point in controls):.4f}"
+            for name in (VAL_ACCURACY, CERTIFIED_ACCURACY)
+        ]
+        lines.append(
+            f"control: the classifier alone, {controls[0].handle} and so on, at best "
+            f"{' and '.join(best)}"
+        )
     if report.constraints:
         rules = ", ".join(c.phrase(c.metric) for c in report.constraints)
         lines.append(f"on the front only completed trials with {rules}{_remedy(report)}")

@@ -14,6 +14,7 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     Direction,
 )
+from study.metrics.reports import CONTROL
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 from study.tracking.values import PROJECTED_TO
 
@@ -81,6 +82,16 @@ def describe_inverse(bound: float) -> str:
         shown = METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
         return f"Proven to be invertible: its inverse's Lipschitz constant is at most {shown:.4g}."
     return "Nothing is proven of its inverse."
+
+
+def describe_projection(trial_id: str, bound: float) -> str:
+    """A sentence on how a projection was made."""
+    if bound == CONTROL:
+        return f"The control of trial {trial_id}: its classifier alone, its blocks change nothing."
+    return (
+        f"The network of trial {trial_id}, scaled so that every block's proven bound of Lip(g) is "
+        f"at most {bound:g}."
+    )
 
 
 def name_sample(sample: Mapping[str, Any]) -> str:

@@ -198,7 +198,7 @@ class Records:
         condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
         runs = self.client.search_runs([study.experiment_id], condition)
         records = [_record(study, run) for run in runs if _is_of(study, run)]
-        return sorted(records, key=lambda r: (int(r.trial_id), -(r.projected_to or math.inf)))
+        return sorted(records, key=_by_size)
 
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins with this."""
@@ -235,6 +235,12 @@ def _is_of(study: StudyRecord, run: Run) -> bool:
     if kind == tags.TRIAL:
         return bool(run.data.tags.get(tags.PARENT) == study.run_id)
     return bool(kind == tags.PROJECTION)
+
+
+def _by_size(record: TrialRecord) -> tuple[int, float]:
+    """Sort key: a trial by its id, its projections behind it."""
+    bound = math.inf if record.projected_to is None else record.projected_to
+    return int(record.trial_id), -bound
 
 
 def _record(study: StudyRecord, run: Run) -> TrialRecord:

@@ -232,8 +232,7 @@ class Tracker:
                 tags.PROJECTED_TO: repr(report.projected_to),
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.CERTIFIED: str(bound < math.inf).lower(),
-                tags.NOTE: f"The network of trial {trial_id}, scaled so that every block's proven "
-                f"bound of Lip(g) is at most {report.projected_to:g}. {proof}",
+                tags.NOTE: f"{pages.describe_projection(trial_id, report.projected_to)} {proof}",
             },
         )
         run_id = str(run.info.run_id)

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from models import Certificate, IResNet, deployed, project
+from models import Certificate, IResNet, certify, deployed, project
 from models.certification import with_classifier
 from models.spectral_norm import SpectralNormConv2d
 from study.metrics.definitions import diverged
-from study.metrics.reports import ProjectionReport, TrialStatus
+from study.metrics.reports import CONTROL, ProjectionReport, TrialStatus
 from study.trial.evaluation import (
     Answers,
     evaluate,
@@ -47,7 +47,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
-    if not config.ladder:
+    if not config.ladder and not config.control:
         return
     if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
         return
@@ -75,23 +75,38 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             known = None
         plain = deployed(model)
         certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
-        if is_linear:
-            of_body = certificate.features_lipschitz_upper_bound
-            fit_head(plain, training.dataset.train, config, of_body, seed=config.seed)
-            certificate = with_classifier(certificate, plain)
-        measured, answers = measure(
-            plain, training.dataset.val, config.evaluation, config.radius, certificate
-        )
-        report = ProjectionReport(
-            projected_to=lipschitz,
-            fine_tune_steps=config.fine_tune_steps,
-            **asdict(measured),
-            test_accuracy=evaluate(plain, training.dataset.test).accuracy,
-            timestamp=time.time(),
-        )
-        if diverged(report.metrics(), config.objectives) is None:
-            proven = report.lipschitz_upper_bound
-            yield Projection(report, Certified(plain, certificate), answers)
+        projection = _measured(training, plain, certificate, lipschitz)
+        if diverged(projection.report.metrics(), config.objectives) is None:
+            proven = projection.report.lipschitz_upper_bound
+            yield projection
+    if config.control:
+        plain = deployed(training.model).eval()
+        for name, parameter in plain.body.named_parameters():
+            # Times 0, as a rung is times its factor.
+            parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
+        control = _measured(training, plain, certify(plain), CONTROL)
+        if diverged(control.report.metrics(), config.objectives) is None:
+            yield control
+
+
+def _measured(
+    training: Training, plain: IResNet, certificate: Certificate, projected_to: float
+) -> Projection:
+    """A network in plain convolutions, its linear classifier fitted anew, if it has one."""
+    config, dataset = training.config, training.dataset
+    if config.model.head == "lipschitz":
+        of_body = certificate.features_lipschitz_upper_bound
+        fit_head(plain, dataset.train, config, of_body, seed=config.seed)
+        certificate = with_classifier(certificate, plain)
+    measured, answers = measure(plain, dataset.val, config.evaluation, config.radius, certificate)
+    report = ProjectionReport(
+        projected_to=projected_to,
+        fine_tune_steps=config.fine_tune_steps,
+        **asdict(measured),
+        test_accuracy=evaluate(plain, dataset.test).accuracy,
+        timestamp=time.time(),
+    )
+    return Projection(report, Certified(plain, certificate), answers)
 
 
 @torch.no_grad()

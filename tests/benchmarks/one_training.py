@@ -4,7 +4,7 @@
         [--seeds 5] [--epochs 9] [--budget even] [--threads 1]
 
 DATA_ROOT has MNIST in torchvision's layout. The data, the network and the number of epochs are
-those of tests.benchmarks.trial_table, of search_spaces/paper_digits.yaml or of search_spaces/paper_mnist.yaml;
+those of tests.benchmarks.trial_table, of search_spaces/paper_digits.yaml or of paper_mnist.yaml;
 the recipe is Muon with one cycle, a coefficient of 0.95 and dropout 0.05. All ways take as many
 steps:
 

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.training_modes DATA_ROOT [--epochs 2]
 
-The network of search_spaces/paper_mnist.yaml on MNIST, the same seed for all modes, epochs in turns.
+The network of search_spaces/paper_mnist.yaml, the same seed for all modes, epochs in turns.
 """
 
 import argparse

@@ -5,9 +5,9 @@
 DATA_ROOT holds MNIST in torchvision's layout. The study is STUDY below: MNIST at 16 x 16 pixels,
 8,000 images, three wide invertible blocks, 9 epochs with Muon. Samples are Halton sequences over
 the three hyperparameters: one in the ranges of STUDY, one in the NARROW ones of
-search_spaces/paper_mnist.yaml. One training runs on each core. The table has every epoch's metrics of
-every training and those of its projections down the LADDER, without fine-tuning; and the seconds of
-CPU of each epoch and of the ladder; the full certificate of a completed training counts with its
+search_spaces/paper_mnist.yaml. One training runs on each core. The table has every epoch's metrics
+of every training and those of its projections down the LADDER, without fine-tuning; and the seconds
+of CPU of each epoch and of the ladder; the full certificate of a completed training counts with its
 last epoch. A run that was cut off goes on where it was, and a table that is there is given what it
 lacks.
 

@@ -1,6 +1,6 @@
 import math
 
-from study.metrics.reports import ProjectionReport, TrialReport, TrialStatus
+from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
 from study.pareto import points
 from tests.support.studies import epoch_report, projection_report, tiny
 
@@ -20,6 +20,12 @@ def test_a_completed_trial_and_its_projections_are_points() -> None:
     projections = (projection_report(0.7, val_accuracy=0.4), projection_report(0.5))
     completed = report(TrialStatus.COMPLETED, *projections, val_accuracy=0.9)
     assert found(completed) == {None: 0.9, 0.7: 0.4, 0.5: 0.5}
+
+
+def test_a_control_is_no_point() -> None:
+    projections = projection_report(0.5), projection_report(CONTROL, val_accuracy=1.0)
+    completed = report(TrialStatus.COMPLETED, *projections, val_accuracy=0.9)
+    assert found(completed) == {None: 0.9, 0.5: 0.5}
 
 
 def test_what_is_not_real_is_no_point() -> None:

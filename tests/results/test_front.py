@@ -8,7 +8,7 @@ import pytest
 from study.errors import UserError
 from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import CONTROL, TrialStatus
 from study.results.front import Mark
 from study.results.report import collect, parse_objectives
 from study.tracking.records import TrialRecord
@@ -40,6 +40,24 @@ def test_the_front_admits_only_what_is_real() -> None:
         "dominated",  # equal to another point of the front, which was trained before
     ]  # fmt: skip
     assert [point.label for point in report.front] == ["0000", "0001"]
+
+
+def test_a_control_is_never_on_the_front_however_good_it_is() -> None:
+    """And leaves nobody else off it."""
+    records = [
+        trial(0, val_accuracy=0.5, lipschitz_upper_bound=0.5, inverse_steps=5.0),
+        replace(
+            trial(0, val_accuracy=1.0, lipschitz_upper_bound=0.0, inverse_steps=1.0),
+            run_id="control",
+            projected_to=CONTROL,
+        ),
+    ]
+    report = collect(STUDY, records)
+    assert {point.label: point.mark for point in report.points} == {
+        "0000": Mark.FRONT, "0000@0": Mark.CONTROL,
+    }  # fmt: skip
+    assert [point.label for point in report.front] == ["0000"]
+    assert report.hypervolume == collect(STUDY, records[:1]).hypervolume
 
 
 def test_the_front_is_that_of_brute_force() -> None:

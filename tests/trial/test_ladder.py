@@ -10,11 +10,12 @@ from models import IResNet, certify, project, read_network
 from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import CONTROL, TrialStatus
 from study.trial import data
 from study.trial.evaluation import measure
 from study.trial.ladder import Projection
 from study.trial.ladder import projections as projections_of
+from study.trial.losses import last_layer, make_loss
 from study.trial.network_files import Certified, save_network
 from study.trial.training import Training
 from tests.trial.test_training import TINY
@@ -91,6 +92,76 @@ def test_a_rung_that_changes_no_block_is_left_out(training: Training) -> None:
     largest = certify(training.model, "full").lipschitz_upper_bound
     training = trained(ladder=(min(0.99, largest * 1.001), 0.125))
     assert [projection.report.projected_to for projection in projections(training)] == [0.125]
+
+
+def certifying(**changes: object) -> Training:
+    """A training of dense potential blocks with a linear head, a ladder and a control."""
+    model = replace(
+        TINY.model,
+        blocks=(),
+        dense_blocks=2,
+        channel_multiplier=1,
+        bottleneck=2,
+        head="lipschitz",
+        dropout=0.1,
+    )
+    recipe = replace(TINY.training, max_epochs=2, optimizer="muon", loss="margin")
+    given = {"model": model, "training": recipe, "ladder": (0.2, 0.05), "control": True}
+    return trained(**{**given, **changes})
+
+
+def test_the_control_is_linear_and_its_classifier_is_fitted(tmp_path: Path) -> None:
+    """The features are the images, so its certificate is that of the classifier alone; and it comes
+    back from its files, which share the weights of the training's network."""
+    training = certifying()
+    *rungs, control = projections(training)
+    assert [rung.report.projected_to for rung in rungs] == [0.2, 0.05]
+    assert control.report.projected_to == CONTROL
+    model = control.network.model
+    images = data.normalized(training.dataset.val.images[:50])
+    assert torch.equal(model.features(images).flatten(1), images.flatten(1))
+    certificate = control.network.certificate
+    assert certificate.lipschitz_upper_bound < 1e-6
+    assert certificate.inverse_lipschitz_upper_bound == pytest.approx(1)
+    assert control.report.reconstruction_error < 1e-6
+    assert control.report.val_accuracy > 0.5
+    assert control.report.certified_accuracy <= control.report.val_accuracy
+    save_network(
+        tmp_path,
+        control.network,
+        control.answers,
+        training.config,
+        training.dataset,
+        training.certified().model,
+    )
+    weights = tmp_path / "weights.safetensors"
+    assert not weights.exists()
+    (tmp_path / "base").mkdir()
+    own = training.certified()
+    save_network(tmp_path / "base", own, training.answers(), training.config, training.dataset)
+    weights.write_bytes((tmp_path / "base" / "weights.safetensors").read_bytes())
+    with torch.no_grad():
+        assert torch.equal(read_network(tmp_path)(images), model(images))
+
+
+def test_a_linear_head_is_fitted_anew_at_each_rung_and_the_training_stays() -> None:
+    """With its loss, the classifier of a rung fits its features better than that of before."""
+    training = certifying()
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    found = {projection.report.projected_to: projection for projection in projections(training)}
+    for name, value in training.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    last = found[0.05].network.model
+    unfitted = copy.deepcopy(last)
+    unfitted.classifier.load_state_dict(training.certified().model.classifier.state_dict())
+    split = training.dataset.train
+    losses = []
+    for model in (last, unfitted):
+        with torch.no_grad():
+            logits = model(data.normalized(split.images))
+            weight = last_layer(model).weight
+            losses.append(make_loss(training.config, 1.0)(weight, logits, split.labels).item())
+    assert losses[0] < losses[1]
 
 
 def test_batch_norm_in_the_blocks_has_no_ladder_and_a_plain_network_has_one() -> None:

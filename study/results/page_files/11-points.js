@@ -19,6 +19,10 @@ const MARKS = {
     light: "#d55e00", dark: "#f0803c", symbol: "x", symbol3d: "x", size: 8,
     says: "breaks a constraint, or has a value that is not finite",
   },
+  control: {
+    light: "#00795a", dark: "#1fc79a", symbol: "star", symbol3d: "cross", size: 11,
+    says: "the classifier alone, behind blocks that change nothing; never on the front",
+  },
   stopped_early: {
     light: "#b07800", dark: "#e69f00", symbol: "triangle-up", symbol3d: "diamond-open", size: 8,
     says: "ended by the scheduler",
