@@ -264,7 +264,7 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
     controls = [point for point in report.points if point.mark is Mark.CONTROL]
     if controls:
         best = [
-            f"{heading(name)} {max(point.metrics[name] for point in controls):.4f}"
+            f"{METRICS[name].short} {max(point.metrics[name] for point in controls):.4f}"
             for name in (VAL_ACCURACY, CERTIFIED_ACCURACY)
         ]
         lines.append(
