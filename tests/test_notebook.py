@@ -32,17 +32,27 @@ from tests.support.studies import RAW
 space = {
     **RAW,
     "name": "notebook",
-    "data": {"name": "digits", "val_fraction": 0.2},
+    "data": {"name": "digits", "val_fraction": 0.2, "shift": 0},
+    "model": {
+        "blocks": [],
+        "dense_blocks": 2,
+        "bottleneck": 2,
+        "channel_multiplier": 1,
+        "head": "lipschitz",
+    },
+    "training": {"max_epochs": 3, "optimizer": "muon", "loss": "margin", "margin": 0.5},
     "space": {
-        "coeff": {"type": "float", "low": 0.7, "high": 0.99},
+        "coeff": {"type": "float", "low": 0.4, "high": 0.7},
         "dropout": {"type": "float", "low": 0.0, "high": 0.2},
     },
-    "objectives": {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"},
+    "objectives": {"val_accuracy": "maximize", "certified_accuracy": "maximize"},
+    "constraints": {"invertible": True},
     "search": {
         "sampler": "sobol",
         "n_trials": 2,
-        "first": [{"coeff": 0.9, "dropout": 0.1}],
-        "ladder": [0.6, 0.3],
+        "first": [{"coeff": 0.6, "dropout": 0.1}],
+        "ladder": [0.3],
+        "control": True,
     },
 }
 
@@ -124,14 +134,17 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
     assert chosen in of(outputs, "recommended")["text/plain"]
     proof = of(outputs, "done.verify")["stream"]
     assert "problems: ()" in proof
-    assert 0 < float(proof.split()[-1]) < 0.6
+    assert 0 < float(proof.split()[-1]) < 0.8
     error = float(re.findall(r"error (\S+),", of(outputs, "network = done.load")["stream"])[0])
     assert 0 < error < 1e-5
     proven, measured = re.findall(r"\d\.\de-\d+", of(outputs, "error_bound")["stream"])
     assert 0 < float(measured) <= float(proven)
+    radii = of(outputs, "certified_radius")["stream"].partition(":")[2].split(",")
+    assert len(radii) == 10
+    assert sum(float(radius) > 0 for radius in radii) >= 5
     assert "infeasible" in of(outputs, "plain = study.run")["text/plain"]
     assert float(of(outputs, "other = plain.load")["stream"].split()[-1]) > 1e-3
-    for drawn in ("plt.xscale", "def show", "other = plain"):
+    for drawn in ("plt.xlabel", "def show", "other = plain"):
         assert of(outputs, drawn)["image/png"]
 
 

@@ -1,6 +1,7 @@
 """How much of a network's answers is certified: one training of dense potential blocks.
 
-    python -m tests.benchmarks.certified DATA [--data-root DIR] [--seeds 1] [--threads 2] KEY=VALUE
+    python -m tests.benchmarks.certified DATA [--data-root DIR] [--seeds 1] [--threads 2]
+        [--set KEY=VALUE ...]
 
 DATA: digits, mnist, cifar10 or image_folder. KEY is a setting of `model` or `training` of
 study/config/trial.py, such as coeff=0.5 dense_blocks=16 max_epochs=5 margin=1.58. For each seed the
@@ -108,11 +109,11 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", choices=tuple(_RADII))
-    parser.add_argument("settings", nargs="*")
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_intermixed_args()
+    parser.add_argument("--set", nargs="*", default=[], dest="settings", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     choose_algorithms(deterministic=True)
     print(machine())
