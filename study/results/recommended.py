@@ -49,13 +49,13 @@ def recommendations(
 ) -> list[Recommendation]:
     """The networks of a front to take, the most accurate first; none if the front is empty.
 
-    most-accurate: the largest validation accuracy, then the smallest bound, then the fewest steps
-    of the inverse. most-certified, if certified accuracy is an objective: the largest, then the
-    largest accuracy. most-invertible: the smallest proven bound of the
-    inverse, if that is an objective, else of Lip(g); then the fewest steps, then the largest
-    accuracy. knee: costs the most to leave, see study.pareto.knee; accuracies are scaled by
-    at least their noise. Differences within a metric's `indifference` count as none, except in ties
-    of most-accurate.
+    most-accurate: the largest validation accuracy, then the largest certified accuracy, if that is
+    an objective, then the smallest bound, then the fewest steps of the inverse. most-certified, of
+    studies with that objective: the largest, then the largest accuracy. most-invertible: the
+    smallest proven bound of the inverse, if that is an objective, else of Lip(g); then the fewest
+    steps, then the largest accuracy. knee: costs the most to leave, see study.pareto.knee;
+    accuracies are scaled by at least their noise. Differences within a metric's `indifference`
+    count as none, except in ties of most-accurate.
     """
     front = [point for point in whole_front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -80,16 +80,17 @@ def recommendations(
 def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[str, Point]:
     """Alias -> the point that has it."""
     losses = points.losses([point.metrics for point in front], objectives)
-    best = min(front, key=_by_accuracy)
+    is_certified = any(objective.metric == CERTIFIED_ACCURACY for objective in objectives)
+    by_certified = sorted(front, key=_by_accuracy)
+    if is_certified:
+        by_certified.sort(key=lambda point: -point.metrics[CERTIFIED_ACCURACY])
+    # Of equal ones, the first.
+    best = min(by_certified, key=lambda point: -point.metrics[VAL_ACCURACY])
     least = [_noise(best) if objective.metric == VAL_ACCURACY else 0.0 for objective in objectives]
     distinct = np.flatnonzero(distinct_front(losses, points.indifference(objectives)))
-    certified = {}
-    if any(objective.metric == CERTIFIED_ACCURACY for objective in objectives):
-        most = min(front, key=lambda p: (-p.metrics[CERTIFIED_ACCURACY], *_by_accuracy(p)))
-        certified = {MOST_CERTIFIED: most}
     return {
         MOST_ACCURATE: best,
-        **certified,
+        **({MOST_CERTIFIED: by_certified[0]} if is_certified else {}),
         KNEE: front[distinct[knee(losses[distinct], np.array(least))]],
         MOST_INVERTIBLE: _most_invertible(front, objectives),
     }

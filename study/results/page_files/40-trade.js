@@ -146,6 +146,8 @@ const intervalsOf = (ids, bars) => {
   };
   return { error_x: one(state.x), error_y: one(state.y) };
 };
+// Of ten, at the color scale.
+const MOST_POWERS = 8;
 const colored = (ids) => {
   if (!state.color) return {};
   const values = column(state.color);
@@ -153,16 +155,25 @@ const colored = (ids) => {
   const place = narrow
     ? { orientation: "h", y: 1.02, yanchor: "bottom", thickness: 10, len: 0.9 }
     : { thickness: 12, len: 0.9 };
-  const [low, high] = extent(ids.map((i) => values[i]).filter((value) => value !== null));
+  // Plotly's color scales are linear.
+  const scaled = (value) => (isLogarithmic(state.color) && value !== null ? Math.log10(value) : value);
+  const colors = ids.map((i) => scaled(values[i]));
+  const [low, high] = extent(colors.filter((value) => value !== null));
   const same = low === high;
+  const powers = [];
+  if (isLogarithmic(state.color)) {
+    const step = Math.ceil((high - low) / MOST_POWERS);
+    for (let power = Math.ceil(low); power <= high; power += step) powers.push(power);
+  }
   return {
-    color: ids.map((i) => values[i]),
+    color: colors,
     colorscale: "Viridis",
     ...(same ? { cmin: low - 0.5, cmax: high + 0.5 } : {}),
     showscale: true,
     colorbar: {
       title: { text: axisTitle(state.color, ARROWS[directionOf[state.color]] || ""),
         side: narrow ? "top" : "right" },
+      ...(powers.length ? { tickvals: powers, ticktext: powers.map((power) => `10<sup>${power}</sup>`) } : {}),
       ...place,
     },
     line: { width: 1, color: css("--ink") },
