@@ -59,8 +59,9 @@ def certify(
         model: in any mode; the bounds are of eval mode unless stated otherwise.
         effort: "full" looks for small bounds of the blocks, which a study stores and `project`
             promises; "fast" takes less time and gives larger ones, which are as true.
-        search_room: >= 0, by how much more than proven the bounds of `block_bounds` are off 1,
-            so that another processor can prove them too; with 0 they are what is proven here.
+        search_room: >= 0, by how much more than proven the bounds of `block_bounds` are off 1, and
+            that of g off 0, so that another processor can prove them too; with 0 they are what is
+            proven here.
 
     Raises:
         ValueError: if effort is unknown, or `body_layers` refuses the invertible part.
@@ -76,7 +77,7 @@ def certify(
         # Of a potential block, W and its adjoint.
         product = _raised_product(2 * factors if block.is_potential else factors)
         of_g, forward, lower = interplay.get(block.name, (math.inf, math.inf, 0.0))
-        upper_bound = min(product, of_g)
+        upper_bound = min(product, of_g * (1 + search_room))
         forward = 1 + (forward - 1) * (1 + search_room)
         lower = 1 - (1 - lower) * (1 + search_room)
         inverse = UP / lower if lower > 0 else math.inf
