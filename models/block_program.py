@@ -105,8 +105,8 @@ class Program:
         gram: rows @ rows^H.
         second: W2, (L, 1, n, n).
         scale: (L,), a factor of W3; of Lip(g), not.
-        squares: (L, 2 n, c), of numbers that are at least the absolute values of the rows' entries
-            at every frequency, and the sum of those of what these are sums of.
+        squares: (L, 2 n, c), the squares of bounds of the rows' entries at every frequency: each
+            bound is at least the sum of the absolute values of what its entry is a sum of.
         rounding: a row's product with a row is off by at most so much of that of their magnitudes.
         is_activated: whether there is a k0.
         is_whole: whether the rows are those of the map itself, not of a torus around it.

@@ -40,10 +40,11 @@ class Projection:
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of bounds.
 
-    At each rung every block's proven bound of Lip(g) is at most the rung. If the
-    config has fine_tune_steps, the network of the rung above is fine-tuned first. Left out are
-    rungs that every block meets already, whose fine-tuning diverged, or with a value that is not
-    finite. Networks with BatchNorm in their blocks have no ladder: its factor follows the data.
+    At each rung every block's proven bound of Lip(g) is at most the rung. If the config has
+    fine_tune_steps, the network of the rung above is fine-tuned first. Left out are rungs that
+    every block meets already, whose fine-tuning diverged, or with a value that is not finite.
+    Networks with BatchNorm in their blocks have no ladder: its factor follows the data. The
+    control, if the config wants one, comes last.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config

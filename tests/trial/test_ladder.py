@@ -18,6 +18,7 @@ from study.trial.ladder import projections as projections_of
 from study.trial.losses import last_layer, make_loss
 from study.trial.network_files import Certified, save_network
 from study.trial.training import Training
+from tests.trial.test_losses import CONFIG
 from tests.trial.test_training import TINY
 
 LADDER = (0.125, 0.064, 0.027)
@@ -96,15 +97,7 @@ def test_a_rung_that_changes_no_block_is_left_out(training: Training) -> None:
 
 def certifying(**changes: object) -> Training:
     """A training of dense potential blocks with a linear head, a ladder and a control."""
-    model = replace(
-        TINY.model,
-        blocks=(),
-        dense_blocks=2,
-        channel_multiplier=1,
-        bottleneck=2,
-        head="lipschitz",
-        dropout=0.1,
-    )
+    model = replace(CONFIG.model, dense_blocks=2, dropout=0.1)
     recipe = replace(TINY.training, max_epochs=2, optimizer="muon", loss="margin")
     given = {"model": model, "training": recipe, "ladder": (0.2, 0.05), "control": True}
     return trained(**{**given, **changes})
