@@ -53,7 +53,12 @@ class PotentialBlock(InvertibleBlock):
         conv: SpectralNormConv2d | nn.Conv2d
         if norm == "spectral":
             conv = SpectralNormConv2d(
-                channels, inner_channels, kernel_size, size=size, coeff=math.sqrt(coeff)
+                channels,
+                inner_channels,
+                kernel_size,
+                size=size,
+                coeff=math.sqrt(coeff),
+                orthonormal=kernel_size == 1,
             )
         else:
             conv = nn.Conv2d(channels, inner_channels, kernel_size, padding=kernel_size // 2)

@@ -1,8 +1,8 @@
 """How far an image can move before the answer of the network changes: a proven radius.
 
-The network runs in float32, and its rounding differs from image to image. So a radius counts the
-rounding of the pass on every image within it: beside the value at the image run a bound of how far
-that of another image is from it, and a bound of the rounding; see `models.rounding`.
+The network runs in float32 or float64, and its rounding differs from image to image. So a radius
+counts the rounding of the pass on every image within it: beside the value at the image run a bound
+of how far that of another image is from it, and a bound of the rounding; see `models.rounding`.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.certificate import UP, Certificate
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
+from models.projection import deployed
 from models.rounding import ROOM, Running, after_block, after_layer, after_sums, norm_of
 
 
@@ -27,7 +28,7 @@ def certified_radius(
     scale: float = 1.0,
 ) -> Tensor:
     """Proven radii (B,), float64, l2, in pixels of [0, 1]: for every image within it, the network's
-    largest logit, in float32, is that of the label alone. No radius is proven where it is negative
+    largest logit is that of the label alone. No radius is proven where it is negative
     or zero: the answer is wrong, or right by less than rounding. None is larger than the diameter
     of the box of all images.
 
@@ -35,8 +36,10 @@ def certified_radius(
     at the image and that at the other one, over the bound of Lip(z_y - z_j) by pixels.
 
     Args:
-        model: in eval mode, in float32.
-        images: float32 (B, C, H, W), as the network takes them: scale * pixels + an offset.
+        model: in eval mode.
+        images: float32 or float64 (B, C, H, W), as the network takes them: scale * pixels + an
+            offset. If it is not that of the weights, what is proven is of the network with the same
+            weights in the precision of the images: `deployed(model).to(images.dtype)`.
         labels: int64 (B,).
         certificate: of this network, by `certify`.
         scale: > 0, the largest factor of a pixel in the normalization.
@@ -51,6 +54,8 @@ def certified_radius(
         return torch.full((len(images),), -math.inf, dtype=torch.float64)
     between = between.to(images.device)[labels]
     of_pixels = scale * certificate.features_lipschitz_upper_bound * between
+    if next(model.parameters()).dtype != images.dtype:
+        model = deployed(model).to(images.dtype)
     logits = model(images).double()
     margin = logits.gather(1, labels.unsqueeze(1)) - logits
     others = torch.ones_like(of_pixels, dtype=torch.bool).scatter(1, labels.unsqueeze(1), False)

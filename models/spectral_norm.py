@@ -35,6 +35,8 @@ class SpectralNormConv2d(nn.Module):
         kernel_size: odd.
         size: (H, W) of the maps; the norm of a zero-padded convolution depends on it.
         coeff: target of the spectral norm, l2 to l2, > 0.
+        orthonormal: whether the rows of W, a matrix (c_out, c_in) with c_out <= c_in, are
+            orthonormal at the start, and should stay so: then all its singular values meet coeff.
     """
 
     vector: Tensor
@@ -48,13 +50,17 @@ class SpectralNormConv2d(nn.Module):
         *,
         size: tuple[int, int],
         coeff: float,
+        orthonormal: bool = False,
     ) -> None:
         super().__init__()
         self.coeff = coeff
+        self.orthonormal = orthonormal
         self.size = size
         # Conv2d's own initialization, so that the three kinds of network start alike.
         plain = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         assert plain.bias is not None
+        if orthonormal:
+            nn.init.orthogonal_(plain.weight)
         self.weight = nn.Parameter(plain.weight.detach())
         self.bias = nn.Parameter(plain.bias.detach())
         # A 1x1 convolution is a matrix on every pixel: one pixel has its norm.

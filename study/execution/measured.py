@@ -78,10 +78,11 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
         network, dataset.val, trial.evaluation, trial.radius, certified.certificate
     )
     logged = {name: restored(value) for name, value in run.data.metrics.items()}
-    found = {**measured.metrics(), TEST_ACCURACY: evaluate(network, dataset.test).accuracy}
+    of_test = evaluate(network, dataset.test, trial.evaluation)
+    found = {**measured.metrics(), TEST_ACCURACY: of_test.accuracy}
     if ATTACKED_ACCURACY in logged:  # projections are not attacked
         found[ATTACKED_ACCURACY] = attacked_accuracy(
-            network, dataset.test, trial.radius, certified.certificate
+            network, dataset.test, trial.radius, certified.certificate, trial.evaluation
         )
     problems = [
         f"run: its metric {name} is {logged[name]}, but the network has {value}"

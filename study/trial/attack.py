@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from models import Certificate, IResNet, certified_radius
+from study.config.trial import EvaluationConfig
 from study.metrics.definitions import ATTACKED_ACCURACY
 from study.trial.data import Split, normalized
+from study.trial.evaluation import in_precision
 
 # Test images that are attacked: the first ones.
 N_ATTACKED = 200
@@ -27,20 +29,27 @@ class BrokenProofError(RuntimeError):
 
 
 def attacked_accuracy(
-    model: IResNet, test: Split, radius: float, certificate: Certificate
+    model: IResNet,
+    test: Split,
+    radius: float,
+    certificate: Certificate,
+    settings: EvaluationConfig,
 ) -> float:
     """The fraction in [0, 1] of the first test images that are right, and stay right under an
     attack within the radius, l2, in pixels of [0, 1]; in the box of valid images and without it.
+    In the precision of the settings.
 
     Raises:
         BrokenProofError: if the answer for an image with a larger proven radius was changed.
     """
-    images, labels = normalized(test.images[:N_ATTACKED]), test.labels[:N_ATTACKED]
+    dtype = getattr(torch, settings.precision)
+    images, labels = normalized(test.images[:N_ATTACKED]).to(dtype), test.labels[:N_ATTACKED]
     radii = certified_radius(model, images, labels, certificate)
+    answering = in_precision(model, settings)
     is_right = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     for in_box in (True, False):
         rows = is_right.nonzero().squeeze(1)
-        is_right[rows] = withstands(model, images[rows], labels[rows], radius, in_box=in_box)
+        is_right[rows] = withstands(answering, images[rows], labels[rows], radius, in_box=in_box)
     # Points of the attack are in the ball up to their rounding.
     broken = ((radii > radius * (1 + 1e-5)) & ~is_right).nonzero().flatten().tolist()
     if broken:
@@ -68,8 +77,8 @@ def withstands(
         if len(rows) == 0 or (start > 1 and len(rows) == n_before):
             break
         n_before = len(rows)
-        moved = torch.randn(images[rows].shape, generator=generator).to(images.device)
-        length = radius * torch.rand(len(rows), generator=generator).to(images.device)
+        moved = torch.randn(images[rows].shape, generator=generator).to(images)
+        length = radius * torch.rand(len(rows), generator=generator).to(images)
         moved = moved * (length / _norm(moved)).view(-1, 1, 1, 1) if start > 0 else moved * 0
         for step in range(_N_STEPS + 1):
             at = _valid(images[rows] + moved, in_box).requires_grad_()

@@ -12,6 +12,7 @@ from models import (
     Certificate,
     IResNet,
     certified_radius,
+    deployed,
     predicted_steps,
     recompute_batch_norm,
 )
@@ -51,6 +52,11 @@ def refresh_statistics(model: IResNet, train: Split) -> None:
         recompute_batch_norm(model, statistics_images(train))
 
 
+def in_precision(model: IResNet, settings: EvaluationConfig) -> IResNet:
+    """The network that answers, with the weights of a model: the model itself in float32."""
+    return model if settings.precision == "float32" else deployed(model).double()
+
+
 @dataclass(frozen=True)
 class Answers:
     """A classifier's answers on a split.
@@ -73,16 +79,24 @@ class Answers:
 
 
 @torch.no_grad()
-def evaluate(model: IResNet, split: Split, certificate: Certificate | None = None) -> Answers:
-    """The answers of a model in eval mode on a split; with its certificate, their radii."""
+def evaluate(
+    model: IResNet,
+    split: Split,
+    settings: EvaluationConfig,
+    certificate: Certificate | None = None,
+) -> Answers:
+    """The answers of a model in eval mode on a split, in the precision of the settings; with its
+    certificate, their radii."""
     assert not model.training
+    dtype = getattr(torch, settings.precision)
+    answering = in_precision(model, settings)
     total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
     right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
     radii = torch.empty(len(split), dtype=torch.float64, device=split.labels.device)
     for rows in batches(split, _BATCH_SIZE):
         labels = split.labels[rows]
-        images = normalized(split.images[rows])
-        logits = model(images)
+        images = normalized(split.images[rows]).to(dtype)
+        logits = answering(images)
         total_loss += F.cross_entropy(logits, labels, reduction="sum")
         right[rows] = logits.argmax(1) == labels
         if certificate is not None:
@@ -100,7 +114,7 @@ def measure(
 ) -> tuple[Evaluation, Answers]:
     """(what a network in eval mode measures on a validation split and what is proven of it; its
     answers on the split); `radius` is that of certified_accuracy."""
-    answers = evaluate(model, val, certificate)
+    answers = evaluate(model, val, settings, certificate)
     assert answers.radii is not None
     images = normalized(val.images[: settings.n_inverse_samples])
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps

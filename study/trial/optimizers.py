@@ -16,7 +16,7 @@ from models.invertible_block import InvertibleBlock
 from models.kernel_batches import map_kernels
 from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
-from study.trial.orthogonalization import orthogonalized
+from study.trial.orthogonalization import LARGEST, orthogonalized, retracted
 
 # The largest learning rate of fine-tuning, relative to the training's. With 0.4 and 100 steps a
 # rung, 55 blocks on MNIST have an accuracy of 0.976 at bound 0.125 and of 0.959 at 0.027; with 0.1,
@@ -110,6 +110,9 @@ class Muon(Optimizer):
     would only let the same update turn them further. (Jordan et al. 2024; Newhouse et al. 2025,
     "Training Transformers with Enforced Lipschitz Constants".)
 
+    Rows that should stay orthonormal do: the step is followed by one towards the polar factor. The
+    matrix does not grow then, so that a step turns it by the same angle at any time.
+
     AdamW's steps have one size. If it were above the signal, the biases of a deep network of small
     coefficient would drift until every ReLU is always on or off. So AdamW sees the bias of a
     normalized layer in units of _BIAS_STEP times what the targets up to its layer let through.
@@ -120,6 +123,10 @@ class Muon(Optimizer):
         self._kernels: list[Tensor] = [p for p in model.body.parameters() if p.dim() == 4]
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
+        layers = [m for m in model.body.modules() if isinstance(m, SpectralNormConv2d)]
+        orthonormal = {id(layer.weight) for layer in layers if layer.orthonormal}
+        self._are_orthonormal = [id(kernel) in orthonormal for kernel in self._kernels]
+        self._dtype = torch.bfloat16 if settings.precision == "bf16" else None
         self._paths = _paths_to_biases(model)
         self._units = _units_of_head(model)
         self._momentum = [torch.zeros_like(p) for p in self._kernels]
@@ -166,13 +173,20 @@ class Muon(Optimizer):
         torch._foreach_add_(directions, gradients)
         if settings.nesterov is not False:
             directions = list(torch._foreach_add(gradients, directions, alpha=settings.momentum))
-        updates = map_kernels(self._orthogonalized, directions)
-        torch._foreach_add_(self._kernels, updates, alpha=-settings.lr * self.lr_factor)
+        moved = map_kernels(self._moved, self._kernels, directions, settings=self._are_orthonormal)
+        torch._foreach_copy_(self._kernels, moved)
 
-    def _orthogonalized(self, kernels: Tensor) -> Tensor:
+    def _moved(self, kernels: Tensor, directions: Tensor, are_orthonormal: bool) -> Tensor:
         """As matrices (c_out, k k c_in)."""
-        n_steps = self._settings.orthogonalization_steps
-        return orthogonalized(kernels.flatten(2), n_steps).view_as(kernels)
+        settings, rate = self._settings, self._settings.lr * self.lr_factor
+        updates = orthogonalized(
+            directions.flatten(2), settings.orthogonalization_steps, self._dtype
+        )
+        moved = torch.add(kernels.flatten(2), updates, alpha=-rate)
+        if are_orthonormal:
+            # No singular value is above 1 after the division, at any rate.
+            moved = retracted(moved / (1 + LARGEST * rate), self._dtype)
+        return moved.view_as(kernels)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -11,28 +11,46 @@ from torch import Tensor
 
 # x -> a x + b x^3 + c x^5 on every singular value.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+LARGEST = 1.21
+"""No singular value of what is orthogonalized is above it."""
 # A matrix far below any gradient fades, so that the momentum of a dead layer is not blown up. Its
 # square is far above the smallest float32.
 _LEAST_NORM = 1e-15
 
 
-def orthogonalized(matrices: Tensor, n_steps: int) -> Tensor:
+def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = None) -> Tensor:
     """Each matrix with its singular vectors, and with singular values near 1.
 
-    None of its singular values is above 1.21. Those that were at least 0.018 of the matrix's
+    None of its singular values is above LARGEST. Those that were at least 0.018 of the matrix's
     Frobenius norm, with three steps, are at least 0.67; with five, those that were 0.0015 of it.
     Below a Frobenius norm of 1e-15 the result is smaller, down to zero for zeros.
 
     Args:
         matrices: (L, m, n), floating point.
         n_steps: of the iteration, at least 1.
+        dtype: in which matrices are multiplied, that of the result; None takes their own.
     """
     a, b, c = COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if is_tall else matrices
     norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-    x = x / norm.clamp(min=_LEAST_NORM)
+    x = (x / norm.clamp(min=_LEAST_NORM)).to(dtype)
     for _ in range(n_steps):
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if is_tall else x
+
+
+def retracted(matrices: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Each matrix with its singular vectors, and with s (3 - s^2) / 2 for each singular value s in
+    [0, 1]: 1 - 3 d^2 / 2 or more for s = 1 - d, and never above 1. A step of the iteration for the
+    polar factor (Higham, Functions of Matrices, 8.3).
+
+    Args:
+        matrices: (L, m, n) with m <= n, floating point.
+        dtype: in which the correction is computed; None takes their own.
+    """
+    x = matrices.to(dtype)
+    excess = torch.bmm(x, x.mT)
+    excess.diagonal(dim1=1, dim2=2).sub_(1)
+    return torch.add(matrices, torch.bmm(excess, x), alpha=-0.5)

@@ -100,13 +100,20 @@ class Training:
         """Those of the network of a completed training on the validation split, with radii."""
         if self._answers is None:
             network = self.certified()
-            self._answers = evaluate(network.model, self.dataset.val, network.certificate)
+            self._answers = evaluate(
+                network.model, self.dataset.val, self.config.evaluation, network.certificate
+            )
         return self._answers
 
     def attacked_accuracy(self, network: Certified) -> float:
         """What an attack within the radius of certified_accuracy leaves right of test images."""
-        test, radius = self.dataset.test, self.config.radius
-        return attacked_accuracy(network.model, test, radius, network.certificate)
+        return attacked_accuracy(
+            network.model,
+            self.dataset.test,
+            self.config.radius,
+            network.certificate,
+            self.config.evaluation,
+        )
 
     def _failed(self, reason: str) -> TrialReport:
         self.status = TrialStatus.FAILED
@@ -206,7 +213,7 @@ class Training:
             **asdict(measured),
             epoch_seconds=epoch_seconds,
             # The test data is read once, for a trial that is done.
-            test_accuracy=evaluate(network.model, self.dataset.test).accuracy if last else None,
+            test_accuracy=self._test_accuracy(network.model) if last else None,
             attacked_accuracy=self.attacked_accuracy(network) if last else None,
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
@@ -214,6 +221,9 @@ class Training:
             device=device_name(self.device),
             device_use=device_use,
         )
+
+    def _test_accuracy(self, model: IResNet) -> float:
+        return evaluate(model, self.dataset.test, self.config.evaluation).accuracy
 
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; tensors and plain values only."""

@@ -23,7 +23,13 @@ from typing import Any
 import torch
 import yaml
 
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.trial import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    TrialConfig,
+)
 from study.metrics.reports import TrialStatus
 from study.trial.attack import BrokenProofError
 from study.trial.evaluation import certified_fraction, evaluate
@@ -54,7 +60,10 @@ def trial(data: str, root: Path, settings: dict[str, Any]) -> TrialConfig:
     """The trial of some settings, on top of those above."""
     split = {"val_fraction": 0.2, "shift": 0} if data == "digits" else {}
     config = TrialConfig(
-        data=DataConfig(data, root=str(root), **split), model=_MODEL, training=_TRAINING
+        data=DataConfig(data, root=str(root), **split),
+        model=_MODEL,
+        training=_TRAINING,
+        evaluation=EvaluationConfig(precision="float64"),
     )
     for section in ("data", "model", "training"):
         of_section = getattr(config, section)
@@ -77,7 +86,7 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
     assert training.status is TrialStatus.COMPLETED, report.reason
     assert report.epoch is not None
     network, measured = training.certified(), report.epoch
-    answers = evaluate(network.model, training.dataset.test, network.certificate)
+    answers = evaluate(network.model, training.dataset.test, config.evaluation, network.certificate)
     assert answers.radii is not None
     radii = _RADII[config.data.name]
     seconds = measured.epoch_seconds * config.training.max_epochs

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from models import certify, project
+from study.config.trial import EvaluationConfig
 from study.trial import data
 from study.trial.evaluation import evaluate
 from tests.benchmarks import network
@@ -35,10 +36,10 @@ def main() -> int:
     split = dataset.train
     rows = data.batches(split, 500, torch.Generator().manual_seed(0))[: _N_IMAGES // 500]
     batches = [data.normalized(split.images[r]) for r in rows]
-    before = certify(model)
+    before, settings = certify(model), EvaluationConfig()
     print(
-        f"trained: val_accuracy {evaluate(model, dataset.val).accuracy:.4f}, lipschitz_upper_bound "
-        f"{before.lipschitz_upper_bound:.4f}, largest layer bound "
+        f"trained: val_accuracy {evaluate(model, dataset.val, settings).accuracy:.4f}, "
+        f"lipschitz_upper_bound {before.lipschitz_upper_bound:.4f}, largest layer bound "
         f"{max(layer.upper_bound for layer in before.layers):.4f}"
     )
     holds = True
@@ -53,8 +54,9 @@ def main() -> int:
         largest = max(layer.upper_bound for layer in certificate.layers)
         holds &= largest <= coeff
         print(
-            f"coeff {coeff:4}: val_accuracy {evaluate(projected, dataset.val).accuracy:.4f} "
-            f"(statistics not recomputed: {evaluate(without, dataset.val).accuracy:.4f}), "
+            f"coeff {coeff:4}: val_accuracy "
+            f"{evaluate(projected, dataset.val, settings).accuracy:.4f} (statistics not "
+            f"recomputed: {evaluate(without, dataset.val, settings).accuracy:.4f}), "
             f"lipschitz_upper_bound {certificate.lipschitz_upper_bound:.4f}, "
             f"largest layer bound {largest:.7f}; "
             f"{seconds:.1f} s",

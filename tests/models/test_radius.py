@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import Certificate, IResNet, certified_radius, certify
+from models import Certificate, IResNet, certified_radius, certify, deployed
 from models.classifier_bounds import logit_difference_bounds
 from models.iresnet import GlobalAveragePool
 from tests.support.networks import network, with_biases
@@ -202,3 +202,22 @@ def test_a_bound_of_zero_between_two_logits_depends_on_the_margin() -> None:
     assert radius == [1.0, -math.inf]
     worse = replace(certificate, logit_difference_bounds=((0.0, 1.0), (1.0, 0.0)))
     assert 0.9 < certified_radius(model, image, torch.tensor([0]), worse).item() < 1
+
+
+def test_images_in_float64_are_certified_for_the_network_in_float64() -> None:
+    """The same as of a network that is in float64 itself, but for the last bits of its bounds; and
+    more than in float32, whose rounding is larger, by at most what real arithmetic would prove."""
+    model = IResNet((1, 8, 8), 4, (), dense_blocks=2, bottleneck=1, head="lipschitz").eval()
+    certificate = certify(model)
+    x = torch.rand(50, 1, 8, 8) - 0.5
+    labels = model(x).argmax(1)
+    ours = certified_radius(model, x.double(), labels, certificate)
+    inside = deployed(model).double()
+    theirs = certified_radius(inside, x.double(), labels, certify(inside))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+    assert (ours > certified_radius(model, x, labels, certificate)).all()
+    logits = inside(x.double())
+    margins = logits.gather(1, labels.unsqueeze(1)) - logits
+    bounds = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)[labels]
+    real = (margins / bounds).scatter(1, labels.unsqueeze(1), math.inf).amin(1)
+    assert (ours <= real / certificate.features_lipschitz_upper_bound).all()

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models import certify
+from study.config.trial import EvaluationConfig
 from study.trial import attack
 from study.trial.attack import BrokenProofError, attacked_accuracy, withstands
 from study.trial.training import Training
@@ -68,13 +69,13 @@ def test_a_proof_that_an_attack_breaks_is_an_error(monkeypatch: pytest.MonkeyPat
     training.run_to_report()
     model, test = training.model.eval(), training.dataset.test
     certificate = certify(model)
-    accuracy = attacked_accuracy(model, test, 1.0, certificate)
+    accuracy = attacked_accuracy(model, test, 1.0, certificate, EvaluationConfig())
     answers = model(attack.normalized(test.images[:20])).argmax(1)
     assert accuracy < (answers == test.labels[:20]).float().mean()
-    assert attacked_accuracy(model, test, 1e-4, certificate) >= accuracy
+    assert attacked_accuracy(model, test, 1e-4, certificate, EvaluationConfig()) >= accuracy
     bounds = [[1e-3 * bound for bound in row] for row in certificate.logit_difference_bounds]
     too_little = replace(certificate, logit_difference_bounds=tuple(map(tuple, bounds)))
     with pytest.raises(
         BrokenProofError, match=r"attacked_accuracy: test image \d+ is proven to keep"
     ):
-        attacked_accuracy(model, test, 1.0, too_little)
+        attacked_accuracy(model, test, 1.0, too_little, EvaluationConfig())

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from models import IResNet
+from models.potential_block import PotentialBlock
 from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial.optimizers import Muon, Sgd, make_optimizer
@@ -142,3 +143,27 @@ def test_kernels_of_a_layer_that_has_died_stay_finite() -> None:
     for layer, weight in zip(dead, before, strict=True):
         moved = torch.linalg.matrix_norm((layer.weight - weight).flatten(1), ord=2).item()
         assert 0 < moved < 200 * 0.1 / 2
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_rows_of_dense_potentials_stay_orthonormal(precision: str) -> None:
+    """At small and at large rates, and from weights that are scaled; other kernels are not turned
+    into such: they grow."""
+    model = IResNet((1, 8, 8), 10, (1,), block="potential", dense_blocks=2, bottleneck=2)
+    dense = [block.conv for block in model.body if isinstance(block, PotentialBlock)][1:]
+    assert [conv.orthonormal for conv in dense] == [True, True]
+    singular = torch.stack([torch.linalg.svdvals(conv.weight.flatten(1)) for conv in dense])
+    torch.testing.assert_close(singular, torch.ones_like(singular))
+    with torch.no_grad():
+        dense[0].weight.mul_(0.1)
+    settings = TrainingConfig(optimizer="muon", lr=0.2, precision=precision)
+    optimizer = Muon(model, settings)
+    room = 1e-5 if precision == "float32" else 0.01
+    for step in range(60):
+        optimizer.lr_factor = 5.0 if step < 10 else 0.1
+        optimizer.zero_grad()
+        backward(model, step)
+        optimizer.step()
+        singular = torch.stack([torch.linalg.svdvals(conv.weight.flatten(1)) for conv in dense])
+        assert singular.max() <= 1 + room
+    assert singular.min() >= 1 - 0.01
