@@ -8,7 +8,7 @@ the norm of the zero-padded convolution itself.)
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.kernel_batches import map_kernels, stacked
+from models.kernel_batches import alone, as_batch, map_kernels, stacked
 from models.power_iteration import iterate
 
 # Enough for the first forward pass to see a sensible sigma; training refines it.
@@ -173,22 +173,23 @@ class _Normalized(torch.autograd.Function):
 
 @torch.no_grad()
 def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int) -> None:
-    """Refine every sigma by n_iterations from where it stood (warm start), in place. Layers of one
-    shape, a layer and the transpose of another included, are one batch. Raises ValueError if
+    """Refine every sigma by n_iterations from where it stood (warm start), in place. Small layers
+    of one shape, a layer and the transpose of another included, are one batch. Raises ValueError if
     n_iterations < 1."""
     if n_iterations < 1:
         raise ValueError(
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_iterations}"
         )
-    groups: dict[tuple[torch.Size, torch.Size], list[SpectralNormConv2d]] = defaultdict(list)
-    for layer in layers:
-        groups[(_large_first(layer.weight).shape, layer.vector.shape)].append(layer)
+    groups: dict[Hashable, list[SpectralNormConv2d]] = defaultdict(list)
+    for index, layer in enumerate(layers):
+        apart = alone(layer.weight, index)
+        groups[(_large_first(layer.weight).shape, layer.vector.shape, apart)].append(layer)
     buffers: list[Tensor] = []
     refined: list[Tensor] = []
     for members in groups.values():
         group = sorted(members, key=_is_turned)
-        weight = torch.stack([_large_first(layer.weight) for layer in group])
-        vector = torch.stack([layer.vector for layer in group])
+        weight = as_batch([_large_first(layer.weight) for layer in group])
+        vector = as_batch([layer.vector for layer in group])
         vector, outer = iterate(weight, vector, n_iterations)
         # Copied in one operation on CUDA only if all that is copied has the layout of its buffer.
         n_straight = len(group) - sum(map(_is_turned, group))
