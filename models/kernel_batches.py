@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-# Entries of a kernel from which on it is a batch of its own: to copy it takes longer than to call
-# an operation, and what follows finds it in the cache.
+# Entries of a kernel from which on it is a batch of its own on a CPU: to copy it takes longer than
+# to call an operation, and what follows finds it in the cache. On a GPU it is the calls that count.
 _LARGE = 2**16
 
 
@@ -24,7 +24,7 @@ def as_batch(tensors: Sequence[Tensor]) -> Tensor:
 
 def alone(kernel: Tensor, index: int) -> int | None:
     """What sets a large kernel apart in the key of a batch."""
-    return index if kernel.numel() >= _LARGE else None
+    return index if kernel.numel() >= _LARGE and kernel.device.type == "cpu" else None
 
 
 def map_kernels(

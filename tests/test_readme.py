@@ -60,7 +60,7 @@ SHORTER = (
     (r"\b3, 32, 32\b", "3, 16, 16"),
 )
 # What takes the time of a training of one epoch: two rungs of a ladder are as good as six here.
-FEWER_RUNGS = [0.5, 0.25]
+FEWER_RUNGS = [0.1, 0.03]
 # Within a large radius every attack succeeds at once.
 LESS_MEASURED = {"radius": 4.0, "n_inverse_samples": 32}
 

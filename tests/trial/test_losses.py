@@ -136,8 +136,9 @@ def _normalized(split: Split) -> torch.Tensor:
 
 def test_a_larger_margin_gives_larger_radii_and_less_accuracy_on_training_images() -> None:
     medians = []
+    longer = replace(CONFIG.training, max_epochs=10, other_lr=0.12)
     for margin in (0.05, 1.0):
-        training = Training(replace(CONFIG, training=replace(CONFIG.training, margin=margin)))
+        training = Training(replace(CONFIG, training=replace(longer, margin=margin)))
         while training.status is TrialStatus.RUNNING:
             training.run_to_report()
         answers = training.answers()
