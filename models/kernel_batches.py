@@ -23,7 +23,8 @@ def as_batch(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def alone(kernel: Tensor, index: int) -> int | None:
-    """What sets a large kernel apart in the key of a batch."""
+    """The index of a kernel that is a batch of its own, None for one that shares a batch: a part of
+    the key by which kernels are grouped."""
     return index if kernel.numel() >= _LARGE and kernel.device.type == "cpu" else None
 
 

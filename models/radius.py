@@ -38,8 +38,8 @@ def certified_radius(
     Args:
         model: in eval mode.
         images: float32 or float64 (B, C, H, W), as the network takes them: scale * pixels + an
-            offset. If it is not that of the weights, what is proven is of the network with the same
-            weights in the precision of the images: `deployed(model).to(images.dtype)`.
+            offset. Where their dtype is not that of the weights, the proof is of the network in the
+            images' precision, `deployed(model).to(images.dtype)`.
         labels: int64 (B,).
         certificate: of this network, by `certify`.
         scale: > 0, the largest factor of a pixel in the normalization.

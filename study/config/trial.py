@@ -146,7 +146,8 @@ class TrainingConfig:
     compile: bool = False
     """Use torch.compile for training; needs a C++ compiler, and half a minute or more to start."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Of the training passes; evaluation, certificate and inverse use float32 or better."""
+    """Of the training passes and of Muon's matrix products; evaluation, certificate and inverse use
+    float32 or better."""
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0:

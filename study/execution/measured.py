@@ -34,8 +34,8 @@ from study.trial.network_files import Certified, save_network
 # What another processor may change: the fraction of a split's images that are classified, certified
 # or attacked otherwise; the relative difference of other figures; the absolute one of those of the
 # size of rounding; and the factor by which an error of that size may be smaller. An inverse may
-# amplify the unit of rounding by its proven bound: where that is more, last bits decide how its
-# steps go, so that errors are apart by more, and numbers of steps by several.
+# amplify the unit of rounding by its proven bound. Where that is more, last bits decide its
+# iterates: errors differ by a larger factor then, and the numbers of steps by several.
 _MOST_IMAGES = 0.002
 _MOST_APART = 0.02
 _ROUNDING = 2e-6
@@ -107,7 +107,7 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
             theirs = as_json(records.artifact(run_id, name), dict)
             compared = {key: of for key, of in ours.items() if keys is None or key in keys}
             if name == INVERSE and rounding > _ROUNDING:
-                # After too few steps an error is any, where last bits decide how they go.
+                # The error after too few steps may be anything, once last bits decide the iterates.
                 del compared[RECONSTRUCTION_ERROR]
             problems += (
                 f"run: {name}: {problem}" for problem in _apart(theirs, compared, rounding)
@@ -122,7 +122,8 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
 
 def _is_same(name: str, theirs: float, ours: float, rounding: float) -> bool:
     """Whether a figure, named by its keys with dots between them, is what another processor might
-    measure where this one measures `ours`; `rounding` is what it may amount to in an inverse."""
+    measure where this one measures `ours`; `rounding` is the error that rounding alone may cause
+    in an inverse, l2, relative to the image."""
     *_, key = keys = name.split(".")
     if not _GIVEN.isdisjoint(keys) or abs(theirs) > sys.float_info.max:
         return theirs == ours

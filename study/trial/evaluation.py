@@ -53,7 +53,8 @@ def refresh_statistics(model: IResNet, train: Split) -> None:
 
 
 def in_precision(model: IResNet, settings: EvaluationConfig) -> IResNet:
-    """The network that answers, with the weights of a model: the model itself in float32."""
+    """The network that answers: in float64 a copy of the model, with the same weights; in float32
+    the model itself."""
     return model if settings.precision == "float32" else deployed(model).double()
 
 
