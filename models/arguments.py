@@ -18,8 +18,10 @@ def check_arguments(
     blocks: Sequence[int],
     *,
     block: str = "bottleneck",
+    patch: int = 0,
     dense_blocks: int = 0,
     bottleneck: int,
+    dense_bottleneck: int = 0,
     channel_multiplier: int,
     norm: str,
     activation: str,
@@ -35,6 +37,8 @@ def check_arguments(
     is_potential = block == "potential" or dense_blocks > 0
     rules: list[tuple[bool, str, object]] = [
         (n_classes >= 1, "n_classes >= 1 must hold", n_classes),
+        (patch >= 0, "patch >= 0 must hold", patch),
+        (patch == 0 or block == "potential", "patch must be 0 without potential blocks", patch),
         (dense_blocks >= 0, "dense_blocks >= 0 must hold", dense_blocks),
         (
             are_counts,
@@ -49,6 +53,7 @@ def check_arguments(
             norm,
         ),
         (bottleneck >= 1, "bottleneck >= 1 must hold", bottleneck),
+        (dense_bottleneck >= 0, "dense_bottleneck >= 0 must hold", dense_bottleneck),
         (channel_multiplier >= 1, "channel_multiplier >= 1 must hold", channel_multiplier),
         (norm in NORMS, f"norm must be one of {', '.join(NORMS)}", norm),
         (
@@ -69,6 +74,11 @@ def check_arguments(
     if not all(type(size) is int and size >= 1 for size in in_shape):
         raise ValueError(f"in_shape must be three whole numbers >= 1, but got {in_shape}")
     factor = 2 ** max(len(blocks) - 1, 0)
+    if patch > 0 and blocks and (height % (patch * factor) or width % (patch * factor)):
+        raise ValueError(
+            f"patches of {patch * factor} pixels, those of the last stage, must divide the image, "
+            f"but got {height} x {width}"
+        )
     if height % factor or width % factor:
         raise ValueError(
             f"the {len(blocks) - 1} squeezes between {len(blocks)} stages must divide the "

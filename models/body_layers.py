@@ -13,18 +13,18 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 from models.forward_pass import refuse_more, refuse_more_of_one
-from models.iresnet import Flatten, InjectivePad, IResNet, Squeeze
+from models.iresnet import IResNet
+from models.isometries import Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
+_ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
     ResidualBlock: {"residual"},
     PotentialBlock: {"conv", "activation", "dropout"},
-    Squeeze: set(),
-    Flatten: set(),
-    InjectivePad: set(),
+    **{isometry: set() for isometry in _ISOMETRIES},
     SpectralNormConv2d: {"weight", "bias", "vector", "outer"},
     nn.Conv2d: {"weight", "bias"},
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
@@ -115,25 +115,8 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
                     f"the {kind} at {path} must be one that runs, but its layers give "
                     f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 ) from error
-        elif type(module) is Squeeze:
-            channels, height, width = shape
-            if height % 2 or width % 2:
-                raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
-            shape = (4 * channels, height // 2, width // 2)
-        elif type(module) is InjectivePad:
-            n_more = module.n_channels
-            if type(n_more) is not int or n_more < 0:
-                raise ValueError(
-                    f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
-                )
-            shape = (shape[0] + n_more, *shape[1:])
-        elif type(module) is Flatten:
-            if _shape(path, module.shape) != shape:
-                raise ValueError(
-                    f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
-                    f"but has shape={module.shape}"
-                )
-            shape = (math.prod(shape), 1, 1)
+        elif type(module) in _ISOMETRIES:
+            shape = _rearranged(path, module, shape)
         else:
             raise ValueError(_unknown(path, module))
     return blocks
@@ -141,15 +124,49 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
 
 def features_shape(model: IResNet) -> tuple[int, int, int]:
     """(C, H, W) of the features of a network that `body_layers` accepts."""
-    channels, height, width = model.in_shape
-    for module in model.body:
-        if isinstance(module, Squeeze):
-            channels, height, width = 4 * channels, height // 2, width // 2
-        elif isinstance(module, InjectivePad):
-            channels += module.n_channels
-        elif isinstance(module, Flatten):
-            channels, height, width = channels * height * width, 1, 1
-    return channels, height, width
+    shape = model.in_shape
+    for name, module in model.body._modules.items():
+        if type(module) in _ISOMETRIES:
+            shape = _rearranged(f"body.{name}", module, shape)
+    return shape
+
+
+def _rearranged(
+    path: str, module: nn.Module | None, shape: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """The shape of what a map between the blocks gives for maps of this one."""
+    channels, height, width = shape
+    if isinstance(module, Squeeze):
+        if height % 2 or width % 2:
+            raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
+        return 4 * channels, height // 2, width // 2
+    if isinstance(module, InjectivePad):
+        n_more = module.n_channels
+        if type(n_more) is not int or n_more < 0:
+            raise ValueError(
+                f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
+            )
+        return channels + n_more, height, width
+    if isinstance(module, Flatten):
+        if _shape(path, module.shape) != shape:
+            raise ValueError(
+                f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
+                f"but has shape={module.shape}"
+            )
+        return math.prod(shape), 1, 1
+    assert isinstance(module, Patches)
+    old, new = module.old, module.new
+    if [type(n) for n in (old, new, module.moved)] != [int] * 3 or min(old, new) < 1:
+        raise ValueError(
+            f"the Patches at {path} must have whole numbers of pixels, but has old={old}, "
+            f"new={new}, moved={module.moved}"
+        )
+    if channels % old**2 or height * old % new or width * old % new:
+        raise ValueError(
+            f"the Patches at {path} must get maps made of patches of {old} x {old} pixels that can "
+            f"be cut into those of {new} x {new}, but gets {shape}"
+        )
+    return channels // old**2 * new**2, height * old // new, width * old // new
 
 
 def _shape(path: str, given: object) -> tuple[int, int, int]:

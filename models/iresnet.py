@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
@@ -20,6 +19,7 @@ from models.certificate import Certificate
 from models.error_bound import error_bound
 from models.fixed_point import Solution, nan_where_unconverged
 from models.invertible_block import InvertibleBlock
+from models.isometries import Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import (
@@ -27,50 +27,6 @@ from models.spectral_norm import (
     effective_weights,
     update_spectral_norm,
 )
-
-
-class Squeeze(nn.Module):
-    """Invertible downsampling, (B, C, H, W) -> (B, 4 C, H / 2, W / 2): a permutation of the
-    entries, so an isometry (i-RevNet, Jacobsen et al. 2018)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pixel_unshuffle(x, 2)
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return F.pixel_shuffle(z, 2)
-
-
-class InjectivePad(nn.Module):
-    """Append n_channels of zeros, (B, C, H, W) -> (B, C + n_channels, H, W). The inverse is defined
-    on the image and drops them."""
-
-    def __init__(self, n_channels: int) -> None:
-        super().__init__()
-        self.n_channels = n_channels
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, 0, 0, self.n_channels))
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return z[:, : z.shape[1] - self.n_channels]
-
-
-class Flatten(nn.Module):
-    """(B, C, H, W) -> (B, C H W, 1, 1): all pixels become channels, an isometry.
-
-    Args:
-        shape: (C, H, W) of what comes in.
-    """
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.shape = shape
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(len(x), -1, 1, 1)
-
-    def inverse(self, z: Tensor) -> Tensor:
-        return z.reshape(len(z), *self.shape)
 
 
 class GlobalAveragePool(nn.Module):
@@ -96,8 +52,13 @@ class IResNet(nn.Module):
         blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
             May be empty if there are dense_blocks.
         block: "bottleneck", the paper's, or "potential", which moves no two points apart.
+        patch: of potential blocks, 0 for convolutions 3 x 3. Otherwise those of the first stage act
+            on every patch of this many pixels a side by itself, with the same weights, and every
+            second one on patches that are moved by half of it; in each further stage patches are
+            twice as large.
         dense_blocks: potential blocks behind the stages, on the flattened map.
         bottleneck: channels of a block over its inner channels.
+        dense_bottleneck: those of a dense block over its inner channels; 0 takes bottleneck.
         channel_multiplier: zeros are appended to the input up to this many times its channels.
         norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
             before every activation) and "none" (the plain ResNet).
@@ -127,8 +88,10 @@ class IResNet(nn.Module):
         blocks: Sequence[int] = (18, 18, 19),
         *,
         block: str = "bottleneck",
+        patch: int = 0,
         dense_blocks: int = 0,
         bottleneck: int = 4,
+        dense_bottleneck: int = 0,
         channel_multiplier: int = 4,
         norm: str = "spectral",
         activation: str = "relu",
@@ -145,8 +108,10 @@ class IResNet(nn.Module):
             n_classes,
             blocks,
             block=block,
+            patch=patch,
             dense_blocks=dense_blocks,
             bottleneck=bottleneck,
+            dense_bottleneck=dense_bottleneck,
             channel_multiplier=channel_multiplier,
             norm=norm,
             activation=activation,
@@ -165,7 +130,9 @@ class IResNet(nn.Module):
         self.n_power_iterations = int(n_power_iterations)
         channels, height, width = in_shape
 
-        def potential(channels: int, size: tuple[int, int], kernel_size: int) -> PotentialBlock:
+        def potential(
+            channels: int, size: tuple[int, int], kernel_size: int, bottleneck: int = bottleneck
+        ) -> PotentialBlock:
             return PotentialBlock(
                 channels,
                 size,
@@ -181,30 +148,43 @@ class IResNet(nn.Module):
         if channel_multiplier > 1:
             body.append(InjectivePad(channels * (channel_multiplier - 1)))
             channels *= channel_multiplier
+        # What is a channel of one: the pixels of patches with this edge, moved by this much.
+        edge, moved = 1, 0
         for stage, n_blocks in enumerate(blocks):
-            if stage > 0:
+            if stage > 0 and patch == 0:
                 body.append(Squeeze())
                 channels, height, width = channels * 4, height // 2, width // 2
-            body.extend(
-                potential(channels, (height, width), 3)
-                if block == "potential"
-                else ResidualBlock(
-                    channels,
-                    (height, width),
-                    inner_channels=channels // bottleneck,
-                    norm=norm,
-                    activation=activation,
-                    coeff=coeff,
-                    budget=budget,
-                    dropout=dropout,
-                    first=stage == 0 and index == 0,
-                )
-                for index in range(n_blocks)
-            )
+            for index in range(n_blocks):
+                if patch > 0:
+                    old, was = edge, moved
+                    edge = patch * 2**stage
+                    moved = edge // 2 if index % 2 else 0
+                    body.append(Patches(old, edge, moved - was))
+                    body.append(potential(channels * edge**2, (height // edge, width // edge), 1))
+                elif block == "potential":
+                    body.append(potential(channels, (height, width), 3))
+                else:
+                    body.append(
+                        ResidualBlock(
+                            channels,
+                            (height, width),
+                            inner_channels=channels // bottleneck,
+                            norm=norm,
+                            activation=activation,
+                            coeff=coeff,
+                            budget=budget,
+                            dropout=dropout,
+                            first=stage == 0 and index == 0,
+                        )
+                    )
+        channels, height, width = channels * edge**2, height // edge, width // edge
         if dense_blocks > 0:
             body.append(Flatten((channels, height, width)))
             channels, height, width = channels * height * width, 1, 1
-            body.extend(potential(channels, (1, 1), 1) for _ in range(dense_blocks))
+            body.extend(
+                potential(channels, (1, 1), 1, dense_bottleneck or bottleneck)
+                for _ in range(dense_blocks)
+            )
         self.body = nn.ModuleList(body)
         if head == "batch_norm":
             self.classifier = nn.Sequential(
@@ -300,7 +280,7 @@ class IResNet(nn.Module):
                 per_block.append(solution)
                 x = solution.last_iterate
             else:
-                assert isinstance(module, Squeeze | InjectivePad | Flatten)
+                assert isinstance(module, Squeeze | InjectivePad | Flatten | Patches)
                 x = module.inverse(x)
         bound = None
         if certificate is not None and bound_error:

@@ -9,10 +9,10 @@ import math
 from collections.abc import Mapping
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
+from models.convolution import convolved
 from models.invertible_block import InvertibleBlock, Layers
 from models.power_iteration import adjoint_kernel
 from models.spectral_norm import SpectralNormConv2d
@@ -70,10 +70,10 @@ class PotentialBlock(InvertibleBlock):
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         weight = self._weight() if weights is None else weights.get(self.conv, self.conv.weight)
-        inner = self.activation(_convolved(x, weight, self.conv.bias))
+        inner = self.activation(convolved(x, weight, self.conv.bias))
         if self.dropout is not None:
             inner = self.dropout(inner)
-        return x - _convolved(inner, adjoint_kernel(weight))
+        return x - convolved(inner, adjoint_kernel(weight))
 
     @property
     def target_lipschitz(self) -> float:
@@ -92,20 +92,12 @@ class PotentialBlock(InvertibleBlock):
         weight, bias = self._weight().detach(), self.conv.bias
         assert bias is not None
         return [
-            partial(_convolved, weight=weight, bias=bias.detach()),
+            partial(convolved, weight=weight, bias=bias.detach()),
             self.activation,
-            partial(_convolved, weight=-adjoint_kernel(weight)),
+            partial(convolved, weight=-adjoint_kernel(weight)),
         ]
 
     def _weight(self) -> Tensor:
         """That which W has now."""
         conv = self.conv
         return conv.effective_weight() if isinstance(conv, SpectralNormConv2d) else conv.weight
-
-
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(B, c_out, H, W): the zero-padded convolution of x (B, c_in, H, W)."""
-    if x.shape[2:] == weight.shape[2:] == (1, 1):
-        # As a product of matrices it takes a third of the time.
-        return F.linear(x.flatten(1), weight.flatten(1), bias)[:, :, None, None]
-    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)

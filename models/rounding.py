@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
+from models.convolution import convolved
 
 UNITS = {torch.float32: (2.0**-24, 2.0**-100), torch.float64: (2.0**-53, 2.0**-900)}
 """The unit of rounding, and what is far above what the underflow of one layer's products adds up
@@ -65,14 +66,15 @@ def after_layer(module: nn.Module, before: Running) -> Running:
     """A convolution, a BatchNorm, an activation, or what does nothing in eval mode. Each operation
     rounds at most so many times the sum of the absolute values of its terms."""
     x = before.value
-    value = module(x)
     if isinstance(module, nn.Conv2d):
+        value = convolved(x, module.weight, module.bias)
         kernel = module.weight.abs()
         bias = None if module.bias is None else module.bias.abs()
-        size = norm_of(nn.functional.conv2d(x.abs(), kernel, bias, padding=module.padding))
+        size = norm_of(convolved(x.abs(), kernel, bias))
         lipschitz = absolute_norm(module)
         n_terms = kernel[0].numel() + 1
     elif isinstance(module, nn.BatchNorm2d):
+        value = module(x)
         assert module.running_mean is not None
         assert module.running_var is not None
         scale = module.weight.abs() * (module.running_var + module.eps).rsqrt()
@@ -81,6 +83,7 @@ def after_layer(module: nn.Module, before: Running) -> Running:
         lipschitz = scale.max().item()
         n_terms = _FEW
     elif type(module) in ACTIVATIONS.values():
+        value = module(x)
         # A softplus is at most |x| + log(2), and log(2) at 0.
         size = norm_of(x.abs() + math.log(2))
         lipschitz = 1.0

@@ -30,7 +30,15 @@ CHANGES = "changes.safetensors"
 _FACTORS = "factors"
 # The largest share of a network's bytes in CHANGES: with more, the network is written whole.
 _MOST_CHANGED = 0.5
-_COUNTS = ("n_classes", "dense_blocks", "bottleneck", "channel_multiplier", "n_power_iterations")
+_COUNTS = (
+    "n_classes",
+    "patch",
+    "dense_blocks",
+    "bottleneck",
+    "dense_bottleneck",
+    "channel_multiplier",
+    "n_power_iterations",
+)
 # torch's default, which older files do not name.
 _FORMER_EPS = 1e-5
 # The largest count or size. Certificates of larger maps would take hours.

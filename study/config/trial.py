@@ -69,12 +69,18 @@ class ModelConfig:
     """In each stage; with dense_blocks there may be none."""
     block: Literal["bottleneck", "potential"] = "bottleneck"
     """bottleneck: the paper's; potential: one that moves no two points apart."""
+    patch: int = setting(0, ge=0)
+    """Of potential blocks: the edge in pixels of the patches on which those of the first stage act,
+    twice as large in each further stage; 0 for 3x3 convolutions."""
     dense_blocks: int = setting(0, ge=0)
     """Potential blocks behind the stages, on all pixels as channels of one."""
     head: Literal["batch_norm", "lipschitz"] = "batch_norm"
     """batch_norm: the paper's classifier; lipschitz: a linear one on all features, of a slope that
     is known while it is trained."""
     bottleneck: int = setting(4, ge=1)
+    """Channels of a block over its inner channels."""
+    dense_bottleneck: int = setting(0, ge=0)
+    """Of a dense block; 0 takes bottleneck."""
     channel_multiplier: int = setting(4, ge=1)
     norm: Literal["spectral", "batch", "none"] = "spectral"
     activation: Literal["relu", "elu", "softplus"] = "relu"
@@ -99,6 +105,8 @@ class ModelConfig:
         if min(self.blocks, default=self.dense_blocks) < 1:
             rule = "must be one or more numbers >= 1, or none with dense_blocks"
             raise ConfigError(rule, "blocks", list(self.blocks))
+        if self.patch > 0 and self.block != "potential":
+            raise ConfigError("must be 0 without potential blocks", "patch", self.patch)
         if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
             raise ConfigError("must be another with potential blocks", "norm", self.norm)
 

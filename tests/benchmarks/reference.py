@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.iresnet import InjectivePad, IResNet, Squeeze
+from models.iresnet import IResNet
+from models.isometries import InjectivePad, Squeeze
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 

@@ -23,7 +23,7 @@ from torch.nn.utils import parametrizations, prune
 
 from models import IResNet, certify
 from models.forward_pass import forward_sha256
-from models.iresnet import InjectivePad, Squeeze
+from models.isometries import InjectivePad, Squeeze
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, network

@@ -10,7 +10,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, project
 from models.activations import ACTIVATIONS
-from models.iresnet import InjectivePad, Squeeze
+from models.isometries import InjectivePad, Squeeze
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
@@ -82,16 +82,6 @@ def test_a_budget_says_which_layers_a_coefficient_makes_small(
     for block in blocks_of(model):
         coeffs = [layer.coeff for layer in normalized_layers(block)]
         assert coeffs == pytest.approx(targets, rel=1e-12)
-
-
-def test_squeeze_is_a_permutation_with_its_inverse() -> None:
-    x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
-    z = Squeeze()(x)
-    assert z.shape == (2, 12, 2, 3)
-    assert torch.equal(z.flatten(1).sort().values, x.flatten(1).sort().values)
-    assert torch.equal(Squeeze().inverse(z), x)
-    # Space to depth: each output pixel holds the four of its 2 x 2 input pixels.
-    assert set(z[0, :4, 0, 0].tolist()) == set(x[0, 0, :2, :2].flatten().tolist())
 
 
 def test_injective_pad_appends_zeros_and_drops_them() -> None:

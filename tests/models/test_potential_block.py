@@ -16,7 +16,7 @@ from models import (
     write_network,
 )
 from models.certification import with_classifier
-from models.iresnet import Flatten
+from models.isometries import Patches
 from models.potential_block import PotentialBlock
 from models.rounding import norm_of
 from tests.support.networks import enlarge, with_biases
@@ -95,9 +95,11 @@ def test_dropout_counts_in_training_mode() -> None:
     assert torch.linalg.matrix_norm(2 * w.T @ w, ord=2) <= proven.train_upper_bound
 
 
-@pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
-def test_the_network_comes_back_and_moves_nothing_apart(activation: str) -> None:
-    model = network(activation=activation)
+@pytest.mark.parametrize(
+    ("activation", "patch"), [("relu", 0), ("elu", 0), ("softplus", 0), ("relu", 2)]
+)
+def test_the_network_comes_back_and_moves_nothing_apart(activation: str, patch: int) -> None:
+    model = network(activation=activation, patch=patch)
     certificate = certify(model)
     assert certificate.features_lipschitz_upper_bound == pytest.approx(1, abs=1e-8)
     x, other = torch.rand(2, 8, 2, 4, 4)
@@ -112,6 +114,33 @@ def test_the_network_comes_back_and_moves_nothing_apart(activation: str) -> None
     nearby = certificate.inverse_lipschitz_upper_bound * 1e-6 * norm_of(x)
     assert (error <= solution.error_bound[0] + nearby).all()
     assert (error <= 1e-3).all()
+
+
+def test_every_patch_is_seen_by_the_same_weights() -> None:
+    """Against convolutions whose stride is the edge of a patch."""
+    model = network(blocks=(3, 1), patch=2, dense_blocks=0, channel_multiplier=2, dropout=0.0)
+    x = torch.rand(8, 2, 4, 4)
+    expected = torch.cat([x, torch.zeros_like(x)], dim=1)
+    blocks = potential_blocks(model)
+    assert [block.in_shape for block in blocks] == 3 * [(16, 2, 2)] + [(64, 1, 1)]
+    for block, edge, moved in zip(blocks, (2, 2, 2, 4), (0, 1, 0, 0), strict=True):
+        first = block.deployed()[0]
+        assert isinstance(first, nn.Conv2d)
+        kernel = first.weight.reshape(-1, edge, edge, 4).permute(0, 3, 1, 2)
+        here = torch.roll(expected, (-moved, -moved), (2, 3))
+        inner = torch.relu(nn.functional.conv2d(here, kernel, block.conv.bias, stride=edge))
+        here = here - nn.functional.conv_transpose2d(inner, kernel, stride=edge)
+        expected = torch.roll(here, (moved, moved), (2, 3))
+    assert [len(block.conv.weight) for block in blocks] == 3 * [8] + [32]
+    z = model.features(x).reshape(8, 4, 4, 4).permute(0, 3, 1, 2)
+    torch.testing.assert_close(z, expected, rtol=1e-5, atol=1e-6)
+    assert certify(model).features_lipschitz_upper_bound == pytest.approx(1, abs=1e-8)
+
+
+def test_dense_blocks_may_have_a_bottleneck_of_their_own() -> None:
+    for dense, n_inner in ((0, [1, 4, 16]), (8, [1, 4, 4])):
+        model = network(dense_blocks=1, dense_bottleneck=dense)
+        assert [len(block.conv.weight) for block in potential_blocks(model)] == n_inner
 
 
 def test_a_deployed_network_is_the_same_function_and_a_file_of_it_too(tmp_path: Path) -> None:
@@ -191,6 +220,10 @@ def test_no_image_within_the_radius_has_another_answer() -> None:
     assert (model(beyond).argmax(dim=1) != labels).any()
 
 
+def put_patches(model: IResNet, old: int, new: int, moved: Any = 0) -> None:
+    model.body.insert(0, Patches(old, new, moved))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -198,6 +231,14 @@ def test_no_image_within_the_radius_has_another_answer() -> None:
         (lambda m: setattr(m.body[0], "activation", nn.GELU()), "GELU at body.0.activation"),
         (lambda m: setattr(m.body[0], "conv", nn.Linear(2, 2)), "Linear at body.0.conv"),
         (lambda m: setattr(m.body[0], "in_shape", (2, 8, 8)), "the PotentialBlock at body.0 must"),
+        (
+            lambda m: put_patches(m, 1, 0),
+            "the Patches at body.0 must have whole numbers of pixels",
+        ),
+        (lambda m: put_patches(m, 1, 2, 0.5), "new=2, moved=0.5"),
+        (lambda m: put_patches(m, 1, 3), r"cut into those of 3 x 3, but gets \(2, 4, 4\)"),
+        (lambda m: put_patches(m, 2, 1), "made of patches of 2 x 2 pixels"),
+        (lambda m: put_patches(m, 1, 2), r"for maps of shape \(8, 2, 2\), which come to it"),
         (lambda m: m.body[0].register_module("more", nn.ReLU()), "must have no parts but"),
         (lambda m: m.body[0].register_forward_hook(lambda *_: None), "must have no hook"),
     ],
@@ -218,19 +259,18 @@ def test_a_head_of_another_shape_has_no_bound() -> None:
     assert "must keep samples" in str(changed.unknown_classifier)
 
 
-def test_all_pixels_become_channels_and_come_back() -> None:
-    x = torch.rand(2, 3, 4, 5)
-    flatten = Flatten((3, 4, 5))
-    z = flatten(x)
-    assert z.shape == (2, 60, 1, 1)
-    assert torch.equal(flatten.inverse(z), x)
-
-
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
         ({"block": "wavelet"}, "block must be one of bottleneck, potential, but got wavelet"),
         ({"head": "none"}, "head must be one of batch_norm, lipschitz, but got none"),
+        ({"patch": -2}, "patch >= 0 must hold, but got -2"),
+        (
+            {"patch": 2, "block": "bottleneck"},
+            "patch must be 0 without potential blocks, but got 2",
+        ),
+        ({"patch": 3}, "patches of 6 pixels, those of the last stage, must divide the image, but"),
+        ({"dense_bottleneck": -1}, "dense_bottleneck >= 0 must hold, but got -1"),
         ({"dense_blocks": -1}, "dense_blocks >= 0 must hold, but got -1"),
         ({"blocks": (), "dense_blocks": 0}, "or none with dense_blocks, but got"),
         ({"norm": "batch"}, "norm must be spectral or none with potential blocks, but got batch"),
