@@ -2,12 +2,12 @@
 
     python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10]
 
-A study on the digits with Muon, mo_asha and a ladder, unbroken, and again with kills: first with
-one trial at a time, where both must have the same trials, rungs, projections and metrics bit for
-bit; then with as many at a time as there are cores, where the order in which trials end differs
-from run to run, so that the number of trials must be the same, and each must have ended at a rung
-or with its whole budget. In both: no run twice, no metric twice, none left running. Exits 1
-otherwise. Four studies of a minute or two.
+A study of certified answers on the digits, with mo_asha, a ladder and the control, unbroken, and
+again with kills: first with one trial at a time, where both must have the same trials, rungs,
+projections and metrics bit for bit; then with as many at a time as there are cores, where the order
+in which trials end differs from run to run, so that the number of trials must be the same, and each
+must have ended at a rung or with its whole budget. In both: no run twice, no metric twice, none
+left running. Exits 1 otherwise. Four studies of a minute or two.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from study.metrics.reports import CONTROL
 from tests.support.launched import (
     CLOCKED,
     METRICS,
@@ -30,9 +31,9 @@ from tests.support.launched import (
     run,
     write_space,
 )
-from tests.support.studies import RAW
+from tests.support.studies import CERTIFIED
 
-_LADDER = (0.343, 0.125, 0.027)
+_LADDER = (0.2, 0.1, 0.03)
 _N_EPOCHS = 12
 _RUNGS = (3, 6)
 
@@ -40,9 +41,8 @@ _RUNGS = (3, 6)
 def space(folder: Path, n_trials: int, cpus: int) -> Path:
     """Write the study's file; returns its path."""
     raw = {
-        **RAW,
-        "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
-        "training": {**RAW["training"], "max_epochs": _N_EPOCHS},
+        **CERTIFIED,
+        "training": {**CERTIFIED["training"], "max_epochs": _N_EPOCHS},
         "scheduler": {"name": "mo_asha", "grace_period": _RUNGS[0], "reduction_factor": 2},
         "resources": {"cpus": cpus},
     }
@@ -85,7 +85,7 @@ def check(folder: Path, n_trials: int, *, stops_between: bool = False) -> dict[s
             rung.
     """
     books = Books(folder)
-    n_projections = check_projections(books, _LADDER)
+    n_projections = check_projections(books, (*_LADDER, CONTROL))
     study = books.runs(("study",))
     assert study == {"tiny": "FINISHED"}, study
     trials = books.runs(("trial",))
@@ -122,7 +122,7 @@ def figures(folder: Path) -> dict[str, Any]:
     )
     return {
         "metrics": sorted(books.query(sql)),
-        "samples": {key: books.params(key) for key in (*RAW["space"], "seed")},
+        "samples": {key: books.params(key) for key in (*CERTIFIED["space"], "seed")},
         "rungs": _rungs(folder),
     }
 

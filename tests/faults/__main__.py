@@ -30,7 +30,7 @@ from tests.cluster.hosts import hosts
 from tests.faults.books import problems
 from tests.faults.faults import FAULTS, make_good
 from tests.support.launched import reports
-from tests.support.studies import RAW
+from tests.support.studies import CERTIFIED
 
 N_TRIALS, N_EPOCHS = 4, 8
 # How often a user would resume a study before giving up.
@@ -40,12 +40,11 @@ _STUDY_SECONDS = 600
 
 def _space(ladder: bool) -> dict[str, Any]:
     """A study with epochs long enough for faults to occur within them."""
-    search = {**RAW["search"], "n_trials": N_TRIALS, **({"ladder": [0.5]} if ladder else {})}
+    search = {**CERTIFIED["search"], "n_trials": N_TRIALS, "ladder": [0.2] if ladder else []}
     return {
-        **RAW,
+        **CERTIFIED,
         "name": "current",
-        "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
-        "training": {**RAW["training"], "max_epochs": N_EPOCHS},
+        "training": {**CERTIFIED["training"], "max_epochs": N_EPOCHS},
         "search": search,
     }
 

@@ -33,6 +33,28 @@ RAW: dict[str, Any] = {
     "search": {"sampler": "tpe", "n_trials": 3, "seed": 0},
 }
 
+# The same with the blocks and the goals of the shipped studies, in which answers are certified.
+CERTIFIED: dict[str, Any] = {
+    **RAW,
+    "model": {
+        "blocks": [],
+        "dense_blocks": 16,
+        "bottleneck": 2,
+        "channel_multiplier": 1,
+        "head": "lipschitz",
+    },
+    "training": {**RAW["training"], "lr": 0.05, "loss": "margin", "margin": 0.5},
+    "evaluation": {"n_inverse_samples": 32, "precision": "float64"},
+    "space": {**RAW["space"], "coeff": {"type": "float", "low": 0.3, "high": 0.6}},
+    "objectives": {
+        "val_accuracy": "maximize",
+        "certified_accuracy": "maximize",
+        "inverse_lipschitz_upper_bound": "minimize",
+    },
+    "constraints": {"invertible": True},
+    "search": {**RAW["search"], "control": True},
+}
+
 
 def tiny(**sections: dict[str, Any]) -> StudyConfig:
     """The small study, with some keys of its sections changed."""
