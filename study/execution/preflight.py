@@ -9,7 +9,7 @@ from study.trial import sources
 from study.trial.check import check
 
 # Settings on which the data and the shape of the network depend.
-_SHAPE_KEYS = ("name", "size", "blocks", "bottleneck", "channel_multiplier")
+_SHAPE_KEYS = ("name", "size", "block", "blocks", "patch", "bottleneck", "channel_multiplier")
 
 
 def longest_trial(study: StudyConfig) -> TrialConfig:

@@ -52,6 +52,7 @@ CERTIFIED: dict[str, Any] = {
         "inverse_lipschitz_upper_bound": "minimize",
     },
     "constraints": {"invertible": True},
+    "reference_point": {"inverse_lipschitz_upper_bound": 1e7},
     "search": {**RAW["search"], "control": True},
 }
 
