@@ -148,7 +148,7 @@ class IResNet(nn.Module):
         if channel_multiplier > 1:
             body.append(InjectivePad(channels * (channel_multiplier - 1)))
             channels *= channel_multiplier
-        # What is a channel of one: the pixels of patches with this edge, moved by this much.
+        # The patches whose pixels are channels by now: their edge, and how far they are moved.
         edge, moved = 1, 0
         for stage, n_blocks in enumerate(blocks):
             if stage > 0 and patch == 0:

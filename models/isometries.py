@@ -1,4 +1,4 @@
-"""The maps between the blocks of a network: invertible, and they keep every distance."""
+"""The maps between the blocks of a network. Each keeps every distance, and has an inverse."""
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +50,9 @@ class Flatten(nn.Module):
 
 
 class Patches(nn.Module):
-    """From patches to patches, (B, p^2 C, H / p, W / p) -> (B, q^2 C, H / q, W / q), for images (B,
-    C, H, W) whose patches of p x p pixels are the channels of one, in the order (row, column,
-    channel): a permutation of the entries, so an isometry.
+    """Cut an image (B, C, H, W) into other patches, (B, p^2 C, H / p, W / p) -> (B, q^2 C, H / q,
+    W / q): a permutation of the entries, so an isometry. All pixels of a patch are channels of one
+    position, in the order (row, column, channel of the image).
 
     Args:
         old: p, the edge of the patches that come in, in pixels, >= 1.
