@@ -7,6 +7,7 @@ in fewer steps.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # x -> a x + b x^3 + c x^5 on every singular value.
@@ -16,6 +17,9 @@ LARGEST = 1.21
 # A matrix far below any gradient fades, so that the momentum of a dead layer is not blown up. Its
 # square is far above the smallest float32.
 _LEAST_NORM = 1e-15
+# Entries that are smaller than this part of the Frobenius norm become zero: the momentum of a dead
+# unit fades by a factor a step, and products of subnormal numbers take up to 50 times as long.
+_NEGLIGIBLE = 1e-12
 
 
 def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -34,7 +38,7 @@ def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = N
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if is_tall else matrices
     norm = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
-    x = (x / norm.clamp(min=_LEAST_NORM)).to(dtype)
+    x = F.hardshrink(x / norm.clamp(min=_LEAST_NORM), _NEGLIGIBLE).to(dtype)
     for _ in range(n_steps):
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -81,3 +81,13 @@ def test_bf16_is_off_by_its_rounding() -> None:
         assert 0 < torch.linalg.matrix_norm(ours - exact, ord=2) < 0.05
     # Of a retraction the matrix itself stays in float32.
     assert torch.linalg.matrix_norm(retracted(x, torch.bfloat16) - retracted(x), ord=2) < 0.005
+
+
+@pytest.mark.parametrize("factor", [1e-14, 1e-20, 1e-30, 1e-42])
+def test_rows_of_dead_units_become_zero_and_change_no_others(factor: float) -> None:
+    """Their subnormal products would take tens of times as long."""
+    matrix = torch.randn(1, 12, 30, generator=torch.Generator().manual_seed(0))
+    matrix[:, :5] *= factor
+    result = orthogonalized(matrix, 3)
+    assert not bool(result[:, :5].any())
+    torch.testing.assert_close(result[:, 5:], orthogonalized(matrix[:, 5:], 3))
