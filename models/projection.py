@@ -221,7 +221,9 @@ def _scale(
         margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
         if isinstance(module, SpectralNormConv2d):
             weight = module.effective_weight()
-            module.coeff = min(module.coeff, layer.upper_bound * factor)
+            # What its norm is scaled to in any case has to have the margin.
+            least = 1 - margin if module.orthonormal else 1.0
+            module.coeff = min(module.coeff, layer.upper_bound * factor * least)
             changed.append(module)
         module.weight.copy_(weight * (factor * (1 - margin)))
         if isinstance(modules[layer.name.rpartition(".")[0]], PotentialBlock):

@@ -24,8 +24,13 @@ from models.power_iteration import iterate
 _N_INITIAL_ITERATIONS = 10
 
 
+# Of sigma and coeff for rows that stay orthonormal: only zeros, which have no rows, are below it.
+_LEAST_RATIO = 1e-6
+
+
 class SpectralNormConv2d(nn.Module):
-    """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias.
+    """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias. Where the rows
+    of W are to stay orthonormal, which none of more than 1 can be, it is W * coeff / sigma.
 
     sigma is a lower estimate of the spectral norm of W, so the norm of the effective weight may
     exceed coeff: `certify` says by how much it can.
@@ -77,7 +82,7 @@ class SpectralNormConv2d(nn.Module):
         return _rows_sum(outer * weight)
 
     def effective_weight(self) -> Tensor:
-        """W * min(1, coeff / sigma), the kernel that forward convolves with."""
+        """The kernel that forward convolves with."""
         return effective_weights([self])[0]
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -115,14 +120,14 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
         _normalized,
         [layer.weight for layer in layers],
         [layer.outer for layer in layers],
-        settings=[layer.coeff for layer in layers],
+        settings=[(layer.coeff, _LEAST_RATIO if layer.orthonormal else 1.0) for layer in layers],
     )
 
 
-def _normalized(weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
+def _normalized(weight: Tensor, outer: Tensor, setting: tuple[float, float]) -> Tensor:
     # torch's annotations leave `apply` out.
     normalized: Tensor
-    normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
+    normalized, _ = _Normalized.apply(weight, outer, *setting)  # type: ignore[no-untyped-call]
     return normalized
 
 
@@ -142,22 +147,22 @@ def _rows_sum(products: Tensor) -> Tensor:
 
 
 class _Normalized(torch.autograd.Function):
-    """W / r with r = max(sigma / coeff, 1), sigma = <G, W>, of each kernel of a batch, with W and G
-    (L, c_out, k, k, c_in). For the gradient g of y = W / r, that of W is
-    (g - [sigma > coeff] <g, y> / coeff G) / r."""
+    """W / r with r = max(sigma / coeff, least), sigma = <G, W>, of each kernel of a batch, with W
+    and G (L, c_out, k, k, c_in). For the gradient g of y = W / r, that of W is
+    (g - [r > least] <g, y> / coeff G) / r."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(weight: Tensor, outer: Tensor, coeff: float) -> tuple[Tensor, Tensor]:
-        # max(sigma / coeff, 1) needs no division by a sigma of zero.
-        ratio = (_rows_sum(outer * weight) / coeff).clamp(min=1).to(weight.dtype)
+    def forward(weight: Tensor, outer: Tensor, coeff: float, least: float) -> tuple[Tensor, Tensor]:
+        # This way nothing is divided by a sigma of zero.
+        ratio = (_rows_sum(outer * weight) / coeff).clamp(min=least).to(weight.dtype)
         ratio = ratio.view(-1, 1, 1, 1, 1)
         return weight / ratio, ratio
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, outer, ctx.coeff = inputs
+        _, outer, ctx.coeff, ctx.least = inputs
         normalized, ratio = output
         ctx.mark_non_differentiable(ratio)
         ctx.set_materialize_grads(False)
@@ -165,10 +170,10 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         normalized, outer, ratio = ctx.saved_tensors
-        along = (grad * normalized).sum(dim=(1, 2, 3, 4), keepdim=True) * (ratio > 1)
-        return torch.addcmul(grad, outer, along, value=-1 / ctx.coeff) / ratio, None, None
+        along = (grad * normalized).sum(dim=(1, 2, 3, 4), keepdim=True) * (ratio > ctx.least)
+        return torch.addcmul(grad, outer, along, value=-1 / ctx.coeff) / ratio, None, None, None
 
 
 @torch.no_grad()

@@ -1,3 +1,4 @@
+import copy
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,28 @@ def test_a_head_of_another_shape_has_no_bound() -> None:
 def test_bad_arguments_are_named(changes: dict[str, Any], rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         IResNet(**{**ARCHITECTURE, **changes})
+
+
+def test_a_dense_block_meets_a_coefficient_above_1_too() -> None:
+    """Its rows stay orthonormal, and are scaled up: all of its singular values are at the target,
+    as the dense matrix says, and the gradient is that of finite differences."""
+    torch.manual_seed(0)
+    model = IResNet(
+        (1, 4, 4), 3, (), dense_blocks=1, channel_multiplier=1, bottleneck=2, coeff=1.7, dropout=0.0
+    )
+    (block,) = (module for module in model.body if isinstance(module, PotentialBlock))
+    weight = block.conv.effective_weight()
+    values = torch.linalg.svdvals(weight.flatten(1).double())
+    torch.testing.assert_close(values**2, torch.full_like(values, 1.7), rtol=1e-5, atol=0)
+    assert certify(model).lipschitz_upper_bound == pytest.approx(1.7, rel=1e-4)
+    direction = torch.randn_like(block.conv.weight)
+    target = torch.randn_like(weight)
+
+    def loss(step: float) -> Tensor:
+        moved = copy.deepcopy(block.conv).double()
+        moved.weight.data.add_(direction.double(), alpha=step)
+        return (moved.effective_weight() * target.double()).sum()
+
+    (gradient,) = torch.autograd.grad((weight * target).sum(), block.conv.weight)
+    numeric = (loss(1e-5) - loss(-1e-5)) / 2e-5
+    torch.testing.assert_close((gradient * direction).sum().double(), numeric, rtol=1e-3, atol=1e-4)
