@@ -1,6 +1,7 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it."""
 
 from models.arguments import check_arguments
+from models.block import Block, Bounds
 from models.certificate import Certificate, Effort
 from models.certification import certify
 from models.empirical_lipschitz import empirical_lipschitz
@@ -11,6 +12,8 @@ from models.radius import certified_radius
 from models.stored import read_network, write_network
 
 __all__ = [
+    "Block",
+    "Bounds",
     "Certificate",
     "Effort",
     "IResNet",

@@ -45,7 +45,11 @@ def check_arguments(
             "blocks must be one or more counts >= 1, or none with dense_blocks",
             list(blocks),
         ),
-        (block in BLOCKS, f"block must be one of {', '.join(BLOCKS)}", block),
+        (
+            block in BLOCKS or ":" in block,
+            f"block must be one of {', '.join(BLOCKS)}, or package.module:Class",
+            block,
+        ),
         (head in HEADS, f"head must be one of {', '.join(HEADS)}", head),
         (
             norm != "batch" or not is_potential,

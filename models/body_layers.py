@@ -12,13 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
+from models.block import Block, Bounds, path_of_class
 from models.forward_pass import refuse_more, refuse_more_of_one
+from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
-from models.isometries import Flatten, InjectivePad, Patches, Squeeze
+from models.isometries import (
+    Flatten,
+    InjectivePad,
+    Patches,
+    Squeeze,
+    checked_shape,
+    rearranged,
+)
 from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
+# What a subclass of IResNet may have of its own: no call of a network looks at it.
+_FREE = {
+    "__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "__repr__",
+    "__firstlineno__", "__static_attributes__", "__parameters__", "__orig_bases__", "extra_repr",
+}  # fmt: skip
 _ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
@@ -68,6 +82,8 @@ class BlockLayers:
         train_factor: how much larger Lip(g) can be in training mode; infinite where g is no
             function of one sample there.
         is_potential: whether g is -W^T k(W x + b), with slopes of k in [0, 1].
+        own: what a block by another author proves of itself; None for those of this package.
+        author: its import path.
     """
 
     name: str
@@ -75,32 +91,32 @@ class BlockLayers:
     activated: tuple[int, ...]
     train_factor: float
     is_potential: bool = False
+    own: Bounds | None = None
+    author: str | None = None
 
 
 @torch.no_grad()
 def body_layers(model: IResNet) -> list[BlockLayers]:
     """The residual blocks of a network, in the order of the forward pass. Raises ValueError, with
     the path, the rule and what was found, where no bound is known."""
-    if type(model) is not IResNet:
-        raise ValueError(f"the network must be an IResNet itself, but is a {type(model).__name__}")
+    _check_class(type(model))
     refuse_more_of_one(model, "the root", model.training)
     if type(model.body) is not nn.ModuleList:
         raise ValueError(_unknown("body", model.body))
     refuse_more(model.body, "body", model.training)
-    shape = _shape("the root", model.in_shape)
+    shape = checked_shape("the root", model.in_shape)
     blocks = []
     # By position: a module that stands in two places counts twice.
     for name, module in model.body._modules.items():
         path = f"body.{name}"
+        if isinstance(module, Block):
+            _check_shape(path, module, shape)
+            blocks.append(_own(module, path))
+            continue
         check_parts(path, module)
         if type(module) in (ResidualBlock, PotentialBlock):
             assert isinstance(module, ResidualBlock | PotentialBlock)
-            kind = type(module).__name__
-            if _shape(path, module.in_shape) != shape:
-                raise ValueError(
-                    f"the {kind} at {path} must be for maps of shape {shape}, which come to "
-                    f"it, but has in_shape={module.in_shape}"
-                )
+            _check_shape(path, module, shape)
             try:
                 blocks.append(
                     _block_layers(module, path)
@@ -112,11 +128,11 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
             except (ArithmeticError, AttributeError, RuntimeError, TypeError) as error:
                 # Settings and tensors with which the forward pass fails too.
                 raise ValueError(
-                    f"the {kind} at {path} must be one that runs, but its layers give "
-                    f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                    f"the {type(module).__name__} at {path} must be one that runs, but its layers "
+                    f"give {type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 ) from error
         elif type(module) in _ISOMETRIES:
-            shape = _rearranged(path, module, shape)
+            shape = rearranged(path, module, shape)
         else:
             raise ValueError(_unknown(path, module))
     return blocks
@@ -127,52 +143,48 @@ def features_shape(model: IResNet) -> tuple[int, int, int]:
     shape = model.in_shape
     for name, module in model.body._modules.items():
         if type(module) in _ISOMETRIES:
-            shape = _rearranged(f"body.{name}", module, shape)
+            shape = rearranged(f"body.{name}", module, shape)
     return shape
 
 
-def _rearranged(
-    path: str, module: nn.Module | None, shape: tuple[int, int, int]
-) -> tuple[int, int, int]:
-    """The shape of what a map between the blocks gives for maps of this one."""
-    channels, height, width = shape
-    if isinstance(module, Squeeze):
-        if height % 2 or width % 2:
-            raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
-        return 4 * channels, height // 2, width // 2
-    if isinstance(module, InjectivePad):
-        n_more = module.n_channels
-        if type(n_more) is not int or n_more < 0:
-            raise ValueError(
-                f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
-            )
-        return channels + n_more, height, width
-    if isinstance(module, Flatten):
-        if _shape(path, module.shape) != shape:
-            raise ValueError(
-                f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
-                f"but has shape={module.shape}"
-            )
-        return math.prod(shape), 1, 1
-    assert isinstance(module, Patches)
-    old, new = module.old, module.new
-    if [type(n) for n in (old, new, module.moved)] != [int] * 3 or min(old, new) < 1:
-        raise ValueError(
-            f"the Patches at {path} must have whole numbers of pixels, but has old={old}, "
-            f"new={new}, moved={module.moved}"
-        )
-    if channels % old**2 or height * old % new or width * old % new:
-        raise ValueError(
-            f"the Patches at {path} must get maps made of patches of {old} x {old} pixels that can "
-            f"be cut into those of {new} x {new}, but gets {shape}"
-        )
-    return channels // old**2 * new**2, height * old // new, width * old // new
+def _check_class(kind: type) -> None:
+    """Refuse whatever is no IResNet, and a subclass that changes what a network computes."""
+    if not issubclass(kind, IResNet):
+        raise ValueError(f"the network must be an IResNet, but is a {kind.__name__}")
+    if type(kind) is not type:
+        raise ValueError(f"{kind.__name__} must have the metaclass type, but has {type(kind)}")
+    theirs = {name for parent in IResNet.__mro__ for name in vars(parent)} - _FREE
+    for parent in kind.__mro__[: kind.__mro__.index(IResNet)]:
+        for name in vars(parent):
+            if name in theirs:
+                raise ValueError(
+                    f"a subclass of IResNet must change nothing of the forward pass, but "
+                    f"{parent.__name__} has its own {name}"
+                )
 
 
-def _shape(path: str, given: object) -> tuple[int, int, int]:
-    if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
-        raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
-    return given
+def _check_shape(path: str, block: InvertibleBlock, shape: tuple[int, int, int]) -> None:
+    if checked_shape(path, block.in_shape) != shape:
+        raise ValueError(
+            f"the {type(block).__name__} at {path} must be for maps of shape {shape}, which come "
+            f"to it, but has in_shape={block.in_shape}"
+        )
+
+
+def _own(block: Block, path: str) -> BlockLayers:
+    """A block by another author, with what it proves of itself."""
+    author = path_of_class(type(block))
+    try:
+        bounds = block.bounds()
+    # Whatever the author's code raises.
+    except Exception as error:
+        raise ValueError(
+            f"bounds of {author} at {path} must give Bounds, but raises {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+    if type(bounds) is not Bounds:
+        raise ValueError(f"bounds of {author} must give Bounds, but gives {bounds!r:.80}")
+    return BlockLayers(path, (), (), math.inf, own=bounds, author=author)
 
 
 def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:

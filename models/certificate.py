@@ -56,6 +56,8 @@ class BlockBound:
             g contracts. If it is finite the block is invertible, whether g contracts or not: from
             |dx| <= c |d(x + g(x))| follows that the block is one-to-one with a closed range, which
             is open too (invariance of domain), and so everything. Infinite without proof.
+        proven_by: the import path of a block by another author, whose proof this is; None for a
+            proof of this package.
     """
 
     name: str
@@ -64,6 +66,7 @@ class BlockBound:
     train_upper_bound: float
     map_lipschitz_upper_bound: float
     inverse_lipschitz_upper_bound: float
+    proven_by: str | None = None
 
     @property
     def expands(self) -> bool:
@@ -110,6 +113,11 @@ class Certificate:
     def invertible(self) -> bool:
         """Whether every residual block is proven to be invertible, by a contraction or without."""
         return self.inverse_lipschitz_upper_bound < math.inf
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The import paths of blocks whose bounds are proofs by other authors, each once."""
+        return tuple(sorted({b.proven_by for b in self.blocks if b.proven_by is not None}))
 
     @property
     def block_bounds(self) -> tuple[float, ...]:

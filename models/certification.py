@@ -21,6 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from models.block import Bounds
 from models.block_bounds import block_bounds
 from models.body_layers import BlockLayers, Layer, body_layers, features_shape
 from models.certificate import (
@@ -73,6 +74,9 @@ def certify(
     interplay = _interplay_bounds(blocks, search=effort == "full")
     block_bounds = []
     for block in blocks:
+        if block.own is not None:
+            block_bounds.append(_of_another_author(block, block.own))
+            continue
         factors = [bounds[layer.name].upper_bound for layer in block.layers]
         # Of a potential block, W and its adjoint.
         product = _raised_product(2 * factors if block.is_potential else factors)
@@ -107,6 +111,23 @@ def certify(
         forward_sha256(model.body),
         forward_sha256(model.classifier),
         effort,
+    )
+
+
+def _of_another_author(block: BlockLayers, own: Bounds) -> BlockBound:
+    """What follows from the bounds that a block's author proves."""
+    upper_bound = _raised_product([own.lipschitz])
+    inverse = UP / own.alpha if own.alpha > 0 else math.inf
+    if upper_bound < 1:
+        inverse = min(inverse, UP / (1 - upper_bound))
+    return BlockBound(
+        block.name,
+        upper_bound,
+        upper_bound,
+        math.inf,
+        map_lipschitz_upper_bound=min(own.beta * UP, (1 + upper_bound) * UP),
+        inverse_lipschitz_upper_bound=inverse,
+        proven_by=block.author,
     )
 
 
@@ -175,7 +196,7 @@ def _interplay_bounds(
     groups: dict[Any, list[tuple[BlockLayers, list[Tensor], int]]] = defaultdict(list)
     for block in blocks:
         ahead, weights = _parts(block)
-        if not _is_finite(block) or not _is_bottleneck(weights):
+        if block.own is not None or not _is_finite(block) or not _is_bottleneck(weights):
             continue
         # Factors ahead commute with what an activation does there.
         exponent = 0

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 from models.arguments import CLASSIFIER_EPS, check_arguments
+from models.block import Block, block_class, path_of_class
 from models.certificate import Certificate
 from models.error_bound import error_bound
 from models.fixed_point import Solution, nan_where_unconverged
@@ -51,7 +52,8 @@ class IResNet(nn.Module):
         n_classes: at least 1.
         blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
             May be empty if there are dense_blocks.
-        block: "bottleneck", the paper's, or "potential", which moves no two points apart.
+        block: "bottleneck", the paper's; "potential", which moves no two points apart; or a
+            subclass of Block, or its import path, `package.module:Class`, which is imported.
         patch: of potential blocks, 0 for convolutions 3 x 3. Otherwise those of the first stage act
             on every patch of this many pixels a side by itself, with the same weights, and every
             second one on patches that are moved by half of it; in each further stage patches are
@@ -78,7 +80,8 @@ class IResNet(nn.Module):
             torch's default of 1e-5 those below 0.003 would be lost to the classifier.
 
     Raises:
-        ValueError: if an argument is out of range, or in_shape does not fit the stages.
+        ValueError: if an argument is out of range, in_shape does not fit the stages, or there is
+            no such block.
     """
 
     def __init__(
@@ -87,7 +90,7 @@ class IResNet(nn.Module):
         n_classes: int,
         blocks: Sequence[int] = (18, 18, 19),
         *,
-        block: str = "bottleneck",
+        block: str | type[Block] = "bottleneck",
         patch: int = 0,
         dense_blocks: int = 0,
         bottleneck: int = 4,
@@ -103,6 +106,11 @@ class IResNet(nn.Module):
         classifier_eps: float = CLASSIFIER_EPS,
     ) -> None:
         super().__init__()
+        own: type[Block] | None = None
+        if not isinstance(block, str):
+            own, block = block, path_of_class(block)
+        elif ":" in block:
+            own = block_class(block)
         check_arguments(
             in_shape,
             n_classes,
@@ -161,6 +169,8 @@ class IResNet(nn.Module):
                     moved = edge // 2 if index % 2 else 0
                     body.append(Patches(old, edge, moved - was))
                     body.append(potential(channels * edge**2, (height // edge, width // edge), 1))
+                elif own is not None:
+                    body.append(own(channels, (height, width), coeff=coeff, dropout=dropout))
                 elif block == "potential":
                     body.append(potential(channels, (height, width), 3))
                 else:
@@ -217,7 +227,9 @@ class IResNet(nn.Module):
         weights = dict(zip(layers, effective_weights(layers), strict=True))
         x = _in_channels_last(x)
         for module in self.body:
-            if isinstance(module, InvertibleBlock):
+            if isinstance(module, Block):
+                x = _in_channels_last(module(x))
+            elif isinstance(module, InvertibleBlock):
                 x = module(x, weights)
             else:
                 x = _in_channels_last(module(x))

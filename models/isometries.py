@@ -1,5 +1,7 @@
 """The maps between the blocks of a network. Each keeps every distance, and has an inverse."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,3 +86,49 @@ def _patched(x: Tensor, old: int, new: int, rolled: int) -> Tensor:
     cut = pixels.unflatten(2, (-1, new)).unflatten(1, (-1, new)).transpose(2, 3)
     made: Tensor = cut.flatten(3).permute(0, 3, 1, 2)
     return made
+
+
+def rearranged(
+    path: str, module: nn.Module | None, shape: tuple[int, int, int]
+) -> tuple[int, int, int]:
+    """The shape of what a map between the blocks, at a path, gives for maps of this one. Raises
+    ValueError if there is none."""
+    channels, height, width = shape
+    if isinstance(module, Squeeze):
+        if height % 2 or width % 2:
+            raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
+        return 4 * channels, height // 2, width // 2
+    if isinstance(module, InjectivePad):
+        n_more = module.n_channels
+        if type(n_more) is not int or n_more < 0:
+            raise ValueError(
+                f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
+            )
+        return channels + n_more, height, width
+    if isinstance(module, Flatten):
+        if checked_shape(path, module.shape) != shape:
+            raise ValueError(
+                f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
+                f"but has shape={module.shape}"
+            )
+        return math.prod(shape), 1, 1
+    assert isinstance(module, Patches)
+    old, new = module.old, module.new
+    if [type(n) for n in (old, new, module.moved)] != [int] * 3 or min(old, new) < 1:
+        raise ValueError(
+            f"the Patches at {path} must have whole numbers of pixels, but has old={old}, "
+            f"new={new}, moved={module.moved}"
+        )
+    if channels % old**2 or height * old % new or width * old % new:
+        raise ValueError(
+            f"the Patches at {path} must get maps made of patches of {old} x {old} pixels that can "
+            f"be cut into those of {new} x {new}, but gets {shape}"
+        )
+    return channels // old**2 * new**2, height * old // new, width * old // new
+
+
+def checked_shape(path: str, given: object) -> tuple[int, int, int]:
+    """A shape (C, H, W) as a setting has it. Raises ValueError if it is none."""
+    if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
+        raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
+    return given

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from models.block import Block
 from models.certificate import Certificate
 from models.certification import certify, with_classifier
 from models.iresnet import IResNet
@@ -24,6 +25,8 @@ from models.potential_block import PotentialBlock
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
 _N_ROUNDS = 10
+# By how much more a block of another author is scaled, against the rounding of its own scaling.
+_OWN_MARGIN = 1e-5
 # Ridge of the last layer's fit, relative to the mean variance of its inputs.
 _RIDGE = 1e-4
 
@@ -82,6 +85,8 @@ def project(
     target = float(given)  # a number of numpy or torch as well
     if not 0 < target < 1:
         raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
+    if not all(module.is_scalable for module in model.body if isinstance(module, Block)):
+        raise ValueError("project needs blocks that define `scale`, but got one that does not")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     batches = None if images is None else _batches(images)
@@ -191,7 +196,9 @@ def _factors_of_blocks(
     the square of which, in a potential block."""
     modules, factors = _modules(model), {}
     for block in certificate.blocks:
-        if block.upper_bound > lipschitz:
+        if block.proven_by is not None and block.upper_bound > lipschitz:
+            factors[block.name] = lipschitz / block.upper_bound
+        elif block.upper_bound > lipschitz:
             of_block = (x.name for x in certificate.layers if x.name.startswith(f"{block.name}."))
             *_, last = of_block
             ratio = lipschitz / block.upper_bound
@@ -211,6 +218,11 @@ def _scale(
     potential block's bias too: with ReLU, g is then g times the factor's square."""
     modules = _modules(model)
     changed = []
+    for block in certificate.blocks:
+        if block.name in factors:
+            own = modules[block.name]
+            assert isinstance(own, Block)
+            own.scale(factors[block.name] * (1 - 2**n_round * _OWN_MARGIN))
     for layer in certificate.layers:
         if layer.name not in factors:
             continue
@@ -266,9 +278,10 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
 def deployed(model: IResNet) -> IResNet:
     """A copy in plain convolutions, each with the effective weight of now: the same function in
     eval mode, bit for bit, in which no sigma stands between the weights and the map. It has the
-    layers of a network with norm="none", and loads into one."""
+    layers of a network with norm="none", and loads into one. Blocks of other authors stay."""
     plain = copy.deepcopy(model)
-    for parent in list(plain.body.modules()):
+    own = {m for block in plain.body if isinstance(block, Block) for m in block.modules()}
+    for parent in [module for module in plain.body.modules() if module not in own]:
         for name, child in list(parent.named_children()):
             if isinstance(child, SpectralNormConv2d):
                 setattr(parent, name, child.deployed())

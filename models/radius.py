@@ -11,11 +11,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from models.block import Block
 from models.certificate import UP, Certificate
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 from models.projection import deployed
-from models.rounding import ROOM, Running, after_block, after_layer, after_sums, norm_of
+from models.rounding import (
+    ROOM,
+    Running,
+    after_block,
+    after_layer,
+    after_own_block,
+    after_sums,
+    norm_of,
+)
 
 
 @torch.no_grad()
@@ -65,7 +74,11 @@ def certified_radius(
     running = Running(images, spread, torch.zeros_like(spread))
     blocks = iter(certificate.blocks)
     for module in model.body:
-        if isinstance(module, InvertibleBlock):
+        if isinstance(module, Block):
+            bounds = module.bounds()
+            lipschitz = next(blocks).map_lipschitz_upper_bound
+            running = after_own_block(module, running, lipschitz, bounds.rounding)
+        elif isinstance(module, InvertibleBlock):
             running = after_block(
                 module.deployed(), running, next(blocks).map_lipschitz_upper_bound
             )

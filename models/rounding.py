@@ -62,6 +62,18 @@ def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> R
     return Running(before.value + inside.value, lipschitz * before.spread, error)
 
 
+def after_own_block(
+    block: nn.Module, before: Running, lipschitz: float, rounding: float
+) -> Running:
+    """x + g(x), for a block of another author, who proves that it is off by at most `rounding`
+    units of |x| + 1."""
+    unit, underflow = UNITS[before.value.dtype]
+    value = block(before.value)
+    size = norm_of(before.value) + before.off + 1
+    error = lipschitz * before.error + rounding * unit * size + underflow
+    return Running(value, lipschitz * before.spread, error)
+
+
 def after_layer(module: nn.Module, before: Running) -> Running:
     """A convolution, a BatchNorm, an activation, or what does nothing in eval mode. Each operation
     rounds at most so many times the sum of the absolute values of its terms."""

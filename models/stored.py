@@ -136,15 +136,21 @@ def _is_same(tensor: Tensor, other: Tensor) -> bool:
     return tensor.dtype == other.dtype and torch.equal(one, two)
 
 
-def read_network(folder: Path) -> IResNet:
+def read_network(folder: Path, *, trust: bool = False) -> IResNet:
     """The network that `write_network` wrote into a folder, in eval mode, on the CPU. For a network
-    with a base, the WEIGHTS of the base must be in the folder.
+    with a base, the WEIGHTS of the base must be in the folder. A network with blocks of another
+    author is read only with `trust`, since their code is imported and run.
 
     Raises:
         ValueError: in one line with the file's name, if one cannot be read, NETWORK describes no
             network, or WEIGHTS has not exactly the tensors of that network.
     """
     content = _content(folder / NETWORK)
+    block = content["architecture"].get("block")
+    if isinstance(block, str) and ":" in block and not trust:
+        raise ValueError(
+            f"{NETWORK} has blocks of {block:.100}, whose code is run only if it is trusted"
+        )
     tensors = _loaded(folder / WEIGHTS)
     model = _built(content["architecture"], len(tensors))
     _check(WEIGHTS, tensors, model.state_dict())
@@ -216,7 +222,8 @@ def _content(path: Path) -> Mapping[str, Any]:
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
     """A network without memory for its tensors, of which WEIGHTS has n_tensors."""
     n_blocks = sum(architecture["blocks"]) + architecture.get("dense_blocks", 0)
-    if _TENSORS_OF_A_BLOCK * n_blocks > n_tensors:
+    is_own = ":" in str(architecture.get("block"))
+    if not is_own and _TENSORS_OF_A_BLOCK * n_blocks > n_tensors:
         raise ValueError(
             f"{NETWORK} must describe the network of {WEIGHTS}, but has {n_blocks} blocks for "
             f"{n_tensors} tensors"

@@ -199,7 +199,7 @@ REFUSED: dict[str, list[Callable[[IResNet], object]]] = {
         lambda m: setattr(block_of(m), "residual", Louder(*block_of(m).residual)),
     ],
     f"{NOT_KNOWN} OtherBlock": [lambda m: setattr(block_of(m), "__class__", OtherBlock)],
-    "must be an IResNet itself, but is a OtherNetwork": [
+    "but OtherNetwork has its own features": [
         lambda m: setattr(m, "__class__", OtherNetwork),
     ],
     f"{NOT_KNOWN} Twice": [lambda m: operator.setitem(m.body, 3, Twice())],

@@ -263,7 +263,10 @@ def test_a_head_of_another_shape_has_no_bound() -> None:
 @pytest.mark.parametrize(
     ("changes", "rule"),
     [
-        ({"block": "wavelet"}, "block must be one of bottleneck, potential, but got wavelet"),
+        (
+            {"block": "wavelet"},
+            "block must be one of bottleneck, potential, or package.module:Class, but got wavelet",
+        ),
         ({"head": "none"}, "head must be one of batch_norm, lipschitz, but got none"),
         ({"patch": -2}, "patch >= 0 must hold, but got -2"),
         (

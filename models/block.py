@@ -1,0 +1,153 @@
+"""Blocks that others write: `models.Block`, in place of those of this package.
+
+Whatever such a block proves of itself is a proof by its author, and certificates say so.
+"""
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.fixed_point import Solution, nan_where_unconverged
+from models.invertible_block import InvertibleBlock, Layers
+from models.rounding import scaled_norm
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a block proves of itself as it is now, in eval mode, l2 to l2, in real arithmetic. A
+    default says that nothing is known.
+
+    Attributes:
+        lipschitz: >= 0, upper bound of Lip(g).
+        alpha, beta: alpha |x - y| <= |(x + g(x)) - (y + g(y))| <= beta |x - y| for all x, y; alpha
+            >= 0. A positive alpha proves that the block is invertible, even where g is no
+            contraction.
+        rounding: >= 0. The forward pass is off by at most rounding * u * (|x| + 1), l2, for x of a
+            precision with the unit of rounding u. Without it no radius is certified: another image
+            may be rounded otherwise.
+    """
+
+    lipschitz: float = math.inf
+    alpha: float = 0.0
+    beta: float = math.inf
+    rounding: float = math.inf
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if type(value) is not float or not value >= 0:  # refuses NaN too
+                raise ValueError(f"{name} must be a float >= 0, but is {value!r}")
+
+
+class Block(InvertibleBlock):
+    """A block x + g(x) of another author.
+
+    A subclass is built as `Subclass(channels, size, coeff=..., dropout=...)`, from the number of
+    channels, the (H, W) of the map, and the study's settings. It defines `g`; or, if it is given as
+    a whole map, `forward` and `preimage`. It may define `bounds` and `scale`.
+    """
+
+    @abstractmethod
+    def __init__(
+        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
+    ) -> None:
+        super().__init__(channels, size)
+
+    def g(self, x: Tensor) -> Tensor:
+        """g(x) for x (B, C, H, W)."""
+        image: Tensor = self(x)
+        return image - x
+
+    def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
+        return x + self.g(x)
+
+    def preimage(self, z: Tensor) -> Tensor | None:
+        """The x (B, C, H, W) with x + g(x) = z; None to find it by fixed-point iteration."""
+        return None
+
+    def bounds(self) -> Bounds:
+        """What is proven of this block as it is now."""
+        return Bounds()
+
+    def scale(self, factor: float) -> None:
+        """Make g, in place, `factor` times what it is, for 0 <= factor < 1; what `bounds` says of
+        Lip(g) must follow. Without it a network has no ladder."""
+        raise NotImplementedError
+
+    @property
+    def target_lipschitz(self) -> float:
+        """An estimate of the block's Lipschitz constant while it is trained: for loss="margin"."""
+        return math.inf
+
+    @property
+    def is_scalable(self) -> bool:
+        """Whether the class defines `scale`."""
+        return type(self).scale is not Block.scale
+
+    def deployed(self) -> nn.Sequential:
+        return nn.Sequential(_Residual(copy.deepcopy(self)))
+
+    def layers(self) -> Layers:
+        return [self.g]
+
+    @torch.no_grad()
+    def inverse(self, z: Tensor, **settings: Any) -> Solution:
+        x = self.preimage(z) if z.shape[1:] == self.in_shape else None
+        if x is None:
+            return super().inverse(z, **settings)
+        residual, scale = scaled_norm(self(x) - z), scaled_norm(z)
+        # As near as it can be, which is what the inverse of a whole map is for.
+        converged = residual <= max(settings.get("rtol", 1e-6), _FEW * _unit(z)) * scale
+        return Solution(
+            value=nan_where_unconverged(x, converged),
+            last_iterate=x,
+            n_steps=torch.ones(len(z), dtype=torch.int64, device=z.device),
+            residual_norm=residual,
+            converged=converged,
+        )
+
+
+class _Residual(nn.Module):
+    """The g of a block."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block.g(x)
+
+
+# Units of rounding that the residual of an exact preimage may have, relative to |z|.
+_FEW = 100
+
+
+def _unit(x: Tensor) -> float:
+    return torch.finfo(x.dtype).eps / 2
+
+
+def block_class(path: str) -> type[Block]:
+    """The subclass of Block at an import path, `package.module:Class`. Raises ValueError if there
+    is none."""
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    # Whatever importing a module raises.
+    except Exception as error:
+        raise ValueError(
+            f"the block {path} must be importable, but: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, Block):
+        raise ValueError(f"{path} must be a subclass of models.Block, but is a {found!r:.80}")
+    return found
+
+
+def path_of_class(block: type[Block]) -> str:
+    """The import path of a class."""
+    return f"{block.__module__}:{block.__qualname__}"

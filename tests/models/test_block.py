@@ -1,0 +1,222 @@
+"""Blocks of other authors: with a proof, without one, and with a wrong one."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import (
+    Bounds,
+    IResNet,
+    certified_radius,
+    certify,
+    deployed,
+    empirical_lipschitz,
+    project,
+    read_network,
+    write_network,
+)
+from models.block import Block
+from tests.support.oracles import jacobian_norm
+from tests.support.own_code import Coupling, NoBounds, TwoChannels, Unproven, Whole, Wrong
+
+COUPLING = "tests.support.own_code:Coupling"
+ARCHITECTURE: dict[str, Any] = {
+    "in_shape": (2, 4, 4),
+    "n_classes": 3,
+    "blocks": [2, 1],
+    "channel_multiplier": 2,
+    "head": "lipschitz",
+    "coeff": 0.7,
+    "dropout": 0.0,
+}
+
+
+def network(block: object, **changes: Any) -> IResNet:
+    torch.manual_seed(0)
+    return IResNet(**{**ARCHITECTURE, "block": block, **changes}).eval()
+
+
+def own(model: IResNet) -> list[Block]:
+    return [block for block in model.body if isinstance(block, Block)]
+
+
+def images(n: int = 3) -> Tensor:
+    return torch.rand(n, 2, 4, 4, generator=torch.Generator().manual_seed(1)) - 0.5
+
+
+@pytest.mark.parametrize("block", [Coupling, Whole, COUPLING])
+def test_a_block_with_a_proof_is_certified_by_its_authors_name(block: object) -> None:
+    model = network(block)
+    certificate = certify(model)
+    assert certificate.invertible
+    name = COUPLING if isinstance(block, str) else f"tests.support.own_code:{block.__name__}"  # type: ignore[attr-defined]
+    assert certificate.others == (name,)
+    assert {b.proven_by for b in certificate.blocks} == {name}
+    stored = certificate.to_dict()["blocks"]
+    assert isinstance(stored, list)
+    assert stored[0]["proven_by"] == name
+
+
+def test_the_bounds_hold_for_dense_jacobians() -> None:
+    model = network(Coupling).double()
+    certificate, x = certify(model), images().double()
+    for block, bound in zip(own(model), certificate.blocks, strict=True):
+        at = torch.randn(1, *block.in_shape, dtype=torch.float64)
+        assert jacobian_norm(block.g, at) <= bound.upper_bound
+        assert jacobian_norm(block, at) <= bound.map_lipschitz_upper_bound
+        jacobian = torch.autograd.functional.jacobian(block, at).reshape(at.numel(), at.numel())
+        smallest = torch.linalg.svdvals(jacobian)[-1].item()
+        assert smallest >= 1 / bound.inverse_lipschitz_upper_bound
+    whole = jacobian_norm(lambda one: model.features(one), x[:1])
+    assert whole <= certificate.features_lipschitz_upper_bound
+
+
+@pytest.mark.parametrize("block", [Coupling, Whole, Unproven])
+def test_the_inverse_gives_the_images_back(block: type[Block]) -> None:
+    model, x = network(block), images()
+    solution = model.inverse(model.features(x))
+    assert bool(solution.converged.all())
+    torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-5)
+    assert set(solution.n_steps.flatten().tolist()) == {1}
+
+
+def test_an_inverse_without_a_preimage_is_by_fixed_point_iteration() -> None:
+    class Iterated(Coupling):
+        def preimage(self, z: Tensor) -> None:  # type: ignore[override]
+            return None
+
+    model, x = network(Iterated), images()
+    solution = model.inverse(model.features(x))
+    assert solution.n_steps.max() > 1
+    torch.testing.assert_close(solution.value, x, rtol=0, atol=1e-4)
+
+
+def test_a_wrong_preimage_does_not_converge() -> None:
+    class Off(Coupling):
+        def preimage(self, z: Tensor) -> Tensor:
+            return z - 1.1 * self.g(z)
+
+    model = network(Off)
+    solution = model.inverse(model.features(images()))
+    assert not bool(solution.converged.all())
+    assert bool(solution.value[~solution.converged.all(dim=0)].isnan().all())
+
+
+def test_a_block_without_a_proof_is_never_certified() -> None:
+    model = network(Unproven)
+    certificate = certify(model)
+    assert not certificate.invertible
+    assert certificate.lipschitz_upper_bound == math.inf
+    radii = certified_radius(model, images(), torch.zeros(3, dtype=torch.int64), certificate)
+    assert not bool((radii > 0).any())
+    with pytest.raises(ValueError, match="finite"):
+        project(model, lipschitz=0.1)
+
+
+def test_attained_slopes_contradict_a_wrong_proof() -> None:
+    model = network(Wrong)
+    attained, claimed = empirical_lipschitz(model, images()), certify(model).block_bounds
+    assert all(a > c for a, c in zip(attained, claimed, strict=True))
+
+
+def test_radii_hold_against_the_margins_of_moved_images() -> None:
+    """No image within its radius has another answer, and a block that says nothing of its rounding
+    has no radius."""
+    model, x = network(Coupling), images(64)
+    labels = model(x).argmax(1)
+    radii = certified_radius(model, x, labels, certify(model))
+    assert (radii > 0).float().mean() > 0.5
+    direction = torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    direction = direction / direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    moved = x + 0.999 * radii.clamp(min=0).float().view(-1, 1, 1, 1) * direction
+    assert bool((model(moved).argmax(1) == labels)[radii > 0].all())
+
+    class Silent(Coupling):
+        def bounds(self) -> Bounds:
+            return Bounds(super().bounds().lipschitz)
+
+    silent = network(Silent)
+    assert bool((certified_radius(silent, x, labels, certify(silent)) == -math.inf).all())
+
+
+def test_blocks_are_scaled_to_a_bound() -> None:
+    model = network(Coupling)
+    before = [
+        block.g(torch.ones(1, *block.in_shape)) for block in model.body if isinstance(block, Block)
+    ]
+    certificate = project(model, lipschitz=0.2)
+    assert 0.19 < certificate.lipschitz_upper_bound <= 0.2
+    after = [
+        block.g(torch.ones(1, *block.in_shape)) for block in model.body if isinstance(block, Block)
+    ]
+    for old, new in zip(before, after, strict=True):
+        ratio = new.norm() / old.norm()
+        torch.testing.assert_close(new, old * ratio)
+
+
+def test_a_network_is_read_only_if_its_blocks_are_trusted(tmp_path: Path) -> None:
+    model = deployed(network(COUPLING))
+    architecture = {**ARCHITECTURE, "in_shape": [2, 4, 4], "norm": "none", "block": COUPLING}
+    write_network(tmp_path, model, {"architecture": architecture})
+    with pytest.raises(ValueError, match=r"own_code:Coupling.* only if it is trusted"):
+        read_network(tmp_path)
+    again = read_network(tmp_path, trust=True)
+    assert torch.equal(again(images()), model(images()))
+    certify(again).check(model.body)
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("nowhere:Block", "must be importable, but: ModuleNotFoundError"),
+        ("tests.support.own_code:Nothing", "must be importable, but: AttributeError"),
+        ("tests.support.own_code:margin", "must be a subclass of models.Block"),
+    ],
+)
+def test_what_is_no_block_is_refused(block: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network(block)
+
+
+def test_bounds_must_be_bounds() -> None:
+    with pytest.raises(ValueError, match=r"must give Bounds, but gives 0\.5"):
+        certify(network(NoBounds))
+    for wrong in ({"lipschitz": -1.0}, {"alpha": math.nan}, {"beta": 1}):
+        with pytest.raises(ValueError, match="must be a float >= 0"):
+            Bounds(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_block_must_keep_the_shape() -> None:
+    with pytest.raises(RuntimeError):
+        network(TwoChannels)(images())
+
+
+def test_subclasses_that_change_nothing_of_the_forward_pass_are_certified() -> None:
+    class Named(IResNet):
+        """A network with a name."""
+
+        def __init__(self, name: str, **options: Any) -> None:
+            super().__init__(**options)
+            self.name = name
+
+        def describe(self) -> str:
+            return self.name
+
+    torch.manual_seed(0)
+    named = Named("mine", **ARCHITECTURE).eval()
+    torch.manual_seed(0)
+    plain = IResNet(**ARCHITECTURE).eval()
+    assert certify(named).to_dict() == certify(plain).to_dict()
+
+
+@pytest.mark.parametrize("name", ["forward", "features", "__call__", "_normalized", "__getattr__"])
+def test_subclasses_that_change_the_forward_pass_are_refused(name: str) -> None:
+    changed = type("Changed", (IResNet,), {name: lambda *_, **options: None})
+    model = network("bottleneck")
+    model.__class__ = changed
+    with pytest.raises(ValueError, match=f"but Changed has its own {name}"):
+        certify(model)
