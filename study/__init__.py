@@ -5,6 +5,7 @@
                                  execution results tracking config errors metrics models
     cli          what the commands share                                errors
     errors       errors that a user can cause                           -
+    imports      code of the user's own, by import path                 errors
     metrics/     what a trial gives: metrics, reports, goals, files     -
     config/      what is asked of a study                               errors metrics
     pareto/      the mathematics of losses                              metrics
@@ -40,8 +41,13 @@ _OFFERED = {
     "run": "study.api.study",
     "open": "study.api.study",
     "compare": "study.api.several",
+    "loop": "study.api.study",
+    "normalized": "study.trial.data",
     "Study": "study.api.study",
     "StudyConfig": "study.config.study",
+    "Dataset": "study.trial.own_data",
+    "Augmentation": "study.trial.data",
+    "Callback": "study.execution.own_callbacks",
     "UserError": "study.errors",
     "FailedError": "study.errors",
 }

@@ -119,6 +119,10 @@ class GpuMemoryError(UserError):
     """A GPU lacks memory for the trials that share it; the message says what to change."""
 
 
+class OwnCodeError(UserError):
+    """Code of the user's own raised an error, or gave what it must not."""
+
+
 class TrackingError(UserError):
     """MLflow refuses or cannot be reached, or a study does not exist."""
 

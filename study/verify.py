@@ -18,6 +18,12 @@ def main(
     data_root: Annotated[
         str | None, typer.Option(help="Where the data is: measure the network again too.")
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust", help="Run the blocks, data and metrics of your own that the study names."
+        ),
+    ] = False,
     tracking_uri: cli.TrackingUri = None,
 ) -> None:
     """Check that a stored model is the one that was logged, and certify it again; with its data,
@@ -27,7 +33,7 @@ def main(
         # torch and MLflow take seconds to import: --help must not wait for them.
         from study.api.network import verify_network
 
-        name, proof = verify_network(network, tracking_uri, data_root)
+        name, proof = verify_network(network, tracking_uri, data_root, trust)
     for line in proof.lines():
         typer.echo(f"{name}: {line}")
     if proof.problems:

@@ -42,10 +42,11 @@ RUN = [
     command
     for command in COMMANDS
     if command not in (*INSTALLING, *BENCHMARKS, *SERVING, *CLUSTER, *SETTING)
-    # The first of all, which the installing command runs by its other name.
-    and command != "python -m study.launch digits"
+    # The first of all, which the installing command runs by its other name; and one of
+    # tests/test_own_code.py.
+    and command not in ("python -m study.launch digits", "python -m study.launch own.yaml")
 ]
-PYTHON = pages.blocks("python")
+PYTHON = [text for text in pages.blocks("python") if text not in pages.marked().values()]
 STUDIES = pages.blocks("yaml")
 # What is cut short, and to what. What is rehearsed stands for one that is run.
 SHORTER = (

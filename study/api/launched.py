@@ -1,13 +1,16 @@
 """Running and resuming a study, and publishing its results in MLflow. Imports Ray and torch."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
-from study.execution import beginning, running
+from study.execution import beginning, own_loop, running
 from study.execution.beginning import rehearse
 from study.execution.driver import Driver
+from study.execution.own_loop import Loop
 from study.execution.resuming import Resumption, planned_resume
 from study.execution.running import Outcome
 from study.metrics.artifacts import PAGE
@@ -15,7 +18,7 @@ from study.results.page import write_page
 from study.results.published import publish
 from study.results.report import Report, read
 
-__all__ = ["Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
+__all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
 
 def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
@@ -37,11 +40,22 @@ def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
 
 
 def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
-    """The outcome, and the report of a study that is done, after publishing it in MLflow."""
-    if not outcome.is_done:
-        return outcome, None
+    """The outcome, and the report of a study that is done."""
+    return outcome, published(driver, outcome.record.name) if outcome.is_done else None
+
+
+@contextmanager
+def loop(driver: Driver, asked: Asked) -> Iterator[Loop]:
+    """A new study that is told its networks, whose results are published at its end."""
+    with own_loop.opened(driver, asked) as opened:
+        yield opened
+    published(driver, opened.name)
+
+
+def published(driver: Driver, name: str) -> Report:
+    """The report of a study that is done, after publishing it in MLflow."""
     try:
-        report = read(driver.records, outcome.record.name)
+        report = read(driver.records, name)
     except TrackingError as error:
         raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
     try:
@@ -53,4 +67,4 @@ def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")
-    return outcome, report
+    return report

@@ -10,15 +10,19 @@ from study.tracking.proof import Proof, verify
 
 
 def verify_network(
-    network: str, tracking_uri: str | None = None, data_root: str | None = None
+    network: str,
+    tracking_uri: str | None = None,
+    data_root: str | None = None,
+    trust: bool = False,
 ) -> tuple[str, Proof]:
-    """Check that a stored network is as logged, and certify it again, without running its code.
+    """Check that a stored network is as logged, and certify it again, without running stored code.
 
     Args:
         network: a handle such as "digits/0004", or the beginning of a run id.
         tracking_uri: as for `study.open`.
         data_root: where the study's data is now. With it the network is also measured again, and
             compared with what its run says; it takes about as long as the report of an epoch.
+        trust: run the user's own blocks, data and metrics that the study names.
 
     Returns:
         The network's name and run, for messages, and the result.
@@ -29,9 +33,10 @@ def verify_network(
     """
     records = Driver.of(tracking_uri).records
     run_id = run_of(records, network)
-    proof, handle = verify(records, run_id), handle_of(records, run_id)
+    proof, handle = verify(records, run_id, trust), handle_of(records, run_id)
     if data_root is not None and not proof.problems:
-        proof = replace(proof, problems=differences(records, run_id, data_root), measured=True)
+        problems = differences(records, run_id, data_root, trust)
+        proof = replace(proof, problems=problems, measured=True)
     if network == run_id:
         return network, proof
     meant = [] if network == handle else [printable(handle)]

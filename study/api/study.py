@@ -2,7 +2,8 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from models import IResNet
-    from study.api.launched import Outcome
+    from study.api.launched import Loop, Outcome
     from study.results.comparison import Comparison
     from study.tracking.proof import Proof
 
-__all__ = ["Driver", "Study", "open", "run"]
+__all__ = ["Driver", "Study", "loop", "open", "run"]
 
 _LABEL = re.compile(r"[0-9]{4,}(@.+)?")
 # Without the signs of a handle: an alias, or the beginning of a run id.
@@ -94,6 +95,34 @@ def run(
 
     with by_arguments(arguments):
         return _finished(driver, *launched.start(driver, asked))
+
+
+@contextmanager
+def loop(
+    space: str | Path | Mapping[str, Any] | StudyConfig,
+    *,
+    name: str | None = None,
+    tracking_uri: str | None = None,
+    storage_path: str | Path | None = None,
+) -> "Iterator[Loop]":
+    """A new study for which you train the networks, in a loop of your own:
+
+        with study.loop("mine.yaml") as mine:
+            while (trial := mine.ask()) is not None:
+                train(trial.network, mine.dataset)
+                mine.tell(trial)
+        study.open(mine.name).front
+
+    Samples, measurements, certificates, ladder and report are as those of a study that trains. It
+    runs in this process, without Ray, and cannot be resumed. Arguments and errors as for `run`.
+    """
+    asked = asked_for(space, {"name": name})
+    driver = Driver.of(tracking_uri, storage_path)
+    # torch takes seconds to import.
+    from study.api import launched
+
+    with launched.loop(driver, asked) as opened:
+        yield opened
 
 
 def _finished(driver: Driver, outcome: "Outcome", report: Report | None) -> "Study":
@@ -238,12 +267,13 @@ class Study(Shown):
 
         return figure(self.results, kind)
 
-    def load(self, network: str) -> "IResNet":
+    def load(self, network: str, *, trust: bool = False) -> "IResNet":
         """Load a network with its weights, in eval mode, on the CPU. Files that changed since they
         were logged are refused, and no stored code is run.
 
         Args:
             network: "0004", "0004@0.5", "knee", a whole handle, or the beginning of a run id.
+            trust: import the user's own blocks that it needs.
 
         Raises:
             UserError: if there is no such network, its files are not as logged, or MLflow or the
@@ -251,18 +281,19 @@ class Study(Shown):
         """
         from study.tracking import proof
 
-        return proof.load(self.driver.records, self._run_of(network))
+        return proof.load(self.driver.records, self._run_of(network), trust)
 
-    def verify(self, network: str) -> "Proof":
+    def verify(self, network: str, *, trust: bool = False) -> "Proof":
         """Check that a stored network, named as for `load`, is as logged, and certify it again;
-        `problems` of the result lists what does not hold.
+        `problems` of the result lists what does not hold. `trust` runs the user's own blocks that
+        it needs.
 
         Raises:
             TrackingError: if there is no such network, or MLflow or its files cannot be read.
         """
         from study.tracking import proof
 
-        return proof.verify(self.driver.records, self._run_of(network))
+        return proof.verify(self.driver.records, self._run_of(network), trust)
 
     def _run_of(self, network: str) -> str:
         handle = self.recommended.get(network, network)

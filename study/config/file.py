@@ -12,6 +12,7 @@ from study.config.parser import CONTAINS_ITSELF, parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError, nearest, quoted
+from study.imports import path_of
 
 # A few lines of nested aliases can expand to billions of values.
 _MOST_VALUES = 10_000
@@ -94,12 +95,40 @@ def study_of(
         study, source = load(file, overrides), str(file.resolve())
     else:
         source = _IN_PYTHON
-        content = space.to_dict() if isinstance(space, StudyConfig) else space
+        content = space.to_dict() if isinstance(space, StudyConfig) else _with_paths(space)
         study = parse(content, source, overrides)
     # Workers have working directories of their own.
-    root = str(Path(study.data.root).resolve())
-    study = replace(study, data=replace(study.data, root=root))
+    study = replace(study, data=replace(study.data, root=absolute(study.data.root)))
     return Asked(study, source, frozenset(overrides or ()))
+
+
+def absolute(root: str) -> str:
+    """The absolute path of a folder of data; an address stays."""
+    return root if "://" in root else str(Path(root).resolve())
+
+
+def _with_paths(content: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """The content of a study file with an import path for each function and class."""
+    plain = dict(content)
+    for name, value in content.items():
+        where = f"{key}.{name}" if key else str(name)
+        if isinstance(value, Mapping):
+            plain[name] = _with_paths(value, where)
+        elif isinstance(value, list | tuple):
+            plain[name] = [_path(one, where) for one in value]
+        else:
+            plain[name] = _path(value, where)
+    return plain
+
+
+def _path(value: Any, key: str) -> Any:
+    """The import path of a function or class; any other value stays."""
+    if not callable(value):
+        return value
+    try:
+        return path_of(value)
+    except ConfigError as error:
+        raise ConfigError(error.rule, key, error.value, _IN_PYTHON) from error
 
 
 def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) -> StudyConfig:

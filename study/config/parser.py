@@ -18,14 +18,22 @@ from pydantic import (
     Field,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_core import ErrorDetails
 
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
-from study.config.space import PARAMETER_TYPES, Parameter, Value
+from study.config.space import (
+    PARAMETER_TYPES,
+    Parameter,
+    Value,
+    check_conditions,
+    values_needed,
+)
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
-from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, TrainingConfig
+from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, OwnMetric, TrainingConfig
 from study.errors import ConfigError, quoted, unknown
+from study.imports import check_path
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import INVERTIBLE, Constraint, Objective
 
@@ -43,6 +51,14 @@ _CONSTRAINT = re.compile(
 _LIKE = "must read like '< 1', with <, <=, > or >= and a number"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEERING = tuple(name for name, metric in METRICS.items() if metric.steers)
+_OWN = re.compile(r"[a-z][a-z0-9_]{0,49}")
+# Names that a metric of the user's own would hide, in conditions and in tables.
+_TAKEN = {
+    *METRICS,
+    *(metric.short for metric in METRICS.values()),
+    *(key for kind in SECTIONS.values() for key in (f.name for f in fields(kind))),
+    *("network", "mark", "reason", "origin", "seed", "epoch", "own", "infinite", "invertible"),
+}
 # The constraint that has no number.
 _INVERTIBLE = "invertible"
 _KEY_LENGTH = 100
@@ -78,16 +94,28 @@ def _searchable(key: str) -> str:
     return key
 
 
-def _steering(metric: str) -> str:
+def _own_name(name: str) -> str:
+    if not _OWN.fullmatch(name):
+        rule = "must be 1 to 50 of a to z, 0 to 9 and '_', and begin with a letter"
+        raise ConfigError(rule, value=name)
+    if name in _TAKEN:
+        raise ConfigError("must be a name that has no other meaning here", value=name)
+    return name
+
+
+def _steering(metric: str, info: ValidationInfo) -> str:
+    own = info.context or ()
+    if metric in own:
+        return metric
     if metric not in METRICS:
-        raise ConfigError(unknown(metric, _STEERING, "metric"))
+        raise ConfigError(unknown(metric, (*own, *_STEERING), "metric"))
     if metric not in _STEERING:
         raise ConfigError(f"'{metric}' is read once, at the end, and must not steer a study")
     return metric
 
 
-def _constrained(key: str) -> str:
-    return key if key == _INVERTIBLE else _steering(key)
+def _constrained(key: str, info: ValidationInfo) -> str:
+    return key if key == _INVERTIBLE else _steering(key, info)
 
 
 def _bound(text: object) -> tuple[Any, float]:
@@ -141,6 +169,8 @@ class _StudyFile(_Searchable):
     objectives: dict[_Steering, Direction] = Field(min_length=1)
     constraints: dict[_Constrained, _Bound] = {}
     reference_point: dict[str, float] = {}
+    metrics: dict[Annotated[str, AfterValidator(_own_name)], OwnMetric] = {}
+    callbacks: tuple[Annotated[str, AfterValidator(check_path)], ...] = ()
     evaluation: EvaluationConfig = EvaluationConfig()
     search: SearchConfig
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -160,6 +190,8 @@ class _StudyFile(_Searchable):
                 for metric, direction in self.objectives.items()
             ),
             constraints=constraints,
+            metrics=tuple(self.metrics.items()),
+            callbacks=self.callbacks,
             **{name: getattr(self, name) for name in SECTIONS},
         )
 
@@ -174,10 +206,14 @@ class _StudyFile(_Searchable):
             is_worst = bounds_above == (direction is Direction.MINIMIZE)
             if constraint.metric == metric and is_worst and math.isfinite(constraint.bound):
                 return constraint.bound
-        worst = METRICS[metric].worst
+        if metric in self.metrics:
+            own = self.metrics[metric]
+            worst, better = own.worst, Direction(own.direction)
+        else:
+            worst, better = METRICS[metric].worst, METRICS[metric].direction
         if metric == INVERSE_STEPS:
             worst = self.evaluation.inverse_max_steps
-        if worst is None or direction is not METRICS[metric].direction:
+        if worst is None or direction is not better:
             raise ConfigError(
                 f"this key is required, since '{metric}' has no natural worst value to measure the "
                 f"hypervolume from when it is to {direction}",
@@ -240,14 +276,18 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
     """Check that its key allows all values of each parameter, and is not set in its section too."""
+    check_conditions(space)
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
         if key in section:
             rule = f"must stand here or in {SECTION_OF[key]}, not in both"
             raise ConfigError(rule, f"space.{key}")
+        # Rules across keys are met where the parameter has a value.
+        needed = values_needed(key, space)
+        own = {k: value for k, value in needed.items() if SECTION_OF[k] == SECTION_OF[key]}
         for value in parameter.extremes():
             try:
-                _checked(_Searchable, {SECTION_OF[key]: {**section, key: value}})
+                _checked(_Searchable, {SECTION_OF[key]: {**section, **own, key: value}})
             except ConfigError as error:
                 raise ConfigError(error.rule, f"space.{key}", error.value) from None
 
@@ -258,7 +298,9 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
     try:
         # As JSON, since strict validation in Python accepts no list as a tuple. Dates, which YAML
         # has and JSON lacks, become text again.
-        return kind.model_validate_json(json.dumps(content, default=str))
+        own = content.get("metrics")
+        context = tuple(own) if isinstance(own, dict) else ()
+        return kind.model_validate_json(json.dumps(content, default=str), context=context)
     except TypeError:
         raise ConfigError("keys must be text") from None
     except ValidationError as error:
@@ -289,7 +331,8 @@ def _one_line(error: ErrorDetails) -> ConfigError:
     elif kind == "missing":
         rule, value = "this key is required", ...
     elif kind in _UNKNOWN_KEY:
-        section = _KINDS[str(error["loc"][-2])] if len(error["loc"]) > 1 else None
+        *_, at = ("", *error["loc"][:-1])
+        section = OwnMetric if error["loc"][0] == "metrics" else _KINDS.get(str(at))
         known = [field.name for field in fields(section)] if section else _StudyFile.model_fields
         rule, value = _unknown_key(str(error["loc"][-1]), tuple(known)), ...
     elif kind.startswith("union_tag"):

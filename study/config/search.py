@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from study.config.trial import setting
-from study.errors import ConfigError
+from study.errors import ConfigError, unknown
+from study.imports import check_path, is_path
+
+SAMPLERS = ("tpe", "nsga2", "gp", "sobol", "random", "grid")
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,9 @@ class StopConfig:
 class SearchConfig:
     """The sampler, the number of samples, and what becomes of each."""
 
-    sampler: Literal["tpe", "nsga2", "gp", "sobol", "random", "grid"] = "tpe"
+    sampler: str = "tpe"
+    """tpe, nsga2, gp, sobol, random, grid, or the import path of a function of the user's own:
+    seed -> a sampler of Optuna, which can be pickled."""
     n_trials: int | None = setting(None, ge=1)
     """Number of samples. A grid may leave it out: its size."""
     first: tuple[dict[str, Any], ...] = ()
@@ -49,6 +54,10 @@ class SearchConfig:
     """Propose no trial after this many hours, with those before a resume; running trials finish."""
 
     def __post_init__(self) -> None:
+        if is_path(self.sampler):
+            check_path(self.sampler, "sampler")
+        elif self.sampler not in SAMPLERS:
+            raise ConfigError(unknown(self.sampler, SAMPLERS, "sampler"), "sampler")
         if isinstance(self.ladder, int):
             if self.ladder < 0:
                 raise ConfigError("must be a list, or a number >= 0", "ladder", self.ladder)

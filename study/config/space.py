@@ -1,6 +1,11 @@
-"""The parameters that a study varies: float, int and categorical, each checking itself."""
+"""The parameters that a study varies: float, int and categorical, each checking itself.
+
+A parameter with `when` is part of a sample only if each parameter that it names, which stands ahead
+of it in the space, has the value there, or one of a list of values.
+"""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -50,6 +55,7 @@ class FloatParameter(_Range):
     high: float
     log: bool = False
     step: float | None = setting(None, gt=0)
+    when: dict[str, Any] | None = None
 
     def nearest(self, value: float) -> float:
         """The value of the space equal to one accepted by `contains`, but for type and rounding: 0
@@ -79,6 +85,7 @@ class IntParameter(_Range):
     high: int
     log: bool = False
     step: int = setting(1, ge=1)
+    when: dict[str, Any] | None = None
 
     def grid(self) -> list[Value] | None:
         """Every value, for a grid."""
@@ -91,6 +98,7 @@ class CategoricalParameter:
 
     type: Literal["categorical"]
     choices: tuple[Any, ...]
+    when: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.choices:
@@ -117,3 +125,37 @@ PARAMETER_TYPES: dict[str, type[Parameter]] = {
     "int": IntParameter,
     "categorical": CategoricalParameter,
 }
+
+
+def is_active(parameter: Parameter, sample: Mapping[str, Value]) -> bool:
+    """Whether a parameter is part of a sample with these values of the parameters ahead of it."""
+    return all(
+        name in sample and sample[name] in (wanted if isinstance(wanted, list) else [wanted])
+        for name, wanted in (parameter.when or {}).items()
+    )
+
+
+def check_conditions(space: Mapping[str, Parameter]) -> None:
+    """Raise ConfigError unless each condition is on a value that an earlier parameter can have."""
+    ahead: dict[str, Parameter] = {}
+    for key, parameter in space.items():
+        for name, wanted in (parameter.when or {}).items():
+            place = f"space.{key}.when"
+            if name not in ahead:
+                rule = f"must name parameters that stand ahead of {key} in the space"
+                raise ConfigError(rule, place, name)
+            for value in wanted if isinstance(wanted, list) else [wanted]:
+                if not ahead[name].contains(value):
+                    raise ConfigError(f"must be a value of space.{name}", place, value)
+        ahead[key] = parameter
+
+
+def values_needed(key: str, space: Mapping[str, Parameter]) -> dict[str, Value]:
+    """Values of other parameters with which this one is part of a sample, one of each."""
+    needed: dict[str, Value] = {}
+    for name, wanted in (space[key].when or {}).items():
+        needed |= {
+            name: wanted[0] if isinstance(wanted, list) else wanted,
+            **values_needed(name, space),
+        }
+    return needed

@@ -7,17 +7,19 @@ from itertools import product
 from typing import Any
 
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
-from study.config.space import FloatParameter, Parameter, Value
+from study.config.space import FloatParameter, Parameter, Value, is_active
 from study.config.trial import (
     COEFF,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
+    OwnMetric,
     TrainingConfig,
     TrialConfig,
 )
 from study.errors import ConfigError, unknown
-from study.metrics.definitions import METRICS, Direction
+from study.imports import is_path
+from study.metrics.definitions import METRICS, Direction, Metric, meaning
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import PROJECTED_METRICS
 
@@ -42,6 +44,30 @@ class StudyConfig:
     search: SearchConfig
     scheduler: SchedulerConfig
     resources: ResourcesConfig
+    metrics: tuple[tuple[str, OwnMetric], ...] = ()
+    callbacks: tuple[str, ...] = ()
+
+    @property
+    def known_metrics(self) -> dict[str, Metric]:
+        """What each metric of the study means, those of the user's own last."""
+        own = {name: meaning(name, Direction(of.direction)) for name, of in self.metrics}
+        return {**METRICS, **own}
+
+    @property
+    def import_paths(self) -> tuple[tuple[str, str], ...]:
+        """(key of the study file, import path), of all code of the user's own."""
+        of_sections = {"name": self.data.name, "block": self.model.block}
+        named = (
+            (f"{SECTION_OF[key]}.{key}", str(value))
+            for key, fixed in of_sections.items()
+            for value in (dict(self.space)[key].extremes() if key in dict(self.space) else [fixed])
+        )
+        return (
+            *((key, path) for key, path in named if is_path(path)),
+            *((f"metrics.{name}.of", of.of) for name, of in self.metrics),
+            *(("callbacks", path) for path in self.callbacks),
+            *([("search.sampler", self.search.sampler)] if is_path(self.search.sampler) else []),
+        )
 
     @property
     def n_trials(self) -> int:
@@ -70,6 +96,14 @@ class StudyConfig:
         steps = (high * (low / high) ** (i / n) for i in range(1, n + 1))
         return tuple(dict.fromkeys(float(f"{bound:.4g}") for bound in steps if bound < high))
 
+    def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """A sample with a value of each parameter, without those whose `when` it does not meet."""
+        sample: dict[str, Value] = {}
+        for key, parameter in self.space:
+            if is_active(parameter, sample):
+                sample[key] = values[key]
+        return sample
+
     def grid(self) -> list[dict[str, Value]] | None:
         """Every sample of the space: those of search.first, then the others in order; None if a
         parameter has too many values to list. Of samples that mean the same network, only the
@@ -79,9 +113,12 @@ class StudyConfig:
             return None
         keys = [key for key, _ in self.space]
         points = product(*(choices or [] for choices in values))
-        given = ({key: sample[key] for key in keys} for sample in self.search.first)
+        given = (
+            {key: sample[key] for key in keys if key in sample} for sample in self.search.first
+        )
         samples: dict[str, dict[str, Value]] = {}
-        for sample in (*given, *(dict(zip(keys, point, strict=True)) for point in points)):
+        whole = (self.active(dict(zip(keys, point, strict=True))) for point in points)
+        for sample in (*given, *whole):
             meaning = sample
             if sample.get("norm", self.model.norm) != "spectral":
                 meaning = {k: v for k, v in sample.items() if k not in _OF_SPECTRAL_NORM}
@@ -103,6 +140,7 @@ class StudyConfig:
             control=self.search.control,
             evaluation=self.evaluation,
             objectives=tuple(objective.metric for objective in self.objectives),
+            metrics=tuple((name, of.of) for name, of in self.metrics),
             **sections,
         )
 
@@ -122,7 +160,9 @@ class StudyConfig:
         whole: dict[str, Any] = {
             "name": self.name,
             **sections,
-            "space": {key: asdict(parameter) for key, parameter in self.space},
+            "metrics": {name: asdict(of) for name, of in self.metrics},
+            "callbacks": list(self.callbacks),
+            "space": {key: _without_none(asdict(parameter)) for key, parameter in self.space},
             "objectives": {o.metric: o.direction.value for o in self.objectives},
             "constraints": as_in_a_file(self.constraints),
             "reference_point": {o.metric: o.reference for o in self.objectives},
@@ -136,7 +176,7 @@ class StudyConfig:
             defaults = _plain(asdict(kind()))
             section = whole.pop(name).items()
             whole[name] = {key: value for key, value in section if value != defaults[key]}
-        return {key: value for key, value in whole.items() if value != {}}
+        return {key: value for key, value in whole.items() if value not in ({}, [])}
 
     def completed(self) -> "StudyConfig":
         """The study after the checks across sections, with settings filled in that depend on
@@ -155,13 +195,15 @@ class StudyConfig:
         stored before this rule must still be read."""
         for constraint in self.constraints:
             metric, is_least = constraint.metric, constraint.operator in ("<", "<=")
-            best = METRICS[metric].limit(Direction.MINIMIZE if is_least else Direction.MAXIMIZE)
+            best = self.known_metrics[metric].limit(
+                Direction.MINIMIZE if is_least else Direction.MAXIMIZE
+            )
             if not constraint.holds(best):
                 limit = f"{metric} is at {'least' if is_least else 'most'} {best:g}"
                 rule = f"must be one that a network can meet: {limit}"
                 raise ConfigError(rule, f"constraints.{metric}", str(constraint))
         for objective in self.objectives:
-            best = METRICS[objective.metric].limit(objective.direction)
+            best = self.known_metrics[objective.metric].limit(objective.direction)
             is_minimized = objective.direction is Direction.MINIMIZE
             if objective.reference <= best if is_minimized else objective.reference >= best:
                 side = "above" if is_minimized else "below"
@@ -186,7 +228,8 @@ class StudyConfig:
                 rungs,
             )
         steering = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
-        for metric in sorted(steering - set(PROJECTED_METRICS)):
+        own = {name for name, _ in self.metrics}
+        for metric in sorted(steering - own - set(PROJECTED_METRICS)):
             raise ConfigError(
                 f"must be left out with objective or constraint '{metric}', which a network that "
                 "is projected without training does not have",
@@ -210,6 +253,10 @@ class StudyConfig:
             if key not in space:
                 raise ConfigError(unknown(key, tuple(space), "parameter"), place)
         for key, parameter in self.space:
+            if not is_active(parameter, sample):
+                if key in sample:
+                    raise ConfigError(f"must have no value of {key}, by its when", place, sample)
+                continue
             if key not in sample:
                 raise ConfigError(f"must have a value of {key}", place, sample)
             if not parameter.contains(sample[key]):
@@ -241,6 +288,11 @@ class StudyConfig:
         if self.scheduler.name != "asha":
             return metric
         return metric or names[0]
+
+
+def _without_none(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter as a study file has it: conditions only where there are some."""
+    return {key: v for key, v in parameter.items() if key != "when" or v is not None}
 
 
 def _plain(content: Any) -> Any:

@@ -7,8 +7,10 @@ keys, when a study file is read. Rules across fields are checked whenever a sect
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from study.errors import ConfigError
+from study.errors import ConfigError, unknown
+from study.imports import check_path, is_path
 
+BLOCKS = ("bottleneck", "potential")
 COEFF = "coeff"
 """Model setting: the target of spectral normalization."""
 MAX_EPOCHS = "max_epochs"
@@ -24,7 +26,8 @@ RADII = {
 """The radius at which certified accuracy is usually given, l2, in pixels of [0, 1], of each data
 set, or of those like it."""
 
-DataName = Literal["digits", "mnist", "fashion_mnist", "cifar10", "image_folder"]
+_OWN_RADIUS = 36 / 255
+"""The same of data of the user's own."""
 
 _Value = TypeVar("_Value")
 
@@ -38,10 +41,13 @@ def setting(default: _Value, **rule: float) -> _Value:
 class DataConfig:
     """Which images, how they are split, and how they are augmented."""
 
-    name: DataName = "digits"
+    name: str = "digits"
+    """digits, mnist, fashion_mnist, cifar10, image_folder, or the import path of a function of the
+    user's own: root -> study.Dataset, or a map-style data set of torchvision's kind."""
     root: str = "data"
     """Folder with the files, in torchvision's layout; for image_folder with train/ and perhaps
-    test/, which have a folder for each class."""
+    test/, which have a folder for each class. An address that fsspec reads, such as
+    s3://bucket/images, is fetched once a node."""
     val_fraction: float = setting(0.1, gt=0, lt=1)
     """Part of the training data that is held out for validation, in (0, 1)."""
     test_fraction: float = setting(0.2, gt=0, lt=1)
@@ -60,6 +66,12 @@ class DataConfig:
     download: bool = False
     """Fetch a torchvision data set that is not there."""
 
+    def __post_init__(self) -> None:
+        if is_path(self.name):
+            check_path(self.name, "name")
+        elif self.name not in RADII:
+            raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -67,8 +79,9 @@ class ModelConfig:
 
     blocks: tuple[int, ...] = (18, 18, 19)
     """In each stage; with dense_blocks there may be none."""
-    block: Literal["bottleneck", "potential"] = "bottleneck"
-    """bottleneck: the paper's; potential: one that moves no two points apart."""
+    block: str = "bottleneck"
+    """bottleneck: the paper's; potential: one that moves no two points apart; or the import path of
+    a subclass of models.Block."""
     patch: int = setting(0, ge=0)
     """Of potential blocks: the edge in pixels of the patches on which those of the first stage act,
     twice as large in each further stage; 0 for 3x3 convolutions."""
@@ -98,10 +111,14 @@ class ModelConfig:
         three layers in a row its third power. Without a target 1, which no rung is above."""
         if self.norm != "spectral":
             return 1.0
-        is_potential = self.block == "potential" or self.dense_blocks > 0
-        return self.coeff if is_potential else self.coeff**3
+        is_paper = self.block == "bottleneck" and self.dense_blocks == 0
+        return self.coeff**3 if is_paper else self.coeff
 
     def __post_init__(self) -> None:
+        if is_path(self.block):
+            check_path(self.block, "block")
+        elif self.block not in BLOCKS:
+            raise ConfigError(unknown(self.block, BLOCKS, "block"), "block")
         if min(self.blocks, default=self.dense_blocks) < 1:
             rule = "must be one or more numbers >= 1, or none with dense_blocks"
             raise ConfigError(rule, "blocks", list(self.blocks))
@@ -183,6 +200,22 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class OwnMetric:
+    """A metric of the user's own: a number that a function gives for a network."""
+
+    of: str
+    """Import path of the function: (network, images, labels, certificate) -> number. See
+    study/README.md."""
+    direction: Literal["maximize", "minimize"]
+    """Which way is better."""
+    worst: float | None = None
+    """No useful network is worse: its default coordinate of the reference point."""
+
+    def __post_init__(self) -> None:
+        check_path(self.of, "of")
+
+
+@dataclass(frozen=True)
 class TrialConfig:
     """All that decides a trial's numbers, but for the hardware.
 
@@ -191,6 +224,7 @@ class TrialConfig:
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each of them, before it is projected again.
         control: whether the classifier is fitted alone, too.
+        metrics: of the user's own: name -> import path.
     """
 
     seed: int = 0
@@ -202,6 +236,7 @@ class TrialConfig:
     ladder: tuple[float, ...] = ()
     fine_tune_steps: int = 0
     control: bool = False
+    metrics: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         model, loss = self.model, self.training.loss
@@ -214,4 +249,4 @@ class TrialConfig:
     @property
     def radius(self) -> float:
         """Of certified_accuracy: l2, in pixels of [0, 1]."""
-        return RADII[self.data.name] if self.evaluation.radius is None else self.evaluation.radius
+        return self.evaluation.radius or RADII.get(self.data.name, _OWN_RADIUS)

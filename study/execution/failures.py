@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.errors import GpuError, GpuMemoryError, StorageError, UserError
+from study.errors import DataNotFoundError, GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.callback import StudyCallback
 from study.execution.trials import error_text, suggestion
 from study.metrics.reports import TrialReport
@@ -93,7 +93,7 @@ class Failures(StudyCallback):
             verb, between, detail = "lost its worker", " without an epoch in between", ""
             if isinstance(cause, GpuMemoryError):
                 verb = "ran out of GPU memory"
-        elif isinstance(cause, StorageError):
+        elif isinstance(cause, StorageError | DataNotFoundError):
             self._n_unsaved[trial.trial_id] += 1
             n_failures = self._n_unsaved[trial.trial_id]
             between = " without a checkpoint in between"
@@ -104,7 +104,7 @@ class Failures(StudyCallback):
         what = f"{verb} {n_failures} times{between}"
         if n_failures <= MAX_RETRIES:
             self.messages.append(f"{name} {verb}{detail}; {goes_on}")
-        elif isinstance(cause, StorageError | GpuMemoryError):
+        elif isinstance(cause, StorageError | DataNotFoundError | GpuMemoryError):
             self._fatal = UserError(f"{name} {what}: {cause}")
         elif _NO_MEMORY in text:
             self._fatal = UserError(

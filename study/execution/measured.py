@@ -12,7 +12,8 @@ from typing import Any
 
 from models import certify
 from models.stored import NETWORK
-from study.errors import TrackingError
+from study.errors import TrackingError, UserError
+from study.imports import is_path
 from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_right
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
@@ -55,16 +56,19 @@ _COMPARED: Mapping[str, set[str] | None] = {
 }
 
 
-def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...]:
+def differences(
+    records: Records, run_id: str, data_root: str, trust: bool = False
+) -> tuple[str, ...]:
     """A sentence for each figure of a run, and of its files, that its network does not have on its
     data. The files of the network must have been verified.
 
     Args:
         data_root: in place of the study's data.root.
+        trust: whether to run code of the user's own; without it metrics of that kind are left out.
 
     Raises:
         TrackingError: if the run has no study.
-        UserError: if the data is not there.
+        UserError: if the data is not there, or it is by code that is not trusted.
     """
     run = records.client.get_run(run_id)
     studies = (s for s in records.studies() if s.experiment_id == run.info.experiment_id)
@@ -73,6 +77,11 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
         raise TrackingError(f"run {run_id} must be one of a study, but is not", key="network")
     trial = study.config.resolve(sample_of(run), seed=0)
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
+    if not trust:
+        if is_path(trial.data.name):
+            rule = f"must be given, since the data is that of {trial.data.name}"
+            raise UserError(rule, "trust")
+        trial = replace(trial, metrics=())
     dataset = sources.load(trial.data)
     digest = data_digest(records, run_id)
     if digest != dataset.sha256:
@@ -80,11 +89,9 @@ def differences(records: Records, run_id: str, data_root: str) -> tuple[str, ...
             f"data: that of the run has the digest {digest!s:.8}, but that in {data_root} has "
             f"{dataset.sha256:.8}",
         )
-    network = load(records, run_id)
+    network = load(records, run_id, trust)
     certified = Certified(network, certify(network))
-    measured, answers = measure(
-        network, dataset.val, trial.evaluation, trial.radius, certified.certificate
-    )
+    measured, answers = measure(network, dataset.val, trial, certified.certificate)
     bound = certified.certificate.inverse_lipschitz_upper_bound
     rounding = max(_ROUNDING, _UNIT * bound if bound < math.inf else 0.0)
     logged = {name: restored(value) for name, value in run.data.metrics.items()}

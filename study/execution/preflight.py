@@ -1,10 +1,14 @@
 """Check that the trials of a study can run, before any of them does."""
 
+from collections.abc import Callable
 from itertools import product
 
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
-from study.errors import ConfigError, DataNotFoundError
+from study.errors import ConfigError, DataNotFoundError, OwnCodeError
+from study.execution.own_callbacks import callback_class
+from study.imports import called
+from study.search.searcher import make_sampler
 from study.trial import sources
 from study.trial.check import check
 
@@ -15,20 +19,30 @@ _SHAPE_KEYS = ("name", "size", "block", "blocks", "patch", "bottleneck", "channe
 def longest_trial(study: StudyConfig) -> TrialConfig:
     """A trial of the search space with the most epochs."""
     sample = {key: p.extremes()[-1 if key == MAX_EPOCHS else 0] for key, p in study.space}
-    return study.resolve(sample, seed=0)
+    return study.resolve(study.active(sample), seed=0)
 
 
 def check_trials(study: StudyConfig, source: str) -> None:
-    """Raise ConfigError for the first trial whose data cannot be read or whose network does not fit
-    the images; `source` names the study file in the message."""
+    """Raise ConfigError for the first code of the user's own that cannot be imported, or trial
+    whose data cannot be read or whose network does not fit the images; `source` names the study
+    file in the message."""
+    checks: dict[str, Callable[[str], object]] = {
+        "callbacks": callback_class,
+        "search.sampler": lambda path: make_sampler(study),
+    }
+    for key, path in study.import_paths:
+        try:
+            checks.get(key, called)(path)
+        except ConfigError as error:
+            raise ConfigError(error.rule, key, error.value, source) from error
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
     for shape in product(*varied.values()):
         sample = {**fixed, **dict(zip(varied, shape, strict=True))}
-        trial = study.resolve(sample, seed=0)
+        trial = study.resolve(study.active(sample), seed=0)
         try:
             check(trial)
             # Reads every image, like the workers: a damaged file would end all trials.
             sources.load(trial.data)
-        except (ConfigError, DataNotFoundError) as error:
+        except (ConfigError, DataNotFoundError, OwnCodeError) as error:
             raise ConfigError(error.rule, error.key, error.value, source) from error

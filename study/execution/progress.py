@@ -153,7 +153,7 @@ class Progress(StudyCallback):
                 else Text(tune_trials.status(trial).value),
                 f"{tune_trials.n_epochs(trial)}/{max_epochs}",
                 *(f"{metrics[o.metric]:.4g}" if metrics else "" for o in self.study.objectives),
-                *(_short(suggestion(trial).sample[key]) for key, _ in self.study.space),
+                *(_short(suggestion(trial).sample.get(key, "")) for key, _ in self.study.space),
             )
         hidden = f"  ({len(trials) - room} more)" if len(trials) > room else ""
         head = Text(f"{self.study.name}: {self._pace()}, {len(front)} on the front{hidden}")

@@ -5,7 +5,10 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from study.config.study import StudyConfig
+from study.imports import digests
 from study.tracking import clone, tags
+from study.tracking.records import StudyRecord
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 
@@ -15,6 +18,22 @@ def provenance() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     versions.update({name: version(name) for name in _PACKAGES})
     return {tags.VERSIONS: json.dumps(versions), **_commit()}
+
+
+def own_code(study: StudyConfig) -> dict[str, str]:
+    """The digests of the user's own code as a tag; empty without such code."""
+    code = digests(path for _, path in study.import_paths)
+    return {tags.OWN_CODE: json.dumps(code)} if code else {}
+
+
+def changes_of_code(record: StudyRecord) -> list[str]:
+    """A sentence for each module of the user's own that has changed since a study was begun."""
+    now = digests(path for _, path in record.config.import_paths)
+    return [
+        f"{module} has changed since {record.name} was begun: trials from here on run other code"
+        for module, digest in now.items()
+        if record.own_code.get(module) != digest
+    ]
 
 
 def _commit() -> Mapping[str, str]:

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
+from study.config.file import absolute
 from study.config.study import StudyConfig
 from study.errors import LaunchError, quoted, some
 from study.execution import storage
@@ -92,9 +92,12 @@ def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> S
         named = records.find_study(name)
         if named is None:
             raise LaunchError(records.absent(name), "name")
+        if named.is_told:
+            rule = "must be a study that trains its networks, but those of this one were told to it"
+            raise LaunchError(rule, "name", name)
         found, key = [named], "name"
     else:
-        found, key = records.of_file(source), None
+        found, key = [one for one in records.of_file(source) if not one.is_told], None
         if not found:
             raise LaunchError(
                 f"a study of {source} must be {driver.client.place}, but there is none"
@@ -123,7 +126,7 @@ def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
         if key in ("name", _TRIALS, _HOURS):  # the study was found by its name
             continue
         if key == "data.root":
-            value = str(Path(str(value)).resolve())
+            value = absolute(str(value))
         section, _, name = key.partition(".")
         if name not in own[section]:
             raise LaunchError(f"must be left out, since {study.name} searches it", key, value)

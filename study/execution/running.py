@@ -10,7 +10,7 @@ from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError, reason
 from study.execution import storage, tuner
 from study.execution.driver import Driver
-from study.execution.provenance import provenance
+from study.execution.provenance import changes_of_code, own_code, provenance
 from study.execution.resuming import Resumption
 from study.execution.snapshots import restore
 from study.execution.starting import connected
@@ -48,7 +48,8 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
     with ExitStack() as until_ray_is_left, connected(driver, study) as n_at_once:
         # The name was free, but another launch may have taken it since.
         with storage.new_folder(folder):
-            record = studies.create(driver.client, study, asked.source, folder, provenance())
+            of_run = {**provenance(), **own_code(study)}
+            record = studies.create(driver.client, study, asked.source, folder, of_run)
         until_ray_is_left.enter_context(storage.locked(folder))
         return _run(driver, record, lambda: tuner.new(record, uri, n_at_once).fit())
 
@@ -64,7 +65,7 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
     goes_on = plan.goes_on
     damage = restore(record.storage, is_needed=plan.has_ended_trials)
     driver.say(f"resuming {record.name}, with the settings that it was begun with")
-    for line in damage or ():
+    for line in (*changes_of_code(record), *(damage or ())):
         driver.say(line)
     # A study that ended before Tune wrote anything starts over.
     make = tuner.new if damage is None else tuner.restored

@@ -20,6 +20,7 @@ from study.errors import LaunchError, count_of
 from study.execution import nodes
 from study.execution.driver import Driver
 from study.execution.preflight import longest_trial
+from study.imports import to_ship
 
 # Variables of Ray whose defaults are wrong here; the user's own settings are kept.
 _ENVIRONMENT = {
@@ -55,7 +56,7 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
     Raises:
         LaunchError: if Ray cannot be reached, or a node lacks what a trial needs.
     """
-    is_local = _connect(driver.address, study.n_trainings)
+    is_local = _connect(driver.address, study)
     try:
         here = [node for node in ray.nodes() if node["Alive"]]
         if study.resources.gpus > 0:
@@ -107,15 +108,15 @@ def _n_fit(resources: Resources, wanted: Resources) -> int:
     return min(n_fit)
 
 
-def _connect(address: str | None, n_trials: int) -> bool:
+def _connect(address: str | None, study: StudyConfig) -> bool:
     """Set Ray's environment and connect; True if Ray was started here. Raises LaunchError if Ray
     cannot be reached."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     # Set anew for each study of this process.
-    os.environ[_STATE_SECONDS] = _OWN_STATE_SECONDS or f"{state_seconds(n_trials):g}"
+    os.environ[_STATE_SECONDS] = _OWN_STATE_SECONDS or f"{state_seconds(study.n_trainings):g}"
     try:
-        is_local = _join_or_start(address)
+        is_local = _join_or_start(address, to_ship(path for _, path in study.import_paths))
     except (ConnectionError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise LaunchError(f"Ray must be reachable, but: {text}", "address") from error
@@ -164,8 +165,9 @@ def _groups_of_their_own() -> Iterator[None]:
         services.ConsolePopen = popen  # type: ignore[misc]
 
 
-def _join_or_start(address: str | None) -> bool:
-    """Connect to Ray or start it here; True if it was started here, so that no node can join."""
+def _join_or_start(address: str | None, own: Sequence[str]) -> bool:
+    """Connect to Ray or start it here; True if it was started here, so that no node can join.
+    `own` are folders and files of the user's code, which every worker gets."""
     quiet: dict[str, Any] = {
         "include_dashboard": False,
         "log_to_driver": False,
@@ -175,13 +177,14 @@ def _join_or_start(address: str | None) -> bool:
         try:
             # Given `resources`, Ray starts here, or raises ValueError if it finds a cluster.
             with _groups_of_their_own():
-                ray.init(address=address, resources={"started_by_study": 1}, **quiet)
+                here = {**quiet, "runtime_env": {"py_modules": list(own)}} if own else quiet
+                ray.init(address=address, resources={"started_by_study": 1}, **here)
             return True
         except ValueError:
             pass
     if _OF_A_JOB not in os.environ:
         # The nodes run the code of this driver, whatever is installed there.
         packages = [str(Path(str(package.__file__)).parent) for package in (models, study)]
-        quiet["runtime_env"] = {"py_modules": packages}
+        quiet["runtime_env"] = {"py_modules": [*packages, *own]}
     ray.init(address=address, **quiet)
     return False

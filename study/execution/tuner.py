@@ -12,6 +12,7 @@ from study.errors import LaunchError
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
+from study.execution.own_callbacks import OwnCallbacks
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.execution.snapshots import Snapshots
@@ -83,6 +84,7 @@ def _parts(
         Failures(messages),
         progress,
         recorder,
+        *([OwnCallbacks(study, messages)] if study.callbacks else []),
         # After the others: it raises if it cannot write, and they must handle the end first.
         snapshots,
         # After the snapshots: if they raise, it deletes nothing.

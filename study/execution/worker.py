@@ -11,12 +11,11 @@ from ray import tune
 from ray.util import get_node_ip_address
 
 from study.config.study import StudyConfig
-from study.errors import GpuError, GpuMemoryError, StorageError, reason
+from study.errors import GpuError, GpuMemoryError, OwnCodeError, StorageError, reason
 from study.metrics.artifacts import (
     OUTCOME,
     REPORTS,
     TRAINING_STATE,
-    projection_folder,
     read_reports,
     write_reports,
 )
@@ -24,8 +23,7 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial import sources
 from study.trial.gpu import check_gpus, memory_errors
-from study.trial.ladder import Projection, projections
-from study.trial.network_files import save_network
+from study.trial.ladder import Projection, projections, save_outcome
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.time_spent import TimeSpent
@@ -134,7 +132,10 @@ class TrialTrainable(tune.Trainable):
         """Certify and project the network of a completed trial; returns the report with both."""
         if training.status is not TrialStatus.COMPLETED:
             return report
-        self._projections = list(projections(training, training.certified()))
+        try:
+            self._projections = list(projections(training, training.certified()))
+        except OwnCodeError as error:
+            return training.failed(str(error))
         reports = tuple(projection.report for projection in self._projections)
         return replace(report, projections=reports)
 
@@ -160,16 +161,7 @@ class TrialTrainable(tune.Trainable):
         (folder / TRAINING_STATE).write_bytes(state_bytes(state))
         if training.status is not TrialStatus.COMPLETED:
             return
-        config, dataset, network = training.config, training.dataset, training.certified()
-        outcome = folder / OUTCOME
-        outcome.mkdir()
-        save_network(outcome, network, training.answers(), config, dataset)
-        for index, projection in enumerate(self._projections):
-            rung = projection_folder(outcome, index)
-            rung.mkdir(parents=True)
-            save_network(
-                rung, projection.network, projection.answers, config, dataset, base=network.model
-            )
+        save_outcome(folder / OUTCOME, training, self._projections)
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)

@@ -58,6 +58,7 @@ class Metric:
             losses. 0 for fractions of images, whose noise follows from the number of images.
         worst: no useful trial is worse; the default coordinate of the hypervolume's reference
             point, or None. For `inverse_steps` a study takes its own inverse_max_steps.
+        least: no value is below it.
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
     """
@@ -69,14 +70,16 @@ class Metric:
     worst: float | None = None
     resolution: Decimals | Digits = Digits(4)
     indifference: float = 0.05
+    least: float = 0.0
     steers: bool = True
     repeatable: bool = True
 
     def limit(self, direction: Direction) -> float:
-        """The limit of values: 0 to minimize; to maximize, 1 for fractions, else infinity."""
+        """The limit of values: `least` to minimize; to maximize, 1 for fractions, else infinity."""
         if direction is Direction.MINIMIZE:
-            return 0.0
-        return 1.0 if self.direction is Direction.MAXIMIZE else math.inf
+            return self.least
+        is_fraction = self.direction is Direction.MAXIMIZE and isinstance(self.resolution, Decimals)
+        return 1.0 if is_fraction else math.inf
 
     def is_same(self, a: float, b: float) -> bool:
         """Whether two values differ by at most `indifference`; NaN is the same as nothing."""
@@ -125,6 +128,7 @@ METRICS: dict[str, Metric] = {
         Direction.MAXIMIZE,
         worst=0.0,
         resolution=Digits(4),
+        least=-math.inf,
     ),
     "logit_lipschitz_upper_bound": Metric(
         "proven bound of Lip(z_i - z_j) by the image, l2, the largest over classes, rounded up",
@@ -212,9 +216,24 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def meaning(name: str, direction: Direction = Direction.MAXIMIZE) -> Metric:
+    """What a reported number means. A metric of the user's own is known by its name, has four
+    significant digits, and goes in the `direction` given. Its noise is not known, so any difference
+    counts."""
+    return METRICS.get(name) or Metric(
+        "measured by the study's own function on the validation split",
+        name,
+        name,
+        direction,
+        resolution=Digits(4),
+        indifference=0.0,
+        least=-math.inf,
+    )
+
+
 def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics by name, each rounded to its resolution."""
-    return {name: METRICS[name].resolution.round(value) for name, value in metrics.items()}
+    return {name: meaning(name).resolution.round(value) for name, value in metrics.items()}
 
 
 # Of a study's own run, once it has ended.

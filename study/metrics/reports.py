@@ -44,6 +44,7 @@ class Evaluation:
         reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2 (paper,
             Table 1); infinite where the inverse diverged.
         noise_error: the same error of images from their features rounded to bfloat16.
+        own: metrics of the user's own, by name.
 
     What is None was not measured by an earlier version.
     """
@@ -58,11 +59,12 @@ class Evaluation:
     logit_lipschitz_upper_bound: float | None = None
     inverse_lipschitz_upper_bound: float | None = None
     noise_error: float | None = None
+    own: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
         """All measured metrics, by name."""
         values = ((name, getattr(self, name, None)) for name in METRICS)
-        return {name: value for name, value in values if value is not None}
+        return {**{name: value for name, value in values if value is not None}, **self.own}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,8 @@ class EpochReport(Evaluation):
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
         train_loss: mean cross entropy over the epoch's training steps, in nats.
         train_accuracy: fraction in [0, 1], over the epoch's training steps.
-        epoch_seconds: wall-clock seconds of the training steps of one epoch.
+        epoch_seconds: wall-clock seconds of the training steps of one epoch. These three are None
+            for a network that its user trained.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
         attacked_accuracy: fraction in [0, 1] of the first test images that an attack within
             evaluation.radius leaves right; likewise. Projections are not attacked: that would take
@@ -92,9 +95,9 @@ class EpochReport(Evaluation):
 
     epoch: int
     timestamp: float
-    train_loss: float
-    train_accuracy: float
-    epoch_seconds: float
+    train_loss: float | None
+    train_accuracy: float | None
+    epoch_seconds: float | None
     test_accuracy: float | None = None
     attacked_accuracy: float | None = None
     peak_memory_bytes: int | None = None

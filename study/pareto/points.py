@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from study.metrics.definitions import METRICS
+from study.metrics.definitions import meaning
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
@@ -25,7 +25,7 @@ def admitted(
 def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
     """Metrics of n admitted networks as losses (n, m), each rounded to its resolution."""
     values = [
-        [METRICS[o.metric].resolution.round(of_network[o.metric]) for o in objectives]
+        [meaning(o.metric).resolution.round(of_network[o.metric]) for o in objectives]
         for of_network in metrics
     ]
     return as_losses(values, [o.direction for o in objectives])
@@ -33,7 +33,7 @@ def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objectiv
 
 def indifference(objectives: Sequence[Objective]) -> Losses:
     """Relative difference (m,) up to which two losses count as equal."""
-    return np.array([METRICS[o.metric].indifference for o in objectives])
+    return np.array([meaning(o.metric).indifference for o in objectives])
 
 
 def reference_losses(objectives: Sequence[Objective]) -> list[float]:

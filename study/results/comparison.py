@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from study.errors import UserError, quoted
-from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR, VAL_ACCURACY
+from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR, VAL_ACCURACY, Metric
 from study.metrics.reports import TrialStatus
 from study.results.differences import Differences, best_accuracy, differences
 from study.results.front import Mark, Point, Ranking, undominated
@@ -43,6 +43,10 @@ class Comparison(Ranking):
     reports: Mapping[str, Report]
     differences: Differences
     settings: Mapping[str, tuple[str | None, ...]]
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return {name: m for one in self.reports.values() for name, m in one.metrics.items()}
 
     def typed(self, point: Point) -> str:
         """The handle of a network for a command, with its study's own name."""

@@ -1,6 +1,7 @@
 """The networks of a study as points, each with its mark, and the front among them."""
 
 import math
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,9 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
     Decimals,
     Direction,
+    Metric,
     as_reported,
+    meaning,
 )
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialStatus
@@ -117,12 +120,17 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(ABC):
     """Networks with their marks; those of a study are in the order in which they were trained."""
 
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     points: tuple[Point, ...]
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Metric]:
+        """What each metric of the networks means."""
 
     @cached_property
     def front(self) -> tuple[Point, ...]:
@@ -241,7 +249,7 @@ class Numbers:
             return ""
         if name in self._decimals:
             return f"{value:.{self._decimals[name]}f}"
-        return f"{value:.{METRICS[name].resolution.n}g}"
+        return f"{value:.{meaning(name).resolution.n}g}"
 
     def with_error(self, point: Point, name: str) -> str:
         """A point's value of a metric, with its standard error if it has one."""

@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from study.errors import FailedError, UserError
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY
 from study.results import comparison_views
 from study.results.comparison import Comparison
 from study.results.front import Mark, Numbers, Ranking
@@ -98,7 +98,7 @@ def _common(shown: Ranking) -> dict[str, Any]:
             {"name": one.metric, "direction": one.direction.value} for one in shown.objectives
         ],
         "reference_point": ", ".join(
-            f"{METRICS[one.metric].title} {one.reference:g}" for one in shown.objectives
+            f"{shown.metrics[one.metric].title} {one.reference:g}" for one in shown.objectives
         ),
         "metrics": [
             {
@@ -109,7 +109,7 @@ def _common(shown: Ranking) -> dict[str, Any]:
                 "direction": metric.direction.value,
                 "decimals": numbers.decimals(name),
             }
-            for name, metric in METRICS.items()
+            for name, metric in shown.metrics.items()
         ],
     }
 
@@ -145,6 +145,6 @@ def figure(report: Report, kind: str) -> go.Figure:
             )
             drawn.add_trace(points, 1, column)
         scale = "log" if other == LIPSCHITZ_UPPER_BOUND else "linear"
-        drawn.update_xaxes(title=METRICS[other].title, type=scale, col=column)
-    drawn.update_yaxes(title=METRICS[first].title, col=1)
+        drawn.update_xaxes(title=report.metrics[other].title, type=scale, col=column)
+    drawn.update_yaxes(title=report.metrics[first].title, col=1)
     return drawn.update_layout(title=report.study.name, template="simple_white")

@@ -11,9 +11,9 @@ from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
-    METRICS,
     VAL_ACCURACY,
     Direction,
+    meaning,
 )
 from study.metrics.goals import Objective
 from study.pareto import points
@@ -107,7 +107,7 @@ def _most_invertible(front: Sequence[Point], objectives: Sequence[Objective]) ->
     for metric in (*(of_inverse or {LIPSCHITZ_UPPER_BOUND}), INVERSE_STEPS):
         # NaN counts as the worst value.
         known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
-        is_same = METRICS[metric].is_same
+        is_same = meaning(metric).is_same
         front = [p for p, value in zip(front, known, strict=True) if is_same(value, min(known))]
     return min(front, key=_by_accuracy)
 
@@ -152,7 +152,7 @@ def _beside(point: Point, best: Point, objectives: Sequence[Objective]) -> str:
     for objective in objectives:
         name = objective.metric
         ours, theirs = point.metrics[name], best.metrics[name]
-        if name != VAL_ACCURACY and not METRICS[name].is_same(ours, theirs):
+        if name != VAL_ACCURACY and not meaning(name).is_same(ours, theirs):
             is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
             phrases[is_better].append(_difference(name, ours, theirs))
     for words, listed in ((", for ", phrases[True]), (", with ", phrases[False])):
@@ -171,4 +171,4 @@ def _difference(name: str, ours: float, theirs: float) -> str:
         amount = f"{abs(ours - theirs):.2g}"
         what = "inverse step" if amount == "1" else "inverse steps"
         return f"{amount} {what} {'more' if ours > theirs else 'fewer'}"
-    return f"a {METRICS[name].title} of {ours:.4g} instead of {theirs:.4g}"
+    return f"a {meaning(name).title} of {ours:.4g} instead of {theirs:.4g}"

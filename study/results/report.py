@@ -3,13 +3,13 @@ computed once. Every table, page and file of a study is a view of its report."""
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from study.errors import OutageError, TrackingError, UserError
-from study.metrics.definitions import METRICS, VAL_ACCURACY, Direction
+from study.metrics.definitions import VAL_ACCURACY, Direction, Metric
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
 from study.results import recommended, spent, table1, where
@@ -38,6 +38,10 @@ class Report(Ranking):
     where: str = ""
     unsure: str | None = None
     records: Records | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        return self.study.config.known_metrics
 
     @property
     def files(self) -> Records:
@@ -115,7 +119,7 @@ class Report(Ranking):
 
         searched = [key for key, _ in self.study.config.space]
         goals = [objective.metric for objective in self.objectives]
-        columns = ["network", "trial_id", "run_id", "mark", *searched, *METRICS, "reason"]
+        columns = ["network", "trial_id", "run_id", "mark", *searched, *self.metrics, "reason"]
         columns += ["projected_to", "origin", "n_repeats", *(f"{name}_se" for name in goals)]
         columns += ["front_share", f"{VAL_ACCURACY}_low", f"{VAL_ACCURACY}_high", "recommended"]
         rows = []
@@ -123,7 +127,7 @@ class Report(Ranking):
             first, error = point.first, point.standard_error or {}
             row: list[object] = [point.handle, first.trial_id, first.run_id, point.mark.value]
             row += [first.sample.get(key) for key in searched]
-            row += [point.metrics.get(name) for name in METRICS]
+            row += [point.metrics.get(name) for name in self.metrics]
             row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
             row += [error.get(name) for name in goals]
             row += [point.front_share, *(point.interval or (None, None))]
@@ -202,7 +206,8 @@ def read(
     """
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
-    wanted = where.parse(conditions, [key for key, _ in study.config.space])
+    own = [name for name, _ in study.config.metrics]
+    wanted = where.parse(conditions, [key for key, _ in study.config.space], own)
     try:
         matching = records.trials_and_projections(study, wanted.of_mlflow)
     except TrackingError as error:
@@ -227,19 +232,19 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
 def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
     """Objectives from texts such as "val_loss:minimize"; None without texts, for the study's own.
     Raises UserError if one cannot be read."""
-    known = {o.metric: o for o in study.config.objectives}
+    known, metrics = {o.metric: o for o in study.config.objectives}, study.config.known_metrics
     parsed = []
     for text in texts:
         metric, _, direction = text.partition(":")
-        if metric not in METRICS or direction not in tuple(Direction):
-            names = ", ".join(METRICS)
+        if metric not in metrics or direction not in tuple(Direction):
+            names = ", ".join(metrics)
             rule = f"must be NAME:maximize or NAME:minimize, with one of {names}"
             raise UserError(rule, "objectives", text)
         own = known.get(metric)
         if own is not None and own.direction == direction:
             parsed.append(own)
             continue
-        worst = METRICS[metric].worst if METRICS[metric].direction == direction else None
+        worst = metrics[metric].worst if metrics[metric].direction == direction else None
         reference = math.nan if worst is None else worst
         parsed.append(Objective(metric, Direction(direction), reference))
     return tuple(parsed) or None

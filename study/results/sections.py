@@ -129,8 +129,12 @@ def _importance(report: Report) -> Section:
 
 
 def _summary(report: Report) -> str:
-    sought = ", ".join(f"{o.direction.value} {METRICS[o.metric].title}" for o in report.objectives)
-    rules = "".join(f", with {c.phrase(METRICS[c.metric].title)}" for c in report.constraints)
+    sought = ", ".join(
+        f"{o.direction.value} {report.metrics[o.metric].title}" for o in report.objectives
+    )
+    rules = "".join(
+        f", with {c.phrase(report.metrics[c.metric].title)}" for c in report.constraints
+    )
     volume = "" if report.hypervolume is None else f" Hypervolume {report.hypervolume:.4g}."
     chosen = f" with {report.where}" if report.where else ""
     return (
@@ -202,9 +206,9 @@ def _columns(report: Report) -> dict[str, Any]:
         **columns,
         "infinite": {
             name: {i: str(v) for i, v in enumerate(columns[name]) if v and math.isinf(v)}
-            for name in METRICS
+            for name in report.metrics
         },
-        "own": {name: [of.get(name) for of in firsts] for name in METRICS}
+        "own": {name: [of.get(name) for of in firsts] for name in report.metrics}
         if any(len(point.records) > 1 for point in report.points)
         else None,
     }

@@ -19,8 +19,8 @@ from study.config.trial import COEFF
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
-    METRICS,
     VAL_ACCURACY,
+    meaning,
 )
 from study.metrics.goals import Objective
 from study.pareto.repeats import N_DRAWS
@@ -188,7 +188,7 @@ def metric_columns(
         columns.append(Column("mark", [point.mark.value for point in ranked], is_text=True))
     for name in leading_metrics(ranked, objectives):
         cells = [numbers.with_error(point, name) for point in ranked]
-        columns.append(Column(METRICS[name].short, cells, METRICS[name].description))
+        columns.append(Column(meaning(name).short, cells, meaning(name).description))
         if name == VAL_ACCURACY and n_val_images is not None:
             how = f"its confidence interval, by the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
@@ -212,7 +212,7 @@ def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Col
     if repeated:
         columns.append(Column("trained", [str(len(point.records)) for point in ranked]))
     if any(point.first.origin for point in ranked):
-        how = "given: a sample of search.first"
+        how = "given: a sample of search.first; told: a network that its user trained"
         cells = [point.first.origin for point in ranked]
         columns.append(Column("origin", cells, how, is_text=True))
     for key, _ in report.study.config.space:
@@ -264,7 +264,7 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
     controls = [point for point in report.points if point.mark is Mark.CONTROL]
     if controls:
         best = [
-            f"{METRICS[name].short} {max(point.metrics[name] for point in controls):.4f}"
+            f"{meaning(name).short} {max(point.metrics[name] for point in controls):.4f}"
             for name in (VAL_ACCURACY, CERTIFIED_ACCURACY)
         ]
         lines.append(

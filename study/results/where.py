@@ -20,7 +20,7 @@ from typing import Any
 from study.config.study import SECTION_OF
 from study.config.trial import EvaluationConfig
 from study.errors import UserError, unknown
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY, meaning
 from study.tracking.records import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
 
@@ -81,6 +81,7 @@ class Condition:
     name: str
     operator: str
     value: str
+    is_metric: bool
 
     def holds(self, record: TrialRecord) -> bool:
         """Whether a network has the value and meets the condition; text knows only = and !=."""
@@ -93,10 +94,10 @@ class Condition:
         return self.operator in ("=", "!=") and is_same is (self.operator == "=")
 
     def _value(self, record: TrialRecord) -> str | None:
-        if self.name not in METRICS:
+        if not self.is_metric:
             return _parameter(record, self.name)
         value = record.metrics.get(self.name, math.nan)
-        return None if math.isnan(value) else repr(METRICS[self.name].resolution.round(value))
+        return None if math.isnan(value) else repr(meaning(self.name).resolution.round(value))
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,12 @@ def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
     }
 
 
-def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
+def parse(text: str, searched: Sequence[str] = (), own: Sequence[str] = ()) -> Conditions:
     """The conditions of a text.
 
     Args:
         searched: the study's own hyperparameters, named first in messages.
+        own: metrics of the user's own.
 
     Raises:
         UserError: if a condition is malformed, its name is unknown, or text is compared by size.
@@ -152,21 +154,22 @@ def parse(text: str, searched: Sequence[str] = ()) -> Conditions:
     parts = _AND.split(text) if text.strip() else []
     return Conditions(
         " and ".join(part.strip() for part in parts if _FOR_MLFLOW.match(part)),
-        tuple(_read(part, searched) for part in parts if not _FOR_MLFLOW.match(part)),
+        tuple(_read(part, searched, own) for part in parts if not _FOR_MLFLOW.match(part)),
     )
 
 
-def _read(part: str, searched: Sequence[str]) -> Condition:
+def _read(part: str, searched: Sequence[str], own: Sequence[str]) -> Condition:
     match = _CONDITION.fullmatch(part)
     if match is None:
         raise UserError(_FORM, "where", part.strip())
     name, symbol, value = match.groups()
     name, value = _NAMES.get(name, name), value.strip("'\"")
     symbol = "=" if symbol == "==" else symbol
-    if name not in METRICS and name not in _PARAMETERS:
-        known = tuple(dict.fromkeys([*METRICS, *searched, *_PARAMETERS]))
+    is_metric = name in METRICS or name in own
+    if not is_metric and name not in _PARAMETERS:
+        known = tuple(dict.fromkeys([*METRICS, *own, *searched, *_PARAMETERS]))
         raise UserError(unknown(name, known, "metric or hyperparameter"), "where")
-    is_text = name not in METRICS and symbol in ("=", "!=")
+    is_text = not is_metric and symbol in ("=", "!=")
     if not is_text and not _NUMBER.fullmatch(value):
         raise UserError(f"{name} {symbol} must be followed by a number", "where", value)
-    return Condition(name, symbol, value)
+    return Condition(name, symbol, value, is_metric)

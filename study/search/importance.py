@@ -79,10 +79,11 @@ def _shares(
     seed: int,
 ) -> dict[str, float] | None:
     """Parameter -> share, by the chosen trials; None if nothing varies among them."""
+    # A parameter that not every sample has accounts for no variance of all.
     varied = [
         (key, parameter)
         for key, parameter in space
-        if len({json.dumps(samples[i][key]) for i in chosen}) > 1
+        if not parameter.when and len({json.dumps(samples[i][key]) for i in chosen}) > 1
     ]
     # Standardized: a tree treats values that differ by 1e-8 as equal.
     of_chosen = [values[i] for i in chosen]

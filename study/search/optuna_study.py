@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from study.config.space import Parameter, Value
+from study.config.space import Parameter, Value, is_active
 from study.errors import UserError, printable, quoted, some
 from study.metrics.definitions import Direction
 from study.metrics.reports import TrialStatus
@@ -59,6 +59,7 @@ def as_trial(
     Raises:
         UserError: if the sample is not of the space.
     """
+    space = [(key, parameter) for key, parameter in space if is_active(parameter, sample)]
     for key, parameter in space:
         if key not in sample or not parameter.contains(sample[key]):
             raise UserError(f"{key} of {network} must be in space.{key}", _KEY, sample.get(key))

@@ -24,8 +24,16 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
-from study.config.space import Value
+from study.config.space import (
+    CategoricalParameter,
+    FloatParameter,
+    Parameter,
+    Value,
+    is_active,
+)
 from study.config.study import StudyConfig
+from study.errors import ConfigError
+from study.imports import called, where
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
@@ -90,8 +98,9 @@ class OptunaSearcher(Searcher):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = study
         self._distributions = {key: distribution(p) for key, p in study.space}
+        self._always = {key: self._distributions[key] for key, p in study.space if not p.when}
         self._study = optuna.create_study(
-            sampler=_sampler(study),
+            sampler=make_sampler(study),
             directions=[direction.value for direction in observation.directions(study)],
         )
         self._n_searches = n_searches
@@ -113,15 +122,17 @@ class OptunaSearcher(Searcher):
         study, search = self._config, self._config.search
         # Not Optuna's grid sampler: it ends a study by itself, which is Ray's task here.
         samples = study.grid() or [] if search.sampler == "grid" else search.first
-        given = [{key: to_optuna(p, sample[key]) for key, p in study.space} for sample in samples]
+        space = dict(study.space)
+        given = [{key: to_optuna(space[key], sample[key]) for key in sample} for sample in samples]
         match search.sampler:
             case "sobol":
                 n_samples = study.n_trials
             case "tpe" | "gp":
                 n_samples = min(search.n_startup_trials, study.n_trials)
-            case "nsga2" | "random" | "grid":
+            case _:
                 n_samples = 0
         n_left = max(0, n_samples - len(given))
+        # What a sample has beyond its conditions is not asked for.
         return given + sobol_samples(self._distributions, n_left, search.seed)
 
     # Ray's annotation lacks text, but FINISHED, which it asks for, is one.
@@ -160,8 +171,14 @@ class OptunaSearcher(Searcher):
         if self._n_samples < len(self._given):
             # One at a time: Optuna scans all enqueued ones each time.
             self._study.enqueue_trial(self._given[self._n_samples])
-        trial = self._study.ask(self._distributions)
-        values = {key: from_optuna(p, trial.params[key]) for key, p in self._config.space}
+        trial = self._study.ask(self._always)
+        values: dict[str, Value] = {}
+        for key, parameter in self._config.space:
+            if is_active(parameter, values):
+                drawn = (
+                    trial.params[key] if key in self._always else _suggest(trial, key, parameter)
+                )
+                values[key] = from_optuna(parameter, drawn)
         is_given = self._n_samples < min(len(self._config.search.first), len(self._given))
         sample = _Sample(trial, self._n_started, values, is_given)
         self._n_samples += 1
@@ -264,7 +281,19 @@ class OptunaSearcher(Searcher):
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]
 
 
-def _sampler(study: StudyConfig) -> BaseSampler:
+def _suggest(trial: Trial, key: str, parameter: Parameter) -> Any:
+    """A value of a parameter with a condition, in Optuna's form."""
+    if isinstance(parameter, CategoricalParameter):
+        return trial.suggest_categorical(key, [to_optuna(parameter, c) for c in parameter.choices])
+    if isinstance(parameter, FloatParameter):
+        low, high, step = parameter.low, parameter.high, parameter.step
+        return trial.suggest_float(key, low, high, log=parameter.log, step=step)
+    low, high, step = parameter.low, parameter.high, parameter.step
+    return trial.suggest_int(key, low, high, log=parameter.log, step=step)
+
+
+def make_sampler(study: StudyConfig) -> BaseSampler:
+    """Optuna's sampler of a study. Raises ConfigError if one of the user's own cannot be used."""
     search = study.search
     match search.sampler:
         case "tpe":
@@ -278,3 +307,23 @@ def _sampler(study: StudyConfig) -> BaseSampler:
         # `_given_samples` has those of grid and sobol.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)
+        case path:
+            return _own_sampler(path, search.seed)
+
+
+def _own_sampler(path: str, seed: int) -> BaseSampler:
+    key = "search.sampler"
+    try:
+        sampler = called(path)(seed)
+        # Part of the state of the search.
+        pickle.dumps(sampler)
+    except ConfigError:
+        raise
+    # Whatever the user's code raises.
+    except Exception as error:
+        rule = f"{path} must give a sampler that can be pickled, but raises {where(error)}"
+        raise ConfigError(rule, key) from error
+    if not isinstance(sampler, BaseSampler):
+        rule = f"{path} must give a sampler of Optuna, but gives a {type(sampler).__name__}"
+        raise ConfigError(rule, key)
+    return sampler

@@ -20,7 +20,7 @@ MEASURED = {"empirical_lipschitz", "on_validation_split"}
 _LATER = {
     "map_lipschitz_upper_bound", INVERSE_LIPSCHITZ_UPPER_BOUND, "invertible",
     LOGIT_LIPSCHITZ_UPPER_BOUND, "logit_difference_bounds", "unknown_classifier",
-    "classifier_sha256",
+    "classifier_sha256", "proven_by",
 }  # fmt: skip
 
 

@@ -48,6 +48,7 @@ class Proof:
         code: which code it was stored with, for a message. The bound is that of the code at hand.
         unchecked: files of its run that may have been changed, since they have no logged digest.
         measured: whether its accuracies, radii and steps were measured again.
+        proven_by: import paths of blocks whose bounds are proofs by other authors.
     """
 
     problems: tuple[str, ...]
@@ -56,6 +57,7 @@ class Proof:
     code: str = ""
     unchecked: tuple[str, ...] = ()
     measured: bool = False
+    proven_by: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
         """The lines to print: the problems, or that the model is verified."""
@@ -64,6 +66,8 @@ class Proof:
         bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(self.lipschitz_upper_bound)
         meaning = "invertible" if self.invertible else "not proven to be invertible"
         verified = f"verified: proven bound {bound:.4g}, {meaning}; stored with {self.code}"
+        if self.proven_by:
+            verified += f"; bounds of blocks by {', '.join(self.proven_by)}, whose code was trusted"
         if self.unchecked:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"
@@ -71,8 +75,9 @@ class Proof:
         return (f"{verified}; {again}",)
 
 
-def verify(records: Records, run_id: str) -> Proof:
-    """Check the model of a run again. Raises TrackingError if the run is missing or has no network,
+def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
+    """Check the model of a run again; `trust` runs the code of the user's own that proves bounds of
+    its blocks. Raises TrackingError if the run is missing or has no network,
     or MLflow or the store cannot be read."""
     run = records.client.get_run(run_id)
     state = run.data.tags.get(tags.STATE, "of no state")
@@ -90,7 +95,7 @@ def verify(records: Records, run_id: str) -> Proof:
         try:
             folder, problems = _fetched(records, run, Path(temporary))
             of_run, unchecked = _files(records, run)
-            proof = Proof(tuple(problems)) if problems else _check(folder, run, of_run)
+            proof = Proof(tuple(problems)) if problems else _check(folder, run, of_run, trust)
         except TrackingError:
             raise
         except ValueError as error:
@@ -99,8 +104,9 @@ def verify(records: Records, run_id: str) -> Proof:
     return replace(proof, problems=tuple(map(printable, proof.problems)), unchecked=unchecked)
 
 
-def load(records: Records, run_id: str) -> IResNet:
-    """The network of a run, in eval mode, on the CPU. No stored code is run.
+def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
+    """The network of a run, in eval mode, on the CPU. No stored code is run; `trust` imports the
+    user's own that its blocks need.
 
     Raises:
         TrackingError: if its files are not exactly those logged, or are those of another run or of
@@ -112,7 +118,7 @@ def load(records: Records, run_id: str) -> IResNet:
             folder, problems = _fetched(records, run, Path(temporary))
             for problem in problems:
                 raise ValueError(problem)
-            return read_network(folder / DATA)
+            return read_network(folder / DATA, trust=trust)
         except TrackingError:
             raise
         except ValueError as error:
@@ -166,7 +172,7 @@ def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...
     return files, tuple(map(printable, sorted(there - logged.keys() - {NETWORK, CERTIFICATE})))
 
 
-def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
+def _check(folder: Path, run: Run, of_run: Mapping[str, bytes], trust: bool) -> Proof:
     """Check a model whose files match the manifest, though both may be forged. `of_run` has the
     run's own files: name -> content."""
     problems = [f"model: {problem}" for problem in other_loading(folder)]
@@ -176,7 +182,7 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
         if (folder / DATA / name).read_bytes() != of_run[name]
     )
     try:
-        network = read_network(folder / DATA)
+        network = read_network(folder / DATA, trust=trust)
     except ValueError as error:
         return Proof((*problems, f"model: {error}"))
     stored = as_json((folder / DATA / CERTIFICATE).read_bytes(), dict)
@@ -187,7 +193,8 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
         return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))
     try:
         # Compared after a round trip through JSON.
-        certified = json.loads(json.dumps(certify(network, search_room=0.0).to_dict()))
+        certificate = certify(network, search_room=0.0)
+        certified = json.loads(json.dumps(certificate.to_dict()))
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         return Proof((*problems, f"model: the network cannot be certified: {error}"))
     problems += (f"certificate: {problem}" for problem in false_claims(stored, certified))
@@ -212,7 +219,13 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Proof:
                 "code: it must be models/ as it is here or in a commit of this clone, but is "
                 "neither: it was changed, or the clone lacks its commit"
             )
-    return Proof(tuple(problems), certified[LIPSCHITZ_UPPER_BOUND], certified["invertible"], code)
+    return Proof(
+        tuple(problems),
+        certified[LIPSCHITZ_UPPER_BOUND],
+        certified["invertible"],
+        code,
+        proven_by=certificate.others,
+    )
 
 
 def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:

@@ -19,12 +19,13 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
 from study.errors import absent, printable
-from study.metrics.definitions import METRICS
 from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved, current
 from study.tracking.values import PROJECTED_TO, as_json, network_of, restored, sample_of, value_of
+
+_ORIGINS = (("told", tags.TOLD), ("given", tags.GIVEN))
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class StudyRecord:
         commit: of the code that began it; None if that was no clone.
         is_clean: whether the code was exactly that commit's.
         versions: of Python and the packages that decide numbers.
+        is_told: whether its networks were trained by its user's own loop.
+        own_code: module of the user's own code -> SHA-256, hex, of its file as the study began.
     """
 
     name: str
@@ -52,6 +55,8 @@ class StudyRecord:
     commit: str | None = None
     is_clean: bool = True
     versions: Mapping[str, str] = field(default_factory=dict)
+    is_told: bool = False
+    own_code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,8 @@ class TrialRecord:
         params: as text; a projection has those of its training, and what it was projected to.
         metrics: the last value of each.
         repeat_of: id of the first trial of the same sample; its own for the first.
-        origin: "given" for a sample of search.first, empty for one of the sampler.
+        origin: "given" for a sample of search.first, "told" for a network that its user trained;
+            otherwise empty.
         projected_to: the bound of Lip(g) of a projection's blocks; None for the trial itself.
         n_epochs: epochs trained so far; 0 for a projection, which adds none.
         started: when its run was created, seconds since 1970-01-01 UTC.
@@ -170,6 +176,8 @@ class Records:
                 commit=printable(of_run[tags.COMMIT]) if tags.COMMIT in of_run else None,
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions={printable(name): printable(str(of)) for name, of in versions.items()},
+                is_told=of_run.get(tags.TOLD) == "true",
+                own_code=as_json(of_run.get(tags.OWN_CODE, ""), dict) or {},
             )
             yield study, run
 
@@ -244,7 +252,7 @@ def _by_size(record: TrialRecord) -> tuple[int, float]:
 
 
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
-    of_run, params = run.data.tags, run.data.params
+    of_run, params, known = run.data.tags, run.data.params, study.config.known_metrics
     trial_id, projected_to = network_of(run)
     sample = sample_of(run)
     state = value_of(run, tags.STATE, TrialStatus)
@@ -262,7 +270,7 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         run_id=run.info.run_id,
         state=state,
         params=params,
-        metrics={name: restored(v) for name, v in run.data.metrics.items() if name in METRICS},
+        metrics={name: restored(v) for name, v in run.data.metrics.items() if name in known},
         sample=sample,
         # Earlier versions had no repeats.
         repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
@@ -278,5 +286,5 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         aliases=tuple(printable(name) for name in of_run.get(tags.ALIAS, "").split(",") if name),
         why=of_run.get(tags.WHY, ""),
         device=printable(of_run[tags.DEVICE]) if tags.DEVICE in of_run else None,
-        origin="given" if of_run.get(tags.GIVEN) == "true" else "",
+        origin=next((name for name, tag in _ORIGINS if of_run.get(tag) == "true"), ""),
     )

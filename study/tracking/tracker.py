@@ -17,7 +17,7 @@ from study.config.trial import TrialConfig
 from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     LIPSCHITZ_UPPER_BOUND,
-    METRICS,
+    meaning,
 )
 from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
@@ -163,7 +163,7 @@ class Tracker:
                 # Differs in each training and is not read back: a logged epoch has it.
                 return (LIPSCHITZ_UPPER_BOUND, epoch) in logged
             there = logged.get((name, epoch))
-            if there is None or METRICS[name].repeatable:
+            if there is None or meaning(name).repeatable:
                 return there in (value, stored(value))
             return True
 
@@ -285,7 +285,7 @@ class Tracker:
         if trial.logged is None:
             trial.logged = {
                 (metric, point.step): point.value
-                for metric in METRICS
+                for metric in self._study.config.known_metrics
                 for point in self._call(self.client.api.get_metric_history, trial.run_id, metric)
             }
         return trial.logged

@@ -1,13 +1,19 @@
 """Whether a trial could run, before anything is trained."""
 
+import math
 import os
 import shutil
 from dataclasses import asdict
 
-from models import check_arguments
+import torch
+
+from models import certify, check_arguments, deployed
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
+from study.imports import is_path, where
 from study.trial import sources
+from study.trial.losses import target_lipschitz
+from study.trial.network_files import build_model
 
 
 def check(config: TrialConfig) -> None:
@@ -23,3 +29,33 @@ def check(config: TrialConfig) -> None:
         check_arguments(in_shape, n_classes, **asdict(config.model))
     except ValueError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
+    if is_path(config.model.block):
+        _check_blocks(config, in_shape, n_classes)
+
+
+def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes: int) -> None:
+    """Raise ConfigError unless blocks of the user's own can be built, run, inverted and certified,
+    and have what the loss needs."""
+    path, key = config.model.block, "model.block"
+    try:
+        model = build_model(config.model, in_shape, n_classes)
+        images = torch.zeros(1, *in_shape)
+        model(images).sum().backward()
+        model.eval()
+        model.inverse(model.features(images), max_steps=1)
+        lipschitz = target_lipschitz(deployed(model))
+        certify(deployed(model), "fast")
+    # Whatever the user's code raises.
+    except Exception as error:
+        raise ConfigError(
+            f"it must be one that runs, but {path} raises {where(error)}", key
+        ) from error
+    for name, tensor in model.named_parameters():
+        if tensor.grad is None and name.startswith("body."):
+            raise ConfigError(
+                f"every parameter must be trained, but {name} of {path} is not used", key
+            )
+    if config.training.loss == "margin" and math.isinf(lipschitz):
+        raise ConfigError(
+            f"must be another with {path}, which has no target_lipschitz", "training.loss", "margin"
+        )

@@ -6,19 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NORMALIZATION = {"from": "uint8", "scale": 1 / 255, "offset": -0.5}
-"""What `normalized` does: images * scale + offset (paper, appendix A, of MNIST)."""
+_OFFSET = -0.5
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (N, C, H, W); labels: int64 (N,)."""
+    """images: uint8 (N, C, H, W) in [0, 255], or float32 in [0, 1]; labels: int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def normalization(self) -> dict[str, object]:
+        """What `normalized` does: images * scale + offset (paper, appendix A, of MNIST)."""
+        is_bytes = self.images.dtype == torch.uint8
+        kind, scale = ("uint8", 1 / 255) if is_bytes else ("float32", 1.0)
+        return {"from": kind, "scale": scale, "offset": _OFFSET}
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -42,10 +48,11 @@ class Augmentation:
         return torch.cat([offsets, mirrored], dim=1).to(device)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) and the rows (B, 3) of `draw` -> uint8 (B, C, H, W)."""
+        """Images (B, C, H, W) of a Split and the rows (B, 3) of `draw` -> images likewise."""
         n, channels, height, width = images.shape
         device, s = images.device, self.shift
-        padded = F.pad(images, (s, s, s, s), value=self.fill)
+        fill = self.fill if images.dtype == torch.uint8 else self.fill / 255
+        padded = F.pad(images, (s, s, s, s), value=fill)
         row = drawn[:, 0, None] + torch.arange(height, device=device)
         along = torch.arange(width, device=device)
         along = torch.where(drawn[:, 2, None] == 1, width - 1 - along, along)
@@ -79,8 +86,9 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] -> float32 in [-0.5, 0.5] (paper, appendix A, of MNIST), channels_last."""
-    return images.to(torch.float32, memory_format=torch.channels_last) / 255 - 0.5
+    """Images of a Split -> float32 in [-0.5, 0.5] (paper, appendix A, of MNIST), channels_last."""
+    pixels = images.to(torch.float32, memory_format=torch.channels_last)
+    return (pixels / 255 if images.dtype == torch.uint8 else pixels) + _OFFSET
 
 
 def brightness(images: Tensor) -> Tensor:

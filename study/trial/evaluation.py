@@ -13,16 +13,21 @@ from models import (
     IResNet,
     certified_radius,
     deployed,
+    empirical_lipschitz,
     predicted_steps,
     recompute_batch_norm,
 )
 from models.invertible_block import InvertibleBlock
-from study.config.trial import EvaluationConfig
+from study.config.trial import EvaluationConfig, TrialConfig
+from study.errors import OwnCodeError
 from study.metrics.definitions import CERTIFIED_ACCURACY, RECONSTRUCTION_ERROR
 from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
+from study.trial.own_metrics import measure_own
 
 _BATCH_SIZE = 500
+# Images at which bounds that others prove are tried.
+_N_ATTAINED_AT = 8
 # Training images for the statistics of the classifier.
 _N_STATISTICS_IMAGES = 2_000
 # The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
@@ -107,14 +112,13 @@ def evaluate(
 
 
 def measure(
-    model: IResNet,
-    val: Split,
-    settings: EvaluationConfig,
-    radius: float,
-    certificate: Certificate,
+    model: IResNet, val: Split, trial: TrialConfig, certificate: Certificate
 ) -> tuple[Evaluation, Answers]:
-    """(what a network in eval mode measures on a validation split and what is proven of it; its
-    answers on the split); `radius` is that of certified_accuracy."""
+    """(what a network of a trial, in eval mode, measures on a validation split and what is proven
+    of it; its answers on the split). Raises OwnCodeError if a metric of the user's own gives no
+    finite number, or a block of the user's own attains more than it proves."""
+    settings = trial.evaluation
+    _check_attained(model, val, certificate)
     answers = evaluate(model, val, settings, certificate)
     assert answers.radii is not None
     images = normalized(val.images[: settings.n_inverse_samples])
@@ -125,7 +129,7 @@ def measure(
     evaluation = Evaluation(
         val_loss=answers.loss,
         val_accuracy=answers.accuracy,
-        certified_accuracy=certified_fraction(answers.radii, radius),
+        certified_accuracy=certified_fraction(answers.radii, trial.radius),
         median_radius=answers.radii.median().item(),
         logit_lipschitz_upper_bound=certificate.logit_lipschitz_upper_bound,
         inverse_lipschitz_upper_bound=certificate.inverse_lipschitz_upper_bound,
@@ -133,8 +137,24 @@ def measure(
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
         noise_error=measure_noise_error(model, images, certificate, rtol=rtol, max_steps=max_steps),
+        own=measure_own(model, val, trial, certificate),
     )
     return evaluation, answers
+
+
+def _check_attained(model: IResNet, val: Split, certificate: Certificate) -> None:
+    """Raise OwnCodeError if Lip(g) of a block of another author is more, at an image, than that
+    author proves."""
+    if not certificate.others:
+        return
+    attained = empirical_lipschitz(model, normalized(val.images[:_N_ATTAINED_AT]))
+    for block, value in zip(certificate.blocks, attained, strict=True):
+        if block.proven_by is not None and value > block.upper_bound:
+            raise OwnCodeError(
+                f"{block.proven_by} proves a bound of {block.upper_bound:.4g} for Lip(g) of "
+                f"{block.name}, but it attains {value:.4g}",
+                "model.block",
+            )
 
 
 def certified_fraction(radii: Tensor, radius: float) -> float:

@@ -1,16 +1,19 @@
 """A trained network at smaller bounds of its blocks: further points of the front, one training."""
 
 import copy
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from models import Certificate, IResNet, certify, deployed, project
+from models import Block, Certificate, IResNet, certify, deployed, project
 from models.certification import with_classifier
 from models.spectral_norm import SpectralNormConv2d
+from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialStatus
 from study.trial.evaluation import (
@@ -21,7 +24,7 @@ from study.trial.evaluation import (
     statistics_images,
 )
 from study.trial.losses import fit_head
-from study.trial.network_files import Certified
+from study.trial.network_files import Certified, save_network
 from study.trial.training import Training
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
@@ -43,7 +46,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     At each rung every block's proven bound of Lip(g) is at most the rung. If the config has
     fine_tune_steps, the network of the rung above is fine-tuned first. Left out are rungs that
     every block meets already, whose fine-tuning diverged, or with a value that is not finite.
-    Networks with BatchNorm in their blocks have no ladder: its factor follows the data. The
+    Networks with BatchNorm in their blocks have no ladder: its factor follows the data; nor have
+    those with blocks of another author that cannot be scaled, or prove no bound. The
     control, if the config wants one, comes last.
     """
     assert training.status is TrialStatus.COMPLETED
@@ -51,6 +55,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     if not config.ladder and not config.control:
         return
     if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
+        return
+    if not all(block.is_scalable for block in training.model.body if isinstance(block, Block)):
         return
     model = copy.deepcopy(training.model).eval()
     images = statistics_images(training.dataset.train)
@@ -61,7 +67,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     adapted = None if is_linear else images
     proven = trained.certificate.lipschitz_upper_bound
     for index, lipschitz in enumerate(config.ladder):
-        if proven <= lipschitz:
+        if proven <= lipschitz or proven == math.inf:
             continue
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
@@ -82,12 +88,27 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             yield projection
     if config.control:
         plain = deployed(training.model).eval()
-        for name, parameter in plain.body.named_parameters():
-            # Times 0, as a rung is times its factor.
-            parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
+        for block in plain.body:
+            if isinstance(block, Block):
+                block.scale(0.0)
+                continue
+            for name, parameter in block.named_parameters():
+                # Times 0, as a rung is times its factor.
+                parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
         control = _measured(training, plain, certify(plain), CONTROL)
         if diverged(control.report.metrics(), config.objectives) is None:
             yield control
+
+
+def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) -> None:
+    """Write the network of a completed training into a new folder, and its projections below."""
+    config, dataset, network = training.config, training.dataset, training.certified()
+    folder.mkdir()
+    save_network(folder, network, training.answers(), config, dataset)
+    for index, rung in enumerate(rungs):
+        below = projection_folder(folder, index)
+        below.mkdir(parents=True)
+        save_network(below, rung.network, rung.answers, config, dataset, base=network.model)
 
 
 def _measured(
@@ -99,7 +120,7 @@ def _measured(
         of_body = certificate.features_lipschitz_upper_bound
         fit_head(plain, dataset.train, config, of_body, seed=config.seed)
         certificate = with_classifier(certificate, plain)
-    measured, answers = measure(plain, dataset.val, config.evaluation, config.radius, certificate)
+    measured, answers = measure(plain, dataset.val, config, certificate)
     report = ProjectionReport(
         projected_to=projected_to,
         fine_tune_steps=config.fine_tune_steps,

@@ -20,7 +20,7 @@ from models import (
 )
 from study.config.trial import ModelConfig, TrialConfig
 from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS, VAL_RIGHT, packed
-from study.trial.data import NORMALIZATION, Dataset, normalized
+from study.trial.data import Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
     Answers,
@@ -117,7 +117,7 @@ def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
             "n_val": len(dataset.val),
             "n_test": len(dataset.test),
             "sha256": dataset.sha256,
-            "normalization": NORMALIZATION,
+            "normalization": dataset.train.normalization,
         },
     }
 

@@ -167,6 +167,8 @@ class Muon(Optimizer):
             torch._foreach_mul_(scaled, scales)
 
     def _step_kernels(self) -> None:
+        if not self._kernels:  # all blocks are of other authors
+            return
         settings, directions = self._settings, self._momentum
         gradients = _gradients(self._kernels)
         torch._foreach_mul_(directions, settings.momentum)

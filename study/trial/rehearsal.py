@@ -59,7 +59,7 @@ def _seconds_of_report(training: Training, network: IResNet, effort: Effort) -> 
     certified = Certified.of(network, effort)
     config = training.config
     val = training.dataset.val
-    measure(certified.model, val, config.evaluation, config.radius, certified.certificate)
+    measure(certified.model, val, config, certified.certificate)
     return _now(training) - start
 
 

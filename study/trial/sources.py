@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from filelock import FileLock
 
 from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
+from study.imports import is_path
+from study.trial import own_data
 from study.trial.data import Augmentation, Dataset, Split
+from study.trial.remote_root import fetched, is_address
 
 # The key of the study file that messages name.
 _ROOT = "data.root"
@@ -28,10 +31,17 @@ _FOLDER_SIZE = 32
 @functools.lru_cache(maxsize=2)
 def load(config: DataConfig) -> Dataset:
     """Read and split a data set, on the CPU; the split depends on split_seed alone. Raises
-    DataNotFoundError if it is not there, and ConfigError if one of its files cannot be read or
-    there is too little to split."""
-    source = _SOURCES[config.name]
-    train, test, n_classes = source.read(config)
+    DataNotFoundError if it is not there, ConfigError if one of its files cannot be read, it is not
+    as `own_data.Dataset` says, or there is too little to split, and OwnCodeError if a function of
+    the user's own fails."""
+    if is_address(config.root):
+        config = replace(config, root=fetched(config.root))
+    if is_path(config.name):
+        train, test, n_classes, default = own_data.read(config.name, config.root)
+    else:
+        source = _SOURCES[config.name]
+        default = source.augmentation
+        train, test, n_classes = source.read(config)
     if test is None:
         train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
     # Another seed, so that the validation split does not repeat the choice of the test split.
@@ -41,7 +51,6 @@ def load(config: DataConfig) -> Dataset:
         train = Split(train.images[: config.max_train], train.labels[: config.max_train])
     if config.size is not None:
         train, val, test = (_resized(split, config.size) for split in (train, val, test))
-    default = source.augmentation
     augmentation = Augmentation(
         default.shift if config.shift is None else config.shift,
         default.flip if config.flip is None else config.flip,
@@ -61,7 +70,7 @@ def _sha256(*splits: Split) -> str:
 
 def describe(config: DataConfig) -> tuple[tuple[int, int, int], int]:
     """(in_shape, n_classes) of a data set, without reading every image. Raises as `load` does."""
-    if config.name == "image_folder":
+    if config.name == "image_folder" and not is_address(config.root):
         size = config.size or _FOLDER_SIZE
         return (3, size, size), len(_image_folder(config, "train").classes)
     dataset = load(config)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models import Effort, IResNet
 from study.config.trial import TrialConfig
+from study.errors import OwnCodeError
 from study.metrics.definitions import TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
@@ -77,14 +78,34 @@ class Training:
             self.epoch += 1
             if not math.isfinite(train_loss):
                 reason = f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}"
-                return self._failed(reason)
+                return self.failed(reason)
         seconds = time.perf_counter() - start
         # Before anything is measured: a driver's figure is of the last second or less.
         device_use = gpu_use(self.device)
-        last = self.epoch == settings.max_epochs
-        report = self._measure(train_loss, train_accuracy, seconds / n_epochs, device_use, last)
+        return self._reported(train_loss, train_accuracy, seconds / n_epochs, device_use)
+
+    def completed(self) -> TrialReport:
+        """Complete the trial with its network as it is, trained elsewhere: without figures of a
+        training."""
+        self.model.to(self.device)
+        self.epoch = self.config.training.max_epochs
+        return self._reported(None, None, None, {})
+
+    def _reported(
+        self,
+        train_loss: float | None,
+        train_accuracy: float | None,
+        epoch_seconds: float | None,
+        device_use: dict[str, float],
+    ) -> TrialReport:
+        """The report of the network as it is."""
+        last = self.epoch == self.config.training.max_epochs
+        try:
+            report = self._measure(train_loss, train_accuracy, epoch_seconds, device_use, last)
+        except OwnCodeError as error:
+            return self.failed(str(error))
         if not_finite := diverged(report.metrics(), self.config.objectives):
-            return self._failed(f"{not_finite} after epoch {self.epoch}")
+            return self.failed(f"{not_finite} after epoch {self.epoch}")
         if last:
             self.status = TrialStatus.COMPLETED
         return TrialReport(self.status, report)
@@ -115,7 +136,8 @@ class Training:
             self.config.evaluation,
         )
 
-    def _failed(self, reason: str) -> TrialReport:
+    def failed(self, reason: str) -> TrialReport:
+        """End the trial as failed; returns its last report."""
         self.status = TrialStatus.FAILED
         return TrialReport(self.status, reason=reason)
 
@@ -185,9 +207,9 @@ class Training:
 
     def _measure(
         self,
-        train_loss: float,
-        train_accuracy: float,
-        epoch_seconds: float,
+        train_loss: float | None,
+        train_accuracy: float | None,
+        epoch_seconds: float | None,
         device_use: dict[str, float],
         last: bool,
     ) -> EpochReport:
@@ -197,11 +219,7 @@ class Training:
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)
         measured, answers = measure(
-            network.model,
-            self.dataset.val,
-            self.config.evaluation,
-            self.config.radius,
-            network.certificate,
+            network.model, self.dataset.val, self.config, network.certificate
         )
         if last:
             self._completed, self._answers = network, answers

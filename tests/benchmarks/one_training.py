@@ -108,7 +108,7 @@ class _Descent(Training):
         plain = deployed(model)
         certificate = project(plain, images=images, lipschitz=coeff**3)
         config = self.config
-        return measure(plain, self.dataset.val, config.evaluation, config.radius, certificate)[0]
+        return measure(plain, self.dataset.val, config, certificate)[0]
 
 
 def _set_coeff(model: IResNet, coeff: float, trial: TrialConfig) -> None:
@@ -143,8 +143,8 @@ def train(trial: TrialConfig, way: str, n_threads: int) -> tuple[_Points, float]
         return training.points, time.monotonic() - start
     _set_coeff(training.model, _COEFF, trial)
     network = Certified.of(training.model)
-    settings, val = trial.evaluation, training.dataset.val
-    measured, _ = measure(network.model, val, settings, trial.radius, network.certificate)
+    val = training.dataset.val
+    measured, _ = measure(network.model, val, trial, network.certificate)
     points = {_COEFF: measured}
     for projection in projections(training, network):
         values = vars(projection.report)

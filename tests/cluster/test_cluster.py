@@ -21,7 +21,9 @@ from tests.cluster.derived import ROOT
 from tests.cluster.hosts import hosts
 from tests.cluster.outsider import CALLS
 from tests.faults.books import problems
+from tests.support.launched import run
 from tests.support.studies import RAW
+from tests.test_own_code import points, write_own
 
 pytestmark = pytest.mark.cluster
 
@@ -167,6 +169,38 @@ def test_a_study_runs_over_the_cluster(
         nodes = database.execute("SELECT DISTINCT value FROM tags WHERE key = 'study.node'")
         assert {node for (node,) in nodes} == {worker.address for worker in up.hosts.workers}
         assert problems(database, "tiny", bucket / "studies" / "tiny", N_TRIALS, 1) == []
+
+
+def test_code_of_a_users_own_and_data_at_an_address_reach_workers_that_lack_both(
+    up: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The example of study/README.md, driven from the head, whose front is that of one machine; and
+    then on images in a store, which each worker fetches once."""
+    here = tmp_path_factory.mktemp("here")
+    head = up.hosts.head
+    write_own(here)
+    run(here, "own.yaml", "--cpus", "1")
+    files = {
+        path.name: path.read_text() for path in here.iterdir() if path.suffix in (".py", ".yaml")
+    }
+    for name, text in files.items():
+        head.run(f"mkdir -p mine; cat > mine/{name} <<'END'\n{text}\nEND")
+    launch = f"cd mine; . ~/.iresnet-study/environment; PYTHONPATH={ROOT} python -m study.launch"
+    head.run(f"{launch} own.yaml", timeout_seconds=300)
+    networks = points(here)
+    with up.database() as database:
+        found = database.execute(
+            "SELECT r.name, m.value FROM runs r JOIN latest_metrics m ON m.run_uuid = r.run_uuid "
+            "JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'study.kind' AND t.value = 'trial' "
+            "JOIN experiments e ON e.experiment_id = r.experiment_id "
+            "WHERE e.name = 'own' AND m.key = 'ood_auroc'"
+        ).fetchall()
+    assert {name.partition(":")[0]: value for name, value in found} == {
+        name.removeprefix("own/"): row[3] for name, row in networks.items() if "@" not in name
+    }
+    assert not any(
+        worker.run("ls mine", check=False).returncode == 0 for worker in up.hosts.workers
+    )
 
 
 def test_nothing_is_given_away_to_who_is_in_the_security_group_without_a_token(up: Cluster) -> None:

@@ -135,7 +135,7 @@ constraints: {lipschitz_upper_bound: "< 0"}
     constraints.lipschitz_upper_bound: must be one that a network can meet: lipschitz_upper_bound
     is at least 0, but got '< 0'
 search: {sampler: tpee}
-    search.sampler: must be 'tpe', 'nsga2', 'gp', 'sobol', 'random' or 'grid', but got 'tpee'
+    search.sampler: unknown sampler 'tpee'; did you mean 'tpe'?
 search: {n_trials: ABSENT}
     search.n_trials: this key is required
 search: {sampler: grid}

@@ -108,6 +108,6 @@ def test_a_signal_for_the_group_of_the_driver_does_not_end_what_ray_started(
         started.process.wait()
 
     monkeypatch.setattr(ray, "init", init)
-    assert starting._join_or_start("local")
+    assert starting._join_or_start("local", ())
     init()  # somebody else's, later
     assert groups[0] != groups[1] == os.getpgrp()

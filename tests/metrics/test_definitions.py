@@ -24,7 +24,7 @@ REPORT = EpochReport(
 
 
 def test_every_reported_number_but_when_is_a_metric() -> None:
-    no_metrics = {"epoch", "timestamp", "device", "device_use"}
+    no_metrics = {"epoch", "timestamp", "device", "device_use", "own"}
     assert {field.name for field in fields(EpochReport)} == {*METRICS, *no_metrics}
     optional: dict[str, Any] = {
         "test_accuracy": 0.5,

@@ -21,8 +21,8 @@ def one_ray() -> Iterator[None]:
         # Nobody reads its logs, and no node is added.
         for program in ("start_log_monitor", "start_monitor", "start_api_server"):
             patch.setattr(Node, program, lambda *_, **options: None)
-        assert starting._join_or_start("local")
-        patch.setattr(starting, "_join_or_start", lambda address: True)
+        assert starting._join_or_start("local", ())
+        patch.setattr(starting, "_join_or_start", lambda *_: True)
         patch.setattr(ray, "shutdown", lambda: None)
         try:
             yield

@@ -27,6 +27,13 @@ def blocks(language: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def marked() -> dict[str, str]:
+    """Mark, such as `<!-- own-code -->` -> the block below it. tests/test_own_code.py runs them."""
+    page = "\n".join(PAGES.values())
+    found = re.findall(r"^<!-- (own-\w+) -->\n```\w*\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
 def commands() -> list[str]:
     """Every command in the shell blocks, without its comment and without duplicates."""
     lines = [

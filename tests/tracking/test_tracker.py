@@ -23,7 +23,6 @@ from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
-from study.trial import data
 from study.trial.training import Training
 from tests.support.records import projections
 from tests.support.studies import epoch_report, projection_report, tiny
@@ -295,7 +294,8 @@ def test_a_logged_model_is_one_and_says_what_it_is(
     assert model_file.metadata["study"] == {
         "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
     }  # fmt: skip
-    assert model_file.metadata["data"]["normalization"] == data.NORMALIZATION
+    normalization = {"from": "uint8", "scale": 1 / 255, "offset": -0.5}
+    assert model_file.metadata["data"]["normalization"] == normalization
     network = Path(logged.artifact_location) / "data" / "network"
     for name in ("certificate.json", "network.json", "weights.safetensors"):
         assert (network / name).read_bytes() == (folder / name).read_bytes()

@@ -67,7 +67,7 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
         save_network(folder, network, projection.answers, config, dataset)
         loaded = read_network(folder)
         certificate = certify(loaded, "full")
-        again, answers = measure(loaded, dataset.val, config.evaluation, config.radius, certificate)
+        again, answers = measure(loaded, dataset.val, config, certificate)
         report = projection.report
         kept = read_right((folder / VAL_RIGHT).read_bytes(), report.val_accuracy)
         assert kept == answers.right.tolist()

@@ -78,9 +78,11 @@ const isThere = (name) => column(name).some((value) => value !== null);
 const numeric = [...metricNames, ...paramNames, ...["projected_to"].filter(isThere)]
   .filter(isNumeric);
 // Where a point comes from, in a sentence; empty where the sampler proposed it.
-const originOf = (i) => (
-  points.origin[i] === "given" ? "A sample that the study file gives." : ""
-);
+const ORIGINS = {
+  given: "A sample that the study file gives.",
+  told: "A network that its user trained.",
+};
+const originOf = (i) => ORIGINS[points.origin[i]] || "";
 
 const withError = (name, i) => {
   const error = points[`${name}_se`] && points[`${name}_se`][i];

@@ -1,0 +1,114 @@
+"""Callbacks of the user's own, such as loggers: told on the driver what happens in a study."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+from study.config.space import Value
+from study.config.study import StudyConfig
+from study.errors import ConfigError
+from study.execution import trials as tune_trials
+from study.execution.callback import StudyCallback
+from study.execution.trials import EndedTrials, suggestion
+from study.imports import imported, where
+from study.metrics.definitions import as_reported
+from study.metrics.reports import TrialReport
+
+
+class Callback:
+    """Told on the driver what happens in a study that names it in `callbacks`. A subclass is made
+    without arguments, anew when a study is resumed, and defines what it wants to know of. Networks
+    are called by their handles, such as "digits/0004"."""
+
+    def on_study_start(self, name: str, settings: Mapping[str, Any]) -> None:
+        """A study begins or goes on; `settings` is the content of its file, with all defaults."""
+
+    def on_trial_start(self, trial: str, sample: Mapping[str, Value]) -> None:
+        """A trial begins or goes on; `sample` has the value of each parameter of the space."""
+
+    def on_report(self, trial: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """A trial has measured its network after an epoch, from 1. An epoch that is trained again
+        after a crash is reported again."""
+
+    def on_trial_end(self, trial: str, status: str, metrics: Mapping[str, float]) -> None:
+        """A trial is "completed", "stopped_early" or "failed", with its last metrics, if any."""
+
+    def on_study_end(self, name: str) -> None:
+        """A study has ended, or is interrupted."""
+
+
+def callback_class(path: str) -> type[Callback]:
+    """The class at an import path. Raises ConfigError if it is no subclass of Callback."""
+    found = imported(path)
+    if not isinstance(found, type) or not issubclass(found, Callback):
+        raise ConfigError(f"must be a subclass of study.Callback, but {path} is {found!r:.60}")
+    return found
+
+
+@dataclass(eq=False)
+class OwnCallbacks(StudyCallback):
+    """Tells a study's own callbacks. One that raises is dropped with a message, and the study goes
+    on."""
+
+    study: StudyConfig
+    messages: deque[str]
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self._callbacks: dict[str, Callback] = {}
+        self._ended: EndedTrials | None = None
+        for path in self.study.callbacks:
+            try:
+                self._callbacks[path] = callback_class(path)()
+            # Whatever the user's code raises.
+            except Exception as error:
+                self._drop(path, error)
+        self._tell("on_study_start", self.study.name, self.study.to_dict())
+
+    def on_trial_start(
+        self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
+    ) -> None:
+        self._tell("on_trial_start", self._handle(trial), dict(suggestion(trial).sample))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = TrialReport.from_result(result)
+        if report is not None and report.epoch is not None and not report.is_repeated:
+            metrics = as_reported(report.epoch.metrics())
+            self._tell("on_report", self._handle(trial), report.epoch.epoch, metrics)
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if self._ended is None:
+            # An earlier driver was told of those that had ended before.
+            self._ended = EndedTrials()
+            self._ended.update(trials)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        assert self._ended is not None
+        for trial in self._ended.update(trials):
+            report = tune_trials.report(trial)
+            epoch = None if report is None else report.epoch
+            metrics = {} if epoch is None else as_reported(epoch.metrics())
+            status = tune_trials.status(trial).value
+            self._tell("on_trial_end", self._handle(trial), status, metrics)
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        self._tell("on_study_end", self.study.name)
+
+    def _handle(self, trial: Trial) -> str:
+        return f"{self.study.name}/{suggestion(trial).trial_id}"
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for path, callback in list(self._callbacks.items()):
+            try:
+                getattr(callback, event)(*arguments)
+            # Whatever the user's code raises.
+            except Exception as error:
+                self._drop(path, error)
+
+    def _drop(self, path: str, error: Exception) -> None:
+        self._callbacks.pop(path, None)
+        self.messages.append(f"the callback {path} raises {where(error)}; it is told no more")

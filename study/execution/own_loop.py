@@ -1,0 +1,134 @@
+"""A study whose networks its user trains: asked for samples, and told networks."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from models import IResNet
+from study.config.file import Asked
+from study.config.space import Value
+from study.config.trial import TrialConfig
+from study.errors import LaunchError, OwnCodeError
+from study.execution import storage
+from study.execution.beginning import plan_new
+from study.execution.driver import Driver
+from study.execution.provenance import own_code, provenance
+from study.metrics.artifacts import OUTCOME, projection_folder
+from study.metrics.reports import TrialReport, TrialStatus
+from study.search.searcher import OptunaSearcher
+from study.search.suggestion import Suggestion
+from study.tracking import studies, tags
+from study.tracking.tracker import Tracker
+from study.trial import sources
+from study.trial.data import Dataset
+from study.trial.ladder import projections, save_outcome
+from study.trial.training import Training
+
+
+@dataclass(frozen=True)
+class OwnTrial:
+    """A sample that was asked for.
+
+    Attributes:
+        config: all its settings; those of `training` bind nobody here.
+        network: with its first weights, to be trained.
+    """
+
+    trial_id: str
+    sample: Mapping[str, Value]
+    config: TrialConfig
+    network: IResNet
+
+
+class Loop:
+    """A study whose user trains its networks; see `study.loop`.
+
+    Attributes:
+        name: of the study.
+        dataset: its images, split. `study.normalized` makes them what a network takes.
+    """
+
+    def __init__(self, driver: Driver, asked: Asked, storage_folder: str) -> None:
+        self._config = asked.config
+        self.name = asked.config.name
+        self.dataset: Dataset = sources.load(asked.config.data)
+        self._searcher = OptunaSearcher(asked.config)
+        told = {**provenance(), **own_code(asked.config), tags.TOLD: "true"}
+        record = studies.create(driver.client, asked.config, asked.source, storage_folder, told)
+        self._record, self._client = record, driver.client
+        self._tracker = Tracker(driver.client, {**provenance(), tags.TOLD: "true"})
+        self._tracker.open_study(record)
+        self._open: dict[str, Training] = {}
+        self._n_asked = 0
+
+    def ask(self) -> OwnTrial | None:
+        """The next sample; None once all of search.n_trials have been asked for."""
+        proposed = self._searcher.suggest(str(self._n_asked))
+        if not isinstance(proposed, dict):
+            return None
+        suggestion = Suggestion.of_config(proposed)
+        trial_id, config = suggestion.trial_id, suggestion.resolve(self._config)
+        self._n_asked += 1
+        self._tracker.start_trial(trial_id, suggestion.sample, config)
+        training = Training(config, dataset=self.dataset)
+        self._open[trial_id] = training
+        return OwnTrial(trial_id, suggestion.sample, config, training.model)
+
+    def tell(self, trial: OwnTrial, *, failed: str | None = None) -> Mapping[str, float]:
+        """Measure, certify and record the network of a trial, as it is now, with its ladder; or
+        that the trial has failed, with a reason. Returns its metrics.
+
+        Raises:
+            LaunchError: if the trial was told before, or is none of this study.
+        """
+        training = self._open.pop(trial.trial_id, None)
+        if training is None or training.model is not trial.network:
+            raise LaunchError("must be one that was asked for, and told once", "trial")
+        report = training.failed(failed) if failed is not None else training.completed()
+        rungs = []
+        try:
+            if report.status is TrialStatus.COMPLETED:
+                rungs = list(projections(training, training.certified()))
+        except OwnCodeError as error:
+            report = training.failed(str(error))
+        report = TrialReport(
+            report.status, report.epoch, report.reason, tuple(rung.report for rung in rungs)
+        )
+        if report.epoch is not None:
+            self._tracker.log_reports(trial.trial_id, [report.epoch])
+        if report.status is TrialStatus.COMPLETED:
+            with tempfile.TemporaryDirectory() as temporary:
+                outcome = Path(temporary) / OUTCOME
+                save_outcome(outcome, training, rungs)
+                self._tracker.log_outcome(trial.trial_id, outcome)
+                networks = [
+                    (rung.report, projection_folder(outcome, index))
+                    for index, rung in enumerate(rungs)
+                ]
+                self._tracker.log_projections(trial.trial_id, networks)
+        self._tracker.end_trial(trial.trial_id, report.status, report.reason)
+        # Each sample is asked for once, so that both count alike.
+        self._searcher.on_trial_complete(str(int(trial.trial_id)), report.to_result())
+        return {} if report.epoch is None else report.epoch.metrics()
+
+    def _close(self, status: TrialStatus) -> None:
+        for trial_id in self._open:
+            self._tracker.end_trial(trial_id, TrialStatus.INTERRUPTED)
+        studies.close(self._client, self._record, status)
+
+
+@contextmanager
+def opened(driver: Driver, asked: Asked) -> Iterator[Loop]:
+    """A new study to be told, which ends with the context. Raises UserError if it cannot begin."""
+    asked = plan_new(driver, asked)
+    folder = driver.folder(asked.config.name)
+    with storage.new_folder(folder):
+        loop = Loop(driver, asked, folder)
+    try:
+        yield loop
+    except BaseException:
+        loop._close(TrialStatus.INTERRUPTED)
+        raise
+    loop._close(TrialStatus.COMPLETED)

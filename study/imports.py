@@ -1,0 +1,141 @@
+"""Code of a user's own, by import path: `package.module:object`.
+
+A study names such code by its path alone, so that every process of the study can import it: the
+driver, which also ships it, the workers, and whoever resumes the study.
+"""
+
+import hashlib
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from study.errors import ConfigError, absent
+
+_NAME = r"[^\W\d]\w*"
+_PATH = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)")
+_RULE = "must be package.module:object"
+# Of what a notebook or a script defines, which no other process can import.
+_MAIN = "__main__"
+
+
+def is_path(text: str) -> bool:
+    """Whether a text reads like an import path; no shipped name does."""
+    return ":" in text
+
+
+def check_path(text: str, key: str | None = None) -> str:
+    """The text, if it is an import path. Raises ConfigError, about the key, if it is none."""
+    if not _PATH.fullmatch(text):
+        raise ConfigError(_RULE, key, text)
+    return text
+
+
+def path_of(given: object) -> str:
+    """The import path of a function or class given in Python. Raises ConfigError if it cannot be
+    imported by its name."""
+    module, name = getattr(given, "__module__", None), getattr(given, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ConfigError(f"{_RULE}, or a function or class", value=given)
+    if module == _MAIN or not _PATH.fullmatch(f"{module}:{name}"):
+        place = "a notebook or script" if module == _MAIN else "a function"
+        raise ConfigError(
+            f"must be one that other processes can import, but {name} is defined in {place}: put "
+            "it at the top level of a file, mine.py, and give 'mine:NAME'"
+        )
+    path = f"{module}:{name}"
+    if imported(path) is not given:
+        raise ConfigError(f"must be what {path} imports, but is another object", value=given)
+    return path
+
+
+def imported(path: str) -> Any:
+    """The object at an import path. Raises ConfigError if there is none."""
+    return _looked_up(path, _module(path))
+
+
+def called(path: str) -> Callable[..., Any]:
+    """The function or class at an import path. Raises ConfigError if there is none."""
+    found = imported(path)
+    if not callable(found):
+        raise ConfigError(f"must be a function or class, but {path} is a {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def _module(path: str) -> ModuleType:
+    name = check_path(path).partition(":")[0]
+    # What was written since this process began, such as beside a notebook, is found too.
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(
+                f"there must be a module {name} in the working directory or installed, but there "
+                f"is no {error.name}",
+                value=path,
+            ) from error
+        raise ConfigError(_failed(name, error), value=path) from error
+    # Whatever the code of a module raises.
+    except Exception as error:
+        raise ConfigError(_failed(name, error), value=path) from error
+
+
+def _failed(module: str, error: Exception) -> str:
+    return f"importing {module} must work, but raises {where(error)}"
+
+
+def where(error: BaseException) -> str:
+    """An error in one line, with the line of the user's code that raised it or led to it."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename[:1] != "<" and not _is_library(Path(frame.filename)):
+            return f"{text} ({Path(frame.filename).name}, line {frame.lineno})"
+    return text
+
+
+def _is_library(file: Path) -> bool:
+    """Whether a source file is no user's: of this project, or installed with Python's packages."""
+    here = Path(__file__).parent
+    ours = (here, here.parent / "models")
+    installed = {"site-packages", "dist-packages"} & set(file.parts)
+    return bool(installed) or any(folder in file.parents for folder in ours)
+
+
+def _looked_up(path: str, module: ModuleType) -> Any:
+    found: Any = module
+    for name in path.partition(":")[2].split("."):
+        if not hasattr(found, name):
+            known = [key for key in vars(found) if not key.startswith("_")]
+            raise ConfigError(f"{absent(name, known, 'object')} in {module.__name__}", value=path)
+        found = getattr(found, name)
+    return found
+
+
+def source_files(paths: Iterable[str]) -> dict[str, Path]:
+    """Module -> its source file, for the modules of import paths that have one. Imports them."""
+    modules = {module.__name__: module for module in map(_module, paths)}
+    files = {name: getattr(module, "__file__", None) for name, module in modules.items()}
+    return {name: Path(file) for name, file in sorted(files.items()) if file is not None}
+
+
+def digests(paths: Iterable[str]) -> dict[str, str]:
+    """Module -> SHA-256 of its source file, hex, for the modules of import paths."""
+    files = source_files(paths)
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
+def to_ship(paths: Iterable[str]) -> list[str]:
+    """The folder of the outermost package, or the file, of each module that is not installed with
+    Python's packages: what a node of a cluster lacks."""
+    shipped = set()
+    for name, file in source_files(paths).items():
+        outermost = sys.modules[name.partition(".")[0]]
+        folder = getattr(outermost, "__path__", None)
+        place = Path(next(iter(folder))) if folder else file
+        if not _is_library(file):
+            shipped.add(str(place))
+    return sorted(shipped)

@@ -1,0 +1,142 @@
+"""Data sets of the user's own: what a study file's `data.name: package.module:function` gives."""
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.errors import ConfigError, OwnCodeError
+from study.imports import called, where
+from study.trial.data import Augmentation, Split
+
+_KEY = "data.name"
+# The range of pixels by their type, where the user gives none.
+_OF_BYTES, _OF_FLOATS = (0.0, 255.0), (0.0, 1.0)
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with labels, as tensors or arrays.
+
+    Attributes:
+        images: (N, C, H, W), uint8 or of a floating-point type, all finite.
+        labels: (N,), whole numbers from 0 to n_classes - 1.
+        n_classes: at least 2.
+        test_images, test_labels: likewise; without them data.test_fraction is held out as the test
+            set. The validation split always comes from `images`.
+        pixel_range: the least and the largest possible pixel, black and white: no pixel is outside.
+            Radii are in pixels of [0, 1], to which this range is mapped.
+        augmentation: of training images; None for none. data.shift and data.flip replace its parts.
+    """
+
+    images: Any
+    labels: Any
+    n_classes: int
+    test_images: Any = None
+    test_labels: Any = None
+    pixel_range: tuple[float, float] | None = None
+    augmentation: Augmentation | None = None
+
+
+def read(path: str, root: str) -> tuple[Split, Split | None, int, Augmentation]:
+    """(training images, test images, number of classes, augmentation) that the function at an
+    import path gives for a root. Its images become uint8 in [0, 255] or float32 in [0, 1]. Raises
+    ConfigError for data that is not as `Dataset` says, and OwnCodeError if the function fails."""
+    function = called(path)
+    try:
+        given = function(root)
+        return _checked(given if isinstance(given, Dataset) else _collected(given))
+    except ConfigError:
+        raise
+    # Whatever the user's code raises.
+    except Exception as error:
+        rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or "
+        rule += f"a pair of these, training and test, but raises {where(error)}"
+        raise OwnCodeError(rule, _KEY) from error
+
+
+def _checked(data: Dataset) -> tuple[Split, Split | None, int, Augmentation]:
+    train = _split("images", data.images, data.labels, data)
+    _require(
+        (data.test_images is None) == (data.test_labels is None),
+        "test_images and test_labels must be given together, but one is None",
+    )
+    test = None
+    if data.test_images is not None:
+        test = _split("test_images", data.test_images, data.test_labels, data)
+        like, found = (
+            (tuple(split.images.shape[1:]), split.images.dtype) for split in (train, test)
+        )
+        _require(like == found, f"test_images must be like images, {like}, but are {found}")
+    return train, test, data.n_classes, data.augmentation or Augmentation(0, False, 0)
+
+
+def _require(holds: bool, rule: str) -> None:
+    if not holds:
+        raise ConfigError(rule, _KEY)
+
+
+def _split(name: str, images: Any, labels: Any, data: Dataset) -> Split:
+    """Checked images, called `name` in messages, and labels."""
+    n_classes = data.n_classes
+    _require(
+        type(n_classes) is int and n_classes >= 2,
+        f"n_classes must be a whole number >= 2, but is {n_classes!r:.40}",
+    )
+    pixels, classes = torch.as_tensor(images), torch.as_tensor(labels)
+    is_bytes = pixels.dtype == torch.uint8
+    _require(
+        pixels.dim() == 4 and pixels.numel() > 0 and (is_bytes or pixels.is_floating_point()),
+        f"{name} must be (N, C, H, W), uint8 or of a floating-point type, but are "
+        f"{tuple(pixels.shape)}, {pixels.dtype}",
+    )
+    _require(
+        classes.shape == pixels.shape[:1] and classes.dtype in _WHOLE,
+        f"labels of {name} must be ({len(pixels)},), whole numbers, but are "
+        f"{tuple(classes.shape)}, {classes.dtype}",
+    )
+    low, high = data.pixel_range or (_OF_BYTES if is_bytes else _OF_FLOATS)
+    _require(low < high, f"pixel_range must be the least and the largest, but is {low}, {high}")
+    wrong_labels = (classes < 0) | (classes >= n_classes)
+    # NaN is not inside either.
+    wrong_pixels = ~((pixels >= low) & (pixels <= high)).flatten(1).all(dim=1)
+    for what, wrong, values in (
+        (f"labels of {name} must be from 0 to {n_classes - 1}", wrong_labels, classes),
+        (f"pixels of {name} must be from {low:g} to {high:g}", wrong_pixels, pixels),
+    ):
+        for at in wrong.nonzero()[:1, 0].tolist():
+            found = values[at].double()
+            range_of = f"{found.min():g} to {found.max():g}"
+            _require(False, f"{what}, but those of image {at} are {range_of}")
+    if not is_bytes or (low, high) != _OF_BYTES:
+        pixels = ((pixels.double() - low) / (high - low)).float()
+    return Split(pixels.contiguous(), classes.long())
+
+
+def _collected(given: Any) -> Dataset:
+    """The images of a map-style data set, or of a pair of them."""
+    parts = given if isinstance(given, tuple) else (given,)
+    (images, labels), *of_test = map(_stacked, parts)
+    classes = getattr(parts[0], "classes", None)
+    n_classes = int(labels.max()) + 1 if classes is None else len(classes)
+    if not of_test:
+        return Dataset(images, labels, n_classes)
+    (test,) = of_test
+    return Dataset(images, labels, n_classes, *test)
+
+
+def _stacked(part: Any) -> tuple[Tensor, Tensor]:
+    images, labels = zip(*(part[index] for index in range(len(part))), strict=True)
+    return torch.stack(list(map(_pixels, images))), torch.tensor(list(map(operator.index, labels)))
+
+
+def _pixels(image: Any) -> Tensor:
+    """An image (C, H, W); pictures of Pillow and arrays are (H, W), or (H, W, C)."""
+    if isinstance(image, Tensor):
+        return image
+    array = torch.from_numpy(np.array(image))
+    return array.unsqueeze(0) if array.dim() == 2 else array.permute(2, 0, 1)

@@ -1,0 +1,36 @@
+"""Metrics of the user's own: functions that give a number for a network."""
+
+import math
+
+import torch
+
+from models import Certificate, IResNet
+from study.config.trial import TrialConfig
+from study.errors import OwnCodeError
+from study.imports import called, where
+from study.trial.data import Split, normalized
+from study.trial.randomness import seeded
+
+
+@torch.no_grad()
+def measure_own(
+    model: IResNet, val: Split, trial: TrialConfig, certificate: Certificate
+) -> dict[str, float]:
+    """Name -> value of a trial's own metrics, each `function(model, images, labels, certificate)`:
+    the validation split as the network takes it, float32 (N, C, H, W) and int64 (N,), on the
+    network's device. torch's random state is the same for each network of the trial, and no
+    gradients are recorded. Raises OwnCodeError for the first that gives no finite number."""
+    values, images = {}, None
+    for name, path in trial.metrics:
+        images = normalized(val.images) if images is None else images
+        key, function = f"metrics.{name}", called(path)
+        try:
+            with seeded(trial.seed, 0, images.device):
+                value = float(function(model, images, val.labels, certificate))
+        # Whatever the user's code raises.
+        except Exception as error:
+            raise OwnCodeError(f"it must give a number, but raises {where(error)}", key) from error
+        if not math.isfinite(value):
+            raise OwnCodeError("it must give a finite number", key, value)
+        values[name] = value
+    return values

@@ -1,0 +1,120 @@
+"""Mistakes in code of the user's own are said in one line, before anything starts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.config.file import study_of
+from study.config.parser import parse
+from study.errors import ConfigError, UserError
+from study.execution.preflight import check_trials
+from study.execution.provenance import changes_of_code, own_code
+from study.metrics.definitions import METRICS
+from study.tracking.records import StudyRecord
+from tests.support import own_code as own
+from tests.support.studies import RAW
+
+OWN = "tests.support.own_code"
+
+
+def sampler_that_needs_this_process(seed: int) -> Any:
+    """Cannot be pickled."""
+    from optuna.samplers import RandomSampler
+
+    sampler = RandomSampler(seed=seed)
+    sampler.callback = lambda: seed  # type: ignore[attr-defined]
+    return sampler
+
+
+def no_sampler(seed: int) -> int:
+    """Gives no sampler."""
+    return seed
+
+
+def _metric(of: str, name: str = "own_margin") -> dict[str, Any]:
+    return {"metrics": {name: {"of": of, "direction": "maximize"}}}
+
+
+def _block(name: str) -> dict[str, Any]:
+    return {"model": {"blocks": [1], "block": f"{OWN}:{name}", "channel_multiplier": 4}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (_metric("nowhere.metrics:f"), "metrics.own_margin.of: there must be a module nowhere.met"),
+        (_metric(f"{OWN}:margn"), "metrics.own_margin.of: there is no object 'margn'; did you mea"),
+        (_metric(f"{OWN}.margin"), "metrics.own_margin.of: must be package.module:object, but got"),
+        (_metric(f"{OWN}:np.pi"), "metrics.own_margin.of: must be a function or class, but"),
+        (_metric(f"{OWN}:margin", "val_loss"), "metrics.val_loss: must be a name that has no oth"),
+        (_metric(f"{OWN}:margin", "bound"), "metrics.bound: must be a name that has no other mea"),
+        ({"objectives": {"own": "maximize"}}, "objectives.own: unknown metric 'own'"),
+        (
+            {**_metric(f"{OWN}:margin"), "objectives": {"own_margin": "maximize"}},
+            "reference_point.own_margin: this key is required, since 'own_margin' has no natural",
+        ),
+        ({"data": {"name": f"{OWN}:nothing"}}, "data.name: there is no object 'nothing'"),
+        ({"data": {"name": f"{OWN}:margin"}}, "data.name: .* must give .* but raises TypeError"),
+        ({"data": {"name": "digit"}}, "data.name: unknown data set 'digit'; did you mean 'digits'"),
+        (_block("margin"), "model: must fit digits images: .*must be a subclass of models.Block|"
+         "model.block: it must be one that runs, but .* must be a subclass of models.Block"),
+        (_block("TwoChannels"), "model.block: it must be one that runs, but .*TwoChannels raises"),
+        (_block("NoBounds"), "model.block: it must be one that runs.*must give Bounds, but gives"),
+        (
+            {**_block("Unproven"), "model": {**_block("NoTarget")["model"], "head": "lipschitz"},
+             "training": {"loss": "margin"}},
+            "training.loss: must be another with .*NoTarget, which has no target_lipschitz",
+        ),
+        (
+            {"search": {"n_trials": 2, "sampler": f"{__name__}:sampler_that_needs_this_process"}},
+            "search.sampler: .* must give a sampler that can be pickled, but raises",
+        ),
+        (
+            {"search": {"n_trials": 2, "sampler": f"{__name__}:no_sampler"}},
+            "search.sampler: .* must give a sampler of Optuna, but gives a int",
+        ),
+        ({"callbacks": [f"{OWN}:margin"]}, "callbacks: must be a subclass of study.Callback, but"),
+        ({"callbacks": ["margin"]}, "callbacks.0: must be package.module:object, but got 'margin'"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_with_its_key(changes: dict[str, Any], message: str) -> None:
+    raw = {**RAW, "reference_point": {}, **changes}
+    if "model" in changes:
+        raw["space"] = {"coeff": {"type": "float", "low": 0.3, "high": 0.9}}
+    with pytest.raises(UserError, match=f"^s.yaml: ({message})") as error:
+        check_trials(parse(raw, "s.yaml"), "s.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_imported_by_name_is_refused_with_how_to_do_it() -> None:
+    def given(function: object) -> dict[str, Any]:
+        return {**RAW, "metrics": {"own_margin": {"of": function, "direction": "maximize"}}}
+
+    message = r"metrics.own_margin.of: must be one that other processes can import.*mine\.py"
+    with pytest.raises(ConfigError, match=message):
+        study_of(given(lambda *_: 0))
+    assert study_of(given(own.margin)) == study_of({**RAW, **_metric(f"{OWN}:margin")})
+
+
+def test_names_of_own_metrics_hide_nothing() -> None:
+    for name in METRICS:
+        with pytest.raises(ConfigError, match="must be a name that has no other meaning"):
+            parse({**RAW, **_metric(f"{OWN}:margin", name)}, "s.yaml")
+
+
+def test_a_change_of_the_code_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "changing_code.py"
+    file.write_text("def f(*_): return 0\n")
+    config = parse({**RAW, **_metric("changing_code:f")}, "s.yaml")
+    (text,) = own_code(config).values()
+    record = StudyRecord(
+        "tiny", "1", "r", config, "s.yaml", "/x", finished=False, own_code=json.loads(text)
+    )
+    assert changes_of_code(record) == []
+    file.write_text("def f(*_): return 1\n")
+    (line,) = changes_of_code(record)
+    assert line.startswith("changing_code has changed since tiny was begun")
+    assert own_code(parse(RAW, "s.yaml")) == {}

@@ -1,0 +1,343 @@
+"""The code of a user's own from the README of study/: in each place, killed, and in a loop."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import optuna
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+import study
+from study import launch, report, verify
+from study.api.study import Study
+from study.config.parser import parse
+from study.errors import ConfigError
+from study.results.report import collect
+from tests.support import pages
+from tests.support.launched import Launch, epochs_logged, run
+
+CODE = pages.marked()
+OWN = "ood_auroc"
+
+
+def write_own(folder: Path, **changes: Any) -> None:
+    """The files of the example, with some keys of the study changed."""
+    (folder / "own.py").write_text(CODE["own-code"])
+    (folder / "loggers.py").write_text(CODE["own-loggers"])
+    content = {**yaml.safe_load(CODE["own-study"]), **changes}
+    (folder / "own.yaml").write_text(yaml.safe_dump(content))
+
+
+def opened(folder: Path, name: str = "own") -> Study:
+    return study.open(name, tracking_uri=f"sqlite:///{folder}/mlflow.db")
+
+
+def points(folder: Path, name: str = "own") -> dict[str, tuple[float, ...]]:
+    """Network -> its figures that do not depend on the clock."""
+    frame = opened(folder, name).points.set_index("network")
+    names = ("val_accuracy", "certified_accuracy", "val_loss", OWN, "inverse_lipschitz_upper_bound")
+    return {str(network): tuple(row[list(names)]) for network, row in frame.iterrows()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The example, run by the command of the README."""
+    folder = tmp_path_factory.mktemp("own")
+    write_own(folder)
+    run(folder, "own.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+
+
+def test_the_example_is_short_and_its_networks_are_certified(folder: Path) -> None:
+    assert len(CODE["own-code"].splitlines()) <= 60
+    done = opened(folder)
+    assert (done.points["mark"] != "failed").all()
+    assert (done.points[OWN] > 0.5).all()
+    assert (done.points["inverse_lipschitz_upper_bound"] < float("inf")).all()
+    best = done.front.iloc[0]
+    assert best["certified_accuracy"] > 0.1
+    assert best["test_accuracy"] > 0.8
+
+
+def _reported(folder: Path, *arguments: str) -> str:
+    uri = f"sqlite:///{folder}/mlflow.db"
+    done = CliRunner().invoke(report.app, ["own", "--tracking-uri", uri, *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_metric_is_an_objective(folder: Path) -> None:
+    """By brute force: of no network on the front are both objectives matched by another."""
+    done = opened(folder)
+    values = done.points[["certified_accuracy", OWN]].to_numpy()
+    front = {tuple(row) for row in done.front[["certified_accuracy", OWN]].to_numpy()}
+    for row in values:
+        dominated = any((other >= row).all() and (other > row).any() for other in values)
+        assert dominated or tuple(row) in front
+    content = json.loads(_reported(folder, "--format", "json"))
+    assert content["reference_point"][OWN] == 0.5
+    assert content["objectives"][OWN] == "maximize"
+
+
+def test_the_metric_is_in_table_csv_and_page(folder: Path, tmp_path: Path) -> None:
+    done = opened(folder)
+    value = f"{done.front.iloc[0][OWN]:.4g}"
+    table = _reported(folder)
+    assert OWN in table
+    assert value in table
+    header, first, *_ = _reported(folder, "--format", "csv").splitlines()
+    assert float(first.split(",")[header.split(",").index(OWN)]) == done.front.iloc[0][OWN]
+    done.write_page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert re.search(rf'"name":\s*"{OWN}"', page)
+    assert re.search(rf'"{OWN}":\s*\[{value}', page)
+
+
+def test_the_metric_filters(folder: Path) -> None:
+    middle = opened(folder).points[OWN].median()
+    kept = opened(folder).points.query(f"{OWN} > {middle}")
+    filtered = study.open(
+        "own", where=f"{OWN} > {middle}", tracking_uri=f"sqlite:///{folder}/mlflow.db"
+    )
+    assert set(filtered.points["network"]) == set(kept["network"])
+
+
+def test_the_metric_is_in_mlflow_at_each_epoch_and_of_each_projection(folder: Path) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    rows = opened(folder).points
+    for _, row in rows.iterrows():
+        history = client.get_metric_history(row["run_id"], OWN)
+        is_trial = row["projected_to"] != row["projected_to"]
+        assert [point.step for point in history] == ([1, 2, 3] if is_trial else [3])
+        assert history[-1].value == pytest.approx(row[OWN], rel=1e-3)
+
+
+def test_the_metric_is_in_the_study_of_optuna(folder: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    opened(folder).export(url)
+    exported = optuna.load_study(study_name="own", storage=url)
+    best = {tuple(trial.values) for trial in exported.best_trials}
+    front = opened(folder).front[["certified_accuracy", OWN]].to_numpy()
+    assert {tuple(row) for row in front} <= best
+
+
+def test_the_metric_is_compared_between_studies(folder: Path) -> None:
+    both = study.compare(opened(folder), opened(folder, "by_hand"))
+    assert OWN in both.front.columns
+    assert "differences" in json.loads(both.as_json(every=False))
+
+
+def test_the_metric_is_a_constraint(folder: Path) -> None:
+    """The front of the same networks with a bound that half of them miss."""
+    records = opened(folder).results.files
+    bound = float(opened(folder).points[OWN].median())
+    content = yaml.safe_load(CODE["own-study"])
+    config = parse({**content, "constraints": {OWN: f"> {bound:.4g}"}}, "own.yaml")
+    own = records.find_study("own")
+    assert own is not None
+    constrained = collect(
+        own, records.trials_and_projections(own), constraints=config.constraints
+    ).frame
+    assert constrained["mark"].nunique() > 1
+    for _, row in constrained.iterrows():
+        assert (row["mark"] == "infeasible") == (row[OWN] <= float(f"{bound:.4g}"))
+
+
+def test_a_study_that_is_killed_and_resumed_is_the_same_bit_for_bit(
+    folder: Path, tmp_path: Path
+) -> None:
+    """And says that a file of its code has changed, if it has."""
+    write_own(tmp_path)
+    with Launch(tmp_path, "own.yaml") as launched:
+        assert launched.kill_at(lambda: epochs_logged(tmp_path) >= 4, delay=0.1)
+    code = tmp_path / "own.py"
+    code.write_text(f"{code.read_text()}\n# A comment.\n")
+    out = run(tmp_path, "own.yaml", "--resume")
+    assert "own has changed since own was begun" in out
+    assert points(tmp_path) == points(folder)
+
+
+def test_verify_runs_the_users_code_only_if_it_is_trusted(folder: Path) -> None:
+    network = opened(folder).front.iloc[0]["network"]
+    options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    refused = CliRunner().invoke(verify.app, [network, *options])
+    assert refused.exit_code == 1
+    assert "own:Coupling, whose code is run only if it is trusted" in refused.stdout
+    trusted = CliRunner().invoke(
+        verify.app, [network, *options, "--trust", "--data-root", str(folder)]
+    )
+    assert trusted.exit_code == 0, trusted.output
+    assert "bounds of blocks by own:Coupling, whose code was trusted; measured" in trusted.stdout
+    with pytest.raises(study.UserError, match="only if it is trusted"):
+        opened(folder).load(network)
+    model = opened(folder).load(network, trust=True)
+    x = torch.rand(4, *model.in_shape) - 0.5
+    torch.testing.assert_close(model.inverse(model.features(x)).value, x, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_hand(folder: Path) -> None:
+    """The loop of the README, with 30 networks."""
+    content = yaml.safe_load((folder / "own.yaml").read_text())
+    content["search"] = {"sampler": "tpe", "n_trials": 30, "n_startup_trials": 5}
+    content["objectives"] = {"val_accuracy": "maximize", OWN: "maximize"}
+    # Within a large radius an attack succeeds at once.
+    content["evaluation"] = {"radius": 4.0, "n_inverse_samples": 4}
+    content["model"]["blocks"] = [1]
+    text = CODE["own-loop"].replace("own.yaml", "many.yaml").replace("(50, 128)", "(10, 128)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("many.yaml").write_text(yaml.safe_dump(content))
+        exec(text, {})
+
+
+def test_a_loop_of_30_networks_has_the_report_page_and_front_of_a_study(
+    folder: Path, tmp_path: Path
+) -> None:
+    done = opened(folder, "by_hand")
+    assert done.is_done
+    assert len(done.points) == 30
+    assert set(done.points["origin"]) == {"told"}
+    assert set(done.points["mark"]) == {"front", "dominated"}
+    assert done.recommended
+    assert done.front["front_share"].between(0, 1).all()
+    done.write_page(tmp_path / "page.html")
+    samples = done.points["coeff"]
+    assert samples.nunique() == 30
+    refused = CliRunner().invoke(
+        launch.app,
+        ["--resume", "--name", "by_hand", "--tracking-uri", f"sqlite:///{folder}/mlflow.db"],
+    )
+    assert refused.exit_code == 2
+    assert "those of this one were told to it" in refused.stderr
+
+
+def test_a_network_that_was_told_verifies(folder: Path) -> None:
+    network = opened(folder, "by_hand").front.iloc[0]["network"]
+    done = CliRunner().invoke(
+        verify.app, [network, "--trust", "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    )
+    assert done.exit_code == 0, done.output
+
+
+def _interrupted(mine: Any) -> None:
+    trial = mine.ask()
+    assert mine.tell(trial, failed="it was not worth it") == {}
+    with pytest.raises(study.UserError, match="asked for, and told once"):
+        mine.tell(trial)
+    mine.ask()
+    raise KeyboardInterrupt
+
+
+def test_a_loop_can_fail_a_trial_and_be_interrupted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own(tmp_path)
+    with pytest.raises(KeyboardInterrupt), study.loop("own.yaml") as mine:
+        _interrupted(mine)
+    done = opened(tmp_path)
+    assert not done.is_done
+    assert done.failures == {"own/0000": "it was not worth it"}
+    assert set(done.points["mark"]) == {"failed", "interrupted"}
+
+
+class Memory(study.Callback):
+    """Keeps in a file what it is told."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            return lambda *told: self.write(name, told)
+        return super().__getattribute__(name)
+
+    def write(self, event: str, told: tuple[Any, ...]) -> None:
+        with Path("told.txt").open("a") as file:
+            file.write(json.dumps([event, *told]) + "\n")
+
+
+class Broken(study.Callback):
+    """Fails at the first report."""
+
+    def on_report(self, *told: Any) -> None:
+        raise OSError("no network")
+
+
+def test_callbacks_are_told_what_happens(tmp_path: Path, one_ray: None) -> None:
+    search = {"sampler": "sobol", "n_trials": 2}
+    here = "tests.test_own_code"
+    write_own(
+        tmp_path,
+        data={"name": "digits"},
+        metrics={},
+        model={"blocks": [1]},
+        objectives={"val_accuracy": "maximize"},
+        search=search,
+        callbacks=[f"{here}:Memory", f"{here}:Broken", "loggers:TensorBoard"],
+    )
+    from tests.support.one_ray import launch_here
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        sys.modules.pop("loggers", None)
+        out = launch_here(tmp_path, "own.yaml")
+    assert f"the callback {here}:Broken raises OSError: no network (test_own_code.py" in out
+    told = [json.loads(line) for line in (tmp_path / "told.txt").read_text().splitlines()]
+    events = [event for event, *_ in told]
+    assert events[0] == "on_study_start"
+    assert events[-1] == "on_study_end"
+    for name in ("own/0000", "own/0001"):
+        of_trial = [(event, of) for event, *of in told if of[0] == name]
+        assert [event for event, _ in of_trial] == [
+            "on_trial_start", *["on_report"] * 3, "on_trial_end",
+        ]  # fmt: skip
+        assert [of[1] for event, of in of_trial if event == "on_report"] == [1, 2, 3]
+        assert of_trial[-1][1][1] == "completed"
+        assert of_trial[-1][1][2]["val_accuracy"] == of_trial[-2][1][2]["val_accuracy"]
+        assert list((tmp_path / "tensorboard" / name).iterdir())
+
+
+def test_weights_and_biases_gets_each_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its offline mode, told by hand."""
+    wandb = pytest.importorskip("wandb", reason="needs the package wandb")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(os.environ, "WANDB_MODE", "offline")
+    made: dict[str, Any] = {}
+    exec(CODE["own-loggers"], made)
+    logger = made["Wandb"]()
+    logger.on_study_start("own", {})
+    logger.on_trial_start("own/0000", {"coeff": 0.5})
+    logger.on_report("own/0000", 1, {"val_accuracy": 0.5})
+    logger.on_report("own/0000", 2, {"val_accuracy": 0.75})
+    logger.on_trial_end("own/0000", "completed", {})
+    (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert all(text in kept.read_bytes() for text in (b"own/0000", b"val_accuracy", b"0.75"))
+    assert wandb.run is None
+
+
+def test_the_objects_themselves_may_stand_in_a_study(folder: Path) -> None:
+    import own
+
+    from study.config.file import study_of
+
+    content = yaml.safe_load(CODE["own-study"])
+    given = {
+        **content,
+        "data": {"name": own.digits},
+        "metrics": {OWN: {**content["metrics"][OWN], "of": own.ood_auroc}},
+        "model": {**content["model"], "block": own.Coupling},
+    }
+    assert study_of(given).config == study_of(content).config
+    with pytest.raises(ConfigError, match=r"^study.run: data.name: must be one that other proc"):
+        study_of({**given, "data": {"name": lambda root: None}})
