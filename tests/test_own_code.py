@@ -103,6 +103,18 @@ def test_the_metric_is_in_table_csv_and_page(folder: Path, tmp_path: Path) -> No
     assert re.search(rf'"{OWN}":\s*\[{value}', page)
 
 
+def test_the_report_says_whose_proof_it_is(folder: Path, tmp_path: Path) -> None:
+    author = "own:Coupling"
+    assert f"bounds of blocks by {author}" in " ".join(_reported(folder).split())
+    content = json.loads(_reported(folder, "--format", "json"))
+    assert content["proven_by"] == [author]
+    opened(folder).write_page(tmp_path / "page.html")
+    assert f"Bounds of blocks by {author}." in (tmp_path / "page.html").read_text()
+    records = opened(folder).results.files
+    certificate = json.loads(records.artifact(content["points"][0]["run_id"], "certificate.json"))
+    assert {block["proven_by"] for block in certificate["blocks"]} == {author}
+
+
 def test_the_metric_filters(folder: Path) -> None:
     middle = opened(folder).points[OWN].median()
     kept = opened(folder).points.query(f"{OWN} > {middle}")

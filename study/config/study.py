@@ -70,6 +70,11 @@ class StudyConfig:
         )
 
     @property
+    def proven_by(self) -> tuple[str, ...]:
+        """The import paths of blocks whose bounds are the word of their author."""
+        return tuple(path for key, path in self.import_paths if key == "model.block")
+
+    @property
     def n_trials(self) -> int:
         """The number of samples."""
         assert self.search.n_trials is not None

@@ -145,6 +145,7 @@ class Report(Ranking):
             "experiment_id": self.study.experiment_id,
             "finished": self.study.finished,
             "where": self.where,
+            "proven_by": list(self.study.config.proven_by),
             **goals(self),
             "hypervolume": self.hypervolume,
             "costs": {name: self.costs.get(name) for name in spent.COSTS},

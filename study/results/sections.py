@@ -137,9 +137,12 @@ def _summary(report: Report) -> str:
     )
     volume = "" if report.hypervolume is None else f" Hypervolume {report.hypervolume:.4g}."
     chosen = f" with {report.where}" if report.where else ""
+    authors = report.study.config.proven_by
+    proofs = f" Bounds of blocks by {', '.join(authors)}." if authors else ""
     return (
         f"Invertible residual networks on {report.study.config.data.name}: {sought}{rules}. "
         f"{len(report.points)} networks{chosen}: {marks_of(report) or 'none'}.{volume}"
+        f"{proofs}"
     )
 
 

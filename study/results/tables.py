@@ -271,6 +271,8 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
             f"control: the classifier alone, {controls[0].handle} and so on, at best "
             f"{' and '.join(best)}"
         )
+    if report.study.config.proven_by:
+        lines.append(f"bounds of blocks by {', '.join(report.study.config.proven_by)}")
     if report.constraints:
         rules = ", ".join(c.phrase(c.metric) for c in report.constraints)
         lines.append(f"on the front only completed trials with {rules}{_remedy(report)}")

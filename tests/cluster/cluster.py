@@ -112,12 +112,21 @@ class Cluster:
             finally:
                 process.terminate()
 
-    def submit(self, folder: Path, *entrypoint: str, timeout_seconds: float) -> str:
-        """Run a job to its end, with `folder` as its working directory; returns its output. Raises
-        AssertionError if it fails, or TimeoutExpired."""
+    def submit(
+        self,
+        folder: Path,
+        *entrypoint: str,
+        timeout_seconds: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a job to its end, with `folder` as its working directory and with these variables on
+        all nodes; returns its output. Raises AssertionError if it fails, or TimeoutExpired."""
         with self.tunnel(DASHBOARD_PORT) as port:
             where = ("--address", f"http://127.0.0.1:{port}", "--working-dir", str(folder))
-            command = ("ray", "job", "submit", *where, "--", *entrypoint)
+            variables = json.dumps({"env_vars": dict(environment or {})})
+            command = (
+                "ray", "job", "submit", *where, "--runtime-env-json", variables, "--", *entrypoint,
+            )  # fmt: skip
             return self.run(*command, timeout_seconds=timeout_seconds)
 
     @contextmanager

@@ -7,7 +7,7 @@ from ray.train._internal import storage
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
-from study.errors import GpuError, GpuMemoryError, StorageError, UserError
+from study.errors import DataNotFoundError, GpuError, GpuMemoryError, StorageError, UserError
 from study.execution.failures import MAX_RETRIES, Failures
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
@@ -127,6 +127,7 @@ def test_an_error_as_a_worker_is_made_is_one_of_its_code(failing: Failing) -> No
     "error",
     [
         of_code(StorageError("a checkpoint cannot be written: disk full")),
+        of_code(DataNotFoundError("it must be readable", "data.root", "s3://gone")),
         OutOfMemoryError("Task was killed due to the node running low on memory."),
         RayActorError("a", "killed due to the node running low on memory"),
     ],
