@@ -1,8 +1,10 @@
-"""The code of a user's own from the README of study/: in each place, killed, and in a loop."""
+"""The code of a user's own from the README of study/: in each place, and in a loop. That a study
+which is killed goes on as it would have: tests.benchmarks.kills --own."""
 
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from study.config.parser import parse
 from study.errors import ConfigError
 from study.results.report import collect
 from tests.support import pages
-from tests.support.launched import Launch, epochs_logged, run
+from tests.support.launched import ROOT, run
 
 CODE = pages.marked()
 OWN = "ood_auroc"
@@ -165,20 +167,6 @@ def test_the_metric_is_a_constraint(folder: Path) -> None:
         assert (row["mark"] == "infeasible") == (row[OWN] <= float(f"{bound:.4g}"))
 
 
-def test_a_study_that_is_killed_and_resumed_is_the_same_bit_for_bit(
-    folder: Path, tmp_path: Path
-) -> None:
-    """And says that a file of its code has changed, if it has."""
-    write_own(tmp_path)
-    with Launch(tmp_path, "own.yaml") as launched:
-        assert launched.kill_at(lambda: epochs_logged(tmp_path) >= 4, delay=0.1)
-    code = tmp_path / "own.py"
-    code.write_text(f"{code.read_text()}\n# A comment.\n")
-    out = run(tmp_path, "own.yaml", "--resume")
-    assert "own has changed since own was begun" in out
-    assert points(tmp_path) == points(folder)
-
-
 def test_verify_runs_the_users_code_only_if_it_is_trusted(folder: Path) -> None:
     network = opened(folder).front.iloc[0]["network"]
     options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
@@ -289,9 +277,10 @@ def test_callbacks_are_told_what_happens(tmp_path: Path, one_ray: None) -> None:
     here = "tests.test_own_code"
     write_own(
         tmp_path,
-        data={"name": "digits"},
+        data={"name": "digits", "max_train": 200},
         metrics={},
-        model={"blocks": [1]},
+        model={"blocks": [1], "channel_multiplier": 4},
+        evaluation={"radius": 4.0, "n_inverse_samples": 8},
         objectives={"val_accuracy": "maximize"},
         search=search,
         callbacks=[f"{here}:Memory", f"{here}:Broken", "loggers:TensorBoard"],
@@ -318,24 +307,29 @@ def test_callbacks_are_told_what_happens(tmp_path: Path, one_ray: None) -> None:
         assert list((tmp_path / "tensorboard" / name).iterdir())
 
 
-def test_weights_and_biases_gets_each_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In its offline mode, told by hand."""
-    wandb = pytest.importorskip("wandb", reason="needs the package wandb")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(os.environ, "WANDB_MODE", "offline")
-    made: dict[str, Any] = {}
-    exec(CODE["own-loggers"], made)
-    logger = made["Wandb"]()
-    logger.on_study_start("own", {})
-    logger.on_trial_start("own/0000", {"coeff": 0.5})
-    logger.on_report("own/0000", 1, {"val_accuracy": 0.5})
-    logger.on_report("own/0000", 2, {"val_accuracy": 0.75})
-    logger.on_trial_end("own/0000", "completed", {})
+TOLD = """
+from loggers import Wandb
+
+logger = Wandb()
+logger.on_study_start("own", {})
+logger.on_trial_start("own/0000", {"coeff": 0.5})
+logger.on_report("own/0000", 1, {"val_accuracy": 0.5})
+logger.on_report("own/0000", 2, {"val_accuracy": 0.75})
+logger.on_trial_end("own/0000", "completed", {})
+"""
+
+
+def test_weights_and_biases_gets_each_report(tmp_path: Path) -> None:
+    """In its offline mode, told by hand in a process of its own."""
+    pytest.importorskip("wandb", reason="needs the package wandb")
+    write_own(tmp_path)
+    environment = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", TOLD], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
     (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    assert all(text in kept.read_bytes() for text in (b"own/0000", b"val_accuracy", b"0.75"))
-    assert wandb.run is None
+    texts = (b"own/0000", b"coeff", b"val_accuracy", b"0.5", b"0.75")
+    assert all(text in kept.read_bytes() for text in texts)
 
 
 def test_the_objects_themselves_may_stand_in_a_study(folder: Path) -> None:

@@ -1,13 +1,14 @@
 """Kill the driver and all of Ray with -9 at random moments, resume each time, check the books.
 
-    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10]
+    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10] [--own]
 
 A study of certified answers on the digits, with mo_asha, a ladder and the control, unbroken, and
 again with kills: first with one trial at a time, where both must have the same trials, rungs,
 projections and metrics bit for bit; then with as many at a time as there are cores, where the order
 in which trials end differs from run to run, so that the number of trials must be the same, and each
 must have ended at a rung or with its whole budget. In both: no run twice, no metric twice, none
-left running. Exits 1 otherwise. Four studies of a minute or two.
+left running. Exits 1 otherwise. With --own the data, a metric and the blocks are code of a user's
+own (tests/support/own_code.py). Four studies of a minute or two.
 """
 
 import argparse
@@ -38,10 +39,21 @@ _N_EPOCHS = 12
 _RUNGS = (3, 6)
 
 
-def space(folder: Path, n_trials: int, cpus: int) -> Path:
+_OWN = "tests.support.own_code"
+_METRIC = "own_margin"
+# What is code of a user's own with --own.
+_BY_USER: dict[str, Any] = {
+    "data": {**CERTIFIED["data"], "name": f"{_OWN}:digits"},
+    "metrics": {_METRIC: {"of": f"{_OWN}:margin", "direction": "maximize"}},
+    "model": {"blocks": [6], "block": f"{_OWN}:Coupling", "head": "lipschitz"},
+}
+
+
+def space(folder: Path, n_trials: int, cpus: int, own: bool) -> Path:
     """Write the study's file; returns its path."""
     raw = {
         **CERTIFIED,
+        **(_BY_USER if own else {}),
         "training": {**CERTIFIED["training"], "max_epochs": _N_EPOCHS},
         "scheduler": {"name": "mo_asha", "grace_period": _RUNGS[0], "reduction_factor": 2},
         "resources": {"cpus": cpus},
@@ -76,22 +88,25 @@ def _rungs(folder: Path) -> dict[int, set[int]]:
     return {epoch: set(trials) for epoch, trials in rungs.items()}
 
 
-def check(folder: Path, n_trials: int, *, stops_between: bool = False) -> dict[str, Any]:
+def check(
+    folder: Path, n_trials: int, *, stops_between: bool = False, own: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The books of a study that ended; raises AssertionError where they are wrong.
 
     Args:
         stops_between: whether a trial may also be stopped behind a rung. After a kill the scheduler
             may have to decide with a later report, if it died before it remembered that of the
             rung.
+        own: metrics of the user's own.
     """
     books = Books(folder)
-    n_projections = check_projections(books, (*_LADDER, CONTROL))
+    n_projections = check_projections(books, (*_LADDER, CONTROL), own)
     study = books.runs(("study",))
     assert study == {"tiny": "FINISHED"}, study
     trials = books.runs(("trial",))
     assert len(trials) == n_trials, trials
     reached = {}
-    for metric in METRICS:
+    for metric in (*METRICS, *own):
         for name, points in books.points(metric).items():
             epochs = [epoch for epoch, _ in points]
             assert epochs == list(range(1, len(epochs) + 1)), (name, metric, epochs)
@@ -132,16 +147,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--own", action="store_true")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    right = True
+    right, own = True, (_METRIC,) if arguments.own else ()
     for at_once, cpus in (("one trial", os.cpu_count() or 1), ("a trial a core", 1)):
         with tempfile.TemporaryDirectory() as unbroken, tempfile.TemporaryDirectory() as broken:
-            spaces = [space(Path(folder), arguments.trials, cpus) for folder in (unbroken, broken)]
+            spaces = [
+                space(Path(folder), arguments.trials, cpus, arguments.own)
+                for folder in (unbroken, broken)
+            ]
             run(Path(unbroken), str(spaces[0]))
             n_killed = _kill(Path(broken), spaces[1], arguments.kills, rng)
-            before = check(Path(unbroken), arguments.trials)
-            after = check(Path(broken), arguments.trials, stops_between=cpus == 1)
+            before = check(Path(unbroken), arguments.trials, own=own)
+            after = check(Path(broken), arguments.trials, stops_between=cpus == 1, own=own)
             same = figures(Path(unbroken)) == figures(Path(broken))
             print(f"{at_once} at a time, {n_killed} kills: unbroken {before}, killed {after}")
             print(f"  every number the same bit for bit: {same}", flush=True)

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,14 +19,17 @@ import pytest
 import requests
 import yaml
 
+from study.config.file import load
+from study.search.searcher import OptunaSearcher
+from study.search.suggestion import Suggestion
+from study.trial.ladder import projections
+from study.trial.training import Training
 from tests.cluster.cluster import DASHBOARD_PORT, DATABASE_PORT, MLFLOW_PORT, Cluster, cluster
 from tests.cluster.derived import ROOT
 from tests.cluster.hosts import hosts
 from tests.cluster.outsider import CALLS
 from tests.faults.books import problems
-from tests.support.launched import run
-from tests.support.studies import RAW
-from tests.test_own_code import points, write_own
+from tests.test_own_code import OWN, write_own
 
 pytestmark = pytest.mark.cluster
 
@@ -155,93 +159,88 @@ def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
         assert _status(url, headers={"Authorization": f"Bearer {token}"}) == 200
 
 
-def test_a_study_runs_over_the_cluster(
-    up: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """A small study of four trials, submitted from outside with only the packages that it needs."""
-    folder = tmp_path_factory.mktemp("submitted")
-    for package in ("models", "study"):
-        shutil.copytree(ROOT / package, folder / package)
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(RAW))
-    launch = ["python", "-m", "study.launch", "tiny.yaml", "--trials", str(N_TRIALS)]
-    assert "succeeded" in up.submit(folder, *launch, "--epochs", "1", timeout_seconds=300)
-    bucket = up.hosts.bucket
-    assert (bucket / "studies" / "tiny" / "tuner.pkl").exists()
-    assert list((bucket / "artifacts").rglob("certificate.json"))
-    with up.database() as database:
-        nodes = database.execute("SELECT DISTINCT value FROM tags WHERE key = 'study.node'")
-        assert {node for (node,) in nodes} == {worker.address for worker in up.hosts.workers}
-        assert problems(database, "tiny", bucket / "studies" / "tiny", N_TRIALS, 1) == []
-
-
-def test_code_of_a_users_own_reaches_workers_that_lack_it(
-    up: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The example of study/README.md from a folder of the head alone. Its trials are those of one
-    machine, bit for bit."""
-    here, head = tmp_path_factory.mktemp("here"), up.hosts.head
-    write_own(here)
-    run(here, "own.yaml", "--cpus", "1")
-    for path in (here / "own.py", here / "own.yaml"):
-        head.run(f"mkdir -p mine; cat > mine/{path.name} <<'END'\n{path.read_text()}\nEND")
-    with_environment = f". ~/.iresnet-study/environment; export PYTHONPATH={ROOT}"
-    head.run(f"cd mine; {with_environment}; python -m study.launch own.yaml", timeout_seconds=300)
-    with up.database() as database:
-        found = database.execute(
-            "SELECT runs.name, latest_metrics.value FROM runs "
-            "JOIN latest_metrics USING (run_uuid) JOIN experiments USING (experiment_id) "
-            "WHERE experiments.name = 'own' AND key = 'ood_auroc'"
-        ).fetchall()
-    expected = {name.removeprefix("own/"): row[3] for name, row in points(here).items()}
-    assert {name.partition(":")[0]: round(value, 4) for name, value in found} == {
-        name: round(value, 4) for name, value in expected.items()
-    }
-    for worker in up.hosts.workers:
-        assert "mine" not in worker.run("ls").stdout.split()
-
-
+# A folder of images in a store.
 PUT_IMAGES = """
-import io, boto3, numpy as np
-from PIL import Image
-from sklearn.datasets import load_digits
-store, digits = boto3.client("s3"), load_digits()
+import boto3
+store = boto3.client("s3")
 store.create_bucket(Bucket="pictures")
-for index, (image, label) in enumerate(zip(digits.images[:200], digits.target[:200])):
-    file = io.BytesIO()
-    Image.fromarray((image * 15).astype(np.uint8)).save(file, "PNG")
-    key = f"digits/train/{label}/{index}.png"
-    store.put_object(Bucket="pictures", Key=key, Body=file.getvalue())
+for number in range(50):
+    store.put_object(Bucket="pictures", Key=f"digits/{number}.png", Body=b"x")
 """
 
 
-def test_images_in_a_store_are_fetched_once_by_each_node(
-    up: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Every image is read three times: by the head, which checks them, and by two workers, of which
-    each trains two trials."""
-    folder, head = tmp_path_factory.mktemp("submitted"), up.hosts.head
-    for package in ("models", "study"):
-        shutil.copytree(ROOT / package, folder / package)
-    pictures = {
-        **RAW, "name": "pictures", "model": {"blocks": [1], "channel_multiplier": 4},
-        "data": {"name": "image_folder", "root": "s3://pictures/digits", "size": 8},
-    }  # fmt: skip
-    (folder / "pictures.yaml").write_text(yaml.safe_dump(pictures))
+@pytest.fixture
+def store(up: Cluster) -> Iterator[dict[str, str]]:
+    """A store on the head, as environment variables of whoever reads it."""
+    head = up.hosts.head
     environment = {
         "AWS_ENDPOINT_URL": f"http://{head.address}:{STORE_PORT}", "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
     }  # fmt: skip
     exported = "; ".join(f"export {name}={value}" for name, value in environment.items())
-    serve = f"setsid moto_server -H 0.0.0.0 -p {STORE_PORT} < /dev/null > store.log 2>&1 &"
-    head.run(f"{serve} sleep 5; {exported}; python - <<'END'\n{PUT_IMAGES}\nEND")
-    launch = ["python", "-m", "study.launch", "pictures.yaml", "--trials", str(N_TRIALS)]
-    out = up.submit(folder, *launch, "--epochs", "1", timeout_seconds=300, environment=environment)
-    assert "succeeded" in out
-    log = head.run("cat store.log").stdout
-    reads = Counter(re.findall(r'"GET /(?:pictures/)?(digits/train/\S+\.png)', log))
-    assert len(reads) == 200
-    assert set(reads.values()) == {3}
+    head.run(f"setsid moto_server -H 0.0.0.0 -p {STORE_PORT} < /dev/null > store.log 2>&1 &")
+    listens = f"until echo > /dev/tcp/{head.address}/{STORE_PORT}; do sleep 0.2; done 2> /dev/null"
+    head.run(f"{listens}; {exported}; python - <<'END'\n{PUT_IMAGES}\nEND")
+    yield environment
     head.kill("moto_server")
+
+
+def trained_here(file: Path) -> dict[str, float]:
+    """Trial or projection -> the last value of the example's metric, of a study of its samples,
+    without Ray."""
+    config = load(file, {"data.root": "nowhere", "training.max_epochs": 1})
+    searcher, found = OptunaSearcher(config), {}
+    for number in range(N_TRIALS):
+        suggestion = Suggestion.of_config(searcher.suggest(str(number)))  # type: ignore[arg-type]
+        training = Training(suggestion.resolve(config))
+        report = training.run_to_report().epoch
+        assert report is not None
+        found[suggestion.trial_id] = report.own[OWN]
+        for rung in projections(training, training.certified()):
+            found[f"{suggestion.trial_id}@{rung.report.projected_to:g}"] = rung.report.own[OWN]
+    return found
+
+
+def test_a_study_with_code_and_data_of_its_users_own_runs_over_the_cluster(
+    up: Cluster,
+    store: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The example of study/README.md, submitted from outside with only the packages that it needs,
+    to workers that lack its code; and with a root in a store, which each node reads once: the
+    head, which checks the data, and the workers, of which each trains two trials. Its networks are
+    those of this process, bit for bit."""
+    folder = tmp_path_factory.mktemp("submitted")
+    shorter = {
+        "search": {"sampler": "sobol", "n_trials": N_TRIALS, "ladder": [0.3]},
+        # Within a large radius every attack succeeds at once.
+        "evaluation": {"radius": 4.0, "n_inverse_samples": 16},
+    }
+    for package in ("models", "study"):
+        shutil.copytree(ROOT / package, folder / package)
+    data = {"name": "own:digits", "root": "s3://pictures/digits"}
+    write_own(folder, data=data, **shorter)
+    launch = ["python", "-m", "study.launch", "own.yaml", "--epochs", "1"]
+    assert "succeeded" in up.submit(folder, *launch, timeout_seconds=300, environment=store)
+    bucket = up.hosts.bucket
+    assert (bucket / "studies" / "own" / "tuner.pkl").exists()
+    assert list((bucket / "artifacts").rglob("certificate.json"))
+    with up.database() as database:
+        nodes = database.execute("SELECT DISTINCT value FROM tags WHERE key = 'study.node'")
+        assert {node for (node,) in nodes} == {worker.address for worker in up.hosts.workers}
+        assert problems(database, "own", bucket / "studies" / "own", N_TRIALS, 1, (OWN,)) == []
+        found = database.execute(
+            "SELECT runs.name, latest_metrics.value FROM runs "
+            "JOIN latest_metrics USING (run_uuid) WHERE key = 'ood_auroc'"
+        ).fetchall()
+    monkeypatch.syspath_prepend(folder)
+    of_networks = {name.partition(":")[0]: value for name, value in found}
+    assert of_networks == trained_here(folder / "own.yaml")
+    log = up.hosts.head.run("cat store.log").stdout
+    reads = Counter(re.findall(r'"GET /(?:pictures/)?(digits/\d+\.png)', log))
+    assert len(reads) == 50
+    assert set(reads.values()) == {3}
 
 
 def test_nothing_is_given_away_to_who_is_in_the_security_group_without_a_token(up: Cluster) -> None:

@@ -27,10 +27,15 @@ _POINTS = (
 
 
 def problems(
-    database: "psycopg.Connection[Any]", study: str, folder: Path, n_trials: int, n_epochs: int
+    database: "psycopg.Connection[Any]",
+    study: str,
+    folder: Path,
+    n_trials: int,
+    n_epochs: int,
+    own: tuple[str, ...] = (),
 ) -> list[str]:
     """What was lost, doubled or left running in a study of which every trial should have completed,
-    by MLflow's database and Tune's folder of the study."""
+    by MLflow's database and Tune's folder of the study; `own` are metrics of its user's own."""
     runs = [
         (run_id, kind, name.partition(":")[0], status)
         for run_id, kind, name, status in database.execute(_RUNS, [study]).fetchall()
@@ -49,9 +54,9 @@ def problems(
         *_of_tune(folder, trials),
         *_of_optuna(folder, n_trials),
     ]
-    whole = {(metric, epoch) for metric in METRICS for epoch in epochs}
+    whole = {(metric, epoch) for metric in (*METRICS, *own) for epoch in epochs}
     whole |= {("test_accuracy", n_epochs), ("attacked_accuracy", n_epochs)}
-    projected = {(metric, n_epochs) for metric in PROJECTED_METRICS}
+    projected = {(metric, n_epochs) for metric in (*PROJECTED_METRICS, *own)}
     stored = reports(folder)
     for run_id, kind, name, _ in runs:
         if kind != "study":

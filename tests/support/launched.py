@@ -197,9 +197,10 @@ def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
     )
 
 
-def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
+def check_projections(books: Books, ladder: tuple[float, ...], own: tuple[str, ...] = ()) -> int:
     """Check: each rung of a ladder at most once per trial, nothing running, every metric once, and
-    a link to the trial it was projected from. Returns the number of projections."""
+    a link to the trial it was projected from; `own` are metrics of the user's own. Returns the
+    number of projections."""
     runs = books.runs(("projection",))
     assert set(runs.values()) <= {"FINISHED"}
     bounds = {run.rpartition("@")[2] for run in runs}
@@ -212,7 +213,7 @@ def check_projections(books: Books, ladder: tuple[float, ...]) -> int:
         "AND tags.value = 'projection' AND lifecycle_stage = 'active' GROUP BY name, metrics.key"
     )
     counted = {(run, key): n for run, key, n in books.query(sql)}
-    assert counted == {(run, key): 1 for run in runs for key in PROJECTED_METRICS}
+    assert counted == {(run, key): 1 for run in runs for key in (*PROJECTED_METRICS, *own)}
     sources = dict(
         books.query(
             "SELECT child.name, parent.name FROM runs child JOIN tags ON child.run_uuid = "
