@@ -71,7 +71,7 @@ class Loop:
         suggestion = Suggestion.of_config(proposed)
         trial_id, config = suggestion.trial_id, suggestion.resolve(self._config)
         self._n_asked += 1
-        self._tracker.start_trial(trial_id, suggestion.sample, config)
+        self._tracker.start_trial(trial_id, suggestion.sample, config, is_given=suggestion.is_given)
         training = Training(config, dataset=self.dataset)
         self._open[trial_id] = training
         return OwnTrial(trial_id, suggestion.sample, config, training.model)

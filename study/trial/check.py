@@ -39,7 +39,7 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
     path, key = config.model.block, "model.block"
     try:
         model = build_model(config.model, in_shape, n_classes)
-        images = torch.zeros(1, *in_shape)
+        images = torch.zeros(2, *in_shape)
         model(images).sum().backward()
         model.eval()
         model.inverse(model.features(images), max_steps=1)

@@ -469,3 +469,29 @@ def test_a_sample_that_runs_during_a_snapshot_is_observed_and_repeated_after_it(
     assert (again["sample"], again["number"], again["repeat_of"]) == (sample, 1, 0)
     second.on_trial_complete("b", completed(val_accuracy=0.5))
     assert trials_of(second)[0].values == pytest.approx([0.6, 0.8, 4.0])
+
+
+def own_sampler(seed: int) -> Any:
+    """A sampler of a user's own."""
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+def test_a_sampler_of_a_users_own_proposes(tmp_path: Path) -> None:
+    """The same samples as the shipped one that it makes, and again after a restart."""
+
+    def proposed(sampler: str, restart: Path | None = None) -> list[dict[str, Any]]:
+        study = tiny(search={"sampler": sampler, "n_trials": 6, "seed": 3})
+        searcher, found = OptunaSearcher(study), []
+        for number in range(6):
+            if restart is not None and number == 3:
+                searcher.save(str(restart))
+                searcher = OptunaSearcher(study)
+                searcher.restore(str(restart))
+            suggested = searcher.suggest(str(number))
+            assert isinstance(suggested, dict)
+            found.append(dict(suggested["sample"]))
+            searcher.on_trial_complete(str(number), completed())
+        return found
+
+    again = proposed(f"{__name__}:own_sampler", tmp_path / "state")
+    assert proposed("random") == proposed(f"{__name__}:own_sampler") == again
