@@ -107,7 +107,10 @@ def test_the_metric_is_in_table_csv_and_page(folder: Path, tmp_path: Path) -> No
 
 def test_the_report_says_whose_proof_it_is(folder: Path, tmp_path: Path) -> None:
     author = "own:Coupling"
-    assert f"bounds of blocks by {author}" in " ".join(_reported(folder).split())
+    table = " ".join(_reported(folder).split())
+    assert f"bounds of blocks by {author}" in table
+    (network,) = re.findall(r"Check a proof again: python -m study.verify (\S+) --trust", table)
+    assert network in table
     content = json.loads(_reported(folder, "--format", "json"))
     assert content["proven_by"] == [author]
     opened(folder).write_page(tmp_path / "page.html")

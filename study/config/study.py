@@ -75,6 +75,11 @@ class StudyConfig:
         return tuple(path for key, path in self.import_paths if key == "model.block")
 
     @property
+    def to_verify(self) -> tuple[str, ...]:
+        """The options of study.verify that its networks need."""
+        return ("--trust",) if self.proven_by else ()
+
+    @property
     def n_trials(self) -> int:
         """The number of samples."""
         assert self.search.n_trials is not None

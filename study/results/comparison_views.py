@@ -40,6 +40,7 @@ def sections(
     if front:
         place = comparison.place_to_type(front[0])
         words = ["python", "-m", "study.verify", comparison.typed(front[0])]
+        words += reports[front[0].study].study.config.to_verify
         words += [*uri_option, place] if uri_option and place else []
         checked = [f"Check a proof again: {shlex.join(words)}"]
     volume = []

@@ -67,6 +67,7 @@ def sections(report: Report) -> list[Section]:
             "front",
             {
                 "n_val_images": report.n_val_images,
+                "to_verify": report.study.config.to_verify,
                 "server": server_address(uri),
                 "run_page": run_page(uri, experiment_id),
                 "compare_page": compare_page(uri, experiment_id, front) if front else None,

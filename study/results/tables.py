@@ -158,8 +158,8 @@ def print_table(report: Report, every: bool, console: Console, options: Sequence
         console.print(title, style="bold", markup=False)
         print_text(console, one.sentence, indent="  ")
     if KNEE in report.handles:
-        command = ("python", "-m", "study.verify", report.handles[KNEE], *options)
-        print_text(console, f"Check a proof again: {shlex.join(command)}")
+        words = ("study.verify", report.handles[KNEE], *report.study.config.to_verify, *options)
+        print_text(console, f"Check a proof again: python -m {shlex.join(words)}")
     for line in notes(report, columns, left):
         print_text(console, line)
     if report.table1 is not None:

@@ -72,7 +72,7 @@ def describe_study(config: StudyConfig) -> str:
         f"Once the study has ended, tag `{MARK}` says how each network stands in its results, and "
         f"`{ALIAS}` which are recommended: `tags.{MARK} = 'front'` is the front, as is "
         f"`python -m study.report {config.name}`. Check a proof again: "
-        f"`python -m study.verify {config.name}@knee`."
+        f"`{' '.join(['python -m study.verify', f'{config.name}@knee', *config.to_verify])}`."
     )
 
 

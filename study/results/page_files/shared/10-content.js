@@ -50,7 +50,8 @@ const plain = (text) => String(text)
 
 // What to type to check a proof again, with the place of MLflow where it must be said.
 const verifyCommand = (network, uri) => (
-  `python -m study.verify ${network}${uri ? ` --tracking-uri ${uri}` : ""}`
+  ["python -m study.verify", network, ...(content.to_verify || [])].join(" ")
+  + (uri ? ` --tracking-uri ${uri}` : "")
 );
 
 // Elements
