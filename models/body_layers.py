@@ -30,9 +30,12 @@ from models.spectral_norm import SpectralNormConv2d
 
 # What a subclass of IResNet may have of its own: no call of a network looks at it.
 _FREE = {
-    "__init__", "__module__", "__doc__", "__qualname__", "__annotations__", "__repr__",
-    "__firstlineno__", "__static_attributes__", "__parameters__", "__orig_bases__", "extra_repr",
+    "__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__",
+    "__annotations__", "__repr__", "__firstlineno__", "__static_attributes__", "__parameters__",
+    "__orig_bases__", "extra_repr",
 }  # fmt: skip
+# What an instance has, and a property of its class would hide.
+_OF_INSTANCES = {"body", "classifier", "in_shape", "training", "__call__", "__getattr__"}
 _ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
@@ -153,10 +156,11 @@ def _check_class(kind: type) -> None:
         raise ValueError(f"the network must be an IResNet, but is a {kind.__name__}")
     if type(kind) is not type:
         raise ValueError(f"{kind.__name__} must have the metaclass type, but has {type(kind)}")
-    theirs = {name for parent in IResNet.__mro__ for name in vars(parent)} - _FREE
-    for parent in kind.__mro__[: kind.__mro__.index(IResNet)]:
+    theirs = {name for parent in IResNet.__mro__ for name in vars(parent)} | _OF_INSTANCES
+    # In front of IResNet and behind it: what stands ahead of nn.Module runs in its place.
+    for parent in set(kind.__mro__) - set(IResNet.__mro__):
         for name in vars(parent):
-            if name in theirs:
+            if name in theirs - _FREE:
                 raise ValueError(
                     f"a subclass of IResNet must change nothing of the forward pass, but "
                     f"{parent.__name__} has its own {name}"

@@ -107,8 +107,10 @@ class IResNet(nn.Module):
     ) -> None:
         super().__init__()
         own: type[Block] | None = None
-        if not isinstance(block, str):
+        if isinstance(block, type) and issubclass(block, Block):
             own, block = block, path_of_class(block)
+        elif not isinstance(block, str):
+            raise ValueError(f"block must be text or a subclass of Block, but got {block!r:.80}")
         elif ":" in block:
             own = block_class(block)
         check_arguments(

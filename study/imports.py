@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,7 +68,8 @@ def called(path: str) -> Callable[..., Any]:
 
 def _module(path: str) -> ModuleType:
     name = check_path(path).partition(":")[0]
-    # What was written since this process began, such as beside a notebook, is found too.
+    # A file that was written since this process began, such as beside a notebook, is found too.
+    invalidate_caches()
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

@@ -255,6 +255,23 @@ def test_a_loop_can_fail_a_trial_and_be_interrupted(
     assert set(done.points["mark"]) == {"failed", "interrupted"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"callbacks": ["loggers:Wandb"]}, "callbacks: must be left out of a loop"),
+        ({"search": {"n_trials": 2, "repeats": 2}}, "search.repeats: must be 1 in a loop"),
+    ],
+)
+def test_a_loop_has_no_callbacks_and_no_repeats(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=message), study.loop("own.yaml"):
+        pass
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 class Memory(study.Callback):
     """Keeps in a file what it is told."""
 

@@ -95,7 +95,10 @@ def study_of(
         study, source = load(file, overrides), str(file.resolve())
     else:
         source = _IN_PYTHON
-        content = space.to_dict() if isinstance(space, StudyConfig) else _with_paths(space)
+        try:
+            content = space.to_dict() if isinstance(space, StudyConfig) else _with_paths(space)
+        except RecursionError:
+            raise ConfigError(CONTAINS_ITSELF, source=source) from None
         study = parse(content, source, overrides)
     # Workers have working directories of their own.
     study = replace(study, data=replace(study.data, root=absolute(study.data.root)))
@@ -107,26 +110,19 @@ def absolute(root: str) -> str:
     return root if "://" in root else str(Path(root).resolve())
 
 
-def _with_paths(content: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+def _with_paths(content: Any, key: str = "") -> Any:
     """The content of a study file with an import path for each function and class."""
-    plain = dict(content)
-    for name, value in content.items():
-        where = f"{key}.{name}" if key else str(name)
-        if isinstance(value, Mapping):
-            plain[name] = _with_paths(value, where)
-        elif isinstance(value, list | tuple):
-            plain[name] = [_path(one, where) for one in value]
-        else:
-            plain[name] = _path(value, where)
-    return plain
-
-
-def _path(value: Any, key: str) -> Any:
-    """The import path of a function or class; any other value stays."""
-    if not callable(value):
-        return value
+    if isinstance(content, Mapping):
+        return {
+            name: _with_paths(value, f"{key}.{name}" if key else str(name))
+            for name, value in content.items()
+        }
+    if isinstance(content, list | tuple):
+        return [_with_paths(value, key) for value in content]
+    if not callable(content):
+        return content
     try:
-        return path_of(value)
+        return path_of(content)
     except ConfigError as error:
         raise ConfigError(error.rule, key, error.value, _IN_PYTHON) from error
 

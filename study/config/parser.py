@@ -57,7 +57,8 @@ _TAKEN = {
     *METRICS,
     *(metric.short for metric in METRICS.values()),
     *(key for kind in SECTIONS.values() for key in (f.name for f in fields(kind))),
-    *("network", "mark", "reason", "origin", "seed", "epoch", "own", "infinite", "invertible"),
+    *"network mark reason origin seed epoch own infinite invertible trial_id run_id".split(),
+    *"projected_to fine_tune_steps n_repeats front_share recommended repeat_of handle".split(),
 }
 # The constraint that has no number.
 _INVERTIBLE = "invertible"
@@ -98,7 +99,7 @@ def _own_name(name: str) -> str:
     if not _OWN.fullmatch(name):
         rule = "must be 1 to 50 of a to z, 0 to 9 and '_', and begin with a letter"
         raise ConfigError(rule, value=name)
-    if name in _TAKEN:
+    if name in _TAKEN or name.endswith(("_se", "_low", "_high")):
         raise ConfigError("must be a name that has no other meaning here", value=name)
     return name
 

@@ -144,6 +144,8 @@ def check_conditions(space: Mapping[str, Parameter]) -> None:
             if name not in ahead:
                 rule = f"must name parameters that stand ahead of {key} in the space"
                 raise ConfigError(rule, place, name)
+            if wanted == []:
+                raise ConfigError("must have one or more values", place, wanted)
             for value in wanted if isinstance(wanted, list) else [wanted]:
                 if not ahead[name].contains(value):
                     raise ConfigError(f"must be a value of space.{name}", place, value)

@@ -10,7 +10,7 @@ from models import IResNet
 from study.config.file import Asked
 from study.config.space import Value
 from study.config.trial import TrialConfig
-from study.errors import LaunchError, OwnCodeError
+from study.errors import ConfigError, LaunchError, OwnCodeError
 from study.execution import storage
 from study.execution.beginning import plan_new
 from study.execution.driver import Driver
@@ -83,7 +83,7 @@ class Loop:
         Raises:
             LaunchError: if the trial was told before, or is none of this study.
         """
-        training = self._open.pop(trial.trial_id, None)
+        training = self._open.get(trial.trial_id)
         if training is None or training.model is not trial.network:
             raise LaunchError("must be one that was asked for, and told once", "trial")
         report = training.failed(failed) if failed is not None else training.completed()
@@ -109,6 +109,7 @@ class Loop:
                 ]
                 self._tracker.log_projections(trial.trial_id, networks)
         self._tracker.end_trial(trial.trial_id, report.status, report.reason)
+        del self._open[trial.trial_id]
         # Each sample is asked for once, so that both count alike.
         self._searcher.on_trial_complete(str(int(trial.trial_id)), report.to_result())
         return {} if report.epoch is None else report.epoch.metrics()
@@ -122,6 +123,11 @@ class Loop:
 @contextmanager
 def opened(driver: Driver, asked: Asked) -> Iterator[Loop]:
     """A new study to be told, which ends with the context. Raises UserError if it cannot begin."""
+    if asked.config.callbacks:
+        raise ConfigError("must be left out of a loop of one's own", "callbacks")
+    if asked.config.search.repeats > 1:
+        rule = "must be 1 in a loop of one's own"
+        raise ConfigError(rule, "search.repeats", asked.config.search.repeats)
     asked = plan_new(driver, asked)
     folder = driver.folder(asked.config.name)
     with storage.new_folder(folder):

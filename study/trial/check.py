@@ -3,17 +3,29 @@
 import math
 import os
 import shutil
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
-from models import certify, check_arguments, deployed
+from models import (
+    Block,
+    certified_radius,
+    certify,
+    check_arguments,
+    deployed,
+    empirical_lipschitz,
+    project,
+    read_network,
+    write_network,
+)
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.imports import is_path, where
 from study.trial import sources
 from study.trial.losses import target_lipschitz
-from study.trial.network_files import build_model
+from study.trial.network_files import architecture, build_model
 
 
 def check(config: TrialConfig) -> None:
@@ -34,8 +46,8 @@ def check(config: TrialConfig) -> None:
 
 
 def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes: int) -> None:
-    """Raise ConfigError unless blocks of the user's own can be built, run, inverted and certified,
-    and have what the loss needs."""
+    """Raise ConfigError unless blocks of the user's own can be built, trained, inverted, certified,
+    scaled if they say so, and stored; and have what the loss needs."""
     path, key = config.model.block, "model.block"
     try:
         model = build_model(config.model, in_shape, n_classes)
@@ -43,8 +55,18 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
         model(images).sum().backward()
         model.eval()
         model.inverse(model.features(images), max_steps=1)
-        lipschitz = target_lipschitz(deployed(model))
-        certify(deployed(model), "fast")
+        lipschitz = target_lipschitz(model)
+        plain = deployed(model)
+        certificate = certify(plain)
+        certified_radius(plain, images, torch.zeros(2, dtype=torch.int64), certificate)
+        empirical_lipschitz(plain, images)
+        with tempfile.TemporaryDirectory() as name:
+            described = architecture(config.model, in_shape, n_classes)
+            write_network(Path(name), plain, {"architecture": described})
+            read_network(Path(name), trust=True)
+        scalable = all(block.is_scalable for block in plain.body if isinstance(block, Block))
+        if scalable and 0 < certificate.lipschitz_upper_bound < math.inf:
+            project(plain, lipschitz=min(0.5, certificate.lipschitz_upper_bound / 2))
     # Whatever the user's code raises.
     except Exception as error:
         raise ConfigError(

@@ -100,17 +100,20 @@ def save_network(
     save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
 
 
+def architecture(
+    config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int
+) -> dict[str, Any]:
+    """The arguments of IResNet for the network of a config in plain convolutions."""
+    settings = asdict(config)
+    if config.norm == "spectral":
+        settings["norm"] = "none"
+    return {"in_shape": in_shape, "n_classes": n_classes, **settings}
+
+
 def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
     """The architecture of a network, and its data."""
-    config = asdict(trial.model)
-    if trial.model.norm == "spectral":
-        config["norm"] = "none"  # plain convolutions
     return {
-        "architecture": {
-            "in_shape": dataset.in_shape,
-            "n_classes": dataset.n_classes,
-            **config,
-        },
+        "architecture": architecture(trial.model, dataset.in_shape, dataset.n_classes),
         "data": {
             "name": trial.data.name,
             "n_train": len(dataset.train),

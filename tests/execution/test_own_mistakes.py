@@ -62,6 +62,9 @@ def _block(name: str) -> dict[str, Any]:
          "model.block: it must be one that runs, but .* must be a subclass of models.Block"),
         (_block("TwoChannels"), "model.block: it must be one that runs, but .*TwoChannels raises"),
         (_block("NoBounds"), "model.block: it must be one that runs.*must give Bounds, but gives"),
+        (_block("Forgetful"), "model.block: it must be one that runs, but .*Forgetful raises"),
+        (_block("InSinglePrecision"), "model.block: it must be one that runs, but .*Precision rai"),
+        (_metric(f"{OWN}:margin", "projected_to"), "metrics.projected_to: must be a name that has"),
         (
             {**_block("Unproven"), "model": {**_block("NoTarget")["model"], "head": "lipschitz"},
              "training": {"loss": "margin"}},
@@ -96,6 +99,16 @@ def test_what_cannot_be_imported_by_name_is_refused_with_how_to_do_it() -> None:
     with pytest.raises(ConfigError, match=message):
         study_of(given(lambda *_: 0))
     assert study_of(given(own.margin)) == study_of({**RAW, **_metric(f"{OWN}:margin")})
+
+
+def test_what_is_no_study_file_is_refused_from_python_too() -> None:
+    endless: dict[str, Any] = {**RAW}
+    endless["search"] = {"n_trials": 2, "first": [endless]}
+    with pytest.raises(ConfigError, match="a study file must not contain itself"):
+        study_of(endless)
+    for content in ([1], None, 3):
+        with pytest.raises(ConfigError, match="must be a mapping of keys"):
+            study_of(content)  # type: ignore[arg-type]
 
 
 def test_names_of_own_metrics_hide_nothing() -> None:

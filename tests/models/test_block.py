@@ -1,5 +1,6 @@
 """Blocks of other authors: with a proof, without one, and with a wrong one."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,49 @@ def test_subclasses_that_change_nothing_of_the_forward_pass_are_certified() -> N
     torch.manual_seed(0)
     plain = IResNet(**ARCHITECTURE).eval()
     assert certify(named).to_dict() == certify(plain).to_dict()
+
+
+class CallsFirst(torch.nn.Module):
+    """Stands ahead of nn.Module, and behind IResNet."""
+
+    def __call__(self, *images: Any) -> Tensor:
+        return super().__call__(-images[0])  # type: ignore[no-any-return]
+
+
+class LooksUp:
+    """Finds another classifier."""
+
+    def __getattribute__(self, name: str) -> Any:
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (type("Called", (IResNet, CallsFirst), {}), "CallsFirst has its own __call__"),
+        (type("Looked", (IResNet, LooksUp), {}), "LooksUp has its own __getattribute__"),
+        (type("Has", (IResNet,), {"classifier": property(id)}), "Has has its own classifier"),
+    ],
+)
+def test_what_runs_ahead_of_a_network_is_refused(kind: type[IResNet], message: str) -> None:
+    model = network("bottleneck")
+    model.__class__ = kind
+    with pytest.raises(ValueError, match=message):
+        certify(model)
+
+
+@pytest.mark.parametrize("block", [None, 3, ["a:b"], int])
+def test_a_file_with_another_block_is_refused(block: object, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="block must be text or a subclass of Block"):
+        network(block)
+    if not isinstance(block, type):
+        architecture = {**ARCHITECTURE, "in_shape": [2, 4, 4], "norm": "none"}
+        write_network(tmp_path, deployed(network("bottleneck")), {"architecture": architecture})
+        content = json.loads((tmp_path / "network.json").read_text())
+        content["architecture"]["block"] = block
+        (tmp_path / "network.json").write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"network\.json describes no network"):
+            read_network(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["forward", "features", "__call__", "_normalized", "__getattr__"])

@@ -97,6 +97,7 @@ def test_a_study_with_conditions_comes_back_from_its_file() -> None:
         ({"nothing": 1}, "must name parameters that stand ahead of patch"),
         ({"block": "dense"}, "space.patch.when: must be a value of space.block, but got 'dense'"),
         (3, "space.patch.when: must be a"),
+        ({"block": []}, "space.patch.when: must have one or more values"),
     ],
 )
 def test_conditions_that_cannot_be_met_are_refused(when: object, message: str) -> None:

@@ -134,6 +134,29 @@ class TwoChannels(Block):
         return self.inner(x)  # type: ignore[no-any-return]
 
 
+class Forgetful(Coupling):
+    """Has a buffer that is not stored."""
+
+    def __init__(
+        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
+    ) -> None:
+        super().__init__(channels, size, coeff=coeff, dropout=dropout)
+        self.register_buffer("mask", torch.ones(3), persistent=False)
+
+
+class InSinglePrecision(Coupling):
+    """Mixes in a constant of float32."""
+
+    def __init__(
+        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
+    ) -> None:
+        super().__init__(channels, size, coeff=coeff, dropout=dropout)
+        self._constant = torch.ones(1)
+
+    def g(self, x: Tensor) -> Tensor:
+        return (super().g(x).unsqueeze(-1) @ self._constant.view(1, 1)).squeeze(-1)
+
+
 class NoBounds(Coupling):
     """Says something that is no Bounds."""
 
