@@ -52,13 +52,13 @@ _LIKE = "must read like '< 1', with <, <=, > or >= and a number"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _STEERING = tuple(name for name, metric in METRICS.items() if metric.steers)
 _OWN = re.compile(r"[a-z][a-z0-9_]{0,49}")
-# Names that a metric of the user's own would hide, in conditions and in tables.
+# Names that a metric of the user's own would hide.
 _TAKEN = {
     *METRICS,
     *(metric.short for metric in METRICS.values()),
     *(key for kind in SECTIONS.values() for key in (f.name for f in fields(kind))),
-    *"network mark reason origin seed epoch own infinite invertible trial_id run_id".split(),
-    *"projected_to fine_tune_steps n_repeats front_share recommended repeat_of handle".split(),
+    *("network", "mark", "reason", "origin", "seed", "epoch", "own", "infinite", "invertible"),
+    *("trial_id", "run_id", "projected_to", "n_repeats", "front_share", "recommended"),
 }
 # The constraint that has no number.
 _INVERTIBLE = "invertible"
