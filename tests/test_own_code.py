@@ -238,6 +238,12 @@ def _interrupted(mine: Any) -> None:
     assert mine.tell(trial, failed="it was not worth it") == {}
     with pytest.raises(study.UserError, match="asked for, and told once"):
         mine.tell(trial)
+    again = mine.ask()
+    hook = again.network.body.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="must have no hook"):
+        mine.tell(again)
+    hook.remove()
+    assert mine.tell(again)["val_accuracy"] > 0
     mine.ask()
     raise KeyboardInterrupt
 
@@ -252,7 +258,10 @@ def test_a_loop_can_fail_a_trial_and_be_interrupted(
     done = opened(tmp_path)
     assert not done.is_done
     assert done.failures == {"own/0000": "it was not worth it"}
-    assert set(done.points["mark"]) == {"failed", "interrupted"}
+    of_trials = done.points[done.points["projected_to"].isna()].set_index("network")["mark"]
+    assert of_trials["own/0000"] == "failed"
+    assert of_trials["own/0001"] in ("front", "dominated")
+    assert of_trials["own/0002"] == "interrupted"
 
 
 @pytest.mark.parametrize(
