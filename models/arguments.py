@@ -12,6 +12,11 @@ HEADS = ("batch_norm", "lipschitz")
 CLASSIFIER_EPS = 1e-10
 
 
+def is_import_path(block: object) -> bool:
+    """Whether a kind of block is that of another author, `package.module:Class`."""
+    return isinstance(block, str) and ":" in block
+
+
 def check_arguments(
     in_shape: tuple[int, int, int],
     n_classes: int,
@@ -46,7 +51,7 @@ def check_arguments(
             list(blocks),
         ),
         (
-            block in BLOCKS or ":" in block,
+            block in BLOCKS or is_import_path(block),
             f"block must be one of {', '.join(BLOCKS)}, or package.module:Class",
             block,
         ),

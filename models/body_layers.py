@@ -35,7 +35,7 @@ _FREE = {
     "__orig_bases__", "extra_repr",
 }  # fmt: skip
 # What an instance has, and a property of its class would hide.
-_OF_INSTANCES = {"body", "classifier", "in_shape", "training", "__call__", "__getattr__"}
+_OF_INSTANCES = {"body", "classifier", "in_shape", "training"}
 _ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {

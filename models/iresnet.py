@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
-from models.arguments import CLASSIFIER_EPS, check_arguments
+from models.arguments import CLASSIFIER_EPS, check_arguments, is_import_path
 from models.block import Block, block_class, path_of_class
 from models.certificate import Certificate
 from models.error_bound import error_bound
@@ -111,7 +111,7 @@ class IResNet(nn.Module):
             own, block = block, path_of_class(block)
         elif not isinstance(block, str):
             raise ValueError(f"block must be text or a subclass of Block, but got {block!r:.80}")
-        elif ":" in block:
+        elif is_import_path(block):
             own = block_class(block)
         check_arguments(
             in_shape,

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.arguments import is_import_path
 from models.forward_pass import forward_sha256
 from models.iresnet import IResNet
 from models.projection import deployed
@@ -147,7 +148,7 @@ def read_network(folder: Path, *, trust: bool = False) -> IResNet:
     """
     content = _content(folder / NETWORK)
     block = content["architecture"].get("block")
-    if isinstance(block, str) and ":" in block and not trust:
+    if is_import_path(block) and not trust:
         raise ValueError(
             f"{NETWORK} has blocks of {block:.100}, whose code is run only if it is trusted"
         )
@@ -222,7 +223,7 @@ def _content(path: Path) -> Mapping[str, Any]:
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
     """A network without memory for its tensors, of which WEIGHTS has n_tensors."""
     n_blocks = sum(architecture["blocks"]) + architecture.get("dense_blocks", 0)
-    is_own = ":" in str(architecture.get("block"))
+    is_own = is_import_path(architecture.get("block"))
     if not is_own and _TENSORS_OF_A_BLOCK * n_blocks > n_tensors:
         raise ValueError(
             f"{NETWORK} must describe the network of {WEIGHTS}, but has {n_blocks} blocks for "

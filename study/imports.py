@@ -63,7 +63,8 @@ def called(path: str) -> Callable[..., Any]:
     found = imported(path)
     if not callable(found):
         raise ConfigError(f"must be a function or class, but {path} is a {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    function: Callable[..., Any] = found
+    return function
 
 
 def _module(path: str) -> ModuleType:

@@ -11,6 +11,7 @@ import yaml
 from study.config.parser import CONTAINS_ITSELF, parse
 from study.config.space import Value
 from study.config.study import StudyConfig
+from study.config.trial import is_address
 from study.errors import ConfigError, nearest, quoted
 from study.imports import path_of
 
@@ -107,7 +108,7 @@ def study_of(
 
 def absolute(root: str) -> str:
     """The absolute path of a folder of data; an address stays."""
-    return root if "://" in root else str(Path(root).resolve())
+    return root if is_address(root) else str(Path(root).resolve())
 
 
 def _with_paths(content: Any, key: str = "") -> Any:

@@ -37,6 +37,11 @@ def setting(default: _Value, **rule: float) -> _Value:
     return field(default=default, metadata=rule)
 
 
+def is_address(root: str) -> bool:
+    """Whether a root of data is an address of fsspec, such as s3://bucket/images, and no folder."""
+    return "://" in root
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which images, how they are split, and how they are augmented."""

@@ -10,20 +10,20 @@ from models import IResNet
 from study.config.file import Asked
 from study.config.space import Value
 from study.config.trial import TrialConfig
-from study.errors import ConfigError, LaunchError, OwnCodeError
+from study.errors import ConfigError, LaunchError
 from study.execution import storage
 from study.execution.beginning import plan_new
 from study.execution.driver import Driver
 from study.execution.provenance import own_code, provenance
-from study.metrics.artifacts import OUTCOME, projection_folder
-from study.metrics.reports import TrialReport, TrialStatus
+from study.metrics.artifacts import OUTCOME
+from study.metrics.reports import TrialStatus
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
 from study.tracking import studies, tags
 from study.tracking.tracker import Tracker
 from study.trial import sources
 from study.trial.data import Dataset
-from study.trial.ladder import projections, save_outcome
+from study.trial.ladder import save_outcome, with_projections
 from study.trial.training import Training
 
 
@@ -87,27 +87,14 @@ class Loop:
         if training is None or training.model is not trial.network:
             raise LaunchError("must be one that was asked for, and told once", "trial")
         report = training.failed(failed) if failed is not None else training.completed()
-        rungs = []
-        try:
-            if report.status is TrialStatus.COMPLETED:
-                rungs = list(projections(training, training.certified()))
-        except OwnCodeError as error:
-            report = training.failed(str(error))
-        report = TrialReport(
-            report.status, report.epoch, report.reason, tuple(rung.report for rung in rungs)
-        )
+        report, rungs = with_projections(training, report)
         if report.epoch is not None:
             self._tracker.log_reports(trial.trial_id, [report.epoch])
         if report.status is TrialStatus.COMPLETED:
             with tempfile.TemporaryDirectory() as temporary:
                 outcome = Path(temporary) / OUTCOME
                 save_outcome(outcome, training, rungs)
-                self._tracker.log_outcome(trial.trial_id, outcome)
-                networks = [
-                    (rung.report, projection_folder(outcome, index))
-                    for index, rung in enumerate(rungs)
-                ]
-                self._tracker.log_projections(trial.trial_id, networks)
+                self._tracker.log_networks(trial.trial_id, outcome, report.projections)
         self._tracker.end_trial(trial.trial_id, report.status, report.reason)
         del self._open[trial.trial_id]
         # Each sample is asked for once, so that both count alike.

@@ -28,7 +28,7 @@ def check_trials(study: StudyConfig, source: str) -> None:
     file in the message."""
     checks: dict[str, Callable[[str], object]] = {
         "callbacks": callback_class,
-        "search.sampler": lambda path: make_sampler(study),
+        "search.sampler": lambda _: make_sampler(study),
     }
     for key, path in study.import_paths:
         try:

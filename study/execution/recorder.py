@@ -23,7 +23,7 @@ from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.provenance import provenance
 from study.execution.trials import EndedTrials, TrialView, suggestion
-from study.metrics.artifacts import OUTCOME, projection_folder
+from study.metrics.artifacts import OUTCOME
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.stopping import Stopping
 from study.search.suggestion import trial_id
@@ -184,13 +184,7 @@ class Recorder(StudyCallback):
             assert report is not None
             assert view.checkpoint is not None
             with view.checkpoint.as_directory() as folder:
-                outcome = Path(folder) / OUTCOME
-                self._tracker.log_outcome(trial, outcome)
-                networks = [
-                    (projection, projection_folder(outcome, index))
-                    for index, projection in enumerate(report.projections)
-                ]
-                self._tracker.log_projections(trial, networks)
+                self._tracker.log_networks(trial, Path(folder) / OUTCOME, report.projections)
         reason = view.error or (None if report is None else report.reason)
         self._tracker.end_trial(trial, status, reason)
 

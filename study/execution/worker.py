@@ -11,7 +11,7 @@ from ray import tune
 from ray.util import get_node_ip_address
 
 from study.config.study import StudyConfig
-from study.errors import GpuError, GpuMemoryError, OwnCodeError, StorageError, reason
+from study.errors import GpuError, GpuMemoryError, StorageError, reason
 from study.metrics.artifacts import (
     OUTCOME,
     REPORTS,
@@ -23,7 +23,7 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial import sources
 from study.trial.gpu import check_gpus, memory_errors
-from study.trial.ladder import Projection, projections, save_outcome
+from study.trial.ladder import Projection, save_outcome, with_projections
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
 from study.trial.time_spent import TimeSpent
@@ -129,15 +129,9 @@ class TrialTrainable(tune.Trainable):
         return replace(report, is_repeated=True, earlier=earlier).to_result()
 
     def _with_projections(self, training: Training, report: TrialReport) -> TrialReport:
-        """Certify and project the network of a completed trial; returns the report with both."""
-        if training.status is not TrialStatus.COMPLETED:
-            return report
-        try:
-            self._projections = list(projections(training, training.certified()))
-        except OwnCodeError as error:
-            return training.failed(str(error))
-        reports = tuple(projection.report for projection in self._projections)
-        return replace(report, projections=reports)
+        """The report with those of the projections, which are kept for the checkpoint."""
+        report, self._projections = with_projections(training, report)
+        return report
 
     @_of_checkpoint("written")
     def save(self, *args: Any, **kwargs: Any) -> Any:

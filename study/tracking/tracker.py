@@ -14,6 +14,7 @@ from mlflow.entities import Metric, Run
 
 from study.config.space import Value
 from study.config.trial import TrialConfig
+from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     LIPSCHITZ_UPPER_BOUND,
@@ -191,6 +192,15 @@ class Tracker:
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
         """Objectives first: MLflow's pages show metrics in the order of logging."""
         return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
+
+    def log_networks(
+        self, trial_id: str, outcome: Path, projections: Sequence[ProjectionReport]
+    ) -> None:
+        """Log a completed trial and its projections, in the order of their folders, from the folder
+        of its outcome."""
+        self.log_outcome(trial_id, outcome)
+        networks = [(of, projection_folder(outcome, index)) for index, of in enumerate(projections)]
+        self.log_projections(trial_id, networks)
 
     def log_outcome(self, trial_id: str, folder: Path) -> None:
         """Log a completed trial: the folder's JSON files and pictures, and the model."""

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from models import Block, Certificate, IResNet, certify, deployed, project
 from models.certification import with_classifier
 from models.spectral_norm import SpectralNormConv2d
+from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
-from study.metrics.reports import CONTROL, ProjectionReport, TrialStatus
+from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
 from study.trial.evaluation import (
     Answers,
     evaluate,
@@ -98,6 +99,20 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         control = _measured(training, plain, certify(plain), CONTROL)
         if diverged(control.report.metrics(), config.objectives) is None:
             yield control
+
+
+def with_projections(
+    training: Training, report: TrialReport
+) -> tuple[TrialReport, list[Projection]]:
+    """The last report of a training with those of its projections, and these; a failed report if
+    code of the user's own fails on one. A training that has not completed has none."""
+    if training.status is not TrialStatus.COMPLETED:
+        return report, []
+    try:
+        rungs = list(projections(training, training.certified()))
+    except OwnCodeError as error:
+        return training.failed(str(error)), []
+    return replace(report, projections=tuple(rung.report for rung in rungs)), rungs
 
 
 def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) -> None:

@@ -16,11 +16,6 @@ _KEY = "data.root"
 _CACHE = Path("~/.cache/iresnet-study/data")
 
 
-def is_address(root: str) -> bool:
-    """Whether a root is an address of fsspec, and no folder."""
-    return "://" in root
-
-
 def fetched(root: str) -> str:
     """The folder of this node with the files below an address. They are fetched unless it has them
     as they are there now, by their names, sizes and what the store says of their content. Raises

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from study.config.trial import DataConfig
+from study.config.trial import DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError
 from study.imports import is_path
 from study.trial import own_data
 from study.trial.data import Augmentation, Dataset, Split
-from study.trial.remote_root import fetched, is_address
+from study.trial.remote_root import fetched
 
 # The key of the study file that messages name.
 _ROOT = "data.root"

@@ -15,12 +15,11 @@ from ray.tune import Checkpoint
 
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
-from study.execution import worker as execution_worker
 from study.execution.worker import TrialTrainable
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
-from study.trial import sources
+from study.trial import ladder, sources
 from study.trial.data import Dataset
 from study.trial.state_file import read_state, state_bytes
 from tests.support.studies import tiny
@@ -129,7 +128,7 @@ def test_the_cost_of_proofs_and_projections_is_in_the_last_report(
             pass
         yield from ()
 
-    monkeypatch.setattr(execution_worker, "projections", projected)
+    monkeypatch.setattr(ladder, "projections", projected)
     start = time.process_time()
     of.step()
     spent = (time.process_time() - start) / 3600
