@@ -55,7 +55,14 @@ def path_of(given: object) -> str:
 
 def imported(path: str) -> Any:
     """The object at an import path. Raises ConfigError if there is none."""
-    return _looked_up(path, _module(path))
+    module = _module(path)
+    found: Any = module
+    for name in path.partition(":")[2].split("."):
+        if not hasattr(found, name):
+            known = [key for key in vars(found) if not key.startswith("_")]
+            raise ConfigError(f"{absent(name, known, 'object')} in {module.__name__}", value=path)
+        found = getattr(found, name)
+    return found
 
 
 def called(path: str) -> Callable[..., Any]:
@@ -73,21 +80,15 @@ def _module(path: str) -> ModuleType:
     invalidate_caches()
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise ConfigError(
-                f"there must be a module {name} in the working directory or installed, but there "
-                f"is no {error.name}",
-                value=path,
-            ) from error
-        raise ConfigError(_failed(name, error), value=path) from error
     # Whatever the code of a module raises.
     except Exception as error:
-        raise ConfigError(_failed(name, error), value=path) from error
-
-
-def _failed(module: str, error: Exception) -> str:
-    return f"importing {module} must work, but raises {where(error)}"
+        rule = f"importing {name} must work, but raises {where(error)}"
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            rule = (
+                f"there must be a module {name} in the working directory or installed, but there "
+                f"is no {error.name}"
+            )
+        raise ConfigError(rule, value=path) from error
 
 
 def where(error: BaseException) -> str:
@@ -105,16 +106,6 @@ def _is_library(file: Path) -> bool:
     ours = (here, here.parent / "models")
     installed = {"site-packages", "dist-packages"} & set(file.parts)
     return bool(installed) or any(folder in file.parents for folder in ours)
-
-
-def _looked_up(path: str, module: ModuleType) -> Any:
-    found: Any = module
-    for name in path.partition(":")[2].split("."):
-        if not hasattr(found, name):
-            known = [key for key in vars(found) if not key.startswith("_")]
-            raise ConfigError(f"{absent(name, known, 'object')} in {module.__name__}", value=path)
-        found = getattr(found, name)
-    return found
 
 
 def source_files(paths: Iterable[str]) -> dict[str, Path]:

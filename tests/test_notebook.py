@@ -131,7 +131,7 @@ def of(outputs: dict[str, Any], part: str) -> dict[str, str]:
 
 def test_a_study_shows_its_trials_as_they_run_and_then_its_front(outputs: dict[str, Any]) -> None:
     ran = outputs[RESUMED]["text/html"]
-    assert ran.count("<pre>") == 1  # the last view, in place of those before
+    assert ran.count("on the front") == 1  # the last view, in place of those before
     assert "3/3 trials" in ran
     assert "front" in ran
     front = outputs[SHOWN]["text/html"]

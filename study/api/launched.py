@@ -63,7 +63,8 @@ def published(driver: Driver, name: str) -> Report:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PAGE
             write_page(path, report)
-            driver.client.log_file(report.study.run_id, path)
+            client = driver.client
+            client.call(client.api.log_artifact, report.study.run_id, str(path))
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")

@@ -17,7 +17,7 @@ In the command's process, the driver:
     callback     base class of the Tune callbacks, which are the next six
     interrupt    Ctrl-C
     failures     retries failed trials or gives them up
-    progress     the live view; notebook_view draws it in a notebook
+    progress     the live view, in a terminal or a notebook
     recorder     writes trials to MLflow
     snapshots    backups of Tune's state
     checkpoints  deletes checkpoints that are no longer needed

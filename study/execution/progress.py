@@ -2,13 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from ray.tune.experiment import Trial
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -16,7 +17,6 @@ from rich.text import Text
 from study.config.study import StudyConfig
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
-from study.execution.notebook_view import NotebookView
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported
 from study.pareto import points
@@ -44,7 +44,8 @@ class Progress(StudyCallback):
     messages: deque[str]
 
     def setup(self, *args: Any, **info: Any) -> None:
-        self._live: Live | NotebookView | None = None
+        self._live: Live | None = None
+        self._draw: Callable[[Table], object] | None = None  # None for plain lines
         self._console = Console(highlight=False)
         self._start = time.monotonic()
         self._next_refresh = 0.0
@@ -53,11 +54,14 @@ class Progress(StudyCallback):
         self._n_epochs_ended = 0  # of `_ended`
         self._n_epochs_before: int | None = None
         if self._console.is_jupyter:
-            self._live = NotebookView()
+            # `Live` needs ipywidgets there. IPython is installed only for notebooks.
+            from IPython.display import display
+
+            self._draw = display(Text(), display_id=True).update
         elif self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        if self._live is not None:
             self._live.start()
+            self._draw = partial(self._live.update, refresh=True)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._show_messages()
@@ -65,7 +69,7 @@ class Progress(StudyCallback):
         self._n_epochs_ended += _epochs(just_ended)
         if self._n_epochs_before is None:
             self._n_epochs_before = _epochs(trials)  # from before a resume
-        elif self._live is None:
+        elif self._draw is None:
             for trial in just_ended:
                 self._show_end(trial)
             silence = time.monotonic() - self._last_shown
@@ -73,9 +77,9 @@ class Progress(StudyCallback):
                 self._show(f"{self.study.name}: {_epochs(trials)} epochs trained  [{self._pace()}]")
         # The view after the last end may be the final one, which a notebook keeps.
         is_due = time.monotonic() >= self._next_refresh or not self._ended.running
-        if self._live is not None and is_due:
+        if self._draw is not None and is_due:
             start = time.monotonic()
-            self._live.update(self._view(trials), refresh=True)
+            self._draw(self._view(trials))
             took = time.monotonic() - start
             self._next_refresh = start + max(_REFRESH_SECONDS, took / _SHARE)
 
@@ -87,7 +91,7 @@ class Progress(StudyCallback):
         """Release the terminal."""
         if self._live is not None:
             self._live.stop()
-            self._live = None
+        self._live = self._draw = None
 
     def _show_messages(self) -> None:
         while self.messages:
@@ -128,7 +132,7 @@ class Progress(StudyCallback):
             return pace
         return f"{pace}; {gain[0]:.1%} of the hypervolume came with the last {gain[1]}"
 
-    def _view(self, trials: list[Trial]) -> Group:
+    def _view(self, trials: list[Trial]) -> Table:
         front = self._front(trials)
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for column in ("trial", "state", "epoch", *(o.metric for o in self.study.objectives)):
@@ -157,7 +161,10 @@ class Progress(StudyCallback):
             )
         hidden = f"  ({len(trials) - room} more)" if len(trials) > room else ""
         head = Text(f"{self.study.name}: {self._pace()}, {len(front)} on the front{hidden}")
-        return Group(head, table)
+        view = Table.grid()
+        view.add_row(head)
+        view.add_row(table)
+        return view
 
     def _front(self, trials: list[Trial]) -> list[str]:
         """Tune ids of the trials of the networks on the current front."""

@@ -112,7 +112,8 @@ class TrialTrainable(tune.Trainable):
             self._is_restored = False
             result = self._with_earlier_reports()
         elif training.status is TrialStatus.RUNNING:
-            report = self._with_projections(training, training.run_to_report())
+            # The projections are kept for the checkpoint.
+            report, self._projections = with_projections(training, training.run_to_report())
             if report.epoch is not None:
                 # Stamped here, since proofs and projections take time too.
                 epoch = time_spent.stamped(report.epoch)
@@ -127,11 +128,6 @@ class TrialTrainable(tune.Trainable):
         n_earlier = len(self._reports) - (report.epoch is not None)
         earlier = tuple(self._reports[:n_earlier])
         return replace(report, is_repeated=True, earlier=earlier).to_result()
-
-    def _with_projections(self, training: Training, report: TrialReport) -> TrialReport:
-        """The report with those of the projections, which are kept for the checkpoint."""
-        report, self._projections = with_projections(training, report)
-        return report
 
     @_of_checkpoint("written")
     def save(self, *args: Any, **kwargs: Any) -> Any:
@@ -168,7 +164,8 @@ class TrialTrainable(tune.Trainable):
         report = TrialReport.from_result(state["last_result"])
         assert report is not None
         # The state lacks the projected networks.
-        self._last_report = self._with_projections(training, report).to_result()
+        report, self._projections = with_projections(training, report)
+        self._last_report = report.to_result()
         self._is_restored = True
         if self._reports:
             time_spent.go_on_from(self._reports[-1])

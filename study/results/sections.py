@@ -4,7 +4,6 @@ import base64
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,12 +21,12 @@ from study.metrics.definitions import (
     RECONSTRUCTION_ERROR,
     as_reported,
 )
-from study.results import table1, where
+from study.results import where
 from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import Report
-from study.results.tables import Section, marks_of
-from study.tracking.pages import compare_page, run_page, server_address
+from study.results.tables import Section, marks_of, table1_section
+from study.tracking.pages import compare_page, describe_inverse, run_page, server_address
 
 MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page
 _MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless
@@ -52,7 +51,6 @@ def sections(report: Report) -> list[Section]:
     networks = [_network(report, label, point) for label, point in named.items()]
     uri, experiment_id = report.files.client.tracking_uri, report.study.experiment_id
     front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
-    space = report.study.config.space
     return [
         Section(
             "header",
@@ -75,11 +73,7 @@ def sections(report: Report) -> list[Section]:
             no_trade,
         ),
         Section("pick", {"picker_limits": _PICKER_LIMITS}, no_trade),
-        Section(
-            "table1",
-            {"table1": report.table1 and table1.as_text(report.table1)},
-            "" if report.table1 else "the study is not that of Table 1 of the paper",
-        ),
+        table1_section(report),
         Section(
             "networks",
             {"networks": networks, "n_chosen": 6 if report.table1 else len(cards)},
@@ -92,20 +86,14 @@ def sections(report: Report) -> list[Section]:
             if report.growth and len(report.growth.epochs) > 1
             else "it takes a reference value of each objective, and two trials that ended",
         ),
-        Section(
-            "hyperparameters",
-            {
-                "params": [
-                    {"name": key, "short": where.heading(key), **asdict(parameter)}
-                    for key, parameter in space
-                ]
-            },
-            no_trade,
-        ),
         _importance(report),
         Section(
             "points",
             {
+                "params": [
+                    {"name": key, "short": where.heading(key)}
+                    for key, _ in report.study.config.space
+                ],
                 "points": _columns(report),
                 "table_metrics": leading_metrics(report.points, report.objectives),
                 "where": where.grammar([point.first for point in report.ranked(every=True)]),
@@ -117,7 +105,7 @@ def sections(report: Report) -> list[Section]:
 def _importance(report: Report) -> Section:
     from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES
 
-    name, shares = "importance-plot", report.importances
+    name, shares = "hyperparameters", report.importances
     if not shares:
         why = f"it takes {FEWEST_TRIALS} completed trials, and hyperparameters that vary"
         return Section(name, {"importance_note": ""}, why)
@@ -189,15 +177,10 @@ def _proof(metrics: Mapping[str, float], radius: float) -> str:
         # An earlier version proved of the inverse that it exists.
         bound = metrics[LIPSCHITZ_UPPER_BOUND]
         return "Proven to be invertible." if bound < 1 else "Not proven to be invertible."
-    if inverse < math.inf:
-        at_most = f"{METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND].resolution.round(inverse):.4g}"
-        proof = f"Proven: its inverse exists, with a Lipschitz constant of at most {at_most}."
-    else:
-        proof = "Not proven to be invertible."
     certified = metrics[CERTIFIED_ACCURACY]
     return (
-        f"{proof} No change of up to {radius:.4g} (l2, pixels from 0 to 1) changes the answer for "
-        f"{certified:.1%} of the validation images, which are right."
+        f"{describe_inverse(inverse)} No change of up to {radius:.4g} (l2, pixels from 0 to 1) "
+        f"changes the answer for {certified:.1%} of the validation images, which are right."
     )
 
 
@@ -238,7 +221,6 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
     certificate = json.loads(read(CERTIFICATE) or "{}")
     inverse = json.loads(read(INVERSE) or "{}")
     image = read(RECONSTRUCTIONS)
-    steps = inverse.get("predicted_steps", [None])
     return {
         "label": label,
         "layers": _bounds(certificate, "layers"),
@@ -246,9 +228,6 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
         "inverse": {
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
-            # None if a block has no proof.
-            "predicted": None if None in steps else max(steps),
-            "rtol": inverse.get("rtol"),
         },
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "error": point.metrics.get(RECONSTRUCTION_ERROR),

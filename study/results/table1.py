@@ -153,12 +153,6 @@ def as_rows(table: list[Column]) -> list[tuple[str, list[str]]]:
     return [row for row in rows if any(paper) or not row[0].startswith(" ")]
 
 
-def as_text(table: list[Column]) -> dict[str, object]:
-    """Names of the networks, rows and note, for JSON."""
-    names = [column.name for column in table]
-    return {"names": names, "rows": as_rows(table), "note": note(table)}
-
-
 def _text(value: float, form: str) -> str:
     """A number as text; empty for NaN, which inf - inf is too."""
     return "" if math.isnan(value) else format(value, form)

@@ -2,12 +2,11 @@
 
 import io
 import json
-import math
 import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +39,8 @@ _FILE_WIDTH, _NOTEBOOK_WIDTH = 150, 110
 
 def as_json(content: object, **options: Any) -> str:
     """JSON, with null for values that are not finite; `options` are those of `json.dumps`."""
-    return json.dumps(_plain(content), **{"indent": 1, "allow_nan": False, **options})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _plain(of) for key, of in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(of) for of in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    return value
+    finite = json.loads(json.dumps(content, default=asdict), parse_constant=lambda _: None)
+    return json.dumps(finite, **{"indent": 1, "allow_nan": False, **options})
 
 
 def as_csv(frame: "pd.DataFrame") -> str:
@@ -163,12 +151,21 @@ def print_table(report: Report, every: bool, console: Console, options: Sequence
     for line in notes(report, columns, left):
         print_text(console, line)
     if report.table1 is not None:
-        titles, rows = zip(*table1.as_rows(report.table1), strict=True)
-        networks = zip(report.table1, zip(*rows, strict=True), strict=True)
-        columns = [Column("", titles, is_text=True), *(Column(c.name, of) for c, of in networks)]
-        note = table1.note(report.table1)
-        section = Section("table1", title="Table 1 of the paper", table=columns, texts=[note])
-        print_section(console, section, dim=[title.startswith(" ") for title in titles])
+        section = table1_section(report)
+        inner = [title.startswith(" ") for title in section.table[0].cells]
+        print_section(console, section, dim=inner)
+
+
+def table1_section(report: Report) -> Section:
+    """Table 1 of the paper, or why there is none."""
+    if report.table1 is None:
+        return Section("table1", absent="the study is not that of Table 1 of the paper")
+    titles, rows = zip(*table1.as_rows(report.table1), strict=True)
+    networks = zip(report.table1, zip(*rows, strict=True), strict=True)
+    columns = [Column("", titles, is_text=True), *(Column(c.name, of) for c, of in networks)]
+    note = table1.note(report.table1)
+    content = {"table1_note": note}
+    return Section("table1", content, "", "Table 1 of the paper", columns, [note])
 
 
 def metric_columns(

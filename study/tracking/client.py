@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -170,10 +169,6 @@ class Client:
         condition = f"source_run_id = '{run.info.run_id}'"
         models = self.call(self.api.search_logged_models, [run.info.experiment_id], condition)
         return [model.model_id for model in models]
-
-    def log_file(self, run_id: str, path: Path) -> None:
-        """Add a file to a run, replacing one of the same name."""
-        self.call(self.api.log_artifact, run_id, str(path))
 
 
 class _Retries:

@@ -72,7 +72,7 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
     pictures and model. `latest` is that of `share`."""
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
-        client.log_file(run.info.run_id, path)
+        client.call(client.api.log_artifact, run.info.run_id, str(path))
     name = client.call(client.api.get_experiment, run.info.experiment_id).name
     files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
     of_run = {path.name: sha256_of(path) for path in own}

@@ -196,27 +196,16 @@ class Tracker:
     def log_networks(
         self, trial_id: str, outcome: Path, projections: Sequence[ProjectionReport]
     ) -> None:
-        """Log a completed trial and its projections, in the order of their folders, from the folder
-        of its outcome."""
-        self.log_outcome(trial_id, outcome)
-        networks = [(of, projection_folder(outcome, index)) for index, of in enumerate(projections)]
-        self.log_projections(trial_id, networks)
-
-    def log_outcome(self, trial_id: str, folder: Path) -> None:
-        """Log a completed trial: the folder's JSON files and pictures, and the model."""
-        run = self.client.get_run(self._trials[trial_id].run_id)
-        # A trial has one model: replace any that was logged before a crash.
-        self.client.delete_models(run)
-        stored_model.log(self.client, run, folder, self._latest)
-
-    def log_projections(
-        self, trial_id: str, networks: Sequence[tuple[ProjectionReport, Path]]
-    ) -> None:
-        """Log a run for each projection of a completed trial, replacing any from before a crash."""
+        """Log a completed trial from the folder of its outcome: the JSON files, pictures and model;
+        and a run for each projection, in the order of their folders."""
         trial = self._trials[trial_id]
-        self._delete_projections(trial)
         run = self.client.get_run(trial.run_id)
-        for report, folder in networks:
+        # A trial has one model: replace any that was logged before a crash, and its projections.
+        self.client.delete_models(run)
+        stored_model.log(self.client, run, outcome, self._latest)
+        self._delete_projections(trial)
+        for index, report in enumerate(projections):
+            folder = projection_folder(outcome, index)
             trial.projections.append(self._log_projection(trial_id, run, report, folder))
 
     def _log_projection(

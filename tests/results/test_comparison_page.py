@@ -91,7 +91,7 @@ def test_every_section_is_drawn_and_nothing_is_asked_for(
         expect(page.locator(f"#{section}")).to_be_visible()
     for plot in page.locator(".plot").all():
         expect(plot.locator(".main-svg").first).to_be_visible()
-    assert page.locator(".plot").count() == 6
+    assert page.locator(".plot").count() == 4
     expect(page.locator(".card")).to_have_count(3)
     expect(page.locator("#differences-table tbody tr")).to_have_count(2)
     rows = page.locator("#joint-table tbody tr")

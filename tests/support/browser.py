@@ -112,7 +112,7 @@ _WRITTEN = """() => {
                 .map((e) => of(e, getComputedStyle(e).fill)),
         })),
         cut: [...document.querySelectorAll("main *")].filter(
-            (e) => !e.closest(".plot, .scroll, .wide-plot, #network-choice, select, input")
+            (e) => !e.closest(".plot, .scroll, #network-choice, select, input")
                 && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "visible"
                 && e.clientWidth > 0).map((e) => e.tagName + e.id),
     };

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from models import IResNet, write_network
 from study.errors import OutageError, TrackingError
+from study.metrics.artifacts import projection_folder
 from study.metrics.reports import ProjectionReport, TrialStatus
 from study.tracking import studies, tags
 from study.tracking.client import Client
@@ -223,7 +224,7 @@ def test_a_run_says_what_it_is_on_mlflows_pages(
 ) -> None:
     start(tracker, study)
     tracker.log_reports("0000", [epoch_report(1, inverse_lipschitz_upper_bound=2.5)])
-    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    log_networks(tracker, "0000", tmp_path, projection_report(0.3))
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     client = tracker.client.api
     run, below = (
@@ -243,9 +244,7 @@ def test_records_are_those_of_the_study_whatever_else_users_put_there(
 ) -> None:
     start(tracker, study, "0001")
     start(tracker, study, "0000")
-    tracker.log_projections(
-        "0000", networks(tmp_path, projection_report(0.45), projection_report(0.3))
-    )
+    log_networks(tracker, "0000", tmp_path, projection_report(0.45), projection_report(0.3))
     client = tracker.client.api
     client.create_run(study.experiment_id, tags={"mlflow.parentRunId": study.run_id})
     client.create_run(study.experiment_id, tags={"study.kind": "trial"})
@@ -280,7 +279,7 @@ def test_a_logged_model_is_one_and_says_what_it_is(
     save_outcome(state, folder)
     start(tracker, study)
     for _ in range(2):  # as after a crash between the model and the end of the trial
-        tracker.log_outcome("0000", folder)
+        tracker.log_networks("0000", folder, [])
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     (record,) = Records(tracker.client).trials(study)
     client = tracker.client.api
@@ -301,13 +300,18 @@ def test_a_logged_model_is_one_and_says_what_it_is(
         assert (network / name).read_bytes() == (folder / name).read_bytes()
 
 
-def networks(folder: Path, *reports: ProjectionReport) -> list[tuple[ProjectionReport, Path]]:
-    for name in ("certificate.json", "inverse.json"):
-        (folder / name).write_text("{}")
-    architecture = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "norm": "none"}
-    model = IResNet((1, 8, 8), 10, (1,), norm="none")
-    write_network(folder, model, {"architecture": architecture, "data": {}})
-    return [(report, folder) for report in reports]
+def log_networks(
+    tracker: Tracker, trial_id: str, outcome: Path, *reports: ProjectionReport
+) -> None:
+    """Log a trial that has completed, with projections; its networks are untrained."""
+    for folder in (outcome, *(projection_folder(outcome, k) for k in range(len(reports)))):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("certificate.json", "inverse.json"):
+            (folder / name).write_text("{}")
+        architecture = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "norm": "none"}
+        model = IResNet((1, 8, 8), 10, (1,), norm="none")
+        write_network(folder, model, {"architecture": architecture, "data": {}})
+    tracker.log_networks(trial_id, outcome, reports)
 
 
 def test_projections_are_runs_below_their_trial_and_are_there_once(
@@ -316,7 +320,7 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     start(tracker, study)
     tracker.log_reports("0000", [epoch_report(2)])
     high, low = projection_report(0.45), projection_report(0.3, val_accuracy=0.4)
-    tracker.log_projections("0000", networks(tmp_path, high, low))
+    log_networks(tracker, "0000", tmp_path, high, low)
     first = projections(tracker.client, study)
     assert [(r.trial_id, r.projected_to, r.state) for r in first] == [
         ("0000", 0.45, TrialStatus.COMPLETED), ("0000", 0.3, TrialStatus.COMPLETED),
@@ -343,7 +347,7 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     client.set_tag(first[0].run_id, "study.state", "running")
     again = restarted(tracker, study)
     low = replace(low, val_accuracy=0.41)
-    again.log_projections("0000", networks(tmp_path, high, low))
+    log_networks(again, "0000", tmp_path, high, low)
     anew = projections(again.client, study)
     assert [(r.metrics, r.state) for r in anew] == [
         (high.metrics(), TrialStatus.COMPLETED), (low.metrics(), TrialStatus.COMPLETED),
@@ -354,18 +358,18 @@ def test_a_run_that_makes_room_or_is_stopped_after_all_keeps_no_projections(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     start(tracker, study)
-    tracker.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    log_networks(tracker, "0000", tmp_path, projection_report(0.3))
     again = restarted(tracker, study)
     start(again, study, coeff=0.6)  # the number means another sample now
     (record,) = Records(again.client).trials(study)
     assert record.params["coeff"] == "0.6"
     assert projections(again.client, study) == []
-    again.log_projections("0000", networks(tmp_path, projection_report(0.3)))
+    log_networks(again, "0000", tmp_path, projection_report(0.3))
     again.end_trial("0000", TrialStatus.STOPPED_EARLY)
     assert projections(again.client, study) == []
     # A crash in between leaves one whose trial is gone.
     start(again, study, "0001")
-    again.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    log_networks(again, "0001", tmp_path, projection_report(0.3))
     (orphan,) = [t for t in Records(again.client).trials(study) if t.trial_id == "0001"]
     again.client.api.delete_run(orphan.run_id)
     restarted(tracker, study)
@@ -381,7 +385,7 @@ def test_a_run_says_whose_repeat_it_is_and_that_its_sample_was_given(
     # The run is there already: what is said of it is as it is said last.
     tracker.start_trial("0001", SAMPLE, trial, repeat_of="0000", is_given=True)
     tracker.log_reports("0001", [epoch_report(1)])
-    tracker.log_projections("0001", networks(tmp_path, projection_report(0.3)))
+    log_networks(tracker, "0001", tmp_path, projection_report(0.3))
     records = Records(tracker.client).trials_and_projections(study)
     assert [(r.trial_id, r.projected_to, r.repeat_of, r.origin) for r in records] == [
         ("0000", None, "0000", ""), ("0001", None, "0000", "given"), ("0001", 0.3, "0000", "given"),

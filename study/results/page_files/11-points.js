@@ -49,10 +49,8 @@ const state = {
   y: null,
   z: "",
   color: "",
-  size: "",
   filter: "", // as it was typed
   conditions: [], // of the filter
-  ranges: [], // of the parallel axes: {k, get, ranges}
   sort: null,
   descending: false,
   page: 0,
@@ -70,7 +68,6 @@ const paramNames = content.params.map((param) => param.name);
 const shorts = Object.fromEntries(
   [...content.metrics, ...content.params].map(({ name, short }) => [name, short]),
 );
-const shortOf = (name) => shorts[name] || name;
 const column = (name) => points[name];
 const isLogarithmic = (name) => isLogarithmicOf(name, column(name));
 const isNumeric = (name) => column(name).every((v) => v === null || typeof v === "number");

@@ -1,8 +1,7 @@
 // The address holds the view: what is chosen, shown and sorted, so that it can be sent.
 
-const AXES = ["x", "y", "z", "color", "size"];
+const AXES = ["x", "y", "z", "color"];
 const NOTHING = "none";
-const parallelNames = [...paramNames, ...reported(objectives)];
 const initial = {}; // the view before anything is touched
 
 const setDefaults = () => {
@@ -31,9 +30,6 @@ const view = () => {
   }
   if (state.goal !== initial.goal) parts.set("best", state.goal);
   for (const [name, limit] of Object.entries(state.limits)) parts.append("limit", `${name}:${limit}`);
-  for (const { k, ranges } of state.ranges) {
-    for (const [low, high] of ranges) parts.append("range", `${parallelNames[k]}:${low}:${high}`);
-  }
   return parts.toString();
 };
 // MLflow shows the page in a frame, whose address is nobody's to send and not to be changed.
@@ -65,17 +61,5 @@ const readView = () => {
     if (metricNames.includes(limited) && Number.isFinite(Number(limit))) {
       state.limits[limited] = limit;
     }
-  }
-  readRangesOf(parts.getAll("range"));
-};
-const readRangesOf = (texts) => {
-  for (const text of texts) {
-    const [name, low, high] = text.split(":");
-    const k = parallelNames.indexOf(name);
-    const range = [Number(low), Number(high)];
-    if (k < 0 || !range.every(Number.isFinite)) continue;
-    const known = state.ranges.find((one) => one.k === k);
-    if (known) known.ranges.push(range);
-    else state.ranges.push({ k, get: dimension(name).get, ranges: [range] });
   }
 };

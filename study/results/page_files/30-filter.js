@@ -1,5 +1,5 @@
-// Which points are visible: by their marks, by the filter, and by ranges of the parallel axes. The
-// filter is read as `report --where` is, by the grammar of study/results/conditions.py.
+// Which points are visible: by their marks and by the filter, which is read as `report --where` is,
+// by the grammar of study/results/where.py.
 
 const { where } = content;
 const AND = new RegExp(where.and, "i");
@@ -73,17 +73,11 @@ const meets = ({ name, operator, text }, i) => {
   const isSame = value === text || value === WORDS.get(text.toLowerCase());
   return (operator === "=" && isSame) || (operator === "!=" && !isSame);
 };
-// A point that has no value on an axis is in no range of it.
-const isWithin = ({ get, ranges }, i) => {
-  const value = get(i);
-  return value !== null && ranges.some(([low, high]) => low <= value && value <= high);
-};
-const visible = (withRanges = true) => {
+const visible = () => {
   if (filterProblem()) return [];
   const kept = [];
   for (let i = 0; i < n; i++) {
     if (!state.marks.has(points.mark[i])) continue;
-    if (withRanges && !state.ranges.every((range) => isWithin(range, i))) continue;
     if (state.conditions.every((condition) => meets(condition, i))) kept.push(i);
   }
   return kept;

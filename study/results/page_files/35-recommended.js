@@ -1,25 +1,13 @@
 // The recommended networks as cards: which to take, why, what is proven, what to type.
 
-const ALIASES = {
-  "most-accurate": "most accurate",
-  knee: "best bargain (the knee)",
-  "most-certified": "most certified",
-  "most-invertible": "most invertible",
-};
-const cardFigures = (i) => {
-  const list = make("dl", { className: "figures" });
-  for (const name of objectives) {
-    list.append(
-      make("div", {},
-        make("dt", { textContent: titleOf(name) }),
-        make("dd", { textContent: withError(name, i) })),
-    );
-  }
-  return list;
-};
+const aliasText = (alias) => (
+  alias === "knee" ? "best bargain (the knee)" : alias.replace("-", " ")
+);
+const cardFigures = (i) => make("dl", { className: "figures" },
+  ...objectives.map((name) => figureOf(titleOf(name), withError(name, i))));
 const makeCard = (one) => {
   const i = points.network.indexOf(one.network);
-  const names = one.aliases.map((alias) => ALIASES[alias]).join(" and ");
+  const names = one.aliases.map(aliasText).join(" and ");
   const look = make("button", { type: "button", textContent: "Show it below" });
   look.onclick = () => {
     choose(i);

@@ -6,23 +6,11 @@ const MOST_BARS = 60; // intervals of more points would be one gray
 
 // What a point says
 
-const hoverText = (i) => {
-  const lines = [`<b>${plain(points.network[i])}</b>  ${markName(points.mark[i])}`];
-  for (const name of paramNames) {
-    lines.push(`${plain(name)} ${plain(formatted(points[name][i]))}`);
-  }
-  for (const name of metricNames) {
-    if (points[name][i] !== null) lines.push(`${name} ${withError(name, i)}`);
-  }
-  if (originOf(i)) lines.push(plain(originOf(i)));
-  if (points.reason[i]) lines.push(plain(points.reason[i].slice(0, 80)));
-  return lines.join("<br>");
-};
-const hoverTexts = new Map();
-const hover = (i) => {
-  if (!hoverTexts.has(i)) hoverTexts.set(i, hoverText(i));
-  return hoverTexts.get(i);
-};
+const hover = (i) => [
+  `<b>${plain(points.network[i])}</b>  ${markName(points.mark[i])}`,
+  ...reported(objectives).filter((name) => points[name][i] !== null)
+    .map((name) => `${name} ${withError(name, i)}`),
+].join("<br>");
 const note = (text) => make("p", { className: "note", textContent: text });
 const facts = (pairs) => {
   const list = make("dl", { className: "facts" });
@@ -80,16 +68,6 @@ const coordinates = (ids) => ({
   y: ids.map((i) => column(state.y)[i]),
   ...(isSpatial() ? { z: ids.map((i) => column(state.z)[i]) } : {}),
 });
-// How much larger each point is drawn, by its value in the column that was chosen for that.
-const magnification = () => {
-  if (!state.size) return () => 1;
-  const values = column(state.size);
-  const [low, high] = extent(values.filter((value) => value !== null));
-  return (i) => {
-    if (values[i] === null || high === low) return 1;
-    return 0.6 + 1.6 * (values[i] - low) / (high - low);
-  };
-};
 // The staircase of the visible front, by the columns of the axes.
 const staircase = (placed) => {
   const [x, y] = [column(state.x), column(state.y)];
@@ -100,13 +78,6 @@ const staircase = (placed) => {
   const front = placed.filter((i) => points.mark[i] === "front");
   return stepsOf(front, x, y, directionOf[state.x], directionOf[state.y]);
 };
-const staircaseTrace = ({ ids, shape }) => ({
-  type: "scatter",
-  mode: "lines",
-  hoverinfo: "skip",
-  ...coordinates(ids),
-  line: stepsLine(shape),
-});
 // Thin lines between the networks that were cut from one training.
 const threadsTrace = (placed) => {
   const byTrial = new Map();
@@ -181,7 +152,6 @@ const colored = (ids) => {
 };
 const markTraces = (placed, steps) => {
   const flat = placed.length > MANY ? "scattergl" : "scatter";
-  const scale = magnification();
   const onSteps = new Set(steps ? steps.ids : []);
   const traces = [];
   // The front last, above the others.
@@ -205,7 +175,7 @@ const markTraces = (placed, steps) => {
         opacity: isFront && !isSpatial() ? ids.map(faint) : 0.7,
         color: colorOf(mark),
         symbol: isSpatial() ? look.symbol3d : look.symbol,
-        size: ids.map((i) => look.size * scale(i) * (isSpatial() ? 0.8 : 1)),
+        size: look.size * (isSpatial() ? 0.8 : 1),
         line: { width: 1.5, color: colorOf(mark) },
         ...(isFront ? colored(ids) : {}),
       },
@@ -216,8 +186,7 @@ const markTraces = (placed, steps) => {
 // What is recommended, written beside its points.
 const names = (placed) => {
   if (isSpatial()) return [];
-  const isLog = (name) => isLogarithmic(name);
-  const at = (name, i) => (isLog(name) ? Math.log10(column(name)[i]) : column(name)[i]);
+  const at = (name, i) => (isLogarithmic(name) ? Math.log10(column(name)[i]) : column(name)[i]);
   return content.recommended
     .map((one) => [one, points.network.indexOf(one.network)])
     .filter(([, i]) => placed.includes(i))
@@ -241,17 +210,17 @@ const chosenTrace = () => ({
     line: { width: 2 },
   },
 });
-const columnAxis = (name) => axis(
-  axisTitle(name, ARROWS[directionOf[name]] || ""),
-  isLogarithmic(name) ? logarithmic(column(name)) : {},
-);
 // WebGL reads no HTML, and cuts a long title.
 const spatialAxis = (name) => ({
-  ...columnAxis(name),
-  title: { text: shortOf(name) + (ARROWS[directionOf[name]] || "") },
+  ...metricAxis(name, column(name)),
+  title: { text: (shorts[name] || name) + (ARROWS[directionOf[name]] || "") },
 });
 const frontAxes = () => {
-  if (!isSpatial()) return { xaxis: columnAxis(state.x), yaxis: columnAxis(state.y) };
+  if (!isSpatial()) {
+    return {
+      xaxis: metricAxis(state.x, column(state.x)), yaxis: metricAxis(state.y, column(state.y)),
+    };
+  }
   const [xaxis, yaxis, zaxis] = [state.x, state.y, state.z].map(spatialAxis);
   // Titles of a narrow figure have no room beside it.
   const far = isNarrow() ? 2 : 1.6;
@@ -267,7 +236,7 @@ const drawFront = () => {
   const placed = kept.filter((i) => axes.every((name) => column(name)[i] !== null));
   const steps = staircase(placed);
   const traces = isSpatial() ? [] : [threadsTrace(placed)];
-  if (steps) traces.push(staircaseTrace(steps));
+  if (steps) traces.push(stepsTrace(steps, column(state.x), column(state.y)));
   traces.push(...markTraces(placed, steps));
   if (state.chosen !== null && placed.includes(state.chosen)) traces.push(chosenTrace());
   react("front-plot", traces, {
@@ -326,7 +295,7 @@ const makeMarks = () => {
     byId("marks").append(make("label", { title: MARKS[mark].says }, box, swatch(mark), text));
   }
 };
-const NO_AXIS = { z: "none (2D)", color: "by mark", size: "all alike" };
+const NO_AXIS = { z: "none (2D)", color: "by mark" };
 const makeAxes = () => {
   for (const key of AXES) {
     const select = byId(`axis-${key}`);

@@ -58,28 +58,8 @@ const inverseTrace = (network, k) => ({
   y: network.inverse.errors,
   hovertemplate: `%{x} steps: %{y:.2e}<extra>${plain(network.label)}</extra>`,
 });
-const predictedTrace = ({ label, inverse }, k) => ({
-  type: "scatter",
-  mode: "markers",
-  legendgroup: String(k),
-  showlegend: false,
-  x: [inverse.predicted],
-  y: [inverse.rtol],
-  marker: {
-    symbol: "star-diamond",
-    size: 13,
-    color: lineLook(k).color,
-    line: { width: 1, color: css("--ink") },
-  },
-  hovertemplate: `predicted by the certificate: %{x} steps for ${formatted(inverse.rtol)}`
-    + `<extra>${plain(label)}</extra>`,
-});
-const isPredicted = (network) => network.inverse.predicted !== null;
 const drawInverse = () => {
-  const traces = eachChosen((network, k) => [
-    inverseTrace(network, k),
-    ...(isPredicted(network) ? [predictedTrace(network, k)] : []),
-  ]);
+  const traces = eachChosen(inverseTrace);
   react("inverse-plot", traces, {
     xaxis: axis("steps in every block"),
     yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power", dtick: 1 }),
@@ -106,14 +86,6 @@ const drawNetworks = () => {
   draw("inverse-plot");
   drawReconstructions();
 };
-const inverseNote = () => {
-  const curve = "Reconstruction error after so many steps in every block (paper, Figure 4).";
-  if (!content.networks.some(isPredicted)) {
-    return `${curve} The certificates of these networks predict no number of steps.`;
-  }
-  return `${curve} The star: steps that the certificate predicts for the block with the largest `
-    + "bound until its first error has shrunk to the tolerance, by plain fixed-point iteration.";
-};
 const makeNetworks = () => {
   content.networks.forEach((network, k) => {
     const box = checkbox(chosenNetworks, k, drawNetworks);
@@ -122,7 +94,6 @@ const makeNetworks = () => {
     });
     byId("network-choice").append(make("label", {}, box, line, ` ${network.label}`));
   });
-  byId("inverse-note").textContent = inverseNote();
   drawReconstructions();
   whenSeen("layers-plot", drawLayers);
   whenSeen("inverse-plot", drawInverse);

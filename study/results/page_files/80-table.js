@@ -35,7 +35,7 @@ const sortBy = (name) => {
   drawTable();
   remember();
 };
-const makeTable = () => {
+const makePointTable = () => {
   const row = make("tr");
   for (const { name, title, text, small } of tableColumns) {
     const cell = make("th", { scope: "col", className: text ? "text" : "" });

@@ -3,7 +3,6 @@
 const redraw = () => {
   state.page = 0;
   draw("front-plot");
-  draw("parallel-plot");
   drawTable();
   remember();
 };
@@ -23,19 +22,14 @@ byId("filter").oninput = (event) => {
   redraw();
 };
 byId("csv").onclick = saveCsv;
-byId("unbrush").onclick = () => {
-  state.ranges = [];
-  redraw();
-};
-makeTable();
+makePointTable();
 drawTable();
 detail(state.chosen);
 makeSections({
   recommended: makeCards,
   front: makeFront,
   pick: makePicker,
-  hyperparameters: makeParallel,
-  "importance-plot": makeImportance,
+  hyperparameters: makeImportance,
   growth: makeGrowth,
   networks: makeNetworks,
   table1: makeTable1,

@@ -18,17 +18,10 @@ const studySwatch = (s) => {
 const nameOf = (s) => [studySwatch(s), ` ${studies[s].name}`];
 const count = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
 
-const ALIASES = {
-  "most-accurate": "most accurate", "most-certified": "most certified", knee: "knee",
-  "most-invertible": "most invertible",
-};
 const aliasesOf = (study, network) => Object.keys(study.recommended)
   .filter((alias) => study.recommended[alias] === network)
-  .map((alias) => ALIASES[alias])
+  .map((alias) => alias.replace("-", " "))
   .join(", ");
-const figureOf = (title, text) => (
-  make("div", {}, make("dt", { textContent: title }), make("dd", { textContent: text }))
-);
 const makeStudyCard = (study, s) => {
   const { hypervolume, n_joint_front: nJoint } = study;
   const best = study[BEST];

@@ -37,18 +37,10 @@ const drawTrade = (id, nameX, nameY) => {
   const visible = indices.filter((i) => shown.has(points.study[i]));
   const joint = visible.filter((i) => points.is_joint[i]);
   const steps = stepsOf(joint, x, y, directionOf[nameX], directionOf[nameY]);
-  const axisOf = (name) => axis(
-    axisTitle(name, ARROWS[directionOf[name]]),
-    isLogarithmicOf(name, points.metrics[name]) ? logarithmic(points.metrics[name]) : {},
-  );
-  const line = {
-    type: "scatter", mode: "lines", hoverinfo: "skip", line: stepsLine(steps.shape),
-    x: steps.ids.map((i) => x[i]), y: steps.ids.map((i) => y[i]),
-  };
   // The joint front above all others.
   const traces = [...shown].sort().map((s) => studyTraces(s, x, y, steps));
-  react(id, [...traces.map(([others]) => others), line, ...traces.map(([, own]) => own)], {
-    hovermode: "closest", xaxis: axisOf(nameX), yaxis: axisOf(nameY),
+  react(id, [...traces.map(([others]) => others), stepsTrace(steps, x, y), ...traces.map(([, own]) => own)], {
+    hovermode: "closest", xaxis: metricAxis(nameX, x), yaxis: metricAxis(nameY, y),
   });
 };
 const makeShown = () => {

@@ -61,6 +61,9 @@ const make = (tag, properties = {}, ...children) => {
   element.append(...children);
   return element;
 };
+const figureOf = (title, text) => (
+  make("div", {}, make("dt", { textContent: title }), make("dd", { textContent: text }))
+);
 const hide = (id) => { byId(id).hidden = true; };
 const fill = (select, names, chosen, none = null) => {
   if (none !== null) select.append(make("option", { value: "", textContent: none }));

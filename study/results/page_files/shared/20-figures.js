@@ -106,6 +106,10 @@ const logarithmic = (values) => {
     ticktext: placed.map((tick) => tick.text),
   };
 };
+const metricAxis = (name, values) => axis(
+  axisTitle(name, ARROWS[directionOf[name]] || ""),
+  isLogarithmicOf(name, values) ? logarithmic(values) : {},
+);
 
 // The best that there is of two columns at once, as a line of steps: which points are on it, by
 // their x, and its shape.
@@ -121,7 +125,11 @@ const stepsOf = (points, x, y, directionOfX, directionOfY) => {
   ids.sort((a, b) => x[a] - x[b]);
   return { ids, shape: sx > 0 ? "hv" : "vh" };
 };
-const stepsLine = (shape) => ({ shape, color: css("--soft"), width: 1.5, dash: "dot" });
+const stepsTrace = ({ ids, shape }, x, y) => ({
+  type: "scatter", mode: "lines", hoverinfo: "skip",
+  x: ids.map((i) => x[i]), y: ids.map((i) => y[i]),
+  line: { shape, color: css("--soft"), width: 1.5, dash: "dot" },
+});
 
 // Drawing
 

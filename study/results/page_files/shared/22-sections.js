@@ -39,7 +39,7 @@ const makeGlossary = (names) => {
     explained(`${titleOf(name)}, ${name}`, description + (BETTER[directionOf[name]] || ""))
   )));
   const reasons = Object.entries(content.absent).map(
-    ([id, why]) => `${byId(id).dataset.title || byId(id).querySelector("h2").textContent}: ${why}.`,
+    ([id, why]) => `${byId(id).querySelector("h2").textContent}: ${why}.`,
   );
   if (reasons.length) byId("glossary").append(...explained("not on this page", reasons.join(" ")));
 };
