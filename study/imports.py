@@ -8,13 +8,14 @@ import hashlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from study.errors import ConfigError, absent
+from study.errors import ConfigError, OwnCodeError, absent
 
 _NAME = r"[^\W\d]\w*"
 _PATH = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)")
@@ -98,6 +99,18 @@ def where(error: BaseException) -> str:
         if frame.filename[:1] != "<" and not _is_library(Path(frame.filename)):
             return f"{text} ({Path(frame.filename).name}, line {frame.lineno})"
     return text
+
+
+@contextmanager
+def users_code(rule: str, key: str) -> Iterator[None]:
+    """Raise OwnCodeError, about the key, for whatever code of the user's own raises within the
+    context; ConfigErrors pass."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise OwnCodeError(f"{rule}, but raises {where(error)}", key) from error
 
 
 def _is_library(file: Path) -> bool:

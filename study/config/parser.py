@@ -11,25 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
-from study.config.space import (
-    PARAMETER_TYPES,
-    Parameter,
-    Value,
-    check_conditions,
-    values_needed,
-)
+from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
 from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, OwnMetric, TrainingConfig
 from study.errors import ConfigError, quoted, unknown
@@ -106,7 +92,7 @@ def _own_name(name: str) -> str:
 
 def _steering(metric: str, info: ValidationInfo) -> str:
     own = info.context or ()
-    if metric in own:
+    if metric in own or (metric == _INVERTIBLE and info.field_name == "constraints"):
         return metric
     if metric not in METRICS:
         raise ConfigError(unknown(metric, (*own, *_STEERING), "metric"))
@@ -115,35 +101,19 @@ def _steering(metric: str, info: ValidationInfo) -> str:
     return metric
 
 
-def _constrained(key: str, info: ValidationInfo) -> str:
-    return key if key == _INVERTIBLE else _steering(key, info)
-
-
-def _bound(text: object) -> tuple[Any, float]:
-    """The operator and the bound."""
-    if isinstance(text, bool):
-        return INVERTIBLE.operator, math.inf if text else -math.inf
-    match = _CONSTRAINT.fullmatch(text) if isinstance(text, str) else None
-    if match is None or not math.isfinite(float(match[2])):
-        raise ConfigError(_LIKE, value=text)
-    return match[1], float(match[2])
-
-
-def _constraint(key: str, operator: Any, bound: float) -> Constraint:
-    constraint = Constraint(key, operator, bound)
-    value = bound > 0 if math.isinf(bound) else str(constraint)
+def _constraint(key: str, given: object) -> Constraint:
     if key == _INVERTIBLE:
-        if value is not True:
-            raise ConfigError("must be true, or left out", f"constraints.{key}", value)
+        if given is not True:
+            raise ConfigError("must be true, or left out", f"constraints.{key}", given)
         return INVERTIBLE
-    if math.isinf(bound):
-        raise ConfigError(_LIKE, f"constraints.{key}", value)
-    return constraint
+    match = _CONSTRAINT.fullmatch(given) if isinstance(given, str) else None
+    if match is None or not math.isfinite(float(match[2])):
+        raise ConfigError(_LIKE, f"constraints.{key}", given)
+    operator: Any = match[1]
+    return Constraint(key, operator, float(match[2]))
 
 
 _Steering = Annotated[str, AfterValidator(_steering)]
-_Constrained = Annotated[str, AfterValidator(_constrained)]
-_Bound = Annotated[tuple[Any, float], PlainValidator(_bound)]
 
 
 class _Searchable(BaseModel):
@@ -168,7 +138,7 @@ class _StudyFile(_Searchable):
         Annotated[Parameter, Field(discriminator="type")],
     ] = Field(min_length=1)
     objectives: dict[_Steering, Direction] = Field(min_length=1)
-    constraints: dict[_Constrained, _Bound] = {}
+    constraints: dict[_Steering, Any] = {}
     reference_point: dict[str, float] = {}
     metrics: dict[Annotated[str, AfterValidator(_own_name)], OwnMetric] = {}
     callbacks: tuple[Annotated[str, AfterValidator(check_path)], ...] = ()
@@ -178,7 +148,7 @@ class _StudyFile(_Searchable):
     resources: ResourcesConfig = ResourcesConfig()
 
     def study(self) -> StudyConfig:
-        constraints = tuple(_constraint(key, *parts) for key, parts in self.constraints.items())
+        constraints = tuple(_constraint(key, given) for key, given in self.constraints.items())
         for metric in self.reference_point:
             if metric not in self.objectives:
                 rule = _unknown_key(metric, tuple(self.objectives))
@@ -207,14 +177,9 @@ class _StudyFile(_Searchable):
             is_worst = bounds_above == (direction is Direction.MINIMIZE)
             if constraint.metric == metric and is_worst and math.isfinite(constraint.bound):
                 return constraint.bound
-        if metric in self.metrics:
-            own = self.metrics[metric]
-            worst, better = own.worst, Direction(own.direction)
-        else:
-            worst, better = METRICS[metric].worst, METRICS[metric].direction
-        if metric == INVERSE_STEPS:
-            worst = self.evaluation.inverse_max_steps
-        if worst is None or direction is not better:
+        known = self.metrics.get(metric) or METRICS[metric]
+        worst = self.evaluation.inverse_max_steps if metric == INVERSE_STEPS else known.worst
+        if worst is None or direction != known.direction:
             raise ConfigError(
                 f"this key is required, since '{metric}' has no natural worst value to measure the "
                 f"hypervolume from when it is to {direction}",
@@ -277,15 +242,14 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
     """Check that its key allows all values of each parameter, and is not set in its section too."""
-    check_conditions(space)
+    needed = values_needed(space)
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
         if key in section:
             rule = f"must stand here or in {SECTION_OF[key]}, not in both"
             raise ConfigError(rule, f"space.{key}")
         # Rules across keys are met where the parameter has a value.
-        needed = values_needed(key, space)
-        own = {k: value for k, value in needed.items() if SECTION_OF[k] == SECTION_OF[key]}
+        own = {k: value for k, value in needed[key].items() if SECTION_OF[k] == SECTION_OF[key]}
         for value in parameter.extremes():
             try:
                 _checked(_Searchable, {SECTION_OF[key]: {**section, **own, key: value}})

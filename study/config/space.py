@@ -107,16 +107,14 @@ class CategoricalParameter:
             raise ConfigError("must have each value once", "choices", list(self.choices))
 
     def extremes(self) -> list[Value]:
-        """Every choice."""
+        """Every choice; also what a grid has."""
         return list(self.choices)
 
     def contains(self, value: object) -> bool:
         """Whether the value is a choice, compared as JSON text, as samplers do: 0 is not 0.0."""
         return json.dumps(value) in [json.dumps(choice) for choice in self.choices]
 
-    def grid(self) -> list[Value] | None:
-        """Every choice, for a grid."""
-        return list(self.choices)
+    grid = extremes
 
 
 Parameter = FloatParameter | IntParameter | CategoricalParameter
@@ -135,29 +133,22 @@ def is_active(parameter: Parameter, sample: Mapping[str, Value]) -> bool:
     )
 
 
-def check_conditions(space: Mapping[str, Parameter]) -> None:
-    """Raise ConfigError unless each condition is on a value that an earlier parameter can have."""
-    ahead: dict[str, Parameter] = {}
+def values_needed(space: Mapping[str, Parameter]) -> dict[str, dict[str, Value]]:
+    """For each parameter values of others with which it is part of a sample, one of each. Raises
+    ConfigError unless each condition is on a value that an earlier parameter can have."""
+    needed: dict[str, dict[str, Value]] = {}
     for key, parameter in space.items():
+        own: dict[str, Value] = {}
         for name, wanted in (parameter.when or {}).items():
-            place = f"space.{key}.when"
-            if name not in ahead:
+            place, values = f"space.{key}.when", wanted if isinstance(wanted, list) else [wanted]
+            if name not in needed:
                 rule = f"must name parameters that stand ahead of {key} in the space"
                 raise ConfigError(rule, place, name)
-            if wanted == []:
+            if not values:
                 raise ConfigError("must have one or more values", place, wanted)
-            for value in wanted if isinstance(wanted, list) else [wanted]:
-                if not ahead[name].contains(value):
+            for value in values:
+                if not space[name].contains(value):
                     raise ConfigError(f"must be a value of space.{name}", place, value)
-        ahead[key] = parameter
-
-
-def values_needed(key: str, space: Mapping[str, Parameter]) -> dict[str, Value]:
-    """Values of other parameters with which this one is part of a sample, one of each."""
-    needed: dict[str, Value] = {}
-    for name, wanted in (space[key].when or {}).items():
-        needed |= {
-            name: wanted[0] if isinstance(wanted, list) else wanted,
-            **values_needed(name, space),
-        }
+            own = {**needed[name], **own, name: values[0]}
+        needed[key] = own
     return needed

@@ -56,18 +56,15 @@ class StudyConfig:
     @property
     def import_paths(self) -> tuple[tuple[str, str], ...]:
         """(key of the study file, import path), of all code of the user's own."""
-        of_sections = {"name": self.data.name, "block": self.model.block}
         named = (
-            (f"{SECTION_OF[key]}.{key}", str(value))
-            for key, fixed in of_sections.items()
-            for value in (dict(self.space)[key].extremes() if key in dict(self.space) else [fixed])
-        )
-        return (
-            *((key, path) for key, path in named if is_path(path)),
+            ("data.name", self.data.name),
+            ("model.block", self.model.block),
+            *((f"{SECTION_OF[key]}.{key}", v) for key, p in self.space for v in p.extremes()),
             *((f"metrics.{name}.of", of.of) for name, of in self.metrics),
             *(("callbacks", path) for path in self.callbacks),
-            *([("search.sampler", self.search.sampler)] if is_path(self.search.sampler) else []),
+            ("search.sampler", self.search.sampler),
         )
+        return tuple((key, at) for key, at in named if isinstance(at, str) and is_path(at))
 
     @property
     def proven_by(self) -> tuple[str, ...]:
@@ -154,10 +151,6 @@ class StudyConfig:
             **sections,
         )
 
-    def radius(self, sample: Mapping[str, Value]) -> float:
-        """Of certified_accuracy, for trials of a sample: l2, in pixels of [0, 1]."""
-        return self.resolve(sample, seed=0).radius
-
     def to_dict(self) -> dict[str, Any]:
         """The content of a study file with all defaults; `parse` turns it into the same study."""
         searched = {(SECTION_OF[key], key) for key, _ in self.space}
@@ -172,7 +165,9 @@ class StudyConfig:
             **sections,
             "metrics": {name: asdict(of) for name, of in self.metrics},
             "callbacks": list(self.callbacks),
-            "space": {key: _without_none(asdict(parameter)) for key, parameter in self.space},
+            "space": {
+                key: {k: v for k, v in asdict(p).items() if v is not None} for key, p in self.space
+            },
             "objectives": {o.metric: o.direction.value for o in self.objectives},
             "constraints": as_in_a_file(self.constraints),
             "reference_point": {o.metric: o.reference for o in self.objectives},
@@ -298,11 +293,6 @@ class StudyConfig:
         if self.scheduler.name != "asha":
             return metric
         return metric or names[0]
-
-
-def _without_none(parameter: Mapping[str, Any]) -> dict[str, Any]:
-    """A parameter as a study file has it: conditions only where there are some."""
-    return {key: v for key, v in parameter.items() if key != "when" or v is not None}
 
 
 def _plain(content: Any) -> Any:

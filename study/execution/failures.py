@@ -12,7 +12,7 @@ Tune counts all failures alike, so it is set to always recover, and the callback
 
 import pickle
 from collections import Counter, deque
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ class Failures(StudyCallback):
             between = " without a checkpoint in between"
         else:
             of_trial = replace(of_trial, n_errors=of_trial.n_errors + 1)
-            trial.set_config(of_trial.to_config())
+            trial.set_config(asdict(of_trial))
             n_failures = of_trial.n_errors
         what = f"{verb} {n_failures} times{between}"
         if n_failures <= MAX_RETRIES:
@@ -114,7 +114,7 @@ class Failures(StudyCallback):
             )
         else:
             given_up = replace(of_trial, failed=f"{what}: {why}")
-            trial.set_config(given_up.to_config())
+            trial.set_config(asdict(given_up))
             self.messages.append(f"{name} {what}, and is given up")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

@@ -99,7 +99,7 @@ def differences(
     found = {**measured.metrics(), TEST_ACCURACY: of_test.accuracy}
     if ATTACKED_ACCURACY in logged:  # projections are not attacked
         found[ATTACKED_ACCURACY] = attacked_accuracy(
-            network, dataset.test, trial.radius, certified.certificate, trial.evaluation
+            network, dataset.test, trial, certified.certificate
         )
     problems = [
         f"run: its metric {name} is {logged[name]}, but the network has {value}"

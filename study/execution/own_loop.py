@@ -68,8 +68,9 @@ class Loop:
         proposed = self._searcher.suggest(str(self._n_asked))
         if not isinstance(proposed, dict):
             return None
-        suggestion = Suggestion.of_config(proposed)
-        trial_id, config = suggestion.trial_id, suggestion.resolve(self._config)
+        suggestion = Suggestion(**proposed)
+        trial_id = suggestion.trial_id
+        config = self._config.resolve(suggestion.sample, suggestion.seed)
         self._n_asked += 1
         self._tracker.start_trial(trial_id, suggestion.sample, config, is_given=suggestion.is_given)
         training = Training(config, dataset=self.dataset)

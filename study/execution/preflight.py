@@ -33,7 +33,7 @@ def check_trials(study: StudyConfig, source: str) -> None:
     for key, path in study.import_paths:
         try:
             checks.get(key, called)(path)
-        except ConfigError as error:
+        except (ConfigError, OwnCodeError) as error:
             raise ConfigError(error.rule, key, error.value, source) from error
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}

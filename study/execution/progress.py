@@ -149,7 +149,8 @@ class Progress(StudyCallback):
             report = tune_trials.report(trial)
             metrics = as_reported(report.epoch.metrics()) if report and report.epoch else {}
             is_on_front = trial.trial_id in front
-            max_epochs = suggestion(trial).resolve(self.study).training.max_epochs
+            made_of = suggestion(trial)
+            max_epochs = self.study.resolve(made_of.sample, made_of.seed).training.max_epochs
             table.add_row(
                 suggestion(trial).trial_id,
                 Text("front", style="bold green")

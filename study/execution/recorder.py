@@ -164,7 +164,7 @@ class Recorder(StudyCallback):
         self._tracker.start_trial(
             made_of.trial_id,
             made_of.sample,
-            made_of.resolve(self.study.config),
+            self.study.config.resolve(made_of.sample, made_of.seed),
             repeat_of=trial_id(made_of.repeat_of),
             is_given=made_of.is_given,
         )

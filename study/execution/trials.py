@@ -37,7 +37,7 @@ def view(trial: Trial) -> TrialView:
 
 def suggestion(trial: Trial) -> Suggestion:
     """The suggestion that a trial was made from."""
-    return Suggestion.of_config(trial.config)
+    return Suggestion(**trial.config)
 
 
 def folder_name(trial: Trial) -> str:

@@ -74,7 +74,7 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._suggestion = Suggestion.of_config(config)
+        self._suggestion = Suggestion(**config)
         self._reports: list[EpochReport] = []
         # Drop the previous trial: a GPU may not have the memory for two.
         self._made: tuple[Training, TimeSpent] | None = None
@@ -86,7 +86,7 @@ class TrialTrainable(tune.Trainable):
         """The training of this trial and its clock. Created lazily: of an error before the first
         step, Ray passes only a text to the driver."""
         if self._made is None:
-            trial = self._suggestion.resolve(self._study)
+            trial = self._study.resolve(self._suggestion.sample, self._suggestion.seed)
             choose_algorithms(trial.training.deterministic)
             if trial.training.compile:
                 # torch limits how often a piece of code is compiled, and what was compiled for

@@ -127,7 +127,6 @@ METRICS: dict[str, Metric] = {
         "radius",
         Direction.MAXIMIZE,
         worst=0.0,
-        resolution=Digits(4),
         least=-math.inf,
     ),
     "logit_lipschitz_upper_bound": Metric(
@@ -225,7 +224,6 @@ def meaning(name: str, direction: Direction = Direction.MAXIMIZE) -> Metric:
         name,
         name,
         direction,
-        resolution=Digits(4),
         indifference=0.0,
         least=-math.inf,
     )

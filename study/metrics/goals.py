@@ -4,9 +4,12 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import ge, gt, le, lt
 from typing import Any, Literal
 
 from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND, Direction
+
+_HOLDS = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,7 @@ class Constraint:
 
     def holds(self, value: float) -> bool:
         """Whether a value meets the constraint; NaN never does."""
-        return {
-            "<": value < self.bound,
-            "<=": value <= self.bound,
-            ">": value > self.bound,
-            ">=": value >= self.bound,
-        }[self.operator]
+        return bool(_HOLDS[self.operator](value, self.bound))
 
     def violation(self, value: float) -> float:
         """By how much the bound is missed; above 0 exactly if `holds` is false, inf for NaN."""

@@ -162,11 +162,12 @@ def _facts(report: Report) -> list[str]:
 def _card(one: Recommendation, report: Report) -> dict[str, Any]:
     # Of the first network, which the handle means, not the mean over repeats.
     first = one.point.first
+    trial = report.study.config.resolve(first.sample, seed=0)
     return {
         "aliases": one.aliases,
         "network": one.point.handle,
         "sentence": one.sentence,
-        "proof": _proof(first.metrics, report.study.config.radius(first.sample)),
+        "proof": _proof(first.metrics, trial.radius),
     }
 
 

@@ -64,7 +64,10 @@ class SuccessiveHalving:
         entries = self.record(trial, epoch, entry)
         if entries is not None:
             n_kept = -(-len(entries) // self.reduction_factor)
-            if trial not in best(entries, n_kept):
+            trials = sorted(entries)
+            losses = np.array([entries[t].losses for t in trials], dtype=np.float64)
+            violations = np.array([entries[t].violation for t in trials], dtype=np.float64)
+            if trials.index(trial) not in ranking(losses, violations, n_kept):
                 self.stopped[trial] = epoch
         return epoch < self.stopped.get(trial, epoch + 1)
 
@@ -77,14 +80,6 @@ class SuccessiveHalving:
         entries = self.rungs[own[-1]]
         entries[trial] = entry
         return entries
-
-
-def best(entries: dict[int, Entry], n: int) -> set[int]:
-    """The best n trials by `ranking`; the others are not ranked."""
-    trials = sorted(entries)
-    losses = np.array([entries[trial].losses for trial in trials], dtype=np.float64)
-    violations = np.array([entries[trial].violation for trial in trials], dtype=np.float64)
-    return {trials[i] for i in ranking(losses, violations, n)}
 
 
 def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = None) -> list[int]:

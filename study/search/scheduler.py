@@ -76,7 +76,7 @@ class PatientScheduler(FIFOScheduler):
         self._waits_since = {i: self._waits_since.get(i, now) for i in waiting}
         longest = min(
             waiting,
-            key=lambda i: (self._waits_since[i], Suggestion.of_config(waiting[i].config).number),
+            key=lambda i: (self._waits_since[i], Suggestion(**waiting[i].config).number),
             default=None,
         )
         if longest is None or now - self._waits_since[longest] < _START_SECONDS:
@@ -102,7 +102,7 @@ class HalvingScheduler(PatientScheduler):
         self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
     ) -> str:
         report = TrialReport.from_result(result)
-        number = Suggestion.of_config(trial.config).number
+        number = Suggestion(**trial.config).number
         self._record_earlier(number, report)
         if report is None or report.epoch is None or report.status is not TrialStatus.RUNNING:
             return str(TrialScheduler.CONTINUE)
@@ -112,7 +112,7 @@ class HalvingScheduler(PatientScheduler):
     def on_trial_complete(
         self, tune_controller: TuneController, trial: Trial, result: Mapping[str, Any]
     ) -> None:
-        number = Suggestion.of_config(trial.config).number
+        number = Suggestion(**trial.config).number
         self._record_earlier(number, TrialReport.from_result(result))
 
     def _record_earlier(self, number: int, report: TrialReport | None) -> None:

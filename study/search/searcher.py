@@ -9,7 +9,7 @@ What the sampler observes of a sample, once it will not be trained again:
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
@@ -24,16 +24,10 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
-from study.config.space import (
-    CategoricalParameter,
-    FloatParameter,
-    Parameter,
-    Value,
-    is_active,
-)
+from study.config.space import Value, is_active
 from study.config.study import StudyConfig
 from study.errors import ConfigError
-from study.imports import called, where
+from study.imports import called, users_code
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
@@ -98,7 +92,6 @@ class OptunaSearcher(Searcher):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = study
         self._distributions = {key: distribution(p) for key, p in study.space}
-        self._always = {key: self._distributions[key] for key, p in study.space if not p.when}
         self._study = optuna.create_study(
             sampler=make_sampler(study),
             directions=[direction.value for direction in observation.directions(study)],
@@ -124,13 +117,9 @@ class OptunaSearcher(Searcher):
         samples = study.grid() or [] if search.sampler == "grid" else search.first
         space = dict(study.space)
         given = [{key: to_optuna(space[key], sample[key]) for key in sample} for sample in samples]
-        match search.sampler:
-            case "sobol":
-                n_samples = study.n_trials
-            case "tpe" | "gp":
-                n_samples = min(search.n_startup_trials, study.n_trials)
-            case _:
-                n_samples = 0
+        n_startup = search.n_startup_trials
+        of_sobol = {"sobol": study.n_trials, "tpe": n_startup, "gp": n_startup}
+        n_samples = min(of_sobol.get(search.sampler, 0), study.n_trials)
         n_left = max(0, n_samples - len(given))
         # What a sample has beyond its conditions is not asked for.
         return given + sobol_samples(self._distributions, n_left, search.seed)
@@ -159,25 +148,25 @@ class OptunaSearcher(Searcher):
         self._n_started += 1
         sample.n_started += 1
         sample.running.add(trial_id)
-        return Suggestion(
+        suggestion = Suggestion(
             number=number,
             seed=self._config.search.seed * _SEED_STRIDE + number,
             repeat_of=sample.number,
             sample=sample.values,
             is_given=sample.is_given,
-        ).to_config()
+        )
+        return asdict(suggestion)
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
             # One at a time: Optuna scans all enqueued ones each time.
             self._study.enqueue_trial(self._given[self._n_samples])
-        trial = self._study.ask(self._always)
+        trial = self._study.ask()
         values: dict[str, Value] = {}
         for key, parameter in self._config.space:
             if is_active(parameter, values):
-                drawn = (
-                    trial.params[key] if key in self._always else _suggest(trial, key, parameter)
-                )
+                # As Study.ask does with all that it is given.
+                drawn = trial._suggest(key, self._distributions[key])
                 values[key] = from_optuna(parameter, drawn)
         is_given = self._n_samples < min(len(self._config.search.first), len(self._given))
         sample = _Sample(trial, self._n_started, values, is_given)
@@ -195,9 +184,9 @@ class OptunaSearcher(Searcher):
             return
         sample.running.remove(trial_id)
         report = TrialReport.from_result(result) if result and not error else None
-        self._stopping.observe(report)
         outcome = observation.of_report(report, self._config)
         if outcome is not None:
+            self._stopping.observe(outcome)
             sample.completed.append(outcome)
             if sample.n_started < self._config.search.repeats and not self._is_dominated(sample):
                 return
@@ -281,17 +270,6 @@ class OptunaSearcher(Searcher):
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]
 
 
-def _suggest(trial: Trial, key: str, parameter: Parameter) -> Any:
-    """A value of a parameter with a condition, in Optuna's form."""
-    if isinstance(parameter, CategoricalParameter):
-        return trial.suggest_categorical(key, [to_optuna(parameter, c) for c in parameter.choices])
-    if isinstance(parameter, FloatParameter):
-        low, high, step = parameter.low, parameter.high, parameter.step
-        return trial.suggest_float(key, low, high, log=parameter.log, step=step)
-    low, high, step = parameter.low, parameter.high, parameter.step
-    return trial.suggest_int(key, low, high, log=parameter.log, step=step)
-
-
 def make_sampler(study: StudyConfig) -> BaseSampler:
     """Optuna's sampler of a study. Raises ConfigError if one of the user's own cannot be used."""
     search = study.search
@@ -313,16 +291,10 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
 
 def _own_sampler(path: str, seed: int) -> BaseSampler:
     key = "search.sampler"
-    try:
+    with users_code(f"{path} must give a sampler that can be pickled", key):
         sampler = called(path)(seed)
         # Part of the state of the search.
         pickle.dumps(sampler)
-    except ConfigError:
-        raise
-    # Whatever the user's code raises.
-    except Exception as error:
-        rule = f"{path} must give a sampler that can be pickled, but raises {where(error)}"
-        raise ConfigError(rule, key) from error
     if not isinstance(sampler, BaseSampler):
         rule = f"{path} must give a sampler of Optuna, but gives a {type(sampler).__name__}"
         raise ConfigError(rule, key)

@@ -6,9 +6,9 @@ from typing import Any
 
 from study.config.search import StopConfig
 from study.config.study import StudyConfig
-from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.growing import GrowingFront
+from study.search.observation import Outcome
 
 
 class Stopping:
@@ -65,13 +65,10 @@ class Stopping:
         if self._start is None:
             self._start = time.monotonic()
 
-    def observe(self, report: TrialReport | None) -> None:
+    def observe(self, outcome: Outcome) -> None:
         """Add the points of a completed trial to the front; other trials do not count."""
-        if report is None or report.status is not TrialStatus.COMPLETED:
-            return
-        study = self._study
-        admitted = points.of_report(report, study.objectives, study.constraints)
-        self._front.add(points.losses(list(admitted.values()), study.objectives))
+        admitted = list(outcome.admitted.values())
+        self._front.add(points.losses(admitted, self._study.objectives))
         self.hypervolumes.append(self._front.hypervolume)
 
     def gain(self) -> tuple[float, int] | None:

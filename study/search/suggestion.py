@@ -1,12 +1,9 @@
-"""What travels from the searcher to a worker, as the config of a Tune trial."""
+"""What travels from the searcher to a worker, by `asdict` as the config of a Tune trial."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from study.config.space import Value
-from study.config.study import StudyConfig
-from study.config.trial import TrialConfig
 
 
 def trial_id(number: int) -> str:
@@ -39,16 +36,3 @@ class Suggestion:
     def trial_id(self) -> str:
         """The number as text."""
         return trial_id(self.number)
-
-    def to_config(self) -> dict[str, Any]:
-        """As the config of a Tune trial, which must be a dict."""
-        return asdict(self)
-
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any]) -> "Suggestion":
-        """The suggestion in the config of a Tune trial."""
-        return cls(**config)
-
-    def resolve(self, study: StudyConfig) -> TrialConfig:
-        """The settings of the trial."""
-        return study.resolve(self.sample, self.seed)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models import Certificate, IResNet, certified_radius
-from study.config.trial import EvaluationConfig
+from study.config.trial import TrialConfig
 from study.metrics.definitions import ATTACKED_ACCURACY
 from study.trial.data import Split, normalized
 from study.trial.evaluation import in_precision
@@ -29,19 +29,16 @@ class BrokenProofError(RuntimeError):
 
 
 def attacked_accuracy(
-    model: IResNet,
-    test: Split,
-    radius: float,
-    certificate: Certificate,
-    settings: EvaluationConfig,
+    model: IResNet, test: Split, trial: TrialConfig, certificate: Certificate
 ) -> float:
     """The fraction in [0, 1] of the first test images that are right, and stay right under an
-    attack within the radius, l2, in pixels of [0, 1]; in the box of valid images and without it.
-    In the precision of the settings.
+    attack within the trial's radius, l2, in pixels of [0, 1]; in the box of valid images and
+    without it. In the precision of its evaluation.
 
     Raises:
         BrokenProofError: if the answer for an image with a larger proven radius was changed.
     """
+    radius, settings = trial.radius, trial.evaluation
     dtype = getattr(torch, settings.precision)
     images, labels = normalized(test.images[:N_ATTACKED]).to(dtype), test.labels[:N_ATTACKED]
     radii = certified_radius(model, images, labels, certificate)

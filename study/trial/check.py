@@ -22,7 +22,7 @@ from models import (
 )
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
-from study.imports import is_path, where
+from study.imports import is_path, users_code
 from study.trial import sources
 from study.trial.losses import target_lipschitz
 from study.trial.network_files import architecture, build_model
@@ -49,7 +49,7 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
     """Raise ConfigError unless blocks of the user's own can be built, trained, inverted, certified,
     scaled if they say so, and stored; and have what the loss needs."""
     path, key = config.model.block, "model.block"
-    try:
+    with users_code(f"{path} must be one that runs", key):
         model = build_model(config.model, in_shape, n_classes)
         images = torch.zeros(2, *in_shape)
         model(images).sum().backward()
@@ -67,11 +67,6 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
         scalable = all(block.is_scalable for block in plain.body if isinstance(block, Block))
         if scalable and 0 < certificate.lipschitz_upper_bound < math.inf:
             project(plain, lipschitz=min(0.5, certificate.lipschitz_upper_bound / 2))
-    # Whatever the user's code raises.
-    except Exception as error:
-        raise ConfigError(
-            f"it must be one that runs, but {path} raises {where(error)}", key
-        ) from error
     for name, tensor in model.named_parameters():
         if tensor.grad is None and name.startswith("body."):
             raise ConfigError(

@@ -26,8 +26,8 @@ from study.trial.data import Split, batches, brightness, normalized
 from study.trial.own_metrics import measure_own
 
 _BATCH_SIZE = 500
-# Images at which bounds that others prove are tried.
-_N_ATTAINED_AT = 8
+# Images of the validation split at which the Jacobians of the blocks are taken.
+N_JACOBIAN_SAMPLES = 8
 # Training images for the statistics of the classifier.
 _N_STATISTICS_IMAGES = 2_000
 # The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
@@ -122,9 +122,8 @@ def measure(
     answers = evaluate(model, val, settings, certificate)
     assert answers.radii is not None
     images = normalized(val.images[: settings.n_inverse_samples])
-    rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
-    inverse_steps, reconstruction_error = measure_inverse(
-        model, images, certificate, rtol=rtol, max_steps=max_steps
+    inverse_steps, reconstruction_error, noise_error = measure_inverse(
+        model, images, certificate, settings
     )
     evaluation = Evaluation(
         val_loss=answers.loss,
@@ -136,7 +135,7 @@ def measure(
         lipschitz_upper_bound=certificate.lipschitz_upper_bound,
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
-        noise_error=measure_noise_error(model, images, certificate, rtol=rtol, max_steps=max_steps),
+        noise_error=noise_error,
         own=measure_own(model, val, trial, certificate),
     )
     return evaluation, answers
@@ -147,7 +146,7 @@ def _check_attained(model: IResNet, val: Split, certificate: Certificate) -> Non
     author proves."""
     if not certificate.others:
         return
-    attained = empirical_lipschitz(model, normalized(val.images[:_N_ATTAINED_AT]))
+    attained = empirical_lipschitz(model, normalized(val.images[:N_JACOBIAN_SAMPLES]))
     for block, value in zip(certificate.blocks, attained, strict=True):
         if block.proven_by is not None and value > block.upper_bound:
             raise OwnCodeError(
@@ -175,25 +174,22 @@ def certified_curve(radii: Tensor) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure_inverse(
-    model: IResNet, images: Tensor, certificate: Certificate, *, rtol: float, max_steps: int
-) -> tuple[float, float]:
-    """(inverse_steps, reconstruction_error) as study.metrics defines them, in eval mode."""
-    solution = model.inverse(
-        model.features(images), rtol=rtol, max_steps=max_steps, **_proof(certificate)
-    )
-    n_steps = torch.where(solution.converged, solution.n_steps, max_steps)
-    return n_steps.double().mean().item(), _relative_error(solution.last_iterate, images)
-
-
-@torch.no_grad()
-def measure_noise_error(
-    model: IResNet, images: Tensor, certificate: Certificate, *, rtol: float, max_steps: int
-) -> float:
-    """noise_error as study.metrics defines it, in eval mode."""
+    model: IResNet, images: Tensor, certificate: Certificate, settings: EvaluationConfig
+) -> tuple[float, float, float]:
+    """(inverse_steps, reconstruction_error, noise_error) as study.metrics defines them, in eval
+    mode."""
+    rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     features = model.features(images)
-    rounded = features.bfloat16().to(features.dtype)
-    solution = model.inverse(rounded, rtol=rtol, max_steps=max_steps, **_proof(certificate))
-    return _relative_error(solution.last_iterate, images)
+    exact, rounded = (
+        model.inverse(z, rtol=rtol, max_steps=max_steps, **_proof(certificate))
+        for z in (features, features.bfloat16().to(features.dtype))
+    )
+    n_steps = torch.where(exact.converged, exact.n_steps, max_steps)
+    return (
+        n_steps.double().mean().item(),
+        _relative_error(exact.last_iterate, images),
+        _relative_error(rounded.last_iterate, images),
+    )
 
 
 @torch.no_grad()
@@ -215,11 +211,12 @@ def inverse_curve(model: IResNet, certificate: Certificate, images: Tensor) -> d
 
 @torch.no_grad()
 def predicted_and_needed_steps(
-    model: IResNet, certificate: Certificate, images: Tensor, *, rtol: float, max_steps: int
+    model: IResNet, certificate: Certificate, images: Tensor, settings: EvaluationConfig
 ) -> dict[str, Any]:
     """For each block the steps after which plain fixed-point iteration is proven to stop
     (`predicted_steps`) and the steps that the inverse needed; and the proven bound of the error of
     the whole inverse, l2. Each is the largest over the images, unless it is a mean."""
+    rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     first_errors, x = [], images
     for module in model.body:
         image = module(x)

@@ -26,7 +26,7 @@ def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
     """The loss of a trial, for features of this Lipschitz constant by pixels of [0, 1]."""
     training = config.training
     if training.loss == "cross_entropy":
-        return _cross_entropy
+        return lambda weight, logits, labels: F.cross_entropy(logits, labels)
     margin = config.radius if training.margin is None else training.margin
 
     def loss(weight: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -34,10 +34,6 @@ def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
         return margin_loss(of_pairs, margin, training.temperature)
 
     return loss
-
-
-def _cross_entropy(weight: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels)
 
 
 def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:

@@ -23,6 +23,7 @@ from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS, VAL_R
 from study.trial.data import Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
+    N_JACOBIAN_SAMPLES,
     Answers,
     certified_curve,
     inverse_curve,
@@ -30,9 +31,6 @@ from study.trial.evaluation import (
     reconstructions,
 )
 from study.trial.reconstruction_image import save_reconstructions
-
-# Images of the validation split at which the Jacobians of the blocks are taken.
-_JACOBIAN_SAMPLES = 8
 
 
 def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:
@@ -77,7 +75,7 @@ def save_network(
     model, certificate = network.model, network.certificate
     assert answers.radii is not None
     write_network(folder, model, _description(trial, dataset), base)
-    sampled = empirical_lipschitz(model, normalized(dataset.val.images[:_JACOBIAN_SAMPLES]))
+    sampled = empirical_lipschitz(model, normalized(dataset.val.images[:N_JACOBIAN_SAMPLES]))
     _write_json(
         folder / CERTIFICATE,
         {
@@ -87,13 +85,7 @@ def save_network(
         },
     )
     images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
-    steps = predicted_and_needed_steps(
-        model,
-        certificate,
-        images,
-        rtol=trial.evaluation.inverse_rtol,
-        max_steps=trial.evaluation.inverse_max_steps,
-    )
+    steps = predicted_and_needed_steps(model, certificate, images, trial.evaluation)
     _write_json(folder / INVERSE, {**inverse_curve(model, certificate, images), **steps})
     _write_json(folder / VAL_RIGHT, packed(answers.right.tolist()))
     pictures = reconstructions(model, certificate, dataset.val, trial.evaluation)

@@ -48,23 +48,24 @@ class Optimizer(ABC):
         self.lr_factor = 1.0
         self._settings = settings
         self._parameters: list[Tensor] = list(model.parameters())
-
-    def zero_grad(self) -> None:
-        """Drop the gradients of the last step."""
-        for parameter in self._parameters:
-            parameter.grad = None
+        self._state: dict[str, list[Any]] = {}
 
     @abstractmethod
     def step(self) -> None:
         """Change the parameters by their gradients, which all of them must have."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; it shares the tensors."""
+        return {name: list(tensors) for name, tensors in self._state.items()}
 
-    @abstractmethod
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state_dict() of an optimizer of a model like this one's."""
+        for name, tensors in self._state.items():
+            for tensor, stored in zip(tensors, state[name], strict=True):
+                # Studies that were begun before have none before the first step.
+                if stored is not None:
+                    tensor.copy_(stored)
 
 
 class Sgd(Optimizer):
@@ -72,15 +73,14 @@ class Sgd(Optimizer):
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
         super().__init__(model, settings)
-        # Filled in by the first step.
-        self._momentum: list[Tensor | None] = [None] * len(self._parameters)
+        self._state = {"momentum": [torch.zeros_like(p) for p in self._parameters]}
 
     @torch.no_grad()
     def step(self) -> None:
         sgd(
             self._parameters,
             _gradients(self._parameters),
-            self._momentum,
+            self._state["momentum"],
             weight_decay=self._settings.weight_decay,
             momentum=self._settings.momentum,
             lr=self._settings.lr * self.lr_factor,
@@ -89,15 +89,6 @@ class Sgd(Optimizer):
             maximize=False,
             foreach=True,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"momentum": list(self._momentum)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._momentum = [
-            None if buffer is None else _like(parameter, buffer)
-            for parameter, buffer in zip(self._parameters, state["momentum"], strict=True)
-        ]
 
 
 class Muon(Optimizer):
@@ -129,11 +120,13 @@ class Muon(Optimizer):
         self._dtype = torch.bfloat16 if settings.precision == "bf16" else None
         self._paths = _paths_to_biases(model)
         self._units = _units_of_head(model)
-        self._momentum = [torch.zeros_like(p) for p in self._kernels]
-        self._means = [torch.zeros_like(p) for p in self._others]
-        self._squares = [torch.zeros_like(p) for p in self._others]
-        # On the host, where the factors that they decide are computed.
-        self._n_steps = [torch.zeros(()) for _ in self._others]
+        self._state = {
+            "momentum": [torch.zeros_like(p) for p in self._kernels],
+            "means": [torch.zeros_like(p) for p in self._others],
+            "squares": [torch.zeros_like(p) for p in self._others],
+            # On the host, where the factors that they decide are computed.
+            "n_steps": [torch.zeros(()) for _ in self._others],
+        }
 
     @torch.no_grad()
     def step(self) -> None:
@@ -149,10 +142,10 @@ class Muon(Optimizer):
         adam(
             self._others,
             _gradients(self._others),
-            self._means,
-            self._squares,
+            self._state["means"],
+            self._state["squares"],
             [],
-            self._n_steps,
+            self._state["n_steps"],
             foreach=True,
             decoupled_weight_decay=True,
             amsgrad=False,
@@ -169,7 +162,7 @@ class Muon(Optimizer):
     def _step_kernels(self) -> None:
         if not self._kernels:  # all blocks are of other authors
             return
-        settings, directions = self._settings, self._momentum
+        settings, directions = self._settings, self._state["momentum"]
         gradients = _gradients(self._kernels)
         torch._foreach_mul_(directions, settings.momentum)
         torch._foreach_add_(directions, gradients)
@@ -189,22 +182,6 @@ class Muon(Optimizer):
             # No singular value is above 1 after the division, at any rate.
             moved = retracted(moved / (1 + LARGEST * rate), self._dtype)
         return moved.view_as(kernels)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "momentum": list(self._momentum),
-            "means": list(self._means),
-            "squares": list(self._squares),
-            "n_steps": list(self._n_steps),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        def like(parameters: list[Tensor], name: str) -> list[Tensor]:
-            return [_like(p, buffer) for p, buffer in zip(parameters, state[name], strict=True)]
-
-        self._momentum = like(self._kernels, "momentum")
-        self._means, self._squares = like(self._others, "means"), like(self._others, "squares")
-        self._n_steps = [n_steps.clone() for n_steps in state["n_steps"]]
 
 
 def _paths_to_biases(model: IResNet) -> dict[Tensor, Sequence[SpectralNormConv2d]]:
@@ -230,11 +207,6 @@ def _units_of_head(model: IResNet) -> dict[Tensor, float]:
 
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [grad for parameter in parameters if (grad := parameter.grad) is not None]
-
-
-def _like(parameter: Tensor, buffer: Tensor) -> Tensor:
-    """A copy on the parameter's device and in its layout."""
-    return torch.empty_like(parameter).detach().copy_(buffer)
 
 
 def lr_factor(settings: TrainingConfig, progress: float) -> float:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from study.errors import ConfigError, OwnCodeError
-from study.imports import called, where
+from study.errors import ConfigError
+from study.imports import called, users_code
 from study.trial.data import Augmentation, Split
 
 _KEY = "data.name"
@@ -46,17 +46,10 @@ def read(path: str, root: str) -> tuple[Split, Split | None, int, Augmentation]:
     """(training images, test images, number of classes, augmentation) that the function at an
     import path gives for a root. Its images become uint8 in [0, 255] or float32 in [0, 1]. Raises
     ConfigError for data that is not as `Dataset` says, and OwnCodeError if the function fails."""
-    function = called(path)
-    try:
-        given = function(root)
+    rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or a "
+    with users_code(f"{rule}pair of these, training and test", _KEY):
+        given = called(path)(root)
         return _checked(given if isinstance(given, Dataset) else _collected(given))
-    except ConfigError:
-        raise
-    # Whatever the user's code raises.
-    except Exception as error:
-        rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or "
-        rule += f"a pair of these, training and test, but raises {where(error)}"
-        raise OwnCodeError(rule, _KEY) from error
 
 
 def _checked(data: Dataset) -> tuple[Split, Split | None, int, Augmentation]:
@@ -120,7 +113,7 @@ def _split(name: str, images: Any, labels: Any, data: Dataset) -> Split:
 def _collected(given: Any) -> Dataset:
     """The images of a map-style data set, or of a pair of them."""
     parts = given if isinstance(given, tuple) else (given,)
-    (images, labels), *of_test = map(_stacked, parts)
+    (images, labels), *of_test = map(stacked, parts)
     classes = getattr(parts[0], "classes", None)
     n_classes = int(labels.max()) + 1 if classes is None else len(classes)
     if not of_test:
@@ -129,7 +122,8 @@ def _collected(given: Any) -> Dataset:
     return Dataset(images, labels, n_classes, *test)
 
 
-def _stacked(part: Any) -> tuple[Tensor, Tensor]:
+def stacked(part: Any) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and labels (N,) of a map-style data set."""
     images, labels = zip(*(part[index] for index in range(len(part))), strict=True)
     return torch.stack(list(map(_pixels, images))), torch.tensor(list(map(operator.index, labels)))
 

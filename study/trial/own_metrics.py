@@ -7,7 +7,7 @@ import torch
 from models import Certificate, IResNet
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
-from study.imports import called, where
+from study.imports import called, users_code
 from study.trial.data import Split, normalized
 from study.trial.randomness import seeded
 
@@ -24,12 +24,8 @@ def measure_own(
     for name, path in trial.metrics:
         images = normalized(val.images) if images is None else images
         key, function = f"metrics.{name}", called(path)
-        try:
-            with seeded(trial.seed, 0, images.device):
-                value = float(function(model, images, val.labels, certificate))
-        # Whatever the user's code raises.
-        except Exception as error:
-            raise OwnCodeError(f"it must give a number, but raises {where(error)}", key) from error
+        with users_code("it must give a number", key), seeded(trial.seed, 0, images.device):
+            value = float(function(model, images, val.labels, certificate))
         if not math.isfinite(value):
             raise OwnCodeError("it must give a finite number", key, value)
         values[name] = value

@@ -57,9 +57,7 @@ def _seconds_of_report(training: Training, network: IResNet, effort: Effort) -> 
     """The time to certify a network and measure it."""
     start = _now(training)
     certified = Certified.of(network, effort)
-    config = training.config
-    val = training.dataset.val
-    measure(certified.model, val, config, certified.certificate)
+    measure(certified.model, training.dataset.val, training.config, certified.certificate)
     return _now(training) - start
 
 

@@ -7,7 +7,7 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,8 @@ def load(config: DataConfig) -> Dataset:
     if is_path(config.name):
         train, test, n_classes, default = own_data.read(config.name, config.root)
     else:
-        source = _SOURCES[config.name]
-        default = source.augmentation
-        train, test, n_classes = source.read(config)
+        read, default = _SOURCES[config.name]
+        train, test, n_classes = read(config)
     if test is None:
         train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
     # Another seed, so that the validation split does not repeat the choice of the test split.
@@ -208,7 +207,7 @@ def _image_folder(config: DataConfig, part: str) -> Any:
     folder, size = Path(config.root) / part, config.size or _FOLDER_SIZE
     transform = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     try:
-        found = datasets.ImageFolder(str(folder), transform=transform)
+        found = datasets.ImageFolder(str(folder), transform=transform, loader=_opened)
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"data set image_folder must be in {folder.resolve()}, a folder of images for each "
@@ -224,12 +223,13 @@ def _image_folder(config: DataConfig, part: str) -> Any:
     return found
 
 
-def _opened(part: Any, path: str) -> Any:
+def _opened(path: str) -> Any:
     """An image of a folder, decoded."""
     from PIL import UnidentifiedImageError
+    from torchvision.datasets.folder import default_loader
 
     try:
-        return part.loader(path)
+        return default_loader(path)
     # Whatever a decoder raises for bytes that are not of its format, or for too many of them.
     except Exception as error:
         is_none = isinstance(error, UnidentifiedImageError)
@@ -240,13 +240,9 @@ def _opened(part: Any, path: str) -> Any:
 
 
 def _read_image_folder(config: DataConfig) -> _Read:
-    def read(part: Any) -> Split:
-        images = [part.transform(_opened(part, path)) for path, _ in part.samples]
-        return Split(torch.stack(images), torch.tensor([label for _, label in part.samples]))
-
     train = _image_folder(config, "train")
     if not (Path(config.root) / "test").is_dir():
-        return read(train), None, len(train.classes)
+        return Split(*own_data.stacked(train)), None, len(train.classes)
     test = _image_folder(config, "test")
     if test.classes != train.classes:
         raise ConfigError(
@@ -254,25 +250,19 @@ def _read_image_folder(config: DataConfig) -> _Read:
             f"{test.classes}",
             _ROOT,
         )
-    return read(train), read(test), len(train.classes)
-
-
-@dataclass(frozen=True)
-class _Source:
-    read: Callable[[DataConfig], _Read]
-    augmentation: Augmentation
+    train_split, test_split = (Split(*own_data.stacked(part)) for part in (train, test))
+    return train_split, test_split, len(train.classes)
 
 
 # Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Black is shifted
 # into digits and clothes, mid-gray, which is 0 after normalization, into photographs.
-_SOURCES: dict[str, _Source] = {
-    "digits": _Source(_read_digits, Augmentation(1, False, 0)),
-    "mnist": _Source(_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),
-    "fashion_mnist": _Source(
-        _torchvision_reader("FashionMNIST", "FashionMNIST/raw"), Augmentation(2, True, 0)
+_SOURCES: dict[str, tuple[Callable[[DataConfig], _Read], Augmentation]] = {
+    "digits": (_read_digits, Augmentation(1, False, 0)),
+    "mnist": (_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),
+    "fashion_mnist": (
+        _torchvision_reader("FashionMNIST", "FashionMNIST/raw"),
+        Augmentation(2, True, 0),
     ),
-    "cifar10": _Source(
-        _torchvision_reader("CIFAR10", "cifar-10-batches-py"), Augmentation(4, True, 128)
-    ),
-    "image_folder": _Source(_read_image_folder, Augmentation(4, True, 128)),
+    "cifar10": (_torchvision_reader("CIFAR10", "cifar-10-batches-py"), Augmentation(4, True, 128)),
+    "image_folder": (_read_image_folder, Augmentation(4, True, 128)),
 }

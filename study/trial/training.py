@@ -7,7 +7,6 @@ while training.status is TrialStatus.RUNNING:
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from models import Effort, IResNet
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
-from study.metrics.definitions import TRAIN_LOSS, diverged
+from study.metrics.definitions import ATTACKED_ACCURACY, TEST_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
@@ -80,28 +79,26 @@ class Training:
                 reason = f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}"
                 return self.failed(reason)
         seconds = time.perf_counter() - start
-        # Before anything is measured: a driver's figure is of the last second or less.
-        device_use = gpu_use(self.device)
-        return self._reported(train_loss, train_accuracy, seconds / n_epochs, device_use)
+        return self._reported(
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            epoch_seconds=seconds / n_epochs,
+            # Before anything is measured: a driver's figure is of the last second or less.
+            device_use=gpu_use(self.device),
+        )
 
     def completed(self) -> TrialReport:
         """Complete the trial with its network as it is, trained elsewhere: without figures of a
         training."""
         self.model.to(self.device)
         self.epoch = self.config.training.max_epochs
-        return self._reported(None, None, None, {})
+        return self._reported(train_loss=None, train_accuracy=None, epoch_seconds=None)
 
-    def _reported(
-        self,
-        train_loss: float | None,
-        train_accuracy: float | None,
-        epoch_seconds: float | None,
-        device_use: dict[str, float],
-    ) -> TrialReport:
-        """The report of the network as it is."""
+    def _reported(self, **of_training: Any) -> TrialReport:
+        """The report of the network as it is, with figures of its training for EpochReport."""
         last = self.epoch == self.config.training.max_epochs
         try:
-            report = self._measure(train_loss, train_accuracy, epoch_seconds, device_use, last)
+            report = self._measure(of_training, last)
         except OwnCodeError as error:
             return self.failed(str(error))
         if not_finite := diverged(report.metrics(), self.config.objectives):
@@ -126,16 +123,6 @@ class Training:
             )
         return self._answers
 
-    def attacked_accuracy(self, network: Certified) -> float:
-        """What an attack within the radius of certified_accuracy leaves right of test images."""
-        return attacked_accuracy(
-            network.model,
-            self.dataset.test,
-            self.config.radius,
-            network.certificate,
-            self.config.evaluation,
-        )
-
     def failed(self, reason: str) -> TrialReport:
         """End the trial as failed; returns its last report."""
         self.status = TrialStatus.FAILED
@@ -158,26 +145,22 @@ class Training:
                 self.optimizer.lr_factor = lr_factor(settings, progress)
                 images = self.dataset.augmentation(split.images[rows], drawn[rows])
                 labels = split.labels[rows]
-                loss, logits = self._step(self.model, self._forward, self.optimizer, images, labels)
+                loss, logits = self._step(self.model, self.optimizer, images, labels)
                 total_loss += loss * len(labels)
                 n_right += (logits.argmax(1) == labels).sum()
         return total_loss.item() / len(split), n_right.item() / len(split)
 
     def _step(
-        self,
-        model: IResNet,
-        forward: Callable[[Tensor], Tensor],
-        optimizer: Optimizer,
-        images: Tensor,
-        labels: Tensor,
+        self, model: IResNet, optimizer: Optimizer, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One optimizer step on uint8 images; (loss, logits) before it, without a graph."""
+        forward = self._forward if model is self.model else model
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
         loss = self._loss(last_layer(model).weight, logits.float(), labels)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         optimizer.step()
         model.update_spectral_norm()
@@ -203,45 +186,34 @@ class Training:
                 drawn = self.dataset.augmentation.draw(len(batch), generator, self.device)
                 optimizer.lr_factor = fine_tune_lr_factor(step, n_steps)
                 images = self.dataset.augmentation(split.images[batch], drawn)
-                self._step(model, model, optimizer, images, split.labels[batch])
+                self._step(model, optimizer, images, split.labels[batch])
 
-    def _measure(
-        self,
-        train_loss: float | None,
-        train_accuracy: float | None,
-        epoch_seconds: float | None,
-        device_use: dict[str, float],
-        last: bool,
-    ) -> EpochReport:
+    def _measure(self, of_training: dict[str, Any], last: bool) -> EpochReport:
         self.model.eval()
         refresh_statistics(self.model, self.dataset.train)
         # The network that is stored gets the smallest bounds.
         effort: Effort = "full" if last else "fast"
         network = Certified.of(self.model, effort)
-        measured, answers = measure(
-            network.model, self.dataset.val, self.config, network.certificate
-        )
+        model, certificate, config = network.model, network.certificate, self.config
+        measured, answers = measure(model, self.dataset.val, config, certificate)
+        of_test: dict[str, Any] = {}
         if last:
             self._completed, self._answers = network, answers
+            # The test data is read once, for a trial that is done.
+            test = self.dataset.test
+            of_test[TEST_ACCURACY] = evaluate(model, test, config.evaluation).accuracy
+            of_test[ATTACKED_ACCURACY] = attacked_accuracy(model, test, config, certificate)
         return EpochReport(
             epoch=self.epoch,
             timestamp=time.time(),
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
             **asdict(measured),
-            epoch_seconds=epoch_seconds,
-            # The test data is read once, for a trial that is done.
-            test_accuracy=self._test_accuracy(network.model) if last else None,
-            attacked_accuracy=self.attacked_accuracy(network) if last else None,
+            **of_training,
+            **of_test,
             peak_memory_bytes=(
                 torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             ),
             device=device_name(self.device),
-            device_use=device_use,
         )
-
-    def _test_accuracy(self, model: IResNet) -> float:
-        return evaluate(model, self.dataset.test, self.config.evaluation).accuracy
 
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; tensors and plain values only."""

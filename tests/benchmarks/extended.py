@@ -58,7 +58,7 @@ def main() -> int:
     rng = random.Random(parser.parse_args().seed)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         whole, extended = Path(one), Path(other)
-        make = partial(space, cpus=os.cpu_count() or 1)
+        make = partial(space, cpus=os.cpu_count() or 1, own=False)
         run(whole, str(make(whole, _N_TRIALS[-1])))
         file = make(extended, _N_TRIALS[0])
         run(extended, str(file))

@@ -9,6 +9,7 @@ samplers with a ladder do (a random forest with expected improvement, and qLogNo
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class PeerSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any]:
         number = self._n_started
         self._n_started += 1
-        return Suggestion(number, self._seed, number, self.ask(trial_id)).to_config()
+        return asdict(Suggestion(number, self._seed, number, self.ask(trial_id)))
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False

@@ -228,7 +228,7 @@ class Run:
         self.search_seconds += time.perf_counter() - start
         if not isinstance(config, dict):
             return None
-        sample = config if self.strategy.is_stock else Suggestion.of_config(config).sample
+        sample = config if self.strategy.is_stock else Suggestion(**config).sample
         row = self.table.rows[self.table.deal(sample, self._dealt)]
         trial = _Trial(trial_id, config, sample, row)
         self.trials.append(trial)

@@ -69,7 +69,7 @@ def measure(sampler: str, marks: list[int]) -> None:
         assert isinstance(config, dict)
         sampling, scheduling = time.perf_counter() - start, 0.0
         trial: Any = SimpleNamespace(trial_id=str(number), config=config)
-        sample = Suggestion.of_config(config).sample
+        sample = Suggestion(**config).sample
         for epoch in range(1, _N_EPOCHS + 1):
             result = _report(sample, epoch, rng)
             start = time.perf_counter()

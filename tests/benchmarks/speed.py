@@ -71,7 +71,7 @@ def _stepper(
 
     def step() -> None:
         loss = F.cross_entropy(model(images), labels)
-        of_model.zero_grad()
+        model.zero_grad()
         loss.backward()
         of_model.step()
         if after is not None:

@@ -191,8 +191,8 @@ def trained_here(file: Path) -> dict[str, float]:
     config = load(file, {"data.root": "nowhere", "training.max_epochs": 1})
     searcher, found = OptunaSearcher(config), {}
     for number in range(N_TRIALS):
-        suggestion = Suggestion.of_config(searcher.suggest(str(number)))  # type: ignore[arg-type]
-        training = Training(suggestion.resolve(config))
+        suggestion = Suggestion(**searcher.suggest(str(number)))  # type: ignore[arg-type]
+        training = Training(config.resolve(suggestion.sample, suggestion.seed))
         report = training.run_to_report().epoch
         assert report is not None
         found[suggestion.trial_id] = report.own[OWN]

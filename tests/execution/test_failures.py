@@ -1,4 +1,5 @@
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ class Failing:
         self.trial = Trial(
             "unknown",
             stub=True,
-            config=Suggestion(7, seed=7, repeat_of=7, sample={}).to_config(),
+            config=asdict(Suggestion(7, seed=7, repeat_of=7, sample={})),
             max_failures=-1,
             storage=context,
         )
@@ -71,7 +72,7 @@ class Failing:
 
     @property
     def given_up(self) -> str | None:
-        return Suggestion.of_config(self.trial.config).failed
+        return Suggestion(**self.trial.config).failed
 
 
 @pytest.fixture

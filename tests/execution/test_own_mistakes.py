@@ -58,12 +58,11 @@ def _block(name: str) -> dict[str, Any]:
         ({"data": {"name": f"{OWN}:nothing"}}, "data.name: there is no object 'nothing'"),
         ({"data": {"name": f"{OWN}:margin"}}, "data.name: .* must give .* but raises TypeError"),
         ({"data": {"name": "digit"}}, "data.name: unknown data set 'digit'; did you mean 'digits'"),
-        (_block("margin"), "model: must fit digits images: .*must be a subclass of models.Block|"
-         "model.block: it must be one that runs, but .* must be a subclass of models.Block"),
-        (_block("TwoChannels"), "model.block: it must be one that runs, but .*TwoChannels raises"),
-        (_block("NoBounds"), "model.block: it must be one that runs.*must give Bounds, but gives"),
-        (_block("Forgetful"), "model.block: it must be one that runs, but .*Forgetful raises"),
-        (_block("InSinglePrecision"), "model.block: it must be one that runs, but .*Precision rai"),
+        (_block("margin"), "model.block: .* must be a subclass of models.Block, but is a <func"),
+        (_block("TwoChannels"), "model.block: .*TwoChannels must be one that runs, but raises"),
+        (_block("NoBounds"), "model.block: .* must be one that runs.*must give Bounds, but gives"),
+        (_block("Forgetful"), "model.block: .*Forgetful must be one that runs, but raises"),
+        (_block("InSinglePrecision"), "model.block: .*Precision must be one that runs, but raises"),
         (_metric(f"{OWN}:margin", "projected_to"), "metrics.projected_to: must be a name that has"),
         (
             {**_block("Unproven"), "model": {**_block("NoTarget")["model"], "head": "lipschitz"},

@@ -6,6 +6,7 @@ import shutil
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Worker(TrialTrainable):
 
 
 def config(n: int = 0, **sample: Any) -> dict[str, Any]:
-    return Suggestion(n, n, n, {**SAMPLE, **sample}).to_config()
+    return asdict(Suggestion(n, n, n, {**SAMPLE, **sample}))
 
 
 def worker() -> TrialTrainable:

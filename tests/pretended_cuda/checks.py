@@ -106,7 +106,7 @@ def test_a_step_waits_for_nothing_and_takes_few_operations(optimizer: Any, preci
         def step() -> Tensor:
             images, labels = augmentation(split.images[rows], drawn), split.labels[rows]
             model, optimizer = training.model, training.optimizer
-            return training._step(model, training._forward, optimizer, images, labels)[0]
+            return training._step(model, optimizer, images, labels)[0]
 
         step()  # makes the momentum
         device.n_operations = 0

@@ -46,7 +46,7 @@ def test_every_sampler_proposes_what_the_conditions_allow(sampler: str) -> None:
     for number in range(40):
         proposed = searcher.suggest(str(number))
         assert isinstance(proposed, dict)
-        samples.append(dict(Suggestion.of_config(proposed).sample))
+        samples.append(dict(Suggestion(**proposed).sample))
         searcher.on_trial_complete(str(number), None, error=True)
     assert all(map(_meets, samples))
     assert len({frozenset(sample) for sample in samples}) == 3
@@ -75,7 +75,7 @@ def test_given_samples_have_what_the_conditions_allow() -> None:
     for number, expected in enumerate(first):
         proposed = searcher.suggest(str(number))
         assert isinstance(proposed, dict)
-        assert Suggestion.of_config(proposed).sample == expected
+        assert Suggestion(**proposed).sample == expected
     for sample, message in (
         ({"block": "bottleneck", "patch": 2, "coeff": 0.5}, "must have no value of patch"),
         ({"block": "potential", "coeff": 0.5}, "must have a value of patch"),

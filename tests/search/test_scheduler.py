@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +21,7 @@ def halved(name: str, **settings: Any) -> StudyConfig:
 
 def config(number: int) -> dict[str, Any]:
     """Of the Tune trial of this number."""
-    return Suggestion(number, seed=number, repeat_of=number, sample={}).to_config()
+    return asdict(Suggestion(number, seed=number, repeat_of=number, sample={}))
 
 
 def tell(scheduler: TrialScheduler, number: int, result: dict[str, Any]) -> str:

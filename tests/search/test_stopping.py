@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from study.metrics.reports import TrialReport, TrialStatus
+from study.search.observation import of_report
 from study.search.stopping import Stopping
 from tests.support.studies import epoch_report, projection_report, tiny
 
@@ -17,6 +18,13 @@ def stopping(**search: Any) -> Stopping:
     return Stopping(tiny(search={"n_trials": 50, **search}))
 
 
+def observe(rule: Stopping, report: TrialReport | None) -> None:
+    """As the searcher has it observe a report; None: an error."""
+    outcome = of_report(report, tiny())
+    if outcome is not None:
+        rule.observe(outcome)
+
+
 def test_hypervolume_grows_as_the_boxes_that_points_and_projections_add() -> None:
     """Reference point: accuracy 0, bound 1, 100 steps; all points at 0 steps."""
     rule = stopping()
@@ -24,7 +32,7 @@ def test_hypervolume_grows_as_the_boxes_that_points_and_projections_add() -> Non
         0.7, val_accuracy=0.4, lipschitz_upper_bound=0.1, inverse_steps=0.0
     )
     for report in (ended(0.5), None, ended(0.5, 1.5), ended(0.8, 0.9), ended(0.4, 0.6, projection)):
-        rule.observe(report)
+        observe(rule, report)
     # What did not complete could not have added anything, and does not count.
     three = 0.25 + 0.3 * 0.1
     expected = [0.25, 0.25, three, three + 0.4 * 0.4]
@@ -35,7 +43,7 @@ def test_a_study_stops_when_the_last_trials_added_less_than_the_gain() -> None:
     rule = stopping(stop={"hypervolume_gain": 0.1, "over_trials": 3})
     told = []
     for accuracy in (0.5, 0.6, 0.7, 0.71, 0.72, 0.73, 0.73):
-        rule.observe(ended(accuracy))
+        observe(rule, ended(accuracy))
         told.append(rule.reason() is not None)
     # After the last but one: from 0.7 to 0.73 is 4 % of it.
     gains = [1, 1, 1, (0.71 - 0.5) / 0.71, (0.72 - 0.6) / 0.72, 0.03 / 0.73, 0.02 / 0.73]
@@ -48,8 +56,8 @@ def test_a_study_stops_when_the_last_trials_added_less_than_the_gain() -> None:
 def test_without_a_rule_and_without_any_point_no_study_stops() -> None:
     rule, nothing = stopping(), stopping(stop={"over_trials": 1})
     for _ in range(30):
-        rule.observe(ended(0.5))
-        nothing.observe(None)
+        observe(rule, ended(0.5))
+        observe(nothing, None)
     assert rule.reason() is None
     assert nothing.reason() is None
     assert nothing.gain() is None
@@ -80,7 +88,7 @@ def test_hours_count_while_the_study_runs_and_over_restarts(
 def test_state_goes_through_a_pickle_in_place() -> None:
     rule = stopping(stop={"over_trials": 2})
     for accuracy in (0.5, 0.5, 0.5):
-        rule.observe(ended(accuracy))
+        observe(rule, ended(accuracy))
     rule.end_of_search = "because"
     copied = pickle.loads(pickle.dumps(rule))
     other = stopping(stop={"over_trials": 2})
@@ -89,5 +97,5 @@ def test_state_goes_through_a_pickle_in_place() -> None:
         assert each.hypervolumes == rule.hypervolumes
         assert each.reason() == rule.reason()
         assert each.end_of_search == "because"
-        each.observe(ended(0.4, 0.1))
+        observe(each, ended(0.4, 0.1))
         assert len(rule.hypervolumes) == 3  # nothing shared

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from study.search.suggestion import Suggestion
 
@@ -11,5 +11,5 @@ def test_a_suggestion_comes_out_of_the_config_that_tune_writes_down() -> None:
         replace(first, n_errors=2, failed="diverged"),
         replace(first, is_given=True),
     ):
-        config = json.loads(json.dumps(suggestion.to_config()))
-        assert Suggestion.of_config(config) == suggestion
+        config = json.loads(json.dumps(asdict(suggestion)))
+        assert Suggestion(**config) == suggestion

@@ -1,5 +1,6 @@
 """Stand-ins for Tune's trials."""
 
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,7 @@ def fake_trial(number: int, status: str, result: dict[str, Any], error: str = ""
     return FakeTrial(
         trial_id=f"tune{number}",
         status=status,
-        config=Suggestion(number, number, number, SAMPLE).to_config(),
+        config=asdict(Suggestion(number, number, number, SAMPLE)),
         last_result=result,
         checkpoint=None,
         error_file=None,

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models import certify
-from study.config.trial import EvaluationConfig
+from study.config.trial import EvaluationConfig, TrialConfig
 from study.trial import attack
 from study.trial.attack import BrokenProofError, attacked_accuracy, withstands
 from study.trial.training import Training
@@ -62,6 +62,10 @@ def test_every_point_that_is_tried_is_within_the_radius_and_the_box() -> None:
     assert (tried - images).flatten(1).norm(dim=1).max() <= radius * (1 + 1e-5)
 
 
+def trial(radius: float) -> TrialConfig:
+    return TrialConfig(evaluation=EvaluationConfig(radius=radius))
+
+
 def test_a_proof_that_an_attack_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """With bounds of logits that claim too little; with true ones no image is both."""
     monkeypatch.setattr(attack, "N_ATTACKED", 20)
@@ -69,13 +73,13 @@ def test_a_proof_that_an_attack_breaks_is_an_error(monkeypatch: pytest.MonkeyPat
     training.run_to_report()
     model, test = training.model.eval(), training.dataset.test
     certificate = certify(model)
-    accuracy = attacked_accuracy(model, test, 1.0, certificate, EvaluationConfig())
+    accuracy = attacked_accuracy(model, test, trial(1.0), certificate)
     answers = model(attack.normalized(test.images[:20])).argmax(1)
     assert accuracy < (answers == test.labels[:20]).float().mean()
-    assert attacked_accuracy(model, test, 1e-4, certificate, EvaluationConfig()) >= accuracy
+    assert attacked_accuracy(model, test, trial(1e-4), certificate) >= accuracy
     bounds = [[1e-3 * bound for bound in row] for row in certificate.logit_difference_bounds]
     too_little = replace(certificate, logit_difference_bounds=tuple(map(tuple, bounds)))
     with pytest.raises(
         BrokenProofError, match=r"attacked_accuracy: test image \d+ is proven to keep"
     ):
-        attacked_accuracy(model, test, 1.0, too_little, EvaluationConfig())
+        attacked_accuracy(model, test, trial(1.0), too_little)

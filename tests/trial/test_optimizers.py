@@ -47,7 +47,7 @@ def test_the_steps_are_those_of_torch(settings: TrainingConfig) -> None:
         optimizer.lr_factor = factor
         reference.param_groups[0]["lr"] = settings.lr * factor
         for model, of_model in ((ours, optimizer), (theirs, reference)):
-            of_model.zero_grad()
+            model.zero_grad()
             backward(model, step)
             of_model.step()
         for (name, ours_is), theirs_is in zip(
@@ -69,7 +69,7 @@ def test_muon_steps_every_kernel_by_its_orthogonalized_momentum(nesterov: bool) 
     momentum = {name: torch.zeros_like(p) for name, p in kernels_of(model).items()}
     for step, factor in enumerate(LR_FACTORS):
         optimizer.lr_factor = factor
-        optimizer.zero_grad()
+        model.zero_grad()
         backward(model, step)
         before = {name: p.detach().clone() for name, p in kernels_of(model).items()}
         gradients = {name: p.grad for name, p in kernels_of(model).items()}
@@ -104,7 +104,7 @@ def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
         optimizer.lr_factor = factor
         for group in reference.param_groups:
             group["lr"] = 0.03 * factor * group["scale"]
-        optimizer.zero_grad()
+        ours.zero_grad()
         backward(ours, step)
         for name, parameter in ours.named_parameters():
             # That of a bias ahead of a BatchNorm is rounding alone: one network decides for both.
@@ -135,7 +135,7 @@ def test_kernels_of_a_layer_that_has_died_stay_finite() -> None:
             assert dead[0].bias is not None
             dead[0].bias.data.fill_(-50.0)
             before = [layer.weight.detach().clone() for layer in dead]
-        optimizer.zero_grad()
+        model.zero_grad()
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
         model.update_spectral_norm()
@@ -161,7 +161,7 @@ def test_rows_of_dense_potentials_stay_orthonormal(precision: str) -> None:
     room = 1e-5 if precision == "float32" else 0.01
     for step in range(60):
         optimizer.lr_factor = 5.0 if step < 10 else 0.1
-        optimizer.zero_grad()
+        model.zero_grad()
         backward(model, step)
         optimizer.step()
         singular = torch.stack([torch.linalg.svdvals(conv.weight.flatten(1)) for conv in dense])

@@ -145,7 +145,7 @@ def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
 def test_a_report_whose_objective_is_not_finite_is_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(evaluation, "measure_inverse", lambda *_, **__: (5.0, math.inf))
+    monkeypatch.setattr(evaluation, "measure_inverse", lambda *_: (5.0, math.inf, 0.1))
     named = replace(TINY, objectives=("val_accuracy", "reconstruction_error"))
     (report,) = list(train(named))
     assert report.status is TrialStatus.FAILED
@@ -184,7 +184,8 @@ def test_inverse_steps_count_max_steps_where_it_does_not_converge() -> None:
             parameter.mul_(30 if parameter.dim() == 4 else 1)
     images = data.normalized(sources.load(TINY.data).val.images[:8])
     certificate = certify(model.eval())
-    steps, error = measure_inverse(model, images, certificate, rtol=1e-6, max_steps=25)
+    settings = EvaluationConfig(inverse_rtol=1e-6, inverse_max_steps=25)
+    steps, error, _ = measure_inverse(model, images, certificate, settings)
     assert steps == 25
     assert error == math.inf or error > 1
 
