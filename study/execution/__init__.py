@@ -25,4 +25,5 @@ In the command's process, the driver:
 On the nodes:
 
     worker       trains one trial after another
+    batching     which reports travel to the driver together
 """

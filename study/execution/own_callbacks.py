@@ -76,9 +76,9 @@ class OwnCallbacks(StudyCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         report = TrialReport.from_result(result)
-        if report is not None and report.epoch is not None and not report.is_repeated:
-            metrics = as_reported(report.epoch.metrics())
-            self._tell("on_report", self._handle(trial), report.epoch.epoch, metrics)
+        for epoch in () if report is None or report.is_repeated else report.epochs:
+            metrics = as_reported(epoch.metrics())
+            self._tell("on_report", self._handle(trial), epoch.epoch, metrics)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if self._ended is None:

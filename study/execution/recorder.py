@@ -9,6 +9,7 @@ by an outage and lost in a crash. A trial whose end is not in Tune's snapshot go
 checkpoint in the same MLflow run. Runs of trials that are in no snapshot are deleted at the end.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -75,6 +76,9 @@ class Recorder(StudyCallback):
         self._outbox = Outbox(self.messages.append)
         self._ended: EndedTrials | None = None
         self._collected: dict[str, _Reports] = {}
+        # Trial -> its writes that the outbox has not begun to send; of both threads.
+        self._queued: dict[str, list[Callable[[], None]]] = {}
+        self._lock = threading.Lock()
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -86,12 +90,13 @@ class Recorder(StudyCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         report = TrialReport.from_result(result)
-        if report is None or report.epoch is None:
+        epochs = () if report is None else report.epochs
+        if not epochs:
             return
         collected = self._collected.setdefault(
             suggestion(trial).trial_id, _Reports(time.monotonic())
         )
-        collected.epochs += (*report.earlier, report.epoch)
+        collected.epochs += epochs
         collected.node = result["node_ip"]
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -148,16 +153,33 @@ class Recorder(StudyCallback):
         self._outbox.leave()
 
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
-        """Queue the collected reports of a trial, then the call `then`."""
-        before_retry = partial(self._tracker.reread, trial)
+        """Queue the collected reports of a trial, then the call `then`, with what is queued of it
+        already: an outbox that lags behind sends it together."""
+        writes: list[Callable[[], None]] = []
         collected = self._collected.pop(trial, None)
         if collected is not None:
-            send = partial(self._tracker.log_reports, trial, collected.epochs, collected.node)
-            self._outbox.put(send, before_retry)
+            log = self._tracker.log_reports
+            writes.append(partial(log, trial, collected.epochs, collected.node))
         if then is not None:
-            self._outbox.put(then, before_retry)
+            writes.append(then)
+        with self._lock:
+            if trial in self._queued:
+                self._queued[trial] += writes
+                return
+            self._queued[trial] = writes
+        before_retry = partial(self._tracker.reread, trial)
+        self._outbox.put(partial(self._send, trial, writes), before_retry)
 
     # Called in the outbox's thread
+
+    def _send(self, trial: str, writes: list[Callable[[], None]]) -> None:
+        with self._lock:
+            # On a retry others may be queued.
+            if self._queued.get(trial) is writes:
+                del self._queued[trial]
+        with self._tracker.together():
+            for write in writes:
+                write()
 
     def _start(self, view: TrialView) -> None:
         made_of = view.suggestion

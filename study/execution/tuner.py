@@ -9,6 +9,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
 from study.errors import LaunchError
+from study.execution.batching import Batching, longest_wait
 from study.execution.checkpoints import Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
@@ -32,7 +33,7 @@ def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
     """The tuner of a new study; `n_at_once` trials can run once the cluster has grown."""
     generator, scheduler, callbacks = _parts(record, tracking_uri, n_at_once)
     return tune.Tuner(
-        _trainable(record),
+        _trainable(record, n_at_once),
         tune_config=tune.TuneConfig(
             search_alg=generator,
             scheduler=scheduler,
@@ -57,7 +58,7 @@ def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
 def restored(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
     """The tuner of a resumed study, from Tune's state and with the settings of `record`. Raises
     LaunchError if Ray is used through its client."""
-    tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record))
+    tuner = tune.Tuner.restore(record.storage, trainable=_trainable(record, n_at_once))
     internal = tuner._local_tuner
     if internal is None:
         raise LaunchError("a study cannot be resumed through the Ray client, ray://", "address")
@@ -95,8 +96,10 @@ def _parts(
     return generator, make_scheduler(study, halving), callbacks
 
 
-def _trainable(record: StudyRecord) -> Any:
+def _trainable(record: StudyRecord, n_at_once: int) -> Any:
     study = record.config
     resources: Mapping[str, float] = {"cpu": study.resources.cpus, "gpu": study.resources.gpus}
-    given = tune.with_parameters(TrialTrainable, study=study)
+    halving, n_at_once = make_halving(study), min(n_at_once, study.n_trainings)
+    batching = Batching(longest_wait(n_at_once), frozenset(halving.rungs if halving else ()))
+    given = tune.with_parameters(TrialTrainable, study=study, batching=batching)
     return tune.with_resources(given, dict(resources))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.util import get_node_ip_address
 
 from study.config.study import StudyConfig
 from study.errors import GpuError, GpuMemoryError, StorageError, reason
+from study.execution.batching import Batching
 from study.metrics.artifacts import (
     OUTCOME,
     REPORTS,
@@ -58,14 +60,16 @@ def _of_checkpoint(done: str) -> Iterator[None]:
 class TrialTrainable(tune.Trainable):
     """A worker process, which trains one trial after another and keeps the data in memory.
 
-    A step is one reporting epoch, or all reports again after a restore. Each checkpoint holds all
-    reports of its trial: the second way of the data, by which MLflow gets what it lacks after an
-    outage or a crash.
+    A step is one reporting epoch or a batch of them, or all reports again after a restore. Each
+    checkpoint holds all reports of its trial: the second way of the data, by which MLflow gets what
+    it lacks after an outage or a crash.
     """
 
-    def setup(self, config: dict[str, Any], study: StudyConfig) -> None:  # type: ignore[override]
-        """`study` is passed by tune.with_parameters."""
-        self._study = study
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], study: StudyConfig, batching: Batching
+    ) -> None:
+        """`study` and `batching` are passed by tune.with_parameters."""
+        self._study, self._batching = study, batching
         torch.set_num_threads(max(1, int(study.resources.cpus)))
         self._begin(config)
 
@@ -112,15 +116,22 @@ class TrialTrainable(tune.Trainable):
             self._is_restored = False
             result = self._with_earlier_reports()
         elif training.status is TrialStatus.RUNNING:
-            # The projections are kept for the checkpoint.
-            report, self._projections = with_projections(training, training.run_to_report())
-            if report.epoch is not None:
-                # Stamped here, since proofs and projections take time too.
-                epoch = time_spent.stamped(report.epoch)
-                self._reports.append(epoch)
-                report = replace(report, epoch=epoch)
-            result = self._last_report = report.to_result()
+            report = self._batching.batch(
+                partial(self._next_report, training, time_spent), training.epoch
+            )
+            # The checkpoint has the earlier ones among its reports.
+            self._last_report = replace(report, earlier=()).to_result()
+            result = report.to_result()
         return {**result, "done": training.status is not TrialStatus.RUNNING}
+
+    def _next_report(self, training: Training, time_spent: TimeSpent) -> TrialReport:
+        # The projections are kept for the checkpoint.
+        report, self._projections = with_projections(training, training.run_to_report())
+        if report.epoch is None:
+            return report
+        # Stamped here, since proofs and projections take time too.
+        self._reports.append(time_spent.stamped(report.epoch))
+        return replace(report, epoch=self._reports[-1])
 
     def _with_earlier_reports(self) -> dict[str, Any]:
         report = TrialReport.from_result(self._last_report)

@@ -145,7 +145,8 @@ class TrialReport:
     Attributes:
         projections: of a completed trial's network to smaller bounds.
         is_repeated: the trial was restored, and sends its last report again.
-        earlier: of such a trial, all reports before `epoch`, which a restored driver may lack.
+        earlier: reports before `epoch`: those since the last message, or, of a trial that was
+            restored, all, which a restored driver may lack.
     """
 
     status: TrialStatus
@@ -154,6 +155,11 @@ class TrialReport:
     projections: tuple[ProjectionReport, ...] = ()
     is_repeated: bool = False
     earlier: tuple[EpochReport, ...] = ()
+
+    @property
+    def epochs(self) -> tuple[EpochReport, ...]:
+        """The earlier reports and `epoch`, oldest first."""
+        return self.earlier if self.epoch is None else (*self.earlier, self.epoch)
 
     def to_result(self) -> dict[str, Any]:
         """As a dict of plain values, for Ray."""

@@ -37,7 +37,7 @@ _REFUSALS = frozenset(
         "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
     }
 )  # fmt: skip
-_MLFLOW_STATUS = {
+MLFLOW_STATUS = {
     TrialStatus.COMPLETED: "FINISHED",
     TrialStatus.STOPPED_EARLY: "KILLED",
     TrialStatus.FAILED: "FAILED",
@@ -151,7 +151,7 @@ class Client:
             self.log(run_id, tags=of_run)
             self.call(self.api.update_run, run_id, "RUNNING")
         else:
-            self.call(self.api.set_terminated, run_id, _MLFLOW_STATUS[status])
+            self.call(self.api.set_terminated, run_id, MLFLOW_STATUS[status])
             self.log(run_id, tags=of_run)
 
     def delete_run(self, run_id: str) -> None:

@@ -1,16 +1,19 @@
 """What the driver does for each trial of a large study, and how that grows with the study.
 
     python -m tests.benchmarks.scale [--trials N] [--at-once N] [--reports N] [--sampler NAME]
+                                     [--server]
 
-A study as it is launched, with its searcher, recorder, snapshots, checkpoint at every report and
-MLflow on a SQLite file, of trials that last a second and do nothing but sleep and report, so many
-at once as a cluster would run. Each time a tenth of them has ended a line says, per trial of that
-tenth: seconds of the clock, CPU seconds of the driver, and seconds of the clock that its parts took
-(a part that another calls counts in both; MLflow's is a thread beside the others). Idle is
-the time in which the driver waited for something to happen: where it is nothing, the driver and
-not the trials sets the pace. Unsent are the writes that wait for MLflow then, in all. Afterwards:
-how long the command took after the last trial, the driver's peak memory, what MLflow, Tune's
-storage and its state hold, and how long a report of the study takes.
+A study as it is launched, with its searcher, recorder, snapshots, checkpoint at every message and
+MLflow, on a SQLite file or, with --server, on a server of its own, as clusters have it. Its trials
+last a second and do nothing but sleep and report, so many at once as a cluster would run. Each time
+a tenth of them has ended a line says, per trial of that tenth: seconds of the clock, CPU seconds of
+the driver, and seconds of the clock that its parts took (a part that another calls counts in both;
+MLflow's is a thread beside the others). Idle is the time in which the driver waited for something
+to happen: where it is nothing, the driver and not the trials sets the pace. Unsent are the trials
+whose writes wait for MLflow then, in all. Afterwards: CPU seconds of the driver for a trial, from
+the start until MLflow has everything; how long the command took after the last trial, the driver's
+peak memory, what MLflow, Tune's storage and its state hold, and how long a report of the study
+takes.
 """
 
 import argparse
@@ -23,13 +26,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import optuna
 import ray
+from ray import tune
 from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
 from ray.tune.execution.tune_controller import TuneController
 
@@ -39,14 +43,15 @@ from study.execution.failures import Failures
 from study.execution.progress import Progress
 from study.execution.recorder import Recorder
 from study.execution.snapshots import Snapshots
+from study.metrics.reports import TrialReport
 from study.search.searcher import OptunaSearcher
 from study.tracking.outbox import Outbox
 from tests.benchmarks.trivial import Trivial
 from tests.support.launched import ROOT, write_space
+from tests.support.served import served
 from tests.support.studies import RAW
 
 _TRIAL_SECONDS = 1.0
-_REPORTS = "SCALE_REPORTS"
 # Part -> what is timed of it.
 _PARTS: dict[str, list[tuple[type, str]]] = {
     "propose": [(OptunaSearcher, "suggest")],
@@ -61,12 +66,11 @@ _PARTS: dict[str, list[tuple[type, str]]] = {
 
 
 class OfASecond(Trivial):
-    """Sleeps a second in all, and reports as often as the environment says."""
+    """Sleeps a second in all, in equal parts before its reports."""
 
-    def step(self) -> dict[str, Any]:
-        n_reports = int(os.environ[_REPORTS])
-        time.sleep(_TRIAL_SECONDS / n_reports)  # the training
-        return {**super().step(), "done": len(self._reports) == n_reports}
+    def _next_report(self) -> TrialReport:
+        time.sleep(_TRIAL_SECONDS / self.n_reports)  # the training
+        return super()._next_report()
 
 
 def _timed(seconds: Counter[str]) -> None:
@@ -145,6 +149,21 @@ def _watch(n_trials: int) -> _Tenths:
     return tenths
 
 
+def _timed_fit() -> list[float]:
+    """Let Tuner.fit leave its CPU seconds in the list that this returns."""
+    fit, seconds = tune.Tuner.fit, list[float]()
+
+    def timed(self: tune.Tuner) -> Any:
+        start = time.process_time()
+        try:
+            return fit(self)
+        finally:
+            seconds.append(time.process_time() - start)
+
+    tune.Tuner.fit = timed  # type: ignore[method-assign]
+    return seconds
+
+
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -155,8 +174,9 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--reports", type=int, default=5)
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--server", action="store_true")
     arguments = parser.parse_args()
-    os.environ[_REPORTS] = str(arguments.reports)
+    OfASecond.n_reports = arguments.reports
     tuner.TrialTrainable = OfASecond  # type: ignore[assignment,attr-defined]
     n_cpus = os.cpu_count() or 1
     raw = {
@@ -171,10 +191,14 @@ def main() -> None:
         space = write_space(folder, raw, n_trials=arguments.trials, sampler=arguments.sampler)
         os.environ["PYTHONPATH"] = str(ROOT)
         os.chdir(folder)
-        tenths = _watch(arguments.trials)
+        tenths, cpu_seconds = _watch(arguments.trials), _timed_fit()
         start = time.perf_counter()
-        # Its page, its table: no trial completes, so there is nothing on them.
-        launch.app([str(space)], standalone_mode=False)
+        with served(folder) if arguments.server else nullcontext() as uri:
+            options = ["--tracking-uri", uri] if uri else []
+            # Its page, its table: no trial completes, so there is nothing on them.
+            launch.app([str(space), *options], standalone_mode=False)
+        cpu = sum(cpu_seconds) / arguments.trials
+        print(f"the driver's CPU for a trial {cpu * 1e3:.1f} ms")
         now, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"whole command {now - start:.0f} s, {now - tenths.last:.0f} s after the last trial")
         print(f"peak memory of the driver {peak / 1e3:.0f} MB")

@@ -4,12 +4,13 @@ By itself, since a worker imports the whole module of its trial.
 """
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from study.execution.batching import Batching
 from study.metrics.artifacts import write_reports
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import epoch_report
@@ -20,17 +21,24 @@ N_REPORTS = 5
 class Trivial(tune.Trainable):
     """Reports made-up figures; it ends as a trial does that a scheduler stops."""
 
-    def setup(self, config: dict[str, Any], **unused: Any) -> None:
+    n_reports = N_REPORTS
+
+    def setup(self, config: dict[str, Any], batching: Batching, **unused: Any) -> None:
         self._reports: list[EpochReport] = []
+        # Nobody decides anything ahead of the last report.
+        self._batching = replace(batching, rungs=frozenset({self.n_reports}))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._reports = []
         return True
 
-    def step(self) -> dict[str, Any]:
+    def _next_report(self) -> TrialReport:
         self._reports.append(epoch_report(len(self._reports) + 1, timestamp=time.time()))
-        report = TrialReport(TrialStatus.RUNNING, self._reports[-1])
-        return {**report.to_result(), "done": len(self._reports) == N_REPORTS}
+        return TrialReport(TrialStatus.RUNNING, self._reports[-1])
+
+    def step(self) -> dict[str, Any]:
+        report = self._batching.batch(self._next_report, len(self._reports))
+        return {**report.to_result(), "done": len(self._reports) == self.n_reports}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         write_reports(Path(checkpoint_dir), self._reports)
@@ -38,6 +46,9 @@ class Trivial(tune.Trainable):
 
 class Flat(Trivial):
     """Says its figures by their names, as Tune and its callbacks expect them."""
+
+    def setup(self, config: dict[str, Any], **given: Any) -> None:
+        super().setup(config, Batching(0.0, frozenset()), **given)
 
     def step(self) -> dict[str, Any]:
         result = super().step()

@@ -173,7 +173,7 @@ def test_the_reports_of_a_moment_go_in_one_request(
     trial.status = Trial.TERMINATED
     recorder.on_step_end(3, [trial])
     sent(recorder)
-    assert n_requests == 2  # the reports, and the end
+    assert n_requests == 1  # with the end
     (record,) = Records(recorder._tracker.client).trials(study)
     assert (record.state, record.n_epochs) == (TrialStatus.STOPPED_EARLY, 3)
     assert record.metrics["val_accuracy"] == 0.3

@@ -16,6 +16,7 @@ from ray.tune import Checkpoint
 
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
+from study.execution.batching import Batching
 from study.execution.worker import TrialTrainable
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.metrics.reports import TrialReport, TrialStatus
@@ -31,10 +32,11 @@ SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
 class Worker(TrialTrainable):
     study = STUDY
+    batching = Batching(0.0, frozenset())
 
-    # Without the study, which Tune would bring.
+    # Without what Tune would bring.
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
-        super().setup(config, self.study)
+        super().setup(config, self.study, self.batching)
 
 
 def config(n: int = 0, **sample: Any) -> dict[str, Any]:
