@@ -318,6 +318,9 @@ def test_dry_run_says_what_a_study_is_and_takes_and_leaves_ray(
     assert content["evaluation"] == {"precision": "float64"}  # the others as they are by default
     assert re.search(r"^# A network: [\d,]{5,} parameters$", done.stdout, re.MULTILINE)
     assert re.search(r"^# Time: about .*: 5 trials, \d+ at a time, of ", done.stdout, re.MULTILINE)
+    assert re.search(r"^# Driver: \S+ reports a second in \S+ mess", done.stdout, re.MULTILINE)
+    assert "hold the trials up" not in done.stdout
+    assert re.search(r"^# Storage: about \S+ MB of checkpoints ", done.stdout, re.MULTILINE)
     assert len(left) == 1
 
 

@@ -7,6 +7,7 @@ In the command's process, the driver:
     preflight    checks that the trials of a study can run
     beginning    plans a new study
     resuming     plans resuming a study
+    sizing       what a study asks of its driver and its storage
     starting     connects to Ray or starts it, and checks its nodes
     running      runs a study to its end
     tuner        builds the Tune tuner of a study

@@ -11,6 +11,7 @@ from study.errors import NameTakenError
 from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials, longest_trial
+from study.execution.sizing import Size, size
 from study.execution.starting import connected
 from study.trial.rehearsal import Rehearsal, measured
 
@@ -50,6 +51,11 @@ class Rehearsed:
     def seconds(self) -> float:
         """Estimated wall-clock time of the study."""
         return math.ceil(self.config.n_trainings / self.n_at_once) * self.trial.seconds
+
+    @property
+    def size(self) -> Size:
+        """What the study asks of its driver and of its storage."""
+        return size(self.config, self.trial, self.n_at_once)
 
     def as_file(self, every: bool) -> str:
         """The study as YAML; `every` includes settings that equal the defaults."""

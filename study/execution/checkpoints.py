@@ -21,6 +21,8 @@ from study.execution.callback import StudyCallback
 from study.execution.snapshots import Snapshots
 from study.execution.trials import EndedTrials
 
+N_KEPT = 5
+"""Checkpoints kept of a running trial: Tune's state may be several short epochs behind."""
 _PREFIX = "checkpoint_"
 
 

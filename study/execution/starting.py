@@ -16,7 +16,7 @@ from ray._private import services
 import models
 import study
 from study.config.study import StudyConfig
-from study.errors import LaunchError, count_of
+from study.errors import LaunchError, count_of, reason
 from study.execution import nodes
 from study.execution.driver import Driver
 from study.execution.preflight import longest_trial
@@ -46,6 +46,8 @@ Resources = Mapping[str, float]
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # `ray up` writes it on the head: JSON with the size that the cluster can grow to.
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
+# KubeRay sets it on the head of a RayCluster that grows, whose size stands in Kubernetes.
+_GROWS_IN_KUBERNETES = "RAY_enable_autoscaler_v2"
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_
                 f"resources.{kind.lower()}s",
             )
     n_at_once = sum(_n_fit(of_node, wanted) for of_node in has)
-    added = () if is_local else _growth(len(has))
+    added = () if is_local else _growth(driver, len(has))
     n_at_most = n_at_once + sum(_n_fit(of_node, wanted) for of_node in added)
     n_trials = study.n_trainings
     grown = f", {min(n_at_most, n_trials)} once the cluster has grown"
@@ -131,17 +133,11 @@ def state_seconds(n_trials: int) -> float:
     return min(_MOST_SECONDS, max(_LEAST_SECONDS, _SECONDS_A_TRIAL * n_trials))
 
 
-def _growth(n_nodes: int) -> list[Resources]:
-    """Resources of each node that may still be added; none if this is not the head of `ray up`."""
-    path = _BOOTSTRAP_CONFIG.expanduser()
-    if not path.exists():
+def _growth(driver: Driver, n_nodes: int) -> list[Resources]:
+    """Resources of each node that may still be added; none where nothing says so."""
+    config = _config_of_the_autoscaler(driver)
+    if config is None:
         return []
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise LaunchError(
-            f"{path}: it must be the JSON that `ray up` leaves there, but: {error}"
-        ) from error
     n_left = config["max_workers"] - (n_nodes - 1)
     return [
         of.get("resources", {})
@@ -149,6 +145,31 @@ def _growth(n_nodes: int) -> list[Resources]:
         if name != config["head_node_type"]
         for _ in range(min(n_left, of.get("max_workers", 0)))
     ]
+
+
+def _config_of_the_autoscaler(driver: Driver) -> dict[str, Any] | None:
+    """What Ray's autoscaler may do; None if this is neither the head of `ray up` nor of KubeRay."""
+    path = _BOOTSTRAP_CONFIG.expanduser()
+    if path.exists():
+        try:
+            config: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise LaunchError(
+                f"{path}: it must be the JSON that `ray up` leaves there, but: {error}"
+            ) from error
+        return config
+    if os.environ.get(_GROWS_IN_KUBERNETES) != "true":
+        return None
+    # For no other cluster.
+    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+    try:
+        names = os.environ["RAY_CLUSTER_NAME"], os.environ["RAY_CLUSTER_NAMESPACE"]
+        config = AutoscalingConfigProducer(*names)()
+    except (OSError, KeyError, ValueError) as error:
+        driver.say(f"the RayCluster cannot be read, so it is taken not to grow: {reason(error)}")
+        return None
+    return config
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from study.errors import LaunchError
 from study.execution.batching import Batching, longest_wait
-from study.execution.checkpoints import Checkpoints
+from study.execution.checkpoints import N_KEPT, Checkpoints
 from study.execution.failures import Failures
 from study.execution.interrupt import Interrupt
 from study.execution.own_callbacks import OwnCallbacks
@@ -24,9 +24,6 @@ from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.stopping import Stopping
 from study.tracking.records import StudyRecord
-
-# Checkpoints kept of each trial: Tune's state may be several short epochs behind.
-_N_CHECKPOINTS = 5
 
 
 def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
@@ -47,7 +44,7 @@ def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:
             # Tune always retries; the callback Failures decides.
             failure_config=tune.FailureConfig(max_failures=-1),
             checkpoint_config=tune.CheckpointConfig(
-                checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=_N_CHECKPOINTS
+                checkpoint_frequency=1, checkpoint_at_end=True, num_to_keep=N_KEPT
             ),
             callbacks=callbacks,
             verbose=0,
@@ -89,7 +86,7 @@ def _parts(
         # After the others: it raises if it cannot write, and they must handle the end first.
         snapshots,
         # After the snapshots: if they raise, it deletes nothing.
-        Checkpoints(_N_CHECKPOINTS, snapshots, messages),
+        Checkpoints(N_KEPT, snapshots, messages),
     ]
     # No more than n_at_once at a time: Tune would draw one sample too early.
     generator = StudyGenerator(searcher, study.n_trainings, n_at_once)

@@ -11,6 +11,7 @@ from models import Effort, IResNet
 from study.config.trial import TrialConfig
 from study.trial.evaluation import measure
 from study.trial.network_files import Certified
+from study.trial.state_file import state_bytes
 from study.trial.training import Training
 
 # Steps that warm up, and those that are timed.
@@ -19,12 +20,19 @@ _N_WARM, _N_TIMED = 2, 5
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The number of trained parameters, and an estimate of the wall-clock time of the whole trial
-    with its ladder: from a few steps and one measurement, with nothing else running on the device.
+    """A trial as a few steps and one measurement of it tell, with nothing else on the device.
+
+    Attributes:
+        n_parameters: that are trained.
+        seconds: an estimate of the wall-clock time of the whole trial with its ladder.
+        n_reports: of the trial, without those of its projections.
+        checkpoint_bytes: of the state of the training, which each checkpoint holds.
     """
 
     n_parameters: int
     seconds: float
+    n_reports: int
+    checkpoint_bytes: int
 
 
 def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
@@ -50,6 +58,8 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
         n_steps * step_seconds
         + n_reports * report_seconds
         + (1 + len(config.ladder)) * proof_seconds,
+        n_reports,
+        len(state_bytes(training.state_dict())),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray._private import services
+from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
 from study.errors import LaunchError
 from study.execution import nodes as of_nodes
@@ -87,6 +88,47 @@ def test_a_cluster_is_waited_for_that_grows_as_far_as_ray_up_lets_it(
         waits,
     ]
     assert start(monkeypatch, *4 * [{"CPU": 4.0}], is_local=False, cpus=4.0)[0] == 4  # it is full
+
+
+def test_a_raycluster_of_kuberay_is_waited_for_as_far_as_it_may_grow(
+    monkeypatch: pytest.MonkeyPatch, left: list[bool]
+) -> None:
+    monkeypatch.setenv("RAY_CLUSTER_NAME", "mine")  # as KubeRay sets it in every container
+    monkeypatch.setenv("RAY_CLUSTER_NAMESPACE", "default")
+    asked: list[str] = []
+    group = {"resources": {"limits": {"cpu": "4", "memory": "8Gi"}}}
+    template = {"spec": {"containers": [group]}}
+    worker = {"groupName": "worker", "minReplicas": 0, "maxReplicas": 3, "template": template}
+    head = {"rayStartParams": {"num-cpus": "0"}, "template": template}
+    cluster = {
+        "metadata": {"name": "mine", "namespace": "default"},
+        "spec": {"headGroupSpec": head, "workerGroupSpecs": [worker]},
+    }
+
+    def get(client: object, path: str) -> dict[str, object]:
+        asked.append(path)
+        return cluster
+
+    monkeypatch.setattr(KubernetesHttpApiClient, "get", get)
+    assert start(monkeypatch, {}, is_local=False, cpus=2.0)[0] == 1
+    assert not asked  # it does not grow
+    monkeypatch.setenv("RAY_enable_autoscaler_v2", "true")  # as on the head of one that does
+    n_at_once, said = start(monkeypatch, {}, is_local=False, cpus=2.0)
+    assert (n_at_once, asked) == (3 * 2, ["rayclusters/mine"])
+    assert "0 at a time, 5 once the cluster has grown" in said[0]
+    assert start(monkeypatch, {}, {"CPU": 4}, is_local=False, cpus=2.0)[0] == 3 * 2
+
+
+def test_a_raycluster_that_cannot_be_read_is_taken_not_to_grow(
+    monkeypatch: pytest.MonkeyPatch, left: list[bool]
+) -> None:
+    for name in ("RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"):
+        monkeypatch.setenv(name, "mine")
+    monkeypatch.setenv("RAY_enable_autoscaler_v2", "true")
+    # No token of a service account is here.
+    n_at_once, said = start(monkeypatch, {"CPU": 4}, is_local=False, cpus=2.0)
+    assert n_at_once == 2
+    assert said[0].startswith("the RayCluster cannot be read, so it is taken not to grow: ")
 
 
 def test_the_state_of_a_large_study_is_written_less_often() -> None:

@@ -186,7 +186,7 @@ def test_a_worker_compiles_more_trials_than_torch_keeps(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch, "compile", lambda m, **kw: compiled(m, backend="eager", **kw))
     study = tiny(training={"compile": True, "max_epochs": 1}, model={"blocks": [1]})
     of = Worker.__new__(Worker)
-    of._study = study
+    of._study, of._batching = study, Worker.batching
     n_kept = 2
     with torch._dynamo.config.patch(recompile_limit=n_kept):
         for n in range(n_kept + 2):

@@ -432,3 +432,50 @@ def test_a_study_with_a_network_that_an_earlier_version_trained_further_is_read(
         assert records.find_study("tiny") == study
     _, further = records.trials(study)
     assert (further.origin, further.n_epochs) == ("", study.config.training.max_epochs)
+
+
+def test_what_is_logged_together_goes_in_one_request_with_the_state_last(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+    for name in ("create_run", "log_batch", "set_terminated"):
+        own = getattr(MlflowClient, name)
+
+        def noted(*args: Any, name: str = name, own: Any = own, **kwargs: Any) -> Any:
+            requests.append(name)
+            return own(*args, **kwargs)
+
+        monkeypatch.setattr(MlflowClient, name, noted)
+    with tracker.together():
+        start(tracker, study)
+        tracker.log_reports("0000", [epoch_report(1), epoch_report(2)])
+        tracker.log_reports("0000", [epoch_report(3)])
+        tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
+    assert requests == ["create_run", "log_batch", "set_terminated"]
+    (record,) = Records(tracker.client).trials(study)
+    assert (record.state, record.n_epochs) == (TrialStatus.STOPPED_EARLY, 3)
+    assert record.metrics == epoch_report(3).metrics()
+    assert record.params["coeff"] == "0.5"
+
+
+def test_a_run_that_a_crash_leaves_between_its_tag_and_its_status_is_ended(
+    tracker: Tracker, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(tracker, study)
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.end_trial("0000", TrialStatus.STOPPED_EARLY)
+
+    def status() -> str:
+        (record,) = Records(tracker.client).trials(study)
+        assert record.state is TrialStatus.STOPPED_EARLY
+        return str(tracker.client.api.get_run(record.run_id).info.status)
+
+    assert status() == "RUNNING"
+    restarted(tracker, study)
+    assert status() == "KILLED"
