@@ -211,7 +211,10 @@ def test_every_option_of_the_commands_is_a_real_one() -> None:
     apps = (launch.app, report.app, verify.app, delete.app)
     wide = {"COLUMNS": "200", "NO_COLOR": "1"}
     known = " ".join(CliRunner().invoke(app, ["--help"], env=wide).output for app in apps)
-    others = (*BY_HAND, "ray ", "mlflow server", "uv ", "pip ", "docker ", "helm ", "kubectl ")
+    others = (
+        *BY_HAND, "ray ", "mlflow server", "uv ", "pip ", "docker ", "helm ", "kubectl ", "sbatch ",
+        "scancel ",
+    )  # fmt: skip
     lines = (line for page in pages.PAGES.values() for line in page.splitlines())
     prose = "\n".join(line for line in lines if not any(name in line for name in others))
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)):
