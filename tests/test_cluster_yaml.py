@@ -5,6 +5,7 @@ import tomllib
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import _get_default_config, prepare_config, validate_config
@@ -39,6 +40,17 @@ def test_the_head_takes_no_trials_and_workers_scale_from_none() -> None:
     assert types["worker"]["min_workers"] == 0
     assert types["worker"]["max_workers"] == real()["max_workers"] > 0
     assert types["worker"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+
+
+def test_workers_on_demand_are_one_line_to_uncomment() -> None:
+    text = (ROOT / "cluster.yaml").read_text()
+    config = yaml.safe_load(text.replace("  # on_demand: {", "  on_demand: {"))
+    validate_config(prepare_config(config))
+    types = config["available_node_types"]
+    spot, on_demand = types["worker"], types["on_demand"]
+    # No market is the default: on demand.
+    assert on_demand["node_config"] == spot["node_config"] | {"InstanceMarketOptions": {}}
+    assert on_demand["priority"] < spot.get("priority", 0)
 
 
 def test_the_world_reaches_ssh_alone() -> None:

@@ -1,6 +1,6 @@
 """Kill the driver and all of Ray with -9 at random moments, resume each time, check the books.
 
-    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10] [--own]
+    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10] [--own] [--s3]
 
 A study of certified answers on the digits, with mo_asha, a ladder and the control, unbroken, and
 again with kills: first with one trial at a time, where both must have the same trials, rungs,
@@ -8,7 +8,8 @@ projections and metrics bit for bit; then with as many at a time as there are co
 in which trials end differs from run to run, so that the number of trials must be the same, and each
 must have ended at a rung or with its whole budget. In both: no run twice, no metric twice, none
 left running. Exits 1 otherwise. With --own the data, a metric and the blocks are code of a user's
-own (tests/support/own_code.py). Four studies of a minute or two.
+own (tests/support/own_code.py). With --s3 checkpoints and states are in a bucket, which moto serves
+from this process. Four studies of a minute or two.
 """
 
 import argparse
@@ -17,9 +18,15 @@ import pickle
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import boto3
+from fsspec.core import url_to_fs
+from moto.server import ThreadedMotoServer
 
 from study.metrics.reports import CONTROL
 from tests.support.launched import (
@@ -37,7 +44,7 @@ from tests.support.studies import CERTIFIED
 _LADDER = (0.2, 0.1, 0.03)
 _N_EPOCHS = 12
 _RUNGS = (3, 6)
-
+_BUCKET = "studies"
 
 _OWN = "tests.support.own_code"
 _METRIC = "own_margin"
@@ -61,18 +68,40 @@ def space(folder: Path, n_trials: int, cpus: int, own: bool) -> Path:
     return write_space(folder, raw, n_trials=n_trials, n_startup_trials=4, ladder=list(_LADDER))
 
 
-def _kill(folder: Path, file: Path, n_kills: int, rng: random.Random) -> int:
+def storage(folder: Path, in_bucket: bool = False) -> str:
+    """Where the study of a folder keeps its state."""
+    return f"s3://{_BUCKET}/{folder.name}" if in_bucket else f"{folder}/ray_results"
+
+
+@contextmanager
+def bucket() -> Iterator[None]:
+    """Serve a bucket, to this process and to those that it starts."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()),
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+    boto3.client("s3").create_bucket(Bucket=_BUCKET)
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+def _kill(folder: Path, options: list[str], n_kills: int, rng: random.Random) -> int:
     """Start a study and kill it so often, then let it end; how often it really was killed."""
     n_killed = 0
     for index in range(n_kills):
         goal = epochs_logged(folder) + rng.randint(2, 7)
         delay = rng.uniform(0.0, 1.0)
-        with Launch(folder, str(file), *(["--resume"] if index else [])) as launched:
+        with Launch(folder, *options, *(["--resume"] if index else [])) as launched:
             if not launched.kill_at(partial(_has_come_to, folder, goal), delay):
                 return n_killed
         n_killed += 1
         print(f"  kill {n_killed} at {epochs_logged(folder)} epochs", flush=True)
-    run(folder, str(file), "--resume")
+    run(folder, *options, "--resume")
     return n_killed
 
 
@@ -80,16 +109,22 @@ def _has_come_to(folder: Path, n_epochs: int) -> bool:
     return epochs_logged(folder) >= n_epochs
 
 
-def _rungs(folder: Path) -> dict[int, set[int]]:
-    """What the scheduler remembers at the end: epoch -> trials that reached it."""
-    states = (folder / "ray_results" / "tiny").glob("searcher-state-*.pkl")
-    latest = max(states, key=lambda path: path.name)
-    rungs = pickle.loads(latest.read_bytes())["rungs"]
+def _rungs(kept: str) -> dict[int, set[int]]:
+    """What the scheduler remembers at the end, in a study's storage: epoch -> trials that reached
+    it."""
+    files, path = url_to_fs(kept)
+    latest = max(files.glob(f"{path}/tiny/searcher-state-*.pkl"))
+    rungs = pickle.loads(files.cat_file(latest))["rungs"]
     return {epoch: set(trials) for epoch, trials in rungs.items()}
 
 
 def check(
-    folder: Path, n_trials: int, *, stops_between: bool = False, own: tuple[str, ...] = ()
+    folder: Path,
+    n_trials: int,
+    *,
+    stops_between: bool = False,
+    own: tuple[str, ...] = (),
+    in_bucket: bool = False,
 ) -> dict[str, Any]:
     """The books of a study that ended; raises AssertionError where they are wrong.
 
@@ -117,7 +152,7 @@ def check(
     stopped = {name for name, state in trials.items() if state == "KILLED"}
     projected = {name.rpartition("@")[0] for name in books.runs(("projection",))}
     assert not projected & stopped, projected & stopped
-    rungs = _rungs(folder)
+    rungs = _rungs(storage(folder, in_bucket))
     assert rungs == {r: {t for t, last in reached.items() if last >= r} for r in _RUNGS}, rungs
     return {
         "completed": sum(state == "FINISHED" for state in trials.values()),
@@ -126,7 +161,7 @@ def check(
     }
 
 
-def figures(folder: Path) -> dict[str, Any]:
+def figures(folder: Path, in_bucket: bool = False) -> dict[str, Any]:
     """Every number of a study's trials and projections that does not depend on the clock. The
     study's own run has figures of each time that it ended."""
     books = Books(folder)
@@ -138,7 +173,7 @@ def figures(folder: Path) -> dict[str, Any]:
     return {
         "metrics": sorted(books.query(sql)),
         "samples": {key: books.params(key) for key in (*CERTIFIED["space"], "seed")},
-        "rungs": _rungs(folder),
+        "rungs": _rungs(storage(folder, in_bucket)),
     }
 
 
@@ -148,20 +183,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--own", action="store_true")
+    parser.add_argument("--s3", action="store_true")
     arguments = parser.parse_args()
-    rng = random.Random(arguments.seed)
+    with bucket() if arguments.s3 else nullcontext():
+        return _check_all(arguments)
+
+
+def _check_all(arguments: argparse.Namespace) -> int:
+    rng, in_bucket = random.Random(arguments.seed), arguments.s3
     right, own = True, (_METRIC,) if arguments.own else ()
     for at_once, cpus in (("one trial", os.cpu_count() or 1), ("a trial a core", 1)):
         with tempfile.TemporaryDirectory() as unbroken, tempfile.TemporaryDirectory() as broken:
-            spaces = [
-                space(Path(folder), arguments.trials, cpus, arguments.own)
-                for folder in (unbroken, broken)
-            ]
-            run(Path(unbroken), str(spaces[0]))
-            n_killed = _kill(Path(broken), spaces[1], arguments.kills, rng)
-            before = check(Path(unbroken), arguments.trials, own=own)
-            after = check(Path(broken), arguments.trials, stops_between=cpus == 1, own=own)
-            same = figures(Path(unbroken)) == figures(Path(broken))
+            folders, options = (Path(unbroken), Path(broken)), []
+            for folder in folders:
+                file = space(folder, arguments.trials, cpus, arguments.own)
+                options.append([str(file), "--storage-path", storage(folder, in_bucket)])
+            run(folders[0], *options[0])
+            n_killed = _kill(folders[1], options[1], arguments.kills, rng)
+            ask = partial(check, n_trials=arguments.trials, own=own, in_bucket=in_bucket)
+            before, after = ask(folders[0]), ask(folders[1], stops_between=cpus == 1)
+            same = figures(folders[0], in_bucket) == figures(folders[1], in_bucket)
             print(f"{at_once} at a time, {n_killed} kills: unbroken {before}, killed {after}")
             print(f"  every number the same bit for bit: {same}", flush=True)
             right &= n_killed == arguments.kills and (same or cpus == 1)

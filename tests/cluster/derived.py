@@ -43,9 +43,29 @@ def derive(hosts: Hosts, cluster_name: str) -> dict[str, Any]:
     # The provider `local` refuses node types.
     del config["available_node_types"], config["head_node_type"]
     config["max_workers"] = len(hosts.workers)
+    _adapt_commands(config)
+    _replace(config["head_setup_commands"], {
+        # The shared folder replaces the bucket.
+        config["metadata"]["storage"]: f"echo {BUCKET} > ~/.iresnet-study/storage",
+    })  # fmt: skip
+    return config
+
+
+def derive_for_aws(file: Path, cluster_name: str) -> dict[str, Any]:
+    """Configuration of `ray up` for hosts that are instances of EC2, from an edited cluster.yaml.
+    What is not named here is unchanged, provider, node types and storage among it."""
+    config: dict[str, Any] = yaml.safe_load(file.read_text())
+    # The launcher keeps its SSH connections in a folder of this name.
+    config["cluster_name"] = cluster_name
+    # The only user of the hosts; AWS makes the key pair.
+    config["auth"] = {"ssh_user": "root"}
+    _adapt_commands(config)
+    return config
+
+
+def _adapt_commands(config: dict[str, Any]) -> None:
     # Hosts have no cloud-init.
     config["initialization_commands"] = []
-    storage = config["metadata"]["storage"]
     _replace(config["setup_commands"], {
         # No packages can be fetched; the hosts see those of this machine.
         "apt-get": None,
@@ -55,8 +75,6 @@ def derive(hosts: Hosts, cluster_name: str) -> dict[str, Any]:
         "uv pip install": None,
     })  # fmt: skip
     _replace(config["head_setup_commands"], {
-        # The shared folder replaces the bucket.
-        storage: f"echo {BUCKET} > ~/.iresnet-study/storage",
         # As above.
         "apt-get": None,
     })  # fmt: skip
@@ -70,7 +88,6 @@ def derive(hosts: Hosts, cluster_name: str) -> dict[str, Any]:
         # The hosts share the CPUs of this machine: one trial at a time on each.
         "ray start": "{} --num-cpus=1 --num-gpus=0",
     })  # fmt: skip
-    return config
 
 
 def _replace(commands: list[str], by: dict[str, str | None]) -> None:

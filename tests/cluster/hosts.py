@@ -126,6 +126,11 @@ class Host:
                 continue
         return chosen
 
+    def ip(self, *arguments: str) -> str:
+        """Run `ip` in the host's network; returns its output."""
+        command = ["ip", "-n", self.netns, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
     def cut_off(self) -> None:
         """Unplug the host: it reaches only itself."""
         _ip("link", "set", self.link, "down")
@@ -139,6 +144,9 @@ class Hosts:
     """The hosts head, w1 and w2; this machine is on their network too."""
 
     folder: Path
+    bridge: str
+    network: str
+    """The first three numbers of their addresses."""
     head: Host
     w1: Host
     w2: Host
@@ -150,6 +158,11 @@ class Hosts:
     @property
     def workers(self) -> tuple[Host, Host]:
         return self.w1, self.w2
+
+    @property
+    def gateway(self) -> str:
+        """The address of this machine."""
+        return f"{self.network}.1"
 
     @property
     def key(self) -> Path:
@@ -168,6 +181,16 @@ class Hosts:
             "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
             "-o", "ExitOnForwardFailure=yes", *options, f"root@{host.address}",
         ]  # fmt: skip
+
+    @contextmanager
+    def laptop(self) -> Iterator[Host]:
+        """A namespace on the network that has no route to anywhere else. Commands in it see the
+        files and processes of this machine."""
+        tag = self.bridge.removesuffix("br")
+        laptop = Host("laptop", f"{self.network}.20", f"{tag}-laptop", f"{tag}-la", init=0)
+        with ExitStack() as stack:
+            _plug_in(laptop, self.bridge, None, stack)
+            yield laptop
 
     def fill_bucket(self) -> None:
         """Fill the shared folder to the last byte; space that is freed later is not refilled."""
@@ -197,24 +220,24 @@ def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
         # Link names have at most 15 letters, and other tests may have hosts too.
         tag = f"i{os.getpid()}"
         network = _free_network()
-        gateway, bridge = f"{network}.1", f"{tag}br"
+        bridge = f"{tag}br"
         addresses = {name: f"{network}.{10 + i}" for i, name in enumerate(HOSTS)}
         lines = ["127.0.0.1 localhost", *(f"{at} {name}" for name, at in addresses.items())]
         (folder / "hosts").write_text("\n".join(lines) + "\n")
         _ip("link", "add", bridge, "type", "bridge")
         stack.callback(_ip, "link", "delete", bridge)
-        _ip("address", "add", f"{gateway}/24", "dev", bridge)
+        _ip("address", "add", f"{network}.1/24", "dev", bridge)
         _ip("link", "set", bridge, "up")
         booted = {}
         for name, address in addresses.items():
             host = Host(name, address, f"{tag}-{name}", f"{tag}-{name[:2]}", init=0)
-            _plug_in(host, bridge, gateway, stack)
+            _plug_in(host, bridge, f"{network}.1", stack)
             booted[name] = _boot(host, folder, stack)
         for host in booted.values():
             wait(
                 partial(_has_ssh, host), _PATIENCE_SECONDS, (folder / f"{host.name}.log").read_text
             )
-        yield Hosts(folder=folder, **booted)
+        yield Hosts(folder, bridge, network, **booted)
 
 
 def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
@@ -242,7 +265,7 @@ def _free_network() -> str:
     return next(network for network in candidates if f"{network}." not in routes)
 
 
-def _plug_in(host: Host, bridge: str, gateway: str, stack: ExitStack) -> None:
+def _plug_in(host: Host, bridge: str, gateway: str | None, stack: ExitStack) -> None:
     _ip("netns", "add", host.netns)
     stack.callback(_ip, "netns", "delete", host.netns)
     _ip("link", "add", host.link, "type", "veth", "peer", "name", "eth0", "netns", host.netns)
@@ -250,8 +273,9 @@ def _plug_in(host: Host, bridge: str, gateway: str, stack: ExitStack) -> None:
     _ip("-n", host.netns, "address", "add", f"{host.address}/24", "dev", "eth0")
     _ip("-n", host.netns, "link", "set", "lo", "up")
     _ip("-n", host.netns, "link", "set", "eth0", "up")
-    # Ray takes a host's address from its default route.
-    _ip("-n", host.netns, "route", "add", "default", "via", gateway)
+    if gateway is not None:
+        # Ray takes a host's address from its default route.
+        _ip("-n", host.netns, "route", "add", "default", "via", gateway)
 
 
 def _boot(host: Host, folder: Path, stack: ExitStack) -> Host:
