@@ -13,6 +13,7 @@ from this process. Four studies of a minute or two.
 """
 
 import argparse
+import logging
 import os
 import pickle
 import random
@@ -76,7 +77,9 @@ def storage(folder: Path, in_bucket: bool = False) -> str:
 @contextmanager
 def bucket() -> Iterator[None]:
     """Serve a bucket, to this process and to those that it starts."""
-    server = ThreadedMotoServer(port=0, verbose=False)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    # It would print every request.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()
     os.environ |= {
         "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()),
