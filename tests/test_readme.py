@@ -35,13 +35,14 @@ COMMANDS = pages.commands()
 INSTALLING = [command for command in COMMANDS if command.startswith(("python3 -m venv", "uv "))]
 BY_HAND = ("tests.benchmarks", "tests.faults")
 BENCHMARKS = [command for command in COMMANDS if any(module in command for module in BY_HAND)]
+CHECKS = [command for command in COMMANDS if command.startswith("python -m pytest tests/")]
 SERVING = [command for command in COMMANDS if command.startswith("mlflow server")]
 CLUSTER = [command for command in COMMANDS if re.match(r"\(umask 077; ray |ray ", command)]
 SETTING = [command for command in COMMANDS if command.startswith("export ")]
 RUN = [
     command
     for command in COMMANDS
-    if command not in (*INSTALLING, *BENCHMARKS, *SERVING, *CLUSTER, *SETTING)
+    if command not in (*INSTALLING, *BENCHMARKS, *CHECKS, *SERVING, *CLUSTER, *SETTING)
     # The first of all, which the installing command runs by its other name; and one each of
     # tests/test_own_code.py and tests/cluster/check_aws.py.
     and command not in ("python -m study.launch digits", "python -m study.launch own.yaml")
@@ -68,8 +69,10 @@ LESS_MEASURED = {"radius": 4.0, "n_inverse_samples": 32}
 
 
 def test_the_readmes_have_commands_of_every_kind_and_no_line_that_is_none() -> None:
-    for kind in (INSTALLING, BENCHMARKS, SERVING, CLUSTER, RUN, PYTHON, STUDIES):
+    for kind in (INSTALLING, BENCHMARKS, CHECKS, SERVING, CLUSTER, RUN, PYTHON, STUDIES):
         assert kind
+    by_hand = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/cluster/check_*.py")}
+    assert {command.split()[-1] for command in CHECKS} == by_hand
     assert sorted({command.split()[2] for command in RUN}) == [
         "study.launch", "study.report", "study.verify",
     ]  # fmt: skip
