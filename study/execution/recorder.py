@@ -177,7 +177,7 @@ class Recorder(StudyCallback):
             # On a retry others may be queued.
             if self._queued.get(trial) is writes:
                 del self._queued[trial]
-        with self._tracker.together():
+        with self._tracker.batches.together():
             for write in writes:
                 write()
 

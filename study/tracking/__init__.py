@@ -6,6 +6,7 @@
     records       MLflow -> records of studies, trials and projections
     handles       names of networks, and the runs that they mean
     studies       writes the study's own run, and the marks of its networks
+    batches       what is logged to runs, in as few requests as its order allows
     tracker       writes the trials of a study, each value once
     values        settings, numbers as MLflow stores them, tags that anybody may have changed
     outbox        a thread that sends writes in order, and retries after an outage

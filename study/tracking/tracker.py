@@ -6,11 +6,9 @@ stands there once: a metric that already has the value is not sent again.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Metric, Run
 
@@ -24,6 +22,7 @@ from study.metrics.definitions import (
 )
 from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
+from study.tracking.batches import Batches
 from study.tracking.client import MLFLOW_STATUS, Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
@@ -52,25 +51,6 @@ class _TrialRun:
     logged: dict[tuple[str, int], float] | None = None
 
 
-@dataclass
-class _Batch:
-    """What is logged to a run in one request."""
-
-    metrics: list[Metric] = field(default_factory=list)
-    params: dict[str, object] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def add(
-        self,
-        metrics: Sequence[Metric] = (),
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        self.metrics += metrics
-        self.params |= params or {}
-        self.tags |= tags or {}
-
-
 class Tracker:
     """Writes the trials of one study, and remembers what it wrote; `open_study` comes first. After
     a failed write, `reread` learns what arrived. Methods raise TrackingError as Client's do."""
@@ -81,32 +61,7 @@ class Tracker:
         self._provenance = dict(provenance or {})
         self._call = client.call
         self._latest: dict[str, Path] = {}
-        self._held: dict[str, _Batch] | None = None
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """Send what is logged to a trial within the context in one request, as far as its order
-        allows."""
-        self._held = {}
-        try:
-            yield
-            for run_id in list(self._held):
-                self._send(run_id)
-        finally:
-            self._held = None
-
-    def _log(self, run_id: str, **logged: Any) -> None:
-        """Log to the run of a trial, as `Client.log` does; within `together`, later."""
-        if self._held is None:
-            self.client.log(run_id, **logged)
-        else:
-            self._held.setdefault(run_id, _Batch()).add(**logged)
-
-    def _send(self, run_id: str) -> None:
-        """Send what is held of a run."""
-        batch = None if self._held is None else self._held.pop(run_id, None)
-        if batch is not None:
-            self.client.log(run_id, batch.metrics, batch.params, batch.tags)
+        self.batches = Batches(client)
 
     def open_study(self, study: StudyRecord) -> None:
         """Mark a study as running, and read which trials it has."""
@@ -191,7 +146,7 @@ class Tracker:
         else:
             self.client.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
         # Last: parameters mark a run as begun. Logging them again is no error.
-        self._log(trial.run_id, params=settings(sample, config))
+        self.batches.log(trial.run_id, params=settings(sample, config))
         trial.state = TrialStatus.RUNNING
 
     def log_reports(
@@ -235,7 +190,7 @@ class Tracker:
         device = next((report.device for report in reports if report.device), None)
         if device is not None:
             of_run[tags.DEVICE] = device
-        self._log(trial.run_id, metrics=metrics, tags=of_run)
+        self.batches.log(trial.run_id, metrics=metrics, tags=of_run)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -248,7 +203,7 @@ class Tracker:
         """Log a completed trial from the folder of its outcome: the JSON files, pictures and model;
         and a run for each projection, in the order of their folders."""
         trial = self._trials[trial_id]
-        self._send(trial.run_id)
+        self.batches.send(trial.run_id)
         run = self.client.get_run(trial.run_id)
         # A trial has one model: replace any that was logged before a crash, and its projections.
         self.client.delete_models(run)
@@ -318,8 +273,8 @@ class Tracker:
             self._delete_projections(trial)
         # The tag counts, and comes after all else that is logged. A crash may leave the run as it
         # was in MLflow; then `open_study` ends it.
-        self._log(trial.run_id, tags={**of_run, tags.STATE: status.value})
-        self._send(trial.run_id)
+        self.batches.log(trial.run_id, tags={**of_run, tags.STATE: status.value})
+        self.batches.send(trial.run_id)
         self._call(self.client.api.set_terminated, trial.run_id, MLFLOW_STATUS[status])
         trial.state = status
 

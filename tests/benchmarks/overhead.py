@@ -25,7 +25,6 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import optuna
@@ -37,33 +36,18 @@ from ray.tune.search.optuna import OptunaSearch
 from study import launch
 from study.execution import tuner
 from study.metrics.definitions import VAL_ACCURACY
-from tests.benchmarks.trivial import N_REPORTS, Flat, Trivial
+from tests.benchmarks.trivial import N_REPORTS, Flat, Trivial, timed_fit
 from tests.support.launched import ROOT, write_space
 from tests.support.studies import RAW
 
 CONTENDERS = ("ours", "stock", "stock with reuse_actors")
 
 
-def _timed_fit() -> list[float]:
-    """Let every Tuner.fit leave its seconds in the list that this returns."""
-    fit, seconds = tune.Tuner.fit, []
-
-    def timed(self: tune.Tuner) -> Any:
-        start = time.perf_counter()
-        try:
-            return fit(self)
-        finally:
-            seconds.append(time.perf_counter() - start)
-
-    tune.Tuner.fit = timed  # type: ignore[method-assign]
-    return seconds
-
-
 def _ours(folder: Path, n_trials: int) -> float:
     tuner.TrialTrainable = Trivial  # type: ignore[assignment,attr-defined]
     raw = {**RAW, "training": {**RAW["training"], "max_epochs": N_REPORTS}}
     space = write_space(folder, raw, n_trials=n_trials)
-    seconds = _timed_fit()
+    seconds = timed_fit(time.perf_counter)
     # No trial completes, which is an error of the study and none of this benchmark.
     launch.app([str(space)], standalone_mode=False)
     return seconds[0]
@@ -100,7 +84,7 @@ def _stock(folder: Path, n_trials: int, reuse: bool) -> float:
             verbose=0,
         ),
     )
-    seconds = _timed_fit()
+    seconds = timed_fit(time.perf_counter)
     tuner.fit()
     ray.shutdown()
     return seconds[0]

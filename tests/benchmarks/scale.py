@@ -33,7 +33,6 @@ from typing import Any
 import mlflow
 import optuna
 import ray
-from ray import tune
 from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
 from ray.tune.execution.tune_controller import TuneController
 
@@ -46,7 +45,7 @@ from study.execution.snapshots import Snapshots
 from study.metrics.reports import TrialReport
 from study.search.searcher import OptunaSearcher
 from study.tracking.outbox import Outbox
-from tests.benchmarks.trivial import Trivial
+from tests.benchmarks.trivial import Trivial, timed_fit
 from tests.support.launched import ROOT, write_space
 from tests.support.served import served
 from tests.support.studies import RAW
@@ -149,21 +148,6 @@ def _watch(n_trials: int) -> _Tenths:
     return tenths
 
 
-def _timed_fit() -> list[float]:
-    """Let Tuner.fit leave its CPU seconds in the list that this returns."""
-    fit, seconds = tune.Tuner.fit, list[float]()
-
-    def timed(self: tune.Tuner) -> Any:
-        start = time.process_time()
-        try:
-            return fit(self)
-        finally:
-            seconds.append(time.process_time() - start)
-
-    tune.Tuner.fit = timed  # type: ignore[method-assign]
-    return seconds
-
-
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -191,7 +175,7 @@ def main() -> None:
         space = write_space(folder, raw, n_trials=arguments.trials, sampler=arguments.sampler)
         os.environ["PYTHONPATH"] = str(ROOT)
         os.chdir(folder)
-        tenths, cpu_seconds = _watch(arguments.trials), _timed_fit()
+        tenths, cpu_seconds = _watch(arguments.trials), timed_fit(time.process_time)
         start = time.perf_counter()
         with served(folder) if arguments.server else nullcontext() as uri:
             options = ["--tracking-uri", uri] if uri else []

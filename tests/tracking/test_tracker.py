@@ -446,7 +446,7 @@ def test_what_is_logged_together_goes_in_one_request_with_the_state_last(
             return own(*args, **kwargs)
 
         monkeypatch.setattr(MlflowClient, name, noted)
-    with tracker.together():
+    with tracker.batches.together():
         start(tracker, study)
         tracker.log_reports("0000", [epoch_report(1), epoch_report(2)])
         tracker.log_reports("0000", [epoch_report(3)])
