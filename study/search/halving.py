@@ -56,7 +56,7 @@ class SuccessiveHalving:
         """Record a trial's report at an epoch, and decide whether the trial goes on.
 
         At a rung a trial goes on if it is among the best ceil(n / reduction_factor) of the n trials
-        that have reached the rung so far, by `ranking`; the first one always does. A report between
+        that have reached the rung so far, by `best`; the first one always does. A report between
         rungs counts for the last rung before it. A trial is compared once at each rung: if its
         report comes again after a crash, the decision stands. A trial restored from an older
         checkpoint goes on until it reaches that report again.
@@ -67,7 +67,7 @@ class SuccessiveHalving:
             trials = sorted(entries)
             losses = np.array([entries[t].losses for t in trials], dtype=np.float64)
             violations = np.array([entries[t].violation for t in trials], dtype=np.float64)
-            if trials.index(trial) not in ranking(losses, violations, n_kept):
+            if trials.index(trial) not in best(losses, violations, n_kept):
                 self.stopped[trial] = epoch
         return epoch < self.stopped.get(trial, epoch + 1)
 
@@ -82,47 +82,47 @@ class SuccessiveHalving:
         return entries
 
 
-def ranking(losses: Losses, violations: NDArray[np.float64], n: int | None = None) -> list[int]:
-    """Row numbers from best to worst: the best n, or all.
+def best(losses: Losses, violations: NDArray[np.float64], n: int) -> set[int]:
+    """Row numbers of the best n rows, or of all if there are fewer.
 
     Rows that meet the constraints come first, then the others by violation. Rows of equal violation
-    are ranked by nondominated front, so that no row precedes one that dominates it. Within a front
-    the row that is best on average comes first, then always the row farthest from all before it (an
-    epsilon-net), so that the first rows are spread over the front. Distances and averages are of
-    losses rescaled to [0, 1] over all finite rows.
+    are taken by nondominated front, so that no row precedes one that dominates it. Of the front
+    that does not fit whole, the row that is best on average is taken first, then always the row
+    farthest from all taken before it (an epsilon-net), so that those taken are spread over the
+    front. Distances and averages are of losses rescaled to [0, 1] over all finite rows.
 
     Rows with a non-finite loss or an infinite violation come last. Equal rows keep their order.
 
     Args:
         losses: (rows, m), less is better.
         violations: (rows,), >= 0, 0 where the constraints hold.
-        n: how many are wanted; None for all.
     """
     usable = np.isfinite(losses).all(axis=1) & np.isfinite(violations)
-    n = len(losses) if n is None else min(n, len(losses))
-    scaled = np.zeros_like(losses)
-    if usable.any():
-        low, high = losses[usable].min(axis=0), losses[usable].max(axis=0)
-        # Halved, so that the range of very large losses does not overflow.
-        extent = high / 2 - low / 2
-        half = losses[usable] / 2 - low / 2
-        scaled[usable] = np.divide(half, extent, out=np.zeros_like(half), where=extent > 0)
-    ranked: list[int] = []
+    taken: list[int] = []
     for violation in np.unique(violations[usable]):
         rows = np.flatnonzero(usable & (violations == violation))
         ranks = front_ranks(losses[rows])
         for rank in np.unique(ranks):
-            if len(ranked) >= n:
-                return ranked[:n]
-            front = rows[ranks == rank]
-            ranked += [int(front[i]) for i in _spread(scaled[front], n - len(ranked))]
-    ranked += [int(row) for row in np.flatnonzero(~usable)]
-    return ranked[:n]
+            front, n_left = rows[ranks == rank], n - len(taken)
+            if len(front) >= n_left:
+                spread = _spread(_rescaled(losses[front], losses[usable]), n_left)
+                return {*taken, *(int(front[i]) for i in spread)}
+            taken += front.tolist()
+    return {*taken, *np.flatnonzero(~usable).tolist()[: n - len(taken)]}
+
+
+def _rescaled(front: Losses, usable: Losses) -> Losses:
+    """Rows (n, m) with each column rescaled so that `usable` (rows, m) fills [0, 1]."""
+    low, high = usable.min(axis=0), usable.max(axis=0)
+    # Halved, so that the range of very large losses does not overflow.
+    extent, half = high / 2 - low / 2, front / 2 - low / 2
+    scaled: Losses = np.divide(half, extent, out=np.zeros_like(half), where=extent > 0)
+    return scaled
 
 
 def _spread(front: Losses, n: int) -> list[int]:
     """n rows of a front (rows, m): the best on average, then always the farthest from those."""
-    chosen = [int(front.mean(axis=1).argmin())]
+    chosen = [int(front.mean(axis=1).argmin())][:n]
     nearest = np.full(len(front), np.inf)
     while len(chosen) < min(n, len(front)):
         distance = np.linalg.norm(front - front[chosen[-1]], axis=1)

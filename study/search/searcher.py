@@ -18,7 +18,6 @@ from optuna.samplers import (
     GPSampler,
     NSGAIISampler,
     RandomSampler,
-    TPESampler,
 )
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
@@ -32,6 +31,7 @@ from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
 from study.search import observation
+from study.search.bounded_tpe import BoundedTPESampler
 from study.search.distributions import distribution, from_optuna, to_optuna
 from study.search.halving import SuccessiveHalving
 from study.search.observation import Outcome
@@ -275,7 +275,7 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
     search = study.search
     match search.sampler:
         case "tpe":
-            return TPESampler(seed=search.seed, n_startup_trials=search.n_startup_trials)
+            return BoundedTPESampler(search.seed, search.n_startup_trials)
         case "gp":
             return GPSampler(seed=search.seed, n_startup_trials=search.n_startup_trials)
         case "nsga2":

@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from study.search.halving import Entry, SuccessiveHalving, ranking
+from study.search.halving import Entry, SuccessiveHalving, best
 
 _SPECIAL = (math.nan, math.inf, -math.inf, 1e308, -1e308, 0.0)
 
 
 def dominates(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
     return bool((a <= b).all() and (a < b).any())
+
+
+def ranking(losses: NDArray[np.float64], violations: NDArray[np.float64]) -> list[int]:
+    """Row numbers from best to worst: those that `best` adds one by one."""
+    ordered: list[int] = []
+    for n in range(1, len(losses) + 1):
+        chosen = best(losses, violations, n)
+        (added,) = chosen - set(ordered)
+        ordered.append(added)
+        assert chosen == set(ordered)
+    return ordered
 
 
 def random_rung(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -45,8 +56,8 @@ def test_no_row_comes_before_a_better_one_over_random_rungs() -> None:
                 )
                 if better:
                     assert place[a] < place[b]
-        n = int(rng.integers(0, len(losses) + 2))
-        assert ranking(losses, violations, n) == ordered[:n]
+        assert best(losses, violations, 0) == set()
+        assert best(losses, violations, len(losses) + 1) == set(ordered)
 
 
 def test_each_row_of_a_front_is_the_farthest_from_those_before_it() -> None:
