@@ -30,7 +30,7 @@ N_TRIALS, N_EPOCHS = 2, 12
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 RAW = {
     **TINY,
-    "model": {"blocks": [2, 2, 2], "channel_multiplier": 8},
+    "model": {"blocks": [2, 2], "channel_multiplier": 4},
     "training": {**TINY["training"], "max_epochs": N_EPOCHS},
 }
 
