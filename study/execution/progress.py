@@ -19,6 +19,7 @@ from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported
+from study.metrics.reports import TrialReport
 from study.pareto import points
 from study.pareto.dominance import nondominated
 from study.search.stopping import Stopping
@@ -53,6 +54,9 @@ class Progress(StudyCallback):
         self._ended = EndedTrials()
         self._n_epochs_ended = 0  # of `_ended`
         self._n_epochs_before: int | None = None
+        # Tune's id -> epochs of a trial that reported: with hundreds running, of which some end
+        # every second, their results are not read again for each line.
+        self._n_epochs: dict[str, int] = {}
         if self._console.is_jupyter:
             # `Live` needs ipywidgets there. IPython is installed only for notebooks.
             from IPython.display import display
@@ -62,6 +66,13 @@ class Progress(StudyCallback):
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
             self._draw = partial(self._live.update, refresh=True)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = TrialReport.from_result(result)
+        if report is not None and report.epoch is not None:
+            self._n_epochs[trial.trial_id] = report.epoch.epoch
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._show_messages()
@@ -115,7 +126,7 @@ class Progress(StudyCallback):
     def _pace(self) -> str:
         n_ended = len(self._ended)
         elapsed = time.monotonic() - self._start
-        n_running = _epochs(self._ended.running)
+        n_running = sum(self._n_epochs.get(t.trial_id, 0) for t in self._ended.running)
         n_epochs = self._n_epochs_ended + n_running - (self._n_epochs_before or 0)
         n_trials = self.study.n_trainings
         # Trials that ended early have no epochs left.

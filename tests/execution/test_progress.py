@@ -57,6 +57,7 @@ def test_lines_never_pause_for_more_than_a_minute_or_so(
     for step in range(40):
         report = TrialReport(TrialStatus.RUNNING, epoch_report(1 + step // 20))
         trial.last_result = report.to_result()
+        view.on_trial_result(step, [trial], trial, trial.last_result)
         view.on_step_end(step, [trial])
     lines = capsys.readouterr().out.splitlines()
     assert 3 <= len(lines) < 40
