@@ -1,6 +1,9 @@
 """`python -m study.report`: the front of a study, or a comparison of several, from MLflow."""
 
+import os
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +15,7 @@ from study import cli
 # MLflow takes a second to import: --help must not wait for it.
 if TYPE_CHECKING:
     from study.api.several import Listing
-    from study.api.study import Shown
+    from study.api.shown import Shown
 
 
 class Format(StrEnum):
@@ -49,6 +52,12 @@ def main(
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with all points, for a browser.")
     ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve", help="Serve the page on this host in place of the table, live, until Ctrl-C."
+        ),
+    ] = False,
     optuna: Annotated[
         str | None,
         typer.Option(help="Also write all points to this Optuna storage, such as sqlite:///FILE."),
@@ -67,7 +76,7 @@ def main(
         study="STUDY", name="STUDY", studies="STUDY", objectives="--objective", path="--html"
     ):
         if list_studies:
-            if names or objective or where or every or html or optuna:
+            if names or objective or where or every or html or serve or optuna:
                 cli.refuse("--list allows only --format and --tracking-uri")
             (uri,) = _uris_of_each(uris, ["all"])
             from study.api.several import listing
@@ -77,6 +86,8 @@ def main(
         if optuna is not None and len(names) > 1:
             cli.refuse(f"--optuna requires one study, but got {len(names)}")
         wanted: list[str | None] = [*names] or [None]
+        if serve and (len(names) > 1 or every or html or optuna or format is not Format.TABLE):
+            cli.refuse("--serve allows one study, --objective, --where and --tracking-uri")
         uri_of_each = _uris_of_each(uris, wanted)
         from study.api.several import compare
         from study.api.study import open
@@ -85,6 +96,9 @@ def main(
             open(name, where=where, objectives=objective or (), tracking_uri=uri)
             for name, uri in zip(wanted, uri_of_each, strict=True)
         ]
+        if serve:
+            _until_ctrl_c(studies[0].serve().url)
+            return
         shown: Shown = compare(*studies) if len(studies) > 1 else studies[0]
         written = []
         if html is not None and not html.parent.is_dir():
@@ -112,6 +126,14 @@ def _print(
             typer.echo(shown.as_csv(every))
         case Format.TABLE:
             shown.print_table(every=every, options=options)
+
+
+def _until_ctrl_c(url: str) -> None:
+    """Let the page be served."""
+    typer.echo(f"{url} has the page, until Ctrl-C")
+    os.nice(10)  # the study that it follows may need every core
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def _uris_of_each(uris: Sequence[str], names: Sequence[str | None]) -> list[str | None]:

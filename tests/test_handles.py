@@ -11,6 +11,7 @@ from study import report, verify
 from study.tracking.client import Client
 from study.tracking.handles import run_of
 from study.tracking.records import Records
+from tests.support.report_page import content_of
 
 # A handle by number or by alias, and a run id or what begins one.
 _HANDLE = re.compile(r"\btiny/\d{4}(?:@\d(?:\.\d+)?)?(?![\d@])")
@@ -35,8 +36,7 @@ def outputs(finished: Path, folder: Path) -> dict[str, str]:
         assert done.exit_code == 0, done.output
         found[name] = done.stdout
     html = page.read_text()
-    (content,) = re.findall(r'<script type="application/json" id="content">(.*?)</script>', html)
-    found["page"] = json.dumps(json.loads(content))
+    found["page"] = json.dumps(content_of(html))
     return found
 
 

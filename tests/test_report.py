@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 import sqlite3
+import urllib.request
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
@@ -14,6 +15,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from study import report
 from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
@@ -253,3 +255,26 @@ def test_studies_of_one_name_on_two_servers_are_compared(
         assert [one["name"] for one in content["studies"]] == ["tiny", "tiny (2)"]
         # Of equal networks the front has those of the first study.
         assert {p["study"] for p in content["points"] if p["mark"] == "front"} == fronts
+
+
+@pytest.mark.parametrize(
+    "options", [["--all"], ["--html", "p.html"], ["--format", "csv"], ["second"]]
+)
+def test_what_is_served_is_one_page_alone(options: list[str]) -> None:
+    done = CliRunner().invoke(app, ["tiny", "--serve", *options])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("--serve allows one study, ")
+
+
+def test_a_study_is_served_until_ctrl_c(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+
+    def pressed(url: str) -> None:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            answers.append(answer.headers["X-Study-State"])
+
+    monkeypatch.setattr(report, "_until_ctrl_c", pressed)
+    uri = f"sqlite:///{finished}/mlflow.db"
+    done = CliRunner().invoke(app, ["tiny", "--serve", "--tracking-uri", uri])
+    assert done.exit_code == 0, done.output
+    assert answers == ["The%20study%20is%20done."]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from study.api.study import Shown, Study
+from study.api.shown import Shown
+from study.api.study import Study
 from study.errors import renamed
 from study.execution.driver import Driver
 from study.results import comparison, comparison_views

@@ -1,7 +1,6 @@
 """`study.run`, `study.open` and the study that they return: its front, networks and page."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from study.api.asked import asked_for, by_arguments, settings
+from study.api.shown import Shown
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
 from study.execution.driver import Driver
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from models import IResNet
     from study.api.launched import Loop, Outcome
-    from study.results.comparison import Comparison
+    from study.results.serving import Server
     from study.tracking.proof import Proof
 
 __all__ = ["Driver", "Study", "loop", "open", "run"]
@@ -160,67 +160,6 @@ def open(
     return Study(driver, read(driver.records, name, where, objectives))
 
 
-class Shown(ABC):
-    """A study, or several compared; `results` has every network with its mark."""
-
-    results: "Report | Comparison"
-
-    @property
-    def front(self) -> "pd.DataFrame":
-        """The front, one row per network, as in the report's CSV; of one study the best first."""
-        return self.results.selected(every=False).copy()
-
-    @property
-    def hypervolume(self) -> float | None:
-        """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None if an objective has no reference value."""
-        return self.results.hypervolume
-
-    def as_json(self, every: bool) -> str:
-        """The front, or every network, and the rest of the report, as JSON."""
-        return tables.as_json(self.results.content(every))
-
-    def as_csv(self, every: bool) -> str:
-        """The front, or every network, as CSV."""
-        return tables.as_csv(self.results.selected(every))
-
-    def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
-        """Print the front and the recommended networks, as `python -m study.report` does.
-
-        Args:
-            every: include networks that are not on the front, each with its mark.
-            options: of the commands printed for the user; for several studies, the option for
-                MLflow's address without its value.
-        """
-        self._print_to(tables.wide_console(), every, options)
-
-    @abstractmethod
-    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        """Print as `print_table` does, to a console."""
-
-    @renamed({"html": "path"})
-    def write_page(self, path: str | Path) -> None:
-        """Write the report as a page, one HTML file.
-
-        Raises:
-            UserError: if the file cannot be written.
-            FailedError: if the files of a network on the front were deleted.
-        """
-        from study.results.page import check_files, write_page
-
-        if isinstance(self.results, Report):
-            check_files(self.results)
-        write_page(Path(path), self.results)
-
-    def _repr_html_(self) -> str:
-        return self._printed().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
-
-    def _printed(self) -> Console:
-        console = tables.recording_console()
-        self._print_to(console, every=False)
-        return console
-
-
 class Study(Shown):
     """A study in MLflow as it was when opened by its `driver`, which also resumes it."""
 
@@ -266,6 +205,15 @@ class Study(Shown):
         from study.results.page import figure
 
         return figure(self.results, kind)
+
+    def serve(self) -> "Server":
+        """Serve the study's page on this host until the result's `close()` or the process ends;
+        `url` leads to it. While the study runs, the page follows it."""
+        from study.results.serving import Server
+
+        shown, records = self.results, self.driver.records
+        objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
+        return Server(lambda: read(records, self.name, shown.where, objectives))
 
     def load(self, network: str, *, trust: bool = False) -> "IResNet":
         """Load a network with its weights, in eval mode, on the CPU. Files that changed since they

@@ -1,12 +1,17 @@
 """A report as a page, one file that needs no network and no server, and as a figure in a notebook.
 
 page_files/ has the code that draws a page, one file per section, joined in the order of names with
-those in page_files/shared/, which the page of a comparison has too.
+those in page_files/shared/, which the page of a comparison has too. They are the body of one
+function, which shared/start.js calls.
 """
 
+import base64
+import gzip
 import html
+import json
 import string
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -42,57 +47,82 @@ def check_files(report: Report) -> None:
 
 def write_page(path: Path, shown: Report | Comparison) -> None:
     """Write the page of a study or a comparison. Raises UserError if the file cannot be written."""
-    text = page(shown)
+    text = page(shown, content(shown))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"the file must be writable, but {path} is not: {error}", "html") from error
 
 
-def page(shown: Report | Comparison) -> str:
-    """The page of a study, with all of its points and their marks, or of a comparison, as HTML."""
+def content(shown: Report | Comparison) -> str:
+    """What a page draws, as JSON: of a study all of its points and their marks."""
+    drawn = sections(shown) if isinstance(shown, Report) else comparison_views.sections(shown)
+    parts = {
+        **_common(shown),
+        **{key: value for section in drawn for key, value in section.content.items()},
+        "tables": {section.name: section.table for section in drawn},
+        "absent": {section.name: section.absent for section in drawn if section.absent},
+    }
+    return as_json(parts, indent=None, separators=(",", ":"))
+
+
+def page(shown: Report | Comparison, drawn: str, live: str = "") -> str:
+    """The page of a study or a comparison as HTML.
+
+    Args:
+        drawn: its content.
+        live: of a page that asks its server for newer content, the tag of this one.
+    """
     # skip: id of the section to which readers may skip, and what its table lists.
     if isinstance(shown, Report):
-        title, skip = f"{shown.study.name}: report", ("points", "all points")
-        drawn, parts = sections(shown), _FOLDER
+        title, skip, parts = f"{shown.study.name}: report", ("points", "all points"), _FOLDER
     else:
         title, skip = f"{', '.join(shown.reports)}: comparison", ("joint", "the joint front")
-        drawn, parts = comparison_views.sections(shown), _FOLDER / "comparison"
+        parts = _FOLDER / "comparison"
     shared = _FOLDER / "shared"
 
     def text(part: Traversable) -> str:
         return part.read_text(encoding="utf-8")
 
     code = sorted(
-        (part for folder in (shared, parts) for part in folder.iterdir() if ".js" in part.name),
+        (part for folder in (shared, parts) for part in folder.iterdir() if "-" in part.name),
         key=lambda part: part.name,
     )
-    content = {
-        **_common(shown),
-        **{key: value for section in drawn for key, value in section.content.items()},
-        "tables": {section.name: section.table for section in drawn},
-        "absent": {section.name: section.absent for section in drawn if section.absent},
-    }
-    written = as_json(content, indent=None, separators=(",", ":"))
+    js = f"""\
+"use strict";
+const LIVE = {json.dumps(live)};
+const drawPage = (content, before) => {{
+{"".join(map(text, code))}}};
+{text(shared / "start.js")}"""
     return string.Template(text(shared / "page.html")).substitute(
         title=html.escape(title),
+        made=f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
         table=skip[0],
         table_of=skip[1],
         sections=text(parts / "sections.html"),
         reading=text(parts / "reading.html") + text(shared / "reading.html"),
         css=text(shared / "page.css"),
-        js=f'"use strict";\n(() => {{\n{"".join(map(text, code))}}})();\n',
-        plotly=get_plotlyjs(),
-        # Text of the study, a name or a reason, must not end its <script> element.
-        content=written.replace("<", "\\u003c"),
+        js=js,
+        connect="'self'" if live else "'none'",
+        plotly=_packed_plotly(),
+        content=_packed(drawn),
     )
+
+
+def _packed(text: str) -> str:
+    """Text as gzip in base 85, without a slash, so that it cannot end its <script> element."""
+    return base64.b85encode(gzip.compress(text.encode(), mtime=0)).decode()
+
+
+@cache
+def _packed_plotly() -> str:
+    return _packed(get_plotlyjs())
 
 
 def _common(shown: Ranking) -> dict[str, Any]:
     """Content of every page: the goals, and each metric with its number of decimals."""
     numbers = Numbers(shown.points)
     return {
-        "made": f"Made by study.report at {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, from MLflow.",
         "accuracy": VAL_ACCURACY,
         "objectives": [
             {"name": one.metric, "direction": one.direction.value} for one in shown.objectives

@@ -26,6 +26,7 @@ from tests.benchmarks.kills import check, figures, space
 from tests.support.launched import Launch, epochs_logged, run
 
 _N_TRIALS = (8, 11, 14)
+_MOST_SECONDS = 1200.0
 
 
 def _extend(folder: Path, file: Path, n_trials: int, rng: random.Random) -> bool:
@@ -59,9 +60,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         whole, extended = Path(one), Path(other)
         make = partial(space, cpus=os.cpu_count() or 1, own=False)
-        run(whole, str(make(whole, _N_TRIALS[-1])))
+        run(whole, str(make(whole, _N_TRIALS[-1])), seconds=_MOST_SECONDS)
         file = make(extended, _N_TRIALS[0])
-        run(extended, str(file))
+        run(extended, str(file), seconds=_MOST_SECONDS)
         n_killed = sum(_extend(extended, file, n_trials, rng) for n_trials in _N_TRIALS[1:])
         for folder in (whole, extended):
             print(check(folder, _N_TRIALS[-1]), _front(folder), flush=True)

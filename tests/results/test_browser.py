@@ -1,6 +1,7 @@
 """The report page in a real browser, opened from a file. What is in it: tests/test_page.py."""
 
 import csv
+import html
 import io
 import json
 import math
@@ -31,6 +32,7 @@ from study.tracking.values import settings
 from tests.results.test_where import REFUSED
 from tests.support.browser import Pages, check_legible, see_all
 from tests.support.records import STUDY, projection, trial, unread
+from tests.support.report_page import content_of
 from tests.support.served import served
 
 pytestmark = pytest.mark.browser
@@ -91,10 +93,9 @@ def place(page: Page, label: str) -> tuple[float, float]:
     found = page.evaluate(
         """(label) => {
             const plot = document.getElementById("front-plot");
-            const content = JSON.parse(document.getElementById("content").textContent);
-            const index = content.points.network.indexOf(label);
             for (const trace of plot.data) {
-                const k = (trace.customdata || []).indexOf(index);
+                const k = (trace.text || []).findIndex(
+                    (text) => text.startsWith(`<b>${label}</b>`));
                 if (k < 0) continue;
                 const box = plot.getBoundingClientRect();
                 const { xaxis, yaxis } = plot._fullLayout;
@@ -102,15 +103,15 @@ def place(page: Page, label: str) -> tuple[float, float]:
                         box.y + yaxis._offset + yaxis.d2p(trace.y[k])];
             }
         }""",
-        label,
+        html.escape(label, quote=False),
     )
     return found[0], found[1]
 
 
 def points_of(page: Page) -> dict[str, Any]:
     """The columns of a page's points."""
-    content: dict[str, Any] = json.loads(page.text_content("#content") or "")
-    return content["points"]
+    points: dict[str, Any] = content_of(page.content())["points"]
+    return points
 
 
 def rows(page: Page, column: str = "network") -> list[str]:

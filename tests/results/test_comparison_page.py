@@ -1,6 +1,5 @@
 """The page of several studies: what is in it, and in a real browser."""
 
-import json
 import math
 import random
 from dataclasses import replace
@@ -10,12 +9,13 @@ import pytest
 from playwright.sync_api import expect
 
 from study.results.comparison import Comparison, compare
-from study.results.page import page, write_page
+from study.results.page import write_page
 from study.tracking.records import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
-from tests.results.test_page import parts
+from tests.results.test_page import drawn, parts
 from tests.support.browser import Pages, check_legible, see_all
 from tests.support.records import Kept, measured
+from tests.support.report_page import content_of
 
 NAMES = ("muon", "sgd", "a-study-with-a-name-of-more-length-than-there-is-room-for-beside-an-axis")
 
@@ -44,7 +44,7 @@ def three() -> Comparison:
 
 
 def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
-    _, content = parts(page(three))
+    _, content = parts(drawn(three))
     assert [one["name"] for one in content["studies"]] == list(NAMES)
     points = content["points"]
     joint = [label for label, is_joint in zip(points["network"], points["is_joint"], strict=True)
@@ -149,4 +149,4 @@ def test_studies_without_networks_are_a_page_too(look: Pages, tmp_path: Path) ->
     page = look(path)
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator("#trade")).to_be_hidden()
-    assert json.loads(parts(path.read_text())[0].content)["run_pages"] == []
+    assert content_of(path.read_text())["run_pages"] == []

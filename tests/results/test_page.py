@@ -1,4 +1,3 @@
-import json
 import math
 import re
 from dataclasses import replace
@@ -10,40 +9,34 @@ import pytest
 
 from study.errors import FailedError
 from study.metrics.reports import TrialStatus
-from study.results.page import check_files, page, write_page
-from study.results.report import read
+from study.results.comparison import Comparison
+from study.results.page import check_files, content, page, write_page
+from study.results.report import Report, read
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import projection, trial, unread
+from tests.support.report_page import content_of
 
 
 class Parts(HTMLParser):
-    """The elements of a page, and the text of the one that holds its content."""
+    """The elements of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.content = ""
-        self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self._inside = ("id", "content") in attrs
-
-    def handle_data(self, data: str) -> None:
-        self.content += data if self._inside else ""
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = False
 
 
 def parts(text: str) -> tuple[Parts, dict[str, Any]]:
     parsed = Parts()
     parsed.feed(text)
-    content: dict[str, Any] = json.loads(
-        parsed.content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
-    )
-    return parsed, content
+    return parsed, content_of(text)
+
+
+def drawn(report: Report | Comparison) -> str:
+    return page(report, content(report))
 
 
 def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() -> None:
@@ -54,7 +47,7 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
         trial(2, TrialStatus.STOPPED_EARLY, lipschitz_upper_bound=math.nan),
         replace(trial(3, TrialStatus.FAILED), metrics={}, reason="diverged"),
     ]
-    _, content = parts(page(unread(records)))
+    _, content = parts(drawn(unread(records)))
     points = content["points"]
     assert dict(zip(points["network"], points["mark"], strict=True)) == {
         "tiny/0000": "front", "tiny/0000@0.3": "front", "tiny/0001": "dominated",
@@ -72,7 +65,7 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
 
 
 def test_the_page_names_nothing_outside_itself() -> None:
-    text = page(unread([trial(0)]))
+    text = drawn(unread([trial(0)]))
     parsed, _ = parts(text)
     for tag, attributes in parsed.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base"), tag
@@ -91,7 +84,7 @@ def test_the_page_names_nothing_outside_itself() -> None:
 
 
 def test_runs_are_pages_of_the_tracking_server() -> None:
-    content = parts(page(unread([trial(0)], tracking_uri="https://host:8443/")))[1]
+    content = parts(drawn(unread([trial(0)], tracking_uri="https://host:8443/")))[1]
     assert content["run_page"].startswith("https://host:8443/#/experiments/1/runs/{run_id}")
     assert content["compare_page"].startswith("https://host:8443/#/compare-runs?")
 

@@ -38,6 +38,10 @@ class Pages:
                 page.close()
 
     def __call__(self, path: Path, width: int = 1280, fragment: str = "", **options: Any) -> Page:
+        return self.at(path.as_uri(), width, fragment, **options)
+
+    def at(self, url: str, width: int = 1280, fragment: str = "", **options: Any) -> Page:
+        """A page at an address, and whatever is below it."""
         page = self.browser.new_page(viewport={"width": width, "height": 900}, **options)
 
         def hear(message: ConsoleMessage) -> None:
@@ -45,13 +49,14 @@ class Pages:
                 self.heard.append(message.text)
 
         def ask(request: Request) -> None:
-            if not request.url.startswith((path.as_uri(), "data:", "blob:")):
+            if not request.url.startswith((url, "data:", "blob:")):
                 self.heard.append(request.url)
 
         page.on("console", hear)
         page.on("pageerror", lambda error: self.heard.append(str(error)))
         page.on("request", ask)
-        page.goto(path.as_uri() + fragment)
+        page.goto(url + fragment)
+        page.wait_for_function("document.title && document.getElementById('name')?.textContent")
         return page
 
 

@@ -94,17 +94,17 @@ class Launch:
         self.kill_all()
         return True
 
-    def finish(self, exit_code: int) -> str:
+    def finish(self, exit_code: int, seconds: float = 240) -> str:
         """Wait for the end and check the exit code; returns standard output and error."""
-        out, err = self.process.communicate(timeout=240)
+        out, err = self.process.communicate(timeout=seconds)
         assert self.process.returncode == exit_code, out + err
         assert "Traceback" not in out + err
         return out + err
 
 
-def run(folder: Path, *arguments: str, exit_code: int = 0) -> str:
+def run(folder: Path, *arguments: str, exit_code: int = 0, seconds: float = 240) -> str:
     with Launch(folder, *arguments) as launched:
-        return launched.finish(exit_code)
+        return launched.finish(exit_code, seconds)
 
 
 def twin(folder: Path) -> Path:

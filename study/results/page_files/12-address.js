@@ -37,7 +37,7 @@ const isFramed = window.top !== window;
 const remember = () => { if (!isFramed) history.replaceState(null, "", `#${view()}`); };
 // What an address says that this page does not know is left out.
 const readView = () => {
-  const parts = new URLSearchParams(location.hash.slice(1));
+  const parts = new URLSearchParams(before.view ?? location.hash.slice(1));
   for (const key of AXES) {
     const name = parts.get(key);
     if (numeric.includes(name)) state[key] = name;

@@ -311,6 +311,7 @@ const makeAxes = () => {
 const makeFront = () => {
   drawFirst("front-plot", drawFront);
   const plot = byId("front-plot");
+  plot.removeAllListeners();
   plot.on("plotly_hover", (event) => detail(event.points[0].customdata));
   plot.on("plotly_unhover", () => detail(state.chosen));
   plot.on("plotly_click", (event) => {

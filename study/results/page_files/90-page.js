@@ -10,7 +10,6 @@ const redraw = () => {
 byId("name").textContent = content.study;
 byId("facts").textContent = content.facts.join(" \u00b7 ");
 byId("summary").textContent = content.summary;
-byId("made").textContent = content.made;
 setDefaults();
 readView();
 makeMarks();
@@ -39,5 +38,22 @@ makeGlossary(metricNames);
 makeSectionLinks();
 
 // An address that was typed or pasted shows its view.
-addEventListener("hashchange", () => { if (location.hash.includes("=")) location.reload(); });
+addEventListener("hashchange", () => {
+  if (location.hash.includes("=")) location.reload();
+}, listening);
 drawAgainWithTheme();
+
+const typing = before.focus && document.querySelector(before.focus.at);
+if (typing) {
+  typing.focus({ preventScroll: true });
+  if (before.focus.selection) typing.setSelectionRange(...before.focus.selection);
+}
+
+// Leaves the page for one that is drawn anew.
+return () => {
+  leaving.abort();
+  const { id, name, type, selectionStart, selectionEnd } = document.activeElement;
+  const at = id ? `#${CSS.escape(id)}` : name && `[name="${CSS.escape(name)}"]`;
+  const selection = type === "search" ? [selectionStart, selectionEnd] : null;
+  return { view: view(), focus: at && { at, selection } };
+};

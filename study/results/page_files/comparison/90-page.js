@@ -10,7 +10,6 @@ byId("facts").textContent = [
     : [`hypervolume of the joint front ${formatted(content.hypervolume)}`]),
 ].join(" \u00b7 ");
 byId("summary").append(...content.summary.flatMap((line) => [line, make("br")]));
-byId("made").textContent = content.made;
 makeStudyCards();
 makeSections({
   trade: () => {

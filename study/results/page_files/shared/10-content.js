@@ -1,10 +1,13 @@
 // What the pages share: their content, metrics by name, values as text, elements.
 //
-// A page draws the content that stands in it. Text of a study goes into the page as text, never as
-// HTML.
+// Text of a study goes into the page as text, never as HTML.
+
+// Given: the content, and what the page was like `before`, if it is drawn anew.
+
+const leaving = new AbortController(); // ends what listens outside the page's own elements
+const listening = { signal: leaving.signal };
 
 const byId = (id) => document.getElementById(id);
-const content = JSON.parse(byId("content").textContent);
 
 // Metrics by name
 

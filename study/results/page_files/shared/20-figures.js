@@ -52,6 +52,7 @@ const layout = (more) => ({
   margin: { l: 60, r: 15, t: 15, b: 50 },
   hoverlabel: { align: "left" },
   showlegend: false,
+  uirevision: "kept", // a zoom, when a figure is drawn again
   ...more,
 });
 // Nothing of a study goes to Plotly's makers, who would share it.

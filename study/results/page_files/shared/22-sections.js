@@ -44,16 +44,16 @@ const makeGlossary = (names) => {
   if (reasons.length) byId("glossary").append(...explained("not on this page", reasons.join(" ")));
 };
 const drawAgainWithTheme = () => {
-  dark.addEventListener("change", drawAll);
+  dark.addEventListener("change", drawAll, listening);
   addEventListener("beforeprint", () => {
     printing = true;
     for (const [id, start] of pending) {
       if (!drawn.has(id) && !byId(id).closest("[hidden]")) start();
     }
     drawAll();
-  });
+  }, listening);
   addEventListener("afterprint", () => {
     printing = false;
     drawAll();
-  });
+  }, listening);
 };

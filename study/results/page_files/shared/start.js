@@ -1,0 +1,71 @@
+// Unpacks what stands in the page, draws it and, if a server is behind the page, follows the study.
+
+const POLL_MILLISECONDS = 1000;
+
+// Gzip in base 85 with the alphabet of Python's base64.b85encode: Plotly takes 1.8 MB, not 4.8.
+const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
+const VALUES = new Uint8Array(128);
+[...DIGITS].forEach((digit, value) => { VALUES[digit.charCodeAt(0)] = value; });
+const bytesOf = (text) => {
+  const bytes = new Uint8Array(4 * Math.ceil(text.length / 5));
+  for (let i = 0, at = 0; i < text.length; i += 5) {
+    let four = 0;
+    for (let k = i; k < i + 5; k++) {
+      four = four * 85 + (k < text.length ? VALUES[text.charCodeAt(k)] : 84);
+    }
+    bytes[at++] = four >>> 24;
+    bytes[at++] = four >>> 16;
+    bytes[at++] = four >>> 8;
+    bytes[at++] = four;
+  }
+  return bytes.subarray(0, Math.floor((4 * text.length) / 5));
+};
+const unpacked = (id) => {
+  const packed = new Blob([bytesOf(document.getElementById(id).textContent)]);
+  return new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+
+const PARTS = ["header", "main", "footer"];
+const blank = PARTS.map((part) => document.querySelector(part).innerHTML);
+let leave = () => ({}); // gives the view of what is drawn
+// Draws the page, and a page that was drawn anew: with its view, zoom and place on the screen.
+const show = (content) => {
+  const before = leave();
+  const top = (section) => section.getBoundingClientRect().top;
+  const sections = [...document.querySelectorAll("main > section")];
+  const inSight = scrollY > 0 && sections.findLast((section) => top(section) < 100);
+  const topBefore = inSight && top(inSight);
+  const figures = [...document.querySelectorAll(".plot")];
+  PARTS.forEach((part, k) => { document.querySelector(part).innerHTML = blank[k]; });
+  for (const figure of figures) document.getElementById(figure.id)?.replaceWith(figure);
+  leave = drawPage(content, before) || leave;
+  if (inSight) {
+    const moved = top(document.getElementById(inSight.id)) - topBefore;
+    scrollBy({ top: moved, behavior: "instant" });
+  }
+};
+
+// Asks the server for what is newer than `tag`, again and again.
+const follow = async (tag) => {
+  const headers = { "If-None-Match": tag };
+  const answer = await fetch("content", { cache: "no-store", headers }).catch(() => null);
+  const isNew = answer !== null && answer.status === 200;
+  if (isNew) show(await answer.json());
+  const state = answer && answer.headers.get("X-Study-State");
+  document.getElementById("live").textContent = state === null
+    ? "The server of this page has ended." : decodeURIComponent(state);
+  if (answer) setTimeout(follow, POLL_MILLISECONDS, isNew ? answer.headers.get("ETag") : tag);
+};
+
+const start = async () => {
+  try {
+    (0, eval)(await unpacked("plotly")); // outside "use strict"
+    show(JSON.parse(await unpacked("content")));
+  } catch (error) {
+    const text = `This page cannot be drawn here; it takes a browser of 2023 or later: ${error}`;
+    document.querySelector("main").prepend(text);
+    throw error;
+  }
+  if (LIVE) follow(LIVE);
+};
+start();
