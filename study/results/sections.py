@@ -86,7 +86,7 @@ def sections(report: Report) -> list[Section]:
             if report.growth and len(report.growth.epochs) > 1
             else "it takes a reference value of each objective, and two trials that ended",
         ),
-        _importance(report),
+        _hyperparameters(report),
         Section(
             "points",
             {
@@ -102,19 +102,33 @@ def sections(report: Report) -> list[Section]:
     ]
 
 
-def _importance(report: Report) -> Section:
-    from study.search.importance import FEWEST_TRIALS, MOST_TRIALS, N_RESAMPLES
+def _hyperparameters(report: Report) -> Section:
+    from study.results import correlations as ranks
+    from study.search import importance
 
-    name, shares = "hyperparameters", report.importances
-    if not shares:
-        why = f"it takes {FEWEST_TRIALS} completed trials, and hyperparameters that vary"
-        return Section(name, {"importance_note": ""}, why)
-    note = (
-        "Share of the variance that each hyperparameter accounts for by itself: fANOVA on "
-        f"{min(len(report.searched), MOST_TRIALS)} completed trials, an estimate; the thin bars "
-        f"have the range of {N_RESAMPLES} resamples of the trials."
-    )
-    return Section(name, {"importance_note": note, "importance": shares})
+    samples = [point.first.sample for point in report.searched]
+    found = {}
+    for objective in report.objectives:
+        values = [point.metrics.get(objective.metric, math.nan) for point in report.searched]
+        found[objective.metric] = ranks.correlations(samples, values)
+    found = {metric: of for metric, of in found.items() if of}
+    n = len(report.searched)
+    notes = {
+        "correlation_note": "Rank correlation (Spearman) of each hyperparameter with each "
+        f"objective over {n} completed trials, with 95 % intervals. Where a line crosses 0, the "
+        "trials do not say which way it goes."
+        if found
+        else f"From {ranks.FEWEST_TRIALS} completed trials on, rank correlations stand here.",
+        "importance_note": "Share of the variance that each hyperparameter accounts for by "
+        f"itself: fANOVA on {min(n, importance.MOST_TRIALS)} completed trials, an estimate; the "
+        f"thin bars have the range of {importance.N_RESAMPLES} resamples of the trials."
+        if report.importances
+        else f"From {importance.FEWEST_TRIALS} completed trials on, the share of each "
+        "hyperparameter in the variance stands here.",
+    }
+    drawn = {"correlation": found, "importance": report.importances, **notes}
+    why = f"it takes {ranks.FEWEST_TRIALS} completed trials, and hyperparameters that vary"
+    return Section("hyperparameters", drawn, "" if found or report.importances else why)
 
 
 def _summary(report: Report) -> str:

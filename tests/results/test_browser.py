@@ -147,19 +147,22 @@ def test_which_to_take_is_there_before_anything_is_touched(look: Pages, real: Re
     for card, network in zip(cards.all(), networks, strict=True):
         point = next(p for p in real.content["points"] if p["network"] == network)
         whys = {one["why"] for one in recommended.values() if one["network"] == network}
+        for text in (network, *whys, f"{point['metrics']['val_accuracy']:.4f}"):
+            expect(card).to_contain_text(text)
+        box = card.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 700  # and below it the trade begins
+    expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
+    for card, network in zip(cards.all(), networks, strict=True):
+        card.get_by_role("button", name="Its proof").click()
+        point = next(p for p in real.content["points"] if p["network"] == network)
         for text in (
-            network,
-            *whys,
-            f"{point['metrics']['val_accuracy']:.4f}",
             f"at most {point['metrics']['inverse_lipschitz_upper_bound']:.4g}.",
             f"{point['metrics']['certified_accuracy']:.1%} of the validation images",
             f"python -m study.verify {network} --tracking-uri {real.server}",
         ):
-            expect(card).to_contain_text(text)
-        box = card.bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= 900  # on the first screen
-    expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
+            expect(page.locator("#detail")).to_contain_text(text)
+        expect(page.locator("#detail")).to_be_in_viewport()
 
 
 def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> None:
@@ -374,7 +377,11 @@ def test_a_point_is_chosen_by_the_keyboard(look: Pages, made_up: Path) -> None:
         chosen = buttons.nth(number).inner_text()
         expect(page.locator("#detail h3")).to_have_text(chosen)
         expect(page.locator("#point-table tr.chosen")).to_contain_text(chosen)
-        page.keyboard.press("Tab")  # goes on from there
+        # All of it is below its row, too, and the keyboard goes on from there.
+        expect(page.locator("#point-table tr.detail h3")).to_have_text(chosen)
+        page.keyboard.press("Tab")
+        expect(page.locator("#point-table tr.detail summary")).to_be_focused()
+        page.keyboard.press("Tab")
 
 
 def brightness(page: Page, what: str) -> float:
@@ -416,12 +423,13 @@ def test_an_address_brings_its_view_back(look: Pages, made_up: Path) -> None:
     page.locator("#sections a").nth(2).click()  # goes there, and keeps the view
 
     def view(page: Page) -> list[Any]:
-        texts = ("#count", "#pages", "#detail", "#picked", "#point-table tbody")
+        texts = ("#count", "#pages", "#detail", "#picked")
         return [
             page.locator("#axis-x").input_value(),
             page.locator("#marks input").evaluate_all("all => all.map(box => box.checked)"),
             page.locator("#filter").input_value(),
             *(page.locator(name).inner_text() for name in texts),
+            page.locator("#point-table tr[data-point]").all_inner_texts(),
             page.evaluate("document.getElementById('front-plot').layout.xaxis.title.text"),
         ]
 
@@ -496,6 +504,7 @@ def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Pa
     answers = page.evaluate(
         """(texts) => {
             Plotly.react = (plot) => { plot.on = () => {}; };  // figures take their time
+            document.getElementById("fold").click();
             const filter = document.getElementById("filter");
             return texts.map((text) => {
                 filter.value = text;

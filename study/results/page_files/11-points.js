@@ -54,6 +54,8 @@ const state = {
   sort: null,
   descending: false,
   page: 0,
+  fold: points.projected_to.some((bound) => bound !== null), // one row of the table a training
+  unfolded: new Set(), // trainings whose other networks have a row each
   chosen: null,
   goal: null, // of the picker
   limits: {}, // of the picker: name of a metric -> as it was typed

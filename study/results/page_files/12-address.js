@@ -24,6 +24,7 @@ const view = () => {
   if (hidden.length) parts.set("hide", hidden.join());
   if (state.filter) parts.set("filter", state.filter);
   if (state.sort) parts.set("sort", (state.descending ? "-" : "") + state.sort);
+  if (!state.fold && isThere("projected_to")) parts.set("rows", "networks");
   if (state.page) parts.set("page", state.page + 1);
   if (state.chosen !== initial.chosen) {
     parts.set("network", state.chosen === null ? NOTHING : points.network[state.chosen]);
@@ -51,6 +52,7 @@ const readView = () => {
     state.sort = name;
     state.descending = sort !== name;
   }
+  if (parts.get("rows") === "networks") state.fold = false;
   state.page = Math.max(0, Math.floor(Number(parts.get("page") || 1)) - 1) || 0;
   const network = points.network.indexOf(parts.get("network"));
   if (network >= 0) state.chosen = network;

@@ -1,14 +1,14 @@
-// The recommended networks as cards: which to take, why, what is proven, what to type.
+// The recommended networks as cards: which to take, and why.
 
 const aliasText = (alias) => (
-  alias === "knee" ? "best bargain (the knee)" : alias.replace("-", " ")
+  alias === "knee" ? "best bargain" : alias.replace("-", " ")
 );
 const cardFigures = (i) => make("dl", { className: "figures" },
   ...objectives.map((name) => figureOf(titleOf(name), withError(name, i))));
 const makeCard = (one) => {
   const i = points.network.indexOf(one.network);
   const names = one.aliases.map(aliasText).join(" and ");
-  const look = make("button", { type: "button", textContent: "Show it below" });
+  const look = make("button", { type: "button", textContent: "Its proof" });
   look.onclick = () => {
     choose(i);
     goTo("front");
@@ -17,8 +17,6 @@ const makeCard = (one) => {
     make("h3", {}, names[0].toUpperCase() + names.slice(1), make("code", { textContent: one.network })),
     cardFigures(i),
     make("p", { textContent: one.sentence }),
-    make("p", { className: "proof", textContent: one.proof }),
-    make("pre", { textContent: verifyCommand(one.network, content.server) }),
     make("p", { className: "actions" }, look, ...(runPage(i) ? [" ", runLink(i, "Its run in MLflow")] : [])));
 };
 const makeCards = () => byId("cards").replaceChildren(...content.recommended.map(makeCard));

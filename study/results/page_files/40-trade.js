@@ -1,7 +1,7 @@
 // The trade: the figure of all points, and all of the point that is pointed at or chosen.
 
 const MANY = 1500; // beyond that the two-dimensional figure is drawn by WebGL
-const MOST_THREADS = 30;
+const MOST_LINES = 30; // of trainings; more would be a tangle
 const MOST_BARS = 60; // intervals of more points would be one gray
 
 // What a point says
@@ -36,29 +36,40 @@ const howSure = (i) => {
   }
   return sentences.length ? [note(sentences.join(" "))] : [];
 };
-const detail = (i) => {
-  const box = byId("detail");
-  if (typeof i !== "number") {
-    box.replaceChildren(
-      note("Point at a network, or choose one in the table, to see all of it here."),
-    );
-    return;
-  }
+let isAllOpen = false; // what is beside the objectives, of the next point as well
+// Marks of networks that have files, with a proof.
+const WITH_PROOF = new Set(["front", "dominated", "infeasible", "control"]);
+// All of a point: what it is for and what is proven, what was measured, how it was made.
+const described = (i) => {
   const mark = points.mark[i];
   const measured = metricNames.filter((name) => points[name][i] !== null);
   const as = content.recommended.find((one) => one.network === points.network[i]);
-  box.replaceChildren(
+  return [
     make("h3", { textContent: points.network[i] }),
     note(`${markName(mark)}: ${MARKS[mark].says}`),
-    ...(as ? [make("p", { textContent: `${as.aliases.join(", ")}: ${as.sentence}` })] : []),
+    ...(as ? [
+      make("p", { textContent: `${as.aliases.join(", ")}: ${as.sentence}` }),
+      make("p", { textContent: as.proof }),
+    ] : []),
+    ...(WITH_PROOF.has(mark)
+      ? [make("pre", { textContent: verifyCommand(points.network[i], content.server) })] : []),
     ...howSure(i),
-    facts(measured.map((name) => [name, withError(name, i)])),
+    facts(reported(objectives).filter((name) => points[name][i] !== null)
+      .map((name) => [name, withError(name, i)])),
     facts(paramNames.map((name) => [name, formatted(points[name][i])])),
+    make("details", { open: isAllOpen, ontoggle: (event) => { isAllOpen = event.target.open; } },
+      make("summary", { textContent: "Everything that was measured" }),
+      facts(measured.filter((name) => !objectives.includes(name))
+        .map((name) => [name, withError(name, i)]))),
     ...(originOf(i) ? [make("p", { textContent: originOf(i) })] : []),
     ...(points.reason[i] ? [make("p", { textContent: points.reason[i] })] : []),
     make("p", {}, "run ", runLink(i)),
-  );
+  ];
 };
+const detail = (i) => byId("detail").replaceChildren(...(
+  typeof i === "number" ? described(i)
+    : [note("Point at a network, or choose one in the table, to see all of it.")]
+));
 
 // The figure
 
@@ -78,31 +89,31 @@ const staircase = (placed) => {
   const front = placed.filter((i) => points.mark[i] === "front");
   return stepsOf(front, x, y, directionOf[state.x], directionOf[state.y]);
 };
-// Thin lines between the networks that were cut from one training.
-const threadsTrace = (placed) => {
+// A line for each training, along its rungs: one trace of those with a network on the front, and a
+// fainter one of the others.
+const trainingTraces = (placed) => {
   const byTrial = new Map();
   for (const i of placed) {
     if (points.mark[i] !== "front" && points.mark[i] !== "dominated") continue;
     if (!byTrial.has(points.trial_id[i])) byTrial.set(points.trial_id[i], []);
     byTrial.get(points.trial_id[i]).push(i);
   }
-  const [x, y] = [[], []];
-  const ofFront = [...byTrial.values()].filter(
-    (ids) => ids.length > 1 && ids.some((i) => points.mark[i] === "front"),
-  );
-  for (const ids of ofFront.slice(0, MOST_THREADS)) {
-    ids.sort((a, b) => (points.projected_to[b] ?? Infinity) - (points.projected_to[a] ?? Infinity));
-    for (const i of ids) {
-      x.push(column(state.x)[i]);
-      y.push(column(state.y)[i]);
-    }
-    x.push(null);
-    y.push(null);
-  }
-  return {
-    type: "scatter", mode: "lines", hoverinfo: "skip", x, y,
-    line: { color: css("--line"), width: 1 },
+  const trainings = [...byTrial.values()].filter((ids) => ids.length > 1);
+  const bound = (i) => points.projected_to[i] ?? Infinity;
+  const isOfFront = (ids) => ids.some((i) => points.mark[i] === "front");
+  const lines = (chosen, opacity) => {
+    const along = chosen.slice(0, MOST_LINES)
+      .flatMap((ids) => [...ids.sort((a, b) => bound(b) - bound(a)), null]);
+    const at = (name) => along.map((i) => (i === null ? null : column(name)[i]));
+    return {
+      type: "scatter", mode: "lines", hoverinfo: "skip", x: at(state.x), y: at(state.y), opacity,
+      line: { color: colorOf("front"), width: 1.5 },
+    };
   };
+  return [
+    lines(trainings.filter((ids) => !isOfFront(ids)), 0.15),
+    lines(trainings.filter(isOfFront), 0.5),
+  ];
 };
 // Of the accuracy, where an axis shows it: by the number of images.
 const intervalsOf = (ids, bars) => {
@@ -185,7 +196,7 @@ const markTraces = (placed, steps) => {
 };
 // What is recommended, written beside its points.
 const names = (placed) => {
-  if (isSpatial()) return [];
+  if (isSpatial() || isNarrow()) return [];
   const at = (name, i) => (isLogarithmic(name) ? Math.log10(column(name)[i]) : column(name)[i]);
   return content.recommended
     .map((one) => [one, points.network.indexOf(one.network)])
@@ -235,7 +246,7 @@ const drawFront = () => {
   const axes = [state.x, state.y, ...(isSpatial() ? [state.z] : [])];
   const placed = kept.filter((i) => axes.every((name) => column(name)[i] !== null));
   const steps = staircase(placed);
-  const traces = isSpatial() ? [] : [threadsTrace(placed)];
+  const traces = isSpatial() ? [] : trainingTraces(placed);
   if (steps) traces.push(stepsTrace(steps, column(state.x), column(state.y)));
   traces.push(...markTraces(placed, steps));
   if (state.chosen !== null && placed.includes(state.chosen)) traces.push(chosenTrace());
@@ -250,8 +261,8 @@ const drawFront = () => {
 const noteFront = (nPlaced, nMissing, steps) => {
   const missing = nMissing ? `; ${nMissing} have no value on these axes` : "";
   const line = steps
-    ? " The dotted line: the best of these two; pale points are on the front for the others only."
-      + " Thin lines: networks cut from one training."
+    ? " Each line is a training: its network, then the same scaled down, from rung to rung. The"
+      + " dotted line is the best of these two; pale points are on the front for the others only."
     : "";
   const click = content.run_page
     ? "A click opens the run in MLflow."
@@ -275,12 +286,12 @@ const choose = (i) => {
   draw("front-plot");
   remember();
   // In place, so that the keyboard stays where it is.
-  for (const row of byId("point-table").tBodies[0].rows) {
+  for (const row of byId("point-table").tBodies[0].querySelectorAll("tr[data-point]")) {
     row.classList.toggle("chosen", Number(row.dataset.point) === i);
   }
 };
-const pointButton = (i) => (
-  make("button", { type: "button", textContent: points.network[i], onclick: () => choose(i) })
+const pointButton = (i, onclick = () => choose(i)) => (
+  make("button", { type: "button", textContent: points.network[i], onclick })
 );
 const swatch = (mark) => make("span", {
   className: "swatch", textContent: SWATCHES[MARKS[mark].symbol], style: `color: ${colorOf(mark)}`,

@@ -4,14 +4,19 @@ const PAGE_ROWS = 25;
 const metricColumns = reported(
   [...new Set([...content.table_metrics, ...metricNames])],
 );
+const goalColumns = metricColumns.filter((name) => objectives.includes(name));
+const metricHeads = (names) => (
+  names.map((name) => ({ name, title: metricOf[name].short, small: name }))
+);
 const tableColumns = [
   { name: "network", title: "network", text: true },
+  ...metricHeads(goalColumns),
   { name: "mark", title: "mark", text: true },
   ...(points.front_share.some((share) => share !== null)
     ? [{ name: "front_share", title: "on front" }] : []),
   ...(points.origin.some((origin) => origin !== null)
     ? [{ name: "origin", title: "origin", text: true }] : []),
-  ...metricColumns.map((name) => ({ name, title: metricOf[name].short, small: name })),
+  ...metricHeads(metricColumns.filter((name) => !objectives.includes(name))),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
   { name: "run_id", title: "run", text: true },
 ];
@@ -50,12 +55,31 @@ const makePointTable = () => {
 };
 const makeCell = ({ name, text }, i) => {
   const cell = make("td", { className: text ? "text" : "" });
-  if (name === "network") cell.append(pointButton(i));
+  if (name === "network") cell.append(pointButton(i, () => chooseRow(i)));
   else if (name === "run_id") cell.append(runCell(i));
   else if (name === "mark") cell.textContent = markName(points.mark[i]);
   else if (name === "front_share") cell.textContent = points.front_share[i] === null ? "" : percent(points.front_share[i]);
   else cell.textContent = reportedText(name, column(name)[i]);
+  if (name === content.accuracy && intervalEnds.low[i] !== null) {
+    cell.append(make("small", { textContent: intervalText(i) }));
+  }
   return cell;
+};
+const intervalText = (i) => (
+  [intervalEnds.low[i], intervalEnds.high[i]].map((end) => end.toFixed(3)).join("\u2013")
+);
+// Below the row that was clicked, so that nobody has to scroll to the trade; again, and it is gone.
+const chooseRow = (i) => {
+  const body = byId("point-table").tBodies[0];
+  const open = body.querySelector("tr.detail");
+  const row = body.querySelector(`tr[data-point="${i}"]`);
+  const isOpen = open !== null && open.previousSibling === row;
+  if (open) open.remove();
+  if (!isOpen) {
+    const cell = make("td", { colSpan: tableColumns.length }, make("div", {}, ...described(i)));
+    row.after(make("tr", { className: "detail" }, cell));
+  }
+  choose(i);
 };
 const runCell = (i) => {
   if (runPage(i)) return runLink(i);
@@ -66,6 +90,37 @@ const makeRow = (i) => {
   row.dataset.point = i;
   row.append(...tableColumns.map((one) => makeCell(one, i)));
   return row;
+};
+// A training's first network in this order, and behind a button the others.
+const makeRows = ([first, ...others]) => {
+  const row = makeRow(first);
+  if (!others.length) return [row];
+  const id = points.trial_id[first];
+  const isOpen = state.unfolded.has(id);
+  const more = make("button", {
+    type: "button", className: "more", textContent: isOpen ? "\u2212" : `+${others.length}`,
+    title: `${others.length} more of this training`,
+    onclick: () => {
+      if (!state.unfolded.delete(id)) state.unfolded.add(id);
+      drawTable();
+      const again = byId("point-table").querySelector(`tr[data-point="${first}"] .more`);
+      if (again) again.focus();
+    },
+  });
+  more.setAttribute("aria-expanded", isOpen);
+  row.cells[0].append(" ", more);
+  return [row, ...(isOpen ? others.map(makeRow) : [])];
+};
+// What has a row of its own, with what is folded under it.
+const groups = (ids) => {
+  if (!state.fold) return ids.map((i) => [i]);
+  const byTraining = new Map();
+  for (const i of ids) {
+    const id = points.trial_id[i];
+    if (!byTraining.has(id)) byTraining.set(id, []);
+    byTraining.get(id).push(i);
+  }
+  return [...byTraining.values()];
 };
 const turnButton = (text, by, disabled) => {
   const turn = () => {
@@ -81,14 +136,15 @@ const turnButton = (text, by, disabled) => {
 };
 const drawPages = (nPages) => {
   byId("pages").replaceChildren(...(nPages === 1 ? [] : [
-    turnButton("Before", -1, state.page === 0),
+    turnButton("Previous", -1, state.page === 0),
     `page ${state.page + 1} of ${nPages}`,
     turnButton("Next", 1, state.page === nPages - 1),
   ]));
 };
 const drawTable = () => {
   const ids = sorted(visible());
-  const nPages = Math.max(1, Math.ceil(ids.length / PAGE_ROWS));
+  const rows = groups(ids);
+  const nPages = Math.max(1, Math.ceil(rows.length / PAGE_ROWS));
   state.page = Math.min(state.page, nPages - 1);
   const order = state.descending ? "descending" : "ascending";
   for (const cell of byId("point-table").tHead.rows[0].cells) {
@@ -96,7 +152,7 @@ const drawTable = () => {
   }
   const start = state.page * PAGE_ROWS;
   byId("point-table").tBodies[0].replaceChildren(
-    ...ids.slice(start, start + PAGE_ROWS).map(makeRow),
+    ...rows.slice(start, start + PAGE_ROWS).flatMap(makeRows),
   );
   byId("count").textContent = `${ids.length} of ${n} networks`;
   const problem = filterProblem();

@@ -21,6 +21,14 @@ byId("filter").oninput = (event) => {
   redraw();
 };
 byId("csv").onclick = saveCsv;
+byId("fold").closest("label").hidden = !isThere("projected_to");
+byId("fold").checked = state.fold;
+byId("fold").onchange = (event) => {
+  state.fold = event.target.checked;
+  state.page = 0;
+  drawTable();
+  remember();
+};
 makePointTable();
 drawTable();
 detail(state.chosen);
@@ -28,12 +36,11 @@ makeSections({
   recommended: makeCards,
   front: makeFront,
   pick: makePicker,
-  hyperparameters: makeImportance,
+  hyperparameters: makeHyperparameters,
   growth: makeGrowth,
   networks: makeNetworks,
   table1: makeTable1,
 });
-byId("importance-note").textContent = content.importance_note;
 makeGlossary(metricNames);
 makeSectionLinks();
 
