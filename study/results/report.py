@@ -89,7 +89,7 @@ class Report(Ranking):
         """Table 1 of the paper; None for other studies."""
         return table1.table1(self.study.config, self.points)
 
-    @property
+    @cached_property
     def searched(self) -> list[Point]:
         """The samples that were trained to their end."""
         completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]

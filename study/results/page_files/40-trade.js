@@ -322,6 +322,7 @@ const makeAxes = () => {
 const makeFront = () => {
   drawFirst("front-plot", drawFront);
   const plot = byId("front-plot");
+  if (!plot.on) return; // nothing is drawn yet
   plot.removeAllListeners();
   plot.on("plotly_hover", (event) => detail(event.points[0].customdata));
   plot.on("plotly_unhover", () => detail(state.chosen));

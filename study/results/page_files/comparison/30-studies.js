@@ -12,7 +12,7 @@ const studySwatch = (s) => {
   const swatch = make("span", { className: "swatch", textContent: SWATCHES[symbolOf(s)] });
   const paint = () => { swatch.style.color = lineColor(s); };
   paint();
-  dark.addEventListener("change", paint);
+  dark.addEventListener("change", paint, listening);
   return swatch;
 };
 const nameOf = (s) => [studySwatch(s), ` ${studies[s].name}`];

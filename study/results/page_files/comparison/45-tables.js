@@ -3,10 +3,10 @@
 const makeSettings = () => makeTable("settings");
 const makeJoint = () => {
   const cells = content.networks.map((network, k) => verifyCommand(network, content.uris[k]));
-  content.tables.joint.push({ head: "a proof, checked again", cells, is_text: true });
   makeTable(
     "joint",
     (k) => [studySwatch(points.study[k]), " "], // the joint front comes first
     (k) => content.run_pages[k],
+    [{ head: "a proof, checked again", cells, is_text: true }],
   );
 };

@@ -24,3 +24,8 @@ makeSections({
 makeGlossary(Object.keys(points.metrics));
 makeSectionLinks();
 drawAgainWithTheme();
+
+return () => {
+  leaving.abort();
+  return {};
+};

@@ -1,8 +1,9 @@
 // The tables that the report prints too.
 
-// before: what stands in the first cell of each row, before its text; link: where the text leads.
-const makeTable = (name, before = () => [], link = () => null) => {
-  const columns = content.tables[name];
+// inFront: what stands in the first cell of each row, in front of its text; link: where the text
+// leads; more: further columns.
+const makeTable = (name, inFront = () => [], link = () => null, more = []) => {
+  const columns = [...content.tables[name], ...more];
   const look = (column) => (column.is_text ? "text" : "");
   const table = byId(`${name}-table`);
   table.tHead.append(make("tr", {}, ...columns.map((column) => (
@@ -13,7 +14,7 @@ const makeTable = (name, before = () => [], link = () => null) => {
       const text = column.cells[k];
       if (place) return make("td", { className: look(column), textContent: text });
       const first = link(k) ? outsideLink(link(k), text) : text;
-      return make("td", { className: look(column) }, ...before(k), first);
+      return make("td", { className: look(column) }, ...inFront(k), first);
     },
   ))));
 };

@@ -27,7 +27,7 @@ const unpacked = (id) => {
 
 const PARTS = ["header", "main", "footer"];
 const blank = PARTS.map((part) => document.querySelector(part).innerHTML);
-let leave = () => ({}); // gives the view of what is drawn
+let leave = () => ({}); // ends what is drawn, and gives its view
 // Draws the page, and a page that was drawn anew: with its view, zoom and place on the screen.
 const show = (content) => {
   const before = leave();
@@ -38,7 +38,7 @@ const show = (content) => {
   const figures = [...document.querySelectorAll(".plot")];
   PARTS.forEach((part, k) => { document.querySelector(part).innerHTML = blank[k]; });
   for (const figure of figures) document.getElementById(figure.id)?.replaceWith(figure);
-  leave = drawPage(content, before) || leave;
+  leave = drawPage(content, before);
   if (inSight) {
     const moved = top(document.getElementById(inSight.id)) - topBefore;
     scrollBy({ top: moved, behavior: "instant" });
@@ -59,8 +59,13 @@ const follow = async (tag) => {
 
 const start = async () => {
   try {
-    (0, eval)(await unpacked("plotly")); // outside "use strict"
-    show(JSON.parse(await unpacked("content")));
+    const content = JSON.parse(await unpacked("content"));
+    // Cards and tables first: Plotly takes a second or two to start.
+    show(content);
+    const plotly = await unpacked("plotly");
+    await new Promise((painted) => { requestAnimationFrame(() => setTimeout(painted)); });
+    (0, eval)(plotly); // outside "use strict"
+    show(content);
   } catch (error) {
     const text = `This page cannot be drawn here; it takes a browser of 2023 or later: ${error}`;
     document.querySelector("main").prepend(text);
