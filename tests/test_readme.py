@@ -131,6 +131,7 @@ def test_a_command_does_what_the_readme_says(
     command: str, clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clone)
+    monkeypatch.setattr(report, "_until_ctrl_c", print)
     module, *arguments = shlex.split(filled(command, clone))[2:]
     redirected = arguments[-1:] if ">" in arguments else []
     exit_code = 2 if IS_DONE.search(command) else 0
