@@ -19,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1200, "height": 1560})
+        page = browser.new_page(viewport={"width": 1200, "height": 1330})
         page.goto(arguments.report.resolve().as_uri())
         page.locator("#front-plot .main-svg").first.wait_for()
         page.screenshot(path=arguments.out)

@@ -120,7 +120,7 @@ const intervalsOf = (ids, bars) => {
   const one = (name) => {
     if (name !== content.accuracy || !content.n_val_images || bars.size > MOST_BARS) return {};
     const value = column(name);
-    const far = (i, end) => (bars.has(i) ? Math.abs(end[i] - value[i]) : 0);
+    const far = (i, end) => (bars.has(i) ? Math.abs(end[i] - value[i]) : null);
     return {
       type: "data", symmetric: false, color: css("--soft"), thickness: 1, width: 3,
       array: ids.map((i) => far(i, intervalEnds.high)), arrayminus: ids.map((i) => far(i, intervalEnds.low)),
@@ -172,7 +172,7 @@ const markTraces = (placed, steps) => {
     const look = MARKS[mark];
     const isFront = mark === "front";
     // Those that are on the front only for what is not drawn are pale.
-    const faint = (i) => (steps && !onSteps.has(i) ? 0.35 : 1);
+    const faint = (i) => (steps && !onSteps.has(i) ? 0.5 : 1);
     traces.push({
       type: isSpatial() ? "scatter3d" : flat,
       mode: "markers",
