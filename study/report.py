@@ -86,8 +86,11 @@ def main(
         if optuna is not None and len(names) > 1:
             cli.refuse(f"--optuna requires one study, but got {len(names)}")
         wanted: list[str | None] = [*names] or [None]
-        if serve and (len(names) > 1 or every or html or optuna or format is not Format.TABLE):
-            cli.refuse("--serve allows one study, --objective, --where and --tracking-uri")
+        if serve:
+            if len(names) > 1 or every or html or optuna or format is not Format.TABLE:
+                cli.refuse("--serve allows one study, --objective, --where and --tracking-uri")
+            # The study that is followed may need every core, and the imports below take seconds.
+            os.nice(10)
         uri_of_each = _uris_of_each(uris, wanted)
         from study.api.several import compare
         from study.api.study import open
@@ -131,7 +134,6 @@ def _print(
 def _until_ctrl_c(url: str) -> None:
     """Let the page be served."""
     typer.echo(f"{url} has the page, until Ctrl-C")
-    os.nice(10)  # the study that it follows may need every core
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import os
 import random
 import shutil
 import sqlite3
@@ -274,6 +275,7 @@ def test_a_study_is_served_until_ctrl_c(finished: Path, monkeypatch: pytest.Monk
             answers.append(answer.headers["X-Study-State"])
 
     monkeypatch.setattr(report, "_until_ctrl_c", pressed)
+    monkeypatch.setattr(os, "nice", lambda _: 0)  # it could not be taken back
     uri = f"sqlite:///{finished}/mlflow.db"
     done = CliRunner().invoke(app, ["tiny", "--serve", "--tracking-uri", uri])
     assert done.exit_code == 0, done.output
