@@ -26,7 +26,7 @@ from tests.support.served import Server
 from tests.support.studies import RAW as TINY
 from tests.test_launch import needs_proc
 
-N_TRIALS, N_EPOCHS = 2, 12
+N_TRIALS, N_EPOCHS = 2, 10
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 RAW = {
     **TINY,

@@ -213,7 +213,7 @@ class Study(Shown):
 
         shown, records = self.results, self.driver.records
         objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
-        return Server(lambda: read(records, self.name, shown.where, objectives))
+        return Server(lambda: read(records, self.name, shown.where, objectives), shown)
 
     def load(self, network: str, *, trust: bool = False) -> "IResNet":
         """Load a network with its weights, in eval mode, on the CPU. Files that changed since they

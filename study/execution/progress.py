@@ -80,6 +80,7 @@ class Progress(StudyCallback):
         self._n_epochs_ended += _epochs(just_ended)
         if self._n_epochs_before is None:
             self._n_epochs_before = _epochs(trials)  # from before a resume
+            self._n_epochs = {t.trial_id: tune_trials.n_epochs(t) for t in self._ended.running}
         elif self._draw is None:
             for trial in just_ended:
                 self._show_end(trial)

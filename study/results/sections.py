@@ -117,7 +117,7 @@ def _hyperparameters(report: Report) -> Section:
         "correlation_note": "Rank correlation (Spearman) of each hyperparameter with each "
         f"objective over {n} completed trials, with 95 % intervals. Where a line crosses 0, the "
         "trials do not say which way it goes."
-        if found
+        if found or n >= ranks.FEWEST_TRIALS
         else f"From {ranks.FEWEST_TRIALS} completed trials on, rank correlations stand here.",
         "importance_note": "Share of the variance that each hyperparameter accounts for by "
         f"itself: fANOVA on {min(n, importance.MOST_TRIALS)} completed trials, an estimate; the "

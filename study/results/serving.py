@@ -1,8 +1,8 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
 The page asks for its content each second. MLflow is then asked, at most once a second, which runs
-have ended since, and only if there is one the report is made anew. So a server without a browser
-costs nothing, and one with a browser little.
+have ended since, and only if there is one the report is made anew, at most a fifth of the time. So
+a server without a browser costs nothing.
 """
 
 import gzip
@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,56 +24,69 @@ from study.results.report import Report
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 1.0
-# Some time after a run has ended its driver says so, since an outage may be in between.
+# A run's end is in MLflow some time after it, since its driver collects what it sends.
 _LATE_SECONDS = 10.0
-# What does not end a run, such as the marks of a study that ends, is seen so much later at most.
+# What comes later, or ends no run, is seen so much later at most, until the study is done.
 _ANEW_SECONDS = 30.0
+# Largest share of the time to spend on reading a study that is large.
+_SHARE = 1 / 5
 
 
-@dataclass
+@dataclass(frozen=True)
+class Shown:
+    """What is served: a report, its content, a tag of that content, and a line on the study."""
+
+    report: Report
+    content: str
+    tag: str
+    state: str
+
+
 class Live:
-    """A report that is read again when MLflow has something new of its study.
+    """A report that is read again when MLflow has something new of its study."""
 
-    Attributes:
-        read: the report as it is now. Raises UserError if it cannot be read.
-    """
-
-    read: Callable[[], Report]
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, read: Callable[[], Report], first: Report) -> None:
+        """
+        Args:
+            read: gives the report as it is now. Raises UserError if it cannot be read.
+            first: the report, read just now.
+        """
+        self._read = read
+        self._lock = threading.Lock()
         self._ended = set[tuple[str, float]]()
-        self._take(self.read())
+        self._take(first, took=0.0)
 
-    def _take(self, report: Report) -> None:
-        self.report, self.content = report, content(report)
-        self.tag = hashlib.sha256(self.content.encode()).hexdigest()[:16]
-        self.state = _state(report)
-        self._read_at = self._looked_at = time.monotonic()
+    def _take(self, report: Report, took: float) -> None:
+        drawn = content(report)
+        tag = hashlib.sha256(drawn.encode()).hexdigest()[:16]
+        self._shown = Shown(report, drawn, tag, _state(report))
+        self._looked_at = self._read_at = time.monotonic()
+        self._next_read = self._read_at + took / _SHARE
 
-    def look(self) -> None:
-        """Bring report, content, tag and state up to date, unless that was just done. Where MLflow
-        does not answer only the state changes, and says so."""
+    def look(self) -> Shown:
+        """What is to be served now. Where MLflow does not answer that is what was served before,
+        but for its state, which says so."""
         with self._lock:
-            now = time.monotonic()
-            if now - self._looked_at < _LOOK_SECONDS:
-                return
-            self._looked_at = now
-            try:
-                if now - self._read_at > _ANEW_SECONDS or self._has_ended():
-                    self._take(self.read())
-                self.state = _state(self.report)
-            except UserError as error:
-                self.state = str(error)
+            start = time.monotonic()
+            if start - self._looked_at >= _LOOK_SECONDS and start >= self._next_read:
+                self._looked_at = start
+                try:
+                    self._look(start)
+                except UserError as error:
+                    self._shown = replace(self._shown, state=str(error))
+            return self._shown
 
-    def _has_ended(self) -> bool:
-        """Whether a run has ended since the last time."""
-        ends = [one.ended for point in self.report.points for one in point.records if one.ended]
-        since = max(ends, default=0.0) - _LATE_SECONDS
-        ended = self.report.files.ended(self.report.study, since)
-        is_known = ended <= self._ended
-        self._ended |= ended
-        return not is_known
+    def _look(self, start: float) -> None:
+        shown = self._shown.report
+        since = max((end for _, end in self._ended), default=0.0) - _LATE_SECONDS
+        ended = shown.files.ended(shown.study, since)
+        is_old = start - self._read_at > _ANEW_SECONDS and not shown.study.finished
+        if is_old or not ended <= self._ended:
+            self._take(self._read(), took=time.monotonic() - start)
+            # Not before: what could not be read is not known yet.
+            self._ended |= ended
+        else:
+            self._shown = replace(self._shown, state=_state(shown))
 
 
 def _state(report: Report) -> str:
@@ -81,6 +94,8 @@ def _state(report: Report) -> str:
     if report.study.finished:
         return "The study is done."
     n_ended = sum(training.state is not TrialStatus.RUNNING for training in report.trainings)
+    if report.where:
+        return f"Live: {n_ended} trainings within the filter have ended."
     return f"Live: {n_ended} of {report.study.config.n_trainings} trainings have ended."
 
 
@@ -91,9 +106,9 @@ class Server:
         url: of the page.
     """
 
-    def __init__(self, read: Callable[[], Report]) -> None:
-        """Raises UserError if the report cannot be read."""
-        self.live = Live(read)
+    def __init__(self, read: Callable[[], Report], first: Report) -> None:
+        """Arguments as for Live."""
+        self.live = Live(read, first)
         self._server = ThreadingHTTPServer((_HOST, 0), partial(_Handler, self))
         self._server.daemon_threads = True
         self.url = f"http://{_HOST}:{self._server.server_port}/"
@@ -106,7 +121,7 @@ class Server:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, server: "Server", *args: Any) -> None:
+    def __init__(self, server: Server, *args: Any) -> None:
         self._live, self._url = server.live, server.url
         super().__init__(*args)
 
@@ -114,19 +129,18 @@ class _Handler(BaseHTTPRequestHandler):
         # A name that somebody else makes lead here gets nothing (DNS rebinding).
         if f"http://{self.headers['Host']}/" != self._url:
             self.send_error(HTTPStatus.FORBIDDEN)
-            return
-        live = self._live
-        live.look()
-        if self.path == "/":
-            self._send("text/html", page(live.report, live.content, live.tag))
-        elif self.path != "/content":
+        elif self.path not in ("/", "/content"):
             self.send_error(HTTPStatus.NOT_FOUND)
-        elif self.headers["If-None-Match"] == live.tag:
-            self._send("application/json", None)
         else:
-            self._send("application/json", live.content)
+            shown = self._live.look()
+            if self.path == "/":
+                self._send(shown, "text/html", page(shown.report, shown.content, shown.tag))
+            elif self.headers["If-None-Match"] == shown.tag:
+                self._send(shown, "application/json", None)
+            else:
+                self._send(shown, "application/json", shown.content)
 
-    def _send(self, kind: str, text: str | None) -> None:
+    def _send(self, shown: Shown, kind: str, text: str | None) -> None:
         """Answer with a text, or that there is nothing new."""
         body = b"" if text is None else gzip.compress(text.encode(), compresslevel=1)
         self.send_response(HTTPStatus.NOT_MODIFIED if text is None else HTTPStatus.OK)
@@ -134,8 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("ETag", self._live.tag)
-        self.send_header("X-Study-State", quote(self._live.state))
+        self.send_header("ETag", shown.tag)
+        self.send_header("X-Study-State", quote(shown.state))
         self.end_headers()
         self.wfile.write(body)
 

@@ -1,10 +1,10 @@
 """TPE whose proposals do not slow down with the number of trials."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import TPESampler
 from optuna.study import Study
@@ -14,59 +14,48 @@ from study.metrics.definitions import Direction
 from study.pareto.dominance import as_losses
 from study.search.halving import best
 
-# TPE models the 25 best trials, and all others. Of more trials than the limit it is shown so many
-# of the best, among which it finds those 25, and every second one of the others.
+# TPE models the best trials, a tenth of all and with one objective 25 at most, and the others. Of
+# more ended trials than the limit it is shown so many of the best, among which it finds those, and
+# every second one of the others, again and again.
 _LIMIT, _N_BEST = 500, 100
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class BoundedTPESampler(TPESampler):
-    """Optuna's sampler, shown at most 500 of the finished trials. Up to that number its proposals
-    are Optuna's own if trials end in the order in which they began."""
+    """Optuna's sampler, shown at most 500 of the ended trials, and those that run. Up to that
+    number its proposals are Optuna's own."""
 
     def __init__(self, seed: int, n_startup_trials: int) -> None:
         super().__init__(seed=seed, n_startup_trials=n_startup_trials)
-        self._shown: list[FrozenTrial] = []
-        self._study_of_shown: Study | None = None
+        self._hidden: set[int] = set()  # numbers of trials
 
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        if self._study_of_shown is None:
-            self._study_of_shown = optuna.create_study(directions=study.directions)
-            self._study_of_shown.add_trials(self._shown)
-        return super().sample_independent(
-            self._study_of_shown, trial, param_name, param_distribution
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        super().before_trial(study, trial)
+        ended = self._shown(study.get_trials(deepcopy=False, states=_ENDED))
+        while len(ended) > _LIMIT:
+            self._hidden |= _unneeded(ended, study)
+            ended = self._shown(ended)
+
+    def _shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if trial.number not in self._hidden]
+
+    # Optuna's own; with one objective and with several, all of its models come from here.
+    def _sample(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        view = copy.copy(study)
+        view._get_trials = lambda *args, **kwargs: (  # type: ignore[method-assign]
+            self._shown(study._get_trials(*args, **kwargs))
         )
-
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        super().after_trial(study, trial, state, values)
-        if state is TrialState.FAIL:
-            return
-        ended = optuna.create_trial(
-            state=state,
-            values=values,
-            params=trial.params,
-            distributions=trial.distributions,
-            constraints=trial.constraints,
-        )
-        self._shown.append(ended)
-        if len(self._shown) > _LIMIT:
-            self._shown = _thinned(self._shown, study)
-        self._study_of_shown = None
+        return super()._sample(view, trial, search_space)
 
 
-def _thinned(trials: Sequence[FrozenTrial], study: Study) -> list[FrozenTrial]:
-    """The best trials and every second one of the others, in their order."""
-    complete = [row for row, trial in enumerate(trials) if trial.state is TrialState.COMPLETE]
+def _unneeded(trials: Sequence[FrozenTrial], study: Study) -> set[int]:
+    """Numbers of every second trial that is not among the best."""
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     directions = [Direction(direction.name.lower()) for direction in study.directions]
-    losses = as_losses([trials[row].values for row in complete], directions)
-    violations = [sum(max(v, 0.0) for v in trials[row].constraints.values()) for row in complete]
-    kept = {complete[row] for row in best(losses, np.array(violations), _N_BEST)}
-    others = [row for row in range(len(trials)) if row not in kept]
-    return [trials[row] for row in sorted(kept | set(others[1::2]))]
+    losses = as_losses([trial.values for trial in complete], directions)
+    violations = [sum(max(v, 0.0) for v in trial.constraints.values()) for trial in complete]
+    kept = {complete[row].number for row in best(losses, np.array(violations), _N_BEST)}
+    others = [trial.number for trial in trials if trial.number not in kept]
+    return set(others[::2])

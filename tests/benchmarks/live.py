@@ -77,6 +77,7 @@ def _watch(page: Page, study: subprocess.Popen[bytes], n_trials: int) -> dict[st
         if study.poll() is not None and time.time() - max(seen.values(), default=0.0) > 10:
             break
         page.wait_for_timeout(100)
+    assert len(seen) == n_trials, "a page of the table has 25 trainings"
     return seen
 
 

@@ -1,12 +1,13 @@
 """The page on a server of its own, which follows a study that runs."""
 
 import gzip
+import math
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import pytest
 
@@ -15,10 +16,8 @@ from study.results import serving
 from study.results.report import Report, collect
 from study.results.serving import Live, Server
 from study.tracking.records import StudyRecord, TrialRecord
+from tests.support.browser import Pages
 from tests.support.records import STUDY, Kept, measured, projection
-
-if TYPE_CHECKING:  # the fast tests do without
-    from tests.support.browser import Pages
 
 
 class Running(Kept):
@@ -26,7 +25,8 @@ class Running(Kept):
 
     def __init__(self, trials: list[TrialRecord]) -> None:
         super().__init__()
-        self.trials_so_far, self.n_reads, self.is_away = trials, 0, False
+        self.trials_so_far, self.n_reads, self.seconds = trials, 0, 0.0
+        self.is_away = self.is_unreadable = False
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
         if self.is_away:
@@ -36,6 +36,8 @@ class Running(Kept):
 
     def read(self) -> Report:
         self.n_reads += 1
+        if self.is_unreadable:
+            raise TrackingError("the study cannot be read")
         study = replace(STUDY, finished=False)
         return replace(collect(study, self.trials_so_far), records=self)
 
@@ -47,7 +49,7 @@ def running() -> Running:
 
 @pytest.fixture
 def server(running: Running) -> Iterator[Server]:
-    served = Server(running.read)
+    served = Server(running.read, running.read())
     yield served
     served.close()
 
@@ -56,29 +58,56 @@ def test_it_reads_again_what_has_ended_and_nothing_else(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "_LOOK_SECONDS", 0.0)
-    live = Live(running.read)
-    live.look()  # which runs the report has
-    n_reads, tag = running.n_reads, live.tag
-    live.look()
-    assert (running.n_reads, live.tag) == (n_reads, tag)
-    assert live.state == "Live: 4 of 3 trainings have ended."
+    monkeypatch.setattr(serving, "_SHARE", math.inf)
+    live = Live(running.read, running.read())
+    first = live.look()  # which runs the report has
+    n_reads = running.n_reads
+    assert live.look() == first
+    assert running.n_reads == n_reads
+    assert first.state == "Live: 4 of 3 trainings have ended."
     running.trials_so_far = [*running.trials_so_far, measured(4, 0.99)]
-    live.look()
-    assert running.n_reads == n_reads + 1
-    assert live.tag != tag
-    assert "tiny/0004" in live.content
+    # What could not be read is read later.
+    running.is_unreadable = True
+    assert live.look() == replace(first, state="the study cannot be read")
+    running.is_unreadable = False
+    second = live.look()
+    assert second.tag != first.tag
+    assert "tiny/0004" in second.content
+    assert live.look() == second
     running.is_away = True
-    live.look()
-    assert live.state == "MLflow does not answer"
-    assert "tiny/0004" in live.content
+    assert live.look() == replace(second, state="MLflow does not answer")
 
 
-def test_it_looks_no_more_than_once_a_second(running: Running) -> None:
-    live = Live(running.read)
+def test_it_looks_no_more_than_once_a_second_and_reads_no_more_than_a_fifth_of_the_time(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = Live(running.read, running.read())
     running.is_away = True
-    for _ in range(5):
+    assert {live.look().state for _ in range(5)} == {"Live: 4 of 3 trainings have ended."}
+    clock = time.monotonic()
+    monkeypatch.setattr(serving.time, "monotonic", lambda: clock)
+    running.is_away, running.seconds = False, 4.0
+    reads = []
+    for second in range(1, 100):
+        clock += 1.0
+        running.trials_so_far = [*running.trials_so_far, measured(3 + second, 0.5)]
+
+        def read_slowly() -> Report:
+            nonlocal clock
+            clock += running.seconds
+            reads.append(clock)
+            return running.read()
+
+        live._read = read_slowly
         live.look()
-    assert live.state.startswith("Live:")
+    assert len(reads) >= 2
+    assert min(b - a for a, b in pairwise(reads)) >= 5 * running.seconds
+
+
+def test_what_a_filter_leaves_is_not_said_to_be_all(running: Running) -> None:
+    filtered = replace(running.read(), where="val_accuracy > 0.9")
+    state = Live(running.read, filtered).look().state
+    assert state == "Live: 4 trainings within the filter have ended."
 
 
 def asked(url: str, **headers: str) -> tuple[int, str]:
@@ -95,9 +124,10 @@ def test_it_answers_this_host_alone_and_sends_what_is_new(server: Server) -> Non
     assert server.url.startswith("http://127.0.0.1:")
     status, text = asked(server.url)
     assert status == 200
-    assert server.live.tag in text
-    assert asked(server.url + "content") == (200, server.live.content)
-    assert asked(server.url + "content", **{"If-None-Match": server.live.tag}) == (304, "")
+    shown = server.live.look()
+    assert shown.tag in text
+    assert asked(server.url + "content") == (200, shown.content)
+    assert asked(server.url + "content", **{"If-None-Match": shown.tag}) == (304, "")
     assert asked(server.url + "other")[0] == 404
     port = server.url.rstrip("/").rpartition(":")[2]
     for host in ("evil.example", f"evil.example:{port}", f"localhost:{port}"):
@@ -106,12 +136,11 @@ def test_it_answers_this_host_alone_and_sends_what_is_new(server: Server) -> Non
 
 @pytest.mark.browser
 def test_a_new_network_is_there_within_3_seconds_and_the_view_is_as_it_was(
-    look: "Pages", running: Running, server: Server
+    look: Pages, running: Running, server: Server
 ) -> None:
     page = look.at(server.url)
     page.wait_for_selector("#front-plot .main-svg")
     page.select_option("#axis-color", "")
-    page.locator("#point-table button", has_text="tiny/0001").click()
     plot = page.locator("#front-plot .nsewdrag").first
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
@@ -121,6 +150,10 @@ def test_a_new_network_is_there_within_3_seconds_and_the_view_is_as_it_was(
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=4)
     page.mouse.up()
     page.locator("#filter").press_sequentially("val_accuracy > 0.5")
+    best = page.locator("#detail h3").inner_text()  # which is the knee, and will not be
+    page.locator("#point-table button", has_text=best).click()
+    page.locator("#filter").click()
+    page.keyboard.press("End")
 
     def view() -> list[object]:
         return page.evaluate(
@@ -129,7 +162,8 @@ def test_a_new_network_is_there_within_3_seconds_and_the_view_is_as_it_was(
                 return [xaxis.range, yaxis.range, location.hash, document.activeElement.id,
                         document.activeElement.selectionStart,
                         Math.round(document.activeElement.getBoundingClientRect().top),
-                        document.querySelector("#detail h3").textContent];
+                        document.querySelector("#detail h3").textContent,
+                        document.querySelector("tr.detail h3").textContent];
             }"""
         )
 
@@ -145,7 +179,6 @@ def test_a_new_network_is_there_within_3_seconds_and_the_view_is_as_it_was(
     page.keyboard.type(" and coeff < 2")
     assert page.input_value("#filter") == "val_accuracy > 0.5 and coeff < 2"
     server.close()
-    page.get_by_text("The server of this page has ended.").wait_for(timeout=10_000)
-    (said,) = look.heard
-    assert "ERR_CONNECTION_REFUSED" in said
+    page.get_by_text("The server of this page does not answer").wait_for(timeout=10_000)
+    assert all("ERR_CONNECTION_REFUSED" in said for said in look.heard)
     look.heard.clear()

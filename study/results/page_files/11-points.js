@@ -55,7 +55,7 @@ const state = {
   descending: false,
   page: 0,
   fold: points.projected_to.some((bound) => bound !== null), // one row of the table a training
-  unfolded: new Set(), // trainings whose other networks have a row each
+  unfolded: before.unfolded ?? new Set(), // trainings whose other networks have a row each
   chosen: null,
   goal: null, // of the picker
   limits: {}, // of the picker: name of a metric -> as it was typed

@@ -58,6 +58,9 @@ const readView = () => {
   if (network >= 0) state.chosen = network;
   else if (parts.get("network") === NOTHING) state.chosen = null;
   if (metricNames.includes(parts.get("best"))) state.goal = parts.get("best");
+  // Of a page that is drawn anew, even where it was what another knee is now.
+  const chosen = points.network.indexOf(before.chosen);
+  if (chosen >= 0) state.chosen = chosen;
   for (const text of parts.getAll("limit")) {
     const [limited, limit] = text.split(":");
     if (metricNames.includes(limited) && Number.isFinite(Number(limit))) {

@@ -36,7 +36,7 @@ const howSure = (i) => {
   }
   return sentences.length ? [note(sentences.join(" "))] : [];
 };
-let isAllOpen = false; // what is beside the objectives, of the next point as well
+let isAllOpen = before.isAllOpen ?? false; // what is beside the objectives, of the next point as well
 // Marks of networks that have files, with a proof.
 const WITH_PROOF = new Set(["front", "dominated", "infeasible", "control"]);
 // All of a point: what it is for and what is proven, what was measured, how it was made.

@@ -13,11 +13,13 @@ const drawGrowth = () => {
     y: content.growth.hypervolume,
     hovertemplate: "%{x}: hypervolume %{y:.4g}<extra></extra>",
   }], {
+    uirevision: by,
     xaxis: axis(spent, { rangemode: "tozero" }),
     yaxis: axis("hypervolume"),
   });
 };
 const makeGrowth = () => {
+  byId("growth-by").value = before.growthBy ?? "epochs";
   byId("growth-by").onchange = () => draw("growth-plot");
   byId("growth-note").textContent = "Volume that the front dominates within the reference point "
     + `(${content.reference_point}), as trials ended; a projection counts with its trial.`;

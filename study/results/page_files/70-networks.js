@@ -1,8 +1,8 @@
 // Proofs and inverses: what chosen networks left.
 
-const chosenNetworks = new Set(
-  content.networks.slice(0, content.n_chosen).map((_, k) => k),
-);
+const chosenNetworks = new Set(content.networks.map((_, k) => k).filter((k) => (
+  before.drawnNetworks ? before.drawnNetworks.has(content.networks[k].label) : k < content.n_chosen
+)));
 const eachChosen = (build) => (
   content.networks.flatMap((network, k) => (chosenNetworks.has(k) ? build(network, k) : []))
 );

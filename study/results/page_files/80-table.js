@@ -69,16 +69,17 @@ const intervalText = (i) => (
   [intervalEnds.low[i], intervalEnds.high[i]].map((end) => end.toFixed(3)).join("\u2013")
 );
 // Below the row that was clicked, so that nobody has to scroll to the trade; again, and it is gone.
+const rowOf = (i) => byId("point-table").querySelector(`tr[data-point="${i}"]`);
+const openedRow = () => byId("point-table").querySelector("tr.detail");
+const openRow = (i) => {
+  const cell = make("td", { colSpan: tableColumns.length }, make("div", {}, ...described(i)));
+  rowOf(i).after(make("tr", { className: "detail" }, cell));
+};
 const chooseRow = (i) => {
-  const body = byId("point-table").tBodies[0];
-  const open = body.querySelector("tr.detail");
-  const row = body.querySelector(`tr[data-point="${i}"]`);
-  const isOpen = open !== null && open.previousSibling === row;
-  if (open) open.remove();
-  if (!isOpen) {
-    const cell = make("td", { colSpan: tableColumns.length }, make("div", {}, ...described(i)));
-    row.after(make("tr", { className: "detail" }, cell));
-  }
+  const opened = openedRow();
+  const isOpen = opened !== null && opened.previousSibling === rowOf(i);
+  if (opened) opened.remove();
+  if (!isOpen) openRow(i);
   choose(i);
 };
 const runCell = (i) => {
@@ -103,8 +104,7 @@ const makeRows = ([first, ...others]) => {
     onclick: () => {
       if (!state.unfolded.delete(id)) state.unfolded.add(id);
       drawTable();
-      const again = byId("point-table").querySelector(`tr[data-point="${first}"] .more`);
-      if (again) again.focus();
+      rowOf(first).querySelector(".more").focus();
     },
   });
   more.setAttribute("aria-expanded", isOpen);
@@ -150,10 +150,12 @@ const drawTable = () => {
   for (const cell of byId("point-table").tHead.rows[0].cells) {
     cell.setAttribute("aria-sort", cell.dataset.column === state.sort ? order : "none");
   }
+  const opened = openedRow() && Number(openedRow().previousSibling.dataset.point);
   const start = state.page * PAGE_ROWS;
   byId("point-table").tBodies[0].replaceChildren(
     ...rows.slice(start, start + PAGE_ROWS).flatMap(makeRows),
   );
+  if (opened !== null && rowOf(opened)) openRow(opened);
   byId("count").textContent = `${ids.length} of ${n} networks`;
   const problem = filterProblem();
   byId("filter-problem").textContent = problem && `Filter: ${problem}`;

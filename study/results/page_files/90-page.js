@@ -50,6 +50,11 @@ addEventListener("hashchange", () => {
 }, listening);
 drawAgainWithTheme();
 
+// What the address does not hold, of a page that is drawn anew.
+const opened = points.network.indexOf(before.opened);
+if (opened >= 0 && rowOf(opened)) openRow(opened);
+const wide = byId("point-table").parentElement;
+wide.scrollLeft = before.scrollLeft ?? 0;
 const typing = before.focus && document.querySelector(before.focus.at);
 if (typing) {
   typing.focus({ preventScroll: true });
@@ -62,5 +67,16 @@ return () => {
   const { id, name, type, selectionStart, selectionEnd } = document.activeElement;
   const at = id ? `#${CSS.escape(id)}` : name && `[name="${CSS.escape(name)}"]`;
   const selection = type === "search" ? [selectionStart, selectionEnd] : null;
-  return { view: view(), focus: at && { at, selection } };
+  const row = openedRow();
+  return {
+    view: view(),
+    chosen: state.chosen === null ? null : points.network[state.chosen],
+    unfolded: state.unfolded,
+    opened: row && points.network[row.previousSibling.dataset.point],
+    isAllOpen,
+    growthBy: byId("growth-by").value,
+    drawnNetworks: new Set(eachChosen(({ label }) => [label])),
+    scrollLeft: wide.scrollLeft,
+    focus: at && { at, selection },
+  };
 };

@@ -151,6 +151,7 @@ const whenSeen = (id, how) => {
     if (entries.some((entry) => entry.isIntersecting)) start();
   }, { rootMargin: "300px" });
   watcher.observe(byId(id));
+  leaving.signal.addEventListener("abort", () => watcher.disconnect());
   pending.set(id, start);
 };
 const react = (id, traces, more) => {

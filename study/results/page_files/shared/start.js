@@ -1,6 +1,7 @@
 // Unpacks what stands in the page, draws it and, if a server is behind the page, follows the study.
 
 const POLL_MILLISECONDS = 1000;
+const RETRY_MILLISECONDS = 5000;
 
 // Gzip in base 85 with the alphabet of Python's base64.b85encode: Plotly takes 1.8 MB, not 4.8.
 const DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
@@ -32,29 +33,37 @@ let leave = () => ({}); // ends what is drawn, and gives its view
 const show = (content) => {
   const before = leave();
   const top = (section) => section.getBoundingClientRect().top;
-  const sections = [...document.querySelectorAll("main > section")];
+  const sections = [...document.querySelectorAll("main > section:not([hidden])")];
   const inSight = scrollY > 0 && sections.findLast((section) => top(section) < 100);
   const topBefore = inSight && top(inSight);
   const figures = [...document.querySelectorAll(".plot")];
   PARTS.forEach((part, k) => { document.querySelector(part).innerHTML = blank[k]; });
   for (const figure of figures) document.getElementById(figure.id)?.replaceWith(figure);
   leave = drawPage(content, before);
-  if (inSight) {
-    const moved = top(document.getElementById(inSight.id)) - topBefore;
-    scrollBy({ top: moved, behavior: "instant" });
-  }
+  const again = inSight && document.getElementById(inSight.id);
+  if (again && !again.hidden) scrollBy({ top: top(again) - topBefore, behavior: "instant" });
 };
 
 // Asks the server for what is newer than `tag`, again and again.
 const follow = async (tag) => {
   const headers = { "If-None-Match": tag };
-  const answer = await fetch("content", { cache: "no-store", headers }).catch(() => null);
-  const isNew = answer !== null && answer.status === 200;
-  if (isNew) show(await answer.json());
-  const state = answer && answer.headers.get("X-Study-State");
-  document.getElementById("live").textContent = state === null
-    ? "The server of this page has ended." : decodeURIComponent(state);
-  if (answer) setTimeout(follow, POLL_MILLISECONDS, isNew ? answer.headers.get("ETag") : tag);
+  const say = (text) => {
+    const live = document.getElementById("live");
+    if (live.textContent !== text) live.textContent = text; // else it would be read out again
+  };
+  let [newest, pause] = [tag, POLL_MILLISECONDS];
+  try {
+    const answer = await fetch("content", { cache: "no-store", headers });
+    if (answer.status === 200) {
+      show(await answer.json());
+      newest = answer.headers.get("ETag");
+    }
+    say(decodeURIComponent(answer.headers.get("X-Study-State")));
+  } catch (error) {
+    say(`The server of this page does not answer: ${error.message}`);
+    pause = RETRY_MILLISECONDS;
+  }
+  setTimeout(follow, pause, newest);
 };
 
 const start = async () => {
