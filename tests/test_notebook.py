@@ -150,6 +150,13 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
     assert 0 < error < 1e-5
     proven, measured = re.findall(r"\d\.\de-\d+", of(outputs, "error_bound")["stream"])
     assert 0 < float(measured) <= float(proven)
+    bound, *times = re.findall(r"at most (\S+) times", of(outputs, "inexact = ")["stream"])
+    assert len(times) == 2
+    assert all(0 < float(one) <= float(bound) for one in times)
+    assert float(of(outputs, "load_sample_image")["stream"].split()[-1]) < 1e-4
+    within, *_, far = re.findall(r": (\d+) of (\d+) answers", of(outputs, "withstands")["stream"])
+    assert within[0] == within[1] != "0"
+    assert int(far[0]) < int(within[0])
     radii = of(outputs, "certified_radius")["stream"].partition(":")[2].split(",")
     assert len(radii) == 10
     assert sum(float(radius) > 0 for radius in radii) >= 5
