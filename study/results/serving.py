@@ -1,12 +1,13 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
-The page asks for its content each second. MLflow is then asked, at most once a second, which runs
-have ended since, and only if there is one the report is made anew, at most a fifth of the time. So
-a server without a browser costs nothing.
+The page asks for its content each second. The server then asks MLflow, at most once a second, which
+runs have ended since. Only if there are any does it read the study again, and it spends at most a
+fifth of its time on that. A server without a browser does nothing.
 """
 
 import gzip
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -33,8 +34,9 @@ _SHARE = 1 / 5
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is served: a report, its content, a tag of that content, and a line on the study."""
+class Served:
+    """A report as it is served: with its content, a tag of the content, and a line that says how
+    far the study is."""
 
     report: Report
     content: str
@@ -59,13 +61,13 @@ class Live:
     def _take(self, report: Report, took: float) -> None:
         drawn = content(report)
         tag = hashlib.sha256(drawn.encode()).hexdigest()[:16]
-        self._shown = Shown(report, drawn, tag, _state(report))
+        self._served = Served(report, drawn, tag, _state(report))
         self._looked_at = self._read_at = time.monotonic()
         self._next_read = self._read_at + took / _SHARE
 
-    def look(self) -> Shown:
-        """What is to be served now. Where MLflow does not answer that is what was served before,
-        but for its state, which says so."""
+    def look(self) -> Served:
+        """What to serve now. If MLflow does not answer, it is what was served before, with a state
+        that says so."""
         with self._lock:
             start = time.monotonic()
             if start - self._looked_at >= _LOOK_SECONDS and start >= self._next_read:
@@ -73,20 +75,20 @@ class Live:
                 try:
                     self._look(start)
                 except UserError as error:
-                    self._shown = replace(self._shown, state=str(error))
-            return self._shown
+                    self._served = replace(self._served, state=str(error))
+            return self._served
 
     def _look(self, start: float) -> None:
-        shown = self._shown.report
+        report = self._served.report
         since = max((end for _, end in self._ended), default=0.0) - _LATE_SECONDS
-        ended = shown.files.ended(shown.study, since)
-        is_old = start - self._read_at > _ANEW_SECONDS and not shown.study.finished
+        ended = report.files.ended(report.study, since)
+        is_old = start - self._read_at > _ANEW_SECONDS and not report.study.finished
         if is_old or not ended <= self._ended:
             self._take(self._read(), took=time.monotonic() - start)
             # Not before: what could not be read is not known yet.
             self._ended |= ended
         else:
-            self._shown = replace(self._shown, state=_state(shown))
+            self._served = replace(self._served, state=_state(report))
 
 
 def _state(report: Report) -> str:
@@ -99,6 +101,15 @@ def _state(report: Report) -> str:
     return f"Live: {n_ended} of {report.study.config.n_trainings} trainings have ended."
 
 
+class _HTTPServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print a traceback, unless a browser left before it had everything."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 class Server:
     """Serves the page of a study on this host, in a thread, until `close` or the process ends.
 
@@ -109,8 +120,7 @@ class Server:
     def __init__(self, read: Callable[[], Report], first: Report) -> None:
         """Arguments as for Live."""
         self.live = Live(read, first)
-        self._server = ThreadingHTTPServer((_HOST, 0), partial(_Handler, self))
-        self._server.daemon_threads = True
+        self._server = _HTTPServer((_HOST, 0), partial(_Handler, self))
         self.url = f"http://{_HOST}:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -132,15 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path not in ("/", "/content"):
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
-            shown = self._live.look()
+            served = self._live.look()
             if self.path == "/":
-                self._send(shown, "text/html", page(shown.report, shown.content, shown.tag))
-            elif self.headers["If-None-Match"] == shown.tag:
-                self._send(shown, "application/json", None)
+                self._send(served, "text/html", page(served.report, served.content, served.tag))
+            elif self.headers["If-None-Match"] == served.tag:
+                self._send(served, "application/json", None)
             else:
-                self._send(shown, "application/json", shown.content)
+                self._send(served, "application/json", served.content)
 
-    def _send(self, shown: Shown, kind: str, text: str | None) -> None:
+    def _send(self, served: Served, kind: str, text: str | None) -> None:
         """Answer with a text, or that there is nothing new."""
         body = b"" if text is None else gzip.compress(text.encode(), compresslevel=1)
         self.send_response(HTTPStatus.NOT_MODIFIED if text is None else HTTPStatus.OK)
@@ -148,8 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
-        self.send_header("ETag", shown.tag)
-        self.send_header("X-Study-State", quote(shown.state))
+        self.send_header("ETag", served.tag)
+        self.send_header("X-Study-State", quote(served.state))
         self.end_headers()
         self.wfile.write(body)
 

@@ -134,6 +134,17 @@ def test_it_answers_this_host_alone_and_sends_what_is_new(server: Server) -> Non
         assert asked(server.url, Host=host)[0] == 403
 
 
+@pytest.mark.parametrize(("error", "is_said"), [(BrokenPipeError, False), (ValueError, True)])
+def test_a_browser_that_leaves_is_no_error_and_others_are(
+    server: Server, capsys: pytest.CaptureFixture[str], error: type[Exception], is_said: bool
+) -> None:
+    try:
+        raise error
+    except error:
+        server._server.handle_error(None, ("127.0.0.1", 1))
+    assert ("Traceback" in capsys.readouterr().err) == is_said
+
+
 @pytest.mark.browser
 def test_a_new_network_is_there_within_3_seconds_and_the_view_is_as_it_was(
     look: Pages, running: Running, server: Server
