@@ -14,9 +14,9 @@ from study.metrics.definitions import Direction
 from study.pareto.dominance import as_losses
 from study.search.halving import best
 
-# TPE models the best trials, a tenth of all and with one objective 25 at most, and the others. Of
-# more ended trials than the limit it is shown so many of the best, among which it finds those, and
-# every second one of the others, again and again.
+# TPE models the best tenth of the trials (at most 25 with one objective), and all others. Once
+# more have ended than the limit, it is shown the _N_BEST best, which include that tenth, and every
+# second one of the others.
 _LIMIT, _N_BEST = 500, 100
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -39,7 +39,8 @@ class BoundedTPESampler(TPESampler):
     def _shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return [trial for trial in trials if trial.number not in self._hidden]
 
-    # Optuna's own; with one objective and with several, all of its models come from here.
+    # Private to Optuna, but all of its models are made here, with one objective and with several.
+    # It asks its study for trials by one method, which is replaced in a copy of the study.
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from tests.benchmarks.alternating import machine
 from tests.conftest import CHROMIUM
 from tests.support.browser import FLAGS
 from tests.support.launched import ROOT
+from tests.support.waiting import wait
 
 _MARKS = """() => Object.fromEntries([...document.querySelectorAll("tr[data-point]")].map((row) => [
     row.querySelector("button").textContent, row.innerText]))"""
@@ -51,8 +52,7 @@ def _served(folder: Path, cpu_seconds: list[float]) -> Iterator[str]:
     seconds are added at its end."""
     command = [sys.executable, "-u", "-m", "study.report", "digits", "--serve"]
     database = folder / "mlflow.db"
-    while not database.exists() or not _has_study(database):
-        time.sleep(0.5)
+    wait(lambda: database.exists() and _has_study(database), 60, "the study did not begin")
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -29,7 +29,7 @@ const unpacked = (id) => {
 const PARTS = ["header", "main", "footer"];
 const blank = PARTS.map((part) => document.querySelector(part).innerHTML);
 let leave = () => ({}); // ends what is drawn, and gives its view
-// Draws the page, and a page that was drawn anew: with its view, zoom and place on the screen.
+// Draws the page. If it was drawn before, its view, zoom and place on the screen stay.
 const show = (content) => {
   const before = leave();
   const top = (section) => section.getBoundingClientRect().top;
