@@ -191,6 +191,7 @@ def test_a_new_network_is_there_within_3_seconds_and_the_view_is_as_it_was(
     assert page.input_value("#filter") == "val_accuracy > 0.5 and coeff < 2"
     server.close()
     page.get_by_text("The server of this page does not answer").wait_for(timeout=10_000)
-    # Refused, or reset if it was asked as it closed.
-    assert all("net::ERR_CONNECTION_RE" in said for said in look.heard)
+    # Refused, or cut off in one way or another if it was asked as it closed.
+    assert all(said.startswith("Failed to load resource: net::ERR_") for said in look.heard)
+    page.close()
     look.heard.clear()
