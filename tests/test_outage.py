@@ -26,11 +26,11 @@ from tests.support.served import Server
 from tests.support.studies import RAW as TINY
 from tests.test_launch import needs_proc
 
-N_TRIALS, N_EPOCHS = 2, 10
+N_TRIALS, N_EPOCHS = 2, 16
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 RAW = {
     **TINY,
-    "model": {"blocks": [2, 2], "channel_multiplier": 4},
+    "model": {"blocks": [2, 2], "channel_multiplier": 8},
     "training": {**TINY["training"], "max_epochs": N_EPOCHS},
 }
 
