@@ -2,21 +2,26 @@
 
     python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--study paper_mnist]
 
-DATA_ROOT holds the data of the study in torchvision's layout. Both train one trial on each core:
+DATA_ROOT holds the data of the study in torchvision's layout. Each arm trains a trial on each core:
 
-    ours    `python -m study.launch STUDY`, the shipped file as it is, to its end, with MLflow
-    stock   Ray Tune with OptunaSearch on the same objectives, no trial stopped, actors reused, and
-            Ray's MLflowLoggerCallback, for as long as ours took. Its trainable trains the same
-            network on the same split for as many epochs, and measures it by the same code. It has
-            the paper's optimizer, SGD, with one cycle, and no ladder. Its ranges are wide: it has
-            to find small bounds by training, coeff 0.3 to 0.99, 1 to 20 power iterations, dropout
-            up to 0.5.
+    ours      `python -m study.launch STUDY`, the shipped file as it is, to its end, with MLflow
+    stock     Ray Tune with OptunaSearch on the same objectives, no trial stopped, actors reused,
+              and Ray's MLflowLoggerCallback, for as long as ours took. Its trainable trains the
+              same network on the same split for as many epochs, and measures it by the same code.
+              It has the paper's optimizer, SGD, with one cycle, and no ladder. Its ranges are wide:
+              it has to find small bounds by training, coeff 0.3 to 0.99, 1 to 20 power iterations,
+              dropout up to 0.5.
+    informed  the same with the study's own optimizer, settings and ranges. It still has no ladder.
 
-What stock had not finished when its time was over does not count as a network, but its epochs do.
-FOLDER gets the records of both and front.png, the networks and the front of both in one picture.
-Prints the points, the hypervolume from the study's reference point, and the largest accuracy at
-three bounds, validation and test. Run with nothing else running. Twice the time of the study: 40
-minutes for mnist on two cores of an AMD EPYC.
+From stock to informed, only optimizer and ranges change; from informed to ours, only the search
+and the ladder. A fourth line, "no ladder", is what ours trained without what its ladder made of it:
+from informed to that, only the search changes.
+
+What stock and informed had not finished when their time was over does not count as a network, but
+its epochs do. FOLDER gets the records of all and front.png, their networks and fronts in one
+picture. Prints the points, the hypervolume from the study's reference point, and the largest
+accuracy at three bounds, validation and test. Run with nothing else running. Three times the time
+of the study: an hour for paper_mnist on two cores.
 """
 
 import argparse
@@ -28,17 +33,18 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import torch
-from mlflow.tracking import MlflowClient
 from ray import tune
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
 from study.config.file import load, locate
+from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
 from study.metrics.definitions import (
     INVERSE_STEPS,
@@ -59,6 +65,7 @@ from tests.benchmarks.alternating import machine
 from tests.benchmarks.replay import stock_search, stock_space
 
 _ROOT = Path(__file__).parents[2]
+_STOCK = ("stock", "informed")
 _MANY = 10_000
 _BOUNDS = (0.75, 0.13, 0.03)
 _TimedPoints = list[tuple[float, dict[str, float]]]
@@ -99,17 +106,31 @@ def _study(name: str, data_root: str) -> StudyConfig:
     return replace(study, data=replace(study.data, root=data_root))
 
 
-def run_stock(study: StudyConfig, folder: Path, seconds: float) -> None:
+def _domain(parameter: Parameter) -> Any:
+    """A parameter of ours, as Ray says it."""
+    if isinstance(parameter, FloatParameter):
+        return (tune.loguniform if parameter.log else tune.uniform)(parameter.low, parameter.high)
+    if isinstance(parameter, IntParameter):
+        return (tune.lograndint if parameter.log else tune.randint)(
+            parameter.low, parameter.high + 1
+        )
+    return tune.choice(list(parameter.choices))
+
+
+def run_stock(study: StudyConfig, arm: str, folder: Path, seconds: float) -> None:
     """Stock Ray Tune until its time is over."""
-    recipe = replace(study.training, optimizer="sgd", lr=0.1, lr_schedule="one_cycle")
-    stock = replace(study, training=recipe, search=replace(study.search, ladder=()))
-    parameters: dict[str, Any] = {"study": stock, "log": str(folder / "stock.jsonl")}
+    stock = replace(study, search=replace(study.search, ladder=()))
+    space = {name: _domain(parameter) for name, parameter in study.space}
+    if arm == "stock":
+        recipe = replace(study.training, optimizer="sgd", lr=0.1, lr_schedule="one_cycle")
+        stock, space = replace(stock, training=recipe), stock_space()
+    parameters: dict[str, Any] = {"study": stock, "log": str(folder / f"{arm}.jsonl")}
     tune.Tuner(
         tune.with_resources(
             tune.with_parameters(StockTrainable, **parameters),
             {"cpu": study.resources.cpus, "gpu": study.resources.gpus},
         ),
-        param_space=stock_space(),
+        param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=stock_search(stock, seed=0),
             num_samples=_MANY,
@@ -118,11 +139,11 @@ def run_stock(study: StudyConfig, folder: Path, seconds: float) -> None:
             time_budget_s=seconds,
         ),
         run_config=tune.RunConfig(
-            name="stock",
-            storage_path=str((folder / "stock").resolve()),
+            name=arm,
+            storage_path=str((folder / arm).resolve()),
             callbacks=[
                 MLflowLoggerCallback(
-                    tracking_uri=f"sqlite:///{folder / 'stock.db'}", experiment_name="stock"
+                    tracking_uri=f"sqlite:///{folder / arm}.db", experiment_name=arm
                 )
             ],
             verbose=0,
@@ -144,24 +165,23 @@ def run_ours(study: str, data_root: str, folder: Path) -> None:
     )
 
 
-def _stock_points(folder: Path, start: float) -> tuple[_TimedPoints, int]:
-    """The networks of stock, and how many epochs it trained."""
-    rows = [json.loads(line) for line in (folder / "stock.jsonl").read_text().splitlines()]
+def _stock_points(folder: Path, arm: str, start: float) -> tuple[_TimedPoints, int]:
+    """The networks of stock Tune, and how many epochs it trained."""
+    rows = [json.loads(line) for line in (folder / f"{arm}.jsonl").read_text().splitlines()]
     return [(row["time"] - start, row["metrics"]) for row in rows if row["done"]], len(rows)
 
 
-def _our_points(folder: Path, start: float) -> tuple[_TimedPoints, int]:
-    """Ours, projections included, when their runs in MLflow had ended, with all that belongs to
-    them; and how many epochs were trained."""
-    uri = f"sqlite:///{folder / 'ours.db'}"
-    records, client = Records(Client(uri)), MlflowClient(uri)
+def _our_points(folder: Path, start: float, *, with_ladder: bool) -> tuple[_TimedPoints, int]:
+    """Ours, when their runs in MLflow had ended, with all that belongs to them; and how many epochs
+    were trained."""
+    records = Records(Client(f"sqlite:///{folder / 'ours.db'}"))
     timed: _TimedPoints = []
     n_epochs = 0
     for record in records.trials_and_projections(find_study(records, "ours")):
         n_epochs += record.n_epochs
-        if record.state is TrialStatus.COMPLETED:
-            ended = client.get_run(record.run_id).info.end_time / 1000 - start
-            timed.append((ended, dict(record.metrics)))
+        counts = with_ladder or record.projected_to is None
+        if counts and record.state is TrialStatus.COMPLETED and record.ended is not None:
+            timed.append((record.ended - start, dict(record.metrics)))
     return timed, n_epochs
 
 
@@ -179,7 +199,7 @@ def _losses(metrics: Sequence[dict[str, float]], study: StudyConfig) -> Losses:
 
 
 def report(study: StudyConfig, folder: Path) -> None:
-    """Print both, and draw both fronts."""
+    """Print all, and draw their fronts."""
     mpl.use("Agg")
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter
@@ -192,12 +212,13 @@ def report(study: StudyConfig, folder: Path) -> None:
     print(f"{seconds / 60:.1f} minutes; reference point", end=" ")
     print({o.metric: o.reference for o in study.objectives})
     drawn = (
-        ("stock", _stock_points, "tab:orange", "x"),
-        ("ours", _our_points, "tab:blue", "o"),
+        ("stock", _stock_points(folder, "stock", times["stock"]), "tab:orange", "x"),
+        ("informed", _stock_points(folder, "informed", times["informed"]), "tab:green", "+"),
+        ("no ladder", _our_points(folder, times["ours"], with_ladder=False), "tab:gray", "."),
+        ("ours", _our_points(folder, times["ours"], with_ladder=True), "tab:blue", "o"),
     )
     curves: dict[str, list[tuple[float, float]]] = {}
-    for name, read, color, marker in drawn:
-        timed, n_epochs = read(folder, times[name])
+    for name, (timed, n_epochs), color, marker in drawn:
         metrics = _admitted(timed, seconds, study)
         losses = _losses(metrics, study)
         kept = dominance.nondominated(losses)
@@ -232,7 +253,7 @@ def report(study: StudyConfig, folder: Path) -> None:
             for t in np.linspace(0, seconds, 200)
         ]
         right.plot(*zip(*curves[name], strict=True), color=color, label=name)
-    for name, other in (("ours", "stock"), ("stock", "ours")):
+    for name, other in permutations(curves, 2):
         end = curves[other][-1][1]
         at = next((t for t, volume in curves[name] if volume >= end), None)
         reached = "never" if at is None else f"after {at:.1f} minutes"
@@ -255,13 +276,13 @@ def main() -> None:
     parser.add_argument("data_root", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--study", default="paper_mnist")
-    parser.add_argument("--only", choices=("stock", "report"), help="what a run is made of")
-    parser.add_argument("--seconds", type=float, help="of stock")
+    parser.add_argument("--only", choices=(*_STOCK, "report"), help="what a run is made of")
+    parser.add_argument("--seconds", type=float, help="of stock or informed")
     arguments = parser.parse_args()
     folder, data_root = arguments.folder.resolve(), str(arguments.data_root.resolve())
     study = _study(arguments.study, data_root)
-    if arguments.only == "stock":
-        run_stock(study, folder, arguments.seconds)
+    if arguments.only in _STOCK:
+        run_stock(study, arguments.only, folder, arguments.seconds)
         return
     if arguments.only is None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -270,11 +291,12 @@ def main() -> None:
         starts = {"ours": time.time()}
         run_ours(arguments.study, data_root, folder)
         seconds = time.time() - starts["ours"]
-        starts["stock"] = time.time()
-        # A process of its own, as ours has one: Ray is started anew.
-        command = [sys.executable, "-m", "tests.benchmarks.real_run", data_root, str(folder)]
-        options = ["--study", arguments.study, "--only", "stock", "--seconds", str(seconds)]
-        subprocess.run([*command, *options], cwd=_ROOT, check=True)
+        for arm in _STOCK:
+            starts[arm] = time.time()
+            # A process of its own, as ours has one: Ray is started anew.
+            command = [sys.executable, "-m", "tests.benchmarks.real_run", data_root, str(folder)]
+            options = ["--study", arguments.study, "--only", arm, "--seconds", str(seconds)]
+            subprocess.run([*command, *options], cwd=_ROOT, check=True)
         (folder / "times.json").write_text(json.dumps({**starts, "seconds": seconds}))
     report(study, folder)
 
