@@ -25,11 +25,15 @@ OUTCOME = "outcome"
 # itself are named in models.stored.
 CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
-"""Error against steps of the inverse, and the steps that the certificate predicts."""
+"""Error against steps of the inverse, the steps that the certificate predicts, and
+LARGEST_PIXEL_ERROR."""
 VAL_RIGHT = "val_right.json"
 """Which images of the validation split are classified correctly, a bit each."""
 RECONSTRUCTIONS = "reconstructions.png"
-"""Images above their reconstructions (paper, Figure 3)."""
+"""Images above their reconstructions (paper, Figure 3) and the differences."""
+LARGEST_PIXEL_ERROR = "largest_pixel_error"
+"""Key of INVERSE: the largest difference in RECONSTRUCTIONS, l2 over the channels of a pixel, with
+pixels from 0 to 1; null where a reconstruction is not finite."""
 
 # Of a run of MLflow alone.
 MODEL = "model"

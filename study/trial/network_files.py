@@ -5,6 +5,7 @@ goes with the network into the trial's checkpoint, and from there into MLflow.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,14 @@ from models import (
     write_network,
 )
 from study.config.trial import ModelConfig, TrialConfig
-from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS, VAL_RIGHT, packed
+from study.metrics.artifacts import (
+    CERTIFICATE,
+    INVERSE,
+    LARGEST_PIXEL_ERROR,
+    RECONSTRUCTIONS,
+    VAL_RIGHT,
+    packed,
+)
 from study.trial.data import Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
@@ -86,10 +94,15 @@ def save_network(
     )
     images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
     steps = predicted_and_needed_steps(model, certificate, images, trial.evaluation)
-    _write_json(folder / INVERSE, {**inverse_curve(model, certificate, images), **steps})
-    _write_json(folder / VAL_RIGHT, packed(answers.right.tolist()))
     pictures = reconstructions(model, certificate, dataset.val, trial.evaluation)
-    save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
+    largest = save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
+    inverse = {
+        **inverse_curve(model, certificate, images),
+        **steps,
+        LARGEST_PIXEL_ERROR: largest if math.isfinite(largest) else None,
+    }
+    _write_json(folder / INVERSE, inverse)
+    _write_json(folder / VAL_RIGHT, packed(answers.right.tolist()))
 
 
 def architecture(

@@ -1,27 +1,41 @@
-"""A picture of images above their reconstructions (paper, Figure 3)."""
+"""A picture of images above their reconstructions (paper, Figure 3) and the differences."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 # A small image is enlarged to at least this many pixels a side.
 _IMAGE_SIZE = 56
-# The gap between images and reconstructions: pixels, and its gray.
-_GAP, _GRAY = 6, 128
+# Between images, and between their rows: pixels; and the gray of both.
+_GAP, _ROW_GAP, _GRAY = 3, 6, 128
 # For values that are not finite: a color that no image is full of.
 _MAGENTA = (1.0, 0.0, 1.0)
+# Of the differences. More would be a large file: their last bits are noise.
+_N_GRAYS = 16
 
 
-def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> None:
-    """Write a row of images, float (N, C, H, W) on the CPU, C one or three, and below it a row of
-    their reconstructions of that shape, as a PNG file. 0 is black and 1 is white; values beyond are
-    cut off, and what is not finite is magenta."""
-    above, below = (_row(images), _row(reconstructed))
-    between = np.full((_GAP, *above.shape[1:]), _GRAY, dtype=np.uint8)
-    Image.fromarray(np.concatenate([above, between, below])).save(path)
+def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> float:
+    """Write a row of images, float (N, C, H, W) on the CPU, C one or three, below it a row of their
+    reconstructions of that shape, and below that a row of their differences, as a PNG file. 0 is
+    black and 1 is white; values beyond are cut off, and what is not finite is magenta.
+
+    A difference is the l2 norm over the channels of a pixel, and the largest one in the picture is
+    white. Returns that one: 0 where both rows are equal, infinite where one of them is not finite.
+    """
+    differences = torch.linalg.vector_norm(reconstructed - images, dim=1, keepdim=True)
+    largest = differences.max().item() if bool(differences.isfinite().all()) else np.inf
+    seen = differences[differences.isfinite()]
+    brightest = seen.max() if len(seen) and seen.max() > 0 else differences.new_ones(())
+    grays = (_N_GRAYS - 1) * differences / brightest
+    rows = [_row(images), _row(reconstructed), _row(grays.round() / (_N_GRAYS - 1))]
+    between = np.full((_ROW_GAP, *rows[0].shape[1:]), _GRAY, dtype=np.uint8)
+    picture = np.concatenate([rows[0], between, rows[1], between, rows[2]])
+    Image.fromarray(picture).save(path, optimize=True)
+    return largest
 
 
 def _row(images: Tensor) -> NDArray[np.uint8]:
@@ -30,5 +44,8 @@ def _row(images: Tensor) -> NDArray[np.uint8]:
     is_finite = colors.isfinite().all(dim=-1, keepdim=True)
     colors = colors.clamp(0, 1).where(is_finite, colors.new_tensor(_MAGENTA))
     scale = max(1, _IMAGE_SIZE // images.shape[-1])
-    row: NDArray[np.float32] = np.concatenate(list(colors.numpy()), axis=1)
-    return np.rint(255 * row.repeat(scale, axis=0).repeat(scale, axis=1)).astype(np.uint8)
+    pixels = np.rint(255 * colors.numpy()).astype(np.uint8)
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    between = np.full((pixels.shape[1], _GAP, 3), _GRAY, dtype=np.uint8)
+    parts = [part for image in pixels for part in (image, between)][:-1]
+    return np.concatenate(parts, axis=1)
