@@ -116,18 +116,27 @@ def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, s
 
 
 def views(config: StudyConfig) -> dict[str, str]:
-    """MLflow's tables of runs by name: objectives, parameters and tags, best run first."""
-    first = config.objectives[0]
-    metrics = [*(objective.metric for objective in config.objectives), TEST_ACCURACY]
+    """MLflow's tables of runs by name, best run first: from the left two objectives, how each
+    network stands, and the rest."""
+    first, *_ = objectives = [f"metrics.`{objective.metric}`" for objective in config.objectives]
     shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]
-    columns = [f"metrics.`{name}`" for name in dict.fromkeys(metrics)]
-    columns += [f"params.`{key}`" for key in shown]
-    columns += [f"tags.`{tag}`" for tag in (MARK, ALIAS, CERTIFIED, STATE)]
-    columns += [f"tags.`{GIVEN}`"] if config.search.first else []
+    stands = [f"tags.`{tag}`" for tag in (MARK, ALIAS)]
+    columns = [
+        *objectives[:2],
+        *stands,
+        *objectives[2:],
+        f"metrics.`{TEST_ACCURACY}`",
+        *(f"params.`{key}`" for key in shown),
+        *(f"tags.`{tag}`" for tag in (CERTIFIED, STATE)),
+        *([f"tags.`{GIVEN}`"] if config.search.first else []),
+    ]
     table = {
         "selectedColumns": columns,
-        "orderByKey": f"metrics.`{first.metric}`",
-        "orderByAsc": first.direction is Direction.MINIMIZE,
+        # Without these MLflow has all metrics first, and tags last, out of sight.
+        "columnOrder": columns,
+        "columnWidths": {**dict.fromkeys(columns, 100), **dict.fromkeys(objectives, 90)},
+        "orderByKey": first,
+        "orderByAsc": config.objectives[0].direction is Direction.MINIMIZE,
     }
     front = {**table, "searchFilter": f"tags.`{MARK}` = 'front'"}
     return {VIEW: json.dumps(table), FRONT_VIEW: json.dumps(front)}

@@ -59,8 +59,10 @@ def test_a_study_is_described_by_what_it_varies_and_seeks() -> None:
     for objective in config.objectives:
         assert f"{objective.direction.value} `{objective.metric}`" in text
         assert columns.count(f"metrics.`{objective.metric}`") == 1
-    tags = ("mark", "alias", "certified", "state")
-    assert columns[-4:] == [f"tags.`study.{tag}`" for tag in tags]
+    # How a network stands is beside its first objectives.
+    assert columns[2:4] == ["tags.`study.mark`", "tags.`study.alias`"]
+    assert columns[-2:] == ["tags.`study.certified`", "tags.`study.state`"]
+    assert of_all["columnOrder"] == columns
     assert all(f"`{c.metric}` {c}" in text for c in config.constraints)
 
 
