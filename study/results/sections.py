@@ -7,8 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from study.metrics.artifacts import CERTIFICATE, INVERSE, RECONSTRUCTIONS
+from study.metrics.artifacts import (
+    CERTIFICATE,
+    INVERSE,
+    LARGEST_PIXEL_ERROR,
+    RECONSTRUCTIONS,
+)
 from study.metrics.definitions import (
+    ATTACKED_ACCURACY,
     CERTIFIED_ACCURACY,
     CPU_HOURS,
     DEVICE_HOURS,
@@ -166,7 +172,7 @@ def _facts(report: Report) -> list[str]:
         f"{duration} of training",
         f"{costs[DEVICE_HOURS]:.2g} {kind} hours",
         *(f"{costs[name]:.2g} {unit}" for name, unit in spent.items() if name in costs),
-        f"{len(trials)} trainings, {n_epochs} epochs",
+        f"{len(trials)} training runs, {n_epochs} epochs",
         *sorted({trial.device for trial in trials if trial.device}),
         *([f"commit {study.commit[:10]}{changes}"] if study.commit else []),
         *(f"{name} {version}" for name, version in study.versions.items() if name == "torch"),
@@ -194,8 +200,8 @@ def _proof(metrics: Mapping[str, float], radius: float) -> str:
         return "Proven to be invertible." if bound < 1 else "Not proven to be invertible."
     certified = metrics[CERTIFIED_ACCURACY]
     return (
-        f"{describe_inverse(inverse)} No change of up to {radius:.4g} (l2, pixels from 0 to 1) "
-        f"changes the answer for {certified:.1%} of the validation images, which are right."
+        f"{describe_inverse(inverse)} For {certified:.1%} of the validation images the answer is "
+        f"right, and no change of up to {radius:.4g} (l2, pixels from 0 to 1) alters it."
     )
 
 
@@ -226,7 +232,7 @@ def _named_networks(report: Report) -> Mapping[str, Point]:
 
 
 def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
-    """The certificate, inverse and reconstructions of a network."""
+    """The certificate, radii, inverse and reconstructions of a network."""
     run_id = point.first.run_id
     artifacts = report.files.artifacts(run_id)
 
@@ -236,14 +242,29 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
     certificate = json.loads(read(CERTIFICATE) or "{}")
     inverse = json.loads(read(INVERSE) or "{}")
     image = read(RECONSTRUCTIONS)
+    # Certificates of earlier versions have neither.
+    curve = certificate.get("on_validation_split", {})
+    attained = certificate.get("empirical_lipschitz", [])
+    trial = report.study.config.resolve(point.first.sample, seed=0)
+    attacked = point.first.metrics.get(ATTACKED_ACCURACY)
     return {
         "label": label,
         "layers": _bounds(certificate, "layers"),
         "blocks": _bounds(certificate, "blocks"),
+        "attained": [float(f"{value:.4g}") for value in attained],
+        "certified": {
+            "radii": [float(f"{radius:.4g}") for radius in curve.get("radius", [])],
+            "accuracies": [
+                METRICS[CERTIFIED_ACCURACY].resolution.round(fraction)
+                for fraction in curve.get(CERTIFIED_ACCURACY, [])
+            ],
+        },
+        "attack": None if attacked is None else {"radius": trial.radius, "accuracy": attacked},
         "inverse": {
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
         },
+        "largest_pixel_error": inverse.get(LARGEST_PIXEL_ERROR),
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "error": point.metrics.get(RECONSTRUCTION_ERROR),
     }

@@ -187,7 +187,7 @@ def metric_columns(
         cells = [numbers.with_error(point, name) for point in ranked]
         columns.append(Column(meaning(name).short, cells, meaning(name).description))
         if name == VAL_ACCURACY and n_val_images is not None:
-            how = f"its confidence interval, by the {n_val_images} images"
+            how = f"its confidence interval, on the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
     return columns
 

@@ -34,7 +34,8 @@ def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> f
     rows = [_row(images), _row(reconstructed), _row(grays.round() / (_N_GRAYS - 1))]
     between = np.full((_ROW_GAP, *rows[0].shape[1:]), _GRAY, dtype=np.uint8)
     picture = np.concatenate([rows[0], between, rows[1], between, rows[2]])
-    Image.fromarray(picture).save(path, optimize=True)
+    is_gray = bool((picture == picture[..., :1]).all())
+    Image.fromarray(picture[..., 0] if is_gray else picture).save(path, optimize=True)
     return largest
 
 

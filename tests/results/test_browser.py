@@ -169,7 +169,7 @@ def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> N
     page = look.shared(real.path, *DESKTOP)
     see_all(page)
     # Every figure is drawn once it is in sight.
-    for name in ("front", "growth", "layers", "inverse"):
+    for name in ("front", "growth", "layers", "certified", "inverse"):
         expect(page.locator(f"#{name}-plot .main-svg").first).to_be_visible()
     images = page.locator("#reconstructions img")
     assert images.count() == len({r["network"] for r in real.content["recommended"].values()})
@@ -178,6 +178,68 @@ def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> N
     buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
     assert "Zoom" in buttons
     assert not [title for title in buttons if re.search("share|cloud|send|studio", title, re.I)]
+
+
+def test_proofs_stand_beside_what_slopes_and_attacks_attain(look: Pages, real: Real) -> None:
+    page = look.shared(real.path, *DESKTOP)
+    see_all(page)
+    drawn = {
+        name: page.evaluate(f"document.getElementById('{name}-plot').data")
+        for name in ("layers", "certified")
+    }
+    bars = [trace for trace in drawn["layers"] if trace["mode"] == "lines"]
+    attained = [
+        trace for trace in drawn["layers"] if trace.get("marker", {}).get("symbol") == "diamond"
+    ]
+    assert len(attained) == len(bars) > 0
+    for bar, found in zip(bars, attained, strict=True):
+        # A bar has two ends and a gap.
+        for bound, slope in zip(bar["y"][::3], found["y"], strict=True):
+            assert 0 <= slope <= bound
+    assert any(slope > 0 for found in attained for slope in found["y"])
+    by_network = {point["network"]: point["metrics"] for point in real.content["points"]}
+    lines = {line["name"]: line for line in drawn["certified"] if line["mode"] == "lines"}
+    n_attacked = 0
+    for network, line in lines.items():
+        metrics = by_network[network]
+        assert line["y"] == sorted(line["y"], reverse=True)
+        # Of a network whose answers rounding changes for few images.
+        assert 0 <= metrics["val_accuracy"] - line["y"][0] < 0.05
+        n_attacked += "attacked_accuracy" in metrics
+    crosses = [trace for trace in drawn["certified"] if trace["mode"] == "markers"]
+    assert len(crosses) == n_attacked > 0
+    measured = {metrics.get("attacked_accuracy") for metrics in by_network.values()}
+    assert all(cross["x"] == [4.0] and cross["y"][0] in measured for cross in crosses)
+
+
+def test_a_figure_of_many_points_comes_to_have_all_of_them(look: Pages, tmp_path: Path) -> None:
+    # First it has the front and a sample of the others.
+    generator, path = random.Random(0), tmp_path / "report.html"
+    records = [
+        trial(number, val_accuracy=generator.random(), inverse_steps=generator.uniform(2, 20))
+        for number in range(1600)
+    ]
+    write_page(path, unread(records))
+    page = look(path, DESKTOP[0])
+    page.wait_for_function(
+        """() => new Set(document.getElementById("front-plot").data
+            .flatMap((trace) => trace.customdata || [])).size === 1600"""
+    )
+
+
+def test_mlflow_shows_without_scrolling_how_each_network_stands(look: Pages, real: Real) -> None:
+    records = Records(Client(real.server))
+    study = records.find_study("tiny")
+    assert study is not None
+    page = look.browser.new_page(viewport={"width": DESKTOP[0], "height": 900})
+    page.goto(study_page(real.server, study.experiment_id)[1])
+    objectives = [objective.metric for objective in study.config.objectives]
+    boxes = []
+    for name in (*objectives[:2], "study.mark", "study.alias"):
+        head = page.get_by_role("columnheader").filter(has_text=re.compile(rf"^{name}$")).first
+        expect(head).to_be_in_viewport(ratio=1)
+        boxes.append((head.bounding_box() or {})["x"])
+    assert boxes == sorted(boxes)
 
 
 def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -> None:

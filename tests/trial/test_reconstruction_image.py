@@ -47,3 +47,12 @@ def test_a_difference_is_the_distance_of_two_colors(tmp_path: Path) -> None:
     assert (pixels[0, 1] == [0, 255, 0]).all()
     assert (pixels[-64, :2] == [[255] * 3, [0] * 3]).all()
     assert save_reconstructions(path, images, images) == 0
+
+
+def test_gray_images_stay_gray(tmp_path: Path) -> None:
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    save_reconstructions(tmp_path / "x.png", images, images)
+    picture = Image.open(tmp_path / "x.png")
+    assert picture.mode == "L"
+    shown = np.asarray(picture)[:SIDE:SCALE, :SIDE:SCALE] / 255
+    np.testing.assert_allclose(shown, images[0, 0], atol=1 / 255)

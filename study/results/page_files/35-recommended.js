@@ -1,7 +1,7 @@
-// The recommended networks as cards: which to take, and why.
+// The recommended networks as cards: which to choose, and why.
 
 const aliasText = (alias) => (
-  alias === "knee" ? "best bargain" : alias.replace("-", " ")
+  alias === "knee" ? "best compromise (knee)" : alias.replace("-", " ")
 );
 const cardFigures = (i) => make("dl", { className: "figures" },
   ...objectives.map((name) => figureOf(titleOf(name), withError(name, i))));

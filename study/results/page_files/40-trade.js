@@ -1,6 +1,7 @@
 // The trade: the figure of all points, and all of the point that is pointed at or chosen.
 
 const MANY = 1500; // beyond that the two-dimensional figure is drawn by WebGL
+const FEW = 400; // of those, which are drawn before WebGL has started
 const MOST_LINES = 30; // of trainings; more would be a tangle
 const MOST_BARS = 60; // intervals of more points would be one gray
 
@@ -28,11 +29,11 @@ const howSure = (i) => {
   if (low !== null) {
     sentences.push(
       `${titleOf(content.accuracy)} between ${low.toFixed(3)} and ${high.toFixed(3)} with 95 % `
-      + `confidence, by ${content.n_val_images} images.`,
+      + `confidence, on ${content.n_val_images} images.`,
     );
   }
   if (share !== null) {
-    sentences.push(`On the front with ${percent(share)} if it were measured anew.`);
+    sentences.push(`${percent(share)} likely to be on the front if measured again.`);
   }
   return sentences.length ? [note(sentences.join(" "))] : [];
 };
@@ -241,10 +242,17 @@ const frontAxes = () => {
     margin: { l: 0, r: 0, t: 0, b: 0 },
   };
 };
+// WebGL takes a second to start. Until then the front is drawn, and some of the others.
+let isWhole = before.isWhole ?? false;
+const sampled = (ids) => {
+  const step = Math.ceil(ids.length / FEW);
+  return ids.filter((i, k) => points.mark[i] === "front" || k % step === 0);
+};
 const drawFront = () => {
   const kept = visible();
   const axes = [state.x, state.y, ...(isSpatial() ? [state.z] : [])];
-  const placed = kept.filter((i) => axes.every((name) => column(name)[i] !== null));
+  const all = kept.filter((i) => axes.every((name) => column(name)[i] !== null));
+  const placed = isWhole || all.length <= MANY ? all : sampled(all);
   const steps = staircase(placed);
   const traces = isSpatial() ? [] : trainingTraces(placed);
   if (steps) traces.push(stepsTrace(steps, column(state.x), column(state.y)));
@@ -256,13 +264,28 @@ const drawFront = () => {
     annotations: names(placed),
     ...frontAxes(),
   });
-  noteFront(placed.length, kept.length - placed.length, steps);
+  noteFront(all.length, kept.length - all.length, steps);
+  const plot = byId("front-plot");
+  if (!plot.on) return; // nothing is drawn yet
+  if (placed !== all) {
+    isWhole = true;
+    requestAnimationFrame(() => setTimeout(drawFront));
+  }
+  plot.removeAllListeners();
+  plot.on("plotly_hover", (event) => detail(event.points[0].customdata));
+  plot.on("plotly_unhover", () => detail(state.chosen));
+  plot.on("plotly_click", (event) => {
+    const i = event.points[0].customdata;
+    if (typeof i !== "number") return;
+    choose(i);
+    openRun(i);
+  });
 };
 const noteFront = (nPlaced, nMissing, steps) => {
   const missing = nMissing ? `; ${nMissing} have no value on these axes` : "";
   const line = steps
-    ? " Each line is a training: its network, then the same scaled down, from rung to rung. The"
-      + " dotted line is the best of these two; pale points are on the front for the others only."
+    ? " Each line is a training run: its network, then the same one scaled down step by step. The"
+      + " dotted line is the best of these two; pale points are on the front for other objectives only."
     : "";
   const click = content.run_page
     ? "A click opens the run in MLflow."
@@ -319,17 +342,4 @@ const makeAxes = () => {
     };
   }
 };
-const makeFront = () => {
-  drawFirst("front-plot", drawFront);
-  const plot = byId("front-plot");
-  if (!plot.on) return; // nothing is drawn yet
-  plot.removeAllListeners();
-  plot.on("plotly_hover", (event) => detail(event.points[0].customdata));
-  plot.on("plotly_unhover", () => detail(state.chosen));
-  plot.on("plotly_click", (event) => {
-    const i = event.points[0].customdata;
-    if (typeof i !== "number") return;
-    choose(i);
-    openRun(i);
-  });
-};
+const makeFront = () => drawFirst("front-plot", drawFront);

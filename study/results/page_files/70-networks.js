@@ -16,35 +16,74 @@ const layersTrace = (network, k) => ({
   text: network.layers.map((layer) => plain(layer.name)),
   hovertemplate: `%{text}: %{y:.4f}<extra>${plain(network.label)}</extra>`,
 });
-// Of each block a bar over its layers, whose names begin with its own.
-const blocksTrace = (network, k) => {
-  const [x, y, text] = [[], [], []];
-  for (const block of network.blocks) {
+// Of each block a bar over its layers, whose names begin with its own, and in the middle of the bar
+// what the block attains.
+const blockTraces = (network, k) => {
+  const bars = { x: [], y: [], text: [] };
+  const attained = { x: [], y: [], text: [] };
+  network.blocks.forEach((block, at) => {
     const inside = network.layers
       .map((layer, i) => (layer.name.startsWith(`${block.name}.`) ? i + 1 : null))
       .filter((i) => i !== null);
-    if (!inside.length) continue;
+    if (!inside.length) return;
     const [first, last] = extent(inside);
-    x.push(first - 0.4, last + 0.4, null);
-    y.push(block.upper_bound, block.upper_bound, null);
-    text.push(plain(block.name), plain(block.name), "");
-  }
-  return {
-    type: "scatter", mode: "lines", legendgroup: String(k), showlegend: false, x, y, text,
-    line: { color: lineLook(k).color, width: 4 },
-    hovertemplate: `block %{text}: Lip(g) at most %{y:.4g}<extra>${plain(network.label)}</extra>`,
-  };
+    bars.x.push(first - 0.4, last + 0.4, null);
+    bars.y.push(block.upper_bound, block.upper_bound, null);
+    bars.text.push(plain(block.name), plain(block.name), "");
+    attained.x.push((first + last) / 2);
+    attained.y.push(network.attained[at] ?? null);
+    attained.text.push(plain(block.name));
+  });
+  const common = { type: "scatter", legendgroup: String(k), showlegend: false };
+  const says = (what) => `block %{text}: ${what}<extra>${plain(network.label)}</extra>`;
+  return [
+    {
+      ...common, ...bars, mode: "lines", line: { color: lineLook(k).color, width: 4 },
+      hovertemplate: says("Lip(g) at most %{y:.4g}, proven"),
+    },
+    {
+      ...common, ...attained, mode: "markers",
+      marker: { symbol: "diamond", size: 9, color: css("--card"), line: { width: 2, color: lineLook(k).color } },
+      hovertemplate: says("a slope of %{y:.4g} was found"),
+    },
+  ];
 };
 const drawLayers = () => {
   const one = { type: "line", xref: "paper", x0: 0, x1: 1, y0: 1, y1: 1 };
   const traces = eachChosen((network, k) => [
     { ...layersTrace(network, k), legendgroup: String(k) },
-    blocksTrace(network, k),
+    ...blockTraces(network, k),
   ]);
   react("layers-plot", traces, {
     xaxis: axis("layer"),
-    yaxis: axis("proven bound, l2", { rangemode: "tozero" }),
+    yaxis: axis("bound, l2", { rangemode: "tozero" }),
     shapes: [{ ...one, line: { color: css("--soft"), width: 1, dash: "dash" } }],
+  });
+};
+const certifiedTraces = (network, k) => [
+  {
+    type: "scatter",
+    mode: "lines",
+    name: plain(network.label),
+    line: { ...lineLook(k), shape: "vh" }, // between two radii what is proven at the larger
+    x: network.certified.radii,
+    y: network.certified.accuracies,
+    hovertemplate: `within %{x:.3g}: %{y:.1%} proven<extra>${plain(network.label)}</extra>`,
+  },
+  ...(network.attack === null ? [] : [{
+    type: "scatter",
+    mode: "markers",
+    showlegend: false,
+    marker: { size: 11, symbol: "x-thin", line: { width: 3, color: lineLook(k).color } },
+    x: [network.attack.radius],
+    y: [network.attack.accuracy],
+    hovertemplate: `attacked within %{x:.3g}: %{y:.1%} right<extra>${plain(network.label)}</extra>`,
+  }]),
+];
+const drawCertified = () => {
+  react("certified-plot", eachChosen(certifiedTraces), {
+    xaxis: axis("radius, l2, pixels from 0 to 1", { rangemode: "tozero" }),
+    yaxis: axis("certified accuracy", { range: [0, 1.02] }),
   });
 };
 const inverseTrace = (network, k) => ({
@@ -65,15 +104,17 @@ const drawInverse = () => {
     yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power", dtick: 1 }),
   });
 };
-const reconstruction = ({ label, image, error }) => make(
+const reconstruction = ({ label, image, error, largest_pixel_error: largest }) => make(
   "figure", {},
   make("img", {
     src: image,
-    alt: `Validation images above their reconstructions by ${label}`,
+    alt: `Validation images, their reconstructions by ${label}, and the differences`,
   }),
   make("figcaption", {
-    textContent: `${label}: images above, reconstructions below (paper, Figure 3); `
-      + `reconstruction error ${error === null ? "not finite" : formatted(error)}`,
+    textContent: `${label}: images, their reconstructions (paper, Figure 3)`
+      + (largest === null ? "" : ` and the differences, of which white is the largest, ${formatted(largest)}`
+        + " where pixels run from 0 to 1")
+      + `; reconstruction error ${error === null ? "not finite" : formatted(error)}`,
   }),
 );
 const drawReconstructions = () => {
@@ -83,6 +124,7 @@ const drawReconstructions = () => {
 };
 const drawNetworks = () => {
   draw("layers-plot");
+  draw("certified-plot");
   draw("inverse-plot");
   drawReconstructions();
 };
@@ -96,5 +138,8 @@ const makeNetworks = () => {
   });
   drawReconstructions();
   whenSeen("layers-plot", drawLayers);
+  const areCertified = content.networks.some(({ certified }) => certified.radii.length);
+  byId("certified-plot").closest("figure").hidden = !areCertified; // of an earlier version
+  if (areCertified) whenSeen("certified-plot", drawCertified);
   whenSeen("inverse-plot", drawInverse);
 };

@@ -100,7 +100,7 @@ const makeRows = ([first, ...others]) => {
   const isOpen = state.unfolded.has(id);
   const more = make("button", {
     type: "button", className: "more", textContent: isOpen ? "\u2212" : `+${others.length}`,
-    title: `${others.length} more of this training`,
+    title: `${others.length} more of this training run`,
     onclick: () => {
       if (!state.unfolded.delete(id)) state.unfolded.add(id);
       drawTable();

@@ -61,8 +61,8 @@ if (typing) {
   if (before.focus.selection) typing.setSelectionRange(...before.focus.selection);
 }
 
-// Leaves the page for one that is drawn anew.
-return () => {
+// Leaves the page for one that is drawn anew, and gives its view.
+const leave = () => {
   leaving.abort();
   const { id, name, type, selectionStart, selectionEnd } = document.activeElement;
   const at = id ? `#${CSS.escape(id)}` : name && `[name="${CSS.escape(name)}"]`;
@@ -74,9 +74,11 @@ return () => {
     unfolded: state.unfolded,
     opened: row && points.network[row.previousSibling.dataset.point],
     isAllOpen,
+    isWhole,
     growthBy: byId("growth-by").value,
     drawnNetworks: new Set(eachChosen(({ label }) => [label])),
     scrollLeft: wide.scrollLeft,
     focus: at && { at, selection },
   };
 };
+return { leave, drawAll };

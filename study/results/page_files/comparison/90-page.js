@@ -25,7 +25,8 @@ makeGlossary(Object.keys(points.metrics));
 makeSectionLinks();
 drawAgainWithTheme();
 
-return () => {
+const leave = () => {
   leaving.abort();
   return {};
 };
+return { leave, drawAll };

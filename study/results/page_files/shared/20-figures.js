@@ -155,7 +155,7 @@ const whenSeen = (id, how) => {
   pending.set(id, start);
 };
 const react = (id, traces, more) => {
-  if (!("Plotly" in globalThis)) return; // the page is drawn again once it is there
+  if (!("Plotly" in globalThis)) return; // all is drawn again once it is there
   try {
     return Plotly.react(byId(id), traces, layout(more), CONFIG);
   } catch (error) {

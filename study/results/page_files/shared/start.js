@@ -28,10 +28,10 @@ const unpacked = (id) => {
 
 const PARTS = ["header", "main", "footer"];
 const blank = PARTS.map((part) => document.querySelector(part).innerHTML);
-let leave = () => ({}); // ends what is drawn, and gives its view
+let drawn = { leave: () => ({}) }; // the page as it is
 // Draws the page. If it was drawn before, its view, zoom and place on the screen stay.
 const show = (content) => {
-  const before = leave();
+  const before = drawn.leave();
   const top = (section) => section.getBoundingClientRect().top;
   const sections = [...document.querySelectorAll("main > section:not([hidden])")];
   const inSight = scrollY > 0 && sections.findLast((section) => top(section) < 100);
@@ -39,7 +39,7 @@ const show = (content) => {
   const figures = [...document.querySelectorAll(".plot")];
   PARTS.forEach((part, k) => { document.querySelector(part).innerHTML = blank[k]; });
   for (const figure of figures) document.getElementById(figure.id)?.replaceWith(figure);
-  leave = drawPage(content, before);
+  drawn = drawPage(content, before);
   const again = inSight && document.getElementById(inSight.id);
   if (again && !again.hidden) scrollBy({ top: top(again) - topBefore, behavior: "instant" });
 };
@@ -69,12 +69,12 @@ const follow = async (tag) => {
 const start = async () => {
   try {
     const content = JSON.parse(await unpacked("content"));
-    // Cards and tables first: Plotly takes a second or two to start.
+    const plotly = unpacked("plotly");
+    // Cards and tables first: Plotly takes a second to start.
     show(content);
-    const plotly = await unpacked("plotly");
     await new Promise((painted) => { requestAnimationFrame(() => setTimeout(painted)); });
-    (0, eval)(plotly); // outside "use strict"
-    show(content);
+    (0, eval)(await plotly); // outside "use strict"
+    drawn.drawAll();
   } catch (error) {
     const text = `This page cannot be drawn here; it takes a browser of 2023 or later: ${error}`;
     document.querySelector("main").prepend(text);
