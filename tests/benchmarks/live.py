@@ -3,8 +3,9 @@
     python -m tests.benchmarks.live [--rounds 3] [--trials 12]
 
 Runs the default study alternately by itself and with its page open in Chromium from the start, on
-the same cores, served by `study.report --serve`. Prints the seconds that each took, the CPU
-seconds of the server, and how long after the end of each training the page showed it as ended.
+the same cores, served by `study.report --serve`. Prints the seconds that each took, the CPU seconds
+of the server, its start included, and how long after the end of each training the page showed it as
+ended.
 """
 
 import argparse
@@ -115,7 +116,12 @@ def main() -> None:
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
     print(f"followed over alone: {statistics.median(ratios):.3f}, {min(ratios):.3f} to "
           f"{max(ratios):.3f}")  # fmt: skip
-    print(f"CPU seconds of the server: {statistics.median(server):.1f}")
+    shares = [
+        cpu / (whole * (os.cpu_count() or 1))
+        for cpu, whole in zip(server, seconds["followed"], strict=True)
+    ]
+    print(f"CPU seconds of the server: {statistics.median(server):.1f}, "
+          f"{statistics.median(shares):.1%} of what the machine has in that time")  # fmt: skip
     print(f"a network is on the page {statistics.median(delays):.1f} s after its end, "
           f"{max(delays):.1f} s at most; {len(delays)} of them")  # fmt: skip
 
