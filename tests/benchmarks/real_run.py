@@ -56,7 +56,7 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     VAL_ACCURACY,
 )
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
 from study.results.report import find_study
@@ -196,7 +196,7 @@ def _our_points(folder: Path, start: float, *, with_ladder: bool) -> tuple[_Time
     n_epochs = 0
     for record in records.trials_and_projections(find_study(records, "ours")):
         n_epochs += record.n_epochs
-        counts = with_ladder or record.projected_to is None
+        counts = record.projected_to is None or (with_ladder and record.projected_to != CONTROL)
         if counts and record.state is TrialStatus.COMPLETED and record.ended is not None:
             timed.append((record.ended - start, dict(record.metrics)))
     return timed, n_epochs
