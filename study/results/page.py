@@ -123,8 +123,11 @@ def _unwrapped(plotly: str) -> str:
     """Plotly's code without the function that it is wrapped in, if it is: a browser would read all
     of it twice, which takes half a second. The license above it stays."""
     begin, end = plotly.find('"use strict";var Plotly='), plotly.rfind("return Plotly;")
-    notice = plotly[: plotly.find("*/") + 2]
-    return f"{notice}\n{plotly[begin:end]}" if 0 < len(notice) <= begin < end else plotly
+    notice, closed, _ = plotly[: max(begin, 0)].partition("*/")
+    code = plotly[begin:end]
+    # Strict code keeps its own variables to itself.
+    is_whole = closed and begin < end and "window.Plotly = Plotly;" in code
+    return f"{notice}*/\n{code}" if is_whole else plotly
 
 
 def _common(shown: Ranking) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from study.results.report import Report
 from study.results.tables import Section, marks_of, table1_section
 from study.tracking.pages import compare_page, describe_inverse, run_page, server_address
 
+_UP = METRICS[LIPSCHITZ_UPPER_BOUND].resolution
 MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page
 _MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless
 # Metrics that the picker limits, after the objectives. `strict` excludes the limit itself: a bound
@@ -253,7 +254,8 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
         "blocks": _bounds(certificate, "blocks"),
         "attained": [float(f"{value:.4g}") for value in attained],
         "certified": {
-            "radii": [float(f"{radius:.4g}") for radius in curve.get("radius", [])],
+            # Down: what is proven within a radius is so within a smaller one.
+            "radii": [-_UP.round(-radius) for radius in curve.get("radius", [])],
             "accuracies": [
                 METRICS[CERTIFIED_ACCURACY].resolution.round(fraction)
                 for fraction in curve.get(CERTIFIED_ACCURACY, [])
@@ -264,6 +266,7 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
         },
+        "has_differences": LARGEST_PIXEL_ERROR in inverse,  # not of an earlier version
         "largest_pixel_error": inverse.get(LARGEST_PIXEL_ERROR),
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "error": point.metrics.get(RECONSTRUCTION_ERROR),
@@ -272,9 +275,8 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
 
 def _bounds(certificate: dict[str, Any], parts: str) -> list[dict[str, Any]]:
     """Name and proven bound of each layer or block of a certificate, rounded up."""
-    rounded = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round
     bounds = {part["name"]: part["upper_bound"] for part in certificate.get(parts, ())}
     return [
-        {"name": name, "upper_bound": None if bound is None else rounded(bound)}
+        {"name": name, "upper_bound": None if bound is None else _UP.round(bound)}
         for name, bound in bounds.items()
     ]

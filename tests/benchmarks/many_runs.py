@@ -225,7 +225,7 @@ new MutationObserver(() => {
     const there = {
         table: document.querySelector("#point-table tbody tr"),
         figure: document.querySelector("#front-plot .main-svg"),
-        all: nDrawn() > 1500,
+        all: nDrawn() >= N_POINTS,
     };
     for (const [what, is] of Object.entries(there)) {
         if (!is || what in opened) continue;
@@ -236,8 +236,8 @@ new MutationObserver(() => {
 """
 
 
-def open_page(path: Path, n_rounds: int) -> None:
-    """Times of the page in Chromium, whose 3D is drawn in software here."""
+def open_page(path: Path, n_points: int, n_rounds: int) -> None:
+    """Times of the page of so many points in Chromium, whose 3D is drawn in software here."""
     actions = {
         "hide and show a mark": ("#marks input[data-mark=dominated]", None),
         "filter": ("#filter", "coeff<0.5"),
@@ -252,17 +252,16 @@ def open_page(path: Path, n_rounds: int) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         for _ in range(n_rounds):
             page = browser.new_page(viewport={"width": 1280, "height": 900})
-            page.add_init_script(_OPENING)
+            page.add_init_script(_OPENING.replace("N_POINTS", str(n_points)))
             page.goto(path.as_uri())
             page.wait_for_function("opened.all")
             for what, of in opening.items():
                 of.append(page.evaluate(f"opened.{what} / 1000"))
-            n_drawn = page.evaluate("nDrawn()")
             for name, (what, value) in actions.items():
                 acting[name].append(page.evaluate(_PRESSING, [what, value]))
             page.close()
         browser.close()
-    print(f"page of {path.stat().st_size / 1e6:.1f} MB, {n_drawn} points drawn, seconds:")
+    print(f"page of {path.stat().st_size / 1e6:.1f} MB, {n_points} points, seconds:")
     for what, seconds in opening.items():
         print(f"  open, until the {_OPENED[what]}: {spread(seconds)}")
     for name, seconds in acting.items():
@@ -286,9 +285,11 @@ def main() -> None:
         path = folder / "report.html"
         # The command would refuse: the runs have no files.
         records = Records(Client(uri))
-        seconds = clocked(lambda: write_page(path, read(records, "tiny")))
-        print(f"its page is written in {seconds:.1f} s")
-    open_page(path, arguments.rounds)
+        start = time.perf_counter()
+        report = read(records, "tiny")
+        write_page(path, report)
+        print(f"its page is written in {time.perf_counter() - start:.1f} s")
+    open_page(path, len(report.points), arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_proofs_stand_beside_what_slopes_and_attacks_attain(look: Pages, real: R
     }
     bars = [trace for trace in drawn["layers"] if trace["mode"] == "lines"]
     attained = [
-        trace for trace in drawn["layers"] if trace.get("marker", {}).get("symbol") == "diamond"
+        trace for trace in drawn["layers"] if trace.get("marker", {}).get("symbol") == "hexagon"
     ]
     assert len(attained) == len(bars) > 0
     for bar, found in zip(bars, attained, strict=True):
@@ -212,19 +212,46 @@ def test_proofs_stand_beside_what_slopes_and_attacks_attain(look: Pages, real: R
     assert all(cross["x"] == [4.0] and cross["y"][0] in measured for cross in crosses)
 
 
-def test_a_figure_of_many_points_comes_to_have_all_of_them(look: Pages, tmp_path: Path) -> None:
-    # First it has the front and a sample of the others.
+def test_a_figure_of_many_points_has_some_and_then_all_of_them(look: Pages, tmp_path: Path) -> None:
     generator, path = random.Random(0), tmp_path / "report.html"
     records = [
         trial(number, val_accuracy=generator.random(), inverse_steps=generator.uniform(2, 20))
         for number in range(1600)
     ]
     write_page(path, unread(records))
-    page = look(path, DESKTOP[0])
-    page.wait_for_function(
-        """() => new Set(document.getElementById("front-plot").data
-            .flatMap((trace) => trace.customdata || [])).size === 1600"""
+    page = look.browser.new_page(viewport={"width": DESKTOP[0], "height": 900})
+    page.add_init_script(
+        """globalThis.counts = [];
+        new MutationObserver(() => {
+            const data = document.getElementById("front-plot")?.data;
+            if (!data) return;
+            counts.push(new Set(data.flatMap((trace) => trace.customdata || [])).size);
+        }).observe(document, { childList: true, subtree: true });"""
     )
+    page.goto(path.as_uri())
+    page.wait_for_function("counts.at(-1) === 1600")
+    n_front = page.evaluate("document.querySelector('[data-mark=front]').parentElement.textContent")
+    first = page.evaluate("counts.find((count) => count > 0)")
+    assert int(re.findall(r"\d+", n_front)[0]) < first < 600
+    # A page that was left draws nothing over the newer one.
+    drawn = page.evaluate(
+        """async () => {
+            const content = JSON.parse(await unpacked("content"));
+            const waiting = [];
+            const later = globalThis.requestAnimationFrame;
+            globalThis.requestAnimationFrame = (what) => waiting.push(what);
+            drawn.leave = ((leave) => () => ({ ...leave(), isWhole: false }))(drawn.leave);
+            show(content);
+            drawn.leave();
+            globalThis.requestAnimationFrame = later;
+            const before = document.getElementById("front-plot").data;
+            waiting.forEach((what) => what());
+            await new Promise((done) => { setTimeout(done, 300); });
+            return [waiting.length, document.getElementById("front-plot").data === before];
+        }"""
+    )
+    assert drawn[0] > 0
+    assert drawn[1]
 
 
 def test_mlflow_shows_without_scrolling_how_each_network_stands(look: Pages, real: Real) -> None:

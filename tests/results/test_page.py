@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from study.errors import FailedError
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison
-from study.results.page import check_files, content, page, write_page
+from study.results.page import _unwrapped, check_files, content, page, write_page
 from study.results.report import Report, read
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -81,6 +82,14 @@ def test_the_page_names_nothing_outside_itself() -> None:
     assert policy is not None
     assert policy.startswith("default-src 'none';")
     assert "http" not in policy
+
+
+def test_plotly_is_without_its_wrapper_and_with_its_license() -> None:
+    whole = get_plotlyjs()
+    bare = _unwrapped(whole)
+    assert bare != whole
+    assert bare.startswith(whole[: whole.index("*/") + 2])
+    assert _unwrapped("var Plotly = 1;") == "var Plotly = 1;"
 
 
 def test_runs_are_pages_of_the_tracking_server() -> None:

@@ -269,7 +269,7 @@ const drawFront = () => {
   if (!plot.on) return; // nothing is drawn yet
   if (placed !== all) {
     isWhole = true;
-    requestAnimationFrame(() => setTimeout(drawFront));
+    requestAnimationFrame(() => setTimeout(() => { if (!leaving.signal.aborted) drawFront(); }));
   }
   plot.removeAllListeners();
   plot.on("plotly_hover", (event) => detail(event.points[0].customdata));

@@ -43,7 +43,7 @@ const blockTraces = (network, k) => {
     },
     {
       ...common, ...attained, mode: "markers",
-      marker: { symbol: "diamond", size: 9, color: css("--card"), line: { width: 2, color: lineLook(k).color } },
+      marker: { symbol: "hexagon", size: 10, color: css("--card"), line: { width: 2, color: lineLook(k).color } },
       hovertemplate: says("a slope of %{y:.4g} was found"),
     },
   ];
@@ -104,19 +104,24 @@ const drawInverse = () => {
     yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power", dtick: 1 }),
   });
 };
-const reconstruction = ({ label, image, error, largest_pixel_error: largest }) => make(
-  "figure", {},
-  make("img", {
-    src: image,
-    alt: `Validation images, their reconstructions by ${label}, and the differences`,
-  }),
-  make("figcaption", {
-    textContent: `${label}: images, their reconstructions (paper, Figure 3)`
-      + (largest === null ? "" : ` and the differences, of which white is the largest, ${formatted(largest)}`
-        + " where pixels run from 0 to 1")
-      + `; reconstruction error ${error === null ? "not finite" : formatted(error)}`,
-  }),
-);
+const differences = ({ has_differences: are, largest_pixel_error: largest }) => {
+  if (!are) return "";
+  const largestIs = largest === null ? "magenta is not finite"
+    : `white is the largest, ${formatted(largest)} where pixels run from 0 to 1`;
+  return ` and the differences (${largestIs})`;
+};
+const reconstruction = (network) => {
+  const { label, image, error } = network;
+  const rows = `images, their reconstructions${differences(network)}`;
+  return make(
+    "figure", {},
+    make("img", { src: image, alt: `${label}: ${rows}` }),
+    make("figcaption", {
+      textContent: `${label}: ${rows} (paper, Figure 3); reconstruction error `
+        + `${error === null ? "not finite" : formatted(error)}`,
+    }),
+  );
+};
 const drawReconstructions = () => {
   byId("reconstructions").replaceChildren(
     ...eachChosen((network) => (network.image === null ? [] : [reconstruction(network)])),

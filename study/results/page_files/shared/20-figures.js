@@ -22,7 +22,9 @@ const SWATCHES = {
   cross: "\u271a", star: "\u2605",
 };
 // Figures are drawn before the page's own colors change for print: on white, whatever the theme.
-const ON_PAPER = { "--ink": "#000000", "--soft": "#333333", "--line": "#999999" };
+const ON_PAPER = {
+  "--ink": "#000000", "--soft": "#333333", "--line": "#999999", "--card": "#ffffff",
+};
 let printing = false;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const css = (name) => (
