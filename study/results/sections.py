@@ -34,6 +34,7 @@ from study.results.report import Report
 from study.results.tables import Section, marks_of, table1_section
 from study.tracking.pages import compare_page, describe_inverse, run_page, server_address
 
+# How bounds are rounded.
 _UP = METRICS[LIPSCHITZ_UPPER_BOUND].resolution
 MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page
 _MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless

@@ -45,6 +45,7 @@ class BoundedTPESampler(TPESampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         view = copy.copy(study)
+        # mypy: of this one object alone, which is the copy.
         view._get_trials = lambda *args, **kwargs: (  # type: ignore[method-assign]
             self._shown(study._get_trials(*args, **kwargs))
         )

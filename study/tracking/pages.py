@@ -118,12 +118,11 @@ def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, s
 def views(config: StudyConfig) -> dict[str, str]:
     """MLflow's tables of runs by name, best run first: from the left two objectives, how each
     network stands, and the rest."""
-    first, *_ = objectives = [f"metrics.`{objective.metric}`" for objective in config.objectives]
+    objectives = [f"metrics.`{objective.metric}`" for objective in config.objectives]
     shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]
-    stands = [f"tags.`{tag}`" for tag in (MARK, ALIAS)]
     columns = [
         *objectives[:2],
-        *stands,
+        *(f"tags.`{tag}`" for tag in (MARK, ALIAS)),
         *objectives[2:],
         f"metrics.`{TEST_ACCURACY}`",
         *(f"params.`{key}`" for key in shown),
@@ -135,7 +134,7 @@ def views(config: StudyConfig) -> dict[str, str]:
         # Without these MLflow has all metrics first, and tags last, out of sight.
         "columnOrder": columns,
         "columnWidths": {**dict.fromkeys(columns, 100), **dict.fromkeys(objectives, 90)},
-        "orderByKey": first,
+        "orderByKey": objectives[0],
         "orderByAsc": config.objectives[0].direction is Direction.MINIMIZE,
     }
     front = {**table, "searchFilter": f"tags.`{MARK}` = 'front'"}

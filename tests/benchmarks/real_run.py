@@ -338,7 +338,7 @@ def _run(study: str, data_root: str, seed: int, folder: Path) -> None:
         starts[arm] = time.time()
         # A process of its own, as ours has one: Ray is started anew.
         command = [sys.executable, "-m", "tests.benchmarks.real_run", data_root, str(folder)]
-        options = ["--study", study, "--seeds", str(seed), "--only", arm, "--seconds", str(seconds)]
+        options = ["--study", study, "--seed", str(seed), "--only", arm, "--seconds", str(seconds)]
         subprocess.run([*command, *options], cwd=_ROOT, check=True)
     (folder / "times.json").write_text(json.dumps({**starts, "seconds": seconds}))
 
@@ -348,13 +348,14 @@ def main() -> None:
     parser.add_argument("data_root", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--study", default="digits")
-    parser.add_argument("--seeds", type=int, default=5, help="how many; with --only stock, which")
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--only", choices=(*_STOCK, "report"), help="what a run is made of")
+    parser.add_argument("--seed", type=int, help="of stock or informed")
     parser.add_argument("--seconds", type=float, help="of stock or informed")
     arguments = parser.parse_args()
     folder, data_root = arguments.folder.resolve(), str(arguments.data_root.resolve())
     if arguments.only in _STOCK:
-        study = _study(arguments.study, data_root, arguments.seeds)
+        study = _study(arguments.study, data_root, arguments.seed)
         run_stock(study, arguments.only, folder, arguments.seconds)
         return
     folders = [folder / str(seed) for seed in range(arguments.seeds)]
