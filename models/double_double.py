@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.convolution import convolved
 from models.rounding import ROOM, UNITS, absolute_norm, norm_of
 
 DoubleDouble = tuple[Tensor, Tensor]
@@ -55,19 +56,16 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
     """(the layer's output at x, a bound (B,) of its error, l2)."""
     n_terms = layer.weight[0].numel() + 1
     n_bits = (53 - math.ceil(math.log2(n_terms))) // 2
-    w1, w2, w3 = _slices(layer.weight.unsqueeze(0), n_bits)
+    w1, w2, w3 = (part.squeeze(0) for part in _slices(layer.weight.unsqueeze(0), n_bits))
     x1, x2, x3 = _slices(x[0], n_bits)
     x3 = x3 + x[1]
 
-    def convolve(image: Tensor, kernel: Tensor) -> Tensor:
-        return nn.functional.conv2d(image, kernel.squeeze(0), padding=layer.padding)
-
-    rounded = convolve(x3, layer.weight.unsqueeze(0)) + convolve(x1 + x2, w3)
+    rounded = convolved(x3, layer.weight) + convolved(x1 + x2, w3)
     zero = torch.zeros_like(rounded)
     total = zero, zero
     for image in (x1, x2):
         for kernel in (w1, w2):
-            total = add(total, (convolve(image, kernel), zero))
+            total = add(total, (convolved(image, kernel), zero))
     total = add(total, (rounded, zero))
     of_bias = torch.zeros(1)
     if layer.bias is not None:
@@ -75,7 +73,7 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
         total = add(total, (bias, zero))
         of_bias = layer.bias.abs().amax()
     # Entry by entry: of sums of so many products, and of the sums above.
-    of_weight, of_rest = (w.abs().sum(dim=(2, 3, 4)).amax() for w in (layer.weight[None], w3))
+    of_weight, of_rest = (w.abs().sum(dim=(1, 2, 3)).amax() for w in (layer.weight, w3))
     largest, left = (part.abs().flatten(1).amax(dim=1) for part in (x[0], x3))
     off = (n_terms + 4) * _UNIT * (left * of_weight + largest * of_rest)
     off = off + 64 * _UNIT**2 * (largest * of_weight + of_bias) + _UNDERFLOW

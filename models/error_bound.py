@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.block import Block
 from models.certificate import BlockBound
+from models.convolution import convolved
 from models.double_double import DoubleDouble, add, residual_bound, takes
 from models.fixed_point import fixed_point
 from models.invertible_block import InvertibleBlock, solve
@@ -79,11 +80,20 @@ def _preimage(
 
 
 def _newton_step(residual: nn.Sequential, x: Tensor, missing: Tensor) -> Tensor:
-    """d with d + g'(x) d = -missing, nearly."""
+    """d with d + g'(x) d = -missing, nearly; for a g that `takes` accepts, which is linear around
+    x: its convolutions, and where x leaves its ReLUs on."""
+    on: list[Tensor] = []
+    for module in residual:
+        x = module(x)
+        on.append((x > 0).to(x.dtype) if isinstance(module, nn.ReLU) else x)
 
     def step(d: Tensor, rows: Tensor) -> Tensor:
-        image: Tensor = torch.func.jvp(residual, (x[rows],), (d,))[1]
-        return -missing[rows] - image
+        for module, of_module in zip(residual, on, strict=True):
+            if isinstance(module, nn.Conv2d):
+                d = convolved(d, module.weight)
+            elif isinstance(module, nn.ReLU):
+                d = d * of_module[rows]
+        return -missing[rows] - d
 
     return fixed_point(step, -missing, rtol=_STEP_RTOL, expanding=True).last_iterate
 
