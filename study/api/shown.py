@@ -31,7 +31,7 @@ class Shown(ABC):
     @property
     def hypervolume(self) -> float | None:
         """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None if an objective has no reference value."""
+        objectives' scales, log10 for bounds of the inverse; None if one has no reference value."""
         return self.results.hypervolume
 
     def as_json(self, every: bool) -> str:

@@ -4,6 +4,7 @@ Metric names stand as strings here and in study files, nowhere else.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context
@@ -61,6 +62,8 @@ class Metric:
         least: no value is below it.
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
+        in_decades: whether its values, above 0, run over decades, so that ratios count and not
+            differences: hypervolume, knee and sampler see log10 of it.
     """
 
     description: str
@@ -73,6 +76,7 @@ class Metric:
     least: float = 0.0
     steers: bool = True
     repeatable: bool = True
+    in_decades: bool = False
 
     def limit(self, direction: Direction) -> float:
         """The limit of values: `least` to minimize; to maximize, 1 for fractions, else infinity."""
@@ -80,6 +84,11 @@ class Metric:
             return self.least
         is_fraction = self.direction is Direction.MAXIMIZE and isinstance(self.resolution, Decimals)
         return 1.0 if is_fraction else math.inf
+
+    def scaled(self, value: float) -> float:
+        """A value on the scale on which its differences count."""
+        # No bound of an inverse is 0, but the reference point of a file may be.
+        return math.log10(max(value, sys.float_info.min)) if self.in_decades else value
 
     def is_same(self, a: float, b: float) -> bool:
         """Whether two values differ by at most `indifference`; NaN is the same as nothing."""
@@ -142,6 +151,7 @@ METRICS: dict[str, Metric] = {
         "inverse",
         Direction.MINIMIZE,
         resolution=Digits(4, up=True),
+        in_decades=True,
     ),
     "lipschitz_upper_bound": Metric(
         "proven bound on Lip(g), l2 to l2, the largest over blocks, rounded up",

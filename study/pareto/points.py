@@ -31,14 +31,29 @@ def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objectiv
     return as_losses(values, [o.direction for o in objectives])
 
 
+def scaled_losses(
+    metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]
+) -> Losses:
+    """The losses (n, m) whose differences count, for hypervolume and knee: log10 of metrics that
+    run over decades, the others as they are. The same rows dominate as in `losses`."""
+    values = [
+        [
+            meaning(o.metric).scaled(meaning(o.metric).resolution.round(of_network[o.metric]))
+            for o in objectives
+        ]
+        for of_network in metrics
+    ]
+    return as_losses(values, [o.direction for o in objectives])
+
+
 def indifference(objectives: Sequence[Objective]) -> Losses:
     """Relative difference (m,) up to which two losses count as equal."""
     return np.array([meaning(o.metric).indifference for o in objectives])
 
 
 def reference_losses(objectives: Sequence[Objective]) -> list[float]:
-    """Reference point (m,) of the hypervolume, as losses."""
-    values = [[o.reference for o in objectives]]
+    """Reference point (m,) of the hypervolume, as `scaled_losses`."""
+    values = [[meaning(o.metric).scaled(o.reference) for o in objectives]]
     reference: list[float] = as_losses(values, [o.direction for o in objectives])[0].tolist()
     return reference
 

@@ -118,7 +118,7 @@ def _admitted(report: Report, goals: Sequence[Objective]) -> list[Point]:
 
 
 def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Losses:
-    return points.losses([one.metrics for one in of], goals)
+    return points.scaled_losses([one.metrics for one in of], goals)
 
 
 def _measured(reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool) -> list[Any]:

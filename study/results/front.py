@@ -148,11 +148,11 @@ class Ranking(ABC):
     @cached_property
     def hypervolume(self) -> float | None:
         """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' units; None if an objective has no reference."""
+        objectives' scales, log10 for bounds of the inverse; None if one has no reference."""
         if not all(math.isfinite(objective.reference) for objective in self.objectives):
             return None
         admitted = [point.metrics for point in self.points if point.is_admitted]
-        losses = points.losses(admitted, self.objectives)
+        losses = points.scaled_losses(admitted, self.objectives)
         return hypervolume(losses, points.reference_losses(self.objectives))
 
 

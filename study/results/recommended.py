@@ -54,8 +54,9 @@ def recommendations(
     studies with that objective: the largest, then the largest accuracy. most-invertible: the
     smallest proven bound of the inverse, if that is an objective, else of Lip(g); then the fewest
     steps, then the largest accuracy. knee: costs the most to leave, see study.pareto.knee;
-    accuracies are scaled by at least their noise. Differences within a metric's `indifference`
-    count as none, except in ties of most-accurate.
+    accuracies are scaled by at least their noise, and bounds of the inverse count by their
+    logarithms. Differences within a metric's `indifference` count as none, except in ties of
+    most-accurate.
     """
     front = [point for point in whole_front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -88,10 +89,11 @@ def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[
     best = min(by_certified, key=lambda point: -point.metrics[VAL_ACCURACY])
     least = [_noise(best) if objective.metric == VAL_ACCURACY else 0.0 for objective in objectives]
     distinct = np.flatnonzero(distinct_front(losses, points.indifference(objectives)))
+    scaled = points.scaled_losses([point.metrics for point in front], objectives)
     return {
         MOST_ACCURATE: best,
         **({MOST_CERTIFIED: by_certified[0]} if is_certified else {}),
-        KNEE: front[distinct[knee(losses[distinct], np.array(least))]],
+        KNEE: front[distinct[knee(scaled[distinct], np.array(least))]],
         MOST_INVERTIBLE: _most_invertible(front, objectives),
     }
 

@@ -103,7 +103,8 @@ class Report(Ranking):
 
         shares = {}
         for name in (objective.metric for objective in self.objectives):
-            values = [point.metrics.get(name, math.nan) for point in self.searched]
+            scaled = self.metrics[name].scaled
+            values = [scaled(point.metrics.get(name, math.nan)) for point in self.searched]
             measured = [k for k, value in enumerate(values) if math.isfinite(value)]
             samples = [self.searched[k].first.sample for k in measured]
             found = importance(self.study.config.space, samples, [values[k] for k in measured])

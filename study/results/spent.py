@@ -103,7 +103,7 @@ def growth(
             if record.state is TrialStatus.COMPLETED
             and points.admitted(record.metrics, objectives, constraints)
         ]
-        front.add(points.losses(admitted, objectives))
+        front.add(points.scaled_losses(admitted, objectives))
         grown.epochs.append(trial.n_epochs + (grown.epochs[-1] if grown.epochs else 0))
         grown.hours.append(seconds / 3600)
         grown.hypervolume.append(front.hypervolume)

@@ -289,8 +289,13 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
 
 
 def reference_text(objectives: Sequence[Objective]) -> str:
-    """The reference point of the hypervolume, as text."""
-    return ", ".join(f"{o.metric} {o.reference:g}" for o in objectives)
+    """The reference point of the hypervolume, as text, on the scales that the volume is in."""
+    parts = []
+    for objective in objectives:
+        known = meaning(objective.metric)
+        name = f"log10({objective.metric})" if known.in_decades else objective.metric
+        parts.append(f"{name} {known.scaled(objective.reference):g}")
+    return ", ".join(parts)
 
 
 def _remedy(report: Report) -> str:

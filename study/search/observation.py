@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from study.config.study import StudyConfig
-from study.metrics.definitions import Direction
+from study.metrics.definitions import Direction, meaning
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.dominance import hypervolume
@@ -52,16 +52,17 @@ def directions(study: StudyConfig) -> list[Direction]:
 
 def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
     """Means over the trainings of a sample: the hypervolume of its networks within the study's
-    reference point, or, without a ladder, each objective; the reference point's in place of a bound
-    that is infinite."""
+    reference point, or, without a ladder, each objective on its scale; the reference point's in
+    place of a bound that is infinite."""
     if not study.ladder:
-        means = [fmean(o.metrics[goal.metric] for o in outcomes) for goal in study.objectives]
-        return [
-            mean if math.isfinite(mean) else goal.reference
-            for mean, goal in zip(means, study.objectives, strict=True)
-        ]
+        of_sample = []
+        for goal in study.objectives:
+            scaled = meaning(goal.metric).scaled
+            mean = fmean(scaled(outcome.metrics[goal.metric]) for outcome in outcomes)
+            of_sample.append(mean if math.isfinite(mean) else scaled(goal.reference))
+        return of_sample
     reference = points.reference_losses(study.objectives)
-    fronts = [points.losses(list(o.admitted.values()), study.objectives) for o in outcomes]
+    fronts = [points.scaled_losses(list(o.admitted.values()), study.objectives) for o in outcomes]
     return [fmean(hypervolume(front, reference) for front in fronts)]
 
 

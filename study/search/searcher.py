@@ -40,7 +40,7 @@ from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 
 # Version of a pickled searcher, raised whenever older pickles cannot be continued.
-_FORM = 3
+_FORM = 4
 # A trial's seed is the study's seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
 
@@ -200,7 +200,7 @@ class OptunaSearcher(Searcher):
             in_each = [outcome.admitted for outcome in of.completed]
             names = set.intersection(*map(set, in_each)) if in_each else set[float | None]()
             return {
-                name: points.losses(
+                name: points.scaled_losses(
                     [admitted[name] for admitted in in_each], self._config.objectives
                 )
                 for name in names

@@ -18,7 +18,7 @@ class Stopping:
 
     Attributes:
         hypervolumes: after each completed trial, in order of completion: exact, of the front with
-            projections, in the product of the objectives' units. Each repeat counts by itself.
+            projections, in the product of the objectives' scales. Each repeat counts by itself.
         end_of_search: why the search ended before its last possible trial; None if it has not.
     """
 
@@ -68,7 +68,7 @@ class Stopping:
     def observe(self, outcome: Outcome) -> None:
         """Add the points of a completed trial to the front; other trials do not count."""
         admitted = list(outcome.admitted.values())
-        self._front.add(points.losses(admitted, self._study.objectives))
+        self._front.add(points.scaled_losses(admitted, self._study.objectives))
         self.hypervolumes.append(self._front.hypervolume)
 
     def gain(self) -> tuple[float, int] | None:

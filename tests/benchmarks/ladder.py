@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -28,33 +29,32 @@ from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     VAL_ACCURACY,
-    Direction,
 )
 from study.metrics.reports import TrialStatus
-from study.pareto.dominance import as_losses, hypervolume
+from study.pareto import points
+from study.pareto.dominance import hypervolume
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine
 
 _NAMES = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND)
-_DIRECTIONS = (Direction.MAXIMIZE, Direction.MAXIMIZE, Direction.MINIMIZE)
-_Point = tuple[float, float, float]
+_Metrics = Mapping[str, float]
 
 
-def trained(config: TrialConfig) -> dict[float, _Point]:
-    """Bound of Lip(g), as it was asked for -> the point of the network with it."""
+def trained(config: TrialConfig) -> dict[float, _Metrics]:
+    """Bound of Lip(g), as it was asked for -> the metrics of the network with it."""
     training = Training(config)
     report = training.run_to_report()
     assert training.status is TrialStatus.COMPLETED, report.reason
     assert report.epoch is not None
-    points = {config.model.coeff: _point(report.epoch.metrics())}
+    networks: dict[float, _Metrics] = {config.model.coeff: report.epoch.metrics()}
     for projection in projections(training, training.certified()):
-        points[projection.report.projected_to] = _point(projection.report.metrics())
-    return points
+        networks[projection.report.projected_to] = projection.report.metrics()
+    return networks
 
 
-def _point(metrics: dict[str, float]) -> _Point:
+def _shown(metrics: _Metrics) -> tuple[float, float, float]:
     accuracy, certified, inverse = (metrics[name] for name in _NAMES)
     return accuracy, certified, math.log10(inverse)
 
@@ -77,10 +77,8 @@ def main() -> int:
     *_, largest = dict(study.space)["coeff"].extremes()
     assert isinstance(largest, float)
     assert [objective.metric for objective in study.objectives] == list(_NAMES)
-    reference = [objective.reference for objective in study.objectives]
-    reference[2] = math.log10(reference[2])
     print(machine())
-    points: dict[str, dict[float, list[_Point]]] = {}
+    networks: dict[str, dict[float, list[_Metrics]]] = {}
     volumes, seconds = defaultdict(list), defaultdict(list)
     for seed in range(arguments.seeds):
         sample = {"n_power_iterations": 1, "dropout": 0.0, "coeff": largest, "margin": 1.0}
@@ -100,19 +98,19 @@ def main() -> int:
         }
         for way, configs in ways.items():
             start = time.monotonic()
-            of_way: dict[float, _Point] = {}
+            of_way: dict[float, _Metrics] = {}
             for one in configs:
                 of_way |= trained(one)
             seconds[way].append(time.monotonic() - start)
-            losses = as_losses(list(of_way.values()), _DIRECTIONS)
-            as_loss = as_losses([reference], _DIRECTIONS)[0].tolist()
-            volumes[way].append(hypervolume(losses, as_loss))
-            for bound, point in of_way.items():
-                points.setdefault(way, {}).setdefault(bound, []).append(point)
-    for way, of_bounds in points.items():
+            losses = points.scaled_losses(list(of_way.values()), study.objectives)
+            volumes[way].append(hypervolume(losses, points.reference_losses(study.objectives)))
+            for bound, metrics in of_way.items():
+                networks.setdefault(way, {}).setdefault(bound, []).append(metrics)
+    for way, of_bounds in networks.items():
         print(f"{way}: hypervolume {_spread(volumes[way])}, {_spread(seconds[way])} s")
         for bound, of_seeds in of_bounds.items():
-            shown = (_spread(list(column)) for column in zip(*of_seeds, strict=True))
+            columns = zip(*map(_shown, of_seeds), strict=True)
+            shown = (_spread(list(column)) for column in columns)
             print(f"  bound {bound:g}: accuracy, certified, log10 of inverse: {', '.join(shown)}")
     return 0
 

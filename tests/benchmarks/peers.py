@@ -85,7 +85,7 @@ class PeerSearcher(Searcher):
         study = self._config
         if self._observes_hypervolume:
             return [-hypervolume for hypervolume in observation.values(study, [outcome])]
-        (losses,) = points.losses([outcome.metrics], study.objectives)
+        (losses,) = points.scaled_losses([outcome.metrics], study.objectives)
         return [float(loss) for loss in losses]
 
 

@@ -232,7 +232,7 @@ class _Arm:
 
     @property
     def losses(self) -> Losses:
-        return points.losses(self.metrics, self.study.objectives)
+        return points.scaled_losses(self.metrics, self.study.objectives)
 
     def hypervolume(self, seconds: float) -> float:
         """Of the networks that were there by then."""

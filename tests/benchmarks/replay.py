@@ -119,7 +119,7 @@ class Table:
             if row["status"] == TrialStatus.COMPLETED:
                 metrics += [row["epochs"][-1], *(row["projections"] if with_projections else ())]
         admitted = [m for m in metrics if points.admitted(m, study.objectives, study.constraints)]
-        return points.losses(admitted, study.objectives)
+        return points.scaled_losses(admitted, study.objectives)
 
 
 def _place(sample: Mapping[str, Any]) -> np.ndarray[Any, Any]:
@@ -272,7 +272,7 @@ class Run:
         if study.ladder:
             self.cpu_seconds += trial.row["ladder_cpu_seconds"]
         admitted = points.of_report(report, study.objectives, study.constraints)
-        self._front.add(points.losses(list(admitted.values()), study.objectives))
+        self._front.add(points.scaled_losses(list(admitted.values()), study.objectives))
         self.curve.append(_Grown(self.n_epochs, self.cpu_seconds, self._front.hypervolume))
 
     def reached(self, hypervolume: float) -> tuple[float, float]:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -95,6 +96,27 @@ def test_a_dense_front_has_a_knee_where_a_sparse_one_has_it() -> None:
     dense = results_of(*zip(accuracies.tolist(), bounds.tolist(), [3.0] * 200, strict=True))
     (knee,) = (r.point for r in dense.recommended if "knee" in r.aliases)
     assert abs(int(knee.first.trial_id) - corner) <= 5  # 5 %
+
+
+def test_the_knee_sees_decades_of_the_inverse() -> None:
+    """From 1,000 to 2 is most of the way to 1 for little accuracy. By differences it is next to
+    nothing beside 1e6, and the second network would be the knee."""
+    bound = "inverse_lipschitz_upper_bound"
+    goals = (
+        Objective("val_accuracy", Direction.MAXIMIZE, 0.1),
+        Objective(bound, Direction.MINIMIZE, 1e7),
+    )
+    trials = []
+    figures = [(0.99, 1e6), (0.9, 1e3), (0.892, 2.0), (0.7, 1.0)]
+    for k, (accuracy, inverse) in enumerate(figures):
+        one = measured(k, accuracy, 0.5, 3.0)
+        trials.append(replace(one, metrics={**one.metrics, bound: inverse}))
+    config = replace(STUDY.config, objectives=goals, constraints=())
+    report = collect(replace(STUDY, config=config), trials)
+    assert report.handles["knee"] == "tiny/0002"
+    two = math.log10(2)
+    by_hand = 0.89 * 1 + 0.8 * 3 + 0.792 * (3 - two) + 0.6 * two
+    assert report.hypervolume == pytest.approx(by_hand)
 
 
 def test_the_only_network_is_all_three() -> None:

@@ -208,7 +208,8 @@ def test_of_a_bound_without_a_proof_the_sampler_observes_the_reference_point() -
         searcher.suggest(name)
     searcher.on_trial_complete("proven", completed(val_accuracy=0.9, **{bound: 8.0}))
     searcher.on_trial_complete("unproven", completed(val_accuracy=0.99, **{bound: math.inf}))
-    assert [t.values for t in trials_of(searcher)] == [[0.9, 8.0], [0.99, 50.0]]
+    expected = [[0.9, math.log10(8.0)], [0.99, math.log10(50.0)]]
+    assert [t.values for t in trials_of(searcher)] == expected
     assert [t.number for t in inner(searcher).best_trials] == [0]
 
 
