@@ -21,10 +21,12 @@ from typer.testing import CliRunner
 
 from study import launch, report
 from study.config import file
+from study.errors import TrackingError
 from study.execution import running, starting
 from study.execution.storage import locked
 from study.metrics.definitions import as_reported
 from study.tracking.client import Client
+from study.tracking.records import Records, TrialRecord
 from tests.benchmarks import segments
 from tests.support.launched import (
     CLOCKED,
@@ -169,10 +171,22 @@ def test_a_file_that_ends_too_early_is_no_abort_by_a_user(monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("laid_out", "one_ray")
-def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_path: Path) -> None:
-    """After its first sample was trained with two seeds: the second adds little."""
+def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its first sample was trained with two seeds: the second adds little. MLflow is away as
+    the results are published, which a resume makes up for."""
+
+    def refused(report: object) -> None:
+        raise TrackingError("MLflow must answer")
+
     rule = {"hypervolume_gain": 0.9, "over_trials": 1}
-    out = launch_here(tmp_path, str(write_space(tmp_path, RAW, n_trials=6, repeats=2, stop=rule)))
+    path = write_space(tmp_path, RAW, n_trials=6, repeats=2, stop=rule)
+    with monkeypatch.context() as away:
+        away.setattr("study.api.launched.publish", refused)
+        out = launch_here(tmp_path, str(path))
+    assert "its results were not put into MLflow: MLflow must answer" in out
+    assert "publish them with python -m study.launch --resume --name tiny" in out
     assert "2 of 12 trials: stop: the hypervolume grew by" in out
     books = Books(tmp_path)
     assert books.runs() == dict.fromkeys(["tiny", "0000", "0001"], "FINISHED")
@@ -181,7 +195,17 @@ def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(tmp_pat
     assert len(set(coeffs.values())) == 1
     assert "+-" in out
     resume = "tiny.yaml", "--resume", "--name", "tiny"
+    assert [trial.mark for trial in trials_of(tmp_path)] == [None, None]
+    assert "2 of 12 trials: stop" in launch_here(tmp_path, *resume)
+    assert [trial.mark for trial in trials_of(tmp_path)] == ["front", "repeat"]
     assert "must be unfinished, but 'tiny' is done" in launch_here(tmp_path, *resume, exit_code=2)
+
+
+def trials_of(folder: Path) -> list[TrialRecord]:
+    records = Records(Client(f"sqlite:///{folder}/mlflow.db"))
+    study = records.find_study("tiny")
+    assert study is not None
+    return sorted(records.trials(study), key=lambda trial: trial.trial_id)
 
 
 def figures(folder: Path) -> dict[str, dict[str, Any]]:

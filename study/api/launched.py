@@ -59,13 +59,15 @@ def published(driver: Driver, name: str) -> Report:
     except TrackingError as error:
         raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
     try:
-        publish(report)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PAGE
             write_page(path, report)
             client = driver.client
             client.call(client.api.log_artifact, report.study.run_id, str(path))
+        publish(report)
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")
+        if not report.study.is_told:
+            driver.say(f"publish them with {driver.how_to_resume(name)}")
     return report

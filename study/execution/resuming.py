@@ -47,7 +47,8 @@ def planned_resume(
     driver: Driver, name: str | None, source: str, asked: Mapping[str, Any]
 ) -> Iterator[Resumption]:
     """Plan resuming the study of a name, or the latest unfinished one of a file; a finished one too
-    if more trials or hours are asked for. The study is locked until the context is left.
+    if more trials or hours are asked for, or if it has a name and its results were not published.
+    The study is locked until the context is left.
 
     Args:
         source: path of the file; ignored if a name is given.
@@ -103,7 +104,11 @@ def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> S
                 f"a study of {source} must be {driver.client.place}, but there is none"
                 f"{_unfinished(records)}"
             )
-    fitting = [record for record in found if may_be_done or not record.finished]
+    fitting = [
+        record
+        for record in found
+        if may_be_done or not record.finished or (name is not None and not record.is_published)
+    ]
     if not fitting:
         raise LaunchError(
             f"a study must be unfinished, but '{found[0].name}' is done; it goes on if more trials "

@@ -42,6 +42,7 @@ class StudyRecord:
         versions: of Python and the packages that decide numbers.
         is_told: whether its networks were trained by its user's own loop.
         own_code: module of the user's own code -> SHA-256, hex, of its file as the study began.
+        is_published: whether marks, recommendations and figures of its end are in MLflow.
     """
 
     name: str
@@ -57,6 +58,7 @@ class StudyRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     is_told: bool = False
     own_code: Mapping[str, str] = field(default_factory=dict)
+    is_published: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class Records:
                 versions={printable(name): printable(str(of)) for name, of in versions.items()},
                 is_told=of_run.get(tags.TOLD) == "true",
                 own_code=as_json(of_run.get(tags.OWN_CODE, ""), dict) or {},
+                is_published=of_run.get(tags.PUBLISHED) == "true",
             )
             yield study, run
 

@@ -153,6 +153,16 @@ def test_of_a_file_the_latest_unfinished_study_is_meant(tmp_path: Path) -> None:
     assert planned(tmp_path, latest, LEFT, n_trials=9, **of_file).record.name == "tiny-2"
 
 
+def test_a_study_that_ended_before_its_results_were_published_goes_on_by_its_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    unpublished = replace(DONE, is_published=False)
+    assert planned(tmp_path, unpublished).goes_on.config == DONE.config
+    with pytest.raises(UserError, match="a study must be unfinished"):
+        planned(tmp_path, unpublished, name=None, source=DONE.source)
+
+
 @pytest.mark.parametrize(
     ("studies", "asked_for", "says"),
     [

@@ -38,7 +38,9 @@ def unread(
     return replace(collect(study or STUDY, trials), records=Kept(tracking_uri=tracking_uri))
 
 
-STUDY = StudyRecord("tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True)
+STUDY = StudyRecord(
+    "tiny", "1", "parent", tiny(), "/x/tiny.yaml", "/x/tiny", True, is_published=True
+)
 
 
 def trial(
