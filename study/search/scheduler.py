@@ -122,7 +122,8 @@ class HalvingScheduler(PatientScheduler):
 
     def _entry(self, report: EpochReport) -> Entry:
         metrics = report.metrics()
+        # A network that trains may have an infinite bound: it comes last, see `halving.best`.
         return Entry(
-            losses=tuple(points.losses([metrics], self._objectives)[0].tolist()),
+            losses=tuple(points.scaled_loss(metrics, goal) for goal in self._objectives),
             violation=sum(c.relative_violation(metrics[c.metric]) for c in self._constraints),
         )

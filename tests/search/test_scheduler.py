@@ -1,3 +1,4 @@
+import math
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from study.config.study import StudyConfig
+from study.metrics.definitions import Direction
+from study.metrics.goals import Objective
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.scheduler import HalvingScheduler, make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
@@ -130,6 +133,27 @@ def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> No
     neither = {"val_accuracy": 0.5, "lipschitz_upper_bound": 0.95, "inverse_steps": 9.5}
     decided = told(halved("mo_asha"), neither, neither, accurate, smooth, neither)
     assert decided == [GOES_ON, STOPS, GOES_ON, GOES_ON, STOPS]
+
+
+def test_mo_asha_stops_first_what_is_not_proven_to_be_invertible() -> None:
+    """Whose bound is infinite, though its constraint may hold."""
+    bound = "inverse_lipschitz_upper_bound"
+    goals = (
+        Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
+        Objective(bound, Direction.MINIMIZE, 1e6),
+    )
+    study = replace(halved("mo_asha"), objectives=goals, constraints=())
+    proven = {"val_accuracy": 0.1, bound: 1e5}
+    unproven = {"val_accuracy": 0.9, bound: math.inf}
+    assert told(study, proven, unproven, proven) == [GOES_ON, STOPS, GOES_ON]
+
+
+def test_bounds_of_the_inverse_are_compared_by_their_decades() -> None:
+    bound = "inverse_lipschitz_upper_bound"
+    study = replace(halved("mo_asha"), objectives=(Objective(bound, Direction.MINIMIZE, 1e9),))
+    halving = make_halving(study)
+    tell(make_scheduler(study, halving), 0, running(**{bound: 1e4}))
+    assert halving.rungs[1][0].losses == (4.0,)
 
 
 def test_the_last_report_of_a_trial_is_not_compared() -> None:
