@@ -64,7 +64,7 @@ def main(
         typer.Option(
             "--resume",
             help="Go on with an unfinished study, or, with more --trials or --max-hours, with one "
-            "that is done.",
+            "that is done; with --name, publish results that are not in MLflow yet.",
         ),
     ] = False,
     max_hours: Annotated[float | None, typer.Option(help="Overrides search.max_hours.")] = None,

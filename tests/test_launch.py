@@ -196,7 +196,10 @@ def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(
     assert "+-" in out
     resume = "tiny.yaml", "--resume", "--name", "tiny"
     assert [trial.mark for trial in trials_of(tmp_path)] == [None, None]
-    assert "2 of 12 trials: stop" in launch_here(tmp_path, *resume)
+    assert "publish the results of tiny" in launch_here(tmp_path, *resume, "--dry-run")
+    with monkeypatch.context() as away:
+        away.setattr("study.execution.running.connected", refused)  # nothing is run
+        assert "2 of 12 trials: stop" in launch_here(tmp_path, *resume)
     assert [trial.mark for trial in trials_of(tmp_path)] == ["front", "repeat"]
     assert "must be unfinished, but 'tiny' is done" in launch_here(tmp_path, *resume, exit_code=2)
 

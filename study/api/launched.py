@@ -17,6 +17,7 @@ from study.metrics.artifacts import PAGE
 from study.results.page import write_page
 from study.results.published import publish
 from study.results.report import Report, read
+from study.tracking import studies
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
@@ -35,7 +36,9 @@ def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
 
 
 def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
-    """Resume a study as planned. Returns and raises as `start` does."""
+    """Resume a study as planned, or publish its results. Returns and raises as `start` does."""
+    if plan.only_publishes:
+        return _ended(driver, running.outcome(driver, plan.record))
     return _ended(driver, running.resume(driver, plan))
 
 
@@ -59,12 +62,13 @@ def published(driver: Driver, name: str) -> Report:
     except TrackingError as error:
         raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
     try:
+        publish(report)
+        client = driver.client
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PAGE
             write_page(path, report)
-            client = driver.client
             client.call(client.api.log_artifact, report.study.run_id, str(path))
-        publish(report)
+        studies.note_published(client, report.study)
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")

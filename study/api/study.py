@@ -264,7 +264,7 @@ class Study(Shown):
         return study_page(self.driver.client.tracking_uri, results.study.experiment_id)
 
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
-        """Resume the study, to finish or to extend it; returns the study afterwards.
+        """Resume the study, to finish, extend or publish it; returns the study afterwards.
 
         Args:
             trials: samples in all, more than before.

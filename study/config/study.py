@@ -208,7 +208,12 @@ class StudyConfig:
                 rule = f"must be one that a network can meet: {limit}"
                 raise ConfigError(rule, f"constraints.{metric}", str(constraint))
         for objective in self.objectives:
-            best = self.known_metrics[objective.metric].limit(objective.direction)
+            known = self.known_metrics[objective.metric]
+            best = known.limit(objective.direction)
+            if known.in_decades and objective.reference <= 0:
+                rule = "must be above 0, since the hypervolume takes its logarithm"
+                key = f"reference_point.{objective.metric}"
+                raise ConfigError(rule, key, objective.reference)
             is_minimized = objective.direction is Direction.MINIMIZE
             if objective.reference <= best if is_minimized else objective.reference >= best:
                 side = "above" if is_minimized else "below"

@@ -35,7 +35,14 @@ class Resumption:
     n_completed: int
     has_ended_trials: bool
 
+    @property
+    def only_publishes(self) -> bool:
+        """Whether the study is done, and nothing but its results is missing."""
+        return self.record.finished and self.goes_on is self.record
+
     def __str__(self) -> str:
+        if self.only_publishes:
+            return f"would publish the results of {self.record.name}, which is done"
         return (
             f"would go on with {self.record.name}, of which {self.n_completed} of "
             f"{self.goes_on.config.n_trainings} trials have completed"
@@ -59,7 +66,7 @@ def planned_resume(
         UserError: if there is no such study, or it cannot be resumed.
     """
     records, may_be_done = driver.records, not asked.keys().isdisjoint((_TRIALS, _HOURS))
-    found = _find(driver, name, source, may_be_done)
+    found = _find(driver, name, source, may_be_done, is_named=name is not None)
     records.check_files(found)
     if found.storage != driver.folder(found.name):
         # The state is unpickled, so its place must not be taken from MLflow.
@@ -75,7 +82,7 @@ def planned_resume(
         )
     with storage.locked(found.storage):
         # Another process may have run it until now.
-        record = _find(driver, found.name, source, may_be_done)
+        record = _find(driver, found.name, source, may_be_done, is_named=name is not None)
         check_same(record.config, asked)
         check_trials(record.config, record.name)
         states = [trial.state for trial in records.trials(record)]
@@ -87,7 +94,10 @@ def planned_resume(
         )
 
 
-def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> StudyRecord:
+def _find(
+    driver: Driver, name: str | None, source: str, may_be_done: bool, is_named: bool
+) -> StudyRecord:
+    """The study of a name, or of a file. `is_named`: whether the user gave the name."""
     records = driver.records
     if name is not None:
         named = records.find_study(name)
@@ -107,7 +117,7 @@ def _find(driver: Driver, name: str | None, source: str, may_be_done: bool) -> S
     fitting = [
         record
         for record in found
-        if may_be_done or not record.finished or (name is not None and not record.is_published)
+        if may_be_done or not record.finished or (is_named and not record.is_published)
     ]
     if not fitting:
         raise LaunchError(

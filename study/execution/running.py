@@ -108,14 +108,25 @@ def _close_interrupted(driver: Driver, record: StudyRecord) -> None:
 
 
 def _close(driver: Driver, record: StudyRecord, n_started: int) -> Outcome:
+    found = outcome(driver, record, n_started)
+    status = TrialStatus.COMPLETED if found.is_done else TrialStatus.INTERRUPTED
+    studies.close(driver.client, record, status)
+    return found
+
+
+def outcome(driver: Driver, record: StudyRecord, n_started: int = 0) -> Outcome:
+    """How a study stands by its records.
+
+    Args:
+        n_started: trials that Tune knows of. One that was interrupted while it waited for a worker
+            has no run yet.
+    """
     records = driver.records
     states = [trial.state for trial in records.trials(record)]
     n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
-    # A trial that was interrupted while it waited for a worker has no run yet.
     n_left += max(0, n_started - len(states))
+    n_started = max(n_started, len(states))
     end_of_search = records.end_of_search(record)
     is_done = not n_left and (n_started >= record.config.n_trainings or end_of_search is not None)
-    status = TrialStatus.COMPLETED if is_done else TrialStatus.INTERRUPTED
-    studies.close(driver.client, record, status)
     n_completed = states.count(TrialStatus.COMPLETED)
     return Outcome(record, is_done, n_started, n_completed, end_of_search)

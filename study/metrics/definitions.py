@@ -63,7 +63,7 @@ class Metric:
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
         in_decades: whether its values, above 0, run over decades, so that ratios count and not
-            differences: hypervolume, knee and sampler see log10 of it.
+            differences: hypervolume, knee, sampler, scheduler and importance see log10 of it.
     """
 
     description: str
@@ -87,7 +87,7 @@ class Metric:
 
     def scaled(self, value: float) -> float:
         """A value on the scale on which its differences count."""
-        # No bound of an inverse is 0, but the reference point of a file may be.
+        # No bound of an inverse is 0, but a reference point of an earlier version may be.
         return math.log10(max(value, sys.float_info.min)) if self.in_decades else value
 
     def is_same(self, a: float, b: float) -> bool:

@@ -156,6 +156,8 @@ def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
         losses = np.full((len(rows), len(networks), len(goals)), np.nan)
         for column, point in enumerate(networks):
             own = _losses(point.records, goals)
+            # Around the loss of the mean, which is what is compared: not the mean of logarithms.
+            own += _losses([point], goals) - own.mean(axis=0)
             losses[[rows[record.trial_id] for record in point.records], column] = own
         rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]
         samples.append(Trainings(losses, np.array(rungs)))

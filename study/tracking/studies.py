@@ -131,6 +131,9 @@ def mark(
         client.call(client.api.set_experiment_tag, study.experiment_id, tags.NOTE, above)
     now_ms = round(time.time() * 1000)
     metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
-    # Last, since the tag says that all the rest is there.
-    of_run = {tags.NOTE: note[: tags.LONGEST], tags.PUBLISHED: "true"}
-    client.log(study.run_id, metrics, tags=of_run)
+    client.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
+
+
+def note_published(client: Client, study: StudyRecord) -> None:
+    """Store that all results of an ended study are there."""
+    client.call(client.api.set_tag, study.run_id, tags.PUBLISHED, "true")

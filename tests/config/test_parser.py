@@ -113,6 +113,9 @@ objectives: {val_loss: minimize}
 reference_point: {val_accuracy: 90}
     reference_point.val_accuracy: must be below 1, since no network is better than that, but got
     90.0
+{objectives: {&bound inverse_lipschitz_upper_bound: maximize}, reference_point: {*bound : 0}}
+    reference_point.inverse_lipschitz_upper_bound: must be above 0, since the hypervolume takes its
+    logarithm, but got 0.0
 reference_point: {inverse_steps: -1}
     reference_point.inverse_steps: must be above 0, since no network is better than that, but got
     -1.0

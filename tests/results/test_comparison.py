@@ -8,6 +8,7 @@ import pytest
 
 from study.errors import UserError
 from study.metrics.artifacts import packed
+from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
@@ -151,6 +152,30 @@ def test_where_every_study_has_repeats_intervals_are_by_the_seeds() -> None:
     assert 0.01 < (high - low) / 2 < 0.04
     # One loss of accuracy moves the whole volume below the smallest bound.
     assert (volume.interval[1] - volume.interval[0]) / (high - low) == pytest.approx(97, rel=0.1)
+
+
+def test_an_interval_by_the_seeds_lies_around_the_difference_of_bounds_over_decades() -> None:
+    """The mean over trainings is that of the bounds, and its logarithm is compared."""
+    bound = "inverse_lipschitz_upper_bound"
+    goals = tuple(
+        Objective(name, direction, reference)
+        for name, direction, reference in (
+            ("val_accuracy", Direction.MAXIMIZE, 0.1),
+            (bound, Direction.MINIMIZE, 1e7),
+        )
+    )
+    reports = []
+    for name, bounds in (("a", (10.0, 1000.0)), ("b", (3.0, 5.0))):
+        records = [
+            replace(trial(k, **{"val_accuracy": 0.9, bound: value}), repeat_of="0000")
+            for k, value in enumerate(bounds)
+        ]
+        reports.append(report(name, records, goals))
+    (volume,) = compare(reports).differences.hypervolume
+    # By hand: 0.8 wide, from log10 of the mean 505 down to that of 4.
+    assert volume.value == pytest.approx(0.8 * (math.log10(505) - math.log10(4)), abs=1e-3)
+    low, high = volume.interval
+    assert (low + high) / 2 == pytest.approx(volume.value)
 
 
 def test_where_one_study_has_no_repeats_intervals_are_by_the_images_of_all_trainings() -> None:

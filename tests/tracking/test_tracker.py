@@ -399,8 +399,11 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     assert Records(tracker.client).end_of_search(study) is None
     studies.note_end_of_search(tracker.client, study, "its time is over")
     studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.note_published(tracker.client, study)
     records = Records(tracker.client)
     assert records.end_of_search(study) == "its time is over"
+    published = records.find_study("tiny")
+    assert published == replace(study, finished=True, is_published=True)
     longer = tiny(search={"n_trials": 9})
     extended = replace(study, config=longer, n_searches=1, finished=False)
     studies.extend(tracker.client, study, extended)
