@@ -1,8 +1,8 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
-The page asks for its content twice a second. The server then asks MLflow, at most once a second,
-which runs have ended since. Only if there are any does it read the study again, and it spends at
-most a fifth of its time on that. A server without a browser does nothing.
+The page asks for its content each second. The server then asks MLflow, at most once a second, which
+runs have ended since. Only if there are any does it read the study again, and it spends at most a
+fifth of its time on that. A server without a browser does nothing.
 """
 
 import gzip

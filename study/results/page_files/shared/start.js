@@ -1,6 +1,6 @@
 // Unpacks what stands in the page, draws it and, if a server is behind the page, follows the study.
 
-const POLL_MILLISECONDS = 500;
+const POLL_MILLISECONDS = 1000;
 const RETRY_MILLISECONDS = 5000;
 
 // Gzip in base 85 with the alphabet of Python's base64.b85encode: Plotly takes 1.8 MB, not 4.8.
