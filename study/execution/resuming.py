@@ -84,14 +84,16 @@ def planned_resume(
         # Another process may have run it until now.
         record = _find(driver, found.name, source, may_be_done, is_named=name is not None)
         check_same(record.config, asked)
-        check_trials(record.config, record.name)
         states = [trial.state for trial in records.trials(record)]
-        yield Resumption(
+        plan = Resumption(
             record,
             extended(record, records, asked),
             states.count(TrialStatus.COMPLETED),
             not {TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY}.isdisjoint(states),
         )
+        if not plan.only_publishes:
+            check_trials(record.config, record.name)
+        yield plan
 
 
 def _find(

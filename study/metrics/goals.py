@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Literal
 
-from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND, Direction
+from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND, Direction, meaning
 
 _HOLDS = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
@@ -60,6 +60,16 @@ class Constraint:
 
 INVERTIBLE = Constraint(INVERSE_LIPSCHITZ_UPPER_BOUND, "<", math.inf)
 """The inverse is proven to exist; in a study file `invertible: true`."""
+
+
+def reference_text(objectives: Iterable[Objective]) -> str:
+    """The reference point of the hypervolume, as text, on the scales that the volume is in."""
+    parts = []
+    for objective in objectives:
+        known = meaning(objective.metric)
+        name = f"log10({objective.metric})" if known.in_decades else objective.metric
+        parts.append(f"{name} {known.scaled(objective.reference):g}")
+    return ", ".join(parts)
 
 
 def as_in_a_file(constraints: Iterable[Constraint]) -> dict[str, Any]:

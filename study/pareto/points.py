@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from study.metrics.definitions import Direction, meaning
+from study.metrics.definitions import meaning
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
@@ -36,16 +36,14 @@ def scaled_losses(
 ) -> Losses:
     """The losses (n, m) whose differences count, for hypervolume and knee: log10 of metrics that
     run over decades, the others as they are. The same rows dominate as in `losses`."""
-    rows = [[scaled_loss(of_network, goal) for goal in objectives] for of_network in metrics]
-    # As losses, all are minimized.
-    return as_losses(rows, [Direction.MINIMIZE] * len(objectives))
-
-
-def scaled_loss(metrics: Mapping[str, float], objective: Objective) -> float:
-    """One of the `scaled_losses` of a network; any float, infinite and NaN too."""
-    known = meaning(objective.metric)
-    value = known.scaled(known.resolution.round(metrics[objective.metric]))
-    return -value if objective.direction is Direction.MAXIMIZE else value
+    values = [
+        [
+            meaning(o.metric).scaled(meaning(o.metric).resolution.round(of_network[o.metric]))
+            for o in objectives
+        ]
+        for of_network in metrics
+    ]
+    return as_losses(values, [o.direction for o in objectives])
 
 
 def indifference(objectives: Sequence[Objective]) -> Losses:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from study.metrics.definitions import TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.goals import reference_text
 from study.results.comparison import BEST, Comparison
 from study.results.differences import Estimate
 from study.results.front import Mark
@@ -14,7 +15,6 @@ from study.results.tables import (
     Section,
     metric_columns,
     print_section,
-    reference_text,
     texts,
 )
 

@@ -156,7 +156,7 @@ def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
         losses = np.full((len(rows), len(networks), len(goals)), np.nan)
         for column, point in enumerate(networks):
             own = _losses(point.records, goals)
-            # Around the loss of the mean, which is what is compared: not the mean of logarithms.
+            # Centered on the loss of the mean, which is compared; a mean of logarithms is less.
             own += _losses([point], goals) - own.mean(axis=0)
             losses[[rows[record.trial_id] for record in point.records], column] = own
         rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]

@@ -21,7 +21,7 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
     meaning,
 )
-from study.metrics.goals import Objective
+from study.metrics.goals import Objective, reference_text
 from study.pareto.repeats import N_DRAWS
 from study.results import table1
 from study.results.front import Mark, Numbers, Point, leading_metrics
@@ -286,16 +286,6 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
         lines.append(f"@b: the trial's network, the bound of each block's g at most b, {how}")
     return lines
-
-
-def reference_text(objectives: Sequence[Objective]) -> str:
-    """The reference point of the hypervolume, as text, on the scales that the volume is in."""
-    parts = []
-    for objective in objectives:
-        known = meaning(objective.metric)
-        name = f"log10({objective.metric})" if known.in_decades else objective.metric
-        parts.append(f"{name} {known.scaled(objective.reference):g}")
-    return ", ".join(parts)
 
 
 def _remedy(report: Report) -> str:

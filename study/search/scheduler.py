@@ -1,5 +1,6 @@
 """Which trials stop early, behind Tune's interface for schedulers."""
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -122,8 +123,11 @@ class HalvingScheduler(PatientScheduler):
 
     def _entry(self, report: EpochReport) -> Entry:
         metrics = report.metrics()
-        # A network that trains may have an infinite bound: it comes last, see `halving.best`.
+        # In mid-training a bound may be infinite; such a network comes last, see `halving.best`.
+        losses = [math.inf] * len(self._objectives)
+        if all(math.isfinite(metrics[objective.metric]) for objective in self._objectives):
+            losses = points.scaled_losses([metrics], self._objectives)[0].tolist()
         return Entry(
-            losses=tuple(points.scaled_loss(metrics, goal) for goal in self._objectives),
+            losses=tuple(losses),
             violation=sum(c.relative_violation(metrics[c.metric]) for c in self._constraints),
         )

@@ -123,15 +123,15 @@ def mark(
             # Empty if the alias moved on: deleting a tag that does not exist is an error.
             of_run |= {tags.ALIAS: ",".join(now.aliases), tags.WHY: now.why}
         client.log(now.run_id, tags=of_run)
+    now_ms = round(time.time() * 1000)
+    metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
+    client.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
     # MLflow's pages show the experiment's note above its runs. A user may have written another.
     experiment = client.call(client.api.get_experiment, study.experiment_id)
     ours = pages.describe_study(study.config)
     if ours in experiment.tags.get(tags.NOTE, ""):
         above = f"{note}\n\n{ours}"[: tags.LONGEST]
         client.call(client.api.set_experiment_tag, study.experiment_id, tags.NOTE, above)
-    now_ms = round(time.time() * 1000)
-    metrics = [Metric(name, value, now_ms, 0) for name, value in figures.items()]
-    client.log(study.run_id, metrics, tags={tags.NOTE: note[: tags.LONGEST]})
 
 
 def note_published(client: Client, study: StudyRecord) -> None:

@@ -57,6 +57,7 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     VAL_ACCURACY,
 )
+from study.metrics.goals import reference_text
 from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
@@ -284,7 +285,7 @@ def report(study: StudyConfig, folders: Sequence[Path]) -> None:
     seeds = [_arms(study, folder) for folder in folders]
     print(machine())
     print(f"{len(seeds)} seeds of {_spread([arms['ours'].seconds for arms in seeds])} s; reference "
-          f"point { {o.metric: o.reference for o in study.objectives} }")  # fmt: skip
+          f"point {reference_text(study.objectives)}")  # fmt: skip
     for name in seeds[0]:
         print(name)
         rows = [arms[name].figures() for arms in seeds]

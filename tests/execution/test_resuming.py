@@ -158,9 +158,17 @@ def test_a_study_that_ended_before_its_results_were_published_goes_on_by_its_nam
 ) -> None:
     (tmp_path / "tiny").mkdir()
     unpublished = replace(DONE, is_published=False)
-    assert planned(tmp_path, unpublished).goes_on.config == DONE.config
+    plan = planned(tmp_path, unpublished)
+    assert plan.only_publishes
+    assert plan.goes_on.config == DONE.config
     with pytest.raises(UserError, match="a study must be unfinished"):
         planned(tmp_path, unpublished, name=None, source=DONE.source)
+    # Its data may be gone, which more trials would need.
+    no_data = tiny(data={"name": "mnist", "root": str(tmp_path)}, search={"n_trials": 4})
+    without = replace(unpublished, config=no_data)
+    assert planned(tmp_path, without).only_publishes
+    with pytest.raises(UserError, match="data set mnist must be in"):
+        planned(tmp_path, without, n_trials=5)
 
 
 @pytest.mark.parametrize(

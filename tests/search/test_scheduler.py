@@ -136,7 +136,7 @@ def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> No
 
 
 def test_mo_asha_stops_first_what_is_not_proven_to_be_invertible() -> None:
-    """Whose bound is infinite, though its constraint may hold."""
+    """Its bound is infinite, which must not end the study either."""
     bound = "inverse_lipschitz_upper_bound"
     goals = (
         Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
