@@ -63,7 +63,8 @@ class Metric:
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
         in_decades: whether its values, above 0, run over decades, so that ratios count and not
-            differences: hypervolume, knee, sampler, scheduler and importance see log10 of it.
+            differences: hypervolume, knee, sampler, scheduler, importance and the spread of repeats
+            see log10 of it.
     """
 
     description: str
@@ -89,6 +90,10 @@ class Metric:
         """A value on the scale on which its differences count."""
         # No bound of an inverse is 0, but a reference point of an earlier version may be.
         return math.log10(max(value, sys.float_info.min)) if self.in_decades else value
+
+    def unscaled_error(self, value: float, error: float) -> float:
+        """Standard error of a value, from that of `scaled(value)`; to first order."""
+        return value * math.log(10) * error if self.in_decades else error
 
     def is_same(self, a: float, b: float) -> bool:
         """Whether two values differ by at most `indifference`; NaN is the same as nothing."""

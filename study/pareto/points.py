@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from study.metrics.definitions import meaning
+from study.metrics.definitions import Direction, meaning
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialReport, TrialStatus
 from study.pareto.dominance import Losses, as_losses
@@ -44,6 +44,16 @@ def scaled_losses(
         for of_network in metrics
     ]
     return as_losses(values, [o.direction for o in objectives])
+
+
+def unscaled(losses: Losses, objectives: Sequence[Objective]) -> Losses:
+    """The losses (n, m) whose scaled ones (n, m) are given."""
+    columns = losses.copy()
+    for column, objective in enumerate(objectives):
+        if meaning(objective.metric).in_decades:
+            sign = -1.0 if objective.direction is Direction.MAXIMIZE else 1.0
+            columns[:, column] = sign * 10 ** (sign * losses[:, column])
+    return columns
 
 
 def indifference(objectives: Sequence[Objective]) -> Losses:

@@ -4,11 +4,12 @@ certain a place on the front is.
 A sample yields its own network and its projections, each measured once in every training.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from study.pareto.dominance import Losses, distinct_front
+from study.pareto.dominance import Losses
 
 N_STANDARD_ERRORS = 2.0  # between two means, for these to count as different
 N_DRAWS = 500  # bootstrap draws of the front
@@ -52,7 +53,11 @@ def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLoss
     return all(is_dominated(losses) for losses in sample.values())
 
 
-def front_shares(points: Sequence[Losses], indifference: Losses, seed: int = 0) -> list[float]:
+def front_shares(
+    points: Sequence[Losses],
+    front: Callable[[Losses], NDArray[np.bool_]],
+    seed: int = 0,
+) -> list[float]:
     """How often each point is on the front when all trainings are drawn anew; an estimate.
 
     A bootstrap of residuals: the difference of a training from the mean of its point, scaled by
@@ -62,7 +67,7 @@ def front_shares(points: Sequence[Losses], indifference: Losses, seed: int = 0) 
 
     Args:
         points: losses (n, m) in the n trainings of each point; one or more with n >= 2.
-        indifference: (m,), as for `distinct_front`, which decides what is on the front.
+        front: losses (n, m) as in `points` -> which rows are on the front, bool (n,).
     """
     means = np.array([losses.mean(axis=0) for losses in points])
     residuals = np.concatenate(
@@ -80,6 +85,6 @@ def front_shares(points: Sequence[Losses], indifference: Losses, seed: int = 0) 
         for n in np.unique(n_trainings):
             rows = np.flatnonzero(n_trainings == n)
             drawn[rows] += residuals[rng.integers(len(residuals), size=(len(rows), n))].mean(axis=1)
-        counts += distinct_front(drawn, indifference)
+        counts += front(drawn)
     shares: list[float] = (counts / N_DRAWS).tolist()
     return shares

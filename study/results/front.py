@@ -30,7 +30,7 @@ from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import points
 from study.pareto.certainty import wilson_interval
-from study.pareto.dominance import hypervolume, nondominated
+from study.pareto.dominance import Losses, distinct_front, hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
@@ -174,16 +174,27 @@ def marked(
     ]
     admitted = [index for index, point in enumerate(listed) if point.is_admitted]
     repeats = [
-        points.losses([r.metrics for r in listed[index].records], objectives) for index in admitted
+        points.scaled_losses([r.metrics for r in listed[index].records], objectives)
+        for index in admitted
     ]
     deviation = spread([dict(enumerate(repeats))])
     if deviation is not None:
-        names = [objective.metric for objective in objectives]
-        shares = front_shares(repeats, points.indifference(objectives))
+        shares = front_shares(repeats, lambda drawn: _distinct(drawn, objectives))
         for index, rows, share in zip(admitted, repeats, shares, strict=True):
-            errors = dict(zip(names, deviation / math.sqrt(len(rows)), strict=True))
+            errors = {
+                objective.metric: meaning(objective.metric).unscaled_error(
+                    listed[index].metrics[objective.metric], error / math.sqrt(len(rows))
+                )
+                for objective, error in zip(objectives, deviation.tolist(), strict=True)
+            }
             listed[index] = replace(listed[index], standard_error=errors, front_share=share)
     return undominated(listed, objectives)
+
+
+def _distinct(scaled: Losses, objectives: Sequence[Objective]) -> NDArray[np.bool_]:
+    """Which rows of scaled losses (n, m) are on the front, small differences aside: bool (n,)."""
+    losses = points.unscaled(scaled, objectives)
+    return distinct_front(losses, points.indifference(objectives))
 
 
 def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

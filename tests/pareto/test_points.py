@@ -80,6 +80,15 @@ def test_scales_change_nothing_about_who_dominates() -> None:
     assert kept.tolist() == nondominated(points.scaled_losses(networks, INVERTED)).tolist()
 
 
+@pytest.mark.parametrize("direction", Direction)
+def test_unscaled_losses_are_the_losses(direction: Direction) -> None:
+    objectives = [INVERTED[0], replace(INVERTED[1], direction=direction)]
+    networks = [of_inverse(0.9, 3.25e4), of_inverse(0.7, 12.5), of_inverse(0.8, 1.0)]
+    scaled = points.scaled_losses(networks, objectives)
+    back = points.unscaled(scaled, objectives)
+    np.testing.assert_allclose(back, points.losses(networks, objectives), rtol=1e-12)
+
+
 def test_a_reference_point_of_zero_has_a_finite_place() -> None:
     of_zero = [replace(INVERTED[1], direction=Direction.MAXIMIZE, reference=0.0)]
     assert math.isfinite(points.reference_losses(of_zero)[0])

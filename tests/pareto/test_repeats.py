@@ -1,9 +1,16 @@
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from study.pareto.dominance import Losses, distinct_front
 from study.pareto.repeats import SampleLosses, front_shares, is_dominated_beyond_spread, spread
+
+
+def front(*indifference: float) -> Callable[[Losses], NDArray[np.bool_]]:
+    return lambda losses: distinct_front(losses, np.array(indifference))
 
 
 def sample(**points: list[list[float]]) -> SampleLosses:
@@ -51,7 +58,7 @@ def test_front_shares_are_those_of_two_normal_means() -> None:
     noise = rng.normal(size=(2, n, 1))
     noise -= noise.mean(axis=1, keepdims=True)
     deviation = float(np.sqrt((noise**2).sum() / (2 * (n - 1))))
-    better, worse = front_shares([noise[0], noise[1] + distance], np.zeros(1))
+    better, worse = front_shares([noise[0], noise[1] + distance], front(0))
     expected = NormalDist().cdf(distance / (deviation * np.sqrt(2 / n)))
     tolerance = 3 * np.sqrt(expected * (1 - expected) / 500) + 0.01
     assert better == pytest.approx(expected, abs=tolerance)
@@ -59,17 +66,17 @@ def test_front_shares_are_those_of_two_normal_means() -> None:
 
 
 def test_front_shares_of_points_trained_once_vary_as_the_others_do() -> None:
-    shares = front_shares([np.array([[0.0], [1.0]]), np.array([[0.6]])], np.zeros(1))
+    shares = front_shares([np.array([[0.0], [1.0]]), np.array([[0.6]])], front(0))
     assert all(0 < share < 1 for share in shares)
 
 
 def test_front_shares_without_differences_are_the_front() -> None:
     twice = [np.array([[0.0, 1.0]] * 2), np.array([[1.0, 0.0]] * 2), np.array([[1.0, 1.0]] * 2)]
-    assert front_shares(twice, np.zeros(2)) == [1.0, 1.0, 0.0]
+    assert front_shares(twice, front(0, 0)) == [1.0, 1.0, 0.0]
 
 
 def test_front_shares_do_not_live_on_differences_that_are_none() -> None:
     twice = [np.array([[-1.0, 2.01]] * 2), np.array([[-0.995, 2.0]] * 2)]
-    assert front_shares(twice, np.array([0.0, 0.0])) == [1.0, 1.0]
-    assert front_shares(twice, np.array([0.0, 0.05])) == [1.0, 0.0]
-    assert front_shares(twice, np.array([0.0, 0.004])) == [1.0, 1.0]
+    assert front_shares(twice, front(0, 0)) == [1.0, 1.0]
+    assert front_shares(twice, front(0, 0.05)) == [1.0, 0.0]
+    assert front_shares(twice, front(0, 0.004)) == [1.0, 1.0]

@@ -131,6 +131,27 @@ def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_erro
     assert second.front_share == 0
 
 
+def test_repeats_of_a_bound_of_the_inverse_differ_by_ratios() -> None:
+    """As much at every size: differences of the largest say nothing about the smallest."""
+    objectives = [
+        Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
+        Objective("inverse_lipschitz_upper_bound", Direction.MINIMIZE, 1e8),
+    ]
+    networks = {0: (0.8, 2.0), 2: (0.8, 20.0), 4: (0.9, 2e6)}
+    records = [
+        repeated(of + again, of, val_accuracy=accuracy, inverse_lipschitz_upper_bound=bound * ratio)
+        for of, (accuracy, bound) in networks.items()
+        for again, ratio in enumerate((1.0, 1.1))
+    ]
+    report = collect(STUDY, records, objectives)
+    assert [point.front_share for point in report.points] == [1, 0, 1]
+    for point in report.points:
+        # Of two values, the standard error of the mean is half of their distance.
+        first, second = (r.metrics["inverse_lipschitz_upper_bound"] for r in point.records)
+        error = point.standard_error["inverse_lipschitz_upper_bound"]
+        assert error == pytest.approx((second - first) / 2, rel=0.01)
+
+
 def test_a_sample_one_of_whose_networks_breaks_the_constraint_is_infeasible() -> None:
     records = [repeated(0, 0), repeated(1, 0, lipschitz_upper_bound=1.5)]
     assert marks(collect(STUDY, records)) == {"0000": "infeasible"}
