@@ -18,7 +18,13 @@ from pathlib import Path
 import torch
 
 from models import IResNet, read_network, write_network
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.trial import (
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+    TrialConfig,
+)
 from study.metrics.reports import TrialStatus
 from study.trial import data, sources
 from study.trial.randomness import choose_algorithms
@@ -54,6 +60,8 @@ def main() -> None:
             max_train=arguments.images,
         ),
         model=ModelConfig(**model),
+        # Within a large radius every attack succeeds at once: else it would take twenty minutes.
+        evaluation=EvaluationConfig(radius=4.0),
         training=TrainingConfig(max_epochs=arguments.epochs, lr=0.1, lr_schedule="one_cycle"),
     )
     choose_algorithms(config.training.deterministic)
