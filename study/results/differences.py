@@ -22,9 +22,8 @@ from study.pareto.difference import (
 )
 from study.pareto.dominance import Losses, nondominated
 from study.results.answers import UnsureError, accuracy_column, parts_right
-from study.results.front import Point
+from study.results.front import Point, losses_of_trainings
 from study.results.report import Report
-from study.tracking.records import TrialRecord
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
 """The largest accuracy as a hypervolume: that of the accuracy alone, from 0."""
@@ -117,7 +116,7 @@ def _admitted(report: Report, goals: Sequence[Objective]) -> list[Point]:
     return [point for point in report.points if point.is_admitted and names <= point.metrics.keys()]
 
 
-def _losses(of: Sequence[Point | TrialRecord], goals: Sequence[Objective]) -> Losses:
+def _losses(of: Sequence[Point], goals: Sequence[Objective]) -> Losses:
     return points.scaled_losses([one.metrics for one in of], goals)
 
 
@@ -155,9 +154,7 @@ def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
         rows = {trial_id: row for row, trial_id in enumerate(trial_ids)}
         losses = np.full((len(rows), len(networks), len(goals)), np.nan)
         for column, point in enumerate(networks):
-            own = _losses(point.records, goals)
-            # Centered on the loss of the mean, which is compared; a mean of logarithms is less.
-            own += _losses([point], goals) - own.mean(axis=0)
+            own = losses_of_trainings(point, goals)
             losses[[rows[record.trial_id] for record in point.records], column] = own
         rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]
         samples.append(Trainings(losses, np.array(rungs)))

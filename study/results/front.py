@@ -173,10 +173,7 @@ def marked(
         for group in _groups(records)
     ]
     admitted = [index for index, point in enumerate(listed) if point.is_admitted]
-    repeats = [
-        points.scaled_losses([r.metrics for r in listed[index].records], objectives)
-        for index in admitted
-    ]
+    repeats = [losses_of_trainings(listed[index], objectives) for index in admitted]
     deviation = spread([dict(enumerate(repeats))])
     if deviation is not None:
         shares = front_shares(repeats, lambda drawn: _distinct(drawn, objectives))
@@ -189,6 +186,15 @@ def marked(
             }
             listed[index] = replace(listed[index], standard_error=errors, front_share=share)
     return undominated(listed, objectives)
+
+
+def losses_of_trainings(point: Point, objectives: Sequence[Objective]) -> Losses:
+    """Scaled losses (n, m) of a point in its n trainings, centered on those of its metrics, which
+    are compared: a mean of logarithms is less than the logarithm of the mean."""
+    losses = points.scaled_losses([record.metrics for record in point.records], objectives)
+    compared = points.scaled_losses([point.metrics], objectives)
+    centered: Losses = losses + compared - losses.mean(axis=0)
+    return centered
 
 
 def _distinct(scaled: Losses, objectives: Sequence[Objective]) -> NDArray[np.bool_]:

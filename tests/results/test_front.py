@@ -3,13 +3,14 @@ import random
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from study.errors import UserError
 from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import CONTROL, TrialStatus
-from study.results.front import Mark
+from study.results.front import Mark, losses_of_trainings
 from study.results.report import collect, parse_objectives
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, marks, measured, trial
@@ -150,6 +151,19 @@ def test_repeats_of_a_bound_of_the_inverse_differ_by_ratios() -> None:
         first, second = (r.metrics["inverse_lipschitz_upper_bound"] for r in point.records)
         error = point.standard_error["inverse_lipschitz_upper_bound"]
         assert error == pytest.approx((second - first) / 2, rel=0.01)
+
+
+def test_trainings_lie_around_what_is_reported_of_their_point() -> None:
+    objectives = [Objective("inverse_lipschitz_upper_bound", Direction.MINIMIZE, 1e8)]
+    bounds = 10.0, 1000.0
+    records = [
+        repeated(k, 0, inverse_lipschitz_upper_bound=bound) for k, bound in enumerate(bounds)
+    ]
+    (point,) = collect(STUDY, records, objectives).points
+    losses = losses_of_trainings(point, objectives)
+    # By hand: the mean of the bounds is 505, and each is a decade from that of their logarithms.
+    middle = math.log10(505)
+    np.testing.assert_allclose(losses, [[middle - 1], [middle + 1]])
 
 
 def test_a_sample_one_of_whose_networks_breaks_the_constraint_is_infeasible() -> None:
