@@ -1,5 +1,6 @@
 """`python -m study.report`: the front of a study, or a comparison of several, from MLflow."""
 
+import gc
 import os
 import threading
 from collections.abc import Sequence
@@ -133,6 +134,8 @@ def _print(
 
 def _until_ctrl_c(url: str) -> None:
     """Let the page be served."""
+    # Else each reading of the study would look through all that the imports made.
+    gc.freeze()
     typer.echo(f"{url} has the page, until Ctrl-C")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import mlflow.artifacts
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -20,8 +21,11 @@ from study import report
 from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results.report import collect
+from study.results.page import content
+from study.results.report import collect, read
 from study.results.tables import as_csv, as_json, print_table, wide_console
+from study.tracking.client import Client
+from study.tracking.records import FollowedRecords, Records
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, measured, projection, trial
 
@@ -280,3 +284,22 @@ def test_a_study_is_served_until_ctrl_c(finished: Path, monkeypatch: pytest.Monk
     done = CliRunner().invoke(app, ["tiny", "--serve", "--tracking-uri", uri])
     assert done.exit_code == 0, done.output
     assert answers == ["The%20study%20is%20done."]
+
+
+def test_of_a_study_that_is_followed_each_file_is_read_once(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(f"sqlite:///{finished}/mlflow.db")
+    as_usual = content(read(Records(client), "tiny"))
+    download, downloaded = mlflow.artifacts.download_artifacts, list[str]()
+
+    def counted(uri: str, **options: str) -> str:
+        downloaded.append(uri)
+        return download(uri, **options)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", counted)
+    followed = FollowedRecords(client)
+    for _ in range(2):
+        assert content(read(followed, "tiny")) == as_usual
+    assert downloaded
+    assert len(set(downloaded)) == len(downloaded)

@@ -18,6 +18,7 @@ from study.results.front import Mark
 from study.results.report import Report, read
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
+from study.tracking.records import FollowedRecords
 
 # Imported where they are needed: opening a study must not wait for Ray and torch.
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ class Study(Shown):
         `url` leads to it. While the study runs, the page follows it."""
         from study.results.serving import Server
 
-        shown, records = self.results, self.driver.records
+        shown, records = self.results, FollowedRecords(self.driver.client)
         objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
         return Server(lambda: read(records, self.name, shown.where, objectives), shown)
 

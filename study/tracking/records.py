@@ -248,6 +248,20 @@ class Records:
         return self._locations[run_id]
 
 
+class FollowedRecords(Records):
+    """Records of a study that is read again and again: each file of a run is read once."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._read: dict[tuple[str, str], bytes] = {}
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        """The content of a run's file when it was first asked for."""
+        if (run_id, name) not in self._read:
+            self._read[run_id, name] = super().artifact(run_id, name)
+        return self._read[run_id, name]
+
+
 def _is_of(study: StudyRecord, run: Run) -> bool:
     """Whether a run is a trial or projection of a study; users may put other runs beside them."""
     kind = run.data.tags[tags.KIND]

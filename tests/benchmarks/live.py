@@ -1,6 +1,6 @@
 """The page that follows a study: how late each network is on it, and what it costs the study.
 
-    python -m tests.benchmarks.live [--rounds 3] [--trials 12]
+    python -m tests.benchmarks.live [--rounds 3] [--trials 12] [--epochs 30]
 
 Runs the default study alternately by itself and with its page open in Chromium from the start, on
 the same cores, served by `study.report --serve`. Prints the seconds that each took, the CPU seconds
@@ -9,8 +9,8 @@ ended.
 """
 
 import argparse
+import math
 import os
-import re
 import resource
 import sqlite3
 import statistics
@@ -19,10 +19,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import sync_playwright
 
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -32,12 +32,26 @@ from tests.support.browser import FLAGS
 from tests.support.launched import ROOT
 from tests.support.waiting import wait
 
-_MARKS = """() => Object.fromEntries([...document.querySelectorAll("tr[data-point]")].map((row) => [
-    row.querySelector("button").textContent, row.innerText]))"""
+# When each training was first drawn as ended. The page notes it by itself: asking it all the time
+# would take more of the processors than the page does.
+_NOTE = """() => {
+    const ended = globalThis.ended = {};
+    const note = () => {
+        for (const row of document.querySelectorAll("tr[data-point]")) {
+            const training = row.textContent.match(/\\/(\\d{4})/)[1];
+            if (!row.textContent.includes("running")) ended[training] ??= Date.now() / 1000;
+        }
+    };
+    new MutationObserver(() => requestAnimationFrame(note)).observe(
+        document.body, { childList: true, subtree: true });
+    note();
+}"""
+# Until the page has all that the study sent at its end.
+_LAST_SECONDS = 10.0
 
 
-def _study(folder: Path, n_trials: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "study.launch", "--trials", f"{n_trials}"]
+def _study(folder: Path, options: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "study.launch", *options]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
 
 
@@ -67,26 +81,33 @@ def _served(folder: Path, cpu_seconds: list[float]) -> Iterator[str]:
         cpu_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def _watch(page: Page, study: subprocess.Popen[bytes], n_trials: int) -> dict[str, float]:
-    """Training -> when the page showed it as ended, seconds since 1970-01-01 UTC."""
-    seen: dict[str, float] = {}
-    while len(seen) < n_trials:
-        for network, text in page.evaluate(_MARKS).items():
-            number = re.findall(r"/(\d{4})", network)[0]
-            if "running" not in text:
-                seen.setdefault(number, time.time())
-        if study.poll() is not None and time.time() - max(seen.values(), default=0.0) > 10:
-            break
-        page.wait_for_timeout(100)
-    assert len(seen) == n_trials, "a page of the table has 25 trainings"
-    return seen
+@contextmanager
+def _followed(folder: Path, cpu_seconds: list[float], delays: list[float]) -> Iterator[None]:
+    """With the page of a study open. At the end, adds how late each training was on it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        with _served(folder, cpu_seconds) as url:
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(url)
+            page.evaluate(_NOTE)
+            yield
+            page.wait_for_timeout(1000 * _LAST_SECONDS)
+            seen = page.evaluate("ended")
+        browser.close()
+    records = Records(Client(f"sqlite:///{folder}/mlflow.db"))
+    study = records.find_study("digits")
+    assert study is not None
+    ends = {trial.trial_id: trial.ended or math.nan for trial in records.trials(study)}
+    delays += [at - ends[number] for number, at in seen.items()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--trials", type=int, default=12, help="25 at most, a page of the table")
+    parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
+    options = ["--trials", f"{arguments.trials}", "--epochs", f"{arguments.epochs}"]
     print(machine())
     os.environ["PYTHONPATH"] = str(ROOT)
     seconds: dict[str, list[float]] = {"alone": [], "followed": []}
@@ -94,25 +115,14 @@ def main() -> None:
     server: list[float] = []
     for _ in range(arguments.rounds):
         for how, of in seconds.items():
-            with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+            with tempfile.TemporaryDirectory() as name:
                 folder, start = Path(name), time.perf_counter()
-                study = _study(folder, arguments.trials)
-                if how == "followed":
-                    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-                    with _served(folder, server) as url:
-                        page = browser.new_page(viewport={"width": 1440, "height": 900})
-                        page.goto(url)
-                        seen = _watch(page, study, arguments.trials)
-                    browser.close()
-                assert study.wait() == 0
-                of.append(time.perf_counter() - start)
-                if how == "followed":
-                    records = Records(Client(f"sqlite:///{folder}/mlflow.db"))
-                    record = records.find_study("digits")
-                    assert record is not None
-                    ends = {t.trial_id: t.ended for t in records.trials(record)}
-                    delays += [at - (ends[number] or 0.0) for number, at in seen.items()]
+                study = _study(folder, options)
+                with _followed(folder, server, delays) if how == "followed" else nullcontext():
+                    assert study.wait() == 0
+                    of.append(time.perf_counter() - start)
             print(f"{how}: {of[-1]:.1f} s", flush=True)
+    assert len(delays) == arguments.rounds * arguments.trials
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
     print(f"followed over alone: {statistics.median(ratios):.3f}, {min(ratios):.3f} to "
           f"{max(ratios):.3f}")  # fmt: skip
