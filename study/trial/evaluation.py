@@ -25,7 +25,7 @@ from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
 from study.trial.own_metrics import measure_own
 
-_BATCH_SIZE = 500
+BATCH_SIZE = 500
 # Images of the validation split at which the Jacobians of the blocks are taken.
 N_JACOBIAN_SAMPLES = 8
 # Training images for the statistics of the classifier.
@@ -46,7 +46,7 @@ def statistics_images(train: Split) -> list[Tensor]:
     """Batches of training images, without augmentation or labels, that set the statistics of the
     classifier's BatchNorm before a network is evaluated."""
     images = train.images[:_N_STATISTICS_IMAGES]
-    n_batches = -(-len(images) // _BATCH_SIZE)
+    n_batches = -(-len(images) // BATCH_SIZE)
     return [normalized(batch) for batch in images.tensor_split(n_batches)]
 
 
@@ -99,7 +99,7 @@ def evaluate(
     total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
     right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
     radii = torch.empty(len(split), dtype=torch.float64, device=split.labels.device)
-    for rows in batches(split, _BATCH_SIZE):
+    for rows in batches(split, BATCH_SIZE):
         labels = split.labels[rows]
         images = normalized(split.images[rows]).to(dtype)
         logits = answering(images)
