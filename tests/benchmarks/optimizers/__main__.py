@@ -1,12 +1,11 @@
 """Muon beside SGD after as many steps, in studies of some seeds, as a user runs them.
 
-    python -m tests.benchmarks.optimizers DATA_ROOT [--files mnist mnist55] [--folder FOLDER]
-    python -m tests.benchmarks.optimizers IMAGE_FOLDER --files cifar10 --seeds 3
+    python -m tests.benchmarks.optimizers DATA_ROOT [--files mnist mnist55] [--seeds 5] [--folder F]
 
-DATA_ROOT has MNIST in torchvision's layout, IMAGE_FOLDER has CIFAR-10 as images in train/ and
-test/. Launches the study files beside this one, each for every seed, into FOLDER; what has run
-there already is taken from it, and what was interrupted goes on. Prints, for each sample, the
-median over the seeds of the validation accuracy after the last epoch, and the least and the most.
+DATA_ROOT has MNIST in torchvision's layout. Launches the study files beside this one, each for
+every seed, into F; what has run there already is taken from it, and what was interrupted goes on.
+Prints, for each sample, the median over the seeds of the validation accuracy after the last epoch,
+and the least and the most.
 """
 
 import argparse
@@ -17,7 +16,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-_VARIED = ("norm", "coeff", "optimizer")
+_VARIED = ("coeff", "optimizer")
 
 
 def launch(file: Path, seed: int, data_root: str, folder: Path, uri: str, is_resumed: bool) -> None:
