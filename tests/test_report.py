@@ -303,3 +303,15 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
         assert content(read(followed, "tiny")) == as_usual
     assert downloaded
     assert len(set(downloaded)) == len(downloaded)
+
+
+def test_of_a_study_that_is_followed_the_trials_that_ended_are_known_without_their_projections(
+    finished: Path,
+) -> None:
+    records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
+    study = records.find_study("tiny")
+    assert study is not None
+    ends = {trial.run_id: trial.ended or math.nan for trial in records.trials(study)}
+    for since in (0.0, *ends.values()):
+        after = {(run_id, end) for run_id, end in ends.items() if end > since}
+        assert records.ended(study, since) == after

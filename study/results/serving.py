@@ -1,7 +1,7 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
 The page asks for its content each second. The server then asks MLflow, at most once a second, which
-runs have ended since. Only if there are any does it read the study again, and it spends at most a
+trials have ended since. Only if there are any does it read the study again, and it spends at most a
 fifth of its time on that. A server without a browser does nothing.
 """
 
@@ -25,9 +25,9 @@ from study.results.report import Report
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 1.0
-# A run's end is in MLflow some time after it, since its driver collects what it sends.
+# A trial's end is in MLflow some time after it, since the driver collects what it sends.
 _LATE_SECONDS = 10.0
-# What comes later, or ends no run, is seen so much later at most, until the study is done.
+# What comes later, or ends no trial, is seen so much later at most, until the study is done.
 _ANEW_SECONDS = 30.0
 # Largest share of the time to spend on reading a study that is large.
 _SHARE = 1 / 5

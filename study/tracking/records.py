@@ -212,12 +212,13 @@ class Records:
         return sorted(records, key=_by_size)
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
-        """Id of each run of a study that ended after a time, and when it ended: seconds since
-        1970-01-01 UTC."""
-        condition = f"attributes.end_time > {round(since * 1000)}"
+        """Id of each run of a trial that ended after a time, and when it ended: seconds since
+        1970-01-01 UTC. Its projections ended before it."""
+        condition = (
+            f"attributes.end_time > {round(since * 1000)} and tags.`{tags.KIND}` = '{tags.TRIAL}'"
+        )
         runs = self.client.search_runs([study.experiment_id], condition)
-        of_study = [run for run in runs if run.data.tags.get(tags.KIND) != tags.STUDY]
-        return {(run.info.run_id, run.info.end_time / 1000) for run in of_study}
+        return {(run.info.run_id, run.info.end_time / 1000) for run in runs if _is_of(study, run)}
 
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins with this."""
