@@ -4,14 +4,13 @@
 
 Runs the default study alternately by itself and with its page open in Chromium from the start, on
 the same cores, served by `study.report --serve`. Prints the seconds that each took, the CPU seconds
-of the server, its start included, and how long after the end of each training the page showed it as
-ended.
+of server and browser, their starts included, and how long after the end of each training the page
+showed it as ended.
 """
 
 import argparse
 import math
 import os
-import resource
 import sqlite3
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ from study.tracking.records import Records
 from tests.benchmarks.alternating import machine
 from tests.conftest import CHROMIUM
 from tests.support.browser import FLAGS
-from tests.support.launched import ROOT
+from tests.support.launched import ROOT, descendants
 from tests.support.waiting import wait
 
 # When each training was first drawn as ended. The page notes it by itself: asking it all the time
@@ -61,10 +60,19 @@ def _has_study(database: Path) -> bool:
     return False  # its tables are not there yet
 
 
+def _cpu_seconds(pids: list[int]) -> float:
+    """What processes that run have used so far."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # of user and system
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def _served(folder: Path, cpu_seconds: list[float]) -> Iterator[str]:
-    """The address of the page of the study in a folder, once the study is there; the server's CPU
-    seconds are added at its end."""
+def _served(folder: Path) -> Iterator[tuple[str, int]]:
+    """The address of the page of the study in a folder, once the study is there, and the server's
+    process."""
     command = [sys.executable, "-u", "-m", "study.report", "digits", "--serve"]
     database = folder / "mlflow.db"
     wait(lambda: database.exists() and _has_study(database), 60, "the study did not begin")
@@ -72,27 +80,27 @@ def _served(folder: Path, cpu_seconds: list[float]) -> Iterator[str]:
     assert process.stdout is not None
     line = process.stdout.readline()
     try:
-        yield line.split()[0]
+        yield line.split()[0], process.pid
     finally:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         process.terminate()
         process.wait()
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 @contextmanager
-def _followed(folder: Path, cpu_seconds: list[float], delays: list[float]) -> Iterator[None]:
-    """With the page of a study open. At the end, adds how late each training was on it."""
+def _followed(folder: Path, cpu: dict[str, list[float]], delays: list[float]) -> Iterator[None]:
+    """With the page of a study open. At the end, adds how late each training was on it, and the CPU
+    seconds of the server and the browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        with _served(folder, cpu_seconds) as url:
+        with _served(folder) as (url, server):
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.goto(url)
             page.evaluate(_NOTE)
             yield
             page.wait_for_timeout(1000 * _LAST_SECONDS)
             seen = page.evaluate("ended")
+            cpu["server"].append(_cpu_seconds([server]))
+            cpu["browser"].append(_cpu_seconds(descendants(os.getpid())) - cpu["server"][-1])
         browser.close()
     records = Records(Client(f"sqlite:///{folder}/mlflow.db"))
     study = records.find_study("digits")
@@ -112,13 +120,13 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(ROOT)
     seconds: dict[str, list[float]] = {"alone": [], "followed": []}
     delays: list[float] = []
-    server: list[float] = []
+    cpu: dict[str, list[float]] = {"server": [], "browser": []}
     for _ in range(arguments.rounds):
         for how, of in seconds.items():
             with tempfile.TemporaryDirectory() as name:
                 folder, start = Path(name), time.perf_counter()
                 study = _study(folder, options)
-                with _followed(folder, server, delays) if how == "followed" else nullcontext():
+                with _followed(folder, cpu, delays) if how == "followed" else nullcontext():
                     assert study.wait() == 0
                     of.append(time.perf_counter() - start)
             print(f"{how}: {of[-1]:.1f} s", flush=True)
@@ -126,12 +134,13 @@ def main() -> None:
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
     print(f"followed over alone: {statistics.median(ratios):.3f}, {min(ratios):.3f} to "
           f"{max(ratios):.3f}")  # fmt: skip
-    shares = [
-        cpu / (whole * (os.cpu_count() or 1))
-        for cpu, whole in zip(server, seconds["followed"], strict=True)
-    ]
-    print(f"CPU seconds of the server: {statistics.median(server):.1f}, "
-          f"{statistics.median(shares):.1%} of what the machine has in that time")  # fmt: skip
+    for process, used in cpu.items():
+        shares = [
+            one / (whole * (os.cpu_count() or 1))
+            for one, whole in zip(used, seconds["followed"], strict=True)
+        ]
+        print(f"CPU seconds of the {process}: {statistics.median(used):.1f}, "
+              f"{statistics.median(shares):.1%} of what the machine has in that time")  # fmt: skip
     print(f"a network is on the page {statistics.median(delays):.1f} s after its end, "
           f"{max(delays):.1f} s at most; {len(delays)} of them")  # fmt: skip
 
