@@ -82,9 +82,9 @@ def test_a_trial_on_cuda_is_that_on_the_cpu(
     for on_cuda, on_cpu in zip(there, here, strict=True):
         assert set(on_cuda) - {"peak_memory_bytes"} == set(on_cpu)
         for name in set(on_cpu) - {"epoch_seconds"}:
-            # Samples leave the inverse at other steps there, and a batch decides the last bits.
-            # That of what is lost in rounding is rounding.
-            tolerance = 0.2 if name == "reconstruction_error" else 0.0
+            # Samples leave the inverse at other steps there, and a batch decides the last bits, on
+            # some processors. What is lost in rounding consists of them.
+            tolerance = {"reconstruction_error": 0.2, "noise_error": 1e-5}.get(name, 0.0)
             assert on_cuda[name] == pytest.approx(on_cpu[name], rel=tolerance), name
 
 
