@@ -303,6 +303,14 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
         assert content(read(followed, "tiny")) == as_usual
     assert downloaded
     assert len(set(downloaded)) == len(downloaded)
+    # A trial that ends again has files that may differ.
+    study = followed.find_study("tiny")
+    assert study is not None
+    ended = followed.ended(study, 0.0)
+    downloaded.clear()
+    assert content(read(followed, "tiny")) == as_usual
+    assert downloaded
+    assert all(any(run_id in uri for run_id, _ in ended) for uri in downloaded)
 
 
 def test_of_a_study_that_is_followed_the_trials_that_ended_are_known_without_their_projections(

@@ -250,14 +250,22 @@ class Records:
 
 
 class FollowedRecords(Records):
-    """Records of a study that is read again and again: each file of a run is read once."""
+    """Records of a study that is read again and again: each file of a run is read once, and anew
+    after its trial has ended once more, which was trained again after a crash."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._read: dict[tuple[str, str], bytes] = {}
 
+    def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
+        """As for Records. Files of these runs that were read may have been replaced."""
+        found = super().ended(study, since)
+        for key in [key for key in self._read if key[0] in dict(found)]:
+            del self._read[key]
+        return found
+
     def artifact(self, run_id: str, name: str) -> bytes:
-        """The content of a run's file when it was first asked for."""
+        """The content of a run's file when it was first asked for since its trial ended."""
         if (run_id, name) not in self._read:
             self._read[run_id, name] = super().artifact(run_id, name)
         return self._read[run_id, name]
