@@ -134,7 +134,7 @@ def _print(
 
 def _until_ctrl_c(url: str) -> None:
     """Let the page be served."""
-    # Else each reading of the study would look through all that the imports made.
+    # Otherwise the garbage collector goes through everything that was imported at each reading.
     gc.freeze()
     typer.echo(f"{url} has the page, until Ctrl-C")
     with suppress(KeyboardInterrupt):

@@ -250,25 +250,25 @@ class Records:
 
 
 class FollowedRecords(Records):
-    """Records of a study that is read again and again: each file of a run is read once, and anew
-    after its trial has ended once more, which was trained again after a crash."""
+    """Records of a study that is read repeatedly. A file of a run is read once, and again only if
+    its trial ended a second time: after a crash it may be trained again."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self._read: dict[tuple[str, str], bytes] = {}
+        self._files: dict[tuple[str, str], bytes] = {}
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
-        """As for Records. Files of these runs that were read may have been replaced."""
+        """As for Records. Also forgets the files of these runs, which may have been replaced."""
         found = super().ended(study, since)
-        for key in [key for key in self._read if key[0] in dict(found)]:
-            del self._read[key]
+        run_ids = {run_id for run_id, _ in found}
+        self._files = {key: file for key, file in self._files.items() if key[0] not in run_ids}
         return found
 
     def artifact(self, run_id: str, name: str) -> bytes:
-        """The content of a run's file when it was first asked for since its trial ended."""
-        if (run_id, name) not in self._read:
-            self._read[run_id, name] = super().artifact(run_id, name)
-        return self._read[run_id, name]
+        """The content of a run's file, as it was when it was first read after its trial ended."""
+        if (run_id, name) not in self._files:
+            self._files[run_id, name] = super().artifact(run_id, name)
+        return self._files[run_id, name]
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:

@@ -26,6 +26,10 @@ class Split:
         kind, scale = ("uint8", 1 / 255) if is_bytes else ("float32", 1.0)
         return {"from": kind, "scale": scale, "offset": _OFFSET}
 
+    def first(self, n: int) -> "Split":
+        """The first n images, or all where there are fewer."""
+        return Split(self.images[:n], self.labels[:n])
+
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 

@@ -3,18 +3,20 @@
 import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
-from models import Effort, IResNet
 from study.config.trial import TrialConfig
-from study.trial.data import Split
 from study.trial.evaluation import BATCH_SIZE, evaluate, measure
 from study.trial.network_files import Certified
 from study.trial.own_metrics import measure_own
 from study.trial.state_file import state_bytes
 from study.trial.training import Training
+
+_Result = TypeVar("_Result")
 
 # Steps that warm up, and those that are timed.
 _N_WARM, _N_TIMED = 2, 5
@@ -38,18 +40,18 @@ class Rehearsal:
 
 
 def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
-    """Train a few steps of a trial and measure its network once, with n_threads of torch, as many
-    as a trial has: on the GPU with on_gpu, if this machine has one; else on the CPU."""
+    """Train a few steps of a trial and measure its network on a part of the validation split, with
+    n_threads of torch, as many as a trial has: on the GPU with on_gpu, if this machine has one;
+    else on the CPU."""
     torch.set_num_threads(n_threads)
     training = Training(config, "cuda" if on_gpu and torch.cuda.is_available() else "cpu")
     network = copy.deepcopy(training.model)
     training.fine_tune(network, _N_WARM, seed=0)
-    start = _now(training)
-    training.fine_tune(network, _N_TIMED, seed=0)
-    step_seconds = (_now(training) - start) / _N_TIMED
+    of_steps, _ = _timed(training, lambda: training.fine_tune(network, _N_TIMED, seed=0))
+    step_seconds = of_steps / _N_TIMED
     network.eval()
-    fast_seconds, _ = _certified(training, network, "fast")
-    full_seconds, certified = _certified(training, network, "full")
+    fast_seconds, _ = _timed(training, lambda: Certified.of(network, "fast"))
+    full_seconds, certified = _timed(training, lambda: Certified.of(network, "full"))
     measuring_seconds = _seconds_of_measuring(training, certified)
     report_seconds = fast_seconds + measuring_seconds
     # Of the last report, and of each rung, whose projection certifies too.
@@ -68,28 +70,24 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     )
 
 
-def _certified(training: Training, network: IResNet, effort: Effort) -> tuple[float, Certified]:
-    """The time to certify a network, and the network as it was certified."""
-    start = _now(training)
-    certified = Certified.of(network, effort)
-    return _now(training) - start, certified
-
-
 def _seconds_of_measuring(training: Training, certified: Certified) -> float:
-    """The time to measure a network on the validation split. Its answers are timed on a part: on
-    the whole of MNIST's, those of a large network take a minute."""
-    config, val, proof = training.config, training.dataset.val, certified.certificate
-    n_images = max(BATCH_SIZE, config.evaluation.n_inverse_samples)
-    part = Split(val.images[:n_images], val.labels[:n_images])
+    """Estimate of the seconds that it takes to measure a network on the validation split. Its
+    answers are timed on a part of the split: on all of MNIST's, a large network takes a minute."""
+    config, val = training.config, training.dataset.val
+    model, proof = certified.model, certified.certificate
+    part = val.first(max(BATCH_SIZE, config.evaluation.n_inverse_samples))
+    without_own = replace(config, metrics=())
+    of_part, _ = _timed(training, lambda: measure(model, part, without_own, proof))
+    of_answers, _ = _timed(training, lambda: evaluate(model, part, config.evaluation, proof))
+    of_own, _ = _timed(training, lambda: measure_own(model, val, config, proof))
+    return of_part + (len(val) / len(part) - 1) * of_answers + of_own
+
+
+def _timed(training: Training, call: Callable[[], _Result]) -> tuple[float, _Result]:
+    """(seconds that a call takes, what it returns)."""
     start = _now(training)
-    measure(certified.model, part, replace(config, metrics=()), proof)
-    of_part = _now(training)
-    evaluate(certified.model, part, config.evaluation, proof)
-    of_answers = _now(training)
-    measure_own(certified.model, val, config, proof)
-    of_own = _now(training)
-    n_more = len(val) / len(part) - 1
-    return of_part - start + n_more * (of_answers - of_part) + of_own - of_answers
+    result = call()
+    return _now(training) - start, result
 
 
 def _now(training: Training) -> float:

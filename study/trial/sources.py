@@ -47,7 +47,7 @@ def load(config: DataConfig) -> Dataset:
     train, val = _hold_out(train, config.val_fraction, config.split_seed + 1, "val_fraction")
     if config.max_train is not None:
         # The first ones: they are in the random order that held out the validation split.
-        train = Split(train.images[: config.max_train], train.labels[: config.max_train])
+        train = train.first(config.max_train)
     if config.size is not None:
         train, val, test = (_resized(split, config.size) for split in (train, val, test))
     augmentation = Augmentation(

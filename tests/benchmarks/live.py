@@ -31,8 +31,8 @@ from tests.support.browser import FLAGS
 from tests.support.launched import ROOT, descendants
 from tests.support.waiting import wait
 
-# When each training was first drawn as ended. The page notes it by itself: asking it all the time
-# would take more of the processors than the page does.
+# When each training was first drawn as ended. The page notes it by itself: to ask it again and
+# again would take more CPU time than the page does.
 _NOTE = """() => {
     const ended = globalThis.ended = {};
     const note = () => {

@@ -34,7 +34,7 @@ from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
 from study.metrics.definitions import TEST_ACCURACY
 from study.metrics.reports import TrialStatus
-from study.trial import data, sources
+from study.trial import sources
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
@@ -109,7 +109,7 @@ def train(study: StudyConfig, values: dict[str, int | float], seed: int) -> dict
     trial = replace(study.resolve(values, seed), ladder=tuple(coeff**3 for coeff in LADDER))
     dataset = sources.load(trial.data)
     # The replay has no use for test accuracy, and most of the time would go into it.
-    few = data.Split(dataset.test.images[:1], dataset.test.labels[:1])
+    few = dataset.test.first(1)
     training = Training(trial, dataset=replace(dataset, test=few))
     row: dict[str, Any] = {
         "sample": values,

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from study.trial import rehearsal
+from study.trial.network_files import Certified
 from study.trial.rehearsal import measured
 from study.trial.training import Training
 from tests.trial.test_training import TINY
@@ -17,13 +18,13 @@ def test_a_trial_is_rehearsed_without_training_it() -> None:
     assert 0 < found.seconds < measured(longer, 1, on_gpu=False).seconds
 
 
+sizes: list[int] = []
+
+
 def seen(_: Any, images: Any, *__: Any) -> float:
     """A metric of the user's own, which notes how many images it is given."""
     sizes.append(len(images))
     return 0.0
-
-
-sizes: list[int] = []
 
 
 def test_the_answers_of_a_large_split_are_timed_on_a_part_of_it(
@@ -36,7 +37,8 @@ def test_the_answers_of_a_large_split_are_timed_on_a_part_of_it(
     monkeypatch.setattr(rehearsal, "_now", lambda _: next(clock))
     config = replace(TINY, metrics=(("seen", f"{__name__}:seen"),))
     training = Training(config)
-    _, certified = rehearsal._certified(training, training.model.eval(), "fast")
+    certified = Certified.of(training.model.eval(), "fast")
+    sizes.clear()
     found = rehearsal._seconds_of_measuring(training, certified)
     n_val = len(training.dataset.val)
     assert sizes == [n_val]
