@@ -1,8 +1,9 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
-The page asks for its content each second. The server then asks MLflow, at most once a second, which
-trials have ended since. Only if there are any does it read the study again, and it spends at most a
-fifth of its time on that. A server without a browser does nothing.
+The page asks for what it does not show yet, and the server answers when there is something, or
+after ten seconds. Meanwhile it asks MLflow, once a second, which trials have ended since. Only if
+there are any does it read the study again, and it spends at most a fifth of its time on that. A
+server without a browser does nothing.
 """
 
 import gzip
@@ -25,6 +26,8 @@ from study.results.report import Report
 
 _HOST = "127.0.0.1"
 _LOOK_SECONDS = 1.0
+# How long a page waits for news. It holds a connection, of which a browser has six for a server.
+_HOLD_SECONDS = 10.0
 # A trial's end is in MLflow some time after it, since the driver collects what it sends.
 _LATE_SECONDS = 10.0
 # What comes later, or ends no trial, is seen so much later at most, until the study is done.
@@ -115,24 +118,27 @@ class Server:
 
     Attributes:
         url: of the page.
+        closed: set by `close`.
     """
 
     def __init__(self, read: Callable[[], Report], first: Report) -> None:
         """Arguments as for Live."""
         self.live = Live(read, first)
+        self.closed = threading.Event()
         self._server = _HTTPServer((_HOST, 0), partial(_Handler, self))
         self.url = f"http://{_HOST}:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
         """Stop serving; an open page says so."""
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):
     def __init__(self, server: Server, *args: Any) -> None:
-        self._live, self._url = server.live, server.url
+        self._live, self._url, self._closed = server.live, server.url, server.closed
         super().__init__(*args)
 
     def do_GET(self) -> None:  # http.server calls it so
@@ -141,14 +147,24 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
         elif self.path not in ("/", "/content"):
             self.send_error(HTTPStatus.NOT_FOUND)
-        else:
+        elif self.path == "/":
             served = self._live.look()
-            if self.path == "/":
-                self._send(served, "text/html", page(served.report, served.content, served.tag))
-            elif self.headers["If-None-Match"] == served.tag:
-                self._send(served, "application/json", None)
-            else:
-                self._send(served, "application/json", served.content)
+            self._send(served, "text/html", page(served.report, served.content, served.tag))
+        else:
+            served = self._news()
+            is_known = served.tag == self.headers["If-None-Match"]
+            self._send(served, "application/json", None if is_known else served.content)
+
+    def _news(self) -> Served:
+        """What to serve, as soon as it is not what the page shows, or after _HOLD_SECONDS."""
+        shown = self.headers["If-None-Match"], self.headers["X-Study-State"]
+        until = time.monotonic() + _HOLD_SECONDS
+        served = self._live.look()
+        while (served.tag, quote(served.state)) == shown and time.monotonic() < until:
+            if self._closed.wait(_LOOK_SECONDS):
+                break
+            served = self._live.look()
+        return served
 
     def _send(self, served: Served, kind: str, text: str | None) -> None:
         """Answer with a text, or that there is nothing new."""

@@ -134,6 +134,8 @@ def main() -> None:
     ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
     print(f"followed over alone: {statistics.median(ratios):.3f}, {min(ratios):.3f} to "
           f"{max(ratios):.3f}")  # fmt: skip
+    alone = seconds["alone"]
+    print(f"alone: {statistics.median(alone):.1f} s, {min(alone):.1f} to {max(alone):.1f}")
     for process, used in cpu.items():
         shares = [
             one / (whole * (os.cpu_count() or 1))

@@ -6,8 +6,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 
@@ -132,6 +134,34 @@ def test_it_answers_this_host_alone_and_sends_what_is_new(server: Server) -> Non
     port = server.url.rstrip("/").rpartition(":")[2]
     for host in ("evil.example", f"evil.example:{port}", f"localhost:{port}"):
         assert asked(server.url, Host=host)[0] == 403
+
+
+def test_a_page_that_shows_everything_is_answered_when_there_is_more(
+    running: Running, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_HOLD_SECONDS", 60.0)  # longer than `asked` waits
+    url = server.url + "content"
+    first = server.live.look()
+    shown = {"If-None-Match": first.tag, "X-Study-State": quote(first.state)}
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(asked, url, **shown)
+        with pytest.raises(TimeoutError):
+            answer.result(timeout=0.5)
+        running.trials_so_far = [*running.trials_so_far, measured(4, 0.99)]
+        status, text = answer.result(timeout=5)
+        assert (status, "tiny/0004" in text) == (200, True)
+        # A state that the page does not show is news as well.
+        assert asked(url, **shown | {"If-None-Match": server.live.look().tag}) == (304, "")
+        second = server.live.look()
+        shown = {"If-None-Match": second.tag, "X-Study-State": quote(second.state)}
+        with monkeypatch.context() as patch:
+            patch.setattr(serving, "_HOLD_SECONDS", 0.0)
+            assert asked(url, **shown) == (304, "")
+        answer = pool.submit(asked, url, **shown)
+        with pytest.raises(TimeoutError):
+            answer.result(timeout=0.5)
+        server.close()
+        assert answer.result(timeout=5) == (304, "")
 
 
 @pytest.mark.parametrize(("error", "is_said"), [(BrokenPipeError, False), (ValueError, True)])

@@ -1,6 +1,5 @@
 // Unpacks what stands in the page, draws it and, if a server is behind the page, follows the study.
 
-const POLL_MILLISECONDS = 1000;
 const RETRY_MILLISECONDS = 5000;
 
 // Gzip in base 85 with the alphabet of Python's base64.b85encode: Plotly takes 1.8 MB, not 4.8.
@@ -44,26 +43,26 @@ const show = (content) => {
   if (again && !again.hidden) scrollBy({ top: top(again) - topBefore, behavior: "instant" });
 };
 
-// Asks the server for what is newer than `tag`, again and again.
+// Asks the server for what the page does not show, again and again; it answers once it has it.
 const follow = async (tag) => {
-  const headers = { "If-None-Match": tag };
+  const shown = { "If-None-Match": tag };
   const say = (text) => {
     const live = document.getElementById("live");
     if (live.textContent !== text) live.textContent = text; // else it would be read out again
   };
-  let [newest, pause] = [tag, POLL_MILLISECONDS];
-  try {
-    const answer = await fetch("content", { cache: "no-store", headers });
-    if (answer.status === 200) {
-      show(await answer.json());
-      newest = answer.headers.get("ETag");
+  for (;;) {
+    try {
+      const answer = await fetch("content", { cache: "no-store", headers: shown });
+      if (answer.status === 200) show(await answer.json());
+      shown["If-None-Match"] = answer.headers.get("ETag");
+      shown["X-Study-State"] = answer.headers.get("X-Study-State");
+      say(decodeURIComponent(shown["X-Study-State"]));
+    } catch (error) {
+      say(`The server of this page does not answer: ${error.message}`);
+      delete shown["X-Study-State"]; // to be told at once when it answers again
+      await new Promise((over) => { setTimeout(over, RETRY_MILLISECONDS); });
     }
-    say(decodeURIComponent(answer.headers.get("X-Study-State")));
-  } catch (error) {
-    say(`The server of this page does not answer: ${error.message}`);
-    pause = RETRY_MILLISECONDS;
   }
-  setTimeout(follow, pause, newest);
 };
 
 const start = async () => {
