@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from study.pareto.dominance import Losses, distinct_front
+from study.pareto.dominance import Losses, distinct_fronts
 
 N_DRAWS = 1000  # bootstrap draws of the split
 _Z = 1.959963984540054  # of a standard normal distribution, two-sided 95 %
@@ -61,15 +61,12 @@ def front_probabilities(
     _, first, counts = np.unique(packed, axis=1, return_index=True, return_counts=True)
     patterns = right[:, first].astype(np.float32)
     rng = np.random.default_rng(seed)
-    n_front = np.zeros(len(right))
-    drawn = losses.copy()
-    for _ in range(n_draws):
-        weights = rng.standard_gamma(counts / variances)
-        # Round, so that networks with the same answers stay equal.
-        accuracies = patterns @ (weights / weights.sum()).astype(np.float32)
-        drawn[:, column] = -np.round(accuracies, 6)
-        n_front += distinct_front(drawn, indifference)
-    shares: list[float] = (n_front / n_draws).tolist()
+    weights = rng.standard_gamma(counts / variances, (n_draws, len(counts)))
+    weights /= weights.sum(axis=1, keepdims=True)
+    drawn = np.repeat(losses[np.newaxis], n_draws, axis=0)
+    # Round, so that networks with the same answers stay equal.
+    drawn[..., column] = -np.round(weights.astype(np.float32) @ patterns.T, 6)
+    shares: list[float] = distinct_fronts(drawn, indifference).mean(axis=0).tolist()
     return shares
 
 

@@ -50,14 +50,27 @@ def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
     """
     # A row off the front is covered by an earlier row.
     front = np.flatnonzero(nondominated(losses))
-    order = front[np.lexsort(losses[front].T[np.argsort(-indifference, kind="stable")])]
+    kept = np.zeros(len(losses), dtype=np.bool_)
+    kept[front] = distinct_fronts(losses[front][np.newaxis], indifference)[0]
+    return kept
+
+
+def distinct_fronts(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
+    """The `distinct_front` of each of d sets of losses (d, n, m): bool (d, n)."""
+    columns = np.moveaxis(losses, -1, 0)
+    order = np.lexsort(columns[np.argsort(-indifference, kind="stable")])
+    ordered = np.take_along_axis(columns, order[np.newaxis], axis=-1)
     # A row is better in a column than every loss above this.
-    above = np.where(losses > 0, losses * (1 + indifference), losses / (1 + indifference))
-    kept, is_covered = np.zeros(len(losses), dtype=np.bool_), np.zeros(len(losses), dtype=np.bool_)
-    for index in order:
-        if not is_covered[index]:
-            kept[index] = True
-            is_covered |= ~(above < losses[index]).any(axis=1)
+    factor = 1 + indifference[:, np.newaxis, np.newaxis]
+    above = np.where(ordered > 0, ordered * factor, ordered / factor)
+    is_covered = np.zeros(order.shape, dtype=np.bool_)
+    for row in range(order.shape[1]):
+        is_kept = ~is_covered[:, row : row + 1]
+        if is_kept.any():
+            no_better = above[..., row + 1 :] >= ordered[..., row : row + 1]
+            is_covered[:, row + 1 :] |= is_kept & no_better.all(axis=0)
+    kept = np.zeros_like(is_covered)
+    np.put_along_axis(kept, order, ~is_covered, axis=-1)
     return kept
 
 

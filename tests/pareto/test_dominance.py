@@ -66,6 +66,23 @@ def test_a_distinct_front_is_an_epsilon_pareto_set(
 
 
 @settings(deadline=None, max_examples=200)
+@given(
+    sets=st.tuples(st.integers(0, 4), st.integers(0, 8), st.integers(1, 3)).flatmap(
+        lambda shape: arrays(np.float64, shape, elements=st.integers(-3, 3))
+    ),
+    parts=st.tuples(*[st.sampled_from([0.0, 0.5, 1.0])] * 3),
+)
+def test_distinct_fronts_are_those_of_each_set(
+    sets: np.ndarray, parts: tuple[float, float, float]
+) -> None:
+    indifference = np.array(parts[: sets.shape[-1]])
+    fronts = dominance.distinct_fronts(sets, indifference)
+    assert fronts.shape == sets.shape[:2]
+    for losses, front in zip(sets, fronts, strict=True):
+        assert front.tolist() == dominance.distinct_front(losses, indifference).tolist()
+
+
+@settings(deadline=None, max_examples=200)
 @given(points=POINTS)
 def test_fronts_are_peeled_off_one_by_one(points: np.ndarray) -> None:
     numbers = dominance.front_ranks(points)
