@@ -313,13 +313,14 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     assert all(any(run_id in uri for run_id, _ in ended) for uri in downloaded)
 
 
-def test_of_a_study_that_is_followed_the_trials_that_ended_are_known_without_their_projections(
+def test_of_a_study_that_is_followed_it_is_known_what_ended_without_projections(
     finished: Path,
 ) -> None:
     records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
     study = records.find_study("tiny")
     assert study is not None
     ends = {trial.run_id: trial.ended or math.nan for trial in records.trials(study)}
+    ends[study.run_id] = records.client.get_run(study.run_id).info.end_time / 1000
     for since in (0.0, *ends.values()):
         after = {(run_id, end) for run_id, end in ends.items() if end > since}
         assert records.ended(study, since) == after

@@ -1,9 +1,9 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
 The page asks for what it does not show yet, and the server answers when there is something, or
-after ten seconds. Meanwhile it asks MLflow, once a second, which trials have ended since. Only if
-there are any does it read the study again, and it spends at most a fifth of its time on that. A
-server without a browser does nothing.
+after ten seconds. Meanwhile it asks MLflow, once a second, whether the study or a trial of it has
+ended since. Only then does it read the study again, and it spends at most a fifth of its time on
+that. A server without a browser does nothing.
 """
 
 import gzip
@@ -31,7 +31,7 @@ _HOLD_SECONDS = 10.0
 # A trial's end is in MLflow some time after it, since the driver collects what it sends.
 _LATE_SECONDS = 10.0
 # What comes later, or ends no trial, is seen so much later at most, until the study is done.
-_ANEW_SECONDS = 30.0
+_ANEW_SECONDS = 60.0
 # Largest share of the time to spend on reading a study that is large.
 _SHARE = 1 / 5
 

@@ -212,13 +212,16 @@ class Records:
         return sorted(records, key=_by_size)
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
-        """Id of each run of a trial that ended after a time, and when it ended: seconds since
-        1970-01-01 UTC. Its projections ended before it."""
-        condition = (
-            f"attributes.end_time > {round(since * 1000)} and tags.`{tags.KIND}` = '{tags.TRIAL}'"
-        )
+        """Id of the run of each trial that ended after a time, and of the study itself if it did,
+        with when it ended: seconds since 1970-01-01 UTC. Projections ended before their trial."""
+        ended = f"attributes.end_time > {round(since * 1000)}"
+        condition = f"{ended} and tags.`{tags.KIND}` != '{tags.PROJECTION}'"
         runs = self.client.search_runs([study.experiment_id], condition)
-        return {(run.info.run_id, run.info.end_time / 1000) for run in runs if _is_of(study, run)}
+        return {
+            (run.info.run_id, run.info.end_time / 1000)
+            for run in runs
+            if run.info.run_id == study.run_id or _is_of(study, run)
+        }
 
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins with this."""
