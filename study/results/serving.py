@@ -1,9 +1,9 @@
 """The page of a study on a server of its own, which keeps up with a study that runs.
 
-The page asks for what it does not show yet, and the server answers when there is something, or
-after ten seconds. Meanwhile it asks MLflow, once a second, whether the study or a trial of it has
-ended since. Only then does it read the study again, and it spends at most a fifth of its time on
-that. A server without a browser does nothing.
+The page asks for what it does not show yet, and the server answers once there is something, or
+after ten seconds. Meanwhile the server asks MLflow each second whether the study or one of its
+trials has ended. Only then, and once a minute, does it read the study again, which takes at most a
+fifth of its time. A server without a browser does nothing.
 """
 
 import gzip

@@ -43,7 +43,8 @@ const show = (content) => {
   if (again && !again.hidden) scrollBy({ top: top(again) - topBefore, behavior: "instant" });
 };
 
-// Asks the server for what the page does not show, again and again; it answers once it has it.
+// Asks the server for what the page does not show yet, again and again. The server answers once
+// there is something, or after a while.
 const follow = async (tag) => {
   const shown = { "If-None-Match": tag };
   const say = (text) => {
