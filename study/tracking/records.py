@@ -212,8 +212,9 @@ class Records:
         return sorted(records, key=_by_size)
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
-        """Id of the run of each trial that ended after a time, and of the study itself if it did,
-        with when it ended: seconds since 1970-01-01 UTC. Projections ended before their trial."""
+        """The runs of trials that ended after a time, and the study's own run if that did too, each
+        as its id and its end. Times are in seconds since 1970-01-01 UTC. A trial's projections end
+        before the trial."""
         ended = f"attributes.end_time > {round(since * 1000)}"
         condition = f"{ended} and tags.`{tags.KIND}` != '{tags.PROJECTION}'"
         runs = self.client.search_runs([study.experiment_id], condition)
