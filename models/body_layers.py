@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
 from models.block import Block, Bounds, path_of_class
-from models.forward_pass import refuse_more, refuse_more_of_one
+from models.forward_pass import refuse_other_network
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 from models.isometries import (
@@ -28,14 +28,6 @@ from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
-# What a subclass of IResNet may have of its own: no call of a network looks at it.
-_FREE = {
-    "__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__",
-    "__annotations__", "__repr__", "__firstlineno__", "__static_attributes__", "__parameters__",
-    "__orig_bases__", "extra_repr",
-}  # fmt: skip
-# What an instance has, and a property of its class would hide.
-_OF_INSTANCES = {"body", "classifier", "in_shape", "training"}
 _ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
@@ -102,11 +94,7 @@ class BlockLayers:
 def body_layers(model: IResNet) -> list[BlockLayers]:
     """The residual blocks of a network, in the order of the forward pass. Raises ValueError, with
     the path, the rule and what was found, where no bound is known."""
-    _check_class(type(model))
-    refuse_more_of_one(model, "the root", model.training)
-    if type(model.body) is not nn.ModuleList:
-        raise ValueError(_unknown("body", model.body))
-    refuse_more(model.body, "body", model.training)
+    refuse_other_network(model, IResNet)
     shape = checked_shape("the root", model.in_shape)
     blocks = []
     # By position: a module that stands in two places counts twice.
@@ -148,23 +136,6 @@ def features_shape(model: IResNet) -> tuple[int, int, int]:
         if type(module) in _ISOMETRIES:
             shape = rearranged(f"body.{name}", module, shape)
     return shape
-
-
-def _check_class(kind: type) -> None:
-    """Refuse whatever is no IResNet, and a subclass that changes what a network computes."""
-    if not issubclass(kind, IResNet):
-        raise ValueError(f"the network must be an IResNet, but is a {kind.__name__}")
-    if type(kind) is not type:
-        raise ValueError(f"{kind.__name__} must have the metaclass type, but has {type(kind)}")
-    theirs = {name for parent in IResNet.__mro__ for name in vars(parent)} | _OF_INSTANCES
-    # In front of IResNet and behind it: what stands ahead of nn.Module runs in its place.
-    for parent in set(kind.__mro__) - set(IResNet.__mro__):
-        for name in vars(parent):
-            if name in theirs - _FREE:
-                raise ValueError(
-                    f"a subclass of IResNet must change nothing of the forward pass, but "
-                    f"{parent.__name__} has its own {name}"
-                )
 
 
 def _check_shape(path: str, block: InvertibleBlock, shape: tuple[int, int, int]) -> None:

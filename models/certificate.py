@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from models.forward_pass import forward_sha256, refuse_more
+from models.forward_pass import forward_sha256, refuse_more, refuse_other_network
 
 Effort = Literal["fast", "full"]
 """How long `certify` looks for small bounds."""
@@ -142,15 +142,22 @@ class Certificate:
         bounds = [bound for row in self.logit_difference_bounds for bound in row]
         return max(bounds, default=math.inf) * self.features_lipschitz_upper_bound * UP
 
-    def check(self, body: nn.ModuleList) -> None:
-        """Raise ValueError unless this certificate is of an invertible part as it is now: of its
-        modules, settings and weights, with nothing else that runs in it."""
-        refuse_more(body, "body", body.training)
-        _check_digest("network", body, self.sha256)
+    def check(self, model: nn.Module, network: type[nn.Module]) -> None:
+        """Raise ValueError unless this certificate is of the features of a model as it is now: the
+        model runs as the class `network` does, its images have `in_shape`, and its body has the
+        modules, settings and weights that were certified, and nothing else that runs."""
+        refuse_other_network(model, network)
+        if model.in_shape != self.in_shape:
+            raise ValueError(
+                f"the certificate must be that of a network for images of shape {model.in_shape}, "
+                f"but is of one for {self.in_shape}: certify again"
+            )
+        _check_digest("network", model.get_submodule("body"), self.sha256)
 
-    def check_classifier(self, classifier: nn.Module) -> None:
-        """Raise ValueError unless this certificate is of a classifier as it is now."""
-        refuse_more(classifier, "classifier", classifier.training)
+    def check_classifier(self, model: nn.Module) -> None:
+        """Raise ValueError unless this certificate is of the classifier of a model as it is now."""
+        classifier = model.get_submodule("classifier")
+        refuse_more(classifier, "classifier", model.training)
         _check_digest("classifier", classifier, self.classifier_sha256)
 
     def to_dict(self) -> dict[str, object]:

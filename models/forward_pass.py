@@ -17,6 +17,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 _PLAIN = (bool, int, float, str, type(None))
+# What a subclass of a network may have of its own: no call of a network looks at it.
+_FREE = {
+    "__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__",
+    "__annotations__", "__repr__", "__firstlineno__", "__static_attributes__", "__parameters__",
+    "__orig_bases__", "extra_repr",
+}  # fmt: skip
+# What an instance has, and a property of its class would hide.
+_OF_INSTANCES = {"body", "classifier", "in_shape", "training"}
 
 
 def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -25,6 +33,42 @@ def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
     for name, child in root._modules.items():
         if isinstance(child, nn.Module):
             yield from parts(child, f"{path}.{name}" if path else name)
+
+
+def refuse_other_network(model: nn.Module, network: type[nn.Module]) -> None:
+    """Refuse a network of which more decides the features than the settings and tensors of its
+    body: the root of the model runs as the class `network` does, and so does every module of the
+    body. This stands before every number that is proven of a network.
+
+    Raises ValueError with the module's path, the rule and what was found.
+    """
+    _check_class(type(model), network)
+    refuse_more_of_one(model, "the root", model.training)
+    body = model.get_submodule("body")
+    if type(body) is not nn.ModuleList:
+        raise ValueError(
+            f"no Lipschitz bound is known for the module {type(body).__name__} at body"
+        )
+    refuse_more(body, "body", model.training)
+
+
+def _check_class(kind: type, network: type) -> None:
+    """Refuse whatever is no instance of the class `network`, and a subclass that changes what a
+    network computes."""
+    name_of_network = network.__name__
+    if not issubclass(kind, network):
+        raise ValueError(f"the network must be an {name_of_network}, but is a {kind.__name__}")
+    if type(kind) is not type:
+        raise ValueError(f"{kind.__name__} must have the metaclass type, but has {type(kind)}")
+    theirs = {name for parent in network.__mro__ for name in vars(parent)} | _OF_INSTANCES
+    # In front of the network's class and behind it: what stands ahead of nn.Module runs instead.
+    for parent in set(kind.__mro__) - set(network.__mro__):
+        for name in vars(parent):
+            if name in theirs - _FREE:
+                raise ValueError(
+                    f"a subclass of {name_of_network} must change nothing of the forward pass, but "
+                    f"{parent.__name__} has its own {name}"
+                )
 
 
 def refuse_more(root: nn.Module, path: str, training: bool) -> None:

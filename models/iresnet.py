@@ -280,7 +280,11 @@ class IResNet(nn.Module):
             ValueError: if the certificate is of other weights, or z has not the features' shape.
         """
         if certificate is not None:
-            certificate.check(self.body)
+            certificate.check(self, IResNet)
+            if self.training:
+                raise RuntimeError(
+                    "inverse with a certificate needs eval mode; call model.eval() first"
+                )
         unused = [] if certificate is None else list(certificate.blocks)
         per_block: list[Solution] = []
         x = z

@@ -99,7 +99,7 @@ def project(
     elif certificate.effort != "full":
         raise ValueError(f"the certificate must be of effort=full, but is of {certificate.effort}")
     else:
-        certificate.check(model.body)
+        certificate.check(model, IResNet)
     # Nothing of the model is changed before all is done.
     projected = copy.deepcopy(model)
     for n_round in range(_N_ROUNDS):

@@ -54,10 +54,13 @@ def certified_radius(
         scale: > 0, the largest factor of a pixel in the normalization.
 
     Raises:
-        ValueError: if the certificate is of another network.
+        ValueError: if the certificate is of another network, or `certify` would refuse this one.
+        RuntimeError: if the model is in training mode.
     """
-    certificate.check(model.body)
-    certificate.check_classifier(model.classifier)
+    certificate.check(model, IResNet)
+    certificate.check_classifier(model)
+    if model.training:
+        raise RuntimeError("certified_radius needs eval mode; call model.eval() first")
     between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
     if between.numel() == 0:
         return torch.full((len(images),), -math.inf, dtype=torch.float64)

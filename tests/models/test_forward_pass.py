@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
-from models import IResNet, certify
+from models import IResNet, certified_radius, certify
 from models.forward_pass import forward_sha256
 from models.isometries import InjectivePad, Squeeze
 from models.residual_block import ResidualBlock
@@ -169,8 +169,16 @@ REFUSED: dict[str, list[Callable[[IResNet], object]]] = {
         lambda m: put(m, 0, nn.ELU(inplace=True)),
         lambda m: insert(m, 0, nn.Dropout(0.1, inplace=True)),
     ],
-    "must have no hook, but has _forward_hooks": [
+    "the IResNet at the root must have no hook": [
         lambda m: m.register_forward_hook(ten_times),
+        lambda m: m.register_forward_pre_hook(lambda _, inputs: (10 * inputs[0],)),
+    ],
+    "the IResNet at the root must run as its class does, but has a": [
+        lambda m: setattr(m, "forward", lambda x: 10 * IResNet.forward(m, x)),
+        lambda m: setattr(m, "_call_impl", lambda x: 10 * IResNet.forward(m, x)),
+        lambda m: setattr(m, "inverse", lambda z, **_: IResNet.inverse(m, 10 * z)),
+    ],
+    "must have no hook, but has _forward_hooks": [
         lambda m: block_of(m).register_forward_hook(ten_times),
         lambda m: block_of(m).residual.register_forward_hook(ten_times),
         lambda m: convolution(m).register_forward_hook(ten_times),
@@ -272,10 +280,10 @@ REFUSED: dict[str, list[Callable[[IResNet], object]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("message", "change"),
-    [(message, change) for message, changes in REFUSED.items() for change in changes],
-)
+EACH_REFUSED = [(message, change) for message, changes in REFUSED.items() for change in changes]
+
+
+@pytest.mark.parametrize(("message", "change"), EACH_REFUSED)
 def test_what_runs_something_else_is_refused(
     message: str, change: Callable[[IResNet], object]
 ) -> None:
@@ -285,6 +293,66 @@ def test_what_runs_something_else_is_refused(
     with pytest.raises(ValueError, match=message) as refused:
         certify(model, "fast")
     assert str(refused.value).count("\n") == 0
+
+
+def certified() -> tuple[IResNet, dict[str, Callable[[], object]]]:
+    """(a network, its proven numbers by name: each of the certificate that was made now)."""
+    model = small()
+    certificate = certify(model, "fast")
+    images, labels = torch.rand(2, 2, 4, 4) - 0.5, torch.zeros(2, dtype=torch.int64)
+    with torch.no_grad():
+        z = model.features(images)
+    return model, {
+        "inverse": lambda: IResNet.inverse(model, z, certificate=certificate),
+        "radius": lambda: certified_radius(model, images, labels, certificate),
+    }
+
+
+@pytest.mark.parametrize("number", ["inverse", "radius"])
+@pytest.mark.parametrize(("message", "change"), EACH_REFUSED)
+def test_no_number_is_proven_of_what_was_changed_after_it_was_certified(
+    message: str, change: Callable[[IResNet], object], number: str
+) -> None:
+    """The same changes as above: whatever `certify` refuses has no proven number either."""
+    model, proven = certified()
+    proven[number]()
+    change(model)
+    model.eval()
+    with pytest.raises(ValueError, match=r"\S"):
+        proven[number]()
+
+
+@pytest.mark.parametrize("number", ["inverse", "radius"])
+def test_no_number_is_proven_of_images_of_another_size(number: str) -> None:
+    """The norm of a zero-padded convolution grows with the map."""
+    model, proven = certified()
+    model.in_shape = (2, 8, 8)
+    with pytest.raises(ValueError, match=r"images of shape \(2, 8, 8\), but is of one for"):
+        proven[number]()
+
+
+@pytest.mark.parametrize("number", ["inverse", "radius"])
+def test_no_number_is_proven_in_training_mode(number: str) -> None:
+    """BatchNorm has other factors there, and dropout other answers."""
+    model, proven = certified()
+    model.train()
+    with pytest.raises(RuntimeError, match="needs eval mode"):
+        proven[number]()
+    model.eval()
+    proven[number]()
+    model.classifier.train()
+    if number == "radius":
+        with pytest.raises(ValueError, match="at classifier must be in the network's mode"):
+            proven[number]()
+
+
+def test_no_radius_is_proven_of_a_classifier_that_runs_something_else() -> None:
+    model, proven = certified()
+    handle = model.classifier.register_forward_hook(ten_times)
+    with pytest.raises(ValueError, match="at classifier must have no hook"):
+        proven["radius"]()
+    handle.remove()
+    proven["radius"]()
 
 
 def test_a_module_in_another_mode_is_refused() -> None:
