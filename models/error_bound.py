@@ -1,4 +1,4 @@
-"""A proven bound of the error of an inverse, in any precision."""
+"""Proven bounds of the error of an inverse, in float32 and float64."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,30 +25,38 @@ _STEP_RTOL = 1e-6
 
 @torch.no_grad()
 @single_threaded_operations()
-def error_bound(
+def error_bounds(
     body: Sequence[nn.Module], z: Tensor, iterates: Iterable[Tensor], bounds: Sequence[BlockBound]
-) -> Tensor:
-    """Bounds (T, B), float64, l2, of the distances of `iterates` from the exact preimages of z
-    under the T blocks from each one on. Infinite where a block is not proven to be invertible.
+) -> tuple[Tensor, Tensor]:
+    """Two proven bounds, float64, l2, rounding included: (T, B), of the distances of `iterates`
+    from the exact preimages of z under the T blocks from each one on; and (B,), of the distance of
+    the last of them from the image of which z are the features, as the network computed them.
+    Infinite where a block is not proven to be invertible.
 
     The blocks are inverted once more in float64, and with ReLU refined by Newton steps in
     double-double arithmetic. With r_t = x_t + g(x_t) - x_{t+1} for these iterates x_t and the
-    bounds c_t of the blocks' inverses, they are off by at most e_t = c_t (e_{t+1} + ||r_t||),
-    rounding included. In float64 alone that is far above the error of deep networks: it grows by
-    the product of the c_t.
+    bounds c_t of the blocks' inverses, they are off the exact preimages by at most
+    e_t = c_t (e_{t+1} + ||r_t||). In float64 alone that is far above the error of deep networks: it
+    grows by the product of the c_t.
+
+    The forward pass rounded at its own values, each within some d_t of x_t. What a block rounds
+    there is at most p_t + q_t d_t, by a running error analysis around x_t. So d_t is at most
+    c_t (d_{t+1} + ||r_t|| + p_t + q_t d_t), which bounds it where c_t q_t < 1.
 
     Args:
         body: of a network in eval mode.
-        z: its features (B, C, H, W).
+        z: its features (B, C, H, W), float32 or float64, as the weights.
         iterates: for each block, from the last one on, the solution (B, C, H, W) before it.
         bounds: proven of the blocks, in the order of the forward pass.
     """
-    device = z.device
+    device, dtype = z.device, z.dtype
     left, iterate = list(bounds), iter(iterates)
     # On the CPU, where a sum of products is one.
     z = z.cpu().double()
     x, error = (z, torch.zeros_like(z)), z.new_zeros(len(z))
+    of_pass = error
     errors = error.new_full((len(bounds), len(z)), math.inf)
+    of_image = error.new_full((len(z),), math.inf)
     for module in reversed(body):
         if not isinstance(module, InvertibleBlock):
             first, second = (cast(Any, module).inverse(part) for part in x)
@@ -57,11 +65,40 @@ def error_bound(
         proven = left.pop()
         if math.isinf(proven.inverse_lipschitz_upper_bound) or isinstance(module, Block):
             break  # of another author's block the rounding in float64 is not known
-        x, off = _preimage(module.deployed().cpu().double(), x, proven.expands)
-        error = proven.inverse_lipschitz_upper_bound * (error + off)
-        distance = norm_of(next(iterate).cpu().double() - x[0]) + norm_of(x[1])
-        errors[len(left)] = ROOM * distance + error
-    return errors.nan_to_num(nan=math.inf, posinf=math.inf).to(device)
+        inverse_lipschitz, residual = proven.inverse_lipschitz_upper_bound, module.deployed().cpu()
+        x, off = _preimage(residual.double(), x, proven.expands)
+        error = inverse_lipschitz * (error + off)
+        without = inverse_lipschitz * (of_pass + off)
+        of_pass = _off_the_pass(residual, x, dtype, inverse_lipschitz, without)
+        distance = ROOM * (norm_of(next(iterate).cpu().double() - x[0]) + norm_of(x[1]))
+        errors[len(left)] = distance + error
+        if not left:
+            of_image = distance + of_pass
+    errors, of_image = (
+        of.nan_to_num(nan=math.inf, posinf=math.inf).to(device) for of in (errors, of_image)
+    )
+    return errors, of_image
+
+
+def _off_the_pass(
+    residual: nn.Sequential,
+    x: DoubleDouble,
+    dtype: torch.dtype,
+    inverse_lipschitz: float,
+    without: Tensor,
+) -> Tensor:
+    """Bound (B,), float64, l2, of how far x is off the value that the forward pass had ahead of a
+    block, for a pass in `dtype` by a g in plain modules. `without` (B,) is what it would be if the
+    block did not round."""
+    center = x[0].to(dtype)
+    moved = norm_of(x[0] - center.double()) + norm_of(x[1])
+    # The rounding at the center, and within a distance of 1 from it: its bound is linear in that.
+    spread = torch.stack([torch.zeros_like(moved), torch.ones_like(moved)])
+    after = after_block(residual.to(dtype), Running(center, spread, torch.zeros_like(spread)), 0.0)
+    at_center, within_one = ROOM * inverse_lipschitz * after.error
+    slope = ROOM * (within_one - at_center)
+    off = ROOM * (without + at_center + slope * moved) / (1 - slope)
+    return torch.where(slope < 1, off, math.inf)
 
 
 def _preimage(

@@ -39,8 +39,10 @@ class Solution:
         converged: bool, the last step was at most atol + rtol * ||fn(x)||. If false: raise
             max_steps, loosen rtol, or certify the map: without a contraction it may never converge.
         error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
-            rounding included, converged or not; see `IResNet.inverse`. None without a
-            certificate.
+            rounding included, converged or not; see `IResNet.inverse`. None without a certificate.
+        image_error_bound: (B,), float64, the same for the image x of which the network computed the
+            features that were inverted, whose rounding counts too; see `IResNet.inverse`. None
+            without a certificate and the image.
     """
 
     value: Tensor = field(repr=False)  # a printed batch of images says nothing
@@ -49,6 +51,7 @@ class Solution:
     residual_norm: Tensor
     converged: Tensor
     error_bound: Tensor | None = None
+    image_error_bound: Tensor | None = None
 
 
 def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | None:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from models.activations import ACTIVATIONS
 from models.arguments import CLASSIFIER_EPS, check_arguments, is_import_path
 from models.block import Block, block_class, path_of_class
-from models.certificate import Certificate
-from models.error_bound import error_bound
+from models.certificate import UP, Certificate
+from models.error_bound import error_bounds
 from models.fixed_point import Solution, nan_where_unconverged
 from models.invertible_block import InvertibleBlock
 from models.isometries import Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
+from models.rounding import norm_of
 from models.spectral_norm import (
     SpectralNormConv2d,
     effective_weights,
@@ -252,6 +253,7 @@ class IResNet(nn.Module):
         max_steps: int | Tensor = 100,
         certificate: Certificate | None = None,
         bound_error: bool = True,
+        images: Tensor | None = None,
     ) -> Solution:
         """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
 
@@ -259,10 +261,13 @@ class IResNet(nn.Module):
             z: (B, C', H', W'), from `features`. The channels that InjectivePad appended are dropped
                 at the end, so a z outside the image of `features` gives the preimage of a neighbor.
             rtol, atol, max_steps: per block and sample, as in `fixed_point`.
-            certificate: of this network, by `certify`. With it comes `error_bound`, at the cost of
-                an inverse in float64; and blocks that are proven to be invertible but not to
-                contract are solved by a method that needs no contraction.
-            bound_error: whether to compute `error_bound` where there is a certificate.
+            certificate: of this network, by `certify`. With it come `error_bound` and
+                `image_error_bound`, at the cost of an inverse in float64; and blocks that are
+                proven to be invertible but not to contract are solved by a method that needs no
+                contraction.
+            bound_error: whether to compute the two bounds where there is a certificate.
+            images: (B, C, H, W), of which z are the features, if at hand: for a smaller
+                `image_error_bound`, with or without a certificate.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
@@ -271,13 +276,18 @@ class IResNet(nn.Module):
             convergence is (the first two columns of the paper's Table 1).
 
             error_bound, (T, B), bounds the distance of the solution before block t from the exact
-            preimage of z under the blocks from t on; [0] is that of the images. It is proven,
-            rounding included; see `models.error_bound`.
+            preimage of z under the blocks from t on; [0] is that of the exact preimage of z itself.
+            It says nothing of the rounding that made z: image_error_bound, (B,), does, and bounds
+            the distance of last_iterate from the image x with z = features(x), computed by this
+            network in the precision of z, without autocast and with products in full precision. If
+            `images` are given it is their distance, rounded up. Both are proven, rounding included;
+            see `models.error_bound`.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is no
-                function of one sample: call eval() first.
-            ValueError: if the certificate is of other weights, or z has not the features' shape.
+                function of one sample, or with a certificate: call eval() first.
+            ValueError: if the certificate is of another network, or `certify` would refuse this
+                one; or if z has not the features' shape, or images not that of the solution.
         """
         if certificate is not None:
             certificate.check(self, IResNet)
@@ -300,10 +310,17 @@ class IResNet(nn.Module):
             else:
                 assert isinstance(module, Squeeze | InjectivePad | Flatten | Patches)
                 x = module.inverse(x)
-        bound = None
+        bound = image_bound = None
         if certificate is not None and bound_error:
             iterates = (solution.last_iterate for solution in per_block)
-            bound = error_bound(list(self.body), z, iterates, certificate.blocks)
+            with torch.autocast("cpu", enabled=False):  # where the bounds are computed
+                bound, image_bound = error_bounds(list(self.body), z, iterates, certificate.blocks)
+        if images is not None:
+            if images.shape != x.shape:
+                raise ValueError(
+                    f"images of shape {tuple(x.shape)} must be given, but got {tuple(images.shape)}"
+                )
+            image_bound = UP * norm_of(x.double() - images.double())
         per_block.reverse()
         converged = torch.stack([solution.converged for solution in per_block])
         return Solution(
@@ -313,6 +330,7 @@ class IResNet(nn.Module):
             residual_norm=torch.stack([solution.residual_norm for solution in per_block]),
             converged=converged,
             error_bound=bound,
+            image_error_bound=image_bound,
         )
 
     def update_spectral_norm(self) -> None:

@@ -148,7 +148,7 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
     assert 0 < float(proof.split()[-1]) < 0.8
     error = float(re.findall(r"error (\S+),", of(outputs, "network = done.load")["stream"])[0])
     assert 0 < error < 1e-5
-    proven, measured = re.findall(r"\d\.\de-\d+", of(outputs, "error_bound")["stream"])
+    proven, measured = re.findall(r"\d\.\de-\d+", of(outputs, "image_error_bound")["stream"])
     assert 0 < float(measured) <= float(proven)
     bound, *times = re.findall(r"at most (\S+) times", of(outputs, "inexact = ")["stream"])
     assert len(times) == 2

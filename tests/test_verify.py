@@ -451,6 +451,7 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
         (write_inverse(needed_steps_mean=[1.0, 1.0]), "inverse.json: needed_steps_mean is 1.0, "),
         (write_inverse(needed_steps_max=[1, 1]), "inverse.json: needed_steps_max is 1, but"),
         (write_inverse(error_bound=1e-9), "inverse.json: error_bound is 1e-09, but"),
+        (write_inverse(image_error_bound=1e-9), "inverse.json: image_error_bound is 1e-09, but"),
         (write_inverse(n_steps=[*range(20)]), "inverse.json: n_steps is 0, but"),
         (write_inverse(reconstruction_error=[1e-9] * 20), "reconstruction_error is 1e-09, but"),
         (write_inverse(rtol=1e-7), "inverse.json: rtol is 1e-07, but"),

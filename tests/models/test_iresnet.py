@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -8,9 +9,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from models import IResNet, certify, project
+from models import IResNet, certify, deployed, project
 from models.activations import ACTIVATIONS
 from models.isometries import InjectivePad, Squeeze
+from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
@@ -211,6 +213,105 @@ def test_blocks_that_are_proven_invertible_need_not_contract() -> None:
     assert torch.equal(without.value, solution.value)
 
 
+def dense(**changes: Any) -> IResNet:
+    settings: dict[str, Any] = {"dense_blocks": 8, "coeff": 0.9, "n_power_iterations": 50}
+    model = IResNet(
+        (1, 8, 8), 10, (), bottleneck=1, channel_multiplier=1, head="lipschitz", dropout=0.0,
+        **{**settings, **changes},
+    )  # fmt: skip
+    model.update_spectral_norm()
+    return model.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "build",
+    [
+        dense,
+        partial(dense, coeff=0.3),
+        partial(dense, activation="softplus"),
+        partial(small, dropout=0.0, n_power_iterations=50),
+        partial(small, dropout=0.0, activation="elu", n_power_iterations=50),
+    ],
+)
+def test_no_image_is_farther_from_its_reconstruction_than_proven(
+    build: Callable[[], IResNet], dtype: torch.dtype
+) -> None:
+    """The features are rounded, which an error bound from their exact preimage does not know."""
+    model = deployed(build()).to(dtype).eval()
+    certificate = certify(model, "fast")
+    assert certificate.invertible
+    images = torch.rand(64, *model.in_shape, dtype=dtype) - 0.5
+    with torch.no_grad():
+        z = model.features(images)
+    inverse = partial(model.inverse, z, rtol=torch.finfo(dtype).eps, certificate=certificate)
+    solution = inverse()
+    distance = (solution.last_iterate.double() - images.double()).flatten(1).norm(dim=1)
+    assert solution.image_error_bound is not None
+    assert solution.error_bound is not None
+    assert (distance <= solution.image_error_bound).all()
+    assert (solution.error_bound[0] < solution.image_error_bound).all()
+    at_hand = inverse(images=images).image_error_bound
+    assert at_hand is not None
+    assert (distance <= at_hand).all()
+    torch.testing.assert_close(at_hand, distance, rtol=1e-8, atol=0.0)
+
+
+def test_the_error_bound_of_rounded_features_is_not_one_of_the_image() -> None:
+    """Which is why there are two: some images are farther away than the first says."""
+    model = dense()
+    images = torch.rand(64, 1, 8, 8) - 0.5
+    with torch.no_grad():
+        z = model.features(images)
+    solution = model.inverse(z, rtol=0.0, certificate=certify(model, "fast"))
+    assert solution.error_bound is not None
+    distance = (solution.last_iterate.double() - images.double()).flatten(1).norm(dim=1)
+    assert (distance > solution.error_bound[0]).any()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_bound_from_features_alone_holds_for_the_worst_rounding(sign: float) -> None:
+    """Each sum of n products is off by n units of rounding of the sum of their absolute values, all
+    of them the same way: the most that any order of summation can be off."""
+    model = deployed(dense(dense_blocks=3, coeff=0.5))
+    images = torch.rand(32, 1, 8, 8) - 0.5
+    x = images.double()
+    with torch.no_grad():
+        for module in model.body:
+            if not isinstance(module, PotentialBlock):
+                x = module(x)
+                continue
+            g = x
+            for layer in module.deployed().double():
+                value = layer(g)
+                if isinstance(layer, nn.Conv2d):
+                    bias = None if layer.bias is None else layer.bias.abs()
+                    off = nn.functional.conv2d(g.abs(), layer.weight.abs(), bias)
+                    value = value + sign * layer.weight[0].numel() * 2**-24 * off
+                g = value
+            x = x + g
+    solution = model.inverse(x.float(), rtol=0.0, certificate=certify(model, "fast"))
+    distance = (solution.last_iterate.double() - images.double()).flatten(1).norm(dim=1)
+    assert solution.image_error_bound is not None
+    assert (distance <= solution.image_error_bound).all()
+    # And it is no larger than the worst case by the direction in which an error is amplified.
+    assert (solution.image_error_bound < 30 * distance).all()
+
+
+def test_without_a_proof_the_image_at_hand_has_its_distance() -> None:
+    model = small(dropout=0.0).eval()
+    images = torch.rand(4, 3, 8, 8)
+    with torch.no_grad():
+        z = model.features(images)
+    assert model.inverse(z).image_error_bound is None
+    solution = model.inverse(z, max_steps=1, images=images)
+    distance = (solution.last_iterate - images).flatten(1).double().norm(dim=1)
+    assert solution.image_error_bound is not None
+    torch.testing.assert_close(solution.image_error_bound, distance, rtol=1e-6, atol=0.0)
+    with pytest.raises(ValueError, match=r"images of shape \(4, 3, 8, 8\) must be given"):
+        model.inverse(z, images=images[:1])
+
+
 def test_without_a_proof_there_is_no_error_bound() -> None:
     model = small().eval()
     z = torch.randn(2, 48, 4, 4)
@@ -218,8 +319,11 @@ def test_without_a_proof_there_is_no_error_bound() -> None:
     proven = certify(model, "fast")
     blocks = list(proven.blocks)
     blocks[1] = replace(blocks[1], inverse_lipschitz_upper_bound=math.inf)
-    bound = model.inverse(z, certificate=replace(proven, blocks=tuple(blocks))).error_bound
+    solution = model.inverse(z, certificate=replace(proven, blocks=tuple(blocks)))
+    bound = solution.error_bound
     assert bound is not None
+    assert solution.image_error_bound is not None
+    assert solution.image_error_bound.isinf().all()
     assert bound.isinf().all(dim=1).tolist() == [True, True, False, False]
 
 
