@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -57,6 +58,9 @@ class Progress(StudyCallback):
         # Tune's id -> epochs of a trial that reported: with hundreds running, of which some end
         # every second, their results are not read again for each line.
         self._n_epochs: dict[str, int] = {}
+        self._budget: dict[str, int] = {}  # Tune's id -> max_epochs of a trial
+        self._n_trained = 0  # epochs reported since this driver started
+        self._last_report = self._start  # when the last of them was
         if self._console.is_jupyter:
             # `Live` needs ipywidgets there. IPython is installed only for notebooks.
             from IPython.display import display
@@ -78,10 +82,12 @@ class Progress(StudyCallback):
         self._show_messages()
         just_ended = self._ended.update(trials)
         self._n_epochs_ended += _epochs(just_ended)
-        if self._n_epochs_before is None:
+        is_first = self._n_epochs_before is None
+        if is_first:
             self._n_epochs_before = _epochs(trials)  # from before a resume
             self._n_epochs = {t.trial_id: tune_trials.n_epochs(t) for t in self._ended.running}
-        elif self._draw is None:
+        self._count_reports(just_ended)
+        if self._draw is None and not is_first:
             for trial in just_ended:
                 self._show_end(trial)
             silence = time.monotonic() - self._last_shown
@@ -124,20 +130,48 @@ class Progress(StudyCallback):
         self._console.print(line, soft_wrap=True, markup=False)
         self._last_shown = time.monotonic()
 
-    def _pace(self) -> str:
-        n_ended = len(self._ended)
-        elapsed = time.monotonic() - self._start
+    def _count_reports(self, just_ended: list[Trial]) -> None:
+        for trial in (*just_ended, *self._ended.running):
+            if trial.trial_id not in self._budget:
+                self._budget[trial.trial_id] = self._max_epochs(trial)
         n_running = sum(self._n_epochs.get(t.trial_id, 0) for t in self._ended.running)
-        n_epochs = self._n_epochs_ended + n_running - (self._n_epochs_before or 0)
-        n_trials = self.study.n_trainings
-        # Trials that ended early have no epochs left.
-        n_left = (n_trials - n_ended) * self.study.training.max_epochs - n_running
-        seconds_left = elapsed / n_epochs * n_left if n_epochs > 0 else None
+        n_trained = self._n_epochs_ended + n_running - (self._n_epochs_before or 0)
+        if n_trained > self._n_trained:
+            self._n_trained, self._last_report = n_trained, time.monotonic()
+
+    def _max_epochs(self, trial: Trial) -> int:
+        made_of = suggestion(trial)
+        return self.study.resolve(made_of.sample, made_of.seed).training.max_epochs
+
+    def _seconds_left(self, now: float) -> float | None:
+        """Estimate of the time until all epochs are trained, at the mean pace up to the last
+        report; None before the first report. Between reports it counts down by what the epochs in
+        progress take, and then stays: with no report there is no news."""
+        if self._n_trained == 0 or not self._budget:
+            return None
+        running = self._ended.running
+        # Trials that ended early have no epochs left. Those to come are taken to be like those so
+        # far, where max_epochs is searched.
+        n_to_come = self.study.n_trainings - len(self._ended) - len(running)
+        n_left = n_to_come * fmean(self._budget.values())
+        n_left += sum(self._budget[t.trial_id] - self._n_epochs.get(t.trial_id, 0) for t in running)
+        n_at_once = sum(trial.status == Trial.RUNNING for trial in running)
+        n_in_progress = min(n_left, n_at_once * self.study.training.report_every)
+        each = (self._last_report - self._start) / self._n_trained
+        in_progress = max(0.0, each * n_in_progress - (now - self._last_report))
+        return each * (n_left - n_in_progress) + in_progress
+
+    def _pace(self) -> str:
+        now = time.monotonic()
+        n_ended, n_trials = len(self._ended), self.study.n_trainings
+        elapsed = now - self._start
+        seconds_left = self._seconds_left(now)
         max_hours = self.study.search.max_hours
         if seconds_left is not None and max_hours is not None:
             # After max_hours no trial starts, but running ones are trained to their end.
             seconds_left = min(seconds_left, max(0.0, 3600 * max_hours - self.stopping.seconds))
-        left = "" if seconds_left is None else f", about {_clock(seconds_left)} left"
+        # 0 where the last reports are overdue: how much longer they take is not known.
+        left = f", about {_clock(seconds_left)} left" if seconds_left else ""
         pace = f"{n_ended}/{n_trials} trials, {_clock(elapsed)}{left}"
         gain = self.stopping.gain()
         if gain is None:
@@ -161,8 +195,7 @@ class Progress(StudyCallback):
             report = tune_trials.report(trial)
             metrics = as_reported(report.epoch.metrics()) if report and report.epoch else {}
             is_on_front = trial.trial_id in front
-            made_of = suggestion(trial)
-            max_epochs = self.study.resolve(made_of.sample, made_of.seed).training.max_epochs
+            max_epochs = self._max_epochs(trial)
             table.add_row(
                 suggestion(trial).trial_id,
                 Text("front", style="bold green")
