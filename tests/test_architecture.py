@@ -50,7 +50,7 @@ MAY_BE_IMPORTED_BY = {
     "torch": {"models", "trial", "execution"},
     "safetensors": {"models", "trial"},
     "torchvision": {"trial"},
-    "filelock": {"trial"},
+    "filelock": {"tracking", "trial"},
     "fsspec": {"trial"},
     "pynvml": {"trial"},
     "moocore": {"pareto"},

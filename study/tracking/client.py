@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import OutageError, TrackingError, quoted, reason
 from study.metrics.reports import TrialStatus
+from study.tracking.database import make_whole
 from study.tracking.locations import database_file
 from study.tracking.tags import STATE
 
@@ -25,7 +27,7 @@ from study.tracking.tags import STATE
 _PAGE = 1000
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 # ImportError: a store whose library is not installed.
-_EXPECTED = (MlflowException, SQLAlchemyError, OSError, ImportError)
+_EXPECTED = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError)
 # Libraries whose errors MLflow passes through unwrapped; they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
 # Codes of requests that MLflow will never accept. Any other may be temporary: a server that loses
@@ -85,6 +87,9 @@ class Client:
     def api(self) -> MlflowClient:
         """MLflow's own client; its methods are called through `call`."""
         # Created on first use: connecting to a SQLite file creates it.
+        database = database_file(self.tracking_uri)
+        if database is not None:
+            self.call(make_whole, database)
         return self.call(MlflowClient, self.tracking_uri)
 
     def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
