@@ -134,7 +134,8 @@ def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) 
         raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(_one_line(error), source=source) from None
-    except (ValueError, RecursionError) as error:  # such as the 30th of February
+    # Of what a tag does not fit, such as the 30th of February, or !!bool 1.
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise ConfigError(f"not valid YAML: {error}", source=source) from None
     try:
         n_values = _n_values(raw, {})
@@ -173,8 +174,13 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number and a duplicate key an error. Plain YAML 1.1 reads 1e-3 as
-    text, and silently keeps the last of two keys."""
+    """YAML in which a number is what it looks like, as in YAML 1.2, and a duplicate key an error.
+    Plain YAML 1.1 reads 010 as 8, 1:30 as 90, and 1e-3 as text, and silently keeps the last of two
+    keys."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, 16 if "x" in text.lower() else 10)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [
@@ -193,12 +199,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-        list("-+0123456789"),
-    )
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_NUMBERS = {
+    _INT: r"[-+]?(?:[0-9][0-9_]*|0x[0-9a-fA-F_]+)$",
+    _FLOAT: r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$|[-+]?\.(?:inf|Inf|INF)$|"
+    r"\.(?:nan|NaN|NAN)$",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in _NUMBERS]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    # Other readers of YAML 1.1 see the numbers of that, too: the text 1:30 is written in quotes.
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
+_Loader.add_constructor(_INT, _Loader.construct_yaml_int)
 
 
 def _one_line(error: yaml.YAMLError) -> str:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from study.config.trial import setting
+from study.config.trial import LARGEST, setting
 from study.errors import ConfigError, unknown
 from study.imports import check_path, is_path
 
+MOST_RUNGS = 100
+SHARE = 0.0001
+"""The smallest part of a CPU or a GPU: Ray counts no smaller ones."""
 SAMPLERS = ("tpe", "nsga2", "gp", "sobol", "random", "grid")
 
 
@@ -16,7 +19,7 @@ class StopConfig:
 
     hypervolume_gain: float = setting(0.005, gt=0, lt=1)
     """Stop once the hypervolume has grown by less than this part of itself ..."""
-    over_trials: int = setting(10, ge=1)
+    over_trials: int = setting(10, ge=1, le=LARGEST)
     """... over this many trials that completed last."""
 
 
@@ -27,30 +30,30 @@ class SearchConfig:
     sampler: str = "tpe"
     """tpe, nsga2, gp, sobol, random, grid, or the import path of a function of the user's own:
     seed -> a sampler of Optuna, which can be pickled."""
-    n_trials: int | None = setting(None, ge=1)
+    n_trials: int | None = setting(None, ge=1, le=LARGEST)
     """Number of samples. A grid may leave it out: its size."""
     first: tuple[dict[str, Any], ...] = ()
     """Samples that precede the sampler's: parameter of the space -> value. They count among
     n_trials, and a grid does not repeat them."""
     seed: int = setting(0, ge=0, lt=2**31)
     """Seed of the sampler and, with the trial's number, of each trial."""
-    n_startup_trials: int = setting(10, ge=1)
+    n_startup_trials: int = setting(10, ge=1, le=LARGEST)
     """tpe and gp: samples before the model is used: those of `first`, then a Sobol sequence."""
     ladder: tuple[float, ...] | int = ()
     """Bounds of each block's Lip(g) to which the network of each completed trial is projected, for
     further points of the front. A number n means n bounds, spaced by equal factors from the largest
     target of the study to the smallest. Each trial uses those below its own target."""
-    fine_tune_steps: int = setting(0, ge=0)
+    fine_tune_steps: int = setting(0, ge=0, le=LARGEST)
     """Training steps at each rung of the ladder."""
     control: bool = False
     """Also fit the classifier of each completed trial alone, as if its body changed nothing; needs
     head: lipschitz. It shows what the body is for, and is never on the front."""
-    repeats: int = setting(1, ge=1)
+    repeats: int = setting(1, ge=1, le=1000)
     """Each sample is trained this many times, with different seeds; but not again once it is
     dominated by more than its spread."""
     stop: StopConfig | None = None
     """Stop proposing once the front no longer grows; null always proposes n_trials."""
-    max_hours: float | None = setting(None, gt=0)
+    max_hours: float | None = setting(None, gt=0, le=LARGEST)
     """Propose no trial after this many hours, with those before a resume; running trials finish."""
 
     def __post_init__(self) -> None:
@@ -61,8 +64,13 @@ class SearchConfig:
         if isinstance(self.ladder, int):
             if self.ladder < 0:
                 raise ConfigError("must be a list, or a number >= 0", "ladder", self.ladder)
+            if self.ladder > MOST_RUNGS:
+                raise ConfigError(f"must be at most {MOST_RUNGS} bounds", "ladder", self.ladder)
         elif list(self.ladder) != sorted({c for c in self.ladder if 0 < c < 1}, reverse=True):
             rule = "must be decreasing bounds in (0, 1)"
+            raise ConfigError(rule, "ladder", list(self.ladder))
+        elif len(self.ladder) > MOST_RUNGS:
+            rule = f"must be at most {MOST_RUNGS} bounds"
             raise ConfigError(rule, "ladder", list(self.ladder))
 
 
@@ -74,11 +82,11 @@ class SchedulerConfig:
     name: Literal["fifo", "asha", "mo_asha"] = "fifo"
     metric: str | None = None
     """asha: the objective to compare; the first by default."""
-    grace_period: int = setting(1, ge=1)
+    grace_period: int = setting(1, ge=1, le=LARGEST)
     """Epochs before a trial may be stopped."""
-    reduction_factor: int = setting(3, ge=2)
+    reduction_factor: int = setting(3, ge=2, le=LARGEST)
     """One trial in this many goes on from each rung, at epoch grace_period * reduction_factor^i."""
-    brackets: int = setting(1, ge=1)
+    brackets: int = setting(1, ge=1, le=1000)
     """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
 
     def __post_init__(self) -> None:
@@ -91,11 +99,13 @@ class SchedulerConfig:
 class ResourcesConfig:
     """The resources of each trial. Trials with fractions of a GPU share it."""
 
-    cpus: float = setting(1, gt=0)
+    cpus: float = setting(1, ge=SHARE, le=10_000)
     """A fraction of one, or a whole number."""
     gpus: float = setting(0, ge=0, le=1)
     """At most 1: a trial trains on one GPU."""
 
     def __post_init__(self) -> None:
+        if 0 < self.gpus < SHARE:
+            raise ConfigError(f"must be 0, or at least {SHARE:g}", "gpus", self.gpus)
         if self.cpus > 1 and self.cpus != int(self.cpus):  # Ray's own rule
             raise ConfigError("must be at most 1, or a whole number", "cpus", self.cpus)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from study.config.trial import setting
-from study.errors import ConfigError
+from study.errors import ConfigError, quoted
 
+MOST_VALUES = 1_000_000
+"""Of a parameter with a step, and of a whole grid."""
 Value = bool | int | float | str | list[Any] | None
 
 
@@ -26,7 +28,9 @@ class _Range:
 
     def __post_init__(self) -> None:
         if self.low > self.high:
-            raise ConfigError(f"must be at most high, {self.high:g}", "low", self.low)
+            raise ConfigError(
+                f"must be at most high, {quoted(self.high).removesuffix('.0')}", "low", self.low
+            )
         if self.log and self.low <= 0:
             raise ConfigError("must be above 0 where log is true", "low", self.low)
         # The step of an integer is 1 by default.
@@ -67,7 +71,7 @@ class FloatParameter(_Range):
         """All values, for a grid; None if there are too many to list."""
         if self.low == self.high:
             return [self.low]
-        if self.step is None:
+        if self.step is None or self.high - self.low > MOST_VALUES * self.step:
             return None
         count = int((self.high - self.low) / self.step + 1e-9) + 1
         # Rounded, so that 0.3 + 2 * 0.3 is 0.9.
@@ -88,7 +92,9 @@ class IntParameter(_Range):
     when: dict[str, Any] | None = None
 
     def grid(self) -> list[Value] | None:
-        """Every value, for a grid."""
+        """All values, for a grid; None if there are too many to list."""
+        if self.high - self.low > MOST_VALUES * self.step:
+            return None
         return list(range(self.low, self.high + 1, self.step))
 
 

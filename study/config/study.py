@@ -1,13 +1,14 @@
 """A whole study: its sections, the rules between them, and the trial that a sample means."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
-from study.config.space import FloatParameter, Parameter, Value, is_active
+from study.config.space import MOST_VALUES, FloatParameter, Parameter, Value, is_active
 from study.config.trial import (
     COEFF,
     DataConfig,
@@ -283,7 +284,12 @@ class StudyConfig:
         for key, parameter in self.space:
             if parameter.grid() is None:
                 rule = "for sampler grid a float parameter must have a step, or be categorical"
+                if not isinstance(parameter, FloatParameter) or parameter.step is not None:
+                    rule = f"for sampler grid it must have at most {MOST_VALUES} values"
                 raise ConfigError(rule, f"space.{key}")
+        if math.prod(len(parameter.grid() or []) for _, parameter in self.space) > MOST_VALUES:
+            rule = f"for sampler grid it must have at most {MOST_VALUES} samples"
+            raise ConfigError(rule, "space")
         size = len(self.grid() or [])
         if n_trials is not None and n_trials > size:
             rule = f"must be at most the size of the grid, {size}"

@@ -26,6 +26,11 @@ RADII = {
 """The radius at which certified accuracy is usually given, l2, in pixels of [0, 1], of each data
 set, or of those like it."""
 
+LARGEST = 1_000_000
+"""Of counts that cost nothing by themselves: beyond that a number is a slip of the pen."""
+MOST_BLOCKS = 1000
+"""Of the blocks of all stages, and of the dense ones."""
+
 _OWN_RADIUS = 36 / 255
 """The same of data of the user's own."""
 
@@ -57,16 +62,16 @@ class DataConfig:
     """Part of the training data that is held out for validation, in (0, 1)."""
     test_fraction: float = setting(0.2, gt=0, lt=1)
     """Part that becomes the test set of a data set without its own, in (0, 1)."""
-    split_seed: int = setting(0, ge=0)
+    split_seed: int = setting(0, ge=0, lt=2**63)
     """The same for all trials of a study, whatever their seeds."""
-    shift: int | None = setting(None, ge=0)
+    shift: int | None = setting(None, ge=0, le=1000)
     """Random shifts of up to this many pixels; null takes the data set's own."""
     flip: bool | None = None
     """Random horizontal flips; null takes the data set's own."""
-    size: int | None = setting(None, ge=1)
+    size: int | None = setting(None, ge=1, le=10_000)
     """Pixels a side after resizing; image_folder crops images to a square first. null keeps them as
     they are, but takes 32 for image_folder."""
-    max_train: int | None = setting(None, ge=2)
+    max_train: int | None = setting(None, ge=2, le=LARGEST)
     """Most training images, drawn with split_seed after validation is held out; null takes all."""
     download: bool = False
     """Fetch a torchvision data set that is not there."""
@@ -90,16 +95,16 @@ class ModelConfig:
     patch: int = setting(0, ge=0)
     """Of potential blocks: the edge in pixels of the patches on which those of the first stage act,
     twice as large in each further stage; 0 for 3x3 convolutions."""
-    dense_blocks: int = setting(0, ge=0)
+    dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
     """Potential blocks behind the stages, on all pixels as channels of one."""
     head: Literal["batch_norm", "lipschitz"] = "batch_norm"
     """batch_norm: the paper's classifier; lipschitz: a linear one on all features, of a slope that
     is known while it is trained."""
-    bottleneck: int = setting(4, ge=1)
+    bottleneck: int = setting(4, ge=1, le=1000)
     """Channels of a block over its inner channels."""
-    dense_bottleneck: int = setting(0, ge=0)
+    dense_bottleneck: int = setting(0, ge=0, le=1000)
     """Of a dense block; 0 takes bottleneck."""
-    channel_multiplier: int = setting(4, ge=1)
+    channel_multiplier: int = setting(4, ge=1, le=1000)
     norm: Literal["spectral", "batch", "none"] = "spectral"
     activation: Literal["relu", "elu", "softplus"] = "relu"
     coeff: float = setting(0.9, gt=0, lt=2)
@@ -107,7 +112,7 @@ class ModelConfig:
     budget: Literal["even", "last"] = "even"
     """Which of a block's three layers a small coeff shrinks, for the same bound of the block: all
     of them, as in the paper, or the last one alone."""
-    n_power_iterations: int = setting(1, ge=1)
+    n_power_iterations: int = setting(1, ge=1, le=1000)
     dropout: float = setting(0.1, ge=0, lt=1)
 
     @property
@@ -127,6 +132,9 @@ class ModelConfig:
         if min(self.blocks, default=self.dense_blocks) < 1:
             rule = "must be one or more numbers >= 1, or none with dense_blocks"
             raise ConfigError(rule, "blocks", list(self.blocks))
+        if sum(self.blocks) > MOST_BLOCKS:
+            rule = f"must be at most {MOST_BLOCKS} blocks together"
+            raise ConfigError(rule, "blocks", list(self.blocks))
         if self.patch > 0 and self.block != "potential":
             raise ConfigError("must be 0 without potential blocks", "patch", self.patch)
         if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
@@ -137,8 +145,8 @@ class ModelConfig:
 class TrainingConfig:
     """How it is trained. Defaults: the paper's recipe (appendix A)."""
 
-    max_epochs: int = setting(200, ge=1)
-    batch_size: int = setting(128, ge=2)
+    max_epochs: int = setting(200, ge=1, le=LARGEST)
+    batch_size: int = setting(128, ge=2, le=LARGEST)
     optimizer: Literal["sgd", "muon"] = "sgd"
     """muon: for the kernels of the invertible part, with AdamW for all other parameters."""
     lr: float = setting(0.1, gt=0)
@@ -152,7 +160,7 @@ class TrainingConfig:
     """null: with muon yes, with sgd no."""
     weight_decay: float = setting(5e-4, ge=0)
     """With muon, AdamW's only: under normalization kernels have no scale, and do not decay."""
-    orthogonalization_steps: int = setting(3, ge=1)
+    orthogonalization_steps: int = setting(3, ge=1, le=1000)
     """muon: steps of Newton-Schulz iteration."""
     lr_schedule: Literal["step", "one_cycle"] = "step"
     """step: multiplied by lr_decay at each milestone. one_cycle: a linear warm-up over
@@ -161,7 +169,7 @@ class TrainingConfig:
     """Fractions of max_epochs, increasing, in (0, 1)."""
     lr_decay: float = setting(0.2, gt=0, le=1)
     warmup_fraction: float = setting(0.2, ge=0, lt=1)
-    report_every: int = setting(1, ge=1)
+    report_every: int = setting(1, ge=1, le=LARGEST)
     """Epochs between two reports; the last epoch always reports."""
     loss: Literal["cross_entropy", "margin"] = "cross_entropy"
     """margin: by how much the proven radius of an image falls short of `margin`, softly; needs
@@ -198,10 +206,10 @@ class EvaluationConfig:
     """In which networks answer, where answers are counted, certified or attacked: proven radii have
     its rounding in them. float64 takes two to five times as long on a CPU. The inverse is measured
     in float32."""
-    n_inverse_samples: int = setting(256, ge=1)
+    n_inverse_samples: int = setting(256, ge=1, le=LARGEST)
     """Images of the validation split that are inverted at each report: the first ones."""
     inverse_rtol: float = setting(1e-6, gt=0)
-    inverse_max_steps: int = setting(100, ge=1)
+    inverse_max_steps: int = setting(100, ge=1, le=10_000)
 
 
 @dataclass(frozen=True)

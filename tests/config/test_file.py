@@ -26,7 +26,27 @@ def test_a_number_may_have_an_exponent_alone(lr: str) -> None:
     assert file.loads(TEXT.replace("lr: 0.1", f"lr: {lr}"), "x").training.lr == 0.001
 
 
-@pytest.mark.parametrize("text", ["1e5", "1.5e3", "2020", "0x10", "null", "yes", "a: b", "é"])
+@pytest.mark.parametrize(
+    ("text", "value"), [("010", 10), ("0x10", 16), ("1_000", 1000), ("+7", 7), ("0", 0)]
+)
+def test_a_whole_number_is_what_it_looks_like(text: str, value: int) -> None:
+    """YAML 1.1 reads 010 as 8."""
+    study = file.loads(TEXT.replace("seed: 0", f"seed: {text}"), "x")
+    assert study.search.seed == value
+
+
+@pytest.mark.parametrize("text", ["1:30", "1:30:00", "1:30.5", "0b11", "0o10"])
+def test_what_is_no_number_is_not_made_one(text: str) -> None:
+    """YAML 1.1 reads 1:30 as 90."""
+    with pytest.raises(ConfigError, match=f"must be a valid integer, but got '{text}'"):
+        file.loads(TEXT.replace("seed: 0", f"seed: {text}"), "x")
+    with pytest.raises(ConfigError, match=f"must be a valid number, but got '{text}'"):
+        file.loads(TEXT.replace("lr: 0.1", f"lr: {text}"), "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["1e5", "1.5e3", "1:30", "010", "1_000", "2020", "0x10", "null", "yes", "a: b", "é"]
+)
 def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
     study = parse({**RAW, "data": {"root": text}}, "x")
     assert file.loads(file.to_yaml(study), "again").data.root == text
@@ -39,6 +59,7 @@ def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
         ("", "a study file must be a mapping of keys, but got None"),
         ("a: b: c", "line 1, column 5: not valid YAML: mapping values are not allowed here"),
         ("name: 2024-02-30", "not valid YAML: day is out of range for month"),
+        ("name: !!bool 1", "not valid YAML: '1'"),
         ("data: &a {x: *a}", "a study file must not contain itself"),
         ("training: {lr: 1e999}", "training.lr: must be a finite number, but got inf"),
         (

@@ -1,6 +1,7 @@
 """What is asked of a study, as a mapping: what it means, and what is said of a mistake in it."""
 
 import math
+import re
 from dataclasses import fields
 from datetime import date
 from typing import Any
@@ -162,6 +163,24 @@ search: {ladder: -1}
 {search: {ladder: 3}, objectives: {train_accuracy: maximize}}
     search.ladder: must be left out with objective or constraint 'train_accuracy', which a network
     that is projected without training does not have, but got 3
+search: {ladder: 1000000000}
+    search.ladder: must be at most 100 bounds, but got 1000000000
+training: {max_epochs: HUGE}
+    training.max_epochs: must be less than or equal to 1000000, but got CUT
+model: {dense_blocks: 1000000000}
+    model.dense_blocks: must be less than or equal to 1000, but got 1000000000
+model: {blocks: [600, 600]}
+    model.blocks: must be at most 1000 blocks together, but got [600, 600]
+resources: {cpus: 1.0e-300}
+    resources.cpus: must be greater than or equal to 0.0001, but got 1e-300
+resources: {gpus: 1.0e-300}
+    resources.gpus: must be 0, or at least 0.0001, but got 1e-300
+space: {coeff: {low: 0.5, high: 0.4}}
+    space.coeff.low: must be at most high, 0.4, but got 0.5
+{search: {sampler: grid}, space: {coeff: {step: 1.0e-300}}}
+    space.coeff: for sampler grid it must have at most 1000000 values
+{search: {sampler: grid}, space: {coeff: {step: 1.0e-5}, dropout: {step: 1.0e-5}}}
+    space: for sampler grid it must have at most 1000000 samples
 {search: {sampler: gp}, scheduler: {name: asha}}
     search.sampler: must be another with scheduler 'asha': gp does not learn from trials that were
     stopped, and proposes their samples again, but got 'gp'
@@ -170,7 +189,9 @@ search: {ladder: -1}
 
 def mistakes() -> list[tuple[Any, str]]:
     found: list[tuple[Any, str]] = []
-    for line in MISTAKES.strip().splitlines():
+    digits = {"HUGE": 400 * "9", "CUT": 77 * "9" + "..."}
+    text = re.sub("|".join(digits), lambda match: digits[match[0]], MISTAKES)
+    for line in text.strip().splitlines():
         if line.startswith("    "):
             change, message = found[-1]
             found[-1] = change, f"{message} {line.strip()}".lstrip()
