@@ -9,6 +9,7 @@ import fcntl
 import gc
 import os
 import platform
+import secrets
 import shutil
 import sys
 import tempfile
@@ -120,6 +121,8 @@ def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
         patch.delenv("RAY_ADDRESS", raising=False)
+        # Else Ray that a test starts itself writes one to the home of who runs the tests.
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # One trial at a time, since the sampler learns from trials in the order in which they end;
         # and one worker, since each imports torch for seconds.
         patch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')

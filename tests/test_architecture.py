@@ -78,6 +78,7 @@ READS_ENVIRONMENT = {
     "study.execution.address": "Ray takes its settings from there",
     "study.tracking.client": "MLflow takes its settings from there",
     "study.execution.starting": "Ray takes its settings from there",
+    "study.execution.local_ray": "Ray takes its token from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
     "study.trial.check": "torch takes its compiler from there",
     "study.head.services": "what a service inherits",

@@ -1,7 +1,10 @@
 """cluster.yaml holds what it promises, as far as that can be told without a cloud."""
 
+import os
 import re
+import subprocess
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +75,26 @@ def test_it_holds_no_secret() -> None:
     text = (ROOT / "cluster.yaml").read_text()
     assert not re.search(r"(?i)(password|secret|token|key)\s*[=:]\s*['\"]?[\w/+-]{6,}", text)
     assert not re.search(r"AKIA[0-9A-Z]{16}", text)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
+def test_a_token_that_others_could_read_is_refused_before_ray_starts(
+    tmp_path: Path, mode: int
+) -> None:
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.touch()
+    token.chmod(mode)
+    # `ray up` copies it with its mode.
+    done = subprocess.run(
+        ["bash", "-c", real()["setup_commands"][0]],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (mode == 0o600)
+    assert ("others can read yours" in done.stderr) == (mode != 0o600)
 
 
 def test_only_named_parts_of_the_project_leave_the_machine() -> None:

@@ -9,6 +9,7 @@ In the command's process, the driver:
     resuming     plans resuming a study
     sizing       what a study asks of its driver and its storage
     starting     connects to Ray or starts it, and checks its nodes
+    local_ray    Ray on this host alone, with a token of its own
     running      runs a study to its end
     tuner        builds the Tune tuner of a study
     provenance   commit and versions of a run

@@ -3,15 +3,12 @@
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services
 
 import models
 import study
@@ -19,6 +16,7 @@ from study.config.study import StudyConfig
 from study.errors import LaunchError, count_of, reason
 from study.execution import nodes
 from study.execution.driver import Driver
+from study.execution.local_ray import local_ray
 from study.execution.preflight import longest_trial
 from study.imports import to_ship
 
@@ -58,16 +56,15 @@ def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
     Raises:
         LaunchError: if Ray cannot be reached, or a node lacks what a trial needs.
     """
-    is_local = _connect(driver.address, study)
-    try:
+    with ExitStack() as stack:
+        is_local = _connect(stack, driver.address, study)
+        stack.callback(ray.shutdown)
         here = [node for node in ray.nodes() if node["Alive"]]
         if study.resources.gpus > 0:
             nodes.check_gpus(here)
         if not is_local:
             nodes.check_nodes(here, driver.storage_path, longest_trial(study))
         yield _n_at_most(driver, study, [node["Resources"] for node in here], is_local)
-    finally:
-        ray.shutdown()
 
 
 def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_local: bool) -> int:
@@ -110,15 +107,15 @@ def _n_fit(resources: Resources, wanted: Resources) -> int:
     return min(n_fit)
 
 
-def _connect(address: str | None, study: StudyConfig) -> bool:
-    """Set Ray's environment and connect; True if Ray was started here. Raises LaunchError if Ray
-    cannot be reached."""
+def _connect(stack: ExitStack, address: str | None, study: StudyConfig) -> bool:
+    """Set Ray's environment and connect; True if Ray was started here, which `stack` then undoes
+    after `ray.shutdown`. Raises LaunchError if Ray cannot be reached."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     # Set anew for each study of this process.
     os.environ[_STATE_SECONDS] = _OWN_STATE_SECONDS or f"{state_seconds(study.n_trainings):g}"
     try:
-        is_local = _join_or_start(address, to_ship(path for _, path in study.import_paths))
+        is_local = _join_or_start(stack, address, to_ship(path for _, path in study.import_paths))
     except (ConnectionError, RuntimeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise LaunchError(f"Ray must be reachable, but: {text}", "address") from error
@@ -172,34 +169,22 @@ def _config_of_the_autoscaler(driver: Driver) -> dict[str, Any] | None:
     return config
 
 
-@contextmanager
-def _groups_of_their_own() -> Iterator[None]:
-    """Give Ray's processes their own process groups on Linux, where they end with this process in
-    any case. A signal to the group of this process, as `timeout` sends it, would end them while the
-    study still finishes its epochs."""
-    popen = services.ConsolePopen
-    if sys.platform == "linux":
-        services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        services.ConsolePopen = popen  # type: ignore[misc]
-
-
-def _join_or_start(address: str | None, own: Sequence[str]) -> bool:
+def _join_or_start(stack: ExitStack, address: str | None, own: Sequence[str]) -> bool:
     """Connect to Ray or start it here; True if it was started here, so that no node can join.
-    `own` are folders and files of the user's code, which every worker gets."""
+
+    Args:
+        stack: to be closed after `ray.shutdown`.
+        own: folders and files of the user's code, which every worker gets.
+    """
     quiet: dict[str, Any] = {
         "include_dashboard": False,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
     if address in (None, "local"):
+        here = {**quiet, "runtime_env": {"py_modules": list(own)}} if own else quiet
         try:
-            # Given `resources`, Ray starts here, or raises ValueError if it finds a cluster.
-            with _groups_of_their_own():
-                here = {**quiet, "runtime_env": {"py_modules": list(own)}} if own else quiet
-                ray.init(address=address, resources={"started_by_study": 1}, **here)
+            stack.enter_context(local_ray(address, **here))
             return True
         except ValueError:
             pass

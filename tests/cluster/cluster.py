@@ -154,7 +154,7 @@ def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
     config.write_text(yaml.safe_dump(derive(hosts, name), sort_keys=False))
     made = Cluster(hosts, name, folder, config)
     try:
-        made.run("ray", "get-auth-token", "--generate")
+        made.run("bash", "-c", "umask 077; ray get-auth-token --generate")
         made.up()
         yield made
     finally:

@@ -1,11 +1,8 @@
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
 import ray
-from ray._private import services
 from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
 
 from study.errors import LaunchError
@@ -30,7 +27,7 @@ def start(
 ) -> tuple[int, list[str]]:
     """How many trials may run at a time on these nodes, and what is said of that."""
     said: list[str] = []
-    monkeypatch.setattr(starting, "_connect", lambda address, n_trials: is_local)
+    monkeypatch.setattr(starting, "_connect", lambda *_: is_local)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": of} for of in has])
     study = tiny(resources={"cpus": cpus}, search={"n_trials": 5})
     with connected(driver(Path("/x"), said=said), study) as n_at_once:
@@ -134,22 +131,3 @@ def test_a_raycluster_that_cannot_be_read_is_taken_not_to_grow(
 def test_the_state_of_a_large_study_is_written_less_often() -> None:
     seconds = [starting.state_seconds(n) for n in (1, 250, 1_000, 10_000)]
     assert seconds == [5, 5, 20, 30]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="on Linux alone")
-def test_a_signal_for_the_group_of_the_driver_does_not_end_what_ray_started(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    groups = []
-
-    def init(**_: object) -> None:
-        started = services.start_ray_process(["sleep", "60"], "gcs_server", fate_share=True)
-        groups.append(os.getpgid(started.process.pid))
-        started.process.kill()
-        started.process.wait()
-
-    monkeypatch.setattr(ray, "init", init)
-    assert starting._join_or_start("local", ())
-    init()  # somebody else's, later
-    assert groups[0] != groups[1] == os.getpgrp()

@@ -1,7 +1,7 @@
 """One Ray for several studies that are launched in this process."""
 
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,18 +16,15 @@ from study.execution import starting
 @contextmanager
 def one_ray() -> Iterator[None]:
     """Let studies in this process use a running Ray as if they had started it."""
-    shutdown = ray.shutdown
-    with pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         # Nobody reads its logs, and no node is added.
         for program in ("start_log_monitor", "start_monitor", "start_api_server"):
             patch.setattr(Node, program, lambda *_, **options: None)
-        assert starting._join_or_start("local", ())
+        assert starting._join_or_start(stack, "local", ())
+        stack.callback(ray.shutdown)
         patch.setattr(starting, "_join_or_start", lambda *_: True)
         patch.setattr(ray, "shutdown", lambda: None)
-        try:
-            yield
-        finally:
-            shutdown()
+        yield
 
 
 def launch_here(folder: Path, *arguments: str, exit_code: int = 0) -> str:
