@@ -209,7 +209,8 @@ class Study(Shown):
 
     def serve(self) -> "Server":
         """Serve the study's page on this host until the result's `close()` or the process ends;
-        `url` leads to it. While the study runs, the page follows it."""
+        `url` leads to it, and must be kept from users of this host who may not read the page.
+        While the study runs, the page follows it."""
         from study.results.serving import Server
 
         shown, records = self.results, FollowedRecords(self.driver.client)

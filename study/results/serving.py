@@ -4,10 +4,15 @@ The page asks for what it does not show yet, and the server answers once there i
 after ten seconds. Meanwhile the server asks MLflow each second whether the study or one of its
 trials has ended. Only then, and once a minute, does it read the study again, which takes at most a
 fifth of its time. A server without a browser does nothing.
+
+The address of the page has a random token, since every user of this host can connect to its ports.
 """
 
 import gzip
 import hashlib
+import hmac
+import re
+import secrets
 import sys
 import threading
 import time
@@ -17,17 +22,30 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from study.errors import UserError
+from study.errors import UserError, quoted
 from study.metrics.reports import TrialStatus
 from study.results.page import content, page
 from study.results.report import Report
 
 _HOST = "127.0.0.1"
+# What the page may be asked for as. A tunnel may have another port, and a name that somebody else
+# makes lead here is none of these (DNS rebinding).
+_NAMES = {_HOST, "localhost", "::1"}
+# Of every answer. No page of another origin may frame this one or learn its token.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 _LOOK_SECONDS = 1.0
 # How long a page waits for news. It holds a connection, of which a browser has six for a server.
 _HOLD_SECONDS = 10.0
+# How long a client may take to send a request, or to receive an answer of up to some megabytes.
+_CLIENT_SECONDS = 60.0
 # A trial's end is in MLflow some time after it, since the driver collects what it sends.
 _LATE_SECONDS = 10.0
 # What comes later, or ends no trial, is seen so much later at most, until the study is done.
@@ -117,7 +135,8 @@ class Server:
     """Serves the page of a study on this host, in a thread, until `close` or the process ends.
 
     Attributes:
-        url: of the page.
+        url: of the page. Whoever has it can read the page on this host.
+        token: the part of the address that nobody can guess.
         closed: set by `close`.
     """
 
@@ -125,8 +144,9 @@ class Server:
         """Arguments as for Live."""
         self.live = Live(read, first)
         self.closed = threading.Event()
+        self.token = secrets.token_urlsafe()
         self._server = _HTTPServer((_HOST, 0), partial(_Handler, self))
-        self.url = f"http://{_HOST}:{self._server.server_port}/"
+        self.url = f"http://{_HOST}:{self._server.server_port}/{self.token}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -136,24 +156,54 @@ class Server:
         self._server.server_close()
 
 
+def accepts_gzip(header: str) -> bool:
+    """Whether a client that sends this Accept-Encoding takes gzip (RFC 9110, 12.5.3)."""
+    refused: dict[str, bool] = {}
+    for entry in header.lower().split(","):
+        coding, _, weight = entry.partition(";")
+        refused[coding.strip()] = bool(re.fullmatch(r"\s*q=0(\.0*)?\s*", weight))
+    return not refused.get("gzip", refused.get("*", True))
+
+
+def _name_of(host: str) -> str | None:
+    """The name in a Host header, without the port; None if it has none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
 class _Handler(BaseHTTPRequestHandler):
+    timeout = _CLIENT_SECONDS
+
     def __init__(self, server: Server, *args: Any) -> None:
-        self._live, self._url, self._closed = server.live, server.url, server.closed
+        self._live, self._token, self._closed = server.live, server.token, server.closed
         super().__init__(*args)
 
     def do_GET(self) -> None:  # http.server calls it so
-        # A name that somebody else makes lead here gets nothing (DNS rebinding).
-        if f"http://{self.headers['Host']}/" != self._url:
-            self.send_error(HTTPStatus.FORBIDDEN)
-        elif self.path not in ("/", "/content"):
-            self.send_error(HTTPStatus.NOT_FOUND)
-        elif self.path == "/":
+        host = self.headers["Host"] or ""
+        token, slash, name = self.path.removeprefix("/").partition("/")
+        place = slash + name
+        if _name_of(host) not in _NAMES:
+            names = f"{_HOST} or localhost"
+            self._refuse(
+                HTTPStatus.FORBIDDEN,
+                f"the host must be {names}, at any port, but got {quoted(host)}",
+            )
+        elif not hmac.compare_digest(token.encode(), self._token.encode()):
+            self._refuse(
+                HTTPStatus.FORBIDDEN,
+                "the address must be the one that the server printed, with its token",
+            )
+        elif place == "/":
             served = self._live.look()
             self._send(served, "text/html", page(served.report, served.content, served.tag))
-        else:
+        elif place == "/content":
             served = self._news()
             is_known = served.tag == self.headers["If-None-Match"]
             self._send(served, "application/json", None if is_known else served.content)
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "the page is at the address that the server printed")
 
     def _news(self) -> Served:
         """What to serve, as soon as it is not what the page shows, or after _HOLD_SECONDS."""
@@ -168,16 +218,34 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, served: Served, kind: str, text: str | None) -> None:
         """Answer with a text, or that there is nothing new."""
-        body = b"" if text is None else gzip.compress(text.encode(), compresslevel=1)
         self.send_response(HTTPStatus.NOT_MODIFIED if text is None else HTTPStatus.OK)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
         self.send_header("ETag", served.tag)
         self.send_header("X-Study-State", quote(served.state))
+        self.send_header("Vary", "Accept-Encoding")
+        if text is None:
+            self.end_headers()
+            return
+        body = text.encode()
+        if accepts_gzip(",".join(self.headers.get_all("Accept-Encoding", []))):
+            body = gzip.compress(body, compresslevel=1)
+            self.send_header("Content-Encoding", "gzip")
+        self._send_body(kind, body)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self.send_response(status)
+        self._send_body("text/plain", f"{reason}\n".encode())
+
+    def _send_body(self, kind: str, body: bytes) -> None:
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def end_headers(self) -> None:
+        """End the headers of any answer, with those that all have."""
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of requests."""

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -113,13 +114,22 @@ def test_what_a_filter_leaves_is_not_said_to_be_all(running: Running) -> None:
 
 
 def asked(url: str, **headers: str) -> tuple[int, str]:
-    """Status and text of an answer."""
+    """Status and text of an answer, which all forbid what others could do with it."""
     request = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, gzip.decompress(answer.read()).decode()
+        answer = urllib.request.urlopen(request, timeout=10)
     except urllib.error.HTTPError as error:
-        return error.code, ""
+        answer = error
+    with answer:
+        body = answer.read()
+        if answer.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cache-Control"] == "no-store"
+        return answer.status, body.decode()
 
 
 def test_it_answers_this_host_alone_and_sends_what_is_new(server: Server) -> None:
@@ -130,10 +140,65 @@ def test_it_answers_this_host_alone_and_sends_what_is_new(server: Server) -> Non
     assert shown.tag in text
     assert asked(server.url + "content") == (200, shown.content)
     assert asked(server.url + "content", **{"If-None-Match": shown.tag}) == (304, "")
-    assert asked(server.url + "other")[0] == 404
-    port = server.url.rstrip("/").rpartition(":")[2]
-    for host in ("evil.example", f"evil.example:{port}", f"localhost:{port}"):
-        assert asked(server.url, Host=host)[0] == 403
+    for other in (server.url + "other", server.url.rstrip("/"), server.url + "content/"):
+        assert asked(other)[0] == 404
+
+
+def test_other_users_of_this_host_do_not_get_the_page(server: Server, running: Running) -> None:
+    again = Server(running.read, running.read())
+    again.close()
+    token = urlsplit(server.url).path.strip("/")
+    assert len(token) >= 43  # 256 bits
+    root = server.url.removesuffix(f"{token}/")
+    for path in ("", "content", again.token, f"{token[:-1]}/", f"{token}x/content", "\xe9/"):
+        status, text = asked(root + quote(path))
+        assert status == 403
+        assert text == "the address must be the one that the server printed, with its token\n"
+
+
+def test_a_tunnel_may_have_another_port_and_a_name_of_others_is_refused_with_a_reason(
+    server: Server,
+) -> None:
+    for host in ("localhost:9999", "127.0.0.1:80", "[::1]:9999", "LOCALHOST"):
+        assert asked(server.url, Host=host)[0] == 200, host
+    for host in ("evil.example", "localhost.evil.example:80", "127.0.0.1.evil.example", "[::1"):
+        status, text = asked(server.url, Host=host)
+        assert status == 403
+        assert text == (f"the host must be 127.0.0.1 or localhost, at any port, but got '{host}'\n")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_packed"),
+    [
+        (None, False), ("", False), ("identity", False), ("br", False), ("gzip;q=0", False),
+        ("*, gzip; q=0.000", False), ("*;q=0", False), ("gzip, deflate, br", True),
+        ("br, GZIP;q=0.5", True), ("*", True), ("gzip, *;q=0", True),
+    ],
+)  # fmt: skip
+def test_what_is_sent_is_packed_for_clients_that_take_it(
+    server: Server, accepted: str | None, is_packed: bool
+) -> None:
+    place = urlsplit(server.url)
+    line = "" if accepted is None else f"Accept-Encoding: {accepted}\r\n"
+    with socket.create_connection((place.hostname, place.port), timeout=10) as client:
+        client.sendall(f"GET {place.path} HTTP/1.0\r\nHost: localhost\r\n{line}\r\n".encode())
+        head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
+    assert (b"\r\nContent-Encoding: gzip" in head) == is_packed
+    assert b"\r\nVary: Accept-Encoding" in head
+    text = gzip.decompress(body) if is_packed else body
+    assert text.startswith(b"<!doctype html>")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.0\r\nHost: lo"])
+def test_a_client_that_sends_nothing_more_is_left(
+    server: Server, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    assert 0 < serving._Handler.timeout < 300
+    monkeypatch.setattr(serving._Handler, "timeout", 0.2)
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=10) as client:
+        client.sendall(sent)
+        assert client.recv(1) == b""
 
 
 def test_a_page_that_shows_everything_is_answered_when_there_is_more(
