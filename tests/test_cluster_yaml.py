@@ -19,8 +19,6 @@ COMMANDS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
     "head_start_ray_commands", "worker_start_ray_commands",
 )  # fmt: skip
-# The house's rule: which build of these fits is the machine's choice.
-RANGES = {"torch": ">=2.13,<2.14", "torchvision": ">=0.28,<0.29"}
 
 
 def _commands(config: dict[str, Any]) -> list[str]:
@@ -103,19 +101,42 @@ def test_only_named_parts_of_the_project_leave_the_machine() -> None:
     assert all((ROOT / source).is_dir() for source in sources)
 
 
-def _locked() -> dict[str, Requirement]:
-    lines = (ROOT / ".cluster" / "requirements.lock").read_text().splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(requirement.name): requirement for requirement in found}
+def _locked(name: str = "requirements") -> dict[str, tuple[Requirement, list[str]]]:
+    """Each requirement of a lock, and the hashes of its files."""
+    text = (ROOT / ".cluster" / f"{name}.lock").read_text().replace("\\\n", "")
+    found = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            requirement, *hashes = line.split(" --hash=")
+            found[canonicalize_name(Requirement(requirement).name)] = (
+                Requirement(requirement), [one.strip() for one in hashes],
+            )  # fmt: skip
+    return found
 
 
-def test_every_version_is_locked_but_for_torch() -> None:
-    for name, requirement in _locked().items():
-        if name in RANGES:
-            assert str(requirement.specifier) == str(Requirement(name + RANGES[name]).specifier)
-        else:
-            assert [s.operator for s in requirement.specifier] == ["=="], name
-    assert _locked().keys() >= RANGES.keys()
+@pytest.mark.parametrize("name", ["requirements", "installer"])
+def test_every_version_is_locked_and_every_file_by_its_hash(name: str) -> None:
+    assert _locked(name)
+    for requirement, hashes in _locked(name).values():
+        assert [s.operator for s in requirement.specifier] == ["=="], requirement
+        assert hashes, requirement
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), requirement
+
+
+def test_nothing_is_installed_whose_hash_is_not_locked() -> None:
+    dockerfile = (ROOT / ".cluster" / "Dockerfile").read_text().replace("\\\n", "")
+    installs = [
+        line for line in (*_commands(real()), *dockerfile.splitlines()) if "pip install" in line
+    ]
+    assert len(installs) == 3
+    for line in installs:
+        arguments = line.partition("pip install")[2].split()
+        assert "--require-hashes" in arguments
+        # No package is named beside the locks.
+        named = [word for word in arguments if not word.startswith("-")]
+        assert {Path(word).suffix for word in named if Path(word).name != "python"} == {".lock"}
+    (image,) = re.findall(r"^FROM (\S+)$", dockerfile, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", image)
 
 
 @pytest.mark.parametrize("extra", ["", "cluster"])
@@ -123,8 +144,5 @@ def test_every_dependency_is_locked_at_a_version_that_it_may_have(extra: str) ->
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     for requirement in map(Requirement, wanted):
-        name = canonicalize_name(requirement.name)
-        if name in RANGES:
-            continue
-        (pin,) = _locked()[name].specifier
+        (pin,) = _locked()[canonicalize_name(requirement.name)][0].specifier
         assert requirement.specifier.contains(pin.version), f"{requirement}, but {pin}"
