@@ -19,6 +19,8 @@
     head/        MLflow and PostgreSQL on the head of a cluster         cli errors
 
 `models/`, beside this package, has the networks; it imports only torch, safetensors and numpy.
+Many repositories have a folder of that name, so once this package is imported, `import models`
+finds the one beside it, whatever the working directory and Python's path have.
 
 Data flows one way: a study file -> StudyConfig -> searcher -> Suggestion -> TrialConfig, in a
 worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recorder writes to MLflow
@@ -34,7 +36,13 @@ In Python:
 Importing this package imports none of its parts: names are looked up on first use.
 """
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 _OFFERED = {
@@ -51,6 +59,31 @@ _OFFERED = {
     "UserError": "study.errors",
     "FailedError": "study.errors",
 }
+
+_HOME = Path(__file__).parents[1]
+
+
+class _ModelsBesideThis(MetaPathFinder):
+    """Finds the package `models` beside this one."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "models":
+            return None
+        # On a node to which Ray shipped the packages, each is in a folder of its own, beside those
+        # of the others.
+        shipped = [entry for entry in sys.path if Path(entry).parent == _HOME.parent]
+        return PathFinder.find_spec(name, [str(_HOME), *shipped])
+
+
+# The copy of `models` that MLflow imports with a stored network is no other package.
+if "models" in sys.modules and not hasattr(sys.modules["models"], "IResNet"):
+    raise ImportError(
+        f"models must be the package in {_HOME}, but {sys.modules['models']!r} is imported "
+        "already: import yours as part of a package, or under another name"
+    )
+sys.meta_path.insert(0, _ModelsBesideThis())
 
 
 def __getattr__(name: str) -> Any:

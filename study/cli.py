@@ -6,10 +6,8 @@
 130  interrupted
 """
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -57,7 +55,6 @@ def one_line_errors(**names: str) -> Iterator[None]:
         names: an error's key -> its name on the command line, if it is not the option of that name.
     """
     try:
-        _check_models()
         yield
     except (UserError, FailedError) as error:
         # A key of a file is not an option.
@@ -76,18 +73,3 @@ def _on_command_line(key: str | None, names: Mapping[str, str]) -> str | None:
     if key is None or "." in key:
         return key
     return names.get(key, f"--{key.replace('_', '-')}")
-
-
-def _check_models() -> None:
-    """Raise UserError unless `models` is the package beside this one: many repositories have a
-    folder of that name, and Python prefers the one in the working directory."""
-    own = Path(__file__).parents[1] / "models"
-    found = importlib.util.find_spec("models")
-    places = list(found.submodule_search_locations or ()) if found else []
-    if not any(Path(place).resolve() == own.resolve() for place in places):
-        # Not shortened: a path that is cut cannot be found.
-        other = repr(places[0]) if places else "another"
-        raise UserError(
-            f"models: it must be the package in {own.parent}, but Python finds {other} first: "
-            "run this in another folder"
-        )

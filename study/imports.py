@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module, invalidate_caches
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -87,7 +88,7 @@ def _module(path: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             rule = (
                 f"there must be a module {name} in the working directory or installed, but there "
-                f"is no {error.name}"
+                f"is no {error.name}{_ways_out(error)}"
             )
         raise ConfigError(rule, value=path) from error
 
@@ -95,10 +96,29 @@ def _module(path: str) -> ModuleType:
 def where(error: BaseException) -> str:
     """An error in one line, with the line of the user's code that raised it or led to it."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    ways_out = _ways_out(error)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename[:1] != "<" and not _is_library(Path(frame.filename)):
-            return f"{text} ({Path(frame.filename).name}, line {frame.lineno})"
-    return text
+            return f"{text} ({Path(frame.filename).name}, line {frame.lineno}){ways_out}"
+    return text + ways_out
+
+
+def _ways_out(error: BaseException) -> str:
+    """What to do about an error of code that wants another `models` than this project's; empty for
+    any other error."""
+    is_absent = isinstance(error, ImportError) and f"{error.name}.".startswith("models.")
+    if not is_absent and getattr(error, "obj", None) is not sys.modules.get("models", error):
+        return ""
+    # By Python's path alone, without the finder of `study`.
+    other = PathFinder.find_spec("models")
+    places = [] if other is None else list(other.submodule_search_locations or [other.origin])
+    own = Path(__file__).parents[1] / "models"
+    if all(Path(str(place)).resolve() == own.resolve() for place in places):
+        return ""
+    return (
+        f"; models is this project's package here, not {places[0]}: import that as part of a "
+        "package, or under another name"
+    )
 
 
 @contextmanager

@@ -1,15 +1,19 @@
 """Code by import path: what is found, what is refused, and what is shipped."""
 
 import hashlib
+import importlib.machinery
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import study
 from study import imports
-from study.errors import ConfigError
+from study.errors import ConfigError, OwnCodeError
 from tests.support import own_code
+from tests.support.launched import ROOT
 
 
 @pytest.fixture
@@ -90,3 +94,88 @@ def test_whole_packages_and_single_files_are_shipped_but_nothing_installed(folde
     (folder / "a_file.py").write_text("def f(): pass\n")
     paths = ["a_package.inner.code:f", "a_file:f", "numpy.linalg:norm", "models:IResNet"]
     assert imports.to_ship(paths) == [str(folder / "a_file.py"), str(folder / "a_package")]
+
+
+def write_models(folder: Path) -> None:
+    """A package as many repositories have one."""
+    (folder / "models").mkdir(parents=True)
+    (folder / "models" / "__init__.py").write_text("resnet18 = len\n")
+
+
+def found_first(name: str) -> str | None:
+    """The file that a new process would import under a name, by its finders in their order."""
+    specs = (finder.find_spec(name, None) for finder in sys.meta_path)
+    return next(spec.origin for spec in specs if spec is not None)
+
+
+def test_models_is_the_package_beside_study_whatever_python_s_path_has(folder: Path) -> None:
+    write_models(folder)
+    assert found_first("models") == str(ROOT / "models" / "__init__.py")
+    (folder / "mine").mkdir()
+    write_models(folder / "mine")
+    (folder / "mine" / "code.py").write_text("from .models import resnet18 as measure\n")
+    assert imports.called("mine.code:measure") is len
+
+
+def test_where_ray_ships_each_package_to_a_folder_of_its_own_models_is_the_shipped_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in ("working_directory", "node/package_a"):
+        write_models(folder / place)
+    monkeypatch.setattr(study, "_HOME", folder / "node" / "package_b")
+    for place in ("node/package_b", "node/package_a", "working_directory"):
+        monkeypatch.syspath_prepend(folder / place)
+    assert found_first("models") == str(folder / "node/package_a/models/__init__.py")
+
+
+WANTS_ITS_MODELS = {
+    "from_import": "from models import resnet18\n",
+    "import_of_a_part": "import models.resnet\n",
+    "by_attribute": "import models\nf = models.resnet18\n",
+}
+
+
+@pytest.mark.parametrize("code", WANTS_ITS_MODELS.values(), ids=WANTS_ITS_MODELS)
+def test_own_code_that_imports_its_models_by_that_name_is_told_both_ways_out(
+    folder: Path, code: str
+) -> None:
+    (folder / "wants_models.py").write_text(f"{code}")
+    (folder / "calls_models.py").write_text(f"def f():\n    {code.replace(chr(10), ';')}\n")
+    ways_out = "import that as part of a package, or under another name"
+
+    def messages() -> Iterator[str]:
+        with pytest.raises(ConfigError) as error:
+            imports.imported("wants_models:f")
+        yield str(error.value)
+        with pytest.raises(OwnCodeError) as called, imports.users_code("f must work", "data.name"):
+            imports.called("calls_models:f")()
+        yield str(called.value)
+
+    # A mistake, where there is no other package of that name.
+    assert not any(ways_out in message for message in messages())
+    sys.modules.pop("wants_models", None)
+    write_models(folder)
+    importlib.invalidate_caches()
+    for message in messages():
+        assert f"not {folder / 'models'}: {ways_out}" in message
+        assert "\n" not in message
+
+
+def test_a_module_of_their_models_is_told_both_ways_out(folder: Path) -> None:
+    write_models(folder)
+    (folder / "models" / "mine.py").write_text("f = len\n")
+    with pytest.raises(ConfigError, match=r"there is no models.mine; .* or under another name"):
+        imports.imported("models.mine:f")
+
+
+def test_study_refuses_to_be_imported_after_another_models(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_models(folder)
+    theirs = importlib.machinery.PathFinder.find_spec("models", [str(folder)])
+    assert theirs is not None
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    source = ROOT / "study" / "__init__.py"
+    monkeypatch.setitem(sys.modules, "models", importlib.util.module_from_spec(theirs))
+    with pytest.raises(ImportError, match=r"is imported already: import yours as part of a pack"):
+        exec(compile(source.read_text(), str(source), "exec"), {"__file__": str(source)})

@@ -35,7 +35,10 @@ N_TOLD = 10
 
 
 def write_own(folder: Path, **changes: Any) -> None:
-    """The files of the example, with some keys of the study changed."""
+    """The files of the example, with some keys of the study changed, and a `models` that is none of
+    ours, as many repositories have one."""
+    (folder / "models").mkdir()
+    (folder / "models" / "__init__.py").write_text("raise RuntimeError('not these')\n")
     (folder / "own.py").write_text(CODE["own-code"])
     (folder / "loggers.py").write_text(CODE["own-loggers"])
     content = {**yaml.safe_load(CODE["own-study"]), **changes}
