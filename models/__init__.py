@@ -8,7 +8,7 @@ from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet
 from models.projection import deployed, project, recompute_batch_norm
-from models.radius import certified_radius
+from models.radius import certified_radius, radius_without_rounding
 from models.stored import read_network, write_network
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "fixed_point",
     "predicted_steps",
     "project",
+    "radius_without_rounding",
     "read_network",
     "recompute_batch_norm",
     "write_network",

@@ -61,16 +61,14 @@ def certified_radius(
     certificate.check_classifier(model)
     if model.training:
         raise RuntimeError("certified_radius needs eval mode; call model.eval() first")
-    between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
-    if between.numel() == 0:
+    between = _between(labels, certificate)
+    if between is None:
         return torch.full((len(images),), -math.inf, dtype=torch.float64)
-    between = between.to(images.device)[labels]
     of_pixels = scale * certificate.features_lipschitz_upper_bound * between
     if next(model.parameters()).dtype != images.dtype:
         model = deployed(model).to(images.dtype)
     logits = model(images).double()
-    margin = logits.gather(1, labels.unsqueeze(1)) - logits
-    others = torch.ones_like(of_pixels, dtype=torch.bool).scatter(1, labels.unsqueeze(1), False)
+    margin, others = _margin(logits, labels)
     # No farther than without rounding, or than from one corner of the box of images to another.
     farthest = images[0].numel() ** 0.5
     spread = scale * _smallest(margin, of_pixels, others).clamp(0, farthest)
@@ -92,6 +90,41 @@ def certified_radius(
     of_label = of_logits.gather(1, labels.unsqueeze(1))
     rounding = between * running.error.unsqueeze(1) + of_label + of_logits
     return _smallest(margin - 2 * ROOM * rounding, of_pixels, others).clamp(max=farthest)
+
+
+@torch.no_grad()
+def radius_without_rounding(
+    logits: Tensor, labels: Tensor, certificate: Certificate, *, scale: float = 1.0
+) -> Tensor:
+    """What `certified_radius` would give (B,), float64, if the logits (B, K) had been computed in
+    exact arithmetic. It proves nothing of a network that rounds: the difference from
+    `certified_radius` says what rounding costs.
+
+    Args:
+        logits: float32 or float64, of the network of the certificate.
+        labels: int64 (B,).
+        scale: as for `certified_radius`.
+    """
+    between = _between(labels, certificate)
+    if between is None:
+        return torch.full((len(logits),), -math.inf, dtype=torch.float64)
+    of_pixels = scale * certificate.features_lipschitz_upper_bound * between
+    farthest = math.prod(certificate.in_shape) ** 0.5
+    margin, others = _margin(logits.double(), labels)
+    return _smallest(margin, of_pixels, others).clamp(max=farthest)
+
+
+def _between(labels: Tensor, certificate: Certificate) -> Tensor | None:
+    """(B, K): bounds of Lip(z_y - z_j) by the features; None if none is known."""
+    between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
+    return between.to(labels.device)[labels] if between.numel() else None
+
+
+def _margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(margins z_y - z_j over the classes j, whether j is another class than y), each (B, K)."""
+    own = labels.unsqueeze(1)
+    others = torch.ones_like(logits, dtype=torch.bool).scatter(1, own, False)
+    return logits.gather(1, own) - logits, others
 
 
 def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from study.results.tables import as_csv, as_json, print_table, wide_console
 from study.tracking.client import Client
 from study.tracking.records import FollowedRecords, Records
 from study.tracking.tags import PARENT
-from tests.support.records import STUDY, measured, projection, trial
+from tests.support.records import STUDY, measured, projection, trial, unread
 
 RECORDS = [
     trial(0, val_accuracy=0.9),
@@ -55,6 +55,34 @@ def test_the_table_says_which_sample_was_given() -> None:
     print_table(collect(STUDY, records), True, Console(file=out, width=120))
     found = {row.split()[0]: "given" in row for row in out.getvalue().splitlines() if row}
     assert (found["tiny/0000"], found["tiny/0001"]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        # Of 0.1 + 0.1 that are certified and 0.3 + 0.5 that are not.
+        ((0.3, 0.5), "; rounding in float32 takes 80% of the certified answers: set evaluation."),
+        ((0.004, 0.006), ""),
+        ((0.0, 0.0), ""),
+        # Of an earlier version.
+        ((None, None), ""),
+    ],
+)
+def test_the_first_line_says_when_rounding_takes_much(
+    lost: tuple[float | None, ...], says: str
+) -> None:
+    records = []
+    for number, part in enumerate(lost):
+        figures = {"certified_accuracy": 0.1, "lost_to_rounding": part}
+        metrics = {**trial(number).metrics, **{k: v for k, v in figures.items() if v is not None}}
+        records.append(replace(trial(number), metrics=metrics))
+    results, out = collect(STUDY, records), io.StringIO()
+    print_table(results, False, Console(file=out, width=200))
+    first = out.getvalue().splitlines()[0]
+    assert first.startswith("tiny: ")
+    assert says in first
+    assert ("rounding" in first) == bool(says)
+    assert ("rounding in float32 takes 80%" in content(unread(records))) == bool(says)
 
 
 def test_a_report_of_nothing_says_so_and_writes_nothing(

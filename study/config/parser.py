@@ -231,6 +231,10 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
         # Earlier versions wrote these keys even without a value.
         left_out = {key for key in _GONE if is_stored or not search.get(key)}
         content["search"] = {key: v for key, v in search.items() if key not in left_out}
+    evaluation = content.get("evaluation")
+    if is_stored and isinstance(evaluation, dict):
+        # Before this key, networks answered in float32.
+        content["evaluation"] = {"precision": "float32", **evaluation}
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         if not name:

@@ -5,7 +5,7 @@ keys, when a study file is read. Rules across fields are checked whenever a sect
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from study.errors import ConfigError, unknown
 from study.imports import check_path, is_path
@@ -33,6 +33,12 @@ MOST_BLOCKS = 1000
 
 _OWN_RADIUS = 36 / 255
 """The same of data of the user's own."""
+
+SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
+"""Settings of data that decide which images are for validation, and what they look like.
+Augmentation and the number of training images are part of what studies compare."""
+
+Precision = Literal["float32", "float64"]
 
 _Value = TypeVar("_Value")
 
@@ -202,14 +208,20 @@ class EvaluationConfig:
     radius: float | None = setting(None, gt=0)
     """Of certified_accuracy: l2, in pixels of [0, 1]. null takes the data set's own."""
 
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Precision | None = None
     """In which networks answer, where answers are counted, certified or attacked: proven radii have
-    its rounding in them. float64 takes two to five times as long on a CPU. The inverse is measured
-    in float32."""
+    its rounding in them. null: float64 with head: lipschitz, else float32. float64 takes two to
+    five times as long on a CPU. The inverse is measured in float32."""
     n_inverse_samples: int = setting(256, ge=1, le=LARGEST)
     """Images of the validation split that are inverted at each report: the first ones."""
     inverse_rtol: float = setting(1e-6, gt=0)
     inverse_max_steps: int = setting(100, ge=1, le=10_000)
+
+    def precision_with(self, head: str) -> Precision:
+        """The precision in which networks with this head answer. float32's rounding takes most of
+        the radii that a lipschitz head proves, and hardly any of the far smaller ones behind a
+        batch_norm head."""
+        return self.precision or ("float64" if head == "lipschitz" else "float32")
 
 
 @dataclass(frozen=True)
@@ -263,3 +275,31 @@ class TrialConfig:
     def radius(self) -> float:
         """Of certified_accuracy: l2, in pixels of [0, 1]."""
         return self.evaluation.radius or RADII.get(self.data.name, _OWN_RADIUS)
+
+    @property
+    def precision(self) -> Precision:
+        """In which the network answers where answers are counted, certified or attacked."""
+        return self.evaluation.precision_with(self.model.head)
+
+    @property
+    def split(self) -> dict[str, Any]:
+        """The settings that decide which images are for validation, and what they look like."""
+        return {key: getattr(self.data, key) for key in SPLIT}
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What the figures of its networks mean: the settings that decide them, beside the network
+        and the images. Plain values, as stored networks state them."""
+        evaluation = self.evaluation
+        return {
+            "precision": self.precision,
+            "measured": {
+                "radius": self.radius,
+                "split": self.split,
+                "objectives": self.objectives,
+                "metrics": dict(self.metrics),
+                "n_inverse_samples": evaluation.n_inverse_samples,
+                "inverse_rtol": evaluation.inverse_rtol,
+                "inverse_max_steps": evaluation.inverse_max_steps,
+            },
+        }

@@ -95,7 +95,7 @@ def differences(
     bound = certified.certificate.inverse_lipschitz_upper_bound
     rounding = max(_ROUNDING, _UNIT * bound if bound < math.inf else 0.0)
     logged = {name: restored(value) for name, value in run.data.metrics.items()}
-    of_test = evaluate(network, dataset.test, trial.evaluation)
+    of_test = evaluate(network, dataset.test, trial.precision)
     found = {**measured.metrics(), TEST_ACCURACY: of_test.accuracy}
     if ATTACKED_ACCURACY in logged:  # projections are not attacked
         found[ATTACKED_ACCURACY] = attacked_accuracy(

@@ -143,6 +143,15 @@ METRICS: dict[str, Metric] = {
         worst=0.0,
         least=-math.inf,
     ),
+    "lost_to_rounding": Metric(
+        "fraction of the validation split that would be certified in exact arithmetic, but is not",
+        "lost to rounding",
+        "lost",
+        Direction.MINIMIZE,
+        worst=1.0,
+        resolution=Decimals(5),
+        indifference=0.0,
+    ),
     "logit_lipschitz_upper_bound": Metric(
         "proven bound on Lip(z_i - z_j) by the image, l2, the largest over classes, rounded up",
         "proven bound on the logits",
@@ -266,6 +275,7 @@ CERTIFIED_ACCURACY = "certified_accuracy"
 INVERSE_LIPSCHITZ_UPPER_BOUND = "inverse_lipschitz_upper_bound"
 INVERSE_STEPS = "inverse_steps"
 LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
+LOST_TO_ROUNDING = "lost_to_rounding"
 LOGIT_LIPSCHITZ_UPPER_BOUND = "logit_lipschitz_upper_bound"
 PROVEN_METRICS = (
     LIPSCHITZ_UPPER_BOUND,

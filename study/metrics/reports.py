@@ -35,6 +35,8 @@ class Evaluation:
             a proven radius above evaluation.radius.
         median_radius: median over the validation split of the proven radii, l2, in pixels of
             [0, 1]; an image that is classified wrong has a negative one.
+        lost_to_rounding: fraction in [0, 1] of the validation split that only the rounding of the
+            precision in which the network answers keeps from being counted in certified_accuracy.
         logit_lipschitz_upper_bound: proven, the largest over pairs of classes of a bound of
             Lip(z_i - z_j) by pixels of [0, 1].
         inverse_lipschitz_upper_bound: proven, of the inverse of `features`; finite: invertible.
@@ -56,6 +58,7 @@ class Evaluation:
     reconstruction_error: float
     certified_accuracy: float | None = None
     median_radius: float | None = None
+    lost_to_rounding: float | None = None
     logit_lipschitz_upper_bound: float | None = None
     inverse_lipschitz_upper_bound: float | None = None
     noise_error: float | None = None

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from study.config.trial import SPLIT
 from study.errors import UserError, quoted
 from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR, VAL_ACCURACY, Metric
 from study.metrics.reports import TrialStatus
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 BEST = f"best_{VAL_ACCURACY}"  # of a study, in JSON
 # Settings that say where something is, not what.
 _LEFT_OUT = ("name", "data.root", "data.download")
-# Settings that decide which images are for validation, and what they look like. Augmentation and
-# the number of training images are part of what is compared.
-_SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
 # Metrics that depend on how the inverse is measured.
 _OF_THE_INVERSE = {INVERSE_STEPS, RECONSTRUCTION_ERROR}
 _OF_FILES = "image_folder"  # a name that says nothing about the images
@@ -213,12 +211,14 @@ def _check_settings(reports: Mapping[str, Report]) -> None:
         if one.study.run_id in seen:
             raise _refusal(f"each study must be named once, but got {quoted(one.study.name)} twice")
         seen.add(one.study.run_id)
-    for key in _SPLIT:
+    for key in SPLIT:
         _check_same(reports, "data", key, "studies must have the same data and split")
     measured = {o.metric for o in first.objectives} | {c.metric for c in first.constraints}
     for metric in sorted(measured & _OF_THE_INVERSE):
         for key in first.study.config.to_dict()["evaluation"]:
-            _check_same(reports, "evaluation", key, f"studies must measure {metric} alike")
+            # The inverse is measured in float32, whatever the precision of the answers.
+            if key != "precision":
+                _check_same(reports, "evaluation", key, f"studies must measure {metric} alike")
 
 
 def _check_same(reports: Mapping[str, Report], section: str, key: str, rule: str) -> None:

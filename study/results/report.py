@@ -9,7 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from study.errors import OutageError, TrackingError, UserError
-from study.metrics.definitions import VAL_ACCURACY, Direction, Metric
+from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
+    LOST_TO_ROUNDING,
+    VAL_ACCURACY,
+    Direction,
+    Metric,
+)
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
 from study.results import recommended, spent, table1, where
@@ -78,6 +84,15 @@ class Report(Ranking):
     def costs(self) -> dict[str, float]:
         """What the study cost, by name; unknown costs are absent."""
         return spent.costs(self.trainings, self.study.config.resources)
+
+    @property
+    def lost_to_rounding(self) -> float:
+        """Of all answers of its networks that would be certified in exact arithmetic, the fraction
+        in [0, 1] that is not, since the networks round; 0 if that is not known."""
+        measured = [p.metrics for p in self.points if LOST_TO_ROUNDING in p.metrics]
+        lost = math.fsum(metrics[LOST_TO_ROUNDING] for metrics in measured)
+        kept = math.fsum(metrics[CERTIFIED_ACCURACY] for metrics in measured)
+        return lost / (lost + kept) if lost > 0 else 0.0
 
     @cached_property
     def growth(self) -> spent.Growth | None:

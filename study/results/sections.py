@@ -31,7 +31,7 @@ from study.results import where
 from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import Report
-from study.results.tables import Section, marks_of, table1_section
+from study.results.tables import Section, marks_of, rounding_of, table1_section
 from study.tracking.pages import compare_page, describe_inverse, run_page, server_address
 
 # How bounds are rounded.
@@ -152,8 +152,8 @@ def _summary(report: Report) -> str:
     proofs = f" Bounds of blocks by {', '.join(authors)}." if authors else ""
     return (
         f"Invertible residual networks on {report.study.config.data.name}: {sought}{rules}. "
-        f"{len(report.points)} networks{chosen}: {marks_of(report) or 'none'}.{volume}"
-        f"{proofs}"
+        f"{len(report.points)} networks{chosen}: {marks_of(report) or 'none'}"
+        f"{rounding_of(report)}.{volume}{proofs}"
     )
 
 

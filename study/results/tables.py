@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # Widths in characters: of text, and of tables in a file and in a notebook.
 _WIDTH = 80
 _FILE_WIDTH, _NOTEBOOK_WIDTH = 150, 110
+# The part of the certified answers that is much to lose to rounding.
+_MUCH_ROUNDING = 0.05
 
 
 def as_json(content: object, **options: Any) -> str:
@@ -313,13 +315,25 @@ def print_text(console: Console, text: str, indent: str = "") -> None:
 
 
 def counts_of(report: Report) -> str:
-    """The study's name, the conditions on its networks, and how many have each mark."""
+    """The study's name, the conditions on its networks, how many have each mark, and what rounding
+    takes of their certified answers if that is much."""
     name, counts = report.study.name, marks_of(report)
     if not report.where:
-        return f"{name}: {counts or 'no trials'}"
+        return f"{name}: {counts or 'no trials'}{rounding_of(report)}"
     if not counts:
         return f"{name}: no network has {report.where}"
-    return f"{name}, only networks with {report.where}: {counts}"
+    return f"{name}, only networks with {report.where}: {counts}{rounding_of(report)}"
+
+
+def rounding_of(report: Report) -> str:
+    """What rounding takes of the certified answers, and what to do about it, after a semicolon;
+    empty if it takes little."""
+    lost, config = report.lost_to_rounding, report.study.config
+    if lost < _MUCH_ROUNDING:
+        return ""
+    precision = config.evaluation.precision_with(config.model.head)
+    remedy = "" if precision == "float64" else ": set evaluation.precision: float64 in a new study"
+    return f"; rounding in {precision} takes {lost:.0%} of the certified answers{remedy}"
 
 
 def marks_of(report: Report) -> str:

@@ -30,6 +30,7 @@ def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, objec
         **asdict(trial.model),
         **asdict(trial.training),
         **asdict(trial.evaluation),
+        "precision": trial.precision,
         FINE_TUNE_STEPS: trial.fine_tune_steps,
         **{f"data.{key}": value for key, value in asdict(trial.data).items()},
         "seed": trial.seed,

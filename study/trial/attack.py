@@ -38,11 +38,10 @@ def attacked_accuracy(
     Raises:
         BrokenProofError: if the answer for an image with a larger proven radius was changed.
     """
-    radius, settings = trial.radius, trial.evaluation
-    dtype = getattr(torch, settings.precision)
+    radius, dtype = trial.radius, getattr(torch, trial.precision)
     images, labels = normalized(test.images[:N_ATTACKED]).to(dtype), test.labels[:N_ATTACKED]
     radii = certified_radius(model, images, labels, certificate)
-    answering = in_precision(model, settings)
+    answering = in_precision(model, trial.precision)
     is_right = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     for in_box in (True, False):
         rows = is_right.nonzero().squeeze(1)

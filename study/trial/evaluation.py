@@ -15,10 +15,11 @@ from models import (
     deployed,
     empirical_lipschitz,
     predicted_steps,
+    radius_without_rounding,
     recompute_batch_norm,
 )
 from models.invertible_block import InvertibleBlock
-from study.config.trial import EvaluationConfig, TrialConfig
+from study.config.trial import EvaluationConfig, Precision, TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import CERTIFIED_ACCURACY, RECONSTRUCTION_ERROR
 from study.metrics.reports import Evaluation
@@ -57,10 +58,10 @@ def refresh_statistics(model: IResNet, train: Split) -> None:
         recompute_batch_norm(model, statistics_images(train))
 
 
-def in_precision(model: IResNet, settings: EvaluationConfig) -> IResNet:
+def in_precision(model: IResNet, precision: Precision) -> IResNet:
     """The network that answers: in float64 a copy of the model, with the same weights; in float32
     the model itself."""
-    return model if settings.precision == "float32" else deployed(model).double()
+    return model if precision == "float32" else deployed(model).double()
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,14 @@ class Answers:
         right: bool (N,) on the CPU, whether each image is classified right.
         radii: float64 (N,) on the CPU, proven, as `certified_radius` gives them; None without a
             certificate.
+        unrounded: likewise, what they would be in exact arithmetic, as `radius_without_rounding`
+            gives them.
     """
 
     loss: float
     right: Tensor
     radii: Tensor | None = None
+    unrounded: Tensor | None = None
 
     @property
     def accuracy(self) -> float:
@@ -88,17 +92,17 @@ class Answers:
 def evaluate(
     model: IResNet,
     split: Split,
-    settings: EvaluationConfig,
+    precision: Precision,
     certificate: Certificate | None = None,
 ) -> Answers:
-    """The answers of a model in eval mode on a split, in the precision of the settings; with its
-    certificate, their radii."""
+    """The answers of a model in eval mode on a split, in a precision; with its certificate, their
+    radii."""
     assert not model.training
-    dtype = getattr(torch, settings.precision)
-    answering = in_precision(model, settings)
+    dtype = getattr(torch, precision)
+    answering = in_precision(model, precision)
     total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
     right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
-    radii = torch.empty(len(split), dtype=torch.float64, device=split.labels.device)
+    radii, unrounded = torch.empty(2, len(split), dtype=torch.float64, device=split.labels.device)
     for rows in batches(split, BATCH_SIZE):
         labels = split.labels[rows]
         images = normalized(split.images[rows]).to(dtype)
@@ -107,8 +111,11 @@ def evaluate(
         right[rows] = logits.argmax(1) == labels
         if certificate is not None:
             radii[rows] = certified_radius(model, images, labels, certificate)
-    of_images = None if certificate is None else radii.cpu()
-    return Answers(total_loss.item() / len(split), right.cpu(), of_images)
+            unrounded[rows] = radius_without_rounding(logits, labels, certificate)
+    loss = total_loss.item() / len(split)
+    if certificate is None:
+        return Answers(loss, right.cpu())
+    return Answers(loss, right.cpu(), radii.cpu(), unrounded.cpu())
 
 
 def measure(
@@ -119,8 +126,9 @@ def measure(
     finite number, or a block of the user's own attains more than it proves."""
     settings = trial.evaluation
     _check_attained(model, val, certificate)
-    answers = evaluate(model, val, settings, certificate)
+    answers = evaluate(model, val, trial.precision, certificate)
     assert answers.radii is not None
+    assert answers.unrounded is not None
     images = normalized(val.images[: settings.n_inverse_samples])
     inverse_steps, reconstruction_error, noise_error = measure_inverse(
         model, images, certificate, settings
@@ -130,6 +138,7 @@ def measure(
         val_accuracy=answers.accuracy,
         certified_accuracy=certified_fraction(answers.radii, trial.radius),
         median_radius=answers.radii.median().item(),
+        lost_to_rounding=lost_to_rounding(answers.radii, answers.unrounded, trial.radius),
         logit_lipschitz_upper_bound=certificate.logit_lipschitz_upper_bound,
         inverse_lipschitz_upper_bound=certificate.inverse_lipschitz_upper_bound,
         lipschitz_upper_bound=certificate.lipschitz_upper_bound,
@@ -159,6 +168,12 @@ def _check_attained(model: IResNet, val: Split, certificate: Certificate) -> Non
 def certified_fraction(radii: Tensor, radius: float) -> float:
     """The fraction of images whose proven radius (N,) is above a radius >= 0."""
     return int((radii > radius).sum()) / len(radii)
+
+
+def lost_to_rounding(radii: Tensor, unrounded: Tensor, radius: float) -> float:
+    """The fraction of images whose radius (N,) is above `radius` >= 0 in exact arithmetic, but not
+    with rounding. Blocks that bound no rounding give radii of -inf, which are not lost to it."""
+    return int(((unrounded > radius) & (radii <= radius) & (radii > -math.inf)).sum()) / len(radii)
 
 
 def certified_curve(radii: Tensor) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _measured(
         projected_to=projected_to,
         fine_tune_steps=config.fine_tune_steps,
         **asdict(measured),
-        test_accuracy=evaluate(plain, dataset.test, config.evaluation).accuracy,
+        test_accuracy=evaluate(plain, dataset.test, config.precision).accuracy,
         timestamp=time.time(),
     )
     return Projection(report, Certified(plain, certificate), answers)

@@ -78,7 +78,7 @@ def _seconds_of_measuring(training: Training, certified: Certified) -> float:
     part = val.first(max(BATCH_SIZE, config.evaluation.n_inverse_samples))
     without_own = replace(config, metrics=())
     of_part, _ = _timed(training, lambda: measure(model, part, without_own, proof))
-    of_answers, _ = _timed(training, lambda: evaluate(model, part, config.evaluation, proof))
+    of_answers, _ = _timed(training, lambda: evaluate(model, part, config.precision, proof))
     of_own, _ = _timed(training, lambda: measure_own(model, val, config, proof))
     return of_part + (len(val) / len(part) - 1) * of_answers + of_own
 

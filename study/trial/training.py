@@ -119,7 +119,7 @@ class Training:
         if self._answers is None:
             network = self.certified()
             self._answers = evaluate(
-                network.model, self.dataset.val, self.config.evaluation, network.certificate
+                network.model, self.dataset.val, self.config.precision, network.certificate
             )
         return self._answers
 
@@ -201,7 +201,7 @@ class Training:
             self._completed, self._answers = network, answers
             # The test data is read once, for a trial that is done.
             test = self.dataset.test
-            of_test[TEST_ACCURACY] = evaluate(model, test, config.evaluation).accuracy
+            of_test[TEST_ACCURACY] = evaluate(model, test, config.precision).accuracy
             of_test[ATTACKED_ACCURACY] = attacked_accuracy(model, test, config, certificate)
         return EpochReport(
             epoch=self.epoch,

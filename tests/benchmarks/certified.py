@@ -30,7 +30,6 @@ import yaml
 from models import certify, deployed
 from study.config.trial import (
     DataConfig,
-    EvaluationConfig,
     ModelConfig,
     TrainingConfig,
     TrialConfig,
@@ -70,7 +69,6 @@ def trial(data: str, root: Path, settings: dict[str, Any]) -> TrialConfig:
         data=DataConfig(data, root=str(root), **split),
         model=_MODEL,
         training=_TRAINING,
-        evaluation=EvaluationConfig(precision="float64"),
     )
     for section in ("data", "model", "training"):
         of_section = getattr(config, section)
@@ -123,7 +121,7 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
     assert training.status is TrialStatus.COMPLETED, report.reason
     assert report.epoch is not None
     network, measured = training.certified(), report.epoch
-    answers = evaluate(network.model, training.dataset.test, config.evaluation, network.certificate)
+    answers = evaluate(network.model, training.dataset.test, config.precision, network.certificate)
     assert answers.radii is not None
     radii = _RADII[config.data.name]
     seconds = measured.epoch_seconds * config.training.max_epochs

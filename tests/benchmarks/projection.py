@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 
 from models import certify, project
-from study.config.trial import EvaluationConfig
 from study.trial import data
 from study.trial.evaluation import evaluate
 from tests.benchmarks import network
@@ -36,9 +35,9 @@ def main() -> int:
     split = dataset.train
     rows = data.batches(split, 500, torch.Generator().manual_seed(0))[: _N_IMAGES // 500]
     batches = [data.normalized(split.images[r]) for r in rows]
-    before, settings = certify(model), EvaluationConfig()
+    before = certify(model)
     print(
-        f"trained: val_accuracy {evaluate(model, dataset.val, settings).accuracy:.4f}, "
+        f"trained: val_accuracy {evaluate(model, dataset.val, 'float32').accuracy:.4f}, "
         f"lipschitz_upper_bound {before.lipschitz_upper_bound:.4f}, largest layer bound "
         f"{max(layer.upper_bound for layer in before.layers):.4f}"
     )
@@ -55,8 +54,8 @@ def main() -> int:
         holds &= largest <= coeff
         print(
             f"coeff {coeff:4}: val_accuracy "
-            f"{evaluate(projected, dataset.val, settings).accuracy:.4f} (statistics not "
-            f"recomputed: {evaluate(without, dataset.val, settings).accuracy:.4f}), "
+            f"{evaluate(projected, dataset.val, 'float32').accuracy:.4f} (statistics not "
+            f"recomputed: {evaluate(without, dataset.val, 'float32').accuracy:.4f}), "
             f"lipschitz_upper_bound {certificate.lipschitz_upper_bound:.4f}, "
             f"largest layer bound {largest:.7f}; "
             f"{seconds:.1f} s",

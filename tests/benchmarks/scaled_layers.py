@@ -21,7 +21,7 @@ from torch import Tensor
 
 from models import IResNet, certify, project, recompute_batch_norm
 from study.config.file import load, locate
-from study.config.trial import EvaluationConfig, TrialConfig
+from study.config.trial import TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial.evaluation import evaluate, statistics_images
 from study.trial.training import Training
@@ -90,13 +90,13 @@ def main() -> int:
         dataset = training.dataset
         images = statistics_images(dataset.train)
         bound = certify(training.model).lipschitz_upper_bound
-        accuracy = evaluate(training.model, dataset.val, EvaluationConfig()).accuracy
+        accuracy = evaluate(training.model, dataset.val, "float32").accuracy
         print(f"seed {seed}: trained, bound {bound:.4g}, val_accuracy {accuracy:.4f}", flush=True)
         for (name, way), target in ((w, b) for b in _BOUNDS for w in WAYS.items()):
             projected = way(training.model, target, images)
             proven = certify(projected).lipschitz_upper_bound
             assert proven <= target
-            accuracy = evaluate(projected, dataset.val, EvaluationConfig()).accuracy
+            accuracy = evaluate(projected, dataset.val, "float32").accuracy
             accuracies.setdefault((name, target), []).append(accuracy)
             print(f"  {name}, bound {proven:.4g}: val_accuracy {accuracy:.4f}", flush=True)
     print(f"median of {arguments.seeds} seeds (least, most)")

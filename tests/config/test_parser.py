@@ -275,6 +275,22 @@ def test_a_stored_study_is_read_whatever_is_refused_today() -> None:
     assert parse(changed(RAW, {"search": unused}), "x") == parse(RAW, "x")
 
 
+def test_networks_answer_in_the_precision_that_suits_their_head() -> None:
+    """Where the study does not say; an old one, stored before it could, answered in float32."""
+    lipschitz = changed(RAW, {"model": {"head": "lipschitz"}})
+    assert parse(lipschitz, "x").resolve({}, 0).precision == "float64"
+    assert parse(RAW, "x").resolve({}, 0).precision == "float32"
+    choices = {"type": "categorical", "choices": ["batch_norm", "lipschitz"]}
+    varied = parse(changed(RAW, {"space": {"head": choices}}), "x")
+    assert [varied.resolve({"head": head}, 0).precision for head in choices["choices"]] == [
+        "float32", "float64",
+    ]  # fmt: skip
+    stored = parse(lipschitz, "x").to_dict()
+    assert parse(stored, "x", is_stored=True).resolve({}, 0).precision == "float64"
+    del stored["evaluation"]["precision"]
+    assert parse(stored, "x", is_stored=True).resolve({}, 0).precision == "float32"
+
+
 def test_an_option_takes_the_place_of_its_key_and_its_error_is_about_no_file() -> None:
     assert parse(RAW, "x.yaml", {"search.n_trials": 7, "name": "other"}).n_trials == 7
     with pytest.raises(ConfigError) as caught:

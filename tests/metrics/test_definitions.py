@@ -32,6 +32,7 @@ def test_every_reported_number_but_when_is_a_metric() -> None:
         # Earlier versions lack them.
         "certified_accuracy": 0.125,
         "median_radius": 0.1,
+        "lost_to_rounding": 0.25,
         "logit_lipschitz_upper_bound": 100.0,
         "inverse_lipschitz_upper_bound": 7.0,
         "noise_error": 1e-3,
