@@ -494,6 +494,102 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
 }
 
 
+# What the figures of the study mean: tests/support/studies.py.
+MEANT = (
+    "at radius 4 (l2, pixels from 0 to 1) in float32, on digits with val_fraction 0.2, "
+    "test_fraction 0.2, split_seed 0, images times 0.003922 plus -0.5, for inverse_steps, "
+    "lipschitz_upper_bound, val_accuracy"
+)
+
+
+def set_in_study(stored: Stored, study: StudyRecord, section: str, changes: object) -> None:
+    """Change the settings that the run of the study has in a tag, which no digest covers."""
+    config = json.loads(stored.client.get_run(study.run_id).data.tags["study.config"])
+    config[section] = {**config[section], **changes} if isinstance(changes, dict) else changes
+    stored.client.set_tag(study.run_id, "study.config", json.dumps(config))
+
+
+def forget(stored: Stored, name: str) -> None:
+    """Delete a metric of the run, as earlier versions had fewer."""
+    with closing(sqlite3.connect(stored.uri.removeprefix("sqlite:///"))) as connection, connection:
+        for table in ("metrics", "latest_metrics"):
+            sql = f"DELETE FROM {table} WHERE key = ? AND run_uuid = ?"
+            connection.execute(sql, [name, stored.run_id])
+
+
+def claim_a_smaller_radius(stored: Stored, study: StudyRecord) -> float:
+    """Let the study say a smaller radius, and the run how many answers are certified at it."""
+    curve = json.loads((stored.folder / CERTIFICATE).read_text())["on_validation_split"]
+    radius, accuracy = curve["radius"][1], curve["certified_accuracy"][1]
+    assert 0 < radius < 4
+    assert accuracy > 0.1 > stored.client.get_run(stored.run_id).data.metrics["certified_accuracy"]
+    set_in_study(stored, study, "evaluation", {"radius": radius})
+    for name, value in (("certified_accuracy", accuracy), ("lost_to_rounding", 0.0)):
+        metric(name, lambda _, value=value: value)(stored)  # type: ignore[misc]
+    # It withstands more attacks, too: nobody need have tried.
+    forget(stored, "attacked_accuracy")
+    return float(radius)
+
+
+def test_a_figure_keeps_the_radius_that_it_was_measured_with(
+    stored: Stored, study: StudyRecord, tmp_path: Path
+) -> None:
+    """With and without the data. Who forges the files as well is measured at the forged radius, and
+    verify prints it."""
+    radius = claim_a_smaller_radius(stored, study)
+    for options in ([], ["--data-root", str(tmp_path)]):
+        assert stored.refused(*options) == (
+            f"{stored.run_id}: run: its figures were measured with radius 4.0, by "
+            f"network.json, but its study says {radius}\n"
+        )
+    stored.edit(NETWORK, lambda content: content["measured"].update(radius=radius))
+    stored.log_again()
+    exit_code, out = stored.check("--data-root", str(tmp_path))
+    assert exit_code == 0, out
+    assert f"; measured again at radius {radius:.6g} (l2, pixels from 0 to 1) in float32, " in out
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "says"),
+    [
+        ("evaluation", {"precision": "float64"}, "precision float32, by"),
+        ("evaluation", {"inverse_rtol": 1e-3}, "inverse_rtol 1e-06, by"),
+        ("data", {"split_seed": 7}, "split.split_seed 0, by"),
+        ("data", {"val_fraction": 0.5}, "split.val_fraction 0.2, by"),
+        ("objectives", {"val_loss": "minimize"}, "objectives ['inverse_steps', 'lips"),
+        (
+            "metrics",
+            {"mine": {"of": "own:metric", "direction": "maximize"}},
+            "metrics.mine None, by network.json, but its study says own:metric",
+        ),
+    ],
+)
+def test_what_a_figure_means_is_what_the_study_says(
+    stored: Stored, study: StudyRecord, section: str, changes: dict[str, Any], says: str
+) -> None:
+    set_in_study(stored, study, section, changes)
+    if section == "objectives":
+        set_in_study(stored, study, "reference_point", {"val_loss": 3.0})
+    assert says in stored.refused()
+
+
+def test_a_sample_that_is_none_of_the_study_is_refused(stored: Stored) -> None:
+    sample = json.loads(stored.client.get_run(stored.run_id).data.tags["study.sample"])
+    for wrong in ({"x": 1}, {"blocks": 3}, {"block": 3}):
+        stored.tag("study.sample", json.dumps({**sample, **wrong}))
+        assert "its sample must be one of its study, but is {" in stored.refused()
+
+
+def test_of_an_earlier_network_it_is_said_that_the_study_alone_says_what_figures_mean(
+    stored: Stored, tmp_path: Path
+) -> None:
+    stored.edit(NETWORK, lambda content: [content.pop(key) for key in ("precision", "measured")])
+    stored.log_again()
+    exit_code, out = stored.check("--data-root", str(tmp_path))
+    assert exit_code == 0, out
+    assert out.endswith(f"; measured again {MEANT}; so say the settings of its study alone\n")
+
+
 @pytest.mark.parametrize("case", ON_DATA)
 def test_what_the_proof_does_not_cover_is_measured_again_on_the_data(
     stored: Stored, case: str, tmp_path: Path
@@ -507,7 +603,7 @@ def test_what_the_proof_does_not_cover_is_measured_again_on_the_data(
     if not says:
         exit_code, out = stored.check("--data-root", str(tmp_path))
         assert exit_code == 0, out
-        assert "; measured again\n" in out
+        assert out.endswith(f"; measured again {MEANT}\n")
         return
     out = stored.refused("--data-root", str(tmp_path))
     for line in says:

@@ -23,10 +23,11 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.tracking.claims import MEASURED
+from study.tracking.figures import trial_of
 from study.tracking.proof import load
 from study.tracking.records import Records
 from study.tracking.stored_model import data_digest
-from study.tracking.values import as_json, restored, sample_of
+from study.tracking.values import as_json, restored
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
 from study.trial.evaluation import evaluate, measure
@@ -60,7 +61,8 @@ def differences(
     records: Records, run_id: str, data_root: str, trust: bool = False
 ) -> tuple[str, ...]:
     """A sentence for each figure of a run, and of its files, that its network does not have on its
-    data. The files of the network must have been verified.
+    data. The network must have been verified, so that the settings of its study are known to be
+    those with which its figures were measured.
 
     Args:
         data_root: in place of the study's data.root.
@@ -71,11 +73,9 @@ def differences(
         UserError: if the data is not there, or it is by code that is not trusted.
     """
     run = records.client.get_run(run_id)
-    studies = (s for s in records.studies() if s.experiment_id == run.info.experiment_id)
-    study = next(studies, None)
-    if study is None:
+    trial = trial_of(records.study_of(run), run)
+    if trial is None:
         raise TrackingError(f"run {run_id} must be one of a study, but is not", key="network")
-    trial = study.config.resolve(sample_of(run), seed=0)
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
     if not trust:
         if is_path(trial.data.name):

@@ -2,8 +2,9 @@
 
 No stored code is run: the code at hand builds the network from the stored arguments and tensors,
 and certifies it again. That bound counts. The run's metric and certificate must not claim more, its
-accuracy must be that of the images that it has right, and its sample that of the network and of its
-parameters. Other metrics and tags, and what was measured beside the certificate, are not checked.
+accuracy must be that of the images that it has right, its sample that of the network and of its
+parameters, and the settings of its study those with which its figures were measured. Other metrics
+and tags, and what was measured beside the certificate, are not checked.
 """
 
 import hashlib
@@ -30,9 +31,10 @@ from study.metrics.definitions import (
 from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
 from study.tracking.claims import false_claims, is_true
+from study.tracking.figures import in_words, other_meaning, trial_of
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.mlmodel import other_identity, other_loading
-from study.tracking.records import Records
+from study.tracking.records import Records, StudyRecord
 from study.tracking.stored_model import CODE, DATA, code_folder, fetch, model_id
 from study.tracking.values import as_json, restored, sample_of
 
@@ -47,6 +49,8 @@ class Proof:
         invertible: whether that is proven here.
         code: which code it was stored with, for a message. The bound is that of the code at hand.
         unchecked: files of its run that may have been changed, since they have no logged digest.
+        meaning: at which radius, in which precision, on which split and for which goals its
+            figures were measured; empty if its study is gone.
         measured: whether its accuracies, radii and steps were measured again.
         proven_by: import paths of blocks whose bounds are proofs by other authors.
     """
@@ -56,6 +60,7 @@ class Proof:
     invertible: bool = False
     code: str = ""
     unchecked: tuple[str, ...] = ()
+    meaning: str = ""
     measured: bool = False
     proven_by: tuple[str, ...] = ()
 
@@ -71,8 +76,9 @@ class Proof:
         if self.unchecked:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"
-        again = "measured again" if self.measured else "not measured again, without its data"
-        return (f"{verified}; {again}",)
+        if not self.measured:
+            return (f"{verified}; not measured again, without its data",)
+        return (f"{verified}; measured again {self.meaning}",)
 
 
 def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
@@ -95,7 +101,10 @@ def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
         try:
             folder, problems = _fetched(records, run, Path(temporary))
             of_run, unchecked = _files(records, run)
-            proof = Proof(tuple(problems)) if problems else _check(folder, run, of_run, trust)
+            study = records.study_of(run)
+            proof = (
+                Proof(tuple(problems)) if problems else _check(folder, run, of_run, study, trust)
+            )
         except TrackingError:
             raise
         except ValueError as error:
@@ -172,9 +181,11 @@ def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...
     return files, tuple(map(printable, sorted(there - logged.keys() - {NETWORK, CERTIFICATE})))
 
 
-def _check(folder: Path, run: Run, of_run: Mapping[str, bytes], trust: bool) -> Proof:
+def _check(
+    folder: Path, run: Run, of_run: Mapping[str, bytes], study: StudyRecord | None, trust: bool
+) -> Proof:
     """Check a model whose files match the manifest, though both may be forged. `of_run` has the
-    run's own files: name -> content."""
+    run's own files: name -> content; `study` is that of the run, if it can be read."""
     problems = [f"model: {problem}" for problem in other_loading(folder)]
     problems += (
         f"run: its {name} is not that of the model"
@@ -188,7 +199,19 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes], trust: bool) -> 
     stored = as_json((folder / DATA / CERTIFICATE).read_bytes(), dict)
     if stored is None:
         return Proof((*problems, f"model: {CERTIFICATE} cannot be read as an object of JSON"))
-    problems += (f"run: {problem}" for problem in _other_training(folder, run, of_run))
+    described = json.loads((folder / DATA / NETWORK).read_text())
+    problems += (
+        f"run: {problem}" for problem in _other_training(described["architecture"], run, of_run)
+    )
+    meaning = ""
+    try:
+        trial = trial_of(study, run)
+    except ValueError as error:
+        problems.append(f"run: {error}")
+    else:
+        if trial is not None:
+            problems += (f"run: {problem}" for problem in other_meaning(described, trial))
+            meaning = in_words(described, trial)
     if stored.get("in_shape") != list(network.in_shape):
         return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))
     try:
@@ -224,13 +247,15 @@ def _check(folder: Path, run: Run, of_run: Mapping[str, bytes], trust: bool) -> 
         certified[LIPSCHITZ_UPPER_BOUND],
         certified["invertible"],
         code,
+        meaning=meaning,
         proven_by=certificate.others,
     )
 
 
-def _other_training(folder: Path, run: Run, of_run: Mapping[str, bytes]) -> Iterator[str]:
+def _other_training(
+    architecture: Mapping[str, object], run: Run, of_run: Mapping[str, bytes]
+) -> Iterator[str]:
     """Yield a sentence for each claim of the run about its training that its files contradict."""
-    architecture = json.loads((folder / DATA / NETWORK).read_text())["architecture"]
     try:
         sample = sample_of(run)
     except TrackingError as error:

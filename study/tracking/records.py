@@ -143,6 +143,10 @@ class Records:
         """All studies, the latest first, each with its own MLflow run."""
         return self._studies(self._experiment_ids())
 
+    def study_of(self, run: Run) -> StudyRecord | None:
+        """The study of the run of a trial or projection; None if there is none."""
+        return next((study for study, _ in self._studies([run.info.experiment_id])), None)
+
     def _experiment(self, name: str) -> Experiment | None:
         if self.client.is_absent():
             return None

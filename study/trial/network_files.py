@@ -116,7 +116,7 @@ def architecture(
 
 
 def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
-    """The architecture of a network, and its data."""
+    """The architecture of a network, its data, and what its figures mean."""
     return {
         "architecture": architecture(trial.model, dataset.in_shape, dataset.n_classes),
         "data": {
@@ -127,6 +127,7 @@ def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
             "sha256": dataset.sha256,
             "normalization": dataset.train.normalization,
         },
+        **trial.meaning,
     }
 
 

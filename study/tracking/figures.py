@@ -1,0 +1,88 @@
+"""What the figures of a stored network mean: its files state it, and its study must say the same.
+
+The settings of a study are a tag of its run, which no digest covers. NETWORK is covered, so it also
+has the radius, the precision, the split and the goals: what `TrialConfig.meaning` gives.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlflow.entities import Run
+
+from models.stored import NETWORK
+from study.config.trial import TrialConfig
+from study.errors import TrackingError, quoted
+from study.tracking.records import StudyRecord
+from study.tracking.values import sample_of
+
+_LINEAR = ("scale", "offset")
+
+
+def trial_of(study: StudyRecord | None, run: Run) -> TrialConfig | None:
+    """The trial of a run, by its sample and the settings of its study; None if either cannot be
+    read. Raises ValueError if the sample is none of that study."""
+    try:
+        sample = sample_of(run)
+    except TrackingError:
+        return None
+    try:
+        return None if study is None else study.config.resolve(sample, seed=0)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"its sample must be one of its study, but is {quoted(sample)}") from error
+
+
+def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[str]:
+    """Yield a sentence for each setting of a trial that is not the one with which the figures of
+    its network were measured, by the content of NETWORK. Earlier versions stated none."""
+    if not is_stated(network, trial):
+        return
+    meant = json.loads(json.dumps(trial.meaning))
+    stated = {key: network.get(key) for key in meant}
+    for key, there, here in _apart(stated, meant):
+        yield (
+            f"its figures were measured with {key.removeprefix('measured.')} {there!s:.100}, by "
+            f"{NETWORK}, but its study says {here!s:.100}"
+        )
+
+
+def is_stated(network: Mapping[str, Any], trial: TrialConfig) -> bool:
+    """Whether the content of NETWORK says anything of what the figures mean."""
+    return not trial.meaning.keys().isdisjoint(network)
+
+
+def in_words(network: Mapping[str, Any], trial: TrialConfig) -> str:
+    """What the figures of a trial's network mean, to follow "measured" in a message; `network` is
+    the content of NETWORK, which has nothing of `other_meaning`."""
+    name, *split = (f"{key} {value}" for key, value in trial.split.items() if value is not None)
+    unbound = "" if is_stated(network, trial) else "; so say the settings of its study alone"
+    return (
+        f"at radius {trial.radius:.6g} (l2, pixels from 0 to 1) in {trial.precision}, on "
+        f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}, for "
+        f"{', '.join(trial.objectives)}{unbound}"
+    )
+
+
+def _normalization(network: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the images are normalized, if NETWORK says so."""
+    data = network.get("data")
+    given = data.get("normalization") if isinstance(data, dict) else None
+    scale, offset = (given.get(key) if isinstance(given, dict) else None for key in _LINEAR)
+    if isinstance(scale, float) and isinstance(offset, float):
+        yield f"images times {scale:.4g} plus {offset:g}"
+
+
+def _apart(
+    stated: object, meant: Mapping[str, Any], above: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    """Yield (key with those above it, what is stated, what is meant) of each value that differs;
+    None for one that is missing."""
+    if not isinstance(stated, dict):
+        yield above.removesuffix("."), stated, meant
+        return
+    for key in [*meant, *sorted(stated.keys() - meant.keys())]:
+        there, here = stated.get(key), meant.get(key)
+        if isinstance(here, dict):
+            yield from _apart(there, here, f"{above}{key}.")
+        elif there != here:
+            yield above + key, there, here
