@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.iresnet import IResNet
-from models.stored import read_network
+from models.stored import proven_dtype, read_network
 
 _BATCH_SIZE = 500
 
@@ -19,23 +19,27 @@ class Predictor:
 
     def __init__(self, network: IResNet) -> None:
         self._network = network
+        self._dtype = next(network.parameters()).dtype
 
     @torch.no_grad()
     def predict(
         self, images: NDArray[np.float32], params: dict[str, Any] | None = None
-    ) -> NDArray[np.float32]:
-        """Logits, float32 (N, n_classes), of images, float32 (N, C, H, W), normalized as the images
-        that the network was trained on. No params are known."""
-        batches = torch.as_tensor(images).split(_BATCH_SIZE)
-        logits: NDArray[np.float32] = torch.cat([self._network(b) for b in batches]).numpy()
+    ) -> NDArray[np.floating]:
+        """Logits (N, n_classes), in the precision in which the answers are proven, of images,
+        float32 (N, C, H, W), normalized as the images that the network was trained on. No params
+        are known."""
+        batches = torch.as_tensor(images, dtype=self._dtype).split(_BATCH_SIZE)
+        logits: NDArray[np.floating] = torch.cat([self._network(b) for b in batches]).numpy()
         return logits
 
     def get_raw_model(self) -> IResNet:
-        """The network, in eval mode, on the CPU."""
+        """The network, in eval mode, on the CPU, in the precision in which its answers are proven:
+        images must have the same dtype."""
         return self._network
 
 
 def _load_pyfunc(path: str) -> Predictor:
     """The network that `models.stored.write_network` wrote into a folder. MLflow runs whatever a
     model names, so blocks of another author are imported too, from where this runs."""
-    return Predictor(read_network(Path(path), trust=True))
+    folder = Path(path)
+    return Predictor(read_network(folder, trust=True).to(proven_dtype(folder)))

@@ -23,12 +23,14 @@ from models.iresnet import IResNet
 from models.projection import deployed
 
 NETWORK = "network.json"
-"""Describes a network; "architecture" holds the arguments of IResNet."""
+"""Describes a network; "architecture" holds the arguments of IResNet, and "precision" may name the
+dtype in which its answers are proven."""
 WEIGHTS = "weights.safetensors"
 """The tensors of its state_dict(), or of that of its base."""
 CHANGES = "changes.safetensors"
 """For a network with a base: the tensors that are neither those of the base nor scaled."""
 _FACTORS = "factors"
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # The largest share of a network's bytes in CHANGES: with more, the network is written whole.
 _MOST_CHANGED = 0.5
 _COUNTS = (
@@ -158,6 +160,21 @@ def read_network(folder: Path, *, trust: bool = False) -> IResNet:
     if _FACTORS in content:
         _change(tensors, content[_FACTORS], folder / CHANGES)
     return _filled(model, tensors)
+
+
+def proven_dtype(folder: Path) -> torch.dtype:
+    """The dtype in which the answers of the network that `write_network` wrote into a folder are
+    proven; tensors are stored in float32. float32 if NETWORK does not say, as in older files.
+
+    Raises:
+        ValueError: in one line, if NETWORK cannot be read or names another dtype.
+    """
+    name = _content(folder / NETWORK).get("precision", "float32")
+    dtype = _DTYPES.get(name) if isinstance(name, str) else None
+    if dtype is None:
+        rule = f"precision must be {' or '.join(_DTYPES)}"
+        raise ValueError(f"{NETWORK}: {rule}, but is {name!s:.60}")
+    return dtype
 
 
 def _filled(model: IResNet, tensors: Mapping[str, Tensor]) -> IResNet:

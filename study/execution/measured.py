@@ -89,7 +89,8 @@ def differences(
             f"data: that of the run has the digest {digest!s:.8}, but that in {data_root} has "
             f"{dataset.sha256:.8}",
         )
-    network = load(records, run_id, trust)
+    # As it was measured, of weights in float32; `measure` takes care of the answers' precision.
+    network = load(records, run_id, trust).float()
     certified = Certified(network, certify(network))
     measured, answers = measure(network, dataset.val, trial, certified.certificate)
     bound = certified.certificate.inverse_lipschitz_upper_bound

@@ -18,7 +18,7 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from models import IResNet, certify, read_network
-from models.stored import NETWORK, WEIGHTS
+from models.stored import NETWORK, WEIGHTS, proven_dtype
 from study.config.trial import COEFF
 from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
@@ -114,8 +114,9 @@ def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
 
 
 def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
-    """The network of a run, in eval mode, on the CPU. No stored code is run; `trust` imports the
-    user's own that its blocks need.
+    """The network of a run, in eval mode, on the CPU, in the precision in which its answers are
+    proven; networks of earlier versions, which do not state one, in float32. No stored code is run;
+    `trust` imports the user's own that its blocks need.
 
     Raises:
         TrackingError: if its files are not exactly those logged, or are those of another run or of
@@ -127,7 +128,7 @@ def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
             folder, problems = _fetched(records, run, Path(temporary))
             for problem in problems:
                 raise ValueError(problem)
-            return read_network(folder / DATA, trust=trust)
+            return read_network(folder / DATA, trust=trust).to(proven_dtype(folder / DATA))
         except TrackingError:
             raise
         except ValueError as error:

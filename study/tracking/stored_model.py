@@ -106,6 +106,7 @@ def _log_model(
         shutil.copy(of_weights / WEIGHTS, data)
         network = json.loads((folder / NETWORK).read_text())
         architecture = network["architecture"]
+        precision = np.dtype(network.get("precision", "float32"))
         # Python files alone: nothing else beside them is needed to build a network.
         code = Path(name) / code_folder().name
         shutil.copytree(code_folder(), code, ignore=_all_but_python)
@@ -123,7 +124,7 @@ def _log_model(
                 metadata={"study": dict(origin), "data": network["data"]},
                 signature=ModelSignature(
                     Schema([TensorSpec(np.dtype("float32"), (-1, *architecture["in_shape"]))]),
-                    Schema([TensorSpec(np.dtype("float32"), (-1, architecture["n_classes"]))]),
+                    Schema([TensorSpec(precision, (-1, architecture["n_classes"]))]),
                 ),
             ),
         )

@@ -34,10 +34,10 @@ predictor = mlflow.pyfunc.load_model(folder)
 model = predictor.get_raw_model()
 certificate = json.loads(pathlib.Path(folder, "data/network/certificate.json").read_text())
 bytes_ = torch.randint(0, 256, (16, *model.in_shape), dtype=torch.uint8)
-x = bytes_ * scale["scale"] + scale["offset"]
+x = (bytes_ * scale["scale"] + scale["offset"]).to(next(model.parameters()).dtype)
 with torch.no_grad():
     z = model.features(x)
-    assert torch.equal(torch.from_numpy(predictor.predict(x.numpy())), model(x))
+    assert torch.equal(torch.from_numpy(predictor.predict(x.float().numpy())), model(x))
     classes = model(x).argmax(1)
     solution = model.inverse(z, rtol=1e-6, max_steps=100)
 assert solution.converged.all()

@@ -7,6 +7,7 @@ from typing import Any
 import mlflow
 import pytest
 import requests
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     BAD_REQUEST,
@@ -16,11 +17,11 @@ from mlflow.protos.databricks_pb2 import (
 )
 from mlflow.tracking import MlflowClient
 
-from models import IResNet, write_network
+from models import IResNet, read_network, write_network
 from study.errors import OutageError, TrackingError
 from study.metrics.artifacts import projection_folder
 from study.metrics.reports import ProjectionReport, TrialStatus
-from study.tracking import studies, tags
+from study.tracking import proof, studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
@@ -301,7 +302,11 @@ def test_a_logged_model_is_one_and_says_what_it_is(
 
 
 def log_networks(
-    tracker: Tracker, trial_id: str, outcome: Path, *reports: ProjectionReport
+    tracker: Tracker,
+    trial_id: str,
+    outcome: Path,
+    *reports: ProjectionReport,
+    precision: str = "float32",
 ) -> None:
     """Log a trial that has completed, with projections; its networks are untrained."""
     for folder in (outcome, *(projection_folder(outcome, k) for k in range(len(reports)))):
@@ -310,8 +315,24 @@ def log_networks(
             (folder / name).write_text("{}")
         architecture = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "norm": "none"}
         model = IResNet((1, 8, 8), 10, (1,), norm="none")
-        write_network(folder, model, {"architecture": architecture, "data": {}})
+        description = {"architecture": architecture, "data": {}, "precision": precision}
+        write_network(folder, model, description)
     tracker.log_networks(trial_id, outcome, reports)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_network_is_loaded_in_the_precision_in_which_its_answers_are_proven(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path, precision: str
+) -> None:
+    start(tracker, study)
+    log_networks(tracker, "0000", tmp_path, precision=precision)
+    (record,) = Records(tracker.client).trials(study)
+    network = proof.load(Records(tracker.client), record.run_id)
+    dtype = getattr(torch, precision)
+    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+    stored = read_network(tmp_path)
+    images = torch.rand(3, 1, 8, 8, dtype=dtype)
+    assert torch.equal(network(images), stored.to(dtype)(images))
 
 
 def test_projections_are_runs_below_their_trial_and_are_there_once(
