@@ -111,7 +111,7 @@ def _ways_out(error: BaseException) -> str:
         return ""
     # By Python's path alone, without the finder of `study`.
     other = PathFinder.find_spec("models")
-    places = [] if other is None else list(other.submodule_search_locations or [other.origin])
+    places = [] if other is None else list(other.submodule_search_locations or [str(other.origin)])
     own = Path(__file__).parents[1] / "models"
     if all(Path(str(place)).resolve() == own.resolve() for place in places):
         return ""

@@ -217,7 +217,7 @@ def figures(folder: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for key in ("coeff", "n_power_iterations", "dropout", "seed"):
         found[key] = books.params(key)
-    for metric in (*METRICS, "test_accuracy"):
+    for metric in (*METRICS, "test_accuracy", "test_certified_accuracy"):
         if metric not in CLOCKED:
             found[metric] = books.points(metric)
     return found

@@ -161,6 +161,6 @@ def test_a_study_outlives_its_server_its_workers_and_its_user(
     assert set(METRICS) == {
         m for (m,) in Books(tmp_path).query("SELECT DISTINCT key FROM metrics")
     } - {
-        "test_accuracy", "attacked_accuracy", "hypervolume", "n_front", "n_completed", "hours",
-        "device_hours",
+        "test_accuracy", "test_certified_accuracy", "attacked_accuracy", "hypervolume", "n_front",
+        "n_completed", "hours", "device_hours",
     }  # fmt: skip

@@ -431,6 +431,10 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
         ),
         (metric("test_accuracy", lambda v: v + 0.05), "its metric test_accuracy is "),
         (metric("certified_accuracy", lambda v: v + 0.05), "its metric certified_accuracy is "),
+        (
+            metric("test_certified_accuracy", lambda v: v + 0.05),
+            "its metric test_certified_accuracy is ",
+        ),
         (metric("attacked_accuracy", lambda v: v + 0.05), "its metric attacked_accuracy is "),
         (metric("val_loss", lambda v: v * 0.9), "its metric val_loss is "),
         (metric("median_radius", lambda v: v + 0.01), "its metric median_radius is "),
@@ -447,6 +451,10 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
             "certificate.json: on_validation_split.radius is ",
         ),
         (claim("on_validation_split.n_images", 289), "on_validation_split.n_images is 289, but"),
+        (
+            multiplied("on_test_split.radius", 1.1),
+            "certificate.json: on_test_split.radius is ",
+        ),
         (claim("empirical_lipschitz", [0.01, 0.01]), "empirical_lipschitz is 0.01, but"),
         (write_inverse(needed_steps_mean=[1.0, 1.0]), "inverse.json: needed_steps_mean is 1.0, "),
         (write_inverse(needed_steps_max=[1, 1]), "inverse.json: needed_steps_max is 1, but"),

@@ -19,7 +19,6 @@ from study.metrics.definitions import (
     ATTACKED_ACCURACY,
     INVERSE_STEPS,
     RECONSTRUCTION_ERROR,
-    TEST_ACCURACY,
     VAL_ACCURACY,
 )
 from study.tracking.claims import MEASURED
@@ -30,7 +29,7 @@ from study.tracking.stored_model import data_digest
 from study.tracking.values import as_json, restored
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
-from study.trial.evaluation import evaluate, measure
+from study.trial.evaluation import OnSplits, measure, measure_test
 from study.trial.network_files import Certified, save_network
 
 # What another processor may change: the fraction of a split's images that are classified, certified
@@ -96,8 +95,8 @@ def differences(
     bound = certified.certificate.inverse_lipschitz_upper_bound
     rounding = max(_ROUNDING, _UNIT * bound if bound < math.inf else 0.0)
     logged = {name: restored(value) for name, value in run.data.metrics.items()}
-    of_test = evaluate(network, dataset.test, trial.precision)
-    found = {**measured.metrics(), TEST_ACCURACY: of_test.accuracy}
+    of_test, test_answers = measure_test(network, dataset.test, trial, certified.certificate)
+    found = {**measured.metrics(), **of_test}
     if ATTACKED_ACCURACY in logged:  # projections are not attacked
         found[ATTACKED_ACCURACY] = attacked_accuracy(
             network, dataset.test, trial, certified.certificate
@@ -109,7 +108,8 @@ def differences(
     ]
     there = records.artifacts(run_id)
     with tempfile.TemporaryDirectory() as temporary:
-        save_network(Path(temporary), certified, answers, trial, dataset)
+        on_splits = OnSplits(answers, test_answers)
+        save_network(Path(temporary), certified, on_splits, trial, dataset)
         for name, keys in _COMPARED.items():
             ours = json.loads((Path(temporary) / name).read_bytes())
             theirs = as_json(records.artifact(run_id, name), dict)

@@ -207,6 +207,12 @@ METRICS: dict[str, Metric] = {
         repeatable=False,
     ),
     "test_accuracy": _accuracy("test set", "test accuracy", "test acc", steers=False),
+    "test_certified_accuracy": _accuracy(
+        "test set, proven for all images within evaluation.radius",
+        "certified accuracy on the test set",
+        "test cert",
+        steers=False,
+    ),
     "attacked_accuracy": _accuracy(
         "first test images, attacked within evaluation.radius",
         "attacked accuracy",
@@ -288,6 +294,7 @@ TRAIN_LOSS = "train_loss"
 VAL_LOSS = "val_loss"
 VAL_ACCURACY = "val_accuracy"
 TEST_ACCURACY = "test_accuracy"
+TEST_CERTIFIED_ACCURACY = "test_certified_accuracy"
 
 
 def diverged(values: Mapping[str, float], objectives: Iterable[str]) -> str | None:

@@ -82,6 +82,8 @@ class EpochReport(Evaluation):
         epoch_seconds: wall-clock seconds of the training steps of one epoch. These three are None
             for a network that its user trained.
         test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
+        test_certified_accuracy: certified_accuracy on the test set; likewise. None if an earlier
+            version measured the trial.
         attacked_accuracy: fraction in [0, 1] of the first test images that an attack within
             evaluation.radius leaves right; likewise. Projections are not attacked: that would take
             longer than training a small network.
@@ -102,6 +104,7 @@ class EpochReport(Evaluation):
     train_accuracy: float | None
     epoch_seconds: float | None
     test_accuracy: float | None = None
+    test_certified_accuracy: float | None = None
     attacked_accuracy: float | None = None
     peak_memory_bytes: int | None = None
     cpu_hours: float | None = None
@@ -130,12 +133,15 @@ class ProjectionReport(Evaluation):
         fine_tune_steps: training steps since the rung above, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
         test_accuracy: fraction in [0, 1].
+        test_certified_accuracy: certified_accuracy on the test set; None if an earlier version
+            measured the projection.
     """
 
     projected_to: float
     fine_tune_steps: int
     timestamp: float
     test_accuracy: float
+    test_certified_accuracy: float | None = None
 
 
 PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)

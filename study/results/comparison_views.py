@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from study.metrics.definitions import TEST_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import TEST_ACCURACY, TEST_CERTIFIED_ACCURACY, VAL_ACCURACY
 from study.metrics.goals import reference_text
 from study.results.comparison import BEST, Comparison
 from study.results.differences import Estimate
@@ -34,7 +34,7 @@ def sections(
     names, objectives = list(reports), [objective.metric for objective in comparison.objectives]
     front, joint = comparison.front, comparison.ranked(every)
     admitted = [point for point in comparison.ranked(every=True) if point.is_admitted]
-    drawn = dict.fromkeys([*objectives, VAL_ACCURACY, TEST_ACCURACY])
+    drawn = dict.fromkeys([*objectives, VAL_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY])
     is_empty = "" if front else _NO_FRONT
     notes, checked = list(_notes(comparison)), []
     if front:

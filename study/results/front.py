@@ -19,6 +19,7 @@ from study.metrics.definitions import (
     INVERSE_STEPS,
     METRICS,
     TEST_ACCURACY,
+    TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
     Decimals,
     Direction,
@@ -38,7 +39,7 @@ from study.tracking.records import TrialRecord
 # Metrics that stand before and behind the other objectives, and those that do if they are none.
 _FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
 _ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
-_LAST = (ATTACKED_ACCURACY, TEST_ACCURACY)
+_LAST = (ATTACKED_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY)
 
 _FEWEST_DECIMALS = 4  # of fractions; more if these do not tell the shown ones apart
 

@@ -12,6 +12,7 @@ from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     METRICS,
     TEST_ACCURACY,
+    TEST_CERTIFIED_ACCURACY,
     Direction,
 )
 from study.metrics.reports import CONTROL
@@ -124,7 +125,7 @@ def views(config: StudyConfig) -> dict[str, str]:
         *objectives[:2],
         *(f"tags.`{tag}`" for tag in (MARK, ALIAS)),
         *objectives[2:],
-        f"metrics.`{TEST_ACCURACY}`",
+        *(f"metrics.`{name}`" for name in (TEST_ACCURACY, TEST_CERTIFIED_ACCURACY)),
         *(f"params.`{key}`" for key in shown),
         *(f"tags.`{tag}`" for tag in (CERTIFIED, STATE)),
         *([f"tags.`{GIVEN}`"] if config.search.first else []),

@@ -21,7 +21,12 @@ from models import (
 from models.invertible_block import InvertibleBlock
 from study.config.trial import EvaluationConfig, Precision, TrialConfig
 from study.errors import OwnCodeError
-from study.metrics.definitions import CERTIFIED_ACCURACY, RECONSTRUCTION_ERROR
+from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
+    RECONSTRUCTION_ERROR,
+    TEST_ACCURACY,
+    TEST_CERTIFIED_ACCURACY,
+)
 from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
 from study.trial.own_metrics import measure_own
@@ -87,6 +92,24 @@ class Answers:
         """In [0, 1]."""
         return int(self.right.sum()) / len(self.right)
 
+    def certified(self, radius: float) -> Tensor:
+        """bool (N,) on the CPU: whether each image is right with a proven radius above `radius`,
+        l2, in pixels of [0, 1], >= 0. Needs radii."""
+        assert self.radii is not None
+        return self.radii > radius
+
+    def certified_accuracy(self, radius: float) -> float:
+        """The fraction of the images that are `certified`, in [0, 1]."""
+        return int(self.certified(radius).sum()) / len(self.right)
+
+
+@dataclass(frozen=True)
+class OnSplits:
+    """Answers, with radii, of one network on the validation split and on the test split."""
+
+    val: Answers
+    test: Answers
+
 
 @torch.no_grad()
 def evaluate(
@@ -136,7 +159,7 @@ def measure(
     evaluation = Evaluation(
         val_loss=answers.loss,
         val_accuracy=answers.accuracy,
-        certified_accuracy=certified_fraction(answers.radii, trial.radius),
+        certified_accuracy=answers.certified_accuracy(trial.radius),
         median_radius=answers.radii.median().item(),
         lost_to_rounding=lost_to_rounding(answers.radii, answers.unrounded, trial.radius),
         logit_lipschitz_upper_bound=certificate.logit_lipschitz_upper_bound,
@@ -148,6 +171,18 @@ def measure(
         own=measure_own(model, val, trial, certificate),
     )
     return evaluation, answers
+
+
+def measure_test(
+    model: IResNet, test: Split, trial: TrialConfig, certificate: Certificate
+) -> tuple[dict[str, Any], Answers]:
+    """(the accuracies of a network in eval mode on the test split, by name; its answers)."""
+    answers = evaluate(model, test, trial.precision, certificate)
+    accuracies = {
+        TEST_ACCURACY: answers.accuracy,
+        TEST_CERTIFIED_ACCURACY: answers.certified_accuracy(trial.radius),
+    }
+    return accuracies, answers
 
 
 def _check_attained(model: IResNet, val: Split, certificate: Certificate) -> None:
@@ -165,25 +200,22 @@ def _check_attained(model: IResNet, val: Split, certificate: Certificate) -> Non
             )
 
 
-def certified_fraction(radii: Tensor, radius: float) -> float:
-    """The fraction of images whose proven radius (N,) is above a radius >= 0."""
-    return int((radii > radius).sum()) / len(radii)
-
-
 def lost_to_rounding(radii: Tensor, unrounded: Tensor, radius: float) -> float:
     """The fraction of images whose radius (N,) is above `radius` >= 0 in exact arithmetic, but not
     with rounding. Blocks that bound no rounding give radii of -inf, which are not lost to it."""
     return int(((unrounded > radius) & (radii <= radius) & (radii > -math.inf)).sum()) / len(radii)
 
 
-def certified_curve(radii: Tensor) -> dict[str, Any]:
-    """Certified accuracy over the radius, up to the largest of the proven radii (N,)."""
+def certified_curve(answers: Answers) -> dict[str, Any]:
+    """Certified accuracy over the radius, up to the largest of the proven radii."""
+    radii = answers.radii
+    assert radii is not None
     largest = radii.clamp(min=0).nan_to_num(posinf=0.0).max().item()
     grid = torch.linspace(0, largest, _N_CURVE_RADII, dtype=torch.float64).tolist()
     return {
         "n_images": len(radii),
         "radius": grid,
-        CERTIFIED_ACCURACY: [certified_fraction(radii, radius) for radius in grid],
+        CERTIFIED_ACCURACY: [answers.certified_accuracy(radius) for radius in grid],
     }
 
 

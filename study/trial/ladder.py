@@ -18,9 +18,9 @@ from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
 from study.trial.evaluation import (
-    Answers,
-    evaluate,
+    OnSplits,
     measure,
+    measure_test,
     refresh_statistics,
     statistics_images,
 )
@@ -34,11 +34,11 @@ _FIRST_SEED = 1_000_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of a rung, its measurements, and its answers on the validation split."""
+    """The network of a rung, its measurements, and its answers."""
 
     report: ProjectionReport
     network: Certified
-    answers: Answers
+    answers: OnSplits
 
 
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
@@ -136,14 +136,15 @@ def _measured(
         fit_head(plain, dataset.train, config, of_body, seed=config.seed)
         certificate = with_classifier(certificate, plain)
     measured, answers = measure(plain, dataset.val, config, certificate)
+    of_test, test_answers = measure_test(plain, dataset.test, config, certificate)
     report = ProjectionReport(
         projected_to=projected_to,
         fine_tune_steps=config.fine_tune_steps,
         **asdict(measured),
-        test_accuracy=evaluate(plain, dataset.test, config.precision).accuracy,
+        **of_test,
         timestamp=time.time(),
     )
-    return Projection(report, Certified(plain, certificate), answers)
+    return Projection(report, Certified(plain, certificate), OnSplits(answers, test_answers))
 
 
 @torch.no_grad()

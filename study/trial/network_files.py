@@ -32,7 +32,7 @@ from study.trial.data import Dataset, normalized
 from study.trial.evaluation import (
     N_CURVE_SAMPLES,
     N_JACOBIAN_SAMPLES,
-    Answers,
+    OnSplits,
     certified_curve,
     inverse_curve,
     predicted_and_needed_steps,
@@ -67,7 +67,7 @@ class Certified:
 def save_network(
     folder: Path,
     network: Certified,
-    answers: Answers,
+    answers: OnSplits,
     trial: TrialConfig,
     dataset: Dataset,
     base: IResNet | None = None,
@@ -76,12 +76,11 @@ def save_network(
     RECONSTRUCTIONS.
 
     Args:
-        answers: those on the validation split, with radii.
+        answers: those of the network, with radii.
         trial: the one that trained it, on `dataset`.
         base: of a projection: the network of the training.
     """
     model, certificate = network.model, network.certificate
-    assert answers.radii is not None
     write_network(folder, model, _description(trial, dataset), base)
     sampled = empirical_lipschitz(model, normalized(dataset.val.images[:N_JACOBIAN_SAMPLES]))
     _write_json(
@@ -89,7 +88,8 @@ def save_network(
         {
             **certificate.to_dict(),
             "empirical_lipschitz": list(sampled),
-            "on_validation_split": certified_curve(answers.radii),
+            "on_validation_split": certified_curve(answers.val),
+            "on_test_split": certified_curve(answers.test),
         },
     )
     images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
@@ -102,7 +102,7 @@ def save_network(
         LARGEST_PIXEL_ERROR: largest if math.isfinite(largest) else None,
     }
     _write_json(folder / INVERSE, inverse)
-    _write_json(folder / VAL_RIGHT, packed(answers.right.tolist()))
+    _write_json(folder / VAL_RIGHT, packed(answers.val.right.tolist()))
 
 
 def architecture(

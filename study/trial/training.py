@@ -16,13 +16,13 @@ from torch import Tensor
 from models import Effort, IResNet
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
-from study.metrics.definitions import ATTACKED_ACCURACY, TEST_ACCURACY, TRAIN_LOSS, diverged
+from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
 from study.trial.data import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.evaluation import Answers, evaluate, measure, refresh_statistics
+from study.trial.evaluation import OnSplits, evaluate, measure, measure_test, refresh_statistics
 from study.trial.losses import last_layer, make_loss, target_lipschitz
 from study.trial.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
@@ -62,7 +62,7 @@ class Training:
         self.epoch = 0
         self.status = TrialStatus.RUNNING
         self._completed: Certified | None = None
-        self._answers: Answers | None = None
+        self._answers: OnSplits | None = None
 
     def run_to_report(self) -> TrialReport:
         """Train to the next reporting epoch and measure; the report of a divergence is failed."""
@@ -114,13 +114,15 @@ class Training:
             self._completed = Certified.of(self.model)
         return self._completed
 
-    def answers(self) -> Answers:
-        """Those of the network of a completed training on the validation split, with radii."""
+    def answers(self) -> OnSplits:
+        """Those of the network of a completed training, with radii."""
         if self._answers is None:
-            network = self.certified()
-            self._answers = evaluate(
-                network.model, self.dataset.val, self.config.precision, network.certificate
+            network, precision = self.certified(), self.config.precision
+            val, test = (
+                evaluate(network.model, split, precision, network.certificate)
+                for split in (self.dataset.val, self.dataset.test)
             )
+            self._answers = OnSplits(val, test)
         return self._answers
 
     def failed(self, reason: str) -> TrialReport:
@@ -198,10 +200,10 @@ class Training:
         measured, answers = measure(model, self.dataset.val, config, certificate)
         of_test: dict[str, Any] = {}
         if last:
-            self._completed, self._answers = network, answers
             # The test data is read once, for a trial that is done.
             test = self.dataset.test
-            of_test[TEST_ACCURACY] = evaluate(model, test, config.precision).accuracy
+            of_test, test_answers = measure_test(model, test, config, certificate)
+            self._completed, self._answers = network, OnSplits(answers, test_answers)
             of_test[ATTACKED_ACCURACY] = attacked_accuracy(model, test, config, certificate)
         return EpochReport(
             epoch=self.epoch,

@@ -37,7 +37,7 @@ from study.config.trial import (
 from study.metrics.reports import TrialStatus
 from study.trial.attack import BrokenProofError
 from study.trial.data import Split, normalized
-from study.trial.evaluation import certified_fraction, evaluate
+from study.trial.evaluation import evaluate
 from study.trial.network_files import Certified
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
@@ -125,7 +125,7 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
     assert answers.radii is not None
     radii = _RADII[config.data.name]
     seconds = measured.epoch_seconds * config.training.max_epochs
-    shares = [answers.accuracy, *(certified_fraction(answers.radii, r) for r in radii)]
+    shares = [answers.accuracy, *(answers.certified_accuracy(r) for r in radii)]
     print(
         f"{name} seed {config.seed}: {100 * shares[0]:.2f}, certified within "
         f"{', '.join(f'{r:.3g}: {100 * s:.2f}' for r, s in zip(radii, shares[1:], strict=True))}; "

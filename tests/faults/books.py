@@ -55,7 +55,8 @@ def problems(
         *_of_optuna(folder, n_trials),
     ]
     whole = {(metric, epoch) for metric in (*METRICS, *own) for epoch in epochs}
-    whole |= {("test_accuracy", n_epochs), ("attacked_accuracy", n_epochs)}
+    once = ("test_accuracy", "test_certified_accuracy", "attacked_accuracy")
+    whole |= {(metric, n_epochs) for metric in once}
     projected = {(metric, n_epochs) for metric in (*PROJECTED_METRICS, *own)}
     stored = reports(folder)
     for run_id, kind, name, _ in runs:

@@ -28,6 +28,7 @@ def test_every_reported_number_but_when_is_a_metric() -> None:
     assert {field.name for field in fields(EpochReport)} == {*METRICS, *no_metrics}
     optional: dict[str, Any] = {
         "test_accuracy": 0.5,
+        "test_certified_accuracy": 0.125,
         "attacked_accuracy": 0.25,
         # Earlier versions lack them.
         "certified_accuracy": 0.125,

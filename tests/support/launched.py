@@ -174,6 +174,7 @@ PROJECTED_METRICS = (
     "val_loss", "val_accuracy", "certified_accuracy", "median_radius", "lost_to_rounding",
     "logit_lipschitz_upper_bound", "inverse_lipschitz_upper_bound", "lipschitz_upper_bound",
     "inverse_steps", "reconstruction_error", "noise_error", "test_accuracy",
+    "test_certified_accuracy",
 )  # fmt: skip
 METRICS = (
     "train_loss", "train_accuracy", "val_loss", "val_accuracy", "certified_accuracy",
@@ -192,9 +193,9 @@ def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
     for metric in METRICS:
         steps = {run: [step for step, _ in points] for run, points in books.points(metric).items()}
         assert steps == {trial: list(range(1, n_epochs + 1)) for trial in trials}, metric
-    assert {run: len(p) for run, p in books.points("test_accuracy").items()} == dict.fromkeys(
-        trials, 1
-    )
+    for metric in ("test_accuracy", "test_certified_accuracy"):
+        n_points = {run: len(points) for run, points in books.points(metric).items()}
+        assert n_points == dict.fromkeys(trials, 1), metric
 
 
 def check_projections(books: Books, ladder: tuple[float, ...], own: tuple[str, ...] = ()) -> int:

@@ -105,6 +105,7 @@ def projection_report(bound: float, **changes: float) -> ProjectionReport:
         "inverse_lipschitz_upper_bound": 5.0,
         "noise_error": 1e-3,
         "test_accuracy": 0.5,
+        "test_certified_accuracy": 0.1,
     }
     return ProjectionReport(**{**figures, **changes})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import IResNet, certify, project, read_network
+from models import IResNet, certified_radius, certify, project, read_network
 from models.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
@@ -135,6 +135,30 @@ def test_the_control_is_linear_and_its_classifier_is_fitted(tmp_path: Path) -> N
     weights.write_bytes((tmp_path / "base" / "weights.safetensors").read_bytes())
     with torch.no_grad():
         assert torch.equal(read_network(tmp_path)(images), model(images))
+
+
+def test_on_the_test_images_too_the_certified_ones_are_counted() -> None:
+    """Of the training's network, each rung and the control: image by image, those whose own radius
+    is above that of the study."""
+    evaluation = replace(CONFIG.evaluation, radius=0.1)
+    training = certifying(evaluation=evaluation)
+    test = training.dataset.test
+    counted = [(training.certified(), training.answers())]
+    counted += [(rung.network, rung.answers) for rung in projections(training)]
+    for network, answers in counted:
+        radii = [
+            certified_radius(network.model, images, labels, network.certificate)
+            for images, labels in zip(
+                data.normalized(test.images).split(7), test.labels.split(7), strict=True
+            )
+        ]
+        n_certified = sum(int((part > 0.1).sum()) for part in radii)
+        assert 0 < n_certified < len(test)
+        assert answers.test.certified_accuracy(0.1) == n_certified / len(test)
+    reports = [rung.report for rung in projections(training)]
+    assert [report.test_certified_accuracy for report in reports] == [
+        answers.test.certified_accuracy(0.1) for _, answers in counted[1:]
+    ]
 
 
 def test_a_linear_head_is_fitted_anew_at_each_rung_and_the_training_stays() -> None:

@@ -141,7 +141,7 @@ def test_a_larger_margin_gives_larger_radii_and_less_accuracy_on_training_images
         training = Training(replace(CONFIG, training=replace(longer, margin=margin)))
         while training.status is TrialStatus.RUNNING:
             training.run_to_report()
-        answers = training.answers()
+        answers = training.answers().val
         assert answers.radii is not None
         medians.append(answers.radii.median().item())
     assert medians[0] < medians[1]

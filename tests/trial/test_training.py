@@ -110,7 +110,9 @@ def test_reports_come_each_epoch_and_test_data_is_read_once_at_the_end() -> None
     reports = list(train(replace(TINY, training=settings)))
     assert [r.status for r in reports] == [TrialStatus.RUNNING] * 2 + [TrialStatus.COMPLETED]
     assert [r.epoch.epoch for r in reports if r.epoch] == [2, 4, 5]
-    assert [r.epoch.test_accuracy is not None for r in reports if r.epoch] == [False, False, True]
+    epochs = [r.epoch for r in reports if r.epoch]
+    assert [epoch.test_accuracy is not None for epoch in epochs] == [False, False, True]
+    assert [epoch.test_certified_accuracy is not None for epoch in epochs] == [False, False, True]
 
 
 @pytest.mark.slow
@@ -270,8 +272,13 @@ def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(device: str, tmp_
     stored = json.loads((tmp_path / "certificate.json").read_text())
     sampled = stored.pop("empirical_lipschitz")
     certificate = certify(model, "full")
-    curve = stored.pop("on_validation_split")
-    assert curve["certified_accuracy"][0] <= state.answers().accuracy
+    for key, answers in (
+        ("on_validation_split", state.answers().val),
+        ("on_test_split", state.answers().test),
+    ):
+        curve = stored.pop(key)
+        assert curve["n_images"] == len(answers.right)
+        assert curve["certified_accuracy"][0] <= answers.accuracy
     assert stored == json.loads(json.dumps(certificate.to_dict()))
     bounds = certificate.block_bounds
     assert all(0 < a <= b for a, b in zip(sampled, bounds, strict=True))
