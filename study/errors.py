@@ -127,6 +127,10 @@ class TrackingError(UserError):
     """MLflow refuses or cannot be reached, or a study does not exist."""
 
 
+class LocationError(TrackingError):
+    """MLflow says that files of a run are where none are read or written."""
+
+
 class OutageError(TrackingError):
     """MLflow cannot be reached or its database is down: the same call may succeed later."""
 

@@ -77,6 +77,7 @@ READS_ENVIRONMENT = {
     "study.execution.driver": "the door",
     "study.execution.address": "Ray takes its settings from there",
     "study.tracking.client": "MLflow takes its settings from there",
+    "study.tracking.files": "the user names a bucket there, as for MLflow's server",
     "study.execution.starting": "Ray takes its settings from there",
     "study.execution.local_ray": "Ray takes its token from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
@@ -207,6 +208,23 @@ def test_the_environment_is_read_at_the_door() -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
     }
     assert readers == READS_ENVIRONMENT.keys()
+
+
+def test_files_of_runs_pass_through_one_gate() -> None:
+    ways = {
+        "download_artifacts", "list_artifacts", "load_artifact", "load_dict", "load_image",
+        "load_model", "load_text", "log_artifact", "log_artifacts", "log_dict", "log_figure",
+        "log_image", "log_model_artifact", "log_model_artifacts", "log_table", "log_text",
+    }  # fmt: skip
+    users = {
+        name
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr in ways
+        and not (isinstance(node.value, ast.Name) and node.value.id == "files")
+    }
+    assert users == {"study.tracking.files"}
 
 
 def test_names_say_what_is_in_a_file() -> None:

@@ -134,17 +134,21 @@ def stored(study_uri: str, records: list[TrialRecord], tmp_path: Path) -> Stored
     run_id = next(r.run_id for r in records if r.projected_to is None)
     database = tmp_path / "mlflow.db"
     shutil.copy(study_uri.removeprefix("sqlite:///"), database)
-    folder, of_run = tmp_path / "model", tmp_path / "artifacts"
+    copies = []
     with closing(sqlite3.connect(database)) as connection, connection:
-        for table, column, key, copy in (
-            ("logged_models", "artifact_location", "source_run_id", folder),
-            ("runs", "artifact_uri", "run_uuid", of_run),
+        for table, column, key in (
+            ("logged_models", "artifact_location", "source_run_id"),
+            ("runs", "artifact_uri", "run_uuid"),
         ):
             where = f"WHERE {key} = ?"
             sql = f"SELECT {column} FROM {table} {where} AND lifecycle_stage = 'active'"
             ((source,),) = connection.execute(sql, [run_id]).fetchall()
+            # Of a folder that MLflow makes: .../ID/artifacts.
+            copy = tmp_path.joinpath(*Path(source).parts[-2:])
             shutil.copytree(source, copy)
             connection.execute(f"UPDATE {table} SET {column} = ? {where}", [str(copy), run_id])
+            copies.append(copy)
+    folder, of_run = copies
     return Stored(f"sqlite:///{database}", run_id, folder, of_run)
 
 

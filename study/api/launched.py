@@ -17,7 +17,7 @@ from study.metrics.artifacts import PAGE
 from study.results.page import write_page
 from study.results.published import publish
 from study.results.report import Report, read
-from study.tracking import studies
+from study.tracking import files, studies
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
@@ -67,7 +67,7 @@ def published(driver: Driver, name: str) -> Report:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PAGE
             write_page(path, report)
-            client.call(client.api.log_artifact, report.study.run_id, str(path))
+            files.log_file(client, client.get_run(report.study.run_id), path)
         studies.note_published(client, report.study)
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.

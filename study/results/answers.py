@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from study.errors import TrackingError
+from study.errors import LocationError, TrackingError
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.definitions import VAL_ACCURACY, Direction
 from study.metrics.goals import Objective
@@ -108,6 +108,8 @@ def _fetched(records: Records, run: TrialRecord) -> NDArray[np.bool_]:
             raise ValueError(f"{VAL_RIGHT} is not there")
         content = records.artifact(run.run_id, VAL_RIGHT)
         bits = read_right(content, run.metrics.get(VAL_ACCURACY, math.nan))
+    except LocationError:
+        raise
     except (TrackingError, ValueError) as error:
         raise UnsureError(
             f"how sure accuracies are is not said: run {run.run_id}: {error}"

@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from study.errors import FailedError, UserError
+from study.errors import FailedError, UserError, printable
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY
 from study.results import comparison_views
 from study.results.comparison import Comparison
@@ -37,7 +37,7 @@ def check_files(report: Report) -> None:
     """Raise FailedError if the files of a network on the front were deleted."""
     for point in report.front[:MOST_NETWORKS]:
         if not report.files.artifacts(point.first.run_id):
-            place = report.files.client.get_run(point.first.run_id).info.artifact_uri
+            place = printable(report.files.client.get_run(point.first.run_id).info.artifact_uri)
             raise FailedError(
                 f"the files of {point.handle} must be where MLflow keeps them, {place}, but they "
                 "are gone",

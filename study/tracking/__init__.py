@@ -2,6 +2,7 @@
 
     tags          names of tags
     locations     where the files of runs and models are, also of a study that was moved
+    files         the gate through which files of runs and models are read and written
     client        one tracking server or database: requests to it, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       names of networks, and the runs that they mean

@@ -6,6 +6,7 @@ whose folder is gone is looked up at the same path beside the database.
 """
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -14,6 +15,8 @@ from study.errors import TrackingError, printable
 
 ARTIFACTS = "mlruns"
 """MLflow's name of the folder beside a database."""
+ID = re.compile(r"[0-9a-f]{32}|m-[0-9a-f]{32}")
+"""Id of a run or a model."""
 
 
 def database_file(tracking_uri: str) -> Path | None:
@@ -29,11 +32,15 @@ def artifact_location(tracking_uri: str, name: str) -> str | None:
 
 
 def local_folder(location: str) -> Path | None:
-    """The local folder of an artifact location; None if it is not local."""
-    scheme = urlsplit(location).scheme.lower()
-    if scheme not in ("", "file"):
+    """The local folder of an artifact location, as MLflow reads it; None if it is not local."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
         return None
-    return Path(url2pathname(urlsplit(location).path) if scheme else location)
+    if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost"):
+        return None
+    # MLflow decodes %20 in a path without a scheme, too.
+    return Path(url2pathname(parts.path if parts.scheme else location))
 
 
 def moved(tracking_uri: str, location: str) -> Path | None:
@@ -44,8 +51,8 @@ def moved(tracking_uri: str, location: str) -> Path | None:
         return None
     for at, name in enumerate(folder.parts):
         there = database.parent.joinpath(*folder.parts[at:])
-        if name == ARTIFACTS and there.is_dir():
-            is_same = folder.exists() and os.path.samefile(folder, there)
+        if name == ARTIFACTS and os.path.isdir(there):
+            is_same = os.path.exists(folder) and os.path.samefile(folder, there)
             return None if is_same else there
     return None
 
@@ -53,7 +60,8 @@ def moved(tracking_uri: str, location: str) -> Path | None:
 def current(tracking_uri: str, location: str) -> str:
     """An artifact location, or where its folder was moved to if it is gone."""
     folder = local_folder(location)
-    is_there = folder is None or folder.exists()
+    # Of os: Path raises an error where a folder above may not be entered.
+    is_there = folder is None or os.path.exists(folder)
     return location if is_there else str(moved(tracking_uri, location) or location)
 
 

@@ -32,10 +32,11 @@ from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
 from study.tracking.claims import false_claims, is_true
 from study.tracking.figures import in_words, other_meaning, trial_of
+from study.tracking.files import fetch_model
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.mlmodel import other_identity, other_loading
 from study.tracking.records import Records, StudyRecord
-from study.tracking.stored_model import CODE, DATA, code_folder, fetch, model_id
+from study.tracking.stored_model import CODE, DATA, code_folder, model_id
 from study.tracking.values import as_json, restored, sample_of
 
 
@@ -142,7 +143,7 @@ def _fetched(records: Records, run: Run, folder: Path) -> tuple[Path, list[str]]
     ValueError if the run does not say what was logged, or has not exactly one model."""
     logged = _digests(run, tags.MODEL_FILES)
     model = model_id(records.client, run.info.run_id)
-    fetched = fetch(records.client, model, folder)
+    fetched = fetch_model(records.client, model, folder)
     needed = (f"{DATA}/{name}" for name in (NETWORK, WEIGHTS, CERTIFICATE))
     problems = [
         *differences(fetched, logged),

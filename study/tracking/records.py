@@ -6,12 +6,9 @@ for each of its projections.
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
 
-import mlflow.artifacts
 from mlflow.entities import Experiment, Run
 
 from study.config.parser import parse
@@ -20,9 +17,9 @@ from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
 from study.errors import absent, printable
 from study.metrics.reports import TrialStatus
-from study.tracking import tags
+from study.tracking import files, tags
 from study.tracking.client import Client
-from study.tracking.locations import check_not_moved, current
+from study.tracking.locations import check_not_moved
 from study.tracking.values import PROJECTED_TO, as_json, network_of, restored, sample_of, value_of
 
 _ORIGINS = (("told", tags.TOLD), ("given", tags.GIVEN))
@@ -106,7 +103,7 @@ class Records:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._call = client.call
-        self._locations: dict[str, str] = {}
+        self._places: dict[str, str] = {}
 
     def is_taken(self, name: str) -> bool:
         """Whether an experiment of that name exists, deleted or not."""
@@ -236,25 +233,18 @@ class Records:
         return list(self.client.search_runs(self._experiment_ids(), condition))
 
     def artifacts(self, run_id: str) -> set[str]:
-        """The names of a run's files."""
-        location, uri = self._location(run_id), self.client.tracking_uri
-        files = self._call(mlflow.artifacts.list_artifacts, location, tracking_uri=uri)
-        return {PurePosixPath(file.path).name for file in files}
+        """The names of a run's files. Raises LocationError as `files.allowed` does."""
+        return files.names(self.client, self._place(run_id))
 
     def artifact(self, run_id: str, name: str) -> bytes:
-        """The content of a run's file."""
-        location, uri = f"{self._location(run_id)}/{name}", self.client.tracking_uri
-        with tempfile.TemporaryDirectory() as folder:
-            download = mlflow.artifacts.download_artifacts
-            path = self._call(download, location, dst_path=folder, tracking_uri=uri)
-            return self._call(Path(path).read_bytes)
+        """The content of a run's file. Raises LocationError as `files.allowed` does."""
+        return files.content(self.client, self._place(run_id), name)
 
-    def _location(self, run_id: str) -> str:
-        """The artifact location of a run, also after a move."""
-        if run_id not in self._locations:
-            recorded = self.client.get_run(run_id).info.artifact_uri
-            self._locations[run_id] = current(self.client.tracking_uri, recorded)
-        return self._locations[run_id]
+    def _place(self, run_id: str) -> str:
+        """The address of the files of a run, also after a move."""
+        if run_id not in self._places:
+            self._places[run_id] = files.place_of(self.client, self.client.get_run(run_id))
+        return self._places[run_id]
 
 
 class FollowedRecords(Records):

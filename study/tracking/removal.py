@@ -7,7 +7,6 @@ by SQL, in one transaction. `mlflow gc` is no alternative: version 3.17 took 40 
 leaves the rows of inputs and the folders of runs.
 """
 
-import re
 import shutil
 import sqlite3
 from collections.abc import Mapping
@@ -21,10 +20,8 @@ from study.errors import TrackingError, printable
 from study.metrics.reports import TrialStatus
 from study.tracking import tags
 from study.tracking.client import Client
-from study.tracking.locations import ARTIFACTS, check_not_moved, database_file, local_folder
+from study.tracking.locations import ARTIFACTS, ID, check_not_moved, database_file, local_folder
 
-# Id of a run or a model.
-_ID = re.compile(r"[0-9a-f]{32}|m-[0-9a-f]{32}")
 _OF_SERVER = "mlflow-artifacts:"
 # Seconds for which another process may hold the database.
 _PATIENCE = 30.0
@@ -118,7 +115,7 @@ def _check(locations: Mapping[str, str]) -> None:
         parts = () if folder is None else folder.parts
         below = (*(("models",) if owner.startswith("m-") else ()), owner, "artifacts")
         is_made_by_mlflow = (
-            _ID.fullmatch(owner) is not None
+            ID.fullmatch(owner) is not None
             and parts[-len(below) :] == below
             and ARTIFACTS in parts[: -len(below)]
             and ".." not in parts

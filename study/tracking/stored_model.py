@@ -1,4 +1,4 @@
-"""A network as MLflow stores it: logged with its proof, fetched to be checked.
+"""A network as MLflow stores it, logged with its proof.
 
 Files of a logged model, each named in a tag of its run:
 
@@ -22,7 +22,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
@@ -31,12 +30,11 @@ from mlflow.types import Schema, TensorSpec
 
 import models
 from models.stored import CHANGES, NETWORK, WEIGHTS
-from study.errors import TrackingError
+from study.errors import LocationError, TrackingError
 from study.metrics.artifacts import CERTIFICATE, MODEL, trained_folder
-from study.tracking import tags
+from study.tracking import files, tags
 from study.tracking.client import Client
-from study.tracking.locations import current, local_folder
-from study.tracking.manifest import irregular, manifest, sha256_of
+from study.tracking.manifest import manifest, sha256_of
 from study.tracking.records import Records
 from study.tracking.values import as_json
 
@@ -60,6 +58,8 @@ def data_digest(records: Records, run_id: str) -> str | None:
         if NETWORK not in records.artifacts(run_id):
             return None
         content = as_json(records.artifact(run_id, NETWORK), dict)
+    except LocationError:
+        raise
     except TrackingError:
         return None
     data = None if content is None else content.get("data")
@@ -72,12 +72,12 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
     pictures and model. `latest` is that of `share`."""
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
-        client.call(client.api.log_artifact, run.info.run_id, str(path))
+        files.log_file(client, run, path)
     name = client.call(client.api.get_experiment, run.info.experiment_id).name
-    files = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
+    of_model = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
     of_run = {path.name: sha256_of(path) for path in own}
     # These tags mark the model as logged.
-    logged = {tags.MODEL_FILES: json.dumps(files), tags.RUN_FILES: json.dumps(of_run)}
+    logged = {tags.MODEL_FILES: json.dumps(of_model), tags.RUN_FILES: json.dumps(of_run)}
     client.log(run.info.run_id, tags=logged)
 
 
@@ -128,13 +128,12 @@ def _log_model(
                 ),
             ),
         )
-        files = manifest(saved)
-        client.api.log_model_artifacts(model.model_id, str(saved))
-    there = local_folder(model.artifact_location)
+        logged = manifest(saved)
+        there = files.log_model(client, model, saved)
     if there is not None:
-        share(there, files, latest)
+        share(there, logged, latest)
     client.api.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    return files
+    return logged
 
 
 def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
@@ -174,26 +173,3 @@ def model_id(client: Client, run_id: str) -> str:
     if len(ids) != 1:
         raise ValueError(f"model: the run must have one, but has {len(ids)}")
     return ids[0]
-
-
-def fetch(client: Client, model_id: str, folder: Path) -> Path:
-    """Copy a model into a folder; returns its path there. Raises ValueError if its files are gone
-    or there is a link among them; only a store that is a local folder shows links."""
-    model = client.call(client.api.get_logged_model, model_id)
-    location = current(client.tracking_uri, model.artifact_location)
-    there = local_folder(location)
-    if there is not None:
-        if there.is_symlink():
-            raise ValueError(f"model: {there} must be a folder of its own, but is a link")
-        if not there.is_dir():
-            raise ValueError(f"model: {there} is not there")
-        for problem in irregular(there):
-            raise ValueError(f"model: {problem}")
-    return Path(
-        client.call(
-            mlflow.artifacts.download_artifacts,
-            artifact_uri=location,
-            dst_path=str(folder),
-            tracking_uri=client.tracking_uri,
-        )
-    )

@@ -11,7 +11,7 @@ from study.config.study import StudyConfig
 from study.errors import NameTakenError, OutageError, TrackingError
 from study.metrics.artifacts import STUDY_FILE
 from study.metrics.reports import TrialStatus
-from study.tracking import pages, tags
+from study.tracking import files, pages, tags
 from study.tracking.client import Client
 from study.tracking.locations import artifact_location
 from study.tracking.records import Records, StudyRecord, TrialRecord
@@ -62,8 +62,8 @@ def create(
         },
         run_name=config.name,
     )
+    files.log_text(client, run, to_yaml(config), STUDY_FILE)
     run_id = run.info.run_id
-    client.call(client.api.log_text, run_id, to_yaml(config), STUDY_FILE)
     return StudyRecord(config.name, experiment_id, run_id, config, source, storage, finished=False)
 
 
@@ -78,7 +78,7 @@ def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
     client.log(study.run_id, tags=of_run)
-    client.call(client.api.log_text, study.run_id, to_yaml(extended.config), STUDY_FILE)
+    files.log_text(client, client.get_run(study.run_id), to_yaml(extended.config), STUDY_FILE)
     experiment = client.call(client.api.get_experiment, study.experiment_id)
     # A note that a user wrote stays.
     note = experiment.tags.get(tags.NOTE, "").replace(

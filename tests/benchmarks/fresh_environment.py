@@ -18,7 +18,7 @@ import venv
 from pathlib import Path
 
 from study.results.report import read
-from study.tracking import stored_model
+from study.tracking import files, stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records
 
@@ -61,7 +61,7 @@ def main() -> int:
     point = read(records, arguments.study, arguments.where).front[0]
     with tempfile.TemporaryDirectory() as name:
         model = stored_model.model_id(records.client, point.first.run_id)
-        folder = stored_model.fetch(records.client, model, Path(name) / "model")
+        folder = files.fetch_model(records.client, model, Path(name) / "model")
         environment = Path(name) / "environment"
         venv.create(environment, with_pip=True)
         python = str(environment / "bin" / "python")

@@ -1,0 +1,156 @@
+"""The files of runs and models: one gate through which all of them are read and written.
+
+MLflow says where they are, and a database may come from anybody. That address decides which files
+of this machine are read, and which host gets the user's password. See `allowed`.
+"""
+
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+from urllib.parse import SplitResult, urlsplit
+
+import mlflow.artifacts
+from mlflow.entities import LoggedModel, Run
+
+from study.errors import LocationError, printable
+from study.tracking.client import Client
+from study.tracking.locations import ID, current, local_folder
+from study.tracking.manifest import irregular
+
+# MLflow's name of the folder of files, within that of a run or model.
+_FILES = "artifacts"
+_SERVER = ("http", "https")
+_OF_SERVER = "mlflow-artifacts"
+# MLflow's variable for the address of files, which its server has as --default-artifact-root.
+_NAMED = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+
+
+def allowed(tracking_uri: str, owner: str, location: str) -> str:
+    """The address of the files of a run or model, which is one of these:
+
+    * a local folder that MLflow makes for this very run or model, `.../ID/artifacts`, after links
+      are followed: so no other files of this machine are read, copied or overwritten;
+    * the tracking server itself;
+    * an address below the one that the user names in MLFLOW_DEFAULT_ARTIFACT_ROOT: a bucket.
+
+    Args:
+        owner: id of the run or model.
+        location: where its files are, as MLflow says.
+
+    Raises:
+        LocationError: for any other location. Nothing was read, and no host was asked.
+    """
+    place = current(tracking_uri, location)
+    folder = local_folder(place)
+    if folder is None:
+        if _is_of(tracking_uri, place) or _is_named(place):
+            return place
+    elif "\0" not in str(folder):  # which is no path
+        real = Path(os.path.realpath(folder))
+        if ID.fullmatch(owner) and real.parts[-2:] == (owner, _FILES):
+            return real.as_uri()
+    what = "model" if owner.startswith("m-") else "run"
+    raise LocationError(
+        f"the files of {what} {printable(owner)} must be {_rule(tracking_uri, place)}, but MLflow "
+        f"says that they are in {printable(location)}"
+    )
+
+
+def _is_of(tracking_uri: str, place: str) -> bool:
+    """Whether a place is served by the tracking server."""
+    server, parts = _split(tracking_uri), _split(place)
+    if server is None or parts is None or server.scheme not in _SERVER:
+        return False
+    if parts.scheme == _OF_SERVER:
+        return parts.netloc in ("", server.netloc)
+    return (parts.scheme, parts.netloc) == (server.scheme, server.netloc)
+
+
+def _is_named(place: str) -> bool:
+    """Whether a place is below the address that the user names."""
+    named, parts = _split(os.environ.get(_NAMED, "")), _split(place)
+    if named is None or parts is None or not named.netloc:
+        return False
+    above = PurePosixPath(named.path or "/")
+    return (
+        (parts.scheme, parts.netloc) == (named.scheme, named.netloc)
+        and ".." not in parts.path.split("/")
+        and PurePosixPath(parts.path).is_relative_to(above)
+    )
+
+
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address; None if it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
+
+
+def _rule(tracking_uri: str, place: str) -> str:
+    """Where files must be, for a message."""
+    if place.startswith(f"{_OF_SERVER}:") and not tracking_uri.startswith(_SERVER):
+        return "read through the server that keeps them, such as http://localhost:5000"
+    return f"in a folder that MLflow made for it, on the tracking server, or below {_NAMED}"
+
+
+def place_of(client: Client, run: Run) -> str:
+    """The address of the files of a run. Raises LocationError as `allowed` does."""
+    return allowed(client.tracking_uri, run.info.run_id, run.info.artifact_uri)
+
+
+def names(client: Client, place: str) -> set[str]:
+    """The names of the files at the place of a run."""
+    found = client.call(mlflow.artifacts.list_artifacts, place, tracking_uri=client.tracking_uri)
+    return {PurePosixPath(file.path).name for file in found}
+
+
+def content(client: Client, place: str, name: str) -> bytes:
+    """The content of a file at the place of a run."""
+    uri = client.tracking_uri
+    with tempfile.TemporaryDirectory() as folder:
+        download = mlflow.artifacts.download_artifacts
+        path = client.call(download, f"{place}/{name}", dst_path=folder, tracking_uri=uri)
+        return client.call(Path(path).read_bytes)
+
+
+def log_text(client: Client, run: Run, text: str, name: str) -> None:
+    """Write a text as a file of a run."""
+    place_of(client, run)
+    client.call(client.api.log_text, run.info.run_id, text, name)
+
+
+def log_file(client: Client, run: Run, path: Path) -> None:
+    """Copy a file to those of a run."""
+    place_of(client, run)
+    client.call(client.api.log_artifact, run.info.run_id, str(path))
+
+
+def log_model(client: Client, model: LoggedModel, folder: Path) -> Path | None:
+    """Copy the files of a folder to a model. Returns the model's folder if it is local."""
+    place = allowed(client.tracking_uri, model.model_id, model.artifact_location)
+    client.call(client.api.log_model_artifacts, model.model_id, str(folder))
+    return local_folder(place)
+
+
+def fetch_model(client: Client, model_id: str, folder: Path) -> Path:
+    """Copy a model into a folder; returns its path there. Raises ValueError if its files are gone
+    or there is a link among them; only a store that is a local folder shows links."""
+    model = client.call(client.api.get_logged_model, model_id)
+    there = local_folder(current(client.tracking_uri, model.artifact_location))
+    if there is not None and os.path.islink(there):
+        raise ValueError(f"model: {there} must be a folder of its own, but is a link")
+    place = allowed(client.tracking_uri, model_id, model.artifact_location)
+    if there is not None:
+        if not there.is_dir():
+            raise ValueError(f"model: {there} is not there")
+        for problem in irregular(there):
+            raise ValueError(f"model: {problem}")
+    return Path(
+        client.call(
+            mlflow.artifacts.download_artifacts,
+            artifact_uri=place,
+            dst_path=str(folder),
+            tracking_uri=client.tracking_uri,
+        )
+    )
