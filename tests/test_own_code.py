@@ -198,7 +198,7 @@ def test_verify_runs_the_users_code_only_if_it_is_trusted(folder: Path) -> None:
     with pytest.raises(study.UserError, match="only if it is trusted"):
         opened(folder).load(network)
     model = opened(folder).load(network, trust=True)
-    x = torch.rand(4, *model.in_shape) - 0.5
+    x = torch.rand(4, *model.in_shape, dtype=torch.float64) - 0.5
     torch.testing.assert_close(model.inverse(model.features(x)).value, x, rtol=0, atol=1e-5)
 
 

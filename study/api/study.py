@@ -218,8 +218,9 @@ class Study(Shown):
         return Server(lambda: read(records, self.name, shown.where, objectives), shown)
 
     def load(self, network: str, *, trust: bool = False) -> "IResNet":
-        """Load a network with its weights, in eval mode, on the CPU. Files that changed since they
-        were logged are refused, and no stored code is run.
+        """Load a network with its weights, in eval mode, on the CPU, in the precision in which its
+        answers are proven; images must have the same dtype. Files that changed since they were
+        logged are refused, and no stored code is run.
 
         Args:
             network: "0004", "0004@0.5", "knee", a whole handle, or the beginning of a run id.

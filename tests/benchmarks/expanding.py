@@ -62,7 +62,7 @@ def study_of_networks() -> bool:
         os.chdir(folder)
         done = study.run(_STUDY)
         images = data.normalized(sources.load(done.config.data).val.images[:_N_IMAGES])
-        networks = {point.handle: done.load(point.handle) for point in done.results.points}
+        networks = {point.handle: done.load(point.handle).float() for point in done.results.points}
         samples = {point.handle: point.first.sample for point in done.results.points}
     print()
     holds, n_proven, n_expanding = True, 0, 0
