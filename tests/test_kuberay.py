@@ -5,6 +5,8 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from itertools import product
 from typing import Any
 
 import jsonschema
@@ -37,6 +39,10 @@ RAY_LABELS = [
     {"ray.io/cluster": "iresnet-study", "ray.io/node-type": of} for of in ("head", "worker")
 ]
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
+# Of the pods that answer for names, and of their namespace, in any Kubernetes.
+NAMES = [{"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"}]
+# What programs write to: Ray its logs and sockets, and studies the data that they download.
+WRITTEN = {"/tmp", "/home/study"}
 # Of Ray's agent, on each node.
 AGENT_PORT = 52365
 
@@ -143,13 +149,16 @@ def test_what_is_referred_to_is_there_or_is_made_by_a_command_of_the_readme() ->
         assert int(url[1]) in [
             port["port"] for port in resource("Service", url[0])["spec"]["ports"]
         ]
-    for container in containers():
-        mounted = {mount["name"] for mount in container.get("volumeMounts", [])}
-        assert mounted <= {volume["name"] for volume in volumes()}
+    for one in resources():
+        for template in pod_templates(one):
+            volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+            for container in of_pod(template):
+                assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
 
 
-def volumes() -> list[Resource]:
-    return [v for r in resources() for t in pod_templates(r) for v in t["spec"].get("volumes", [])]
+def of_pod(template: Resource) -> list[Resource]:
+    """The containers of a pod, those that only run before the others among them."""
+    return [*template["spec"].get("initContainers", []), *template["spec"]["containers"]]
 
 
 def test_the_commands_of_the_readme_name_what_is_there() -> None:
@@ -267,21 +276,95 @@ def test_every_pod_may_run_where_kubernetes_restricts_pods_and_has_limits() -> N
     autoscaler = resource("RayCluster")["spec"]["autoscalerOptions"]
     for container in (*containers(), autoscaler):
         context = container["securityContext"]
-        assert context == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        assert context == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        }
+        assert {mount["mountPath"] for mount in container["volumeMounts"]} >= WRITTEN
         has = container["resources"]
         assert has["requests"].keys() == has["limits"].keys() >= {"cpu", "memory"}
         assert has["requests"]["memory"] == has["limits"]["memory"]
 
 
-def test_network_policies_speak_of_pods_that_are_there() -> None:
-    labels = [
-        t.get("metadata", {}).get("labels", {}) for r in resources() for t in pod_templates(r)
+def policies() -> list[Resource]:
+    return [one for one in resources() if one["kind"] == "NetworkPolicy"]
+
+
+def labels() -> list[dict[str, str]]:
+    """The labels of each pod, of which the operator gives those of the RayCluster theirs."""
+    own = [t.get("metadata", {}).get("labels") for r in resources() for t in pod_templates(r)]
+    return [*filter(None, own), *RAY_LABELS]
+
+
+def reached_from(pod: dict[str, str]) -> list[tuple[dict[str, str], Any]]:
+    """Selectors of the pods that a pod may send to, and the first port; {} is an address."""
+    return [
+        (to.get("podSelector", {}).get("matchLabels", {}), rule.get("ports", [{}])[0].get("port"))
+        for policy in policies()
+        if policy["spec"]["podSelector"]["matchLabels"].items() <= pod.items()
+        for rule in policy["spec"].get("egress", [])
+        for to in rule["to"]
     ]
-    for policy in (r for r in resources() if r["kind"] == "NetworkPolicy"):
+
+
+def test_each_pod_sends_to_what_it_needs_and_nothing_else() -> None:
+    pods = labels()
+    assert len(pods) == 4
+    for pod in pods:
+        selecting = [
+            policy["spec"]["policyTypes"]
+            for policy in policies()
+            if policy["spec"]["podSelector"]["matchLabels"].items() <= pod.items()
+        ]
+        # What no policy selects, in one direction, is open.
+        assert {kind for kinds in selecting for kind in kinds} == {"Ingress", "Egress"}, pod
+    mlflow, submitter, head, worker = pods
+    names, https, api = (NAMES[0], 53), ({}, 443), ({}, 6443)
+    ray = ({"ray.io/cluster": "iresnet-study"}, None)
+
+    def sends_to(pod: dict[str, str]) -> list[tuple[dict[str, str], Any]]:
+        found = reached_from(pod)
+        return [one for n, one in enumerate(found) if one not in found[:n]]
+
+    assert sends_to(mlflow) == [names, https]
+    assert sends_to(worker) == [ray, names, https]
+    assert sends_to(head) == [ray, names, https, (mlflow, "http"), api]
+    assert sends_to(submitter) == [(head, "dashboard"), names]
+    # Nobody asks the node's metadata for the keys of the node.
+    metadata = [ip_address(at) for at in ("169.254.169.254", "fd00:ec2::254")]
+    blocks = [mapping for _, mapping in mappings(resources()) if "cidr" in mapping]
+    for block, address in product(blocks, metadata):
+        if address in ip_network(block["cidr"]):
+            assert any(address in ip_network(net) for net in block["except"])
+
+
+def test_workers_have_keys_of_their_own_for_the_bucket() -> None:
+    cluster = resource("RayCluster")["spec"]
+    head, worker = (
+        group["template"]["spec"]
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    )
+    mlflow = resource("Deployment", "iresnet-study-mlflow")["spec"]["template"]["spec"]
+    accounts = [pod["serviceAccountName"] for pod in (head, worker, mlflow)]
+    assert len(set(accounts)) == 3
+
+    def secrets_of(pod: Resource) -> set[str]:
+        refs = [
+            m[key] for _, m in mappings(pod) for key in ("secretRef", "secretKeyRef") if key in m
+        ]
+        return {ref["name"] for ref in refs}
+
+    assert secrets_of(worker) == {"iresnet-study-storage-worker"}
+    assert not secrets_of(worker) & (secrets_of(head) | secrets_of(mlflow))
+
+
+def test_network_policies_speak_of_pods_that_are_there() -> None:
+    for policy in policies():
         selectors = [m["matchLabels"] for _, m in mappings(policy) if "matchLabels" in m]
         assert selectors
         for selector in selectors:
-            assert any(selector.items() <= of.items() for of in (*labels, *RAY_LABELS, OPERATOR))
+            assert any(selector.items() <= of.items() for of in (*labels(), OPERATOR, *NAMES))
 
 
 def test_the_image_has_what_the_machines_of_cluster_yaml_get() -> None:

@@ -50,6 +50,7 @@ SCHEMAS = {
             autoscalerOptions=_fields(
                 version={"enum": ["v1", "v2"]},
                 idleTimeoutSeconds=_COUNT, resources=_MAP, securityContext=_MAP,
+                volumeMounts={"type": "array"},
             ),
             headGroupSpec=_fields(("template",), rayStartParams=_TEXTS, template=_MAP),
             workerGroupSpecs={
@@ -88,7 +89,8 @@ def validate(resource: Resource, version: str) -> None:
     templates = list(pod_templates(resource))
     if options := resource["spec"].get("autoscalerOptions"):
         # The parts of a container that the operator takes over into the autoscaler's.
-        parts = {key: options[key] for key in ("resources", "securityContext") if key in options}
+        taken = ("resources", "securityContext", "volumeMounts")
+        parts = {key: options[key] for key in taken if key in options}
         templates.append({"spec": {"containers": [{"name": "autoscaler", **parts}]}})
     for template in templates:
         as_resource = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}}
