@@ -14,9 +14,16 @@ from models import certify
 from models.stored import NETWORK
 from study.errors import TrackingError, UserError
 from study.imports import is_path
-from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_right
+from study.metrics.artifacts import (
+    CERTIFICATE,
+    INVERSE,
+    VAL_RIGHT,
+    read_certified,
+    read_right,
+)
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
+    CERTIFIED_ACCURACY,
     INVERSE_STEPS,
     RECONSTRUCTION_ERROR,
     VAL_ACCURACY,
@@ -121,10 +128,15 @@ def differences(
                 f"run: {name}: {problem}" for problem in _apart(theirs, compared, rounding)
             )
     if VAL_RIGHT in there:
-        kept = read_right(records.artifact(run_id, VAL_RIGHT), logged[VAL_ACCURACY])
-        n_other = sum(map(ne, kept, answers.right.tolist()))
-        if n_other > _MOST_IMAGES * len(kept):
-            problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {len(kept)} images")
+        content = records.artifact(run_id, VAL_RIGHT)
+        pairs = [(read_right(content, logged[VAL_ACCURACY]), answers.right)]
+        certified_images = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
+        if certified_images is not None:  # earlier versions did not keep them
+            pairs.append((certified_images, answers.certified(trial.radius)))
+        n_images = len(answers.right)
+        n_other = max(sum(map(ne, kept, ours.tolist())) for kept, ours in pairs)
+        if n_other > _MOST_IMAGES * n_images:
+            problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {n_images} images")
     return tuple(problems)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from study.metrics.definitions import VAL_ACCURACY
+from study.metrics.definitions import CERTIFIED_ACCURACY, VAL_ACCURACY
 from study.metrics.reports import EpochReport
 
 # In each checkpoint of a trial.
@@ -28,7 +28,9 @@ INVERSE = "inverse.json"
 """Error against steps of the inverse, the steps that the certificate predicts, and
 LARGEST_PIXEL_ERROR."""
 VAL_RIGHT = "val_right.json"
-"""Which images of the validation split are classified correctly, a bit each."""
+"""Which images of the validation split are classified correctly, and for which of these that is
+proven within `radius`, l2, in pixels of [0, 1], a bit each. Earlier versions wrote only the
+first."""
 RECONSTRUCTIONS = "reconstructions.png"
 """Images above their reconstructions (paper, Figure 3) and the differences."""
 LARGEST_PIXEL_ERROR = "largest_pixel_error"
@@ -64,29 +66,58 @@ def trained_folder(projection: Path) -> Path:
     return projection.parents[1]
 
 
-def packed(bits: Sequence[bool]) -> dict[str, Any]:
+_RIGHT, _CERTIFIED = "right", "certified"  # keys of VAL_RIGHT
+
+
+def packed(right: Sequence[bool], certified: Sequence[bool], radius: float) -> dict[str, Any]:
     """The content of VAL_RIGHT: a bit per image in order, highest bit first, padded with zeros."""
-    content = np.packbits(np.array(bits, dtype=bool)).tobytes()
-    return {"n_images": len(bits), "right": base64.b64encode(content).decode()}
+
+    def text(bits: Sequence[bool]) -> str:
+        return base64.b64encode(np.packbits(np.array(bits, dtype=bool)).tobytes()).decode()
+
+    return {
+        "n_images": len(right),
+        _RIGHT: text(right),
+        "radius": radius,
+        _CERTIFIED: text(certified),
+    }
 
 
 def read_right(content: bytes, val_accuracy: float) -> list[bool]:
-    """The bits in a VAL_RIGHT file. Raises ValueError if it cannot be read, or gives another
-    accuracy than `val_accuracy`, a fraction in [0, 1]."""
+    """Which images a VAL_RIGHT file has as classified right. Raises ValueError if it cannot be
+    read, or gives another accuracy than `val_accuracy`, a fraction in [0, 1]."""
+    bits = _read_bits(content, _RIGHT, VAL_ACCURACY, val_accuracy)
+    if bits is None:
+        raise ValueError(f"{VAL_RIGHT} cannot be read: it must have the key {_RIGHT!r}")
+    return bits
+
+
+def read_certified(content: bytes, certified_accuracy: float) -> list[bool] | None:
+    """Which images a VAL_RIGHT file has as certified; None if an earlier version wrote it. Raises
+    ValueError as `read_right` does."""
+    return _read_bits(content, _CERTIFIED, CERTIFIED_ACCURACY, certified_accuracy)
+
+
+def _read_bits(content: bytes, key: str, metric: str, accuracy: float) -> list[bool] | None:
+    """The bits at a key of a VAL_RIGHT file, of which `metric` is the fraction that is set; None if
+    the key is not there."""
     try:
         stored = json.loads(content)
-        n, right = stored["n_images"], base64.b64decode(stored["right"], validate=True)
-        if type(n) is not int or n < 1 or len(right) != -(-n // 8):
+        n = stored["n_images"]
+        if key not in stored:
+            return None
+        raw = base64.b64decode(stored[key], validate=True)
+        if type(n) is not int or n < 1 or len(raw) != -(-n // 8):
             raise ValueError("it must have a bit for each of its images")
     except (LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{VAL_RIGHT} cannot be read: {error}") from error
-    unpacked = np.unpackbits(np.frombuffer(right, np.uint8), count=n)
+    unpacked = np.unpackbits(np.frombuffer(raw, np.uint8), count=n)
     bits: list[bool] = unpacked.astype(bool).tolist()
     counted = sum(bits) / len(bits)
     # The accuracy may have passed through float32.
-    if not abs(val_accuracy - counted) <= 1e-6:
+    if not abs(accuracy - counted) <= 1e-6:
         raise ValueError(
-            f"{VAL_RIGHT} has {sum(bits)} of {len(bits)} images right, {counted}, but the run's "
-            f"{VAL_ACCURACY} is {val_accuracy}"
+            f"{VAL_RIGHT} has {sum(bits)} of {len(bits)} images {key}, {counted}, but the run's "
+            f"{metric} is {accuracy}"
         )
     return bits

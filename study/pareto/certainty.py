@@ -1,6 +1,7 @@
 """How certain accuracies counted on a split of finite size are, and a front with them."""
 
 import math
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ _VARIANCES = 5.0
 which makes 2; points are on a front partly by luck, for which 2 is overconfident. Of 1 to 6, 5 was
 off by at most 0.05 in each of ten bins in simulated studies (tests.benchmarks.certainty)."""
 
-Right = NDArray[np.bool_]
-"""Which images of the split each of n networks classifies right, (n, n_images)."""
+Counted = Mapping[int, NDArray[np.bool_]]
+"""Column of losses -> which images of the split each of n networks has right there, bool
+(n, n_images): the column is minus the fraction of these images."""
 
 
 def wilson_interval(accuracy: float, n_images: int) -> tuple[float, float]:
@@ -37,9 +39,8 @@ def difference_p_value(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -
 
 
 def front_probabilities(
-    right: Right,
+    counted: Counted,
     losses: Losses,
-    column: int,
     indifference: Losses,
     seed: int = 0,
     n_draws: int = N_DRAWS,
@@ -48,40 +49,48 @@ def front_probabilities(
     """Probability that each network is on the front if the split were drawn anew; an estimate.
 
     A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981): each draw gives
-    every image a random weight, the same for all networks. The other losses stay.
+    every image a random weight, the same for all networks and all counted columns. The other
+    losses stay.
 
     Args:
+        counted: one column or more.
         losses: (n, m), as measured.
-        column: the column of losses that is minus the accuracy.
         indifference: (m,), as for `distinct_front`, which decides what is on the front.
         variances: variance of the draws, relative to that of a split; see _VARIANCES.
     """
     # Merge images with the same answers into one of larger weight: most are right for all.
-    packed = np.packbits(right, axis=0)
+    answers = np.concatenate([*counted.values()])
+    packed = np.packbits(answers, axis=0)
     _, first, counts = np.unique(packed, axis=1, return_index=True, return_counts=True)
-    patterns = right[:, first].astype(np.float32)
+    patterns = answers[:, first].astype(np.float32)
     rng = np.random.default_rng(seed)
     weights = rng.standard_gamma(counts / variances, (n_draws, len(counts)))
     weights /= weights.sum(axis=1, keepdims=True)
     drawn = np.repeat(losses[np.newaxis], n_draws, axis=0)
     # Round, so that networks with the same answers stay equal.
-    drawn[..., column] = -np.round(weights.astype(np.float32) @ patterns.T, 6)
+    fractions = np.round(weights.astype(np.float32) @ patterns.T, 6)
+    for column, of_column in zip(counted, np.split(fractions, len(counted), axis=1), strict=True):
+        drawn[..., column] = -of_column
     shares: list[float] = distinct_fronts(drawn, indifference).mean(axis=0).tolist()
     return shares
 
 
-def contenders(losses: Losses, n_images: int, column: int) -> list[int]:
-    """Rows of losses (n, m) that may be on the front if the split were drawn anew: the others are
-    dominated by more than six standard errors. `column` is minus the accuracy."""
-    accuracies = -losses[:, column]
-    # Of each accuracy alone: that of a difference on the same images is mostly smaller.
-    variance = _VARIANCES * np.maximum(accuracies * (1 - accuracies), 1 / n_images) / n_images
-    others = np.delete(losses, column, axis=1)
+def contenders(losses: Losses, n_images: int, columns: Collection[int]) -> list[int]:
+    """Rows of losses (n, m) that may be on the front if the split were drawn anew: each of the
+    others is dominated, by more than six standard errors. `columns`, one or more, are minus
+    fractions of the n_images."""
+    counted = sorted(columns)
+    fractions = -losses[:, counted]
+    # Of each fraction alone: that of a difference on the same images is mostly smaller.
+    variance = _VARIANCES * np.maximum(fractions * (1 - fractions), 1 / n_images) / n_images
+    others = np.delete(losses, counted, axis=1)
     kept = []
-    for index in range(len(accuracies)):
+    for index in range(len(losses)):
         no_worse = (others <= others[index]).all(axis=1)
-        apart = accuracies - accuracies[index]
+        apart = fractions - fractions[index]
         beyond = apart > 6 * np.sqrt(variance + variance[index])
-        if not (no_worse & beyond).any():
+        # None of the images, or all of them, remain so in each draw.
+        never_worse = beyond | (fractions[index] == 0) | (fractions == 1)
+        if not (no_worse & never_worse.all(axis=1) & beyond.any(axis=1)).any():
             kept.append(index)
     return kept

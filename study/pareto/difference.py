@@ -4,7 +4,7 @@ images that accuracies are counted on, or the training seeds. Losses are arrays:
 The best value of one loss is a hypervolume too: that of one column, up to 0 for an accuracy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +31,12 @@ class OnImages:
 
     Attributes:
         losses: (n, m).
-        column: the column of losses that is minus the accuracy.
-        right: (n, n_images), the fraction of a network's trainings that classify an image right.
+        counted: column of losses -> (n, n_images), the fraction of a network's trainings that have
+            an image right there: the column is minus the mean over the images. One column or more.
     """
 
     losses: Losses
-    column: int
-    right: NDArray[np.float64]
+    counted: Mapping[int, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def interval_by_images(
     once more.
 
     Args:
-        first, second: with the same images in the same order.
+        first, second: with the same images in the same order, and the same counted columns.
     """
     draws = _drawn_by_images(first, second, reference_point, seed, n_draws, _VARIANCES)
     return _basic(difference(first.losses, second.losses, reference_point), draws)
@@ -99,10 +98,11 @@ def _drawn_by_images(
     variances: float,
 ) -> Losses:
     """The difference in each draw, (n_draws,)."""
-    n = len(first.right)
-    opposite = np.zeros((n + len(second.right), 2))
+    parts = [of.counted[column] for of in (first, second) for column in first.counted]
+    n = len(first.losses) * len(first.counted)
+    opposite = np.zeros((sum(map(len, parts)), 2))
     opposite[:n, 0] = opposite[n:, 1] = 1
-    every = np.concatenate([np.concatenate([first.right, second.right]), opposite], axis=1)
+    every = np.concatenate([np.concatenate(parts), opposite], axis=1)
     # Merge images with the same answers into one of larger weight.
     patterns, counts = np.unique(every, axis=1, return_counts=True)
     rng = np.random.default_rng(seed)
@@ -110,9 +110,14 @@ def _drawn_by_images(
     draws = np.empty(n_draws)
     for index in range(n_draws):
         weights = rng.standard_gamma(counts / variances)
-        accuracies = patterns @ (weights / weights.sum())
-        losses_first[:, first.column] = -accuracies[:n]
-        losses_second[:, second.column] = -accuracies[n:]
+        fractions = patterns @ (weights / weights.sum())
+        for drawn, of_front in (
+            (losses_first, fractions[:n]),
+            (losses_second, fractions[n:]),
+        ):
+            by_column = of_front.reshape(len(first.counted), -1)
+            for column, of_column in zip(first.counted, by_column, strict=True):
+                drawn[:, column] = -of_column
         draws[index] = difference(losses_first, losses_second, reference_point)
     return draws
 

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from study.pareto.difference import (
     interval_by_seeds,
 )
 from study.pareto.dominance import Losses, nondominated
-from study.results.answers import UnsureError, accuracy_column, parts_right
+from study.results.answers import UnsureError, counted_columns, counted_images, fixed_note
 from study.results.front import Point, losses_of_trainings
 from study.results.report import Report
 
@@ -54,41 +54,52 @@ class Differences:
             network that a front admits.
         noise: what the intervals cover.
         unsure: why there are no intervals, a sentence; None if there are.
+        fixed: why the intervals leave the noise of an accuracy out, a sentence; None if they do
+            not.
     """
 
     hypervolume: tuple[Estimate | None, ...]
     best_accuracy: tuple[Estimate | None, ...]
     noise: Literal["seeds", "images"]
     unsure: str | None
+    fixed: str | None = None
 
     @property
     def note(self) -> str:
         """What the intervals cover and what they do not, or why there are none."""
         if self.unsure is not None:
-            return f"{self.unsure[0].upper()}{self.unsure[1:]}."
+            return _sentence(self.unsure)
         if self.noise == "seeds":
             covered, not_covered, more = _SEEDS, _IMAGES, ""
         else:
             covered, not_covered = f"{_IMAGES}, which are the same for all studies", _SEEDS
             more = " Where every study has repeats, intervals cover the training seeds instead."
+            if self.fixed is not None:
+                more += f" {_sentence(self.fixed)}"
         return (
             f"95 % intervals cover {covered}. They do not cover {not_covered}, nor another run of "
             f"the search, which would try other samples.{more}"
         )
 
 
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def differences(reports: Sequence[Report]) -> Differences:
     """The differences of studies with the same objectives and constraints."""
     by_seeds = all(has_spread(_trainings(one, one.objectives)) for one in reports)
     interval = interval_by_seeds if by_seeds else interval_by_images
-    unsure, found = None, list[tuple[Estimate | None, ...]]()
+    unsure, fixed = None, None
+    found = list[tuple[Estimate | None, ...]]()
     for goals in (reports[0].objectives, BEST_ACCURACY):
         if not all(math.isfinite(goal.reference) for goal in goals):
             found.append((None,) * (len(reports) - 1))
             continue
         losses = [_losses(_admitted(one, goals), goals) for one in reports]
         try:
-            measured = _measured(reports, goals, by_seeds)
+            measured, of_goals = _measured(reports, goals, by_seeds)
+            fixed = fixed or of_goals
         except UnsureError as error:
             measured, unsure = [None] * len(reports), str(error)
         reference = points.reference_losses(goals)
@@ -101,7 +112,7 @@ def differences(reports: Sequence[Report]) -> Differences:
             estimates.append(None if is_missing else Estimate(value, ends))
         found.append(tuple(estimates))
     volumes, accuracies = found
-    return Differences(volumes, accuracies, "seeds" if by_seeds else "images", unsure)
+    return Differences(volumes, accuracies, "seeds" if by_seeds else "images", unsure, fixed)
 
 
 def best_accuracy(report: Report) -> float | None:
@@ -120,27 +131,44 @@ def _losses(of: Sequence[Point], goals: Sequence[Objective]) -> Losses:
     return points.scaled_losses([one.metrics for one in of], goals)
 
 
-def _measured(reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool) -> list[Any]:
-    """What intervals are computed from; None for a study without networks, without accuracies
-    counted on images, or without repeats."""
+def _measured(
+    reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool
+) -> tuple[list[Any], str | None]:
+    """(what intervals are computed from; None for a study without networks, without accuracies
+    counted on images, or without repeats. Why an accuracy stays as measured, else None)."""
     if by_seeds:
         trained = [_trainings(one, goals) for one in reports]
-        return [one if has_spread(one) else None for one in trained]
+        return [one if has_spread(one) else None for one in trained], None
     on_images = [_on_images(one, goals) for one in reports]
-    if len({one.right.shape[1] for one in on_images if one is not None}) > 1:
+    known = [one for one in on_images if one is not None]
+    if len({images.shape[1] for one in known for images in one.counted.values()}) > 1:
         raise UnsureError("how sure differences are is not said: the validation splits differ")
-    return on_images
+    columns = counted_columns(goals)
+    # What one study does not know stays as measured in all.
+    shared = {
+        metric: column
+        for metric, column in columns.items()
+        if all(column in one.counted for one in known)
+    }
+    alike = [
+        replace(one, counted={column: one.counted[column] for column in shared.values()})
+        if one is not None and shared
+        else None
+        for one in on_images
+    ]
+    return alike, fixed_note(columns, shared)
 
 
 def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:
-    """What the front by some goals classifies right."""
-    column, admitted = accuracy_column(goals), _admitted(report, goals)
-    if column is None or not admitted:
+    """The front by some goals, and the images that its accuracies are counted on."""
+    columns, admitted = counted_columns(goals), _admitted(report, goals)
+    if not columns or not admitted:
         return None
     losses = _losses(admitted, goals)
     kept = np.flatnonzero(nondominated(losses))
-    right = parts_right(report.files, [admitted[row] for row in kept])
-    return OnImages(losses[kept], column, right.astype(np.float64))
+    found = counted_images(report.files, [admitted[row] for row in kept], [*columns])
+    counted = {columns[metric]: images.astype(np.float64) for metric, images in found.items()}
+    return OnImages(losses[kept], counted)
 
 
 def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:

@@ -74,6 +74,7 @@ class Point:
         n_val_images: images of the validation split; None if unknown.
         right: bool (n_val_images,), which of these it classifies right; None if unknown, or of
             several trainings.
+        certified: likewise, for which of these that is proven within evaluation.radius.
     """
 
     study: str
@@ -84,6 +85,7 @@ class Point:
     front_share: float | None = None
     n_val_images: int | None = None
     right: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    certified: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> TrialRecord:

@@ -36,7 +36,8 @@ class Report(Ranking):
 
     Attributes:
         where: the conditions that selected its networks, as given; empty for all.
-        unsure: why the certainty of the front is unknown, a sentence; None if it is known.
+        unsure: why the certainty of the front, or a part of it, is unknown, a sentence; None if it
+            is known.
         records: where it was read; None if it was not read.
     """
 

@@ -102,7 +102,8 @@ def save_network(
         LARGEST_PIXEL_ERROR: largest if math.isfinite(largest) else None,
     }
     _write_json(folder / INVERSE, inverse)
-    _write_json(folder / VAL_RIGHT, packed(answers.val.right.tolist()))
+    right, certified = answers.val.right, answers.val.certified(trial.radius)
+    _write_json(folder / VAL_RIGHT, packed(right.tolist(), certified.tolist(), trial.radius))
 
 
 def architecture(

@@ -112,9 +112,8 @@ def main() -> None:
         stays = nondominated(_with_accuracy(second, others))
         for variances in _VARIANCES:
             said = front_probabilities(
-                first,
+                {0: first},
                 _with_accuracy(first, others),
-                0,
                 np.zeros(3),
                 number,
                 arguments.draws,

@@ -132,7 +132,7 @@ def _images(rng: np.random.Generator, n_pairs: int, n_draws: int) -> None:
             at = reference if what == "hypervolume" else [0.0]
             true = difference.difference(*(losses[:, columns] for losses, _ in everything), at)
             every = [
-                OnImages(losses[:, columns], 0, right)
+                OnImages(losses[:, columns], {0: right})
                 for losses, (_, right) in zip(counted, everything, strict=True)
             ]
             fronts = [_front(one) for one in every]
@@ -148,7 +148,7 @@ def _counted(right: Losses, others: Losses) -> Losses:
 
 def _front(of: OnImages) -> OnImages:
     kept = nondominated(of.losses)
-    return OnImages(of.losses[kept], of.column, of.right[kept])
+    return OnImages(of.losses[kept], {k: images[kept] for k, images in of.counted.items()})
 
 
 def _ways_of_images(
@@ -183,13 +183,13 @@ def _plain_bootstrap(
 ) -> Losses:
     """Images drawn with replacement."""
     rng = np.random.default_rng(seed)
-    n = networks[0].right.shape[1]
+    n = networks[0].counted[0].shape[1]
     draws = np.empty(n_draws)
     for index in range(n_draws):
         drawn = rng.multinomial(n, np.full(n, 1 / n)) / n
         losses = [of.losses.copy() for of in networks]
         for one, of in zip(losses, networks, strict=True):
-            one[:, of.column] = -(of.right @ drawn)
+            one[:, 0] = -(of.counted[0] @ drawn)
         draws[index] = difference.difference(losses[0], losses[1], reference)
     return draws
 

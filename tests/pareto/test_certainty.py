@@ -34,7 +34,7 @@ def answers(rng: np.random.Generator, accuracies: list[float], n: int) -> np.nda
 
 def probabilities(right: np.ndarray, losses: np.ndarray, seed: int = 0) -> list[float]:
     """Where every difference counts; the accuracy stands first."""
-    return front_probabilities(right, losses, 0, np.zeros(losses.shape[1]), seed)
+    return front_probabilities({0: right}, losses, np.zeros(losses.shape[1]), seed)
 
 
 def test_what_no_draw_can_change_is_certain() -> None:
@@ -63,12 +63,56 @@ def test_two_networks_alike_take_turns_and_the_same_network_twice_counts_once() 
     assert first == pytest.approx(NormalDist().cdf(z), abs=0.05)
 
 
+def by_hand(counted: dict[int, np.ndarray], losses: np.ndarray, n_draws: int) -> list[float]:
+    """How often each row is nondominated where the images are drawn one by one, a fifth as many as
+    there are, so that a draw has five times the variance: no weights, and a loop over all pairs."""
+    n, n_images = losses.shape[0], len(next(iter(counted.values()))[0])
+    rng = np.random.default_rng(7)
+    n_on_front = np.zeros(n)
+    for _ in range(n_draws):
+        drawn = losses.copy()
+        images = rng.integers(n_images, size=n_images // 5)
+        for column, right in counted.items():
+            drawn[:, column] = -right[:, images].mean(axis=1)
+        for i in range(n):
+            n_on_front[i] += not any(
+                (drawn[j] <= drawn[i]).all() and ((drawn[j] < drawn[i]).any() or j < i)
+                for j in range(n)
+                if j != i
+            )
+    return (n_on_front / n_draws).tolist()
+
+
+def test_both_accuracies_are_drawn_on_the_same_images() -> None:
+    rng = np.random.default_rng(5)
+    difficulty = rng.random(2000)
+    right = np.array([difficulty + 0.1 * rng.random(2000) < at for at in (0.95, 0.94, 0.93)])
+    certified = right & np.array([difficulty < at for at in (0.55, 0.58, 0.6)])
+    certified[1] = right[1] & (rng.random(2000) < 0.64)
+    losses = np.column_stack([-right.mean(axis=1), -certified.mean(axis=1)])
+    found = front_probabilities({0: right, 1: certified}, losses, np.zeros(2), n_draws=4000)
+    assert found == pytest.approx(by_hand({0: right, 1: certified}, losses, 400), abs=0.05)
+    assert 0 < found[1] < found[2] < 1
+    # The third is certified on the most images, which alone would keep it on every front.
+    assert front_probabilities({0: right}, losses, np.zeros(2))[2] == 1
+
+
+def test_of_two_accuracies_both_must_be_beyond_chance() -> None:
+    """A network that leads by far in one accuracy and by chance in the other keeps its rivals; one
+    of which no image is certified, or that is certified on all, is no question of chance."""
+    losses = np.array([[-0.99, -0.5], [-0.5, -0.49], [-0.5, -0.1], [-0.5, 0.0]])
+    assert contenders(losses, 2000, [0, 1]) == [0, 1]
+    assert contenders(losses, 2000, [0]) == [0]
+    assert contenders(np.array([[-0.99, 0.0], [-0.5, 0.0]]), 2000, [0, 1]) == [0]
+    assert contenders(np.array([[-0.5, 0.0], [-0.5, 0.0]]), 2000, [0, 1]) == [0, 1]
+
+
 def test_who_is_no_contender_is_on_no_front_that_is_drawn() -> None:
     rng = np.random.default_rng(1)
     accuracies = rng.uniform(0.6, 0.99, 60).tolist()
     right = answers(rng, accuracies, 1500)
     losses = np.column_stack([-right.mean(axis=1), rng.random(60), rng.random(60)])
-    kept = contenders(losses, 1500, 0)
+    kept = contenders(losses, 1500, [0])
     assert set(np.flatnonzero(nondominated(losses))) <= set(kept)
     left = sorted(set(range(60)) - set(kept))
     assert left

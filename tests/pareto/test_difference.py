@@ -17,7 +17,7 @@ from study.pareto.dominance import hypervolume
 
 
 def one_network(right: np.ndarray) -> OnImages:
-    return OnImages(np.array([[-right.mean()]]), 0, right[None].astype(float))
+    return OnImages(np.array([[-right.mean()]]), {0: right[None].astype(float)})
 
 
 def once(losses: list[float]) -> list[Trainings]:
@@ -77,14 +77,34 @@ def test_other_losses_and_what_another_network_dominates_count_as_in_the_volume(
     rng = np.random.default_rng(2)
     right = (rng.random((3, 400)) < [[0.9], [0.8], [0.5]]).astype(float)
     losses = np.column_stack([-right.mean(axis=1), [0.5, 0.1, 0.9]])
-    one = OnImages(losses, 0, right)
-    front = OnImages(losses[:2], 0, right[:2])  # the third is dominated, in every draw too
-    second = OnImages(losses[1:2], 0, right[1:2])
+    one = OnImages(losses, {0: right})
+    front = OnImages(losses[:2], {0: right[:2]})  # the third is dominated, in every draw too
+    second = OnImages(losses[1:2], {0: right[1:2]})
     found = [interval_by_images(of, second, [0.0, 1.0], n_draws=5000) for of in (one, front)]
     # Images on which they answer alike have other draws where there is one more answer.
     assert found[0] == pytest.approx(found[1], abs=0.003)
     again = interval_by_images(one, second, [0.0, 1.0], n_draws=5000)
     assert again == found[0]
+
+
+def test_fractions_of_the_same_images_are_drawn_together() -> None:
+    """A second loss that is counted on the same images as the first has the same value in each
+    draw, so the volume is that of one accuracy, squared."""
+    rng = np.random.default_rng(3)
+    first, second = (rng.random((2, 1, 300)) < [[[0.9]], [[0.6]]]).astype(float)
+
+    def twice(right: np.ndarray) -> OnImages:
+        return OnImages(np.full((1, 2), -right.mean()), {0: right, 1: right})
+
+    low, high = interval_by_images(twice(first), twice(second), [0.0, 0.0], n_draws=4000)
+    # The quantiles of p^2 - q^2 by another bootstrap: with replacement, its deviations widened.
+    drawn = rng.multinomial(302, np.full(302, 1 / 302), 4000) / 302
+    p, q = (np.append(of[0], more) for of, more in ((first, [1, 0]), (second, [0, 1])))
+    volumes = (drawn @ p) ** 2 - (drawn @ q) ** 2
+    value = first.mean() ** 2 - second.mean() ** 2
+    reach = NormalDist().inv_cdf(0.975) * math.sqrt(1.5) * volumes.std()
+    assert (high - low) / 2 == pytest.approx(reach, rel=0.1)
+    assert low < value < high
 
 
 def test_of_one_network_each_it_is_welchs_interval() -> None:

@@ -12,7 +12,7 @@ from study.metrics.goals import Objective
 from study.results import answers
 from study.results.report import Report, collect
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, Kept, measured
+from tests.support.records import STUDY, Kept, measured, trial
 
 N_IMAGES = 400
 
@@ -20,7 +20,7 @@ N_IMAGES = 400
 def content(n_right: int, seed: int) -> bytes:
     bits = [index < n_right for index in range(N_IMAGES)]
     random.Random(seed).shuffle(bits)
-    return json.dumps(packed(bits)).encode()
+    return json.dumps(packed(bits, bits, 0.5)).encode()
 
 
 def kept(n_right: Sequence[int]) -> Kept:
@@ -55,6 +55,54 @@ def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share
     records = [measured(0, 1.0, 0.5, steps), measured(1, 0.975, 0.5, 2.0)]
     report = collect(STUDY, records, records=kept([400, 390]))
     assert [(p.label, p.front_share) for p in report.front] == [("0000", 1.0), ("0001", share)]
+
+
+def certified_study(**older: dict[str, bytes]) -> tuple[list[TrialRecord], Kept]:
+    """Two networks: one has two images more right, the other four images more certified."""
+    records, files = [], {}
+    for number, (n_right, n_certified) in enumerate([(382, 200), (380, 204)]):
+        right = [k < n_right for k in range(N_IMAGES)]
+        # Certified on images of which the two have half in common.
+        certified = [k % 2 == number and k < 2 * n_certified for k in range(N_IMAGES)]
+        for k in range(N_IMAGES):
+            if sum(certified) < n_certified and right[k]:
+                certified[k] = True
+        counted = {"val_accuracy": n_right / N_IMAGES, "certified_accuracy": sum(certified) / 400}
+        records.append(trial(number, **counted))
+        files[f"run{number}"] = {
+            "val_right.json": json.dumps(packed(right, certified, 0.5)).encode()
+        }
+    return records, Kept({**files, **older})
+
+
+CERTIFIED_GOALS = (
+    Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
+    Objective("certified_accuracy", Direction.MAXIMIZE, 0.0),
+)
+
+
+def test_certified_accuracy_is_drawn_with_the_images_too() -> None:
+    """Held fixed, the second would be on every front, as the most certified."""
+    records, files = certified_study()
+    report = collect(STUDY, records, CERTIFIED_GOALS, records=files)
+    assert report.unsure is None
+    by_label = {point.label: point for point in report.points}
+    assert by_label["0001"].metrics["certified_accuracy"] > 0.505
+    assert 0.5 < by_label["0001"].front_share < 0.95
+    assert by_label["0001"].certified.sum() == 204
+
+
+def test_what_an_earlier_version_did_not_keep_stays_as_measured_and_is_said() -> None:
+    records, files = certified_study()
+    older = json.loads(files.files["run1"]["val_right.json"])
+    del older["certified"], older["radius"]
+    files.files["run1"]["val_right.json"] = json.dumps(older).encode()
+    report = collect(STUDY, records, CERTIFIED_GOALS, records=files)
+    assert {p.label: p.front_share for p in report.points}["0001"] == 1.0
+    assert "certified_accuracy stays as measured" in report.unsure
+    alone = collect(STUDY, records, CERTIFIED_GOALS[1:], records=files)
+    assert [point.front_share for point in alone.front] == [None]
+    assert "certified_accuracy stays as measured" in alone.unsure
 
 
 def unsure(report: Report) -> str:

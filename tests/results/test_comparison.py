@@ -27,8 +27,10 @@ def kept(records: list[TrialRecord], **more: bytes) -> Kept:
     files = {}
     for record in records:
         n_right = round(record.metrics.get("val_accuracy", 0) * N_IMAGES)
-        right = json.dumps(packed([i < n_right for i in range(N_IMAGES)])).encode()
-        files[record.run_id] = {"val_right.json": right, **more}
+        n_certified = round(record.metrics.get("certified_accuracy", 0) * N_IMAGES)
+        right, certified = ([i < n for i in range(N_IMAGES)] for n in (n_right, n_certified))
+        content = json.dumps(packed(right, certified, 0.5)).encode()
+        files[record.run_id] = {"val_right.json": content, **more}
     return Kept(files)
 
 
@@ -195,6 +197,38 @@ def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
     (volume,), (accuracy,) = found.differences.hypervolume, found.differences.best_accuracy
     assert volume.interval is None
     assert accuracy.interval is not None
+
+
+def test_the_noise_of_certified_accuracies_is_in_the_interval_too() -> None:
+    """As accurate as each other, so that the difference is that of the certified accuracies."""
+    goals = tuple(
+        Objective(name, Direction.MAXIMIZE, 0.0) for name in ("val_accuracy", "certified_accuracy")
+    )
+    records = [
+        [replace(trial(0, val_accuracy=0.9, certified_accuracy=c), run_id=name)]
+        for name, c in (("a", 0.5), ("b", 0.6))
+    ]
+    files = [kept(of) for of in records]
+
+    def volume() -> tuple[Comparison, float]:
+        reports = [
+            report(name, of, goals, one) for name, of, one in zip("ab", records, files, strict=True)
+        ]
+        found = compare(reports)
+        low, high = found.differences.hypervolume[0].interval
+        return found, high - low
+
+    found, width = volume()
+    assert "as measured" not in found.differences.note
+    # 0.9 times the interval of a difference of 40 in 400, alike on all other images.
+    apart = 1.96 * math.sqrt(1.5 * 42 * (1 - 0.1**2)) / 402
+    assert width / 2 == pytest.approx(0.9 * apart, rel=0.15)
+    older = json.loads(files[0].files["a"]["val_right.json"])
+    del older["certified"], older["radius"]
+    files[0].files["a"]["val_right.json"] = json.dumps(older).encode()
+    found, narrower = volume()
+    assert narrower < width / 2
+    assert "certified_accuracy stays as measured" in found.differences.note
 
 
 def test_without_a_reference_point_there_is_no_volume_to_compare() -> None:
