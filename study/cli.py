@@ -6,14 +6,16 @@
 130  interrupted
 """
 
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
-from study.errors import FailedError, UserError
+from study.errors import FailedError, UserError, escaped
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -48,19 +50,41 @@ class Command(TyperCommand):
 
 @contextmanager
 def one_line_errors(**names: str) -> Iterator[None]:
-    """End the command at a user's error, with one line and an exit code. Any other error is a bug,
-    and keeps its traceback.
+    """End the command at a user's error or at Ctrl-C, with one line and an exit code. Any other
+    error is a bug, and keeps its traceback.
 
     Args:
         names: an error's key -> its name on the command line, if it is not the option of that name.
     """
+    before = signal.getsignal(signal.SIGINT)
+    # Not where a shell has it ignored, for a command in the background.
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     except (UserError, FailedError) as error:
         # A key of a file is not an option.
         name = error.key if error.source else _on_command_line(error.key, names)
         typer.echo(f"error: {error.line(name)}", err=True)
         raise typer.Exit(BAD_INPUT if isinstance(error, UserError) else FAILED) from None
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Raise KeyboardInterrupt, once: code of the user's own may catch it and go on, so the next
+    Ctrl-C ends the process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
+def say(line: str, on_stderr: bool = False) -> None:
+    """Print a line that may have text from elsewhere: control characters are escaped."""
+    typer.echo(escaped(line), err=on_stderr)
 
 
 def refuse(rule: str) -> NoReturn:

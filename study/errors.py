@@ -12,7 +12,9 @@ _LONGEST_REASON = 500
 # Part of a library's text, however deeply it wraps the system's error -> the same in plain words.
 _REASONS = {
     os.strerror(errno.ENOSPC): "the disk is full; free space on it",
-    "database or disk is full": "the disk is full; free space on it",  # of SQLite
+    # Of SQLite.
+    "database or disk is full": "the disk is full; free space on it",
+    "database is locked": "the database is locked by another process; wait for it, or end it",
     os.strerror(errno.ECONNREFUSED): "nothing answers (connection refused)",
     "Failed to resolve": "there is no host of that name",  # of urllib3
 }
@@ -24,9 +26,14 @@ def quoted(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
+def escaped(text: str) -> str:
+    """Text from elsewhere in one line: control characters, which a terminal obeys, are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def printable(text: str) -> str:
-    """Text from elsewhere in one line: control characters are escaped, and long text is cut."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Text from elsewhere, escaped, and cut if it is long."""
+    shown = escaped(text)
     return shown if len(shown) <= _LONGEST_TEXT else f"{shown[: _LONGEST_TEXT - 3]}..."
 
 
@@ -96,7 +103,7 @@ class _OneLineError(Exception):
     def line(self, name: str | None) -> str:
         """The line to report, with another name for the key."""
         got = "" if self.value is ... else f", but got {quoted(self.value)}"
-        return ": ".join(filter(None, (self.source, name, f"{self.rule}{got}")))
+        return escaped(": ".join(filter(None, (self.source, name, f"{self.rule}{got}"))))
 
 
 class UserError(_OneLineError, ValueError):

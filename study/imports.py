@@ -7,6 +7,8 @@ driver, which also ships it, the workers, and whoever resumes the study.
 import hashlib
 import re
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ _PATH = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)")
 _RULE = "must be package.module:object"
 # Of what a notebook or a script defines, which no other process can import.
 _MAIN = "__main__"
+_SILENT_SECONDS = 10.0
 
 
 def is_path(text: str) -> bool:
@@ -81,7 +84,8 @@ def _module(path: str) -> ModuleType:
     # A file that was written since this process began, such as beside a notebook, is found too.
     invalidate_caches()
     try:
-        return import_module(name)
+        with awaited(f"the import of {name}"):
+            return import_module(name)
     # Whatever the code of a module raises.
     except Exception as error:
         rule = f"importing {name} must work, but raises {where(error)}"
@@ -111,9 +115,10 @@ def _ways_out(error: BaseException) -> str:
         return ""
     # By Python's path alone, without the finder of `study`.
     other = PathFinder.find_spec("models")
-    places = [] if other is None else list(other.submodule_search_locations or [str(other.origin)])
+    found = [] if other is None else other.submodule_search_locations or [other.origin]
+    places = [str(place) for place in found]
     own = Path(__file__).parents[1] / "models"
-    if all(Path(str(place)).resolve() == own.resolve() for place in places):
+    if all(Path(place).resolve() == own.resolve() for place in places):
         return ""
     return (
         f"; models is this project's package here, not {places[0]}: import that as part of a "
@@ -122,15 +127,36 @@ def _ways_out(error: BaseException) -> str:
 
 
 @contextmanager
-def users_code(rule: str, key: str) -> Iterator[None]:
+def users_code(rule: str, key: str, what: str) -> Iterator[None]:
     """Raise OwnCodeError, about the key, for whatever code of the user's own raises within the
-    context; ConfigErrors pass."""
+    context; ConfigErrors pass. `what` is awaited."""
     try:
-        yield
+        with awaited(what):
+            yield
     except ConfigError:
         raise
     except Exception as error:
         raise OwnCodeError(f"{rule}, but raises {where(error)}", key) from error
+
+
+@contextmanager
+def awaited(what: str) -> Iterator[None]:
+    """Say on stderr that `what`, code of the user's own, is waited for, once it has run for some
+    seconds, and then each time that the wait has doubled: it may hang."""
+    began, has_ended = time.monotonic(), threading.Event()
+
+    def say() -> None:
+        seconds = _SILENT_SECONDS
+        while not has_ended.wait(began + seconds - time.monotonic()):
+            line = f"waiting for {what}, {seconds:.0f} s so far; Ctrl-C ends it"
+            print(line, file=sys.stderr, flush=True)
+            seconds *= 2
+
+    threading.Thread(target=say, daemon=True).start()
+    try:
+        yield
+    finally:
+        has_ended.set()
 
 
 def _is_library(file: Path) -> bool:

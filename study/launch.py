@@ -105,8 +105,6 @@ def main(
                     exit_code = _resume(space, place, arguments, dry_run)
                 else:
                     exit_code = _start(space, place, arguments, dry_run, every)
-    except KeyboardInterrupt:
-        raise typer.Exit(cli.INTERRUPTED) from None
     except EOFError as error:
         # Typer would only print "Aborted.", as if a prompt had been left.
         raise RuntimeError("a file ended before its time") from error
@@ -121,7 +119,9 @@ def _driver(place: _Typed, on_stderr: bool = False) -> "Driver":
     # First, since the address may be wrong and the rest takes seconds.
     driver.check_ray()
     return replace(
-        driver, say=lambda line: typer.echo(line, err=on_stderr), resume_line=_line_to_resume
+        driver,
+        say=lambda line: cli.say(line, on_stderr),
+        resume_line=_line_to_resume,
     )
 
 
@@ -193,12 +193,12 @@ def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> 
     study = Study(driver, report)
     if outcome.end_of_search is not None:
         n_trainings = outcome.record.config.n_trainings
-        typer.echo(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
+        cli.say(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
     uri = driver.elsewhere().get("tracking_uri")
     options = ["--tracking-uri", uri] if uri else []
     study.print_table(options=options)
     for network, reason in study.failures.items():
-        typer.echo(f"{network} failed: {reason}")
+        cli.say(f"{network} failed: {reason}")
     server, page = study.page_in_mlflow()
     command = shlex.join(["python", "-m", "study.report", study.name, *options])
     typer.echo(f"all trials:  {command} --all")

@@ -4,6 +4,7 @@ import hashlib
 import importlib.machinery
 import importlib.util
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,7 +148,10 @@ def test_own_code_that_imports_its_models_by_that_name_is_told_both_ways_out(
         with pytest.raises(ConfigError) as error:
             imports.imported("wants_models:f")
         yield str(error.value)
-        with pytest.raises(OwnCodeError) as called, imports.users_code("f must work", "data.name"):
+        with (
+            pytest.raises(OwnCodeError) as called,
+            imports.users_code("f must work", "data.name", "f"),
+        ):
             imports.called("calls_models:f")()
         yield str(called.value)
 
@@ -179,3 +183,30 @@ def test_study_refuses_to_be_imported_after_another_models(
     monkeypatch.setitem(sys.modules, "models", importlib.util.module_from_spec(theirs))
     with pytest.raises(ImportError, match=r"is imported already: import yours as part of a pack"):
         exec(compile(source.read_text(), str(source), "exec"), {"__file__": str(source)})
+
+
+def test_code_that_hangs_is_said_to_be_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(imports, "_SILENT_SECONDS", 0.1)
+    with imports.awaited("what is quick"):
+        pass
+    with imports.users_code("f must work", "data.name", "mine:f"):
+        time.sleep(1)
+    time.sleep(1)  # nothing is waited for now
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert set(err.splitlines()) <= {
+        f"waiting for mine:f, {seconds} s so far; Ctrl-C ends it" for seconds in (0, 1)
+    }
+    # After 0.1, 0.2, 0.4 and 0.8 s, where the machine is not too busy.
+    assert 1 <= len(err.splitlines()) <= 4
+
+
+def test_an_import_that_hangs_is_said_to_be_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(imports, "_SILENT_SECONDS", 0.05)
+    (folder / "downloads.py").write_text("import time\n\ntime.sleep(0.5)\nf = len\n")
+    assert imports.called("downloads:f") is len
+    assert "waiting for the import of downloads, " in capfd.readouterr().err

@@ -3,14 +3,16 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from study.errors import escaped
 from study.execution.address import check_answers
 from study.tracking.client import Client
 from study.tracking.records import Records
 
-_print = partial(print, flush=True)
+
+def _print(line: str) -> None:
+    print(escaped(line), flush=True)
 
 
 def _call_to_resume(study: str, elsewhere: Mapping[str, str]) -> str:

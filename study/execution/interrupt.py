@@ -1,9 +1,12 @@
-"""Ctrl-C. Once: finish the running epochs, then end the study. Twice: end at once."""
+"""Ctrl-C. Once: finish the running epochs, then end the study; code of the user's own that hangs on
+the driver ends too. Twice: end at once."""
 
 import signal
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -13,6 +16,12 @@ from ray.tune.experiment import Trial
 from study.execution.callback import StudyCallback
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A call of the user's own that has run for longer may hang.
+_HANGING_SECONDS = 2.0
+
+
+class OwnCodeInterruptedError(KeyboardInterrupt):
+    """The first signal came while code of the user's own had run for seconds on the driver."""
 
 
 @dataclass(eq=False)
@@ -31,6 +40,7 @@ class Interrupt(StudyCallback):
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._is_wanted = False
+        self._own_code_began: float | None = None  # while it runs
         # Tune id of each trial being waited for -> its last checkpoint when the wait began.
         self._waits_for: dict[str, str | None] | None = None
         self._before: dict[int, Any] = {}
@@ -51,6 +61,19 @@ class Interrupt(StudyCallback):
             "interrupted: the epochs that run are finished and checkpointed first; once more "
             f"leaves now; {self.study} can be resumed, even if all of it is killed first"
         )
+        began = self._own_code_began
+        if began is not None and time.monotonic() > began + _HANGING_SECONDS:
+            raise OwnCodeInterruptedError
+
+    @contextmanager
+    def own_code(self) -> Iterator[None]:
+        """Raise OwnCodeInterruptedError if the first signal comes when the context has lasted for
+        seconds."""
+        self._own_code_began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._own_code_began = None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if not self._is_wanted:

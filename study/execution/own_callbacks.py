@@ -1,7 +1,8 @@
 """Callbacks of the user's own, such as loggers: told on the driver what happens in a study."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from study.config.study import StudyConfig
 from study.errors import ConfigError
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
+from study.execution.interrupt import Interrupt, OwnCodeInterruptedError
 from study.execution.trials import EndedTrials, suggestion
-from study.imports import imported, where
+from study.imports import awaited, imported, where
 from study.metrics.definitions import as_reported
 from study.metrics.reports import TrialReport
 
@@ -51,20 +53,19 @@ def callback_class(path: str) -> type[Callback]:
 @dataclass(eq=False)
 class OwnCallbacks(StudyCallback):
     """Tells a study's own callbacks. One that raises is dropped with a message, and the study goes
-    on."""
+    on; one that hangs is dropped at the first Ctrl-C, which ends the study too. Must come after the
+    interrupt."""
 
     study: StudyConfig
     messages: deque[str]
+    interrupt: Interrupt
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._callbacks: dict[str, Callback] = {}
         self._ended: EndedTrials | None = None
         for path in self.study.callbacks:
-            try:
+            with self._dropped_if_it_fails(path):
                 self._callbacks[path] = callback_class(path)()
-            # Whatever the user's code raises.
-            except Exception as error:
-                self._drop(path, error)
         self._tell("on_study_start", self.study.name, self.study.to_dict())
 
     def on_trial_start(
@@ -103,12 +104,20 @@ class OwnCallbacks(StudyCallback):
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for path, callback in list(self._callbacks.items()):
-            try:
+            with self._dropped_if_it_fails(path):
                 getattr(callback, event)(*arguments)
-            # Whatever the user's code raises.
-            except Exception as error:
-                self._drop(path, error)
 
-    def _drop(self, path: str, error: Exception) -> None:
+    @contextmanager
+    def _dropped_if_it_fails(self, path: str) -> Iterator[None]:
+        try:
+            with self.interrupt.own_code(), awaited(f"the callback {path}"):
+                yield
+        except OwnCodeInterruptedError:
+            self._drop(path, "was interrupted")
+        # Whatever the user's code raises.
+        except Exception as error:
+            self._drop(path, f"raises {where(error)}")
+
+    def _drop(self, path: str, why: str) -> None:
         self._callbacks.pop(path, None)
-        self.messages.append(f"the callback {path} raises {where(error)}; it is told no more")
+        self.messages.append(f"the callback {path} {why}; it is told no more")

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.config.study import StudyConfig
+from study.errors import escaped
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.trials import EndedTrials, suggestion
@@ -127,7 +128,7 @@ class Progress(StudyCallback):
         self._show(f"{name} {tune_trials.status(trial).value}: {figures}  [{self._pace()}]")
 
     def _show(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, markup=False)
+        self._console.print(escaped(line), soft_wrap=True, markup=False)
         self._last_shown = time.monotonic()
 
     def _count_reports(self, just_ended: list[Trial]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
+from study.errors import escaped
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.provenance import provenance
@@ -139,7 +140,7 @@ class Recorder(StudyCallback):
         while n_left:
             n_left = self._outbox.wait(1.0)
             while self.messages:
-                print(self.messages.popleft(), flush=True)
+                print(escaped(self.messages.popleft()), flush=True)
             if n_left and time.monotonic() > last_message + _MESSAGE_SECONDS:
                 last_message = time.monotonic()
                 print(

@@ -67,6 +67,16 @@ def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
             return read_reports(file.readall())
     except OSError as error:
         raise StorageError(f"a checkpoint cannot be read: {error}") from error
+    except ValueError as error:
+        raise damaged(checkpoint.path, error) from error
+
+
+def damaged(checkpoint: str, error: ValueError) -> StorageError:
+    """The error for a checkpoint, by its path, with a file that is not whole."""
+    return StorageError(
+        f"every file of a checkpoint must be whole, but {error}, in {checkpoint}; delete that "
+        "folder and resume the study: the trial then goes on from an earlier checkpoint"
+    )
 
 
 def status(trial: Trial) -> TrialStatus:

@@ -76,13 +76,14 @@ def _parts(
     progress = Progress(study, stopping, messages)
     recorder = Recorder(record, tracking_uri, messages, stopping)
     snapshots = Snapshots()
+    interrupt = Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave))
     callbacks: list[Callback] = [
         # First: at the end it restores the signal handlers before the recorder waits for MLflow.
-        Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave)),
+        interrupt,
         Failures(messages),
         progress,
         recorder,
-        *([OwnCallbacks(study, messages)] if study.callbacks else []),
+        *([OwnCallbacks(study, messages, interrupt)] if study.callbacks else []),
         # After the others: it raises if it cannot write, and they must handle the end first.
         snapshots,
         # After the snapshots: if they raise, it deletes nothing.

@@ -14,6 +14,7 @@ from ray.util import get_node_ip_address
 from study.config.study import StudyConfig
 from study.errors import GpuError, GpuMemoryError, StorageError, reason
 from study.execution.batching import Batching
+from study.execution.trials import damaged
 from study.metrics.artifacts import (
     OUTCOME,
     REPORTS,
@@ -85,6 +86,7 @@ class TrialTrainable(tune.Trainable):
         self._projections: list[Projection] = []
         self._last_report: dict[str, Any] = {}
         self._is_restored = False
+        self._restores_from = ""
 
     def _training(self) -> tuple[Training, TimeSpent]:
         """The training of this trial and its clock. Created lazily: of an error before the first
@@ -144,13 +146,15 @@ class TrialTrainable(tune.Trainable):
     def save(self, *args: Any, **kwargs: Any) -> Any:
         return super().save(*args, **kwargs)
 
-    def restore(self, *args: Any, **kwargs: Any) -> Any:
+    def restore(self, checkpoint: Any, *args: Any, **kwargs: Any) -> Any:
+        # Tune gives the checkpoint in a result. From a bucket its files are read in a copy.
+        self._restores_from = str(getattr(checkpoint, "checkpoint", checkpoint).path)
         if self._suggestion.failed is None:
             # Outside _of_checkpoint: errors in creating the training are not the storage's.
             with _of_this_node():
                 self._training()
         with _of_checkpoint("read"):
-            return super().restore(*args, **kwargs)
+            return super().restore(checkpoint, *args, **kwargs)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -166,10 +170,14 @@ class TrialTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
-        self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
-        if self._suggestion.failed is not None:
+        has_failed = self._suggestion.failed is not None
+        try:
+            self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
+            state = None if has_failed else read_state(Path(checkpoint) / TRAINING_STATE)
+        except ValueError as error:
+            raise damaged(self._restores_from, error) from error
+        if has_failed:
             return
-        state = read_state(Path(checkpoint) / TRAINING_STATE)
         training, time_spent = self._training()
         training.load_state_dict(state["training"])
         report = TrialReport.from_result(state["last_result"])

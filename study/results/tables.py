@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.config.trial import COEFF
+from study.errors import escaped
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
@@ -126,7 +127,7 @@ def table_of(
         )
     for number, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
         style = "dim" if number < len(dim) and dim[number] else None
-        table.add_row(*map(Text, row), style=style)  # Text has no markup
+        table.add_row(*(Text(escaped(cell)) for cell in row), style=style)  # Text has no markup
     return table
 
 
@@ -311,7 +312,7 @@ def print_text(console: Console, text: str, indent: str = "") -> None:
         break_on_hyphens=False,
     )
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(escaped(line), markup=False, soft_wrap=True)
 
 
 def counts_of(report: Report) -> str:

@@ -291,7 +291,8 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
 
 def _own_sampler(path: str, seed: int) -> BaseSampler:
     key = "search.sampler"
-    with users_code(f"{path} must give a sampler that can be pickled", key):
+    rule = f"{path} must give a sampler that can be pickled"
+    with users_code(rule, key, f"the sampler {path}"):
         sampler = called(path)(seed)
         # Part of the state of the search.
         pickle.dumps(sampler)

@@ -15,7 +15,7 @@ from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import absent, printable
+from study.errors import absent, escaped, printable
 from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
@@ -188,7 +188,8 @@ class Records:
     def end_of_search(self, study: StudyRecord) -> str | None:
         """Why the study ended before its last possible trial; None if it did not."""
         # Empty if the study was extended since.
-        return self.client.get_run(study.run_id).data.tags.get(tags.END_OF_SEARCH) or None
+        end = self.client.get_run(study.run_id).data.tags.get(tags.END_OF_SEARCH)
+        return printable(end) if end else None
 
     def n_completed(self, study: StudyRecord) -> int:
         """The number of trials of a study that trained for all of their epochs, so far."""
@@ -307,7 +308,7 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         # Earlier versions had no repeats.
         repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
         projected_to=projected_to,
-        reason=of_run.get(tags.REASON),
+        reason=escaped(of_run[tags.REASON]) if tags.REASON in of_run else None,
         n_epochs=n_epochs,
         started=run.info.start_time / 1000,
         # A run that ended and was resumed keeps the time of its first end.
@@ -316,7 +317,7 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         else None,
         mark=of_run.get(tags.MARK),
         aliases=tuple(printable(name) for name in of_run.get(tags.ALIAS, "").split(",") if name),
-        why=of_run.get(tags.WHY, ""),
+        why=escaped(of_run.get(tags.WHY, "")),
         device=printable(of_run[tags.DEVICE]) if tags.DEVICE in of_run else None,
         origin=next((name for name, tag in _ORIGINS if of_run.get(tag) == "true"), ""),
     )

@@ -49,7 +49,7 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
     """Raise ConfigError unless blocks of the user's own can be built, trained, inverted, certified,
     scaled if they say so, and stored; and have what the loss needs."""
     path, key = config.model.block, "model.block"
-    with users_code(f"{path} must be one that runs", key):
+    with users_code(f"{path} must be one that runs", key, f"the block {path}"):
         model = build_model(config.model, in_shape, n_classes)
         images = torch.zeros(2, *in_shape)
         model(images).sum().backward()

@@ -47,7 +47,7 @@ def read(path: str, root: str) -> tuple[Split, Split | None, int, Augmentation]:
     import path gives for a root. Its images become uint8 in [0, 255] or float32 in [0, 1]. Raises
     ConfigError for data that is not as `Dataset` says, and OwnCodeError if the function fails."""
     rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or a "
-    with users_code(f"{rule}pair of these, training and test", _KEY):
+    with users_code(f"{rule}pair of these, training and test", _KEY, f"the data function {path}"):
         given = called(path)(root)
         return _checked(given if isinstance(given, Dataset) else _collected(given))
 

@@ -24,7 +24,8 @@ def measure_own(
     for name, path in trial.metrics:
         images = normalized(val.images) if images is None else images
         key, function = f"metrics.{name}", called(path)
-        with users_code("it must give a number", key), seeded(trial.seed, 0, images.device):
+        awaited_code = users_code("it must give a number", key, f"the metric {path}")
+        with awaited_code, seeded(trial.seed, 0, images.device):
             value = float(function(model, images, val.labels, certificate))
         if not math.isfinite(value):
             raise OwnCodeError("it must give a finite number", key, value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -43,7 +43,15 @@ def state_bytes(state: object) -> bytes:
 
 
 def read_state(path: Path) -> Any:
-    """The state of a file from `state_bytes`, on the CPU; a tuple comes back as a list."""
+    """The state of a file from `state_bytes`, on the CPU; a tuple comes back as a list. Raises
+    ValueError, with the file's name, if the file is not whole."""
+    try:
+        return _read(path)
+    except (LookupError, RecursionError, SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+
+
+def _read(path: Path) -> Any:
     with safe_open(path, framework="pt") as file:
 
         def restored(value: Any) -> Any:

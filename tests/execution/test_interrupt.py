@@ -1,14 +1,19 @@
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray.tune.experiment import Trial
 
+from study.execution import interrupt
 from study.execution.interrupt import Interrupt
+from study.execution.own_callbacks import Callback, OwnCallbacks
+from tests.support.studies import tiny
 
 
 class Study:
@@ -103,3 +108,39 @@ def test_a_study_that_ended_gives_the_signals_back(study: Study) -> None:
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     assert not study.messages
+
+
+def test_code_of_the_user_s_own_that_hangs_ends_at_the_first(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with study.interrupt.own_code():
+        os.kill(os.getpid(), signal.SIGINT)  # it has just begun
+    assert len(study.messages) == 1
+    again = Study()
+    again.interrupt.setup()
+    monkeypatch.setattr(interrupt, "_HANGING_SECONDS", -1.0)
+    with pytest.raises(interrupt.OwnCodeInterruptedError), again.interrupt.own_code():
+        os.kill(os.getpid(), signal.SIGINT)
+    assert "tiny can be resumed" in again.messages[0]
+    assert again.n_left == 0
+
+
+class Hangs(Callback):
+    """Waits for a server, until somebody presses Ctrl-C."""
+
+    def on_study_start(self, name: str, settings: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+        raise AssertionError("it was not interrupted")
+
+
+def test_a_callback_that_hangs_is_told_no_more(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupt, "_HANGING_SECONDS", -1.0)
+    path = f"{__name__}:Hangs"
+    callbacks = OwnCallbacks(replace(tiny(), callbacks=(path,)), study.messages, study.interrupt)
+    callbacks.setup()
+    assert study.messages[1] == f"the callback {path} was interrupted; it is told no more"
+    study.step()
+    assert study.is_ended

@@ -173,3 +173,13 @@ def test_no_time_is_said_to_be_left_once_the_last_report_is_overdue(
     overdue = [left for now, left in study.shown(9000, epoch_seconds=None) if now >= 1200]
     assert len(overdue) > 50
     assert set(overdue) == {None}
+
+
+def test_no_control_character_of_a_message_reaches_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    messages = deque(["the callback mine:Log raises OSError: \x1b]0;owned\x07"])
+    view = Progress(STUDY.config, Stopping(STUDY.config), messages)
+    view.setup()
+    view.on_step_end(0, [])
+    assert capsys.readouterr().out == ("the callback mine:Log raises OSError: \\x1b]0;owned\\x07\n")

@@ -17,6 +17,7 @@ from ray.tune import Checkpoint
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
 from study.execution.batching import Batching
+from study.execution.trials import reports_in
 from study.execution.worker import TrialTrainable
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.metrics.reports import TrialReport, TrialStatus
@@ -247,6 +248,26 @@ def test_a_checkpoint_that_lacks_a_file_or_is_gone_is_an_error_of_the_storage(
     shutil.rmtree(folder)
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*not exist on storage"):
         of.restore(checkpoint)
+
+
+@pytest.mark.parametrize("name", [REPORTS, TRAINING_STATE])
+@pytest.mark.parametrize("content", [b"", b"\x80garbage" * 10, b"3", b"[[]]"])
+def test_a_checkpoint_with_garbage_in_a_file_names_the_file(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    of = worker()
+    of.step()
+    folder = saved(of, tmp_path / "checkpoint_000000")
+    checkpoint = Checkpoint.from_directory(str(folder))
+    (folder / name).write_bytes(content)
+    rule = (
+        rf"^every file of a checkpoint must be whole, but {name} cannot be read: .*, in {folder};"
+    )
+    with pytest.raises(StorageError, match=rule):
+        of.restore(checkpoint)
+    if name == REPORTS:
+        with pytest.raises(StorageError, match=rule):
+            reports_in(checkpoint)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

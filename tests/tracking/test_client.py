@@ -2,7 +2,7 @@ import os
 import shutil
 import socket
 import sqlite3
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,27 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     )
     assert type(raised.value) is TrackingError
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_locked_database_is_said_in_plain_words(empty_database: Path, tmp_path: Path) -> None:
+    def does_not_wait(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.execute("PRAGMA busy_timeout = 0")
+
+    path = shutil.copy(empty_database, tmp_path / "mlflow.db")
+    client = Client(f"sqlite:///{path}")
+    event.listen(Engine, "connect", does_not_wait)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(OutageError) as raised:
+                client.call(client.api.search_experiments)
+    finally:
+        event.remove(Engine, "connect", does_not_wait)
+    assert str(raised.value) == (
+        f"MLflow at sqlite:///{path}: the database is locked by another process; wait for it, or "
+        "end it"
+    )
+    client.call(client.api.search_experiments)
 
 
 def test_no_message_shows_sql(tracker: Tracker) -> None:

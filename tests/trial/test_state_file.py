@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from study.trial.state_file import read_state, state_bytes
 
@@ -45,3 +46,16 @@ def test_it_is_no_pickle() -> None:
 def test_anything_else_is_refused(state: object) -> None:
     with pytest.raises(TypeError):
         state_bytes(state)
+
+
+def test_a_file_that_is_not_whole_is_named(tmp_path: Path) -> None:
+    content = state_bytes({"x": torch.arange(30.0), "epoch": 3})
+    path = tmp_path / "state.safetensors"
+    damaged = [content[:n] for n in range(0, len(content), 7)]
+    damaged += [b"garbage" * 20, save({"x": torch.zeros(3)}), save({}, {"state": "{"})]
+    for each in damaged:
+        path.write_bytes(each)
+        with pytest.raises(ValueError, match=r"^state\.safetensors cannot be read: "):
+            read_state(path)
+    path.write_bytes(content)
+    assert read_state(path)["epoch"] == 3
