@@ -149,5 +149,11 @@ def block_class(path: str) -> type[Block]:
 
 
 def path_of_class(block: type[Block]) -> str:
-    """The import path of a class."""
+    """The import path of a class. Raises ValueError if it claims to be one of this package."""
+    package, _, _ = __name__.partition(".")
+    if block.__module__.partition(".")[0] == package:
+        raise ValueError(
+            f"the __module__ of a block of another author must not be in the package {package}, "
+            f"but is {block.__module__!r}"
+        )
     return f"{block.__module__}:{block.__qualname__}"

@@ -1,12 +1,15 @@
 """What is proven of a network: bounds of its layers, of its blocks, and what follows from them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from torch import nn
 
+from models.block import Block, path_of_class
 from models.forward_pass import forward_sha256, refuse_more, refuse_other_network
+from models.invertible_block import InvertibleBlock
 
 Effort = Literal["fast", "full"]
 """How long `certify` looks for small bounds."""
@@ -19,6 +22,10 @@ SEARCH_ROOM = 1e-4
 certificate: where other last bits turn its search, it proves a little less elsewhere."""
 # The factor of a bound, so that it holds as printed.
 UP = 1 + ROOM
+LEAST_EXPONENT = -1000
+"""Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to
+it."""
+LEAST = 2.0**LEAST_EXPONENT
 
 
 @dataclass(frozen=True)
@@ -127,20 +134,20 @@ class Certificate:
     @property
     def features_lipschitz_upper_bound(self) -> float:
         """The bound of `features`: the product over the blocks of their maps' bounds."""
-        return math.prod(block.map_lipschitz_upper_bound for block in self.blocks) * UP
+        return raised_product(block.map_lipschitz_upper_bound for block in self.blocks)
 
     @property
     def inverse_lipschitz_upper_bound(self) -> float:
         """The bound of the inverse of `features`: the product over the blocks; infinite without
         proof."""
-        return math.prod(block.inverse_lipschitz_upper_bound for block in self.blocks) * UP
+        return raised_product(block.inverse_lipschitz_upper_bound for block in self.blocks)
 
     @property
     def logit_lipschitz_upper_bound(self) -> float:
         """The largest bound, over pairs of classes, of the Lipschitz constant of z_i - z_j by the
         images as the network takes them; infinite for a classifier without known bounds."""
         bounds = [bound for row in self.logit_difference_bounds for bound in row]
-        return max(bounds, default=math.inf) * self.features_lipschitz_upper_bound * UP
+        return raised_product([max(bounds, default=math.inf), self.features_lipschitz_upper_bound])
 
     def check(self, model: nn.Module, network: type[nn.Module]) -> None:
         """Raise ValueError unless this certificate is of the features of a model as it is now: the
@@ -152,7 +159,15 @@ class Certificate:
                 f"the certificate must be that of a network for images of shape {model.in_shape}, "
                 f"but is of one for {self.in_shape}: certify again"
             )
-        _check_digest("network", model.get_submodule("body"), self.sha256)
+        body = model.get_submodule("body")
+        _check_digest("network", body, self.sha256)
+        blocks = [module for module in body.children() if isinstance(module, InvertibleBlock)]
+        authors = [path_of_class(type(b)) if isinstance(b, Block) else None for b in blocks]
+        if authors != [block.proven_by for block in self.blocks]:
+            raise ValueError(
+                "the certificate must have a proof by the author of each block, but these are "
+                f"blocks of {authors}: certify again"
+            )
 
     def check_classifier(self, model: nn.Module) -> None:
         """Raise ValueError unless this certificate is of the classifier of a model as it is now."""
@@ -182,6 +197,31 @@ class Certificate:
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }
+
+
+def raised_product(factors: Iterable[float], exponent: int = 0) -> float:
+    """An upper bound of the product of numbers >= 0 and of 2^exponent, above it by rounding alone;
+    infinite if one is infinite or NaN, zero only if one of them is zero."""
+    mantissa = 1.0
+    for factor in factors:
+        if not factor < math.inf:
+            return math.inf
+        # Apart from its exponent, no product of numbers that are not zero underflows.
+        mantissa, more = math.frexp(mantissa * math.frexp(factor)[0])
+        exponent += more + math.frexp(factor)[1]
+    return scaled_up(mantissa * UP, exponent)
+
+
+def scaled_up(value: float, exponent: int) -> float:
+    """value * 2^exponent or more, for a value >= 0; zero for zero alone, infinite for NaN."""
+    if not 0 < value < math.inf:
+        return math.inf if math.isnan(value) else value
+    if math.frexp(value)[1] + exponent <= LEAST_EXPONENT:
+        return LEAST
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf
 
 
 def _check_digest(what: str, module: nn.Module, certified: str) -> None:

@@ -8,6 +8,7 @@ the processor are.
 """
 
 import hashlib
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cache
@@ -16,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from models.block import Block
+
+_PACKAGE = __name__.partition(".")[0]
 _PLAIN = (bool, int, float, str, type(None))
 # What a subclass of a network may have of its own: no call of a network looks at it.
 _FREE = {
@@ -102,6 +106,8 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
         if type(table) not in (dict, OrderedDict):
             yield f"must keep {kind} in a dict, but has a {type(table).__name__}"
         for name, value in table.items():
+            if not name.isprintable():
+                yield f"must have parts with printable names, but has {name!r:.80}"
             if name in own:
                 yield f"must have one {name}, but an attribute hides that in {kind}"
             if kind != "_modules" and value is not None:
@@ -148,16 +154,30 @@ def forward_sha256(root: nn.Module) -> str:
     """SHA-256, hex, of all that decides a forward pass: classes, settings, and the tensors' types,
     shapes and values; independent of device, layout and mode."""
     digest = hashlib.sha256()
+    blocks = (module for _, module in parts(root) if isinstance(module, Block))
+    of_authors = {module for block in blocks for _, module in parts(block)}
     for path, module in parts(root):
         settings = {
             key: value
             for key, value in sorted(vars(module).items())
             if not key.startswith("_") and key != "training"
         }
-        digest.update(f"{path} {type(module).__qualname__} {settings!r}\n".encode())
+        name = _name_in_digest(type(module), is_of_author=module in of_authors)
+        digest.update(f"{path} {name} {settings!r}\n".encode())
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
             digest.update(f"{name} {tensor if tensor is None else sha256(tensor)}\n".encode())
     return digest.hexdigest()
+
+
+def _name_in_digest(kind: type, is_of_author: bool) -> str:
+    """How a digest names the class of a module: a class of torch.nn or of this package by its bare
+    name, which no other class has, whatever it says of itself. So it is for the modules of blocks
+    of other authors, as it was in earlier versions: a certificate names these authors."""
+    name = kind.__qualname__
+    package, _, _ = kind.__module__.partition(".")
+    home = sys.modules.get(kind.__module__) if package == _PACKAGE else nn
+    is_known = getattr(home, name, None) is kind
+    return name if is_known or is_of_author else repr(f"{kind.__module__}:{name}")
 
 
 def sha256(tensor: Tensor) -> str:

@@ -167,7 +167,7 @@ def test_a_network_is_read_only_if_its_blocks_are_trusted(tmp_path: Path) -> Non
         read_network(tmp_path)
     again = read_network(tmp_path, trust=True)
     assert torch.equal(again(images()), model(images()))
-    certify(again).check(model.body)
+    certify(again).check(model, IResNet)
 
 
 @pytest.mark.parametrize(
@@ -264,3 +264,39 @@ def test_subclasses_that_change_the_forward_pass_are_refused(name: str) -> None:
     model.__class__ = changed
     with pytest.raises(ValueError, match=f"but Changed has its own {name}"):
         certify(model)
+
+
+def test_no_block_of_another_author_is_one_of_this_package() -> None:
+    """Its bounds would be shown as proven here."""
+
+    class Claims(Coupling):
+        __module__ = "models.residual_block"
+        __qualname__ = "ResidualBlock"
+
+    rule = "must not be in the package models, but is 'models.residual_block'"
+    with pytest.raises(ValueError, match=rule):
+        network(Claims)
+    model = network(Coupling)
+    own(model)[0].__class__ = Claims
+    with pytest.raises(ValueError, match=rule):
+        certify(model)
+
+
+def test_a_certificate_is_of_the_blocks_of_its_authors() -> None:
+    """Another author's class of the same name has the same digest."""
+
+    class Other(Coupling):
+        __module__ = "elsewhere"
+        __qualname__ = Coupling.__qualname__
+
+    model, x = network(Coupling), images()
+    certificate, labels = certify(model), model(x).argmax(1)
+    certified_radius(model, x, labels, certificate)
+    own(model)[1].__class__ = Other
+    assert certify(model).sha256 == certificate.sha256
+    for use in (
+        lambda: certified_radius(model, x, labels, certificate),
+        lambda: model.inverse(model.features(x), certificate=certificate),
+    ):
+        with pytest.raises(ValueError, match=r"a proof by the author of each block, .*elsewhere:"):
+            use()
