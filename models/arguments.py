@@ -1,8 +1,9 @@
 """The rules of IResNet's arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from models.activations import ACTIVATIONS
+from models.inputs import check_kind, described, number, whole_number
 
 NORMS = ("spectral", "batch", "none")
 BUDGETS = ("even", "last")
@@ -37,7 +38,28 @@ def check_arguments(
     dropout: float,
     classifier_eps: float = CLASSIFIER_EPS,
 ) -> None:
-    """Check IResNet's arguments without building one. Raises ValueError with rule and value."""
+    """Check IResNet's arguments without building one. Raises TypeError or ValueError with rule and
+    value."""
+    _check_kinds(
+        whole={
+            "n_classes": n_classes,
+            "patch": patch,
+            "dense_blocks": dense_blocks,
+            "bottleneck": bottleneck,
+            "dense_bottleneck": dense_bottleneck,
+            "channel_multiplier": channel_multiplier,
+            "n_power_iterations": n_power_iterations,
+        },
+        real={"coeff": coeff, "dropout": dropout, "classifier_eps": classifier_eps},
+        text={
+            "block": block,
+            "norm": norm,
+            "activation": activation,
+            "head": head,
+            "budget": budget,
+        },
+        sequences={"in_shape": in_shape, "blocks": blocks},
+    )
     are_counts = len(blocks) + dense_blocks >= 1 and all(n >= 1 for n in blocks)
     is_potential = block == "potential" or dense_blocks > 0
     rules: list[tuple[bool, str, object]] = [
@@ -79,9 +101,9 @@ def check_arguments(
     for holds, rule, value in rules:
         if not holds:
             raise ValueError(f"{rule}, but got {value}")
-    channels, height, width = in_shape
-    if not all(type(size) is int and size >= 1 for size in in_shape):
+    if len(in_shape) != 3 or not all(type(size) is int and size >= 1 for size in in_shape):
         raise ValueError(f"in_shape must be three whole numbers >= 1, but got {in_shape}")
+    channels, height, width = in_shape
     factor = 2 ** max(len(blocks) - 1, 0)
     if patch > 0 and blocks and (height % (patch * factor) or width % (patch * factor)):
         raise ValueError(
@@ -99,3 +121,24 @@ def check_arguments(
             f"bottleneck={bottleneck} and {channels} * channel_multiplier="
             f"{channels * channel_multiplier} channels"
         )
+
+
+def _check_kinds(
+    whole: Mapping[str, object],
+    real: Mapping[str, object],
+    text: Mapping[str, object],
+    sequences: Mapping[str, object],
+) -> None:
+    """Refuse arguments, by name, that are not whole numbers, real numbers, text, or sequences of
+    whole numbers."""
+    for name, value in whole.items():
+        whole_number(name, value)
+    for name, value in real.items():
+        number(name, value)
+    for name, value in text.items():
+        check_kind(name, value, str)
+    for name, value in sequences.items():
+        if isinstance(value, str) or not isinstance(value, Collection):
+            raise TypeError(f"{name} must be whole numbers, but got {described(value)}")
+        for index, entry in enumerate(value):
+            whole_number(f"{name}[{index}]", entry)

@@ -77,7 +77,7 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
     largest, left = (part.abs().flatten(1).amax(dim=1) for part in (x[0], x3))
     off = (n_terms + 4) * _UNIT * (left * of_weight + largest * of_rest)
     off = off + 64 * _UNIT**2 * (largest * of_weight + of_bias) + _UNDERFLOW
-    return total, ROOM * off * rounded[0].numel() ** 0.5
+    return total, ROOM * off * math.prod(rounded.shape[1:]) ** 0.5
 
 
 def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:

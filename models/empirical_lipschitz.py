@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from models.inputs import check_kind, check_maps, check_not_empty, check_precision, count
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 
@@ -22,17 +23,23 @@ def empirical_lipschitz(
 
     Args:
         model: in eval mode.
-        images: (B, C, H, W), B >= 1, of in_shape. A Jacobian is taken where they enter the block.
+        images: (B, C, H, W), B >= 1, of in_shape, on the device and of the dtype of the weights. A
+            Jacobian is taken where they enter the block.
         n_iterations: at least 1.
 
     Raises:
         RuntimeError: if the model is in training mode.
-        ValueError: if n_iterations < 1.
+        TypeError: if an argument is of another kind.
+        ValueError: if n_iterations < 1, or the images break a rule above.
     """
+    check_kind("model", model, IResNet)
+    weight = next(model.parameters(), None)
+    check_maps("images", images, model.in_shape, weight)
+    check_precision("images", images, weight)
+    check_not_empty("images", images)
+    n_iterations = count("n_iterations", n_iterations, 1)
     if model.training:
         raise RuntimeError("empirical_lipschitz needs eval mode; call model.eval() first")
-    if n_iterations < 1:
-        raise ValueError(f"n_iterations >= 1 must hold, but got n_iterations={n_iterations}")
     largest = []
     x = images
     for module in model.body:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models.anderson import History, sample_norm
+from models.inputs import check_kind, count, described, number
 from models.rounding import scaled_norm
 
 # Samples whose steps shrink by a larger factor go on with Anderson acceleration.
@@ -68,7 +69,14 @@ def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | 
         lipschitz: L, a proven bound of the map's Lipschitz constant, >= 0.
         rtol: >= 0.
         first_error: e, >= 0.
+
+    Raises:
+        TypeError: if one of them is no number.
+        ValueError: if one of them is negative.
     """
+    for name, value in (("lipschitz", lipschitz), ("rtol", rtol), ("first_error", first_error)):
+        if number(name, value) < 0:
+            raise ValueError(f"{name} >= 0 must hold, but got {name}={value}")
     needed = first_error * (1 + lipschitz + rtol * lipschitz) * (1 + 2**-50)
     if not lipschitz < 1 or not needed < math.inf:
         return None
@@ -112,12 +120,15 @@ def fixed_point(
         expanding: whether fn may be no contraction, but has exactly one fixed point.
 
     Raises:
-        ValueError: if max_steps < 1, or rtol or atol is negative.
+        TypeError: if y0 is no Tensor, or one of the others no number.
+        ValueError: if y0 is not of a floating-point dtype or has no axis but that of the samples,
+            max_steps < 1, or rtol or atol is negative or NaN.
     """
-    limits = torch.as_tensor(max_steps, device=y0.device).expand(len(y0))
-    if bool((limits < 1).any()):
-        raise ValueError(f"max_steps >= 1 must hold, but got max_steps={max_steps}")
-    if rtol < 0 or atol < 0:
+    check_kind("y0", y0, Tensor)
+    if y0.dim() < 2 or not y0.is_floating_point():
+        raise ValueError(f"y0 must be floating point, (B, n, ...), but got {described(y0)}")
+    limits = _limits(max_steps, y0)
+    if not (number("rtol", rtol) >= 0 and number("atol", atol) >= 0):
         raise ValueError(f"rtol, atol >= 0 must hold, but got rtol={rtol}, atol={atol}")
     iteration = _Iteration(fn, y0, rtol, atol, limits, expanding)
     for rows, part in _parts(y0):
@@ -130,6 +141,21 @@ def fixed_point(
         residual_norm=iteration.residual_norm,
         converged=iteration.converged,
     )
+
+
+def _limits(max_steps: int | Tensor, y0: Tensor) -> Tensor:
+    """int64 (B,): the most evaluations for each sample of y0."""
+    if not isinstance(max_steps, Tensor):
+        return torch.full((len(y0),), count("max_steps", max_steps, 1), device=y0.device)
+    is_whole = not (max_steps.is_floating_point() or max_steps.dtype == torch.bool)
+    if not is_whole or max_steps.shape not in ((), (len(y0),)):
+        raise ValueError(
+            f"max_steps must be a whole number, or int64 of shape ({len(y0)},), but got "
+            f"{described(max_steps)}"
+        )
+    if bool((max_steps < 1).any()):
+        raise ValueError(f"max_steps >= 1 must hold, but got max_steps={max_steps}")
+    return max_steps.to(y0.device).expand(len(y0))
 
 
 class _Iteration:

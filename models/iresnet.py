@@ -19,6 +19,7 @@ from models.block import Block, block_class, path_of_class
 from models.certificate import UP, Certificate
 from models.error_bound import error_bounds
 from models.fixed_point import Solution, nan_where_unconverged
+from models.inputs import check_kind, check_maps, check_precision
 from models.invertible_block import InvertibleBlock
 from models.isometries import Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
@@ -29,6 +30,8 @@ from models.spectral_norm import (
     effective_weights,
     update_spectral_norm,
 )
+
+_ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 
 
 class GlobalAveragePool(nn.Module):
@@ -219,13 +222,17 @@ class IResNet(nn.Module):
         cast(Any, self).to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`. Raises
-        ValueError if the images are not of in_shape: the norm of a zero-padded convolution grows
-        with the map, so a certificate holds at its size only."""
-        if x.shape[1:] != self.in_shape:
-            raise ValueError(
-                f"images of shape {self.in_shape} must be given, but got {tuple(x.shape[1:])}"
-            )
+        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
+
+        Raises:
+            TypeError: if the images are no Tensor.
+            ValueError: if they are not of in_shape (the norm of a zero-padded convolution grows
+                with the map, so a certificate holds at its size only), or not on the device or of
+                the dtype of the weights; under autocast any floating-point dtype is taken.
+        """
+        weight = next(self.parameters(), None)
+        check_maps("images", x, self.in_shape, weight)
+        check_precision("images", x, weight, autocast=True)
         layers = self._normalized()
         weights = dict(zip(layers, effective_weights(layers), strict=True))
         x = _in_channels_last(x)
@@ -279,17 +286,25 @@ class IResNet(nn.Module):
             preimage of z under the blocks from t on; [0] is that of the exact preimage of z itself.
             It says nothing of the rounding that made z: image_error_bound, (B,), does, and bounds
             the distance of last_iterate from the image x with z = features(x), computed by this
-            network in the precision of z, without autocast and with products in full precision. If
-            `images` are given it is their distance, rounded up. Both are proven, rounding included;
-            see `models.error_bound`.
+            network in the precision of z, without autocast and with products in full; it is
+            infinite where torch may compute those of float32 in TF32 or bfloat16. If `images` are
+            given it is their distance, rounded up. Both are proven, rounding included; see
+            `models.error_bound`.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where the network is no
                 function of one sample, or with a certificate: call eval() first.
+            TypeError: if z or images are no Tensor, or the certificate is something else.
             ValueError: if the certificate is of another network, or `certify` would refuse this
-                one; or if z has not the features' shape, or images not that of the solution.
+                one, or torch flushes denormal numbers to zero; or if z has not the features' shape
+                or not the dtype and device of the weights, or images not the shape of the solution.
         """
+        check_kind("z", z, Tensor)
+        weight = next(self.parameters(), None)
+        check_maps("z", z, z.shape[1:], weight)  # the blocks look at the shape
+        check_precision("z", z, weight)
         if certificate is not None:
+            check_kind("certificate", certificate, Certificate)
             certificate.check(self, IResNet)
             if self.training:
                 raise RuntimeError(
@@ -308,14 +323,15 @@ class IResNet(nn.Module):
                 per_block.append(solution)
                 x = solution.last_iterate
             else:
-                assert isinstance(module, Squeeze | InjectivePad | Flatten | Patches)
-                x = module.inverse(x)
+                check_kind("each part of the body", module, *_ISOMETRIES)
+                x = cast(Any, module).inverse(x)
         bound = image_bound = None
         if certificate is not None and bound_error:
             iterates = (solution.last_iterate for solution in per_block)
             with torch.autocast("cpu", enabled=False):  # where the bounds are computed
                 bound, image_bound = error_bounds(list(self.body), z, iterates, certificate.blocks)
         if images is not None:
+            check_kind("images", images, Tensor)
             if images.shape != x.shape:
                 raise ValueError(
                     f"images of shape {tuple(x.shape)} must be given, but got {tuple(images.shape)}"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.block import Block
 from models.certificate import Certificate
 from models.certification import certify, with_classifier
+from models.inputs import check_kind, check_not_empty, described, number
 from models.iresnet import IResNet
 from models.potential_block import PotentialBlock
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
@@ -64,6 +65,7 @@ def project(
         What is proven of the model then: `certify(model)`.
 
     Raises:
+        TypeError: if an argument is of another kind.
         ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
             for the weights' precision, a weight is not finite, the certificate is of other weights
             or of less effort, or the residual blocks hold a BatchNorm, whose factor follows the
@@ -71,6 +73,7 @@ def project(
             a bias, or what is fitted to the images is not finite.
         RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
     """
+    check_kind("model", model, IResNet)
     if (coeff is None) == (lipschitz is None):
         raise ValueError(
             f"one of coeff and lipschitz must be given, but got coeff={coeff}, "
@@ -82,7 +85,7 @@ def project(
         else ("lipschitz", lipschitz, _factors_of_blocks)
     )
     assert given is not None
-    target = float(given)  # a number of numpy or torch as well
+    target = number(name, given)
     if not 0 < target < 1:
         raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
     if not all(module.is_scalable for module in model.body if isinstance(module, Block)):
@@ -90,6 +93,8 @@ def project(
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
     batches = None if images is None else _batches(images)
+    if certificate is not None:
+        check_kind("certificate", certificate, Certificate)
     if batches is not None:
         # Fail before the certificate, which takes long.
         _batch_norm(model)
@@ -125,10 +130,13 @@ def project(
 
 def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
     """Images (B, C, H, W), or one or more batches of such, as a list of batches."""
+    check_kind("images", images, Iterable)
     batches = [images] if isinstance(images, Tensor) else list(images)
     if not batches or not all(isinstance(batch, Tensor) for batch in batches):
         kinds = ", ".join(type(batch).__name__ for batch in batches[:3])
         raise ValueError(f"images must be one or more batches, each a Tensor, but got [{kinds}]")
+    for batch in batches:
+        check_not_empty("images", batch)
     return batches
 
 
@@ -278,7 +286,9 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
 def deployed(model: IResNet) -> IResNet:
     """A copy in plain convolutions, each with the effective weight of now: the same function in
     eval mode, bit for bit, in which no sigma stands between the weights and the map. It has the
-    layers of a network with norm="none", and loads into one. Blocks of other authors stay."""
+    layers of a network with norm="none", and loads into one. Blocks of other authors stay. Raises
+    TypeError if the model is no IResNet."""
+    check_kind("model", model, IResNet)
     plain = copy.deepcopy(model)
     own = {m for block in plain.body if isinstance(block, Block) for m in block.modules()}
     for parent in [module for module in plain.body.modules() if module not in own]:
@@ -295,11 +305,15 @@ def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> N
 
     Args:
         model: its mode stays as it is.
-        images: (B, C, H, W), or one or more batches of such, B >= 2, best of one size.
+        images: (B, C, H, W), or one or more batches of such, best of one size; each of two or more
+            entries in a channel of the features.
 
     Raises:
-        ValueError: if there is no batch, or not one BatchNorm2d in the classifier.
+        TypeError: if the model is no IResNet, or images are neither a Tensor nor an iterable.
+        ValueError: if there is no batch or one is too small, not one BatchNorm2d in the classifier,
+            or `features` refuses the images.
     """
+    check_kind("model", model, IResNet)
     batch_norm = _batch_norm(model)
     assert batch_norm.running_mean is not None
     assert batch_norm.running_var is not None
@@ -309,6 +323,11 @@ def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> N
             # torch's BatchNorm sums in float32, whose rounding may be as large as a channel that a
             # small bound leaves.
             by_channel = model.features(batch).transpose(0, 1).flatten(1).double()
+            if by_channel.shape[1] < 2:
+                raise ValueError(
+                    "images must be two or more where the features have one pixel, but got "
+                    f"{described(batch)}"
+                )
             means.append(by_channel.mean(dim=1))
             variances.append(by_channel.var(dim=1))
     batch_norm.running_mean.copy_(torch.stack(means).mean(dim=0))

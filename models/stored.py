@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.arguments import is_import_path
 from models.forward_pass import forward_sha256
+from models.inputs import check_kind, described
 from models.iresnet import IResNet
 from models.projection import deployed
 
@@ -65,9 +66,21 @@ def write_network(
             with the WEIGHTS of base. It comes back the same, bit for bit.
 
     Raises:
-        ValueError: before anything is written, if what would be read is another function than
-            model, or has tensors of other names, shapes or types.
+        TypeError: if an argument is of another kind.
+        ValueError: before anything is written, if description has no architecture, or what would be
+            read is another function than model, or has tensors of other names, shapes or types.
     """
+    for name, value, kind in (
+        ("folder", folder, Path),
+        ("model", model, IResNet),
+        ("description", description, Mapping),
+    ):
+        check_kind(name, value, kind)
+    if not isinstance(description.get("architecture"), Mapping):
+        raise ValueError(
+            "description must have the arguments of IResNet as its architecture, but has "
+            f"{described(description.get('architecture'))}"
+        )
     architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
     content = {**description, "architecture": architecture}
     tensors, file = _tensors(model), WEIGHTS
@@ -145,9 +158,11 @@ def read_network(folder: Path, *, trust: bool = False) -> IResNet:
     author is read only with `trust`, since their code is imported and run.
 
     Raises:
+        TypeError: if folder is no Path.
         ValueError: in one line with the file's name, if one cannot be read, NETWORK describes no
             network, or WEIGHTS has not exactly the tensors of that network.
     """
+    check_kind("folder", folder, Path)
     content = _content(folder / NETWORK)
     block = content["architecture"].get("block")
     if is_import_path(block) and not trust:
