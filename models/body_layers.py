@@ -28,6 +28,8 @@ from models.potential_block import PotentialBlock
 from models.residual_block import ResidualBlock
 from models.spectral_norm import SpectralNormConv2d
 
+# Far above the smallest number that float64 has with all of its bits.
+_LEAST_PRODUCT = 2.0**-1000
 _ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
@@ -182,9 +184,8 @@ def _block_layers(block: ResidualBlock, path: str) -> BlockLayers:
                 # conv, then BatchNorm: one convolution with the kernel s_o * W[o].
                 folded, batch_norm = children.pop(0)
                 check_parts(folded, batch_norm)
-                weight = weight * scale_of_batch_norm(folded, batch_norm, channels).view(
-                    -1, 1, 1, 1
-                )
+                scale = scale_of_batch_norm(folded, batch_norm, channels)
+                weight = product_or_nan(weight, scale.view(-1, 1, 1, 1))
                 of.append(batch_norm)
                 factor = math.inf
             layer = Layer(name, block.in_shape[1:], weight, None, folded, _is_finite(of, weight))
@@ -281,8 +282,25 @@ def scale_of_batch_norm(name: str, module: nn.Module | None, channels: int) -> T
                 f"the BatchNorm2d at {name} must be for {channels} channels, but has a tensor of "
                 f"shape {tuple(tensor.shape)}"
             )
-    scale = (module.running_var.to("cpu", torch.float64) + module.eps).rsqrt()
-    return scale if module.weight is None else scale * module.weight.to("cpu", torch.float64)
+    variance = module.running_var
+    # Numbers that are not finite bound nothing anyway.
+    if bool(((variance < 0) & variance.isfinite()).any()) or module.eps < 0:
+        # Near -eps their sum is nothing but rounding, of which each precision has its own.
+        raise ValueError(
+            f"the BatchNorm2d at {name} must have variances and an eps >= 0, but has a running_var "
+            f"of {variance.min():g} and eps={module.eps:g}"
+        )
+    scale = (variance.to("cpu", torch.float64) + module.eps).rsqrt()
+    gamma = None if module.weight is None else module.weight.to("cpu", torch.float64)
+    return scale if gamma is None else product_or_nan(scale, gamma)
+
+
+def product_or_nan(left: Tensor, right: Tensor) -> Tensor:
+    """left * right in float64, with NaN, of which no bound is known, for a product of two numbers
+    that are not zero which underflow takes bits from."""
+    product = left * right
+    is_lost = (product.abs() < _LEAST_PRODUCT) & (left != 0) & (right != 0)
+    return product.masked_fill(is_lost, math.nan)
 
 
 def check_parts(name: str, module: nn.Module | None) -> None:

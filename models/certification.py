@@ -25,24 +25,26 @@ from models.block import Bounds
 from models.block_bounds import block_bounds
 from models.body_layers import BlockLayers, Layer, body_layers, features_shape
 from models.certificate import (
+    LEAST_EXPONENT,
     SEARCH_ROOM,
     UP,
     BlockBound,
     Certificate,
     Effort,
     LayerBound,
+    raised_product,
+    scaled_up,
 )
 from models.classifier_bounds import logit_difference_bounds
 from models.convolution_norm import convolution_norm_bounds
 from models.forward_pass import forward_sha256
+from models.inputs import number
 from models.iresnet import IResNet
 from models.power_iteration import adjoint_kernel
 from models.threads import MOST_LAYERS, in_threads, single_threaded_operations
 
 # Entries of a program of `block_bounds` in one batch, about.
 _MOST_ENTRIES = 2**17
-# Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to it.
-_LEAST_EXPONENT = -1000
 # Exponent of two of the product of a block's largest weights.
 _FAR = 40
 
@@ -65,10 +67,15 @@ def certify(
             proven here.
 
     Raises:
-        ValueError: if effort is unknown, or `body_layers` refuses the invertible part.
+        TypeError: if search_room is no number.
+        ValueError: if effort is unknown, search_room is not finite or negative, or
+            `body_layers` refuses the invertible part.
     """
     if effort not in get_args(Effort):
         raise ValueError(f"effort must be one of {get_args(Effort)}, but got {effort!r}")
+    search_room = number("search_room", search_room)
+    if not 0 <= search_room < math.inf:
+        raise ValueError(f"search_room must be finite and >= 0, but got search_room={search_room}")
     blocks = body_layers(model)
     bounds = _layer_bounds([layer for block in blocks for layer in block.layers])
     interplay = _interplay_bounds(blocks, search=effort == "full")
@@ -79,7 +86,7 @@ def certify(
             continue
         factors = [bounds[layer.name].upper_bound for layer in block.layers]
         # Of a potential block, W and its adjoint.
-        product = _raised_product(2 * factors if block.is_potential else factors)
+        product = raised_product(2 * factors if block.is_potential else factors)
         of_g, forward, lower = interplay.get(block.name, (math.inf, math.inf, 0.0))
         upper_bound = min(product, of_g * (1 + search_room))
         forward = 1 + (forward - 1) * (1 + search_room)
@@ -116,7 +123,7 @@ def certify(
 
 def _of_another_author(block: BlockLayers, own: Bounds) -> BlockBound:
     """What follows from the bounds that a block's author proves."""
-    upper_bound = _raised_product([own.lipschitz])
+    upper_bound = raised_product([own.lipschitz])
     inverse = UP / own.alpha if own.alpha > 0 else math.inf
     if upper_bound < 1:
         inverse = min(inverse, UP / (1 - upper_bound))
@@ -162,7 +169,7 @@ def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
         elif layer.weight is None:
             assert layer.factors is not None
             largest = layer.factors.abs().max().item()
-            bounds[layer.name] = (largest / UP, _raised_product([largest]))
+            bounds[layer.name] = (largest / UP, raised_product([largest]))
         else:
             c_out, c_in = layer.weight.shape[:2]
             # The adjoint has the same norm: a layer and the transpose of another can share a batch.
@@ -172,7 +179,7 @@ def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
         units, exponents = _unit_scale(torch.stack([weight for _, weight in group]))
         pairs = in_threads(partial(_stacked_norm_bounds, size=size), units).tolist()
         for (name, _), exponent, (lower, upper) in zip(group, exponents, pairs, strict=True):
-            bounds[name] = (_scaled_down(lower / UP, exponent), _scaled_up(upper * UP, exponent))
+            bounds[name] = (_scaled_down(lower / UP, exponent), scaled_up(upper * UP, exponent))
     return {
         layer.name: LayerBound(
             layer.name,
@@ -226,7 +233,7 @@ def _interplay_bounds(
             # Those of x + g are of blocks that do not end in an activation.
             if abs(exponent) >= _FAR or len(block.layers) in block.activated:
                 forward, lower = math.inf, 0.0
-            bounds[block.name] = (_raised_product([of_g], exponent), forward, lower)
+            bounds[block.name] = (raised_product([of_g], exponent), forward, lower)
     return bounds
 
 
@@ -283,38 +290,14 @@ def _unit_scale_of_one(weight: Tensor) -> tuple[Tensor, int]:
     return units[0], exponents[0]
 
 
-def _scaled_up(value: float, exponent: int) -> float:
-    """value * 2^exponent or more, for a value >= 0; zero for zero alone, infinite for NaN."""
-    if not 0 < value < math.inf:
-        return _number(value)
-    if math.frexp(value)[1] + exponent <= _LEAST_EXPONENT:
-        return math.ldexp(1.0, _LEAST_EXPONENT)
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
-
-
 def _scaled_down(value: float, exponent: int) -> float:
     """value * 2^exponent or less, for a value >= 0."""
-    if not 0 < value < math.inf or math.frexp(value)[1] + exponent <= _LEAST_EXPONENT:
+    if not 0 < value < math.inf or math.frexp(value)[1] + exponent <= LEAST_EXPONENT:
         return 0.0
     try:
         return math.ldexp(value, exponent)
     except OverflowError:
         return math.ldexp(0.5, 1024)
-
-
-def _raised_product(factors: Iterable[float], exponent: int = 0) -> float:
-    """An upper bound of the product of numbers >= 0 and of 2^exponent, above it by rounding alone;
-    infinite if one is infinite or NaN, zero only if one is zero."""
-    mantissa = 1.0
-    for factor in factors:
-        if not factor < math.inf:
-            return math.inf
-        part, its_exponent = math.frexp(factor)
-        mantissa, exponent = mantissa * part, exponent + its_exponent
-    return _scaled_up(mantissa * UP, exponent)
 
 
 def _number(value: float) -> float:

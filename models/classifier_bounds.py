@@ -1,11 +1,18 @@
 """Proven Lipschitz bounds of the differences of a classifier's logits by its features."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
-from models.body_layers import check_activation, check_parts, scale_of_batch_norm
-from models.certificate import UP
+from models.body_layers import (
+    check_activation,
+    check_parts,
+    product_or_nan,
+    scale_of_batch_norm,
+)
+from models.certificate import LEAST, UP
 from models.forward_pass import refuse_more
 from models.iresnet import GlobalAveragePool
 
@@ -41,7 +48,7 @@ def logit_difference_bounds(
     for name, module in layers[:-2]:
         if type(module) is nn.BatchNorm2d:
             check_parts(name, module)
-            factors = factors * scale_of_batch_norm(name, module, channels)
+            factors = product_or_nan(factors, scale_of_batch_norm(name, module, channels))
         elif type(module) in ACTIVATIONS.values():
             check_activation(name, module)
         else:
@@ -65,11 +72,25 @@ def logit_difference_bounds(
             f"the Linear at {layers[-1][0]} must take {channels} channels, but has a weight of "
             f"shape {tuple(weight.shape)}"
         )
-    weight = weight * factors / size
-    if not bool(weight.isfinite().all()):
-        raise ValueError("the numbers of the classifier must be finite, but some are not")
-    rows = [(part.unsqueeze(1) - weight).norm(dim=2) for part in weight.split(_ROWS)]
-    return torch.cat(rows) * UP
+    if not bool((weight * factors).isfinite().all()):
+        raise ValueError(
+            "the numbers of the classifier must be finite, and their products neither too large "
+            "nor too small for float64, but some are not"
+        )
+    factors = factors / size
+    return torch.cat([_norms(part.unsqueeze(1) - weight, factors) for part in weight.split(_ROWS)])
+
+
+def _norms(difference: Tensor, factors: Tensor) -> Tensor:
+    """Upper bounds (R, K) of the l2 norms of rows (R, K, C), overwritten here, times factors (C,);
+    zero for rows of zeros alone, though the squares of small numbers are zero too."""
+    is_zero = ~difference.any(dim=2)
+    difference *= factors
+    largest = torch.linalg.vector_norm(difference, ord=math.inf, dim=2, keepdim=True)
+    unit = torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+    difference /= unit
+    norms: Tensor = torch.linalg.vector_norm(difference, dim=2) * unit.squeeze(2) * UP
+    return norms.clamp(min=LEAST).masked_fill(is_zero, 0.0)
 
 
 def _kind(module: object) -> str:

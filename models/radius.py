@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.block import Block
-from models.certificate import UP, Certificate
+from models.certificate import LEAST, UP, Certificate
+from models.inputs import check_kind, check_maps, check_not_empty, described, number
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 from models.projection import deployed
@@ -24,7 +25,13 @@ from models.rounding import (
     after_own_block,
     after_sums,
     norm_of,
+    scaled_norm,
 )
+
+# Of which the rounding is known.
+_DTYPES = (torch.float32, torch.float64)
+# By how much, relative, rounding may spread pixels beyond their scale.
+_OF_ROUNDING = 1e-3
 
 
 @torch.no_grad()
@@ -46,31 +53,42 @@ def certified_radius(
 
     Args:
         model: in eval mode.
-        images: float32 or float64 (B, C, H, W), as the network takes them: scale * pixels + an
-            offset. Where their dtype is not that of the weights, the proof is of the network in the
-            images' precision, `deployed(model).to(images.dtype)`.
-        labels: int64 (B,).
+        images: float32 or float64 (B, C, H, W), B >= 1, as the network takes them: pixels times a
+            factor, plus an offset, of each channel, for pixels in [0, 1]. Where their dtype is not
+            that of the weights, the proof is of the network in the images' precision,
+            `deployed(model).to(images.dtype)`.
+        labels: whole numbers (B,), from 0 to n_classes - 1.
         certificate: of this network, by `certify`.
-        scale: > 0, the largest factor of a pixel in the normalization.
+        scale: > 0, finite, the largest of these factors.
 
     Raises:
-        ValueError: if the certificate is of another network, or `certify` would refuse this one.
+        TypeError: if an argument is of another kind.
+        ValueError: if the certificate is of another network, or `certify` would refuse this one; if
+            images, labels or scale break a rule above, or a channel of an image spreads over more
+            than `scale`, so that its pixels cannot lie in [0, 1].
         RuntimeError: if the model is in training mode.
     """
+    check_kind("certificate", certificate, Certificate)
     certificate.check(model, IResNet)
     certificate.check_classifier(model)
     if model.training:
         raise RuntimeError("certified_radius needs eval mode; call model.eval() first")
+    scale = number("scale", scale)
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, but got scale={scale}")
+    _check_images(images, model, scale)
+    n_classes = len(certificate.logit_difference_bounds) or model.n_classes
+    labels = _checked_labels(labels, images, n_classes)
     between = _between(labels, certificate)
     if between is None:
         return torch.full((len(images),), -math.inf, dtype=torch.float64)
-    of_pixels = scale * certificate.features_lipschitz_upper_bound * between
-    if next(model.parameters()).dtype != images.dtype:
+    of_pixels = _of_pixels(between, certificate, scale)
+    if any(parameter.dtype != images.dtype for parameter in model.parameters()):
         model = deployed(model).to(images.dtype)
     logits = model(images).double()
     margin, others = _margin(logits, labels)
     # No farther than without rounding, or than from one corner of the box of images to another.
-    farthest = images[0].numel() ** 0.5
+    farthest = math.prod(model.in_shape) ** 0.5
     spread = scale * _smallest(margin, of_pixels, others).clamp(0, farthest)
     running = Running(images, spread, torch.zeros_like(spread))
     blocks = iter(certificate.blocks)
@@ -108,7 +126,7 @@ def radius_without_rounding(
     between = _between(labels, certificate)
     if between is None:
         return torch.full((len(logits),), -math.inf, dtype=torch.float64)
-    of_pixels = scale * certificate.features_lipschitz_upper_bound * between
+    of_pixels = _of_pixels(between, certificate, scale)
     farthest = math.prod(certificate.in_shape) ** 0.5
     margin, others = _margin(logits.double(), labels)
     return _smallest(margin, of_pixels, others).clamp(max=farthest)
@@ -120,11 +138,50 @@ def _between(labels: Tensor, certificate: Certificate) -> Tensor | None:
     return between.to(labels.device)[labels] if between.numel() else None
 
 
+def _of_pixels(between: Tensor, certificate: Certificate, scale: float) -> Tensor:
+    """(B, K): the same bounds by the pixels of the image."""
+    of_pixels = scale * certificate.features_lipschitz_upper_bound * between
+    # A product that underflows is no bound of zero.
+    return torch.where(between > 0, of_pixels.clamp(min=LEAST), of_pixels)
+
+
 def _margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(margins z_y - z_j over the classes j, whether j is another class than y), each (B, K)."""
     own = labels.unsqueeze(1)
     others = torch.ones_like(logits, dtype=torch.bool).scatter(1, own, False)
     return logits.gather(1, own) - logits, others
+
+
+def _check_images(images: Tensor, model: IResNet, scale: float) -> None:
+    check_maps("images", images, model.in_shape, next(model.parameters(), None))
+    check_not_empty("images", images)
+    if images.dtype not in _DTYPES:
+        raise ValueError(f"images must be float32 or float64, but got {described(images)}")
+    low, high = images.amin(dim=(2, 3)), images.amax(dim=(2, 3))
+    spread = (high - low).nan_to_num(nan=0.0)  # of pixels that are not finite no radius is proven
+    if bool((spread > scale * (1 + _OF_ROUNDING)).any()):
+        worst = spread.flatten().argmax()
+        raise ValueError(
+            "images must be pixels of [0, 1] times at most scale, plus an offset of each channel, "
+            f"but got scale={scale:g} and a channel with values from {low.flatten()[worst]:g} to "
+            f"{high.flatten()[worst]:g}"
+        )
+
+
+def _checked_labels(labels: Tensor, images: Tensor, n_classes: int) -> Tensor:
+    """int64 (B,), on the device of the images."""
+    check_kind("labels", labels, Tensor)
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers, but got {described(labels)}")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels must have the shape ({len(images)},), one for each image, but got "
+            f"{described(labels)}"
+        )
+    wrong = labels[(labels < 0) | (labels >= n_classes)]
+    if len(wrong) > 0:
+        raise ValueError(f"labels must be from 0 to {n_classes - 1}, but got {int(wrong[0])}")
+    return labels.to(images.device, torch.int64)
 
 
 def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:
@@ -150,7 +207,7 @@ def _through_classifier(classifier: nn.Module, running: Running) -> Tensor:
         size = norm_of(running.value.abs().mean(dim=(2, 3)))
         running = after_sums(running, pool(running.value), size, n_pixels**-0.5, n_pixels + 1)
     assert isinstance(last, nn.Linear)
-    norms = last.weight.double().norm(dim=1, keepdim=True).T
+    norms = scaled_norm(last.weight.double()).unsqueeze(0)
     of_terms = nn.functional.linear(running.value.abs(), last.weight.abs(), last.bias.abs())
     columns = Running(running.value, running.spread.unsqueeze(1), running.error.unsqueeze(1))
     return after_sums(columns, of_terms, of_terms.double(), norms, last.in_features + 1).error

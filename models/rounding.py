@@ -97,7 +97,10 @@ def after_layer(module: nn.Module, before: Running) -> Running:
         value = module(x)
         assert module.running_mean is not None
         assert module.running_var is not None
-        scale = module.weight.abs() * (module.running_var + module.eps).rsqrt()
+        variance = module.running_var + module.eps
+        # A denormal one has lost bits.
+        variance = variance.masked_fill(variance < torch.finfo(x.dtype).tiny, 0.0)
+        scale = module.weight.abs() * variance.rsqrt()
         offset = module.bias.abs() + scale * module.running_mean.abs()
         size = norm_of(x.abs() * scale.view(-1, 1, 1) + offset.view(-1, 1, 1))
         lipschitz = scale.max().item()
@@ -108,9 +111,10 @@ def after_layer(module: nn.Module, before: Running) -> Running:
         size = norm_of(x.abs() + math.log(2))
         lipschitz = 1.0
         n_terms = 0 if isinstance(module, nn.ReLU) else _FEW
-    else:
-        assert isinstance(module, nn.Dropout | nn.Identity)
+    elif isinstance(module, nn.Dropout | nn.Identity):
         return before
+    else:
+        raise TypeError(f"no bound of the rounding is known for a {type(module).__name__}")
     return after_sums(before, value, size, lipschitz, n_terms)
 
 

@@ -29,6 +29,8 @@ from tests.benchmarks.truth import classifying
 
 _ROUNDINGS = (0, 0.25, 0.5, *(2**n for n in range(0, 22, 2)))
 _N_RANDOM = 16
+# Of the images: their pixels are from -2 to 2.
+_SCALE = 4.0
 
 
 def answers(model: IResNet, image: Tensor) -> list[int]:
@@ -86,7 +88,8 @@ def check(model: IResNet, image: Tensor) -> list[tuple[float, bool, bool, bool]]
         others = torch.cat([now[:label], now[label + 1 :]])
         is_right = bool(now[label] > others.max())
         certificate = with_classifier(certificate, model)
-        radius = certified_radius(model, image, torch.tensor([label]), certificate).item()
+        of_pixels = certified_radius(model, image, torch.tensor([label]), certificate, scale=_SCALE)
+        radius = _SCALE * of_pixels.item()
         is_wrong = not is_right or any(answer != label for answer in answers(model, image))
         is_claimed_wrongly = False
         if radius > 0:
@@ -113,7 +116,7 @@ def main() -> int:
     for index in range(arguments.networks):
         norm, activation, coeff, blocks = kinds[5 * index % len(kinds)]
         model = deployed(classifying(norm, activation, coeff, generator, blocks=blocks)).eval()
-        image = 4 * torch.rand(1, 2, 4, 4, generator=generator) - 2
+        image = _SCALE * (torch.rand(1, 2, 4, 4, generator=generator) - 0.5)
         found += check(model, image)
     certified = [margin for margin, _, is_certified, _ in found if is_certified]
     n_wrong = sum(wrongly for *_, wrongly in found)

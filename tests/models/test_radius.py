@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from models import Certificate, IResNet, certified_radius, certify, deployed
 from models.classifier_bounds import logit_difference_bounds
 from models.iresnet import GlobalAveragePool
+from models.rounding import Running, after_layer
 from tests.support.networks import network, with_biases
 
 
@@ -104,7 +105,7 @@ def test_within_the_radius_no_attack_changes_an_answer(activation: str) -> None:
     certificate = certify(model)
     with torch.no_grad():
         labels = model(images).argmax(1)
-    radius = certified_radius(model, images, labels, certificate)
+    radius = 4 * certified_radius(model, images, labels, certificate, scale=4.0)
     assert (radius > 0).sum() >= 12
     assert not attack(model, images, labels, radius.clamp(min=0))[radius > 0].any()
     # Far outside some are changed: the attack is one.
@@ -118,7 +119,7 @@ def test_it_is_the_least_margin_over_its_bound_less_a_rounding() -> None:
     with torch.no_grad():
         assert isinstance(model.classifier[3], nn.Linear)
         model.classifier[3].bias.copy_(torch.arange(4.0))
-    images = torch.rand(8, 2, 4, 4) * 4
+    images = torch.rand(8, 2, 4, 4)
     certificate = certify(model)
     between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
     with torch.no_grad():
@@ -176,6 +177,156 @@ def test_a_margin_within_the_rounding_of_float32_is_not_certified() -> None:
     radius = certified_radius(model, image, torch.tensor([0]), certify(model)).item()
     assert radius == pytest.approx(0.5, rel=1e-4)
     assert radius < 0.5
+
+
+def test_images_beyond_their_scale_are_refused() -> None:
+    """Images of 0 to 255; each channel may have an offset of its own."""
+    model = classifying()
+    certificate, labels = certify(model), torch.zeros(4, dtype=torch.int64)
+    pixels = torch.rand(4, 2, 4, 4)
+    for image, scale in ((pixels * 255, 1.0), (pixels * 255, 200.0), (pixels, 0.9)):
+        image[3, 1, 0, :2] = torch.tensor([image.min(), image.max()])
+        with pytest.raises(ValueError, match=r"pixels of \[0, 1\] times .* scale=.* from .* to "):
+            certified_radius(model, image, labels, certificate, scale=scale)
+    offsets = torch.tensor([-3.0, 7.0]).view(2, 1, 1)
+    for image, scale in ((pixels * 255, 255.0), (pixels + offsets, 1.0), (pixels / 3, 1 / 3)):
+        assert certified_radius(model, image, labels, certificate, scale=scale).shape == (4,)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_is_positive_and_finite(scale: float) -> None:
+    model = head([1.0, -1.0], [0.0, 0.0])
+    image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
+    with pytest.raises(ValueError, match="scale must be positive and finite, but got scale="):
+        certified_radius(model, image, label, certify(model), scale=scale)
+
+
+def test_each_image_has_a_label_of_its_own() -> None:
+    """One label for all of them would be taken for each."""
+    model = classifying()
+    certificate, images = certify(model), torch.rand(4, 2, 4, 4)
+    labels = model(images).argmax(1)
+    radii = certified_radius(model, images, labels, certificate)
+    for whole in (torch.int32, torch.uint8):
+        assert torch.equal(certified_radius(model, images, labels.to(whole), certificate), radii)
+    for wrong in (labels[:1], labels[:3], labels.unsqueeze(1), nn.functional.one_hot(labels)):
+        with pytest.raises(ValueError, match=r"labels must have the shape \(4,\), one for each"):
+            certified_radius(model, images, wrong, certificate)
+    for wrong, found in ((labels * 0 + 4, "4"), (labels - 4, "-")):
+        with pytest.raises(ValueError, match=f"labels must be from 0 to 3, but got {found}"):
+            certified_radius(model, images, wrong, certificate)
+
+
+@pytest.mark.parametrize("exponent", [-160, -540, -548, -900, 500])
+def test_the_bounds_of_a_head_follow_the_scale_of_its_weights(exponent: int) -> None:
+    """Powers of two change no other bit of a weight: bounds are those at scale 1, times the power,
+    and radii are the same, though the squares of the weights are zero in float64."""
+    model = IResNet(
+        (1, 4, 4), 10, (), dense_blocks=1, bottleneck=2, channel_multiplier=1, head="lipschitz"
+    )  # fmt: skip
+    model = model.double().eval()
+    last = model.classifier[1]
+    assert isinstance(last, nn.Linear)
+    images = torch.rand(4, 1, 4, 4, dtype=torch.float64)
+    labels = model(images).argmax(1)
+    certificate = certify(model)
+    expected = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
+    radii = certified_radius(model, images, labels, certificate)
+    assert bool((radii > 0).all())
+    with torch.no_grad():
+        last.weight.mul_(2.0**exponent)
+    certificate = certify(model)
+    found = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
+    torch.testing.assert_close(found, expected * 2.0**exponent, rtol=1e-12, atol=0)
+    assert certificate.logit_lipschitz_upper_bound > 0
+    found = certified_radius(model, images, labels, certificate)
+    # What underflow may add to the rounding counts more, the smaller the logits are.
+    assert bool((found <= radii * (1 + 1e-9)).all())
+    if exponent > -800:
+        torch.testing.assert_close(found, radii, rtol=1e-9, atol=0)
+
+
+def test_two_rows_of_a_head_far_below_the_others_differ_too() -> None:
+    """By 3 and 4 times 1e-200, next to a row of 1: by 5e-200, l2."""
+    linear = nn.Linear(2, 3).double()
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[3e-200, 0.0], [0.0, -4e-200], [1.0, 0.0]]))
+    bounds = logit_difference_bounds(nn.Sequential(nn.Flatten(), linear), (2, 1, 1), training=True)
+    assert bounds[0, 1].item() == pytest.approx(5e-200, rel=1e-8)
+    assert bounds.diagonal().tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("gamma", "weight"), [(1e-200, 1e-200), (1e-290, 1e-40)])
+def test_products_that_underflow_have_no_bound_of_zero(gamma: float, weight: float) -> None:
+    """But that of the smallest numbers, or none."""
+    model = classifying().double()
+    norm, _, _, last = model.classifier
+    with torch.no_grad():
+        norm.weight.fill_(gamma)
+        last.weight.mul_(weight)
+    assert certify(model).logit_lipschitz_upper_bound >= 2.0**-1000
+    with torch.no_grad():
+        norm.weight.fill_(1e-310)
+    certificate = certify(model)
+    assert certificate.logit_lipschitz_upper_bound == math.inf
+    assert "too small for float64" in str(certificate.unknown_classifier)
+
+
+def test_products_of_bounds_are_zero_only_where_a_factor_is() -> None:
+    certificate = certify(classifying())
+    of_block = certificate.blocks[0]
+    tiny = replace(of_block, map_lipschitz_upper_bound=1e-200)
+    huge = replace(of_block, map_lipschitz_upper_bound=1e300)
+    zero = replace(of_block, map_lipschitz_upper_bound=0.0)
+    for blocks, expected in (
+        ((tiny, tiny, huge), 1e-100),
+        ((tiny, tiny), 2.0**-1000),
+        ((tiny, zero, huge), 0.0),
+    ):
+        bound = replace(certificate, blocks=blocks).features_lipschitz_upper_bound
+        assert bound == pytest.approx(expected, rel=1e-8)
+        assert bound >= expected
+    of_logits = replace(certificate, blocks=(tiny, tiny), logit_difference_bounds=((1e-200,),))
+    assert of_logits.logit_lipschitz_upper_bound == 2.0**-1000
+
+
+def test_a_variance_below_zero_bounds_nothing() -> None:
+    """Near -eps, float32 and float64 divide by other numbers: by rounding alone."""
+    model = classifying()
+    norm = model.classifier[0]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    eps = torch.tensor(-norm.eps)
+    norm.running_var.copy_(torch.nextafter(eps, torch.tensor(0.0)))
+    images = torch.rand(4, 2, 4, 4)
+    labels = model(images).argmax(1)
+    certificate = certify(model)
+    assert "must have variances and an eps >= 0" in str(certificate.unknown_classifier)
+    assert bool((certified_radius(model, images, labels, certificate) == -math.inf).all())
+
+
+def test_a_denormal_variance_has_no_radius() -> None:
+    """float32 keeps few of its bits."""
+    model = classifying(classifier_eps=1e-40)
+    norm = model.classifier[0]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    with torch.no_grad():
+        norm.running_var.zero_()
+        norm.weight.fill_(1e-10)
+    images = torch.rand(4, 2, 4, 4)
+    labels = deployed(model).double()(images.double()).argmax(1)
+    certificate = certify(model)
+    assert certificate.logit_lipschitz_upper_bound < math.inf
+    assert not bool((certified_radius(model, images, labels, certificate) > 0).any())
+    # In float64 it is a number as any other.
+    assert bool((certified_radius(model, images.double(), labels, certificate) > 0).any())
+
+
+def test_the_rounding_of_an_unknown_module_is_not_counted_as_none() -> None:
+    zero = torch.zeros(1, dtype=torch.float64)
+    with pytest.raises(TypeError, match="no bound of the rounding is known for a Hardtanh"):
+        after_layer(nn.Hardtanh(), Running(torch.ones(1, 1, 1, 1), zero, zero))
 
 
 def test_a_certificate_of_another_classifier_is_refused() -> None:
