@@ -21,6 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from models.arithmetic import refuse_flushed_denormals
 from models.block import Bounds
 from models.block_bounds import block_bounds
 from models.body_layers import BlockLayers, Layer, body_layers, features_shape
@@ -68,14 +69,15 @@ def certify(
 
     Raises:
         TypeError: if search_room is no number.
-        ValueError: if effort is unknown, search_room is not finite or negative, or
-            `body_layers` refuses the invertible part.
+        ValueError: if effort is unknown, search_room is not finite or negative, `body_layers`
+            refuses the invertible part, or torch flushes denormal numbers to zero.
     """
     if effort not in get_args(Effort):
         raise ValueError(f"effort must be one of {get_args(Effort)}, but got {effort!r}")
     search_room = number("search_room", search_room)
     if not 0 <= search_room < math.inf:
         raise ValueError(f"search_room must be finite and >= 0, but got search_room={search_room}")
+    refuse_flushed_denormals()
     blocks = body_layers(model)
     bounds = _layer_bounds([layer for block in blocks for layer in block.layers])
     interplay = _interplay_bounds(blocks, search=effort == "full")

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from models.arithmetic import reduced_products, refuse_flushed_denormals
 from models.block import Block
 from models.certificate import BlockBound
 from models.convolution import convolved
@@ -31,7 +32,8 @@ def error_bounds(
     """Two proven bounds, float64, l2, rounding included: (T, B), of the distances of `iterates`
     from the exact preimages of z under the T blocks from each one on; and (B,), of the distance of
     the last of them from the image of which z are the features, as the network computed them.
-    Infinite where a block is not proven to be invertible.
+    Infinite where a block is not proven to be invertible; and the second one where products may
+    have been computed in less than the precision of z (`models.arithmetic`).
 
     The blocks are inverted once more in float64, and with ReLU refined by Newton steps in
     double-double arithmetic. With r_t = x_t + g(x_t) - x_{t+1} for these iterates x_t and the
@@ -48,8 +50,12 @@ def error_bounds(
         z: its features (B, C, H, W), float32 or float64, as the weights.
         iterates: for each block, from the last one on, the solution (B, C, H, W) before it.
         bounds: proven of the blocks, in the order of the forward pass.
+
+    Raises:
+        ValueError: if torch flushes denormal numbers to zero.
     """
-    device, dtype = z.device, z.dtype
+    refuse_flushed_denormals()
+    device, dtype, is_in_full = z.device, z.dtype, reduced_products(z) is None
     left, iterate = list(bounds), iter(iterates)
     # On the CPU, where a sum of products is one.
     z = z.cpu().double()
@@ -72,7 +78,7 @@ def error_bounds(
         of_pass = _off_the_pass(residual, x, dtype, inverse_lipschitz, without)
         distance = ROOM * (norm_of(next(iterate).cpu().double() - x[0]) + norm_of(x[1]))
         errors[len(left)] = distance + error
-        if not left:
+        if not left and is_in_full:
             of_image = distance + of_pass
     errors, of_image = (
         of.nan_to_num(nan=math.inf, posinf=math.inf).to(device) for of in (errors, of_image)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from models.arithmetic import refuse_flushed_denormals, refuse_reduced_products
 from models.block import Block
 from models.certificate import LEAST, UP, Certificate
 from models.inputs import check_kind, check_maps, check_not_empty, described, number
@@ -61,11 +62,18 @@ def certified_radius(
         certificate: of this network, by `certify`.
         scale: > 0, finite, the largest of these factors.
 
+    It is proven of answers that are computed as they are here: without autocast, and in float32
+    with products in full, which torch calls "ieee". TF32, which is torch's default for convolutions
+    on GPUs, and bfloat16, which `torch.set_float32_matmul_precision("medium")` allows on some CPUs,
+    round by far more; where they are allowed, radii of float32 images are refused. In float64 no
+    setting matters.
+
     Raises:
         TypeError: if an argument is of another kind.
         ValueError: if the certificate is of another network, or `certify` would refuse this one; if
             images, labels or scale break a rule above, or a channel of an image spreads over more
-            than `scale`, so that its pixels cannot lie in [0, 1].
+            than `scale`, so that its pixels cannot lie in [0, 1]; under autocast, with float32
+            images where products may be in TF32 or bfloat16, or if denormal numbers are flushed.
         RuntimeError: if the model is in training mode.
     """
     check_kind("certificate", certificate, Certificate)
@@ -77,6 +85,8 @@ def certified_radius(
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be positive and finite, but got scale={scale}")
     _check_images(images, model, scale)
+    refuse_flushed_denormals()
+    refuse_reduced_products(images)
     n_classes = len(certificate.logit_difference_bounds) or model.n_classes
     labels = _checked_labels(labels, images, n_classes)
     between = _between(labels, certificate)

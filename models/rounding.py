@@ -2,8 +2,9 @@
 analysis (Higham, Accuracy and Stability of Numerical Algorithms, 3.3).
 
 Convolutions and sums are assumed to be sums of products in the precision of their inputs, in any
-order, as torch's are on CPUs and GPUs; no TF32, no Winograd and no Fourier form. Sums of n products
-are good to n times the unit of rounding times the sum of their absolute values (3.1).
+order, as torch's are on CPUs and GPUs with the settings that `models.arithmetic` asks for; no
+Winograd and no Fourier form. Sums of n products are good to n times the unit of rounding times the
+sum of their absolute values (3.1).
 """
 
 import math

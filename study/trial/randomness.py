@@ -3,13 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 
 
 def choose_algorithms(deterministic: bool) -> None:
     """Choose algorithms for the whole process: those that give the same bits each time, or any.
-    TF32 of newer GPUs is always off: its 10 bits are too few for an inverse."""
+    TF32 and bfloat16 in place of float32 are always off: their bits are too few for an inverse, and
+    proofs count the rounding of float32."""
     # cuBLAS reads it when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -18,7 +20,10 @@ def choose_algorithms(deterministic: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    # Before 2.15, torch's stubs do not know `conv` of either.
+    for backend in (torch.backends.cudnn, torch.backends.mkldnn):
+        cast(Any, backend).conv.fp32_precision = "ieee"
 
 
 def mixed_seed(seed: int, epoch: int) -> int:
