@@ -536,10 +536,10 @@ def claim_a_smaller_radius(stored: Stored, study: StudyRecord) -> float:
     assert 0 < radius < 4
     assert accuracy > 0.1 > stored.client.get_run(stored.run_id).data.metrics["certified_accuracy"]
     set_in_study(stored, study, "evaluation", {"radius": radius})
-    for name, value in (("certified_accuracy", accuracy), ("lost_to_rounding", 0.0)):
-        metric(name, lambda _, value=value: value)(stored)  # type: ignore[misc]
-    # It withstands more attacks, too: nobody need have tried.
-    forget(stored, "attacked_accuracy")
+    metric("certified_accuracy", lambda _: accuracy)(stored)
+    # These depend on the radius as well.
+    for name in ("attacked_accuracy", "lost_to_rounding"):
+        forget(stored, name)
     return float(radius)
 
 

@@ -25,6 +25,7 @@ from study.metrics.definitions import (
     ATTACKED_ACCURACY,
     CERTIFIED_ACCURACY,
     INVERSE_STEPS,
+    LOST_TO_ROUNDING,
     RECONSTRUCTION_ERROR,
     VAL_ACCURACY,
 )
@@ -147,7 +148,7 @@ def _is_same(name: str, theirs: float, ours: float, rounding: float) -> bool:
     *_, key = keys = name.split(".")
     if not _GIVEN.isdisjoint(keys) or abs(theirs) > sys.float_info.max:
         return theirs == ours
-    if key.endswith("_accuracy"):
+    if key.endswith("_accuracy") or key == LOST_TO_ROUNDING:
         return abs(theirs - ours) <= _MOST_IMAGES
     is_amplified = rounding > _ROUNDING
     if is_amplified and key in _NEEDED:
