@@ -1,5 +1,6 @@
 """cluster.yaml holds what it promises, as far as that can be told without a cloud."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import _get_default_config, prepare_config, validate_config
 
 from tests.cluster.derived import ROOT, permissions, real
+from tests.cluster.iam import Need
 
 COMMANDS = (
     "initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands",
@@ -99,6 +101,77 @@ def test_only_named_parts_of_the_project_leave_the_machine() -> None:
     sources = set(real()["file_mounts"].values()) - {"~/.ray/auth_token"}
     assert sources == {"models", "study", "search_spaces", ".cluster"}
     assert all((ROOT / source).is_dir() for source in sources)
+
+
+def _policy(name: str) -> dict[str, Any]:
+    policy: dict[str, Any] = json.loads((ROOT / ".cluster" / f"{name}-policy.json").read_text())
+    return policy
+
+
+@pytest.mark.parametrize(("who", "launches"), [("user", "head"), ("head", "worker")])
+def test_policies_let_launch_what_cluster_yaml_has_and_where(who: str, launches: str) -> None:
+    config = real()
+    kind = config["available_node_types"][launches]["node_config"]["InstanceType"]
+    region = config["provider"]["region"]
+    context = {
+        "aws:RequestTag/ray-cluster-name": config["cluster_name"],
+        "aws:RequestedRegion": region,
+        "ec2:InstanceType": kind,
+    }
+
+    def granted(**other: str) -> bool:
+        arn = f"arn:aws:ec2:{region}:123456789012:instance/new"
+        changed = {key: other.get(key.rpartition(":")[2], value) for key, value in context.items()}
+        return Need("ec2:RunInstances", arn, changed).granted_by([_policy(who)])
+
+    assert granted()
+    assert not granted(InstanceType="p5.48xlarge")
+    assert not granted(RequestedRegion="eu-west-1")
+    assert not granted(**{"RequestTag/ray-cluster-name": "another"})
+
+
+CHECKPOINT = "studies/mnist/0003_1a2b3c4d/checkpoint_000004"
+
+
+@pytest.mark.parametrize(
+    ("key", "reads", "writes", "deletes"),
+    [
+        (f"{CHECKPOINT}/state.safetensors", True, True, False),
+        (f"{CHECKPOINT}/outcome/projections/0/changes.safetensors", True, True, False),
+        # Arrow writes an empty object for a folder.
+        (f"{CHECKPOINT}/", True, True, False),
+        ("studies/mnist/0003_1a2b3c4d/", False, True, False),
+        ("studies/", False, True, False),
+        ("", False, True, False),
+        (CHECKPOINT, True, False, False),
+        ("studies/mnist/.validate_storage_marker", True, False, False),
+        ("studies/0123456789abcdef.probe", True, True, True),
+        # What a driver unpickles, of studies of any name.
+        *(
+            (f"studies/{study}/{name}", False, False, False)
+            for study in ("mnist", "checkpoint_000004", "mnist.probe")
+            for name in (
+                "tuner.pkl", "trainable.pkl", "searcher-state-2026.pkl", "snapshots/0.zip",
+                "search_gen_state-2026.json", "experiment_state-2026.json",
+                "callback-states-2026.pkl", "0003_1a2b3c4d/error.pkl", "0003_1a2b3c4d/params.pkl",
+            )
+        ),
+        ("artifacts/1/abc/artifacts/model/weights.safetensors", False, False, False),
+    ],
+)  # fmt: skip
+def test_workers_write_checkpoints_and_nothing_that_a_driver_unpickles(
+    key: str, reads: bool, writes: bool, deletes: bool
+) -> None:
+    storage = re.search(r"s3://(\S+)", real()["metadata"]["storage"])
+    assert storage is not None
+    rights = {"s3:GetObject": reads, "s3:PutObject": writes, "s3:DeleteObject": deletes}
+    for action, is_granted in rights.items():
+        need = Need(action, f"arn:aws:s3:::{storage[1]}/{key}")
+        assert need.granted_by([_policy("worker")]) == is_granted, action
+        assert need.granted_by([_policy("head")])
+        beside = Need(action, f"arn:aws:s3:::{storage[1]}-of-another/{key}")
+        assert not beside.granted_by([_policy("worker")])
+        assert not beside.granted_by([_policy("head")])
 
 
 def _locked(name: str = "requirements") -> dict[str, tuple[Requirement, list[str]]]:

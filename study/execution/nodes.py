@@ -36,7 +36,7 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialCon
     """
     storage.make_folder(folder)
     files, path = storage.filesystem(folder)
-    probe = f"probe-{secrets.token_hex(8)}"
+    probe = _probe()
     with files.open_output_stream(f"{path}/{probe}") as stream:
         stream.write(b"probe")
     try:
@@ -67,6 +67,11 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
         raise LaunchError("; ".join(problems))
 
 
+def _probe() -> str:
+    """A new name for a file. On AWS, workers may write files with this ending, and checkpoints."""
+    return f"{secrets.token_hex(8)}.probe"
+
+
 # The task reserves no GPU, since all may be in use; the variable keeps Ray from hiding them then.
 # max_calls=1 ends its worker, which frees the memory that CUDA holds on every GPU.
 @ray.remote(
@@ -89,7 +94,7 @@ def _problem_here(folder: str, probe: str, trial: TrialConfig) -> str | None:
         files, path = storage.filesystem(folder)
         with files.open_input_stream(f"{path}/{probe}") as file:
             file.readall()
-        own = f"{path}/{probe}-{secrets.token_hex(4)}"
+        own = f"{path}/{_probe()}"
         with files.open_output_stream(own) as stream:
             stream.write(b"probe")
         files.delete_file(own)

@@ -83,7 +83,8 @@ class Call:
             role_of: role of an instance profile, by name.
         """
         if self.service == "s3":
-            bucket, _, key = self.path.strip("/").partition("/")
+            # The key of a folder ends with a slash.
+            bucket, _, key = self.path.removeprefix("/").partition("/")
             # Several objects are deleted by one call, at their bucket.
             key = key or "*" * (self.operation == "DeleteObject")
             return [Need(self.name, f"arn:aws:s3:::{bucket}" + f"/{key}" * bool(key))]
@@ -104,10 +105,13 @@ class Call:
         asked = {f"aws:RequestTag/{tag}": value for tag, value in self.tags.items()}
         for kind in _MADE.get(self.operation, ()):
             # Their tags are for instances or the group.
-            of_it = asked if kind in ("instance", "security-group") else {}
-            yield Need(self.name, self._arn(kind, "new"), of_it)
-            if of_it:
-                context = {"ec2:CreateAction": self.operation, **of_it}
+            tags = asked if kind in ("instance", "security-group") else {}
+            place = {"aws:RequestedRegion": self.region}
+            if kind == "instance":
+                place["ec2:InstanceType"] = self.parameters["InstanceType"]
+            yield Need(self.name, self._arn(kind, "new"), {**tags, **place})
+            if tags:
+                context = {"ec2:CreateAction": self.operation, **tags}
                 yield Need("ec2:CreateTags", self._arn(kind, "new"), context)
         if "InstanceMarketOptions.MarketType" in self.parameters:
             yield Need(self.name, self._arn("spot-instances-request", "new"))

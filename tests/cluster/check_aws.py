@@ -11,6 +11,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -19,9 +20,10 @@ from botocore.exceptions import ClientError
 
 from tests.cluster.calls import Call
 from tests.cluster.cloud import ADMINISTRATOR, REGION
-from tests.cluster.derived import ROOT
+from tests.cluster.derived import ROOT, real
 from tests.cluster.machines import sent_nowhere, unroutable
 from tests.cluster.on_aws import USER, OnAws, on_aws
+from tests.support.waiting import wait
 
 pytestmark = pytest.mark.cluster
 
@@ -39,7 +41,7 @@ CALLS = {
         "ec2:CreateTags", "ec2:DescribeInstances", "ec2:RunInstances",
         "s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject",
     },
-    WORKER: {"s3:GetObject", "s3:ListBucket", "s3:PutObject"},
+    WORKER: {"s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"},
 }  # fmt: skip
 # Granted, and not called by name, or not each time.
 UNCALLED = {
@@ -52,7 +54,7 @@ UNCALLED = {
         # A large file that fails in the middle.
         "s3:AbortMultipartUpload",
     },
-    WORKER: {"s3:AbortMultipartUpload", "s3:DeleteObject"},
+    WORKER: {"s3:AbortMultipartUpload"},
 }  # fmt: skip
 # Arrow asks for it to see that AWS answers, and expects a refusal.
 NOBODYS = "arn:aws:s3:::$extremelyunlikelytoexist$"
@@ -118,6 +120,22 @@ def test_a_study_gets_a_worker_from_the_spot_market_and_the_bucket_its_state(aws
     assert stored - {""} == {"studies", "artifacts"}
 
 
+def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint_in_the_bucket(aws: OnAws) -> None:
+    """On the node of the study before, which tries the storage this time."""
+
+    def keys(name: str) -> list[str]:
+        made = [call for call in _calls(aws, name) if call.by == WORKER]
+        return [call.path for call in made if "/again/" in call.path]
+
+    again = STUDY.replace("--epochs 1", "--epochs 40 --name again")
+    with ThreadPoolExecutor() as pool:
+        study = pool.submit(aws.run, "ray", "exec", str(aws.config), again)
+        wait(lambda: any("/state." in key for key in keys("s3:PutObject")), 200, "no checkpoint")
+        assert aws.hosts.w1.kill("ray::TrialTrainable")
+        study.result()
+    assert any("/state." in key for key in keys("s3:GetObject"))
+
+
 def test_the_report_reaches_the_laptop_by_a_tunnel(aws: OnAws) -> None:
     """As the page has it, without any right of the laptop to the bucket."""
     page = (ROOT / ".cluster" / "README.md").read_text()
@@ -169,13 +187,17 @@ def test_each_call_was_granted_and_each_right_is_needed(aws: OnAws) -> None:
 
 
 def test_what_the_policies_do_not_grant_is_refused(aws: OnAws) -> None:
-    def client(service: str, by: str) -> Any:
-        session = boto3.Session(by, "testing", region_name=REGION)
+    def client(service: str, by: str, region: str = REGION) -> Any:
+        session = boto3.Session(by, "testing", region_name=region)
         return session.client(service, endpoint_url=aws.cloud.url)
 
     (head,) = (each.id for each in aws.cloud.instances.values() if each.state == "running")
+    storage = re.search(r"s3://([^/]+)/(\S+)", aws.config.read_text())
+    assert storage is not None
+    bucket, root = storage.groups()
     # Of another cluster.
-    image = {"ImageId": "ami-12c6146b", "MinCount": 1, "MaxCount": 1}
+    kind = real()["metadata"]["worker_type"]
+    image = {"ImageId": "ami-12c6146b", "MinCount": 1, "MaxCount": 1, "InstanceType": kind}
     worker = {**image, "IamInstanceProfile": {"Name": WORKER}}
     other = client("ec2", ADMINISTRATOR).run_instances(**worker)["Instances"][0]["InstanceId"]
     ours = {"Key": "ray-cluster-name", "Value": aws.name}
@@ -187,10 +209,26 @@ def test_what_the_policies_do_not_grant_is_refused(aws: OnAws) -> None:
         lambda: client("ec2", HEAD).create_tags(Resources=[other], Tags=[ours]),
         lambda: client("ec2", HEAD).run_instances(**worker, TagSpecifications=theirs),
         lambda: client("ec2", HEAD).run_instances(**like_the_head, TagSpecifications=of_ours),
+        lambda: client("ec2", HEAD).run_instances(
+            **{**worker, "InstanceType": "p5.48xlarge"}, TagSpecifications=of_ours
+        ),
+        lambda: client("ec2", HEAD, "eu-west-1").run_instances(**worker, TagSpecifications=of_ours),
         lambda: client("ec2", WORKER).describe_instances(),
         lambda: client("ec2", WORKER).terminate_instances(InstanceIds=[head]),
         lambda: client("s3", WORKER).list_buckets(),
         lambda: client("s3", WORKER).get_object(Bucket="another", Key="x"),
+        lambda: client("s3", HEAD).put_object(Bucket=bucket, Key="elsewhere", Body=b""),
+        lambda: client("s3", WORKER).get_object(Bucket=bucket, Key=f"{root}/artifacts/x"),
+        # What a driver unpickles.
+        *(
+            lambda name=name: client("s3", WORKER).put_object(  # type: ignore[misc]
+                Bucket=bucket, Key=f"{root}/studies/{name}", Body=b""
+            )
+            for name in ("digits/tuner.pkl", "digits/snapshots/0.zip", "digits/0000_a/error.pkl")
+        ),
+        lambda: client("s3", WORKER).delete_object(
+            Bucket=bucket, Key=f"{root}/studies/digits/tuner.pkl"
+        ),
     )
     for refused in refusals:
         with pytest.raises(ClientError, match=r"UnauthorizedOperation|AccessDenied"):
