@@ -17,7 +17,14 @@ from pydantic_core import ErrorDetails
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
-from study.config.trial import DataConfig, EvaluationConfig, ModelConfig, OwnMetric, TrainingConfig
+from study.config.trial import (
+    IMAGE_FOLDER,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    OwnMetric,
+    TrainingConfig,
+)
 from study.errors import ConfigError, quoted, unknown
 from study.imports import check_path
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
@@ -241,6 +248,11 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
             content[key] = value
         elif isinstance(content.setdefault(section, {}), dict):
             content[section] = {**content[section], name: value}
+    data = content.get("data")
+    if isinstance(data, dict) and not is_stored:
+        # Stored studies have null where no size was given.
+        is_kept = data.get("name") == IMAGE_FOLDER and data.get("size", ...) is None
+        content["data"] = {**data, "size": 0} if is_kept else data
     return content
 
 

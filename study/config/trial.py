@@ -16,12 +16,15 @@ COEFF = "coeff"
 MAX_EPOCHS = "max_epochs"
 """Training setting: the budget of a trial."""
 
+IMAGE_FOLDER = "image_folder"
+"""The data set of the images below a folder."""
+_FOLDER_SIZE = 32
 RADII = {
     "digits": 0.5,
     "mnist": 1.58,
     "fashion_mnist": 1.58,
     "cifar10": 36 / 255,
-    "image_folder": 36 / 255,
+    IMAGE_FOLDER: 36 / 255,
 }
 """The radius at which certified accuracy is usually given, l2, in pixels of [0, 1], of each data
 set, or of those like it."""
@@ -74,9 +77,10 @@ class DataConfig:
     """Random shifts of up to this many pixels; null takes the data set's own."""
     flip: bool | None = None
     """Random horizontal flips; null takes the data set's own."""
-    size: int | None = setting(None, ge=1, le=10_000)
-    """Pixels a side after resizing; image_folder crops images to a square first. null keeps them as
-    they are, but takes 32 for image_folder."""
+    size: int | None = setting(None, ge=0, le=10_000)
+    """Pixels a side after resizing; image_folder crops images to a square first. 0, for which null
+    stands in a study file, keeps images as they are, all of one size. None, which a study file has
+    without this key, takes 32 for image_folder, and 0 for other data."""
     max_train: int | None = setting(None, ge=2, le=LARGEST)
     """Most training images, drawn with split_seed after validation is held out; null takes all."""
     download: bool = False
@@ -87,6 +91,8 @@ class DataConfig:
             check_path(self.name, "name")
         elif self.name not in RADII:
             raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
+        if self.name == IMAGE_FOLDER and self.size is None:
+            object.__setattr__(self, "size", _FOLDER_SIZE)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from study.config.trial import DataConfig, is_address
+from study.config.trial import IMAGE_FOLDER, DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError
 from study.imports import is_path
 from study.trial import own_data
@@ -24,8 +24,6 @@ from study.trial.remote_root import fetched
 
 # The key of the study file that messages name.
 _ROOT = "data.root"
-# Pixels a side of the images of a folder, which have no size of their own, without data.size.
-_FOLDER_SIZE = 32
 
 
 @functools.lru_cache(maxsize=2)
@@ -48,7 +46,7 @@ def load(config: DataConfig) -> Dataset:
     if config.max_train is not None:
         # The first ones: they are in the random order that held out the validation split.
         train = train.first(config.max_train)
-    if config.size is not None:
+    if config.size:
         train, val, test = (_resized(split, config.size) for split in (train, val, test))
     augmentation = Augmentation(
         default.shift if config.shift is None else config.shift,
@@ -69,9 +67,8 @@ def _sha256(*splits: Split) -> str:
 
 def describe(config: DataConfig) -> tuple[tuple[int, int, int], int]:
     """(in_shape, n_classes) of a data set, without reading every image. Raises as `load` does."""
-    if config.name == "image_folder" and not is_address(config.root):
-        size = config.size or _FOLDER_SIZE
-        return (3, size, size), len(_image_folder(config, "train").classes)
+    if config.name == IMAGE_FOLDER and config.size and not is_address(config.root):
+        return (3, config.size, config.size), len(_image_folder(config, "train", _opened).classes)
     dataset = load(config)
     return dataset.in_shape, dataset.n_classes
 
@@ -199,15 +196,16 @@ def _check_idx_files(folder: Path) -> None:
             )
 
 
-def _image_folder(config: DataConfig, part: str) -> Any:
+def _image_folder(config: DataConfig, part: str, loader: Callable[[str], Any]) -> Any:
     """torchvision's ImageFolder of train or test; it knows its classes, but has read no image."""
     from torchvision import datasets
     from torchvision.transforms import v2
 
-    folder, size = Path(config.root) / part, config.size or _FOLDER_SIZE
-    transform = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
+    folder, size = Path(config.root) / part, config.size
+    resized = [v2.Resize(size, antialias=True), v2.CenterCrop(size)] if size else []
+    transform = v2.Compose([*resized, v2.PILToTensor()])
     try:
-        found = datasets.ImageFolder(str(folder), transform=transform, loader=_opened)
+        found = datasets.ImageFolder(str(folder), transform=transform, loader=loader)
     except FileNotFoundError as error:
         raise DataNotFoundError(
             f"data set image_folder must be in {folder.resolve()}, a folder of images for each "
@@ -239,11 +237,30 @@ def _opened(path: str) -> Any:
         ) from error
 
 
+class _OpenedOfOneSize:
+    """Opens images of a folder, and raises ConfigError for the first of another size."""
+
+    def __init__(self) -> None:
+        self._first: Any = None
+
+    def __call__(self, path: str) -> Any:
+        image = _opened(path)
+        name, (width, height) = self._first = self._first or (path, image.size)
+        if image.size != (width, height):
+            raise ConfigError(
+                f"must be a number unless all images are of one size, but {name} has {width} x "
+                f"{height} pixels, and {path} {image.width} x {image.height}",
+                "data.size",
+            )
+        return image
+
+
 def _read_image_folder(config: DataConfig) -> _Read:
-    train = _image_folder(config, "train")
+    loader = _opened if config.size else _OpenedOfOneSize()
+    train = _image_folder(config, "train", loader)
     if not (Path(config.root) / "test").is_dir():
         return Split(*own_data.stacked(train)), None, len(train.classes)
-    test = _image_folder(config, "test")
+    test = _image_folder(config, "test", loader)
     if test.classes != train.classes:
         raise ConfigError(
             f"train and test must have the same classes, but got {train.classes} and "
@@ -264,5 +281,5 @@ _SOURCES: dict[str, tuple[Callable[[DataConfig], _Read], Augmentation]] = {
         Augmentation(2, True, 0),
     ),
     "cifar10": (_torchvision_reader("CIFAR10", "cifar-10-batches-py"), Augmentation(4, True, 128)),
-    "image_folder": (_read_image_folder, Augmentation(4, True, 128)),
+    IMAGE_FOLDER: (_read_image_folder, Augmentation(4, True, 128)),
 }

@@ -361,3 +361,22 @@ def test_a_trial_takes_the_rungs_below_its_own_target() -> None:
     assert potential.resolve({"coeff": 0.7}, seed=0).ladder == (0.5, 0.3)
     plain = tiny(search={"ladder": ladder}, model={"norm": "none"})
     assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.5, 0.3)
+
+
+def test_null_keeps_the_sizes_of_images_and_no_size_takes_the_default() -> None:
+    def size(is_stored: bool = False, **data: Any) -> int | None:
+        study = parse({**RAW, "data": data}, "s.yaml", is_stored=is_stored)
+        again = parse(study.to_dict(), "again.yaml")
+        short = parse(study.to_short_dict(), "short.yaml")
+        assert study == again == short
+        return study.data.size
+
+    folder = {"name": "image_folder"}
+    assert size(**folder) == 32
+    assert size(**folder, size=None) == size(**folder, size=0) == 0
+    assert size(**folder, size=48) == 48
+    # Earlier versions stored null for the default, which was 32.
+    assert size(is_stored=True, **folder, size=None) == 32
+    assert size(name="digits", size=None) is size(name="digits") is None
+    with pytest.raises(ConfigError, match=r"data\.size: must be greater than or equal to 0"):
+        size(**folder, size=-1)

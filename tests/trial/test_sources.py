@@ -200,6 +200,32 @@ def test_an_image_folder_is_resized_and_keeps_its_classes(tmp_path: Path) -> Non
     assert sources.describe(config) == ((3, 16, 16), 2)
 
 
+def test_an_image_folder_without_a_size_keeps_its_images_as_they_are(tmp_path: Path) -> None:
+    """Every pixel that was written is there, in the shape in which it was written."""
+    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
+    config = DataConfig(name="image_folder", root=str(tmp_path), size=0)
+    dataset = sources.load(config)
+    assert dataset.in_shape == (3, 30, 20)
+    assert sources.describe(config) == ((3, 30, 20), 2)
+    splits = (dataset.train, dataset.val, dataset.test)
+    colors = [i.flatten(1).unique(dim=1) for split in splits for i in split.images]
+    assert all(color.shape == (3, 1) for color in colors)
+    written = sorted([red, green, 0] for red in (10, 200) for green in range(10))
+    assert sorted(color.flatten().tolist() for color in colors) == written
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_images_of_several_sizes_need_a_size(part: str, tmp_path: Path) -> None:
+    for each in ("train", "test"):
+        write_images(tmp_path / each, {"cat": 10, "dog": 200}, 5)
+    Image.new("RGB", (21, 30)).save(tmp_path / part / "dog" / "3.png")
+    config = DataConfig(name="image_folder", root=str(tmp_path), size=0)
+    rule = r"^data\.size: must be a number unless .* 20 x 30 pixels, and {} 21 x 30$"
+    with pytest.raises(ConfigError, match=rule.format(tmp_path / part / "dog" / "3.png")):
+        sources.load(config)
+    assert sources.load(replace(config, size=8)).in_shape == (3, 8, 8)
+
+
 def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
     write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
     write_images(tmp_path / "test", {"cat": 10, "dog": 200}, 3)
