@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -50,6 +50,7 @@ class Mark(StrEnum):
     FRONT = "front"
     DOMINATED = "dominated"
     INFEASIBLE = "infeasible"
+    NOT_MEASURED = "not_measured"
     CONTROL = "control"
     STOPPED_EARLY = "stopped_early"
     FAILED = "failed"
@@ -149,6 +150,14 @@ class Ranking(ABC):
         return [*self.front, *(others if every else [])]
 
     @cached_property
+    def missing(self) -> Mapping[str, int]:
+        """Metric of an objective or constraint -> number of completed networks that lack it, where
+        some do; controls do not count."""
+        lacking = (p.metrics for p in self.points if p.mark is Mark.NOT_MEASURED)
+        goals = self.objectives, self.constraints
+        return Counter(name for metrics in lacking for name in not_measured(metrics, *goals))
+
+    @cached_property
     def hypervolume(self) -> float | None:
         """Volume dominated by the front within the reference point, exact, in the product of the
         objectives' scales, log10 for bounds of the inverse; None if one has no reference."""
@@ -245,8 +254,21 @@ def _mark_alone(
         return Mark(group[0].state.value)
     if group[0].projected_to == CONTROL:
         return Mark.CONTROL
+    if not_measured(_mean(group), objectives, constraints):
+        return Mark.NOT_MEASURED
     real = all(points.admitted(r.metrics, objectives, constraints) for r in group)
     return Mark.FRONT if real else Mark.INFEASIBLE
+
+
+def not_measured(
+    metrics: Mapping[str, float],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> list[str]:
+    """The metrics of objectives and constraints that a network lacks. Scaled-down networks are not
+    attacked, and earlier versions measured less."""
+    needed = [goal.metric for goal in (*objectives, *constraints)]
+    return [name for name in dict.fromkeys(needed) if name not in metrics]
 
 
 class Numbers:

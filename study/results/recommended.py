@@ -70,7 +70,7 @@ def recommendations(
     why = {label: _beside(point, best, objectives) for label, point in by_label.items()}
     rank = f"the best of {len(whole_front)} networks on the front"
     if len(whole_front) == 1:
-        rank = "the only network on the front: none is better in any objective"
+        rank = "the only network on the front: no other that it admits is better in any objective"
     why[best.label] = f"{_accuracy(best)}, {rank}."
     return [
         Recommendation(tuple(names), by_label[label], why[label])

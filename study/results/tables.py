@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.config.trial import COEFF
-from study.errors import escaped
+from study.errors import count_of, escaped
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
@@ -261,6 +261,8 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
         lines.append(f"hypervolume {report.hypervolume:.4g}, reference point: {reference}")
         if report.front and report.hypervolume == 0:
             lines[-1] += "; no network is better than that in every objective"
+    if report.missing:
+        lines.append(f"not measured: {missing_text(report)}")
     controls = [point for point in report.points if point.mark is Mark.CONTROL]
     if controls:
         best = [
@@ -289,6 +291,12 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
         lines.append(f"@b: the trial's network, the bound of each block's g at most b, {how}")
     return lines
+
+
+def missing_text(report: Report) -> str:
+    """How many networks lack a metric that decides who is on the front."""
+    listed = report.missing.items()
+    return ", ".join(f"{name} of {count_of(n, 'network')}" for name, n in listed)
 
 
 def _remedy(report: Report) -> str:

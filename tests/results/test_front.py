@@ -12,8 +12,9 @@ from study.metrics.goals import Objective
 from study.metrics.reports import CONTROL, TrialStatus
 from study.results.front import Mark, losses_of_trainings
 from study.results.report import collect, parse_objectives
+from study.results.tables import counts_of, notes
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, marks, measured, trial
+from tests.support.records import STUDY, marks, measured, projection, trial
 
 
 def test_the_front_admits_only_what_is_real() -> None:
@@ -37,7 +38,7 @@ def test_the_front_admits_only_what_is_real() -> None:
     )
     assert list(marks(report).values()) == [
         "front", "front", "dominated", "infeasible", "infeasible", "stopped_early", "failed",
-        "running", "interrupted", "infeasible", "infeasible",
+        "running", "interrupted", "infeasible", "not_measured",
         "dominated",  # equal to another point of the front, which was trained before
     ]  # fmt: skip
     assert [point.label for point in report.front] == ["0000", "0001"]
@@ -97,6 +98,36 @@ def test_other_objectives_can_be_asked_for() -> None:
     assert marks(report) == {"0000": "dominated", "0001": "front"}
     assert report.hypervolume is None
     assert parse_objectives([], STUDY) is None
+
+
+def test_a_network_that_lacks_a_measurement_is_said_to_lack_it() -> None:
+    """Attacks are made on networks as they were trained, not on their scaled-down copies, of which
+    one breaks the constraint as well."""
+    bound = "lipschitz_upper_bound"
+    records = [
+        trial(0, attacked_accuracy=0.5, val_accuracy=0.9),
+        trial(1, attacked_accuracy=0.6, val_accuracy=0.8, **{bound: 1.5}),
+        *(projection(0, rung, val_accuracy=1.0) for rung in (0.5, 0.3)),
+        projection(1, 0.5, **{bound: 1.5}),
+    ]
+    texts = ["val_accuracy:maximize", "attacked_accuracy:maximize"]
+    report = collect(STUDY, records, parse_objectives(texts, STUDY))
+    assert marks(report) == {
+        "0000": "front", "0000@0.5": "not_measured", "0000@0.3": "not_measured",
+        "0001": "infeasible", "0001@0.5": "not_measured",
+    }  # fmt: skip
+    assert report.missing == {"attacked_accuracy": 3}
+    assert counts_of(report) == "tiny: 1 front, 1 infeasible, 3 not_measured"
+    assert "not measured: attacked_accuracy of 3 networks" in notes(report, [])
+    assert collect(STUDY, records).missing == {}
+
+
+def test_what_is_said_of_the_only_network_of_a_front_holds_beside_a_better_one_that_is_not() -> (
+    None
+):
+    report = collect(STUDY, [measured(0, 0.9), measured(1, 1.0, bound=1.5, steps=1.0)])
+    (one,) = report.recommended
+    assert "the only network on the front: no other that it admits is better" in one.sentence
 
 
 @pytest.mark.parametrize("text", ["val_accuracy", "val_acc:maximize", "val_accuracy:up", ""])

@@ -123,8 +123,8 @@ def test_the_only_network_is_all_three() -> None:
     (one,) = results_of((0.9, 0.5, 3.0)).recommended
     assert one.aliases == ("most-accurate", "knee", "most-invertible")
     assert one.sentence == (
-        "Validation accuracy 0.9000, the only network on the front: none is better in any "
-        "objective."
+        "Validation accuracy 0.9000, the only network on the front: no other that it admits "
+        "is better in any objective."
     )
 
 

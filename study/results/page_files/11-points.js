@@ -19,6 +19,10 @@ const MARKS = {
     light: "#d55e00", dark: "#f0803c", symbol: "x", symbol3d: "x", size: 8,
     says: "breaks a constraint, or has a value that is not finite",
   },
+  not_measured: {
+    light: "#6b7280", dark: "#a9b1bc", symbol: "x-thin-open", symbol3d: "x", size: 8,
+    says: "an objective or a constraint was not measured of it",
+  },
   control: {
     light: "#00795a", dark: "#1fc79a", symbol: "star", symbol3d: "cross", size: 11,
     says: "the classifier alone, behind blocks that change nothing; never on the front",

@@ -39,7 +39,7 @@ const howSure = (i) => {
 };
 let isAllOpen = before.isAllOpen ?? false; // what is beside the objectives, of the next point as well
 // Marks of networks that have files, with a proof.
-const WITH_PROOF = new Set(["front", "dominated", "infeasible", "control"]);
+const WITH_PROOF = new Set(["front", "dominated", "infeasible", "not_measured", "control"]);
 // All of a point: what it is for and what is proven, what was measured, how it was made.
 const described = (i) => {
   const mark = points.mark[i];
