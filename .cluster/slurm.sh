@@ -40,6 +40,9 @@ export STUDY_STORAGE_PATH=${STUDY_STORAGE_PATH:-$scratch/ray_results}
 export MLFLOW_TRACKING_URI=${MLFLOW_TRACKING_URI:-sqlite:///$scratch/mlflow.db}
 # With it, Ray would give every trial so many threads, not as many as it has CPUs.
 unset OMP_NUM_THREADS
+# No usage statistics. Ray would still report that they are off: to an address where nobody listens.
+export RAY_USAGE_STATS_ENABLED=${RAY_USAGE_STATS_ENABLED:-0}
+if [ "$RAY_USAGE_STATS_ENABLED" = 0 ]; then export RAY_USAGE_STATS_REPORT_URL=http://127.0.0.1:9; fi
 # Without this job's own token nobody can run code in its Ray, which all of the network can reach.
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN

@@ -33,9 +33,11 @@ In Python:
     done = study.open("digits")              a study that is in MLflow
     study.compare(done, other)               several side by side
 
-Importing this package imports none of its parts: names are looked up on first use.
+Importing this package imports none of its parts: names are looked up on first use. It turns the
+telemetry of MLflow and Ray off, unless the environment has it on.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,6 +46,10 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+# MLflow and Ray report how they are used, unless this is set before they begin.
+for _name, _off in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("RAY_USAGE_STATS_ENABLED", "0")):
+    os.environ.setdefault(_name, _off)
 
 _OFFERED = {
     "run": "study.api.study",

@@ -29,7 +29,7 @@ def local_ray(address: str | None, **options: Any) -> Iterator[None]:
         ConnectionError, RuntimeError: if Ray does not start.
     """
     with _token_of_its_own():
-        with _groups_of_their_own(), _on_loopback():
+        with _groups_of_their_own(), _on_loopback(), _without_usage_statistics():
             # Given `resources`, Ray starts here, or raises ValueError if it finds a cluster.
             ray.init(address=address, resources={"started_by_study": 1}, **options)
         yield
@@ -87,3 +87,17 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = supported
+
+
+@contextmanager
+def _without_usage_statistics() -> Iterator[None]:
+    """Start Ray without the process of its dashboard, which without pages has one task, to report
+    how Ray is used. Even where that is off, it asks the cloud's metadata address."""
+    start = services.start_api_server
+    if os.environ["RAY_USAGE_STATS_ENABLED"] == "0":
+        # What Ray itself gives where that process cannot start.
+        services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        services.start_api_server = start

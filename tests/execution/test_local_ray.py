@@ -10,6 +10,7 @@ import pytest
 import ray
 from ray._private import services
 
+from study.execution import local_ray as local_ray_module
 from study.execution.local_ray import local_ray
 from tests.support.launched import ROOT
 
@@ -117,3 +118,18 @@ def test_a_signal_for_the_group_of_the_driver_does_not_end_what_ray_started(
     with local_ray("local"):
         init()  # somebody else's, later
     assert groups[0] != groups[1] == os.getpgrp()
+
+
+@pytest.mark.parametrize(("setting", "starts"), [("0", False), ("1", True)])
+def test_rays_usage_statistics_are_started_on_request_alone(
+    setting: str, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(services, "start_api_server", lambda *given: started.append(given))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", setting)
+    with local_ray_module._without_usage_statistics():
+        services.start_api_server("of Ray")
+    assert bool(started) is starts
+    started.clear()
+    services.start_api_server("of Ray")
+    assert started
