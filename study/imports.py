@@ -5,6 +5,7 @@ driver, which also ships it, the workers, and whoever resumes the study.
 """
 
 import hashlib
+import os
 import re
 import sys
 import threading
@@ -81,6 +82,10 @@ def called(path: str) -> Callable[..., Any]:
 
 def _module(path: str) -> ModuleType:
     name = check_path(path).partition(":")[0]
+    here = os.getcwd()
+    # Last: a file there must not take the place of a library. `python -m` has it first.
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
     # A file that was written since this process began, such as beside a notebook, is found too.
     invalidate_caches()
     try:

@@ -210,3 +210,15 @@ def test_an_import_that_hangs_is_said_to_be_waited_for(
     (folder / "downloads.py").write_text("import time\n\ntime.sleep(0.5)\nf = len\n")
     assert imports.called("downloads:f") is len
     assert "waiting for the import of downloads, " in capfd.readouterr().err
+
+
+def test_the_working_directory_is_looked_in_last(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "in_this_folder.py").write_text("def f(): return 1\n")
+    (folder / "colorsys.py").write_text("def rgb_to_hsv(): raise AssertionError\n")
+    # As of the script `iresnet-study`.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(folder)])
+    monkeypatch.chdir(folder)
+    assert imports.imported("in_this_folder:f")() == 1
+    assert imports.imported("colorsys:rgb_to_hsv")(0, 0, 0) == (0.0, 0.0, 0)

@@ -75,9 +75,14 @@ def test_the_readmes_have_commands_of_every_kind_and_no_line_that_is_none() -> N
         assert kind
     by_hand = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/cluster/check_*.py")}
     assert {command.split()[-1] for command in CHECKS} == by_hand
-    assert sorted({command.split()[2] for command in RUN}) == [
-        "study.launch", "study.report", "study.verify",
-    ]  # fmt: skip
+    assert sorted({app_of(command)[0] for command in RUN}) == ["launch", "report", "verify"]
+
+
+def app_of(command: str) -> tuple[str, list[str]]:
+    """The name of a command of the project, and its arguments."""
+    words = shlex.split(command)
+    name, *arguments = words[1:] if words[0] == "iresnet-study" else words[2:]
+    return name.removeprefix("study."), arguments
 
 
 def smaller(text: str) -> str:
@@ -121,7 +126,7 @@ def filled(command: str, clone: Path) -> str:
     return command
 
 
-APPS = {"study.launch": launch.app, "study.report": report.app, "study.verify": verify.app}
+APPS = {"launch": launch.app, "report": report.app, "verify": verify.app}
 # The study that would be resumed is done here, which it says.
 IS_DONE = re.compile(r"--resume(?!.*--trials)")
 
@@ -134,17 +139,17 @@ def test_a_command_does_what_the_readme_says(
     monkeypatch.chdir(clone)
     monkeypatch.setattr(report, "_until_ctrl_c", print)
     monkeypatch.setattr(os, "nice", lambda _: 0)  # it could not be taken back
-    module, *arguments = shlex.split(filled(command, clone))[2:]
+    name, arguments = app_of(filled(command, clone))
     redirected = arguments[-1:] if ">" in arguments else []
     exit_code = 2 if IS_DONE.search(command) else 0
-    done = CliRunner().invoke(APPS[module], arguments[: -2 if redirected else None])
+    done = CliRunner().invoke(APPS[name], arguments[: -2 if redirected else None])
     assert done.exit_code == exit_code, done.output
     assert exit_code == 0 or done.stderr.count("\n") == 1
-    assert done.stdout or module != "study.report"
-    for name in redirected:
-        (clone / name).write_text(done.stdout)
-    for name in (*redirected, *re.findall(r"--html (\S+)", command)):
-        assert (clone / name).stat().st_size > 100
+    assert done.stdout or name != "report"
+    for written in redirected:
+        (clone / written).write_text(done.stdout)
+    for written in (*redirected, *re.findall(r"--html (\S+)", command)):
+        assert (clone / written).stat().st_size > 100
 
 
 def test_the_python_of_the_readme_runs(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

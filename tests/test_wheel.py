@@ -81,6 +81,12 @@ def test_each_command_answers(command: str, installed: Installation) -> None:
     assert f"python -m study.{command}" in installed.runs("-m", f"study.{command}", "--help")
 
 
+def test_the_script_has_every_command(installed: Installation) -> None:
+    script = Path(installed.python).with_name("iresnet-study")
+    for command in ("launch", "report", "verify", "delete"):
+        assert f"iresnet-study {command}" in installed.runs(str(script), command, "--help")
+
+
 def test_a_study_is_shipped_and_another_reported(
     installed: Installation, finished: Path, tmp_path: Path
 ) -> None:

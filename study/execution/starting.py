@@ -3,12 +3,14 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 import models
 import study
@@ -169,6 +171,16 @@ def _config_of_the_autoscaler(driver: Driver) -> dict[str, Any] | None:
     return config
 
 
+class _Job(JobConfig):
+    """A job whose workers look for modules in no folder in which this process does not: Ray puts
+    the working directory first on their path in any case."""
+
+    def _serialize(self) -> str:
+        searched = {path or os.getcwd() for path in sys.path}
+        self._py_driver_sys_path = [p for p in self._py_driver_sys_path if p in searched]
+        return super()._serialize()
+
+
 def _join_or_start(stack: ExitStack, address: str | None, own: Sequence[str]) -> bool:
     """Connect to Ray or start it here; True if it was started here, so that no node can join.
 
@@ -178,6 +190,7 @@ def _join_or_start(stack: ExitStack, address: str | None, own: Sequence[str]) ->
     """
     quiet: dict[str, Any] = {
         "include_dashboard": False,
+        "job_config": _Job(),
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }

@@ -1,9 +1,11 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import ray
 from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
+from ray.core.generated.common_pb2 import JobConfig as JobMessage
 
 from study.errors import LaunchError
 from study.execution import nodes as of_nodes
@@ -131,3 +133,17 @@ def test_a_raycluster_that_cannot_be_read_is_taken_not_to_grow(
 def test_the_state_of_a_large_study_is_written_less_often() -> None:
     seconds = [starting.state_seconds(n) for n in (1, 250, 1_000, 10_000)]
     assert seconds == [5, 5, 20, 30]
+
+
+@pytest.mark.parametrize("first", ["", None])
+def test_workers_look_for_modules_where_the_driver_does(
+    first: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*([] if first is None else [first]), "/library"])
+    job = starting._Job()
+    # As Ray does for every driver.
+    job._py_driver_sys_path.extend(["/library", str(tmp_path)])
+    message = JobMessage.FromString(job._serialize())
+    own = [] if first is None else [str(tmp_path)]
+    assert list(message.py_driver_sys_path) == ["/library", *own]

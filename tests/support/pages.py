@@ -39,7 +39,9 @@ def commands() -> list[str]:
     lines = [
         re.split(r"\s+# ", line)[0].strip() for block in blocks("") for line in block.splitlines()
     ]
-    programs = ("python ", "python3 ", "mlflow ", "ray ", "uv ", "(umask", "export ")
+    programs = (
+        "iresnet-study ", "python ", "python3 ", "mlflow ", "ray ", "uv ", "(umask", "export ",
+    )  # fmt: skip
     return list(dict.fromkeys(line for line in lines if line.startswith(programs)))
 
 
