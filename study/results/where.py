@@ -167,7 +167,7 @@ def _read(part: str, searched: Sequence[str], own: Sequence[str]) -> Condition:
     symbol = "=" if symbol == "==" else symbol
     is_metric = name in METRICS or name in own
     if not is_metric and name not in _PARAMETERS:
-        known = tuple(dict.fromkeys([*METRICS, *own, *searched, *_PARAMETERS]))
+        known = tuple(dict.fromkeys([*searched, *own, *METRICS, *_PARAMETERS]))
         raise UserError(unknown(name, known, "metric or hyperparameter"), "where")
     is_text = not is_metric and symbol in ("=", "!=")
     if not is_text and not _NUMBER.fullmatch(value):

@@ -122,7 +122,7 @@ def test_what_cannot_be_compared_is_said(text: str, problem: str) -> None:
 
 
 def test_the_studys_own_hyperparameters_are_named_among_the_first() -> None:
-    with pytest.raises(UserError, match=r"gpu_hours, dropout, lr "):
+    with pytest.raises(UserError, match=r"there are dropout, lr, train_loss, "):
         parse("zzz > 1", ["dropout", "lr"])
 
 
