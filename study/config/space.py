@@ -45,8 +45,10 @@ class _Range:
         """Whether a sample could have this value."""
         if not isinstance(value, self.numbers) or isinstance(value, bool):
             return False
+        if not self.low <= value <= self.high:
+            return False
         steps = 0.0 if self.step is None else (value - self.low) / self.step
-        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-9
+        return abs(steps - round(steps)) < 1e-9
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,7 @@ def _by_size(record: TrialRecord) -> tuple[int, float]:
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
     of_run, params, known = run.data.tags, run.data.params, study.config.known_metrics
     trial_id, projected_to = network_of(run)
-    sample = sample_of(run)
+    sample = sample_of(run, dict(study.config.space))
     state = value_of(run, tags.STATE, TrialStatus)
     if projected_to is not None:
         n_epochs = 0

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mlflow.entities import Run
 
-from study.config.space import Value
+from study.config.space import Parameter, Value
 from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
 from study.tracking import tags
@@ -66,9 +66,20 @@ def network_of(run: Run) -> tuple[str, float | None]:
     return trial_id, value_of(run, tags.PROJECTED_TO, float)
 
 
-def sample_of(run: Run) -> dict[str, Value]:
-    """The sample that a run was trained with. Raises TrackingError if its tag is invalid."""
-    return value_of(run, tags.SAMPLE, _sample)
+def sample_of(run: Run, space: Mapping[str, Parameter] | None = None) -> dict[str, Value]:
+    """The sample that a run was trained with. Raises TrackingError if its tag is invalid, or is no
+    sample of the `space` of its study, where that is known."""
+
+    def read(text: str) -> dict[str, Value]:
+        sample = json.loads(text)
+        if not isinstance(sample, dict):
+            raise ValueError(text)
+        for key, value in sample.items():
+            if space is not None and (key not in space or not space[key].contains(value)):
+                raise ValueError(f"{key} is not in the space")
+        return sample
+
+    return value_of(run, tags.SAMPLE, read)
 
 
 def value_of(run: Run, name: str, read: Callable[[str], _T], default: str = "") -> _T:
@@ -87,10 +98,3 @@ def _trial_id(text: str) -> str:
     if not _TRIAL_ID.fullmatch(text):
         raise ValueError(text)
     return text
-
-
-def _sample(text: str) -> dict[str, Value]:
-    sample = json.loads(text)
-    if not isinstance(sample, dict):
-        raise ValueError(text)
-    return sample

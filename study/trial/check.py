@@ -20,12 +20,14 @@ from models import (
     read_network,
     write_network,
 )
-from study.config.trial import TrialConfig
+from study.config.trial import ModelConfig, TrialConfig
 from study.errors import ConfigError
 from study.imports import is_path, users_code
 from study.trial import sources
 from study.trial.losses import target_lipschitz
 from study.trial.network_files import architecture, build_model
+
+_MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
 
 
 def check(config: TrialConfig) -> None:
@@ -41,8 +43,23 @@ def check(config: TrialConfig) -> None:
         check_arguments(in_shape, n_classes, **asdict(config.model))
     except ValueError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
+    _check_size(config.model, in_shape)
     if is_path(config.model.block):
         _check_blocks(config, in_shape, n_classes)
+
+
+def _check_size(model: ModelConfig, in_shape: tuple[int, int, int]) -> None:
+    """Raise ConfigError if the features of a network, or the weights of its dense blocks, are so
+    many that building it would fill the memory."""
+    n_features = math.prod(in_shape) * model.channel_multiplier
+    if n_features > _MOST_FEATURES:
+        rule = f"features of an image must be at most {_MOST_FEATURES} numbers"
+        raise ConfigError(rule, "model.channel_multiplier", n_features)
+    inner = max(1, n_features // (model.dense_bottleneck or model.bottleneck))
+    n_weights = model.dense_blocks * n_features * inner
+    if n_weights > _MOST_WEIGHTS:
+        rule = f"dense blocks must have at most {_MOST_WEIGHTS} weights together"
+        raise ConfigError(rule, "model.dense_blocks", n_weights)
 
 
 def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes: int) -> None:
