@@ -66,7 +66,8 @@ def imported(path: str) -> Any:
     for name in path.partition(":")[2].split("."):
         if not hasattr(found, name):
             known = [key for key in vars(found) if not key.startswith("_")]
-            raise ConfigError(f"{absent(name, known, 'object')} in {module.__name__}", value=path)
+            rule = f"must be an object of {module.__name__}"
+            raise ConfigError(f"{rule}, but {absent(name, known, 'object')}")
         found = getattr(found, name)
     return found
 
@@ -120,8 +121,9 @@ def _ways_out(error: BaseException) -> str:
         return ""
     # By Python's path alone, without the finder of `study`.
     other = PathFinder.find_spec("models")
-    found = [] if other is None else other.submodule_search_locations or [other.origin]
-    places = [str(place) for place in found]
+    if other is None:
+        return ""
+    places = [*(other.submodule_search_locations or [str(other.origin)])]
     own = Path(__file__).parents[1] / "models"
     if all(Path(place).resolve() == own.resolve() for place in places):
         return ""

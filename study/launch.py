@@ -200,7 +200,7 @@ def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> 
     for network, reason in study.failures.items():
         cli.say(f"{network} failed: {reason}")
     server, page = study.page_in_mlflow()
-    command = shlex.join(["python", "-m", "study.report", study.name, *options])
+    command = driver.how_to_show(study.name)
     typer.echo(f"all trials:  {command} --all")
     typer.echo(f"its page:    {command} --html report.html")
     typer.echo(f"the runs:    {server or page}")

@@ -35,6 +35,10 @@ def test_a_study_is_opened_by_its_name_and_its_networks_by_theirs(finished: Path
             study.UserError, match=f"^network: there is no network '{typed}'; {says}"
         ):
             opened.load(typed)
+    # The digits need no folder.
+    measured = opened.verify("0001", data_root=finished)
+    assert (measured.problems, measured.measured) == ((), True)
+    assert not opened.verify("0001").measured
     narrower = study.open("tiny", where="val_accuracy > 2", tracking_uri=uri)
     assert narrower.points.empty
     assert "no network has val_accuracy > 2" in repr(narrower)

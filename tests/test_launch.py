@@ -357,12 +357,12 @@ def test_dry_run_checks_server_address_resources_and_name() -> None:
     for options, problem in (
         (["--tracking-uri", f"http://{nobody}"], f"MLflow at http://{nobody}: "),
         (["--address", nobody], f"--address: a Ray cluster must answer at '{nobody}', but: "),
-        (["--cpus", "4096"], "--cpus: a trial must fit the machine, but got 4096 of"),
+        (["--cpus", "4096"], "--cpus: must be at most the "),
         (["--storage-path", f"{DIGITS}/x"], f"--storage-path: it must be writable, but {DIGITS}/x"),
     ):
         assert problem in refusal(DIGITS, "--dry-run", *options)
     if torch.cuda.device_count() == 0:
-        problem = "--gpus: a trial must fit the machine, but got 1 of 0"
+        problem = "--gpus: must be at most the 0 GPUs of this machine, but got 1"
         assert problem in refusal(DIGITS, "--dry-run", "--gpus", "1")
 
 

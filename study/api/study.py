@@ -234,17 +234,27 @@ class Study(Shown):
 
         return proof.load(self.driver.records, self._run_of(network), trust)
 
-    def verify(self, network: str, *, trust: bool = False) -> "Proof":
-        """Check that a stored network, named as for `load`, is as logged, and certify it again;
-        `problems` of the result lists what does not hold. `trust` runs the user's own blocks that
-        it needs.
+    def verify(
+        self, network: str, *, data_root: str | Path | None = None, trust: bool = False
+    ) -> "Proof":
+        """Check that a stored network is as logged, and certify it again; `problems` of the result
+        lists what does not hold.
+
+        Args:
+            network: as for `load`.
+            data_root: where the study's data is now. With it the network is also measured again,
+                and compared with what its run says, as `study.verify --data-root` does.
+            trust: run the user's own blocks that it needs, and to measure, data and metrics.
 
         Raises:
             TrackingError: if there is no such network, or MLflow or its files cannot be read.
+            UserError: if the data is not there, or it is by code that is not trusted.
         """
-        from study.tracking import proof
+        # torch takes seconds to import.
+        from study.api.network import verified
 
-        return proof.verify(self.driver.records, self._run_of(network), trust)
+        root = None if data_root is None else str(data_root)
+        return verified(self.driver.records, self._run_of(network), root, trust)
 
     def _run_of(self, network: str) -> str:
         handle = self.recommended.get(network, network)

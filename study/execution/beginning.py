@@ -7,7 +7,7 @@ from pathlib import Path
 from study.config.file import Asked, to_yaml
 from study.config.study import StudyConfig
 from study.config.trial import DataConfig
-from study.errors import NameTakenError
+from study.errors import NameTakenError, count_of
 from study.execution import storage
 from study.execution.driver import Driver
 from study.execution.preflight import check_trials, longest_trial
@@ -31,7 +31,18 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
         return asked
     if "name" in asked.options:
         raise NameTakenError.of(config.name)
-    driver.say(f"the name {config.name} is taken; this study is {free}")
+    taken = driver.records.find_study(config.name)
+    if taken is not None and taken.source == asked.source and taken.finished:
+        n_completed = count_of(driver.records.n_completed(taken), "completed trial")
+        driver.say(
+            f"{taken.name} is there already, with {n_completed}; this study trains again, as {free}"
+        )
+        driver.say(f"to show {taken.name} instead: {driver.how_to_show(taken.name)}")
+        driver.say(
+            f"to extend it instead, with more trials or hours: {driver.how_to_resume(taken.name)}"
+        )
+    else:
+        driver.say(f"the name {config.name} is taken; this study is {free}")
     of_file = driver.records.of_file(asked.source)
     unfinished = next((record for record in of_file if not record.finished), None)
     if unfinished is not None:

@@ -1,6 +1,7 @@
 """Where studies run and are stored, and where messages to the user go."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,12 @@ class Driver:
     def how_to_resume(self, study: str) -> str:
         """What to type to resume a study."""
         return self.resume_line(study, self.elsewhere())
+
+    def how_to_show(self, study: str) -> str:
+        """The command that prints the report of a study."""
+        uri = self.elsewhere().get("tracking_uri")
+        options = ["--tracking-uri", uri] if uri else []
+        return shlex.join(["python", "-m", "study.report", study, *options])
 
     def elsewhere(self) -> dict[str, str]:
         """Arguments of `of` that differ from the environment and the defaults: name -> value."""

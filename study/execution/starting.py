@@ -77,7 +77,7 @@ def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_
     for kind, amount in wanted.items():
         if is_local and amount > total[kind]:
             raise LaunchError(
-                f"a trial must fit the machine, but got {amount:g} of {total[kind]:g}",
+                f"must be at most the {total[kind]:g} {kind}s of this machine, but got {amount:g}",
                 f"resources.{kind.lower()}s",
             )
     n_at_once = sum(_n_fit(of_node, wanted) for of_node in has)

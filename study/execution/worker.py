@@ -146,15 +146,15 @@ class TrialTrainable(tune.Trainable):
     def save(self, *args: Any, **kwargs: Any) -> Any:
         return super().save(*args, **kwargs)
 
-    def restore(self, checkpoint: Any, *args: Any, **kwargs: Any) -> Any:
+    def restore(self, *args: Any, **kwargs: Any) -> Any:
         # Tune gives the checkpoint in a result. From a bucket its files are read in a copy.
-        self._restores_from = str(getattr(checkpoint, "checkpoint", checkpoint).path)
+        self._restores_from = str(getattr(args[0], "checkpoint", args[0]).path)
         if self._suggestion.failed is None:
             # Outside _of_checkpoint: errors in creating the training are not the storage's.
             with _of_this_node():
                 self._training()
         with _of_checkpoint("read"):
-            return super().restore(checkpoint, *args, **kwargs)
+            return super().restore(*args, **kwargs)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -170,14 +170,13 @@ class TrialTrainable(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
         assert isinstance(checkpoint, str)
-        has_failed = self._suggestion.failed is not None
         try:
             self._reports = read_reports((Path(checkpoint) / REPORTS).read_bytes())
-            state = None if has_failed else read_state(Path(checkpoint) / TRAINING_STATE)
+            if self._suggestion.failed is not None:
+                return
+            state = read_state(Path(checkpoint) / TRAINING_STATE)
         except ValueError as error:
             raise damaged(self._restores_from, error) from error
-        if has_failed:
-            return
         training, time_spent = self._training()
         training.load_state_dict(state["training"])
         report = TrialReport.from_result(state["last_result"])

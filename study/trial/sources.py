@@ -24,6 +24,8 @@ from study.trial.remote_root import fetched
 
 # The key of the study file that messages name.
 _ROOT = "data.root"
+# What to do about files that are not there.
+_FETCH = "download it with --download of study.launch (data.download: true)"
 
 
 @functools.lru_cache(maxsize=2)
@@ -163,7 +165,7 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                     what = f"the download failed: {' '.join(str(error).split())}"
                 else:
                     state = "a file is missing or damaged" if where.is_dir() else "it is not there"
-                    what = f"{state}; download it, or name the folder that has {folder}"
+                    what = f"{state}; {_FETCH}, or name the folder that has {folder}"
                 raise DataNotFoundError(
                     f"data set {config.name} must be in {where}, but {what}", _ROOT
                 ) from error
@@ -191,7 +193,7 @@ def _check_idx_files(folder: Path) -> None:
         if path.stat().st_size != n_bytes:
             raise ConfigError(
                 f"{path} must have the {n_bytes} bytes that its header gives, but has "
-                f"{path.stat().st_size}; delete it, and download it again",
+                f"{path.stat().st_size}; delete it, and {_FETCH}",
                 _ROOT,
             )
 

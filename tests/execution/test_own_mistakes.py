@@ -45,7 +45,7 @@ def _block(name: str) -> dict[str, Any]:
     ("changes", "message"),
     [
         (_metric("nowhere.metrics:f"), "metrics.own_margin.of: there must be a module nowhere.met"),
-        (_metric(f"{OWN}:margn"), "metrics.own_margin.of: there is no object 'margn'; did you mea"),
+        (_metric(f"{OWN}:margn"), "metrics.own_margin.of: must be an object of .*; did you mean"),
         (_metric(f"{OWN}.margin"), "metrics.own_margin.of: must be package.module:object, but got"),
         (_metric(f"{OWN}:np.pi"), "metrics.own_margin.of: must be a function or class, but"),
         (_metric(f"{OWN}:margin", "val_loss"), "metrics.val_loss: must be a name that has no oth"),
@@ -55,7 +55,7 @@ def _block(name: str) -> dict[str, Any]:
             {**_metric(f"{OWN}:margin"), "objectives": {"own_margin": "maximize"}},
             "reference_point.own_margin: this key is required, since 'own_margin' has no natural",
         ),
-        ({"data": {"name": f"{OWN}:nothing"}}, "data.name: there is no object 'nothing'"),
+        ({"data": {"name": f"{OWN}:nothing"}}, "data.name: must be an object of .*, but there"),
         ({"data": {"name": f"{OWN}:margin"}}, "data.name: .* must give .* but raises TypeError"),
         ({"data": {"name": "digit"}}, "data.name: unknown data set 'digit'; did you mean 'digits'"),
         (_block("margin"), "model.block: .* must be a subclass of models.Block, but is a <func"),

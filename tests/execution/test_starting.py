@@ -43,7 +43,7 @@ def test_as_many_trials_run_at_a_time_as_fit(
     assert start(monkeypatch, {"CPU": 4}, is_local=True, cpus=2.0) == (
         2, ["tiny: 5 trials of 3 epochs on digits, 2 at a time (4 CPUs, 0 GPUs)"],
     )  # fmt: skip
-    with pytest.raises(LaunchError, match=r"^resources.cpus: .* but got 3 of 2$"):
+    with pytest.raises(LaunchError, match=r"^resources.cpus: .* the 2 CPUs of .* but got 3$"):
         start(monkeypatch, {"CPU": 2}, is_local=True, cpus=3.0)
     assert left == [True, True]
 

@@ -280,7 +280,9 @@ def test_an_idx_file_that_is_cut_off_is_named(n_bytes: int | None, tmp_path: Pat
 
 def test_a_file_that_is_missing_is_no_data_set_that_is_not_there(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte", np.zeros((20, 28, 28)))
-    with pytest.raises(DataNotFoundError, match="but a file is missing or damaged; download it"):
+    with pytest.raises(
+        DataNotFoundError, match="but a file is missing or damaged; download it with --dow"
+    ):
         sources.load(DataConfig(name="mnist", root=str(tmp_path)))
 
 
