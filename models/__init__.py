@@ -1,9 +1,10 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it."""
 
 from models.arguments import check_arguments
-from models.block import Block, Bounds
+from models.block import Block, BlockError, Bounds, block_class
 from models.certificate import Certificate, Effort
 from models.certification import certify
+from models.empirical_bounds import EmpiricalBounds, empirical_bounds
 from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet
@@ -13,15 +14,19 @@ from models.stored import read_network, write_network
 
 __all__ = [
     "Block",
+    "BlockError",
     "Bounds",
     "Certificate",
     "Effort",
+    "EmpiricalBounds",
     "IResNet",
     "Solution",
+    "block_class",
     "certified_radius",
     "certify",
     "check_arguments",
     "deployed",
+    "empirical_bounds",
     "empirical_lipschitz",
     "fixed_point",
     "predicted_steps",

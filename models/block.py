@@ -14,9 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.certificate import UP
 from models.fixed_point import Solution, nan_where_unconverged
 from models.invertible_block import InvertibleBlock, Layers
 from models.rounding import scaled_norm
+
+
+class BlockError(ValueError):
+    """A block of another author breaks a rule of `Block`; the message names the author."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,14 @@ class Bounds:
     """What a block proves of itself as it is now, in eval mode, l2 to l2, in real arithmetic. A
     default says that nothing is known.
 
+    From lipschitz follow alpha >= 1 - lipschitz and beta <= 1 + lipschitz, so that an alpha or a
+    beta need only be given if it says more. `certify` takes the tighter of the two.
+
     Attributes:
         lipschitz: >= 0, upper bound of Lip(g).
         alpha, beta: alpha |x - y| <= |(x + g(x)) - (y + g(y))| <= beta |x - y| for all x, y; alpha
-            >= 0. A positive alpha proves that the block is invertible, even where g is no
-            contraction.
+            >= 0 and finite. A positive alpha proves that the block is invertible, even where g is
+            no contraction.
         rounding: >= 0. The forward pass is off by at most rounding * u * (|x| + 1), l2, for x of a
             precision with the unit of rounding u. Without it no radius is certified: another image
             may be rounded otherwise.
@@ -43,6 +51,17 @@ class Bounds:
         for name, value in vars(self).items():
             if type(value) is not float or not value >= 0:  # refuses NaN too
                 raise ValueError(f"{name} must be a float >= 0, but is {value!r}")
+        for holds, rule in (
+            (self.alpha < math.inf, "alpha < inf"),
+            (self.alpha <= UP * self.beta, "alpha <= beta"),
+            (self.alpha <= UP * (1 + self.lipschitz), "alpha <= 1 + lipschitz"),
+            (UP * self.beta >= 1 - self.lipschitz, "beta >= 1 - lipschitz"),
+        ):
+            if not holds:
+                raise ValueError(
+                    f"{rule} must hold, but got lipschitz={self.lipschitz}, alpha={self.alpha}, "
+                    f"beta={self.beta}"
+                )
 
 
 class Block(InvertibleBlock):
@@ -76,8 +95,9 @@ class Block(InvertibleBlock):
         return Bounds()
 
     def scale(self, factor: float) -> None:
-        """Make g, in place, `factor` times what it is, for 0 <= factor < 1; what `bounds` says of
-        Lip(g) must follow. Without it a network has no ladder."""
+        """Make g, in place, `factor` times what it is, for 0 <= factor < 1. The lipschitz of
+        `bounds` must then be at most `factor` times what it was, up to rounding. Without it a
+        network has no ladder."""
         raise NotImplementedError
 
     @property
@@ -114,14 +134,15 @@ class Block(InvertibleBlock):
 
 
 class _Residual(nn.Module):
-    """The g of a block."""
+    """The g of a block: what its forward pass adds."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.block.g(x)
+        image: Tensor = self.block(x)
+        return image - x
 
 
 # Units of rounding that the residual of an exact preimage may have, relative to |z|.

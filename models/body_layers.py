@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.activations import ACTIVATIONS
-from models.block import Block, Bounds, path_of_class
+from models.block import Block, BlockError, Bounds, path_of_class
 from models.forward_pass import refuse_other_network
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
@@ -155,12 +155,12 @@ def _own(block: Block, path: str) -> BlockLayers:
         bounds = block.bounds()
     # Whatever the author's code raises.
     except Exception as error:
-        raise ValueError(
+        raise BlockError(
             f"bounds of {author} at {path} must give Bounds, but raises {type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
     if type(bounds) is not Bounds:
-        raise ValueError(f"bounds of {author} must give Bounds, but gives {bounds!r:.80}")
+        raise BlockError(f"bounds of {author} must give Bounds, but gives {bounds!r:.80}")
     return BlockLayers(path, (), (), math.inf, own=bounds, author=author)
 
 

@@ -1,5 +1,7 @@
 """Estimates from below of the Lipschitz constants of residual blocks, at given images."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -54,19 +56,34 @@ def _largest_singular_value(block: InvertibleBlock, x: Tensor, n_iterations: int
     g, x = block.deployed().double(), x.double()
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-    # torch.func.vjp would import torch._dynamo, which takes seconds of each process.
-    with torch.enable_grad():
-        at = x.detach().requires_grad_()
-        image_of_at = g(at)
-        # J^T u is linear in u, so J v is its gradient by u: no forward pass for each v.
-        u = torch.zeros_like(image_of_at).requires_grad_()
-        (pulled,) = torch.autograd.grad(image_of_at, at, u, create_graph=True)
+    push, pull = jacobian_products(g, x)
     stretch = x.new_zeros(len(x))
     for _ in range(n_iterations):
         norm = torch.linalg.vector_norm(v, dim=(1, 2, 3), keepdim=True)
         # Where J^T J v is zero, the sample's Jacobian is zero as far as can be seen.
         v = torch.where(norm > 0, v / norm, v)
-        (image,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
+        image = push(v)
         stretch = torch.maximum(stretch, torch.linalg.vector_norm(image, dim=(1, 2, 3)))
-        (v,) = torch.autograd.grad(image_of_at, at, image, retain_graph=True)
+        v = pull(image)
     return stretch.max().item()
+
+
+def jacobian_products(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """(v -> J v, u -> J^T u) for the Jacobians J of a map of samples, at x (B, ...)."""
+    # torch.func.vjp would import torch._dynamo, which takes seconds of each process.
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        image = function(at)
+        # J^T u is linear in u, so J v is its gradient by u: no forward pass for each v.
+        u = torch.zeros_like(image).requires_grad_()
+        (pulled,) = torch.autograd.grad(image, at, u, create_graph=True)
+
+    def push(v: Tensor) -> Tensor:
+        return torch.autograd.grad(pulled, u, v, retain_graph=True)[0]
+
+    def pull(of_image: Tensor) -> Tensor:
+        return torch.autograd.grad(image, at, of_image, retain_graph=True)[0]
+
+    return push, pull

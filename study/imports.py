@@ -136,11 +136,11 @@ def _ways_out(error: BaseException) -> str:
 @contextmanager
 def users_code(rule: str, key: str, what: str) -> Iterator[None]:
     """Raise OwnCodeError, about the key, for whatever code of the user's own raises within the
-    context; ConfigErrors pass. `what` is awaited."""
+    context; ConfigErrors and OwnCodeErrors pass. `what` is awaited."""
     try:
         with awaited(what):
             yield
-    except ConfigError:
+    except (ConfigError, OwnCodeError):
         raise
     except Exception as error:
         raise OwnCodeError(f"{rule}, but raises {where(error)}", key) from error

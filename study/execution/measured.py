@@ -12,7 +12,7 @@ from typing import Any
 
 from models import certify
 from models.stored import NETWORK
-from study.errors import TrackingError, UserError
+from study.errors import OwnCodeError, TrackingError, UserError
 from study.imports import is_path
 from study.metrics.artifacts import (
     CERTIFICATE,
@@ -99,7 +99,10 @@ def differences(
     # As it was measured, of weights in float32; `measure` takes care of the answers' precision.
     network = load(records, run_id, trust).float()
     certified = Certified(network, certify(network))
-    measured, answers = measure(network, dataset.val, trial, certified.certificate)
+    try:
+        measured, answers = measure(network, dataset.val, trial, certified.certificate)
+    except OwnCodeError as error:
+        return (f"run: {error}",)
     bound = certified.certificate.inverse_lipschitz_upper_bound
     rounding = max(_ROUNDING, _UNIT * bound if bound < math.inf else 0.0)
     logged = {name: restored(value) for name, value in run.data.metrics.items()}

@@ -7,6 +7,7 @@ optimizers            the optimizer, and its learning rate over time
 orthogonalization     matrices with all singular values near 1, for Muon
 training              the steps: epoch by epoch, to a report
 evaluation            what a network measures: accuracy, certificate, inverse
+own_blocks            blocks of the user's own, held against what their author proves
 attack                what projected gradient descent leaves right
 ladder                a trained network projected to smaller bounds
 network_files         a network with its proof, written to files

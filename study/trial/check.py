@@ -15,7 +15,6 @@ from models import (
     certify,
     check_arguments,
     deployed,
-    empirical_lipschitz,
     project,
     read_network,
     write_network,
@@ -26,6 +25,10 @@ from study.imports import is_path, users_code
 from study.trial import sources
 from study.trial.losses import target_lipschitz
 from study.trial.network_files import architecture, build_model
+from study.trial.own_blocks import check_attained, own_blocks
+
+# Images of noise at which blocks of the user's own are held against their bounds.
+_N_ATTACKED = 8
 
 _MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
 
@@ -63,10 +66,11 @@ def _check_size(model: ModelConfig, in_shape: tuple[int, int, int]) -> None:
 
 
 def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes: int) -> None:
-    """Raise ConfigError unless blocks of the user's own can be built, trained, inverted, certified,
-    scaled if they say so, and stored; and have what the loss needs."""
+    """Raise ConfigError or OwnCodeError unless blocks of the user's own can be built, trained,
+    inverted, certified, scaled if they say so, and stored; attain no more at noise than they prove;
+    and have what the loss needs."""
     path, key = config.model.block, "model.block"
-    with users_code(f"{path} must be one that runs", key, f"the block {path}"):
+    with users_code(f"{path} must be one that runs", key, f"the block {path}"), own_blocks():
         model = build_model(config.model, in_shape, n_classes)
         images = torch.zeros(2, *in_shape)
         model(images).sum().backward()
@@ -76,7 +80,8 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
         plain = deployed(model)
         certificate = certify(plain)
         certified_radius(plain, images, torch.zeros(2, dtype=torch.int64), certificate)
-        empirical_lipschitz(plain, images)
+        noise = torch.rand(_N_ATTACKED, *in_shape, generator=torch.Generator().manual_seed(0))
+        check_attained(plain, noise - 0.5, certificate)
         with tempfile.TemporaryDirectory() as name:
             described = architecture(config.model, in_shape, n_classes)
             write_network(Path(name), plain, {"architecture": described})

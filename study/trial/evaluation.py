@@ -13,14 +13,12 @@ from models import (
     IResNet,
     certified_radius,
     deployed,
-    empirical_lipschitz,
     predicted_steps,
     radius_without_rounding,
     recompute_batch_norm,
 )
 from models.invertible_block import InvertibleBlock
 from study.config.trial import EvaluationConfig, Precision, TrialConfig
-from study.errors import OwnCodeError
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     RECONSTRUCTION_ERROR,
@@ -29,6 +27,7 @@ from study.metrics.definitions import (
 )
 from study.metrics.reports import Evaluation
 from study.trial.data import Split, batches, brightness, normalized
+from study.trial.own_blocks import check_attained
 from study.trial.own_metrics import measure_own
 
 BATCH_SIZE = 500
@@ -148,7 +147,7 @@ def measure(
     of it; its answers on the split). Raises OwnCodeError if a metric of the user's own gives no
     finite number, or a block of the user's own attains more than it proves."""
     settings = trial.evaluation
-    _check_attained(model, val, certificate)
+    check_attained(model, normalized(val.images[:N_JACOBIAN_SAMPLES]), certificate)
     answers = evaluate(model, val, trial.precision, certificate)
     assert answers.radii is not None
     assert answers.unrounded is not None
@@ -183,21 +182,6 @@ def measure_test(
         TEST_CERTIFIED_ACCURACY: answers.certified_accuracy(trial.radius),
     }
     return accuracies, answers
-
-
-def _check_attained(model: IResNet, val: Split, certificate: Certificate) -> None:
-    """Raise OwnCodeError if Lip(g) of a block of another author is more, at an image, than that
-    author proves."""
-    if not certificate.others:
-        return
-    attained = empirical_lipschitz(model, normalized(val.images[:N_JACOBIAN_SAMPLES]))
-    for block, value in zip(certificate.blocks, attained, strict=True):
-        if block.proven_by is not None and value > block.upper_bound:
-            raise OwnCodeError(
-                f"{block.proven_by} proves a bound of {block.upper_bound:.4g} for Lip(g) of "
-                f"{block.name}, but it attains {value:.4g}",
-                "model.block",
-            )
 
 
 def lost_to_rounding(radii: Tensor, unrounded: Tensor, radius: float) -> float:

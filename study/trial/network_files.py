@@ -38,6 +38,7 @@ from study.trial.evaluation import (
     predicted_and_needed_steps,
     reconstructions,
 )
+from study.trial.own_blocks import own_blocks
 from study.trial.reconstruction_image import save_reconstructions
 
 
@@ -59,9 +60,11 @@ class Certified:
 
     @classmethod
     def of(cls, model: IResNet, effort: Effort = "full") -> "Certified":
-        """The network of a model as it is now."""
+        """The network of a model as it is now. Raises OwnCodeError if a block of the user's own
+        gives no bounds."""
         plain = deployed(model).eval()
-        return cls(plain, certify(plain, effort))
+        with own_blocks():
+            return cls(plain, certify(plain, effort))
 
 
 def save_network(

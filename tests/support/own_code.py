@@ -170,3 +170,42 @@ class NoTarget(Coupling):
     @property
     def target_lipschitz(self) -> float:
         return float("inf")
+
+
+class Contradictory(Coupling):
+    """Proves a slope of at least 1 and of at most 0.01."""
+
+    def bounds(self) -> Bounds:
+        return Bounds(super().bounds().lipschitz, alpha=1.0, beta=0.01)
+
+
+class LosesARow(Coupling):
+    """Zeroes the last row of the map, and proves that it is an isometry."""
+
+    def forward(self, x: Tensor, weights: Any = None) -> Tensor:
+        return torch.cat([x[:, :, :-1], 0 * super().forward(x)[:, :, -1:]], dim=2)
+
+    def preimage(self, z: Tensor) -> Tensor:
+        return z
+
+    def bounds(self) -> Bounds:
+        return Bounds(alpha=1.0, beta=1.0)
+
+
+class Stuck(Coupling):
+    """Is not smaller after it was scaled."""
+
+    def scale(self, factor: float) -> None:
+        pass
+
+
+class Unscalable(Coupling):
+    """The same with no `scale`."""
+
+    scale = Block.scale
+
+
+class Unbounded(Coupling):
+    """The same with no `bounds`."""
+
+    bounds = Block.bounds
