@@ -1,8 +1,8 @@
 """Networks with a smaller bound, made of a trained one without training.
 
 Layers are scaled by what is proven of them, so the certificate holds by construction. The features
-change, so the classifier is adapted without labels: its BatchNorm gets new statistics, and its last
-layer is fitted to the former logits. The proof says nothing of the classifier.
+change, so the classifier is adapted without labels: its BatchNorm, if any, gets new statistics, and
+its last layer is fitted to the former logits. The proof says nothing of the classifier.
 
 The bound does not depend on which layer of a block is scaled, but the network does. With only the
 last layer scaled and biases kept, a block is x + s g(x) + b: a step of an ODE solver with a smaller
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from models.block import Block
+from models.block import Block, BlockError
 from models.certificate import Certificate
 from models.certification import certify, with_classifier
 from models.inputs import check_kind, check_not_empty, described, number
@@ -28,6 +28,9 @@ from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 _N_ROUNDS = 10
 # By how much more a block of another author is scaled, against the rounding of its own scaling.
 _OWN_MARGIN = 1e-5
+# How much more than `factor` times what it was, relative, the bound of such a block may be after
+# `scale(factor)`: the rounding of its own scaling.
+_OWN_ROOM = 1e-3
 # Ridge of the last layer's fit, relative to the mean variance of its inputs.
 _RIDGE = 1e-4
 
@@ -54,9 +57,9 @@ def project(
             paper's sense of c; for a potential block that of Lip(g). Every layer above it is
             scaled.
         images: training images, (B, C, H, W) or batches of such, without labels. They are read once
-            and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm
-            become their averages, and its last layer is fitted to the logits that they had. With
-            None both stay, and the accuracy usually falls far.
+            and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm, if
+            it has one, become their averages, and its last layer is fitted to the logits that they
+            had. With None both stay, and the accuracy usually falls far.
         lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2, in
             (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
         certificate: of the model as given, if at hand: by `certify` with effort="full".
@@ -69,8 +72,9 @@ def project(
         ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
             for the weights' precision, a weight is not finite, the certificate is of other weights
             or of less effort, or the residual blocks hold a BatchNorm, whose factor follows the
-            data; if images is empty, the classifier has not one BatchNorm2d and a last Linear with
-            a bias, or what is fitted to the images is not finite.
+            data; if a block of another author defines no `scale`, or its bound does not follow it
+            (BlockError); if images is empty, the classifier is that of no `head`, or what is
+            fitted to the images is not finite.
         RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
     """
     check_kind("model", model, IResNet)
@@ -97,7 +101,8 @@ def project(
         check_kind("certificate", certificate, Certificate)
     if batches is not None:
         # Fail before the certificate, which takes long.
-        _batch_norm(model)
+        if _has_batch_norm(model):
+            _batch_norm(model)
         _last_layer(model)
     if certificate is None:
         certificate = certify(model)
@@ -114,7 +119,8 @@ def project(
         if not by_layer:
             break
         _scale(projected, certificate, by_layer, n_round)
-        certificate = certify(projected)
+        before, certificate = certificate, certify(projected)
+        _check_own_scale(before, certificate, by_layer)
     else:
         raise ValueError(
             f"{name} must be large enough for the weights' precision, but no scaling brought "
@@ -140,6 +146,11 @@ def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return batches
 
 
+def _has_batch_norm(model: IResNet) -> bool:
+    """Whether the classifier must have a BatchNorm: it is not that of head="lipschitz"."""
+    return not isinstance(model.classifier[0], nn.Flatten)
+
+
 def _batch_norm(model: IResNet) -> nn.BatchNorm2d:
     """The only BatchNorm of the classifier. Raises ValueError unless it has exactly one."""
     found = [m for m in model.classifier if isinstance(m, nn.BatchNorm2d)]
@@ -163,7 +174,8 @@ def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor
     """Fit the classifier of a projected network to images and to a model's logits of them."""
     with _in_eval_mode(model):
         logits = [model(batch) for batch in batches]
-    recompute_batch_norm(projected, batches)
+    if _has_batch_norm(projected):
+        recompute_batch_norm(projected, batches)
     _fit_last_layer(projected, batches, logits)
     if not all(tensor.isfinite().all() for tensor in projected.classifier.state_dict().values()):
         raise ValueError(
@@ -250,6 +262,18 @@ def _scale(
             assert module.bias is not None
             module.bias.mul_(factor * (1 - margin))
     update_spectral_norm(changed, 1)
+
+
+def _check_own_scale(before: Certificate, after: Certificate, factors: Mapping[str, float]) -> None:
+    """Raise BlockError if the bound of another author's block did not follow its `scale`."""
+    for old, new in zip(before.blocks, after.blocks, strict=True):
+        factor = factors.get(old.name)
+        if factor is not None and new.upper_bound > factor * old.upper_bound * (1 + _OWN_ROOM):
+            raise BlockError(
+                f"bounds().lipschitz of {old.proven_by} at {old.name} must be at most "
+                f"{factor:.4g} times {old.upper_bound:.4g} after scale({factor:.4g}), but got "
+                f"{new.upper_bound:.4g}"
+            )
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from study.config.trial import DataConfig
 from study.errors import NameTakenError, count_of
 from study.execution import storage
 from study.execution.driver import Driver
-from study.execution.preflight import check_trials, longest_trial
+from study.execution.preflight import check_ladder, check_trials, longest_trial
 from study.execution.sizing import Size, size
 from study.execution.starting import connected
 from study.trial.rehearsal import Rehearsal, measured
@@ -21,11 +21,12 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
     if it is taken, and the user is told.
 
     Raises:
-        UserError: if a trial's data cannot be read, its network does not fit the images, or a name
-            given as an argument is taken.
+        UserError: if a trial's data cannot be read, its network does not fit the images or cannot
+            have the ladder that is asked for, or a name given as an argument is taken.
     """
     config = asked.config
     check_trials(config, asked.source)
+    check_ladder(config, asked.source)
     free = _free_name(driver, config.name)
     if free == config.name:
         return asked

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import product
 
+from models import Block, block_class
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import ConfigError, DataNotFoundError, OwnCodeError
@@ -46,3 +47,24 @@ def check_trials(study: StudyConfig, source: str) -> None:
             sources.load(trial.data)
         except (ConfigError, DataNotFoundError, OwnCodeError) as error:
             raise ConfigError(error.rule, error.key, error.value, source) from error
+
+
+def check_ladder(study: StudyConfig, source: str) -> None:
+    """Raise ConfigError if a study has a ladder or a control, and blocks of the user's own with
+    which there would be none. Of new studies alone: those that are stored must still be resumed."""
+    for path in study.proven_by:
+        block = block_class(path)
+        no_scale, no_bounds = (
+            f"with {path}, which defines no {method}" if getattr(block, method) is of_all else None
+            for method, of_all in (("scale", Block.scale), ("bounds", Block.bounds))
+        )
+        reason = no_scale or no_bounds
+        if study.search.ladder and reason:
+            raise ConfigError(
+                f"must be left out {reason}",
+                "search.ladder",
+                study.to_dict()["search"]["ladder"],
+                source,
+            )
+        if study.search.control and no_scale:
+            raise ConfigError(f"must be false {no_scale}", "search.control", True, source)

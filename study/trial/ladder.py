@@ -26,6 +26,7 @@ from study.trial.evaluation import (
 )
 from study.trial.losses import fit_head
 from study.trial.network_files import Certified, save_network
+from study.trial.own_blocks import own_blocks
 from study.trial.training import Training
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
@@ -73,7 +74,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            _lower_targets(model, adapted, lipschitz)
+            with own_blocks():
+                _lower_targets(model, adapted, lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
             refresh_statistics(model, training.dataset.train)
@@ -82,7 +84,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
                 continue
             known = None
         plain = deployed(model)
-        certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
+        with own_blocks():
+            certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
         projection = _measured(training, plain, certificate, lipschitz)
         if diverged(projection.report.metrics(), config.objectives) is None:
             proven = projection.report.lipschitz_upper_bound
@@ -96,7 +99,9 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             for name, parameter in block.named_parameters():
                 # Times 0, as a rung is times its factor.
                 parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
-        control = _measured(training, plain, certify(plain), CONTROL)
+        with own_blocks():
+            certificate = certify(plain)
+        control = _measured(training, plain, certificate, CONTROL)
         if diverged(control.report.metrics(), config.objectives) is None:
             yield control
 

@@ -9,7 +9,7 @@ import pytest
 from study.config.file import study_of
 from study.config.parser import parse
 from study.errors import ConfigError, UserError
-from study.execution.preflight import check_trials
+from study.execution.preflight import check_ladder, check_trials
 from study.execution.provenance import changes_of_code, own_code
 from study.metrics.definitions import METRICS
 from study.tracking.records import StudyRecord
@@ -60,7 +60,14 @@ def _block(name: str) -> dict[str, Any]:
         ({"data": {"name": "digit"}}, "data.name: unknown data set 'digit'; did you mean 'digits'"),
         (_block("margin"), "model.block: .* must be a subclass of models.Block, but is a <func"),
         (_block("TwoChannels"), "model.block: .*TwoChannels must be one that runs, but raises"),
-        (_block("NoBounds"), "model.block: .* must be one that runs.*must give Bounds, but gives"),
+        (_block("NoBounds"), "model.block: bounds of .*NoBounds must give Bounds, but gives 0.5$"),
+        (_block("Contradictory"), "model.block: bounds of .* alpha <= beta must hold, but got lip"),
+        (_block("LosesARow"), "model.block: .*LosesARow proves a bound of 1 for 1 / alpha of body"),
+        (
+            _block("Stuck"),
+            r"model.block: bounds\(\).lipschitz of .*Stuck at body.1 must be at most 0\.5 times "
+            r"0\.[0-9]+ after scale\(0\.5\), but got 0\.",
+        ),
         (_block("Forgetful"), "model.block: .*Forgetful must be one that runs, but raises"),
         (_block("InSinglePrecision"), "model.block: .*Precision must be one that runs, but raises"),
         (_metric(f"{OWN}:margin", "projected_to"), "metrics.projected_to: must be a name that has"),
@@ -88,6 +95,37 @@ def test_a_mistake_is_one_line_with_its_key(changes: dict[str, Any], message: st
     with pytest.raises(UserError, match=f"^s.yaml: ({message})") as error:
         check_trials(parse(raw, "s.yaml"), "s.yaml")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("block", "search", "message"),
+    [
+        ("Unscalable", {"ladder": [0.3, 0.1]}, r"ladder: .* no scale, but got \[0.3, 0.1\]"),
+        ("Unscalable", {"ladder": 2}, "ladder: .* no scale, but got 2"),
+        ("Unscalable", {"control": True}, "control: must be false .* no scale, but got True"),
+    ],
+)
+def test_a_ladder_that_would_not_be_used_is_refused(
+    block: str, search: dict[str, Any], message: str
+) -> None:
+    model = {**_block(block)["model"], "head": "lipschitz"}
+    space = {"coeff": RAW["space"]["coeff"]}
+    raw = {**RAW, "model": model, "space": space, "search": {"n_trials": 2, **search}}
+    study = parse(raw, "s.yaml")
+    check_trials(study, "s.yaml")  # one that is stored may be resumed
+    with pytest.raises(ConfigError, match=f"^s.yaml: search.{message}") as error:
+        check_ladder(study, "s.yaml")
+    assert f"with {OWN}:{block}, which defines" in str(error.value)
+    check_ladder(parse({**raw, "model": {**model, "block": f"{OWN}:Coupling"}}, "s"), "s")
+
+
+def test_a_ladder_of_blocks_without_bounds_is_refused() -> None:
+    raw = {**RAW, **_block("Unbounded"), "space": {"coeff": RAW["space"]["coeff"]}}
+    study = parse({**raw, "search": {"n_trials": 2, "ladder": [0.3]}}, "s.yaml")
+    with pytest.raises(
+        ConfigError, match=r"search.ladder: .*Unbounded, which defines no bounds, b"
+    ):
+        check_ladder(study, "s.yaml")
 
 
 def test_what_cannot_be_imported_by_name_is_refused_with_how_to_do_it() -> None:

@@ -1,5 +1,6 @@
 """Blocks of other authors: with a proof, without one, and with a wrong one."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models import (
+    BlockError,
     Bounds,
     IResNet,
     certified_radius,
@@ -22,7 +24,7 @@ from models import (
 )
 from models.block import Block
 from tests.support.oracles import jacobian_norm
-from tests.support.own_code import Coupling, NoBounds, TwoChannels, Unproven, Whole, Wrong
+from tests.support.own_code import Coupling, NoBounds, Stuck, TwoChannels, Unproven, Whole, Wrong
 
 COUPLING = "tests.support.own_code:Coupling"
 ARCHITECTURE: dict[str, Any] = {
@@ -157,6 +159,18 @@ def test_blocks_are_scaled_to_a_bound() -> None:
     for old, new in zip(before, after, strict=True):
         ratio = new.norm() / old.norm()
         torch.testing.assert_close(new, old * ratio)
+
+
+def test_a_block_whose_scale_does_not_lower_its_bound_is_named() -> None:
+    model = network(Stuck)
+    before = copy.deepcopy(model.state_dict())
+    rule = (
+        r"^bounds\(\)\.lipschitz of .*:Stuck at body\.1 must be at most .* times 0\.7 after scale"
+    )
+    with pytest.raises(BlockError, match=rule):
+        project(model, lipschitz=0.2)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 def test_a_network_is_read_only_if_its_blocks_are_trusted(tmp_path: Path) -> None:
