@@ -17,6 +17,7 @@ from study.config.trial import (
     OwnMetric,
     TrainingConfig,
     TrialConfig,
+    default_radius,
 )
 from study.errors import ConfigError, unknown
 from study.imports import is_path
@@ -50,9 +51,10 @@ class StudyConfig:
 
     @property
     def known_metrics(self) -> dict[str, Metric]:
-        """What each metric of the study means, those of the user's own last."""
+        """What each metric of the study means, with its radius, those of the user's own last."""
+        known = {name: metric.at(self.evaluation.radius) for name, metric in METRICS.items()}
         own = {name: meaning(name, Direction(of.direction)) for name, of in self.metrics}
-        return {**METRICS, **own}
+        return {**known, **own}
 
     @property
     def import_paths(self) -> tuple[tuple[str, str], ...]:
@@ -186,13 +188,16 @@ class StudyConfig:
 
     def completed(self) -> "StudyConfig":
         """The study after the checks across sections, with settings filled in that depend on
-        others: n_trials of a grid, the metric of asha, and search.first with the values of the
-        space. Raises ConfigError for the first setting that breaks a rule."""
+        others: n_trials of a grid, the metric of asha, the radius, and search.first with the values
+        of the space. Raises ConfigError for the first setting that breaks a rule."""
         self._check_ladder()
         self._check_sampler()
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
         search = replace(self.search, first=tuple(map(self._resolved_first, self.search.first)))
-        study = replace(self, search=search, scheduler=scheduler)
+        evaluation = self.evaluation
+        if evaluation.radius is None and "name" not in dict(self.space):
+            evaluation = replace(evaluation, radius=default_radius(self.data.name))
+        study = replace(self, search=search, scheduler=scheduler, evaluation=evaluation)
         return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
 
     def check_goals(self) -> None:

@@ -46,6 +46,12 @@ Precision = Literal["float32", "float64"]
 _Value = TypeVar("_Value")
 
 
+def default_radius(data_name: str) -> float:
+    """The radius at which certified accuracy is given if a study asks for none, l2, in pixels of
+    [0, 1]."""
+    return RADII.get(data_name, _OWN_RADIUS)
+
+
 def setting(default: _Value, **rule: float) -> _Value:
     """A field; `rule` has gt, ge, lt and le as in pydantic.Field. None need not keep it."""
     return field(default=default, metadata=rule)
@@ -280,7 +286,7 @@ class TrialConfig:
     @property
     def radius(self) -> float:
         """Of certified_accuracy: l2, in pixels of [0, 1]."""
-        return self.evaluation.radius or RADII.get(self.data.name, _OWN_RADIUS)
+        return self.evaluation.radius or default_radius(self.data.name)
 
     @property
     def precision(self) -> Precision:

@@ -21,6 +21,7 @@ from study.execution.driver import Driver
 from study.execution.local_ray import local_ray
 from study.execution.preflight import longest_trial
 from study.imports import to_ship
+from study.metrics.definitions import radius_text
 
 # Variables of Ray whose defaults are wrong here; the user's own settings are kept.
 _ENVIRONMENT = {
@@ -86,11 +87,14 @@ def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_
     n_trials = study.n_trainings
     grown = f", {min(n_at_most, n_trials)} once the cluster has grown"
     on = "" if is_local else f" on {len(has)} nodes"
+    radius = study.evaluation.radius
+    is_certified = any(study.known_metrics[o.metric].is_within_radius for o in study.objectives)
+    certified = f", certified at radius {radius_text(radius)}" if is_certified and radius else ""
     driver.say(
         f"{study.name}: {count_of(n_trials, 'trial')} of "
         f"{count_of(study.training.max_epochs, 'epoch')} on {study.data.name}, "
         f"{min(n_at_once, n_trials)} at a time{grown if n_at_once < n_at_most else ''} "
-        f"({total['CPU']:g} CPUs, {total['GPU']:g} GPUs{on})"
+        f"({total['CPU']:g} CPUs, {total['GPU']:g} GPUs{on}){certified}"
     )
     if n_at_once == 0:
         each = ", ".join(f"{amount:g} {kind}" for kind, amount in wanted.items() if amount)

@@ -6,8 +6,8 @@ Metric names stand as strings here and in study files, nowhere else.
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from enum import StrEnum
 
 
@@ -65,6 +65,7 @@ class Metric:
         in_decades: whether its values, above 0, run over decades, so that ratios count and not
             differences: hypervolume, knee, sampler, scheduler, importance and the spread of repeats
             see log10 of it.
+        is_within_radius: whether it counts what holds within evaluation.radius; see `at`.
     """
 
     description: str
@@ -78,6 +79,20 @@ class Metric:
     steers: bool = True
     repeatable: bool = True
     in_decades: bool = False
+    is_within_radius: bool = False
+
+    def at(self, radius: float | None) -> "Metric":
+        """The metric of a study with this evaluation.radius, l2, in pixels of [0, 1], which its
+        texts then name; the metric itself if it counts nothing within a radius, or for None."""
+        if radius is None or not self.is_within_radius:
+            return self
+        text = radius_text(radius)
+        return replace(
+            self,
+            description=self.description.replace(_RADIUS, f"{text} (l2, pixels from 0 to 1)"),
+            title=f"{self.title} at radius {text}",
+            short=f"{self.short.removesuffix(' acc')}@{text}",
+        )
 
     def limit(self, direction: Direction) -> float:
         """The limit of values: `least` to minimize; to maximize, 1 for fractions, else infinity."""
@@ -101,7 +116,30 @@ class Metric:
         return a <= b * factor and b <= a * factor
 
 
-def _accuracy(split: str, title: str, short: str, steers: bool = True) -> Metric:
+_RADIUS = "evaluation.radius"  # in descriptions
+
+
+def radius_text(radius: float) -> str:
+    """A radius > 0 as text, l2, in pixels of [0, 1]: exact where it has at most four digits, or is
+    a number of levels of 255; otherwise rounded down, since what holds within a radius holds within
+    a smaller one."""
+    short = f"{radius:.4g}"
+    levels = round(radius * 255)
+    if float(short) == radius:
+        return short
+    if levels / 255 == radius:
+        return f"{levels}/255"
+    context = Context(prec=4, rounding=ROUND_FLOOR)
+    return f"{float(context.create_decimal(repr(radius))):g}"
+
+
+def _accuracy(
+    split: str,
+    title: str,
+    short: str,
+    steers: bool = True,
+    is_within_radius: bool = False,
+) -> Metric:
     return Metric(
         f"fraction right on the {split}",
         title,
@@ -112,6 +150,7 @@ def _accuracy(split: str, title: str, short: str, steers: bool = True) -> Metric
         resolution=Decimals(5),
         indifference=0.0,
         steers=steers,
+        is_within_radius=is_within_radius,
     )
 
 
@@ -131,9 +170,10 @@ METRICS: dict[str, Metric] = {
     ),
     "val_accuracy": _accuracy("validation split", "validation accuracy", "val acc"),
     "certified_accuracy": _accuracy(
-        "validation split, proven for all images within evaluation.radius",
+        f"validation split, proven for all images within {_RADIUS}",
         "certified accuracy",
         "cert acc",
+        is_within_radius=True,
     ),
     "median_radius": Metric(
         "proven radius of the answer, l2, pixels of [0, 1], median; negative where it is wrong",
@@ -208,16 +248,18 @@ METRICS: dict[str, Metric] = {
     ),
     "test_accuracy": _accuracy("test set", "test accuracy", "test acc", steers=False),
     "test_certified_accuracy": _accuracy(
-        "test set, proven for all images within evaluation.radius",
-        "certified accuracy on the test set",
+        f"test set, proven for all images within {_RADIUS}",
+        "certified test accuracy",
         "test cert",
         steers=False,
+        is_within_radius=True,
     ),
     "attacked_accuracy": _accuracy(
-        "first test images, attacked within evaluation.radius",
+        f"first test images, attacked within {_RADIUS}",
         "attacked accuracy",
         "attacked",
         steers=False,
+        is_within_radius=True,
     ),
     "peak_memory_bytes": Metric(
         "the most memory of the GPU that was in use",

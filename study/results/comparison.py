@@ -22,6 +22,7 @@ BEST = f"best_{VAL_ACCURACY}"  # of a study, in JSON
 _LEFT_OUT = ("name", "data.root", "data.download")
 # Metrics that depend on how the inverse is measured.
 _OF_THE_INVERSE = {INVERSE_STEPS, RECONSTRUCTION_ERROR}
+_RADIUS, _PRECISION = "radius", "precision"  # of `evaluation`
 _OF_FILES = "image_folder"  # a name that says nothing about the images
 
 
@@ -44,7 +45,21 @@ class Comparison(Ranking):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        return {name: m for one in self.reports.values() for name, m in one.metrics.items()}
+        """Without those within radii that differ, which cannot be compared."""
+        known = {name: m for one in self.reports.values() for name, m in one.metrics.items()}
+        return {
+            name: metric
+            for name, metric in known.items()
+            if len(self.radii) == 1 or not metric.is_within_radius
+        }
+
+    @property
+    def radii(self) -> dict[float | None, str]:
+        """evaluation.radius -> the first study with it; None if a study searches its data set."""
+        found = dict[float | None, str]()
+        for name, report in self.reports.items():
+            found.setdefault(report.study.config.evaluation.radius, name)
+        return found
 
     def typed(self, point: Point) -> str:
         """The handle of a network for a command, with its study's own name."""
@@ -99,6 +114,7 @@ class Comparison(Ranking):
                 "name": name,
                 "study": report.study.name,
                 "tracking_uri": self.place(name),
+                "radius": report.study.config.evaluation.radius,
                 "n_networks": len(report.points),
                 "n_front": len(report.front),
                 "n_joint_front": sum(point.study == name for point in self.front),
@@ -214,11 +230,13 @@ def _check_settings(reports: Mapping[str, Report]) -> None:
     for key in SPLIT:
         _check_same(reports, "data", key, "studies must have the same data and split")
     measured = {o.metric for o in first.objectives} | {c.metric for c in first.constraints}
-    for metric in sorted(measured & _OF_THE_INVERSE):
-        for key in first.study.config.to_dict()["evaluation"]:
-            # The inverse is measured in float32, whatever the precision of the answers.
-            if key != "precision":
-                _check_same(reports, "evaluation", key, f"studies must measure {metric} alike")
+    for metric in sorted(measured):
+        keys = [*first.study.config.to_dict()["evaluation"]] if metric in _OF_THE_INVERSE else []
+        # The inverse is measured in float32, whatever the precision of the answers, and at no
+        # radius.
+        keys = [key for key in keys if key not in (_RADIUS, _PRECISION)]
+        for key in [_RADIUS] if first.metrics[metric].is_within_radius else keys:
+            _check_same(reports, "evaluation", key, f"studies must measure {metric} alike")
 
 
 def _check_same(reports: Mapping[str, Report], section: str, key: str, rule: str) -> None:

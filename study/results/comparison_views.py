@@ -5,7 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from study.metrics.definitions import TEST_ACCURACY, TEST_CERTIFIED_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import (
+    TEST_ACCURACY,
+    TEST_CERTIFIED_ACCURACY,
+    VAL_ACCURACY,
+    radius_text,
+)
 from study.metrics.goals import reference_text
 from study.results.comparison import BEST, Comparison
 from study.results.differences import Estimate
@@ -34,7 +39,8 @@ def sections(
     names, objectives = list(reports), [objective.metric for objective in comparison.objectives]
     front, joint = comparison.front, comparison.ranked(every)
     admitted = [point for point in comparison.ranked(every=True) if point.is_admitted]
-    drawn = dict.fromkeys([*objectives, VAL_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY])
+    also = (VAL_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY)
+    drawn = dict.fromkeys([*objectives, *(name for name in also if name in comparison.metrics)])
     is_empty = "" if front else _NO_FRONT
     notes, checked = list(_notes(comparison)), []
     if front:
@@ -93,7 +99,7 @@ def sections(
             },
             is_empty if not joint else "",
             title="The joint front" + (", and all other networks" if every else ""),
-            table=metric_columns(joint, comparison.objectives, every),
+            table=metric_columns(joint, comparison.objectives, comparison.metrics, every),
             texts=[*checked, *volume],
         ),
         Section(
@@ -186,11 +192,17 @@ def _settings_table(comparison: Comparison) -> list[Column]:
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    """The conditions that selected networks, and where each study was read if they come from
-    several places, one sentence each."""
+    """The conditions that selected networks, where each study was read if they come from several
+    places, and what is left out since radii differ, one sentence each."""
     for name, report in comparison.reports.items():
         if report.where:
             yield f"{name}: only networks with {report.where}"
         if comparison.is_of_several_places:
             called = "" if report.study.name == name else f"the study {report.study.name} "
             yield f"{name}: {called}in MLflow at {comparison.place(name)}"
+    if len(comparison.radii) > 1:
+        each = ", ".join(
+            f"{'that of each data set' if radius is None else radius_text(radius)} in {name}"
+            for radius, name in comparison.radii.items()
+        )
+        yield f"accuracies within a radius are not shown, since evaluation.radius is {each}"

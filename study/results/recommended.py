@@ -11,8 +11,10 @@ from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
+    METRICS,
     VAL_ACCURACY,
     Direction,
+    Metric,
     meaning,
 )
 from study.metrics.goals import Objective
@@ -45,7 +47,9 @@ class Recommendation:
 
 
 def recommendations(
-    whole_front: Sequence[Point], objectives: Sequence[Objective]
+    whole_front: Sequence[Point],
+    objectives: Sequence[Objective],
+    metrics: Mapping[str, Metric] = METRICS,
 ) -> list[Recommendation]:
     """The networks of a front to take, the most accurate first; none if the front is empty.
 
@@ -57,6 +61,9 @@ def recommendations(
     accuracies are scaled by at least their noise, and bounds of the inverse count by their
     logarithms. Differences within a metric's `indifference` count as none, except in ties of
     most-accurate.
+
+    Args:
+        metrics: those of the study.
     """
     front = [point for point in whole_front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -67,7 +74,7 @@ def recommendations(
     for alias, point in chosen.items():
         aliases.setdefault(point.label, []).append(alias)
     by_label = {point.label: point for point in chosen.values()}
-    why = {label: _beside(point, best, objectives) for label, point in by_label.items()}
+    why = {label: _beside(point, best, objectives, metrics) for label, point in by_label.items()}
     rank = f"the best of {len(whole_front)} networks on the front"
     if len(whole_front) == 1:
         rank = "the only network on the front: no other that it admits is better in any objective"
@@ -142,7 +149,9 @@ def _accuracy(point: Point) -> str:
     return text if error is None else f"{text} +-{error:.2g}"
 
 
-def _beside(point: Point, best: Point, objectives: Sequence[Objective]) -> str:
+def _beside(
+    point: Point, best: Point, objectives: Sequence[Objective], metrics: Mapping[str, Metric]
+) -> str:
     """What a network gives up and gains compared with the most accurate one, as a sentence."""
     apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
     amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"
@@ -156,15 +165,16 @@ def _beside(point: Point, best: Point, objectives: Sequence[Objective]) -> str:
         ours, theirs = point.metrics[name], best.metrics[name]
         if name != VAL_ACCURACY and not meaning(name).is_same(ours, theirs):
             is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
-            phrases[is_better].append(_difference(name, ours, theirs))
+            title = (metrics.get(name) or meaning(name)).title
+            phrases[is_better].append(_difference(name, title, ours, theirs))
     for words, listed in ((", for ", phrases[True]), (", with ", phrases[False])):
         if listed:
             sentence += words + " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
     return f"{sentence}."
 
 
-def _difference(name: str, ours: float, theirs: float) -> str:
-    """How two values of a metric differ, as a phrase."""
+def _difference(name: str, title: str, ours: float, theirs: float) -> str:
+    """How two values of a metric with this title differ, as a phrase."""
     if name == LIPSCHITZ_UPPER_BOUND:
         ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
         amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
@@ -173,4 +183,4 @@ def _difference(name: str, ours: float, theirs: float) -> str:
         amount = f"{abs(ours - theirs):.2g}"
         what = "inverse step" if amount == "1" else "inverse steps"
         return f"{amount} {what} {'more' if ours > theirs else 'fewer'}"
-    return f"a {meaning(name).title} of {ours:.4g} instead of {theirs:.4g}"
+    return f"a {title} of {ours:.4g} instead of {theirs:.4g}"

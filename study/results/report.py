@@ -69,7 +69,7 @@ class Report(Ranking):
     @cached_property
     def recommended(self) -> list[recommended.Recommendation]:
         """The networks to take, the most accurate first."""
-        return recommended.recommendations(self.front, self.objectives)
+        return recommended.recommendations(self.front, self.objectives, self.metrics)
 
     @property
     def handles(self) -> dict[str, str]:
@@ -163,6 +163,7 @@ class Report(Ranking):
             "finished": self.study.finished,
             "where": self.where,
             "proven_by": list(self.study.config.proven_by),
+            "radius": self.study.config.evaluation.radius,
             **goals(self),
             "hypervolume": self.hypervolume,
             "costs": {name: self.costs.get(name) for name in spent.COSTS},
@@ -224,8 +225,8 @@ def read(
     """
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
-    own = [name for name, _ in study.config.metrics]
-    wanted = where.parse(conditions, [key for key, _ in study.config.space], own)
+    searched = [key for key, _ in study.config.space]
+    wanted = where.parse(conditions, searched, study.config.known_metrics)
     try:
         matching = records.trials_and_projections(study, wanted.of_mlflow)
     except TrackingError as error:

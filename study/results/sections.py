@@ -26,6 +26,7 @@ from study.metrics.definitions import (
     METRICS,
     RECONSTRUCTION_ERROR,
     as_reported,
+    radius_text,
 )
 from study.results import where
 from study.results.front import Point, leading_metrics
@@ -104,7 +105,9 @@ def sections(report: Report) -> list[Section]:
                 ],
                 "points": _columns(report),
                 "table_metrics": leading_metrics(report.points, report.objectives),
-                "where": where.grammar([point.first for point in report.ranked(every=True)]),
+                "where": where.grammar(
+                    [point.first for point in report.ranked(every=True)], report.metrics
+                ),
             },
         ),
     ]
@@ -203,7 +206,7 @@ def _proof(metrics: Mapping[str, float], radius: float) -> str:
     certified = metrics[CERTIFIED_ACCURACY]
     return (
         f"{describe_inverse(inverse)} For {certified:.1%} of the validation images the answer is "
-        f"right, and no change of up to {radius:.4g} (l2, pixels from 0 to 1) alters it."
+        f"right, and no change of up to {radius_text(radius)} (l2, pixels from 0 to 1) alters it."
     )
 
 

@@ -20,7 +20,7 @@ from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
     VAL_ACCURACY,
-    meaning,
+    Metric,
 )
 from study.metrics.goals import Objective, reference_text
 from study.pareto.repeats import N_DRAWS
@@ -174,12 +174,14 @@ def table1_section(report: Report) -> Section:
 def metric_columns(
     ranked: Sequence[Point],
     objectives: Sequence[Objective],
+    metrics: Mapping[str, Metric],
     every: bool,
     n_val_images: int | None = None,
 ) -> list[Column]:
     """Names and metrics of points, and, if `every` is set, their marks.
 
     Args:
+        metrics: those that may have a column.
         n_val_images: of the confidence intervals beside accuracies; None for no intervals.
     """
     numbers = Numbers(ranked)
@@ -187,8 +189,10 @@ def metric_columns(
     if every:
         columns.append(Column("mark", [point.mark.value for point in ranked], is_text=True))
     for name in leading_metrics(ranked, objectives):
+        if name not in metrics:
+            continue
         cells = [numbers.with_error(point, name) for point in ranked]
-        columns.append(Column(meaning(name).short, cells, meaning(name).description))
+        columns.append(Column(metrics[name].short, cells, metrics[name].description))
         if name == VAL_ACCURACY and n_val_images is not None:
             how = f"its confidence interval, on the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
@@ -197,7 +201,7 @@ def metric_columns(
 
 def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
     """The columns of a report's points, the most important first."""
-    columns = metric_columns(ranked, report.objectives, every, report.n_val_images)
+    columns = metric_columns(ranked, report.objectives, report.metrics, every, report.n_val_images)
     repeated = any(point.standard_error is not None for point in report.points)
     if any(point.front_share is not None for point in ranked):
         how = (
@@ -266,7 +270,7 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
     controls = [point for point in report.points if point.mark is Mark.CONTROL]
     if controls:
         best = [
-            f"{meaning(name).short} {max(point.metrics[name] for point in controls):.4f}"
+            f"{report.metrics[name].short} {max(point.metrics[name] for point in controls):.4f}"
             for name in (VAL_ACCURACY, CERTIFIED_ACCURACY)
         ]
         lines.append(

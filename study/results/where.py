@@ -20,7 +20,13 @@ from typing import Any
 from study.config.study import SECTION_OF
 from study.config.trial import EvaluationConfig
 from study.errors import UserError, unknown
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, METRICS, VAL_ACCURACY, meaning
+from study.metrics.definitions import (
+    LIPSCHITZ_UPPER_BOUND,
+    METRICS,
+    VAL_ACCURACY,
+    Metric,
+    meaning,
+)
 from study.tracking.records import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
 
@@ -47,10 +53,20 @@ _NAMES = {
     **{heading(name): name for name in _PARAMETERS if heading(name) != name},
     **{metric.short: name for name, metric in METRICS.items()},
 }
-_CONDITION = re.compile(
-    rf"\s*[`\"]?({'|'.join(map(re.escape, _NAMES))}|[A-Za-z_][A-Za-z0-9_]*)"
-    r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
-)
+
+
+def _names(metrics: Mapping[str, Metric]) -> dict[str, str]:
+    """_NAMES with the headings of a study's metrics, which may have a radius."""
+    return {**_NAMES, **{metric.short: name for name, metric in metrics.items()}}
+
+
+def _condition(names: Mapping[str, str]) -> re.Pattern[str]:
+    return re.compile(
+        rf"\s*[`\"]?({'|'.join(map(re.escape, names))}|[A-Za-z_][A-Za-z0-9_]*)"
+        r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
+    )
+
+
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
 # Beginnings of MLflow's own conditions: a table's name, or a bare name that MLflow knows.
 _FOR_MLFLOW = re.compile(
@@ -121,19 +137,21 @@ def _parameter(record: TrialRecord, name: str) -> str | None:
     return record.params.get(name, record.params.get(f"data.{name}"))
 
 
-def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
-    """How a study's page reads its filter, for JSON: the patterns, names and messages of `parse`,
-    and the hyperparameters of these records, one text for all or a list."""
+def grammar(records: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """How the page of a study with these metrics reads its filter, for JSON: the patterns, names
+    and messages of `parse`, and the hyperparameters of these records, one text for all or a
+    list."""
+    names = _names(metrics)
     parameters: dict[str, Any] = {}
     for name in _PARAMETERS:
         values = [_parameter(record, name) for record in records]
         parameters[name] = values if len(set(values)) > 1 else next(iter(values), None)
     return {
         "and": _AND.pattern,
-        "condition": _CONDITION.pattern,
+        "condition": _condition(names).pattern,
         "for_mlflow": _FOR_MLFLOW.pattern,
         "number": _NUMBER.pattern,
-        "names": _NAMES,
+        "names": names,
         "words": _WORDS,
         "parameters": parameters,
         "form": _FORM,
@@ -141,12 +159,14 @@ def grammar(records: Sequence[TrialRecord]) -> dict[str, Any]:
     }
 
 
-def parse(text: str, searched: Sequence[str] = (), own: Sequence[str] = ()) -> Conditions:
+def parse(
+    text: str, searched: Sequence[str] = (), metrics: Mapping[str, Metric] = METRICS
+) -> Conditions:
     """The conditions of a text.
 
     Args:
         searched: the study's own hyperparameters, named first in messages.
-        own: metrics of the user's own.
+        metrics: those of the study.
 
     Raises:
         UserError: if a condition is malformed, its name is unknown, or text is compared by size.
@@ -154,20 +174,21 @@ def parse(text: str, searched: Sequence[str] = (), own: Sequence[str] = ()) -> C
     parts = _AND.split(text) if text.strip() else []
     return Conditions(
         " and ".join(part.strip() for part in parts if _FOR_MLFLOW.match(part)),
-        tuple(_read(part, searched, own) for part in parts if not _FOR_MLFLOW.match(part)),
+        tuple(_read(part, searched, metrics) for part in parts if not _FOR_MLFLOW.match(part)),
     )
 
 
-def _read(part: str, searched: Sequence[str], own: Sequence[str]) -> Condition:
-    match = _CONDITION.fullmatch(part)
+def _read(part: str, searched: Sequence[str], metrics: Mapping[str, Metric]) -> Condition:
+    names = _names(metrics)
+    match = _condition(names).fullmatch(part)
     if match is None:
         raise UserError(_FORM, "where", part.strip())
     name, symbol, value = match.groups()
-    name, value = _NAMES.get(name, name), value.strip("'\"")
+    name, value = names.get(name, name), value.strip("'\"")
     symbol = "=" if symbol == "==" else symbol
-    is_metric = name in METRICS or name in own
+    is_metric = name in metrics
     if not is_metric and name not in _PARAMETERS:
-        known = tuple(dict.fromkeys([*searched, *own, *METRICS, *_PARAMETERS]))
+        known = tuple(dict.fromkeys([*searched, *metrics, *_PARAMETERS]))
         raise UserError(unknown(name, known, "metric or hyperparameter"), "where")
     is_text = not is_metric and symbol in ("=", "!=")
     if not is_text and not _NUMBER.fullmatch(value):

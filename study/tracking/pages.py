@@ -14,6 +14,7 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     TEST_CERTIFIED_ACCURACY,
     Direction,
+    radius_text,
 )
 from study.metrics.reports import CONTROL
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
@@ -63,9 +64,18 @@ def describe_study(config: StudyConfig) -> str:
     space = ", ".join(f"`{key}`" for key, _ in config.space)
     goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
     rules = ", ".join(c.phrase(f"`{c.metric}`") for c in config.constraints)
+    radius = config.evaluation.radius
+    within = [f"`{name}`" for name, metric in METRICS.items() if metric.is_within_radius]
+    of_radius = (
+        ""
+        if radius is None
+        else (
+            f"{', '.join(within)}: within radius {radius_text(radius)}, l2, pixels from 0 to 1.\n\n"
+        )
+    )
     return (
         f"A study of invertible residual networks on **{config.data.name}**: {config.n_trainings} "
-        f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n"
+        f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n{of_radius}"
         "A run each: the study, its trials, and below a trial the networks to which its own was "
         f"projected. Tag `{CERTIFIED}` says whether the inverse is proven to exist; "
         f"`{INVERSE_LIPSCHITZ_UPPER_BOUND}` is a proven bound of its slope. Trials carry "

@@ -145,8 +145,10 @@ class Tracker:
             self._trials[trial_id] = trial
         else:
             self.client.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
-        # Last: parameters mark a run as begun. Logging them again is no error.
-        self.batches.log(trial.run_id, params=settings(sample, config))
+        # Last: parameters mark a run as begun. Those of a run that goes on stay as they are: MLflow
+        # refuses other ones, and an earlier version logged None for the radius of the data set.
+        if trial.state is None:
+            self.batches.log(trial.run_id, params=settings(sample, config))
         trial.state = TrialStatus.RUNNING
 
     def log_reports(

@@ -250,6 +250,34 @@ def test_a_study_becomes_typed_and_defaults_are_the_papers() -> None:
     assert study.constraints == (Constraint("lipschitz_upper_bound", "<", 1.0),)
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "radius"),
+    [
+        ("digits", None, 0.5),
+        ("cifar10", None, 36 / 255),
+        ("own:data", None, 36 / 255),
+        ("mnist", None, 1.58),
+        ("mnist", 0.3, 0.3),
+    ],
+)
+def test_the_radius_of_a_study_is_a_number(name: str, given: float | None, radius: float) -> None:
+    """In what a dry run prints and MLflow keeps, too, which mean the same study again."""
+    study = tiny(data={"name": name}, evaluation={"radius": given})
+    assert study.to_dict()["evaluation"]["radius"] == radius
+    assert study.resolve({}, seed=0).radius == radius
+    assert study.known_metrics["certified_accuracy"].title.endswith(
+        {0.5: "0.5", 36 / 255: "36/255", 1.58: "1.58", 0.3: "0.3"}[radius]
+    )
+    assert parse(study.to_dict(), "again") == parse(study.to_short_dict(), "again") == study
+
+
+def test_a_study_that_searches_its_data_has_a_radius_for_each_sample() -> None:
+    choices = {"type": "categorical", "choices": ["digits", "mnist"]}
+    study = parse({**RAW, "evaluation": {}, "data": {}, "space": {"name": choices}}, "study.yaml")
+    assert study.to_dict()["evaluation"]["radius"] is None
+    assert study.resolve({"name": "mnist"}, seed=0).radius == 1.58
+
+
 def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
     for change, reference in (
         ({"constraints": {"lipschitz_upper_bound": "<= 0.8"}}, [0.0, 0.8, 100.0]),

@@ -1,11 +1,14 @@
 import math
+import random
 from dataclasses import fields, replace
+from fractions import Fraction
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.metrics.definitions import METRICS, diverged
+from study.metrics.definitions import METRICS, diverged, radius_text
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import projection_report
 
@@ -108,3 +111,29 @@ def test_counts_of_up_to_100_000_images_are_told_apart() -> None:
 
 def test_steps_are_reported_to_a_hundredth() -> None:
     assert METRICS["inverse_steps"].resolution.round(3.14159) == 3.14
+
+
+@pytest.mark.parametrize(
+    ("radius", "text"),
+    [(0.5, "0.5"), (1.58, "1.58"), (4, "4"), (36 / 255, "36/255"), (0.14119, "0.1411")],
+)
+def test_a_radius_is_written_exactly_or_rounded_down(radius: float, text: str) -> None:
+    assert radius_text(radius) == text
+
+
+def test_no_radius_is_written_as_a_larger_one() -> None:
+    generator = random.Random(0)
+    for _ in range(500):
+        radius = 10 ** generator.uniform(-6, 3)
+        written = float(Fraction(radius_text(radius)))
+        assert radius * (1 - 1e-3) <= written <= radius
+
+
+def test_what_counts_within_a_radius_names_it() -> None:
+    for name, metric in METRICS.items():
+        known = metric.at(0.75)
+        texts = (known.short, known.title, known.description)
+        depends = name in ("certified_accuracy", "test_certified_accuracy", "attacked_accuracy")
+        assert [("0.75" in text) for text in texts] == [depends] * 3
+        assert "evaluation." not in known.description
+        assert metric.at(None) == metric

@@ -231,6 +231,27 @@ def test_the_noise_of_certified_accuracies_is_in_the_interval_too() -> None:
     assert "certified_accuracy stays as measured" in found.differences.note
 
 
+def printed(found: Comparison) -> str:
+    return str([(one.table, one.texts) for one in sections(found)])
+
+
+def test_accuracies_within_other_radii_are_not_compared() -> None:
+    """As an objective they are refused; beside others they are left out, and that is said."""
+    a, b = study("a", evaluation={"radius": 0.5}), study("b", evaluation={"radius": 1.0})
+    records = trials(0.9, 0.8)
+    same = compare([report(one, records) for one in (a, study("c", evaluation={"radius": 0.5}))])
+    assert "cert@0.5" in printed(same)
+    found = compare([report(one, records) for one in (a, b)])
+    assert "cert@" not in printed(found)
+    assert "evaluation.radius is 0.5 in a, 1 in b" in printed(found)
+    assert [one["radius"] for one in found.content(every=False)["studies"]] == [0.5, 1.0]
+    goals = (Objective("certified_accuracy", Direction.MAXIMIZE, 0.0), *a.config.objectives)
+    with pytest.raises(
+        UserError, match=r"certified_accuracy alike, but evaluation\.radius is 0\.5"
+    ):
+        compare([report(one, records, goals) for one in (a, b)])
+
+
 def test_without_a_reference_point_there_is_no_volume_to_compare() -> None:
     goals = parse_objectives(["val_loss:minimize"], study("a"))
     found = compare([report(name, trials(0.8), goals) for name in "ab"])

@@ -148,3 +148,12 @@ def test_a_study_is_filtered_by_both(finished: Path) -> None:
     few = read(records, "tiny", "reconstruction_error < 1e-5 and val_fraction < 0.5").points
     errors = [point.metrics["reconstruction_error"] < 1e-5 for point in everything]
     assert len(few) == sum(errors) > 0
+
+
+def test_a_heading_with_the_studys_radius_is_a_name() -> None:
+    metrics = {name: metric.at(0.5) for name, metric in METRICS.items()}
+    expected = parse("certified_accuracy > 0.5")
+    assert parse("cert@0.5 > 0.5", (), metrics) == parse("cert acc > 0.5", (), metrics) == expected
+    for other in ("cert@0.25 > 0.5", "cert@0.55 > 0.5"):
+        with pytest.raises(UserError, match="must be NAME OPERATOR NUMBER"):
+            parse(other, (), metrics)

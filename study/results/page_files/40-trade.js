@@ -10,7 +10,7 @@ const MOST_BARS = 60; // intervals of more points would be one gray
 const hover = (i) => [
   `<b>${plain(points.network[i])}</b>  ${markName(points.mark[i])}`,
   ...reported(objectives).filter((name) => points[name][i] !== null)
-    .map((name) => `${name} ${withError(name, i)}`),
+    .map((name) => `${plain(titleOf(name))}: ${withError(name, i)}`),
 ].join("<br>");
 const note = (text) => make("p", { className: "note", textContent: text });
 const facts = (pairs) => {

@@ -68,7 +68,7 @@ const certifiedTraces = (network, k) => [
     line: { ...lineLook(k), shape: "vh" }, // between two radii what is proven at the larger
     x: network.certified.radii,
     y: network.certified.accuracies,
-    hovertemplate: `within %{x:.3g}: %{y:.1%} proven<extra>${plain(network.label)}</extra>`,
+    hovertemplate: `within %{x:.4g}: %{y:.1%} proven<extra>${plain(network.label)}</extra>`,
   },
   ...(network.attack === null ? [] : [{
     type: "scatter",
@@ -77,7 +77,7 @@ const certifiedTraces = (network, k) => [
     marker: { size: 11, symbol: "x-thin", line: { width: 3, color: lineLook(k).color } },
     x: [network.attack.radius],
     y: [network.attack.accuracy],
-    hovertemplate: `attacked within %{x:.3g}: %{y:.1%} right<extra>${plain(network.label)}</extra>`,
+    hovertemplate: `attacked within %{x:.4g}: %{y:.1%} right<extra>${plain(network.label)}</extra>`,
   }]),
 ];
 const drawCertified = () => {

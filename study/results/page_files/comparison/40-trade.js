@@ -6,7 +6,7 @@ const hover = (i) => [
   points.is_joint[i] ? "on the joint front" : "not on the joint front",
   ...Object.keys(points.metrics)
     .filter((name) => points.metrics[name][i] !== null)
-    .map((name) => `${name} ${reportedText(name, points.metrics[name][i])}`),
+    .map((name) => `${plain(titleOf(name))}: ${reportedText(name, points.metrics[name][i])}`),
 ].join("<br>");
 const indices = points.network.map((_, i) => i);
 const studyTraces = (s, x, y, steps) => {
