@@ -134,7 +134,7 @@ def counted_images(
 
     def parts(point: Point) -> dict[str, NDArray[Any]]:
         own = {VAL_ACCURACY: point.right, CERTIFIED_ACCURACY: point.certified}
-        known = {name: own[name] for name in metrics if own[name] is not None}
+        known = {k: images for k, images in own.items() if images is not None and k in metrics}
         if len(known) == len(metrics):
             return known
         runs = [_fetched(records, run, metrics) for run in point.records]
