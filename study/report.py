@@ -105,7 +105,8 @@ def main(
             return
         shown: Shown = compare(*studies) if len(studies) > 1 else studies[0]
         written = []
-        if html is not None and not html.parent.is_dir():
+        # `Path.is_dir` raises OSError for a name that is too long.
+        if html is not None and not os.path.isdir(html.parent):
             cli.refuse(f"--html must be in a folder that is there, but got {html}")
         if optuna is not None:
             written.append(f"{studies[0].name} in {studies[0].export(optuna)}")

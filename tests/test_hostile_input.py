@@ -4,7 +4,9 @@ import io
 import json
 import os
 import pickle
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from models import read_network
 from study import launch, report, verify
 from study.config import file
 from study.errors import ConfigError, TrackingError
+from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
@@ -232,6 +235,41 @@ def test_a_run_whose_tags_were_changed_is_named_in_a_line(
     for app, network in ((report.app, "tiny"), (verify.app, "tiny/0000")):
         line = refused(app, network, "--tracking-uri", tracker.client.tracking_uri)
         assert line.startswith(f"error: run {run_id}: {tag} must be as its study wrote it")
+
+
+@pytest.mark.parametrize("place", ["http://127.0.0.1:9/x", "https://[x", 5000 * "x"])
+def test_a_run_whose_files_are_nowhere_is_named_in_a_line(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path, place: str
+) -> None:
+    sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+    tracker.start_trial("0000", sample, study.config.resolve(sample, seed=1))
+    tracker.log_reports("0000", [epoch_report(epoch) for epoch in (1, 2, 3)])
+    (trial,) = Records(tracker.client).trials(study)
+    tracker.client.set_state(trial.run_id, TrialStatus.COMPLETED)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        connection.execute("UPDATE runs SET artifact_uri = ?", (place,))
+    page = str(tmp_path / "x.html")
+    line = refused(
+        report.app, "tiny", "--html", page, "--tracking-uri", tracker.client.tracking_uri
+    )
+    assert f"the files of run {trial.run_id} must be in a folder that MLflow made for it" in line
+
+
+def test_a_path_that_is_too_long_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    long = 400 * "x"
+    for app, arguments in (
+        (report.app, ["x", "--html", f"{long}/{long}"]),
+        (report.app, ["x", "--tracking-uri", f"sqlite:///{long}.db"]),
+        (report.app, [long]),
+        (launch.app, ["--resume", "--storage-path", f"{long}/{long}"]),
+        (launch.app, [long]),
+        (launch.app, [f"{long}.yaml"]),
+    ):
+        refused(app, *arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("config", ["", "{", "[" * 5000, "null"])

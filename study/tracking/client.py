@@ -106,7 +106,8 @@ class Client:
     def is_absent(self) -> bool:
         """Whether the database is a file that does not exist: connecting would create it."""
         database = database_file(self.tracking_uri)
-        return database is not None and not database.exists()
+        # `Path.exists` raises OSError for a name that is too long.
+        return database is not None and not os.path.exists(database)
 
     def search_runs(
         self, experiment_ids: list[str], condition: str, view: int = ViewType.ACTIVE_ONLY

@@ -16,6 +16,7 @@ from tests.support.studies import CERTIFIED
         ({}, {"blocks": [[1], [1, 1, 1, 1, 1]]}, "the 4 squeezes between 5 stages must divide"),
         ({"block": "bottleneck"}, {"bottleneck": [1, 2]}, "bottleneck must divide the channels"),
         ({"bottleneck": 2}, {"block": ["potential", "bottleneck"]}, "bottleneck must divide the"),
+        ({"dense_blocks": 1000}, {"channel_multiplier": [1, 64]}, "at most 1000000000 weights"),
     ],
 )
 def test_a_choice_that_fits_no_image_is_refused(
