@@ -41,7 +41,8 @@ _FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVER
 _ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
 _LAST = (ATTACKED_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY)
 
-_FEWEST_DECIMALS = 4  # of fractions; more if these do not tell the shown ones apart
+FEWEST_DECIMALS = 4
+"""Of fractions; more if these do not tell those in a table apart."""
 
 
 class Mark(StrEnum):
@@ -267,7 +268,7 @@ def not_measured(
 ) -> list[str]:
     """The metrics of objectives and constraints that a network lacks. Scaled-down networks are not
     attacked, and earlier versions measured less."""
-    needed = [goal.metric for goal in (*objectives, *constraints)]
+    needed = [*(one.metric for one in objectives), *(one.metric for one in constraints)]
     return [name for name in dict.fromkeys(needed) if name not in metrics]
 
 
@@ -311,7 +312,7 @@ def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) ->
 
 def _decimals(values: Sequence[float], most: int) -> int:
     distinct = set(values)
-    for n in range(min(_FEWEST_DECIMALS, most), most):
+    for n in range(min(FEWEST_DECIMALS, most), most):
         if len({f"{value:.{n}f}" for value in distinct}) == len(distinct):
             return n
     return most

@@ -235,7 +235,13 @@ def read(
         raise UserError(
             f"MLflow must be able to read it, but got {wanted.of_mlflow!r}: {error}", "where"
         ) from error
-    return collect(study, wanted.keep(matching), chosen, where=conditions, records=records)
+    marks = {}
+    if wanted.need_marks:
+        everything = records.trials_and_projections(study) if wanted.of_mlflow else matching
+        whole = collect(study, everything, chosen)
+        marks = {run.run_id: point.mark.value for point in whole.points for run in point.records}
+    kept = wanted.keep(matching, study.name, marks)
+    return collect(study, kept, chosen, where=conditions, records=records)
 
 
 def find_study(records: Records, name: str | None) -> StudyRecord:

@@ -28,7 +28,7 @@ from study.results import table1
 from study.results.front import Mark, Numbers, Point, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
-from study.results.where import heading
+from study.results.where import LONG, SHORT_DIGITS, heading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,7 +242,9 @@ def _short(value: object) -> str:
         number = float(str(value))
     except ValueError:
         return str(value)
-    return str(value) if number == int(number) and abs(number) < 1e6 else f"{number:.3g}"
+    return (
+        str(value) if number.is_integer() and abs(number) < LONG else f"{number:.{SHORT_DIGITS}g}"
+    )
 
 
 def _fitting(columns: list[Column], width: int) -> tuple[list[Column], list[Column], int]:

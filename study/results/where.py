@@ -2,18 +2,18 @@
 
 MLflow's own filter, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", needs a table before
 each name, and its parameters are text. A condition on a bare name, or on a heading of the report's
-table, is checked here: on metrics as reported, on hyperparameters as numbers if they are. Nothing
-is evaluated as code. Conditions with a table's name, or on what MLflow itself knows of a run, go to
-MLflow unchanged.
+table, is checked here: on metrics as reported, on hyperparameters as numbers if they are, and on
+the name of a network and its mark. A number is equal to every value that is printed like it, so
+that what stands in a table can be typed. Nothing is evaluated as code. Conditions with a table's
+name, or on what MLflow itself knows of a run, go to MLflow unchanged.
 
 The filter of a study's page reads the same, except for MLflow's conditions. It gets these patterns
 from `grammar`, so they must mean the same in JavaScript.
 """
 
 import math
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,12 +24,20 @@ from study.metrics.definitions import (
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
     VAL_ACCURACY,
+    Decimals,
+    Digits,
     Metric,
     meaning,
 )
+from study.results.front import FEWEST_DECIMALS, Mark
+from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
 
+SHORT_DIGITS = 3
+"""Significant digits of a hyperparameter in a table, unless it is a whole number below LONG."""
+LONG = 1e6
+NETWORK, MARK = "network", "mark"
 _LONGEST = 8  # longer names of hyperparameters are cut in column headings
 
 
@@ -55,15 +63,28 @@ _NAMES = {
 }
 
 
-def _names(metrics: Mapping[str, Metric]) -> dict[str, str]:
+def _headings(metrics: Mapping[str, Metric]) -> dict[str, str]:
     """_NAMES with the headings of a study's metrics, which may have a radius."""
     return {**_NAMES, **{metric.short: name for name, metric in metrics.items()}}
 
 
+def _name(names: Mapping[str, str]) -> str:
+    """The pattern of a name, or of a heading of these."""
+    return rf"[`\"]?({'|'.join(map(re.escape, names))}|[A-Za-z_][A-Za-z0-9_]*)[`\"]?"
+
+
 def _condition(names: Mapping[str, str]) -> re.Pattern[str]:
     return re.compile(
-        rf"\s*[`\"]?({'|'.join(map(re.escape, names))}|[A-Za-z_][A-Za-z0-9_]*)"
-        r"[`\"]?\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
+        rf"\s*{_name(names)}\s*(<=|>=|!=|==?|<|>)\s*('[^']*'|\"[^\"]*\"|[^\s'\"]+)\s*"
+    )
+
+
+def _between(names: Mapping[str, str]) -> re.Pattern[str]:
+    """Of "x between a and b", which stands for "x >= a and x <= b"."""
+    return re.compile(
+        rf"(?<![A-Za-z0-9_.]){_name(names)}\s+between\s+([^\s'\"]+)\s+and\s+([^\s'\"]+)"
+        rf"{_OUTSIDE_QUOTES}",
+        re.IGNORECASE,
     )
 
 
@@ -73,39 +94,48 @@ _FOR_MLFLOW = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*\s*\.|"
     r"[`\"]?(artifact_uri|run_id|run_name|user_id|start_time|end_time|status)\b)"
 )
-# "and" outside quotes.
-_AND = re.compile(r"""\band\b(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)""", re.IGNORECASE)
-_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "=": operator.eq,
-    "!=": operator.ne,
-}
+_OUTSIDE_QUOTES = r"""(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)"""
+_AND, _OR = (re.compile(rf"\b{word}\b{_OUTSIDE_QUOTES}", re.IGNORECASE) for word in ("and", "or"))
+_TEXTS = (NETWORK, MARK)
 _EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
-_FORM = f"must be NAME OPERATOR NUMBER, or several with 'and' between them, such as {_EXAMPLE!r}"
+_FORM = (
+    "must be NAME OPERATOR NUMBER or NAME between NUMBER and NUMBER, or several with 'and' or 'or' "
+    f"between them, such as {_EXAMPLE!r}"
+)
 # In YAML -> in Python.
 _WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition on a metric or hyperparameter. A projection has the hyperparameters of its
-    training, except for `projected_to`."""
+    """A condition on a metric, a hyperparameter, the name of a network or its mark. A projection
+    has the hyperparameters of its training, except for `projected_to`."""
 
     name: str
     operator: str
     value: str
     is_metric: bool
 
-    def holds(self, record: TrialRecord) -> bool:
-        """Whether a network has the value and meets the condition; text knows only = and !=."""
+    def holds(self, record: TrialRecord, study: str, mark: str | None) -> bool:
+        """Whether a network of a study has the value and meets the condition; text knows only = and
+        !=. `mark` is its mark among all networks of the study."""
+        if self.name in _TEXTS:
+            names = [mark] if self.name == MARK else _names(record, study)
+            return (self.value in names) is (self.operator == "=")
         known = self._value(record)
         if known is None:
             return False
         if _NUMBER.fullmatch(known) and _NUMBER.fullmatch(self.value):
-            return _OPERATORS[self.operator](float(known), float(self.value))
+            is_same = self._is_same(float(known))
+            is_less = float(known) < float(self.value) and not is_same
+            return {
+                "<": is_less,
+                "<=": is_less or is_same,
+                ">": not is_less and not is_same,
+                ">=": not is_less,
+                "=": is_same,
+                "!=": not is_same,
+            }[self.operator]
         is_same = known in (self.value, _WORDS.get(self.value.lower()))
         return self.operator in ("=", "!=") and is_same is (self.operator == "=")
 
@@ -115,6 +145,24 @@ class Condition:
         value = record.metrics.get(self.name, math.nan)
         return None if math.isnan(value) else repr(meaning(self.name).resolution.round(value))
 
+    def _is_same(self, known: float) -> bool:
+        """Whether the number of the condition is this value, rounded as a table prints it or, with
+        more places, as the number is typed."""
+        wanted = float(self.value)
+        is_whole = not self.is_metric and known.is_integer() and abs(known) < LONG
+        if known == wanted or is_whole or not math.isfinite(known - wanted):
+            return known == wanted
+        mantissa, _, exponent = self.value.lower().partition("e")
+        n_typed = len(mantissa.partition(".")[2]) - int(exponent or 0)
+        printed = meaning(self.name).resolution if self.is_metric else Digits(SHORT_DIGITS)
+        if isinstance(printed, Decimals):
+            n_printed = min(printed.n, FEWEST_DECIMALS)
+        else:
+            n_printed = printed.n - 1 - int(f"{wanted:e}".partition("e")[2])
+        # Half of the last place, and the rounding of the difference.
+        half = 0.5 * 10.0 ** -max(n_typed, n_printed)
+        return abs(known - wanted) <= half + 1e-14 * abs(known)
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -122,14 +170,44 @@ class Conditions:
 
     Attributes:
         of_mlflow: conditions for MLflow's search, as the user wrote them; empty if there are none.
+        checked_here: alternatives, of which each is met by meeting all of its conditions.
     """
 
     of_mlflow: str = ""
-    checked_here: tuple[Condition, ...] = ()
+    checked_here: tuple[tuple[Condition, ...], ...] = ((),)
 
-    def keep(self, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-        """The records from MLflow that meet the other conditions."""
-        return [r for r in records if all(one.holds(r) for one in self.checked_here)]
+    @property
+    def need_marks(self) -> bool:
+        """Whether they ask for the marks of networks."""
+        return any(one.name == MARK for every in self.checked_here for one in every)
+
+    def keep(
+        self,
+        records: Sequence[TrialRecord],
+        study: str = "",
+        marks: Mapping[str, str] | None = None,
+    ) -> list[TrialRecord]:
+        """The records from MLflow that meet the other conditions.
+
+        Args:
+            study: the name of their study.
+            marks: run id -> mark among all networks of the study, where they are needed.
+        """
+        known = marks or {}
+        return [
+            r
+            for r in records
+            if any(
+                all(one.holds(r, study, known.get(r.run_id)) for one in every)
+                for every in self.checked_here
+            )
+        ]
+
+
+def _names(record: TrialRecord, study: str) -> set[str]:
+    """What a network is called: its point is named after the first training of a sample."""
+    labels = {network_label(id, record.projected_to) for id in (record.trial_id, record.repeat_of)}
+    return labels | {f"{study}/{label}" for label in labels}
 
 
 def _parameter(record: TrialRecord, name: str) -> str | None:
@@ -141,13 +219,15 @@ def grammar(records: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> di
     """How the page of a study with these metrics reads its filter, for JSON: the patterns, names
     and messages of `parse`, and the hyperparameters of these records, one text for all or a
     list."""
-    names = _names(metrics)
+    names = _headings(metrics)
     parameters: dict[str, Any] = {}
     for name in _PARAMETERS:
         values = [_parameter(record, name) for record in records]
         parameters[name] = values if len(set(values)) > 1 else next(iter(values), None)
     return {
         "and": _AND.pattern,
+        "or": _OR.pattern,
+        "between": _between(names).pattern,
         "condition": _condition(names).pattern,
         "for_mlflow": _FOR_MLFLOW.pattern,
         "number": _NUMBER.pattern,
@@ -156,6 +236,15 @@ def grammar(records: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> di
         "parameters": parameters,
         "form": _FORM,
         "example": _EXAMPLE,
+        "marks": [mark.value for mark in Mark],
+        "texts": _TEXTS,
+        "printed": {
+            "decimals": FEWEST_DECIMALS,
+            "digits": SHORT_DIGITS,
+            # As all metrics have it that have no decimals.
+            "metric_digits": METRICS[LIPSCHITZ_UPPER_BOUND].resolution.n,
+            "long": LONG,
+        },
     }
 
 
@@ -171,15 +260,26 @@ def parse(
     Raises:
         UserError: if a condition is malformed, its name is unknown, or text is compared by size.
     """
-    parts = _AND.split(text) if text.strip() else []
+    if not text.strip():
+        return Conditions()
+    plain = _between(_headings(metrics)).sub(r"\1 >= \2 and \1 <= \3", text)
+    alternatives = [_AND.split(every) for every in _OR.split(plain)]
+    of_mlflow = [
+        part.strip() for every in alternatives for part in every if _FOR_MLFLOW.match(part)
+    ]
+    if of_mlflow and len(alternatives) > 1:
+        raise UserError("'or' must stand without conditions of MLflow's own", "where", of_mlflow[0])
     return Conditions(
-        " and ".join(part.strip() for part in parts if _FOR_MLFLOW.match(part)),
-        tuple(_read(part, searched, metrics) for part in parts if not _FOR_MLFLOW.match(part)),
+        " and ".join(of_mlflow),
+        tuple(
+            tuple(_read(part, searched, metrics) for part in every if not _FOR_MLFLOW.match(part))
+            for every in alternatives
+        ),
     )
 
 
 def _read(part: str, searched: Sequence[str], metrics: Mapping[str, Metric]) -> Condition:
-    names = _names(metrics)
+    names = _headings(metrics)
     match = _condition(names).fullmatch(part)
     if match is None:
         raise UserError(_FORM, "where", part.strip())
@@ -187,8 +287,14 @@ def _read(part: str, searched: Sequence[str], metrics: Mapping[str, Metric]) -> 
     name, value = names.get(name, name), value.strip("'\"")
     symbol = "=" if symbol == "==" else symbol
     is_metric = name in metrics
+    if name in _TEXTS:
+        if symbol not in ("=", "!="):
+            raise UserError(f"{name} must be followed by = or !=", "where", symbol)
+        if name == MARK and value not in tuple(Mark):
+            raise UserError(unknown(value, tuple(Mark), MARK), "where")
+        return Condition(name, symbol, value, is_metric=False)
     if not is_metric and name not in _PARAMETERS:
-        known = tuple(dict.fromkeys([*searched, *metrics, *_PARAMETERS]))
+        known = tuple(dict.fromkeys([*searched, *metrics, *_PARAMETERS, *_TEXTS]))
         raise UserError(unknown(name, known, "metric or hyperparameter"), "where")
     is_text = not is_metric and symbol in ("=", "!=")
     if not is_text and not _NUMBER.fullmatch(value):

@@ -563,7 +563,21 @@ def conditions() -> list[str]:
         generator.choice([" and ", " AND ", "  and  "]).join(generator.sample(texts, 2))
         for _ in range(50)
     ]
-    return ["", " ", *of_text, *texts, *pairs]
+    either = [" or ".join(generator.sample([*texts, *pairs], 2)) for _ in range(30)]
+    printed = [
+        "coeff = 0.123",
+        "coeff != .1235",
+        "coeff <= 0.123",
+        "val acc = 0.1235",
+        "seed = 1e3",
+    ]
+    printed += ["val_accuracy = 0.12345", "bound = 0.3333", "bound > .3333", "coeff = 0.1"]
+    named = ["network = 0003", "network = 'tiny/0003@0.5'", "network != tiny/0001", "mark != front"]
+    named += [
+        "mark = front or coeff between 0.4 and 0.9",
+        "bound between .1 and .2 and mark = front",
+    ]
+    return ["", " ", *of_text, *texts, *pairs, *either, *printed, *named]
 
 
 def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Path) -> None:
@@ -573,12 +587,12 @@ def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Pa
         record = trial(
             number,
             sample={
-                "coeff": generator.choice([0.1, 0.5, 0.9]),
+                "coeff": generator.choice([0.1, 0.123456, 0.5, 0.9]),
                 "n_power_iterations": generator.choice([1, 3, 5]),
                 "dropout": generator.choice([0.0, 0.25]),
             },
             val_accuracy=generator.choice([0.25, 0.5, 0.123454]),
-            lipschitz_upper_bound=generator.choice([0.1, 0.2, 0.50001, math.inf]),
+            lipschitz_upper_bound=generator.choice([0.1, 0.2, 1 / 3, 0.50001, math.inf]),
             reconstruction_error=generator.choice([1e-7, math.inf, math.nan]),
         )
         records.append(full(record))
@@ -589,6 +603,7 @@ def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Pa
     write_page(path, report)
     page = look(path)
     networks = {point.first.run_id: point.handle for point in report.points}
+    marks = {point.first.run_id: point.mark.value for point in report.points}
     readable, refused = conditions(), [text for text, _ in REFUSED] + ["constructor = 1"]
     answers = page.evaluate(
         """(texts) => {
@@ -609,16 +624,16 @@ def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Pa
     )
     n_kept = set()
     for text, (shown, problem) in zip(readable, answers, strict=False):
-        kept = [networks[record.run_id] for record in parse(text).keep(records)]
+        kept = [networks[r.run_id] for r in parse(text).keep(records, report.study.name, marks)]
         assert (sorted(shown), problem) == (sorted(kept), ""), text
         n_kept.add(len(kept))
     assert {0, len(records)} < n_kept
-    # What is refused, in the same words, but for hints.
+    # What is refused, in the same words.
+    searched = [key for key, _ in report.study.config.space]
     for text, (shown, problem) in zip(refused, answers[len(readable) :], strict=True):
         with pytest.raises(UserError) as error:
-            parse(text)
-        rule = str(error.value).replace("where: ", "Filter: ").partition(";")[0]
-        assert problem.startswith(rule), text
+            parse(text, searched)
+        assert problem.rstrip(".") == str(error.value).replace("where: ", "Filter: "), text
         assert shown == []
     # What only MLflow can check.
     for text in ("tags.study.mark = 'front'", "run_name = '0003'"):

@@ -8,11 +8,13 @@ import pytest
 from study.config.study import SECTION_OF
 from study.errors import UserError
 from study.metrics.definitions import METRICS, as_reported
-from study.results.report import read
+from study.results.front import Mark
+from study.results.report import collect, read
+from study.results.tables import columns_of
 from study.results.where import heading, parse
 from study.tracking.client import Client
 from study.tracking.records import Records
-from tests.support.records import projection, trial
+from tests.support.records import STUDY, projection, trial
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,8 @@ def kept(text: str) -> list[str]:
         replace(projection(0, 0.5), params=params),
         trial(1, sample={**other, "deterministic": True, "max_train": None}),
     ]
-    return [record.run_id for record in parse(text).keep(records)]
+    marks = {"run0": "front", "run0-0.5": "dominated", "run1": "front"}
+    return [record.run_id for record in parse(text).keep(records, "tiny", marks)]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +91,56 @@ def kept(text: str) -> list[str]:
         ("norm = 'none'", ["run1"]),
         ("norm != none", ["run0"]),
         ("coeff > 0.2 and n_power_iterations <= 10 and norm = spectral", ["run0"]),
+        ("coeff < 0.2 or projected_to < 1", ["run0-0.5", "run1"]),
+        ("coeff < 0.2 OR coeff > 0.8 and norm = spectral", ["run0", "run1"]),  # and binds tighter
+        ("n_pow between 9 and 9", ["run1"]),
+        ("projected_to between 0.4 and 0.6 and coeff between .8 and 1", ["run0-0.5"]),
+        ("norm = 'a or b'", []),
+        ("network = tiny/0000", ["run0"]),
+        ("network = '0000@0.5' or network = 0001", ["run0-0.5", "run1"]),
+        ("network = other/0000", []),
+        ("network != tiny/0000", ["run0-0.5", "run1"]),
+        ("mark = front", ["run0", "run1"]),
+        ("mark != 'front'", ["run0-0.5"]),
     ],
 )
 def test_hyperparameters_are_compared_by_number(text: str, expected: list[str]) -> None:
     assert kept(text) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["coeff", "val_accuracy", "lipschitz_upper_bound", "inverse_steps"]
+)
+def test_a_number_is_equal_to_what_is_printed_like_it(name: str) -> None:
+    """And each value is below, equal or above it, whatever is printed."""
+    generator = random.Random(0)
+    for _ in range(200):
+        value = generator.uniform(0.2, 5) * 10.0 ** generator.randint(-1, 3)
+        record = trial(0, sample={"coeff": value}, **({} if name == "coeff" else {name: value}))
+        if name in METRICS:
+            value = as_reported({name: value})[name]
+        report = collect(STUDY, [record])
+        columns = columns_of(report, report.points, every=True)
+        head = METRICS[name].short if name in METRICS else name
+        (printed,) = next(column.cells for column in columns if column.head == head)
+        other = f"{float(printed) * generator.choice([0.98, 1.02]):.9g}"
+        for text, holds in ((printed, "="), (other, "<" if value < float(other) else ">")):
+            kept = [s for s in ("<", "=", ">") if parse(f"{name} {s} {text}").keep([record])]
+            assert kept == [holds], (value, text)
+            assert bool(parse(f"{name} != {text}").keep([record])) is (holds != "=")
+            for weak in ("<=", ">="):
+                assert bool(parse(f"{name} {weak} {text}").keep([record])) is (holds in weak)
+
+
+def test_whole_numbers_are_printed_whole() -> None:
+    record = trial(0, sample={"coeff": 1234})
+    assert parse("coeff = 1234").keep([record]) == [record]
+    assert parse("coeff = 1230").keep([record]) == []
+
+
+def test_or_is_for_conditions_that_are_checked_here() -> None:
+    with pytest.raises(UserError, match=r"'or' must stand without .*MLflow.* got 'tags\.x = 1'"):
+        parse("coeff < 1 or tags.x = 1")
 
 
 REFUSED = [
@@ -101,9 +150,19 @@ REFUSED = [
     ("front > 0.5", "unknown metric or hyperparameter 'front'; "),
     ("0.5 < coeff", "but got '0.5 < coeff'"),
     ("bound < nan", "lipschitz_upper_bound < must be followed by a number, but got 'nan'"),
-    ("coeff => 0.5", "must be NAME OPERATOR NUMBER, or several with 'and' between "
-     "them, such as 'val_accuracy > 0.9 and bound < 0.2', but got 'coeff => 0.5'"),
-    ("coeff < 0.5 or coeff > 0.9", "but got 'coeff < 0.5 or coeff > 0.9'"),
+    ("coeff => 0.5", "must be NAME OPERATOR NUMBER or NAME between NUMBER and NUMBER, or several "
+     "with 'and' or 'or' between them, such as 'val_accuracy > 0.9 and bound < 0.2', but got "
+     "'coeff => 0.5'"),
+    ("coeff < 0.5 or", "but got ''"),
+    ("coeff between 0.5", "but got 'coeff between 0.5'"),
+    ("coeff between 0.5 and x", "coeff <= must be followed by a number, but got 'x'"),
+    ("(coeff < 0.5) or coeff > 0.9", "but got '(coeff < 0.5)'"),
+    ("not coeff < 0.5", "but got 'not coeff < 0.5'"),
+    ("network < 3", "network must be followed by = or !=, but got '<'"),
+    ("mark = fronts", "unknown mark 'fronts'; did you mean 'front'?"),
+    ("mark = zzz", "unknown mark 'zzz'; there are front, dominated, infeasible, not_measured, "),
+    ("drop_out > 0", "hyperparameter 'drop_out'; did you mean 'dropout'?"),
+    ("networks = x", "hyperparameter 'networks'; did you mean 'network'?"),
     ("val_accuracy > 0.9 and", "but got ''"),
     ("coeff < half", "coeff < must be followed by a number, but got 'half'"),
     # Nothing is evaluated.
@@ -144,6 +203,14 @@ def test_a_study_is_filtered_by_both(finished: Path) -> None:
         if point.metrics["val_accuracy"] >= half and (point.first.projected_to or 1) < 0.6
     ]
     assert [point.label for point in found] == expected != []
+    best = read(records, "tiny").front
+    of_front = read(records, "tiny", "mark = front and tags.`study.kind` = 'trial'").points
+    assert [p.handle for p in of_front] == [
+        p.handle for p in read(records, "tiny").points if p.is_trial and p.mark is Mark.FRONT
+    ]
+    assert [p.handle for p in read(records, "tiny", f"network = {best[0].handle}").points] == [
+        best[0].handle
+    ]
     # As MLflow's own filter takes it: a number with an exponent.
     few = read(records, "tiny", "reconstruction_error < 1e-5 and val_fraction < 0.5").points
     errors = [point.metrics["reconstruction_error"] < 1e-5 for point in everything]

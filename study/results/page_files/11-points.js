@@ -54,7 +54,7 @@ const state = {
   z: "",
   color: "",
   filter: "", // as it was typed
-  conditions: [], // of the filter
+  alternatives: [[]], // of the filter: conditions of which all are met in one of the lists
   sort: null,
   descending: false,
   page: 0,
