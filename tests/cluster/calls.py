@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
+from xml.etree import ElementTree
 
 from werkzeug.wrappers import Request
 
@@ -38,7 +39,8 @@ class Call:
     region: str
     operation: str
     parameters: Mapping[str, str]
-    """Of EC2 and IAM; a list has a number in each of its keys."""
+    """Of EC2, IAM and a call that deletes several objects; a list has a number in each of its
+    keys."""
     path: str
 
     @classmethod
@@ -54,6 +56,9 @@ class Call:
         form = {} if service == "s3" or target else dict(parse_qsl(body.decode()))
         if service == "s3":
             operation = _of_s3(request)
+            if "delete" in request.args:
+                keys = (key.text or "" for key in ElementTree.fromstring(body).findall(".//{*}Key"))
+                form = {f"Key.{number}": key for number, key in enumerate(keys)}
         else:
             operation = target or form["Action"]
         return cls(by, service, region, operation, form, request.path)
@@ -86,8 +91,10 @@ class Call:
             # The key of a folder ends with a slash.
             bucket, _, key = self.path.removeprefix("/").partition("/")
             # Several objects are deleted by one call, at their bucket.
-            key = key or "*" * (self.operation == "DeleteObject")
-            return [Need(self.name, f"arn:aws:s3:::{bucket}" + f"/{key}" * bool(key))]
+            keys = self.parameters.values() or [key]
+            return [
+                Need(self.name, f"arn:aws:s3:::{bucket}" + f"/{one}" * bool(one)) for one in keys
+            ]
         if self.service != "ec2" or self.operation.startswith("Describe"):
             return [Need(self.name)]
         return list(self._needs_of_ec2(tags_of, role_of))
