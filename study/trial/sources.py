@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import math
+import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -164,7 +165,8 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                 if config.download:
                     what = f"the download failed: {' '.join(str(error).split())}"
                 else:
-                    state = "a file is missing or damaged" if where.is_dir() else "it is not there"
+                    is_there = os.path.isdir(where)
+                    state = "a file is missing or damaged" if is_there else "it is not there"
                     what = f"{state}; {_FETCH}, or name the folder that has {folder}"
                 raise DataNotFoundError(
                     f"data set {config.name} must be in {where}, but {what}", _ROOT
@@ -208,7 +210,7 @@ def _image_folder(config: DataConfig, part: str, loader: Callable[[str], Any]) -
     transform = v2.Compose([*resized, v2.PILToTensor()])
     try:
         found = datasets.ImageFolder(str(folder), transform=transform, loader=loader)
-    except FileNotFoundError as error:
+    except OSError as error:  # no folder, or one that may not be read
         raise DataNotFoundError(
             f"data set image_folder must be in {folder.resolve()}, a folder of images for each "
             f"class, but: {error}; name the folder that has {part}",
@@ -260,7 +262,7 @@ class _OpenedOfOneSize:
 def _read_image_folder(config: DataConfig) -> _Read:
     loader = _opened if config.size else _OpenedOfOneSize()
     train = _image_folder(config, "train", loader)
-    if not (Path(config.root) / "test").is_dir():
+    if not os.path.isdir(Path(config.root, "test")):
         return Split(*own_data.stacked(train)), None, len(train.classes)
     test = _image_folder(config, "test", loader)
     if test.classes != train.classes:

@@ -312,3 +312,10 @@ def test_fewer_and_smaller_images_are_those_of_the_whole_set() -> None:
         assert len(images) == len(original)
         # Antialiasing keeps the mean brightness, but for rounding and the edge.
         assert abs(images.double().mean() - original.double().mean()) < 8
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "image_folder"])
+def test_a_root_whose_name_is_too_long_is_not_there(name: str) -> None:
+    """The system refuses to look such a name up."""
+    with pytest.raises(DataNotFoundError, match=r"^data\.root: "):
+        sources.describe(DataConfig(name=name, root=400 * "x"))
