@@ -20,7 +20,7 @@ from study.errors import escaped
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.trials import EndedTrials, suggestion
-from study.metrics.definitions import as_reported
+from study.metrics.definitions import as_reported, number_text
 from study.metrics.reports import TrialReport
 from study.pareto import points
 from study.pareto.dominance import nondominated
@@ -121,7 +121,7 @@ class Progress(StudyCallback):
         if report is not None and report.epoch is not None:
             metrics = as_reported(report.epoch.metrics())
             objectives = self.study.objectives
-            figures = ", ".join(f"{o.metric} {metrics[o.metric]:.4g}" for o in objectives)
+            figures = ", ".join(f"{o.metric} {number_text(metrics[o.metric])}" for o in objectives)
         else:
             figures = (report.reason if report else None) or "see its errors in MLflow"
         name = f"{self.study.name}/{suggestion(trial).trial_id}"
@@ -203,7 +203,7 @@ class Progress(StudyCallback):
                 if is_on_front
                 else Text(tune_trials.status(trial).value),
                 f"{tune_trials.n_epochs(trial)}/{max_epochs}",
-                *(f"{metrics[o.metric]:.4g}" if metrics else "" for o in self.study.objectives),
+                *(number_text(metrics[o.metric]) if metrics else "" for o in self.study.objectives),
                 *(_short(suggestion(trial).sample.get(key, "")) for key, _ in self.study.space),
             )
         hidden = f"  ({len(trials) - room} more)" if len(trials) > room else ""

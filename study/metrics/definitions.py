@@ -116,6 +116,13 @@ class Metric:
         return a <= b * factor and b <= a * factor
 
 
+def number_text(value: float, n_digits: int = 4) -> str:
+    """A number in so many significant digits, without an exponent from 0.0001 to a million; the
+    page writes numbers alike."""
+    text = f"{value:.{n_digits}g}"
+    return f"{float(text):.0f}" if "e+" in text and abs(float(text)) < 1e6 else text
+
+
 _RADIUS = "evaluation.radius"  # in descriptions
 
 

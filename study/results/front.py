@@ -26,6 +26,7 @@ from study.metrics.definitions import (
     Metric,
     as_reported,
     meaning,
+    number_text,
 )
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialStatus
@@ -292,7 +293,7 @@ class Numbers:
             return ""
         if name in self._decimals:
             return f"{value:.{self._decimals[name]}f}"
-        return f"{value:.{meaning(name).resolution.n}g}"
+        return number_text(value, meaning(name).resolution.n)
 
     def with_error(self, point: Point, name: str) -> str:
         """A point's value of a metric, with its standard error if it has one."""

@@ -168,10 +168,11 @@ def figure(report: Report, kind: str) -> go.Figure:
         raise UserError(f"a trade must have two objectives, but there is {first} alone", "kind")
     drawn = make_subplots(cols=len(others), shared_yaxes=True, horizontal_spacing=0.03)
     for column, other in enumerate(others, start=1):
-        for mark, size, color in (
-            (Mark.DOMINATED, 6, "#b0b0b0"),
-            (Mark.CONTROL, 8, "#00795a"),
-            (Mark.FRONT, 11, "#0072b2"),
+        # The symbols of the page.
+        for mark, symbol, size, color in (
+            (Mark.DOMINATED, "circle-open", 6, "#b0b0b0"),
+            (Mark.CONTROL, "square", 8, "#00795a"),
+            (Mark.FRONT, "circle", 11, "#0072b2"),
         ):
             networks = report.frame[report.frame["mark"] == mark.value]
             points = go.Scatter(
@@ -182,7 +183,7 @@ def figure(report: Report, kind: str) -> go.Figure:
                 name=mark.value,
                 legendgroup=mark.value,
                 showlegend=column == 1,
-                marker={"size": size, "color": color},
+                marker={"symbol": symbol, "size": size, "color": color},
             )
             drawn.add_trace(points, 1, column)
         scale = "log" if other == LIPSCHITZ_UPPER_BOUND else "linear"

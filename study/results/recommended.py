@@ -23,7 +23,7 @@ from study.pareto.certainty import difference_p_value
 from study.pareto.dominance import distinct_front
 from study.pareto.knee import knee
 from study.pareto.repeats import N_STANDARD_ERRORS
-from study.results.front import Point
+from study.results.front import Numbers, Point
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
 MOST_CERTIFIED = "most-certified"
@@ -153,6 +153,7 @@ def _beside(
     point: Point, best: Point, objectives: Sequence[Objective], metrics: Mapping[str, Metric]
 ) -> str:
     """What a network gives up and gains compared with the most accurate one, as a sentence."""
+    numbers = Numbers([point, best])
     apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
     amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"
     noise = ", which is within the noise" if is_within_noise(point, best) else ""
@@ -166,14 +167,14 @@ def _beside(
         if name != VAL_ACCURACY and not meaning(name).is_same(ours, theirs):
             is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
             title = (metrics.get(name) or meaning(name)).title
-            phrases[is_better].append(_difference(name, title, ours, theirs))
+            phrases[is_better].append(_difference(name, title, ours, theirs, numbers))
     for words, listed in ((", for ", phrases[True]), (", with ", phrases[False])):
         if listed:
             sentence += words + " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
     return f"{sentence}."
 
 
-def _difference(name: str, title: str, ours: float, theirs: float) -> str:
+def _difference(name: str, title: str, ours: float, theirs: float, numbers: Numbers) -> str:
     """How two values of a metric with this title differ, as a phrase."""
     if name == LIPSCHITZ_UPPER_BOUND:
         ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
@@ -183,4 +184,4 @@ def _difference(name: str, title: str, ours: float, theirs: float) -> str:
         amount = f"{abs(ours - theirs):.2g}"
         what = "inverse step" if amount == "1" else "inverse steps"
         return f"{amount} {what} {'more' if ours > theirs else 'fewer'}"
-    return f"a {title} of {ours:.4g} instead of {theirs:.4g}"
+    return f"a {title} of {numbers.text(name, ours)} instead of {numbers.text(name, theirs)}"

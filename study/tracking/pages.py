@@ -14,6 +14,7 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     TEST_CERTIFIED_ACCURACY,
     Direction,
+    number_text,
     radius_text,
 )
 from study.metrics.reports import CONTROL
@@ -91,7 +92,8 @@ def describe_inverse(bound: float) -> str:
     """A sentence on what a bound of the inverse's Lipschitz constant proves."""
     if bound < math.inf:
         shown = METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
-        return f"Proven to be invertible: its inverse's Lipschitz constant is at most {shown:.4g}."
+        most = number_text(shown)
+        return f"Proven to be invertible: its inverse's Lipschitz constant is at most {most}."
     return "Nothing is proven of its inverse."
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.metrics.definitions import METRICS, diverged, radius_text
+from study.metrics.definitions import METRICS, diverged, number_text, radius_text
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import projection_report
 
@@ -137,3 +137,11 @@ def test_what_counts_within_a_radius_names_it() -> None:
         assert [("0.75" in text) for text in texts] == [depends] * 3
         assert "evaluation." not in known.description
         assert metric.at(None) == metric
+
+
+@given(st.floats(1e-9, 1e9))
+@settings(max_examples=200, deadline=None)
+def test_a_number_has_four_digits_and_mostly_no_exponent(value: float) -> None:
+    text = number_text(value)
+    assert float(text) == float(f"{value:.4g}")
+    assert ("e" in text) is not (1e-4 <= float(f"{value:.4g}") < 1e6)

@@ -18,8 +18,10 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from typer.testing import CliRunner
 
+from study.config.parser import parse as parse_study
 from study.errors import UserError
-from study.metrics.definitions import METRICS
+from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND as BOUND
+from study.metrics.definitions import METRICS, number_text
 from study.metrics.reports import TrialStatus
 from study.report import app
 from study.results.front import Numbers
@@ -34,6 +36,7 @@ from tests.support.browser import Pages, check_legible, see_all
 from tests.support.records import STUDY, projection, trial, unread
 from tests.support.report_page import content_of
 from tests.support.served import served
+from tests.support.studies import CERTIFIED
 
 pytestmark = pytest.mark.browser
 
@@ -149,20 +152,50 @@ def test_which_to_take_is_there_before_anything_is_touched(look: Pages, real: Re
         whys = {one["why"] for one in recommended.values() if one["network"] == network}
         for text in (network, *whys, f"{point['metrics']['val_accuracy']:.4f}"):
             expect(card).to_contain_text(text)
-        box = card.bounding_box()
-        assert box is not None
-        assert box["y"] + box["height"] <= 700  # and below it the trade begins
     expect(page.locator("#detail h3")).to_have_text(recommended["knee"]["network"])
     for card, network in zip(cards.all(), networks, strict=True):
         card.get_by_role("button", name="Its proof").click()
         point = next(p for p in real.content["points"] if p["network"] == network)
         for text in (
-            f"at most {point['metrics']['inverse_lipschitz_upper_bound']:.4g}.",
+            f"at most {number_text(point['metrics'][BOUND])}.",
             f"{point['metrics']['certified_accuracy']:.1%} of the validation images",
             f"python -m study.verify {network} --tracking-uri {real.server}",
         ):
             expect(page.locator("#detail")).to_contain_text(text)
         expect(page.locator("#detail")).to_be_in_viewport()
+
+
+def test_the_best_compromise_and_the_first_figure_are_in_the_first_view(
+    look: Pages, made_up: Path
+) -> None:
+    page = look(made_up)  # 1280 pixels wide
+    for seen in (page.locator(".card.best"), page.locator("#front-plot")):
+        box = seen.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 800
+
+
+def test_a_number_is_written_in_one_way(look: Pages, tmp_path: Path) -> None:
+    """In the figures of a card and in its sentence, and in the table: of large and small bounds."""
+    study = replace(STUDY, config=parse_study(CERTIFIED, "study.yaml"))
+    values = [15750.0, 1234567.0, 0.0001234, 301.0, 1.0]
+    records = [
+        trial(k, val_accuracy=0.9 - 0.01 * k, inverse_lipschitz_upper_bound=value)
+        for k, value in enumerate(values)
+    ]
+    report = unread(records, study)
+    path = tmp_path / "report.html"
+    write_page(path, report)
+    page = look(path)
+    texts = ["15750", "1.235e+06", "0.0001234", "301", "1"]
+    assert [number_text(METRICS[BOUND].resolution.round(value)) for value in values] == texts
+    assert set(rows(page, BOUND)) == set(texts)
+    best, *others = page.locator(".card").all()
+    expect(best.locator("dd").nth(2)).to_have_text("15750")
+    for card in others:
+        expect(card).to_contain_text(
+            f"of {card.locator('dd').nth(2).inner_text()} instead of 15750"
+        )
 
 
 def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> None:
@@ -275,7 +308,7 @@ def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -
     page.mouse.move(*place(page, point["network"]))
     expect(page.locator("#front-plot .hovertext")).to_be_visible()
     beside = ("coeff", "n_power_iterations", "dropout", *point["metrics"])
-    at_it = ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
+    at_it = ("validation accuracy", "proven bound on Lip(g)", "steps of the inverse")
     for where, names in (("#front-plot .hovertext", at_it), ("#detail", beside)):
         text = page.locator(where).text_content() or ""
         for name in names:

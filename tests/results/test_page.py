@@ -2,15 +2,18 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
 from study.errors import FailedError
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison
+from study.results.front import Mark
 from study.results.page import _unwrapped, check_files, content, page, write_page
 from study.results.report import Report, read
 from study.tracking.client import Client
@@ -112,3 +115,11 @@ def test_files_that_are_gone_are_said_before_anything_is_written(finished: Path)
         patch.setattr(records, "artifacts", lambda run_id: set())
         with pytest.raises(FailedError, match=r"^html: the files of tiny/0.* they are gone$"):
             check_files(report)
+
+
+def test_a_mark_has_one_symbol_which_three_dimensions_have_too() -> None:
+    code = (files("study.results") / "page_files" / "11-points.js").read_text()
+    symbols = re.findall(r'symbol: "([a-z-]+)"', code)
+    assert len(set(symbols)) == len(symbols) == len(Mark)
+    for symbol in symbols:
+        go.scatter3d.Marker(symbol=symbol)  # which raises for one that it has not

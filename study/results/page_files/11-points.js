@@ -5,18 +5,18 @@ const points = content.points;
 const n = points.network.length;
 
 // Okabe and Ito's colors, which every kind of color vision tells apart; and a shape for each, for
-// who sees none.
+// who sees none: one that Plotly draws in three dimensions too, where there are these eight.
 const MARKS = {
   front: {
-    light: "#0072b2", dark: "#56b4e9", symbol: "circle", symbol3d: "circle", size: 11,
+    light: "#0072b2", dark: "#56b4e9", symbol: "circle", size: 11,
     says: "no other point is at least as good in every objective",
   },
   dominated: {
-    light: "#6b7280", dark: "#a9b1bc", symbol: "circle-open", symbol3d: "circle-open", size: 7,
+    light: "#6b7280", dark: "#a9b1bc", symbol: "circle-open", size: 7,
     says: "another point is at least as good in everything",
   },
   infeasible: {
-    light: "#d55e00", dark: "#f0803c", symbol: "x", symbol3d: "x", size: 8,
+    light: "#d55e00", dark: "#f0803c", symbol: "x", size: 8,
     says: "breaks a constraint, or has a value that is not finite",
   },
   not_measured: {
@@ -24,23 +24,23 @@ const MARKS = {
     says: "an objective or a constraint was not measured of it",
   },
   control: {
-    light: "#00795a", dark: "#1fc79a", symbol: "star", symbol3d: "cross", size: 11,
+    light: "#00795a", dark: "#1fc79a", symbol: "square", size: 9,
     says: "the classifier alone, behind blocks that change nothing; never on the front",
   },
   stopped_early: {
-    light: "#b07800", dark: "#e69f00", symbol: "triangle-up", symbol3d: "diamond-open", size: 8,
+    light: "#b07800", dark: "#e69f00", symbol: "diamond", size: 8,
     says: "ended by the scheduler",
   },
   failed: {
-    light: "#a3487a", dark: "#cc79a7", symbol: "cross", symbol3d: "cross", size: 8,
+    light: "#a3487a", dark: "#cc79a7", symbol: "cross", size: 8,
     says: "diverged, or its worker failed",
   },
   interrupted: {
-    light: "#00795a", dark: "#1fc79a", symbol: "square-open", symbol3d: "square-open", size: 8,
+    light: "#00795a", dark: "#1fc79a", symbol: "square-open", size: 8,
     says: "the study was left before its end",
   },
   running: {
-    light: "#00795a", dark: "#1fc79a", symbol: "diamond-open", symbol3d: "diamond", size: 8,
+    light: "#00795a", dark: "#1fc79a", symbol: "diamond-open", size: 8,
     says: "not at its end yet",
   },
 };

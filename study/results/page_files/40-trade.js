@@ -186,7 +186,7 @@ const markTraces = (placed, steps) => {
       marker: {
         opacity: isFront && !isSpatial() ? ids.map(faint) : 0.7,
         color: colorOf(mark),
-        symbol: isSpatial() ? look.symbol3d : look.symbol,
+        symbol: look.symbol,
         size: look.size * (isSpatial() ? 0.8 : 1),
         line: { width: 1.5, color: colorOf(mark) },
         ...(isFront ? colored(ids) : {}),

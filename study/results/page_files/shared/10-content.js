@@ -25,12 +25,14 @@ const unrounded = (value) => {
   if (value === null || value === undefined) return "";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 };
+// As the report's table and its sentences write a number.
 const formatted = (value) => {
   if (typeof value !== "number") return unrounded(value);
-  const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e6) return String(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e6)) return value.toExponential(2);
-  return String(+value.toPrecision(4));
+  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
+  const rounded = Number(value.toPrecision(4));
+  const size = Math.abs(rounded);
+  if (size === 0 || (size >= 1e-4 && size < 1e6)) return String(rounded);
+  return rounded.toExponential().replace(/e([+-])(\d)$/, "e$10$2");
 };
 // A number of 0 or more with so many decimals, rounded as the report's table does: what lies halfway
 // to the even digit.
