@@ -28,8 +28,9 @@ _NAMED = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 def allowed(tracking_uri: str, owner: str, location: str) -> str:
     """The address of the files of a run or model, which is one of these:
 
-    * a local folder that MLflow makes for this very run or model, `.../ID/artifacts`, after links
-      are followed: so no other files of this machine are read, copied or overwritten;
+    * a local folder that MLflow makes for a run or model, `.../ID/artifacts`, after links are
+      followed: so no other files of this machine are read, copied or overwritten. An id is random,
+      so that nobody can name the folder of a run that they have not seen;
     * the tracking server itself;
     * an address below the one that the user names in MLFLOW_DEFAULT_ARTIFACT_ROOT: a bucket.
 
@@ -47,7 +48,7 @@ def allowed(tracking_uri: str, owner: str, location: str) -> str:
             return place
     elif "\0" not in str(folder):  # which is no path
         real = Path(os.path.realpath(folder))
-        if ID.fullmatch(owner) and real.parts[-2:] == (owner, _FILES):
+        if real.name == _FILES and ID.fullmatch(real.parent.name):
             return real.as_uri()
     what = "model" if owner.startswith("m-") else "run"
     raise LocationError(
@@ -91,7 +92,7 @@ def _rule(tracking_uri: str, place: str) -> str:
     """Where files must be, for a message."""
     if place.startswith(f"{_OF_SERVER}:") and not tracking_uri.startswith(_SERVER):
         return "read through the server that keeps them, such as http://localhost:5000"
-    return f"in a folder that MLflow made for it, on the tracking server, or below {_NAMED}"
+    return f"in a folder that MLflow made, on the tracking server, or below {_NAMED}"
 
 
 def place_of(client: Client, run: Run) -> str:
