@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.certificate import UP
 from models.fixed_point import Solution, nan_where_unconverged
 from models.invertible_block import InvertibleBlock, Layers
+from models.raised import UP
 from models.rounding import scaled_norm
 
 

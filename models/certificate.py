@@ -1,7 +1,6 @@
 """What is proven of a network: bounds of its layers, of its blocks, and what follows from them."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -10,22 +9,10 @@ from torch import nn
 from models.block import Block, path_of_class
 from models.forward_pass import forward_sha256, refuse_more, refuse_other_network
 from models.invertible_block import InvertibleBlock
+from models.raised import ROOM, raised_product
 
 Effort = Literal["fast", "full"]
 """How long `certify` looks for small bounds."""
-
-ROOM = 1e-9
-"""Relative margin by which every bound is wider than what was proven in float64: on another
-processor the same proof may be a few of its last bits higher, and must still be below it."""
-SEARCH_ROOM = 1e-4
-"""Relative margin by which what `block_bounds` proves beyond 1, and of g beyond 0, is wider in a
-certificate: where other last bits turn its search, it proves a little less elsewhere."""
-# The factor of a bound, so that it holds as printed.
-UP = 1 + ROOM
-LEAST_EXPONENT = -1000
-"""Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to
-it."""
-LEAST = 2.0**LEAST_EXPONENT
 
 
 @dataclass(frozen=True)
@@ -197,31 +184,6 @@ class Certificate:
             "blocks": [asdict(block) for block in self.blocks],
             "layers": [asdict(layer) for layer in self.layers],
         }
-
-
-def raised_product(factors: Iterable[float], exponent: int = 0) -> float:
-    """An upper bound of the product of numbers >= 0 and of 2^exponent, above it by rounding alone;
-    infinite if one is infinite or NaN, zero only if one of them is zero."""
-    mantissa = 1.0
-    for factor in factors:
-        if not factor < math.inf:
-            return math.inf
-        # Apart from its exponent, no product of numbers that are not zero underflows.
-        mantissa, more = math.frexp(mantissa * math.frexp(factor)[0])
-        exponent += more + math.frexp(factor)[1]
-    return scaled_up(mantissa * UP, exponent)
-
-
-def scaled_up(value: float, exponent: int) -> float:
-    """value * 2^exponent or more, for a value >= 0; zero for zero alone, infinite for NaN."""
-    if not 0 < value < math.inf:
-        return math.inf if math.isnan(value) else value
-    if math.frexp(value)[1] + exponent <= LEAST_EXPONENT:
-        return LEAST
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.inf
 
 
 def _check_digest(what: str, module: nn.Module, certified: str) -> None:

@@ -26,15 +26,10 @@ from models.block import Bounds
 from models.block_bounds import block_bounds
 from models.body_layers import BlockLayers, Layer, body_layers, features_shape
 from models.certificate import (
-    LEAST_EXPONENT,
-    SEARCH_ROOM,
-    UP,
     BlockBound,
     Certificate,
     Effort,
     LayerBound,
-    raised_product,
-    scaled_up,
 )
 from models.classifier_bounds import logit_difference_bounds
 from models.convolution_norm import convolution_norm_bounds
@@ -42,6 +37,7 @@ from models.forward_pass import forward_sha256
 from models.inputs import number
 from models.iresnet import IResNet
 from models.power_iteration import adjoint_kernel
+from models.raised import SEARCH_ROOM, UP, raised_product, scaled_down, scaled_up
 from models.threads import MOST_LAYERS, in_threads, single_threaded_operations
 
 # Entries of a program of `block_bounds` in one batch, about.
@@ -181,7 +177,7 @@ def _layer_bounds(layers: Sequence[Layer]) -> dict[str, LayerBound]:
         units, exponents = _unit_scale(torch.stack([weight for _, weight in group]))
         pairs = in_threads(partial(_stacked_norm_bounds, size=size), units).tolist()
         for (name, _), exponent, (lower, upper) in zip(group, exponents, pairs, strict=True):
-            bounds[name] = (_scaled_down(lower / UP, exponent), scaled_up(upper * UP, exponent))
+            bounds[name] = (scaled_down(lower / UP, exponent), scaled_up(upper * UP, exponent))
     return {
         layer.name: LayerBound(
             layer.name,
@@ -290,16 +286,6 @@ def _unit_scale(weight: Tensor) -> tuple[Tensor, list[int]]:
 def _unit_scale_of_one(weight: Tensor) -> tuple[Tensor, int]:
     units, exponents = _unit_scale(weight.unsqueeze(0))
     return units[0], exponents[0]
-
-
-def _scaled_down(value: float, exponent: int) -> float:
-    """value * 2^exponent or less, for a value >= 0."""
-    if not 0 < value < math.inf or math.frexp(value)[1] + exponent <= LEAST_EXPONENT:
-        return 0.0
-    try:
-        return math.ldexp(value, exponent)
-    except OverflowError:
-        return math.ldexp(0.5, 1024)
 
 
 def _number(value: float) -> float:

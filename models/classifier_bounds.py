@@ -12,9 +12,9 @@ from models.body_layers import (
     product_or_nan,
     scale_of_batch_norm,
 )
-from models.certificate import LEAST, UP
 from models.forward_pass import refuse_more
 from models.iresnet import GlobalAveragePool
+from models.raised import LEAST, UP
 
 # Rows of the last layer whose differences to all others are held at a time.
 _ROWS = 64

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from models.activations import ACTIVATIONS
 from models.arguments import CLASSIFIER_EPS, check_arguments, is_import_path
 from models.block import Block, block_class, path_of_class
-from models.certificate import UP, Certificate
+from models.certificate import Certificate
 from models.error_bound import error_bounds
 from models.fixed_point import Solution, nan_where_unconverged
 from models.inputs import check_kind, check_maps, check_precision
 from models.invertible_block import InvertibleBlock
 from models.isometries import Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
+from models.raised import UP
 from models.residual_block import ResidualBlock
 from models.rounding import norm_of
 from models.spectral_norm import (

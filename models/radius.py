@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from models.arithmetic import refuse_flushed_denormals, refuse_reduced_products
 from models.block import Block
-from models.certificate import LEAST, UP, Certificate
+from models.certificate import Certificate
 from models.inputs import check_kind, check_maps, check_not_empty, described, number
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 from models.projection import deployed
+from models.raised import LEAST, UP
 from models.rounding import (
     ROOM,
     Running,

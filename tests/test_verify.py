@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 from models import certification, certify, read_network
 from models.block_bounds import block_bounds
-from models.certificate import SEARCH_ROOM
+from models.raised import SEARCH_ROOM
 from study.api import study as api
 from study.errors import UserError
 from study.metrics.definitions import PROVEN_METRICS, as_reported

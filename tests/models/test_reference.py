@@ -5,7 +5,7 @@ import copy
 import torch
 
 from models import IResNet, certify
-from models.certificate import ROOM
+from models.raised import ROOM
 from models.spectral_norm import SpectralNormConv2d
 from tests.benchmarks import reference
 from tests.support.networks import enlarge, network
