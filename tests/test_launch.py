@@ -342,7 +342,7 @@ def test_dry_run_says_what_a_study_is_and_takes_and_leaves_ray(
     assert done.exit_code == 0, done.output
     content = yaml.safe_load(done.stdout)
     assert content["search"]["n_trials"] == 5
-    assert content["evaluation"] == {"precision": "float64"}  # the others as they are by default
+    assert "evaluation" not in content  # as it is by default
     assert re.search(r"^# A network: [\d,]{5,} parameters$", done.stdout, re.MULTILINE)
     assert re.search(r"^# Time: about .*: 5 trials, \d+ at a time, of ", done.stdout, re.MULTILINE)
     assert re.search(r"^# Driver: \S+ reports a second in \S+ mess", done.stdout, re.MULTILINE)
