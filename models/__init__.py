@@ -4,11 +4,12 @@ from models.arguments import check_arguments
 from models.block import Block, BlockError, Bounds, block_class
 from models.certificate import Certificate, Effort
 from models.certification import certify
+from models.classifier_fit import recompute_batch_norm
 from models.empirical_bounds import EmpiricalBounds, empirical_bounds
 from models.empirical_lipschitz import empirical_lipschitz
 from models.fixed_point import Solution, fixed_point, predicted_steps
 from models.iresnet import IResNet
-from models.projection import deployed, project, recompute_batch_norm
+from models.projection import deployed, project
 from models.radius import certified_radius, radius_without_rounding
 from models.stored import read_network, write_network
 

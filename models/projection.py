@@ -1,8 +1,7 @@
 """Networks with a smaller bound, made of a trained one without training.
 
 Layers are scaled by what is proven of them, so the certificate holds by construction. The features
-change, so the classifier is adapted without labels: its BatchNorm, if any, gets new statistics, and
-its last layer is fitted to the former logits. The proof says nothing of the classifier.
+change, so the classifier is adapted (`classifier_fit`). The proof of the body says nothing of it.
 
 The bound does not depend on which layer of a block is scaled, but the network does. With only the
 last layer scaled and biases kept, a block is x + s g(x) + b: a step of an ODE solver with a smaller
@@ -11,8 +10,7 @@ step size (paper, equation 1). That keeps most of the accuracy that scaling ever
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +18,19 @@ from torch import Tensor, nn
 from models.block import Block, BlockError
 from models.certificate import Certificate
 from models.certification import certify, with_classifier
-from models.inputs import check_kind, check_not_empty, described, number
+from models.classifier_fit import (
+    as_batches,
+    batch_norm_of,
+    check_fitted,
+    check_labels,
+    fit_to_labels,
+    fit_to_logits,
+    has_batch_norm,
+    last_layer,
+)
+from models.inputs import check_kind, number
 from models.iresnet import IResNet
+from models.linear_head import TEMPERATURE, head_loss
 from models.potential_block import PotentialBlock
 from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
 
@@ -31,8 +40,6 @@ _OWN_MARGIN = 1e-5
 # How much more than `factor` times what it was, relative, the bound of such a block may be after
 # `scale(factor)`: the rounding of its own scaling.
 _OWN_ROOM = 1e-3
-# Ridge of the last layer's fit, relative to the mean variance of its inputs.
-_RIDGE = 1e-4
 
 
 @torch.no_grad()
@@ -43,6 +50,10 @@ def project(
     *,
     lipschitz: float | None = None,
     certificate: Certificate | None = None,
+    labels: Tensor | None = None,
+    margin: float | None = None,
+    temperature: float = TEMPERATURE,
+    seed: int = 0,
 ) -> Certificate:
     """Scale layers, in place, until the proven bounds are small enough.
 
@@ -63,6 +74,14 @@ def project(
         lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2, in
             (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
         certificate: of the model as given, if at hand: by `certify` with effort="full".
+        labels: int64 (B,), of all images in order. With them a linear classifier, of
+            head="lipschitz", is not fitted to its former logits, which makes its slope as much
+            larger as features get smaller, but to the labels: what the ladder of a study does.
+        margin: > 0, of the loss of that fit, l2, in pixels of [0, 1]: by how much the proven radii
+            fall short of it, softly, for images that are pixels plus an offset. None takes the
+            cross entropy.
+        temperature: > 0, in pixels of [0, 1]: how far from the margin radii still count.
+        seed: of the batches of that fit.
 
     Returns:
         What is proven of the model then: `certify(model)`.
@@ -73,8 +92,8 @@ def project(
             for the weights' precision, a weight is not finite, the certificate is of other weights
             or of less effort, or the residual blocks hold a BatchNorm, whose factor follows the
             data; if a block of another author defines no `scale`, or its bound does not follow it
-            (BlockError); if images is empty, the classifier is that of no `head`, or what is
-            fitted to the images is not finite.
+            (BlockError); if images is empty, the classifier is that of no `head`, labels are not
+            one for each image or of another head, or what is fitted is not finite.
         RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
     """
     check_kind("model", model, IResNet)
@@ -96,14 +115,17 @@ def project(
         raise ValueError("project needs blocks that define `scale`, but got one that does not")
     if any(isinstance(module, nn.BatchNorm2d) for module in model.body.modules()):
         raise ValueError("project needs residual blocks without BatchNorm, but got norm=batch")
-    batches = None if images is None else _batches(images)
+    batches = None if images is None else as_batches(images)
     if certificate is not None:
         check_kind("certificate", certificate, Certificate)
     if batches is not None:
         # Fail before the certificate, which takes long.
-        if _has_batch_norm(model):
-            _batch_norm(model)
-        _last_layer(model)
+        if has_batch_norm(model):
+            batch_norm_of(model)
+        last_layer(model)
+    if labels is not None:
+        check_labels(model, batches, labels)
+        head_loss(margin, temperature, 1.0)  # refuses what it cannot be of
     if certificate is None:
         certificate = certify(model)
     elif certificate.effort != "full":
@@ -128,60 +150,15 @@ def project(
         )
     if n_round > 0:
         if batches is not None:
-            _fit_classifier(projected, model, batches)
+            if labels is None:
+                fit_to_logits(projected, model, batches)
+            else:
+                loss = head_loss(margin, temperature, certificate.features_lipschitz_upper_bound)
+                fit_to_labels(projected, batches, labels, loss, seed)
+            check_fitted(projected)
             certificate = with_classifier(certificate, projected)
         _assign(model, projected)
     return certificate
-
-
-def _batches(images: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    """Images (B, C, H, W), or one or more batches of such, as a list of batches."""
-    check_kind("images", images, Iterable)
-    batches = [images] if isinstance(images, Tensor) else list(images)
-    if not batches or not all(isinstance(batch, Tensor) for batch in batches):
-        kinds = ", ".join(type(batch).__name__ for batch in batches[:3])
-        raise ValueError(f"images must be one or more batches, each a Tensor, but got [{kinds}]")
-    for batch in batches:
-        check_not_empty("images", batch)
-    return batches
-
-
-def _has_batch_norm(model: IResNet) -> bool:
-    """Whether the classifier must have a BatchNorm: it is not that of head="lipschitz"."""
-    return not isinstance(model.classifier[0], nn.Flatten)
-
-
-def _batch_norm(model: IResNet) -> nn.BatchNorm2d:
-    """The only BatchNorm of the classifier. Raises ValueError unless it has exactly one."""
-    found = [m for m in model.classifier if isinstance(m, nn.BatchNorm2d)]
-    if len(found) != 1 or not found[0].track_running_stats:
-        raise ValueError(
-            "the classifier must have one BatchNorm2d, with running statistics, but has "
-            f"{', '.join(map(str, found)) or 'none'}"
-        )
-    return found[0]
-
-
-def _last_layer(model: IResNet) -> nn.Linear:
-    """The last layer of the classifier. Raises ValueError if it is no Linear with a bias."""
-    last = model.classifier[-1]
-    if not isinstance(last, nn.Linear) or last.bias is None:
-        raise ValueError(f"the classifier must end in a Linear with a bias, but ends in {last}")
-    return last
-
-
-def _fit_classifier(projected: IResNet, model: IResNet, batches: Sequence[Tensor]) -> None:
-    """Fit the classifier of a projected network to images and to a model's logits of them."""
-    with _in_eval_mode(model):
-        logits = [model(batch) for batch in batches]
-    if _has_batch_norm(projected):
-        recompute_batch_norm(projected, batches)
-    _fit_last_layer(projected, batches, logits)
-    if not all(tensor.isfinite().all() for tensor in projected.classifier.state_dict().values()):
-        raise ValueError(
-            "images must give the classifier finite weights and statistics, but some are not: no "
-            "batch may be empty, and all pixels, features and logits must be finite"
-        )
 
 
 def _assign(model: IResNet, projected: IResNet) -> None:
@@ -277,36 +254,6 @@ def _check_own_scale(before: Certificate, after: Certificate, factors: Mapping[s
 
 
 @torch.no_grad()
-def _fit_last_layer(model: IResNet, images: Iterable[Tensor], logits: Iterable[Tensor]) -> None:
-    """Fit the classifier's last layer to logits (B, n_classes) of images (B, C, H, W): ridge
-    regression of the differences in float64. Weights that the images do not determine stay."""
-    before_last, last = model.classifier[:-1], _last_layer(model)
-    with _in_eval_mode(model):
-        inputs = torch.cat([before_last(model.features(batch)) for batch in images]).double()
-    missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()
-    centered = inputs - inputs.mean(dim=0)
-    covariance = centered.T @ centered / len(inputs)
-    ridge = _RIDGE * covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-    covariance.diagonal().add_(ridge)
-    right = centered.T @ (missing - missing.mean(dim=0)) / len(inputs)
-    change = torch.linalg.solve(covariance, right).T
-    last.weight.add_(change)
-    last.bias.add_(missing.mean(dim=0) - change @ inputs.mean(dim=0))
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Each module gets its mode back."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-@torch.no_grad()
 def deployed(model: IResNet) -> IResNet:
     """A copy in plain convolutions, each with the effective weight of now: the same function in
     eval mode, bit for bit, in which no sigma stands between the weights and the map. It has the
@@ -320,39 +267,3 @@ def deployed(model: IResNet) -> IResNet:
             if isinstance(child, SpectralNormConv2d):
                 setattr(parent, name, child.deployed())
     return plain
-
-
-@torch.no_grad()
-def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> None:
-    """Set the running statistics of the classifier's BatchNorm to those of images: the mean, over
-    the batches, of each batch's mean and variance.
-
-    Args:
-        model: its mode stays as it is.
-        images: (B, C, H, W), or one or more batches of such, best of one size; each of two or more
-            entries in a channel of the features.
-
-    Raises:
-        TypeError: if the model is no IResNet, or images are neither a Tensor nor an iterable.
-        ValueError: if there is no batch or one is too small, not one BatchNorm2d in the classifier,
-            or `features` refuses the images.
-    """
-    check_kind("model", model, IResNet)
-    batch_norm = _batch_norm(model)
-    assert batch_norm.running_mean is not None
-    assert batch_norm.running_var is not None
-    means, variances = [], []
-    with _in_eval_mode(model):
-        for batch in _batches(images):
-            # torch's BatchNorm sums in float32, whose rounding may be as large as a channel that a
-            # small bound leaves.
-            by_channel = model.features(batch).transpose(0, 1).flatten(1).double()
-            if by_channel.shape[1] < 2:
-                raise ValueError(
-                    "images must be two or more where the features have one pixel, but got "
-                    f"{described(batch)}"
-                )
-            means.append(by_channel.mean(dim=1))
-            variances.append(by_channel.var(dim=1))
-    batch_norm.running_mean.copy_(torch.stack(means).mean(dim=0))
-    batch_norm.running_var.copy_(torch.stack(variances).mean(dim=0))

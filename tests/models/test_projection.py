@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from models import IResNet, certify, deployed, project
-from models.projection import recompute_batch_norm
+from models.classifier_fit import recompute_batch_norm
 from models.spectral_norm import SpectralNormConv2d
 from tests.support import networks
 from tests.support.networks import blocks_of, enlarge, normalized_layers
@@ -302,3 +302,40 @@ def test_deployed_is_the_same_function_bit_for_bit_and_loads_as_a_plain_network(
     with torch.no_grad():
         assert torch.equal(other(x), model(x))
     assert normalized_layers(model)  # the plain one is a copy
+
+
+def linear(**changes: Any) -> IResNet:
+    """A network of head="lipschitz", whose blocks are far above the bounds that are asked for."""
+    return network(**{"head": "lipschitz", "blocks": (2,), **changes})
+
+
+@pytest.mark.parametrize("block", ["bottleneck", "potential"])
+def test_a_linear_classifier_is_fitted_to_its_former_logits(block: str) -> None:
+    """By the ridge regression of scikit-learn, as an oracle, of what the logits lack."""
+    model = linear(block=block, norm="none").eval()
+    images = torch.randn(200, 2, 4, 4)
+    before, unfitted = copy.deepcopy(model), copy.deepcopy(model)
+    certificate = project(model, lipschitz=0.05, images=[images[:150], images[150:]])
+    assert certificate == certify(model)
+    assert certificate.lipschitz_upper_bound <= 0.05
+    project(unfitted, lipschitz=0.05)
+    with torch.no_grad():
+        inputs = unfitted.features(images).flatten(1).double()
+        missing = before(images).double() - unfitted(images).double()
+        variance = inputs.var(dim=0, correction=0).mean().item()
+        fitted = Ridge(alpha=1e-4 * variance * len(images)).fit(inputs, missing)
+        expected = unfitted(images).double() + torch.tensor(fitted.predict(inputs))
+        torch.testing.assert_close(model(images).double(), expected, rtol=0, atol=1e-4)
+
+
+def test_labels_must_fit_the_images_and_the_head() -> None:
+    images, labels = torch.randn(4, 2, 4, 4), torch.zeros(4, dtype=torch.int64)
+    for given, rule in (
+        ({"labels": labels}, "labels must be one for each of the images, 0, but have the shape"),
+        ({"labels": labels[:3], "images": images}, "labels must be one for each of the images, 4"),
+        ({"labels": labels, "images": images, "margin": 0.0}, "margin > 0 must hold, but got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            project(linear(), lipschitz=0.1, **given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="must be left out without head="):
+        project(network(), lipschitz=0.1, images=images, labels=labels)

@@ -2,6 +2,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,6 +180,27 @@ def test_a_linear_head_is_fitted_anew_at_each_rung_and_the_training_stays() -> N
             weight = last_layer(model).weight
             losses.append(make_loss(training.config, 1.0)(weight, logits, split.labels).item())
     assert losses[0] < losses[1]
+
+
+@pytest.mark.parametrize("loss", ["margin", "cross_entropy"])
+def test_project_with_labels_gives_the_network_of_a_rung(loss: Any) -> None:
+    """The call in models/README.md does what the ladder does, with the settings of the training."""
+    recipe = replace(TINY.training, max_epochs=1, optimizer="muon", loss=loss, margin=0.4)
+    training = certifying(training=recipe, control=False, ladder=(0.05,))
+    (rung,) = projections(training)
+    model, split = copy.deepcopy(training.certified().model), training.dataset.train
+    certificate = project(
+        model,
+        lipschitz=0.05,
+        images=data.normalized(split.images),
+        labels=split.labels,
+        margin=0.4 if loss == "margin" else None,
+        temperature=recipe.temperature,
+        seed=training.config.seed,
+    )
+    for name, value in rung.network.model.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+    assert certificate == certify(model)
 
 
 def test_batch_norm_in_the_blocks_has_no_ladder_and_a_plain_network_has_one() -> None:

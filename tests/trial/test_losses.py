@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models import IResNet, certify
+from models.linear_head import margin_loss, pair_distances, radii
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.metrics.reports import TrialStatus
@@ -14,9 +15,6 @@ from study.trial.losses import (
     fit_head,
     last_layer,
     make_loss,
-    margin_loss,
-    pair_distances,
-    radii,
     target_lipschitz,
 )
 from study.trial.training import Training

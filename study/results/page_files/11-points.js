@@ -20,7 +20,7 @@ const MARKS = {
     says: "breaks a constraint, or has a value that is not finite",
   },
   not_measured: {
-    light: "#6b7280", dark: "#a9b1bc", symbol: "x-thin-open", symbol3d: "x", size: 8,
+    light: "#6b7280", dark: "#a9b1bc", symbol: "square-open", size: 8,
     says: "an objective or a constraint was not measured of it",
   },
   control: {
