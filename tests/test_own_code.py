@@ -19,6 +19,7 @@ import yaml
 from typer.testing import CliRunner
 
 import study
+from models import Bounds
 from study import launch, report, verify
 from study.api.study import Study
 from study.config.parser import parse
@@ -128,10 +129,53 @@ def test_the_report_says_whose_proof_it_is(folder: Path, tmp_path: Path) -> None
     assert content["proven_by"] == [author]
     opened(folder).write_page(tmp_path / "page.html")
     summary = content_of((tmp_path / "page.html").read_text())["summary"]
-    assert f"Bounds of blocks by {author}." in summary
+    assert f"Bounds of blocks by {author} are the word of their author." in summary
+    # Wherever something is called proven, the same sentence says on whose word.
+    word = f", on the word of {author}"
+    assert f"with a proven inverse{word}" in table
+    assert f"with a proven inverse{word}" in summary
+    drawn = content_of((tmp_path / "page.html").read_text())
+    assert drawn["word"] == word
+    for card in drawn["recommended"]:
+        for sentence in re.split(r"(?<=[.]) (?=[A-Z])", card["proof"]):
+            assert word in sentence
+    for one in drawn["networks"]:
+        assert one["word"] == word
+    notes = _notes(folder)
+    assert notes
+    for note in notes:
+        for sentence in re.split(r"(?<=[.:]) (?=[A-Z])|[.]\n", note):
+            assert "proven" not in sentence.lower() or word in sentence, sentence
     records = opened(folder).results.files
     certificate = json.loads(records.artifact(content["points"][0]["run_id"], "certificate.json"))
     assert {block["proven_by"] for block in certificate["blocks"]} == {author}
+
+
+def _notes(folder: Path) -> list[str]:
+    """The descriptions that MLflow shows of the study and of each network."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = [client.get_run(run_id) for run_id in opened(folder).points["run_id"]]
+    record = opened(folder).results.files.find_study("own")
+    assert record is not None
+    experiment = client.get_experiment(record.experiment_id)
+    return [of.tags["mlflow.note.content"] for of in (*(run.data for run in runs), experiment)]
+
+
+def test_verify_with_data_finds_a_block_that_lies(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds that became smaller than true since the network was stored."""
+    import own
+
+    true = own.Coupling.bounds
+    monkeypatch.setattr(
+        own.Coupling, "bounds", lambda self: Bounds(true(self).lipschitz, alpha=0.99999, beta=1.0)
+    )
+    network = opened(folder).front.iloc[0]["network"]
+    options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--trust"]
+    done = CliRunner().invoke(verify.app, [network, *options, "--data-root", str(folder)])
+    assert done.exit_code == 1
+    assert "own:Coupling proves a bound of 1 for beta of body.1, but it attains 1." in done.stdout
 
 
 def test_the_metric_filters(folder: Path) -> None:
@@ -194,7 +238,9 @@ def test_verify_runs_the_users_code_only_if_it_is_trusted(folder: Path) -> None:
         verify.app, [network, *options, "--trust", "--data-root", str(folder)]
     )
     assert trusted.exit_code == 0, trusted.output
-    assert "bounds of blocks by own:Coupling, whose code was trusted; measured" in trusted.stdout
+    said = "invertible, on the word of own:Coupling, whose code was trusted; stored with"
+    assert said in trusted.stdout
+    assert "; measured again" in trusted.stdout
     with pytest.raises(study.UserError, match="only if it is trusted"):
         opened(folder).load(network)
     model = opened(folder).load(network, trust=True)

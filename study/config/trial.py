@@ -284,6 +284,11 @@ class TrialConfig:
             raise ConfigError(rule, "training.loss", loss)
 
     @property
+    def proven_by(self) -> tuple[str, ...]:
+        """The import path of blocks whose bounds are the word of their author, if it has any."""
+        return (self.model.block,) if is_path(self.model.block) else ()
+
+    @property
     def radius(self) -> float:
         """Of certified_accuracy: l2, in pixels of [0, 1]."""
         return self.evaluation.radius or default_radius(self.data.name)

@@ -12,6 +12,7 @@ from study.metrics.definitions import (
     INVERSE_STEPS,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
+    PROVEN_METRICS,
     VAL_ACCURACY,
     Direction,
     Metric,
@@ -24,6 +25,7 @@ from study.pareto.dominance import distinct_front
 from study.pareto.knee import knee
 from study.pareto.repeats import N_STANDARD_ERRORS
 from study.results.front import Numbers, Point
+from study.tracking.pages import on_the_word_of
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"
 MOST_CERTIFIED = "most-certified"
@@ -50,8 +52,10 @@ def recommendations(
     whole_front: Sequence[Point],
     objectives: Sequence[Objective],
     metrics: Mapping[str, Metric] = METRICS,
+    authors: Sequence[str] = (),
 ) -> list[Recommendation]:
-    """The networks of a front to take, the most accurate first; none if the front is empty.
+    """The networks of a front to take, the most accurate first; none if the front is empty. Their
+    sentences say if what is proven is the word of authors of blocks.
 
     most-accurate: the largest validation accuracy, then the largest certified accuracy, if that is
     an objective, then the smallest bound, then the fewest steps of the inverse. most-certified, of
@@ -74,7 +78,10 @@ def recommendations(
     for alias, point in chosen.items():
         aliases.setdefault(point.label, []).append(alias)
     by_label = {point.label: point for point in chosen.values()}
-    why = {label: _beside(point, best, objectives, metrics) for label, point in by_label.items()}
+    word = on_the_word_of(authors)
+    why = {
+        label: _beside(point, best, objectives, metrics, word) for label, point in by_label.items()
+    }
     rank = f"the best of {len(whole_front)} networks on the front"
     if len(whole_front) == 1:
         rank = "the only network on the front: no other that it admits is better in any objective"
@@ -150,9 +157,14 @@ def _accuracy(point: Point) -> str:
 
 
 def _beside(
-    point: Point, best: Point, objectives: Sequence[Objective], metrics: Mapping[str, Metric]
+    point: Point,
+    best: Point,
+    objectives: Sequence[Objective],
+    metrics: Mapping[str, Metric],
+    word: str,
 ) -> str:
-    """What a network gives up and gains compared with the most accurate one, as a sentence."""
+    """What a network gives up and gains compared with the most accurate one, as a sentence; `word`
+    follows it if a proven metric is compared."""
     numbers = Numbers([point, best])
     apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
     amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"
@@ -160,6 +172,7 @@ def _beside(
     sentence = f"{amount} percentage points less accurate than the best{noise}"
     if apart == 0:
         sentence = "As accurate as the best"
+    is_proven = False
     phrases = {True: list[str](), False: list[str]()}  # by whether it is better
     for objective in objectives:
         name = objective.metric
@@ -168,10 +181,11 @@ def _beside(
             is_better = (ours < theirs) == (objective.direction is Direction.MINIMIZE)
             title = (metrics.get(name) or meaning(name)).title
             phrases[is_better].append(_difference(name, title, ours, theirs, numbers))
+            is_proven |= name in PROVEN_METRICS or name == CERTIFIED_ACCURACY
     for words, listed in ((", for ", phrases[True]), (", with ", phrases[False])):
         if listed:
             sentence += words + " and ".join([*filter(None, [", ".join(listed[:-1])]), listed[-1]])
-    return f"{sentence}."
+    return f"{sentence}{word if is_proven else ''}."
 
 
 def _difference(name: str, title: str, ours: float, theirs: float, numbers: Numbers) -> str:

@@ -69,7 +69,8 @@ class Report(Ranking):
     @cached_property
     def recommended(self) -> list[recommended.Recommendation]:
         """The networks to take, the most accurate first."""
-        return recommended.recommendations(self.front, self.objectives, self.metrics)
+        authors = self.study.config.proven_by
+        return recommended.recommendations(self.front, self.objectives, self.metrics, authors)
 
     @property
     def handles(self) -> dict[str, str]:

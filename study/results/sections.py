@@ -3,7 +3,7 @@
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,7 +33,13 @@ from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import Report
 from study.results.tables import Section, marks_of, rounding_of, table1_section
-from study.tracking.pages import compare_page, describe_inverse, run_page, server_address
+from study.tracking.pages import (
+    compare_page,
+    describe_inverse,
+    on_the_word_of,
+    run_page,
+    server_address,
+)
 
 # How bounds are rounded.
 _UP = METRICS[LIPSCHITZ_UPPER_BOUND].resolution
@@ -67,6 +73,7 @@ def sections(report: Report) -> list[Section]:
                 "study": report.study.name,
                 "summary": _summary(report),
                 "facts": _facts(report),
+                "word": on_the_word_of(report.study.config.proven_by),
             },
         ),
         Section("recommended", {"recommended": cards}, "" if cards else "the front is empty"),
@@ -149,10 +156,11 @@ def _summary(report: Report) -> str:
     rules = "".join(
         f", with {c.phrase(report.metrics[c.metric].title)}" for c in report.constraints
     )
+    rules += on_the_word_of(report.study.config.proven_by) if rules else ""
     volume = "" if report.hypervolume is None else f" Hypervolume {report.hypervolume:.4g}."
     chosen = f" with {report.where}" if report.where else ""
-    authors = report.study.config.proven_by
-    proofs = f" Bounds of blocks by {', '.join(authors)}." if authors else ""
+    authors = ", ".join(report.study.config.proven_by)
+    proofs = f" Bounds of blocks by {authors} are the word of their author." if authors else ""
     return (
         f"Invertible residual networks on {report.study.config.data.name}: {sought}{rules}. "
         f"{len(report.points)} networks{chosen}: {marks_of(report) or 'none'}"
@@ -192,21 +200,23 @@ def _card(one: Recommendation, report: Report) -> dict[str, Any]:
         "aliases": one.aliases,
         "network": one.point.handle,
         "sentence": one.sentence,
-        "proof": _proof(first.metrics, trial.radius),
+        "proof": _proof(first.metrics, trial.radius, trial.proven_by),
     }
 
 
-def _proof(metrics: Mapping[str, float], radius: float) -> str:
-    """What is proven of a network, in a sentence or two."""
+def _proof(metrics: Mapping[str, float], radius: float, authors: Sequence[str]) -> str:
+    """What is proven of a network, and on whose word, in a sentence or two."""
     inverse = metrics.get(INVERSE_LIPSCHITZ_UPPER_BOUND)
     if inverse is None:
         # An earlier version proved of the inverse that it exists.
         bound = metrics[LIPSCHITZ_UPPER_BOUND]
-        return "Proven to be invertible." if bound < 1 else "Not proven to be invertible."
+        proven = f"Proven to be invertible{on_the_word_of(authors)}."
+        return proven if bound < 1 else "Not proven to be invertible."
     certified = metrics[CERTIFIED_ACCURACY]
     return (
-        f"{describe_inverse(inverse)} For {certified:.1%} of the validation images the answer is "
-        f"right, and no change of up to {radius_text(radius)} (l2, pixels from 0 to 1) alters it."
+        f"{describe_inverse(inverse, authors)} For {certified:.1%} of the validation images the "
+        f"answer is right, and no change of up to {radius_text(radius)} (l2, pixels from 0 to 1) "
+        f"alters it{on_the_word_of(authors)}."
     )
 
 
@@ -254,6 +264,7 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
     attacked = point.first.metrics.get(ATTACKED_ACCURACY)
     return {
         "label": label,
+        "word": on_the_word_of(trial.proven_by),
         "layers": _bounds(certificate, "layers"),
         "blocks": _bounds(certificate, "blocks"),
         "attained": [float(f"{value:.4g}") for value in attained],

@@ -29,6 +29,7 @@ from study.results.front import Mark, Numbers, Point, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
 from study.results.where import LONG, SHORT_DIGITS, heading
+from study.tracking.pages import on_the_word_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -280,10 +281,15 @@ def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()
             f"{' and '.join(best)}"
         )
     if report.study.config.proven_by:
-        lines.append(f"bounds of blocks by {', '.join(report.study.config.proven_by)}")
+        authors = ", ".join(report.study.config.proven_by)
+        lines.append(
+            f"bounds of blocks by {authors} are the word of their author, and so is all that is "
+            "proven with them"
+        )
     if report.constraints:
         rules = ", ".join(c.phrase(c.metric) for c in report.constraints)
-        lines.append(f"on the front only completed trials with {rules}{_remedy(report)}")
+        word = on_the_word_of(report.study.config.proven_by)
+        lines.append(f"on the front only completed trials with {rules}{word}{_remedy(report)}")
     legends = "; ".join(f"{column.head}: {column.legend}" for column in columns if column.legend)
     if legends and report.points:
         lines.append(legends)

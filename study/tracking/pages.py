@@ -65,7 +65,7 @@ def describe_study(config: StudyConfig) -> str:
     space = ", ".join(f"`{key}`" for key, _ in config.space)
     goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
     rules = ", ".join(c.phrase(f"`{c.metric}`") for c in config.constraints)
-    radius = config.evaluation.radius
+    radius, word = config.evaluation.radius, on_the_word_of(config.proven_by)
     within = [f"`{name}`" for name, metric in METRICS.items() if metric.is_within_radius]
     of_radius = (
         ""
@@ -76,10 +76,10 @@ def describe_study(config: StudyConfig) -> str:
     )
     return (
         f"A study of invertible residual networks on **{config.data.name}**: {config.n_trainings} "
-        f"trials over {space}, to {goals}{f', with {rules}' if rules else ''}.\n\n{of_radius}"
+        f"trials over {space}, to {goals}{f', with {rules}{word}' if rules else ''}.\n\n{of_radius}"
         "A run each: the study, its trials, and below a trial the networks to which its own was "
-        f"projected. Tag `{CERTIFIED}` says whether the inverse is proven to exist; "
-        f"`{INVERSE_LIPSCHITZ_UPPER_BOUND}` is a proven bound of its slope. Trials carry "
+        f"projected. Tag `{CERTIFIED}` says whether the inverse is proven to exist, and "
+        f"`{INVERSE_LIPSCHITZ_UPPER_BOUND}` is a proven bound of its slope{word}. Trials carry "
         f"`{CERTIFICATE}`, pictures of it and of the inverse, and the model.\n\n"
         f"Once the study has ended, tag `{MARK}` says how each network stands in its results, and "
         f"`{ALIAS}` which are recommended: `tags.{MARK} = 'front'` is the front, as is "
@@ -88,22 +88,28 @@ def describe_study(config: StudyConfig) -> str:
     )
 
 
-def describe_inverse(bound: float) -> str:
-    """A sentence on what a bound of the inverse's Lipschitz constant proves."""
+def on_the_word_of(authors: Sequence[str]) -> str:
+    """What a sentence about a proof has to add where the proof rests on the bounds of blocks by
+    other authors; empty without such."""
+    return f", on the word of {' and '.join(authors)}" if authors else ""
+
+
+def describe_inverse(bound: float, authors: Sequence[str] = ()) -> str:
+    """A sentence on what a bound of the inverse's Lipschitz constant proves, and on whose word."""
     if bound < math.inf:
         shown = METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND].resolution.round(bound)
-        most = number_text(shown)
-        return f"Proven to be invertible: its inverse's Lipschitz constant is at most {most}."
+        proven = f"Proven to be invertible{on_the_word_of(authors)}"
+        return f"{proven}: its inverse's Lipschitz constant is at most {number_text(shown)}."
     return "Nothing is proven of its inverse."
 
 
-def describe_projection(trial_id: str, bound: float) -> str:
+def describe_projection(trial_id: str, bound: float, authors: Sequence[str] = ()) -> str:
     """A sentence on how a projection was made."""
     if bound == CONTROL:
         return f"The control of trial {trial_id}: its classifier alone, its blocks change nothing."
     return (
         f"The network of trial {trial_id}, scaled so that every block's proven bound of Lip(g) is "
-        f"at most {bound:g}."
+        f"at most {bound:g}{on_the_word_of(authors)}."
     )
 
 

@@ -35,6 +35,7 @@ from study.tracking.figures import in_words, other_meaning, trial_of
 from study.tracking.files import fetch_model
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.mlmodel import other_identity, other_loading
+from study.tracking.pages import on_the_word_of
 from study.tracking.records import Records, StudyRecord
 from study.tracking.stored_model import CODE, DATA, code_folder, model_id
 from study.tracking.values import as_json, restored, sample_of
@@ -71,9 +72,11 @@ class Proof:
             return self.problems
         bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(self.lipschitz_upper_bound)
         meaning = "invertible" if self.invertible else "not proven to be invertible"
-        verified = f"verified: proven bound {bound:.4g}, {meaning}; stored with {self.code}"
-        if self.proven_by:
-            verified += f"; bounds of blocks by {', '.join(self.proven_by)}, whose code was trusted"
+        word = on_the_word_of(self.proven_by)
+        trusted = f"{word}, whose code was trusted" if word else ""
+        verified = (
+            f"verified: proven bound {bound:.4g}, {meaning}{trusted}; stored with {self.code}"
+        )
         if self.unchecked:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"

@@ -215,6 +215,10 @@ class Tracker:
             folder = projection_folder(outcome, index)
             trial.projections.append(self._log_projection(trial_id, run, report, folder))
 
+    def _authors(self, trial: _TrialRun) -> tuple[str, ...]:
+        """The authors of blocks on whose word the proofs of a trial rest."""
+        return self._study.config.resolve(json.loads(trial.sample), seed=0).proven_by
+
     def _log_projection(
         self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path
     ) -> str:
@@ -222,7 +226,9 @@ class Tracker:
         trial = self._trials[trial_id]
         bound = report.inverse_lipschitz_upper_bound
         assert bound is not None
-        proof = pages.describe_inverse(bound)
+        authors = self._authors(trial)
+        proof = pages.describe_inverse(bound, authors)
+        note = f"{pages.describe_projection(trial_id, report.projected_to, authors)} {proof}"
         run = self._call(
             self.client.api.create_run,
             of_trial.info.experiment_id,
@@ -238,7 +244,7 @@ class Tracker:
                 tags.PROJECTED_TO: repr(report.projected_to),
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.CERTIFIED: str(bound < math.inf).lower(),
-                tags.NOTE: f"{pages.describe_projection(trial_id, report.projected_to)} {proof}",
+                tags.NOTE: note,
             },
         )
         run_id = str(run.info.run_id)
@@ -262,7 +268,7 @@ class Tracker:
         bound = restored(logged.get((INVERSE_LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf))
         proven = bound < math.inf and status is not TrialStatus.FAILED
         what = status.value.replace("_", " ").capitalize()
-        proof = pages.describe_inverse(bound)
+        proof = pages.describe_inverse(bound, self._authors(trial))
         why = reason or proof if status is TrialStatus.FAILED else proof
         of_run = {
             tags.CERTIFIED: str(proven).lower(),

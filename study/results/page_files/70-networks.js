@@ -39,7 +39,7 @@ const blockTraces = (network, k) => {
   return [
     {
       ...common, ...bars, mode: "lines", line: { color: lineLook(k).color, width: 4 },
-      hovertemplate: says("Lip(g) at most %{y:.4g}, proven"),
+      hovertemplate: says(`Lip(g) at most %{y:.4g}, proven${plain(network.word)}`),
     },
     {
       ...common, ...attained, mode: "markers",
@@ -68,7 +68,7 @@ const certifiedTraces = (network, k) => [
     line: { ...lineLook(k), shape: "vh" }, // between two radii what is proven at the larger
     x: network.certified.radii,
     y: network.certified.accuracies,
-    hovertemplate: `within %{x:.4g}: %{y:.1%} proven<extra>${plain(network.label)}</extra>`,
+    hovertemplate: `within %{x:.4g}: %{y:.1%} proven${plain(network.word)}<extra>${plain(network.label)}</extra>`,
   },
   ...(network.attack === null ? [] : [{
     type: "scatter",

@@ -10,6 +10,7 @@ const redraw = () => {
 byId("name").textContent = content.study;
 byId("facts").textContent = content.facts.join(" \u00b7 ");
 byId("summary").textContent = content.summary;
+for (const place of document.querySelectorAll(".word")) place.textContent = content.word;
 setDefaults();
 readView();
 makeMarks();
