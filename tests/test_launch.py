@@ -342,7 +342,8 @@ def test_dry_run_says_what_a_study_is_and_takes_and_leaves_ray(
     assert done.exit_code == 0, done.output
     content = yaml.safe_load(done.stdout)
     assert content["search"]["n_trials"] == 5
-    assert "evaluation" not in content  # as it is by default
+    # As it is by default, but for the radius, which is then known.
+    assert content["evaluation"] == {"radius": 0.5}
     assert re.search(r"^# A network: [\d,]{5,} parameters$", done.stdout, re.MULTILINE)
     assert re.search(r"^# Time: about .*: 5 trials, \d+ at a time, of ", done.stdout, re.MULTILINE)
     assert re.search(r"^# Driver: \S+ reports a second in \S+ mess", done.stdout, re.MULTILINE)

@@ -31,12 +31,15 @@ from models.block_bounds import block_bounds
 from models.raised import SEARCH_ROOM
 from study.api import study as api
 from study.errors import UserError
+from study.metrics.artifacts import VAL_RIGHT, packed
 from study.metrics.definitions import PROVEN_METRICS, as_reported
 from study.tracking import clone
 from study.tracking.client import Client
 from study.tracking.manifest import manifest
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from study.tracking.stored_model import CODE, DATA
+from study.trial import sources
+from study.trial.evaluation import evaluate
 from study.verify import app
 
 # Tags of a run.
@@ -342,13 +345,14 @@ def metric(name: str, change: Callable[[float], float]) -> Callable[[Stored], No
 
 
 def raise_what_is_right(stored: Stored) -> None:
-    """All images of the validation split are right, and all say so."""
+    """All images of the validation split are right and certified, and all say so."""
     path = stored.of_run / "val_right.json"
     content = json.loads(path.read_text())
     n = content["n_images"]
-    bits = np.packbits(np.ones(n, dtype=bool)).tobytes()
-    path.write_text(json.dumps({**content, "right": base64.b64encode(bits).decode()}))
-    metric("val_accuracy", lambda _: 1.0)(stored)
+    bits = base64.b64encode(np.packbits(np.ones(n, dtype=bool)).tobytes()).decode()
+    path.write_text(json.dumps({**content, "right": bits, "certified": bits}))
+    for name in ("val_accuracy", "certified_accuracy"):
+        metric(name, lambda _: 1.0)(stored)
 
 
 def in_run(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Stored], None]:
@@ -431,10 +435,10 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
         (
             raise_what_is_right,
             "its metric val_accuracy is 1.0, but the network has ",
+            "its metric certified_accuracy is 1.0, but the network has ",
             "val_right.json is wrong about ",
         ),
         (metric("test_accuracy", lambda v: v + 0.05), "its metric test_accuracy is "),
-        (metric("certified_accuracy", lambda v: v + 0.05), "its metric certified_accuracy is "),
         (
             metric("test_certified_accuracy", lambda v: v + 0.05),
             "its metric test_certified_accuracy is ",
@@ -538,9 +542,18 @@ def claim_a_smaller_radius(stored: Stored, study: StudyRecord) -> float:
     set_in_study(stored, study, "evaluation", {"radius": radius})
     metric("certified_accuracy", lambda _: accuracy)(stored)
     # These depend on the radius as well.
-    for name in ("attacked_accuracy", "lost_to_rounding"):
+    for name in ("attacked_accuracy", "lost_to_rounding", "test_certified_accuracy"):
         forget(stored, name)
     return float(radius)
+
+
+def certify_more(stored: Stored, study: StudyRecord, radius: float) -> None:
+    """Let the files of the run have the images as certified that are at this radius."""
+    val = sources.load(study.config.data).val
+    network = read_network(stored.folder / DATA)
+    answers = evaluate(network, val, "float32", certify(network))
+    content = packed(answers.right.tolist(), answers.certified(radius).tolist(), radius)
+    (stored.of_run / VAL_RIGHT).write_text(json.dumps(content))
 
 
 def test_a_figure_keeps_the_radius_that_it_was_measured_with(
@@ -550,10 +563,11 @@ def test_a_figure_keeps_the_radius_that_it_was_measured_with(
     verify prints it."""
     radius = claim_a_smaller_radius(stored, study)
     for options in ([], ["--data-root", str(tmp_path)]):
-        assert stored.refused(*options) == (
+        assert (
             f"{stored.run_id}: run: its figures were measured with radius 4.0, by "
             f"network.json, but its study says {radius}\n"
-        )
+        ) in stored.refused(*options)
+    certify_more(stored, study, radius)
     stored.edit(NETWORK, lambda content: content["measured"].update(radius=radius))
     stored.log_again()
     exit_code, out = stored.check("--data-root", str(tmp_path))
@@ -767,17 +781,18 @@ def test_of_a_study_without_digests_of_its_own_files_it_is_said_what_was_not_che
 
 
 @pytest.mark.parametrize("has_digests", [True, False])
-def test_the_accuracy_must_be_that_of_the_images_that_are_right(
+def test_the_accuracies_must_be_those_of_the_images_that_are_right_and_certified(
     stored: Stored, has_digests: bool
 ) -> None:
     client = stored.client
     if not has_digests:
         stored.tag(RUN_FILES, None)
-    accuracy = client.get_run(stored.run_id).data.metrics["val_accuracy"]
-    for step, other in enumerate([accuracy + 2e-5, float("nan")]):
-        client.log_metric(stored.run_id, "val_accuracy", other, step=100 + step)
-        assert "run: val_right.json has " in stored.refused()
-    client.log_metric(stored.run_id, "val_accuracy", accuracy, step=200)
+    for name in ("val_accuracy", "certified_accuracy"):
+        accuracy = client.get_run(stored.run_id).data.metrics[name]
+        for step, other in enumerate([accuracy + 2e-5, float("nan")]):
+            client.log_metric(stored.run_id, name, other, step=100 + step)
+            assert "run: val_right.json has " in stored.refused()
+        client.log_metric(stored.run_id, name, accuracy, step=200)
     assert stored.check()[0] == 0
     path = stored.of_run / "val_right.json"
     content = json.loads(path.read_text())

@@ -134,12 +134,9 @@ def differences(
     if VAL_RIGHT in there:
         content = records.artifact(run_id, VAL_RIGHT)
         pairs = [(read_right(content, logged[VAL_ACCURACY]), answers.right)]
-        try:
-            kept_certified = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
-            if kept_certified is not None:  # earlier versions did not keep them
-                pairs.append((kept_certified, answers.certified(trial.radius)))
-        except ValueError as error:
-            problems.append(f"run: {error}")
+        kept_certified = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
+        if kept_certified is not None:  # earlier versions did not keep them
+            pairs.append((kept_certified, answers.certified(trial.radius)))
         n_images = len(answers.right)
         n_other = max(sum(map(ne, kept, ours.tolist())) for kept, ours in pairs)
         if n_other > _MOST_IMAGES * n_images:

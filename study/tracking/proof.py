@@ -2,9 +2,9 @@
 
 No stored code is run: the code at hand builds the network from the stored arguments and tensors,
 and certifies it again. That bound counts. The run's metric and certificate must not claim more, its
-accuracy must be that of the images that it has right, its sample that of the network and of its
-parameters, and the settings of its study those with which its figures were measured. Other metrics
-and tags, and what was measured beside the certificate, are not checked.
+accuracies must be those of the images that it has right and certified, its sample that of the
+network and of its parameters, and the settings of its study those with which its figures were
+measured. Other metrics and tags, and what was measured beside the certificate, are not checked.
 """
 
 import hashlib
@@ -21,8 +21,15 @@ from models import IResNet, certify, read_network
 from models.stored import NETWORK, WEIGHTS, proven_dtype
 from study.config.trial import COEFF
 from study.errors import TrackingError, printable, some
-from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT, read_right
+from study.metrics.artifacts import (
+    CERTIFICATE,
+    MODEL,
+    VAL_RIGHT,
+    read_certified,
+    read_right,
+)
 from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
     METRICS,
     PROVEN_METRICS,
@@ -278,6 +285,7 @@ def _other_training(
     if VAL_RIGHT in of_run:
         try:
             read_right(of_run[VAL_RIGHT], run.data.metrics.get(VAL_ACCURACY, math.nan))
+            read_certified(of_run[VAL_RIGHT], run.data.metrics.get(CERTIFIED_ACCURACY, math.nan))
         except ValueError as error:
             yield str(error)
 

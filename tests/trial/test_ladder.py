@@ -150,7 +150,7 @@ def test_on_the_test_images_too_the_certified_ones_are_counted() -> None:
         radii = [
             certified_radius(network.model, images, labels, network.certificate)
             for images, labels in zip(
-                data.normalized(test.images).split(7), test.labels.split(7), strict=True
+                data.normalized(test.images).double().split(7), test.labels.split(7), strict=True
             )
         ]
         n_certified = sum(int((part > 0.1).sum()) for part in radii)

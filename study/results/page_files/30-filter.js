@@ -80,7 +80,7 @@ const problemOf = (part, match) => {
   }
   if (!isKnown(name)) {
     const known = [
-      ...Object.keys(metricOf), ...paramNames, ...Object.keys(where.parameters), ...where.texts,
+      ...paramNames, ...Object.keys(metricOf), ...Object.keys(where.parameters), ...where.texts,
     ];
     return unknown(name, [...new Set(known)], "metric or hyperparameter");
   }
