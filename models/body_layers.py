@@ -17,10 +17,7 @@ from models.forward_pass import refuse_other_network
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 from models.isometries import (
-    Flatten,
-    InjectivePad,
-    Patches,
-    Squeeze,
+    ISOMETRIES,
     checked_shape,
     rearranged,
 )
@@ -30,12 +27,11 @@ from models.spectral_norm import SpectralNormConv2d
 
 # Far above the smallest number that float64 has with all of its bits.
 _LEAST_PRODUCT = 2.0**-1000
-_ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 # Class of a module -> the names of its tensors and modules.
 _PARTS: dict[type, set[str]] = {
     ResidualBlock: {"residual"},
     PotentialBlock: {"conv", "activation", "dropout"},
-    **{isometry: set() for isometry in _ISOMETRIES},
+    **{isometry: set() for isometry in ISOMETRIES},
     SpectralNormConv2d: {"weight", "bias", "vector", "outer"},
     nn.Conv2d: {"weight", "bias"},
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
@@ -124,7 +120,7 @@ def body_layers(model: IResNet) -> list[BlockLayers]:
                     f"the {type(module).__name__} at {path} must be one that runs, but its layers "
                     f"give {type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 ) from error
-        elif type(module) in _ISOMETRIES:
+        elif type(module) in ISOMETRIES:
             shape = rearranged(path, module, shape)
         else:
             raise ValueError(_unknown(path, module))
@@ -135,7 +131,7 @@ def features_shape(model: IResNet) -> tuple[int, int, int]:
     """(C, H, W) of the features of a network that `body_layers` accepts."""
     shape = model.in_shape
     for name, module in model.body._modules.items():
-        if type(module) in _ISOMETRIES:
+        if type(module) in ISOMETRIES:
             shape = rearranged(f"body.{name}", module, shape)
     return shape
 

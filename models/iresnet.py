@@ -21,7 +21,7 @@ from models.error_bound import error_bounds
 from models.fixed_point import Solution, nan_where_unconverged
 from models.inputs import check_kind, check_maps, check_precision
 from models.invertible_block import InvertibleBlock
-from models.isometries import Flatten, InjectivePad, Patches, Squeeze
+from models.isometries import ISOMETRIES, Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
 from models.raised import UP
 from models.residual_block import ResidualBlock
@@ -31,8 +31,6 @@ from models.spectral_norm import (
     effective_weights,
     update_spectral_norm,
 )
-
-_ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
 
 
 class GlobalAveragePool(nn.Module):
@@ -324,7 +322,7 @@ class IResNet(nn.Module):
                 per_block.append(solution)
                 x = solution.last_iterate
             else:
-                check_kind("each part of the body", module, *_ISOMETRIES)
+                check_kind("each part of the body", module, *ISOMETRIES)
                 x = cast(Any, module).inverse(x)
         bound = image_bound = None
         if certificate is not None and bound_error:

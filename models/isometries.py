@@ -132,3 +132,7 @@ def checked_shape(path: str, given: object) -> tuple[int, int, int]:
     if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
         raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
     return given
+
+
+ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
+"""All classes of what may stand between the blocks."""
