@@ -32,7 +32,7 @@ from models.inputs import check_kind, number
 from models.iresnet import IResNet
 from models.linear_head import TEMPERATURE, head_loss
 from models.potential_block import PotentialBlock
-from models.spectral_norm import SpectralNormConv2d, update_spectral_norm
+from models.spectral_norm import SpectralNormConv2d
 
 _N_ROUNDS = 10
 # By how much more a block of another author is scaled, against the rounding of its own scaling.
@@ -214,7 +214,6 @@ def _scale(
     """Multiply the weights of layers by factors, and set their targets to their new bounds. A
     potential block's bias too: with ReLU, g is then g times the factor's square."""
     modules = _modules(model)
-    changed = []
     for block in certificate.blocks:
         if block.name in factors:
             own = modules[block.name]
@@ -230,15 +229,17 @@ def _scale(
         margin = 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps)
         if isinstance(module, SpectralNormConv2d):
             weight = module.effective_weight()
-            # What its norm is scaled to in any case has to have the margin.
-            least = 1 - margin if module.orthonormal else 1.0
-            module.coeff = min(module.coeff, layer.upper_bound * factor * least)
-            changed.append(module)
+            # Rows that stay orthonormal are scaled to their target in any case. How far the norm is
+            # above it, where they are not quite orthonormal, stays as it is.
+            module.coeff = (
+                module.coeff * (factor * (1 - margin))
+                if module.orthonormal
+                else min(module.coeff, layer.upper_bound * factor)
+            )
         module.weight.copy_(weight * (factor * (1 - margin)))
         if isinstance(modules[layer.name.rpartition(".")[0]], PotentialBlock):
             assert module.bias is not None
             module.bias.mul_(factor * (1 - margin))
-    update_spectral_norm(changed, 1)
 
 
 def _check_own_scale(before: Certificate, after: Certificate, factors: Mapping[str, float]) -> None:
