@@ -9,6 +9,7 @@ NORMS = ("spectral", "batch", "none")
 BUDGETS = ("even", "last")
 BLOCKS = ("bottleneck", "potential")
 HEADS = ("batch_norm", "lipschitz")
+MOST_BLOCKS = 10_000
 # A standard deviation of 1e-5: below it the rounding of float32 maps near 1 would be blown up.
 CLASSIFIER_EPS = 1e-10
 
@@ -71,6 +72,11 @@ def check_arguments(
             are_counts,
             "blocks must be one or more counts >= 1, or none with dense_blocks",
             list(blocks),
+        ),
+        (
+            sum(blocks) + dense_blocks <= MOST_BLOCKS,
+            f"there must be at most {MOST_BLOCKS} blocks together",
+            sum(blocks) + dense_blocks,
         ),
         (
             block in BLOCKS or is_import_path(block),

@@ -6,6 +6,7 @@ on, what depends on it is refused.
 """
 
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,11 +40,29 @@ def reduced_products(x: Tensor) -> str | None:
     if torch.is_autocast_enabled(kind):
         return f"torch.autocast({kind!r}) is on: leave it"
     if x.dtype == torch.float32:
+        if kind == "cpu" and _uses_nnpack():
+            return (
+                "without oneDNN torch convolves by NNPACK, which rounds by more: call "
+                "torch.backends.nnpack.set_flags(False), or use float64"
+            )
         for setting in _SETTINGS["cuda" if kind == "cuda" else "cpu"]:
             precision = attrgetter(setting)(torch)
             if precision not in _IN_FULL:
                 return f"torch.{setting} is {precision!r}: set it to 'ieee', or use float64"
     return None
+
+
+def _uses_nnpack() -> bool:
+    """Whether convolutions of float32 maps on a CPU may be those of NNPACK, whose fast transforms
+    do not sum products."""
+    # torch's stubs do not know all that these have; only the latter says whether NNPACK is on.
+    onednn: Any = torch.backends.mkldnn
+    private: Any = torch._C
+    return (
+        not (onednn.is_available() and onednn.enabled)
+        and torch.backends.nnpack.is_available()
+        and private._get_nnpack_enabled()
+    )
 
 
 def refuse_reduced_products(x: Tensor) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from models.inputs import check_kind, check_not_empty, described
+from models.inputs import check_kind, check_not_empty, checked_labels, described
 from models.iresnet import IResNet
 from models.linear_head import Loss, fit_head
 
@@ -39,17 +39,14 @@ def last_layer(model: IResNet) -> nn.Linear:
     return last
 
 
-def check_labels(model: IResNet, batches: Sequence[Tensor] | None, labels: Tensor) -> None:
-    """Raise TypeError or ValueError unless labels can be fitted to."""
-    check_kind("labels", labels, Tensor)
-    n_images = sum(map(len, batches or ()))
-    if labels.shape != (n_images,) or n_images == 0:
-        raise ValueError(
-            f"labels must be one for each of the images, {n_images}, but have the shape "
-            f"{tuple(labels.shape)}"
-        )
+def labels_for(model: IResNet, batches: Sequence[Tensor] | None, labels: Tensor) -> Tensor:
+    """Labels int64 (N,) of all images of some batches. Raises TypeError or ValueError unless a
+    classifier can be fitted to them."""
     if has_batch_norm(model):
         raise ValueError('labels must be left out without head="lipschitz", but were given')
+    if not batches:
+        raise ValueError("labels must be left out without images, but were given")
+    return checked_labels(labels, sum(map(len, batches)), model.n_classes)
 
 
 def fit_to_logits(projected: IResNet, model: IResNet, batches: Sequence[Tensor]) -> None:

@@ -98,11 +98,13 @@ def _off_the_pass(
     block did not round."""
     center = x[0].to(dtype)
     moved = norm_of(x[0] - center.double()) + norm_of(x[1])
-    # The rounding at the center, and within a distance of 1 from it: its bound is linear in that.
-    spread = torch.stack([torch.zeros_like(moved), torch.ones_like(moved)])
+    # The rounding at the center, and within a distance from it: its bound is linear in that. The
+    # distance is about that of the center from 0, so that their difference is not lost in rounding.
+    distance = 1 + norm_of(center)
+    spread = torch.stack([torch.zeros_like(moved), distance])
     after = after_block(residual.to(dtype), Running(center, spread, torch.zeros_like(spread)), 0.0)
-    at_center, within_one = ROOM * inverse_lipschitz * after.error
-    slope = ROOM * (within_one - at_center)
+    at_center, within = ROOM * inverse_lipschitz * after.error
+    slope = ROOM * (within - at_center) / distance
     off = ROOM * (without + at_center + slope * moved) / (1 - slope)
     return torch.where(slope < 1, off, math.inf)
 

@@ -25,10 +25,12 @@ _PLAIN = (bool, int, float, str, type(None))
 _FREE = {
     "__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__",
     "__annotations__", "__repr__", "__firstlineno__", "__static_attributes__", "__parameters__",
-    "__orig_bases__", "extra_repr",
+    "__orig_bases__", "__annotate__", "__annotate_func__", "__annotations_cache__", "extra_repr",
 }  # fmt: skip
-# What an instance has, and a property of its class would hide.
-_OF_INSTANCES = {"body", "classifier", "in_shape", "training"}
+# What nn.Module gives each instance: torch looks there for tensors, modules and hooks.
+_TABLES = vars(nn.Module()).keys()
+# What an instance has, and an attribute of its class would hide or stand in for.
+_OF_INSTANCES = {"body", "classifier", "in_shape", *_TABLES}
 
 
 def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -68,7 +70,8 @@ def _check_class(kind: type, network: type) -> None:
     # In front of the network's class and behind it: what stands ahead of nn.Module runs instead.
     for parent in set(kind.__mro__) - set(network.__mro__):
         for name in vars(parent):
-            if name in theirs - _FREE:
+            # Python looks up special methods, such as __deepcopy__, that no base class defines.
+            if name not in _FREE and (name in theirs or _is_special(name)):
                 raise ValueError(
                     f"a subclass of {name_of_network} must change nothing of the forward pass, but "
                     f"{parent.__name__} has its own {name}"
@@ -96,6 +99,10 @@ def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
 def _broken(module: nn.Module, training: bool) -> Iterator[str]:
     """The rules that a module breaks, apart from those below it."""
     own = vars(module)
+    missing = sorted(_TABLES - own.keys())
+    if missing:
+        yield f"must have what nn.Module gives it, but has no {', '.join(missing)}"
+        return
     for key, value in own.items():
         if "_hook" in key and value:
             hooks = value.values() if isinstance(value, dict) else ()
@@ -112,11 +119,13 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
                 yield f"must have one {name}, but an attribute hides that in {kind}"
             if kind != "_modules" and value is not None:
                 yield from _unusable(name, value)
-    for key, value in own.items():
+    for key in own:
         # mypy takes the __hash__ of a module for that of its class.
-        if key in _names(type(module)) and key != "_compiled_call_impl":  # type: ignore[arg-type]
+        of_class = key in _names(type(module))  # type: ignore[arg-type]
+        if (of_class and key != "_compiled_call_impl") or _is_special(key):
             yield f"must run as its class does, but has a {key} of its own"
-        if not key.startswith("_") and not _is_plain(value):
+    for key, value in _settings(module).items():
+        if not _is_plain(value):
             yield f"must have plain settings, but {key} is a {type(value).__name__}"
     if own.get("_compiled_call_impl") is not None:
         yield "must run as its class does, but is compiled; compile another module around it"
@@ -124,6 +133,23 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
         yield f"must be in the network's mode, training={training}, but is in the other"
     if getattr(module, "inplace", False) is not False:
         yield "must not change its input, but has inplace=True"
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _settings(module: nn.Module) -> dict[str, object]:
+    """The settings of a module by name: its attributes that are not torch's. Of torch's own classes
+    those with a leading underscore follow from the others."""
+    is_of_torch = type(module).__module__.partition(".")[0] == "torch"
+    return {
+        key: value
+        for key, value in sorted(vars(module).items())
+        if key not in _TABLES
+        and key != "_compiled_call_impl"
+        and not (key.startswith("_") and is_of_torch)
+    }
 
 
 @cache
@@ -157,11 +183,7 @@ def forward_sha256(root: nn.Module) -> str:
     blocks = (module for _, module in parts(root) if isinstance(module, Block))
     of_authors = {module for block in blocks for _, module in parts(block)}
     for path, module in parts(root):
-        settings = {
-            key: value
-            for key, value in sorted(vars(module).items())
-            if not key.startswith("_") and key != "training"
-        }
+        settings = _settings(module)
         name = _name_in_digest(type(module), is_of_author=module in of_authors)
         digest.update(f"{path} {name} {settings!r}\n".encode())
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -171,8 +193,9 @@ def forward_sha256(root: nn.Module) -> str:
 
 def _name_in_digest(kind: type, is_of_author: bool) -> str:
     """How a digest names the class of a module: a class of torch.nn or of this package by its bare
-    name, which no other class has, whatever it says of itself. So it is for the modules of blocks
-    of other authors, as it was in earlier versions: a certificate names these authors."""
+    name, whatever another class says of itself. Where both have one of that name, such as Flatten,
+    the settings differ. The modules of blocks of other authors go by their bare names too, as in
+    earlier versions: a certificate names these authors, whose classes are trusted."""
     name = kind.__qualname__
     package, _, _ = kind.__module__.partition(".")
     home = sys.modules.get(kind.__module__) if package == _PACKAGE else nn

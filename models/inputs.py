@@ -4,6 +4,7 @@ A rule that is broken gives an error of one line with the argument, the rule and
 TypeError for something of another kind, ValueError for a wrong value of the right kind.
 """
 
+import math
 import operator
 from numbers import Real
 
@@ -20,17 +21,30 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
 
 def number(name: str, value: object) -> float:
     """The real number that an argument is, which may be one of numpy or torch."""
-    if isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1):
+    if (
+        isinstance(value, Tensor)
+        and value.numel() == 1
+        and not (value.is_complex() or value.is_meta)
+    ):
         return float(value)
-    raise TypeError(f"{name} must be a number, but got {described(value)}")
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, but got {described(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        # Beyond the numbers of float64, and so beyond whatever it is compared with.
+        return -math.inf if value < 0 else math.inf
 
 
 def whole_number(name: str, value: object) -> int:
-    """The whole number that an argument is, which may be one of numpy or torch."""
+    """The whole number that an argument is, which may be one of numpy or torch; of 64 bits."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        whole = operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:
         raise TypeError(f"{name} must be a whole number, but got {described(value)}") from error
+    if not -(2**63) <= whole < 2**63:
+        raise ValueError(f"{name} must have 64 bits, but got {described(value)}")
+    return whole
 
 
 def count(name: str, value: object, least: int) -> int:
@@ -48,6 +62,8 @@ def check_maps(name: str, maps: object, shape: tuple[int, ...], weight: Tensor |
     if maps.dim() != len(shape) + 1 or maps.shape[1:] != shape:
         wanted = ", ".join(map(str, shape))
         raise ValueError(f"{name} must have the shape (B, {wanted}), but got {described(maps)}")
+    if maps.layout != torch.strided or maps.is_complex():
+        raise ValueError(f"{name} must be dense and real, but got {described(maps)}")
     if weight is not None and maps.device != weight.device:
         raise ValueError(
             f"{name} must be on {weight.device}, as the weights are, but got {described(maps)}"
@@ -71,6 +87,27 @@ def check_not_empty(name: str, maps: Tensor) -> None:
     """Refuse a batch without samples."""
     if len(maps) == 0:
         raise ValueError(f"{name} must be one or more, but got {described(maps)}")
+
+
+def checked_labels(labels: object, n_images: int, n_classes: int) -> Tensor:
+    """Labels as int64 (B,), on their device. Refuse what is not one whole number from 0 to
+    n_classes - 1 for each image."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be of type Tensor, but got {described(labels)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers, but got {described(labels)}")
+    if labels.shape != (n_images,):
+        raise ValueError(
+            f"labels must have the shape ({n_images},), one for each image, but got "
+            f"{described(labels)}"
+        )
+    if labels.is_meta or labels.layout != torch.strided:
+        raise ValueError(f"labels must have values, but got {described(labels)}")
+    whole = labels.to(torch.int64)  # torch compares no unsigned numbers of 16 bits and more
+    wrong = whole[(whole < 0) | (whole >= n_classes)]
+    if len(wrong) > 0:
+        raise ValueError(f"labels must be from 0 to {n_classes - 1}, but got {int(wrong[0])}")
+    return whole
 
 
 def described(value: object) -> str:

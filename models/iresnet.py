@@ -19,13 +19,13 @@ from models.block import Block, block_class, path_of_class
 from models.certificate import Certificate
 from models.error_bound import error_bounds
 from models.fixed_point import Solution, nan_where_unconverged
-from models.inputs import check_kind, check_maps, check_precision
+from models.inputs import check_kind, check_maps, check_precision, described
 from models.invertible_block import InvertibleBlock
 from models.isometries import ISOMETRIES, Flatten, InjectivePad, Patches, Squeeze
 from models.potential_block import PotentialBlock
 from models.raised import UP
 from models.residual_block import ResidualBlock
-from models.rounding import norm_of
+from models.rounding import UNITS, norm_of
 from models.spectral_norm import (
     SpectralNormConv2d,
     effective_weights,
@@ -304,6 +304,10 @@ class IResNet(nn.Module):
         check_precision("z", z, weight)
         if certificate is not None:
             check_kind("certificate", certificate, Certificate)
+            if z.dtype not in UNITS:
+                raise ValueError(
+                    f"z must be float32 or float64 with a certificate, but got {described(z)}"
+                )
             certificate.check(self, IResNet)
             if self.training:
                 raise RuntimeError(

@@ -83,16 +83,20 @@ class PotentialBlock(InvertibleBlock):
     def deployed(self) -> nn.Sequential:
         first = self.conv
         plain = first.deployed() if isinstance(first, SpectralNormConv2d) else copy.deepcopy(first)
-        c_out, c_in, k, _ = plain.weight.shape
-        last = nn.Conv2d(c_out, c_in, k, padding=k // 2, bias=False, device="meta")
+        c_out, c_in, *kernel = plain.weight.shape
+        k_height, k_width = kernel
+        padding = k_height // 2, k_width // 2
+        last = nn.Conv2d(
+            c_out, c_in, (k_height, k_width), padding=padding, bias=False, device="meta"
+        )
         last.weight = nn.Parameter(-adjoint_kernel(plain.weight.detach()), requires_grad=False)
         return nn.Sequential(plain, copy.deepcopy(self.activation), last.train(self.training))
 
     def layers(self) -> Layers:
         weight, bias = self._weight().detach(), self.conv.bias
-        assert bias is not None
+        bias = None if bias is None else bias.detach()
         return [
-            partial(convolved, weight=weight, bias=bias.detach()),
+            partial(convolved, weight=weight, bias=bias),
             self.activation,
             partial(convolved, weight=-adjoint_kernel(weight)),
         ]

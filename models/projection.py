@@ -22,13 +22,13 @@ from models.classifier_fit import (
     as_batches,
     batch_norm_of,
     check_fitted,
-    check_labels,
     fit_to_labels,
     fit_to_logits,
     has_batch_norm,
+    labels_for,
     last_layer,
 )
-from models.inputs import check_kind, number
+from models.inputs import check_kind, count, number
 from models.iresnet import IResNet
 from models.linear_head import TEMPERATURE, head_loss
 from models.potential_block import PotentialBlock
@@ -124,7 +124,10 @@ def project(
             batch_norm_of(model)
         last_layer(model)
     if labels is not None:
-        check_labels(model, batches, labels)
+        labels = labels_for(model, batches, labels)
+        seed = count("seed", seed, 0)
+        margin = None if margin is None else number("margin", margin)
+        temperature = number("temperature", temperature)
         head_loss(margin, temperature, 1.0)  # refuses what it cannot be of
     if certificate is None:
         certificate = certify(model)
@@ -237,8 +240,8 @@ def _scale(
                 else min(module.coeff, layer.upper_bound * factor)
             )
         module.weight.copy_(weight * (factor * (1 - margin)))
-        if isinstance(modules[layer.name.rpartition(".")[0]], PotentialBlock):
-            assert module.bias is not None
+        is_potential = isinstance(modules[layer.name.rpartition(".")[0]], PotentialBlock)
+        if is_potential and module.bias is not None:
             module.bias.mul_(factor * (1 - margin))
 
 

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from models.arithmetic import refuse_flushed_denormals, refuse_reduced_products
 from models.block import Block
 from models.certificate import Certificate
-from models.inputs import check_kind, check_maps, check_not_empty, described, number
+from models.inputs import (
+    check_kind,
+    check_maps,
+    check_not_empty,
+    checked_labels,
+    described,
+    number,
+)
 from models.invertible_block import InvertibleBlock
 from models.iresnet import IResNet
 from models.projection import deployed
@@ -56,9 +63,8 @@ def certified_radius(
     Args:
         model: in eval mode.
         images: float32 or float64 (B, C, H, W), B >= 1, as the network takes them: pixels times a
-            factor, plus an offset, of each channel, for pixels in [0, 1]. Where their dtype is not
-            that of the weights, the proof is of the network in the images' precision,
-            `deployed(model).to(images.dtype)`.
+            factor, plus an offset, of each channel, for pixels in [0, 1]. With float64 images and
+            float32 weights, the proof is of the network in float64, `deployed(model).double()`.
         labels: whole numbers (B,), from 0 to n_classes - 1.
         certificate: of this network, by `certify`.
         scale: > 0, finite, the largest of these factors.
@@ -82,14 +88,12 @@ def certified_radius(
     certificate.check_classifier(model)
     if model.training:
         raise RuntimeError("certified_radius needs eval mode; call model.eval() first")
-    scale = number("scale", scale)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be positive and finite, but got scale={scale}")
+    scale = _checked_scale(scale)
     _check_images(images, model, scale)
     refuse_flushed_denormals()
     refuse_reduced_products(images)
     n_classes = len(certificate.logit_difference_bounds) or model.n_classes
-    labels = _checked_labels(labels, images, n_classes)
+    labels = checked_labels(labels, len(images), n_classes).to(images.device)
     between = _between(labels, certificate)
     if between is None:
         return torch.full((len(images),), -math.inf, dtype=torch.float64)
@@ -131,9 +135,23 @@ def radius_without_rounding(
 
     Args:
         logits: float32 or float64, of the network of the certificate.
-        labels: int64 (B,).
+        labels: whole numbers (B,), from 0 to K - 1.
         scale: as for `certified_radius`.
+
+    Raises:
+        TypeError: if an argument is of another kind.
+        ValueError: if one breaks a rule above, or K is not the certificate's number of classes.
     """
+    check_kind("certificate", certificate, Certificate)
+    scale = _checked_scale(scale)
+    check_kind("logits", logits, Tensor)
+    n_classes = len(certificate.logit_difference_bounds) or logits.shape[-1]
+    if logits.dtype not in _DTYPES or logits.dim() != 2 or logits.shape[1] != n_classes:
+        raise ValueError(
+            f"logits must be float32 or float64 of shape (B, {n_classes}), but got "
+            f"{described(logits)}"
+        )
+    labels = checked_labels(labels, len(logits), n_classes).to(logits.device)
     between = _between(labels, certificate)
     if between is None:
         return torch.full((len(logits),), -math.inf, dtype=torch.float64)
@@ -163,11 +181,21 @@ def _margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return logits.gather(1, own) - logits, others
 
 
+def _checked_scale(scale: object) -> float:
+    found = number("scale", scale)
+    if not 0 < found < math.inf:
+        raise ValueError(f"scale must be positive and finite, but got scale={found}")
+    return found
+
+
 def _check_images(images: Tensor, model: IResNet, scale: float) -> None:
     check_maps("images", images, model.in_shape, next(model.parameters(), None))
     check_not_empty("images", images)
     if images.dtype not in _DTYPES:
         raise ValueError(f"images must be float32 or float64, but got {described(images)}")
+    if any(parameter.dtype == torch.float64 != images.dtype for parameter in model.parameters()):
+        # In float32 the weights would be others than those of the certificate.
+        raise ValueError(f"images must be float64, as weights are, but got {described(images)}")
     low, high = images.amin(dim=(2, 3)), images.amax(dim=(2, 3))
     spread = (high - low).nan_to_num(nan=0.0)  # of pixels that are not finite no radius is proven
     if bool((spread > scale * (1 + _OF_ROUNDING)).any()):
@@ -177,22 +205,6 @@ def _check_images(images: Tensor, model: IResNet, scale: float) -> None:
             f"but got scale={scale:g} and a channel with values from {low.flatten()[worst]:g} to "
             f"{high.flatten()[worst]:g}"
         )
-
-
-def _checked_labels(labels: Tensor, images: Tensor, n_classes: int) -> Tensor:
-    """int64 (B,), on the device of the images."""
-    check_kind("labels", labels, Tensor)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be whole numbers, but got {described(labels)}")
-    if labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels must have the shape ({len(images)},), one for each image, but got "
-            f"{described(labels)}"
-        )
-    wrong = labels[(labels < 0) | (labels >= n_classes)]
-    if len(wrong) > 0:
-        raise ValueError(f"labels must be from 0 to {n_classes - 1}, but got {int(wrong[0])}")
-    return labels.to(images.device, torch.int64)
 
 
 def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:
@@ -219,6 +231,7 @@ def _through_classifier(classifier: nn.Module, running: Running) -> Tensor:
         running = after_sums(running, pool(running.value), size, n_pixels**-0.5, n_pixels + 1)
     assert isinstance(last, nn.Linear)
     norms = scaled_norm(last.weight.double()).unsqueeze(0)
-    of_terms = nn.functional.linear(running.value.abs(), last.weight.abs(), last.bias.abs())
+    bias = None if last.bias is None else last.bias.abs()
+    of_terms = nn.functional.linear(running.value.abs(), last.weight.abs(), bias)
     columns = Running(running.value, running.spread.unsqueeze(1), running.error.unsqueeze(1))
-    return after_sums(columns, of_terms, of_terms.double(), norms, last.in_features + 1).error
+    return after_sums(columns, of_terms, of_terms.double(), norms, last.weight.shape[1] + 1).error

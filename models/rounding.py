@@ -68,6 +68,7 @@ def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> R
         inside = after_layer(module, inside)
     size = norm_of(before.value) + before.off + norm_of(inside.value) + inside.off
     error = lipschitz * before.error + inside.error + unit * size + underflow
+    error = _unless_too_large(error, size, before.value.dtype)
     return Running(before.value + inside.value, lipschitz * before.spread, error)
 
 
@@ -80,6 +81,7 @@ def after_own_block(
     value = block(before.value)
     size = norm_of(before.value) + before.off + 1
     error = lipschitz * before.error + rounding * unit * size + underflow
+    error = _unless_too_large(error, lipschitz * size, before.value.dtype)
     return Running(value, lipschitz * before.spread, error)
 
 
@@ -101,8 +103,12 @@ def after_layer(module: nn.Module, before: Running) -> Running:
         variance = module.running_var + module.eps
         # A denormal one has lost bits.
         variance = variance.masked_fill(variance < torch.finfo(x.dtype).tiny, 0.0)
-        scale = module.weight.abs() * variance.rsqrt()
-        offset = module.bias.abs() + scale * module.running_mean.abs()
+        scale = variance.rsqrt()
+        if module.weight is not None:
+            scale = module.weight.abs() * scale
+        offset = scale * module.running_mean.abs()
+        if module.bias is not None:
+            offset = module.bias.abs() + offset
         size = norm_of(x.abs() * scale.view(-1, 1, 1) + offset.view(-1, 1, 1))
         lipschitz = scale.max().item()
         n_terms = _FEW
@@ -126,8 +132,16 @@ def after_sums(
     the sums of their absolute values, and `lipschitz` bounds how that grows with the input. With
     columns (B, 1) in `before`, they are of each output (B, K), and `lipschitz` is (1, K)."""
     unit, underflow = UNITS[before.value.dtype]
-    rounding = n_terms * unit / (1 - n_terms * unit) * (size + lipschitz * before.off) + underflow
+    size = size + lipschitz * before.off
+    rounding = n_terms * unit / (1 - n_terms * unit) * size + underflow
+    rounding = _unless_too_large(rounding, size, before.value.dtype)
     return Running(value, lipschitz * before.spread, lipschitz * before.error + rounding)
+
+
+def _unless_too_large(error: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bound of an error (B,) or (B, K) of sums of terms whose absolute values have sums of at
+    most `size` anywhere in the ball; infinite where these may overflow, or are not known."""
+    return torch.where(2 * size < torch.finfo(dtype).max, error, math.inf)
 
 
 def absolute_norm(layer: nn.Conv2d) -> float:

@@ -81,6 +81,8 @@ def write_network(
             "description must have the arguments of IResNet as its architecture, but has "
             f"{described(description.get('architecture'))}"
         )
+    if not folder.is_dir():
+        raise ValueError(f"folder must be a folder that is there, but got {folder}")
     architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
     content = {**description, "architecture": architecture}
     tensors, file = _tensors(model), WEIGHTS
@@ -96,6 +98,8 @@ def write_network(
             "one with other modules or settings"
         )
     if base is not None:
+        check_kind("base", base, IResNet)
+        _check("base", _tensors(base), tensors)
         factors, changed = _compared(tensors, _tensors(base))
         if _n_bytes(changed) <= _MOST_CHANGED * _n_bytes(tensors):
             content[_FACTORS] = factors
@@ -254,7 +258,10 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
     """A network without memory for its tensors, of which WEIGHTS has n_tensors."""
-    n_blocks = sum(architecture["blocks"]) + architecture.get("dense_blocks", 0)
+    try:
+        n_blocks = sum(architecture["blocks"]) + architecture.get("dense_blocks", 0)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{NETWORK} describes no network: {_one_line(error)}") from error
     is_own = is_import_path(architecture.get("block"))
     if not is_own and _TENSORS_OF_A_BLOCK * n_blocks > n_tensors:
         raise ValueError(

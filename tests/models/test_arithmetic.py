@@ -37,6 +37,28 @@ def dense(n_classes: int = 10) -> IResNet:
     ).eval()  # fmt: skip
 
 
+@pytest.mark.skipif(
+    not torch.backends.nnpack.is_available(), reason="torch was built without NNPACK"
+)
+def test_nothing_is_proven_of_the_fast_transforms_of_nnpack(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without oneDNN, torch convolves batches of 16 and more so; their rounding is another."""
+    model = dense()
+    images, certificate = torch.rand(4, 1, 8, 8), certify(model)
+    z, labels = model.features(images), model(images).argmax(1)
+    backends: Any = torch.backends
+    monkeypatch.setattr(backends.mkldnn, "enabled", False)
+    with pytest.raises(ValueError, match=r"call torch\.backends\.nnpack\.set_flags\(False\)"):
+        certified_radius(model, images, labels, certificate)
+    bound = model.inverse(z, certificate=certificate).image_error_bound
+    assert bound is not None
+    assert bool(bound.isinf().all())
+    certified_radius(model, images.double(), labels, certificate)
+    with backends.nnpack.flags(enabled=False):
+        certified_radius(model, images, labels, certificate)
+
+
 @pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize(
     ("precision", "found"), [("medium", "bf16"), ("high", "tf32"), ("highest", None)]

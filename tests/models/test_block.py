@@ -51,6 +51,33 @@ def images(n: int = 3) -> Tensor:
     return torch.rand(n, 2, 4, 4, generator=torch.Generator().manual_seed(1)) - 0.5
 
 
+def test_a_setting_that_is_private_to_its_author_is_certified_too() -> None:
+    model = network(Coupling)
+    certificate = certify(model)
+    labels = model(images()).argmax(1)
+    certified_radius(model, images(), labels, certificate)
+    vars(own(model)[0])["_gain"] = 50.0
+    with pytest.raises(ValueError, match="certificate must be that of the network as it is"):
+        certified_radius(model, images(), labels, certificate)
+
+
+def test_a_block_that_stands_in_two_places_counts_twice() -> None:
+    model = network("bottleneck", norm="none")
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.mul_(0.3)
+    model.body[2] = model.body[1]
+    certificate = certify(model)
+    assert len(certificate.blocks) == 3
+    x = images()
+    z = model.features(x).detach()
+    solution = model.inverse(z, certificate=certificate)
+    assert solution.image_error_bound is not None
+    distance = (solution.last_iterate - x).flatten(1).norm(dim=1)
+    assert (distance <= solution.image_error_bound).all()
+    assert (certified_radius(model, x, model(x).argmax(1), certificate) > 0).any()
+
+
 @pytest.mark.parametrize("block", [Coupling, Whole, COUPLING])
 def test_a_block_with_a_proof_is_certified_by_its_authors_name(block: object) -> None:
     model = network(block)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import cycle
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -76,6 +76,17 @@ class OtherNetwork(IResNet):
         return 10 * super().features(x)
 
 
+class Hooked(IResNet):
+    """Its class has the hooks that each instance keeps for itself."""
+
+    _forward_pre_hooks: ClassVar[Any] = OrderedDict({0: lambda _, inputs: (10 * inputs[0],)})
+
+
+class CopiedOtherwise(IResNet):
+    def __deepcopy__(self, memo: dict[int, Any]) -> IResNet:
+        return small()
+
+
 class Liar(nn.Parameter):
     """A weight that multiplies what it is applied to."""
 
@@ -102,6 +113,11 @@ def insert(model: IResNet, index: int, module: nn.Module) -> None:
 
 def set_kernel(model: IResNet, weight: Tensor) -> None:
     convolution(model).weight = nn.Parameter(weight)
+
+
+def without_a_table(model: IResNet) -> None:
+    """So that the one of the class is looked at."""
+    del convolution(model).__dict__["_forward_pre_hooks"]
 
 
 def normalized(model: IResNet, **attributes: Any) -> SpectralNormConv2d:
@@ -201,6 +217,17 @@ REFUSED: dict[str, list[Callable[[IResNet], object]]] = {
     ],
     "has a features of its own": [
         lambda m: setattr(m, "features", MethodType(lambda self, x: 10 * x, m)),
+    ],
+    "but Hooked has its own _forward_pre_hooks": [lambda m: setattr(m, "__class__", Hooked)],
+    "but CopiedOtherwise has its own __deepcopy__": [
+        lambda m: setattr(m, "__class__", CopiedOtherwise),
+    ],
+    "must have what nn.Module gives it, but has no _forward_pre_hooks": [without_a_table],
+    "has a __deepcopy__ of its own": [
+        lambda m: setattr(convolution(m), "__deepcopy__", lambda memo: nn.Conv2d(2, 4, 3)),
+    ],
+    "plain settings, but _hidden is a list": [
+        lambda m: setattr(block_of(m), "_hidden", [torch.ones(1)]),
     ],
     f"{NOT_KNOWN} LayerNorm at body.2.residual.0": [lambda m: put(m, 0, nn.LayerNorm(4))],
     f"{NOT_KNOWN} Identity at body.5": [lambda m: m.body.append(nn.Identity())],

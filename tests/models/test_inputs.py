@@ -22,6 +22,7 @@ from models import (
     fixed_point,
     predicted_steps,
     project,
+    radius_without_rounding,
     read_network,
     recompute_batch_norm,
     write_network,
@@ -76,6 +77,25 @@ def steps(y0: Any, **settings: Any) -> Any:
     return fixed_point(lambda x, rows: x / 2, y0, **settings)
 
 
+def exact(labels: Any = None, logits: Any = 0, scale: Any = 1.0) -> Any:
+    g = Given
+    with torch.no_grad():
+        logits = g.model(g.x) if isinstance(logits, int) else logits
+    labels = g.y if labels is None else labels
+    return radius_without_rounding(logits, labels, g.certificate, scale=scale)
+
+
+def fitted(**arguments: Any) -> Any:
+    model = IResNet((1, 4, 4), 10, (1,), head="lipschitz")
+    return project(model, 0.5, G.x, **arguments)
+
+
+def written(architecture: Any = None, folder: Any = None, base: Any = None) -> None:
+    of_model = {"in_shape": [1, 4, 4], "n_classes": 10, "blocks": [1], "dropout": 0.0}
+    description = {"architecture": of_model if architecture is None else architecture}
+    write_network(Path() if folder is None else folder, Given.model, description, base)
+
+
 G = Given
 OTHER = TypeError
 WRONG = ValueError
@@ -110,6 +130,17 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: radius(certificate=G.certificate.to_dict()), OTHER, "Certificate, but got dict"),
     (lambda: radius(scale="a"), OTHER, "scale must be a number, but got str: 'a'"),
     (lambda: certified_radius(None, G.x, G.y, G.certificate), WRONG, "an IResNet, but is a None"),  # type: ignore[arg-type]
+    (lambda: radius(labels=G.y.to_sparse()), WRONG, "labels must have values, but got"),
+    (lambda: radius(labels=G.y.to("meta")), WRONG, "labels must have values, but got"),
+    (lambda: radius(G.x.to_sparse()), WRONG, "images must be dense and real, but got"),
+    (lambda: radius(G.x.to(torch.complex64)), WRONG, "images must be dense and real, but got"),
+    (lambda: radius(scale=10**400), WRONG, "scale must be positive and finite, but got scale=inf"),
+    (lambda: radius(scale=torch.tensor(1j)), OTHER, "scale must be a number, but got"),
+    (lambda: exact(scale=0.0), WRONG, "scale must be positive and finite, but got scale=0"),
+    (lambda: exact(G.y[:1]), WRONG, r"labels must have the shape \(4,\), .* \(1,\)"),
+    (lambda: exact(G.y * 0 + 10), WRONG, "labels must be from 0 to 9, but got 10"),
+    (lambda: exact(logits=G.x), WRONG, r"logits must be float32 or float64 of shape \(B, 10\)"),
+    (lambda: exact(logits=None), OTHER, "logits must be of type Tensor, but got NoneType"),
     # Arguments of a network.
     (lambda: built((1, 4, 4), 2), OTHER, "blocks must be whole numbers, but got int: 2"),
     (lambda: built(64, (1,)), OTHER, "in_shape must be whole numbers, but got int: 64"),
@@ -122,6 +153,8 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: built(coeff="0.9"), OTHER, "coeff must be a number, but got str: '0.9'"),
     (lambda: built(dropout=None), OTHER, "dropout must be a number, but got NoneType: None"),
     (lambda: built(activation=[]), OTHER, r"activation must be of type str, but got list: \[\]"),
+    (lambda: built(dense_blocks=10**30), WRONG, "dense_blocks must have 64 bits, but got int"),
+    (lambda: built((1, 4, 4), (10**9,)), WRONG, "at most 10000 blocks together"),
     # The other functions.
     (lambda: certify(G.model, search_room=-1), WRONG, "search_room must be .* search_room=-1"),
     (lambda: certify(G.model, search_room=math.nan), WRONG, "search_room must be finite and >= 0"),
@@ -132,6 +165,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: inverse(rtol="a"), OTHER, "rtol must be a number, but got str: 'a'"),
     (lambda: inverse(rtol=math.nan), WRONG, "rtol, atol >= 0 must hold, but got rtol=nan"),
     (lambda: inverse(max_steps=2.5), OTHER, r"max_steps must be a whole number, .*2\.5"),
+    (lambda: inverse(max_steps=10**30), WRONG, "max_steps must have 64 bits, but got int"),
     (lambda: inverse(max_steps=torch.tensor([1, 2])), WRONG, r"int64 of shape \(4,\), but got"),
     (lambda: steps([1.0]), OTHER, "y0 must be of type Tensor, but got list"),
     (lambda: steps(torch.ones(2, 3).long()), WRONG, "y0 must be floating point, .*int64"),
@@ -153,10 +187,18 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: project(G.model, 0.5, G.x[:0]), WRONG, "images must be one or more, but got"),
     (lambda: project(G.model, 0.5, certificate={}), OTHER, "certificate must be of type"),  # type: ignore[arg-type]
     (lambda: project(None, 0.5), OTHER, "model must be of type IResNet, but got NoneType"),  # type: ignore[arg-type]
+    (lambda: fitted(labels=G.y.float()), WRONG, "labels must be whole numbers, .*float32"),
+    (lambda: fitted(labels=G.y - 100), WRONG, "labels must be from 0 to 9, but got -"),
+    (lambda: fitted(labels=G.y, seed=2**70), WRONG, "seed must have 64 bits"),
+    (lambda: fitted(labels=G.y, margin="a"), OTHER, "margin must be a number, but got str"),
+    (lambda: fitted(labels=G.y, temperature=None), OTHER, "temperature must be a number"),
     (lambda: deployed(None), OTHER, "model must be of type IResNet, but got NoneType"),  # type: ignore[arg-type]
     (lambda: read_network("nowhere"), OTHER, "folder must be of type Path, .*'nowhere'"),  # type: ignore[arg-type]
     (lambda: write_network("x", G.model, {}), OTHER, "folder must be of type Path"),  # type: ignore[arg-type]
     (lambda: write_network(Path(), G.model, {}), WRONG, "description must have the arguments of"),
+    (lambda: written({}), WRONG, r"network\.json describes no network: KeyError"),
+    (lambda: written(folder=Path("nowhere")), WRONG, "folder must be a folder that is there"),
+    (lambda: written(base=built((1, 8, 8), (1,))), WRONG, "base"),
 ]  # fmt: skip
 
 

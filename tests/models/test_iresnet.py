@@ -298,6 +298,26 @@ def test_the_bound_from_features_alone_holds_for_the_worst_rounding(sign: float)
     assert (solution.image_error_bound < 30 * distance).all()
 
 
+def test_the_bound_from_features_alone_follows_the_scale_of_the_images() -> None:
+    """Without biases, a network of ReLU scales with its images, and so does its rounding."""
+    model = deployed(dense(dense_blocks=3, coeff=0.5))
+    with torch.no_grad():
+        for name, parameter in model.body.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    certificate = certify(model, "fast")
+    images = torch.rand(4, 1, 8, 8) - 0.5
+    bounds = []
+    for exponent in (0, 40, 100):
+        with torch.no_grad():
+            z = model.features(images * 2.0**exponent)
+        bound = model.inverse(z, rtol=0.0, certificate=certificate).image_error_bound
+        assert bound is not None
+        bounds.append(bound / 2.0**exponent)
+    for bound in bounds[1:]:
+        torch.testing.assert_close(bound, bounds[0], rtol=1e-3, atol=0.0)
+
+
 def test_without_a_proof_the_image_at_hand_has_its_distance() -> None:
     model = small(dropout=0.0).eval()
     images = torch.rand(4, 3, 8, 8)

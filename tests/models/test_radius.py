@@ -329,6 +329,67 @@ def test_the_rounding_of_an_unknown_module_is_not_counted_as_none() -> None:
         after_layer(nn.Hardtanh(), Running(torch.ones(1, 1, 1, 1), zero, zero))
 
 
+@pytest.mark.parametrize("in_features", [-(2**24) - 1000, 0])
+def test_the_number_of_terms_is_that_of_the_weight(in_features: int) -> None:
+    """in_features is only a setting."""
+    model = IResNet((1, 4, 4), 3, (1,), head="lipschitz").eval()
+    images = torch.rand(4, 1, 4, 4) - 0.5
+    labels = model(images).argmax(1)
+    expected = certified_radius(model, images, labels, certify(model, "fast"))
+    model.classifier[-1].in_features = in_features
+    found = certified_radius(model, images, labels, certify(model, "fast"))
+    assert torch.equal(found, expected)
+
+
+def test_an_image_that_overflows_is_within_no_radius() -> None:
+    """That of ones has an answer of NaN, and that of zeros may turn into it."""
+    model = IResNet(
+        (4, 1, 1), 2, (1,), bottleneck=1, channel_multiplier=1, norm="none", dropout=0.0,
+        head="lipschitz",
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.body.parameters():
+            parameter.zero_()
+        first, second, third = (m for m in model.body.modules() if isinstance(m, nn.Conv2d))
+        first.weight[:, :, 1, 1] = 1.5e38
+        second.weight[:, :, 0, 0] = torch.eye(4)
+        third.weight[:, :, 1, 1] = 1e-40 * torch.eye(4)
+        assert isinstance(model.classifier[1], nn.Linear)
+        model.classifier[1].weight[0] = 0.01
+        model.classifier[1].weight[1] = 0.0
+        model.classifier[1].bias[:] = torch.tensor([0.0, 1.0])
+    zeros = torch.zeros(1, 4, 1, 1)
+    certificate = certify(model, "fast")
+    assert certificate.lipschitz_upper_bound < 1
+    label = model(zeros).argmax(1)
+    assert model(zeros + 1).isnan().all()
+    assert certified_radius(model, zeros, label, certificate).item() == -math.inf
+    # In float64 nothing overflows.
+    assert certified_radius(model, zeros.double(), label, certificate).item() > 0
+
+
+def test_images_of_less_precision_than_the_weights_are_refused() -> None:
+    """In float32 the weights would be others than the certified ones."""
+    model = deployed(IResNet((1, 4, 4), 3, (1,), head="lipschitz")).double().eval()
+    images, labels = torch.rand(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"images must be float64, as weights are, .*float32"):
+        certified_radius(model, images, labels, certify(model, "fast"))
+
+
+def test_layers_without_a_bias_or_factors_have_radii() -> None:
+    model = IResNet((1, 4, 4), 3, (1,), norm="batch").eval()
+    linear = IResNet((1, 4, 4), 3, (1,), head="lipschitz").eval()
+    linear.classifier[1] = nn.Linear(64, 3, bias=False).eval()
+    bare = nn.BatchNorm2d(4, affine=False)
+    model.classifier[0] = bare.eval()
+    images = torch.rand(4, 1, 4, 4) - 0.5
+    for changed in (model, linear):
+        labels = changed(images).argmax(1)
+        radii = certified_radius(changed, images, labels, certify(changed, "fast"))
+        assert bool((radii > 0).any())
+        assert not attack(changed, images, labels, radii.clamp(min=0))[radii > 0].any()
+
+
 def test_a_certificate_of_another_classifier_is_refused() -> None:
     model = classifying()
     certificate = certify(model)
