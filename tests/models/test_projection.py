@@ -345,8 +345,8 @@ def test_a_linear_classifier_is_fitted_to_its_former_logits(block: str) -> None:
 def test_labels_must_fit_the_images_and_the_head() -> None:
     images, labels = torch.randn(4, 2, 4, 4), torch.zeros(4, dtype=torch.int64)
     for given, rule in (
-        ({"labels": labels}, "labels must be one for each of the images, 0, but have the shape"),
-        ({"labels": labels[:3], "images": images}, "labels must be one for each of the images, 4"),
+        ({"labels": labels}, "labels must be left out without images, but were given"),
+        ({"labels": labels[:3], "images": images}, r"labels must have the shape \(4,\), one for"),
         ({"labels": labels, "images": images, "margin": 0.0}, "margin > 0 must hold, but got 0.0"),
     ):
         with pytest.raises(ValueError, match=rule):
