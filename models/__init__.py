@@ -1,19 +1,35 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it."""
 
-from models.arguments import check_arguments
-from models.block import Block, BlockError, Bounds, block_class
-from models.certificate import Certificate, Effort
-from models.certification import certify
-from models.classifier_fit import recompute_batch_norm
-from models.empirical_bounds import EmpiricalBounds, empirical_bounds
-from models.empirical_lipschitz import empirical_lipschitz
-from models.fixed_point import Solution, fixed_point, predicted_steps
-from models.iresnet import IResNet
-from models.projection import deployed, project
-from models.radius import certified_radius, radius_without_rounding
-from models.stored import read_network, write_network
+from models.blocks.own import Block, BlockError, Bounds, block_class
+from models.floats.raised import ROOM
+from models.heads.head import Loss
+from models.heads.radius_loss import head_loss
+from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
+from models.layers.kernel_batches import map_kernels
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.network.arguments import check_arguments
+from models.network.certificate import Certificate, Effort
+from models.network.classifier import recompute_batch_norm
+from models.network.iresnet import IResNet, deployed
+from models.proofs.certification import certify, with_classifier
+from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
+from models.proofs.empirical_lipschitz import empirical_lipschitz
+from models.proofs.projection import project
+from models.proofs.radius import certified_radius, radius_without_rounding
+from models.storage.network_files import (
+    CHANGES,
+    NETWORK,
+    WEIGHTS,
+    proven_dtype,
+    read_network,
+    write_network,
+)
 
 __all__ = [
+    "CHANGES",
+    "NETWORK",
+    "ROOM",
+    "WEIGHTS",
     "Block",
     "BlockError",
     "Bounds",
@@ -21,7 +37,9 @@ __all__ = [
     "Effort",
     "EmpiricalBounds",
     "IResNet",
+    "Loss",
     "Solution",
+    "SpectralNormConv2d",
     "block_class",
     "certified_radius",
     "certify",
@@ -30,10 +48,14 @@ __all__ = [
     "empirical_bounds",
     "empirical_lipschitz",
     "fixed_point",
+    "head_loss",
+    "map_kernels",
     "predicted_steps",
     "project",
+    "proven_dtype",
     "radius_without_rounding",
     "read_network",
     "recompute_batch_norm",
+    "with_classifier",
     "write_network",
 ]

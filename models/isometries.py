@@ -1,13 +1,30 @@
 """The maps between the blocks of a network. Each keeps every distance, and has an inverse."""
 
 import math
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Shape = tuple[int, int, int]
+"""(C, H, W) of a map."""
 
-class Squeeze(nn.Module):
+
+class Isometry(nn.Module):
+    """A map (B, C, H, W) -> (B, C', H', W') that keeps the l2 distance of any two maps."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """The map of which z is the image."""
+
+    @abstractmethod
+    def out_shape(self, path: str, shape: Shape) -> Shape:
+        """The shape of the image of maps of a shape. Raises ValueError, with the path of this
+        module, if it takes no such maps."""
+
+
+class Squeeze(Isometry):
     """Invertible downsampling, (B, C, H, W) -> (B, 4 C, H / 2, W / 2): a permutation of the
     entries, so an isometry (i-RevNet, Jacobsen et al. 2018)."""
 
@@ -17,8 +34,14 @@ class Squeeze(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         return F.pixel_shuffle(z, 2)
 
+    def out_shape(self, path: str, shape: Shape) -> Shape:
+        channels, height, width = shape
+        if height % 2 or width % 2:
+            raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
+        return 4 * channels, height // 2, width // 2
 
-class InjectivePad(nn.Module):
+
+class InjectivePad(Isometry):
     """Append n_channels of zeros, (B, C, H, W) -> (B, C + n_channels, H, W). The inverse is defined
     on the image and drops them."""
 
@@ -32,8 +55,17 @@ class InjectivePad(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         return z[:, : z.shape[1] - self.n_channels]
 
+    def out_shape(self, path: str, shape: Shape) -> Shape:
+        channels, height, width = shape
+        n_more = self.n_channels
+        if type(n_more) is not int or n_more < 0:
+            raise ValueError(
+                f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
+            )
+        return channels + n_more, height, width
 
-class Flatten(nn.Module):
+
+class Flatten(Isometry):
     """(B, C, H, W) -> (B, C H W, 1, 1): all pixels become channels, an isometry.
 
     Args:
@@ -50,8 +82,16 @@ class Flatten(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         return z.reshape(len(z), *self.shape)
 
+    def out_shape(self, path: str, shape: Shape) -> Shape:
+        if checked_shape(path, self.shape) != shape:
+            raise ValueError(
+                f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
+                f"but has shape={self.shape}"
+            )
+        return math.prod(shape), 1, 1
 
-class Patches(nn.Module):
+
+class Patches(Isometry):
     """Cut an image (B, C, H, W) into other patches, (B, p^2 C, H / p, W / p) -> (B, q^2 C, H / q,
     W / q): a permutation of the entries, so an isometry. All pixels of a patch are channels of one
     position, in the order (row, column, channel of the image).
@@ -75,6 +115,21 @@ class Patches(nn.Module):
     def inverse(self, z: Tensor) -> Tensor:
         return _patched(z, self.new, self.old, self.moved)
 
+    def out_shape(self, path: str, shape: Shape) -> Shape:
+        channels, height, width = shape
+        old, new = self.old, self.new
+        if [type(n) for n in (old, new, self.moved)] != [int] * 3 or min(old, new) < 1:
+            raise ValueError(
+                f"the Patches at {path} must have whole numbers of pixels, but has old={old}, "
+                f"new={new}, moved={self.moved}"
+            )
+        if channels % old**2 or height * old % new or width * old % new:
+            raise ValueError(
+                f"the Patches at {path} must get maps made of patches of {old} x {old} pixels that "
+                f"can be cut into those of {new} x {new}, but gets {shape}"
+            )
+        return channels // old**2 * new**2, height * old // new, width * old // new
+
 
 def _patched(x: Tensor, old: int, new: int, rolled: int) -> Tensor:
     # In the order of memory, in which a row of a patch is in one piece.
@@ -88,51 +143,12 @@ def _patched(x: Tensor, old: int, new: int, rolled: int) -> Tensor:
     return made
 
 
-def rearranged(
-    path: str, module: nn.Module | None, shape: tuple[int, int, int]
-) -> tuple[int, int, int]:
-    """The shape of what a map between the blocks, at a path, gives for maps of this one. Raises
-    ValueError if there is none."""
-    channels, height, width = shape
-    if isinstance(module, Squeeze):
-        if height % 2 or width % 2:
-            raise ValueError(f"the Squeeze at {path} must have even maps, but gets {shape}")
-        return 4 * channels, height // 2, width // 2
-    if isinstance(module, InjectivePad):
-        n_more = module.n_channels
-        if type(n_more) is not int or n_more < 0:
-            raise ValueError(
-                f"the InjectivePad at {path} must append channels, but has n_channels={n_more}"
-            )
-        return channels + n_more, height, width
-    if isinstance(module, Flatten):
-        if checked_shape(path, module.shape) != shape:
-            raise ValueError(
-                f"the Flatten at {path} must be for maps of shape {shape}, which come to it, "
-                f"but has shape={module.shape}"
-            )
-        return math.prod(shape), 1, 1
-    assert isinstance(module, Patches)
-    old, new = module.old, module.new
-    if [type(n) for n in (old, new, module.moved)] != [int] * 3 or min(old, new) < 1:
-        raise ValueError(
-            f"the Patches at {path} must have whole numbers of pixels, but has old={old}, "
-            f"new={new}, moved={module.moved}"
-        )
-    if channels % old**2 or height * old % new or width * old % new:
-        raise ValueError(
-            f"the Patches at {path} must get maps made of patches of {old} x {old} pixels that can "
-            f"be cut into those of {new} x {new}, but gets {shape}"
-        )
-    return channels // old**2 * new**2, height * old // new, width * old // new
-
-
-def checked_shape(path: str, given: object) -> tuple[int, int, int]:
+def checked_shape(path: str, given: object) -> Shape:
     """A shape (C, H, W) as a setting has it. Raises ValueError if it is none."""
     if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
         raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
     return given
 
 
-ISOMETRIES = (Squeeze, InjectivePad, Flatten, Patches)
+ISOMETRIES: tuple[type[Isometry], ...] = (Squeeze, InjectivePad, Flatten, Patches)
 """All classes of what may stand between the blocks."""

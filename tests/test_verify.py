@@ -27,8 +27,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from models import certification, certify, read_network
-from models.block_bounds import block_bounds
-from models.raised import SEARCH_ROOM
+from models.floats.raised import SEARCH_ROOM
+from models.norms.block_bounds import block_bounds
 from study.api import study as api
 from study.errors import UserError
 from study.metrics.artifacts import VAL_RIGHT, packed
@@ -310,8 +310,8 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (write("code/numpy.py", ""), "code/ must be ['models'] in a logged model, but is ['models', '"),
     (write("code/models/stored/__init__.pyc", b"\0"), "files of the code that are not Python's"),
     (write("code/models/stored.abi3.so", b"\0"), "files of the code that are not Python's must"),
-    (replace_text("MLmodel", "models.serving", "numpy"), FLAVORS),
-    (replace_text("MLmodel", "models.serving", f"[{BOMB}]"), FLAVORS),
+    (replace_text("MLmodel", "models.storage.serving", "numpy"), FLAVORS),
+    (replace_text("MLmodel", "models.storage.serving", f"[{BOMB}]"), FLAVORS),
     (replace_text("MLmodel", "    streamable: false", "    config: {x: 1}"), FLAVORS),
     (replace_text("MLmodel", "prompts: null", "prompts: [x]"), "the keys of MLmodel must be ["),
     (replace_text("MLmodel", "offset: -0.5", "offset: 0.0"), "data of MLmodel is not that of"),

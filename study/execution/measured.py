@@ -10,8 +10,7 @@ from operator import ne
 from pathlib import Path
 from typing import Any
 
-from models import certify
-from models.stored import NETWORK
+from models import NETWORK, certify
 from study.errors import OwnCodeError, TrackingError, UserError
 from study.imports import is_path
 from study.metrics.artifacts import (

@@ -22,7 +22,7 @@ OUTCOME = "outcome"
 """Folder in the last checkpoint of a completed trial: its network, with projections below it."""
 
 # Of a network: in an outcome's folder, and among the artifacts of its run. The files of the network
-# itself are named in models.stored.
+# itself are named in models.storage.network_files.
 CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
 """Error against steps of the inverse, the steps that the certificate predicts, and

@@ -40,7 +40,7 @@ class Evaluation:
         logit_lipschitz_upper_bound: proven, the largest over pairs of classes of a bound of
             Lip(z_i - z_j) by pixels of [0, 1].
         inverse_lipschitz_upper_bound: proven, of the inverse of `features`; finite: invertible.
-        lipschitz_upper_bound: proven, of one block's g; see models.certification.
+        lipschitz_upper_bound: proven, of one block's g; see models.proofs.certification.
         inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks and the
             validation sample; max_steps counts where it did not converge.
         reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2 (paper,

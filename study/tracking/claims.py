@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from models.raised import ROOM
+from models import ROOM
 from study.metrics.artifacts import CERTIFICATE
 from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,

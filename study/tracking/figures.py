@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from models.stored import NETWORK
+from models import NETWORK
 from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
 from study.tracking.records import StudyRecord

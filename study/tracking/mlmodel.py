@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from mlflow.entities import Run
 
-from models.stored import NETWORK
+from models import NETWORK
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, origin
 from study.tracking.values import as_json
 

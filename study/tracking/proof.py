@@ -17,8 +17,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from models import IResNet, certify, read_network
-from models.stored import NETWORK, WEIGHTS, proven_dtype
+from models import NETWORK, WEIGHTS, IResNet, certify, proven_dtype, read_network
 from study.config.trial import COEFF
 from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import (

@@ -3,11 +3,11 @@
 Files of a logged model, each named in a tag of its run:
 
     MLmodel, requirements.txt, ...      MLflow's own: the loader, and what it needs
-    data/network/network.json           the network, and its tensors, as `models.stored` writes them
+    data/network/network.json           the network, and its tensors, as `models` writes them
     data/network/weights.safetensors    of a projection: those of the training
     data/network/changes.safetensors    of a projection: the tensors that differ
     data/network/certificate.json       what is proven of it
-    code/models/                        the code that builds it, and the loader, models.serving
+    code/models/                        the code that builds it, and its loader
 
 Each model has all of them, so that it can be taken alone.
 """
@@ -29,7 +29,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import models
-from models.stored import CHANGES, NETWORK, WEIGHTS
+from models import CHANGES, NETWORK, WEIGHTS
 from study.errors import LocationError, TrackingError
 from study.metrics.artifacts import CERTIFICATE, MODEL, trained_folder
 from study.tracking import files, tags
@@ -42,7 +42,7 @@ DATA = "data/network"
 """Folder of a logged model: NETWORK, WEIGHTS, CERTIFICATE, and for some CHANGES."""
 CODE = "code/models"
 """Folder of a logged model with its code."""
-LOADER = "models.serving"
+LOADER = "models.storage.serving"
 REQUIREMENTS = ("mlflow", "torch", "numpy", "safetensors")
 """Packages that a logged model needs, each in the version that it was logged with."""
 

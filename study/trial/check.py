@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from models import (
-    Block,
     certified_radius,
     certify,
     check_arguments,
@@ -86,7 +85,7 @@ def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes
             described = architecture(config.model, in_shape, n_classes)
             write_network(Path(name), plain, {"architecture": described})
             read_network(Path(name), trust=True)
-        scalable = all(block.is_scalable for block in plain.body if isinstance(block, Block))
+        scalable = all(block.why_not_scalable() is None for block in plain.blocks)
         if scalable and 0 < certificate.lipschitz_upper_bound < math.inf:
             project(plain, lipschitz=min(0.5, certificate.lipschitz_upper_bound / 2))
     for name, tensor in model.named_parameters():

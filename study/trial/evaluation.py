@@ -17,7 +17,6 @@ from models import (
     radius_without_rounding,
     recompute_batch_norm,
 )
-from models.invertible_block import InvertibleBlock
 from study.config.trial import EvaluationConfig, Precision, TrialConfig
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
@@ -250,9 +249,10 @@ def predicted_and_needed_steps(
     image, by the features alone. Each is the largest over the images, unless it is a mean."""
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     first_errors, x = [], images
+    blocks = set(model.blocks)
     for module in model.body:
         image = module(x)
-        if isinstance(module, InvertibleBlock):
+        if module in blocks:
             # As if each block were inverted from its exact output.
             first_errors.append((image - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1))
         x = image

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models import Block, Certificate, IResNet, certify, deployed, project
-from models.certification import with_classifier
-from models.spectral_norm import SpectralNormConv2d
+from models import Certificate, IResNet, certify, deployed, project, with_classifier
 from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
@@ -56,17 +54,14 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     config = training.config
     if not config.ladder and not config.control:
         return
-    if any(isinstance(module, nn.BatchNorm2d) for module in training.model.body.modules()):
-        return
-    if not all(block.is_scalable for block in training.model.body if isinstance(block, Block)):
+    if any(block.why_not_scalable() is not None for block in training.model.blocks):
         return
     model = copy.deepcopy(training.model).eval()
     images = statistics_images(training.dataset.train)
     if not _is_finite(model, images):
         return
-    # A linear classifier is fitted by the loss that it was trained with instead.
-    is_linear = config.model.head == "lipschitz"
-    adapted = None if is_linear else images
+    # A head that fits labels is fitted by the loss that it was trained with instead.
+    adapted = None if training.model.head.fits_labels else images
     proven = trained.certificate.lipschitz_upper_bound
     for index, lipschitz in enumerate(config.ladder):
         if proven <= lipschitz or proven == math.inf:
@@ -92,13 +87,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             yield projection
     if config.control:
         plain = deployed(training.model).eval()
-        for block in plain.body:
-            if isinstance(block, Block):
-                block.scale(0.0)
-                continue
-            for name, parameter in block.named_parameters():
-                # Times 0, as a rung is times its factor.
-                parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
+        for block in plain.blocks:
+            block.switch_off()
         with own_blocks():
             certificate = certify(plain)
         control = _measured(training, plain, certificate, CONTROL)
@@ -134,9 +124,9 @@ def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) 
 def _measured(
     training: Training, plain: IResNet, certificate: Certificate, projected_to: float
 ) -> Projection:
-    """A network in plain convolutions, its linear classifier fitted anew, if it has one."""
+    """A network in plain convolutions, its classifier fitted anew if its head fits labels."""
     config, dataset = training.config, training.dataset
-    if config.model.head == "lipschitz":
+    if plain.head.fits_labels:
         of_body = certificate.features_lipschitz_upper_bound
         fit_head(plain, dataset.train, config, of_body, seed=config.seed)
         certificate = with_classifier(certificate, plain)
@@ -157,7 +147,7 @@ def _lower_targets(model: IResNet, images: Sequence[Tensor] | None, lipschitz: f
     """Project, in place, but keep the norms of normalized weights: only their targets become small.
     The steps of further training have one size, so they change a weight by as large a part as
     before. The bounds hold up to the error of sigma."""
-    normalized = [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
+    normalized = model.normalized_layers()
     sizes = [layer.weight.norm() for layer in normalized]
     project(model, images=images, lipschitz=lipschitz)
     tiny = torch.finfo(torch.float32).tiny

@@ -5,9 +5,7 @@ import math
 import torch
 from torch import nn
 
-from models import IResNet, linear_head
-from models.invertible_block import InvertibleBlock
-from models.linear_head import Loss, head_loss
+from models import IResNet, Loss, head_loss
 from study.config.trial import TrialConfig
 from study.trial.data import Split, normalized
 
@@ -30,14 +28,13 @@ def margin_of(config: TrialConfig) -> float | None:
 def target_lipschitz(model: IResNet) -> float:
     """The Lipschitz constant of the features by pixels of [0, 1], if each layer meets its target:
     an estimate for training, and no bound. Infinite where there are no targets."""
-    blocks = (module for module in model.body if isinstance(module, InvertibleBlock))
-    return math.prod(block.target_lipschitz for block in blocks)
+    return math.prod(block.target_lipschitz for block in model.blocks)
 
 
 def fit_head(
     model: IResNet, split: Split, config: TrialConfig, lipschitz: float, seed: int
 ) -> None:
-    """Fit a head="lipschitz" to a body that stays, in place, by the loss of the trial.
+    """Fit a head that fits labels to a body that stays, in place, by the loss of the trial.
 
     Args:
         model: in eval mode.
@@ -47,9 +44,9 @@ def fit_head(
     """
     with torch.no_grad():
         of_split = split.images.split(_BATCH_SIZE)
-        features = torch.cat([model.features(normalized(part)).flatten(1) for part in of_split])
+        features = torch.cat([model.features(normalized(part)) for part in of_split])
     loss = make_loss(config, lipschitz)
-    linear_head.fit_head(last_layer(model), features, split.labels, loss, seed)
+    model.head.fit_to_labels(model.classifier, features, split.labels, loss, seed)
 
 
 def last_layer(model: IResNet) -> nn.Linear:

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from models import IResNet
-from models.invertible_block import InvertibleBlock
-from models.kernel_batches import map_kernels
-from models.spectral_norm import SpectralNormConv2d
+from models import IResNet, SpectralNormConv2d, map_kernels
 from study.config.trial import TrainingConfig
 from study.trial.orthogonalization import LARGEST, orthogonalized, retracted
 
@@ -114,12 +111,12 @@ class Muon(Optimizer):
         self._kernels: list[Tensor] = [p for p in model.body.parameters() if p.dim() == 4]
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
-        layers = [m for m in model.body.modules() if isinstance(m, SpectralNormConv2d)]
+        layers = model.normalized_layers()
         orthonormal = {id(layer.weight) for layer in layers if layer.orthonormal}
         self._are_orthonormal = [id(kernel) in orthonormal for kernel in self._kernels]
         self._dtype = torch.bfloat16 if settings.precision == "bf16" else None
         self._paths = _paths_to_biases(model)
-        self._units = _units_of_head(model)
+        self._units = model.head.units(model.classifier)
         self._state = {
             "momentum": [torch.zeros_like(p) for p in self._kernels],
             "means": [torch.zeros_like(p) for p in self._others],
@@ -187,22 +184,10 @@ class Muon(Optimizer):
 def _paths_to_biases(model: IResNet) -> dict[Tensor, Sequence[SpectralNormConv2d]]:
     """The bias of each normalized layer -> the normalized layers of its block up to its own."""
     paths: dict[Tensor, Sequence[SpectralNormConv2d]] = {}
-    for block in model.body:
-        if isinstance(block, InvertibleBlock):
-            layers = [m for m in block.modules() if isinstance(m, SpectralNormConv2d)]
-            paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
+    for block in model.blocks:
+        layers = block.normalized_layers()
+        paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
     return paths
-
-
-def _units_of_head(model: IResNet) -> dict[Tensor, float]:
-    """The weight of a linear classifier on all features, if there is one -> the standard deviation
-    of its entries at the start, in units of which AdamW sees it: a step changes logits by as much,
-    whatever the number of features."""
-    *_, pool, last = model.classifier.children()
-    if not isinstance(pool, nn.Flatten):
-        return {}
-    assert isinstance(last, nn.Linear)
-    return {last.weight: last.in_features**-0.5}
 
 
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:

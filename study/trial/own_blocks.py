@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from models import Block, BlockError, Certificate, IResNet, empirical_bounds
-from models.invertible_block import InvertibleBlock
 from study.errors import OwnCodeError
 
 _KEY = "model.block"
@@ -28,7 +27,7 @@ def own_blocks() -> Iterator[None]:
 def check_attained(model: IResNet, images: Tensor, certificate: Certificate) -> None:
     """Raise OwnCodeError if a block of another author attains more than that author proves.
 
-    It is an attack, which finds only some false bounds: see `models.empirical_bounds`.
+    It is an attack, which finds only some false bounds: see `models.proofs.empirical_bounds`.
 
     Args:
         model: in eval mode.
@@ -37,9 +36,8 @@ def check_attained(model: IResNet, images: Tensor, certificate: Certificate) -> 
     """
     if not certificate.others:
         return
-    modules = (module for module in model.body if isinstance(module, InvertibleBlock))
     attained = empirical_bounds(model, images)
-    for module, block, found in zip(modules, certificate.blocks, attained, strict=True):
+    for module, block, found in zip(model.blocks, certificate.blocks, attained, strict=True):
         if found is None:
             continue
         assert isinstance(module, Block)

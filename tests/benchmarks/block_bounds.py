@@ -17,8 +17,9 @@ from pathlib import Path
 from statistics import median
 
 from models import IResNet, certify, read_network
-from models.body_layers import BlockLayers, body_layers
-from models.convolution_norm import dense_operators
+from models.blocks.bottleneck import BottleneckReading
+from models.norms.convolution_norm import dense_operators
+from models.proofs.certification import read_body
 from study.metrics.reports import TrialStatus
 from study.results.report import find_study
 from study.tracking.client import Client
@@ -37,7 +38,7 @@ def of_study(uri: str, name: str | None) -> Iterator[tuple[str, IResNet]]:
             yield trial.trial_id, load(records, trial.run_id)
 
 
-def of_sdp(block: BlockLayers) -> float:
+def of_sdp(block: BottleneckReading) -> float:
     size = block.layers[0].size
     weights = [layer.weight for layer in block.layers]
     assert all(weight is not None for weight in weights)
@@ -46,7 +47,7 @@ def of_sdp(block: BlockLayers) -> float:
     )
 
 
-def n_entries(block: BlockLayers) -> int:
+def n_entries(block: BottleneckReading) -> int:
     """Of the maps between its layers."""
     weight = block.layers[-1].weight
     assert weight is not None
@@ -70,8 +71,9 @@ def main() -> int:
     blocks = []
     for name, model in networks.items():
         fast, full = certify(model, "fast"), certify(model)
-        layers = body_layers(model)
-        for block, a, b in zip(layers, fast.blocks, full.blocks, strict=True):
+        readings = [reading for _, reading in read_body(model)[0]]
+        for block, a, b in zip(readings, fast.blocks, full.blocks, strict=True):
+            assert isinstance(block, BottleneckReading)
             every.append(b.upper_bound / a.upper_bound)
             over_product.append(b.upper_bound / b.layer_product)
             if max(block.layers[0].size) <= _SMALL:

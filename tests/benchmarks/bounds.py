@@ -22,8 +22,8 @@ from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
 from models import certify, convolution_norm
-from models.convolution_norm import convolution_norm_bounds
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms.convolution_norm import convolution_norm_bounds
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
 from tests.support.oracles import dense_norm

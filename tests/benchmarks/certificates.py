@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import certify
-from models.body_layers import body_layers
+from models.proofs.certification import read_body
 from study.metrics.artifacts import CERTIFICATE
 from study.metrics.reports import TrialStatus
 from study.tracking.client import Client
@@ -61,7 +61,7 @@ def main() -> None:
         if trial.state is not TrialStatus.COMPLETED:
             continue
         model = load(records, trial.run_id)
-        layers = {layer.name: layer for block in body_layers(model) for layer in block.layers}
+        layers = {layer.name: layer for _, block in read_body(model)[0] for layer in block.layers}
         certificate = certify(model)
         stored = json.loads(records.artifact(trial.run_id, CERTIFICATE))
         # To the last bits, which matrix products on another number of threads may change.

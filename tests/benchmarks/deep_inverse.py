@@ -20,7 +20,7 @@ from unittest import mock
 import torch
 
 from models import certify, error_bound, read_network, write_network
-from models.stored import NETWORK
+from models.storage.network_files import NETWORK
 from study.config.file import load, locate
 from study.metrics.reports import TrialStatus
 from study.trial import data, sources

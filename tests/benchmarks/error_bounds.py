@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from models import IResNet, certify
-from models.residual_block import ResidualBlock
-from models.spectral_norm import SpectralNormConv2d
+from models.blocks.bottleneck import ResidualBlock
+from models.layers.spectral_norm import SpectralNormConv2d
 from study.trial import data
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from models import IResNet, certify
-from models.residual_block import ResidualBlock
+from models.blocks.bottleneck import ResidualBlock
 from study.api import study
 from study.trial import data, sources
 from tests.benchmarks.attained import kernel, network

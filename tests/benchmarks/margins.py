@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from models import IResNet, certified_radius, certify, deployed
-from models.activations import ACTIVATIONS
-from models.arguments import NORMS
-from models.certification import with_classifier
+from models.layers.activations import ACTIVATIONS
+from models.network.arguments import NORMS
+from models.proofs.certification import with_classifier
 from tests.benchmarks.truth import classifying
 
 _ROUNDINGS = (0, 0.25, 0.5, *(2**n for n in range(0, 22, 2)))

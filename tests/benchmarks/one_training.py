@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 
 from models import IResNet, deployed, project, recompute_batch_norm
-from models.residual_block import ResidualBlock, layer_targets
-from models.spectral_norm import SpectralNormConv2d
+from models.blocks.bottleneck import ResidualBlock, layer_targets
+from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.file import load, locate
 from study.config.parser import parse
 from study.config.trial import TrialConfig

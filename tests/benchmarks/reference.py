@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.iresnet import IResNet
+from models.blocks.bottleneck import ResidualBlock
 from models.isometries import InjectivePad, Squeeze
-from models.residual_block import ResidualBlock
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.network.iresnet import IResNet
 
 _N_INVERSE_STEPS = 100  # paper, section 3
 

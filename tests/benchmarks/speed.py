@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import Certificate, IResNet, certify, project
-from models.gram_symbols import SHIFTS
-from models.power_iteration import adjoint_kernel
-from models.spectral_norm import SpectralNormConv2d
-from models.threads import in_threads
+from models.floats.threads import in_threads
+from models.layers.power_iteration import adjoint_kernel
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms.gram_symbols import SHIFTS
 from study.config.trial import TrainingConfig
 from study.trial import data
 from study.trial.optimizers import make_optimizer

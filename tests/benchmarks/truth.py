@@ -41,8 +41,8 @@ from models import (
     certify,
     convolution_norm,
 )
-from models.activations import ACTIVATIONS
-from models.residual_block import ResidualBlock
+from models.blocks.bottleneck import ResidualBlock
+from models.layers.activations import ACTIVATIONS
 from tests.benchmarks.attained import kernel, network
 from tests.support.networks import with_biases
 from tests.support.oracles import dense_convolution, extremes_over_slopes

@@ -14,8 +14,9 @@ import statistics
 import torch
 
 from models import certify
-from models.body_layers import BlockLayers, body_layers
-from models.certificate import BlockBound
+from models.blocks.bottleneck import BottleneckReading
+from models.network.certificate import BlockBound
+from models.proofs.certification import read_body
 from study.config.file import load, locate
 from study.metrics.reports import TrialStatus
 from study.trial.randomness import choose_algorithms
@@ -23,7 +24,7 @@ from study.trial.training import Training
 from tests.support.oracles import dense_convolution, extreme_over_slopes
 
 
-def over_attained(block: BlockLayers, bound: BlockBound) -> tuple[float, float]:
+def over_attained(block: BottleneckReading, bound: BlockBound) -> tuple[float, float]:
     """The bounds of a block and of its inverse over what slopes attain."""
     weights = [layer.weight for layer in block.layers]
     matrices = [dense_convolution(w, block.layers[0].size) for w in weights if w is not None]
@@ -56,7 +57,9 @@ def main() -> None:
         bounds = certify(network).blocks
         forward = math.prod(b.map_lipschitz_upper_bound / (1 + b.upper_bound) for b in bounds)
         inverse = math.prod(b.inverse_lipschitz_upper_bound * (1 - b.upper_bound) for b in bounds)
-        ratios += [over_attained(*of) for of in zip(body_layers(network), bounds, strict=True)]
+        for (_, reading), bound in zip(read_body(network)[0], bounds, strict=True):
+            assert isinstance(reading, BottleneckReading)
+            ratios.append(over_attained(reading, bound))
         print(
             f"seed {seed}, accuracy {report.val_accuracy:.3f}, L "
             f"{min(b.upper_bound for b in bounds):.3f} to {max(b.upper_bound for b in bounds):.3f}:"

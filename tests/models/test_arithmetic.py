@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import IResNet, certified_radius, certify, project
-from models.arithmetic import refuse_reduced_products
+from models.floats.torch_modes import refuse_reduced_products
 
 RULE = r"products must be computed in full .* but torch\.backends\.{} is '{}'"
 

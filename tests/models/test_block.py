@@ -22,7 +22,7 @@ from models import (
     read_network,
     write_network,
 )
-from models.block import Block
+from models.blocks.own import Block
 from tests.support.oracles import jacobian_norm
 from tests.support.own_code import Coupling, NoBounds, Stuck, TwoChannels, Unproven, Whole, Wrong
 
@@ -298,7 +298,9 @@ def test_a_file_with_another_block_is_refused(block: object, tmp_path: Path) -> 
             read_network(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["forward", "features", "__call__", "_normalized", "__getattr__"])
+@pytest.mark.parametrize(
+    "name", ["forward", "features", "__call__", "normalized_layers", "__getattr__"]
+)
 def test_subclasses_that_change_the_forward_pass_are_refused(name: str) -> None:
     changed = type("Changed", (IResNet,), {name: lambda *_, **options: None})
     model = network("bottleneck")
@@ -311,10 +313,10 @@ def test_no_block_of_another_author_is_one_of_this_package() -> None:
     """Its bounds would be shown as proven here."""
 
     class Claims(Coupling):
-        __module__ = "models.residual_block"
+        __module__ = "models.blocks.bottleneck"
         __qualname__ = "ResidualBlock"
 
-    rule = "must not be in the package models, but is 'models.residual_block'"
+    rule = "must not be in the package models, but is 'models.blocks.bottleneck'"
     with pytest.raises(ValueError, match=rule):
         network(Claims)
     model = network(Coupling)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from models import block_bounds
-from models.block_bounds import _better, _proven, _start
-from models.block_program import KINDS, Blocks, Form, Multipliers, Program, slope_of_log_det
+from models.norms.block_bounds import _better, _proven, _start
+from models.norms.block_program import KINDS, Blocks, Form, Multipliers, Program, slope_of_log_det
 from tests.support.lipsdp import lipsdp
 from tests.support.oracles import dense_convolution
 

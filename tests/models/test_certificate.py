@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models import IResNet, certify
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
 from tests.support.oracles import dense_convolution, dense_norm
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.convolution import convolved
+from models.layers.convolution import convolved
 
 
 @pytest.mark.parametrize("kernel_size", [(1, 1), (1, 3), (3, 1), (3, 5)])

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import convolution_norm
-from models.convolution_norm import convolution_norm_bounds
-from models.gram_symbols import SHIFTS, GramSymbols
-from models.power_iteration import adjoint_kernel
+from models.layers.power_iteration import adjoint_kernel
+from models.norms.convolution_norm import convolution_norm_bounds
+from models.norms.gram_symbols import SHIFTS, GramSymbols
 from tests.support.oracles import dense_norm
 from tests.support.torus import torus_norms
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.double_double import DoubleDouble, residual_bound, takes
+from models.network.double_double import DoubleDouble, residual_bound, takes
 from tests.support.networks import blocks_of, network
 
 Exact = dict[tuple[int, int, int], Fraction]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models import Bounds, EmpiricalBounds, IResNet, empirical_bounds
-from models.block import Block
+from models.blocks.own import Block
 from tests.support.own_code import Coupling, LosesARow, Whole
 
 SHAPE = (2, 3, 3)

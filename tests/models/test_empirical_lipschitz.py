@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from models import IResNet, certify, empirical_lipschitz
-from models.residual_block import ResidualBlock
+from models.blocks.bottleneck import ResidualBlock
 from tests.support.networks import network
 from tests.support.oracles import jacobian_norm
 

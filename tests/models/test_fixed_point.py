@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models.fixed_point import Solution, fixed_point, predicted_steps
+from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
 
 
 def linear_map(lipschitz: float, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +155,7 @@ def test_a_batch_in_parts_is_solved_sample_by_sample(
     whole = fixed_point(fn, offset, rtol=1e-9)
     assert max(evaluated) == len(offset) == 5
     # Two samples of six float64 numbers; one of the parts has one.
-    monkeypatch.setattr(sys.modules["models.fixed_point"], "_PART_BYTES", 2 * 6 * 8)
+    monkeypatch.setattr(sys.modules["models.inverse.fixed_point"], "_PART_BYTES", 2 * 6 * 8)
     evaluated.clear()
     parts = fixed_point(fn, offset, rtol=1e-9)
     assert evaluated[0] == 2

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from models import IResNet, certified_radius, certify
-from models.forward_pass import forward_sha256
-from models.iresnet import GlobalAveragePool
+from models.blocks.bottleneck import ResidualBlock
+from models.heads.pooled import GlobalAveragePool
 from models.isometries import InjectivePad, Squeeze
-from models.residual_block import ResidualBlock
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.network.forward_pass import forward_sha256
 from tests.support.networks import blocks_of, network
 from tests.support.oracles import jacobian_norm
 
@@ -590,7 +590,7 @@ class Forged(nn.Sequential):
 class ForgedRelu(nn.ReLU):
     """That says to be one of this package."""
 
-    __module__ = "models.iresnet"
+    __module__ = "models.network.iresnet"
     __qualname__ = "GlobalAveragePool"
 
 

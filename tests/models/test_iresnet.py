@@ -10,11 +10,11 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify, deployed, project
-from models.activations import ACTIVATIONS
+from models.blocks.bottleneck import ResidualBlock
+from models.blocks.potential import PotentialBlock
 from models.isometries import InjectivePad, Squeeze
-from models.potential_block import PotentialBlock
-from models.residual_block import ResidualBlock
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.activations import ACTIVATIONS
+from models.layers.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
 from tests.support.oracles import dense_norm, relative_error
 

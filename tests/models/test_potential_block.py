@@ -16,10 +16,10 @@ from models import (
     read_network,
     write_network,
 )
-from models.certification import with_classifier
+from models.blocks.potential import PotentialBlock
 from models.isometries import Patches
-from models.potential_block import PotentialBlock
-from models.rounding import norm_of
+from models.norms.rounding import norm_of
+from models.proofs.certification import with_classifier
 from tests.support.networks import enlarge, with_biases
 from tests.support.oracles import dense_convolution
 

@@ -12,8 +12,8 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from models import IResNet, certify, deployed, project
-from models.classifier_fit import recompute_batch_norm
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.network.classifier import recompute_batch_norm
 from tests.support import networks
 from tests.support.networks import blocks_of, enlarge, normalized_layers
 

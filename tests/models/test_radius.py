@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from models import Certificate, IResNet, certified_radius, certify, deployed
-from models.classifier_bounds import logit_difference_bounds
-from models.iresnet import GlobalAveragePool
-from models.rounding import Running, after_layer
+from models.heads.kinds import head_of
+from models.heads.pooled import GlobalAveragePool
+from models.norms.rounding import Running, after_layer
 from tests.support.networks import network, with_biases
 
 
@@ -56,7 +56,7 @@ def test_a_classifier_alone_reaches_its_bound_where_all_is_on() -> None:
         assert isinstance(classifier[0], nn.BatchNorm2d)
         classifier[0].bias.fill_(100.0)
     channels = classifier[0].num_features
-    bounds = logit_difference_bounds(classifier, (channels, 2, 2), training=False)
+    bounds = head_of(classifier).difference_bounds(classifier, (channels, 2, 2))
     features = torch.rand(1, channels, 2, 2, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(
         lambda f: logits_of(classifier, f)[0], features
@@ -251,7 +251,8 @@ def test_two_rows_of_a_head_far_below_the_others_differ_too() -> None:
     linear = nn.Linear(2, 3).double()
     with torch.no_grad():
         linear.weight.copy_(torch.tensor([[3e-200, 0.0], [0.0, -4e-200], [1.0, 0.0]]))
-    bounds = logit_difference_bounds(nn.Sequential(nn.Flatten(), linear), (2, 1, 1), training=True)
+    classifier = nn.Sequential(nn.Flatten(), linear)
+    bounds = head_of(classifier).difference_bounds(classifier, (2, 1, 1))
     assert bounds[0, 1].item() == pytest.approx(5e-200, rel=1e-8)
     assert bounds.diagonal().tolist() == [0, 0, 0]
 

@@ -5,8 +5,8 @@ import copy
 import torch
 
 from models import IResNet, certify
-from models.raised import ROOM
-from models.spectral_norm import SpectralNormConv2d
+from models.floats.raised import ROOM
+from models.layers.spectral_norm import SpectralNormConv2d
 from tests.benchmarks import reference
 from tests.support.networks import enlarge, network
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.rounding import absolute_norm
+from models.norms.rounding import absolute_norm
 from tests.support.oracles import dense_norm
 
 

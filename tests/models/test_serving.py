@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models import IResNet, write_network
-from models.serving import _load_pyfunc
+from models.storage.serving import _load_pyfunc
 from tests.support.networks import network
 
 

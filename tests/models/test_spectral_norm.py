@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.power_iteration import power_iteration
-from models.spectral_norm import SpectralNormConv2d, effective_weights, update_spectral_norm
+from models.layers.power_iteration import power_iteration
+from models.layers.spectral_norm import SpectralNormConv2d, effective_weights, update_spectral_norm
 from tests.support.oracles import dense_norm
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models import IResNet, certify, deployed, project, read_network, write_network
-from models.stored import CHANGES, NETWORK, WEIGHTS
+from models.storage.network_files import CHANGES, NETWORK, WEIGHTS
 from tests.support import networks
 
 ARCHITECTURE: dict[str, Any] = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1, 2]}

@@ -212,7 +212,7 @@ def every_layer_is_normalized_by_itself(patch: Patch) -> None:
 
 def the_inverse_asks_twice_a_step(patch: Patch) -> None:
     # The package has the function by the same name.
-    module = sys.modules["models.fixed_point"]
+    module = sys.modules["models.inverse.fixed_point"]
     counts = module._counts
     patch.setattr(module, "_counts", lambda *masks: counts(*masks) and counts(*masks))
 

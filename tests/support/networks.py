@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from models import IResNet
-from models.residual_block import ResidualBlock
-from models.spectral_norm import SpectralNormConv2d
+from models.blocks.bottleneck import ResidualBlock
+from models.layers.spectral_norm import SpectralNormConv2d
 
 
 def network(**changes: Any) -> IResNet:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.convolution_norm import _few_out, _matrix_norms, _smallest_grid
-from models.gram_symbols import SHIFTS, GramSymbols
+from models.norms.convolution_norm import _few_out, _matrix_norms, _smallest_grid
+from models.norms.gram_symbols import SHIFTS, GramSymbols
 
 
 def torus_norms(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import IResNet, certified_radius, certify, project, read_network
-from models.spectral_norm import SpectralNormConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL, TrialStatus

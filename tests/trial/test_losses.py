@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models import IResNet, certify
-from models.linear_head import margin_loss, pair_distances, radii
+from models.heads.radius_loss import margin_loss, pair_distances, radii
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.metrics.reports import TrialStatus

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from models import IResNet
-from models.potential_block import PotentialBlock
-from models.spectral_norm import SpectralNormConv2d
+from models.blocks.potential import PotentialBlock
+from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrainingConfig
 from study.trial.optimizers import Muon, Sgd, make_optimizer
 from study.trial.orthogonalization import orthogonalized

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.arithmetic import refuse_reduced_products
+from models.floats.torch_modes import refuse_reduced_products
 from study.trial.randomness import choose_algorithms
 
 BACKENDS: Any = torch.backends

@@ -1,0 +1,1 @@
+"""Residual blocks, one file for each kind."""

@@ -1,0 +1,262 @@
+"""The bottleneck block of an i-ResNet (Behrmann et al., section 3)."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor, nn
+
+from models.blocks.invertible_block import (
+    BlockBound,
+    BlockReading,
+    InvertibleBlock,
+    Layers,
+    inverse_bound,
+)
+from models.blocks.scaling import scale_convolution
+from models.floats.raised import UP, raised_product
+from models.layers.activations import ACTIVATIONS
+from models.layers.known import (
+    Layer,
+    are_finite,
+    check_layer,
+    check_parts,
+    is_activation,
+    is_convolution,
+    kernel_of,
+    largest_mask_factor,
+    product_or_nan,
+    scale_of_batch_norm,
+    unknown,
+)
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms.bottleneck_bounds import bottleneck_bounds
+from models.norms.layer_bounds import LayerBound
+
+# The least target of the first two layers with budget="last": near 1, so that a small coeff makes
+# only the last layer small.
+_FIRST_TARGET = 0.97
+
+
+def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, float, float]:
+    """The targets of a block's three layers; arguments as of ResidualBlock."""
+    kept = 1 - dropout
+    if budget == "even":
+        return coeff, coeff, coeff * kept
+    first = max(coeff, _FIRST_TARGET)
+    return first, first, coeff**3 / first**2 * kept
+
+
+@dataclass(frozen=True)
+class BottleneckReading(BlockReading):
+    """The linear maps of a g that is a sequence of layers.
+
+    Attributes:
+        activated: the indices i, in order: an activation of slope in [0, 1] stands ahead of
+            layers[i], or behind them all.
+        train_factor: how much larger Lip(g) can be in training mode; infinite where g is no
+            function of one sample there.
+    """
+
+    activated: tuple[int, ...]
+    train_factor: float
+
+    @classmethod
+    def bounds(
+        cls,
+        readings: Sequence[Self],
+        norms: Mapping[str, LayerBound],
+        *,
+        search: bool,
+        search_room: float,
+    ) -> list[BlockBound]:
+        """The smaller of the product of the layers' bounds and of what their interplay allows; and
+        of x + g(x) and its inverse, what is proven of them or follows from the bound of g."""
+        interplay = bottleneck_bounds(
+            {reading.name: (reading.layers, reading.activated) for reading in readings}, search
+        )
+        found = []
+        for reading in readings:
+            product = raised_product(norms[layer.name].upper_bound for layer in reading.layers)
+            of_g, forward, lower = interplay.get(reading.name, (math.inf, math.inf, 0.0))
+            upper_bound = min(product, of_g * (1 + search_room))
+            forward = 1 + (forward - 1) * (1 + search_room)
+            lower = 1 - (1 - lower) * (1 + search_room)
+            in_training = upper_bound * reading.train_factor
+            found.append(
+                BlockBound(
+                    reading.name,
+                    upper_bound,
+                    product,
+                    # NaN bounds nothing.
+                    math.inf if math.isnan(in_training) else in_training,
+                    map_lipschitz_upper_bound=min(forward, 1 + upper_bound) * UP,
+                    inverse_lipschitz_upper_bound=min(
+                        UP / lower if lower > 0 else math.inf, inverse_bound(upper_bound)
+                    ),
+                )
+            )
+        return found
+
+
+class ResidualBlock(InvertibleBlock):
+    """x + g(x) with g = W3 k(W2 k(W1 k(x))): 3x3, 1x1, 3x3 (paper, section 3).
+
+    With norm="batch", a BatchNorm stands before every activation. Dropout stands before the last
+    convolution; kept entries are scaled by 1 / (1 - dropout), so the target of that convolution is
+    smaller by 1 - dropout, and the product of the targets is coeff**3 in training with any mask.
+
+    Args:
+        channels: of the input and the output.
+        size: (H, W) of the map.
+        inner_channels: between the convolutions.
+        norm: "spectral", "batch" or "none".
+        activation: a key of ACTIVATIONS.
+        coeff: for norm="spectral", the cube root of the product of the targets, spectral norms.
+        budget: "even": each target is coeff (paper). "last": the first two targets stay large, and
+            the last one is what remains of the product. A small coeff then shrinks the step size of
+            a block (paper, equation 1), and not the features that it computes.
+        dropout: probability in [0, 1).
+        first: whether it is the first block of a network, which has no activation ahead.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        *,
+        inner_channels: int,
+        norm: str,
+        activation: str,
+        coeff: float,
+        budget: str,
+        dropout: float,
+        first: bool = False,
+    ) -> None:
+        super().__init__(channels, size)
+
+        def activate(n_channels: int) -> list[nn.Module]:
+            layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
+            return [*layers, ACTIVATIONS[activation]()]
+
+        targets = iter(layer_targets(coeff, budget, dropout))
+
+        def convolve(c_in: int, c_out: int, k: int) -> nn.Module:
+            layer: SpectralNormConv2d | nn.Conv2d
+            if norm == "spectral":
+                layer = SpectralNormConv2d(c_in, c_out, k, size=size, coeff=next(targets))
+            else:
+                layer = nn.Conv2d(c_in, c_out, k, padding=k // 2)
+            # torch's random biases outweigh what small coefficients let through.
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+            return layer
+
+        self.residual = nn.Sequential(
+            *([] if first else activate(channels)),
+            convolve(channels, inner_channels, 3),
+            *activate(inner_channels),
+            convolve(inner_channels, inner_channels, 1),
+            *activate(inner_channels),
+            *([nn.Dropout(dropout)] if dropout > 0 else []),
+            convolve(inner_channels, channels, 3),
+        )
+
+    def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
+        g = x
+        for module in self.residual:
+            if weights is not None and isinstance(module, SpectralNormConv2d):
+                g = module(g, weights[module])
+            else:
+                g = module(g)
+        return x + g
+
+    @property
+    def target_lipschitz(self) -> float:
+        targets = [m.coeff for m in self.residual if isinstance(m, SpectralNormConv2d)]
+        return 1 + math.prod(targets) if targets else math.inf
+
+    def deployed(self) -> nn.Sequential:
+        return nn.Sequential(
+            *(
+                m.deployed() if isinstance(m, SpectralNormConv2d) else copy.deepcopy(m)
+                for m in self.residual
+            )
+        )
+
+    def layers(self) -> Layers:
+        return [m.convolution() if isinstance(m, SpectralNormConv2d) else m for m in self.residual]
+
+    def read(self, path: str) -> BottleneckReading:
+        check_parts(path, self, {"residual"})
+        residual, size = self.residual, self.in_shape[1:]
+        if type(residual) is not nn.Sequential:
+            raise ValueError(unknown(f"{path}.residual", residual))
+        layers: list[Layer] = []
+        activated: list[int] = []
+        channels, factor = self.in_shape[0], 1.0
+        children = [(f"{path}.residual.{name}", m) for name, m in residual._modules.items()]
+        while children:
+            name, module = children.pop(0)
+            check_layer(name, module)
+            assert module is not None
+            if is_convolution(module):
+                weight = kernel_of(name, module, channels)
+                channels, folded = len(weight), None
+                of = [module]
+                if children and type(children[0][1]) is nn.BatchNorm2d:
+                    # conv, then BatchNorm: one convolution with the kernel s_o * W[o].
+                    folded, batch_norm = children.pop(0)
+                    check_layer(folded, batch_norm)
+                    scale = scale_of_batch_norm(folded, batch_norm, channels)
+                    weight = product_or_nan(weight, scale.view(-1, 1, 1, 1))
+                    of.append(batch_norm)
+                    factor = math.inf
+                layers.append(Layer(name, size, weight, None, folded, are_finite(of, weight)))
+            elif type(module) is nn.BatchNorm2d:
+                scale = scale_of_batch_norm(name, module, channels)
+                layers.append(Layer(name, size, None, scale, None, are_finite([module], scale)))
+                factor = math.inf
+            elif type(module) is nn.Dropout:
+                # With its mask, a diagonal matrix with entries 0 and 1 / (1 - p).
+                factor *= largest_mask_factor(module)
+            elif is_activation(module):
+                activated.append(len(layers))
+            else:
+                raise ValueError(unknown(name, module))
+        if channels != self.in_shape[0]:
+            raise ValueError(
+                f"the Sequential at {path}.residual must give {self.in_shape[0]} channels, as come "
+                f"to it, but gives {channels}"
+            )
+        return BottleneckReading(path, tuple(layers), tuple(activated), factor)
+
+    def why_not_scalable(self) -> str | None:
+        if any(isinstance(module, nn.BatchNorm2d) for module in self.modules()):
+            return "residual blocks without BatchNorm, but got norm=batch"
+        return None
+
+    def scale_layers(
+        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
+    ) -> bool:
+        above = [layer for layer in layers if layer.upper_bound > coeff]
+        for layer in above:
+            self._scale(bound, layer, coeff / layer.upper_bound, n_round)
+        return bool(above)
+
+    def scale_block(
+        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
+    ) -> bool:
+        """Of the last convolution, to which the bound is proportional. With it alone scaled and
+        biases kept, the block is x + s g(x) + b: a step of an ODE solver with a smaller step size
+        (paper, equation 1). That keeps most of the accuracy that scaling every layer loses."""
+        if bound.upper_bound <= lipschitz:
+            return False
+        self._scale(bound, layers[-1], lipschitz / bound.upper_bound, n_round)
+        return True
+
+    def _scale(self, bound: BlockBound, layer: LayerBound, factor: float, n_round: int) -> None:
+        module = self.get_submodule(layer.name.removeprefix(f"{bound.name}."))
+        scale_convolution(module, layer.upper_bound, factor, n_round)

@@ -1,0 +1,261 @@
+"""What every kind of residual block x + g(x) answers: its forward pass, its inverse by fixed-point
+iteration (Behrmann et al., section 3), what is proven of it, its rounding, and how it is scaled."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from models.floats.raised import UP
+from models.inverse.fixed_point import Solution, fixed_point
+from models.layers.known import Layer
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms.layer_bounds import LayerBound
+from models.norms.rounding import Running, after_block
+
+Layers = Sequence[Callable[[Tensor], Tensor]]
+"""A g as functions, in order; each takes and gives (B, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class BlockBound:
+    """Proven upper bounds of one residual block x + g(x), in eval mode unless stated otherwise, l2
+    to l2.
+
+    Attributes:
+        name: the module's path in model.named_modules().
+        upper_bound: of Lip(g).
+        layer_product: the product of the layers' bounds, never below upper_bound.
+        train_upper_bound: of Lip(g) in training mode, for every dropout mask; infinite with a
+            BatchNorm, whose output there is no function of one sample.
+        map_lipschitz_upper_bound: of the Lipschitz constant of the block, at most 1 + upper_bound.
+        inverse_lipschitz_upper_bound: of that of its inverse, at most 1 / (1 - upper_bound) if
+            g contracts. If it is finite the block is invertible, whether g contracts or not: from
+            |dx| <= c |d(x + g(x))| follows that the block is one-to-one with a closed range, which
+            is open too (invariance of domain), and so everything. Infinite without proof.
+        proven_by: the import path of a block by another author, whose proof this is; None for a
+            proof of this package.
+    """
+
+    name: str
+    upper_bound: float
+    layer_product: float
+    train_upper_bound: float
+    map_lipschitz_upper_bound: float
+    inverse_lipschitz_upper_bound: float
+    proven_by: str | None = None
+
+    @property
+    def expands(self) -> bool:
+        """Whether the block is proven to be invertible, and g not proven to contract."""
+        return self.upper_bound >= 1 and self.inverse_lipschitz_upper_bound < math.inf
+
+
+@dataclass(frozen=True)
+class BlockReading(ABC):
+    """The numbers of a block in eval mode from which its bounds are proven. Each kind of block has
+    a subclass.
+
+    Attributes:
+        name: the module's path in model.named_modules(remove_duplicate=False).
+        layers: linear maps of g whose norms are bounded beforehand, in order.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    @abstractmethod
+    def bounds(
+        cls,
+        readings: Sequence[Self],
+        norms: Mapping[str, LayerBound],
+        *,
+        search: bool,
+        search_room: float,
+    ) -> list[BlockBound]:
+        """What is proven of blocks of this kind, in order. Blocks of one shape can share a batch.
+
+        Args:
+            norms: the bounds of all layers, by name.
+            search: whether to spend time on smaller bounds.
+            search_room: >= 0, relative: by how much bounds that come from a search are widened.
+        """
+
+
+class InvertibleBlock(nn.Module):
+    """x + g(x) for x (B, C, H, W), invertible if g contracts.
+
+    Args:
+        channels: of the input and the output.
+        size: (H, W) of the map.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.in_shape = (channels, *size)
+
+    @abstractmethod
+    def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
+        """x + g(x) for x (B, C, H, W); `weights` are the layers' effective ones, if at hand."""
+
+    def image(self, x: Tensor, weights: Mapping[nn.Module, Tensor]) -> Tensor:
+        """x + g(x) for x (B, C, H, W) in channels_last, and in that layout."""
+        image: Tensor = self(x, weights)
+        return image
+
+    @property
+    @abstractmethod
+    def target_lipschitz(self) -> float:
+        """The Lipschitz constant of the block at most, if each layer meets its target: an estimate,
+        and no bound. Infinite if not every layer has one."""
+
+    @abstractmethod
+    def deployed(self) -> nn.Sequential:
+        """A copy of g in plain modules: its convolutions have the effective weights."""
+
+    @abstractmethod
+    def layers(self) -> Layers:
+        """g with the effective weights of now. Not `deployed`, whose modules take a tenth of the
+        inverse's time to make."""
+
+    @abstractmethod
+    def read(self, path: str) -> BlockReading:
+        """The numbers from which this block, at a path, is bounded. Raises ValueError, with the
+        path, the rule and what was found, if something stands in it of which no bound is known."""
+
+    def after(self, before: Running, lipschitz: float) -> Running:
+        """The forward pass with its rounding, for a block of this Lipschitz constant at most."""
+        return after_block(self.deployed(), before, lipschitz)
+
+    def exact_g(self) -> nn.Sequential | None:
+        """g in plain modules whose rounding is known; None if it is not."""
+        return self.deployed()
+
+    def why_not_scalable(self) -> str | None:
+        """What a block must have so that its bound can be lowered, and this one has not."""
+        return None
+
+    @abstractmethod
+    def scale_layers(
+        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
+    ) -> bool:
+        """Scale, in place, each layer whose bound is above coeff.
+
+        Args:
+            bound, layers: what is proven of this block as it is, and of its layers.
+            n_round: how often this was tried before: rounding can leave a bound a little above.
+
+        Returns:
+            Whether a layer was scaled.
+        """
+
+    @abstractmethod
+    def scale_block(
+        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
+    ) -> bool:
+        """Scale, in place, what lowers the bound of Lip(g) to `lipschitz` with the least change of
+        what the block computes. Arguments and result as of scale_layers.
+
+        Raises BlockError if a block of another author does not scale as it should."""
+
+    def switch_off(self) -> None:
+        """Make g constant, in place: what a rung with a bound of zero is."""
+        for name, parameter in self.named_parameters():
+            # Times 0, as a rung is times its factor.
+            parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
+
+    def normalized_layers(self) -> list[SpectralNormConv2d]:
+        """The layers under spectral normalization, in order."""
+        return [module for module in self.modules() if isinstance(module, SpectralNormConv2d)]
+
+    def make_plain(self) -> None:
+        """Put plain convolutions with the effective weights of now in place of normalized ones."""
+        for parent in list(self.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, SpectralNormConv2d):
+                    setattr(parent, name, child.deployed())
+
+    @torch.no_grad()
+    def inverse(
+        self,
+        z: Tensor,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_steps: int | Tensor = 100,
+        expanding: bool = False,
+    ) -> Solution:
+        """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z, in the precision
+        of the weights, under autocast too.
+
+        Args:
+            z: (B, C, H, W), of the block's in_shape.
+            rtol, atol, max_steps: as in `fixed_point`.
+            expanding: whether it is known to be invertible though g may not contract.
+
+        Raises:
+            RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
+                sample.
+            ValueError: if z is not of in_shape.
+        """
+        if self.training and any(
+            isinstance(m, nn.Dropout | nn.BatchNorm2d) for m in self.modules()
+        ):
+            raise RuntimeError(
+                "inverse needs eval mode: dropout and BatchNorm make the network in training "
+                "mode no function of a single sample; call model.eval() first"
+            )
+        if z.shape[1:] != self.in_shape:
+            raise ValueError(
+                f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
+            )
+        return solve(
+            self.layers(), z, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
+        )
+
+
+def inverse_bound(upper_bound: float) -> float:
+    """The bound of the Lipschitz constant of the inverse of x + g(x) that follows from one of
+    Lip(g); infinite if g is not proven to contract."""
+    return UP / (1 - upper_bound) if upper_bound < 1 else math.inf
+
+
+def solve(
+    layers: Layers,
+    z: Tensor,
+    *,
+    rtol: float,
+    atol: float = 0.0,
+    max_steps: int | Tensor,
+    expanding: bool,
+) -> Solution:
+    """x (B, C, H, W) with x + g(x) = z; arguments as of `InvertibleBlock.inverse`."""
+    # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that it
+    # neither copies nor reorders samples.
+    pixels = z.permute(0, 2, 3, 1).contiguous()
+    solved, targets = torch.empty(0), pixels
+
+    def step(x: Tensor, rows: Tensor) -> Tensor:
+        nonlocal solved, targets
+        if rows is not solved:  # the same as in the step before, as a rule
+            solved, targets = rows, pixels[rows]
+        g = x.permute(0, 3, 1, 2)
+        for layer in layers:
+            g = layer(g)
+        g = g.permute(0, 2, 3, 1)
+        return torch.sub(targets, g, out=g)
+
+    with torch.autocast(z.device.type, enabled=False):
+        solution = fixed_point(
+            step, pixels, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
+        )
+    return replace(
+        solution,
+        value=solution.value.permute(0, 3, 1, 2),
+        last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
+    )

@@ -1,0 +1,209 @@
+"""The step of a gradient flow as a residual block: it moves no two points apart.
+
+Meunier et al. 2022, "A dynamical system perspective for Lipschitz neural networks", there with
+|W|^2 <= 2 and without an inverse.
+"""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
+
+from torch import Tensor, nn
+
+from models.blocks.invertible_block import (
+    BlockBound,
+    BlockReading,
+    InvertibleBlock,
+    Layers,
+    inverse_bound,
+)
+from models.blocks.scaling import scale_convolution
+from models.floats.raised import raised_product
+from models.layers.activations import ACTIVATIONS
+from models.layers.convolution import convolved
+from models.layers.known import (
+    Layer,
+    are_finite,
+    check_layer,
+    check_parts,
+    is_activation,
+    is_convolution,
+    kernel_of,
+    largest_mask_factor,
+    unknown,
+)
+from models.layers.power_iteration import adjoint_kernel
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms.layer_bounds import LayerBound
+
+
+@dataclass(frozen=True)
+class PotentialReading(BlockReading):
+    """W, the only layer of g = -W^T k(W x + b), for a k with slopes in [0, 1].
+
+    Attributes:
+        train_factor: how much larger Lip(g) can be in training mode.
+    """
+
+    train_factor: float
+
+    @classmethod
+    def bounds(
+        cls,
+        readings: Sequence[Self],
+        norms: Mapping[str, LayerBound],
+        *,
+        search: bool,
+        search_room: float,
+    ) -> list[BlockBound]:
+        """What |W|^2 allows: there is nothing to search for."""
+        found = []
+        for reading in readings:
+            (layer,) = reading.layers
+            # W is applied twice: once as it is, once transposed.
+            upper_bound = raised_product([norms[layer.name].upper_bound] * 2)
+            in_training = upper_bound * reading.train_factor
+            found.append(
+                BlockBound(
+                    reading.name,
+                    upper_bound,
+                    upper_bound,
+                    math.inf if math.isnan(in_training) else in_training,
+                    # The eigenvalues of its Jacobians are in [1 - upper_bound, 1].
+                    map_lipschitz_upper_bound=max(1.0, upper_bound - 1),
+                    inverse_lipschitz_upper_bound=inverse_bound(upper_bound),
+                )
+            )
+        return found
+
+
+class PotentialBlock(InvertibleBlock):
+    """x + g(x) with g = -W^T k(W x + b), W a zero-padded convolution.
+
+    k has slopes in [0, 1], so between two points the block acts as I - W^T Q W, with a diagonal Q
+    with entries in [0, 1]: a symmetric matrix with eigenvalues in [1 - |W|^2, 1], |W| the spectral
+    norm. So Lip(g) is at most |W|^2, the Lipschitz constant of the block at most
+    max(1, |W|^2 - 1), and that of its inverse at most 1 / (1 - |W|^2), where |W| < 1.
+
+    Args:
+        channels: of the input and the output.
+        size: (H, W) of the map.
+        inner_channels: of W's output.
+        kernel_size: of W, odd.
+        norm: "spectral" or "none".
+        activation: a key of ACTIVATIONS.
+        coeff: for norm="spectral", the target of |W|^2.
+        dropout: probability in [0, 1) that an entry of k's output is zeroed.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        *,
+        inner_channels: int,
+        kernel_size: int,
+        norm: str,
+        activation: str,
+        coeff: float,
+        dropout: float,
+    ) -> None:
+        super().__init__(channels, size)
+        conv: SpectralNormConv2d | nn.Conv2d
+        if norm == "spectral":
+            conv = SpectralNormConv2d(
+                channels,
+                inner_channels,
+                kernel_size,
+                size=size,
+                coeff=math.sqrt(coeff),
+                orthonormal=kernel_size == 1,
+            )
+        else:
+            conv = nn.Conv2d(channels, inner_channels, kernel_size, padding=kernel_size // 2)
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+        self.conv = conv
+        self.activation = ACTIVATIONS[activation]()
+        self.dropout = nn.Dropout(dropout) if dropout > 0 else None
+
+    def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
+        weight = self._weight() if weights is None else weights.get(self.conv, self.conv.weight)
+        inner = self.activation(convolved(x, weight, self.conv.bias))
+        if self.dropout is not None:
+            inner = self.dropout(inner)
+        return x - convolved(inner, adjoint_kernel(weight))
+
+    @property
+    def target_lipschitz(self) -> float:
+        conv = self.conv
+        return max(1.0, conv.coeff**2 - 1) if isinstance(conv, SpectralNormConv2d) else math.inf
+
+    def deployed(self) -> nn.Sequential:
+        first = self.conv
+        plain = first.deployed() if isinstance(first, SpectralNormConv2d) else copy.deepcopy(first)
+        c_out, c_in, k_h, k_w = plain.weight.shape
+        padding = k_h // 2, k_w // 2
+        last = nn.Conv2d(c_out, c_in, (k_h, k_w), padding=padding, bias=False, device="meta")
+        last.weight = nn.Parameter(-adjoint_kernel(plain.weight.detach()), requires_grad=False)
+        return nn.Sequential(plain, copy.deepcopy(self.activation), last.train(self.training))
+
+    def layers(self) -> Layers:
+        weight, bias = self._weight().detach(), self.conv.bias
+        bias = None if bias is None else bias.detach()
+        return [
+            partial(convolved, weight=weight, bias=bias),
+            self.activation,
+            partial(convolved, weight=-adjoint_kernel(weight)),
+        ]
+
+    def read(self, path: str) -> PotentialReading:
+        check_parts(path, self, {"conv", "activation", "dropout"})
+        for name, module in self._modules.items():
+            check_layer(f"{path}.{name}", module)
+        conv, name = self.conv, f"{path}.conv"
+        if not is_convolution(conv):
+            raise ValueError(unknown(name, conv))
+        if not is_activation(self.activation):
+            raise ValueError(unknown(f"{path}.activation", self.activation))
+        weight, factor = kernel_of(name, conv, self.in_shape[0]), 1.0
+        if self.dropout is not None:
+            if type(self.dropout) is not nn.Dropout:
+                raise ValueError(unknown(f"{path}.dropout", self.dropout))
+            factor = largest_mask_factor(self.dropout)
+        is_finite = are_finite([conv], weight)
+        layer = Layer(name, self.in_shape[1:], weight, None, None, is_finite)
+        return PotentialReading(path, (layer,), factor)
+
+    def scale_layers(
+        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
+    ) -> bool:
+        """W, for a bound of coeff on Lip(g)."""
+        (layer,) = layers
+        if layer.upper_bound <= math.sqrt(coeff):
+            return False
+        self._scale(layer, math.sqrt(coeff) / layer.upper_bound, n_round)
+        return True
+
+    def scale_block(
+        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
+    ) -> bool:
+        if bound.upper_bound <= lipschitz:
+            return False
+        (layer,) = layers
+        self._scale(layer, math.sqrt(lipschitz / bound.upper_bound), n_round)
+        return True
+
+    def _scale(self, layer: LayerBound, factor: float, n_round: int) -> None:
+        """W and its bias: with ReLU, g is then g times the factor's square."""
+        by = scale_convolution(self.conv, layer.upper_bound, factor, n_round)
+        if self.conv.bias is not None:
+            self.conv.bias.mul_(by)
+
+    def _weight(self) -> Tensor:
+        """That which W has now."""
+        conv = self.conv
+        return conv.effective_weight() if isinstance(conv, SpectralNormConv2d) else conv.weight

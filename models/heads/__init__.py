@@ -1,0 +1,1 @@
+"""Classifiers, one file for each kind."""

@@ -1,0 +1,94 @@
+"""A linear head on all features, whose slope is known while it is trained."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from models.heads.head import Loss
+from models.heads.linear_last import LinearLast, last_layer
+from models.isometries import Shape
+from models.norms.rounding import Running
+
+# Images in a step, steps, and the largest learning rate of Adam for weights in units of their
+# initial standard deviation.
+_BATCH_SIZE, _N_STEPS, _LR = 1_000, 300, 0.03
+
+
+class FlatHead(LinearLast):
+    """head="lipschitz"."""
+
+    pool = nn.Flatten
+    fits_labels = True
+
+    def build(
+        self, shape: Shape, n_classes: int, *, activation: str, classifier_eps: float
+    ) -> nn.Sequential:
+        n_features = math.prod(shape)
+        linear = nn.Linear(n_features, n_classes)
+        # Logits of features of unit variance that have unit variance.
+        nn.init.normal_(linear.weight, std=1 / math.sqrt(n_features))
+        nn.init.zeros_(linear.bias)
+        return nn.Sequential(nn.Flatten(), linear)
+
+    def pooled(
+        self, path: str, pool: nn.Module, factors: Tensor, n_pixels: int
+    ) -> tuple[Tensor, float]:
+        assert isinstance(pool, nn.Flatten)
+        if (pool.start_dim, pool.end_dim) != (1, -1):
+            raise ValueError(f"the Flatten at {path} must keep samples, but is {pool}")
+        return factors.repeat_interleave(n_pixels), 1.0
+
+    def after_pool(self, pool: nn.Module, before: Running) -> Running:
+        return Running(pool(before.value), before.spread, before.error)
+
+    def fit_to_labels(
+        self, classifier: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss, seed: int
+    ) -> None:
+        """300 steps of Adam on batches of up to 1,000."""
+        head, features = last_layer(classifier), features.flatten(1)
+        # Trained in units of its entries at the start.
+        unit = head.weight.shape[1] ** -0.5
+        parameters = [head.weight.detach() / unit, head.bias.detach().clone()]
+        means, squares = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+        counts = [torch.zeros(()) for _ in parameters]
+        generator = torch.Generator().manual_seed(seed)
+        n_batches = -(-len(labels) // _BATCH_SIZE)
+        rows: list[Tensor] = []
+        for step in range(_N_STEPS):
+            if not rows:
+                order = torch.randperm(len(labels), generator=generator).to(labels.device)
+                rows = list(order.tensor_split(n_batches))
+            batch = rows.pop()
+            weight, bias = (parameter.requires_grad_() for parameter in parameters)
+            with torch.enable_grad():
+                logits = F.linear(features[batch], weight * unit, bias)
+                mean = loss(weight * unit, logits, labels[batch])
+            gradients = torch.autograd.grad(mean, parameters)
+            parameters = [parameter.detach() for parameter in parameters]
+            adam(
+                parameters,
+                list(gradients),
+                means,
+                squares,
+                [],
+                counts,
+                foreach=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.99,
+                lr=_LR * 0.5 * (1 + math.cos(math.pi * step / _N_STEPS)),
+                weight_decay=0.0,
+                eps=1e-10,
+                maximize=False,
+            )
+        with torch.no_grad():
+            head.weight.copy_(parameters[0] * unit)
+            head.bias.copy_(parameters[1])
+
+    def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
+        """The weight: a step then changes logits by as much, whatever the number of features."""
+        last = last_layer(classifier)
+        return {last.weight: last.weight.shape[1] ** -0.5}

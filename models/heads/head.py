@@ -1,0 +1,68 @@
+"""What every kind of head answers: the classifier that it builds on features, what is proven of it,
+its rounding, and its fit to features that stay."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from models.isometries import Shape
+from models.norms.rounding import Running
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A function of the weight (K, D) of the last layer, logits (B, K) in float32 and labels (B,): the
+mean over the images."""
+
+
+class Head(ABC):
+    """A kind of classifier. A classifier is an nn.Sequential from features (B, C, H, W) to logits
+    (B, K); its kind is recognized by its modules, and has no state."""
+
+    fits_labels: bool
+    """Whether it can be fitted to labels by the loss that it was trained with."""
+
+    @abstractmethod
+    def build(
+        self, shape: Shape, n_classes: int, *, activation: str, classifier_eps: float
+    ) -> nn.Sequential:
+        """A new classifier of features of a shape; the other arguments are those of IResNet."""
+
+    @abstractmethod
+    def takes(self, classifier: nn.Sequential) -> bool:
+        """Whether a classifier has the last modules of this kind."""
+
+    @abstractmethod
+    def difference_bounds(self, classifier: nn.Sequential, shape: Shape) -> Tensor:
+        """Proven bounds (K, K), float64, l2, of the Lipschitz constants of z_i - z_j by features of
+        a shape, for the logits z of a classifier in eval mode; zero for i = j.
+
+        Raises:
+            ValueError: with the reason, if none is known or numbers are not finite.
+        """
+
+    @abstractmethod
+    def rounding(self, classifier: nn.Sequential, features: Running) -> Tensor:
+        """Bounds (B, K), float64, of the rounding of each logit, for features in a ball."""
+
+    @abstractmethod
+    def check_fittable(self, classifier: nn.Sequential) -> None:
+        """Raise ValueError unless the classifier can be fitted to logits."""
+
+    @abstractmethod
+    def fit_to_logits(
+        self, classifier: nn.Sequential, features: Sequence[Tensor], logits: Sequence[Tensor]
+    ) -> None:
+        """Fit a classifier in eval mode, in place, to logits (B, K) of batches of features (B, C,
+        H, W)."""
+
+    def fit_to_labels(
+        self, classifier: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss, seed: int
+    ) -> None:
+        """Fit a classifier, in place, to labels int64 (N,) of features (N, C, H, W), in an order
+        that the seed decides. Only where `fits_labels`."""
+        raise NotImplementedError
+
+    def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
+        """Parameter -> the standard deviation of its entries at the start, for the parameters that
+        an optimizer with steps of one size should see in that unit."""
+        return {}

@@ -1,0 +1,54 @@
+"""The loss on proven radii, for logits that are linear in the features."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.heads.head import Loss
+
+TEMPERATURE = 0.1
+"""How far from the margin radii still count, l2, in pixels of [0, 1]."""
+
+
+def head_loss(margin: float | None, temperature: float, lipschitz: float) -> Loss:
+    """The `margin_loss` of the signed proven radii, without rounding, for features of this
+    Lipschitz constant by pixels of [0, 1]; without a margin the cross entropy. Raises ValueError
+    unless margin and temperature are above 0."""
+    for name, value in (("margin", margin), ("temperature", temperature)):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} > 0 must hold, but got {value}")
+    if margin is None:
+        return lambda weight, logits, labels: F.cross_entropy(logits, labels)
+
+    def loss(weight: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        of_pairs = radii(logits, labels, pair_distances(weight), lipschitz)
+        return margin_loss(of_pairs, margin, temperature)
+
+    return loss
+
+
+def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:
+    """The mean over images of t log(1 + sum_j exp((margin - r_j) / t)), for the signed radii r
+    (B, K) against each other class j, infinite for the label's own, and the temperature t: about by
+    how much the smallest radius falls short of the margin, in pixels of [0, 1]."""
+    short = (margin - of_pairs) / temperature
+    # log(1 + ...): beside the shortfalls stands a 0.
+    return temperature * torch.logsumexp(F.pad(short, (1, 0)), dim=1).mean()
+
+
+def radii(logits: Tensor, labels: Tensor, distances: Tensor, lipschitz: float) -> Tensor:
+    """(B, K): how far an image can move before class j has the label's logit, l2, in pixels of
+    [0, 1], negative where it has already; infinite for the label itself. In real arithmetic, for
+    features of that Lipschitz constant and `pair_distances`."""
+    of_label = labels.unsqueeze(1)
+    margins = (logits.gather(1, of_label) - logits) / (lipschitz * distances[labels])
+    return margins.scatter(1, of_label, math.inf)
+
+
+def pair_distances(weight: Tensor) -> Tensor:
+    """(K, K): Lip(z_i - z_j) of logits by the features, for a head="lipschitz" with this weight."""
+    squared = (weight.unsqueeze(1) - weight).square().sum(dim=2)
+    # The root has no slope at 0, where a class meets itself.
+    return squared.clamp(min=1e-20).sqrt()

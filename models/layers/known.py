@@ -1,0 +1,173 @@
+"""Layers whose map is known, and the numbers that they apply in eval mode.
+
+Whatever a proof does not cover is refused: a layer of another class, tensors that its class does
+not use, a convolution that is not zero-padded with stride 1, shapes that do not fit one another.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.activations import ACTIVATIONS
+from models.layers.spectral_norm import SpectralNormConv2d
+
+# Far above the smallest number that float64 has with all of its bits.
+_LEAST_PRODUCT = 2.0**-1000
+# Class of a layer -> the names of its tensors.
+_PARTS: dict[type, set[str]] = {
+    SpectralNormConv2d: {"weight", "bias", "vector", "outer"},
+    nn.Conv2d: {"weight", "bias"},
+    nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
+    nn.Dropout: set(),
+    nn.Linear: {"weight", "bias"},
+    nn.Flatten: set(),
+    **{activation: set() for activation in ACTIVATIONS.values()},
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear map of a block: a convolution, or a factor for each channel.
+
+    Attributes:
+        name: the module's path in model.named_modules(remove_duplicate=False).
+        size: (H, W) of the maps.
+        weight: of a convolution, float64 (c_out, c_in, k_h, k_w), on the CPU; None for factors.
+        factors: one for each channel, float64 (C,), on the CPU; None for a convolution.
+        folded: path of the BatchNorm that is in this convolution, or None.
+        is_finite: whether every number of its modules is; if not, it has no bound.
+    """
+
+    name: str
+    size: tuple[int, int]
+    weight: Tensor | None
+    factors: Tensor | None
+    folded: str | None
+    is_finite: bool
+
+
+def is_convolution(module: nn.Module | None) -> bool:
+    return type(module) in (SpectralNormConv2d, nn.Conv2d)
+
+
+def is_activation(module: nn.Module | None) -> bool:
+    """Whether it acts entrywise with slopes in [0, 1], if `check_layer` accepts it."""
+    return type(module) in ACTIVATIONS.values()
+
+
+def check_layer(name: str, module: nn.Module | None) -> None:
+    """Refuse, with a ValueError, a layer of an unknown class, an activation that is too steep, and
+    parts that its class does not use: old weight_norm, spectral_norm and pruning keep tensors or
+    modules from which they compute the weight."""
+    parts = _PARTS.get(type(module))
+    if module is None or parts is None:
+        raise ValueError(unknown(name, module))
+    check_parts(name, module, parts)
+    if isinstance(module, nn.ELU) and not 0 <= module.alpha <= 1:
+        # The slope of ELU at 0 from below is alpha.
+        raise ValueError(f"ELU at {name}: 0 <= alpha <= 1 must hold, but got {module.alpha}")
+
+
+def check_parts(name: str, module: nn.Module, allowed: Collection[str]) -> None:
+    """Refuse, with a ValueError, tensors and modules of a module under other names than these."""
+    for part in (*module._parameters, *module._buffers, *module._modules):
+        if part not in allowed:
+            raise ValueError(
+                f"the {type(module).__name__} at {name} must have no parts but "
+                f"{', '.join(sorted(allowed)) or 'its settings'}, but has {part}"
+            )
+
+
+def unknown(name: str, module: object) -> str:
+    """What is said of a module, at a path, of which nothing is known."""
+    return f"no Lipschitz bound is known for the module {type(module).__name__} at {name}"
+
+
+def kernel_of(name: str, module: nn.Module, channels: int) -> Tensor:
+    """The kernel that a convolution, at a path, applies to maps of so many channels: float64
+    (c_out, c_in, k_h, k_w), on the CPU. Raises ValueError for another convolution."""
+    assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+    weight = module.weight
+    if "weight" not in module._parameters:
+        raise ValueError(f"the convolution at {name} must have its weight as a parameter")
+    if weight.dim() != 4:
+        raise ValueError(f"the weight of {name} must have 4 axes, but has {weight.dim()}")
+    k_height, k_width = weight.shape[2:]
+    same = k_height % 2 == 1 and k_width % 2 == 1
+    if isinstance(module, nn.Conv2d):
+        same = (
+            same
+            and (module.stride, module.dilation, module.groups) == ((1, 1), (1, 1), 1)
+            and module.padding_mode == "zeros"
+            and module.padding == (k_height // 2, k_width // 2)
+        )
+    else:
+        same = same and k_height == k_width
+    if not same:
+        raise ValueError(
+            f"no bound is known for the convolution at {name}: it must have an odd kernel, "
+            f"stride 1, dilation 1, one group and 'same' zero padding, but has a kernel of "
+            f"{k_height} x {k_width} and is {module}"
+        )
+    if weight.shape[1] != channels or weight.numel() == 0:
+        raise ValueError(
+            f"the convolution at {name} must have a weight (c_out, {channels}, k_h, k_w), but has "
+            f"one of shape {tuple(weight.shape)}"
+        )
+    if module.bias is not None and module.bias.shape != weight.shape[:1]:
+        raise ValueError(
+            f"the convolution at {name} must have a bias for {len(weight)} channels, but has one "
+            f"of shape {tuple(module.bias.shape)}"
+        )
+    weight = weight if isinstance(module, nn.Conv2d) else module.effective_weight()
+    return weight.to("cpu", torch.float64)
+
+
+def scale_of_batch_norm(name: str, module: nn.Module | None, channels: int) -> Tensor:
+    """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64, on the CPU.
+    Raises ValueError where it is no function of one sample, or its numbers do not fit."""
+    assert isinstance(module, nn.BatchNorm2d)
+    if module.running_var is None or module.running_mean is None:
+        raise ValueError(
+            f"the BatchNorm2d at {name} must have running statistics, but has none: it is no "
+            "function of one sample"
+        )
+    for tensor in (module.running_mean, module.running_var, module.weight, module.bias):
+        if tensor is not None and tensor.shape != (channels,):
+            raise ValueError(
+                f"the BatchNorm2d at {name} must be for {channels} channels, but has a tensor of "
+                f"shape {tuple(tensor.shape)}"
+            )
+    variance = module.running_var
+    # Numbers that are not finite bound nothing anyway.
+    if bool(((variance < 0) & variance.isfinite()).any()) or module.eps < 0:
+        # Near -eps their sum is nothing but rounding, of which each precision has its own.
+        raise ValueError(
+            f"the BatchNorm2d at {name} must have variances and an eps >= 0, but has a running_var "
+            f"of {variance.min():g} and eps={module.eps:g}"
+        )
+    scale = (variance.to("cpu", torch.float64) + module.eps).rsqrt()
+    gamma = None if module.weight is None else module.weight.to("cpu", torch.float64)
+    return scale if gamma is None else product_or_nan(scale, gamma)
+
+
+def largest_mask_factor(dropout: nn.Dropout) -> float:
+    """The largest entry of a mask of dropout, 0 or 1 / (1 - p); infinite for another p."""
+    return 1 / (1 - dropout.p) if 0 <= dropout.p < 1 else math.inf
+
+
+def product_or_nan(left: Tensor, right: Tensor) -> Tensor:
+    """left * right in float64, with NaN, of which no bound is known, for a product of two numbers
+    that are not zero which underflow takes bits from."""
+    product = left * right
+    is_lost = (product.abs() < _LEAST_PRODUCT) & (left != 0) & (right != 0)
+    return product.masked_fill(is_lost, math.nan)
+
+
+def are_finite(modules: Collection[nn.Module], result: Tensor) -> bool:
+    """Whether all tensors of some modules, and the result computed from them, are finite."""
+    tensors = [t for m in modules for t in (*m._parameters.values(), *m._buffers.values())]
+    return all(bool(t.isfinite().all()) for t in (*tensors, result) if t is not None)

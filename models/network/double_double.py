@@ -1,0 +1,101 @@
+"""Residual blocks of ReLU in double-double arithmetic: a number is the sum of two in float64, which
+has about 31 digits (Dekker 1971).
+
+A convolution is the sum of those of slices of its input and of its kernel, of so few bits each that
+float64 holds all sums of their products exactly, in any order (Ozaki et al. 2012, "Error-free
+transformations of matrix multiplication by using fast routines of matrix multiplication"). Only
+what is left after two slices of each is rounded.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.convolution import convolved
+from models.norms.rounding import ROOM, UNITS, absolute_norm, norm_of
+
+DoubleDouble = tuple[Tensor, Tensor]
+"""Float64 tensors of one shape, the second at most a unit of rounding of the first."""
+
+_UNIT, _UNDERFLOW = UNITS[torch.float64]
+
+
+def takes(residual: nn.Sequential) -> bool:
+    """Whether `residual_bound` takes a g: one of convolutions and ReLU, in eval mode."""
+    return all(isinstance(module, nn.Conv2d | nn.ReLU | nn.Dropout) for module in residual)
+
+
+def add(left: DoubleDouble, right: DoubleDouble) -> DoubleDouble:
+    """The sum, off by at most 4 _UNIT^2 (|left| + |right|)."""
+    first, rest = _two_sum(left[0], right[0])
+    return _two_sum(first, rest + (left[1] + right[1]))
+
+
+@torch.no_grad()
+def residual_bound(
+    residual: nn.Sequential, x: DoubleDouble, z: DoubleDouble
+) -> tuple[Tensor, Tensor]:
+    """(x + g(x) - z in float64, a proven bound (B,) of its l2 norm in exact arithmetic), for x and
+    z (B, C, H, W) and a g in float64, on the CPU, that `takes` accepts."""
+    image, error = x, x[0].new_zeros(len(x[0]))
+    for module in residual:
+        if isinstance(module, nn.Conv2d):
+            image, own = _convolved(module, image)
+            error = absolute_norm(module) * error + own
+        elif isinstance(module, nn.ReLU):
+            # Of two summands the first has the sign.
+            image = (image[0].relu(), torch.where(image[0] > 0, image[1], 0))
+    difference = add(add(x, image), (-z[0], -z[1]))
+    error = error + 16 * _UNIT**2 * (norm_of(x[0]) + norm_of(image[0]) + norm_of(z[0]))
+    value = difference[0] + difference[1]
+    return value, ROOM * (norm_of(value) + error)
+
+
+def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]:
+    """(the layer's output at x, a bound (B,) of its error, l2)."""
+    n_terms = layer.weight[0].numel() + 1
+    n_bits = (53 - math.ceil(math.log2(n_terms))) // 2
+    w1, w2, w3 = (part.squeeze(0) for part in _slices(layer.weight.unsqueeze(0), n_bits))
+    x1, x2, x3 = _slices(x[0], n_bits)
+    x3 = x3 + x[1]
+
+    rounded = convolved(x3, layer.weight) + convolved(x1 + x2, w3)
+    zero = torch.zeros_like(rounded)
+    total = zero, zero
+    for image in (x1, x2):
+        for kernel in (w1, w2):
+            total = add(total, (convolved(image, kernel), zero))
+    total = add(total, (rounded, zero))
+    of_bias = torch.zeros(1)
+    if layer.bias is not None:
+        bias = layer.bias.view(1, -1, 1, 1).expand_as(rounded)
+        total = add(total, (bias, zero))
+        of_bias = layer.bias.abs().amax()
+    # Entry by entry: of sums of so many products, and of the sums above.
+    of_weight, of_rest = (w.abs().sum(dim=(1, 2, 3)).amax() for w in (layer.weight, w3))
+    largest, left = (part.abs().flatten(1).amax(dim=1) for part in (x[0], x3))
+    off = (n_terms + 4) * _UNIT * (left * of_weight + largest * of_rest)
+    off = off + 64 * _UNIT**2 * (largest * of_weight + of_bias) + _UNDERFLOW
+    return total, ROOM * off * math.prod(rounded.shape[1:]) ** 0.5
+
+
+def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Three summands of each sample of x (B, ...): two of whole multiples, of at most so many bits,
+    of one power of two each, and what is left."""
+    largest = x.abs().flatten(1).amax(dim=1)
+    # Of 0 and of numbers that are not finite the exponent is 0.
+    exponent = torch.frexp(largest).exponent.view(-1, *[1] * (x.dim() - 1))
+    slices, rest = [], x
+    for index in (1, 2):
+        step = torch.ldexp(torch.ones_like(largest).view_as(exponent), exponent - index * n_bits)
+        slices.append((rest / step).round() * step)
+        rest = rest - slices[-1]
+    return slices[0], slices[1], rest
+
+
+def _two_sum(a: Tensor, b: Tensor) -> DoubleDouble:
+    """The rounded sum, and what rounding took from it, exactly (Knuth)."""
+    total = a + b
+    of_b = total - a
+    return total, (a - (total - of_b)) + (b - of_b)

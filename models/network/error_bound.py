@@ -1,0 +1,156 @@
+"""Proven bounds of the error of an inverse, in float32 and float64."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.invertible_block import BlockBound, InvertibleBlock, solve
+from models.floats.threads import single_threaded_operations
+from models.floats.torch_modes import reduced_products, refuse_flushed_denormals
+from models.inverse.fixed_point import fixed_point
+from models.layers.convolution import convolved
+from models.network.double_double import DoubleDouble, add, residual_bound, takes
+from models.norms.rounding import ROOM, Running, after_block, norm_of
+
+# Of the inverse in float64, whose own error is bounded by its residual.
+_RTOL, _MAX_STEPS = 1e-14, 200
+# Newton steps after it in double-double arithmetic; each is solved to so much of its size.
+_N_NEWTON_STEPS = 2
+_STEP_RTOL = 1e-6
+
+
+@torch.no_grad()
+def error_bounds(
+    body: Sequence[nn.Module], z: Tensor, iterates: Iterable[Tensor], bounds: Sequence[BlockBound]
+) -> tuple[Tensor, Tensor]:
+    """Two proven bounds, float64, l2, rounding included: (T, B), of the distances of `iterates`
+    from the exact preimages of z under the T blocks from each one on; and (B,), of the distance of
+    the last of them from the image of which z are the features, as the network computed them.
+    Infinite where a block is not proven to be invertible; and the second one where products may
+    have been computed in less than the precision of z (`models.floats.torch_modes`).
+
+    The blocks are inverted once more in float64, and with ReLU refined by Newton steps in
+    double-double arithmetic. With r_t = x_t + g(x_t) - x_{t+1} for these iterates x_t and the
+    bounds c_t of the blocks' inverses, they are off the exact preimages by at most
+    e_t = c_t (e_{t+1} + ||r_t||). In float64 alone that is far above the error of deep networks: it
+    grows by the product of the c_t.
+
+    The forward pass rounded at its own values, each within some d_t of x_t. What a block rounds
+    there is at most p_t + q_t d_t, by a running error analysis around x_t. So d_t is at most
+    c_t (d_{t+1} + ||r_t|| + p_t + q_t d_t), which bounds it where c_t q_t < 1.
+
+    Args:
+        body: of a network in eval mode.
+        z: its features (B, C, H, W), float32 or float64, as the weights.
+        iterates: for each block, from the last one on, the solution (B, C, H, W) before it.
+        bounds: proven of the blocks, in the order of the forward pass.
+
+    Raises:
+        ValueError: if torch flushes denormal numbers to zero.
+    """
+    refuse_flushed_denormals()
+    with single_threaded_operations():
+        return _error_bounds(body, z, iter(iterates), list(bounds))
+
+
+def _error_bounds(
+    body: Sequence[nn.Module], z: Tensor, iterate: Iterator[Tensor], left: list[BlockBound]
+) -> tuple[Tensor, Tensor]:
+    device, dtype, is_in_full = z.device, z.dtype, reduced_products(z) is None
+    # On the CPU, where a sum of products is one.
+    z = z.cpu().double()
+    x, error = (z, torch.zeros_like(z)), z.new_zeros(len(z))
+    of_pass = error
+    errors = error.new_full((len(left), len(z)), math.inf)
+    of_image = error.new_full((len(z),), math.inf)
+    for module in reversed(body):
+        if not isinstance(module, InvertibleBlock):
+            first, second = (cast(Any, module).inverse(part) for part in x)
+            x = first, second
+            continue
+        proven = left.pop()
+        inverse_lipschitz = proven.inverse_lipschitz_upper_bound
+        residual = None if math.isinf(inverse_lipschitz) else module.exact_g()
+        if residual is None:
+            break
+        residual = residual.cpu()
+        x, off = _preimage(residual.double(), x, proven.expands)
+        error = inverse_lipschitz * (error + off)
+        without = inverse_lipschitz * (of_pass + off)
+        of_pass = _off_the_pass(residual, x, dtype, inverse_lipschitz, without)
+        distance = ROOM * (norm_of(next(iterate).cpu().double() - x[0]) + norm_of(x[1]))
+        errors[len(left)] = distance + error
+        if not left and is_in_full:
+            of_image = distance + of_pass
+    errors, of_image = (
+        of.nan_to_num(nan=math.inf, posinf=math.inf).to(device) for of in (errors, of_image)
+    )
+    return errors, of_image
+
+
+def _off_the_pass(
+    residual: nn.Sequential,
+    x: DoubleDouble,
+    dtype: torch.dtype,
+    inverse_lipschitz: float,
+    without: Tensor,
+) -> Tensor:
+    """Bound (B,), float64, l2, of how far x is off the value that the forward pass had ahead of a
+    block, for a pass in `dtype` by a g in plain modules. `without` (B,) is what it would be if the
+    block did not round."""
+    center = x[0].to(dtype)
+    moved = norm_of(x[0] - center.double()) + norm_of(x[1])
+    # The rounding at the center, and within a distance from it: its bound is linear in that. The
+    # distance is about that of the center from 0, so that their difference is not lost in rounding.
+    distance = 1 + norm_of(center)
+    spread = torch.stack([torch.zeros_like(moved), distance])
+    after = after_block(residual.to(dtype), Running(center, spread, torch.zeros_like(spread)), 0.0)
+    at_center, within = ROOM * inverse_lipschitz * after.error
+    slope = ROOM * (within - at_center) / distance
+    off = ROOM * (without + at_center + slope * moved) / (1 - slope)
+    return torch.where(slope < 1, off, math.inf)
+
+
+def _preimage(
+    residual: nn.Sequential, z: DoubleDouble, expanding: bool
+) -> tuple[DoubleDouble, Tensor]:
+    """(x with x + g(x) = z, nearly; a proven bound (B,) of ||x + g(x) - z||, l2), for a g in plain
+    modules and float64."""
+    start = solve(list(residual), z[0], rtol=_RTOL, max_steps=_MAX_STEPS, expanding=expanding)
+    x = start.last_iterate, torch.zeros_like(z[0])
+    if not takes(residual):
+        return x, _residual_bound(residual, x[0], z[0]) + norm_of(z[1])
+    for _ in range(_N_NEWTON_STEPS):
+        missing, _ = residual_bound(residual, x, z)
+        x = add(x, (_newton_step(residual, x[0], missing), torch.zeros_like(missing)))
+    return x, residual_bound(residual, x, z)[1]
+
+
+def _newton_step(residual: nn.Sequential, x: Tensor, missing: Tensor) -> Tensor:
+    """d with d + g'(x) d = -missing, nearly; for a g that `takes` accepts, which is linear around
+    x: its convolutions, and where x leaves its ReLUs on."""
+    on: list[Tensor] = []
+    for module in residual:
+        x = module(x)
+        on.append((x > 0).to(x.dtype) if isinstance(module, nn.ReLU) else x)
+
+    def step(d: Tensor, rows: Tensor) -> Tensor:
+        for module, of_module in zip(residual, on, strict=True):
+            if isinstance(module, nn.Conv2d):
+                d = convolved(d, module.weight)
+            elif isinstance(module, nn.ReLU):
+                d = d * of_module[rows]
+        return -missing[rows] - d
+
+    return fixed_point(step, -missing, rtol=_STEP_RTOL, expanding=True).last_iterate
+
+
+def _residual_bound(residual: nn.Sequential, x: Tensor, z: Tensor) -> Tensor:
+    """Proven bound (B,) of ||x + g(x) - z||, l2, in float64, the rounding of this included."""
+    zero = x.new_zeros(len(x))
+    image = after_block(residual, Running(x, zero, zero), 0.0)
+    # The difference, rounded entry by entry, is good to a unit of itself.
+    return ROOM * (norm_of(image.value - z) + image.error)

@@ -1,0 +1,364 @@
+"""Invertible residual networks and the paper's baselines, in one class.
+
+Behrmann et al., "Invertible Residual Networks": pre-activation bottleneck blocks x + g(x),
+g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages and zeros appended to the input
+channels (section 3 and appendix A). In their place, or behind them, there may be blocks that move
+no two points apart (`potential_block`), and a classifier of bounded slope.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.bottleneck import ResidualBlock
+from models.blocks.invertible_block import InvertibleBlock
+from models.blocks.own import Block, block_class, path_of_class
+from models.blocks.potential import PotentialBlock
+from models.floats.raised import UP
+from models.heads.head import Head
+from models.heads.kinds import HEADS, head_of
+from models.inputs import check_kind, check_maps, check_precision, described
+from models.inverse.fixed_point import Solution, nan_where_unconverged
+from models.isometries import ISOMETRIES, Flatten, InjectivePad, Patches, Squeeze
+from models.layers.convolution import in_channels_last
+from models.layers.spectral_norm import (
+    SpectralNormConv2d,
+    effective_weights,
+    update_spectral_norm,
+)
+from models.network.arguments import CLASSIFIER_EPS, check_arguments, is_import_path
+from models.network.certificate import Certificate
+from models.network.error_bound import error_bounds
+from models.norms.rounding import UNITS, norm_of
+
+
+class IResNet(nn.Module):
+    """A residual network that is invertible up to the classifier if its blocks contract.
+
+    Args:
+        in_shape: (C, H, W) of an image.
+        n_classes: at least 1.
+        blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
+            May be empty if there are dense_blocks.
+        block: "bottleneck", the paper's; "potential", which moves no two points apart; or a
+            subclass of Block, or its import path, `package.module:Class`, which is imported.
+        patch: of potential blocks, 0 for convolutions 3 x 3. Otherwise those of the first stage act
+            on every patch of this many pixels a side by itself, with the same weights, and every
+            second one on patches that are moved by half of it; in each further stage patches are
+            twice as large.
+        dense_blocks: potential blocks behind the stages, on the flattened map.
+        bottleneck: channels of a block over its inner channels.
+        dense_bottleneck: those of a dense block over its inner channels; 0 takes bottleneck.
+        channel_multiplier: zeros are appended to the input up to this many times its channels.
+        norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
+            before every activation) and "none" (the plain ResNet).
+        activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
+        head: "batch_norm": BatchNorm, activation, mean over pixels, linear, as in the paper;
+            "lipschitz": linear on the flattened features, whose slope is known while it is trained.
+        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 2), and for potential
+            blocks of Lip(g). Below 1 blocks contract; above, `certify` may still prove that
+            bottleneck blocks are invertible.
+        budget: how a bottleneck block meets c. "even": every layer has the target c, as in the
+            paper. "last": only the last layer has a small target; the product of targets is c**3
+            too.
+        n_power_iterations: updates of every sigma in one call of update_spectral_norm.
+        dropout: probability in [0, 1) that an entry is zeroed, in each block.
+        classifier_eps: added to a variance by the classifier's BatchNorm, in (0, 1). Channels that
+            only the blocks fill have standard deviations as small as the blocks' bound. With
+            torch's default of 1e-5 those below 0.003 would be lost to the classifier.
+
+    Raises:
+        ValueError: if an argument is out of range, in_shape does not fit the stages, or there is
+            no such block.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        n_classes: int,
+        blocks: Sequence[int] = (18, 18, 19),
+        *,
+        block: str | type[Block] = "bottleneck",
+        patch: int = 0,
+        dense_blocks: int = 0,
+        bottleneck: int = 4,
+        dense_bottleneck: int = 0,
+        channel_multiplier: int = 4,
+        norm: str = "spectral",
+        activation: str = "relu",
+        head: str = "batch_norm",
+        coeff: float = 0.9,
+        budget: str = "even",
+        n_power_iterations: int = 1,
+        dropout: float = 0.1,
+        classifier_eps: float = CLASSIFIER_EPS,
+    ) -> None:
+        super().__init__()
+        own: type[Block] | None = None
+        if isinstance(block, type) and issubclass(block, Block):
+            own, block = block, path_of_class(block)
+        elif not isinstance(block, str):
+            raise ValueError(f"block must be text or a subclass of Block, but got {block!r:.80}")
+        elif is_import_path(block):
+            own = block_class(block)
+        check_arguments(
+            in_shape,
+            n_classes,
+            blocks,
+            block=block,
+            patch=patch,
+            dense_blocks=dense_blocks,
+            bottleneck=bottleneck,
+            dense_bottleneck=dense_bottleneck,
+            channel_multiplier=channel_multiplier,
+            norm=norm,
+            activation=activation,
+            head=head,
+            coeff=coeff,
+            budget=budget,
+            n_power_iterations=n_power_iterations,
+            dropout=dropout,
+            classifier_eps=classifier_eps,
+        )
+        # Python's own numbers, of whatever type they were given: `certify` accepts no others.
+        coeff, dropout, classifier_eps = float(coeff), float(dropout), float(classifier_eps)
+        self.in_shape: tuple[int, int, int] = (in_shape[0], in_shape[1], in_shape[2])
+        self.n_classes = int(n_classes)
+        self.classifier_eps = classifier_eps
+        self.n_power_iterations = int(n_power_iterations)
+        channels, height, width = in_shape
+
+        def potential(
+            channels: int, size: tuple[int, int], kernel_size: int, bottleneck: int = bottleneck
+        ) -> PotentialBlock:
+            return PotentialBlock(
+                channels,
+                size,
+                inner_channels=max(1, channels // bottleneck),
+                kernel_size=kernel_size,
+                norm=norm,
+                activation=activation,
+                coeff=coeff,
+                dropout=dropout,
+            )
+
+        body: list[nn.Module] = []
+        if channel_multiplier > 1:
+            body.append(InjectivePad(channels * (channel_multiplier - 1)))
+            channels *= channel_multiplier
+        # The patches whose pixels are channels by now: their edge, and how far they are moved.
+        edge, moved = 1, 0
+        for stage, n_blocks in enumerate(blocks):
+            if stage > 0 and patch == 0:
+                body.append(Squeeze())
+                channels, height, width = channels * 4, height // 2, width // 2
+            for index in range(n_blocks):
+                if patch > 0:
+                    old, was = edge, moved
+                    edge = patch * 2**stage
+                    moved = edge // 2 if index % 2 else 0
+                    body.append(Patches(old, edge, moved - was))
+                    body.append(potential(channels * edge**2, (height // edge, width // edge), 1))
+                elif own is not None:
+                    body.append(own(channels, (height, width), coeff=coeff, dropout=dropout))
+                elif block == "potential":
+                    body.append(potential(channels, (height, width), 3))
+                else:
+                    body.append(
+                        ResidualBlock(
+                            channels,
+                            (height, width),
+                            inner_channels=channels // bottleneck,
+                            norm=norm,
+                            activation=activation,
+                            coeff=coeff,
+                            budget=budget,
+                            dropout=dropout,
+                            first=stage == 0 and index == 0,
+                        )
+                    )
+        channels, height, width = channels * edge**2, height // edge, width // edge
+        if dense_blocks > 0:
+            body.append(Flatten((channels, height, width)))
+            channels, height, width = channels * height * width, 1, 1
+            body.extend(
+                potential(channels, (1, 1), 1, dense_bottleneck or bottleneck)
+                for _ in range(dense_blocks)
+            )
+        self.body = nn.ModuleList(body)
+        self.classifier = HEADS[head].build(
+            (channels, height, width),
+            self.n_classes,
+            activation=activation,
+            classifier_eps=classifier_eps,
+        )
+        # The faster layout on the CPU and for half precision on GPUs. Always the same one, since
+        # the last bits of sigma, and with them the effective weight, depend on it. Before 2.15,
+        # torch's stubs of Module.to do not know memory_format.
+        cast(Any, self).to(memory_format=torch.channels_last)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The invertible part: (B, C, H, W) -> (B, C', H', W'). The inverse is `inverse`.
+
+        Raises:
+            TypeError: if the images are no Tensor.
+            ValueError: if they are not of in_shape (the norm of a zero-padded convolution grows
+                with the map, so a certificate holds at its size only), or not on the device or of
+                the dtype of the weights; under autocast any floating-point dtype is taken.
+        """
+        weight = next(self.parameters(), None)
+        check_maps("images", x, self.in_shape, weight)
+        check_precision("images", x, weight, autocast=True)
+        layers = self.normalized_layers()
+        weights: dict[nn.Module, Tensor] = dict(zip(layers, effective_weights(layers), strict=True))
+        x = in_channels_last(x)
+        for module in self.body:
+            if isinstance(module, InvertibleBlock):
+                x = module.image(x, weights)
+            else:
+                x = in_channels_last(module(x))
+        return x
+
+    @property
+    def blocks(self) -> list[InvertibleBlock]:
+        """The residual blocks in the order of the forward pass."""
+        # By position: a block that stands in two places comes twice.
+        parts = self.body._modules.values()
+        return [part for part in parts if isinstance(part, InvertibleBlock)]
+
+    @property
+    def head(self) -> Head:
+        """The kind of the classifier. Raises ValueError if it is none that is known."""
+        return head_of(self.classifier)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, n_classes)."""
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
+
+    @torch.no_grad()
+    def inverse(
+        self,
+        z: Tensor,
+        *,
+        rtol: float = 1e-6,
+        atol: float = 0.0,
+        max_steps: int | Tensor = 100,
+        certificate: Certificate | None = None,
+        bound_error: bool = True,
+        images: Tensor | None = None,
+    ) -> Solution:
+        """x (B, C, H, W) such that features(x) = z, block by block from the last to the first.
+
+        Args:
+            z: (B, C', H', W'), from `features`. The channels that InjectivePad appended are dropped
+                at the end, so a z outside the image of `features` gives the preimage of a neighbor.
+            rtol, atol, max_steps: per block and sample, as in `fixed_point`.
+            certificate: of this network, by `certify`. With it come `error_bound` and
+                `image_error_bound`, at the cost of an inverse in float64; and blocks that are
+                proven to be invertible but not to contract are solved by a method that needs no
+                contraction.
+            bound_error: whether to compute the two bounds where there is a certificate.
+            images: (B, C, H, W), of which z are the features, if at hand: for a smaller
+                `image_error_bound`, with or without a certificate.
+
+        Returns:
+            A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
+            order of the forward pass. Each block starts from the last iterate of the block behind
+            it, converged or not. So last_iterate also shows how far off an inverse without
+            convergence is (the first two columns of the paper's Table 1).
+
+            error_bound, (T, B), bounds the distance of the solution before block t from the exact
+            preimage of z under the blocks from t on; [0] is that of the exact preimage of z itself.
+            It says nothing of the rounding that made z: image_error_bound, (B,), does, and bounds
+            the distance of last_iterate from the image x with z = features(x), computed by this
+            network in the precision of z, without autocast and with products in full; it is
+            infinite where torch may compute those of float32 in TF32 or bfloat16. If `images` are
+            given it is their distance, rounded up. Both are proven, rounding included; see
+            `models.network.error_bound`.
+
+        Raises:
+            RuntimeError: in training mode with dropout or BatchNorm, where the network is no
+                function of one sample, or with a certificate: call eval() first.
+            TypeError: if z or images are no Tensor, or the certificate is something else.
+            ValueError: if the certificate is of another network, or `certify` would refuse this
+                one, or torch flushes denormal numbers to zero; or if z has not the features' shape
+                or not the dtype and device of the weights, or images not the shape of the solution.
+        """
+        check_kind("z", z, Tensor)
+        weight = next(self.parameters(), None)
+        check_maps("z", z, z.shape[1:], weight)  # the blocks look at the shape
+        check_precision("z", z, weight)
+        if certificate is not None:
+            check_kind("certificate", certificate, Certificate)
+            if z.dtype not in UNITS:
+                raise ValueError(
+                    f"z must be float32 or float64 with a certificate, but got {described(z)}"
+                )
+            certificate.check(self, IResNet)
+            if self.training:
+                raise RuntimeError(
+                    "inverse with a certificate needs eval mode; call model.eval() first"
+                )
+        unused = [] if certificate is None else list(certificate.blocks)
+        per_block: list[Solution] = []
+        x = z
+        # By order, as in features; ModuleList would be reversed by the names of its modules.
+        for module in reversed(list(self.body)):
+            if isinstance(module, InvertibleBlock):
+                expanding = certificate is not None and unused.pop().expands
+                solution = module.inverse(
+                    x, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
+                )
+                per_block.append(solution)
+                x = solution.last_iterate
+            else:
+                check_kind("each part of the body", module, *ISOMETRIES)
+                x = cast(Any, module).inverse(x)
+        bound = image_bound = None
+        if certificate is not None and bound_error:
+            iterates = (solution.last_iterate for solution in per_block)
+            with torch.autocast("cpu", enabled=False):  # where the bounds are computed
+                bound, image_bound = error_bounds(list(self.body), z, iterates, certificate.blocks)
+        if images is not None:
+            check_kind("images", images, Tensor)
+            if images.shape != x.shape:
+                raise ValueError(
+                    f"images of shape {tuple(x.shape)} must be given, but got {tuple(images.shape)}"
+                )
+            image_bound = UP * norm_of(x.double() - images.double())
+        per_block.reverse()
+        converged = torch.stack([solution.converged for solution in per_block])
+        return Solution(
+            value=nan_where_unconverged(x, converged.all(dim=0)),
+            last_iterate=x,
+            n_steps=torch.stack([solution.n_steps for solution in per_block]),
+            residual_norm=torch.stack([solution.residual_norm for solution in per_block]),
+            converged=converged,
+            error_bound=bound,
+            image_error_bound=image_bound,
+        )
+
+    def update_spectral_norm(self) -> None:
+        """Update every sigma n_power_iterations times; training calls it once a step."""
+        update_spectral_norm(self.normalized_layers(), self.n_power_iterations)
+
+    def normalized_layers(self) -> list[SpectralNormConv2d]:
+        """The layers of the body under spectral normalization, each once."""
+        return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
+
+
+@torch.no_grad()
+def deployed(model: IResNet) -> IResNet:
+    """A copy in plain convolutions, each with the effective weight of now: the same function in
+    eval mode, bit for bit, in which no sigma stands between the weights and the map. It has the
+    layers of a network with norm="none", and loads into one. Blocks of other authors stay. Raises
+    TypeError if the model is no IResNet."""
+    check_kind("model", model, IResNet)
+    plain = copy.deepcopy(model)
+    for block in plain.blocks:
+        block.make_plain()
+    return plain

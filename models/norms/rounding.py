@@ -1,0 +1,168 @@
+"""Bounds of the rounding in the evaluation of blocks, in float32 or float64: a running error
+analysis (Higham, Accuracy and Stability of Numerical Algorithms, 3.3).
+
+Convolutions and sums are assumed to be sums of products in the precision of their inputs, in any
+order, as torch's are on CPUs and GPUs with the settings that `floats.torch_modes` asks for; no
+Winograd and no Fourier form. Sums of n products are good to n times the unit of rounding times the
+sum of their absolute values (3.1).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from models.floats.norm import scaled_norm
+from models.layers.activations import ACTIVATIONS
+from models.layers.convolution import convolved
+
+UNITS = {torch.float32: (2.0**-24, 2.0**-100), torch.float64: (2.0**-53, 2.0**-900)}
+"""The unit of rounding, and what is far above what the underflow of one layer's products adds up
+to."""
+# Operations on an entry by an activation, or by BatchNorm, at most; each good to one rounding.
+_FEW = 8
+ROOM = 1.01
+"""A factor for terms of higher order, and for the rounding of the bounds themselves, which are
+computed in the precision of the maps."""
+
+
+# Of Schur's test: with four steps the bounds of trained layers are 1e-4 above the norm at most.
+_N_SCHUR_STEPS = 4
+# Its vectors stay positive: no entry is below this share of the largest.
+_LEAST_SHARE = 1e-3
+# Far above the rounding of its sums in float64.
+_SCHUR_ROOM = 1 + 1e-9
+
+
+@dataclass(frozen=True)
+class Running:
+    """A step of the pass on B samples, each for all inputs in a ball around it.
+
+    Attributes:
+        value: float32 or float64 (B, ...), as computed at the sample.
+        spread: float64 (B,), bound of the l2 distance between the exact values at the sample and at
+            any other in the ball.
+        error: float64 (B,), bound of the rounding up to here, l2, at any in the ball.
+    """
+
+    value: Tensor
+    spread: Tensor
+    error: Tensor
+
+    @property
+    def off(self) -> Tensor:
+        """(B,): bound of the distance of the computed values at any in the ball from this."""
+        return self.spread + 2 * self.error
+
+    def as_input(self) -> "Running":
+        """The same, as what is given: the rounding before it is part of how far it is off."""
+        return Running(self.value, self.off, torch.zeros_like(self.error))
+
+
+def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> Running:
+    """x + g(x), for a g in plain modules: what comes in off by an error leaves off by `lipschitz`
+    times that, and the block adds its own rounding, at what comes in."""
+    unit, underflow = UNITS[before.value.dtype]
+    inside = before.as_input()
+    for module in residual:
+        inside = after_layer(module, inside)
+    size = norm_of(before.value) + before.off + norm_of(inside.value) + inside.off
+    error = lipschitz * before.error + inside.error + unit * size + underflow
+    error = _unless_too_large(error, size, before.value.dtype)
+    return Running(before.value + inside.value, lipschitz * before.spread, error)
+
+
+def after_own_block(
+    block: nn.Module, before: Running, lipschitz: float, rounding: float
+) -> Running:
+    """x + g(x), for a block of another author, who proves that it is off by at most `rounding`
+    units of |x| + 1."""
+    unit, underflow = UNITS[before.value.dtype]
+    value = block(before.value)
+    size = norm_of(before.value) + before.off + 1
+    error = lipschitz * before.error + rounding * unit * size + underflow
+    error = _unless_too_large(error, lipschitz * size, before.value.dtype)
+    return Running(value, lipschitz * before.spread, error)
+
+
+def after_layer(module: nn.Module, before: Running) -> Running:
+    """A convolution, a BatchNorm, an activation, or what does nothing in eval mode. Each operation
+    rounds at most so many times the sum of the absolute values of its terms."""
+    x = before.value
+    if isinstance(module, nn.Conv2d):
+        value = convolved(x, module.weight, module.bias)
+        kernel = module.weight.abs()
+        bias = None if module.bias is None else module.bias.abs()
+        size = norm_of(convolved(x.abs(), kernel, bias))
+        lipschitz = absolute_norm(module)
+        n_terms = kernel[0].numel() + 1
+    elif isinstance(module, nn.BatchNorm2d):
+        value = module(x)
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        variance = module.running_var + module.eps
+        # A denormal one has lost bits.
+        variance = variance.masked_fill(variance < torch.finfo(x.dtype).tiny, 0.0)
+        scale = variance.rsqrt()
+        if module.weight is not None:
+            scale = module.weight.abs() * scale
+        offset = scale * module.running_mean.abs()
+        if module.bias is not None:
+            offset = module.bias.abs() + offset
+        size = norm_of(x.abs() * scale.view(-1, 1, 1) + offset.view(-1, 1, 1))
+        lipschitz = scale.max().item()
+        n_terms = _FEW
+    elif type(module) in ACTIVATIONS.values():
+        value = module(x)
+        # A softplus is at most |x| + log(2), and log(2) at 0.
+        size = norm_of(x.abs() + math.log(2))
+        lipschitz = 1.0
+        n_terms = 0 if isinstance(module, nn.ReLU) else _FEW
+    elif isinstance(module, nn.Dropout | nn.Identity):
+        return before
+    else:
+        raise TypeError(f"no bound of the rounding is known for a {type(module).__name__}")
+    return after_sums(before, value, size, lipschitz, n_terms)
+
+
+def after_sums(
+    before: Running, value: Tensor, size: Tensor, lipschitz: float | Tensor, n_terms: int
+) -> Running:
+    """A map whose entries are sums of `n_terms`, or as few operations: `size` (B,) is the norm of
+    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. With
+    columns (B, 1) in `before`, they are of each output (B, K), and `lipschitz` is (1, K)."""
+    unit, underflow = UNITS[before.value.dtype]
+    size = size + lipschitz * before.off
+    rounding = n_terms * unit / (1 - n_terms * unit) * size + underflow
+    rounding = _unless_too_large(rounding, size, before.value.dtype)
+    return Running(value, lipschitz * before.spread, lipschitz * before.error + rounding)
+
+
+def _unless_too_large(error: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bound of an error (B,) or (B, K) of sums of terms whose absolute values have sums of at
+    most `size` anywhere in the ball; infinite where these may overflow, or are not known."""
+    return torch.where(2 * size < torch.finfo(dtype).max, error, math.inf)
+
+
+def absolute_norm(layer: nn.Conv2d) -> float:
+    """A bound of the norm of the convolution with the absolute kernel: that of the matrix M of the
+    sums over its taps. M has no negative entry, so with any positive vector v its norm is at most
+    the square root of the largest entry of M^T M v / v (Schur's test)."""
+    # On the CPU, where certificates are computed too.
+    taps = layer.weight.abs().sum(dim=(2, 3)).double().cpu()
+    largest = taps.max().item()
+    if not 0 < largest < math.inf:
+        return largest
+    taps = taps / largest  # so that nothing underflows
+    vector, squared = taps.new_ones(taps.shape[1]), math.inf
+    for _ in range(_N_SCHUR_STEPS):
+        image = taps.T @ (taps @ vector)
+        squared = min(squared, (image / vector).max().item())
+        vector = image.clamp(min=_LEAST_SHARE * image.max().item())
+    return math.sqrt(squared) * largest * _SCHUR_ROOM
+
+
+def norm_of(x: Tensor) -> Tensor:
+    """(B,), float64: the l2 norm of each sample, as `scaled_norm` computes it."""
+    return scaled_norm(x).double()

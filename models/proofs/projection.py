@@ -1,0 +1,168 @@
+"""Networks with a smaller bound, made of a trained one without training.
+
+Blocks are scaled by what is proven of them, so the certificate holds by construction. The features
+change, so the classifier is adapted (`network.classifier`). The proof of the body says nothing of
+it.
+"""
+
+import copy
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from models.heads.radius_loss import TEMPERATURE, head_loss
+from models.inputs import check_kind, count, number
+from models.layers.spectral_norm import SpectralNormConv2d
+from models.network.certificate import Certificate
+from models.network.classifier import (
+    as_batches,
+    check_fitted,
+    fit_to_labels,
+    fit_to_logits,
+    labels_for,
+)
+from models.network.iresnet import IResNet
+from models.proofs.certification import certify, with_classifier
+
+_N_ROUNDS = 10
+
+
+@torch.no_grad()
+def project(
+    model: IResNet,
+    coeff: float | None = None,
+    images: Tensor | Iterable[Tensor] | None = None,
+    *,
+    lipschitz: float | None = None,
+    certificate: Certificate | None = None,
+    labels: Tensor | None = None,
+    margin: float | None = None,
+    temperature: float = TEMPERATURE,
+    seed: int = 0,
+) -> Certificate:
+    """Scale layers, in place, until the proven bounds are small enough.
+
+    Layers that need no scaling stay as they are, and so do the biases of bottlenecks. A scaled
+    layer's weight becomes
+    its effective weight, and its target, for further training, at most its new bound. If an error
+    is raised, the model is unchanged.
+
+    Args:
+        model: with norm="spectral" or "none"; its mode stays as it is.
+        coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
+            paper's sense of c; for a potential block that of Lip(g). Every layer above it is
+            scaled.
+        images: training images, (B, C, H, W) or batches of such, without labels. They are read once
+            and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm, if
+            it has one, become their averages, and its last layer is fitted to the logits that they
+            had. With None both stay, and the accuracy usually falls far.
+        lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2, in
+            (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
+        certificate: of the model as given, if at hand: by `certify` with effort="full".
+        labels: int64 (B,), of all images in order. With them a linear classifier, of
+            head="lipschitz", is not fitted to its former logits, which makes its slope as much
+            larger as features get smaller, but to the labels: what the ladder of a study does.
+        margin: > 0, of the loss of that fit, l2, in pixels of [0, 1]: by how much the proven radii
+            fall short of it, softly, for images that are pixels plus an offset. None takes the
+            cross entropy.
+        temperature: > 0, in pixels of [0, 1]: how far from the margin radii still count.
+        seed: of the batches of that fit.
+
+    Returns:
+        What is proven of the model then: `certify(model)`.
+
+    Raises:
+        TypeError: if an argument is of another kind.
+        ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
+            for the weights' precision, a weight is not finite, the certificate is of other weights
+            or of less effort, or the residual blocks hold a BatchNorm, whose factor follows the
+            data; if a block of another author defines no `scale`, or its bound does not follow it
+            (BlockError); if images is empty, the classifier is that of no `head`, labels are not
+            one for each image or of another head, or what is fitted is not finite.
+        RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
+    """
+    check_kind("model", model, IResNet)
+    if (coeff is None) == (lipschitz is None):
+        raise ValueError(
+            f"one of coeff and lipschitz must be given, but got coeff={coeff}, "
+            f"lipschitz={lipschitz}"
+        )
+    name, given = ("coeff", coeff) if lipschitz is None else ("lipschitz", lipschitz)
+    assert given is not None
+    target = number(name, given)
+    if not 0 < target < 1:
+        raise ValueError(f"0 < {name} < 1 must hold, but got {name}={target}")
+    for block in model.blocks:
+        missing = block.why_not_scalable()
+        if missing is not None:
+            raise ValueError(f"project needs {missing}")
+    batches = None if images is None else as_batches(images)
+    if certificate is not None:
+        check_kind("certificate", certificate, Certificate)
+    if batches is not None:
+        # Fail before the certificate, which takes long.
+        model.head.check_fittable(model.classifier)
+    if labels is not None:
+        labels = labels_for(model, batches, labels)
+        seed = count("seed", seed, 0)
+        margin = None if margin is None else number("margin", margin)
+        temperature = number("temperature", temperature)
+        head_loss(margin, temperature, 1.0)  # refuses what it cannot be of
+    if certificate is None:
+        certificate = certify(model)
+    elif certificate.effort != "full":
+        raise ValueError(f"the certificate must be of effort=full, but is of {certificate.effort}")
+    else:
+        certificate.check(model, IResNet)
+    # Nothing of the model is changed before all is done.
+    projected = copy.deepcopy(model)
+    for n_round in range(_N_ROUNDS):
+        if any(block.layer_product == math.inf for block in certificate.blocks):
+            raise ValueError("project needs finite weights, but got some that are not")
+        if not _scale(projected, certificate, target, n_round, by_layer=lipschitz is None):
+            break
+        certificate = certify(projected)
+    else:
+        raise ValueError(
+            f"{name} must be large enough for the weights' precision, but no scaling brought "
+            f"every bound to at most {name}={target}"
+        )
+    if n_round > 0:
+        if batches is not None:
+            if labels is None:
+                fit_to_logits(projected, model, batches)
+            else:
+                loss = head_loss(margin, temperature, certificate.features_lipschitz_upper_bound)
+                fit_to_labels(projected, batches, labels, loss, seed)
+            check_fitted(projected)
+            certificate = with_classifier(certificate, projected)
+        _assign(model, projected)
+    return certificate
+
+
+def _assign(model: IResNet, projected: IResNet) -> None:
+    """Give a model the tensors and targets of another one with the same modules."""
+    tensors = list(model.state_dict().values())
+    for tensor in tensors:
+        tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
+    # In one call, so that a signal leaves no mix of both. An old target changes no map.
+    torch._foreach_copy_(tensors, list(projected.state_dict().values()))
+    for module, other in zip(model.modules(), projected.modules(), strict=True):
+        if isinstance(module, SpectralNormConv2d):
+            assert isinstance(other, SpectralNormConv2d)
+            module.coeff = other.coeff
+
+
+def _scale(
+    model: IResNet, certificate: Certificate, target: float, n_round: int, *, by_layer: bool
+) -> bool:
+    """Scale, in place, the layers of a model, or else its blocks, whose bounds are above a target;
+    whether there were any."""
+    is_scaled = False
+    for block, bound in zip(model.blocks, certificate.blocks, strict=True):
+        layers = [x for x in certificate.layers if x.name.startswith(f"{bound.name}.")]
+        scale = block.scale_layers if by_layer else block.scale_block
+        is_scaled |= scale(bound, layers, target, n_round)
+    return is_scaled
