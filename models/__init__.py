@@ -1,61 +1,77 @@
-"""Invertible residual networks: the network, its inverse, and what is proven of it."""
+# ruff: noqa: F401
+"""Invertible residual networks: the network, its inverse, and what is proven of it.
 
-from models.blocks.own import Block, BlockError, Bounds, block_class
-from models.floats.raised import ROOM
-from models.heads.head import Loss
-from models.heads.radius_loss import head_loss
-from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
-from models.layers.kernel_batches import map_kernels
-from models.layers.spectral_norm import SpectralNormConv2d
-from models.network.arguments import check_arguments
-from models.network.certificate import Certificate, Effort
-from models.network.classifier import recompute_batch_norm
-from models.network.iresnet import IResNet, deployed
-from models.proofs.certification import certify, with_classifier
-from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
-from models.proofs.empirical_lipschitz import empirical_lipschitz
-from models.proofs.projection import project
-from models.proofs.radius import certified_radius, radius_without_rounding
-from models.storage.network_files import (
-    CHANGES,
-    NETWORK,
-    WEIGHTS,
-    proven_dtype,
-    read_network,
-    write_network,
-)
+Names are looked up on first use, so that whoever needs the settings of a network alone does not
+wait for torch. README.md has the map of the rooms.
+"""
 
-__all__ = [
-    "CHANGES",
-    "NETWORK",
-    "ROOM",
-    "WEIGHTS",
-    "Block",
-    "BlockError",
-    "Bounds",
-    "Certificate",
-    "Effort",
-    "EmpiricalBounds",
-    "IResNet",
-    "Loss",
-    "Solution",
-    "SpectralNormConv2d",
-    "block_class",
-    "certified_radius",
-    "certify",
-    "check_arguments",
-    "deployed",
-    "empirical_bounds",
-    "empirical_lipschitz",
-    "fixed_point",
-    "head_loss",
-    "map_kernels",
-    "predicted_steps",
-    "project",
-    "proven_dtype",
-    "radius_without_rounding",
-    "read_network",
-    "recompute_batch_norm",
-    "with_classifier",
-    "write_network",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.blocks.own import Block, BlockError, Bounds, block_class
+    from models.floats.raised import ROOM
+    from models.heads.head import Loss
+    from models.heads.radius_loss import head_loss
+    from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
+    from models.layers.kernel_batches import map_kernels
+    from models.layers.spectral_norm import SpectralNormConv2d
+    from models.network.certificate import Certificate, Effort
+    from models.network.classifier import recompute_batch_norm
+    from models.network.iresnet import IResNet, deployed
+    from models.proofs.certification import certify, with_classifier
+    from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
+    from models.proofs.empirical_lipschitz import empirical_lipschitz
+    from models.proofs.projection import project
+    from models.proofs.radius import certified_radius, radius_without_rounding
+    from models.spec import (
+        BLOCKS,
+        NetworkSettings,
+        NetworkSpec,
+        SettingError,
+        is_import_path,
+        setting,
+    )
+    from models.storage.network_files import (
+        CHANGES,
+        NETWORK,
+        WEIGHTS,
+        proven_dtype,
+        read_network,
+        write_network,
+    )
+
+else:
+    # The same by their homes.
+    _ROOMS = {
+        "models.blocks.own": "Block BlockError Bounds block_class",
+        "models.floats.raised": "ROOM",
+        "models.heads.head": "Loss",
+        "models.heads.radius_loss": "head_loss",
+        "models.inverse.fixed_point": "Solution fixed_point predicted_steps",
+        "models.layers.kernel_batches": "map_kernels",
+        "models.layers.spectral_norm": "SpectralNormConv2d",
+        "models.network.certificate": "Certificate Effort",
+        "models.network.classifier": "recompute_batch_norm",
+        "models.network.iresnet": "IResNet deployed",
+        "models.proofs.certification": "certify with_classifier",
+        "models.proofs.empirical_bounds": "EmpiricalBounds empirical_bounds",
+        "models.proofs.empirical_lipschitz": "empirical_lipschitz",
+        "models.proofs.projection": "project",
+        "models.proofs.radius": "certified_radius radius_without_rounding",
+        "models.spec": "BLOCKS NetworkSettings NetworkSpec SettingError is_import_path setting",
+        "models.storage.network_files": (
+            "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
+        ),
+    }
+    _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})

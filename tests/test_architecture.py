@@ -16,13 +16,18 @@ from study.metrics.definitions import METRICS
 from tests.support.launched import ROOT
 
 SHARED = {"errors", "imports", "metrics"}
+# The rooms of models, from the top down.
+ROOMS = (
+    "storage", "proofs", "network", "heads", "blocks", "norms", "inverse", "layers", "floats",
+    "isometries", "spec", "maps", "arguments",
+)  # fmt: skip
 # Folder or module of `study` -> what of `study` it may import, and models. No command is in it.
 MAY_IMPORT = {
     "errors": set(),
     "imports": {"errors"},
     "metrics": set(),
     "cli": {"errors"},
-    "config": set(SHARED),
+    "config": {"models", *SHARED},
     "pareto": {"metrics"},
     "trial": {"models", "config", *SHARED},
     "search": {"config", "pareto", *SHARED},
@@ -150,6 +155,21 @@ def test_imports_point_one_way(name: str) -> None:
     allowed = MAY_IMPORT.get(place(name), set())
     assert others <= allowed, name
     assert name == "study.console" or not others & set(COMMANDS)
+
+
+def test_studies_import_the_face_of_models_alone() -> None:
+    for name in MODULES:
+        if place(name) != "models":
+            assert not {i for i in imports(name) if i.startswith("models.")}, name
+
+
+def test_each_room_of_models_imports_from_rooms_below() -> None:
+    for name in MODULES:
+        if not name.startswith("models."):
+            continue
+        room = ROOMS.index(name.split(".")[1])
+        below = {ROOMS.index(i.split(".")[1]) for i in imports(name) if i.startswith("models.")}
+        assert all(other >= room for other in below), name
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

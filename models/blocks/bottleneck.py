@@ -34,6 +34,7 @@ from models.layers.known import (
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.norms.bottleneck_bounds import bottleneck_bounds
 from models.norms.layer_bounds import LayerBound
+from models.spec import NetworkSpec
 
 # The least target of the first two layers with budget="last": near 1, so that a small coeff makes
 # only the last layer small.
@@ -162,6 +163,22 @@ class ResidualBlock(InvertibleBlock):
             *activate(inner_channels),
             *([nn.Dropout(dropout)] if dropout > 0 else []),
             convolve(inner_channels, channels, 3),
+        )
+
+    @classmethod
+    def built(
+        cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
+    ) -> "ResidualBlock":
+        return cls(
+            channels,
+            size,
+            inner_channels=channels // spec.bottleneck,
+            norm=spec.norm,
+            activation=spec.activation,
+            coeff=spec.coeff,
+            budget=spec.budget,
+            dropout=spec.dropout,
+            first=is_first,
         )
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from models.layers.known import Layer
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.norms.layer_bounds import LayerBound
 from models.norms.rounding import Running, after_block
+from models.spec import NetworkSpec
 
 Layers = Sequence[Callable[[Tensor], Tensor]]
 """A g as functions, in order; each takes and gives (B, C, H, W)."""
@@ -98,6 +99,13 @@ class InvertibleBlock(nn.Module):
     def __init__(self, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.in_shape = (channels, *size)
+
+    @classmethod
+    @abstractmethod
+    def built(
+        cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
+    ) -> "InvertibleBlock":
+        """A block of a stage of a network, for maps of so many channels and of this size."""
 
     @abstractmethod
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from models.blocks.bottleneck import ResidualBlock
 from models.blocks.invertible_block import InvertibleBlock
-from models.blocks.own import Block, path_of_class
+from models.blocks.own import Block, block_class, path_of_class
 from models.blocks.potential import PotentialBlock
 
 KINDS: dict[str, type[InvertibleBlock]] = {
@@ -10,6 +10,12 @@ KINDS: dict[str, type[InvertibleBlock]] = {
     "potential": PotentialBlock,
 }
 """The kinds of this package."""
+
+
+def kind_of(block: str) -> type[InvertibleBlock]:
+    """The class of the blocks of a network, by its name or import path. Raises ValueError if there
+    is none."""
+    return KINDS[block] if block in KINDS else block_class(block)
 
 
 def is_known(module: object) -> bool:

@@ -27,6 +27,7 @@ from models.inverse.fixed_point import Solution, nan_where_unconverged
 from models.layers.convolution import in_channels_last
 from models.norms.layer_bounds import LayerBound
 from models.norms.rounding import Running, after_own_block
+from models.spec import NetworkSpec
 
 # By how much more a block is scaled, against the rounding of its own scaling.
 _MARGIN = 1e-5
@@ -126,6 +127,12 @@ class Block(InvertibleBlock):
         self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
     ) -> None:
         super().__init__(channels, size)
+
+    @classmethod
+    def built(
+        cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
+    ) -> "Block":
+        return cls(channels, size, coeff=spec.coeff, dropout=spec.dropout)
 
     def g(self, x: Tensor) -> Tensor:
         """g(x) for x (B, C, H, W)."""

@@ -38,6 +38,7 @@ from models.layers.known import (
 from models.layers.power_iteration import adjoint_kernel
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.norms.layer_bounds import LayerBound
+from models.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,38 @@ class PotentialBlock(InvertibleBlock):
         self.conv = conv
         self.activation = ACTIVATIONS[activation]()
         self.dropout = nn.Dropout(dropout) if dropout > 0 else None
+
+    @classmethod
+    def built(
+        cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
+    ) -> "PotentialBlock":
+        kernel_size = 3 if spec.patch == 0 else 1
+        return cls._of(spec, channels, size, kernel_size, spec.bottleneck)
+
+    @classmethod
+    def dense(cls, spec: NetworkSpec, channels: int) -> "PotentialBlock":
+        """A block of maps of one pixel."""
+        return cls._of(spec, channels, (1, 1), 1, spec.dense_bottleneck or spec.bottleneck)
+
+    @classmethod
+    def _of(
+        cls,
+        spec: NetworkSpec,
+        channels: int,
+        size: tuple[int, int],
+        kernel_size: int,
+        bottleneck: int,
+    ) -> "PotentialBlock":
+        return cls(
+            channels,
+            size,
+            inner_channels=max(1, channels // bottleneck),
+            kernel_size=kernel_size,
+            norm=spec.norm,
+            activation=spec.activation,
+            coeff=spec.coeff,
+            dropout=spec.dropout,
+        )
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         weight = self._weight() if weights is None else weights.get(self.conv, self.conv.weight)

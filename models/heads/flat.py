@@ -11,6 +11,7 @@ from models.heads.head import Loss
 from models.heads.linear_last import LinearLast, last_layer
 from models.isometries import Shape
 from models.norms.rounding import Running
+from models.spec import NetworkSpec
 
 # Images in a step, steps, and the largest learning rate of Adam for weights in units of their
 # initial standard deviation.
@@ -23,11 +24,9 @@ class FlatHead(LinearLast):
     pool = nn.Flatten
     fits_labels = True
 
-    def build(
-        self, shape: Shape, n_classes: int, *, activation: str, classifier_eps: float
-    ) -> nn.Sequential:
+    def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         n_features = math.prod(shape)
-        linear = nn.Linear(n_features, n_classes)
+        linear = nn.Linear(n_features, spec.n_classes)
         # Logits of features of unit variance that have unit variance.
         nn.init.normal_(linear.weight, std=1 / math.sqrt(n_features))
         nn.init.zeros_(linear.bias)

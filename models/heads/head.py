@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.isometries import Shape
 from models.norms.rounding import Running
+from models.spec import NetworkSpec
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A function of the weight (K, D) of the last layer, logits (B, K) in float32 and labels (B,): the
@@ -22,10 +23,8 @@ class Head(ABC):
     """Whether it can be fitted to labels by the loss that it was trained with."""
 
     @abstractmethod
-    def build(
-        self, shape: Shape, n_classes: int, *, activation: str, classifier_eps: float
-    ) -> nn.Sequential:
-        """A new classifier of features of a shape; the other arguments are those of IResNet."""
+    def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
+        """A new classifier of features of a shape."""
 
     @abstractmethod
     def takes(self, classifier: nn.Sequential) -> bool:

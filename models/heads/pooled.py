@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from models.arguments import described
 from models.heads.linear_last import LinearLast
-from models.inputs import described
 from models.isometries import Shape
 from models.layers.activations import ACTIVATIONS
 from models.norms.rounding import Running, after_sums, norm_of
+from models.spec import NetworkSpec
 
 
 class GlobalAveragePool(nn.Module):
@@ -26,15 +27,13 @@ class PooledHead(LinearLast):
     pool = GlobalAveragePool
     fits_labels = False
 
-    def build(
-        self, shape: Shape, n_classes: int, *, activation: str, classifier_eps: float
-    ) -> nn.Sequential:
+    def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         channels, _, _ = shape
         return nn.Sequential(
-            nn.BatchNorm2d(channels, eps=classifier_eps),
-            ACTIVATIONS[activation](),
+            nn.BatchNorm2d(channels, eps=spec.classifier_eps),
+            ACTIVATIONS[spec.activation](),
             GlobalAveragePool(),
-            nn.Linear(channels, n_classes),
+            nn.Linear(channels, spec.n_classes),
         )
 
     def pooled(

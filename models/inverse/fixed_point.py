@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from models.arguments import check_kind, count, described, number
 from models.floats.norm import scaled_norm
-from models.inputs import check_kind, count, described, number
 from models.inverse.anderson import History, sample_norm
 
 # Samples whose steps shrink by a larger factor go on with Anderson acceleration.

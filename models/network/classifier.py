@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from models.arguments import check_kind
 from models.heads.head import Loss
 from models.heads.pooled import batch_norm_of, set_statistics
-from models.inputs import check_kind, check_not_empty, checked_labels
+from models.maps import check_not_empty, checked_labels
 from models.network.iresnet import IResNet
 
 

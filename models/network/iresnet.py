@@ -7,20 +7,21 @@ no two points apart (`potential_block`), and a classifier of bounded slope.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from models.blocks.bottleneck import ResidualBlock
+from models.arguments import check_kind, described
 from models.blocks.invertible_block import InvertibleBlock
-from models.blocks.own import Block, block_class, path_of_class
+from models.blocks.kinds import kind_of
+from models.blocks.own import Block, path_of_class
 from models.blocks.potential import PotentialBlock
 from models.floats.raised import UP
 from models.heads.head import Head
 from models.heads.kinds import HEADS, head_of
-from models.inputs import check_kind, check_maps, check_precision, described
 from models.inverse.fixed_point import Solution, nan_where_unconverged
 from models.isometries import ISOMETRIES, Flatten, InjectivePad, Patches, Squeeze
 from models.layers.convolution import in_channels_last
@@ -29,172 +30,82 @@ from models.layers.spectral_norm import (
     effective_weights,
     update_spectral_norm,
 )
-from models.network.arguments import CLASSIFIER_EPS, check_arguments, is_import_path
+from models.maps import check_maps, check_precision
 from models.network.certificate import Certificate
 from models.network.error_bound import error_bounds
 from models.norms.rounding import UNITS, norm_of
+from models.spec import NetworkSettings, NetworkSpec
 
 
 class IResNet(nn.Module):
     """A residual network that is invertible up to the classifier if its blocks contract.
 
     Args:
-        in_shape: (C, H, W) of an image.
+        in_shape: (C, H, W) of an image; or a whole description, which stands alone.
         n_classes: at least 1.
-        blocks: residual blocks in each stage, with squeezes between; the paper has (18, 18, 19).
-            May be empty if there are dense_blocks.
-        block: "bottleneck", the paper's; "potential", which moves no two points apart; or a
-            subclass of Block, or its import path, `package.module:Class`, which is imported.
-        patch: of potential blocks, 0 for convolutions 3 x 3. Otherwise those of the first stage act
-            on every patch of this many pixels a side by itself, with the same weights, and every
-            second one on patches that are moved by half of it; in each further stage patches are
-            twice as large.
-        dense_blocks: potential blocks behind the stages, on the flattened map.
-        bottleneck: channels of a block over its inner channels.
-        dense_bottleneck: those of a dense block over its inner channels; 0 takes bottleneck.
-        channel_multiplier: zeros are appended to the input up to this many times its channels.
-        norm: "spectral" (the invertible network), or the paper's baselines: "batch" (BatchNorm
-            before every activation) and "none" (the plain ResNet).
-        activation: "relu", "elu" or "softplus", all of Lipschitz constant 1.
-        head: "batch_norm": BatchNorm, activation, mean over pixels, linear, as in the paper;
-            "lipschitz": linear on the flattened features, whose slope is known while it is trained.
-        coeff: target c of every layer's spectral norm, l2 to l2, in (0, 2), and for potential
-            blocks of Lip(g). Below 1 blocks contract; above, `certify` may still prove that
-            bottleneck blocks are invertible.
-        budget: how a bottleneck block meets c. "even": every layer has the target c, as in the
-            paper. "last": only the last layer has a small target; the product of targets is c**3
-            too.
-        n_power_iterations: updates of every sigma in one call of update_spectral_norm.
-        dropout: probability in [0, 1) that an entry is zeroed, in each block.
-        classifier_eps: added to a variance by the classifier's BatchNorm, in (0, 1). Channels that
-            only the blocks fill have standard deviations as small as the blocks' bound. With
-            torch's default of 1e-5 those below 0.003 would be lost to the classifier.
+        blocks: residual blocks in each stage; the paper has (18, 18, 19).
+        block: as in `NetworkSpec`, or a subclass of Block itself.
+        settings: the other settings of `NetworkSpec`, which has their types, defaults and rules.
 
     Raises:
-        ValueError: if an argument is out of range, in_shape does not fit the stages, or there is
-            no such block.
+        TypeError: if a setting is unknown or of another type.
+        ValueError: if one is out of range, in_shape does not fit the stages, or there is no such
+            block.
     """
 
     def __init__(
         self,
-        in_shape: tuple[int, int, int],
-        n_classes: int,
-        blocks: Sequence[int] = (18, 18, 19),
+        in_shape: tuple[int, int, int] | NetworkSpec,
+        n_classes: int | None = None,
+        blocks: Sequence[int] = NetworkSettings.blocks,
         *,
-        block: str | type[Block] = "bottleneck",
-        patch: int = 0,
-        dense_blocks: int = 0,
-        bottleneck: int = 4,
-        dense_bottleneck: int = 0,
-        channel_multiplier: int = 4,
-        norm: str = "spectral",
-        activation: str = "relu",
-        head: str = "batch_norm",
-        coeff: float = 0.9,
-        budget: str = "even",
-        n_power_iterations: int = 1,
-        dropout: float = 0.1,
-        classifier_eps: float = CLASSIFIER_EPS,
+        block: str | type[Block] = NetworkSettings.block,
+        **settings: Any,
     ) -> None:
         super().__init__()
-        own: type[Block] | None = None
-        if isinstance(block, type) and issubclass(block, Block):
-            own, block = block, path_of_class(block)
-        elif not isinstance(block, str):
-            raise ValueError(f"block must be text or a subclass of Block, but got {block!r:.80}")
-        elif is_import_path(block):
-            own = block_class(block)
-        check_arguments(
-            in_shape,
-            n_classes,
-            blocks,
-            block=block,
-            patch=patch,
-            dense_blocks=dense_blocks,
-            bottleneck=bottleneck,
-            dense_bottleneck=dense_bottleneck,
-            channel_multiplier=channel_multiplier,
-            norm=norm,
-            activation=activation,
-            head=head,
-            coeff=coeff,
-            budget=budget,
-            n_power_iterations=n_power_iterations,
-            dropout=dropout,
-            classifier_eps=classifier_eps,
-        )
-        # Python's own numbers, of whatever type they were given: `certify` accepts no others.
-        coeff, dropout, classifier_eps = float(coeff), float(dropout), float(classifier_eps)
-        self.in_shape: tuple[int, int, int] = (in_shape[0], in_shape[1], in_shape[2])
-        self.n_classes = int(n_classes)
-        self.classifier_eps = classifier_eps
-        self.n_power_iterations = int(n_power_iterations)
-        channels, height, width = in_shape
-
-        def potential(
-            channels: int, size: tuple[int, int], kernel_size: int, bottleneck: int = bottleneck
-        ) -> PotentialBlock:
-            return PotentialBlock(
-                channels,
-                size,
-                inner_channels=max(1, channels // bottleneck),
-                kernel_size=kernel_size,
-                norm=norm,
-                activation=activation,
-                coeff=coeff,
-                dropout=dropout,
+        own = block if isinstance(block, type) and issubclass(block, Block) else None
+        if isinstance(in_shape, NetworkSpec):
+            if n_classes is not None or settings:
+                given = ", ".join(["n_classes"] * (n_classes is not None) + list(settings))
+                raise TypeError(f"a NetworkSpec must stand alone, but got {given} too")
+            spec = in_shape
+        else:
+            settings["block"] = path_of_class(own) if own is not None else block
+            spec = NetworkSpec(
+                **{"in_shape": in_shape, "n_classes": n_classes, "blocks": blocks, **settings}
             )
-
+        kind = own or kind_of(spec.block)
+        self.in_shape = spec.in_shape
+        self.n_classes = spec.n_classes
+        self.classifier_eps = spec.classifier_eps
+        self.n_power_iterations = spec.n_power_iterations
+        channels, height, width = spec.in_shape
         body: list[nn.Module] = []
-        if channel_multiplier > 1:
-            body.append(InjectivePad(channels * (channel_multiplier - 1)))
-            channels *= channel_multiplier
+        if spec.channel_multiplier > 1:
+            body.append(InjectivePad(channels * (spec.channel_multiplier - 1)))
+            channels *= spec.channel_multiplier
         # The patches whose pixels are channels by now: their edge, and how far they are moved.
         edge, moved = 1, 0
-        for stage, n_blocks in enumerate(blocks):
-            if stage > 0 and patch == 0:
+        for stage, n_blocks in enumerate(spec.blocks):
+            if stage > 0 and spec.patch == 0:
                 body.append(Squeeze())
                 channels, height, width = channels * 4, height // 2, width // 2
             for index in range(n_blocks):
-                if patch > 0:
+                if spec.patch > 0:
                     old, was = edge, moved
-                    edge = patch * 2**stage
+                    edge = spec.patch * 2**stage
                     moved = edge // 2 if index % 2 else 0
                     body.append(Patches(old, edge, moved - was))
-                    body.append(potential(channels * edge**2, (height // edge, width // edge), 1))
-                elif own is not None:
-                    body.append(own(channels, (height, width), coeff=coeff, dropout=dropout))
-                elif block == "potential":
-                    body.append(potential(channels, (height, width), 3))
-                else:
-                    body.append(
-                        ResidualBlock(
-                            channels,
-                            (height, width),
-                            inner_channels=channels // bottleneck,
-                            norm=norm,
-                            activation=activation,
-                            coeff=coeff,
-                            budget=budget,
-                            dropout=dropout,
-                            first=stage == 0 and index == 0,
-                        )
-                    )
-        channels, height, width = channels * edge**2, height // edge, width // edge
-        if dense_blocks > 0:
-            body.append(Flatten((channels, height, width)))
-            channels, height, width = channels * height * width, 1, 1
-            body.extend(
-                potential(channels, (1, 1), 1, dense_bottleneck or bottleneck)
-                for _ in range(dense_blocks)
-            )
+                size = height // edge, width // edge
+                is_first = stage == 0 and index == 0
+                body.append(kind.built(spec, channels * edge**2, size, is_first=is_first))
+        shape = channels * edge**2, height // edge, width // edge
+        if spec.dense_blocks > 0:
+            body.append(Flatten(shape))
+            shape = math.prod(shape), 1, 1
+            body.extend(PotentialBlock.dense(spec, shape[0]) for _ in range(spec.dense_blocks))
         self.body = nn.ModuleList(body)
-        self.classifier = HEADS[head].build(
-            (channels, height, width),
-            self.n_classes,
-            activation=activation,
-            classifier_eps=classifier_eps,
-        )
+        self.classifier = HEADS[spec.head].build(spec, shape)
         # The faster layout on the CPU and for half precision on GPUs. Always the same one, since
         # the last bits of sigma, and with them the effective weight, depend on it. Before 2.15,
         # torch's stubs of Module.to do not know memory_format.

@@ -17,12 +17,12 @@ from typing import get_args
 
 import torch
 
+from models.arguments import number
 from models.blocks.invertible_block import BlockBound, BlockReading, InvertibleBlock
 from models.blocks.kinds import author_of, is_known
 from models.floats.raised import SEARCH_ROOM
 from models.floats.torch_modes import refuse_flushed_denormals
 from models.heads.kinds import head_of
-from models.inputs import number
 from models.isometries import ISOMETRIES, Isometry, Shape, checked_shape
 from models.layers.known import check_parts, unknown
 from models.network.certificate import Certificate, Effort

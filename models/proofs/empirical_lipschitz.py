@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from models.arguments import check_kind, count
 from models.blocks.invertible_block import InvertibleBlock
-from models.inputs import check_kind, check_maps, check_not_empty, check_precision, count
+from models.maps import check_maps, check_not_empty, check_precision
 from models.network.iresnet import IResNet
 
 

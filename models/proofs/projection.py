@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from models.arguments import check_kind, count, number
 from models.heads.radius_loss import TEMPERATURE, head_loss
-from models.inputs import check_kind, count, number
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.network.certificate import Certificate
 from models.network.classifier import (

@@ -11,17 +11,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from models.arguments import check_kind, described, number
 from models.blocks.invertible_block import InvertibleBlock
 from models.floats.raised import LEAST, UP
 from models.floats.torch_modes import refuse_flushed_denormals, refuse_reduced_products
-from models.inputs import (
-    check_kind,
-    check_maps,
-    check_not_empty,
-    checked_labels,
-    described,
-    number,
-)
+from models.maps import check_maps, check_not_empty, checked_labels
 from models.network.certificate import Certificate
 from models.network.iresnet import IResNet, deployed
 from models.norms.rounding import ROOM, Running

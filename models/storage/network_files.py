@@ -10,17 +10,17 @@ NETWORK has the scale factors, and a third file, CHANGES, the tensors that diffe
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.inputs import check_kind, described
-from models.network.arguments import is_import_path
+from models.arguments import check_kind, described
 from models.network.forward_pass import forward_sha256
 from models.network.iresnet import IResNet, deployed
+from models.spec import NetworkSpec, is_import_path
 
 NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet, and "precision" may name the
@@ -33,15 +33,8 @@ _FACTORS = "factors"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # The largest share of a network's bytes in CHANGES: with more, the network is written whole.
 _MOST_CHANGED = 0.5
-_COUNTS = (
-    "n_classes",
-    "patch",
-    "dense_blocks",
-    "bottleneck",
-    "dense_bottleneck",
-    "channel_multiplier",
-    "n_power_iterations",
-)
+# The names of the counts of NetworkSpec.
+_COUNTS = [name for name, kind in get_type_hints(NetworkSpec).items() if kind is int]
 # torch's default, which older files do not name.
 _FORMER_EPS = 1e-5
 # The largest count or size. Certificates of larger maps would take hours.
@@ -269,7 +262,7 @@ def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
         )
     try:
         with torch.device("meta"):
-            return IResNet(**architecture)
+            return IResNet(NetworkSpec(**architecture))
     # Whatever the code of another author's blocks raises, too.
     except Exception as error:
         raise ValueError(f"{NETWORK} describes no network: {_one_line(error)}") from error

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from study.config.trial import LARGEST, setting
+from models import setting
+from study.config.trial import LARGEST
 from study.errors import ConfigError, unknown
 from study.imports import check_path, is_path
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from study.config.trial import setting
+from models import setting
 from study.errors import ConfigError, quoted
 
 MOST_VALUES = 1_000_000

@@ -5,12 +5,12 @@ keys, when a study file is read. Rules across fields are checked whenever a sect
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from models import NetworkSettings, SettingError, setting
 from study.errors import ConfigError, unknown
 from study.imports import check_path, is_path
 
-BLOCKS = ("bottleneck", "potential")
 COEFF = "coeff"
 """Model setting: the target of spectral normalization."""
 MAX_EPOCHS = "max_epochs"
@@ -31,8 +31,6 @@ set, or of those like it."""
 
 LARGEST = 1_000_000
 """Of counts that cost nothing by themselves: beyond that a number is a slip of the pen."""
-MOST_BLOCKS = 1000
-"""Of the blocks of all stages, and of the dense ones."""
 
 _OWN_RADIUS = 36 / 255
 """The same of data of the user's own."""
@@ -43,18 +41,11 @@ Augmentation and the number of training images are part of what studies compare.
 
 Precision = Literal["float32", "float64"]
 
-_Value = TypeVar("_Value")
-
 
 def default_radius(data_name: str) -> float:
     """The radius at which certified accuracy is given if a study asks for none, l2, in pixels of
     [0, 1]."""
     return RADII.get(data_name, _OWN_RADIUS)
-
-
-def setting(default: _Value, **rule: float) -> _Value:
-    """A field; `rule` has gt, ge, lt and le as in pydantic.Field. None need not keep it."""
-    return field(default=default, metadata=rule)
 
 
 def is_address(root: str) -> bool:
@@ -102,61 +93,17 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The network: the arguments of models.IResNet. Defaults: the paper's, for CIFAR-10."""
-
-    blocks: tuple[int, ...] = (18, 18, 19)
-    """In each stage; with dense_blocks there may be none."""
-    block: str = "bottleneck"
-    """bottleneck: the paper's; potential: one that moves no two points apart; or the import path of
-    a subclass of models.Block."""
-    patch: int = setting(0, ge=0)
-    """Of potential blocks: the edge in pixels of the patches on which those of the first stage act,
-    twice as large in each further stage; 0 for 3x3 convolutions."""
-    dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
-    """Potential blocks behind the stages, on all pixels as channels of one."""
-    head: Literal["batch_norm", "lipschitz"] = "batch_norm"
-    """batch_norm: the paper's classifier; lipschitz: a linear one on all features, of a slope that
-    is known while it is trained."""
-    bottleneck: int = setting(4, ge=1, le=1000)
-    """Channels of a block over its inner channels."""
-    dense_bottleneck: int = setting(0, ge=0, le=1000)
-    """Of a dense block; 0 takes bottleneck."""
-    channel_multiplier: int = setting(4, ge=1, le=1000)
-    norm: Literal["spectral", "batch", "none"] = "spectral"
-    activation: Literal["relu", "elu", "softplus"] = "relu"
-    coeff: float = setting(0.9, gt=0, lt=2)
-    """Target of each layer's spectral norm; of a potential block, of Lip(g)."""
-    budget: Literal["even", "last"] = "even"
-    """Which of a block's three layers a small coeff shrinks, for the same bound of the block: all
-    of them, as in the paper, or the last one alone."""
-    n_power_iterations: int = setting(1, ge=1, le=1000)
-    dropout: float = setting(0.1, ge=0, lt=1)
-
-    @property
-    def target(self) -> float:
-        """Of Lip(g) of each block, if its layers meet their targets: of a potential block coeff, of
-        three layers in a row its third power. Without a target 1, which no rung is above."""
-        if self.norm != "spectral":
-            return 1.0
-        is_paper = self.block == "bottleneck" and self.dense_blocks == 0
-        return self.coeff**3 if is_paper else self.coeff
+class ModelConfig(NetworkSettings):
+    """The network."""
 
     def __post_init__(self) -> None:
+        try:
+            super().__post_init__()
+        except SettingError as error:
+            rule = error.rule.removeprefix(f"{error.name} ")
+            raise ConfigError(rule, error.name, error.value) from None
         if is_path(self.block):
             check_path(self.block, "block")
-        elif self.block not in BLOCKS:
-            raise ConfigError(unknown(self.block, BLOCKS, "block"), "block")
-        if min(self.blocks, default=self.dense_blocks) < 1:
-            rule = "must be one or more numbers >= 1, or none with dense_blocks"
-            raise ConfigError(rule, "blocks", list(self.blocks))
-        if sum(self.blocks) > MOST_BLOCKS:
-            rule = f"must be at most {MOST_BLOCKS} blocks together"
-            raise ConfigError(rule, "blocks", list(self.blocks))
-        if self.patch > 0 and self.block != "potential":
-            raise ConfigError("must be 0 without potential blocks", "patch", self.patch)
-        if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
-            raise ConfigError("must be another with potential blocks", "norm", self.norm)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from models import (
+    NetworkSpec,
+    SettingError,
     certified_radius,
     certify,
-    check_arguments,
     deployed,
     project,
     read_network,
@@ -42,8 +43,8 @@ def check(config: TrialConfig) -> None:
             f"a C++ compiler must be on the PATH, but got no {compiler}", "training.compile"
         )
     try:
-        check_arguments(in_shape, n_classes, **asdict(config.model))
-    except ValueError as error:
+        NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config.model))
+    except SettingError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
     _check_size(config.model, in_shape)
     if is_path(config.model.block):

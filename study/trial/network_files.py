@@ -6,7 +6,7 @@ goes with the network into the trial's checkpoint, and from there into MLflow.
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from models import (
     Certificate,
     Effort,
     IResNet,
+    NetworkSpec,
     certify,
     deployed,
     empirical_lipschitz,
@@ -44,7 +45,7 @@ from study.trial.reconstruction_image import save_reconstructions
 
 def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:
     """The network of a config, with weights from torch's current random state."""
-    return IResNet(in_shape, n_classes, **asdict(config))
+    return IResNet(NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config)))
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,8 @@ def architecture(
     config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int
 ) -> dict[str, Any]:
     """The arguments of IResNet for the network of a config in plain convolutions."""
-    settings = asdict(config)
-    if config.norm == "spectral":
-        settings["norm"] = "none"
-    return {"in_shape": in_shape, "n_classes": n_classes, **settings}
+    plain = replace(config, norm="none") if config.norm == "spectral" else config
+    return {"in_shape": in_shape, "n_classes": n_classes, **asdict(plain)}
 
 
 def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:

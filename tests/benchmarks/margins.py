@@ -19,11 +19,11 @@ import sys
 from itertools import product
 
 import torch
+from models.network.arguments import NORMS
 from torch import Tensor, nn
 
 from models import IResNet, certified_radius, certify, deployed
 from models.layers.activations import ACTIVATIONS
-from models.network.arguments import NORMS
 from models.proofs.certification import with_classifier
 from tests.benchmarks.truth import classifying
 

@@ -286,7 +286,7 @@ def test_what_runs_ahead_of_a_network_is_refused(kind: type[IResNet], message: s
 
 @pytest.mark.parametrize("block", [None, 3, ["a:b"], int])
 def test_a_file_with_another_block_is_refused(block: object, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="block must be text or a subclass of Block"):
+    with pytest.raises(TypeError, match="block must be of type str, but got"):
         network(block)
     if not isinstance(block, type):
         architecture = {**ARCHITECTURE, "in_shape": [2, 4, 4], "norm": "none"}

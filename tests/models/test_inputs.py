@@ -154,7 +154,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: built(dropout=None), OTHER, "dropout must be a number, but got NoneType: None"),
     (lambda: built(activation=[]), OTHER, r"activation must be of type str, but got list: \[\]"),
     (lambda: built(dense_blocks=10**30), WRONG, "dense_blocks must have 64 bits, but got int"),
-    (lambda: built((1, 4, 4), (10**9,)), WRONG, "at most 10000 blocks together"),
+    (lambda: built((1, 4, 4), (10**9,)), WRONG, "at most 1000 blocks together"),
     # The other functions.
     (lambda: certify(G.model, search_room=-1), WRONG, "search_room must be .* search_room=-1"),
     (lambda: certify(G.model, search_room=math.nan), WRONG, "search_room must be finite and >= 0"),

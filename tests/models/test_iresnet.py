@@ -496,7 +496,7 @@ def test_networks_of_one_shape_run_under_vmap() -> None:
         ({"activation": "gelu"}, "activation must be one of relu, elu, softplus"),
         ({"coeff": 2.0}, "0 < coeff < 2 must hold, but got 2.0"),
         ({"budget": "first"}, "budget must be one of even, last, but got first"),
-        ({"n_power_iterations": 0}, "n_power_iterations >= 1 must hold"),
+        ({"n_power_iterations": 0}, "1 <= n_power_iterations <= 1000 must hold"),
         ({"dropout": 1.0}, "0 <= dropout < 1 must hold, but got 1.0"),
         ({"bottleneck": 5}, "bottleneck must divide the channels of the first stage"),
         ({"in_shape": (3, 6, 8), "blocks": (1, 1, 1)}, "must be multiples of 4, but got 6 x 8"),

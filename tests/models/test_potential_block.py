@@ -274,8 +274,8 @@ def test_a_head_of_another_shape_has_no_bound() -> None:
             "patch must be 0 without potential blocks, but got 2",
         ),
         ({"patch": 3}, "patches of 6 pixels, those of the last stage, must divide the image, but"),
-        ({"dense_bottleneck": -1}, "dense_bottleneck >= 0 must hold, but got -1"),
-        ({"dense_blocks": -1}, "dense_blocks >= 0 must hold, but got -1"),
+        ({"dense_bottleneck": -1}, "0 <= dense_bottleneck <= 1000 must hold, but got -1"),
+        ({"dense_blocks": -1}, "0 <= dense_blocks <= 1000 must hold, but got -1"),
         ({"blocks": (), "dense_blocks": 0}, "or none with dense_blocks, but got"),
         ({"norm": "batch"}, "norm must be spectral or none with potential blocks, but got batch"),
         (

@@ -1,58 +1,9 @@
-"""The rules of what the public functions of this package are given.
-
-A rule that is broken gives an error of one line with the argument, the rule and the value:
-TypeError for something of another kind, ValueError for a wrong value of the right kind.
-"""
-
-import math
-import operator
-from numbers import Real
+"""The rules of the maps and labels that the public functions of this package are given."""
 
 import torch
 from torch import Tensor
 
-
-def check_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse an argument that is of none of these classes."""
-    if not isinstance(value, kinds):
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise TypeError(f"{name} must be of type {wanted}, but got {described(value)}")
-
-
-def number(name: str, value: object) -> float:
-    """The real number that an argument is, which may be one of numpy or torch."""
-    if (
-        isinstance(value, Tensor)
-        and value.numel() == 1
-        and not (value.is_complex() or value.is_meta)
-    ):
-        return float(value)
-    if not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, but got {described(value)}")
-    try:
-        return float(value)
-    except OverflowError:
-        # Beyond the numbers of float64, and so beyond whatever it is compared with.
-        return -math.inf if value < 0 else math.inf
-
-
-def whole_number(name: str, value: object) -> int:
-    """The whole number that an argument is, which may be one of numpy or torch; of 64 bits."""
-    try:
-        whole = operator.index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise TypeError(f"{name} must be a whole number, but got {described(value)}") from error
-    if not -(2**63) <= whole < 2**63:
-        raise ValueError(f"{name} must have 64 bits, but got {described(value)}")
-    return whole
-
-
-def count(name: str, value: object, least: int) -> int:
-    """The whole number >= least that an argument is."""
-    whole = whole_number(name, value)
-    if whole < least:
-        raise ValueError(f"{name} >= {least} must hold, but got {name}={whole}")
-    return whole
+from models.arguments import described
 
 
 def check_maps(name: str, maps: object, shape: tuple[int, ...], weight: Tensor | None) -> None:
@@ -108,10 +59,3 @@ def checked_labels(labels: object, n_images: int, n_classes: int) -> Tensor:
     if len(wrong) > 0:
         raise ValueError(f"labels must be from 0 to {n_classes - 1}, but got {int(wrong[0])}")
     return whole
-
-
-def described(value: object) -> str:
-    """A value in an error message, in part of a line."""
-    if isinstance(value, Tensor):
-        return f"a {value.dtype} Tensor of shape {tuple(value.shape)} on {value.device}"
-    return f"{type(value).__name__}: {' '.join(repr(value).split()):.80}"

@@ -1,0 +1,202 @@
+"""The settings of a network, each once: its name, type, default, rule and meaning. Needs no torch.
+
+The rule of one setting stands at its field; rules across settings are checked whenever a
+description is made, in whichever way.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from models.arguments import check_kind, described, number, whole_number
+
+BLOCKS = ("bottleneck", "potential")
+"""The kinds of blocks of this package."""
+MOST_BLOCKS = 1000
+"""Blocks of all stages together, and dense blocks: beyond that a number is a slip of the pen."""
+
+_Value = TypeVar("_Value")
+
+
+class SettingError(ValueError):
+    """A setting that breaks a rule: the rule, the setting's name and its value."""
+
+    def __init__(self, rule: str, name: str, value: object) -> None:
+        super().__init__(f"{rule}, but got {value}")
+        self.rule, self.name, self.value = rule, name, value
+
+
+def setting(default: _Value, **rule: float) -> _Value:
+    """A field whose rule has gt, ge, lt and le: above, at least, below, at most."""
+    return field(default=default, metadata=rule)
+
+
+def is_import_path(block: object) -> bool:
+    """Whether a kind of block is that of another author, `package.module:Class`."""
+    return isinstance(block, str) and ":" in block
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What a network is, apart from the images and classes that it is for. Defaults: the paper's,
+    for CIFAR-10.
+
+    Raises:
+        TypeError: if a setting is of another type.
+        SettingError: a ValueError, if one is out of range or does not fit the others.
+    """
+
+    blocks: tuple[int, ...] = (18, 18, 19)
+    """Residual blocks in each stage, with squeezes between; with dense_blocks there may be none."""
+    block: str = "bottleneck"
+    """bottleneck: the paper's; potential: one that moves no two points apart; or the import path of
+    a subclass of models.Block, package.module:Class."""
+    patch: int = setting(0, ge=0)
+    """Of potential blocks, 0 for 3 x 3 convolutions. Otherwise those of the first stage act on
+    every patch of this many pixels a side by itself, with the same weights, and every second one on
+    patches that are moved by half of it; in each further stage patches are twice as large."""
+    dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
+    """Potential blocks behind the stages, on all pixels as channels of one."""
+    head: Literal["batch_norm", "lipschitz"] = "batch_norm"
+    """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: a
+    linear one on all features, whose slope is known while it is trained."""
+    bottleneck: int = setting(4, ge=1, le=1000)
+    """Channels of a block over its inner channels."""
+    dense_bottleneck: int = setting(0, ge=0, le=1000)
+    """The same of a dense block; 0 takes bottleneck."""
+    channel_multiplier: int = setting(4, ge=1, le=1000)
+    """Zeros are appended to the input up to this many times its channels."""
+    norm: Literal["spectral", "batch", "none"] = "spectral"
+    """spectral: the invertible network; or the paper's baselines, batch (BatchNorm before every
+    activation) and none (the plain ResNet)."""
+    activation: Literal["relu", "elu", "softplus"] = "relu"
+    """Each has the Lipschitz constant 1."""
+    coeff: float = setting(0.9, gt=0, lt=2)
+    """Target c of every layer's spectral norm, l2 to l2, and for potential blocks of Lip(g). Below
+    1 blocks contract; above, `certify` may still prove that bottleneck blocks are invertible."""
+    budget: Literal["even", "last"] = "even"
+    """How a bottleneck block meets c. even: every layer has the target c, as in the paper; last:
+    only the last layer has a small target. The product of targets is c**3 in both."""
+    n_power_iterations: int = setting(1, ge=1, le=1000)
+    """Updates of every sigma in each optimizer step."""
+    dropout: float = setting(0.1, ge=0, lt=1)
+    """Probability that an entry is zeroed, in each block."""
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        if self.block not in BLOCKS and not is_import_path(self.block):
+            rule = f"block must be one of {', '.join(BLOCKS)}, or package.module:Class"
+            raise SettingError(rule, "block", self.block)
+        if len(self.blocks) + self.dense_blocks < 1 or not all(n >= 1 for n in self.blocks):
+            rule = "blocks must be one or more counts >= 1, or none with dense_blocks"
+            raise SettingError(rule, "blocks", list(self.blocks))
+        if sum(self.blocks) > MOST_BLOCKS:
+            rule = f"blocks must be at most {MOST_BLOCKS} blocks together"
+            raise SettingError(rule, "blocks", list(self.blocks))
+        if self.patch > 0 and self.block != "potential":
+            rule = "patch must be 0 without potential blocks"
+            raise SettingError(rule, "patch", self.patch)
+        if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
+            rule = "norm must be spectral or none with potential blocks"
+            raise SettingError(rule, "norm", self.norm)
+
+    @property
+    def target(self) -> float:
+        """The Lipschitz constant of g in each block, if its layers meet their targets: coeff in a
+        potential block, its third power for the three layers of a bottleneck. Without spectral
+        normalization there is no target; 1 then stands for "any rung is smaller"."""
+        if self.norm != "spectral":
+            return 1.0
+        has_bottlenecks = self.block == "bottleneck" and self.dense_blocks == 0
+        return self.coeff**3 if has_bottlenecks else self.coeff
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(NetworkSettings):
+    """All that decides a network, apart from its weights.
+
+    Raises:
+        TypeError, SettingError: as NetworkSettings; also if the images do not fit the stages.
+    """
+
+    in_shape: tuple[int, int, int]
+    """(C, H, W) of an image."""
+    n_classes: int = field(metadata={"ge": 1})
+    classifier_eps: float = setting(1e-10, gt=0, lt=1)
+    """Added to a variance by the classifier's BatchNorm. Channels that only the blocks fill have
+    standard deviations as small as the blocks' bound: with torch's default of 1e-5 those below
+    0.003 would be lost to the classifier. Below a standard deviation of 1e-5 the rounding of
+    float32 maps near 1 would be blown up."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.in_shape) != 3 or not all(size >= 1 for size in self.in_shape):
+            rule = "in_shape must be three whole numbers >= 1"
+            raise SettingError(rule, "in_shape", self.in_shape)
+        channels, height, width = self.in_shape
+        factor = 2 ** max(len(self.blocks) - 1, 0)
+        edge = self.patch * factor
+        if edge > 0 and self.blocks and (height % edge or width % edge):
+            rule = f"patches of {edge} pixels, those of the last stage, must divide the image"
+            raise SettingError(rule, "patch", f"{height} x {width}")
+        if height % factor or width % factor:
+            raise SettingError(
+                f"the {len(self.blocks) - 1} squeezes between {len(self.blocks)} stages must "
+                f"divide the image: height and width must be multiples of {factor}",
+                "blocks",
+                f"{height} x {width}",
+            )
+        padded = channels * self.channel_multiplier
+        if self.block == "bottleneck" and self.blocks and padded % self.bottleneck:
+            raise SettingError(
+                "bottleneck must divide the channels of the first stage",
+                "bottleneck",
+                f"bottleneck={self.bottleneck} and {channels} * channel_multiplier="
+                f"{padded} channels",
+            )
+
+
+def _check_fields(spec: NetworkSettings) -> None:
+    """Check the type and the rule of each field. Numbers of numpy and torch become Python's own:
+    `certify` accepts no others."""
+    hints = get_type_hints(type(spec))
+    for one in fields(spec):
+        name, value = one.name, getattr(spec, one.name)
+        given = _checked(name, value, hints[name])
+        object.__setattr__(spec, name, given)
+        _check_range(name, given, one.metadata)
+
+
+def _check_range(name: str, value: Any, rule: Mapping[str, float]) -> None:
+    low, high = rule.get("ge", rule.get("gt")), rule.get("le", rule.get("lt"))
+    holds = (
+        ("ge" not in rule or value >= rule["ge"])
+        and ("gt" not in rule or value > rule["gt"])
+        and ("le" not in rule or value <= rule["le"])
+        and ("lt" not in rule or value < rule["lt"])
+    )
+    if holds:
+        return
+    if high is None:
+        rule_in_words = f"{name} {'>=' if 'ge' in rule else '>'} {low:g} must hold"
+    else:
+        left, right = "<=" if "ge" in rule else "<", "<=" if "le" in rule else "<"
+        rule_in_words = f"{low:g} {left} {name} {right} {high:g} must hold"
+    raise SettingError(rule_in_words, name, value)
+
+
+def _checked(name: str, value: object, hint: Any) -> object:
+    """A value as its type has it. Raises TypeError if it is of another, SettingError if it is none
+    of the allowed ones."""
+    if hint is int:
+        return whole_number(name, value)
+    if hint is float:
+        return number(name, value)
+    if get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, Collection):
+            raise TypeError(f"{name} must be whole numbers, but got {described(value)}")
+        return tuple(whole_number(f"{name}[{index}]", entry) for index, entry in enumerate(value))
+    check_kind(name, value, str)
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        raise SettingError(f"{name} must be one of {', '.join(get_args(hint))}", name, value)
+    return value
