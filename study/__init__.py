@@ -8,7 +8,7 @@
     errors       errors that a user can cause                           -
     imports      code of the user's own, by import path                 errors
     metrics/     what a trial gives: metrics, reports, goals, files     -
-    config/      what is asked of a study                               errors metrics
+    config/      what is asked of a study                        models errors metrics
     pareto/      the mathematics of losses                              metrics
     trial/       one training; torch, safetensors          models config errors metrics
     search/      what to train next, and who stops         pareto config errors metrics
