@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from study.errors import FailedError, LaunchError, TrackingError, UserError, printable, some
+from study.errors import FailedError, LaunchError, TrackingError, UserError, some
 from study.execution import storage
 from study.execution.driver import Driver
 from study.tracking import removal
@@ -65,13 +65,7 @@ def planned_deletion(driver: Driver, name: str) -> Iterator[Deletion]:
     if held is None:
         raise TrackingError(driver.records.absent(name), "study")
     folder = driver.folder(name)
-    if held.storage != folder:
-        # A folder is deleted: MLflow alone must not say which.
-        raise LaunchError(
-            f"it must be where {held.name} is kept, which MLflow says is in "
-            f"{printable(held.storage.rpartition('/')[0])}, but got {folder.rpartition('/')[0]}",
-            "storage_path",
-        )
+    driver.check_kept_here(name, held.storage)
     is_there = storage.exists(folder)
     can_be_locked = "://" not in folder and (is_there or held.database is not None)
     if held.is_running and not can_be_locked:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.errors import escaped
+from study.errors import LaunchError, escaped, printable, quoted
 from study.execution.address import check_answers
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -67,6 +67,21 @@ class Driver:
     def folder(self, study: str) -> str:
         """Folder of a study in the storage, by its name."""
         return f"{self.storage_path.rstrip('/')}/{study}"
+
+    def check_kept_here(self, study: str, storage: str) -> None:
+        """Raise LaunchError unless a study is kept in its folder here; `storage` is the folder that
+        MLflow says, from which alone nothing may be unpickled or deleted."""
+        if storage == self.folder(study):
+            return
+        place, _, name = storage.rpartition("/")
+        if place == self.storage_path.rstrip("/"):
+            rule = "the experiment must have the name that its study began with, but was renamed"
+            raise LaunchError(f"{rule} from {quoted(name)} to {quoted(study)}; rename it in MLflow")
+        raise LaunchError(
+            f"it must be where {study} is kept, which MLflow says is in {printable(place)}, but "
+            f"got {self.storage_path}",
+            "storage_path",
+        )
 
     def say_unfinished(self, study: str) -> None:
         """Tell the user how to resume an unfinished study."""

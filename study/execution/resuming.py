@@ -68,13 +68,7 @@ def planned_resume(
     records, may_be_done = driver.records, not asked.keys().isdisjoint((_TRIALS, _HOURS))
     found = _find(driver, name, source, may_be_done, is_named=name is not None)
     records.check_files(found)
-    if found.storage != driver.folder(found.name):
-        # The state is unpickled, so its place must not be taken from MLflow.
-        raise LaunchError(
-            f"it must be where {found.name} is kept, which MLflow says is in "
-            f"{found.storage.rpartition('/')[0]}, but got {driver.storage_path}",
-            "storage_path",
-        )
+    driver.check_kept_here(found.name, found.storage)
     if not storage.exists(found.storage):
         raise LaunchError(
             f"the state of {found.name} must be in {found.storage}, but there is none",

@@ -6,7 +6,7 @@ for each of its projections.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlflow.entities import Experiment, Run
@@ -30,6 +30,8 @@ class StudyRecord:
     """A study as MLflow knows it.
 
     Attributes:
+        name: that of its experiment, which somebody may have renamed or copied. So what is printed
+            of a study is looked up in that experiment again.
         source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it has ended; if not, it can be resumed.
@@ -121,7 +123,7 @@ class Records:
         experiment = self._experiment(name)
         if experiment is None or experiment.lifecycle_stage != "active":
             return None
-        return next((study for study, _ in self._studies([experiment.experiment_id])), None)
+        return next((study for study, _ in self._studies([experiment])), None)
 
     def studies(self) -> Iterator[StudyRecord]:
         """All studies, the latest first."""
@@ -138,31 +140,34 @@ class Records:
 
     def studies_with_runs(self) -> Iterator[tuple[StudyRecord, Run]]:
         """All studies, the latest first, each with its own MLflow run."""
-        return self._studies(self._experiment_ids())
+        return self._studies(self._experiments())
 
     def study_of(self, run: Run) -> StudyRecord | None:
         """The study of the run of a trial or projection; None if there is none."""
-        return next((study for study, _ in self._studies([run.info.experiment_id])), None)
+        experiment = self._call(self.client.api.get_experiment, run.info.experiment_id)
+        return next((study for study, _ in self._studies([experiment])), None)
 
     def _experiment(self, name: str) -> Experiment | None:
         if self.client.is_absent():
             return None
         return self._call(self.client.api.get_experiment_by_name, name)
 
-    def _experiment_ids(self) -> list[str]:
+    def _experiments(self) -> list[Experiment]:
         if self.client.is_absent():
             return []
-        return [e.experiment_id for e in self._call(self.client.api.search_experiments)]
+        return list(self._call(self.client.api.search_experiments))
 
-    def _studies(self, experiment_ids: list[str]) -> Iterator[tuple[StudyRecord, Run]]:
-        for run in self.client.search_runs(experiment_ids, f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
+    def _studies(self, experiments: Sequence[Experiment]) -> Iterator[tuple[StudyRecord, Run]]:
+        names = {experiment.experiment_id: experiment.name for experiment in experiments}
+        for run in self.client.search_runs([*names], f"tags.`{tags.KIND}` = '{tags.STUDY}'"):
             of_run = run.data.tags
             # Anybody may have changed these tags.
             n_searches = (as_json(of_run.get(tags.EXTENSION, ""), dict) or {}).get("n_searches")
             versions = as_json(of_run.get(tags.VERSIONS, ""), dict) or {}
             try:
                 content = json.loads(of_run[tags.CONFIG])
-                config = parse(content, run.info.run_name, is_stored=True)
+                name = {"name": names[run.info.experiment_id]}
+                config = parse(content, run.info.run_name, name, is_stored=True)
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):
@@ -231,7 +236,8 @@ class Records:
         condition = (
             f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'"
         )
-        return list(self.client.search_runs(self._experiment_ids(), condition))
+        ids = [experiment.experiment_id for experiment in self._experiments()]
+        return list(self.client.search_runs(ids, condition))
 
     def artifacts(self, run_id: str) -> set[str]:
         """The names of a run's files. Raises LocationError as `files.allowed` does."""

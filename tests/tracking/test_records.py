@@ -1,0 +1,85 @@
+"""What somebody who writes to MLflow too puts there: what is printed is what is looked up again."""
+
+from dataclasses import replace
+
+import pytest
+
+from study.errors import LaunchError
+from study.execution.driver import Driver
+from study.metrics.reports import TrialStatus
+from study.results.report import read
+from study.tracking import studies
+from study.tracking.handles import run_of
+from study.tracking.records import Records, StudyRecord
+from study.tracking.tracker import Tracker
+from tests.support.studies import epoch_report, tiny
+
+SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+
+
+def log(tracker: Tracker, study: StudyRecord, trial_id: str, accuracy: float) -> None:
+    """Log a trial that completed."""
+    tracker.start_trial(trial_id, SAMPLE, study.config.resolve(SAMPLE, seed=1))
+    tracker.log_reports(trial_id, [epoch_report(3, val_accuracy=accuracy)])
+    tracker.end_trial(trial_id, TrialStatus.COMPLETED)
+
+
+def copied(tracker: Tracker, study: StudyRecord, name: str) -> StudyRecord:
+    """Another experiment, whose study says that it is the first one."""
+    client = tracker.client
+    other = studies.create(client, replace(tiny(), name=name), study.source, study.storage)
+    own = client.get_run(study.run_id).data.tags
+    client.log(other.run_id, tags={"study.config": own["study.config"]})
+    return other
+
+
+def test_a_copy_of_a_study_is_named_by_its_own_experiment(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    log(tracker, study, "0000", 0.5)
+    other = Tracker(tracker.client)
+    copy = copied(tracker, study, "zz")
+    other.open_study(copy)
+    log(other, copy, "0000", 0.999)
+    records = Records(tracker.client)
+    assert sorted(record.name for record in records.studies()) == ["tiny", "zz"]
+    for name, accuracy in (("tiny", 0.5), ("zz", 0.999)):
+        (point,) = read(records, name).points
+        assert point.metrics["val_accuracy"] == accuracy
+        assert point.handle == f"{name}/0000"
+        assert run_of(records, point.handle) == point.first.run_id
+        of_run = records.study_of(tracker.client.get_run(point.first.run_id))
+        assert of_run is not None
+        assert of_run.name == name
+
+
+def test_an_experiment_whose_name_no_study_may_have_is_none(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    copied(tracker, study, "zz")
+    api = tracker.client.api
+    for name in ("tiny@knee", "tiny/0000", "\x1b[2J"):
+        experiment = api.get_experiment_by_name("zz")
+        api.rename_experiment(experiment.experiment_id, name)
+        assert [record.name for record in Records(tracker.client).studies()] == ["tiny"]
+        api.rename_experiment(experiment.experiment_id, "zz")
+
+
+def test_a_renamed_study_is_read_but_kept_where_it_began(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    tracker.client.api.rename_experiment(study.experiment_id, "other")
+    records = Records(tracker.client)
+    assert records.find_study("tiny") is None
+    renamed = records.find_study("other")
+    assert renamed is not None
+    driver = Driver(records, "/x/ray_results")
+    with pytest.raises(LaunchError) as raised:
+        driver.check_kept_here(renamed.name, renamed.storage)
+    assert str(raised.value) == (
+        "the experiment must have the name that its study began with, but was renamed from 'tiny' "
+        "to 'other'; rename it in MLflow"
+    )
+    with pytest.raises(LaunchError, match=r"kept, which MLflow says is in /x/ray_results, but got"):
+        Driver(records, "/y").check_kept_here("tiny", renamed.storage)
+    driver.check_kept_here("tiny", renamed.storage)
