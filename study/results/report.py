@@ -21,6 +21,7 @@ from study.metrics.reports import TrialStatus
 from study.results import recommended, spent, table1, where
 from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
+from study.tracking.handles import runs_by_label
 from study.tracking.records import Records, StudyRecord, TrialRecord
 
 # Imported where they are needed: pandas and Optuna take tenths of a second each.
@@ -222,7 +223,8 @@ def read(
         objectives: such as "val_loss:minimize", in place of the study's own.
 
     Raises:
-        UserError: if there is no such study, or a condition or an objective cannot be read.
+        UserError: if there is no such study, two of its runs have one name, or a condition or an
+            objective cannot be read.
     """
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
@@ -236,6 +238,7 @@ def read(
         raise UserError(
             f"MLflow must be able to read it, but got {wanted.of_mlflow!r}: {error}", "where"
         ) from error
+    runs_by_label(matching, study.name)
     marks = {}
     if wanted.need_marks:
         everything = records.trials_and_projections(study) if wanted.of_mlflow else matching

@@ -48,8 +48,26 @@ def handle_of(records: Records, run_id: str) -> str:
     return f"{study}/{network_label(*network_of(run))}"
 
 
+def runs_by_label(networks: Sequence[TrialRecord], study: str) -> dict[str, str]:
+    """Label -> run id of the networks of a study. Raises TrackingError if two have the same label:
+    what is printed of one could be verified of the other."""
+    labels = [(network_label(n.trial_id, n.projected_to), n.run_id) for n in networks]
+    return _only_runs(labels, f"{study}/")
+
+
+def _only_runs(named: Sequence[tuple[str, str]], before: str) -> dict[str, str]:
+    """Name -> run id. Raises TrackingError if two runs have a name; messages have `before` it."""
+    runs: dict[str, str] = {}
+    for name, run_id in named:
+        if name in runs:
+            rule = f"exactly one run must be {before}{name}, but {runs[name]} and {run_id} are"
+            raise TrackingError(f"{rule}; delete one of them in MLflow", key="network")
+        runs[name] = run_id
+    return runs
+
+
 def _of_label(networks: Sequence[TrialRecord], study: str, label: str) -> str:
-    runs = {network_label(n.trial_id, n.projected_to): n.run_id for n in networks}
+    runs = runs_by_label(networks, study)
     if label not in runs:
         trial = label.partition("@")[0]
         # The networks of that trial if it exists, else the trials.
@@ -60,7 +78,7 @@ def _of_label(networks: Sequence[TrialRecord], study: str, label: str) -> str:
 
 
 def _of_alias(networks: Sequence[TrialRecord], study: str, alias: str) -> str:
-    runs = {name: n.run_id for n in networks for name in n.aliases}
+    runs = _only_runs([(name, n.run_id) for n in networks for name in n.aliases], f"{study}@")
     if not runs:
         raise TrackingError(
             f"{study} recommends none before it has ended, but got {quoted(alias)}", key="network"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from study.errors import LaunchError
+from study.errors import LaunchError, TrackingError
 from study.execution.driver import Driver
 from study.metrics.reports import TrialStatus
 from study.results.report import read
@@ -83,3 +83,43 @@ def test_a_renamed_study_is_read_but_kept_where_it_began(
     with pytest.raises(LaunchError, match=r"kept, which MLflow says is in /x/ray_results, but got"):
         Driver(records, "/y").check_kept_here("tiny", renamed.storage)
     driver.check_kept_here("tiny", renamed.storage)
+
+
+@pytest.mark.parametrize("name", ["0000", "0000@0.5"])
+def test_two_runs_of_one_name_are_refused(tracker: Tracker, study: StudyRecord, name: str) -> None:
+    log(tracker, study, "0000", 0.5)
+    api, records = tracker.client.api, Records(tracker.client)
+    (trial,) = records.trials(study)
+    of_trial = api.get_run(trial.run_id)
+    # The second bound is printed as the first.
+    projections = [
+        {"study.kind": "projection", "study.projected_to": bound} for bound in ("0.5", "0.50000001")
+    ]
+    ids = [trial.run_id] if name == "0000" else []
+    for added in [{}] if name == "0000" else projections:
+        run = api.create_run(study.experiment_id, tags={**of_trial.data.tags, **added})
+        tracker.client.log(run.info.run_id, params=of_trial.data.params)
+        ids.append(run.info.run_id)
+    for refused in (
+        lambda: read(records, "tiny"),
+        lambda: run_of(records, f"tiny/{name}"),
+    ):
+        with pytest.raises(TrackingError) as raised:
+            refused()
+        text = str(raised.value)
+        assert text.startswith(f"network: exactly one run must be tiny/{name}, but ")
+        assert text.endswith(" are; delete one of them in MLflow")
+        assert all(run_id in text for run_id in ids)
+    api.delete_run(ids[1])
+    assert run_of(records, f"tiny/{name}") == ids[0]
+    read(records, "tiny")
+
+
+def test_two_runs_with_one_recommendation_are_refused(tracker: Tracker, study: StudyRecord) -> None:
+    for trial_id in ("0000", "0001"):
+        log(tracker, study, trial_id, 0.5)
+    records = Records(tracker.client)
+    for trial in records.trials(study):
+        tracker.client.log(trial.run_id, tags={"study.alias": "knee"})
+    with pytest.raises(TrackingError, match=r"exactly one run must be tiny@knee, but \w+ and \w+"):
+        run_of(records, "tiny@knee")
