@@ -616,6 +616,28 @@ def test_of_an_earlier_network_it_is_said_that_the_study_alone_says_what_figures
     assert out.endswith(f"; measured again {MEANT}; so say the settings of its study alone\n")
 
 
+def test_objectives_that_were_not_measured_again_are_said_not_to_be(
+    stored: Stored, study: StudyRecord, tmp_path: Path
+) -> None:
+    """Figures of training, and without --trust metrics of the user's own."""
+    own = {"of": "own:half", "direction": "maximize"}
+    set_in_study(stored, study, "search", {"ladder": []})
+    set_in_study(stored, study, "metrics", {"half": own})
+    set_in_study(stored, study, "reference_point", {"half": 0.0, "train_loss": 3.0})
+    set_in_study(stored, study, "objectives", {"train_loss": "minimize", "half": "maximize"})
+    metric("train_loss", lambda _: 1e-9)(stored)
+    stored.client.log_metric(stored.run_id, "half", 0.999, step=3)
+    forged = Records(Client(stored.uri)).find_study("tiny")
+    assert forged is not None
+    sample = json.loads(stored.client.get_run(stored.run_id).data.tags["study.sample"])
+    meant = json.loads(json.dumps(forged.config.resolve(sample, seed=0).meaning))
+    stored.edit(NETWORK, lambda content: content.update(meant))
+    stored.log_again()
+    exit_code, out = stored.check("--data-root", str(tmp_path))
+    assert exit_code == 0, out
+    assert out.endswith(f"; measured again {MEANT}, not for train_loss, half\n")
+
+
 @pytest.mark.parametrize("case", ON_DATA)
 def test_what_the_proof_does_not_cover_is_measured_again_on_the_data(
     stored: Stored, case: str, tmp_path: Path

@@ -47,5 +47,5 @@ def verified(records: Records, run_id: str, data_root: str | None, trust: bool) 
     proof = verify(records, run_id, trust)
     if data_root is None or proof.problems:
         return proof
-    problems = differences(records, run_id, data_root, trust)
-    return replace(proof, problems=problems, measured=True)
+    problems, measured = differences(records, run_id, data_root, trust)
+    return replace(proof, problems=problems, measured=measured)

@@ -65,10 +65,10 @@ _COMPARED: Mapping[str, set[str] | None] = {
 
 def differences(
     records: Records, run_id: str, data_root: str, trust: bool = False
-) -> tuple[str, ...]:
-    """A sentence for each figure of a run, and of its files, that its network does not have on its
-    data. The network must have been verified, so that the settings of its study are known to be
-    those with which its figures were measured.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(a sentence for each figure of a run, and of its files, that its network does not have on its
+    data; the metrics of the run that were measured). The network must have been verified, so that
+    the settings of its study are known to be those with which its figures were measured.
 
     Args:
         data_root: in place of the study's data.root.
@@ -91,17 +91,18 @@ def differences(
     dataset = sources.load(trial.data)
     digest = data_digest(records, run_id)
     if digest != dataset.sha256:
-        return (
+        problem = (
             f"data: that of the run has the digest {digest!s:.8}, but that in {data_root} has "
-            f"{dataset.sha256:.8}",
+            f"{dataset.sha256:.8}"
         )
+        return (problem,), ()
     # As it was measured, of weights in float32; `measure` takes care of the answers' precision.
     network = load(records, run_id, trust).float()
     certified = Certified(network, certify(network))
     try:
         measured, answers = measure(network, dataset.val, trial, certified.certificate)
     except OwnCodeError as error:
-        return (f"run: {error}",)
+        return (f"run: {error}",), ()
     bound = certified.certificate.inverse_lipschitz_upper_bound
     rounding = max(_ROUNDING, _UNIT * bound if bound < math.inf else 0.0)
     logged = {name: restored(value) for name, value in run.data.metrics.items()}
@@ -111,10 +112,11 @@ def differences(
         found[ATTACKED_ACCURACY] = attacked_accuracy(
             network, dataset.test, trial, certified.certificate
         )
+    compared = {name: value for name, value in found.items() if name in logged}
     problems = [
         f"run: its metric {name} is {logged[name]}, but the network has {value}"
-        for name, value in found.items()
-        if name in logged and not _is_same(name, logged[name], value, rounding)
+        for name, value in compared.items()
+        if not _is_same(name, logged[name], value, rounding)
     ]
     there = records.artifacts(run_id)
     with tempfile.TemporaryDirectory() as temporary:
@@ -123,13 +125,11 @@ def differences(
         for name, keys in _COMPARED.items():
             ours = json.loads((Path(temporary) / name).read_bytes())
             theirs = as_json(records.artifact(run_id, name), dict)
-            compared = {key: of for key, of in ours.items() if keys is None or key in keys}
+            of_file = {key: of for key, of in ours.items() if keys is None or key in keys}
             if name == INVERSE and rounding > _ROUNDING:
                 # The error after too few steps may be anything, once last bits decide the iterates.
-                del compared[RECONSTRUCTION_ERROR]
-            problems += (
-                f"run: {name}: {problem}" for problem in _apart(theirs, compared, rounding)
-            )
+                del of_file[RECONSTRUCTION_ERROR]
+            problems += (f"run: {name}: {problem}" for problem in _apart(theirs, of_file, rounding))
     if VAL_RIGHT in there:
         content = records.artifact(run_id, VAL_RIGHT)
         pairs = [(read_right(content, logged[VAL_ACCURACY]), answers.right)]
@@ -140,7 +140,7 @@ def differences(
         n_other = max(sum(map(ne, kept, ours.tolist())) for kept, ours in pairs)
         if n_other > _MOST_IMAGES * n_images:
             problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {n_images} images")
-    return tuple(problems)
+    return tuple(problems), tuple(compared)
 
 
 def _is_same(name: str, theirs: float, ours: float, rounding: float) -> bool:

@@ -5,7 +5,8 @@ has the radius, the precision, the split and the goals: what `TrialConfig.meanin
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Run
@@ -51,16 +52,38 @@ def is_stated(network: Mapping[str, Any], trial: TrialConfig) -> bool:
     return not trial.meaning.keys().isdisjoint(network)
 
 
-def in_words(network: Mapping[str, Any], trial: TrialConfig) -> str:
-    """What the figures of a trial's network mean, to follow "measured" in a message; `network` is
-    the content of NETWORK, which has nothing of `other_meaning`."""
+@dataclass(frozen=True)
+class Meaning:
+    """What the figures of a trial's network mean.
+
+    Attributes:
+        conditions: at which radius, in which precision and on which split they were measured.
+        objectives: the metrics that its study optimizes.
+        is_stated: whether NETWORK says so; if not, the settings of the study alone do.
+    """
+
+    conditions: str
+    objectives: tuple[str, ...]
+    is_stated: bool
+
+    def in_words(self, measured: Collection[str]) -> str:
+        """The meaning, to follow "measured" in a message; `measured` are names of metrics."""
+        again = [name for name in self.objectives if name in measured]
+        others = [name for name in self.objectives if name not in measured]
+        left = f", not for {', '.join(others)}" if others else ""
+        unbound = "" if self.is_stated else "; so say the settings of its study alone"
+        return f"{self.conditions}, for {', '.join(again) or 'no objective'}{left}{unbound}"
+
+
+def meaning_of(network: Mapping[str, Any], trial: TrialConfig) -> Meaning:
+    """What the figures of a trial's network mean; `network` is the content of NETWORK, which has
+    nothing of `other_meaning`."""
     name, *split = (f"{key} {value}" for key, value in trial.split.items() if value is not None)
-    unbound = "" if is_stated(network, trial) else "; so say the settings of its study alone"
-    return (
+    conditions = (
         f"at radius {trial.radius:.6g} (l2, pixels from 0 to 1) in {trial.precision}, on "
-        f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}, for "
-        f"{', '.join(trial.objectives)}{unbound}"
+        f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}"
     )
+    return Meaning(conditions, trial.objectives, is_stated(network, trial))
 
 
 def _normalization(network: Mapping[str, Any]) -> Iterator[str]:

@@ -37,7 +37,7 @@ from study.metrics.definitions import (
 from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
 from study.tracking.claims import false_claims, is_true
-from study.tracking.figures import in_words, other_meaning, trial_of
+from study.tracking.figures import Meaning, meaning_of, other_meaning, trial_of
 from study.tracking.files import fetch_model
 from study.tracking.manifest import differences, sha256_of
 from study.tracking.mlmodel import other_identity, other_loading
@@ -58,8 +58,9 @@ class Proof:
         code: which code it was stored with, for a message. The bound is that of the code at hand.
         unchecked: files of its run that may have been changed, since they have no logged digest.
         meaning: at which radius, in which precision, on which split and for which goals its
-            figures were measured; empty if its study is gone.
-        measured: whether its accuracies, radii and steps were measured again.
+            figures were measured; None if its study is gone.
+        measured: the metrics of its run that were measured again, such as accuracies, radii and
+            steps; empty without its data.
         proven_by: import paths of blocks whose bounds are proofs by other authors.
     """
 
@@ -68,8 +69,8 @@ class Proof:
     invertible: bool = False
     code: str = ""
     unchecked: tuple[str, ...] = ()
-    meaning: str = ""
-    measured: bool = False
+    meaning: Meaning | None = None
+    measured: tuple[str, ...] = ()
     proven_by: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
@@ -86,9 +87,9 @@ class Proof:
         if self.unchecked:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"
-        if not self.measured:
+        if not self.measured or self.meaning is None:
             return (f"{verified}; not measured again, without its data",)
-        return (f"{verified}; measured again {self.meaning}",)
+        return (f"{verified}; measured again {self.meaning.in_words(self.measured)}",)
 
 
 def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
@@ -214,7 +215,7 @@ def _check(
     problems += (
         f"run: {problem}" for problem in _other_training(described["architecture"], run, of_run)
     )
-    meaning = ""
+    meaning = None
     try:
         trial = trial_of(study, run)
     except ValueError as error:
@@ -222,7 +223,7 @@ def _check(
     else:
         if trial is not None:
             problems += (f"run: {problem}" for problem in other_meaning(described, trial))
-            meaning = in_words(described, trial)
+            meaning = meaning_of(described, trial)
     if stored.get("in_shape") != list(network.in_shape):
         return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))
     try:
