@@ -7,7 +7,7 @@ for each of its projections.
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlflow.entities import Experiment, Run
 
@@ -216,7 +216,7 @@ class Records:
         condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
         runs = self.client.search_runs([study.experiment_id], condition)
         records = [_record(study, run) for run in runs if _is_of(study, run)]
-        return sorted(records, key=_by_size)
+        return sorted(_grouped(study, records), key=_by_size)
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
         """The runs of trials that ended after a time, and the study's own run if that did too, each
@@ -282,6 +282,18 @@ def _is_of(study: StudyRecord, run: Run) -> bool:
     if kind == tags.TRIAL:
         return bool(run.data.tags.get(tags.PARENT) == study.run_id)
     return bool(kind == tags.PROJECTION)
+
+
+def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[TrialRecord]:
+    """Yield the records, each a repeat only of a trial of the same sample, and only in a study that
+    has repeats: its tag may say otherwise."""
+    texts = [json.dumps(record.sample, sort_keys=True) for record in records]
+    of_trial = {record.trial_id: text for record, text in zip(records, texts, strict=True)}
+    for record, text in zip(records, texts, strict=True):
+        # A filter may have left out the first trial of a sample.
+        is_same = of_trial.setdefault(record.repeat_of, text) == text
+        is_repeat = is_same and study.config.search.repeats > 1
+        yield record if is_repeat else replace(record, repeat_of=record.trial_id)
 
 
 def _by_size(record: TrialRecord) -> tuple[int, float]:

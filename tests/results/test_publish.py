@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -92,6 +93,11 @@ def test_of_repeats_the_first_has_the_mark(copied: tuple[Records, MlflowClient])
     records, client = copied
     results = read(records, "tiny")
     first, second, *_ = [p.first for p in results.points if p.is_trial]
+    # Of a study that repeats, and the same sample.
+    config = results.study.config.to_dict()
+    config["search"]["repeats"] = 2
+    client.set_tag(results.study.run_id, "study.config", json.dumps(config))
+    client.set_tag(second.run_id, "study.sample", json.dumps(first.sample))
     client.set_tag(second.run_id, "study.repeat_of", first.trial_id)
     publish(read(records, "tiny"))
     marked = read(records, "tiny")

@@ -17,9 +17,18 @@ from tests.support.studies import epoch_report, tiny
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
 
-def log(tracker: Tracker, study: StudyRecord, trial_id: str, accuracy: float) -> None:
-    """Log a trial that completed."""
-    tracker.start_trial(trial_id, SAMPLE, study.config.resolve(SAMPLE, seed=1))
+def log(
+    tracker: Tracker,
+    study: StudyRecord,
+    trial_id: str,
+    accuracy: float,
+    repeat_of: str | None = None,
+    **changes: float,
+) -> None:
+    """Log a trial that completed, of SAMPLE with some changes."""
+    sample = {**SAMPLE, **changes}
+    config = study.config.resolve(sample, seed=int(trial_id))
+    tracker.start_trial(trial_id, sample, config, repeat_of)
     tracker.log_reports(trial_id, [epoch_report(3, val_accuracy=accuracy)])
     tracker.end_trial(trial_id, TrialStatus.COMPLETED)
 
@@ -123,3 +132,24 @@ def test_two_runs_with_one_recommendation_are_refused(tracker: Tracker, study: S
         tracker.client.log(trial.run_id, tags={"study.alias": "knee"})
     with pytest.raises(TrackingError, match=r"exactly one run must be tiny@knee, but \w+ and \w+"):
         run_of(records, "tiny@knee")
+
+
+@pytest.mark.parametrize(("repeats", "means"), [(1, [0.5, 0.7, 0.9]), (2, [0.6, 0.9])])
+def test_only_trainings_of_one_sample_are_averaged(
+    tracker: Tracker, repeats: int, means: list[float]
+) -> None:
+    """And only where the study repeats; the tag of the third says that it is a repeat, too."""
+    config = tiny(search={"repeats": repeats})
+    study = studies.create(tracker.client, config, "/x/tiny.yaml", "/x/ray_results/tiny")
+    tracker.open_study(study)
+    log(tracker, study, "0000", 0.5)
+    log(tracker, study, "0001", 0.7, repeat_of="0000")
+    log(tracker, study, "0002", 0.9, repeat_of="0000", coeff=0.9)
+    records = Records(tracker.client)
+    points = read(records, "tiny").points
+    assert [point.metrics["val_accuracy"] for point in points] == pytest.approx(means)
+    third = read(records, "tiny", "network = 'tiny/0002'").points
+    assert [point.metrics["val_accuracy"] for point in third] == [0.9]
+    # A filter that leaves out the first joins no more.
+    later = read(records, "tiny", "metrics.val_accuracy > 0.6").points
+    assert [point.metrics["val_accuracy"] for point in later] == [0.7, 0.9]

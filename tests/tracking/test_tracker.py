@@ -407,7 +407,8 @@ def test_a_run_says_whose_repeat_it_is_and_that_its_sample_was_given(
     tracker.start_trial("0001", SAMPLE, trial, repeat_of="0000", is_given=True)
     tracker.log_reports("0001", [epoch_report(1)])
     log_networks(tracker, "0001", tmp_path, projection_report(0.3))
-    records = Records(tracker.client).trials_and_projections(study)
+    twice = replace(study, config=tiny(search={"repeats": 2}))
+    records = Records(tracker.client).trials_and_projections(twice)
     assert [(r.trial_id, r.projected_to, r.repeat_of, r.origin) for r in records] == [
         ("0000", None, "0000", ""), ("0001", None, "0000", "given"), ("0001", 0.3, "0000", "given"),
     ]  # fmt: skip
