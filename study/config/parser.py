@@ -19,6 +19,7 @@ from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
 from study.config.trial import (
     IMAGE_FOLDER,
+    SPLIT,
     DataConfig,
     EvaluationConfig,
     ModelConfig,
@@ -207,8 +208,8 @@ def parse(
         source: names the file in messages.
         overrides: values that replace the file's, by key, such as {"search.n_trials": 6}. An error
             about one of them has no source.
-        is_stored: whether the study comes from MLflow: removed keys are ignored then, and goals may
-            be out of reach.
+        is_stored: whether the study comes from MLflow: removed keys are ignored then, goals may be
+            out of reach, and the images may be searched, as in earlier versions.
 
     Raises:
         ConfigError: for the first mistake.
@@ -217,6 +218,8 @@ def parse(
     try:
         content = _content(raw, overrides, is_stored)
         file = _checked(_StudyFile, content)
+        if not is_stored:
+            _check_one_split(file.space)
         _check_space(file.space, content)
         study = file.study().completed()
         if not is_stored:
@@ -254,6 +257,15 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
         is_kept = data.get("name") == IMAGE_FOLDER and data.get("size", ...) is None
         content["data"] = {**data, "size": 0} if is_kept else data
     return content
+
+
+def _check_one_split(space: Mapping[str, Parameter]) -> None:
+    """Check that all trials are measured on the same images: an easier split is no better network,
+    and standard errors and intervals are those of one split."""
+    for key in space:
+        if key in (*SPLIT, "root"):
+            rule = "must not be searched: all trials of a study are measured on the same images"
+            raise ConfigError(rule, f"space.{key}")
 
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:

@@ -271,11 +271,38 @@ def test_the_radius_of_a_study_is_a_number(name: str, given: float | None, radiu
     assert parse(study.to_dict(), "again") == parse(study.to_short_dict(), "again") == study
 
 
-def test_a_study_that_searches_its_data_has_a_radius_for_each_sample() -> None:
+def test_a_stored_study_that_searches_its_data_has_a_radius_for_each_sample() -> None:
+    """An earlier version wrote it."""
     choices = {"type": "categorical", "choices": ["digits", "mnist"]}
-    study = parse({**RAW, "evaluation": {}, "data": {}, "space": {"name": choices}}, "study.yaml")
+    raw = {**RAW, "evaluation": {}, "data": {}, "space": {"name": choices}}
+    study = parse(raw, "study.yaml", is_stored=True)
     assert study.to_dict()["evaluation"]["radius"] is None
     assert study.resolve({"name": "mnist"}, seed=0).radius == 1.58
+
+
+@pytest.mark.parametrize(
+    ("key", "choices"),
+    [
+        ("name", ["digits", "mnist"]),
+        ("root", ["a", "b"]),
+        ("val_fraction", [0.1, 0.2]),
+        ("test_fraction", [0.1, 0.2]),
+        ("split_seed", [0, 1]),
+        ("size", [8, 16]),
+    ],
+)
+def test_the_images_that_trials_are_measured_on_are_not_searched(
+    key: str, choices: list[object]
+) -> None:
+    space = {**RAW["space"], key: {"type": "categorical", "choices": choices}}
+    raw = {**RAW, "data": {"name": "digits"} if key != "name" else {}, "space": space}
+    with pytest.raises(ConfigError) as raised:
+        parse(raw, "study.yaml")
+    assert str(raised.value) == (
+        f"study.yaml: space.{key}: must not be searched: all trials of a study are measured on the "
+        "same images"
+    )
+    assert parse(raw, "stored", is_stored=True).space[-1][0] == key
 
 
 def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
