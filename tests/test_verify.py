@@ -583,6 +583,14 @@ def test_a_figure_keeps_the_radius_that_it_was_measured_with(
         ("data", {"split_seed": 7}, "split.split_seed 0, by"),
         ("data", {"val_fraction": 0.5}, "split.val_fraction 0.2, by"),
         ("objectives", {"val_loss": "minimize"}, "objectives ['inverse_steps', 'lips"),
+        ("objectives", {"val_accuracy": "minimize"}, "goals.val_accuracy maximize, by"),
+        (
+            "constraints",
+            {"lipschitz_upper_bound": "< 2"},
+            "goals.lipschitz_upper_bound minimize, < 1, by network.json, but its study says "
+            "minimize, < 2",
+        ),
+        ("constraints", {"val_accuracy": "> 0.1"}, "goals.val_accuracy maximize, by"),
         (
             "metrics",
             {"mine": {"of": "own:metric", "direction": "maximize"}},
@@ -595,8 +603,15 @@ def test_what_a_figure_means_is_what_the_study_says(
 ) -> None:
     set_in_study(stored, study, section, changes)
     if section == "objectives":
-        set_in_study(stored, study, "reference_point", {"val_loss": 3.0})
+        set_in_study(stored, study, "reference_point", dict.fromkeys(changes, 3.0))
     assert says in stored.refused()
+
+
+def test_an_earlier_network_that_states_no_goals_is_verified(stored: Stored) -> None:
+    stored.edit(NETWORK, lambda content: content["measured"].pop("goals"))
+    stored.log_again()
+    exit_code, out = stored.check()
+    assert exit_code == 0, out
 
 
 def test_a_sample_that_is_none_of_the_study_is_refused(stored: Stored) -> None:

@@ -135,6 +135,16 @@ class StudyConfig:
             samples.setdefault(json.dumps(meaning), sample)
         return list(samples.values())
 
+    @property
+    def _goals(self) -> dict[str, list[str]]:
+        """Metric -> the direction of its objective and its constraint, or one of them."""
+        goals: dict[str, list[str]] = {}
+        for objective in self.objectives:
+            goals.setdefault(objective.metric, []).append(objective.direction.value)
+        for constraint in self.constraints:
+            goals.setdefault(constraint.metric, []).append(str(constraint))
+        return goals
+
     def resolve(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
         """The trial that a sample of the space means."""
         sections = {name: getattr(self, name) for name in SEARCHABLE}
@@ -150,6 +160,7 @@ class StudyConfig:
             control=self.search.control,
             evaluation=self.evaluation,
             objectives=tuple(objective.metric for objective in self.objectives),
+            goals=tuple((metric, ", ".join(goals)) for metric, goals in self._goals.items()),
             metrics=tuple((name, of.of) for name, of in self.metrics),
             **sections,
         )

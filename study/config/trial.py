@@ -39,6 +39,9 @@ SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
 """Settings of data that decide which images are for validation, and what they look like.
 Augmentation and the number of training images are part of what studies compare."""
 
+MEASURED, GOALS = "measured", "goals"
+"""Keys of what stored networks state of their figures; see `TrialConfig.meaning`."""
+
 Precision = Literal["float32", "float64"]
 
 
@@ -205,6 +208,7 @@ class TrialConfig:
 
     Attributes:
         objectives: names of the metrics that must be finite in every report.
+        goals: what its study seeks: metric -> "minimize", "< 1", or both with a comma between.
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each of them, before it is projected again.
         control: whether the classifier is fitted alone, too.
@@ -217,6 +221,7 @@ class TrialConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     objectives: tuple[str, ...] = ()
+    goals: tuple[tuple[str, str], ...] = ()
     ladder: tuple[float, ...] = ()
     fine_tune_steps: int = 0
     control: bool = False
@@ -257,10 +262,11 @@ class TrialConfig:
         evaluation = self.evaluation
         return {
             "precision": self.precision,
-            "measured": {
+            MEASURED: {
                 "radius": self.radius,
                 "split": self.split,
                 "objectives": self.objectives,
+                GOALS: dict(self.goals),
                 "metrics": dict(self.metrics),
                 "n_inverse_samples": evaluation.n_inverse_samples,
                 "inverse_rtol": evaluation.inverse_rtol,

@@ -12,7 +12,7 @@ from typing import Any
 from mlflow.entities import Run
 
 from models import NETWORK
-from study.config.trial import TrialConfig
+from study.config.trial import GOALS, MEASURED, TrialConfig
 from study.errors import TrackingError, quoted
 from study.tracking.records import StudyRecord
 from study.tracking.values import sample_of
@@ -40,6 +40,9 @@ def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[st
         return
     meant = json.loads(json.dumps(trial.meaning))
     stated = {key: network.get(key) for key in meant}
+    measured = stated[MEASURED]
+    if isinstance(measured, dict) and GOALS not in measured:
+        del meant[MEASURED][GOALS]  # earlier versions stated the names of the objectives alone
     for key, there, here in _apart(stated, meant):
         yield (
             f"its figures were measured with {key.removeprefix('measured.')} {there!s:.100}, by "
