@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import OutageError, TrackingError, quoted, reason
 from study.metrics.reports import TrialStatus
-from study.tracking.database import make_whole
+from study.tracking.database import is_of_others, make_whole
 from study.tracking.locations import database_file
 from study.tracking.tags import STATE
 
@@ -89,6 +89,9 @@ class Client:
         # Created on first use: connecting to a SQLite file creates it.
         database = database_file(self.tracking_uri)
         if database is not None:
+            if is_of_others(database):
+                rule = f"must be a database of MLflow, but {database} has the tables of others"
+                raise TrackingError(rule, key="tracking_uri")
             self.call(make_whole, database)
         return self.call(MlflowClient, self.tracking_uri)
 

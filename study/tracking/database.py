@@ -55,6 +55,22 @@ def is_whole(database: Path) -> bool:
         return "no such table" not in str(error)
 
 
+def is_of_others(database: Path) -> bool:
+    """Whether a database has tables, but not those of MLflow, which would add its own to them."""
+    uri = f"{database.as_uri()}?mode=ro"
+    try:
+        # One that is locked is said to be so by what reads it next, after a while.
+        with closing(sqlite3.connect(uri, timeout=0, uri=True)) as connection:
+            tables = "SELECT 1 FROM sqlite_master WHERE type = 'table'"
+            if connection.execute(tables).fetchone() is None:
+                return False
+            # MLflow creates this table first.
+            connection.execute("SELECT artifact_location, lifecycle_stage FROM experiments")
+    except sqlite3.Error as error:
+        return str(error).startswith(("no such table", "no such column"))
+    return False
+
+
 def _create(database: Path) -> None:
     """Create a database under another name, and move it to its place in one step."""
     with TemporaryDirectory(prefix=f".{database.name}-", dir=database.parent) as folder:

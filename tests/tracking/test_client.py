@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
+from typer.testing import CliRunner
 
+from study import delete, launch, report, verify
 from study.errors import OutageError, TrackingError
 from study.tracking.client import _RETRIES, Client
 from study.tracking.tracker import Tracker
@@ -109,3 +111,27 @@ def test_no_message_shows_sql(tracker: Tracker) -> None:
         client.call(client.api.create_experiment, "x")
     assert "UNIQUE constraint failed" in str(raised.value.__cause__)
     assert "[" not in str(raised.value)
+
+
+@pytest.mark.parametrize("table", ["mine (x)", "experiments (x)"])
+def test_a_database_of_others_is_refused_and_left_as_it_is(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE {table}")
+        connection.execute(f"INSERT INTO {table.partition(' ')[0]} VALUES (1)")
+    content = path.read_bytes()
+    for app, arguments in (
+        (report.app, []),
+        (report.app, ["--list"]),
+        (verify.app, ["tiny/0000"]),
+        (delete.app, ["tiny", "--yes"]),
+        (launch.app, ["digits"]),
+    ):
+        done = CliRunner().invoke(app, [*arguments, "--tracking-uri", f"sqlite:///{path}"])
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"error: --tracking-uri: must be a database of MLflow, but {path} has the tables of "
+            "others\n"
+        )
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+    assert path.read_bytes() == content
