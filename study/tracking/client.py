@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils
 from mlflow.store.entities import PagedList
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
@@ -181,21 +182,26 @@ class Client:
 
 
 class _Retries:
-    """MLflow's limit of retries, which it reads from the environment at each request. Concurrent
-    threads share the latest limit; after the last of them the environment is restored."""
+    """MLflow's limits of retries: it reads that of requests from the environment at each one, and
+    that of connections to a database from a module. Concurrent threads share the latest limit;
+    after the last of them both are restored."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._n_inside = 0
         self._before: dict[str, str] = {}
+        self._of_databases = utils.MAX_RETRY_COUNT
 
     @contextmanager
     def set_to(self, number: int) -> Iterator[None]:
         with self._lock:
             if self._n_inside == 0:
                 self._before = {k: v for k, v in os.environ.items() if k == _MAX_RETRIES}
+                self._of_databases = utils.MAX_RETRY_COUNT
             self._n_inside += 1
             os.environ[_MAX_RETRIES] = str(number)
+            # It counts attempts. Its own ten take almost a minute for each of two stores.
+            utils.MAX_RETRY_COUNT = number + 1
         try:
             yield
         finally:
@@ -204,6 +210,7 @@ class _Retries:
                 if self._n_inside == 0:
                     del os.environ[_MAX_RETRIES]
                     os.environ.update(self._before)
+                    utils.MAX_RETRY_COUNT = self._of_databases
 
 
 _RETRIES = _Retries()

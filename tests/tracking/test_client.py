@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.store.db import utils
 from sqlalchemy import Engine, event
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from study.errors import OutageError, TrackingError
 from study.tracking.client import _RETRIES, Client
 from study.tracking.tracker import Tracker
 
+MAX_RETRY_COUNT = utils.MAX_RETRY_COUNT
 NAME = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -45,17 +47,27 @@ def free_port() -> int:
     "scheme",
     ["http", pytest.param("postgresql", marks=pytest.mark.slow)],
 )
-def test_a_server_that_is_down_is_said_in_plain_words(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # MLflow asks a database ten times by itself, in almost a minute.
-    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 2)
+def test_a_server_that_is_down_is_said_in_plain_words(scheme: str) -> None:
     client = Client(f"{scheme}://127.0.0.1:{free_port()}", max_retries=0)
     with pytest.raises(OutageError) as raised:
         client.call(client.api.search_experiments)
     assert str(raised.value) == (
         f"MLflow at {client.tracking_uri}: nothing answers (connection refused)"
     )
+
+
+def test_an_address_that_is_no_database_is_said_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = list[float]()
+    monkeypatch.setattr("mlflow.store.db.utils.time.sleep", waited.append)
+    client = Client(f"sqlite:///{tmp_path}")
+    with pytest.raises(TrackingError, match="unable to open database file") as raised:
+        client.call(client.api.search_experiments)
+    assert "\n" not in str(raised.value)
+    assert sum(waited) < 5
+    assert MAX_RETRY_COUNT == utils.MAX_RETRY_COUNT
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_one_line_that_says_what_to_do(
