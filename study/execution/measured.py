@@ -33,7 +33,7 @@ from study.tracking.figures import trial_of
 from study.tracking.proof import load
 from study.tracking.records import Records
 from study.tracking.stored_model import data_digest
-from study.tracking.values import as_json, restored
+from study.tracking.values import as_json, metrics_of
 from study.trial import sources
 from study.trial.attack import attacked_accuracy
 from study.trial.evaluation import OnSplits, measure, measure_test
@@ -105,7 +105,7 @@ def differences(
         return (f"run: {error}",), ()
     bound = certified.certificate.inverse_lipschitz_upper_bound
     rounding = max(_ROUNDING, _UNIT * bound if bound < math.inf else 0.0)
-    logged = {name: restored(value) for name, value in run.data.metrics.items()}
+    logged = metrics_of(run)
     of_test, test_answers = measure_test(network, dataset.test, trial, certified.certificate)
     found = {**measured.metrics(), **of_test}
     if ATTACKED_ACCURACY in logged:  # projections are not attacked
@@ -132,7 +132,7 @@ def differences(
             problems += (f"run: {name}: {problem}" for problem in _apart(theirs, of_file, rounding))
     if VAL_RIGHT in there:
         content = records.artifact(run_id, VAL_RIGHT)
-        pairs = [(read_right(content, logged[VAL_ACCURACY]), answers.right)]
+        pairs = [(read_right(content, logged.get(VAL_ACCURACY, math.nan)), answers.right)]
         kept_certified = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
         if kept_certified is not None:  # earlier versions did not keep them
             pairs.append((kept_certified, answers.certified(trial.radius)))

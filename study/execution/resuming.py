@@ -15,6 +15,7 @@ from study.execution.preflight import check_trials
 from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord
+from study.tracking.values import metrics_of
 
 # The only settings that may change when a study is resumed.
 _TRIALS, _HOURS = "search.n_trials", "search.max_hours"
@@ -160,7 +161,7 @@ def extended(record: StudyRecord, records: Records, asked: Mapping[str, Any]) ->
         _check_more(record, _TRIALS, n_trials, search.n_trials or 0)
         search = replace(search, n_trials=n_trials)
     if max_hours is not None:
-        had = records.client.get_run(record.run_id).data.metrics.get(HOURS, 0.0)
+        had = metrics_of(records.client.get_run(record.run_id)).get(HOURS, 0.0)
         _check_more(record, _HOURS, max_hours, max(had, search.max_hours or 0.0))
         search = replace(search, max_hours=max_hours)
     if n_trials is None and record.finished and records.end_of_search(record) is None:

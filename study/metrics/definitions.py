@@ -101,6 +101,10 @@ class Metric:
         is_fraction = self.direction is Direction.MAXIMIZE and isinstance(self.resolution, Decimals)
         return 1.0 if is_fraction else math.inf
 
+    def is_possible(self, value: float) -> bool:
+        """Whether a network may have this value; NaN is that of one that diverged."""
+        return math.isnan(value) or self.least <= value <= self.limit(Direction.MAXIMIZE)
+
     def scaled(self, value: float) -> float:
         """A value on the scale on which its differences count."""
         # No bound of an inverse is 0, but a reference point of an earlier version may be.

@@ -1,5 +1,6 @@
 """All studies in MLflow, one line each: their state and their results."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from study.results.tables import Column, as_csv, as_json, table_of, texts, wide_
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.values import metrics_of, seconds
 
 _DONE = "done"
 _WIDTH = 80  # of the table, on a terminal that is not narrower
@@ -39,7 +41,7 @@ class Listing:
             n_completed: trials that trained for all of their epochs, so far.
             n_trials: trials asked for, including repeats.
             n_front, hypervolume, hours: None unless the study is done and its run has them.
-            began: UTC, in ISO 8601.
+            began: UTC, in ISO 8601; None if its run has no such time.
             end_of_search: why it ended before its last possible trial; None if it did not.
         place: where the studies are, for the message that there is none.
     """
@@ -64,7 +66,12 @@ class Listing:
             console.print(f"there is no study {self.place}", markup=False, soft_wrap=True)
             return
 
-        began = [datetime.fromisoformat(line["began"]).astimezone() for line in lines]
+        began = [
+            f"{datetime.fromisoformat(line['began']).astimezone():%Y-%m-%d %H:%M}"
+            if line["began"]
+            else ""
+            for line in lines
+        ]
         columns = [
             Column("study", texts(lines, "study"), is_text=True),
             Column("state", texts(lines, "state")),
@@ -73,7 +80,7 @@ class Listing:
             Column("front", texts(lines, "n_front")),
             Column("volume", texts(lines, "hypervolume", ".4g")),
             Column("hours", texts(lines, "hours", ".2g")),
-            Column("began", [f"{time:%Y-%m-%d %H:%M}" for time in began]),
+            Column("began", began),
         ]
         console.print(table_of(columns, gap=1, width=_WIDTH))
         console.print("volume: hypervolume of the front, each study's by its own reference point")
@@ -95,7 +102,9 @@ def listed(client: Client) -> Listing:
     records, lines = Records(client), []
     for study, run in records.studies_with_runs():
         of_run = run.data.tags
-        figures = run.data.metrics if study.finished else {}
+        logged = metrics_of(run) if study.finished else {}
+        figures = {name: value for name, value in logged.items() if math.isfinite(value)}
+        began = seconds(run.info.start_time)
         n_completed, n_front = figures.get(N_COMPLETED), figures.get(N_FRONT)
         values = (
             study.name,
@@ -106,7 +115,7 @@ def listed(client: Client) -> Listing:
             None if n_front is None else int(n_front),
             figures.get(HYPERVOLUME),
             figures.get(HOURS),
-            datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(),
+            None if began is None else datetime.fromtimestamp(began, UTC).isoformat(),
             (of_run.get(tags.END_OF_SEARCH) or None) if study.finished else None,
         )
         lines.append(dict(zip(_KEYS, values, strict=True)))

@@ -27,8 +27,8 @@ from study.tracking.tags import STATE
 # Runs in one page of a search.
 _PAGE = 1000
 _MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-# ImportError: a store whose library is not installed.
-_EXPECTED = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError)
+# ImportError: a store whose library is not installed. UnicodeError: a database with damaged text.
+_EXPECTED = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError, UnicodeError)
 # Libraries whose errors MLflow passes through unwrapped; they need not be installed.
 _CLIENTS_OF_BUCKETS = ("azure", "boto3", "botocore", "google")
 # Codes of requests that MLflow will never accept. Any other may be temporary: a server that loses

@@ -25,7 +25,7 @@ _OF_SERVER = "mlflow-artifacts"
 _NAMED = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 
 
-def allowed(tracking_uri: str, owner: str, location: str) -> str:
+def allowed(tracking_uri: str, owner: str, location: str | None) -> str:
     """The address of the files of a run or model, which is one of these:
 
     * a local folder that MLflow makes for a run or model, `.../ID/artifacts`, after links are
@@ -36,13 +36,13 @@ def allowed(tracking_uri: str, owner: str, location: str) -> str:
 
     Args:
         owner: id of the run or model.
-        location: where its files are, as MLflow says.
+        location: where its files are, as MLflow says; None if it says nothing.
 
     Raises:
         LocationError: for any other location. Nothing was read, and no host was asked.
     """
-    place = current(tracking_uri, location)
-    folder = local_folder(place)
+    place = current(tracking_uri, location or "")
+    folder = local_folder(place) if location else None
     if folder is None:
         if _is_of(tracking_uri, place) or _is_named(place):
             return place
@@ -53,7 +53,7 @@ def allowed(tracking_uri: str, owner: str, location: str) -> str:
     what = "model" if owner.startswith("m-") else "run"
     raise LocationError(
         f"the files of {what} {printable(owner)} must be {_rule(tracking_uri, place)}, but MLflow "
-        f"says that they are in {printable(location)}"
+        f"says that they are in {printable(location or 'no place')}"
     )
 
 

@@ -44,7 +44,7 @@ from study.tracking.mlmodel import other_identity, other_loading
 from study.tracking.pages import on_the_word_of
 from study.tracking.records import Records, StudyRecord
 from study.tracking.stored_model import CODE, DATA, code_folder, model_id
-from study.tracking.values import as_json, restored, sample_of
+from study.tracking.values import as_json, metrics_of, sample_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
     run = records.client.get_run(run_id)
     state = run.data.tags.get(tags.STATE, "of no state")
     problem = None
-    if LIPSCHITZ_UPPER_BOUND not in run.data.metrics:
+    if LIPSCHITZ_UPPER_BOUND not in metrics_of(run):
         problem = f"has no {LIPSCHITZ_UPPER_BOUND}"
     elif state != TrialStatus.COMPLETED:
         problem = f"is {printable(state).replace('_', ' ')}"
@@ -233,11 +233,12 @@ def _check(
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         return Proof((*problems, f"model: the network cannot be certified: {error}"))
     problems += (f"certificate: {problem}" for problem in false_claims(stored, certified))
+    logged = metrics_of(run)
     for name in PROVEN_METRICS:
         # Earlier versions had the first alone.
-        if name not in run.data.metrics:
+        if name not in logged:
             continue
-        claimed = restored(run.data.metrics[name])
+        claimed = logged[name]
         if not is_true(name, claimed, certified[name]):
             problems.append(
                 f"run: its metric {name} is {claimed}, but the weights give {certified[name]}"
@@ -284,8 +285,9 @@ def _other_training(
             yield f"{key} of its sample is {value}, but its parameter is {param}"
     if VAL_RIGHT in of_run:
         try:
-            read_right(of_run[VAL_RIGHT], run.data.metrics.get(VAL_ACCURACY, math.nan))
-            read_certified(of_run[VAL_RIGHT], run.data.metrics.get(CERTIFIED_ACCURACY, math.nan))
+            logged = metrics_of(run)
+            read_right(of_run[VAL_RIGHT], logged.get(VAL_ACCURACY, math.nan))
+            read_certified(of_run[VAL_RIGHT], logged.get(CERTIFIED_ACCURACY, math.nan))
         except ValueError as error:
             yield str(error)
 

@@ -20,7 +20,15 @@ from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved
-from study.tracking.values import PROJECTED_TO, as_json, network_of, restored, sample_of, value_of
+from study.tracking.values import (
+    PROJECTED_TO,
+    as_json,
+    metrics_of,
+    network_of,
+    sample_of,
+    seconds,
+    value_of,
+)
 
 _ORIGINS = (("told", tags.TOLD), ("given", tags.GIVEN))
 
@@ -66,7 +74,8 @@ class TrialRecord:
 
     Attributes:
         params: as text; a projection has those of its training, and what it was projected to.
-        metrics: the last value of each.
+        metrics: the last value of each; without values that no network can have, which somebody
+            else wrote.
         repeat_of: id of the first trial of the same sample; its own for the first.
         origin: "given" for a sample of search.first, "told" for a network that its user trained;
             otherwise empty.
@@ -226,9 +235,10 @@ class Records:
         condition = f"{ended} and tags.`{tags.KIND}` != '{tags.PROJECTION}'"
         runs = self.client.search_runs([study.experiment_id], condition)
         return {
-            (run.info.run_id, run.info.end_time / 1000)
+            (run.info.run_id, end)
             for run in runs
-            if run.info.run_id == study.run_id or _is_of(study, run)
+            if (run.info.run_id == study.run_id or _is_of(study, run))
+            and (end := seconds(run.info.end_time)) is not None
         }
 
     def runs_beginning(self, beginning: str) -> list[Run]:
@@ -321,18 +331,20 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         run_id=run.info.run_id,
         state=state,
         params=params,
-        metrics={name: restored(v) for name, v in run.data.metrics.items() if name in known},
+        metrics={
+            name: value
+            for name, value in metrics_of(run).items()
+            if name in known and known[name].is_possible(value)
+        },
         sample=sample,
         # Earlier versions had no repeats.
         repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
         projected_to=projected_to,
         reason=escaped(of_run[tags.REASON]) if tags.REASON in of_run else None,
         n_epochs=n_epochs,
-        started=run.info.start_time / 1000,
+        started=seconds(run.info.start_time) or 0.0,
         # A run that ended and was resumed keeps the time of its first end.
-        ended=run.info.end_time / 1000
-        if run.info.end_time is not None and state is not TrialStatus.RUNNING
-        else None,
+        ended=None if state is TrialStatus.RUNNING else seconds(run.info.end_time),
         mark=of_run.get(tags.MARK),
         aliases=tuple(printable(name) for name in of_run.get(tags.ALIAS, "").split(",") if name),
         why=escaped(of_run.get(tags.WHY, "")),

@@ -26,7 +26,7 @@ from study.tracking.batches import Batches
 from study.tracking.client import MLFLOW_STATUS, Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
-from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, restored, settings, stored
+from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, restored, seconds, settings, stored
 
 # Longest name that MLflow's databases accept.
 _NAME_LENGTH = 250
@@ -84,7 +84,7 @@ class Tracker:
         of_trials = f"{of_study} and tags.`{tags.KIND}` = '{tags.TRIAL}'{condition}"
         trials = self.client.search_runs(experiments, of_trials)
         # Oldest first: of a run created twice, since an answer got lost, one stays.
-        for run in sorted(trials, key=lambda run: run.info.start_time):
+        for run in sorted(trials, key=lambda run: seconds(run.info.start_time) or 0.0):
             of_run, run_id = run.data.tags, run.info.run_id
             if of_run[tags.TRIAL_ID] in self._trials:
                 self.client.delete_run(run_id)

@@ -20,6 +20,8 @@ PROJECTED_TO = "projected_to"
 
 # MLflow stores an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
+# Milliseconds from 1970 to 2200: later ones are no dates for all of Python.
+_END_OF_TIME = 7.26e12
 _TRIAL_ID = re.compile(r"[0-9]{4,9}")
 _T = TypeVar("_T")
 
@@ -46,6 +48,21 @@ def stored(value: float) -> float:
 def restored(value: float) -> float:
     """The number that MLflow was given."""
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
+
+
+def metrics_of(run: Run) -> dict[str, float]:
+    """The last values of a run's metrics; without those that are no numbers, since anybody may have
+    written to the database."""
+    values = run.data.metrics.items()
+    return {name: restored(v) for name, v in values if isinstance(v, int | float)}
+
+
+def seconds(milliseconds: object) -> float | None:
+    """A time of MLflow's in seconds since 1970-01-01 UTC; None if it is no time of these
+    centuries."""
+    if not isinstance(milliseconds, int | float) or not 0 <= milliseconds < _END_OF_TIME:
+        return None
+    return milliseconds / 1000
 
 
 def as_json(text: str | bytes, kind: type[_T]) -> _T | None:

@@ -1,12 +1,21 @@
 """What somebody who writes to MLflow too puts there: what is printed is what is looked up again."""
 
+import math
+import sqlite3
+import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
-from study.errors import LaunchError, TrackingError
+from study import report
+from study.config.parser import parse
+from study.errors import LaunchError, LocationError, TrackingError
 from study.execution.driver import Driver
 from study.metrics.reports import TrialStatus
+from study.results.front import Mark
+from study.results.listing import listed
 from study.results.report import read
 from study.tracking import studies
 from study.tracking.handles import run_of
@@ -153,3 +162,121 @@ def test_only_trainings_of_one_sample_are_averaged(
     # A filter that leaves out the first joins no more.
     later = read(records, "tiny", "metrics.val_accuracy > 0.6").points
     assert [point.metrics["val_accuracy"] for point in later] == [0.7, 0.9]
+
+
+def write(tracker: Tracker, statement: str, *values: object) -> None:
+    """Write to the database, as somebody may who does not go through MLflow."""
+    path = tracker.client.tracking_uri.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement, values)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"),
+    [
+        ("val_accuracy", -5.0),
+        ("val_accuracy", math.inf),
+        ("val_accuracy", "x"),
+        ("lipschitz_upper_bound", -0.1),
+        ("inverse_lipschitz_upper_bound", -5.0),
+        ("inverse_lipschitz_upper_bound", "x"),
+        ("inverse_steps", -1.0),
+    ],
+)
+def test_a_value_that_no_network_can_have_counts_as_not_measured(
+    tracker: Tracker, metric: str, value: float | str
+) -> None:
+    directions = {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"}
+    others = {"inverse_steps": "minimize", "inverse_lipschitz_upper_bound": "minimize"}
+    config = parse(
+        {
+            **tiny().to_dict(),
+            "objectives": {**directions, **others},
+            "reference_point": {"inverse_lipschitz_upper_bound": 1e7},
+        },
+        "tiny.yaml",
+    )
+    study = studies.create(tracker.client, config, "/x/tiny.yaml", "/x/ray_results/tiny")
+    tracker.open_study(study)
+    log(tracker, study, "0000", 0.5)
+    log(tracker, study, "0001", 0.6)
+    sql = "UPDATE latest_metrics SET value = ? WHERE key = ? AND run_uuid = ?"
+    records = Records(tracker.client)
+    write(tracker, sql, value, metric, records.trials(study)[0].run_id)
+    first, second = read(records, "tiny").points
+    assert metric not in first.metrics
+    assert (first.mark, second.mark) == (Mark.NOT_MEASURED, Mark.FRONT)
+    for options in ([], ["--all"], ["--all", "--format", "json"]):
+        uri = ["--tracking-uri", tracker.client.tracking_uri]
+        done = CliRunner().invoke(report.app, ["tiny", *uri, *options])
+        assert done.exit_code == 0, done.output
+
+
+def test_values_at_the_ends_of_their_range_stay(tracker: Tracker, study: StudyRecord) -> None:
+    log(tracker, study, "0000", 1.0)
+    (trial,) = Records(tracker.client).trials(study)
+    ends = {"val_accuracy": 0.0, "lipschitz_upper_bound": math.inf, "median_radius": -1.0}
+    for metric, value in ends.items():
+        stored = min(value, sys.float_info.max)  # as MLflow has infinity
+        sql = "UPDATE latest_metrics SET value = ? WHERE key = ?"
+        write(tracker, sql, stored, metric)
+    (trial,) = Records(tracker.client).trials(study)
+    assert {metric: trial.metrics[metric] for metric in ends} == ends
+
+
+@pytest.mark.parametrize("time", ["abc", 2**62, -1])
+@pytest.mark.parametrize("column", ["start_time", "end_time"])
+def test_a_time_that_is_none_counts_as_unknown(
+    tracker: Tracker, study: StudyRecord, column: str, time: object
+) -> None:
+    log(tracker, study, "0000", 0.5)
+    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    write(tracker, f"UPDATE runs SET {column} = ?", time)
+    records = Records(tracker.client)
+    (trial,) = records.trials(study)
+    if column == "start_time":
+        assert trial.started == 0.0
+        assert listed(tracker.client).lines[0]["began"] is None
+    else:
+        assert trial.ended is None
+        assert records.ended(study, since=0.0) == set()
+    uri = ["--tracking-uri", tracker.client.tracking_uri]
+    for options in (["tiny"], ["--list"], ["--list", "--format", "json"]):
+        done = CliRunner().invoke(report.app, [*options, *uri])
+        assert done.exit_code == 0, done.output
+    Tracker(tracker.client).open_study(study)
+
+
+@pytest.mark.parametrize("value", ["x", math.inf])
+def test_figures_of_a_study_that_are_no_numbers_are_not_listed(
+    tracker: Tracker, study: StudyRecord, value: object
+) -> None:
+    log(tracker, study, "0000", 0.5)
+    for name in ("n_completed", "n_front", "hypervolume", "hours"):
+        tracker.client.api.log_metric(study.run_id, name, 7.0)
+    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    (line,) = listed(tracker.client).lines
+    assert (line["n_completed"], line["n_front"], line["hours"]) == (7, 7, 7.0)
+    write(tracker, "UPDATE latest_metrics SET value = ? WHERE run_uuid = ?", value, study.run_id)
+    (line,) = listed(tracker.client).lines
+    assert line["n_completed"] == 1  # counted
+    assert {line[key] for key in ("n_front", "hypervolume", "hours")} == {None}
+
+
+def test_a_run_without_an_address_of_its_files_is_refused(
+    tracker: Tracker, study: StudyRecord
+) -> None:
+    log(tracker, study, "0000", 0.5)
+    write(tracker, "UPDATE runs SET artifact_uri = NULL")
+    with pytest.raises(LocationError, match=r"but MLflow says that they are in no place$"):
+        Records(tracker.client).artifacts(study.run_id)
+
+
+def test_damaged_text_in_a_database_is_one_line(tracker: Tracker, study: StudyRecord) -> None:
+    log(tracker, study, "0000", 0.5)
+    write(tracker, "UPDATE params SET value = CAST(x'ff80' AS TEXT)")
+    uri = ["--tracking-uri", tracker.client.tracking_uri]
+    done = CliRunner().invoke(report.app, ["tiny", *uri])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: MLflow at {tracker.client.tracking_uri}: ")
+    assert done.stderr.count("\n") == 1
