@@ -91,6 +91,8 @@ class DataConfig:
             check_path(self.name, "name")
         elif self.name not in RADII:
             raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
+        if "\0" in self.root:
+            raise ConfigError("must be a path, or an address", "root", self.root)
         if self.name == IMAGE_FOLDER and self.size is None:
             object.__setattr__(self, "size", _FOLDER_SIZE)
 

@@ -135,11 +135,11 @@ def radius_text(radius: float) -> str:
     a number of levels of 255; otherwise rounded down, since what holds within a radius holds within
     a smaller one."""
     short = f"{radius:.4g}"
-    levels = round(radius * 255)
     if float(short) == radius:
         return short
-    if levels / 255 == radius:
-        return f"{levels}/255"
+    levels = radius * 255
+    if levels < math.inf and round(levels) / 255 == radius:
+        return f"{round(levels)}/255"
     context = Context(prec=4, rounding=ROUND_FLOOR)
     return f"{float(context.create_decimal(repr(radius))):g}"
 

@@ -50,7 +50,11 @@ def load(config: DataConfig) -> Dataset:
         # The first ones: they are in the random order that held out the validation split.
         train = train.first(config.max_train)
     if config.size:
-        train, val, test = (_resized(split, config.size) for split in (train, val, test))
+        try:
+            train, val, test = (_resized(split, config.size) for split in (train, val, test))
+        except (MemoryError, RuntimeError) as error:  # torch raises the latter
+            rule = "all images must fit in memory"
+            raise ConfigError(rule, "data.size", config.size) from error
     augmentation = Augmentation(
         default.shift if config.shift is None else config.shift,
         default.flip if config.flip is None else config.flip,

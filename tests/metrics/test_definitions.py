@@ -121,6 +121,11 @@ def test_a_radius_is_written_exactly_or_rounded_down(radius: float, text: str) -
     assert radius_text(radius) == text
 
 
+def test_the_largest_radii_are_written() -> None:
+    assert radius_text(1e308) == "1e+308"
+    assert radius_text(1.23456e308) == "1.234e+308"
+
+
 def test_no_radius_is_written_as_a_larger_one() -> None:
     generator = random.Random(0)
     for _ in range(500):

@@ -1,4 +1,5 @@
 import re
+import resource
 import struct
 import zlib
 from dataclasses import replace
@@ -198,6 +199,18 @@ def test_an_image_folder_is_resized_and_keeps_its_classes(tmp_path: Path) -> Non
     for split in (dataset.train, dataset.val, dataset.test):
         assert torch.equal(split.images[:, 0, 0, 0] == 200, split.labels == 1)
     assert sources.describe(config) == ((3, 16, 16), 2)
+
+
+def test_images_that_memory_has_no_room_for_are_refused() -> None:
+    # 1,150 training images of 10,000 pixels a side take 107 GiB; the process may have 64 here.
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (64 * 2**30, limits[1]))
+    try:
+        with pytest.raises(ConfigError) as raised:
+            sources.load(DataConfig(size=10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert str(raised.value) == "data.size: all images must fit in memory, but got 10000"
 
 
 def test_an_image_folder_without_a_size_keeps_its_images_as_they_are(tmp_path: Path) -> None:
