@@ -95,7 +95,10 @@ _FOR_MLFLOW = re.compile(
     r"[`\"]?(artifact_uri|run_id|run_name|user_id|start_time|end_time|status)\b)"
 )
 _OUTSIDE_QUOTES = r"""(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)"""
-_AND, _OR = (re.compile(rf"\b{word}\b{_OUTSIDE_QUOTES}", re.IGNORECASE) for word in ("and", "or"))
+# Between spaces: the name of a study may contain them.
+_AND, _OR = (
+    re.compile(rf"(?<!\S){word}(?!\S){_OUTSIDE_QUOTES}", re.IGNORECASE) for word in ("and", "or")
+)
 _TEXTS = (NETWORK, MARK)
 _EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
 _FORM = (

@@ -61,6 +61,18 @@ def test_a_hyperparameter_may_be_named_as_the_table_names_it() -> None:
         assert parse(f"{short} <= 3") == parse(f"{name} <= 3")
 
 
+@pytest.mark.parametrize("study", ["this-or-that", "rock.and.roll", "or", "either-OR", "and_x"])
+def test_the_name_of_a_study_may_contain_and_or_or(study: str) -> None:
+    records = [trial(0), trial(1)]
+    condition = f"network = {study}/0000"
+    for text, n in (
+        (condition, 1),
+        (f"{condition} OR network = {study}/0001", 2),
+        (f"{condition} and network = {study}/0001", 0),
+    ):
+        assert len(parse(text).keep(records, study)) == n
+
+
 def kept(text: str) -> list[str]:
     params = {"coeff": "0.9", "n_power_iterations": "10", "projected_to": "0.5"}
     other = {"coeff": 1e-1, "n_power_iterations": 9, "norm": "none"}
