@@ -13,7 +13,7 @@ app = typer.Typer(add_completion=False)
 def main(
     network: Annotated[
         str,
-        typer.Argument(help="STUDY/TRIAL, STUDY/TRIAL@COEFF, STUDY@knee, or how a run id begins."),
+        typer.Argument(help="STUDY/TRIAL, STUDY/TRIAL@BOUND, STUDY@knee, or how a run id begins."),
     ],
     data_root: Annotated[
         str | None, typer.Option(help="Where the data is: measure the network again too.")

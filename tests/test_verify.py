@@ -993,3 +993,8 @@ def test_a_database_that_is_not_there_is_bad_input_and_is_not_made(tmp_path: Pat
     assert done.exit_code == 2
     assert "there is no run" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_names_a_rung_by_its_bound() -> None:
+    out = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output.split())
+    assert "STUDY/TRIAL@BOUND" in out
