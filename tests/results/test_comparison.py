@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from study.config.parser import parse
 from study.errors import UserError
 from study.metrics.artifacts import packed
 from study.metrics.definitions import Direction
@@ -324,10 +325,6 @@ def test_settings_that_differ_are_listed_and_no_others() -> None:
         ({"data": {"name": "mnist"}}, "data.name is 'digits' in a and 'mnist' in b"),
         ({"data": {"size": 16}}, "data.size is None in a and 16 in b"),
         (
-            {"space": {"split_seed": {"type": "int", "low": 0, "high": 3}}},
-            "data.split_seed is 0 in a and varied in b",
-        ),
-        (
             {"evaluation": {"inverse_rtol": 1e-3}},
             "must measure inverse_steps alike, but evaluation.inverse_rtol is 1e-06 in a and",
         ),
@@ -342,6 +339,17 @@ def test_studies_of_other_data_or_measurements_are_refused(
         compare(reports)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_stored_study_that_searches_its_split_is_refused() -> None:
+    """An earlier version let it."""
+    records, other = trials(0.8), study("b")
+    content = other.config.to_dict()
+    del content["data"]["split_seed"]
+    content["space"]["split_seed"] = {"type": "int", "low": 0, "high": 3}
+    searched = replace(other, config=parse(content, "b", is_stored=True))
+    with pytest.raises(UserError, match=r"data\.split_seed is 0 in a and varied in b"):
+        compare([report("a", records), report(searched, records)])
 
 
 def test_how_the_inverse_is_measured_matters_where_it_is_an_objective_alone() -> None:
