@@ -26,8 +26,9 @@ from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from models import certification, certify, read_network
+from models import certify, read_network
 from models.floats.raised import SEARCH_ROOM
+from models.norms import bottleneck_bounds
 from models.norms.block_bounds import block_bounds
 from study.api import study as api
 from study.errors import UserError
@@ -908,7 +909,7 @@ def test_a_claim_holds_where_the_search_ends_a_little_elsewhere(
         found = block_bounds(*args, **kwargs)
         return neutral + (found - neutral) * (1 + wider_by * SEARCH_ROOM)
 
-    monkeypatch.setattr(certification, "block_bounds", search)
+    monkeypatch.setattr(bottleneck_bounds, "block_bounds", search)
     got, out = stored.check()
     assert got == exit_code, out
     assert ("inverse_lipschitz_upper_bound of body." in out) == (exit_code == 1)

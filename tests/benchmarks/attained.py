@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import Effort, IResNet, block_bounds, certify, convolution_norm
+from models import Effort, IResNet, certify
+from models.norms import block_bounds, convolution_norm
 from tests.support.oracles import dense_convolution, largest_over_masks
 
 _KINDS = ("normal", "rank one", "repeated", "smooth", "cancels", "scales", "sparse")

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor
 
-from models import certify, convolution_norm
+from models import certify
 from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms import convolution_norm
 from models.norms.convolution_norm import convolution_norm_bounds
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine

@@ -19,7 +19,8 @@ from unittest import mock
 
 import torch
 
-from models import certify, error_bound, read_network, write_network
+from models import certify, read_network, write_network
+from models.network import error_bound
 from models.storage.network_files import NETWORK
 from study.config.file import load, locate
 from study.metrics.reports import TrialStatus

@@ -36,13 +36,12 @@ from models import (
     Certificate,
     Effort,
     IResNet,
-    block_bounds,
     certified_radius,
     certify,
-    convolution_norm,
 )
 from models.blocks.bottleneck import ResidualBlock
 from models.layers.activations import ACTIVATIONS
+from models.norms import block_bounds, convolution_norm
 from tests.benchmarks.attained import kernel, network
 from tests.support.networks import with_biases
 from tests.support.oracles import dense_convolution, extremes_over_slopes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import block_bounds
+from models.norms import block_bounds
 from models.norms.block_bounds import _better, _proven, _start
 from models.norms.block_program import KINDS, Blocks, Form, Multipliers, Program, slope_of_log_det
 from tests.support.lipsdp import lipsdp

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import convolution_norm
 from models.layers.power_iteration import adjoint_kernel
+from models.norms import convolution_norm
 from models.norms.convolution_norm import convolution_norm_bounds
 from models.norms.gram_symbols import SHIFTS, GramSymbols
 from tests.support.oracles import dense_norm

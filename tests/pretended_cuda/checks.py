@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import IResNet, Solution, certify, fixed_point, iresnet, spectral_norm
+from models import IResNet, Solution, certify, fixed_point
+from models.heads.pooled import GlobalAveragePool
+from models.layers import spectral_norm
+from models.network import iresnet
 from study.config.trial import (
     DataConfig,
     EvaluationConfig,
@@ -200,7 +203,7 @@ def the_pool_has_no_deterministic_gradient(patch: Patch) -> None:
     def pooled(self: nn.Module, x: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(x, 2).mean(dim=(2, 3))
 
-    patch.setattr(iresnet.GlobalAveragePool, "forward", pooled)
+    patch.setattr(GlobalAveragePool, "forward", pooled)
 
 
 def every_layer_is_normalized_by_itself(patch: Patch) -> None:

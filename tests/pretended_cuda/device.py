@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from models import forward_pass
+from models.network import forward_pass
 
 _ROOT = Path(__file__).parents[2]
 # One CPU tensor may stand beside CUDA ones: what is copied, and indices, which are copied.
