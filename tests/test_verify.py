@@ -180,7 +180,11 @@ def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialReco
 def test_every_file_changed_removed_or_linked_is_named(stored: Stored, tmp_path: Path) -> None:
     files = set(manifest(stored.folder))
     code = {name for name in files if name.startswith(f"{CODE}/")}
-    assert {f"{CODE}/iresnet.py", f"{CODE}/serving.py", f"{CODE}/__init__.py"} <= code
+    assert {
+        f"{CODE}/network/iresnet.py",
+        f"{CODE}/storage/serving.py",
+        f"{CODE}/__init__.py",
+    } <= code
     assert files - code == {
         "MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt",
         WEIGHTS, NETWORK, CERTIFICATE,

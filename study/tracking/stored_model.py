@@ -159,7 +159,8 @@ def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
 
 
 def _all_but_python(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if not name.endswith(".py")]
+    paths = [Path(folder, name) for name in names]
+    return [p.name for p in paths if p.suffix != ".py" and not (p.is_dir() and any(p.glob("*.py")))]
 
 
 def _version(package: str) -> str:
