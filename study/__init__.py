@@ -13,6 +13,8 @@
     trial/       one training; torch, safetensors          models config errors metrics
     search/      what to train next, and who stops         pareto config errors metrics
     tracking/    MLflow                                     models config errors metrics
+    verification/  a stored network proven and measured again
+                                    tracking trial config errors metrics models
     execution/   a running study on Ray        tracking search trial pareto config errors
                                                metrics models
     results/     what came out of a study      tracking search pareto config errors

@@ -32,10 +32,11 @@ MAY_IMPORT = {
     "trial": {"models", "config", *SHARED},
     "search": {"config", "pareto", *SHARED},
     "tracking": {"models", "config", *SHARED},
+    "verification": {"models", "config", "trial", "tracking", *SHARED},
     "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"cli", "errors"},
-    "api": {"models", "config", "execution", "results", "tracking", *SHARED},
+    "api": {"models", "config", "execution", "results", "tracking", "verification", *SHARED},
     "launch": {"api", "cli"},
     "report": {"api", "cli"},
     "verify": {"api", "cli"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
 COMMANDS = ("launch", "report", "verify", "delete")
 # Library -> the folders that alone may import it.
 MAY_BE_IMPORTED_BY = {
-    "yaml": {"config", "tracking"},
+    "yaml": {"config", "verification"},
     "pydantic": {"config"},
     "optuna": {"search"},
     "mlflow": {"tracking"},

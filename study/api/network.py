@@ -1,13 +1,9 @@
 """Verification of a network of any study."""
 
-from dataclasses import replace
-
 from study.errors import printable
 from study.execution.driver import Driver
-from study.execution.measured import differences
 from study.tracking.handles import handle_of, run_of
-from study.tracking.proof import Proof, verify
-from study.tracking.records import Records
+from study.verification.proof import Proof, verify
 
 
 def verify_network(
@@ -34,18 +30,8 @@ def verify_network(
     """
     records = Driver.of(tracking_uri).records
     run_id = run_of(records, network)
-    proof, handle = verified(records, run_id, data_root, trust), handle_of(records, run_id)
+    proof, handle = verify(records, run_id, data_root, trust), handle_of(records, run_id)
     if network == run_id:
         return network, proof
     meant = [] if network == handle else [printable(handle)]
     return f"{network} ({', '.join([*meant, f'run {run_id}'])})", proof
-
-
-def verified(records: Records, run_id: str, data_root: str | None, trust: bool) -> Proof:
-    """The proof of a run's network, measured again if it holds and `data_root` is given. Arguments
-    and errors are those of `verify_network`."""
-    proof = verify(records, run_id, trust)
-    if data_root is None or proof.problems:
-        return proof
-    problems, measured = differences(records, run_id, data_root, trust)
-    return replace(proof, problems=problems, measured=measured)

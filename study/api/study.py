@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models import IResNet
     from study.api.launched import Loop, Outcome
     from study.results.serving import Server
-    from study.tracking.proof import Proof
+    from study.verification.proof import Proof
 
 __all__ = ["Driver", "Study", "loop", "open", "run"]
 
@@ -230,9 +230,9 @@ class Study(Shown):
             UserError: if there is no such network, its files are not as logged, or MLflow or the
                 files cannot be read.
         """
-        from study.tracking import proof
+        from study.verification import fetched
 
-        return proof.load(self.driver.records, self._run_of(network), trust)
+        return fetched.load(self.driver.records, self._run_of(network), trust)
 
     def verify(
         self, network: str, *, data_root: str | Path | None = None, trust: bool = False
@@ -251,10 +251,10 @@ class Study(Shown):
             UserError: if the data is not there, or it is by code that is not trusted.
         """
         # torch takes seconds to import.
-        from study.api.network import verified
+        from study.verification.proof import verify
 
         root = None if data_root is None else str(data_root)
-        return verified(self.driver.records, self._run_of(network), root, trust)
+        return verify(self.driver.records, self._run_of(network), root, trust)
 
     def _run_of(self, network: str) -> str:
         handle = self.recommended.get(network, network)

@@ -14,9 +14,6 @@
     manifest      digests of the files of a folder, and differences from them
     clone         the git clone that this code runs from
     stored_model  a network as MLflow stores it; imports torch through models
-    mlmodel       whose model a logged one is, and what MLflow would load and install with it
-    claims        a stored certificate against the certificate of the weights now
-    proof         verification of a stored model; imports torch likewise
     removal       what MLflow has of a study, and its permanent deletion
     pages         texts, columns and addresses of MLflow's own pages
 

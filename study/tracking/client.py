@@ -11,7 +11,8 @@ from typing import ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils
 from mlflow.store.entities import PagedList

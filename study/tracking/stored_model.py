@@ -57,12 +57,18 @@ def data_digest(records: Records, run_id: str) -> str | None:
     try:
         if NETWORK not in records.artifacts(run_id):
             return None
-        content = as_json(records.artifact(run_id, NETWORK), dict)
+        content = records.artifact(run_id, NETWORK)
     except LocationError:
         raise
     except TrackingError:
         return None
-    data = None if content is None else content.get("data")
+    return digest_of_data(content)
+
+
+def digest_of_data(content: bytes) -> str | None:
+    """SHA-256 of the images and labels of a network, by the content of its NETWORK; None if that
+    does not tell."""
+    data = (as_json(content, dict) or {}).get("data")
     digest = data.get("sha256") if isinstance(data, dict) else None
     return digest if isinstance(digest, str) else None
 

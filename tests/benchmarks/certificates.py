@@ -24,8 +24,8 @@ from models.proofs.certification import read_body
 from study.metrics.artifacts import CERTIFICATE
 from study.metrics.reports import TrialStatus
 from study.tracking.client import Client
-from study.tracking.proof import load
 from study.tracking.records import Records
+from study.verification.fetched import load
 
 _LOOSEST = 1.03
 

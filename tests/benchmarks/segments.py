@@ -21,9 +21,9 @@ from models import certify
 from study.metrics.artifacts import CERTIFICATE, MODEL
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
 from study.results.report import find_study
-from study.tracking.claims import MEASURED
 from study.tracking.client import Client
 from study.tracking.records import Records
+from study.verification.claims import MEASURED
 from tests.support.records import projections
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mlflow.entities import Run
 
 from models import NETWORK
+from study.tracking.client import Run
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, origin
 from study.tracking.values import as_json
 

@@ -7,7 +7,6 @@ network and of its parameters, and the settings of its study those with which it
 measured. Other metrics and tags, and what was measured beside the certificate, are not checked.
 """
 
-import hashlib
 import json
 import math
 import tempfile
@@ -15,18 +14,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlflow.entities import Run
-
-from models import NETWORK, WEIGHTS, IResNet, certify, proven_dtype, read_network
-from study.config.trial import COEFF
+from models import NETWORK, Certificate, IResNet, certify, read_network
+from study.config.trial import COEFF, TrialConfig
 from study.errors import TrackingError, printable, some
-from study.metrics.artifacts import (
-    CERTIFICATE,
-    MODEL,
-    VAL_RIGHT,
-    read_certified,
-    read_right,
-)
+from study.metrics.artifacts import CERTIFICATE, VAL_RIGHT, read_certified, read_right
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
@@ -36,15 +27,17 @@ from study.metrics.definitions import (
 )
 from study.metrics.reports import TrialStatus
 from study.tracking import clone, tags
-from study.tracking.claims import false_claims, is_true
-from study.tracking.figures import Meaning, meaning_of, other_meaning, trial_of
-from study.tracking.files import fetch_model
-from study.tracking.manifest import differences, sha256_of
-from study.tracking.mlmodel import other_identity, other_loading
+from study.tracking.client import Run
+from study.tracking.manifest import sha256_of
 from study.tracking.pages import on_the_word_of
 from study.tracking.records import Records, StudyRecord
-from study.tracking.stored_model import CODE, DATA, code_folder, model_id
+from study.tracking.stored_model import CODE, DATA, code_folder
 from study.tracking.values import as_json, metrics_of, sample_of
+from study.verification.claims import false_claims, is_true
+from study.verification.fetched import files_of, model_of
+from study.verification.meaning import Meaning, meaning_of, other_meaning, trial_of
+from study.verification.measured import differences
+from study.verification.mlmodel import other_loading
 
 
 @dataclass(frozen=True)
@@ -92,10 +85,29 @@ class Proof:
         return (f"{verified}; measured again {self.meaning.in_words(self.measured)}",)
 
 
-def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
-    """Check the model of a run again; `trust` runs the code of the user's own that proves bounds of
-    its blocks. Raises TrackingError if the run is missing or has no network,
-    or MLflow or the store cannot be read."""
+@dataclass(frozen=True)
+class _Certified:
+    """What the files of a run give, once nothing speaks against them."""
+
+    network: IResNet
+    certificate: Certificate
+    trial: TrialConfig | None
+
+
+def verify(
+    records: Records, run_id: str, data_root: str | None = None, trust: bool = False
+) -> Proof:
+    """Check the model of a run again, and measure it again where that holds and there is data.
+
+    Args:
+        data_root: in place of the study's data.root; None to measure nothing.
+        trust: whether to run code of the user's own: blocks, data, metrics.
+
+    Raises:
+        TrackingError: if the run is missing or has no network or, to be measured, no study; or
+            MLflow or the store cannot be read.
+        UserError: if the data is not there, or it is by code that is not trusted.
+    """
     run = records.client.get_run(run_id)
     state = run.data.tags.get(tags.STATE, "of no state")
     problem = None
@@ -108,94 +120,33 @@ def verify(records: Records, run_id: str, trust: bool = False) -> Proof:
             f"must be the run of a completed trial or of a projection, but {run_id} {problem}",
             key="network",
         )
+    certified: _Certified | None = None
+    of_run: Mapping[str, bytes] = {}
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            folder, problems = _fetched(records, run, Path(temporary))
-            of_run, unchecked = _files(records, run)
-            study = records.study_of(run)
-            proof = (
-                Proof(tuple(problems)) if problems else _check(folder, run, of_run, study, trust)
-            )
+            folder, problems = model_of(records, run, Path(temporary))
+            of_run, unchecked = files_of(records, run)
+            if problems:
+                proof = Proof(tuple(problems))
+            else:
+                proof, certified = _check(folder, run, of_run, records.study_of(run), trust)
         except TrackingError:
             raise
         except ValueError as error:
             proof, unchecked = Proof((str(error),)), ()
+    if data_root is not None and certified is not None and not proof.problems:
+        found, measured = differences(
+            run, of_run, certified.network, certified.certificate, certified.trial,
+            data_root=data_root, trust=trust,
+        )  # fmt: skip
+        proof = replace(proof, problems=found, measured=measured)
     # A problem may quote names and values of the model; each stays one line.
     return replace(proof, problems=tuple(map(printable, proof.problems)), unchecked=unchecked)
 
 
-def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
-    """The network of a run, in eval mode, on the CPU, in the precision in which its answers are
-    proven; networks of earlier versions, which do not state one, in float32. No stored code is run;
-    `trust` imports the user's own that its blocks need.
-
-    Raises:
-        TrackingError: if its files are not exactly those logged, or are those of another run or of
-            no network, or MLflow or the store cannot be read.
-    """
-    run = records.client.get_run(run_id)
-    with tempfile.TemporaryDirectory() as temporary:
-        try:
-            folder, problems = _fetched(records, run, Path(temporary))
-            for problem in problems:
-                raise ValueError(problem)
-            return read_network(folder / DATA, trust=trust).to(proven_dtype(folder / DATA))
-        except TrackingError:
-            raise
-        except ValueError as error:
-            raise TrackingError(
-                f"the network of run {run_id} cannot be loaded: {error}", key="network"
-            ) from error
-
-
-def _fetched(records: Records, run: Run, folder: Path) -> tuple[Path, list[str]]:
-    """Copy the model of a run: (its folder, each difference from what was logged). Raises
-    ValueError if the run does not say what was logged, or has not exactly one model."""
-    logged = _digests(run, tags.MODEL_FILES)
-    model = model_id(records.client, run.info.run_id)
-    fetched = fetch_model(records.client, model, folder)
-    needed = (f"{DATA}/{name}" for name in (NETWORK, WEIGHTS, CERTIFICATE))
-    problems = [
-        *differences(fetched, logged),
-        *(f"{name} is missing" for name in needed if name not in logged),
-    ] or other_identity(fetched, run, model)
-    return fetched, [f"model: {problem}" for problem in problems]
-
-
-def _digests(run: Run, tag: str) -> dict[str, str]:
-    """Files and their digests, from a tag of the run."""
-    if tag not in run.data.tags:
-        raise ValueError(f"manifest: the run must have the tag {tag}, but has none")
-    files = as_json(run.data.tags[tag], dict)
-    if files is None or not all(isinstance(digest, str) for digest in files.values()):
-        raise ValueError(f"manifest: {tag} must name files with their digests")
-    return files
-
-
-def _files(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """(name -> content of the run's own files that are checked, names of those without a digest).
-    Raises ValueError if one is missing, or is not the file that was logged."""
-    run_id = run.info.run_id
-    there = records.artifacts(run_id)
-    if MODEL in there:
-        # MLflow loads runs:/RUN_ID/model from both, one over the other.
-        raise ValueError(f"run: it must have no files under {MODEL} beside its model, but has some")
-    # Earlier versions logged no digests, and still earlier ones no VAL_RIGHT.
-    logged = _digests(run, tags.RUN_FILES) if tags.RUN_FILES in run.data.tags else {}
-    files = {}
-    for name in sorted({NETWORK, CERTIFICATE, *logged, *({VAL_RIGHT} & there)}):
-        if name not in there:
-            raise ValueError(f"run: it must have {name}, but has not")
-        files[name] = records.artifact(run_id, name)
-        if name in logged and hashlib.sha256(files[name]).hexdigest() != logged[name]:
-            raise ValueError(f"run: its {name} is not the file that was logged")
-    # The network and the certificate are compared with the model's own.
-    return files, tuple(map(printable, sorted(there - logged.keys() - {NETWORK, CERTIFICATE})))
-
-
 def _check(
     folder: Path, run: Run, of_run: Mapping[str, bytes], study: StudyRecord | None, trust: bool
-) -> Proof:
+) -> tuple[Proof, _Certified | None]:
     """Check a model whose files match the manifest, though both may be forged. `of_run` has the
     run's own files: name -> content; `study` is that of the run, if it can be read."""
     problems = [f"model: {problem}" for problem in other_loading(folder)]
@@ -207,15 +158,15 @@ def _check(
     try:
         network = read_network(folder / DATA, trust=trust)
     except ValueError as error:
-        return Proof((*problems, f"model: {error}"))
+        return Proof((*problems, f"model: {error}")), None
     stored = as_json((folder / DATA / CERTIFICATE).read_bytes(), dict)
     if stored is None:
-        return Proof((*problems, f"model: {CERTIFICATE} cannot be read as an object of JSON"))
+        return Proof((*problems, f"model: {CERTIFICATE} cannot be read as an object of JSON")), None
     described = json.loads((folder / DATA / NETWORK).read_text())
     problems += (
         f"run: {problem}" for problem in _other_training(described["architecture"], run, of_run)
     )
-    meaning = None
+    meaning, trial = None, None
     try:
         trial = trial_of(study, run)
     except ValueError as error:
@@ -225,13 +176,13 @@ def _check(
             problems += (f"run: {problem}" for problem in other_meaning(described, trial))
             meaning = meaning_of(described, trial)
     if stored.get("in_shape") != list(network.in_shape):
-        return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))
+        return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}")), None
     try:
         # Compared after a round trip through JSON.
         certificate = certify(network, search_room=0.0)
         certified = json.loads(json.dumps(certificate.to_dict()))
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        return Proof((*problems, f"model: the network cannot be certified: {error}"))
+        return Proof((*problems, f"model: the network cannot be certified: {error}")), None
     problems += (f"certificate: {problem}" for problem in false_claims(stored, certified))
     logged = metrics_of(run)
     for name in PROVEN_METRICS:
@@ -255,7 +206,7 @@ def _check(
                 "code: it must be models/ as it is here or in a commit of this clone, but is "
                 "neither: it was changed, or the clone lacks its commit"
             )
-    return Proof(
+    proof = Proof(
         tuple(problems),
         certified[LIPSCHITZ_UPPER_BOUND],
         certified["invertible"],
@@ -263,6 +214,7 @@ def _check(
         meaning=meaning,
         proven_by=certificate.others,
     )
+    return proof, _Certified(network, certificate, trial)
 
 
 def _other_training(

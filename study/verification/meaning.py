@@ -9,11 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.entities import Run
-
 from models import NETWORK
 from study.config.trial import GOALS, MEASURED, TrialConfig
 from study.errors import TrackingError, quoted
+from study.tracking.client import Run
 from study.tracking.records import StudyRecord
 from study.tracking.values import sample_of
 
