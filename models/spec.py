@@ -52,9 +52,10 @@ class NetworkSettings:
     """bottleneck: the paper's; potential: one that moves no two points apart; or the import path of
     a subclass of models.Block, package.module:Class."""
     patch: int = setting(0, ge=0)
-    """Of potential blocks, 0 for 3 x 3 convolutions. Otherwise those of the first stage act on
-    every patch of this many pixels a side by itself, with the same weights, and every second one on
-    patches that are moved by half of it; in each further stage patches are twice as large."""
+    """For potential blocks: 0 for 3 x 3 convolutions; otherwise the edge in pixels of the patches
+    on which the blocks of the first stage act, each patch by itself, with the same weights. Every
+    second block acts on patches that are moved by half an edge. In each further stage patches are
+    twice as large."""
     dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
     """Potential blocks behind the stages, on all pixels as channels of one."""
     head: Literal["batch_norm", "lipschitz"] = "batch_norm"

@@ -12,11 +12,11 @@ _LONGEST_REASON = 500
 # Part of a library's text, however deeply it wraps the system's error -> the same in plain words.
 _REASONS = {
     os.strerror(errno.ENOSPC): "the disk is full; free space on it",
-    # Of SQLite.
+    # These two are texts of SQLite.
     "database or disk is full": "the disk is full; free space on it",
     "database is locked": "the database is locked by another process; wait for it, or end it",
     os.strerror(errno.ECONNREFUSED): "nothing answers (connection refused)",
-    "Failed to resolve": "there is no host of that name",  # of urllib3
+    "Failed to resolve": "there is no host of that name",  # urllib3's text
 }
 
 

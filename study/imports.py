@@ -24,7 +24,7 @@ from study.errors import ConfigError, OwnCodeError, absent
 _NAME = r"[^\W\d]\w*"
 _PATH = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)")
 _RULE = "must be package.module:object"
-# Of what a notebook or a script defines, which no other process can import.
+# The module of what a notebook or script defines, which no other process can import.
 _MAIN = "__main__"
 _SILENT_SECONDS = 10.0
 

@@ -266,8 +266,8 @@ class ResidualBlock(InvertibleBlock):
     def scale_block(
         self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
     ) -> bool:
-        """Of the last convolution, to which the bound is proportional. With it alone scaled and
-        biases kept, the block is x + s g(x) + b: a step of an ODE solver with a smaller step size
+        """The bound is proportional to the last convolution, which alone is scaled. With biases
+        kept, the block is then x + s g(x) + b: a step of an ODE solver with a smaller step size
         (paper, equation 1). That keeps most of the accuracy that scaling every layer loses."""
         if bound.upper_bound <= lipschitz:
             return False

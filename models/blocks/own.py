@@ -189,7 +189,7 @@ class Block(InvertibleBlock):
         return after_own_block(self, before, lipschitz, self.bounds().rounding)
 
     def exact_g(self) -> None:
-        """Of its rounding in float64 nothing is known."""
+        """None: nothing is known about the rounding of its g in float64."""
 
     def why_not_scalable(self) -> str | None:
         if type(self).scale is Block.scale:

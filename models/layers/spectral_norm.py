@@ -24,7 +24,7 @@ from models.layers.power_iteration import iterate
 _N_INITIAL_ITERATIONS = 10
 
 
-# Of sigma and coeff for rows that stay orthonormal: only zeros, which have no rows, are below it.
+# The least sigma / coeff for rows that stay orthonormal. Only a kernel of zeros is below it.
 _LEAST_RATIO = 1e-6
 
 

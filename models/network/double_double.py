@@ -44,7 +44,7 @@ def residual_bound(
             image, own = _convolved(module, image)
             error = absolute_norm(module) * error + own
         elif isinstance(module, nn.ReLU):
-            # Of two summands the first has the sign.
+            # The first of the two summands has the sign of the sum.
             image = (image[0].relu(), torch.where(image[0] > 0, image[1], 0))
     difference = add(add(x, image), (-z[0], -z[1]))
     error = error + 16 * _UNIT**2 * (norm_of(x[0]) + norm_of(image[0]) + norm_of(z[0]))
@@ -84,7 +84,7 @@ def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:
     """Three summands of each sample of x (B, ...): two of whole multiples, of at most so many bits,
     of one power of two each, and what is left."""
     largest = x.abs().flatten(1).amax(dim=1)
-    # Of 0 and of numbers that are not finite the exponent is 0.
+    # frexp gives 0 and numbers that are not finite the exponent 0.
     exponent = torch.frexp(largest).exponent.view(-1, *[1] * (x.dim() - 1))
     slices, rest = [], x
     for index in (1, 2):

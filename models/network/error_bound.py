@@ -15,7 +15,7 @@ from models.layers.convolution import convolved
 from models.network.double_double import DoubleDouble, add, residual_bound, takes
 from models.norms.rounding import ROOM, Running, after_block, norm_of
 
-# Of the inverse in float64, whose own error is bounded by its residual.
+# How the inverse in float64 is solved; its own error is bounded by its residual.
 _RTOL, _MAX_STEPS = 1e-14, 200
 # Newton steps after it in double-double arithmetic; each is solved to so much of its size.
 _N_NEWTON_STEPS = 2

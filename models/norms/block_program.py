@@ -31,8 +31,8 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Multipliers:
-    """Of L blocks, the logarithms of T1 and T2 (L, 2 n), and of x = tau / (2 - tau) (L, c), which
-    only matters where there is a T0."""
+    """The multipliers of L blocks: the logarithms of T1 and T2 (L, 2 n), and of
+    x = tau / (2 - tau) (L, c), which only matters where there is a T0."""
 
     of_rows: Tensor
     of_columns: Tensor
@@ -77,8 +77,8 @@ class Form:
     def inverse(
         self, k: Tensor, vector: Tensor, n_steps: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of Z at k: (its inverse; bool (L,): whether it is positive definite, and then an estimate
-        (L,) of the smallest such k, from below; the vector of the power iteration)."""
+        """(the inverse of Z at k; bool (L,), whether Z is positive definite there; where it is, an
+        estimate (L,) from below of the smallest such k; the vector of the power iteration)."""
         root, failed = torch.linalg.cholesky_ex(self.fixed - self.slope / k.view(-1, 1, 1, 1))
         inverse = torch.cholesky_inverse(root)
         # Z^-1 slope has the eigenvalues v / (1 - v / k), v those of the pencil. Its powers stay far
@@ -134,7 +134,7 @@ class Program:
         angle = frequencies @ torch.cartesian_prod(*reaches).to(frequencies.device).T
         wave = torch.polar(torch.ones_like(angle), angle)
         rows = torch.einsum("lict,ft->lfic", weight.flatten(3).to(wave.dtype), wave)
-        # Of the angles, each at most 2 pi times k_h + k_w, six operations are off.
+        # Six operations make an angle, which is at most 2 pi times k_h + k_w, and each rounds.
         n_terms = math.prod(taps) + 12 * math.pi * sum(taps) + 10
         magnitude, rounding = weight.abs().sum(dim=(3, 4)), _rounding(n_columns + 2 * n_terms)
         return cls._of(blocks, rows, blocks.second.to(rows.dtype), magnitude, rounding, False)

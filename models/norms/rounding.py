@@ -27,7 +27,7 @@ ROOM = 1.01
 computed in the precision of the maps."""
 
 
-# Of Schur's test: with four steps the bounds of trained layers are 1e-4 above the norm at most.
+# Steps of Schur's test: with four, the bounds of trained layers exceed the norm by 1e-4 at most.
 _N_SCHUR_STEPS = 4
 # Its vectors stay positive: no entry is below this share of the largest.
 _LEAST_SHARE = 1e-3

@@ -20,7 +20,7 @@ from models.network.certificate import Certificate
 from models.network.iresnet import IResNet, deployed
 from models.norms.rounding import ROOM, Running
 
-# Of which the rounding is known.
+# The precisions whose rounding is known.
 _DTYPES = (torch.float32, torch.float64)
 # By how much, relative, rounding may spread pixels beyond their scale.
 _OF_ROUNDING = 1e-3

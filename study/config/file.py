@@ -134,7 +134,7 @@ def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) 
         raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(_one_line(error), source=source) from None
-    # Of what a tag does not fit, such as the 30th of February, or !!bool 1.
+    # A value that does not fit its tag, such as the 30th of February, or !!bool 1.
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise ConfigError(f"not valid YAML: {error}", source=source) from None
     try:

@@ -13,7 +13,7 @@ from models import setting
 from study.errors import ConfigError, quoted
 
 MOST_VALUES = 1_000_000
-"""Of a parameter with a step, and of a whole grid."""
+"""The most values of a parameter with a step, and of a whole grid."""
 Value = bool | int | float | str | list[Any] | None
 
 

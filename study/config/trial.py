@@ -30,10 +30,10 @@ RADII = {
 set, or of those like it."""
 
 LARGEST = 1_000_000
-"""Of counts that cost nothing by themselves: beyond that a number is a slip of the pen."""
+"""The largest count that costs nothing by itself; a larger number is a slip of the pen."""
 
 _OWN_RADIUS = 36 / 255
-"""The same of data of the user's own."""
+"""The same for data of the user's own."""
 
 SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
 """Settings of data that decide which images are for validation, and what they look like.
@@ -145,17 +145,17 @@ class TrainingConfig:
     """margin: by how much the proven radius of an image falls short of `margin`, softly; needs
     head: lipschitz and norm: spectral."""
     margin: float | None = setting(None, gt=0)
-    """Of loss: margin, l2, in pixels of [0, 1]: accuracy for a small one, radius for a large one.
+    """For loss: margin; l2, in pixels of [0, 1]. A small margin favors accuracy, a large one radii.
     null takes the radius of certified_accuracy."""
     temperature: float = setting(0.1, gt=0)
-    """Of loss: margin, in pixels of [0, 1]: how far from the margin radii still count."""
+    """For loss: margin; in pixels of [0, 1]: how far from the margin radii still count."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False
     """Use torch.compile for training; needs a C++ compiler, and half a minute or more to start."""
     precision: Literal["float32", "bf16"] = "float32"
-    """Of the training passes and of Muon's matrix products; evaluation, certificate and inverse use
-    float32 or better."""
+    """The precision of the training passes and of Muon's matrix products; evaluation, certificate
+    and inverse use float32 or better."""
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0:
@@ -170,7 +170,7 @@ class EvaluationConfig:
     """How networks are measured; the same for all trials of a study, never searched."""
 
     radius: float | None = setting(None, gt=0)
-    """Of certified_accuracy: l2, in pixels of [0, 1]. null takes the data set's own."""
+    """The radius of certified_accuracy: l2, in pixels of [0, 1]. null takes the data set's own."""
 
     precision: Precision | None = None
     """In which networks answer, where answers are counted, certified or attacked: proven radii have
@@ -244,7 +244,7 @@ class TrialConfig:
 
     @property
     def radius(self) -> float:
-        """Of certified_accuracy: l2, in pixels of [0, 1]."""
+        """The radius of certified_accuracy: l2, in pixels of [0, 1]."""
         return self.evaluation.radius or default_radius(self.data.name)
 
     @property

@@ -216,7 +216,7 @@ class Progress(StudyCallback):
     def _front(self, trials: list[Trial]) -> list[str]:
         """Tune ids of the trials of the networks on the current front."""
         ids, metrics = list[str](), list[Mapping[str, float]]()
-        # Of equal networks, the first is on the front, as in the report.
+        # The first of equal networks is on the front, as in the report.
         for trial in sorted(trials, key=lambda t: suggestion(t).number):
             report = tune_trials.report(trial)
             admitted = points.of_report(report, self.study.objectives, self.study.constraints)

@@ -21,8 +21,8 @@ TRAINING_STATE = "state.safetensors"
 OUTCOME = "outcome"
 """Folder in the last checkpoint of a completed trial: its network, with projections below it."""
 
-# Of a network: in an outcome's folder, and among the artifacts of its run. The files of the network
-# itself are named in models.storage.network_files.
+# A network's files, in an outcome's folder and among the artifacts of its run. The files that hold
+# the network itself are named in models.
 CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
 """Error against steps of the inverse, the steps that the certificate predicts, and
@@ -37,13 +37,13 @@ LARGEST_PIXEL_ERROR = "largest_pixel_error"
 """Key of INVERSE: the largest difference in RECONSTRUCTIONS, l2 over the channels of a pixel, with
 pixels from 0 to 1; null where a reconstruction is not finite."""
 
-# Of a run of MLflow alone.
+# Files of an MLflow run alone.
 MODEL = "model"
 """Name of a run's logged model."""
 STUDY_FILE = "study.yaml"
-"""Of the study's run: the study, with all defaults."""
+"""A file of the study's run: the study, with all defaults."""
 PAGE = "report.html"
-"""Of the study's run: the report as a page."""
+"""A file of the study's run: the report as a page."""
 
 
 def write_reports(folder: Path, reports: Sequence[EpochReport]) -> None:

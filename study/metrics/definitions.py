@@ -39,7 +39,7 @@ class Digits:
         if not math.isfinite(value):
             return value
         context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)
-        # Of the number as printed: 0.1 stays, though its double is a little larger.
+        # Rounds the number as printed: 0.1 stays, though its double is a little larger.
         return float(context.create_decimal(repr(value)))
 
 
@@ -317,7 +317,7 @@ def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: meaning(name).resolution.round(value) for name, value in metrics.items()}
 
 
-# Of a study's own run, once it has ended.
+# Metrics of a study's own run, once the study has ended.
 HYPERVOLUME = "hypervolume"
 N_FRONT = "n_front"
 N_COMPLETED = "n_completed"
@@ -325,7 +325,7 @@ N_COMPLETED = "n_completed"
 HOURS = "hours"
 """Wall-clock time in which at least one trial ran."""
 DEVICE_HOURS = "device_hours"
-"""Of GPUs if trials have any, else of CPU cores: number per trial times wall-clock time."""
+"""GPU hours if trials have GPUs, else core hours: number per trial times wall-clock time."""
 CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
 """Metrics of a trial; of a study, the sums over its trials."""
 

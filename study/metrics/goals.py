@@ -43,7 +43,7 @@ class Constraint:
 
     def relative_violation(self, value: float) -> float:
         """The violation relative to |bound|, or to 1 if that is 0; 0 exactly if `holds` is true.
-        Of an infinite bound, which is met or not, 1."""
+        An infinite bound is met or missed, so a violation of it is 1."""
         if self.holds(value):
             return 0.0
         if math.isinf(self.bound):

@@ -81,7 +81,7 @@ def contenders(losses: Losses, n_images: int, columns: Collection[int]) -> list[
     fractions of the n_images."""
     counted = sorted(columns)
     fractions = -losses[:, counted]
-    # Of each fraction alone: that of a difference on the same images is mostly smaller.
+    # The variance of each fraction alone; a difference on the same images mostly varies less.
     variance = _VARIANCES * np.maximum(fractions * (1 - fractions), 1 / n_images) / n_images
     others = np.delete(losses, counted, axis=1)
     kept = []

@@ -43,7 +43,7 @@ _ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
 _LAST = (ATTACKED_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY)
 
 FEWEST_DECIMALS = 4
-"""Of fractions; more if these do not tell those in a table apart."""
+"""Decimals of a fraction; more if these do not tell the fractions of a table apart."""
 
 
 class Mark(StrEnum):

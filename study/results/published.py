@@ -114,7 +114,7 @@ def _trial(report: Report, point: Point) -> FrozenTrial:
         sample=first.sample,
         state=state,
         values=[point.metrics[name] for name in names] if is_completed else None,
-        # Of unrounded values in each training, as for the front.
+        # By unrounded values of each training, as for the front.
         violations={
             c.metric: max(c.violation(r.metrics.get(c.metric, math.nan)) for r in point.records)
             for c in report.constraints

@@ -99,7 +99,7 @@ def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[
     by_certified = sorted(front, key=_by_accuracy)
     if is_certified:
         by_certified.sort(key=lambda point: -point.metrics[CERTIFIED_ACCURACY])
-    # Of equal ones, the first.
+    # The first of equal ones.
     best = min(by_certified, key=lambda point: -point.metrics[VAL_ACCURACY])
     least = [_noise(best) if objective.metric == VAL_ACCURACY else 0.0 for objective in objectives]
     distinct = np.flatnonzero(distinct_front(losses, points.indifference(objectives)))

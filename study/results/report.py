@@ -90,8 +90,8 @@ class Report(Ranking):
 
     @property
     def lost_to_rounding(self) -> float:
-        """Of all answers of its networks that would be certified in exact arithmetic, the fraction
-        in [0, 1] that is not, since the networks round; 0 if that is not known."""
+        """The fraction, in [0, 1], of the answers certified in exact arithmetic that are not
+        certified in fact, since the networks round; 0 if that is not known."""
         measured = [p.metrics for p in self.points if LOST_TO_ROUNDING in p.metrics]
         lost = math.fsum(metrics[LOST_TO_ROUNDING] for metrics in measured)
         kept = math.fsum(metrics[CERTIFIED_ACCURACY] for metrics in measured)

@@ -193,7 +193,7 @@ def _facts(report: Report) -> list[str]:
 
 
 def _card(one: Recommendation, report: Report) -> dict[str, Any]:
-    # Of the first network, which the handle means, not the mean over repeats.
+    # The handle means the first network, so the card shows its figures, not the mean over repeats.
     first = one.point.first
     trial = report.study.config.resolve(first.sample, seed=0)
     return {

@@ -33,7 +33,7 @@ _HOST = "127.0.0.1"
 # What the page may be asked for as. A tunnel may have another port, and a name that somebody else
 # makes lead here is none of these (DNS rebinding).
 _NAMES = {_HOST, "localhost", "::1"}
-# Of every answer. No page of another origin may frame this one or learn its token.
+# Headers of every answer. No page of another origin may frame this one or learn its token.
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",

@@ -80,7 +80,7 @@ def _condition(names: Mapping[str, str]) -> re.Pattern[str]:
 
 
 def _between(names: Mapping[str, str]) -> re.Pattern[str]:
-    """Of "x between a and b", which stands for "x >= a and x <= b"."""
+    """The pattern of "x between a and b", which stands for "x >= a and x <= b"."""
     return re.compile(
         rf"(?<![A-Za-z0-9_.]){_name(names)}\s+between\s+([^\s'\"]+)\s+and\s+([^\s'\"]+)"
         rf"{_OUTSIDE_QUOTES}",

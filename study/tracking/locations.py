@@ -60,7 +60,7 @@ def moved(tracking_uri: str, location: str) -> Path | None:
 def current(tracking_uri: str, location: str) -> str:
     """An artifact location, or where its folder was moved to if it is gone."""
     folder = local_folder(location)
-    # Of os: Path raises an error where a folder above may not be entered.
+    # os.path.exists, since Path raises an error where a folder above may not be entered.
     is_there = folder is None or os.path.exists(folder)
     return location if is_there else str(moved(tracking_uri, location) or location)
 

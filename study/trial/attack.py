@@ -17,7 +17,8 @@ from study.trial.evaluation import in_precision
 N_ATTACKED = 200
 # Steps, and the most starts.
 _N_STEPS, _N_STARTS = 50, 5
-# Of a step, times the radius over the number of steps: so that it comes to any point of the ball.
+# The length of a step in units of the radius over the number of steps: enough to reach any point of
+# the ball.
 _STEP = 2.5
 # Valid images, as `normalized` gives them.
 _LOWEST, _HIGHEST = -0.5, 0.5

@@ -14,7 +14,7 @@ _IMAGE_SIZE = 56
 _GAP, _ROW_GAP, _GRAY = 3, 6, 128
 # For values that are not finite: a color that no image is full of.
 _MAGENTA = (1.0, 0.0, 1.0)
-# Of the differences. More would be a large file: their last bits are noise.
+# Gray levels of the differences. More would make a large file of noise in the last bits.
 _N_GRAYS = 16
 
 

@@ -54,7 +54,7 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     full_seconds, certified = _timed(training, lambda: Certified.of(network, "full"))
     measuring_seconds = _seconds_of_measuring(training, certified)
     report_seconds = fast_seconds + measuring_seconds
-    # Of the last report, and of each rung, whose projection certifies too.
+    # For the last report and for each rung, whose projection certifies too.
     proof_seconds = 2 * (full_seconds + measuring_seconds)
     settings = config.training
     n_steps = settings.max_epochs * math.ceil(len(training.dataset.train) / settings.batch_size)

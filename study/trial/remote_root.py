@@ -12,7 +12,7 @@ from filelock import FileLock
 from study.errors import DataNotFoundError, reason
 
 _KEY = "data.root"
-# Of this user on this node. A copy stays until somebody deletes it.
+# This user's copies on this node. A copy stays until somebody deletes it.
 _CACHE = Path("~/.cache/iresnet-study/data")
 
 

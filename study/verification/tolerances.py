@@ -15,7 +15,7 @@ MOST_IMAGES = 0.002
 """The largest fraction of the images of a split that may be classified, certified or attacked
 otherwise: those whose margin is within the last bits."""
 _MOST_APART = 0.02
-# Of figures of the size of rounding, absolute.
+# The absolute difference that figures of the size of rounding may have.
 _ROUNDING = 2e-6
 _UNIT = 2.0**-24
 
