@@ -32,7 +32,8 @@ def setting(default: _Value, **rule: float) -> _Value:
 
 
 def is_import_path(block: object) -> bool:
-    """Whether a kind of block is that of another author, `package.module:Class`."""
+    """Whether a kind of block is named by an import path, `package.module:Class`: it is another
+    author's."""
     return isinstance(block, str) and ":" in block
 
 

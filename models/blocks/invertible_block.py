@@ -34,7 +34,7 @@ class BlockBound:
         train_upper_bound: of Lip(g) in training mode, for every dropout mask; infinite with a
             BatchNorm, whose output there is no function of one sample.
         map_lipschitz_upper_bound: of the Lipschitz constant of the block, at most 1 + upper_bound.
-        inverse_lipschitz_upper_bound: of that of its inverse, at most 1 / (1 - upper_bound) if
+        inverse_lipschitz_upper_bound: of the inverse's, at most 1 / (1 - upper_bound) if
             g contracts. If it is finite the block is invertible, whether g contracts or not: from
             |dx| <= c |d(x + g(x))| follows that the block is one-to-one with a closed range, which
             is open too (invariance of domain), and so everything. Infinite without proof.

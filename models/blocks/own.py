@@ -1,4 +1,4 @@
-"""Blocks that others write: `models.Block`, in place of those of this package.
+"""Blocks that others write, as subclasses of `models.Block`.
 
 Whatever such a block proves of itself is a proof by its author, and certificates say so.
 """

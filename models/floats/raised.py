@@ -7,8 +7,8 @@ ROOM = 1e-9
 """Relative margin by which every bound is wider than what was proven in float64: on another
 processor the same proof may be a few of its last bits higher, and must still be below it."""
 SEARCH_ROOM = 1e-4
-"""Relative margin by which what `block_bounds` proves beyond 1, and of g beyond 0, is wider in a
-certificate: where other last bits turn its search, it proves a little less elsewhere."""
+"""Relative margin by which a certificate widens bounds that come from a search: with other last
+bits the search ends elsewhere, and may prove a little less."""
 # The factor of a bound, so that it holds as printed.
 UP = 1 + ROOM
 LEAST_EXPONENT = -1000

@@ -20,7 +20,7 @@ def in_threads(
     """function(*batches), with the batches (L, ...) in parts of at most `most`, on n_threads, by
     default as many as torch has.
     LAPACK takes the matrices of a batch one after another, on one thread; and the symbols of a few
-    layers fit into the caches, those of all do not."""
+    layers fit into the caches, the symbols of all layers do not."""
     n_layers, n_threads = len(batches[0]), n_threads or torch.get_num_threads()
     n_chunks = min(n_layers, max(n_threads, -(-n_layers // most)))
     with ThreadPoolExecutor(n_threads) as pool:

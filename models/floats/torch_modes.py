@@ -23,8 +23,9 @@ _IN_FULL = ("ieee", "none")
 
 
 def refuse_flushed_denormals() -> None:
-    """Raise ValueError if torch flushes denormal numbers to zero, in this thread or in those of its
-    operations. A weight of 1e-40 would count as zero here, and need not where the network runs."""
+    """Raise ValueError if torch flushes denormal numbers to zero, in this thread or in the threads
+    of its operations. A weight of 1e-40 would count as zero here, and need not where the network
+    runs."""
     denormal = torch.full((torch.get_num_threads() * _GRAIN,), 1e-40)
     if not bool((denormal * 1.0).all()):
         raise ValueError(
@@ -53,8 +54,8 @@ def reduced_products(x: Tensor) -> str | None:
 
 
 def _uses_nnpack() -> bool:
-    """Whether convolutions of float32 maps on a CPU may be those of NNPACK, whose fast transforms
-    do not sum products."""
+    """Whether torch may convolve float32 maps on a CPU by NNPACK, whose fast transforms do not sum
+    products."""
     # torch's stubs do not know all that these have; only the latter says whether NNPACK is on.
     onednn: Any = torch.backends.mkldnn
     private: Any = torch._C

@@ -31,7 +31,7 @@ class Certificate:
             differences of logits by the features; empty if none are known.
         unknown_classifier: why none are known, or None.
         sha256: `forward_sha256` of the body, the invertible part that this is proven of.
-        classifier_sha256: that of the classifier.
+        classifier_sha256: `forward_sha256` of the classifier.
         effort: with which `certify` looked for small bounds.
     """
 

@@ -1,8 +1,8 @@
 """Residual blocks of ReLU in double-double arithmetic: a number is the sum of two in float64, which
 has about 31 digits (Dekker 1971).
 
-A convolution is the sum of those of slices of its input and of its kernel, of so few bits each that
-float64 holds all sums of their products exactly, in any order (Ozaki et al. 2012, "Error-free
+Input and kernel of a convolution are cut into slices of so few bits that float64 holds all sums of
+products of two slices exactly, in any order (Ozaki et al. 2012, "Error-free
 transformations of matrix multiplication by using fast routines of matrix multiplication"). Only
 what is left after two slices of each is rounded.
 """

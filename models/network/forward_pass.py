@@ -81,8 +81,8 @@ def _check_class(kind: type, network: type) -> None:
 def refuse_more(root: nn.Module, path: str, training: bool) -> None:
     """Refuse whatever is more than class, settings and tensors, in a module and all below it.
 
-    Raises ValueError with the module's path, the rule and what was found. `path` is that of root,
-    and `training` the mode in which every module must be.
+    Raises ValueError with the module's path, the rule and what was found. `path` is the path of
+    root, and `training` the mode in which every module must be.
     """
     for where, module in parts(root, path):
         refuse_more_of_one(module, where, training)

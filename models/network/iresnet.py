@@ -183,11 +183,11 @@ class IResNet(nn.Module):
             convergence is (the first two columns of the paper's Table 1).
 
             error_bound, (T, B), bounds the distance of the solution before block t from the exact
-            preimage of z under the blocks from t on; [0] is that of the exact preimage of z itself.
+            preimage of z under the blocks from t on; [0] concerns the exact preimage of z itself.
             It says nothing of the rounding that made z: image_error_bound, (B,), does, and bounds
             the distance of last_iterate from the image x with z = features(x), computed by this
             network in the precision of z, without autocast and with products in full; it is
-            infinite where torch may compute those of float32 in TF32 or bfloat16. If `images` are
+            infinite where torch may compute float32 products in TF32 or bfloat16. If `images` are
             given it is their distance, rounded up. Both are proven, rounding included; see
             `models.network.error_bound`.
 

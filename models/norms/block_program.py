@@ -38,7 +38,7 @@ class Multipliers:
     of_columns: Tensor
 
     def of_pixels(self, n_pixels: int) -> "Multipliers":
-        """For each pixel those of its channel."""
+        """Multipliers for each pixel: those of its channel."""
         parts = (
             part.repeat_interleave(n_pixels, dim=1) for part in (self.of_rows, self.of_columns)
         )
@@ -104,12 +104,13 @@ class Program:
         adjoint: rows^H.
         gram: rows @ rows^H.
         second: W2, (L, 1, n, n).
-        scale: (L,), a factor of W3; of Lip(g), not.
-        squares: (L, 2 n, c), the squares of bounds of the rows' entries at every frequency: each
-            bound is at least the sum of the absolute values of what its entry is a sum of.
-        rounding: a row's product with a row is off by at most so much of that of their magnitudes.
+        scale: (L,), a factor that W3 has in beta and alpha, but not in Lip(g).
+        squares: (L, 2 n, c), the squares of bounds of the rows' entries at every frequency. Each
+            bound is at least the sum of the absolute values of the terms of its entry.
+        rounding: the largest error of the product of two rows, relative to the product of the rows
+            of absolute values.
         is_activated: whether there is a k0.
-        is_whole: whether the rows are those of the map itself, not of a torus around it.
+        is_whole: whether the rows belong to the map itself, not to a torus around it.
     """
 
     rows: Tensor
@@ -258,11 +259,11 @@ class Program:
 
 
 def slope_of_log_det(form: Form, inverse: Tensor) -> Tensor:
-    """(L, 2 n): the gradient of -log det Z by the logarithms of T1 and T2, which has the sign of
-    that of the smallest k, if Z is taken near it; `inverse` is that of Z.
+    """(L, 2 n): the gradient of -log det Z by the logarithms of T1 and T2. Near the smallest k it
+    has the sign of the gradient of k. `inverse` is Z^-1.
 
     Row by row, the scalar products of Z and its inverse are 1. So the terms that scale with a row
-    have what those of I and of the coupling leave.
+    contribute 1 less what I and the coupling contribute.
     """
     n = inverse.shape[-1] // 2
     coupled = -(inverse[..., n:, :n].conj() * form.fixed[..., n:, :n]).real
@@ -292,7 +293,7 @@ def _inner(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _rounding(n_terms: float) -> float:
-    """By how much a sum of so many products is off in float64, in relation to that of the products'
-    absolute values, in any order (Higham, Accuracy and Stability of Numerical Algorithms, 3.1);
-    four times that in complex arithmetic, and ten operations for the scaling of each entry."""
+    """The largest error of a sum of so many products in float64, in any order, relative to the sum
+    of their absolute values (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), times 4
+    for complex arithmetic, with ten operations for the scaling of each entry."""
     return 4 * (n_terms + 10) * 2**-53

@@ -1,5 +1,5 @@
-"""Proven bounds of bottlenecks g = W3 k(W2 k(W1 k0(x))) of any scale, those of one shape in one
-batch: what `block_bounds` proves of kernels whose entries are near 1."""
+"""Proven bounds of bottlenecks g = W3 k(W2 k(W1 k0(x))) of any scale, from what
+`block_bounds` proves of kernels whose entries are near 1. Blocks of one shape share a batch."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Proven bounds of the norms of a network's layers, those of one shape in one batch."""
+"""Proven bounds of the norms of a network's layers; layers of one shape share a batch."""
 
 import math
 from collections import defaultdict

@@ -61,8 +61,8 @@ class Running:
 
 
 def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> Running:
-    """x + g(x), for a g in plain modules: what comes in off by an error leaves off by `lipschitz`
-    times that, and the block adds its own rounding, at what comes in."""
+    """x + g(x), for a g in plain modules. An error in the input grows by at most the factor
+    `lipschitz`, and the block adds its own rounding."""
     unit, underflow = UNITS[before.value.dtype]
     inside = before.as_input()
     for module in residual:
@@ -146,9 +146,9 @@ def _unless_too_large(error: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def absolute_norm(layer: nn.Conv2d) -> float:
-    """A bound of the norm of the convolution with the absolute kernel: that of the matrix M of the
-    sums over its taps. M has no negative entry, so with any positive vector v its norm is at most
-    the square root of the largest entry of M^T M v / v (Schur's test)."""
+    """A bound of the norm of the convolution with the absolute kernel: a bound of the norm of the
+    matrix M of sums over its taps. M has no negative entry, so with any positive vector v its norm
+    is at most the square root of the largest entry of M^T M v / v (Schur's test)."""
     # On the CPU, where certificates are computed too.
     taps = layer.weight.abs().sum(dim=(2, 3)).double().cpu()
     largest = taps.max().item()

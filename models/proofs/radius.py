@@ -1,8 +1,9 @@
 """How far an image can move before the answer of the network changes: a proven radius.
 
 The network runs in float32 or float64, and its rounding differs from image to image. So a radius
-counts the rounding of the pass on every image within it: beside the value at the image run a bound
-of how far that of another image is from it, and a bound of the rounding; see `norms.rounding`.
+counts the rounding of the pass on every image within it. Beside the value at the image it carries a
+bound of the distance to the value at another image, and a bound of the rounding; see
+`norms.rounding`.
 """
 
 import math
@@ -95,7 +96,7 @@ def certified_radius(
             running = module.after(running, next(blocks).map_lipschitz_upper_bound)
         else:
             running = replace(running, value=module(running.value))
-    # The classifier's own rounding, at features that are off by that of the body.
+    # The classifier's own rounding, at features with the rounding of the body.
     of_logits = model.head.rounding(model.classifier, running.as_input())
     of_label = of_logits.gather(1, labels.unsqueeze(1))
     rounding = between * running.error.unsqueeze(1) + of_label + of_logits
@@ -171,7 +172,7 @@ def _check_images(images: Tensor, model: IResNet, scale: float) -> None:
     if images.dtype not in _DTYPES:
         raise ValueError(f"images must be float32 or float64, but got {described(images)}")
     if any(parameter.dtype == torch.float64 != images.dtype for parameter in model.parameters()):
-        # In float32 the weights would be others than those of the certificate.
+        # Rounded to float32, the weights would not be the certified ones.
         raise ValueError(f"images must be float64, as weights are, but got {described(images)}")
     low, high = images.amin(dim=(2, 3)), images.amax(dim=(2, 3))
     spread = (high - low).nan_to_num(nan=0.0)  # of pixels that are not finite no radius is proven

@@ -26,9 +26,9 @@ NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet, and "precision" may name the
 dtype in which its answers are proven."""
 WEIGHTS = "weights.safetensors"
-"""The tensors of its state_dict(), or of that of its base."""
+"""The tensors of its state_dict(), or of its base's."""
 CHANGES = "changes.safetensors"
-"""For a network with a base: the tensors that are neither those of the base nor scaled."""
+"""For a network with a base: the tensors that are neither equal to the base's nor scaled ones."""
 _FACTORS = "factors"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # The largest share of a network's bytes in CHANGES: with more, the network is written whole.
@@ -219,7 +219,7 @@ def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tens
 
 
 def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
-    """Turn the tensors of a base into those of the network made from it, in place."""
+    """Turn the tensors of a base, in place, into the tensors of the network made from it."""
     if not isinstance(factors, dict) or not all(type(f) is float for f in factors.values()):
         raise ValueError(f"{NETWORK}: {_FACTORS} must be numbers by the names of tensors")
     changes = _loaded(path)

@@ -48,7 +48,7 @@ _HOLD_SECONDS = 10.0
 _CLIENT_SECONDS = 60.0
 # A trial's end is in MLflow some time after it, since the driver collects what it sends.
 _LATE_SECONDS = 10.0
-# What comes later, or ends no trial, is seen so much later at most, until the study is done.
+# Other changes show up within this many seconds, until the study is done.
 _ANEW_SECONDS = 60.0
 # Largest share of the time to spend on reading a study that is large.
 _SHARE = 1 / 5

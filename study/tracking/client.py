@@ -183,9 +183,9 @@ class Client:
 
 
 class _Retries:
-    """MLflow's limits of retries: it reads that of requests from the environment at each one, and
-    that of connections to a database from a module. Concurrent threads share the latest limit;
-    after the last of them both are restored."""
+    """MLflow's limits of retries: it reads the limit for requests from the environment at each
+    request, and the limit for connections to a database from a module. Concurrent threads share the
+    latest limit; after the last of them both are restored."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

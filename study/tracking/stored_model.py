@@ -75,7 +75,7 @@ def digest_of_data(content: bytes) -> str | None:
 
 def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None:
     """Log the network of a run, written to a folder by `trial.network_files`: the JSON files,
-    pictures and model. `latest` is that of `share`."""
+    pictures and model. `latest` is the argument of `share`."""
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:
         files.log_file(client, run, path)

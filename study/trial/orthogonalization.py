@@ -13,7 +13,7 @@ from torch import Tensor
 # x -> a x + b x^3 + c x^5 on every singular value.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 LARGEST = 1.21
-"""No singular value of what is orthogonalized is above it."""
+"""Upper bound on the singular values of an orthogonalized matrix."""
 # A matrix far below any gradient fades, so that the momentum of a dead layer is not blown up. Its
 # square is far above the smallest float32.
 _LEAST_NORM = 1e-15
