@@ -339,6 +339,13 @@ def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
     assert says in stored.refused()
 
 
+def test_the_loader_of_an_earlier_version_is_known(stored: Stored) -> None:
+    replace_text("MLmodel", "models.storage.serving", "models.serving")(stored)
+    stored.log_again()
+    exit_code, out = stored.check()
+    assert exit_code == 0, out
+
+
 def metric(name: str, change: Callable[[float], float]) -> Callable[[Stored], None]:
     """Change the last value of a metric of the run."""
 

@@ -18,6 +18,8 @@ _VERSION = re.compile(r"(==|<=|=|: )[0-9][0-9A-Za-z.]*$", re.MULTILINE)
 # MLflow names the installed version of each; a uv environment has none of them.
 _TOOL = re.compile(r"^( *- (?:pip|setuptools|wheel))[=<]=V$", re.MULTILINE)
 
+# The loader in the code that earlier versions stored.
+_FORMER_LOADER = "models.serving"
 _PACKAGES = [f"{name}==V" for name in REQUIREMENTS]
 # The content of each file, with V for versions; of MLmodel also the keys that have a value.
 _EXPECTED: dict[str, Any] = {
@@ -79,6 +81,9 @@ def other_loading(folder: Path) -> Iterator[str]:
     code = (folder / CODE).parent
     try:
         about = _yaml(folder / "MLmodel")
+        loading = about["flavors"]["python_function"]
+        if loading["loader_module"] == _FORMER_LOADER:
+            loading["loader_module"] = LOADER
         found = {
             "the keys of MLmodel": sorted(key for key, v in about.items() if v is not None),
             "flavors of MLmodel": about["flavors"],
