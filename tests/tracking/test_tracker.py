@@ -21,11 +21,12 @@ from models import IResNet, read_network, write_network
 from study.errors import OutageError, TrackingError
 from study.metrics.artifacts import projection_folder
 from study.metrics.reports import ProjectionReport, TrialStatus
-from study.tracking import proof, studies, tags
+from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from study.trial.training import Training
+from study.verification import fetched
 from tests.support.records import projections
 from tests.support.studies import epoch_report, projection_report, tiny
 from tests.support.trials import save_outcome
@@ -327,7 +328,7 @@ def test_a_network_is_loaded_in_the_precision_in_which_its_answers_are_proven(
     start(tracker, study)
     log_networks(tracker, "0000", tmp_path, precision=precision)
     (record,) = Records(tracker.client).trials(study)
-    network = proof.load(Records(tracker.client), record.run_id)
+    network = fetched.load(Records(tracker.client), record.run_id)
     dtype = getattr(torch, precision)
     assert {parameter.dtype for parameter in network.parameters()} == {dtype}
     stored = read_network(tmp_path)
