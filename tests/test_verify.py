@@ -829,6 +829,18 @@ def test_of_a_study_without_digests_of_its_own_files_it_is_said_what_was_not_che
         assert f"; not checked, since their digests were not stored: {names}; " in out
 
 
+def test_the_inverse_is_measured_again_without_digests_too(stored: Stored, tmp_path: Path) -> None:
+    """Whoever can delete the tag of the digests gains nothing by it."""
+    stored.tag(RUN_FILES, None)
+    write_inverse(needed_steps_mean=[1])(stored)
+    said = stored.refused("--data-root", str(tmp_path))
+    assert "needed_steps_mean must be a list of 2" in said
+    (stored.of_run / "inverse.json").unlink()
+    assert "inverse.json: it must be an object of JSON" in stored.refused(
+        "--data-root", str(tmp_path)
+    )
+
+
 @pytest.mark.parametrize("has_digests", [True, False])
 def test_the_accuracies_must_be_those_of_the_images_that_are_right_and_certified(
     stored: Stored, has_digests: bool

@@ -15,7 +15,7 @@ from study.metrics.definitions import (
 
 _PARTS = ("layers", "blocks")
 # What stands beside the proof, and is not part of it.
-MEASURED = {"empirical_lipschitz", "on_validation_split", "on_test_split"}
+BESIDE_THE_PROOF = {"empirical_lipschitz", "on_validation_split", "on_test_split"}
 # What certificates of earlier versions do not claim.
 _LATER = {
     "map_lipschitz_upper_bound", INVERSE_LIPSCHITZ_UPPER_BOUND, "invertible",
@@ -36,7 +36,7 @@ def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Ite
         compared += [(f" of {part['name']}", claims, part) for claims, part in parts]
     for where, claims, proven in compared:
         for key in claims.keys() - proven.keys():
-            if where or key not in MEASURED:
+            if where or key not in BESIDE_THE_PROOF:
                 yield f"{CERTIFICATE} has a key that no certificate has: {key}{where}"
         for key, value in proven.items():
             if key in _PARTS or (key in _LATER and key not in claims):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models import NETWORK, WEIGHTS, IResNet, proven_dtype, read_network
 from study.errors import TrackingError, printable
-from study.metrics.artifacts import CERTIFICATE, MODEL, VAL_RIGHT
+from study.metrics.artifacts import CERTIFICATE, INVERSE, MODEL, VAL_RIGHT
 from study.tracking import tags
 from study.tracking.client import Run
 from study.tracking.files import fetch_model
@@ -76,7 +76,7 @@ def files_of(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, .
     # Earlier versions logged no digests, and still earlier ones no VAL_RIGHT.
     logged = _digests(run, tags.RUN_FILES) if tags.RUN_FILES in run.data.tags else {}
     files = {}
-    for name in sorted({NETWORK, CERTIFICATE, *logged, *({VAL_RIGHT} & there)}):
+    for name in sorted({NETWORK, CERTIFICATE, *logged, *({VAL_RIGHT, INVERSE} & there)}):
         if name not in there:
             raise ValueError(f"run: it must have {name}, but has not")
         files[name] = records.artifact(run_id, name)

@@ -23,7 +23,7 @@ from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
 from study.results.report import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
-from study.verification.claims import MEASURED
+from study.verification.claims import BESIDE_THE_PROOF
 from tests.support.records import projections
 
 
@@ -42,7 +42,7 @@ def main() -> int:
         model = mlflow.pyfunc.load_model(f"runs:/{record.run_id}/{MODEL}").get_raw_model()
         again = certify(model.float()).to_dict()  # as it was certified
         stored = json.loads(records.artifact(record.run_id, CERTIFICATE))
-        for beside in MEASURED:
+        for beside in BESIDE_THE_PROOF:
             stored.pop(beside)
         equal = json.loads(json.dumps(again)) == stored
         bound = again[LIPSCHITZ_UPPER_BOUND]
