@@ -1,3 +1,4 @@
+# A type checker reads the imports below, which never run.
 # ruff: noqa: F401
 """Invertible residual networks: the network, its inverse, and what is proven of it.
 
@@ -24,14 +25,7 @@ if TYPE_CHECKING:
     from models.proofs.empirical_lipschitz import empirical_lipschitz
     from models.proofs.projection import project
     from models.proofs.radius import certified_radius, radius_without_rounding
-    from models.spec import (
-        BLOCKS,
-        NetworkSettings,
-        NetworkSpec,
-        SettingError,
-        is_import_path,
-        setting,
-    )
+    from models.spec import NetworkSettings, NetworkSpec, SettingError, setting
     from models.storage.network_files import (
         CHANGES,
         NETWORK,
@@ -59,7 +53,7 @@ else:
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_radius radius_without_rounding",
-        "models.spec": "BLOCKS NetworkSettings NetworkSpec SettingError is_import_path setting",
+        "models.spec": "NetworkSettings NetworkSpec SettingError setting",
         "models.storage.network_files": (
             "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
         ),

@@ -4,8 +4,10 @@ The rule of one setting stands at its field; rules across settings are checked w
 description is made, in whichever way.
 """
 
+import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from models.arguments import check_kind, described, number, whole_number
@@ -161,7 +163,8 @@ class NetworkSpec(NetworkSettings):
 def _check_fields(spec: NetworkSettings) -> None:
     """Check the type and the rule of each field. Numbers of numpy and torch become Python's own:
     `certify` accepts no others."""
-    hints = get_type_hints(type(spec))
+    # mypy takes the __hash__ of a description for that of its class.
+    hints = _hints(type(spec))  # type: ignore[arg-type]
     for one in fields(spec):
         name, value = one.name, getattr(spec, one.name)
         given = _checked(name, value, hints[name])
@@ -169,16 +172,16 @@ def _check_fields(spec: NetworkSettings) -> None:
         _check_range(name, given, one.metadata)
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of the fields of a description. A study makes one for each sample."""
+    return get_type_hints(kind)
+
+
 def _check_range(name: str, value: Any, rule: Mapping[str, float]) -> None:
-    low, high = rule.get("ge", rule.get("gt")), rule.get("le", rule.get("lt"))
-    holds = (
-        ("ge" not in rule or value >= rule["ge"])
-        and ("gt" not in rule or value > rule["gt"])
-        and ("le" not in rule or value <= rule["le"])
-        and ("lt" not in rule or value < rule["lt"])
-    )
-    if holds:
+    if all(getattr(operator, kind)(value, bound) for kind, bound in rule.items()):
         return
+    low, high = rule.get("ge", rule.get("gt")), rule.get("le", rule.get("lt"))
     if high is None:
         rule_in_words = f"{name} {'>=' if 'ge' in rule else '>'} {low:g} must hold"
     else:

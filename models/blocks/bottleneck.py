@@ -13,6 +13,7 @@ from models.blocks.invertible_block import (
     BlockReading,
     InvertibleBlock,
     Layers,
+    bound_in_training,
     inverse_bound,
 )
 from models.blocks.scaling import scale_convolution
@@ -85,14 +86,12 @@ class BottleneckReading(BlockReading):
             upper_bound = min(product, of_g * (1 + search_room))
             forward = 1 + (forward - 1) * (1 + search_room)
             lower = 1 - (1 - lower) * (1 + search_room)
-            in_training = upper_bound * reading.train_factor
             found.append(
                 BlockBound(
                     reading.name,
                     upper_bound,
                     product,
-                    # NaN bounds nothing.
-                    math.inf if math.isnan(in_training) else in_training,
+                    bound_in_training(upper_bound, reading.train_factor),
                     map_lipschitz_upper_bound=min(forward, 1 + upper_bound) * UP,
                     inverse_lipschitz_upper_bound=min(
                         UP / lower if lower > 0 else math.inf, inverse_bound(upper_bound)

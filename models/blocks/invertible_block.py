@@ -70,7 +70,6 @@ class BlockReading(ABC):
     layers: tuple[Layer, ...]
 
     @classmethod
-    @abstractmethod
     def bounds(
         cls,
         readings: Sequence[Self],
@@ -79,13 +78,19 @@ class BlockReading(ABC):
         search: bool,
         search_room: float,
     ) -> list[BlockBound]:
-        """What is proven of blocks of this kind, in order. Blocks of one shape can share a batch.
+        """What is proven of blocks of this kind, in order. A kind whose blocks can share a batch
+        overrides this, others `bound`.
 
         Args:
             norms: the bounds of all layers, by name.
             search: whether to spend time on smaller bounds.
             search_room: >= 0, relative: by how much bounds that come from a search are widened.
         """
+        return [reading.bound(norms) for reading in readings]
+
+    def bound(self, norms: Mapping[str, LayerBound]) -> BlockBound:
+        """What is proven of this block alone, without a search."""
+        raise NotImplementedError(f"{type(self).__name__} must define bound or bounds")
 
 
 class InvertibleBlock(nn.Module):
@@ -225,6 +230,12 @@ class InvertibleBlock(nn.Module):
         return solve(
             self.layers(), z, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
         )
+
+
+def bound_in_training(upper_bound: float, train_factor: float) -> float:
+    """The bound of Lip(g) in training mode, where it can be `train_factor` times as large."""
+    bound = upper_bound * train_factor
+    return math.inf if math.isnan(bound) else bound  # NaN bounds nothing
 
 
 def inverse_bound(upper_bound: float) -> float:

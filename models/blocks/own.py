@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,32 +86,19 @@ class OwnReading(BlockReading):
 
     proven: Bounds
 
-    @classmethod
-    def bounds(
-        cls,
-        readings: Sequence[Self],
-        norms: Mapping[str, LayerBound],
-        *,
-        search: bool,
-        search_room: float,
-    ) -> list[BlockBound]:
+    def bound(self, norms: Mapping[str, LayerBound]) -> BlockBound:
         """What follows from the author's bounds."""
-        found = []
-        for reading in readings:
-            proven = reading.proven
-            upper_bound = raised_product([proven.lipschitz])
-            of_inverse = UP / proven.alpha if proven.alpha > 0 else math.inf
-            found.append(
-                BlockBound(
-                    reading.name,
-                    upper_bound,
-                    upper_bound,
-                    math.inf,
-                    map_lipschitz_upper_bound=min(proven.beta * UP, (1 + upper_bound) * UP),
-                    inverse_lipschitz_upper_bound=min(of_inverse, inverse_bound(upper_bound)),
-                )
-            )
-        return found
+        proven = self.proven
+        upper_bound = raised_product([proven.lipschitz])
+        of_inverse = UP / proven.alpha if proven.alpha > 0 else math.inf
+        return BlockBound(
+            self.name,
+            upper_bound,
+            upper_bound,
+            math.inf,
+            map_lipschitz_upper_bound=min(proven.beta * UP, (1 + upper_bound) * UP),
+            inverse_lipschitz_upper_bound=min(of_inverse, inverse_bound(upper_bound)),
+        )
 
 
 class Block(InvertibleBlock):

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from models.blocks.invertible_block import (
     BlockReading,
     InvertibleBlock,
     Layers,
+    bound_in_training,
     inverse_bound,
 )
 from models.blocks.scaling import scale_convolution
@@ -51,34 +51,20 @@ class PotentialReading(BlockReading):
 
     train_factor: float
 
-    @classmethod
-    def bounds(
-        cls,
-        readings: Sequence[Self],
-        norms: Mapping[str, LayerBound],
-        *,
-        search: bool,
-        search_room: float,
-    ) -> list[BlockBound]:
+    def bound(self, norms: Mapping[str, LayerBound]) -> BlockBound:
         """What |W|^2 allows: there is nothing to search for."""
-        found = []
-        for reading in readings:
-            (layer,) = reading.layers
-            # W is applied twice: once as it is, once transposed.
-            upper_bound = raised_product([norms[layer.name].upper_bound] * 2)
-            in_training = upper_bound * reading.train_factor
-            found.append(
-                BlockBound(
-                    reading.name,
-                    upper_bound,
-                    upper_bound,
-                    math.inf if math.isnan(in_training) else in_training,
-                    # The eigenvalues of its Jacobians are in [1 - upper_bound, 1].
-                    map_lipschitz_upper_bound=max(1.0, upper_bound - 1),
-                    inverse_lipschitz_upper_bound=inverse_bound(upper_bound),
-                )
-            )
-        return found
+        (layer,) = self.layers
+        # W is applied twice: once as it is, once transposed.
+        upper_bound = raised_product([norms[layer.name].upper_bound] * 2)
+        return BlockBound(
+            self.name,
+            upper_bound,
+            upper_bound,
+            bound_in_training(upper_bound, self.train_factor),
+            # The eigenvalues of its Jacobians are in [1 - upper_bound, 1].
+            map_lipschitz_upper_bound=max(1.0, upper_bound - 1),
+            inverse_lipschitz_upper_bound=inverse_bound(upper_bound),
+        )
 
 
 class PotentialBlock(InvertibleBlock):

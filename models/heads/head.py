@@ -59,7 +59,7 @@ class Head(ABC):
     ) -> None:
         """Fit a classifier, in place, to labels int64 (N,) of features (N, C, H, W), in an order
         that the seed decides. Only where `fits_labels`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"a {type(self).__name__} is not fitted to labels")
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
         """Parameter -> the standard deviation of its entries at the start, for the parameters that
