@@ -2,7 +2,7 @@
 iteration (Behrmann et al., section 3), what is proven of it, its rounding, and how it is scaled."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -57,7 +57,7 @@ class BlockBound:
 
 
 @dataclass(frozen=True)
-class BlockReading(ABC):
+class BlockReading:
     """The numbers of a block in eval mode from which its bounds are proven. Each kind of block has
     a subclass.
 
