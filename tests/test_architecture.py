@@ -16,11 +16,20 @@ from study.metrics.definitions import METRICS
 from tests.support.launched import ROOT
 
 SHARED = {"errors", "imports", "metrics"}
-# The rooms of models, from the top down.
-ROOMS = (
-    "storage", "proofs", "network", "heads", "blocks", "norms", "inverse", "layers", "floats",
-    "isometries", "spec", "maps", "arguments",
-)  # fmt: skip
+# Folders that have rooms of their own, from the top down.
+ROOMS = {
+    "models": (
+        "storage", "proofs", "network", "heads", "blocks", "norms", "inverse", "layers", "floats",
+        "isometries", "spec", "maps", "arguments",
+    ),
+    "study.execution": (
+        "driver", "callbacks", "worker", "files", "trials", "callback", "provenance",
+    ),
+    "study.trial": (
+        "check", "rehearsal", "ladder", "training", "measured", "losses", "data", "optimizers",
+        "orthogonalization", "randomness", "state_file", "gpu", "device", "time_spent",
+    ),
+}  # fmt: skip
 # Folder or module of `study` -> what of `study` it may import, and models. No command is in it.
 MAY_IMPORT = {
     "errors": set(),
@@ -72,7 +81,7 @@ MAY_BE_IMPORTED_BY = {
 }
 # Of each of these libraries one module is the door within its folder.
 DOORS = {
-    "torchvision": "study.trial.sources",
+    "torchvision": "study.trial.data.sources",
     "pynvml": "study.trial.device",
     "moocore": "study.pareto.dominance",
     "scipy": "study.pareto.difference",
@@ -81,13 +90,13 @@ DOORS = {
 }
 # Who may look into the environment, besides the driver, and why.
 READS_ENVIRONMENT = {
-    "study.execution.driver": "the door",
+    "study.execution.driver.place": "the door",
     "study": "MLflow and Ray take their telemetry's settings from there",
-    "study.execution.address": "Ray takes its settings from there",
+    "study.execution.driver.address": "Ray takes its settings from there",
     "study.tracking.client": "MLflow takes its settings from there",
     "study.tracking.files": "the user names a bucket there, as for MLflow's server",
-    "study.execution.starting": "Ray takes its settings from there",
-    "study.execution.local_ray": "Ray takes its token from there",
+    "study.execution.driver.starting": "Ray takes its settings from there",
+    "study.execution.driver.local_ray": "Ray takes its token from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
     "study.trial.check": "torch takes its compiler from there",
     "study.head.services": "what a service inherits",
@@ -98,7 +107,7 @@ EMPTY_NAMES = {"util", "utils", "helpers", "common", "base", "manager", "core", 
 
 def modules() -> dict[str, Path]:
     found = {}
-    for path in [*ROOT.glob("models/*.py"), *ROOT.glob("study/**/*.py")]:
+    for path in [*ROOT.glob("models/**/*.py"), *ROOT.glob("study/**/*.py")]:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         found[name.removesuffix(".__init__")] = path
     return found
@@ -164,12 +173,17 @@ def test_studies_import_the_face_of_models_alone() -> None:
             assert not {i for i in imports(name) if i.startswith("models.")}, name
 
 
-def test_each_room_of_models_imports_from_rooms_below() -> None:
+@pytest.mark.parametrize("folder", ROOMS)
+def test_each_room_imports_from_rooms_below(folder: str) -> None:
+    rooms = ROOMS[folder]
     for name in MODULES:
-        if not name.startswith("models."):
+        if not name.startswith(f"{folder}."):
             continue
-        room = ROOMS.index(name.split(".")[1])
-        below = {ROOMS.index(i.split(".")[1]) for i in imports(name) if i.startswith("models.")}
+        room, *below = (
+            rooms.index(module.removeprefix(f"{folder}.").split(".")[0])
+            for module in (name, *imports(name))
+            if module.startswith(f"{folder}.")
+        )
         assert all(other >= room for other in below), name
 
 
@@ -189,7 +203,7 @@ def test_each_library_is_imported_where_it_belongs(library: str) -> None:
 
 def test_of_the_driver_the_worker_alone_imports_torch() -> None:
     importers = [n for n in MODULES if place(n) == "execution" and "torch" in imports(n)]
-    assert importers == ["study.execution.worker"]
+    assert importers == ["study.execution.worker.trainable"]
 
 
 def test_models_import_torch_and_what_reads_tensors_only() -> None:

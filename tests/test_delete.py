@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from study.delete import app
-from study.execution import storage
+from study.execution.files import storage
 from study.metrics.reports import TrialStatus
 from study.tracking import removal, studies
 from study.tracking.client import Client

@@ -19,7 +19,7 @@ from ray.scripts import scripts
 
 from study import launch
 from study.config import file
-from study.execution import starting
+from study.execution.driver import starting
 from tests.cluster.derived import ROOT, real
 from tests.support import kuberay
 from tests.support.kuberay import Resource, pod_templates

@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from study import launch, report
 from study.config import file
 from study.errors import TrackingError
-from study.execution import running, starting
-from study.execution.storage import locked
+from study.execution.driver import running, starting
+from study.execution.files.storage import locked
 from study.metrics.definitions import as_reported
 from study.tracking.client import Client
 from study.tracking.records import Records, TrialRecord
@@ -198,7 +198,7 @@ def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(
     assert [trial.mark for trial in trials_of(tmp_path)] == [None, None]
     assert "publish the results of tiny" in launch_here(tmp_path, *resume, "--dry-run")
     with monkeypatch.context() as away:
-        away.setattr("study.execution.running.connected", refused)  # nothing is run
+        away.setattr("study.execution.driver.running.connected", refused)  # nothing is run
         assert "2 of 12 trials: stop" in launch_here(tmp_path, *resume)
     assert [trial.mark for trial in trials_of(tmp_path)] == ["front", "repeat"]
     assert "must be unfinished, but 'tiny' is done" in launch_here(tmp_path, *resume, exit_code=2)

@@ -39,8 +39,8 @@ from study.tracking.client import Client
 from study.tracking.manifest import manifest
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from study.tracking.stored_model import CODE, DATA
-from study.trial import sources
-from study.trial.evaluation import evaluate
+from study.trial.data import sources
+from study.trial.measured.evaluation import evaluate
 from study.verify import app
 
 # Tags of a run.

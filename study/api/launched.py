@@ -7,12 +7,12 @@ from pathlib import Path
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
-from study.execution import beginning, own_loop, running
-from study.execution.beginning import rehearse
-from study.execution.driver import Driver
-from study.execution.own_loop import Loop
-from study.execution.resuming import Resumption, planned_resume
-from study.execution.running import Outcome
+from study.execution.driver import beginning, own_loop, running
+from study.execution.driver.beginning import rehearse
+from study.execution.driver.own_loop import Loop
+from study.execution.driver.place import Driver
+from study.execution.driver.resuming import Resumption, planned_resume
+from study.execution.driver.running import Outcome
 from study.metrics.artifacts import PAGE
 from study.results.page import write_page
 from study.results.published import publish

@@ -15,16 +15,16 @@ from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
-from study.trial.evaluation import (
+from study.trial.losses import fit_head
+from study.trial.measured.evaluation import (
     OnSplits,
     measure,
     measure_test,
     refresh_statistics,
     statistics_images,
 )
-from study.trial.losses import fit_head
-from study.trial.network_files import Certified, save_network
-from study.trial.own_blocks import own_blocks
+from study.trial.measured.network_files import Certified, save_network
+from study.trial.measured.own_blocks import own_blocks
 from study.trial.training import Training
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.

@@ -7,7 +7,7 @@ from torch import nn
 
 from models import IResNet, Loss, head_loss
 from study.config.trial import TrialConfig
-from study.trial.data import Split, normalized
+from study.trial.data.tensors import Split, normalized
 
 # Images whose features are computed in one batch.
 _BATCH_SIZE = 1_000

@@ -18,13 +18,19 @@ from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
-from study.trial import sources
-from study.trial.attack import attacked_accuracy
-from study.trial.data import Dataset, batches, normalized
+from study.trial.data import sources
+from study.trial.data.tensors import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.evaluation import OnSplits, evaluate, measure, measure_test, refresh_statistics
 from study.trial.losses import last_layer, make_loss, target_lipschitz
-from study.trial.network_files import Certified, build_model
+from study.trial.measured.attack import attacked_accuracy
+from study.trial.measured.evaluation import (
+    OnSplits,
+    evaluate,
+    measure,
+    measure_test,
+    refresh_statistics,
+)
+from study.trial.measured.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 

@@ -23,10 +23,10 @@ from study.metrics.definitions import (
 from study.tracking.client import Run
 from study.tracking.stored_model import digest_of_data
 from study.tracking.values import as_json, metrics_of
-from study.trial import sources
-from study.trial.attack import attacked_accuracy
-from study.trial.evaluation import OnSplits, measure, measure_test
-from study.trial.network_files import Certified, save_network
+from study.trial.data import sources
+from study.trial.measured.attack import attacked_accuracy
+from study.trial.measured.evaluation import OnSplits, measure, measure_test
+from study.trial.measured.network_files import Certified, save_network
 from study.verification.claims import BESIDE_THE_PROOF
 from study.verification.tolerances import MOST_IMAGES, error_of_inverse, is_amplified, is_same
 

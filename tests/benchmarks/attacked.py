@@ -20,8 +20,8 @@ import torch
 from models import certified_radius
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
-from study.trial.attack import N_ATTACKED, withstands
-from study.trial.data import normalized
+from study.trial.data.tensors import normalized
+from study.trial.measured.attack import N_ATTACKED, withstands
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 

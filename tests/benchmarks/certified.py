@@ -35,10 +35,10 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.metrics.reports import TrialStatus
-from study.trial.attack import BrokenProofError
-from study.trial.data import Split, normalized
-from study.trial.evaluation import evaluate
-from study.trial.network_files import Certified
+from study.trial.data.tensors import Split, normalized
+from study.trial.measured.attack import BrokenProofError
+from study.trial.measured.evaluation import evaluate
+from study.trial.measured.network_files import Certified
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine

@@ -24,7 +24,8 @@ from models.network import error_bound
 from models.storage.network_files import NETWORK
 from study.config.file import load, locate
 from study.metrics.reports import TrialStatus
-from study.trial import data, sources
+from study.trial.data import sources
+from study.trial.data import tensors as data
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine

@@ -20,7 +20,7 @@ from torch import Tensor
 from models import IResNet, certify
 from models.blocks.bottleneck import ResidualBlock
 from models.layers.spectral_norm import SpectralNormConv2d
-from study.trial import data
+from study.trial.data import tensors as data
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from models import IResNet, certify
 from models.blocks.bottleneck import ResidualBlock
 from study.api import study
-from study.trial import data, sources
+from study.trial.data import sources
+from study.trial.data import tensors as data
 from tests.benchmarks.attained import kernel, network
 from tests.support.oracles import dense_convolution
 

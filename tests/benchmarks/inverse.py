@@ -18,7 +18,7 @@ import torch
 from models import certify
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
-from study.trial import data
+from study.trial.data import tensors as data
 from study.trial.training import Training
 from tests.support.oracles import relative_error
 

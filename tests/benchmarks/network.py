@@ -26,7 +26,8 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.metrics.reports import TrialStatus
-from study.trial import data, sources
+from study.trial.data import sources
+from study.trial.data import tensors as data
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 

@@ -44,9 +44,9 @@ from study.config.trial import TrialConfig
 from study.metrics.definitions import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
 from study.metrics.reports import Evaluation, TrialStatus
 from study.pareto.dominance import as_losses, hypervolume
-from study.trial.evaluation import measure, statistics_images
 from study.trial.ladder import projections
-from study.trial.network_files import Certified
+from study.trial.measured.evaluation import measure, statistics_images
+from study.trial.measured.network_files import Certified
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine

@@ -34,7 +34,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from ray.tune.search.optuna import OptunaSearch
 
 from study import launch
-from study.execution import tuner
+from study.execution.driver import tuner
 from study.metrics.definitions import VAL_ACCURACY
 from tests.benchmarks.trivial import N_REPORTS, Flat, Trivial, timed_fit
 from tests.support.launched import ROOT, write_space

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from models import certify, project
-from study.trial import data
-from study.trial.evaluation import evaluate
+from study.trial.data import tensors as data
+from study.trial.measured.evaluation import evaluate
 from tests.benchmarks import network
 from tests.benchmarks.alternating import machine
 

@@ -64,7 +64,7 @@ from study.pareto.dominance import Losses
 from study.results.report import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
-from study.trial import sources
+from study.trial.data import sources
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine

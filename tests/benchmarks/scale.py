@@ -37,11 +37,11 @@ from ray.tune.execution.experiment_state import _ExperimentCheckpointManager
 from ray.tune.execution.tune_controller import TuneController
 
 from study import launch
-from study.execution import tuner
-from study.execution.failures import Failures
-from study.execution.progress import Progress
-from study.execution.recorder import Recorder
-from study.execution.snapshots import Snapshots
+from study.execution.callbacks.failures import Failures
+from study.execution.callbacks.progress import Progress
+from study.execution.callbacks.recorder import Recorder
+from study.execution.driver import tuner
+from study.execution.files.snapshots import Snapshots
 from study.metrics.reports import TrialReport
 from study.search.searcher import OptunaSearcher
 from study.tracking.outbox import Outbox

@@ -23,7 +23,7 @@ from models import IResNet, certify, project, recompute_batch_norm
 from study.config.file import load, locate
 from study.config.trial import TrialConfig
 from study.metrics.reports import TrialStatus
-from study.trial.evaluation import evaluate, statistics_images
+from study.trial.measured.evaluation import evaluate, statistics_images
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine
 

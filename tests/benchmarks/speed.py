@@ -34,7 +34,7 @@ from models.layers.power_iteration import adjoint_kernel
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.norms.gram_symbols import SHIFTS
 from study.config.trial import TrainingConfig
-from study.trial import data
+from study.trial.data import tensors as data
 from study.trial.optimizers import make_optimizer
 from tests.benchmarks import network, reference
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread

@@ -34,7 +34,7 @@ from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
 from study.metrics.definitions import TEST_ACCURACY
 from study.metrics.reports import TrialStatus
-from study.trial import sources
+from study.trial.data import sources
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training

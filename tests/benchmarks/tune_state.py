@@ -5,8 +5,8 @@
 STUDY_FOLDER is that of a study in its storage. Its trials, as Tune keeps them in memory and in its
 file, are repeated under other ids until there are so many. Prints how much of this process's memory
 they take, how large Tune's file is, and the seconds that it takes Tune to write it and this project
-to copy it into an archive, as `study.execution.snapshots` does. Both are done so seldom that each
-takes a twentieth of the time at most. 100,000 trials need 16 GB of memory and three minutes.
+to copy it into an archive, as `study.execution.files.snapshots` does. Both are done so seldom that
+each takes a twentieth of the time at most. 100,000 trials need 16 GB of memory and three minutes.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import pytest
 from ray._private.utils import write_ray_address
 
 from study.errors import LaunchError
-from study.execution.address import check_answers
+from study.execution.driver.address import check_answers
 
 
 def test_a_cluster_of_this_host_that_was_killed_is_refused(

@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from study.execution import batching
-from study.execution.batching import Batching, longest_wait
+from study.execution.worker import batching
+from study.execution.worker.batching import Batching, longest_wait
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import epoch_report
 

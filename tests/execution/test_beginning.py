@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from study.config.file import Asked
-from study.execution import beginning
-from study.execution.driver import Driver
+from study.execution.driver import beginning
+from study.execution.driver.place import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import StudyRecord

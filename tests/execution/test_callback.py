@@ -3,7 +3,7 @@ from collections import deque
 
 from ray.tune import Callback
 
-from study.execution.interrupt import Interrupt
+from study.execution.callbacks.interrupt import Interrupt
 
 
 def test_a_callback_is_pickled_whatever_it_holds_and_nothing_of_it_is_kept() -> None:

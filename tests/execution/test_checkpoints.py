@@ -11,9 +11,9 @@ from ray.train._internal.session import _TrainingResult
 from ray.tune import Checkpoint, CheckpointConfig
 from ray.tune.experiment import Trial
 
-from study.execution import checkpoints
-from study.execution.checkpoints import Checkpoints, choose
-from study.execution.snapshots import Snapshots
+from study.execution.files import checkpoints
+from study.execution.files.checkpoints import Checkpoints, choose
+from study.execution.files.snapshots import Snapshots
 
 N_KEPT = 3
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from study.execution.driver import Driver
+from study.execution.driver.place import Driver
 
 # Attribute of a driver -> its variable in the environment, and its default.
 FROM = {

@@ -9,7 +9,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from study.errors import DataNotFoundError, GpuError, GpuMemoryError, StorageError, UserError
-from study.execution.failures import MAX_RETRIES, Failures
+from study.execution.callbacks.failures import MAX_RETRIES, Failures
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from tests.support.studies import epoch_report

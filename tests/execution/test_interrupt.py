@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from study.execution import interrupt
-from study.execution.interrupt import Interrupt
-from study.execution.own_callbacks import Callback, OwnCallbacks
+from study.execution.callbacks import interrupt
+from study.execution.callbacks.interrupt import Interrupt
+from study.execution.callbacks.own_callbacks import Callback, OwnCallbacks
 from tests.support.studies import tiny
 
 

@@ -10,8 +10,8 @@ import pytest
 import ray
 from ray._private import services
 
-from study.execution import local_ray as local_ray_module
-from study.execution.local_ray import local_ray
+from study.execution.driver import local_ray as local_ray_module
+from study.execution.driver.local_ray import local_ray
 from tests.support.launched import ROOT
 
 # Start Ray as a study does, and print: where its processes listen; where a token stands; and with
@@ -25,9 +25,9 @@ import grpc, ray
 from ray._raylet import AuthenticationTokenLoader
 from ray.util import get_node_ip_address
 
-from study.execution.starting import connected
+from study.execution.driver.starting import connected
 from tests.support.drivers import driver
-from study.execution.local_ray import local_ray
+from study.execution.driver.local_ray import local_ray
 from tests.support.launched import descendants
 from tests.support.studies import tiny
 

@@ -5,7 +5,7 @@ import ray
 import torch
 
 from study.errors import LaunchError
-from study.execution import nodes
+from study.execution.driver import nodes
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")

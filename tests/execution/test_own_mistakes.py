@@ -9,7 +9,7 @@ import pytest
 from study.config.file import study_of
 from study.config.parser import parse
 from study.errors import ConfigError, UserError
-from study.execution.preflight import check_ladder, check_trials
+from study.execution.driver.preflight import check_ladder, check_trials
 from study.execution.provenance import changes_of_code, own_code
 from study.metrics.definitions import METRICS
 from study.tracking.records import StudyRecord

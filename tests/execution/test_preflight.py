@@ -4,7 +4,7 @@ import pytest
 
 from study.config.parser import parse
 from study.errors import ConfigError
-from study.execution.preflight import check_trials
+from study.execution.driver.preflight import check_trials
 from tests.support.studies import CERTIFIED
 
 

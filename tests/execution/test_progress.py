@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from study.config.parser import parse
 from study.execution import trials as tune_trials
-from study.execution.progress import Progress
+from study.execution.callbacks.progress import Progress
 from study.metrics.reports import ProjectionReport, TrialReport, TrialStatus
 from study.results.report import collect
 from study.search.stopping import Stopping

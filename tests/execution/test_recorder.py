@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from ray.tune.experiment import Trial
 
-from study.execution.recorder import Recorder
+from study.execution.callbacks.recorder import Recorder
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.stopping import Stopping
 from study.tracking import studies
@@ -20,7 +20,7 @@ from tests.support.tune import SAMPLE, fake_trial
 
 @pytest.fixture
 def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRecord:
-    monkeypatch.setattr("study.execution.recorder.provenance", dict)  # which asks git
+    monkeypatch.setattr("study.execution.callbacks.recorder.provenance", dict)  # which asks git
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     tracker = Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))

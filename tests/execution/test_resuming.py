@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from study.errors import UserError
-from study.execution.resuming import Resumption, check_same, extended, planned_resume
+from study.execution.driver.resuming import Resumption, check_same, extended, planned_resume
 from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord
 from tests.support.drivers import Remembered, driver

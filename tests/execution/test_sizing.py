@@ -1,6 +1,6 @@
 import pytest
 
-from study.execution.sizing import size
+from study.execution.driver.sizing import size
 from study.trial.rehearsal import Rehearsal
 from tests.support.studies import tiny
 

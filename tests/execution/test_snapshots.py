@@ -13,8 +13,8 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 
 from study.errors import LaunchError
-from study.execution import snapshots
-from study.execution.snapshots import Snapshots
+from study.execution.files import snapshots
+from study.execution.files.snapshots import Snapshots
 
 SESSION = "2026-01-02_03-04-05"
 NAMES = (

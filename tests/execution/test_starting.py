@@ -8,9 +8,9 @@ from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClien
 from ray.core.generated.common_pb2 import JobConfig as JobMessage
 
 from study.errors import LaunchError
-from study.execution import nodes as of_nodes
-from study.execution import starting
-from study.execution.starting import connected
+from study.execution.driver import nodes as of_nodes
+from study.execution.driver import starting
+from study.execution.driver.starting import connected
 from tests.support.drivers import driver
 from tests.support.studies import tiny
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from study.errors import LaunchError, NameTakenError
-from study.execution import storage
+from study.execution.files import storage
 
 
 def test_of_commands_that_begin_one_study_at_the_same_time_one_has_its_folder(

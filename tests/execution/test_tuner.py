@@ -5,9 +5,9 @@ import pytest
 from ray import tune
 
 from study.errors import LaunchError
-from study.execution import tuner
-from study.execution.progress import Progress
-from study.execution.recorder import Recorder
+from study.execution.callbacks.progress import Progress
+from study.execution.callbacks.recorder import Recorder
+from study.execution.driver import tuner
 from study.search.scheduler import HalvingScheduler
 from study.search.searcher import OptunaSearcher
 from tests.support.records import STUDY

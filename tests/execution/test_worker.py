@@ -16,14 +16,15 @@ from ray.tune import Checkpoint
 
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
-from study.execution.batching import Batching
 from study.execution.trials import reports_in
-from study.execution.worker import TrialTrainable
+from study.execution.worker.batching import Batching
+from study.execution.worker.trainable import TrialTrainable
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
-from study.trial import ladder, sources
-from study.trial.data import Dataset
+from study.trial import ladder
+from study.trial.data import sources
+from study.trial.data.tensors import Dataset
 from study.trial.state_file import read_state, state_bytes
 from tests.support.studies import tiny
 

@@ -25,8 +25,9 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.metrics.reports import TrialStatus
-from study.trial import data, training
-from study.trial.data import Augmentation, Dataset, Split
+from study.trial import training
+from study.trial.data import tensors as data
+from study.trial.data.tensors import Augmentation, Dataset, Split
 from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes

@@ -10,7 +10,7 @@ from ray._private.node import Node
 from typer.testing import CliRunner
 
 from study import launch
-from study.execution import starting
+from study.execution.driver import starting
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 
 from study.config.trial import TrialConfig
 from study.metrics.reports import TrialReport, TrialStatus
-from study.trial.network_files import save_network
+from study.trial.measured.network_files import save_network
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 

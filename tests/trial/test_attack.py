@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from models import certify
 from study.config.trial import EvaluationConfig, TrialConfig
-from study.trial import attack
-from study.trial.attack import BrokenProofError, attacked_accuracy, withstands
+from study.trial.measured import attack
+from study.trial.measured.attack import BrokenProofError, attacked_accuracy, withstands
 from study.trial.training import Training
 from tests.trial.test_training import TINY
 

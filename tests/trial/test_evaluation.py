@@ -7,8 +7,8 @@ from torch import Tensor
 
 from models import IResNet, certify, radius_without_rounding
 from study.config.trial import EvaluationConfig, ModelConfig, TrialConfig
-from study.trial.data import Split, normalized
-from study.trial.evaluation import lost_to_rounding, measure
+from study.trial.data.tensors import Split, normalized
+from study.trial.measured.evaluation import lost_to_rounding, measure
 
 N_IMAGES = 40
 

@@ -12,12 +12,12 @@ from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL, TrialStatus
-from study.trial import data
-from study.trial.evaluation import measure
+from study.trial.data import tensors as data
 from study.trial.ladder import Projection
 from study.trial.ladder import projections as projections_of
 from study.trial.losses import last_layer, make_loss
-from study.trial.network_files import Certified, save_network
+from study.trial.measured.evaluation import measure
+from study.trial.measured.network_files import Certified, save_network
 from study.trial.training import Training
 from tests.trial.test_losses import CONFIG
 from tests.trial.test_training import TINY

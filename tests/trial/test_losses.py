@@ -10,7 +10,7 @@ from models.heads.radius_loss import margin_loss, pair_distances, radii
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.metrics.reports import TrialStatus
-from study.trial.data import Split
+from study.trial.data.tensors import Split
 from study.trial.losses import (
     fit_head,
     last_layer,

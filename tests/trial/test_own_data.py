@@ -8,9 +8,10 @@ import torch
 
 from study.config.trial import DataConfig, TrialConfig
 from study.errors import ConfigError, OwnCodeError
-from study.trial import own_data, sources
-from study.trial.data import Augmentation, normalized
-from study.trial.own_data import Dataset
+from study.trial.data import own as own_data
+from study.trial.data import sources
+from study.trial.data.own import Dataset
+from study.trial.data.tensors import Augmentation, normalized
 from tests.support import own_code
 
 DIGITS = "tests.support.own_code:digits"

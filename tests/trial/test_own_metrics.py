@@ -9,7 +9,7 @@ import torch
 
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialReport, TrialStatus
-from study.trial.data import normalized
+from study.trial.data.tensors import normalized
 from study.trial.ladder import projections
 from study.trial.training import Training
 from tests.support import own_code

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from study.trial.reconstruction_image import save_reconstructions
+from study.trial.measured.reconstruction_image import save_reconstructions
 
 # 8 pixels become 56; 3 lie between images and 6 between rows.
 SCALE, SIDE = 7, 56

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from study.trial import rehearsal
-from study.trial.network_files import Certified
+from study.trial.measured.network_files import Certified
 from study.trial.rehearsal import measured
 from study.trial.training import Training
 from tests.trial.test_training import TINY

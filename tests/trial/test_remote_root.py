@@ -13,8 +13,8 @@ from PIL import Image
 from study.config.parser import parse
 from study.config.trial import DataConfig
 from study.errors import DataNotFoundError
-from study.execution.preflight import check_trials
-from study.trial import remote_root, sources
+from study.execution.driver.preflight import check_trials
+from study.trial.data import remote_root, sources
 from tests.support.studies import RAW
 
 ROOT = "s3://a-bucket/images"

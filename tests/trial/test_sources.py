@@ -16,8 +16,9 @@ from torchvision import datasets
 
 from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
-from study.trial import data, sources
-from study.trial.data import Augmentation, Split
+from study.trial.data import sources
+from study.trial.data import tensors as data
+from study.trial.data.tensors import Augmentation, Split
 
 
 def key(image: torch.Tensor) -> bytes:

@@ -19,10 +19,12 @@ from study.config.trial import (
 )
 from study.errors import ConfigError
 from study.metrics.reports import TrialStatus
-from study.trial import data, evaluation, sources
 from study.trial.check import check
-from study.trial.evaluation import inverse_curve, measure_inverse
-from study.trial.network_files import Certified
+from study.trial.data import sources
+from study.trial.data import tensors as data
+from study.trial.measured import evaluation
+from study.trial.measured.evaluation import inverse_curve, measure_inverse
+from study.trial.measured.network_files import Certified
 from study.trial.optimizers import fine_tune_lr_factor, lr_factor
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training

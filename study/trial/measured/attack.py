@@ -10,8 +10,8 @@ from torch import Tensor
 from models import Certificate, IResNet, certified_radius
 from study.config.trial import TrialConfig
 from study.metrics.definitions import ATTACKED_ACCURACY
-from study.trial.data import Split, normalized
-from study.trial.evaluation import in_precision
+from study.trial.data.tensors import Split, normalized
+from study.trial.measured.evaluation import in_precision
 
 # Test images that are attacked: the first ones.
 N_ATTACKED = 200

@@ -25,9 +25,9 @@ from study.metrics.definitions import (
     TEST_CERTIFIED_ACCURACY,
 )
 from study.metrics.reports import Evaluation
-from study.trial.data import Split, batches, brightness, normalized
-from study.trial.own_blocks import check_attained
-from study.trial.own_metrics import measure_own
+from study.trial.data.tensors import Split, batches, brightness, normalized
+from study.trial.measured.own_blocks import check_attained
+from study.trial.measured.own_metrics import measure_own
 
 BATCH_SIZE = 500
 # Images of the validation split at which the Jacobians of the blocks are taken.

@@ -13,8 +13,8 @@ from ray.util import get_node_ip_address
 
 from study.config.study import StudyConfig
 from study.errors import GpuError, GpuMemoryError, StorageError, reason
-from study.execution.batching import Batching
 from study.execution.trials import damaged
+from study.execution.worker.batching import Batching
 from study.metrics.artifacts import (
     OUTCOME,
     REPORTS,
@@ -24,7 +24,7 @@ from study.metrics.artifacts import (
 )
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
-from study.trial import sources
+from study.trial.data import sources
 from study.trial.gpu import check_gpus, memory_errors
 from study.trial.ladder import Projection, save_outcome, with_projections
 from study.trial.randomness import choose_algorithms

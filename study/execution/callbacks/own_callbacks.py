@@ -13,7 +13,7 @@ from study.config.study import StudyConfig
 from study.errors import ConfigError
 from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
-from study.execution.interrupt import Interrupt, OwnCodeInterruptedError
+from study.execution.callbacks.interrupt import Interrupt, OwnCodeInterruptedError
 from study.execution.trials import EndedTrials, suggestion
 from study.imports import awaited, imported, where
 from study.metrics.definitions import as_reported

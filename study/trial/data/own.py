@@ -10,7 +10,7 @@ from torch import Tensor
 
 from study.errors import ConfigError
 from study.imports import called, users_code
-from study.trial.data import Augmentation, Split
+from study.trial.data.tensors import Augmentation, Split
 
 _KEY = "data.name"
 # The range of pixels by their type, where the user gives none.

@@ -29,8 +29,8 @@ from study.metrics.artifacts import (
     VAL_RIGHT,
     packed,
 )
-from study.trial.data import Dataset, normalized
-from study.trial.evaluation import (
+from study.trial.data.tensors import Dataset, normalized
+from study.trial.measured.evaluation import (
     N_CURVE_SAMPLES,
     N_JACOBIAN_SAMPLES,
     OnSplits,
@@ -39,8 +39,8 @@ from study.trial.evaluation import (
     predicted_and_needed_steps,
     reconstructions,
 )
-from study.trial.own_blocks import own_blocks
-from study.trial.reconstruction_image import save_reconstructions
+from study.trial.measured.own_blocks import own_blocks
+from study.trial.measured.reconstruction_image import save_reconstructions
 
 
 def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:

@@ -8,7 +8,7 @@ from models import Certificate, IResNet
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.imports import called, users_code
-from study.trial.data import Split, normalized
+from study.trial.data.tensors import Split, normalized
 from study.trial.randomness import seeded
 
 

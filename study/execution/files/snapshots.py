@@ -24,7 +24,7 @@ from ray.tune.experiment import Trial
 
 from study.errors import LaunchError
 from study.execution.callback import StudyCallback
-from study.execution.storage import said
+from study.execution.files.storage import said
 
 _FOLDER = "snapshots"
 _ABOUT = "about.json"

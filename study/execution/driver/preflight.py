@@ -7,11 +7,11 @@ from models import Block, block_class
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import ConfigError, DataNotFoundError, OwnCodeError
-from study.execution.own_callbacks import callback_class
+from study.execution.callbacks.own_callbacks import callback_class
 from study.imports import called
 from study.search.searcher import make_sampler
-from study.trial import sources
 from study.trial.check import check
+from study.trial.data import sources
 
 # Settings on which the data and the shape of the network depend.
 _SHAPE_KEYS = ("name", "size", "block", "blocks", "patch", "bottleneck", "channel_multiplier")

@@ -16,10 +16,10 @@ import models
 import study
 from study.config.study import StudyConfig
 from study.errors import LaunchError, count_of, reason
-from study.execution import nodes
-from study.execution.driver import Driver
-from study.execution.local_ray import local_ray
-from study.execution.preflight import longest_trial
+from study.execution.driver import nodes
+from study.execution.driver.local_ray import local_ray
+from study.execution.driver.place import Driver
+from study.execution.driver.preflight import longest_trial
 from study.imports import to_ship
 from study.metrics.definitions import radius_text
 
@@ -126,7 +126,7 @@ def _connect(stack: ExitStack, address: str | None, study: StudyConfig) -> bool:
         text = " ".join(str(error).split())
         raise LaunchError(f"Ray must be reachable, but: {text}", "address") from error
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # It logs tracebacks of lost workers; study.execution.failures reports them in a line.
+    # It logs tracebacks of lost workers; study.execution.callbacks.failures reports them in a line.
     logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
     return is_local
 

@@ -9,9 +9,9 @@ from typing import Any
 from study.config.file import absolute
 from study.config.study import StudyConfig
 from study.errors import LaunchError, quoted, some
-from study.execution import storage
-from study.execution.driver import Driver
-from study.execution.preflight import check_trials
+from study.execution.driver.place import Driver
+from study.execution.driver.preflight import check_trials
+from study.execution.files import storage
 from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRecord

@@ -11,9 +11,9 @@ from study.config.file import Asked
 from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.errors import ConfigError, LaunchError
-from study.execution import storage
-from study.execution.beginning import plan_new
-from study.execution.driver import Driver
+from study.execution.driver.beginning import plan_new
+from study.execution.driver.place import Driver
+from study.execution.files import storage
 from study.execution.provenance import own_code, provenance
 from study.metrics.artifacts import OUTCOME
 from study.metrics.reports import TrialStatus
@@ -21,8 +21,8 @@ from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
 from study.tracking import studies, tags
 from study.tracking.tracker import Tracker
-from study.trial import sources
-from study.trial.data import Dataset
+from study.trial.data import sources
+from study.trial.data.tensors import Dataset
 from study.trial.ladder import save_outcome, with_projections
 from study.trial.training import Training
 

@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.config.trial import TrialConfig
 from study.errors import GpuError, GpuMemoryError, LaunchError, UserError
-from study.execution import storage
+from study.execution.files import storage
 from study.trial import gpu
 from study.trial.check import check
 

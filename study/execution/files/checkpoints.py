@@ -18,7 +18,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from study.execution.callback import StudyCallback
-from study.execution.snapshots import Snapshots
+from study.execution.files.snapshots import Snapshots
 from study.execution.trials import EndedTrials
 
 N_KEPT = 5

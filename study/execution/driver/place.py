@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.errors import LaunchError, escaped, printable, quoted
-from study.execution.address import check_answers
+from study.execution.driver.address import check_answers
 from study.tracking.client import Client
 from study.tracking.records import Records
 

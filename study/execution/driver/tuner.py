@@ -9,16 +9,16 @@ from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
 from study.errors import LaunchError
-from study.execution.batching import Batching, longest_wait
-from study.execution.checkpoints import N_KEPT, Checkpoints
-from study.execution.failures import Failures
-from study.execution.interrupt import Interrupt
-from study.execution.own_callbacks import OwnCallbacks
-from study.execution.progress import Progress
-from study.execution.recorder import Recorder
-from study.execution.snapshots import Snapshots
+from study.execution.callbacks.failures import Failures
+from study.execution.callbacks.interrupt import Interrupt
+from study.execution.callbacks.own_callbacks import OwnCallbacks
+from study.execution.callbacks.progress import Progress
+from study.execution.callbacks.recorder import Recorder
+from study.execution.files.checkpoints import N_KEPT, Checkpoints
+from study.execution.files.snapshots import Snapshots
 from study.execution.trials import folder_name
-from study.execution.worker import TrialTrainable
+from study.execution.worker.batching import Batching, longest_wait
+from study.execution.worker.trainable import TrialTrainable
 from study.search.generator import StudyGenerator
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from study.config.study import StudyConfig
-from study.execution.batching import longest_wait
-from study.execution.checkpoints import N_KEPT
+from study.execution.files.checkpoints import N_KEPT
+from study.execution.worker.batching import longest_wait
 from study.trial.rehearsal import Rehearsal
 
 # CPU seconds of the driver for each message with reports, each report in it, and each trial, with

@@ -8,11 +8,11 @@ from study.config.file import Asked, to_yaml
 from study.config.study import StudyConfig
 from study.config.trial import DataConfig
 from study.errors import NameTakenError, count_of
-from study.execution import storage
-from study.execution.driver import Driver
-from study.execution.preflight import check_ladder, check_trials, longest_trial
-from study.execution.sizing import Size, size
-from study.execution.starting import connected
+from study.execution.driver.place import Driver
+from study.execution.driver.preflight import check_ladder, check_trials, longest_trial
+from study.execution.driver.sizing import Size, size
+from study.execution.driver.starting import connected
+from study.execution.files import storage
 from study.trial.rehearsal import Rehearsal, measured
 
 

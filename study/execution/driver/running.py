@@ -8,12 +8,13 @@ from ray import tune
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError, reason
-from study.execution import storage, tuner
-from study.execution.driver import Driver
+from study.execution.driver import tuner
+from study.execution.driver.place import Driver
+from study.execution.driver.resuming import Resumption
+from study.execution.driver.starting import connected
+from study.execution.files import storage
+from study.execution.files.snapshots import restore
 from study.execution.provenance import changes_of_code, own_code, provenance
-from study.execution.resuming import Resumption
-from study.execution.snapshots import restore
-from study.execution.starting import connected
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import StudyRecord

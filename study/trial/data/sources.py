@@ -19,9 +19,9 @@ from filelock import FileLock
 from study.config.trial import IMAGE_FOLDER, DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError
 from study.imports import is_path
-from study.trial import own_data
-from study.trial.data import Augmentation, Dataset, Split
-from study.trial.remote_root import fetched
+from study.trial.data import own as own_data
+from study.trial.data.tensors import Augmentation, Dataset, Split
+from study.trial.data.remote_root import fetched
 
 # The key of the study file that messages name.
 _ROOT = "data.root"

@@ -1,0 +1,8 @@
+"""Callbacks of Tune, which run in the command's process.
+
+interrupt      Ctrl-C
+failures       retries failed trials or gives them up
+progress       the live view, in a terminal or a notebook
+recorder       writes trials to MLflow
+own_callbacks  callbacks of the user's own
+"""
