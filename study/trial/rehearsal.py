@@ -75,7 +75,7 @@ def _seconds_of_measuring(training: Training, certified: Certified) -> float:
     answers are timed on a part of the split: on all of MNIST's, a large network takes a minute."""
     config, val = training.config, training.dataset.val
     model, proof = certified.model, certified.certificate
-    part = val.first(max(BATCH_SIZE, config.evaluation.n_inverse_samples))
+    part = val[: max(BATCH_SIZE, config.evaluation.n_inverse_samples)]
     without_own = replace(config, metrics=())
     of_part, _ = _timed(training, lambda: measure(model, part, without_own, proof))
     of_answers, _ = _timed(training, lambda: evaluate(model, part, config.precision, proof))

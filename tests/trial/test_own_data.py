@@ -41,7 +41,7 @@ def test_a_map_style_data_set_of_pictures_is_read(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(bright.long(), data.train.labels)
     monkeypatch.setattr(own_code, "pictures", lambda root: own_code.Pictures(40))
     own = own_data.read(PICTURES, "")
-    assert own[1] is None
+    assert own.test_images is None
 
 
 def test_the_root_and_the_settings_reach_the_data(monkeypatch: pytest.MonkeyPatch) -> None:

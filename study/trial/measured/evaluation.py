@@ -25,7 +25,7 @@ from study.metrics.definitions import (
     TEST_CERTIFIED_ACCURACY,
 )
 from study.metrics.reports import Evaluation
-from study.trial.data.tensors import Split, batches, brightness, normalized
+from study.trial.data.tensors import OFFSET, Split, batches, normalized
 from study.trial.measured.own_blocks import check_attained
 from study.trial.measured.own_metrics import measure_own
 
@@ -302,4 +302,4 @@ def reconstructions(
         max_steps=settings.inverse_max_steps,
         **_proof(certificate),
     )
-    return brightness(images).cpu(), brightness(solution.last_iterate).cpu()
+    return (images - OFFSET).cpu(), (solution.last_iterate - OFFSET).cpu()
