@@ -50,8 +50,6 @@ def test_a_restored_trial_goes_on_from_its_last_report(clocks: Clocks) -> None:
     clocks.spend(cpu=360, wall=720)
     spent.go_on_from(replace(epoch_report(1), cpu_hours=1.0, gpu_hours=2.0))
     assert hours(spent) == pytest.approx((1.1, 2.2))
-    spent.go_on_from(epoch_report(1))  # an earlier version reported no hours
-    assert hours(spent) == (None, None)
 
 
 def test_the_cpu_time_is_that_of_this_process_and_all_its_threads() -> None:
