@@ -27,7 +27,7 @@ ROOMS = {
     ),
     "study.trial": (
         "check", "rehearsal", "ladder", "training", "measured", "losses", "data", "optimizers",
-        "orthogonalization", "randomness", "state_file", "gpu", "device", "time_spent",
+        "orthogonalization", "randomness", "state_file", "device", "time_spent",
     ),
 }  # fmt: skip
 # Folder or module of `study` -> what of `study` it may import, and models. No command is in it.

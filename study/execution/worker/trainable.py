@@ -25,7 +25,7 @@ from study.metrics.artifacts import (
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial.data import sources
-from study.trial.gpu import check_gpus, memory_errors
+from study.trial.device import check_gpus, memory_errors
 from study.trial.ladder import Projection, save_outcome, with_projections
 from study.trial.randomness import choose_algorithms
 from study.trial.state_file import read_state, state_bytes
