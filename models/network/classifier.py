@@ -35,7 +35,7 @@ def fit_to_logits(projected: IResNet, model: IResNet, batches: Sequence[Tensor])
 
 @torch.no_grad()
 def fit_to_labels(
-    model: IResNet, batches: Sequence[Tensor], labels: Tensor, loss: Loss, seed: int
+    model: IResNet, batches: Iterable[Tensor], labels: Tensor, loss: Loss, seed: int
 ) -> None:
     """Fit the classifier of a network, in place, to labels int64 (N,) of batches of images."""
     with in_eval_mode(model):

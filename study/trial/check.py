@@ -25,7 +25,7 @@ from study.imports import is_path, users_code
 from study.trial.data import sources
 from study.trial.losses import target_lipschitz
 from study.trial.measured.network_files import architecture, build_model
-from study.trial.measured.own_blocks import check_attained, own_blocks
+from study.trial.measured.own import check_attained, own_blocks
 
 # Images of noise at which blocks of the user's own are held against their bounds.
 _N_ATTACKED = 8

@@ -10,12 +10,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import Certificate, IResNet, certify, deployed, project, with_classifier
+from models import (
+    Certificate,
+    IResNet,
+    certify,
+    deployed,
+    fit_to_labels,
+    project,
+    with_classifier,
+)
 from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
-from study.trial.losses import fit_head
+from study.trial.data.tensors import normalized
+from study.trial.losses import make_loss
 from study.trial.measured.evaluation import (
     OnSplits,
     measure,
@@ -24,11 +33,13 @@ from study.trial.measured.evaluation import (
     statistics_images,
 )
 from study.trial.measured.network_files import Certified, save_network
-from study.trial.measured.own_blocks import own_blocks
+from study.trial.measured.own import own_blocks
 from study.trial.training import Training
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
 _FIRST_SEED = 1_000_000
+# Images whose features are computed in one batch when a classifier is fitted.
+_BATCH_SIZE = 1_000
 
 
 @dataclass(frozen=True)
@@ -127,8 +138,9 @@ def _measured(
     """A network in plain convolutions, its classifier fitted anew if its head fits labels."""
     config, dataset = training.config, training.dataset
     if plain.head.fits_labels:
-        of_body = certificate.features_lipschitz_upper_bound
-        fit_head(plain, dataset.train, config, of_body, seed=config.seed)
+        train, loss = dataset.train, make_loss(config, certificate.features_lipschitz_upper_bound)
+        batches = (normalized(images) for images in train.images.split(_BATCH_SIZE))
+        fit_to_labels(plain, batches, train.labels, loss, config.seed)
         certificate = with_classifier(certificate, plain)
     measured, answers = measure(plain, dataset.val, config, certificate)
     of_test, test_answers = measure_test(plain, dataset.test, config, certificate)

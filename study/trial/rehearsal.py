@@ -12,7 +12,7 @@ import torch
 from study.config.trial import TrialConfig
 from study.trial.measured.evaluation import BATCH_SIZE, evaluate, measure
 from study.trial.measured.network_files import Certified
-from study.trial.measured.own_metrics import measure_own
+from study.trial.measured.own import measure_own
 from study.trial.state_file import state_bytes
 from study.trial.training import Training
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import Effort, IResNet
+from models import IResNet, last_layer
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
@@ -21,7 +21,7 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.losses import last_layer, make_loss, target_lipschitz
+from study.trial.losses import make_loss, target_lipschitz
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
     OnSplits,
@@ -102,12 +102,35 @@ class Training:
 
     def _reported(self, **of_training: Any) -> TrialReport:
         """The report of the network as it is, with figures of its training for EpochReport."""
-        last = self.epoch == self.config.training.max_epochs
+        config, dataset = self.config, self.dataset
+        last = self.epoch == config.training.max_epochs
+        of_test: dict[str, Any] = {}
+        self.model.eval()
+        refresh_statistics(self.model, dataset.train)
         try:
-            report = self._measure(of_training, last)
+            # The network that is stored gets the smallest bounds.
+            network = Certified.of(self.model, "full" if last else "fast")
+            model, certificate = network.model, network.certificate
+            measured, answers = measure(model, dataset.val, config, certificate)
+            if last:
+                # The test data is read once, for a trial that is done.
+                of_test, test_answers = measure_test(model, dataset.test, config, certificate)
+                self._completed, self._answers = network, OnSplits(answers, test_answers)
+                attacked = attacked_accuracy(model, dataset.test, config, certificate)
+                of_test[ATTACKED_ACCURACY] = attacked
         except OwnCodeError as error:
             return self.failed(str(error))
-        if not_finite := diverged(report.metrics(), self.config.objectives):
+        on_gpu = self.device.type == "cuda"
+        report = EpochReport(
+            epoch=self.epoch,
+            timestamp=time.time(),
+            **asdict(measured),
+            **of_training,
+            **of_test,
+            peak_memory_bytes=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
+            device=device_name(self.device),
+        )
+        if not_finite := diverged(report.metrics(), config.objectives):
             return self.failed(f"{not_finite} after epoch {self.epoch}")
         if last:
             self.status = TrialStatus.COMPLETED
@@ -167,7 +190,7 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
-        loss = self._loss(last_layer(model).weight, logits.float(), labels)
+        loss = self._loss(last_layer(model.classifier).weight, logits.float(), labels)
         model.zero_grad()
         loss.backward()
         optimizer.step()
@@ -195,33 +218,6 @@ class Training:
                 optimizer.lr_factor = fine_tune_lr_factor(step, n_steps)
                 images = self.dataset.augmentation(split.images[batch], drawn)
                 self._step(model, optimizer, images, split.labels[batch])
-
-    def _measure(self, of_training: dict[str, Any], last: bool) -> EpochReport:
-        self.model.eval()
-        refresh_statistics(self.model, self.dataset.train)
-        # The network that is stored gets the smallest bounds.
-        effort: Effort = "full" if last else "fast"
-        network = Certified.of(self.model, effort)
-        model, certificate, config = network.model, network.certificate, self.config
-        measured, answers = measure(model, self.dataset.val, config, certificate)
-        of_test: dict[str, Any] = {}
-        if last:
-            # The test data is read once, for a trial that is done.
-            test = self.dataset.test
-            of_test, test_answers = measure_test(model, test, config, certificate)
-            self._completed, self._answers = network, OnSplits(answers, test_answers)
-            of_test[ATTACKED_ACCURACY] = attacked_accuracy(model, test, config, certificate)
-        return EpochReport(
-            epoch=self.epoch,
-            timestamp=time.time(),
-            **asdict(measured),
-            **of_training,
-            **of_test,
-            peak_memory_bytes=(
-                torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
-            ),
-            device=device_name(self.device),
-        )
 
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; tensors and plain values only."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from models import IResNet, certified_radius, certify, project, read_network
+from models import IResNet, certified_radius, certify, last_layer, project, read_network
 from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
@@ -15,7 +15,7 @@ from study.metrics.reports import CONTROL, TrialStatus
 from study.trial.data import tensors as data
 from study.trial.ladder import Projection
 from study.trial.ladder import projections as projections_of
-from study.trial.losses import last_layer, make_loss
+from study.trial.losses import make_loss
 from study.trial.measured.evaluation import measure
 from study.trial.measured.network_files import Certified, save_network
 from study.trial.training import Training
@@ -177,7 +177,7 @@ def test_a_linear_head_is_fitted_anew_at_each_rung_and_the_training_stays() -> N
     for model in (last, unfitted):
         with torch.no_grad():
             logits = model(data.normalized(split.images))
-            weight = last_layer(model).weight
+            weight = last_layer(model.classifier).weight
             losses.append(make_loss(training.config, 1.0)(weight, logits, split.labels).item())
     assert losses[0] < losses[1]
 

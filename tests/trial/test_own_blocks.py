@@ -10,7 +10,7 @@ from models import Bounds, certify
 from study.errors import OwnCodeError
 from study.metrics.reports import TrialStatus
 from study.trial.ladder import with_projections
-from study.trial.measured.own_blocks import check_attained
+from study.trial.measured.own import check_attained
 from study.trial.training import Training
 from tests.models.test_block import images, network
 from tests.support import own_code
