@@ -55,11 +55,10 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of bounds.
 
     At each rung every block's proven bound of Lip(g) is at most the rung. If the config has
-    fine_tune_steps, the network of the rung above is fine-tuned first. Left out are rungs that
-    every block meets already, whose fine-tuning diverged, or with a value that is not finite.
-    Networks with BatchNorm in their blocks have no ladder: its factor follows the data; nor have
-    those with blocks of another author that cannot be scaled, or prove no bound. The
-    control, if the config wants one, comes last.
+    fine_tune_steps, the network of the rung above is fine-tuned first. Rungs are left out if every
+    block meets them already, fine-tuning diverges, or an objective is not finite. There is no
+    ladder if the blocks have BatchNorm, whose factor follows the data, or are the user's own and
+    cannot be scaled or prove no bound. The control, if the config wants one, comes last.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
@@ -110,8 +109,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 def with_projections(
     training: Training, report: TrialReport
 ) -> tuple[TrialReport, list[Projection]]:
-    """The last report of a training with those of its projections, and these; a failed report if
-    code of the user's own fails on one. A training that has not completed has none."""
+    """The report of a training with those of its projections added, and the projections: none
+    before it is completed. If code of the user's own fails on one, the report is a failed one."""
     if training.status is not TrialStatus.COMPLETED:
         return report, []
     try:
@@ -157,7 +156,7 @@ def _measured(
 @torch.no_grad()
 def _lower_targets(model: IResNet, images: Sequence[Tensor] | None, lipschitz: float) -> None:
     """Project, in place, but keep the norms of normalized weights: only their targets become small.
-    The steps of further training have one size, so they change a weight by as large a part as
+    So a step of further training, which has one size, changes a weight by as large a part as
     before. The bounds hold up to the error of sigma."""
     normalized = model.normalized_layers()
     sizes = [layer.weight.norm() for layer in normalized]

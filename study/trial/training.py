@@ -39,12 +39,8 @@ class Training:
     """A trial in the making: call run_to_report while `status` is running.
 
     The randomness of epoch e depends on (seed, e) alone, so a training that is restored from
-    state_dict() goes on exactly as it would have gone on.
-
-    Args:
-        config: all that decides the numbers.
-        device: where to train.
-        dataset: that of config.data, if at hand; loaded otherwise.
+    state_dict() goes on exactly as it would have gone on. `dataset` is that of config.data, if at
+    hand; it is loaded otherwise.
     """
 
     def __init__(
@@ -82,20 +78,17 @@ class Training:
             train_loss, train_accuracy = self._train_epoch()
             self.epoch += 1
             if not math.isfinite(train_loss):
-                reason = f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}"
-                return self.failed(reason)
-        seconds = time.perf_counter() - start
+                return self.failed(f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}")
         return self._reported(
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            epoch_seconds=seconds / n_epochs,
+            epoch_seconds=(time.perf_counter() - start) / n_epochs,
             # Before anything is measured: a driver's figure is of the last second or less.
             device_use=gpu_use(self.device),
         )
 
     def completed(self) -> TrialReport:
-        """Complete the trial with its network as it is, trained elsewhere: without figures of a
-        training."""
+        """Complete the trial with its network as it is, which was trained elsewhere."""
         self.model.to(self.device)
         self.epoch = self.config.training.max_epochs
         return self._reported(train_loss=None, train_accuracy=None, epoch_seconds=None)
@@ -144,7 +137,7 @@ class Training:
         return self._completed
 
     def answers(self) -> OnSplits:
-        """Those of the network of a completed training, with radii."""
+        """The answers of the network of a completed training."""
         if self._answers is None:
             network, precision = self.certified(), self.config.precision
             val, test = (
@@ -198,13 +191,9 @@ class Training:
         return loss.detach(), logits.detach()
 
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
-        """Train a network like the trial's own further, in place, on this trial's data.
-
-        Args:
-            model: its mode becomes that of training.
-            n_steps: optimizer steps, >= 0.
-            seed: of batches, augmentation and dropout, together with the trial's seed.
-        """
+        """Train a network like the trial's own further, in place, on this trial's data: n_steps
+        optimizer steps, after which it is in training mode. Batches, augmentation and dropout
+        depend on `seed` and the trial's seed."""
         settings, split = self.config.training, self.dataset.train
         optimizer = make_optimizer(model, settings)
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, seed))

@@ -37,17 +37,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random shifts by up to `shift` >= 0 pixels in each direction, with the uint8 value `fill` for
-    pixels that are shifted in; and, if `flip`, horizontal flips with probability 1/2."""
+    """Random shifts by up to `shift` >= 0 pixels in each direction, which bring in pixels of the
+    uint8 value `fill`; and, if `flip`, horizontal flips with probability 1/2."""
 
     shift: int
     flip: bool
     fill: int
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """The changes of n images: int64 (n, 3), row and column of the window that is kept, and 1
-        where it is mirrored. Drawn for a whole epoch at once, so that no step waits for the host,
-        with a generator of the CPU, so that all devices see the same images."""
+        """Draw the changes of n images: int64 (n, 3), row and column of the window that is kept,
+        and 1 where it is mirrored. A whole epoch is drawn at once, so that no step waits for the
+        host, by a generator of the CPU, so that all devices see the same images."""
         offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
         mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
         return torch.cat([offsets, mirrored], dim=1).to(device)
