@@ -29,8 +29,7 @@ from study.trial.training import Training
 from study.verification import fetched
 from tests.support.records import projections
 from tests.support.studies import epoch_report, projection_report, tiny
-from tests.support.trials import save_outcome
-from tests.trial.test_training import TINY
+from tests.support.trials import TINY, save_outcome
 
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
