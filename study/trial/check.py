@@ -23,9 +23,9 @@ from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.imports import is_path, users_code
 from study.trial.data import sources
-from study.trial.losses import target_lipschitz
 from study.trial.measured.network_files import architecture, build_model
 from study.trial.measured.own import check_attained, own_blocks
+from study.trial.training import target_lipschitz
 
 _MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
 

@@ -24,7 +24,6 @@ from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
 from study.trial.data.tensors import normalized
-from study.trial.losses import make_loss
 from study.trial.measured.evaluation import (
     OnSplits,
     measure,
@@ -34,7 +33,7 @@ from study.trial.measured.evaluation import (
 )
 from study.trial.measured.network_files import Certified, save_network
 from study.trial.measured.own import own_blocks
-from study.trial.training import Training
+from study.trial.training import Training, make_loss
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
 _FIRST_SEED = 1_000_000
@@ -79,8 +78,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            with own_blocks():
-                _lower_targets(model, adapted, lipschitz)
+            _lower_targets(model, adapted, lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
             refresh_statistics(model, training.dataset.train)
@@ -89,8 +87,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
                 continue
             known = None
         plain = deployed(model)
-        with own_blocks():
-            certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
+        certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
         projection = _measured(training, plain, certificate, lipschitz)
         if diverged(projection.report.metrics(), config.objectives) is None:
             proven = projection.report.lipschitz_upper_bound
@@ -99,9 +96,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         plain = deployed(training.model).eval()
         for block in plain.blocks:
             block.switch_off()
-        with own_blocks():
-            certificate = certify(plain)
-        control = _measured(training, plain, certificate, CONTROL)
+        control = _measured(training, plain, certify(plain), CONTROL)
         if diverged(control.report.metrics(), config.objectives) is None:
             yield control
 
@@ -114,7 +109,8 @@ def with_projections(
     if training.status is not TrialStatus.COMPLETED:
         return report, []
     try:
-        rungs = list(projections(training, training.certified()))
+        with own_blocks():
+            rungs = list(projections(training, training.certified()))
     except OwnCodeError as error:
         return training.failed(str(error)), []
     return replace(report, projections=tuple(rung.report for rung in rungs)), rungs

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import IResNet, last_layer
+from models import IResNet, Loss, head_loss, last_layer
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
@@ -21,7 +21,6 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.losses import make_loss, target_lipschitz
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
     OnSplits,
@@ -224,3 +223,16 @@ class Training:
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
         self._completed = self._answers = None
+
+
+def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
+    """The loss of a trial, for features of this Lipschitz constant by pixels of [0, 1]."""
+    training = config.training
+    margin = None if training.loss == "cross_entropy" else training.margin or config.radius
+    return head_loss(margin, training.temperature, lipschitz)
+
+
+def target_lipschitz(model: IResNet) -> float:
+    """The Lipschitz constant of the features by pixels of [0, 1], if each layer meets its target:
+    an estimate for training, and no bound. Infinite where there are no targets."""
+    return math.prod(block.target_lipschitz for block in model.blocks)

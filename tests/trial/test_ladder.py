@@ -14,10 +14,9 @@ from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL
 from study.trial.data import tensors as data
 from study.trial.ladder import Projection, projections
-from study.trial.losses import make_loss
 from study.trial.measured.evaluation import measure
 from study.trial.measured.network_files import save_network
-from study.trial.training import Training
+from study.trial.training import Training, make_loss
 from tests.support.networks import normalized_layers
 from tests.support.trials import TINY, trained
 from tests.trial.test_losses import CONFIG

@@ -11,7 +11,7 @@ from models.heads.radius_loss import margin_loss, pair_distances, radii
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.trial.data.tensors import normalized
-from study.trial.losses import make_loss, target_lipschitz
+from study.trial.training import make_loss, target_lipschitz
 from tests.support.networks import enlarge
 from tests.support.trials import trained
 

@@ -34,12 +34,10 @@ BATCH_SIZE = 500
 N_JACOBIAN_SAMPLES = 8
 # Training images for the statistics of the classifier.
 _N_STATISTICS_IMAGES = 2_000
-# The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
-# are one batch, whose samples stop as they converge: about the cost of inverting 256 images.
-N_CURVE_SAMPLES = 12
-_CURVE_STEPS = 20
-# A step below this tolerance is lost in the rounding of float32.
-_CURVE_RTOL = 1e-7
+# The curve of reconstruction error against steps: images, the most steps, and a tolerance below
+# which float32 rounds steps away. All numbers of steps are one batch, whose samples stop as they
+# converge: about the cost of inverting 256 images.
+N_CURVE_SAMPLES, _CURVE_STEPS, _CURVE_RTOL = 12, 20, 1e-7
 # Points of the curve of certified accuracy.
 _N_CURVE_RADII = 65
 # Images of the validation split that are kept beside their reconstructions.
@@ -55,15 +53,14 @@ def statistics_images(train: Split) -> list[Tensor]:
 
 
 def refresh_statistics(model: IResNet, train: Split) -> None:
-    """Give the classifier's BatchNorm, if it has one, the statistics of training images: training
-    leaves averages over past weights, under dropout."""
+    """Set the statistics of the classifier's BatchNorm, if it has one, by training images: those
+    that training leaves are averages over past weights, under dropout."""
     if any(isinstance(module, nn.BatchNorm2d) for module in model.classifier):
         recompute_batch_norm(model, statistics_images(train))
 
 
 def in_precision(model: IResNet, precision: Precision) -> IResNet:
-    """The network that answers: in float64 a copy of the model, with the same weights; in float32
-    the model itself."""
+    """The network that answers: the model itself in float32, a copy of it in float64."""
     return model if precision == "float32" else deployed(model).double()
 
 
@@ -232,10 +229,10 @@ def inverse_curve(model: IResNet, certificate: Certificate, images: Tensor) -> d
 def predicted_and_needed_steps(
     model: IResNet, certificate: Certificate, images: Tensor, settings: EvaluationConfig
 ) -> dict[str, Any]:
-    """For each block the steps after which plain fixed-point iteration is proven to stop
-    (`predicted_steps`) and the steps that the inverse needed; and the proven bounds, l2, of the
-    distance of the reconstruction from the exact preimage of the features as they are, and from the
-    image, by the features alone. Each is the largest over the images, unless it is a mean."""
+    """For each block, the steps after which plain fixed-point iteration is proven to stop
+    (`predicted_steps`) and the steps that the inverse needed; and proven bounds, l2, of the
+    distance of the reconstruction from the exact preimage of the features (`error_bound`) and from
+    the image (`image_error_bound`). Each is the largest over the images, unless it is a mean."""
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     first_errors, x = [], images
     blocks = set(model.blocks)
