@@ -89,6 +89,6 @@ def test_unscaled_losses_are_the_losses(direction: Direction) -> None:
     np.testing.assert_allclose(back, points.losses(networks, objectives), rtol=1e-12)
 
 
-def test_a_reference_point_of_zero_has_a_finite_place() -> None:
+def test_a_bound_of_zero_has_a_finite_place() -> None:
     of_zero = [replace(INVERTED[1], direction=Direction.MAXIMIZE, reference=0.0)]
     assert math.isfinite(points.reference_losses(of_zero)[0])
