@@ -32,11 +32,6 @@ from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import INVERTIBLE, Constraint, Objective
 
 CONTAINS_ITSELF = "a study file must not contain itself"
-# Removed keys of `search` -> what to do instead.
-_GONE = {
-    "notify": "run your command after study.launch, in the shell",
-    "warm_start": "give samples of the earlier study as search.first",
-}
 _EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1, 2]}"
 
 _CONSTRAINT = re.compile(
@@ -69,8 +64,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def _unknown_key(key: str, known: tuple[str, ...]) -> str:
     """The message for a key that its section does not have."""
     sections = [name for name, kind in SECTIONS.items() if key in {f.name for f in fields(kind)}]
-    if key in _GONE:
-        return f"'{key}' was removed; {_GONE[key]}"
     if len(sections) == 1:
         return f"unknown key '{key}'; it belongs in {sections[0]}"
     return unknown(key, known)
@@ -86,6 +79,10 @@ def _name(name: str) -> str:
 def _searchable(key: str) -> str:
     if key not in SECTION_OF:
         raise ConfigError(_unknown_key(key, tuple(SECTION_OF)))
+    # An easier split is no better network, and standard errors and intervals hold for one split.
+    if key in (*SPLIT, "root"):
+        rule = "must not be searched: all trials of a study are measured on the same images"
+        raise ConfigError(rule)
     return key
 
 
@@ -196,55 +193,34 @@ class _StudyFile(_Searchable):
         return float(worst)
 
 
-def parse(
-    raw: object,
-    source: str,
-    overrides: Mapping[str, Value] | None = None,
-    is_stored: bool = False,
-) -> StudyConfig:
+def parse(raw: object, source: str, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
     """Check the content of a study file, such as StudyConfig.to_dict().
 
     Args:
         source: names the file in messages.
         overrides: values that replace the file's, by key, such as {"search.n_trials": 6}. An error
             about one of them has no source.
-        is_stored: whether the study comes from MLflow: removed keys are ignored then, goals may be
-            out of reach, and the images may be searched, as in earlier versions.
 
     Raises:
         ConfigError: for the first mistake.
     """
     overrides = overrides or {}
     try:
-        content = _content(raw, overrides, is_stored)
+        content = _content(raw, overrides)
         file = _checked(_StudyFile, content)
-        if not is_stored:
-            _check_one_split(file.space)
         _check_space(file.space, content)
-        study = file.study().completed()
-        if not is_stored:
-            study.check_goals()
-        return study
+        return file.study().completed()
     except ConfigError as error:
         if error.key not in overrides:
             error.source = source
         raise
 
 
-def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> dict[str, Any]:
+def _content(raw: object, overrides: Mapping[str, Value]) -> dict[str, Any]:
     """The content to check. A section that is not a mapping is left as it is."""
     if not isinstance(raw, dict):
         raise ConfigError("a study file must be a mapping of keys", value=raw)
     content = dict(raw)
-    search = content.get("search")
-    if isinstance(search, dict):
-        # Earlier versions wrote these keys even without a value.
-        left_out = {key for key in _GONE if is_stored or not search.get(key)}
-        content["search"] = {key: v for key, v in search.items() if key not in left_out}
-    evaluation = content.get("evaluation")
-    if is_stored and isinstance(evaluation, dict):
-        # Before this key, networks answered in float32.
-        content["evaluation"] = {"precision": "float32", **evaluation}
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         if not name:
@@ -252,20 +228,9 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
         elif isinstance(content.setdefault(section, {}), dict):
             content[section] = {**content[section], name: value}
     data = content.get("data")
-    if isinstance(data, dict) and not is_stored:
-        # Stored studies have null where no size was given.
-        is_kept = data.get("name") == IMAGE_FOLDER and data.get("size", ...) is None
-        content["data"] = {**data, "size": 0} if is_kept else data
+    if isinstance(data, dict) and data.get("name") == IMAGE_FOLDER and data.get("size", 0) is None:
+        content["data"] = {**data, "size": 0}
     return content
-
-
-def _check_one_split(space: Mapping[str, Parameter]) -> None:
-    """Check that all trials are measured on the same images: an easier split is no better network,
-    and standard errors and intervals are those of one split."""
-    for key in space:
-        if key in (*SPLIT, "root"):
-            rule = "must not be searched: all trials of a study are measured on the same images"
-            raise ConfigError(rule, f"space.{key}")
 
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:

@@ -206,15 +206,15 @@ class StudyConfig:
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
         search = replace(self.search, first=tuple(map(self._resolved_first, self.search.first)))
         evaluation = self.evaluation
-        if evaluation.radius is None and "name" not in dict(self.space):
+        if evaluation.radius is None:
             evaluation = replace(evaluation, radius=default_radius(self.data.name))
         study = replace(self, search=search, scheduler=scheduler, evaluation=evaluation)
-        return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
+        study = replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
+        study._check_goals()
+        return study
 
-    def check_goals(self) -> None:
-        """Raise ConfigError for the first goal that no network can reach: to meet a constraint, or
-        to be better than the reference point. Not part of `completed`, since studies that were
-        stored before this rule must still be read."""
+    def _check_goals(self) -> None:
+        """A network can meet each constraint, and be better than the reference point."""
         for constraint in self.constraints:
             metric, is_least = constraint.metric, constraint.operator in ("<", "<=")
             best = self.known_metrics[metric].limit(

@@ -54,8 +54,8 @@ def write_reports(folder: Path, reports: Sequence[EpochReport]) -> None:
 def read_reports(content: bytes) -> list[EpochReport]:
     """The reports in a REPORTS file, in epoch order. Raises ValueError if it cannot be read."""
     try:
-        return [EpochReport.from_dict(values) for values in json.loads(content)]
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        return [EpochReport(**values) for values in json.loads(content)]
+    except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{REPORTS} cannot be read: {error}") from error
 
 

@@ -37,10 +37,6 @@ data: {name: image_folder, root: "a\\0b"}
     data.root: must be a path, or an address, but got 'a\\x00b'
 search: {stop: {gain: 0.1}}
     search.stop.gain: unknown key 'gain'; there are hypervolume_gain, over_trials
-search: {warm_start: [digits]}
-    search.warm_start: 'warm_start' was removed; give samples of the earlier study as search.first
-search: {notify: mail me}
-    search.notify: 'notify' was removed; run your command after study.launch, in the shell
 space: {coef: {type: float, low: 0.3, high: 0.9}}
     space.coef: unknown key 'coef'; did you mean 'coeff'?
 space: {coeff: {hig: 0.9, high: ABSENT}}
@@ -273,15 +269,6 @@ def test_the_radius_of_a_study_is_a_number(name: str, given: float | None, radiu
     assert parse(study.to_dict(), "again") == parse(study.to_short_dict(), "again") == study
 
 
-def test_a_stored_study_that_searches_its_data_has_a_radius_for_each_sample() -> None:
-    """An earlier version wrote it."""
-    choices = {"type": "categorical", "choices": ["digits", "mnist"]}
-    raw = {**RAW, "evaluation": {}, "data": {}, "space": {"name": choices}}
-    study = parse(raw, "study.yaml", is_stored=True)
-    assert study.to_dict()["evaluation"]["radius"] is None
-    assert study.resolve({"name": "mnist"}, seed=0).radius == 1.58
-
-
 @pytest.mark.parametrize(
     ("key", "choices"),
     [
@@ -304,7 +291,6 @@ def test_the_images_that_trials_are_measured_on_are_not_searched(
         f"study.yaml: space.{key}: must not be searched: all trials of a study are measured on the "
         "same images"
     )
-    assert parse(raw, "stored", is_stored=True).space[-1][0] == key
 
 
 def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
@@ -323,17 +309,8 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
         assert [o.reference for o in parse(changed(RAW, change), "x").objectives] == reference
 
 
-def test_a_stored_study_is_read_whatever_is_refused_today() -> None:
-    gone = {"notify": "mail me", "warm_start": ["digits"]}
-    before = changed(RAW, {"search": gone, "reference_point": {"val_accuracy": 2}})
-    assert parse(before, "x", is_stored=True).objectives[0].reference == 2
-    # As an earlier version wrote them where they had no value.
-    unused = {"notify": None, "warm_start": []}
-    assert parse(changed(RAW, {"search": unused}), "x") == parse(RAW, "x")
-
-
 def test_networks_answer_in_the_precision_that_suits_their_head() -> None:
-    """Where the study does not say; an old one, stored before it could, answered in float32."""
+    """Where the study does not say."""
     lipschitz = changed(RAW, {"model": {"head": "lipschitz"}})
     assert parse(lipschitz, "x").resolve({}, 0).precision == "float64"
     assert parse(RAW, "x").resolve({}, 0).precision == "float32"
@@ -342,10 +319,6 @@ def test_networks_answer_in_the_precision_that_suits_their_head() -> None:
     assert [varied.resolve({"head": head}, 0).precision for head in choices["choices"]] == [
         "float32", "float64",
     ]  # fmt: skip
-    stored = parse(lipschitz, "x").to_dict()
-    assert parse(stored, "x", is_stored=True).resolve({}, 0).precision == "float64"
-    del stored["evaluation"]["precision"]
-    assert parse(stored, "x", is_stored=True).resolve({}, 0).precision == "float32"
 
 
 def test_an_option_takes_the_place_of_its_key_and_its_error_is_about_no_file() -> None:
@@ -421,8 +394,8 @@ def test_a_trial_takes_the_rungs_below_its_own_target() -> None:
 
 
 def test_null_keeps_the_sizes_of_images_and_no_size_takes_the_default() -> None:
-    def size(is_stored: bool = False, **data: Any) -> int | None:
-        study = parse({**RAW, "data": data}, "s.yaml", is_stored=is_stored)
+    def size(**data: Any) -> int | None:
+        study = parse({**RAW, "data": data}, "s.yaml")
         again = parse(study.to_dict(), "again.yaml")
         short = parse(study.to_short_dict(), "short.yaml")
         assert study == again == short
@@ -432,8 +405,6 @@ def test_null_keeps_the_sizes_of_images_and_no_size_takes_the_default() -> None:
     assert size(**folder) == 32
     assert size(**folder, size=None) == size(**folder, size=0) == 0
     assert size(**folder, size=48) == 48
-    # Earlier versions stored null for the default, which was 32.
-    assert size(is_stored=True, **folder, size=None) == 32
     assert size(name="digits", size=None) is size(name="digits") is None
     with pytest.raises(ConfigError, match=r"data\.size: must be greater than or equal to 0"):
         size(**folder, size=-1)
