@@ -26,7 +26,7 @@ from study.config.trial import (
     OwnMetric,
     TrainingConfig,
 )
-from study.errors import ConfigError, quoted, unknown
+from study.errors import ConfigError, quoted, require, unknown
 from study.imports import check_path
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import INVERTIBLE, Constraint, Objective
@@ -70,9 +70,8 @@ def _unknown_key(key: str, known: tuple[str, ...]) -> str:
 
 
 def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        rule = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
-        raise ConfigError(rule, value=name)
+    rule = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
+    require(_NAME.fullmatch(name) is not None, rule, value=name)
     return name
 
 
@@ -80,18 +79,16 @@ def _searchable(key: str) -> str:
     if key not in SECTION_OF:
         raise ConfigError(_unknown_key(key, tuple(SECTION_OF)))
     # An easier split is no better network, and standard errors and intervals hold for one split.
-    if key in (*SPLIT, "root"):
-        rule = "must not be searched: all trials of a study are measured on the same images"
-        raise ConfigError(rule)
+    rule = "must not be searched: all trials of a study are measured on the same images"
+    require(key not in (*SPLIT, "root"), rule)
     return key
 
 
 def _own_name(name: str) -> str:
-    if not _OWN.fullmatch(name):
-        rule = "must be 1 to 50 of a to z, 0 to 9 and '_', and begin with a letter"
-        raise ConfigError(rule, value=name)
-    if name in _TAKEN or name.endswith(("_se", "_low", "_high")):
-        raise ConfigError("must be a name that has no other meaning here", value=name)
+    rule = "must be 1 to 50 of a to z, 0 to 9 and '_', and begin with a letter"
+    require(_OWN.fullmatch(name) is not None, rule, value=name)
+    is_free = name not in _TAKEN and not name.endswith(("_se", "_low", "_high"))
+    require(is_free, "must be a name that has no other meaning here", value=name)
     return name
 
 
@@ -101,15 +98,14 @@ def _steering(metric: str, info: ValidationInfo) -> str:
         return metric
     if metric not in METRICS:
         raise ConfigError(unknown(metric, (*own, *_STEERING), "metric"))
-    if metric not in _STEERING:
-        raise ConfigError(f"'{metric}' is read once, at the end, and must not steer a study")
+    rule = f"'{metric}' is read once, at the end, and must not steer a study"
+    require(metric in _STEERING, rule)
     return metric
 
 
 def _constraint(key: str, given: object) -> Constraint:
     if key == _INVERTIBLE:
-        if given is not True:
-            raise ConfigError("must be true, or left out", f"constraints.{key}", given)
+        require(given is True, "must be true, or left out", f"constraints.{key}", given)
         return INVERTIBLE
     match = _CONSTRAINT.fullmatch(given) if isinstance(given, str) else None
     if match is None or not math.isfinite(float(match[2])):
@@ -178,9 +174,8 @@ class _StudyFile(_Searchable):
         if metric in self.reference_point:
             return self.reference_point[metric]
         for constraint in constraints:
-            bounds_above = constraint.operator in ("<", "<=")
-            is_worst = bounds_above == (direction is Direction.MINIMIZE)
-            if constraint.metric == metric and is_worst and math.isfinite(constraint.bound):
+            is_worst = (constraint.metric, constraint.direction) == (metric, direction)
+            if is_worst and math.isfinite(constraint.bound):
                 return constraint.bound
         known = self.metrics.get(metric) or METRICS[metric]
         worst = self.evaluation.inverse_max_steps if metric == INVERSE_STEPS else known.worst
@@ -238,9 +233,8 @@ def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> 
     needed = values_needed(space)
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
-        if key in section:
-            rule = f"must stand here or in {SECTION_OF[key]}, not in both"
-            raise ConfigError(rule, f"space.{key}")
+        rule = f"must stand here or in {SECTION_OF[key]}, not in both"
+        require(key not in section, rule, f"space.{key}")
         # Rules across keys are met where the parameter has a value.
         own = {k: value for k, value in needed[key].items() if SECTION_OF[k] == SECTION_OF[key]}
         for value in parameter.extremes():

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from models import setting
 from study.config.trial import LARGEST
-from study.errors import ConfigError, unknown
+from study.errors import ConfigError, require, unknown
 from study.imports import check_path, is_path
 
 MOST_RUNGS = 100
@@ -63,16 +63,14 @@ class SearchConfig:
         elif self.sampler not in SAMPLERS:
             raise ConfigError(unknown(self.sampler, SAMPLERS, "sampler"), "sampler")
         if isinstance(self.ladder, int):
-            if self.ladder < 0:
-                raise ConfigError("must be a list, or a number >= 0", "ladder", self.ladder)
-            if self.ladder > MOST_RUNGS:
-                raise ConfigError(f"must be at most {MOST_RUNGS} bounds", "ladder", self.ladder)
-        elif list(self.ladder) != sorted({c for c in self.ladder if 0 < c < 1}, reverse=True):
-            rule = "must be decreasing bounds in (0, 1)"
-            raise ConfigError(rule, "ladder", list(self.ladder))
-        elif len(self.ladder) > MOST_RUNGS:
-            rule = f"must be at most {MOST_RUNGS} bounds"
-            raise ConfigError(rule, "ladder", list(self.ladder))
+            n_rungs = self.ladder
+            require(n_rungs >= 0, "must be a list, or a number >= 0", "ladder", n_rungs)
+        else:
+            n_rungs, rungs = len(self.ladder), list(self.ladder)
+            are_bounds = rungs == sorted({c for c in rungs if 0 < c < 1}, reverse=True)
+            require(are_bounds, "must be decreasing bounds in (0, 1)", "ladder", rungs)
+        rule = f"must be at most {MOST_RUNGS} bounds"
+        require(n_rungs <= MOST_RUNGS, rule, "ladder", self.ladder)
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,8 @@ class SchedulerConfig:
     """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
 
     def __post_init__(self) -> None:
-        if self.metric is not None and self.name == "mo_asha":
-            rule = "must be left out with mo_asha, which takes all objectives"
-            raise ConfigError(rule, "metric", self.metric)
+        rule = "must be left out with mo_asha, which takes all objectives"
+        require(self.metric is None or self.name != "mo_asha", rule, "metric", self.metric)
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class ResourcesConfig:
     """At most 1: a trial trains on one GPU."""
 
     def __post_init__(self) -> None:
-        if 0 < self.gpus < SHARE:
-            raise ConfigError(f"must be 0, or at least {SHARE:g}", "gpus", self.gpus)
-        if self.cpus > 1 and self.cpus != int(self.cpus):  # Ray's own rule
-            raise ConfigError("must be at most 1, or a whole number", "cpus", self.cpus)
+        rule = f"must be 0, or at least {SHARE:g}"
+        require(self.gpus == 0 or self.gpus >= SHARE, rule, "gpus", self.gpus)
+        is_possible = self.cpus <= 1 or self.cpus == int(self.cpus)  # Ray's own rule
+        require(is_possible, "must be at most 1, or a whole number", "cpus", self.cpus)

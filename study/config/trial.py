@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models import NetworkSettings, SettingError, setting
-from study.errors import ConfigError, unknown
+from study.errors import ConfigError, require, unknown
 from study.imports import check_path, is_path
 
 COEFF = "coeff"
@@ -91,8 +91,7 @@ class DataConfig:
             check_path(self.name, "name")
         elif self.name not in RADII:
             raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
-        if "\0" in self.root:
-            raise ConfigError("must be a path, or an address", "root", self.root)
+        require("\0" not in self.root, "must be a path, or an address", "root", self.root)
         if self.name == IMAGE_FOLDER and self.size is None:
             object.__setattr__(self, "size", _FOLDER_SIZE)
 
@@ -158,11 +157,11 @@ class TrainingConfig:
     and inverse use float32 or better."""
 
     def __post_init__(self) -> None:
-        if self.nesterov and self.momentum == 0:
-            raise ConfigError("must not be true where momentum is 0", "nesterov", self.nesterov)
+        can_be = not self.nesterov or self.momentum > 0
+        require(can_be, "must not be true where momentum is 0", "nesterov", self.nesterov)
         milestones = list(self.lr_milestones)
-        if milestones != sorted({m for m in milestones if 0 < m < 1}):
-            raise ConfigError("must be increasing numbers in (0, 1)", "lr_milestones", milestones)
+        is_increasing = milestones == sorted({m for m in milestones if 0 < m < 1})
+        require(is_increasing, "must be increasing numbers in (0, 1)", "lr_milestones", milestones)
 
 
 @dataclass(frozen=True)
@@ -230,12 +229,12 @@ class TrialConfig:
     metrics: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        model, loss = self.model, self.training.loss
-        if self.control and model.head != "lipschitz":
-            raise ConfigError("must be false without model.head: lipschitz", "search.control", True)
-        if loss == "margin" and (model.head, model.norm) != ("lipschitz", "spectral"):
-            rule = "must be another without model.head: lipschitz and model.norm: spectral"
-            raise ConfigError(rule, "training.loss", loss)
+        is_lipschitz, loss = self.model.head == "lipschitz", self.training.loss
+        rule = "must be false without model.head: lipschitz"
+        require(is_lipschitz or not self.control, rule, "search.control", self.control)
+        has_slope = is_lipschitz and self.model.norm == "spectral"
+        rule = "must be another without model.head: lipschitz and model.norm: spectral"
+        require(has_slope or loss != "margin", rule, "training.loss", loss)
 
     @property
     def proven_by(self) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ class OptunaSearcher(Searcher):
         """Samples that come before those of Optuna's sampler, in Optuna's form."""
         study, search = self._config, self._config.search
         # Not Optuna's grid sampler: it ends a study by itself, which is Ray's task here.
-        samples = study.grid() or [] if search.sampler == "grid" else search.first
+        samples = study.grid() if search.sampler == "grid" else search.first
         space = dict(study.space)
         given = [{key: to_optuna(space[key], sample[key]) for key in sample} for sample in samples]
         n_startup = search.n_startup_trials

@@ -59,7 +59,6 @@ def test_a_grid_has_each_sample_once() -> None:
     space = {**SPACE, "coeff": {"type": "categorical", "choices": [0.5, 0.9]}}
     space["dropout"] = {"type": "categorical", "choices": [0.1, 0.2, 0.3], "when": {"patch": [4]}}
     samples = study("grid", space).grid()
-    assert samples is not None
     assert all(map(_meets, samples))
     # For each coefficient: bottleneck, patches of 2, and patches of 4 with three dropouts.
     assert len(samples) == 2 * (1 + 1 + 3)

@@ -99,9 +99,7 @@ def test_the_first_samples_come_before_the_samplers_and_count(
 def grid_of(space: dict[str, Any], **search: Any) -> list[dict[str, Any]]:
     """Of a study that varies nothing else."""
     raw = {**RAW, "space": space, "search": {"sampler": "grid", **search}}
-    grid = parser.parse(raw, "x").grid()
-    assert grid is not None
-    return grid
+    return parser.parse(raw, "x").grid()
 
 
 def test_a_grid_knows_a_first_sample_by_its_value() -> None:
