@@ -62,15 +62,15 @@ class SearchConfig:
             check_path(self.sampler, "sampler")
         elif self.sampler not in SAMPLERS:
             raise ConfigError(unknown(self.sampler, SAMPLERS, "sampler"), "sampler")
-        if isinstance(self.ladder, int):
-            n_rungs = self.ladder
-            require(n_rungs >= 0, "must be a list, or a number >= 0", "ladder", n_rungs)
+        given = self.ladder if isinstance(self.ladder, int) else list(self.ladder)
+        if isinstance(given, int):
+            n_rungs = given
+            require(n_rungs >= 0, "must be a list, or a number >= 0", "ladder", given)
         else:
-            n_rungs, rungs = len(self.ladder), list(self.ladder)
-            are_bounds = rungs == sorted({c for c in rungs if 0 < c < 1}, reverse=True)
-            require(are_bounds, "must be decreasing bounds in (0, 1)", "ladder", rungs)
-        rule = f"must be at most {MOST_RUNGS} bounds"
-        require(n_rungs <= MOST_RUNGS, rule, "ladder", self.ladder)
+            n_rungs = len(given)
+            are_bounds = given == sorted({c for c in given if 0 < c < 1}, reverse=True)
+            require(are_bounds, "must be decreasing bounds in (0, 1)", "ladder", given)
+        require(n_rungs <= MOST_RUNGS, f"must be at most {MOST_RUNGS} bounds", "ladder", given)
 
 
 @dataclass(frozen=True)

@@ -13,29 +13,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-)
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
 from study.config.space import Value, is_active
 from study.config.study import StudyConfig
-from study.errors import ConfigError
+from study.errors import require
 from study.imports import called, users_code
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
 from study.search import observation
 from study.search.bounded_tpe import BoundedTPESampler
-from study.search.distributions import distribution, from_optuna, to_optuna
+from study.search.distributions import distribution, from_optuna, sobol_samples, to_optuna
 from study.search.halving import SuccessiveHalving
 from study.search.observation import Outcome
-from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 
@@ -47,15 +41,8 @@ _SEED_STRIDE = 100_000
 
 @dataclass
 class _Sample:
-    """A proposed sample, and how its trials ended so far.
-
-    Attributes:
-        trial: Optuna's.
-        number: of its first trial.
-        is_given: whether it is one of search.first.
-        running: Tune's ids of the trials that have not ended.
-        completed: outcomes of the trials that trained for all of their epochs.
-    """
+    """A proposed sample and its trials: `number` is that of the first, `running` are Tune's ids of
+    those that have not ended, `completed` the outcomes of those that trained all epochs."""
 
     trial: Trial
     number: int
@@ -81,12 +68,8 @@ class OptunaSearcher(Searcher):
         stopping: Stopping | None = None,
         n_searches: int = 0,
     ) -> None:
-        """
-        Args:
-            halving: the rungs of the study's scheduler, if any; saved here, since Tune does not.
-            stopping: when to propose no more; other parts may read it.
-            n_searches: how often the study was extended since it was begun.
-        """
+        """`halving` are the rungs of the study's scheduler, which are saved here, since Tune does
+        not save them. `n_searches`: how often the study was extended since it was begun."""
         super().__init__()
         self._form = _FORM
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -133,29 +116,20 @@ class OptunaSearcher(Searcher):
         if self._stopping.end_of_search is not None:
             return Searcher.FINISHED
         sample = next((s for s in self._open if not s.running), None)
-        if sample is None:
-            if self._n_samples < self._config.n_trials:
-                sample = self._new_sample()
-            elif self._config.search.repeats > 1 and self._open:
+        if sample is None and self._n_samples < self._config.n_trials:
+            sample = self._new_sample()
+        if sample is None and self._config.search.repeats > 1:
+            if self._open:
                 return None
-            else:
-                if self._config.search.repeats > 1:
-                    self._stopping.end_of_search = (
-                        "every sample was trained as often as it was worth it"
-                    )
-                return Searcher.FINISHED
+            self._stopping.end_of_search = "every sample was trained as often as it was worth it"
+        if sample is None:
+            return Searcher.FINISHED
         number = self._n_started
         self._n_started += 1
         sample.n_started += 1
         sample.running.add(trial_id)
-        suggestion = Suggestion(
-            number=number,
-            seed=self._config.search.seed * _SEED_STRIDE + number,
-            repeat_of=sample.number,
-            sample=sample.values,
-            is_given=sample.is_given,
-        )
-        return asdict(suggestion)
+        seed = self._config.search.seed * _SEED_STRIDE + number
+        return asdict(Suggestion(number, seed, sample.number, sample.values, sample.is_given))
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
@@ -195,14 +169,14 @@ class OptunaSearcher(Searcher):
     def _is_dominated(self, sample: _Sample) -> bool:
         """Whether training a sample again would not change the front."""
 
+        objectives = self._config.objectives
+
         def losses(of: _Sample) -> SampleLosses:
             # A network counts if it was admitted in each training.
             in_each = [outcome.admitted for outcome in of.completed]
             names = set.intersection(*map(set, in_each)) if in_each else set[float | None]()
             return {
-                name: points.scaled_losses(
-                    [admitted[name] for admitted in in_each], self._config.objectives
-                )
+                name: points.scaled_losses([admitted[name] for admitted in in_each], objectives)
                 for name in names
             }
 
@@ -290,13 +264,11 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
 
 
 def _own_sampler(path: str, seed: int) -> BaseSampler:
-    key = "search.sampler"
-    rule = f"{path} must give a sampler that can be pickled"
-    with users_code(rule, key, f"the sampler {path}"):
-        sampler = called(path)(seed)
+    key, rule = "search.sampler", f"{path} must give a sampler"
+    with users_code(f"{rule} that can be pickled", key, f"the sampler {path}"):
+        sampler: BaseSampler = called(path)(seed)
         # Part of the state of the search.
         pickle.dumps(sampler)
-    if not isinstance(sampler, BaseSampler):
-        rule = f"{path} must give a sampler of Optuna, but gives a {type(sampler).__name__}"
-        raise ConfigError(rule, key)
+    rule = f"{rule} of Optuna, but gives a {type(sampler).__name__}"
+    require(isinstance(sampler, BaseSampler), rule, key)
     return sampler
