@@ -1,5 +1,6 @@
 """Small studies and reports with made-up figures."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from study.config.parser import parse
@@ -112,9 +113,10 @@ def projection_report(bound: float, **changes: float) -> ProjectionReport:
     return ProjectionReport(**{**figures, **changes})
 
 
-def completed(**changes: float) -> dict[str, Any]:
+def completed(projections: Iterable[ProjectionReport] = (), **changes: float) -> dict[str, Any]:
     """The last Ray result of a completed trial."""
-    return TrialReport(TrialStatus.COMPLETED, epoch_report(3, **changes)).to_result()
+    report = epoch_report(3, **changes)
+    return TrialReport(TrialStatus.COMPLETED, report, projections=tuple(projections)).to_result()
 
 
 def running(**changes: float) -> dict[str, Any]:
