@@ -229,12 +229,12 @@ class TrialConfig:
     metrics: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        is_lipschitz, loss = self.model.head == "lipschitz", self.training.loss
-        rule = "must be false without model.head: lipschitz"
-        require(is_lipschitz or not self.control, rule, "search.control", self.control)
-        has_slope = is_lipschitz and self.model.norm == "spectral"
-        rule = "must be another without model.head: lipschitz and model.norm: spectral"
-        require(has_slope or loss != "margin", rule, "training.loss", loss)
+        model, loss = self.model, self.training.loss
+        if self.control and model.head != "lipschitz":
+            raise ConfigError("must be false without model.head: lipschitz", "search.control", True)
+        if loss == "margin" and (model.head, model.norm) != ("lipschitz", "spectral"):
+            rule = "must be another without model.head: lipschitz and model.norm: spectral"
+            raise ConfigError(rule, "training.loss", loss)
 
     @property
     def proven_by(self) -> tuple[str, ...]:
