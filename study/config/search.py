@@ -39,7 +39,7 @@ class SearchConfig:
     seed: int = setting(0, ge=0, lt=2**31)
     """Seed of the sampler and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1, le=LARGEST)
-    """tpe and gp: samples before the model is used: those of `first`, then a Sobol sequence."""
+    """tpe and gp: samples before the model is used: `first`, then a Sobol sequence."""
     ladder: tuple[float, ...] | int = ()
     """Bounds of each block's Lip(g) to which the network of each completed trial is projected, for
     further points of the front. A number n means n bounds, spaced by equal factors from the largest

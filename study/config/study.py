@@ -51,7 +51,7 @@ class StudyConfig:
 
     @property
     def known_metrics(self) -> dict[str, Metric]:
-        """What each metric of the study means, with its radius, those of the user's own last."""
+        """What each metric of the study means, with its radius, the user's own last."""
         known = {name: metric.at(self.evaluation.radius) for name, metric in METRICS.items()}
         own = {name: meaning(name, Direction(of.direction)) for name, of in self.metrics}
         return {**known, **own}
@@ -120,8 +120,8 @@ class StudyConfig:
         return sample
 
     def grid(self) -> list[dict[str, Value]]:
-        """Every sample of the space of a grid: those of search.first, then the others in order. Of
-        samples that mean the same network, only the first: without spectral normalization the
+        """Every sample of the space of a grid: search.first, then the others in order. If several
+        mean the same network, only the first is there: without spectral normalization the
         coefficient has no effect."""
         keys = [key for key, _ in self.space]
         given = ({key: one[key] for key in keys if key in one} for one in self.search.first)

@@ -134,7 +134,7 @@ class Metric:
         return 1.0 if is_fraction else math.inf
 
     def is_possible(self, value: float) -> bool:
-        """Whether a network may have this value; NaN is that of one that diverged."""
+        """Whether a network may have this value, which is NaN if the network diverged."""
         return math.isnan(value) or self.least <= value <= self.limit(Direction.MAXIMIZE)
 
     def scaled(self, value: float) -> float:
@@ -143,7 +143,7 @@ class Metric:
         return math.log10(max(value, sys.float_info.min)) if self.in_decades else value
 
     def unscaled_error(self, value: float, error: float) -> float:
-        """Standard error of a value, from that of `scaled(value)`; to first order."""
+        """Standard error of a value, to first order, from the error of `scaled(value)`."""
         return value * math.log(10) * error if self.in_decades else error
 
     def is_same(self, a: float, b: float) -> bool:
@@ -243,7 +243,7 @@ METRICS: dict[str, Metric] = {
         "steps",
         resolution=Decimals(2),
     ),
-    # Of both errors another seed changes rounding, and what the last step left, by up to a half.
+    # Another seed changes these two errors by up to a half: rounding, and what the last step left.
     RECONSTRUCTION_ERROR: Metric(
         "||x - x_hat|| / ||x||, l2, mean",
         "reconstruction error",

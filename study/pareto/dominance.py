@@ -39,10 +39,10 @@ def nondominated(losses: Losses) -> NDArray[np.bool_]:
 def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
     """Which rows of losses (n, m) are on the front if small differences count as none: bool (n,).
 
-    Rows are visited in the order of the column with the smallest indifference, equals in that of
-    the next. Each is kept unless a kept row equals or beats it in every column, small differences
-    aside. So each row has a kept one that is better or the same: an epsilon-Pareto set (Laumanns,
-    Thiele, Deb and Zitzler, Evolutionary Computation 10, 2002).
+    Rows are sorted by the column with the smallest indifference, then by the next. Each is kept
+    unless a kept row equals or beats it in every column, small differences aside. So each row has a
+    kept one that is better or the same: an epsilon-Pareto set (Laumanns, Thiele, Deb and Zitzler,
+    Evolutionary Computation 10, 2002).
 
     Args:
         indifference: (m,), 0 or more: the difference of two losses up to which they count as equal,

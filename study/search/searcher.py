@@ -3,7 +3,7 @@
 What the sampler observes of a sample, once it will not be trained again:
 
     completed       the values that `observation` gives for its completed trainings
-    stopped early   pruned, without values: those of half a training are not the sample's
+    stopped early   pruned, without values: half a training does not say how good the sample is
     failed          failed; with gp, the worst values observed so far
 """
 
@@ -41,8 +41,8 @@ _SEED_STRIDE = 100_000
 
 @dataclass
 class _Sample:
-    """A proposed sample and its trials: `number` is that of the first, `running` are Tune's ids of
-    those that have not ended, `completed` the outcomes of those that trained all epochs."""
+    """A proposed sample and its trials: the number of the first, Tune's ids of those that run, and
+    the outcomes of those that trained for all of their epochs."""
 
     trial: Trial
     number: int
@@ -94,7 +94,7 @@ class OptunaSearcher(Searcher):
         self.__dict__.update(state)
 
     def _given_samples(self) -> list[dict[str, Any]]:
-        """Samples that come before those of Optuna's sampler, in Optuna's form."""
+        """Samples that precede what Optuna's sampler proposes, in Optuna's form."""
         study, search = self._config, self._config.search
         # Not Optuna's grid sampler: it ends a study by itself, which is Ray's task here.
         samples = study.grid() if search.sampler == "grid" else search.first
@@ -256,7 +256,7 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        # `_given_samples` has those of grid and sobol.
+        # `_given_samples` has the whole search of grid and sobol.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)
         case path:

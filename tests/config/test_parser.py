@@ -213,7 +213,7 @@ def test_one_line_names_the_file_the_key_the_rule_and_the_value(change: Any, mes
     ],
 )
 def test_a_rule_at_a_field_is_kept(section: str, key: str, rule: str, bound: float) -> None:
-    """Whether pydantic finds it there: on the one side of the bound and on it."""
+    """pydantic finds it there: a value beyond the bound is refused, and the bound if it is open."""
     step = 1 if rule in ("ge", "gt") else -1
     beyond, on = bound - step, bound
     space = {name: parameter for name, parameter in RAW["space"].items() if name != key}
@@ -301,7 +301,6 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
 
 
 def test_networks_answer_in_the_precision_that_suits_their_head() -> None:
-    """Where the study does not say."""
     lipschitz = changed(RAW, {"model": {"head": "lipschitz"}})
     assert parse(lipschitz, "x").resolve({}, 0).precision == "float64"
     assert parse(RAW, "x").resolve({}, 0).precision == "float32"

@@ -23,7 +23,7 @@ def halved(name: str, **settings: Any) -> StudyConfig:
 
 
 def config(number: int) -> dict[str, Any]:
-    """Of the Tune trial of this number."""
+    """The config of the Tune trial with this number."""
     return asdict(Suggestion(number, seed=number, repeat_of=number, sample={}))
 
 
@@ -173,7 +173,7 @@ def restored(number: int, last: TrialReport) -> dict[str, Any]:
 
 
 def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
-    """As after a kill that left the driver an older state."""
+    """A kill may leave the driver an older state."""
     study = halved("mo_asha")
     halving = make_halving(study)
     assert halving is not None
@@ -196,7 +196,7 @@ def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
 
 
 def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
-    """As a study is resumed: both parts made anew, then the searcher's state."""
+    """A resumed study makes both parts anew, and then loads the searcher's state."""
     study = halved("mo_asha")
     halving = make_halving(study)
     searcher, scheduler = OptunaSearcher(study, halving), make_scheduler(study, halving)

@@ -106,7 +106,7 @@ def test_the_first_samples_come_before_the_samplers_and_count(
 
 
 def grid_of(space: dict[str, Any], **search: Any) -> list[dict[str, Any]]:
-    """Of a study that varies nothing else."""
+    """The grid of a study that varies nothing else."""
     raw = {**RAW, "space": space, "search": {"sampler": "grid", **search}}
     return parser.parse(raw, "x").grid()
 
@@ -269,7 +269,7 @@ def test_telling_twice_changes_nothing() -> None:
 def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
     sampler: str, n_begun: int, first: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """So it goes on after a restart too, from what was saved."""
+    """Each part goes on from what the one before it saved."""
     settings = {"sampler": sampler, "n_startup_trials": 5, "first": first}
 
     def run(searcher: OptunaSearcher, start: int) -> list[Any]:
@@ -428,7 +428,7 @@ def test_with_a_ladder_the_sampler_observes_the_hypervolume_of_all_that_a_traini
 
 
 def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() -> None:
-    """Of the trainings' own fronts: networks of different trainings make no front together."""
+    """Each training has a front of its own: its networks alone."""
     searcher = OptunaSearcher(tiny(search={"ladder": [0.4], "n_trials": 1, "repeats": 2}))
     proposed(searcher, "a")
     searcher.on_trial_complete("a", completed(**point(0.8, 0.5, 20.0)))
