@@ -17,14 +17,17 @@ MOST_VALUES = 1_000_000
 Value = bool | int | float | str | list[Any] | None
 
 
+@dataclass(frozen=True)
 class _Range:
     """A number in [low, high], uniform or log-uniform; with a step, low plus a multiple of it."""
 
     numbers: ClassVar[type[int] | tuple[type[int], type[float]]]
+    type: str
     low: float
     high: float
-    log: bool
-    step: float | None
+    log: bool = False
+    step: float | None = None
+    when: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         high = quoted(self.high).removesuffix(".0")
@@ -55,11 +58,7 @@ class FloatParameter(_Range):
 
     numbers = (int, float)
     type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
     step: float | None = setting(None, gt=0)
-    when: dict[str, Any] | None = None
 
     def nearest(self, value: float) -> float:
         """The value of the space equal to one accepted by `contains`, but for type and rounding: 0
@@ -87,9 +86,7 @@ class IntParameter(_Range):
     type: Literal["int"]
     low: int
     high: int
-    log: bool = False
     step: int = setting(1, ge=1)
-    when: dict[str, Any] | None = None
 
     def grid(self) -> list[Value] | None:
         """All values, for a grid; None if there are too many to list."""
