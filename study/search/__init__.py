@@ -2,7 +2,6 @@
 
     suggestion     what travels from the searcher to a worker
     searcher       an Optuna sampler behind Tune's interface for searchers
-    generator      asks the searcher for trials
     observation    what a sampler observes of a sample
     distributions  the space in Optuna's form, and samples that cover it evenly
     scheduler      which trials stop early, behind Tune's interface for schedulers

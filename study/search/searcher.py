@@ -16,7 +16,8 @@ import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 from study.config.space import Value, is_active
 from study.config.study import StudyConfig
@@ -34,7 +35,9 @@ from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 
 # Version of a pickled searcher, raised whenever older pickles cannot be continued.
-_FORM = 4
+_FORM = 5
+# Attributes that make up the state of a search, beside its rungs and its stopping criterion.
+_SAVED = ("_study", "_n_samples", "_open", "_observed", "_n_started")
 # A trial's seed is the study's seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
 
@@ -215,17 +218,10 @@ class OptunaSearcher(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each snapshot."""
-        state = {
-            "study": self._study,
-            "n_samples": self._n_samples,
-            "open": self._open,
-            "observed": self._observed,
-            "n_started": self._n_started,
-            "n_searches": self._n_searches,
-            "rungs": None if self._halving is None else self._halving.rungs,
-            "stopped": None if self._halving is None else self._halving.stopped,
-            "stopping": self._stopping.get_state(),
-        }
+        state = {name: getattr(self, name) for name in _SAVED}
+        state |= {"n_searches": self._n_searches, "stopping": self._stopping.get_state()}
+        if self._halving is not None:
+            state |= {"rungs": self._halving.rungs, "stopped": self._halving.stopped}
         with open(checkpoint_path, "wb") as file:
             pickle.dump(state, file)
 
@@ -233,15 +229,32 @@ class OptunaSearcher(Searcher):
         """Continue from a state that `save` wrote, and reopen a search that was extended since."""
         with open(checkpoint_path, "rb") as file:
             state = pickle.load(file)
-        self._study, self._open = state["study"], state["open"]
-        self._observed = state["observed"]
-        self._n_samples, self._n_started = state["n_samples"], state["n_started"]
+        vars(self).update((name, state[name]) for name in _SAVED)
         self._given = self._given_samples()
         self._stopping.set_state(state["stopping"])
         if self._n_searches > state["n_searches"]:
             self._stopping.go_on()
         if self._halving is not None:
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]
+
+
+class StudyGenerator(SearchGenerator):
+    """Asks a searcher for trials, up to a total and a number at a time.
+
+    Tune restores both limits, and the end of the search, from its state. The limits given here
+    replace the restored ones, since the study may have been extended.
+    """
+
+    def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
+        """`n_trials` includes the trials made before."""
+        self._limiter = ConcurrencyLimiter(searcher, max_concurrent=n_at_once)
+        super().__init__(self._limiter)
+        self._n_trials, self._n_at_once = n_trials, n_at_once
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state({**state, "total_samples": self._n_trials, "finished": False})
+        # Tune has just restored it.
+        self._limiter.max_concurrent = self._n_at_once
 
 
 def make_sampler(study: StudyConfig) -> BaseSampler:
