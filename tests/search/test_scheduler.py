@@ -166,7 +166,7 @@ def test_the_last_report_of_a_trial_is_not_compared() -> None:
     assert not any(halving.rungs.values())
 
 
-def restored(number: int, last: TrialReport) -> dict[str, Any]:
+def restored(last: TrialReport) -> dict[str, Any]:
     """The first result of a trial that was restored from its checkpoint at epoch 5."""
     earlier = tuple(epoch_report(epoch, val_accuracy=epoch / 10) for epoch in range(1, 5))
     return replace(last, earlier=earlier).to_result()
@@ -179,11 +179,11 @@ def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
     assert halving is not None
     scheduler = make_scheduler(study, halving)
     runs = TrialReport(TrialStatus.RUNNING, epoch_report(5, val_accuracy=0.5))
-    assert tell(scheduler, 0, restored(0, runs)) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 0, restored(runs)) == TrialScheduler.CONTINUE
     ended: Any = SimpleNamespace(trial_id="1", config=config(1))
     last = TrialReport(TrialStatus.COMPLETED, epoch_report(5, val_accuracy=0.5))
     # It asks nothing of the controller.
-    scheduler.on_trial_complete(None, ended, restored(1, last))  # type: ignore[arg-type]
+    scheduler.on_trial_complete(None, ended, restored(last))  # type: ignore[arg-type]
     assert {rung: set(entries) for rung, entries in halving.rungs.items()} == {
         1: {0, 1},
         2: {0, 1},
