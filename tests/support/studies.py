@@ -7,6 +7,8 @@ from study.config.parser import parse
 from study.config.study import StudyConfig
 from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, TrialStatus
 
+ABSENT = "ABSENT"
+
 RAW: dict[str, Any] = {
     "name": "tiny",
     "data": {"name": "digits", "val_fraction": 0.2, "shift": 0},
@@ -56,6 +58,15 @@ CERTIFIED: dict[str, Any] = {
     "reference_point": {"inverse_lipschitz_upper_bound": 1e7},
     "search": {**RAW["search"], "control": True},
 }
+
+
+def changed(base: Any, change: Any) -> Any:
+    """The content of a study file with other values of some keys, and without those that are
+    ABSENT."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    merged = {**base, **{key: changed(base.get(key), value) for key, value in change.items()}}
+    return {key: value for key, value in merged.items() if value != ABSENT}
 
 
 def tiny(**sections: dict[str, Any]) -> StudyConfig:
