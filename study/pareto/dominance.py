@@ -39,10 +39,10 @@ def nondominated(losses: Losses) -> NDArray[np.bool_]:
 def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
     """Which rows of losses (n, m) are on the front if small differences count as none: bool (n,).
 
-    Rows are visited in the order of the column with the smallest indifference, equals in that of
-    the next. Each is kept unless a kept row equals or beats it in every column, small differences
-    aside. So each row has a kept one that is better or the same: an epsilon-Pareto set (Laumanns,
-    Thiele, Deb and Zitzler, Evolutionary Computation 10, 2002).
+    Rows are sorted by the column with the smallest indifference, then by the next. Each is kept
+    unless a kept row equals or beats it in every column, small differences aside. So each row has a
+    kept one that is better or the same: an epsilon-Pareto set (Laumanns, Thiele, Deb and Zitzler,
+    Evolutionary Computation 10, 2002).
 
     Args:
         indifference: (m,), 0 or more: the difference of two losses up to which they count as equal,
@@ -89,3 +89,25 @@ def hypervolume(losses: Losses, reference_point: Sequence[float]) -> float:
     if len(inside) == 0:
         return 0.0
     return float(moocore.hypervolume(inside, ref=reference))
+
+
+class GrowingFront:
+    """The nondominated rows of all losses added so far.
+
+    Attributes:
+        losses: (n, m), distinct rows.
+        hypervolume: of the front within reference_point (m,), in losses; exact.
+    """
+
+    def __init__(self, reference_point: Sequence[float]) -> None:
+        self._reference_point = reference_point
+        self.losses: Losses = np.empty((0, len(reference_point)))
+        self.hypervolume = 0.0
+
+    def add(self, losses: Losses) -> None:
+        """Add rows of losses (n, m); n may be 0."""
+        rows = np.concatenate([self.losses, losses])
+        kept = nondominated(rows)
+        if kept[len(self.losses) :].any():
+            self.losses = np.unique(rows[kept], axis=0)
+            self.hypervolume = hypervolume(self.losses, self._reference_point)

@@ -24,10 +24,7 @@ def admitted(
 
 def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
     """Metrics of n admitted networks as losses (n, m), each rounded to its resolution."""
-    values = [
-        [meaning(o.metric).resolution.round(of_network[o.metric]) for o in objectives]
-        for of_network in metrics
-    ]
+    values = [[_rounded(of_network, o) for o in objectives] for of_network in metrics]
     return as_losses(values, [o.direction for o in objectives])
 
 
@@ -37,13 +34,14 @@ def scaled_losses(
     """The losses (n, m) whose differences count, for hypervolume and knee: log10 of metrics that
     run over decades, the others as they are. The same rows dominate as in `losses`."""
     values = [
-        [
-            meaning(o.metric).scaled(meaning(o.metric).resolution.round(of_network[o.metric]))
-            for o in objectives
-        ]
+        [meaning(o.metric).scaled(_rounded(of_network, o)) for o in objectives]
         for of_network in metrics
     ]
     return as_losses(values, [o.direction for o in objectives])
+
+
+def _rounded(metrics: Mapping[str, float], objective: Objective) -> float:
+    return meaning(objective.metric).resolution.round(metrics[objective.metric])
 
 
 def unscaled(losses: Losses, objectives: Sequence[Objective]) -> Losses:
@@ -73,13 +71,13 @@ def of_report(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> dict[float | None, Mapping[str, float]]:
-    """Bound of the rung, None for the trial's own -> metrics of the admitted networks of a trial's
-    last report; empty unless the trial completed."""
+    """The metrics of the admitted networks of a trial's last report, by the bound of the
+    projection, None for the trial's own network; empty unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return {}
     assert report.epoch is not None
     networks: dict[float | None, Mapping[str, float]] = {None: report.epoch.metrics()}
-    networks.update((rung.projected_to, rung.metrics()) for rung in report.projections)
+    networks.update((one.projected_to, one.metrics()) for one in report.projections)
     networks.pop(CONTROL, None)
     return {
         projected_to: metrics

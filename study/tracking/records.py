@@ -176,7 +176,7 @@ class Records:
             try:
                 content = json.loads(of_run[tags.CONFIG])
                 name = {"name": names[run.info.experiment_id]}
-                config = parse(content, run.info.run_name, name, is_stored=True)
+                config = parse(content, run.info.run_name, name)
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):

@@ -111,10 +111,9 @@ def differences(
             problems += (f"run: {name}: {problem}" for problem in _apart(theirs, of_file, rounding))
     if VAL_RIGHT in of_run:
         content = of_run[VAL_RIGHT]
-        pairs = [(read_right(content, logged.get(VAL_ACCURACY, math.nan)), answers.right)]
-        kept_certified = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
-        if kept_certified is not None:  # earlier versions did not keep them
-            pairs.append((kept_certified, answers.certified(trial.radius)))
+        right = read_right(content, logged.get(VAL_ACCURACY, math.nan))
+        certified_images = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
+        pairs = ((right, answers.right), (certified_images, answers.certified(trial.radius)))
         n_images = len(answers.right)
         n_other = max(sum(map(ne, kept, ours.tolist())) for kept, ours in pairs)
         if n_other > MOST_IMAGES * n_images:

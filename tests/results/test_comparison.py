@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from study.config.parser import parse
+from study.config.space import IntParameter
 from study.errors import UserError
 from study.metrics.artifacts import packed
 from study.metrics.definitions import Direction
@@ -342,12 +342,9 @@ def test_studies_of_other_data_or_measurements_are_refused(
 
 
 def test_a_stored_study_that_searches_its_split_is_refused() -> None:
-    """An earlier version let it."""
     records, other = trials(0.8), study("b")
-    content = other.config.to_dict()
-    del content["data"]["split_seed"]
-    content["space"]["split_seed"] = {"type": "int", "low": 0, "high": 3}
-    searched = replace(other, config=parse(content, "b", is_stored=True))
+    space = (*other.config.space, ("split_seed", IntParameter("int", 0, 3)))
+    searched = replace(other, config=replace(other.config, space=space))
     with pytest.raises(UserError, match=r"data\.split_seed is 0 in a and varied in b"):
         compare([report("a", records), report(searched, records)])
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,8 +22,7 @@ from study.execution.callback import StudyCallback
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported, number_text
 from study.metrics.reports import TrialReport
-from study.pareto import points
-from study.pareto.dominance import nondominated
+from study.search import observation
 from study.search.stopping import Stopping
 
 _REFRESH_SECONDS = 0.5
@@ -215,15 +214,10 @@ class Progress(StudyCallback):
 
     def _front(self, trials: list[Trial]) -> list[str]:
         """Tune ids of the trials of the networks on the current front."""
-        ids, metrics = list[str](), list[Mapping[str, float]]()
         # The first of equal networks is on the front, as in the report.
-        for trial in sorted(trials, key=lambda t: suggestion(t).number):
-            report = tune_trials.report(trial)
-            admitted = points.of_report(report, self.study.objectives, self.study.constraints)
-            ids += [trial.trial_id] * len(admitted)
-            metrics += list(admitted.values())
-        losses = points.losses(metrics, self.study.objectives)
-        return [i for i, kept in zip(ids, nondominated(losses), strict=True) if kept]
+        ordered = sorted(trials, key=lambda t: suggestion(t).number)
+        reports = [tune_trials.report(trial) for trial in ordered]
+        return [ordered[index].trial_id for index in observation.front(reports, self.study)]
 
 
 def _epochs(trials: list[Trial]) -> int:

@@ -19,9 +19,8 @@ from study.execution.files.snapshots import Snapshots
 from study.execution.trials import folder_name
 from study.execution.worker.batching import Batching, longest_wait
 from study.execution.worker.trainable import TrialTrainable
-from study.search.generator import StudyGenerator
 from study.search.scheduler import make_halving, make_scheduler
-from study.search.searcher import OptunaSearcher
+from study.search.searcher import OptunaSearcher, StudyGenerator
 from study.search.stopping import Stopping
 from study.tracking.records import StudyRecord
 
