@@ -191,9 +191,10 @@ def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> 
     if report is None:
         return cli.INTERRUPTED
     study = Study(driver, report)
-    if outcome.end_of_search is not None:
-        n_trainings = outcome.record.config.n_trainings
-        cli.say(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
+    record = outcome.study.record
+    if record.end_of_search is not None:
+        n_trainings = record.config.n_trainings
+        cli.say(f"{outcome.n_started} of {n_trainings} trials: {record.end_of_search}")
     uri = driver.elsewhere().get("tracking_uri")
     options = ["--tracking-uri", uri] if uri else []
     study.print_table(options=options)

@@ -129,7 +129,7 @@ def loop(
 def _finished(driver: Driver, outcome: "Outcome", report: Report | None) -> "Study":
     """The study that was run. Raises KeyboardInterrupt if it was interrupted."""
     if report is None:
-        name = outcome.record.name
+        name = outcome.study.record.name
         raise KeyboardInterrupt(f"{name} is unfinished: {driver.how_to_resume(name)}")
     return Study(driver, report)
 

@@ -8,7 +8,7 @@ from study.execution.driver import beginning
 from study.execution.driver.place import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.records import StudyRecord
+from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
@@ -37,7 +37,7 @@ def planned(
 def test_a_file_whose_study_is_done_is_said_to_be_trained_again(
     tracker: Tracker, study: StudyRecord, planned: Callable[..., list[str]]
 ) -> None:
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     uri = tracker.client.tracking_uri
     again, show, extend = planned(study.source)
     assert again == (
@@ -54,5 +54,5 @@ def test_another_file_or_an_unfinished_study_is_not_trained_again(
     first, second = planned(study.source)
     assert first == taken
     assert second.startswith("tiny is unfinished; go on with it: ")
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     assert planned("/x/another.yaml") == [taken]

@@ -230,7 +230,7 @@ def test_a_time_that_is_none_counts_as_unknown(
     tracker: Tracker, study: StudyRecord, column: str, time: object
 ) -> None:
     log(tracker, study, "0000", 0.5)
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     write(tracker, f"UPDATE runs SET {column} = ?", time)
     records = Records(tracker.client)
     (trial,) = records.trials(study)
@@ -254,7 +254,7 @@ def test_figures_of_a_study_that_are_no_numbers_are_not_listed(
     log(tracker, study, "0000", 0.5)
     for name in ("n_completed", "n_front", "hypervolume", "hours"):
         tracker.client.api.log_metric(study.run_id, name, 7.0)
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     (line,) = listed(tracker.client).lines
     assert (line["n_completed"], line["n_front"], line["hours"]) == (7, 7, 7.0)
     write(tracker, "UPDATE latest_metrics SET value = ? WHERE run_uuid = ?", value, study.run_id)
