@@ -153,17 +153,16 @@ def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: b
         f"{rehearsed.config.n_trainings} trials, {rehearsed.n_at_once} at a time, of "
         f"{_in_words(rehearsed.trial.seconds)} each on this machine"
     )
-    size = rehearsed.size
     typer.echo(
-        f"# Driver: {size.reports_a_second:.2g} reports a second in {size.messages_a_second:.2g} "
-        f"messages, about {size.share:.1%} of a core"
+        f"# Driver: {rehearsed.reports_a_second:.2g} reports a second in "
+        f"{rehearsed.messages_a_second:.2g} messages, about {rehearsed.share:.1%} of a core"
     )
-    if size.is_too_large:
+    if rehearsed.is_too_large:
         typer.echo(
             "# The driver will hold the trials up: raise training.report_every, or let fewer run "
             "at once"
         )
-    typer.echo(f"# Storage: about {size.storage_bytes / 1e6:.2g} MB of checkpoints at the end")
+    typer.echo(f"# Storage: about {rehearsed.storage_bytes / 1e6:.2g} MB of checkpoints at the end")
     typer.echo(f"# Records: {driver.client.tracking_uri}")
     return 0
 

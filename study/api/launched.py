@@ -8,9 +8,9 @@ from pathlib import Path
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
 from study.execution.driver import beginning, own_loop, running
-from study.execution.driver.beginning import rehearse
+from study.execution.driver.dry_run import rehearse
+from study.execution.driver.environment import Driver
 from study.execution.driver.own_loop import Loop
-from study.execution.driver.place import Driver
 from study.execution.driver.resuming import Resumption, planned_resume
 from study.execution.driver.running import Outcome
 from study.metrics.artifacts import PAGE

@@ -12,7 +12,7 @@ from study.api.asked import asked_for, by_arguments, settings
 from study.api.shown import Shown
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.results import tables
 from study.results.front import Mark
 from study.results.report import Report, read

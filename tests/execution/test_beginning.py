@@ -5,7 +5,7 @@ import pytest
 
 from study.config.file import Asked
 from study.execution.driver import beginning
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import Records, StudyRecord

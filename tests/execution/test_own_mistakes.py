@@ -9,7 +9,7 @@ import pytest
 from study.config.file import study_of
 from study.config.parser import parse
 from study.errors import ConfigError, UserError
-from study.execution.driver.preflight import check_ladder, check_trials
+from study.execution.driver.preflight import check_trials
 from study.execution.provenance import changes_of_code, own_code
 from study.metrics.definitions import METRICS
 from study.tracking.records import StudyRecord
@@ -102,6 +102,7 @@ def test_a_mistake_is_one_line_with_its_key(changes: dict[str, Any], message: st
     [
         ("Unscalable", {"ladder": [0.3, 0.1]}, r"ladder: .* no scale, but got \[0.3, 0.1\]"),
         ("Unscalable", {"ladder": 2}, "ladder: .* no scale, but got 2"),
+        ("Unbounded", {"ladder": [0.3]}, r"ladder: .* no bounds, but got \[0.3\]"),
         ("Unscalable", {"control": True}, "control: must be false .* no scale, but got True"),
     ],
 )
@@ -111,21 +112,10 @@ def test_a_ladder_that_would_not_be_used_is_refused(
     model = {**_block(block)["model"], "head": "lipschitz"}
     space = {"coeff": RAW["space"]["coeff"]}
     raw = {**RAW, "model": model, "space": space, "search": {"n_trials": 2, **search}}
-    study = parse(raw, "s.yaml")
-    check_trials(study, "s.yaml")  # one that is stored may be resumed
     with pytest.raises(ConfigError, match=f"^s.yaml: search.{message}") as error:
-        check_ladder(study, "s.yaml")
+        check_trials(parse(raw, "s.yaml"), "s.yaml")
     assert f"with {OWN}:{block}, which defines" in str(error.value)
-    check_ladder(parse({**raw, "model": {**model, "block": f"{OWN}:Coupling"}}, "s"), "s")
-
-
-def test_a_ladder_of_blocks_without_bounds_is_refused() -> None:
-    raw = {**RAW, **_block("Unbounded"), "space": {"coeff": RAW["space"]["coeff"]}}
-    study = parse({**raw, "search": {"n_trials": 2, "ladder": [0.3]}}, "s.yaml")
-    with pytest.raises(
-        ConfigError, match=r"search.ladder: .*Unbounded, which defines no bounds, b"
-    ):
-        check_ladder(study, "s.yaml")
+    check_trials(parse({**raw, "model": {**model, "block": f"{OWN}:Coupling"}}, "s"), "s")
 
 
 def test_what_cannot_be_imported_by_name_is_refused_with_how_to_do_it() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from study.errors import FailedError, LaunchError, TrackingError
 from study.execution.driver import running
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
 from study.tracking.records import StudyRead

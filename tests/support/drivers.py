@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
 
 

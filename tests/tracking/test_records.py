@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from study import report
 from study.config.parser import parse
 from study.errors import LaunchError, LocationError, TrackingError
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.results.front import Mark
 from study.results.listing import listed

@@ -1,19 +1,12 @@
 """Plan a new study: check that it can run, and choose its name."""
 
-import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from study.config.file import Asked, to_yaml
-from study.config.study import StudyConfig
-from study.config.trial import DataConfig
+from study.config.file import Asked
 from study.errors import NameTakenError, count_of
-from study.execution.driver.place import Driver
-from study.execution.driver.preflight import check_ladder, check_trials, longest_trial
-from study.execution.driver.sizing import Size, size
-from study.execution.driver.starting import connected
+from study.execution.driver.environment import Driver
+from study.execution.driver.preflight import check_trials
 from study.execution.files import storage
-from study.trial.rehearsal import Rehearsal, measured
 
 
 def plan_new(driver: Driver, asked: Asked) -> Asked:
@@ -26,7 +19,6 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
     """
     config = asked.config
     check_trials(config, asked.source)
-    check_ladder(config, asked.source)
     free = _free_name(driver, config.name)
     if free == config.name:
         return asked
@@ -49,44 +41,6 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
     if unfinished is not None:
         driver.say_unfinished(unfinished.name)
     return replace(asked, config=replace(config, name=free))
-
-
-@dataclass(frozen=True)
-class Rehearsed:
-    """The result of a dry run: the study, a measured trial, and how many trials run in parallel."""
-
-    config: StudyConfig
-    trial: Rehearsal
-    n_at_once: int
-
-    @property
-    def seconds(self) -> float:
-        """Estimated wall-clock time of the study."""
-        return math.ceil(self.config.n_trainings / self.n_at_once) * self.trial.seconds
-
-    @property
-    def size(self) -> Size:
-        """What the study asks of its driver and of its storage."""
-        return size(self.config, self.trial, self.n_at_once)
-
-    def as_file(self, every: bool) -> str:
-        """The study as YAML; `every` includes settings that equal the defaults."""
-        config, default = self.config, DataConfig().root
-        if config.data.root == str(Path(default).resolve()):
-            config = replace(config, data=replace(config.data, root=default))
-        return to_yaml(config, is_short=not every)
-
-
-def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
-    """Check a new study, its storage and Ray, and time a trial, without running the study.
-    Raises UserError if the study could not begin."""
-    study = plan_new(driver, asked).config
-    storage.check(driver.folder(study.name))
-    with connected(driver, study) as n_at_once:
-        pass  # it was reached or started, and is left again
-    n_threads, on_gpu = max(1, int(study.resources.cpus)), study.resources.gpus > 0
-    trial = measured(longest_trial(study), n_threads, on_gpu)
-    return Rehearsed(study, trial, min(n_at_once, study.n_trainings))
 
 
 def _free_name(driver: Driver, name: str) -> str:

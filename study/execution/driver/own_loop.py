@@ -12,7 +12,7 @@ from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.errors import ConfigError, LaunchError
 from study.execution.driver.beginning import plan_new
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.execution.files import storage
 from study.execution.provenance import own_code, provenance
 from study.metrics.artifacts import OUTCOME

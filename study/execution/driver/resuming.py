@@ -9,7 +9,7 @@ from typing import Any
 from study.config.file import absolute
 from study.config.study import StudyConfig
 from study.errors import LaunchError, quoted, some
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.execution.driver.preflight import check_trials
 from study.execution.files import storage
 from study.metrics.reports import TrialStatus

@@ -9,7 +9,7 @@ from ray import tune
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError, reason
 from study.execution.driver import tuner
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.execution.driver.resuming import Resumption
 from study.execution.driver.starting import connected
 from study.execution.files import storage
