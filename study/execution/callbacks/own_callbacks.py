@@ -62,7 +62,7 @@ class OwnCallbacks(StudyCallback):
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._callbacks: dict[str, Callback] = {}
-        self._ended: EndedTrials | None = None
+        self._ended = EndedTrials()
         for path in self.study.callbacks:
             with self._dropped_if_it_fails(path):
                 self._callbacks[path] = callback_class(path)()
@@ -82,13 +82,10 @@ class OwnCallbacks(StudyCallback):
             self._tell("on_report", self._handle(trial), epoch.epoch, metrics)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._ended is None:
-            # An earlier driver was told of those that had ended before.
-            self._ended = EndedTrials()
-            self._ended.update(trials)
+        # An earlier driver was told of those that had ended before.
+        self._ended.begin_step(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        assert self._ended is not None
         for trial in self._ended.update(trials):
             report = tune_trials.report(trial)
             epoch = None if report is None else report.epoch

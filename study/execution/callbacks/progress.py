@@ -54,7 +54,6 @@ class Progress(StudyCallback):
         self._next_refresh = 0.0
         self._last_shown = self._start
         self._ended = EndedTrials()
-        self._is_begun = False
         # Tune's id -> epochs of a trial by its last report: with hundreds running, of which some
         # end every second, their results are not read again for each line.
         self._n_epochs: dict[str, int] = {}
@@ -85,10 +84,9 @@ class Progress(StudyCallback):
             self._last_report = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if not self._is_begun:
-            self._is_begun = True
+        if not self._ended.is_begun:
             # From before a resume.
-            self._ended.update(trials)
+            self._ended.begin_step(trials)
             self._n_epochs = {trial.trial_id: tune_trials.n_epochs(trial) for trial in trials}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
