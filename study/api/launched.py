@@ -7,11 +7,11 @@ from pathlib import Path
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
-from study.execution.driver import beginning, own_loop, running
+from study.execution.driver import own_loop, running
 from study.execution.driver.dry_run import rehearse
 from study.execution.driver.environment import Driver
 from study.execution.driver.own_loop import Loop
-from study.execution.driver.resuming import Resumption, planned_resume
+from study.execution.driver.planning import Resumption, plan_new, planned_resume
 from study.execution.driver.running import Outcome
 from study.metrics.artifacts import PAGE
 from study.results.page import write_page
@@ -33,7 +33,7 @@ def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
         UserError: if it cannot begin; nothing was started then.
         FailedError: if it began and cannot go on; it can be resumed.
     """
-    return _ended(driver, running.begin(driver, beginning.plan_new(driver, asked)))
+    return _ended(driver, running.begin(driver, plan_new(driver, asked)))
 
 
 def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import cast
 
 from study.execution.driver.environment import Driver
+from study.metrics.reports import TrialStatus
 from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
 
 
@@ -32,6 +33,9 @@ class Remembered:
 
     def check_files(self, study: StudyRecord) -> None:
         pass
+
+    def n_completed(self, study: StudyRecord) -> int:
+        return self.read(study).states.count(TrialStatus.COMPLETED)
 
     def read(self, study: StudyRecord) -> StudyRead:
         return StudyRead(study, self._trials)

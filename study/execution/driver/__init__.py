@@ -2,8 +2,7 @@
 
 environment  MLflow, the storage, a Ray cluster and the user's terminal
 preflight    checks that the trials of a study can run
-beginning    plans a new study
-resuming     plans resuming a study
+planning     plans a new study, or resuming one
 starting     connects to Ray or starts it, and checks its nodes
 local_ray    Ray on this host alone, with a token of its own
 nodes        checks that every node reaches what a trial needs

@@ -7,8 +7,8 @@ from pathlib import Path
 from study.config.file import Asked, to_yaml
 from study.config.study import StudyConfig
 from study.config.trial import DataConfig
-from study.execution.driver.beginning import plan_new
 from study.execution.driver.environment import Driver
+from study.execution.driver.planning import plan_new
 from study.execution.driver.preflight import longest_trial
 from study.execution.driver.starting import connected
 from study.execution.files import storage

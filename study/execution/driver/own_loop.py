@@ -11,8 +11,8 @@ from study.config.file import Asked
 from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.errors import ConfigError, LaunchError
-from study.execution.driver.beginning import plan_new
 from study.execution.driver.environment import Driver
+from study.execution.driver.planning import plan_new
 from study.execution.files import storage
 from study.execution.provenance import own_code, provenance
 from study.metrics.artifacts import OUTCOME

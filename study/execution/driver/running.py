@@ -10,7 +10,7 @@ from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError, reason
 from study.execution.driver import tuner
 from study.execution.driver.environment import Driver
-from study.execution.driver.resuming import Resumption
+from study.execution.driver.planning import Resumption
 from study.execution.driver.starting import connected
 from study.execution.files import storage
 from study.execution.files.snapshots import restore

@@ -1,4 +1,4 @@
-"""Plan resuming a study, without starting or changing anything."""
+"""Plan a new study, or resuming one, without starting or changing anything."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from study.config.file import absolute
+from study.config.file import Asked, absolute
 from study.config.study import StudyConfig
-from study.errors import LaunchError, quoted, some
+from study.errors import LaunchError, NameTakenError, count_of, quoted, some
 from study.execution.driver.environment import Driver
 from study.execution.driver.preflight import check_trials
 from study.execution.files import storage
@@ -17,6 +17,48 @@ from study.tracking.records import Records, StudyRead, StudyRecord
 
 # The only settings that may change when a study is resumed.
 _TRIALS, _HOURS = "search.n_trials", "search.max_hours"
+
+
+def plan_new(driver: Driver, asked: Asked) -> Asked:
+    """Check that a new study can run, and give it a free name: a number is added to the file's name
+    if it is taken, and the user is told.
+
+    Raises:
+        UserError: if a trial's data cannot be read, its network does not fit the images or cannot
+            have the ladder that is asked for, or a name given as an argument is taken.
+    """
+    config = asked.config
+    check_trials(config, asked.source)
+    free = _free_name(driver, config.name)
+    if free == config.name:
+        return asked
+    if "name" in asked.options:
+        raise NameTakenError.of(config.name)
+    taken = driver.records.find_study(config.name)
+    if taken is not None and taken.source == asked.source and taken.finished:
+        n_completed = count_of(driver.records.n_completed(taken), "completed trial")
+        driver.say(
+            f"{taken.name} is there already, with {n_completed}; this study trains again, as {free}"
+        )
+        driver.say(f"to show {taken.name} instead: {driver.how_to_show(taken.name)}")
+        driver.say(
+            f"to extend it instead, with more trials or hours: {driver.how_to_resume(taken.name)}"
+        )
+    else:
+        driver.say(f"the name {config.name} is taken; this study is {free}")
+    of_file = driver.records.of_file(asked.source)
+    unfinished = next((record for record in of_file if not record.finished), None)
+    if unfinished is not None:
+        driver.say_unfinished(unfinished.name)
+    return replace(asked, config=replace(config, name=free))
+
+
+def _free_name(driver: Driver, name: str) -> str:
+    """The first of name, name-2, name-3, ... that no study has."""
+    free, number = name, 2
+    while driver.records.is_taken(free) or storage.exists(driver.folder(free)):
+        free, number = f"{name}-{number}", number + 1
+    return free
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
+from study.config.file import Asked
 from study.errors import UserError
-from study.execution.driver.resuming import Resumption, check_same, extended, planned_resume
+from study.execution.driver.planning import (
+    Resumption,
+    check_same,
+    extended,
+    plan_new,
+    planned_resume,
+)
 from study.metrics.reports import TrialStatus
 from study.tracking.records import StudyRecord
 from tests.support.drivers import Remembered, driver
@@ -218,3 +225,26 @@ def test_nobody_else_runs_a_study_until_its_plan_is_left(tmp_path: Path) -> None
     with first, pytest.raises(UserError, match="a study must not be running"):
         planned(tmp_path, LEFT)
     assert planned(tmp_path, LEFT).goes_on == kept
+
+
+def begun(folder: Path, study: StudyRecord, source: str) -> list[str]:
+    """What is said as a file is launched whose name a study has."""
+    said: list[str] = []
+    of = driver(folder, Remembered(study, trials=TRIALS), said)
+    assert plan_new(of, Asked(tiny(), source, frozenset())).config.name == "tiny-2"
+    return said
+
+
+def test_a_file_whose_study_is_done_is_said_to_be_trained_again(tmp_path: Path) -> None:
+    assert begun(tmp_path, DONE, DONE.source) == [
+        "tiny is there already, with 1 completed trial; this study trains again, as tiny-2",
+        "to show tiny instead: python -m study.report tiny --tracking-uri sqlite:///x",
+        "to extend it instead, with more trials or hours: resume tiny",
+    ]
+
+
+def test_another_file_or_an_unfinished_study_is_not_trained_again(tmp_path: Path) -> None:
+    taken = "the name tiny is taken; this study is tiny-2"
+    unfinished = "tiny is unfinished; go on with it: resume tiny"
+    assert begun(tmp_path, LEFT, LEFT.source) == [taken, unfinished]
+    assert begun(tmp_path, DONE, "/x/another.yaml") == [taken]
