@@ -227,10 +227,11 @@ class Records:
 
     def read(self, study: StudyRecord) -> StudyRead:
         """A study as it is now, with all of its networks. Raises TrackingError if it is gone."""
-        now = self.study_of(self.client.get_run(study.run_id))
-        if now is None:
-            raise TrackingError(self.absent(study.name), "study")
-        return StudyRead(now, tuple(self.trials_and_projections(now)))
+        experiment = self._call(self.client.api.get_experiment, study.experiment_id)
+        for now, _ in self._studies([experiment]):
+            if now.run_id == study.run_id:
+                return StudyRead(now, tuple(self.trials_and_projections(now)))
+        raise TrackingError(self.absent(study.name), "study")
 
     def n_completed(self, study: StudyRecord) -> int:
         """The number of trials of a study that trained for all of their epochs, so far."""

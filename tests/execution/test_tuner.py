@@ -1,8 +1,10 @@
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune import Callback
 
 from study.errors import LaunchError
 from study.execution.callbacks.failures import Failures
@@ -47,6 +49,8 @@ def test_a_study_goes_on_as_it_is_asked_for_now_at_the_address_of_now(
     longer = replace(STUDY, config=config)
     assert tuner.restored(longer, "http://new:5000", 2) is made
     parts = {type(callback): callback for callback in made.run_config.callbacks}
+    # Tune pickles them, but another driver has its own.
+    assert {type(pickle.loads(pickle.dumps(callback))) for callback in parts.values()} == {Callback}
     # The reasons are beside the list of them.
     order = (Interrupt, Recorder, OwnCallbacks, Snapshots, Checkpoints)
     assert [kind for kind in parts if kind in order] == [*order]

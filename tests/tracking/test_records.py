@@ -66,6 +66,10 @@ def test_a_copy_of_a_study_is_named_by_its_own_experiment(
         assert point.metrics["val_accuracy"] == accuracy
         assert point.handle == f"{name}/0000"
         assert run_of(records, point.handle) == point.first.run_id
+        found = records.find_study(name)
+        assert found is not None
+        (network,) = records.read(found).networks
+        assert network.run_id == point.first.run_id
         of_run = records.study_of(tracker.client.get_run(point.first.run_id))
         assert of_run is not None
         assert of_run.name == name
