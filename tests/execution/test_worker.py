@@ -200,7 +200,7 @@ def restored(folder: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
 def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(stored: Path) -> None:
-    """Of an error as it is made, Ray brings a text alone to the driver."""
+    """Ray brings an error that is raised as a worker is made to the driver as text alone."""
     of = GpuWorker(config())
     for _ in range(2):
         with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):

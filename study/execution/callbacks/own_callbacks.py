@@ -73,11 +73,8 @@ class OwnCallbacks(StudyCallback):
     ) -> None:
         self._tell("on_trial_start", self._handle(trial), dict(suggestion(trial).sample))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
-        for epoch in () if report is None or report.is_repeated else report.epochs:
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        for epoch in () if report.is_repeated else report.epochs:
             metrics = as_reported(epoch.metrics())
             self._tell("on_report", self._handle(trial), epoch.epoch, metrics)
 

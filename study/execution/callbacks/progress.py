@@ -54,8 +54,8 @@ class Progress(StudyCallback):
         self._next_refresh = 0.0
         self._last_shown = self._start
         self._ended = EndedTrials()
-        # Tune's id -> epochs of a trial by its last report: with hundreds running, of which some
-        # end every second, their results are not read again for each line.
+        # Tune's id -> epochs of a trial by its last report: with hundreds of trials, reading all
+        # results for each line would take too long.
         self._n_epochs: dict[str, int] = {}
         self._n_trained = 0  # epochs reported since this driver started
         self._last_report = self._start  # when the last of them was
@@ -70,11 +70,8 @@ class Progress(StudyCallback):
             self._live.start()
             self._draw = partial(self._live.update, refresh=True)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
-        if report is None or report.epoch is None:
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        if report.epoch is None:
             return
         # None after a repeated report, which may be of an earlier checkpoint.
         n_more = report.epoch.epoch - self._n_epochs.get(trial.trial_id, 0)

@@ -87,18 +87,12 @@ class Recorder(StudyCallback):
         view = tune_trials.view(trial)
         self._put(view.suggestion.trial_id, partial(self._start, view))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
-        epochs = () if report is None else report.epochs
-        if not epochs:
-            return
-        collected = self._collected.setdefault(
-            suggestion(trial).trial_id, _Reports(time.monotonic())
-        )
-        collected.epochs += epochs
-        collected.node = result["node_ip"]
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        if report.epochs:
+            new = _Reports(time.monotonic())
+            collected = self._collected.setdefault(suggestion(trial).trial_id, new)
+            collected.epochs += report.epochs
+            collected.node = node
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         # Trials that ended under an earlier driver are written when the study ends.

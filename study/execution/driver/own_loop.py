@@ -33,7 +33,7 @@ class OwnTrial:
     """A sample that was asked for.
 
     Attributes:
-        config: all its settings; those of `training` bind nobody here.
+        config: all its settings; nobody has to follow its `training`.
         network: with its first weights, to be trained.
     """
 

@@ -125,8 +125,8 @@ def planned_resume(
             "storage_path",
         )
     with storage.locked(found.storage):
-        # Read under the lock, though it was found before: another process may have run it until
-        # now, to its end or with more trials.
+        # Read again under the lock: until now another process may have run it, to its end or with
+        # more trials.
         study = driver.records.read(found)
         record = _first_to_go_on(driver, [study.record], asked, key)
         check_same(record.config, asked)
@@ -137,7 +137,8 @@ def planned_resume(
 
 
 def _found(driver: Driver, name: str | None, source: str) -> list[StudyRecord]:
-    """The study of a name, or those of a file, the latest first; not those that are told."""
+    """The study with a name, or all studies of a file, the latest first; a study that its user
+    trains is refused, or left out."""
     records = driver.records
     if name is not None:
         named = records.find_study(name)

@@ -1,4 +1,4 @@
-"""Build the Tune tuner of a new study, or restore that of an earlier one."""
+"""Build the Tune tuner of a new study, or restore the tuner of an earlier one."""
 
 from collections import deque
 from collections.abc import Mapping

@@ -37,7 +37,8 @@ class Checkpoints(StudyCallback):
         messages: receives a line if a checkpoint of an ended trial cannot be deleted.
 
     Raises:
-        OSError: in the driver, if those of an unfinished trial cannot be listed or deleted.
+        OSError: in the driver, if the checkpoints of an unfinished trial cannot be listed or
+            deleted.
     """
 
     n_kept: int
