@@ -153,17 +153,16 @@ def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: b
         f"{rehearsed.config.n_trainings} trials, {rehearsed.n_at_once} at a time, of "
         f"{_in_words(rehearsed.trial.seconds)} each on this machine"
     )
-    size = rehearsed.size
     typer.echo(
-        f"# Driver: {size.reports_a_second:.2g} reports a second in {size.messages_a_second:.2g} "
-        f"messages, about {size.share:.1%} of a core"
+        f"# Driver: {rehearsed.reports_a_second:.2g} reports a second in "
+        f"{rehearsed.messages_a_second:.2g} messages, about {rehearsed.share:.1%} of a core"
     )
-    if size.is_too_large:
+    if rehearsed.is_too_large:
         typer.echo(
             "# The driver will hold the trials up: raise training.report_every, or let fewer run "
             "at once"
         )
-    typer.echo(f"# Storage: about {size.storage_bytes / 1e6:.2g} MB of checkpoints at the end")
+    typer.echo(f"# Storage: about {rehearsed.storage_bytes / 1e6:.2g} MB of checkpoints at the end")
     typer.echo(f"# Records: {driver.client.tracking_uri}")
     return 0
 
@@ -191,9 +190,10 @@ def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> 
     if report is None:
         return cli.INTERRUPTED
     study = Study(driver, report)
-    if outcome.end_of_search is not None:
-        n_trainings = outcome.record.config.n_trainings
-        cli.say(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
+    record = outcome.study.record
+    if record.end_of_search is not None:
+        n_trainings = record.config.n_trainings
+        cli.say(f"{outcome.n_started} of {n_trainings} trials: {record.end_of_search}")
     uri = driver.elsewhere().get("tracking_uri")
     options = ["--tracking-uri", uri] if uri else []
     study.print_table(options=options)

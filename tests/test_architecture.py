@@ -90,9 +90,8 @@ DOORS = {
 }
 # Who may look into the environment, besides the driver, and why.
 READS_ENVIRONMENT = {
-    "study.execution.driver.place": "the door",
+    "study.execution.driver.environment": "the door",
     "study": "MLflow and Ray take their telemetry's settings from there",
-    "study.execution.driver.address": "Ray takes its settings from there",
     "study.tracking.client": "MLflow takes its settings from there",
     "study.tracking.files": "the user names a bucket there, as for MLflow's server",
     "study.execution.driver.starting": "Ray takes its settings from there",

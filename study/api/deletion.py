@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from study.errors import FailedError, LaunchError, TrackingError, UserError, some
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.execution.files import storage
 from study.tracking import removal
 from study.tracking.removal import Holdings

@@ -1,7 +1,7 @@
 """Verification of a network of any study."""
 
 from study.errors import printable
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.tracking.handles import handle_of, run_of
 from study.verification.proof import Proof, verify
 

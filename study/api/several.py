@@ -7,7 +7,7 @@ from rich.console import Console
 from study.api.shown import Shown
 from study.api.study import Study
 from study.errors import renamed
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.results import comparison, comparison_views
 from study.results.comparison import Comparison
 from study.results.listing import Listing, listed

@@ -12,7 +12,7 @@ from study.api.asked import asked_for, by_arguments, settings
 from study.api.shown import Shown
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.results import tables
 from study.results.front import Mark
 from study.results.report import Report, read
@@ -129,7 +129,7 @@ def loop(
 def _finished(driver: Driver, outcome: "Outcome", report: Report | None) -> "Study":
     """The study that was run. Raises KeyboardInterrupt if it was interrupted."""
     if report is None:
-        name = outcome.record.name
+        name = outcome.study.record.name
         raise KeyboardInterrupt(f"{name} is unfinished: {driver.how_to_resume(name)}")
     return Study(driver, report)
 

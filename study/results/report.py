@@ -22,7 +22,7 @@ from study.results import recommended, spent, table1, where
 from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
 from study.tracking.handles import runs_by_label
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
 
 # Imported where they are needed: pandas and Optuna take tenths of a second each.
 if TYPE_CHECKING:
@@ -210,6 +210,13 @@ def collect(
     if records is not None:
         listed, unsure = with_answers(listed, objectives, records)
     return Report(objectives, constraints, listed, study, where.strip(), unsure, records)
+
+
+def of_study(study: StudyRead, records: Records) -> Report:
+    """The report of a study that was read whole. Raises TrackingError if two of its runs have one
+    name, or a file of a network cannot be read."""
+    runs_by_label(study.networks, study.record.name)
+    return collect(study.record, study.networks, records=records)
 
 
 def read(

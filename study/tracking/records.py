@@ -1,7 +1,7 @@
 """MLflow -> records of studies, trials and projections.
 
 A study is an experiment with a parent run, below that a run for each trial, and below a trial a run
-for each of its projections.
+for each of its projections. Who needs all of it gets one StudyRead, and hands it on.
 """
 
 import json
@@ -15,7 +15,8 @@ from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import COEFF, MAX_EPOCHS
-from study.errors import absent, escaped, printable
+from study.errors import TrackingError, absent, escaped, printable
+from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
@@ -50,6 +51,8 @@ class StudyRecord:
         is_told: whether its networks were trained by its user's own loop.
         own_code: module of the user's own code -> SHA-256, hex, of its file as the study began.
         is_published: whether marks, recommendations and figures of its end are in MLflow.
+        end_of_search: why it ended before its last possible trial; None if it did not.
+        hours: of its trials when it last ended; 0 before that.
     """
 
     name: str
@@ -66,6 +69,8 @@ class StudyRecord:
     is_told: bool = False
     own_code: Mapping[str, str] = field(default_factory=dict)
     is_published: bool = False
+    end_of_search: str | None = None
+    hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,24 @@ class TrialRecord:
     why: str = ""
     device: str | None = None
     origin: str = ""
+
+
+@dataclass(frozen=True)
+class StudyRead:
+    """A study as MLflow had it at one moment.
+
+    Attributes:
+        record: the study itself.
+        networks: its trials by id, each followed by its projections, largest bound first.
+    """
+
+    record: StudyRecord
+    networks: tuple[TrialRecord, ...]
+
+    @property
+    def states(self) -> list[TrialStatus]:
+        """The state of each trial, by trial id."""
+        return [network.state for network in self.networks if network.projected_to is None]
 
 
 class Records:
@@ -196,14 +219,19 @@ class Records:
                 is_told=of_run.get(tags.TOLD) == "true",
                 own_code=as_json(of_run.get(tags.OWN_CODE, ""), dict) or {},
                 is_published=of_run.get(tags.PUBLISHED) == "true",
+                # Empty if the study was extended since.
+                end_of_search=printable(of_run.get(tags.END_OF_SEARCH, "")) or None,
+                hours=metrics_of(run).get(HOURS, 0.0),
             )
             yield study, run
 
-    def end_of_search(self, study: StudyRecord) -> str | None:
-        """Why the study ended before its last possible trial; None if it did not."""
-        # Empty if the study was extended since.
-        end = self.client.get_run(study.run_id).data.tags.get(tags.END_OF_SEARCH)
-        return printable(end) if end else None
+    def read(self, study: StudyRecord) -> StudyRead:
+        """A study as it is now, with all of its networks. Raises TrackingError if it is gone."""
+        experiment = self._call(self.client.api.get_experiment, study.experiment_id)
+        for now, _ in self._studies([experiment]):
+            if now.run_id == study.run_id:
+                return StudyRead(now, tuple(self.trials_and_projections(now)))
+        raise TrackingError(self.absent(study.name), "study")
 
     def n_completed(self, study: StudyRecord) -> int:
         """The number of trials of a study that trained for all of their epochs, so far."""

@@ -75,7 +75,7 @@ def write(folder: Path, n_runs: int) -> None:
         changes = {TEST_ACCURACY: 0.5} if epoch == 3 else {}
         tracker.log_reports("0000", [epoch_report(epoch, **changes)])
     tracker.end_trial("0000", TrialStatus.COMPLETED)
-    studies.close(client, study, TrialStatus.COMPLETED)
+    studies.close(client, Records(client).read(study), TrialStatus.COMPLETED)
     (template,) = (trial.run_id for trial in Records(client).trials(study))
     generator = random.Random(0)
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:

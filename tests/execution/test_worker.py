@@ -1,7 +1,6 @@
 """The worker's steps, in this process and without Ray."""
 
 import gc
-import json
 import shutil
 import time
 import weakref
@@ -25,7 +24,6 @@ from study.search.suggestion import Suggestion
 from study.trial import ladder
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset
-from study.trial.state_file import read_state, state_bytes
 from tests.support.studies import tiny
 
 STUDY = tiny()
@@ -142,25 +140,6 @@ def test_the_cost_of_proofs_and_projections_is_in_the_last_report(
     assert hours[2] - hours[1] == pytest.approx(spent, rel=0.1)
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Without the hours, which were not reported once, and with the energy, which was."""
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "at_1")
-    (report,) = json.loads((folder / REPORTS).read_text())
-    earlier = {name: report[name] for name in report.keys() - {"cpu_hours", "gpu_hours"}}
-    earlier["energy_wh"] = 1.5
-    (folder / REPORTS).write_text(json.dumps([earlier]))
-    state = read_state(folder / TRAINING_STATE)
-    state["last_result"]["epochs"] = [earlier]
-    (folder / TRAINING_STATE).write_bytes(state_bytes(state))
-    again = worker()
-    again.load_checkpoint(str(folder))
-    repeated, goes_on = (report_of(again.step()).epoch for _ in range(2))
-    assert repeated.epoch + 1 == goes_on.epoch
-    assert repeated.cpu_hours is goes_on.cpu_hours is None
-
-
 def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU may not have the memory for two."""
     of = worker()
@@ -201,28 +180,41 @@ class GpuWorker(Worker):
     study = tiny(resources={"gpus": 0.5})
 
 
+@pytest.fixture(scope="module")
+def after_one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that must not be changed."""
+    of = worker()
+    of.step()
+    return saved(of, tmp_path_factory.mktemp("worker") / "checkpoint_000000")
+
+
+@pytest.fixture
+def stored(after_one_epoch: Path, tmp_path: Path) -> Path:
+    """A copy of the same."""
+    return Path(shutil.copytree(after_one_epoch, tmp_path / after_one_epoch.name))
+
+
+def restored(folder: Path) -> None:
+    worker().restore(Checkpoint.from_directory(str(folder)))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
-def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(tmp_path: Path) -> None:
-    """Of an error as it is made, Ray brings a text alone to the driver."""
-    checkpoint = worker()
-    checkpoint.step()
-    stored = Checkpoint.from_directory(str(saved(checkpoint, tmp_path / "at_1")))
+def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(stored: Path) -> None:
+    """Ray brings an error that is raised as a worker is made to the driver as text alone."""
     of = GpuWorker(config())
     for _ in range(2):
         with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
             of.step()
         with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
-            of.restore(stored)
+            of.restore(Checkpoint.from_directory(str(stored)))
         assert of.reset_config(config(1))
 
 
 @pytest.mark.parametrize("where", ["step", "save", "restore"])
 def test_a_gpu_that_runs_out_of_memory_says_where(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = worker()
-    of.step()
-    checkpoint = Checkpoint.from_directory(str(saved(of, tmp_path / "at_1")))
 
     def no_memory(*args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -230,45 +222,36 @@ def test_a_gpu_that_runs_out_of_memory_says_where(
     monkeypatch.setattr(of._training()[0], "run_to_report", no_memory)
     monkeypatch.setattr(of, "save_checkpoint", no_memory)
     monkeypatch.setattr(of, "load_checkpoint", no_memory)
-    arguments = {"step": (), "save": (str(tmp_path / "at_2"),), "restore": (checkpoint,)}[where]
+    checkpoint = Checkpoint.from_directory(str(stored))
+    arguments = {"step": (), "save": (str(stored.parent),), "restore": (checkpoint,)}[where]
     with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
         getattr(of, where)(*arguments)
 
 
-def test_a_checkpoint_that_lacks_a_file_or_is_gone_is_an_error_of_the_storage(
-    tmp_path: Path,
-) -> None:
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "at_1")
-    checkpoint = Checkpoint.from_directory(str(folder))
-    of.restore(checkpoint)
-    (folder / REPORTS).unlink()
+def test_a_checkpoint_that_lacks_a_file_or_is_gone_is_an_error_of_the_storage(stored: Path) -> None:
+    restored(stored)
+    (stored / REPORTS).unlink()
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*No such file"):
-        of.restore(checkpoint)
-    shutil.rmtree(folder)
+        restored(stored)
+    shutil.rmtree(stored)
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*not exist on storage"):
-        of.restore(checkpoint)
+        restored(stored)
 
 
 @pytest.mark.parametrize("name", [REPORTS, TRAINING_STATE])
 @pytest.mark.parametrize("content", [b"", b"\x80garbage" * 10, b"3", b"[[]]"])
 def test_a_checkpoint_with_garbage_in_a_file_names_the_file(
-    name: str, content: bytes, tmp_path: Path
+    name: str, content: bytes, stored: Path
 ) -> None:
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "checkpoint_000000")
-    checkpoint = Checkpoint.from_directory(str(folder))
-    (folder / name).write_bytes(content)
+    (stored / name).write_bytes(content)
     rule = (
-        rf"^every file of a checkpoint must be whole, but {name} cannot be read: .*, in {folder};"
+        rf"^every file of a checkpoint must be whole, but {name} cannot be read: .*, in {stored};"
     )
     with pytest.raises(StorageError, match=rule):
-        of.restore(checkpoint)
+        restored(stored)
     if name == REPORTS:
         with pytest.raises(StorageError, match=rule):
-            reports_in(checkpoint)
+            reports_in(Checkpoint.from_directory(str(stored)))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -15,7 +15,7 @@ from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.listing import Listing, listed
 from study.tracking import studies
-from study.tracking.records import StudyRecord
+from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny
 
@@ -31,7 +31,7 @@ LINE = {
 def finish(tracker: Tracker, record: StudyRecord, **figures: float) -> None:
     metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]
     tracker.client.log(record.run_id, metrics)
-    studies.close(tracker.client, record, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(record), TrialStatus.COMPLETED)
 
 
 def trial(tracker: Tracker, record: StudyRecord, number: int, status: TrialStatus) -> None:

@@ -17,8 +17,8 @@ import study
 from study.config.study import StudyConfig
 from study.errors import LaunchError, count_of, reason
 from study.execution.driver import nodes
+from study.execution.driver.environment import Driver
 from study.execution.driver.local_ray import local_ray
-from study.execution.driver.place import Driver
 from study.execution.driver.preflight import longest_trial
 from study.imports import to_ship
 from study.metrics.definitions import radius_text

@@ -1,14 +1,21 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from study.config.file import Asked
 from study.errors import UserError
-from study.execution.driver.resuming import Resumption, check_same, extended, planned_resume
+from study.execution.driver.planning import (
+    Resumption,
+    check_same,
+    extended,
+    plan_new,
+    planned_resume,
+)
 from study.metrics.reports import TrialStatus
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import StudyRecord
 from tests.support.drivers import Remembered, driver
 from tests.support.records import STUDY, trial
 from tests.support.studies import tiny
@@ -22,11 +29,8 @@ def of_search(search: dict[str, Any]) -> dict[str, Any]:
     return {f"search.{key}": value for key, value in search.items()}
 
 
-def asked(
-    study: StudyRecord = DONE, end: str | None = None, hours: float = 0.1, **search: Any
-) -> StudyRecord:
-    records = Remembered(study, trials=TRIALS, end_of_search=end, hours=hours)
-    return extended(study, cast(Records, records), of_search(search))
+def asked(study: StudyRecord = DONE, **search: Any) -> StudyRecord:
+    return extended(study, of_search(search))
 
 
 def planned(
@@ -52,7 +56,8 @@ def test_more_trials_and_hours_are_those_of_the_study_then() -> None:
     assert (study.config.search.n_trials, study.config.search.max_hours) == (9, 3.5)
     search = replace(study.config.search, n_trials=4, max_hours=2.0)
     config = replace(study.config, search=search)
-    assert replace(study, config=config, n_searches=0, finished=True) == DONE
+    before = {"config": config, "n_searches": 0, "finished": True, "is_published": True}
+    assert replace(study, **before) == DONE
     assert (study.n_searches, study.finished) == (1, False)
     assert asked(replace(study, finished=True), n_trials=10).n_searches == 2
 
@@ -74,7 +79,10 @@ def test_what_was_asked_for_before_an_interruption_is_nothing_new() -> None:
         ({"n_trials": 3}, "search.n_trials: .* 4, but got 3"),
         ({"max_hours": 1.5}, "search.max_hours: .* more than before, 2, but got 1.5"),
         ({"max_hours": math.nan}, "search.max_hours: .* but got nan"),
-        ({"max_hours": 3.0, "hours": 4.0}, "search.max_hours: .* more than before, 4, but got 3"),
+        (
+            {"max_hours": 3.0, "study": replace(DONE, hours=4.0)},
+            "search.max_hours: .* more than before, 4, but got 3",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for_is_said_in_a_line(wanted: dict[str, Any], says: str) -> None:
@@ -89,7 +97,7 @@ def test_more_hours_are_of_use_only_where_samples_are_left() -> None:
         asked(three, max_hours=1.0)
     # With repeats samples may be left to be trained again.
     for study in (
-        asked(three, end="its hours are over", max_hours=1.0),
+        asked(replace(three, end_of_search="its hours are over"), max_hours=1.0),
         asked(replace(three, finished=False), max_hours=1.0),
     ):
         assert study.config.search.max_hours == 1.0
@@ -217,3 +225,26 @@ def test_nobody_else_runs_a_study_until_its_plan_is_left(tmp_path: Path) -> None
     with first, pytest.raises(UserError, match="a study must not be running"):
         planned(tmp_path, LEFT)
     assert planned(tmp_path, LEFT).goes_on == kept
+
+
+def begun(folder: Path, study: StudyRecord, source: str) -> list[str]:
+    """What is said as a file is launched whose name a study has."""
+    said: list[str] = []
+    of = driver(folder, Remembered(study, trials=TRIALS), said)
+    assert plan_new(of, Asked(tiny(), source, frozenset())).config.name == "tiny-2"
+    return said
+
+
+def test_a_file_whose_study_is_done_is_said_to_be_trained_again(tmp_path: Path) -> None:
+    assert begun(tmp_path, DONE, DONE.source) == [
+        "tiny is there already, with 1 completed trial; this study trains again, as tiny-2",
+        "to show tiny instead: python -m study.report tiny --tracking-uri sqlite:///x",
+        "to extend it instead, with more trials or hours: resume tiny",
+    ]
+
+
+def test_another_file_or_an_unfinished_study_is_not_trained_again(tmp_path: Path) -> None:
+    taken = "the name tiny is taken; this study is tiny-2"
+    unfinished = "tiny is unfinished; go on with it: resume tiny"
+    assert begun(tmp_path, LEFT, LEFT.source) == [taken, unfinished]
+    assert begun(tmp_path, DONE, "/x/another.yaml") == [taken]

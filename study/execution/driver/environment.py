@@ -1,15 +1,21 @@
-"""Where studies run and are stored, and where messages to the user go."""
+"""What a driver works with: MLflow, the storage, a Ray cluster, and the terminal of the user."""
 
 import os
 import shlex
+import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from study.errors import LaunchError, escaped, printable, quoted
-from study.execution.driver.address import check_answers
+from study.errors import LaunchError, escaped, printable, quoted, reason
 from study.tracking.client import Client
 from study.tracking.records import Records
+
+_ANSWER_SECONDS = 3.0
+# `ray start` writes the cluster's address there; it stays if the cluster is killed.
+_CURRENT_CLUSTER = "ray/ray_current_cluster"
 
 
 def _print(line: str) -> None:
@@ -50,14 +56,10 @@ class Driver:
         """Fill missing values from the environment, then from the defaults. Raises UserError if the
         tracking URI cannot be used."""
         return cls(
-            Records(Client(_tracking_uri(tracking_uri))),
-            _storage_path(None if storage_path is None else str(storage_path)),
+            Records(Client(tracking_uri or _tracking_uri())),
+            _absolute(str(storage_path)) if storage_path else _storage_path(),
             address or _address(),
         )
-
-    def check_ray(self) -> None:
-        """Raise LaunchError if the Ray cluster to be used does not answer within seconds."""
-        check_answers(self.address)
 
     @property
     def client(self) -> Client:
@@ -83,6 +85,36 @@ class Driver:
             "storage_path",
         )
 
+    def check_ray(self) -> None:
+        """Raise LaunchError unless the Ray cluster to be used, if any, answers within seconds. Ray
+        itself, which this does not wait for to be imported, would try for a minute. An address
+        without a port, such as "auto", is not checked."""
+        address, rule, hint = self.address, "a Ray cluster must answer", ""
+        if address is None:
+            # Like Ray, which reads TMPDIR only on Linux.
+            own = os.environ.get("TMPDIR") if sys.platform == "linux" else None
+            path = Path(os.environ.get("RAY_TMPDIR") or own or "/tmp") / _CURRENT_CLUSTER
+            if not path.is_file():
+                return
+            address = path.read_text().strip()
+            rule = "the Ray cluster that was started on this host must answer"
+            hint = "; 'ray stop --force' forgets it, and the address 'local' starts Ray here"
+        elif ":" not in address:
+            return
+        try:
+            parts = urlsplit(address if "://" in address else f"ray://{address}")
+            place = parts.hostname, parts.port
+        except ValueError:
+            place = None, None
+        if None in place:
+            raise LaunchError("it must be HOST:PORT", "address", address)
+        try:
+            socket.create_connection(place, timeout=_ANSWER_SECONDS).close()
+        except OSError as error:
+            raise LaunchError(
+                f"{rule} at {quoted(address)}, but: {reason(error)}{hint}", "address"
+            ) from error
+
     def say_unfinished(self, study: str) -> None:
         """Tell the user how to resume an unfinished study."""
         self.say(f"{study} is unfinished; go on with it: {self.how_to_resume(study)}")
@@ -100,8 +132,8 @@ class Driver:
     def elsewhere(self) -> dict[str, str]:
         """Arguments of `of` that differ from the environment and the defaults: name -> value."""
         places = {
-            "tracking_uri": (self.client.tracking_uri, _tracking_uri(None)),
-            "storage_path": (self.storage_path, _storage_path(None)),
+            "tracking_uri": (self.client.tracking_uri, _tracking_uri()),
+            "storage_path": (self.storage_path, _storage_path()),
             "address": (self.address, _address()),
         }
         return {name: own for name, (own, usual) in places.items() if own and own != usual}
@@ -111,13 +143,14 @@ def _address() -> str | None:
     return os.environ.get("RAY_ADDRESS") or None
 
 
-def _tracking_uri(given: str | None) -> str:
-    """`given`, else MLFLOW_TRACKING_URI, else a SQLite file in the working directory."""
-    own = f"sqlite:///{Path('mlflow.db').resolve()}"
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or own
+def _tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').resolve()}"
 
 
-def _storage_path(given: str | None) -> str:
-    """`given`, else STUDY_STORAGE_PATH, else ./ray_results; as absolute path or bucket address."""
-    path = given or os.environ.get("STUDY_STORAGE_PATH") or "ray_results"
+def _storage_path() -> str:
+    return _absolute(os.environ.get("STUDY_STORAGE_PATH") or "ray_results")
+
+
+def _absolute(path: str) -> str:
+    """The absolute path of a folder; the address of a bucket as it is."""
     return path if "://" in path else str(Path(path).resolve())
