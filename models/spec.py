@@ -4,18 +4,52 @@ The rule of one setting stands at its field; rules across settings are checked w
 description is made, in whichever way.
 """
 
+import math
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from models.arguments import check_kind, described, number, whole_number
 
-BLOCKS = ("bottleneck", "potential")
+
+@dataclass(frozen=True)
+class Suits:
+    """Which settings suit a kind of block.
+
+    Attributes:
+        power: if its layers meet their targets, Lip(g) is coeff to this power.
+        patches: whether it can act on patches.
+        batch_norm: whether it can stand in a network with norm="batch".
+        divides: whether bottleneck must divide its channels.
+    """
+
+    power: int = 1
+    patches: bool = False
+    batch_norm: bool = False
+    divides: bool = False
+
+
+BLOCKS = {
+    "bottleneck": Suits(power=3, batch_norm=True, divides=True),
+    "potential": Suits(patches=True),
+}
 """The kinds of blocks of this package."""
+_OF_OTHERS = Suits(batch_norm=True)
+HEADS = {"batch_norm": False, "lipschitz": True}
+"""The kinds of heads. Whether the slope of one is known while it is trained: then it can be trained
+on proven radii, and fitted to labels."""
+SHAPE_SETTINGS = ("block", "blocks", "patch", "bottleneck", "channel_multiplier")
+"""The settings that decide whether a network fits its images."""
 MOST_BLOCKS = 1000
 """Blocks of all stages together, and dense blocks: beyond that a number is a slip of the pen."""
+_MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
+
+if TYPE_CHECKING:
+    _Head = str
+else:
+    _Head = Literal[tuple(HEADS)]
 
 _Value = TypeVar("_Value")
 
@@ -61,7 +95,7 @@ class NetworkSettings:
     twice as large."""
     dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
     """Potential blocks behind the stages, on all pixels as channels of one."""
-    head: Literal["batch_norm", "lipschitz"] = "batch_norm"
+    head: _Head = "batch_norm"
     """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: a
     linear one on all features, whose slope is known while it is trained."""
     bottleneck: int = setting(4, ge=1, le=1000)
@@ -97,12 +131,26 @@ class NetworkSettings:
         if sum(self.blocks) > MOST_BLOCKS:
             rule = f"blocks must be at most {MOST_BLOCKS} blocks together"
             raise SettingError(rule, "blocks", list(self.blocks))
-        if self.patch > 0 and self.block != "potential":
-            rule = "patch must be 0 without potential blocks"
-            raise SettingError(rule, "patch", self.patch)
-        if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
-            rule = "norm must be spectral or none with potential blocks"
-            raise SettingError(rule, "norm", self.norm)
+        if self.patch > 0 and not self._suits.patches:
+            able = " or ".join(block for block, suits in BLOCKS.items() if suits.patches)
+            raise SettingError(f"patch must be 0 without {able} blocks", "patch", self.patch)
+        for block in (self.block, *["potential"] * (self.dense_blocks > 0)):
+            if self.norm == "batch" and not BLOCKS.get(block, _OF_OTHERS).batch_norm:
+                rule = f"norm must be spectral or none with {block} blocks"
+                raise SettingError(rule, "norm", self.norm)
+
+    @property
+    def _suits(self) -> Suits:
+        return BLOCKS.get(self.block, _OF_OTHERS)
+
+    @property
+    def kernel_size(self) -> int:
+        """Of the convolutions of potential blocks."""
+        return 3 if self.patch == 0 else 1
+
+    def inner_channels(self, channels: int, *, dense: bool = False) -> int:
+        """Channels in a block of a stage, or in a dense one, of so many channels."""
+        return max(1, channels // ((self.dense_bottleneck if dense else 0) or self.bottleneck))
 
     @property
     def target(self) -> float:
@@ -111,8 +159,7 @@ class NetworkSettings:
         normalization there is no target; 1 then stands for "any rung is smaller"."""
         if self.norm != "spectral":
             return 1.0
-        has_bottlenecks = self.block == "bottleneck" and self.dense_blocks == 0
-        return self.coeff**3 if has_bottlenecks else self.coeff
+        return self.coeff**self._suits.power if self.dense_blocks == 0 else self.coeff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +198,26 @@ class NetworkSpec(NetworkSettings):
                 f"{height} x {width}",
             )
         padded = channels * self.channel_multiplier
-        if self.block == "bottleneck" and self.blocks and padded % self.bottleneck:
+        if self._suits.divides and self.blocks and padded % self.bottleneck:
             raise SettingError(
                 "bottleneck must divide the channels of the first stage",
                 "bottleneck",
                 f"bottleneck={self.bottleneck} and {channels} * channel_multiplier="
                 f"{padded} channels",
             )
+
+    def check_size(self) -> None:
+        """Raise SettingError if the features of an image, or the weights of dense blocks, are so
+        many that building the network would fill the memory."""
+        n_features = math.prod(self.in_shape) * self.channel_multiplier
+        if n_features > _MOST_FEATURES:
+            rule = f"features of an image must be at most {_MOST_FEATURES} numbers"
+            raise SettingError(rule, "channel_multiplier", n_features)
+        inner = self.inner_channels(n_features, dense=True)
+        n_weights = self.dense_blocks * n_features * inner
+        if n_weights > _MOST_WEIGHTS:
+            rule = f"dense blocks must have at most {_MOST_WEIGHTS} weights together"
+            raise SettingError(rule, "dense_blocks", n_weights)
 
 
 def _check_fields(spec: NetworkSettings) -> None:

@@ -171,7 +171,7 @@ class ResidualBlock(InvertibleBlock):
         return cls(
             channels,
             size,
-            inner_channels=channels // spec.bottleneck,
+            inner_channels=spec.inner_channels(channels),
             norm=spec.norm,
             activation=spec.activation,
             coeff=spec.coeff,

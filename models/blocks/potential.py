@@ -121,13 +121,12 @@ class PotentialBlock(InvertibleBlock):
     def built(
         cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
     ) -> "PotentialBlock":
-        kernel_size = 3 if spec.patch == 0 else 1
-        return cls._of(spec, channels, size, kernel_size, spec.bottleneck)
+        return cls._of(spec, channels, size, spec.kernel_size)
 
     @classmethod
     def dense(cls, spec: NetworkSpec, channels: int) -> "PotentialBlock":
         """A block of maps of one pixel."""
-        return cls._of(spec, channels, (1, 1), 1, spec.dense_bottleneck or spec.bottleneck)
+        return cls._of(spec, channels, (1, 1), 1, dense=True)
 
     @classmethod
     def _of(
@@ -136,12 +135,13 @@ class PotentialBlock(InvertibleBlock):
         channels: int,
         size: tuple[int, int],
         kernel_size: int,
-        bottleneck: int,
+        *,
+        dense: bool = False,
     ) -> "PotentialBlock":
         return cls(
             channels,
             size,
-            inner_channels=max(1, channels // bottleneck),
+            inner_channels=spec.inner_channels(channels, dense=dense),
             kernel_size=kernel_size,
             norm=spec.norm,
             activation=spec.activation,

@@ -19,7 +19,7 @@ from models import (
     read_network,
     write_network,
 )
-from study.config.trial import ModelConfig, TrialConfig
+from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.imports import is_path, users_code
 from study.trial import sources
@@ -29,8 +29,6 @@ from study.trial.own_blocks import check_attained, own_blocks
 
 # Images of noise at which blocks of the user's own are held against their bounds.
 _N_ATTACKED = 8
-
-_MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
 
 
 def check(config: TrialConfig) -> None:
@@ -43,26 +41,15 @@ def check(config: TrialConfig) -> None:
             f"a C++ compiler must be on the PATH, but got no {compiler}", "training.compile"
         )
     try:
-        NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config.model))
+        spec = NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config.model))
     except SettingError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
-    _check_size(config.model, in_shape)
+    try:
+        spec.check_size()
+    except SettingError as error:
+        raise ConfigError(error.rule, f"model.{error.name}", error.value) from error
     if is_path(config.model.block):
         _check_blocks(config, in_shape, n_classes)
-
-
-def _check_size(model: ModelConfig, in_shape: tuple[int, int, int]) -> None:
-    """Raise ConfigError if the features of a network, or the weights of its dense blocks, are so
-    many that building it would fill the memory."""
-    n_features = math.prod(in_shape) * model.channel_multiplier
-    if n_features > _MOST_FEATURES:
-        rule = f"features of an image must be at most {_MOST_FEATURES} numbers"
-        raise ConfigError(rule, "model.channel_multiplier", n_features)
-    inner = max(1, n_features // (model.dense_bottleneck or model.bottleneck))
-    n_weights = model.dense_blocks * n_features * inner
-    if n_weights > _MOST_WEIGHTS:
-        rule = f"dense blocks must have at most {_MOST_WEIGHTS} weights together"
-        raise ConfigError(rule, "model.dense_blocks", n_weights)
 
 
 def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes: int) -> None:
