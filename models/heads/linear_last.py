@@ -28,7 +28,7 @@ _ROWS = 64
 
 
 class LinearLast(Head):
-    """A kind whose pool is of the class `pool`.
+    """A kind that ends with a pool and a linear layer.
 
     An activation with slopes in [0, 1] acts between two points as a diagonal matrix Q with entries
     in [0, 1]. With the factors s of the BatchNorms, z_i - z_j therefore changes by at most the l2
@@ -37,12 +37,6 @@ class LinearLast(Head):
         sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     with the mean over pixels,
         sqrt(sum_c ((w_ic - w_jc) s_c)^2)             with a channel for each of them.
     """
-
-    pool: type[nn.Module]
-
-    def takes(self, classifier: nn.Sequential) -> bool:
-        last = [type(module) for module in classifier._modules.values()][-2:]
-        return last == [self.pool, nn.Linear]
 
     @abstractmethod
     def pooled(

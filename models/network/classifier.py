@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.arguments import check_kind
 from models.heads.head import Loss
+from models.heads.kinds import HEADS
 from models.heads.pooled import batch_norm_of, set_statistics
 from models.maps import check_not_empty, checked_labels
 from models.network.iresnet import IResNet
@@ -17,7 +18,8 @@ def labels_for(model: IResNet, batches: Sequence[Tensor] | None, labels: Tensor)
     """Labels int64 (N,) of all images of some batches. Raises TypeError or ValueError unless the
     classifier can be fitted to them."""
     if not model.head.fits_labels:
-        raise ValueError('labels must be left out without head="lipschitz", but were given')
+        able = " or ".join(f'head="{name}"' for name, head in HEADS.items() if head.fits_labels)
+        raise ValueError(f"labels must be left out without {able}, but were given")
     if not batches:
         raise ValueError("labels must be left out without images, but were given")
     return checked_labels(labels, sum(map(len, batches)), model.n_classes)

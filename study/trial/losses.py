@@ -1,9 +1,8 @@
-"""The loss that a trial is trained with, and the fit of its linear classifier."""
+"""The loss that a trial is trained with, and the fit of its classifier to labels."""
 
 import math
 
 import torch
-from torch import nn
 
 from models import IResNet, Loss, head_loss
 from study.config.trial import TrialConfig
@@ -47,9 +46,3 @@ def fit_head(
         features = torch.cat([model.features(normalized(part)) for part in of_split])
     loss = make_loss(config, lipschitz)
     model.head.fit_to_labels(model.classifier, features, split.labels, loss, seed)
-
-
-def last_layer(model: IResNet) -> nn.Linear:
-    head = model.classifier[-1]
-    assert isinstance(head, nn.Linear)
-    return head

@@ -8,6 +8,7 @@ while training.status is TrialStatus.RUNNING:
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from study.trial.attack import attacked_accuracy
 from study.trial.data import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
 from study.trial.evaluation import OnSplits, evaluate, measure, measure_test, refresh_statistics
-from study.trial.losses import last_layer, make_loss, target_lipschitz
+from study.trial.losses import make_loss, target_lipschitz
 from study.trial.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
@@ -161,7 +162,8 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
-        loss = self._loss(last_layer(model).weight, logits.float(), labels)
+        slopes = partial(model.head.slopes, model.classifier)
+        loss = self._loss(slopes, logits.float(), labels)
         model.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from study.trial import data
 from study.trial.evaluation import measure
 from study.trial.ladder import Projection
 from study.trial.ladder import projections as projections_of
-from study.trial.losses import last_layer, make_loss
+from study.trial.losses import make_loss
 from study.trial.network_files import Certified, save_network
 from study.trial.training import Training
 from tests.trial.test_losses import CONFIG
@@ -177,8 +178,8 @@ def test_a_linear_head_is_fitted_anew_at_each_rung_and_the_training_stays() -> N
     for model in (last, unfitted):
         with torch.no_grad():
             logits = model(data.normalized(split.images))
-            weight = last_layer(model).weight
-            losses.append(make_loss(training.config, 1.0)(weight, logits, split.labels).item())
+            slopes = partial(model.head.slopes, model.classifier)
+            losses.append(make_loss(training.config, 1.0)(slopes, logits, split.labels).item())
     assert losses[0] < losses[1]
 
 

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,12 +12,7 @@ from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialCon
 from study.errors import ConfigError
 from study.metrics.reports import TrialStatus
 from study.trial.data import Split
-from study.trial.losses import (
-    fit_head,
-    last_layer,
-    make_loss,
-    target_lipschitz,
-)
+from study.trial.losses import fit_head, make_loss, target_lipschitz
 from study.trial.training import Training
 
 CONFIG = TrialConfig(
@@ -114,11 +110,14 @@ def test_a_head_is_fitted_to_a_body_that_stays() -> None:
     def loss() -> float:
         with torch.no_grad():
             logits = model(_normalized(split))
-            return make_loss(CONFIG, 1.0)(last_layer(model).weight, logits, split.labels).item()
+            slopes = partial(model.head.slopes, model.classifier)
+            return make_loss(CONFIG, 1.0)(slopes, logits, split.labels).item()
 
     trained = loss()
     torch.manual_seed(1)
-    last_layer(model).reset_parameters()
+    last = model.classifier[-1]
+    assert isinstance(last, nn.Linear)
+    last.reset_parameters()
     spoiled = loss()
     fit_head(model, split, CONFIG, 1.0, seed=0)
     fitted = loss()
