@@ -196,7 +196,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: read_network("nowhere"), OTHER, "folder must be of type Path, .*'nowhere'"),  # type: ignore[arg-type]
     (lambda: write_network("x", G.model, {}), OTHER, "folder must be of type Path"),  # type: ignore[arg-type]
     (lambda: write_network(Path(), G.model, {}), WRONG, "description must have the arguments of"),
-    (lambda: written({}), WRONG, r"network\.json describes no network: KeyError"),
+    (lambda: written({}), WRONG, r"network\.json describes no network: TypeError"),
     (lambda: written(folder=Path("nowhere")), WRONG, "folder must be a folder that is there"),
     (lambda: written(base=built((1, 8, 8), (1,))), WRONG, "base"),
 ]  # fmt: skip
