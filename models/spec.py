@@ -99,9 +99,9 @@ class NetworkSettings:
     """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: a
     linear one on all features, whose slope is known while it is trained."""
     bottleneck: int = setting(4, ge=1, le=1000)
-    """Channels of a block over its inner channels."""
+    """The channels of a block divided by its inner channels."""
     dense_bottleneck: int = setting(0, ge=0, le=1000)
-    """The same of a dense block; 0 takes bottleneck."""
+    """The same for dense blocks; 0 takes bottleneck."""
     channel_multiplier: int = setting(4, ge=1, le=1000)
     """Zeros are appended to the input up to this many times its channels."""
     norm: Literal["spectral", "batch", "none"] = "spectral"
@@ -113,10 +113,10 @@ class NetworkSettings:
     """Target c of every layer's spectral norm, l2 to l2, and for potential blocks of Lip(g). Below
     1 blocks contract; above, `certify` may still prove that bottleneck blocks are invertible."""
     budget: Literal["even", "last"] = "even"
-    """How a bottleneck block meets c. even: every layer has the target c, as in the paper; last:
-    only the last layer has a small target. The product of targets is c**3 in both."""
+    """Which layers of a bottleneck block a small c makes small. even: every layer has the target c,
+    as in the paper; last: the last layer alone. The product of the targets is c**3 in both."""
     n_power_iterations: int = setting(1, ge=1, le=1000)
-    """Updates of every sigma in each optimizer step."""
+    """Steps of power iteration for every layer in each optimizer step."""
     dropout: float = setting(0.1, ge=0, lt=1)
     """Probability that an entry is zeroed, in each block."""
 

@@ -70,6 +70,6 @@ class Head(ABC):
         )
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
-        """Parameter -> the standard deviation of its entries at the start, for the parameters that
-        an optimizer with steps of one size should see in that unit."""
+        """Parameter -> unit, its initial standard deviation: for parameters that an optimizer whose
+        steps have a fixed size should see in that unit."""
         return {}

@@ -34,16 +34,16 @@ class LinearLast(Head):
     in [0, 1]. With the factors s of the BatchNorms, z_i - z_j therefore changes by at most the l2
     norm of the gradient where all entries of all Q are 1:
 
-        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     with the mean over pixels,
-        sqrt(sum_c ((w_ic - w_jc) s_c)^2)             with a channel for each of them.
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     behind the mean over pixels,
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2)             behind a Flatten, with c over its outputs.
     """
 
     @abstractmethod
     def pooled(
         self, path: str, pool: nn.Module, factors: Tensor, n_pixels: int
     ) -> tuple[Tensor, float]:
-        """(the factors of the pool's outputs, what they are divided by), for factors of channels of
-        so many pixels. Raises ValueError for a pool, at a path, with other settings."""
+        """(the factors of the pool's outputs, a number that divides them all), for the factors of
+        its input channels. Raises ValueError, with the path, for a pool with unknown settings."""
 
     @abstractmethod
     def after_pool(self, pool: nn.Module, before: Running) -> Running:

@@ -54,7 +54,7 @@ class Multipliers:
 
     @property
     def column_factors(self) -> Tensor:
-        """(L, 2, c): of the columns in B1, for W1's rows and for W3^H's."""
+        """(L, 2, c): the factors of the columns of W1 and of W3^H in B1."""
         half = (0.5 * self.of_columns).exp()
         return torch.stack([(half + 1 / half) / 2, half], dim=1)
 

@@ -26,7 +26,7 @@ NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet, and "precision" may name the
 dtype in which its answers are proven."""
 WEIGHTS = "weights.safetensors"
-"""The tensors of its state_dict(), or of its base's."""
+"""The tensors of the network's state_dict(), or of the state_dict() of its base."""
 CHANGES = "changes.safetensors"
 """For a network with a base: the tensors that are neither equal to the base's nor scaled ones."""
 _FACTORS = "factors"
