@@ -68,8 +68,8 @@ def setting(default: _Value, **rule: float) -> _Value:
 
 
 def is_import_path(block: object) -> bool:
-    """Whether a kind of block is named by an import path, `package.module:Class`: it is another
-    author's."""
+    """Whether a kind of block is named by an import path, `package.module:Class`, as those of other
+    authors are."""
     return isinstance(block, str) and ":" in block
 
 
@@ -251,8 +251,8 @@ def _check_range(name: str, value: Any, rule: Mapping[str, float]) -> None:
 
 
 def _checked(name: str, value: object, hint: Any) -> object:
-    """A value as its type has it. Raises TypeError if it is of another, SettingError if it is none
-    of the allowed ones."""
+    """A value as Python's own type. Raises TypeError if it is of another type, and SettingError if
+    it is not among the allowed ones."""
     if hint is int:
         return whole_number(name, value)
     if hint is float:

@@ -63,8 +63,8 @@ class Head(ABC):
         raise NotImplementedError(f"a {type(self).__name__} is not fitted to labels")
 
     def slopes(self, classifier: nn.Sequential) -> Tensor:
-        """(K, K), as functions of the parameters: estimates of the Lipschitz constants of z_i - z_j
-        by features. Only where `fits_labels`."""
+        """(K, K), with gradients: estimates of the Lipschitz constants of z_i - z_j as functions of
+        the features. Only where `fits_labels`."""
         raise NotImplementedError(
             f"the slopes of a {type(self).__name__} are not known in training"
         )

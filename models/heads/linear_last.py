@@ -104,8 +104,8 @@ class LinearLast(Head):
     def fit_to_logits(
         self, classifier: nn.Sequential, features: Sequence[Tensor], logits: Sequence[Tensor]
     ) -> None:
-        """Ridge regression of the differences in float64 for the last layer. Weights that the
-        features do not determine stay."""
+        """The last layer is fitted to what the logits lack, by ridge regression in float64. Weights
+        that the features do not determine stay."""
         before_last, last = classifier[:-1], last_layer(classifier)
         inputs = torch.cat([before_last(batch) for batch in features]).double()
         missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()

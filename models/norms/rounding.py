@@ -131,8 +131,8 @@ def after_sums(
     before: Running, value: Tensor, size: Tensor, lipschitz: float | Tensor, n_terms: int
 ) -> Running:
     """A map whose entries are sums of `n_terms`, or as few operations: `size` (B,) is the norm of
-    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. With
-    columns (B, 1) in `before`, they are of each output (B, K), and `lipschitz` is (1, K)."""
+    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. If
+    `before` has columns (B, 1), all others are for each output: (B, K), and `lipschitz` (1, K)."""
     unit, underflow = UNITS[before.value.dtype]
     size = size + lipschitz * before.off
     rounding = n_terms * unit / (1 - n_terms * unit) * size + underflow

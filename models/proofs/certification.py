@@ -146,7 +146,7 @@ def _features_shape(model: IResNet) -> Shape:
 
 
 def _logits(model: IResNet, shape: Shape) -> tuple[tuple[tuple[float, ...], ...], str | None]:
-    """(the bounds of the differences of logits by features of a shape, why there are none)."""
+    """(the bounds of the differences of logits by features of a shape, or the reason for none)."""
     try:
         head = head_of(model.classifier)
         refuse_more(model.classifier, "classifier", model.training)

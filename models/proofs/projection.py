@@ -183,8 +183,8 @@ def _assign(model: IResNet, projected: IResNet) -> None:
 def _scale(
     model: IResNet, certificate: Certificate, target: float, n_round: int, *, by_layer: bool
 ) -> bool:
-    """Scale, in place, the layers of a model, or else its blocks, whose bounds are above a target;
-    whether there were any."""
+    """Scale, in place, the layers of a model, or else its blocks, whose bounds are above a target.
+    Returns whether there were any."""
     is_scaled = False
     for block, bound in zip(model.blocks, certificate.blocks, strict=True):
         layers = [x for x in certificate.layers if x.name.startswith(f"{bound.name}.")]

@@ -99,7 +99,8 @@ def write_network(
 
 
 def _tensors(model: IResNet) -> dict[str, Tensor]:
-    """Each with its own memory, in one layout, so that the same network gives the same bytes."""
+    """The tensors of a network, each with its own memory, in one layout, so that the same network
+    gives the same bytes."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
