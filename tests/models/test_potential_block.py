@@ -19,7 +19,6 @@ from models import (
 from models.blocks.potential import PotentialBlock
 from models.isometries import Patches
 from models.norms.rounding import norm_of
-from models.proofs.certification import with_classifier
 from tests.support.networks import enlarge, with_biases
 from tests.support.oracles import dense_convolution
 
@@ -183,16 +182,6 @@ def test_a_projection_scales_g_of_each_block() -> None:
     assert project(by_layer, 0.5).lipschitz_upper_bound <= 0.5
 
 
-def test_the_slopes_of_a_linear_head_are_the_differences_of_its_rows() -> None:
-    model = network()
-    last = model.classifier[-1]
-    assert isinstance(last, nn.Linear)
-    rows = last.weight.detach().double()
-    expected = (rows.unsqueeze(1) - rows).norm(dim=2)
-    bounds = torch.tensor(certify(model).logit_difference_bounds, dtype=torch.float64)
-    torch.testing.assert_close(bounds, expected, rtol=1e-6, atol=1e-12)
-
-
 def test_no_image_within_the_radius_has_another_answer() -> None:
     """Along the gradient of the smallest margin, and nearly that far."""
     model = network()
@@ -242,15 +231,6 @@ def test_a_block_that_runs_something_else_is_refused(spoil: Any, message: str) -
     spoil(model)
     with pytest.raises(ValueError, match=message):
         certify(model.eval())
-
-
-def test_a_head_of_another_shape_has_no_bound() -> None:
-    model = network()
-    certificate = certify(model)
-    model.classifier[0] = nn.Flatten(2).eval()
-    changed = with_classifier(certificate, model)
-    assert changed.logit_difference_bounds == ()
-    assert "must keep samples" in str(changed.unknown_classifier)
 
 
 def test_a_dense_block_meets_a_coefficient_above_1_too() -> None:
