@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 
 import pytest
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.norms import block_bounds
 from models.norms.block_bounds import _better, _proven, _start
-from models.norms.block_program import KINDS, Blocks, Multipliers, Program
+from models.norms.block_program import KINDS, Blocks, Form, Multipliers, Program
 from tests.support.lipsdp import lipsdp
 from tests.support.oracles import dense_convolution
 
@@ -170,6 +170,35 @@ def blocks(weights: Weights, scale: float = 1.0, *, is_activated: bool) -> Block
 def moved(multipliers: Multipliers) -> Multipliers:
     rows, columns = multipliers.of_rows, multipliers.of_columns
     return Multipliers(rows + torch.randn_like(rows), columns + torch.randn_like(columns))
+
+
+def programs() -> Iterator[tuple[Program, Multipliers, Tensor]]:
+    """Of each kind, with multipliers, and k that they allow."""
+    weights = block(2, 3, lipschitz=0.7)
+    for make, is_activated in product((Program.on_the_torus, Program.dense), (False, True)):
+        whole = make(blocks(weights, 0.5, is_activated=is_activated), (2, 2))
+        for kind in KINDS:
+            program = whole.of_kind(kind)
+            multipliers, k = _start(program)
+            yield program, multipliers, 2 * k
+
+
+def form_of(program: Program, multipliers: Multipliers) -> Form:
+    return program.form(multipliers, program.slope_gram(multipliers))
+
+
+def test_an_estimate_is_that_of_the_eigenvalues() -> None:
+    """From above it, and close to it; the estimate is from below."""
+    for program, multipliers, k in programs():
+        form = form_of(program, multipliers)
+        exact = form.k()
+        for near, off in ((k, 0.02), (exact * 1.001, 1e-6)):
+            _, is_possible, estimate, _ = form.inverse(near, program.some_vector(), 30)
+            assert is_possible.all()
+            assert ((1 - off) * exact <= estimate).all()
+            assert (estimate <= exact * (1 + 1e-9)).all()
+        _, is_possible, _, _ = form.inverse(exact * 0.999, program.some_vector(), 1)
+        assert not is_possible.any()
 
 
 @pytest.mark.parametrize(("m", "channels", "size"), [(1, 4, (8, 8)), (4, 16, (4, 4))])
