@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from models.proofs.projection import project
     from models.proofs.radius import certified_radius, radius_without_rounding
     from models.spec import (
-        HEADS,
         SHAPE_SETTINGS,
+        SLOPE_KNOWN,
         NetworkSettings,
         NetworkSpec,
         SettingError,
@@ -60,7 +60,9 @@ else:
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_radius radius_without_rounding",
-        "models.spec": "HEADS SHAPE_SETTINGS NetworkSettings NetworkSpec SettingError setting",
+        "models.spec": (
+            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError setting"
+        ),
         "models.storage.network_files": (
             "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
         ),

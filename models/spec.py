@@ -37,9 +37,9 @@ BLOCKS = {
 }
 """The kinds of blocks of this package."""
 _OF_OTHERS = Suits(batch_norm=True)
-HEADS = {"batch_norm": False, "lipschitz": True}
-"""The kinds of heads. Whether the slope of one is known while it is trained: then it can be trained
-on proven radii, and fitted to labels."""
+SLOPE_KNOWN = {"batch_norm": False, "lipschitz": True}
+"""The kinds of heads, and whether the slope of each is known while it is trained, so that it can be
+trained on proven radii and fitted to labels."""
 SHAPE_SETTINGS = ("block", "blocks", "patch", "bottleneck", "channel_multiplier")
 """The settings that decide whether a network fits its images."""
 MOST_BLOCKS = 1000
@@ -49,7 +49,7 @@ _MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
 if TYPE_CHECKING:
     _Head = str
 else:
-    _Head = Literal[tuple(HEADS)]
+    _Head = Literal[tuple(SLOPE_KNOWN)]
 
 _Value = TypeVar("_Value")
 
