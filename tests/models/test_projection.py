@@ -172,14 +172,11 @@ def test_the_last_layer_is_fitted_to_the_logits_of_before(given: dict[str, float
         missing = logits - without(x)
     n, variance = len(x), inputs.double().var(dim=0, correction=0).mean().item()
     ridge = Ridge(alpha=1e-4 * variance * n).fit(inputs.double(), missing.double())
-    old, new = without.classifier[-1], model.classifier[-1]
-    assert isinstance(old, nn.Linear)
-    assert isinstance(new, nn.Linear)
-    change, shift = torch.as_tensor(ridge.coef_), torch.as_tensor(ridge.intercept_)
-    torch.testing.assert_close(
-        new.weight.double(), old.weight.double() + change, rtol=1e-4, atol=1e-5
-    )
-    torch.testing.assert_close(new.bias.double(), old.bias.double() + shift, rtol=1e-4, atol=1e-5)
+    old, new = (m.classifier[-1].double().state_dict() for m in (without, model))
+    for name, change in (("weight", ridge.coef_), ("bias", ridge.intercept_)):
+        expected = old[name] + torch.as_tensor(change)
+        torch.testing.assert_close(new[name], expected, rtol=1e-4, atol=1e-5)
+    model.float()
     with torch.no_grad():
         left = (model.eval()(x) - logits).norm()
     assert left < 0.7 * missing.norm()
