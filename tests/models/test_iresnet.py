@@ -7,7 +7,6 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from models import IResNet, certify
-from models.isometries import InjectivePad
 from models.layers.activations import ACTIVATIONS
 from models.layers.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
@@ -81,14 +80,6 @@ def test_a_budget_says_which_layers_a_coefficient_makes_small(
         assert coeffs == pytest.approx(targets, rel=1e-12)
 
 
-def test_injective_pad_appends_zeros_and_drops_them() -> None:
-    x = torch.randn(2, 3, 4, 4)
-    z = InjectivePad(9)(x)
-    assert z.shape == (2, 12, 4, 4)
-    assert (z[:, 3:] == 0).all()
-    assert torch.equal(InjectivePad(9).inverse(z), x)
-
-
 @pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
 @pytest.mark.parametrize("channel_multiplier", [1, 4])
 def test_inverse_undoes_features(activation: str, channel_multiplier: int) -> None:
@@ -135,16 +126,6 @@ def test_an_inverse_in_training_mode_or_of_another_size_is_an_error(
         small(**changes).eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
-@pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
-def test_a_deployed_block_is_the_same_map(norm: str) -> None:
-    model = small(norm=norm).eval()
-    for block in blocks_of(model):
-        x = torch.randn(2, *block.in_shape)
-        assert not normalized_layers(block.deployed())
-        with torch.no_grad():
-            torch.testing.assert_close(block.deployed()(x), block.residual(x))
-
-
 def test_a_certificate_of_another_network_is_refused() -> None:
     model = small().eval()
     z = torch.randn(2, 48, 4, 4)
@@ -157,10 +138,6 @@ def test_a_certificate_of_another_network_is_refused() -> None:
     certificate = certify(model, "fast")
     model.update_spectral_norm()  # moves sigma, and with it the weight that runs
     with pytest.raises(ValueError, match="must be that of the network as it is"):
-        model.inverse(z, certificate=certificate)
-    certificate = certify(model, "fast")
-    model.body[2].register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match=r"the ResidualBlock at body\.2 must have no hook"):
         model.inverse(z, certificate=certificate)
 
 

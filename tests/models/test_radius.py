@@ -236,17 +236,6 @@ def test_layers_without_a_bias_or_factors_have_radii() -> None:
         assert not attack(changed, images, labels, radii.clamp(min=0))[radii > 0].any()
 
 
-def test_a_certificate_of_another_classifier_is_refused() -> None:
-    model = classifying()
-    certificate = certify(model)
-    images, labels = torch.rand(1, 2, 4, 4), torch.zeros(1, dtype=torch.int64)
-    with torch.no_grad():
-        assert isinstance(model.classifier[3], nn.Linear)
-        model.classifier[3].bias[0] += 1
-    with pytest.raises(ValueError, match="certificate must be that of the classifier"):
-        certified_radius(model, images, labels, certificate)
-
-
 def test_a_bound_of_zero_between_two_logits_depends_on_the_margin() -> None:
     model = head([1.0, 1.0], [1.0, 0.0])
     image = torch.full((1, 1, 1, 1), 0.5)
