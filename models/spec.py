@@ -15,8 +15,8 @@ from models.arguments import check_kind, described, number, whole_number
 
 
 @dataclass(frozen=True)
-class Suits:
-    """Which settings suit a kind of block.
+class KindOfBlock:
+    """What the settings must know of a kind of block.
 
     Attributes:
         power: if its layers meet their targets, Lip(g) is coeff to this power.
@@ -32,11 +32,11 @@ class Suits:
 
 
 BLOCKS = {
-    "bottleneck": Suits(power=3, batch_norm=True, divides=True),
-    "potential": Suits(patches=True),
+    "bottleneck": KindOfBlock(power=3, batch_norm=True, divides=True),
+    "potential": KindOfBlock(patches=True),
 }
 """The kinds of blocks of this package."""
-_OF_OTHERS = Suits(batch_norm=True)
+_OF_OTHERS = KindOfBlock(batch_norm=True)
 SLOPE_KNOWN = {"batch_norm": False, "lipschitz": True}
 """The kinds of heads, and whether the slope of each is known while it is trained, so that it can be
 trained on proven radii and fitted to labels."""
@@ -131,8 +131,8 @@ class NetworkSettings:
         if sum(self.blocks) > MOST_BLOCKS:
             rule = f"blocks must be at most {MOST_BLOCKS} blocks together"
             raise SettingError(rule, "blocks", list(self.blocks))
-        if self.patch > 0 and not self._suits.patches:
-            able = " or ".join(block for block, suits in BLOCKS.items() if suits.patches)
+        if self.patch > 0 and not self._kind.patches:
+            able = " or ".join(block for block, kind in BLOCKS.items() if kind.patches)
             raise SettingError(f"patch must be 0 without {able} blocks", "patch", self.patch)
         for block in (self.block, *["potential"] * (self.dense_blocks > 0)):
             if self.norm == "batch" and not BLOCKS.get(block, _OF_OTHERS).batch_norm:
@@ -140,7 +140,7 @@ class NetworkSettings:
                 raise SettingError(rule, "norm", self.norm)
 
     @property
-    def _suits(self) -> Suits:
+    def _kind(self) -> KindOfBlock:
         return BLOCKS.get(self.block, _OF_OTHERS)
 
     @property
@@ -159,7 +159,7 @@ class NetworkSettings:
         normalization there is no target; 1 then stands for "any rung is smaller"."""
         if self.norm != "spectral":
             return 1.0
-        return self.coeff**self._suits.power if self.dense_blocks == 0 else self.coeff
+        return self.coeff**self._kind.power if self.dense_blocks == 0 else self.coeff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,7 @@ class NetworkSpec(NetworkSettings):
                 f"{height} x {width}",
             )
         padded = channels * self.channel_multiplier
-        if self._suits.divides and self.blocks and padded % self.bottleneck:
+        if self._kind.divides and self.blocks and padded % self.bottleneck:
             raise SettingError(
                 "bottleneck must divide the channels of the first stage",
                 "bottleneck",
