@@ -26,7 +26,14 @@ if TYPE_CHECKING:
     from models.proofs.empirical_lipschitz import empirical_lipschitz
     from models.proofs.projection import project
     from models.proofs.radius import certified_radius, radius_without_rounding
-    from models.spec import NetworkSettings, NetworkSpec, SettingError, setting
+    from models.spec import (
+        SHAPE_SETTINGS,
+        SLOPE_KNOWN,
+        NetworkSettings,
+        NetworkSpec,
+        SettingError,
+        setting,
+    )
     from models.storage.network_files import (
         CHANGES,
         NETWORK,
@@ -55,7 +62,9 @@ else:
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_radius radius_without_rounding",
-        "models.spec": "NetworkSettings NetworkSpec SettingError setting",
+        "models.spec": (
+            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError setting"
+        ),
         "models.storage.network_files": (
             "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
         ),

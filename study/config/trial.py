@@ -7,7 +7,7 @@ keys, when a study file is read. Rules across fields are checked whenever a sect
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models import NetworkSettings, SettingError, setting
+from models import SLOPE_KNOWN, NetworkSettings, SettingError, setting
 from study.errors import ConfigError, require, unknown
 from study.imports import check_path, is_path
 
@@ -181,7 +181,7 @@ class EvaluationConfig:
         """The precision in which networks with this head answer. float32's rounding takes most of
         the radii that a lipschitz head proves, and hardly any of the far smaller ones behind a
         batch_norm head."""
-        return self.precision or ("float64" if head == "lipschitz" else "float32")
+        return self.precision or ("float64" if SLOPE_KNOWN[head] else "float32")
 
 
 @dataclass(frozen=True)
@@ -227,10 +227,12 @@ class TrialConfig:
 
     def __post_init__(self) -> None:
         model, loss = self.model, self.training.loss
-        if self.control and model.head != "lipschitz":
-            raise ConfigError("must be false without model.head: lipschitz", "search.control", True)
-        if loss == "margin" and (model.head, model.norm) != ("lipschitz", "spectral"):
-            rule = "must be another without model.head: lipschitz and model.norm: spectral"
+        able = " or ".join(head for head, is_known in SLOPE_KNOWN.items() if is_known)
+        needed = f"without model.head: {able}"
+        if self.control and not SLOPE_KNOWN[model.head]:
+            raise ConfigError(f"must be false {needed}", "search.control", True)
+        if loss == "margin" and not (SLOPE_KNOWN[model.head] and model.norm == "spectral"):
+            rule = f"must be another {needed} and model.norm: spectral"
             raise ConfigError(rule, "training.loss", loss)
 
     @property

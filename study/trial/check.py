@@ -27,8 +27,6 @@ from study.trial.measured.network_files import architecture, build_model
 from study.trial.measured.own import check_attained, own_blocks
 from study.trial.training import target_lipschitz
 
-_MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
-
 
 def check(config: TrialConfig) -> None:
     """Raise DataNotFoundError if the data is not there, ConfigError if the network does not fit it
@@ -41,19 +39,13 @@ def check(config: TrialConfig) -> None:
             f"a C++ compiler must be on the PATH, but got no {compiler}", "training.compile"
         )
     try:
-        NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(model))
+        spec = NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(model))
     except SettingError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
-    # Building more would fill the memory.
-    n_features = math.prod(in_shape) * model.channel_multiplier
-    if n_features > _MOST_FEATURES:
-        rule = f"features of an image must be at most {_MOST_FEATURES} numbers"
-        raise ConfigError(rule, "model.channel_multiplier", n_features)
-    inner = max(1, n_features // (model.dense_bottleneck or model.bottleneck))
-    n_weights = model.dense_blocks * n_features * inner
-    if n_weights > _MOST_WEIGHTS:
-        rule = f"dense blocks must have at most {_MOST_WEIGHTS} weights together"
-        raise ConfigError(rule, "model.dense_blocks", n_weights)
+    try:
+        spec.check_size()
+    except SettingError as error:
+        raise ConfigError(error.rule, f"model.{error.name}", error.value) from error
     if is_path(model.block):
         _check_blocks(config, in_shape, n_classes)
 

@@ -8,12 +8,13 @@ while training.status is TrialStatus.RUNNING:
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models import IResNet, Loss, head_loss, last_layer
+from models import IResNet, Loss, head_loss
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
@@ -182,7 +183,8 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
-        loss = self._loss(last_layer(model.classifier).weight, logits.float(), labels)
+        slopes = partial(model.head.slopes, model.classifier)
+        loss = self._loss(slopes, logits.float(), labels)
         model.zero_grad()
         loss.backward()
         optimizer.step()

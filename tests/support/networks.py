@@ -35,6 +35,19 @@ def enlarge(model: IResNet, factor: float) -> None:
     model.update_spectral_norm()
 
 
+def classifying(**changes: Any) -> IResNet:
+    """A small network in eval mode with statistics and a classifier of its own."""
+    model = network(in_shape=(2, 4, 4), n_classes=4, blocks=(1, 1), **changes)
+    for _ in range(3):
+        model.train()(torch.rand(32, 2, 4, 4))
+    with torch.no_grad():
+        for module in model.classifier:
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(-2, 2)
+                module.bias.normal_()
+    return model.eval()
+
+
 def blocks_of(model: IResNet) -> list[ResidualBlock]:
     return [module for module in model.body if isinstance(module, ResidualBlock)]
 

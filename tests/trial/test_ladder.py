@@ -1,14 +1,14 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from models import IResNet, certified_radius, certify, last_layer, project, read_network
+from models import IResNet, certified_radius, certify, project, read_network
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL
@@ -167,7 +167,11 @@ def test_a_linear_head_is_fitted_anew_at_each_rung() -> None:
     split, loss = training.dataset.train, make_loss(CERTIFYING, 1.0)
     with torch.no_grad():
         losses = [
-            loss(last_layer(model.classifier).weight, model(data.normalized(split.images)), labels)
+            loss(
+                partial(model.head.slopes, model.classifier),
+                model(data.normalized(split.images)),
+                labels,
+            )
             for model, labels in ((fitted, split.labels), (unfitted, split.labels))
         ]
     assert losses[0] < losses[1]

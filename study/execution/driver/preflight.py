@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from itertools import product
 
-from models import Block, block_class
+from models import SHAPE_SETTINGS, Block, block_class
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import ConfigError, DataNotFoundError, OwnCodeError
@@ -14,7 +14,7 @@ from study.trial.check import check
 from study.trial.data import sources
 
 # Settings on which the data and the shape of the network depend.
-_SHAPE_KEYS = ("name", "size", "block", "blocks", "patch", "bottleneck", "channel_multiplier")
+_SHAPE_KEYS = ("name", "size", *SHAPE_SETTINGS)
 
 
 def longest_trial(study: StudyConfig) -> TrialConfig:
