@@ -1,7 +1,7 @@
 """Studies of invertible residual networks. Parts, and what each may import:
 
     launch, report, verify, delete    the commands; no command imports another
-    console      the commands as one script                    the commands cli
+    console      the commands as one script                    the commands
     api/         what `import study` offers; the commands use it
                                  execution results tracking config errors metrics models
     cli          what the commands share                                errors

@@ -25,7 +25,7 @@ app = typer.Typer(add_completion=False)
 _Typed = Mapping[str, Any]
 
 
-@app.command(cls=cli.Command)
+@app.command()
 def main(
     space: Annotated[
         str, typer.Argument(help="The study file, or the bare name of a shipped one.")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
-from study import cli, launch, report
+from study import cli
 from study.errors import FailedError, LaunchError
 from tests.support.launched import ROOT
 
@@ -36,23 +35,6 @@ def test_what_an_error_is_about_has_its_name_of_the_command_line(
     with pytest.raises(typer.Exit), cli.one_line_errors(study="STUDY"):
         raise LaunchError("must be free", key, "--x")
     assert capsys.readouterr().err == f"error: {typed}: must be free, but got '--x'\n"
-
-
-@pytest.mark.parametrize(
-    ("app", "arguments", "instead"),
-    [
-        (launch.app, ["--train", "x/0001"], "train longer in a new study, with the sample in "),
-        (launch.app, ["--resume", "--train=x/0001"], "train longer in a new study, "),
-        (report.app, ["x", "--register", "net"], "register a network with MLflow, by its page "),
-    ],
-)
-def test_an_option_that_was_removed_is_refused_with_what_to_do_instead(
-    app: typer.Typer, arguments: list[str], instead: str
-) -> None:
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2
-    assert " was removed: " + instead in done.output
-    assert done.output.count("\n") == 1
 
 
 @pytest.mark.slow
