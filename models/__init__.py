@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from models.proofs.empirical_lipschitz import empirical_lipschitz
     from models.proofs.projection import project
     from models.proofs.radius import certified_radius, radius_without_rounding
-    from models.spec import NetworkSettings, NetworkSpec, SettingError, setting
+    from models.spec import (
+        NetworkSettings,
+        NetworkSpec,
+        SettingError,
+        is_import_path,
+        setting,
+    )
     from models.storage.network_files import (
         CHANGES,
         NETWORK,
@@ -53,7 +59,7 @@ else:
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_radius radius_without_rounding",
-        "models.spec": "NetworkSettings NetworkSpec SettingError setting",
+        "models.spec": "NetworkSettings NetworkSpec SettingError is_import_path setting",
         "models.storage.network_files": (
             "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
         ),

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, TypeVar, get_args, get_origin, get_type_hints
 
 from models.arguments import check_kind, described, number, whole_number
 
@@ -33,10 +33,10 @@ def setting(default: _Value, **rule: float) -> _Value:
     return field(default=default, metadata=rule)
 
 
-def is_import_path(block: object) -> bool:
-    """Whether a kind of block is named by an import path, `package.module:Class`: it is another
-    author's."""
-    return isinstance(block, str) and ":" in block
+def is_import_path(name: object) -> TypeGuard[str]:
+    """Whether a setting names code of the user's own by its import path, `package.module:Class`; no
+    name of this project's own reads like one."""
+    return isinstance(name, str) and ":" in name
 
 
 @dataclass(frozen=True)

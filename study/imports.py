@@ -29,11 +29,6 @@ _MAIN = "__main__"
 _SILENT_SECONDS = 10.0
 
 
-def is_path(text: str) -> bool:
-    """Whether a text reads like an import path; no shipped name does."""
-    return ":" in text
-
-
 def check_path(text: str, key: str | None = None) -> str:
     """The text, if it is an import path. Raises ConfigError, about the key, if it is none."""
     if not _PATH.fullmatch(text):

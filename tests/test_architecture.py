@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "trial": {"models", "config", *SHARED},
     "search": {"config", "pareto", *SHARED},
     "tracking": {"models", "config", *SHARED},
-    "verification": {"models", "config", "trial", "tracking", *SHARED},
+    "verification": {"models", "config", "trial", "tracking", "errors", "metrics"},
     "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"cli", "errors"},

@@ -15,13 +15,14 @@ from models import (
     certified_radius,
     certify,
     deployed,
+    is_import_path,
     project,
     read_network,
     write_network,
 )
 from study.config.trial import ModelConfig, TrialConfig
 from study.errors import ConfigError
-from study.imports import is_path, users_code
+from study.imports import users_code
 from study.trial.data import sources
 from study.trial.losses import target_lipschitz
 from study.trial.measured.network_files import architecture, build_model
@@ -47,7 +48,7 @@ def check(config: TrialConfig) -> None:
     except SettingError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
     _check_size(config.model, in_shape)
-    if is_path(config.model.block):
+    if is_import_path(config.model.block):
         _check_blocks(config, in_shape, n_classes)
 
 

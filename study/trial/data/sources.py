@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from filelock import FileLock
 
+from models import is_import_path
 from study.config.trial import IMAGE_FOLDER, DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError
-from study.imports import is_path
 from study.trial.data import own as own_data
 from study.trial.data.tensors import Augmentation, Dataset, Split
 from study.trial.data.remote_root import fetched
@@ -37,7 +37,7 @@ def load(config: DataConfig) -> Dataset:
     the user's own fails."""
     if is_address(config.root):
         config = replace(config, root=fetched(config.root))
-    if is_path(config.name):
+    if is_import_path(config.name):
         train, test, n_classes, default = own_data.read(config.name, config.root)
     else:
         read, default = _SOURCES[config.name]
