@@ -25,7 +25,6 @@ class Postgres:
     PostgreSQL is missing or fails."""
 
     def __init__(self, data: Path) -> None:
-        """data: its folder, made at the first start."""
         self._data = data
 
     def start(self, port: int, owner_password: str) -> None:
