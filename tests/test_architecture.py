@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"cli", "errors"},
-    "api": {"models", "config", "execution", "results", "tracking", "verification", *SHARED},
+    "api": {"models", "config", "execution", "results", "tracking", "verification", "errors"},
     "launch": {"api", "cli"},
     "report": {"api", "cli"},
     "verify": {"api", "cli"},

@@ -1,9 +1,7 @@
 """Running and resuming a study, and publishing its results in MLflow. Imports Ray and torch."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
@@ -13,11 +11,8 @@ from study.execution.driver.own_loop import Loop
 from study.execution.driver.place import Driver
 from study.execution.driver.resuming import Resumption, planned_resume
 from study.execution.driver.running import Outcome
-from study.metrics.artifacts import PAGE
-from study.results.page import write_page
-from study.results.published import publish
+from study.results.published import publish, publish_page
 from study.results.report import Report, read
-from study.tracking import files, studies
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
@@ -42,20 +37,19 @@ def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
     return _ended(driver, running.resume(driver, plan))
 
 
-def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
-    """The outcome, and the report of a study that is done."""
-    return outcome, published(driver, outcome.record.name) if outcome.is_done else None
-
-
 @contextmanager
 def loop(driver: Driver, asked: Asked) -> Iterator[Loop]:
     """A new study that is told its networks, whose results are published at its end."""
     with own_loop.opened(driver, asked) as opened:
         yield opened
-    published(driver, opened.name)
+    _published(driver, opened.name)
 
 
-def published(driver: Driver, name: str) -> Report:
+def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
+    return outcome, _published(driver, outcome.record.name) if outcome.is_done else None
+
+
+def _published(driver: Driver, name: str) -> Report:
     """The report of a study that is done, after publishing it in MLflow."""
     try:
         report = read(driver.records, name)
@@ -63,12 +57,7 @@ def published(driver: Driver, name: str) -> Report:
         raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
     try:
         publish(report)
-        client = driver.client
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / PAGE
-            write_page(path, report)
-            files.log_file(client, client.get_run(report.study.run_id), path)
-        studies.note_published(client, report.study)
+        publish_page(report)
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")
