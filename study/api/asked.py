@@ -10,8 +10,7 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError, LaunchError, renamed
 
-# Argument -> the setting that it replaces.
-_SETTINGS = {
+SETTINGS = {
     "name": "name",
     "trials": "search.n_trials",
     "max_hours": "search.max_hours",
@@ -22,6 +21,7 @@ _SETTINGS = {
     "cpus": "resources.cpus",
     "gpus": "resources.gpus",
 }
+"""Argument -> the setting that it replaces."""
 
 
 def asked_for(
@@ -33,13 +33,13 @@ def asked_for(
 
 def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
     """The settings that arguments of `study.run` replace, by key; None replaces nothing."""
-    return {_SETTINGS[name]: value for name, value in arguments.items() if value is not None}
+    return {SETTINGS[name]: value for name, value in arguments.items() if value is not None}
 
 
 @contextmanager
 def by_arguments(arguments: Mapping[str, Value]) -> Iterator[None]:
     """Name the argument, not the setting that it replaces, in errors raised within the context."""
-    given = {_SETTINGS[name]: name for name, value in arguments.items() if value is not None}
+    given = {SETTINGS[name]: name for name, value in arguments.items() if value is not None}
     with renamed(given):
         yield
 
