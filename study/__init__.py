@@ -51,23 +51,19 @@ from types import ModuleType
 from typing import Any
 
 # MLflow and Ray report how they are used, unless this is set before they begin.
-for _name, _off in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("RAY_USAGE_STATS_ENABLED", "0")):
-    os.environ.setdefault(_name, _off)
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-_OFFERED = {
-    "run": "study.api.study",
-    "open": "study.api.study",
-    "compare": "study.api.several",
-    "loop": "study.api.study",
-    "normalized": "study.trial.data.tensors",
-    "Study": "study.api.study",
-    "StudyConfig": "study.config.study",
-    "Dataset": "study.trial.data.own",
-    "Augmentation": "study.trial.data.tensors",
-    "Callback": "study.execution.callbacks.own_callbacks",
-    "UserError": "study.errors",
-    "FailedError": "study.errors",
+_HOMES = {
+    "study.api.study": "Study loop open run",
+    "study.api.several": "compare",
+    "study.config.study": "StudyConfig",
+    "study.errors": "FailedError UserError",
+    "study.execution.callbacks.own_callbacks": "Callback",
+    "study.trial.data.own": "Dataset",
+    "study.trial.data.tensors": "Augmentation normalized",
 }
+_OFFERED = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 _HOME = Path(__file__).parents[1]
 

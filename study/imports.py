@@ -164,32 +164,28 @@ def awaited(what: str) -> Iterator[None]:
 def _is_library(file: Path) -> bool:
     """Whether a source file is no user's: of this project, or installed with Python's packages."""
     here = Path(__file__).parent
-    ours = (here, here.parent / "models")
-    installed = {"site-packages", "dist-packages"} & set(file.parts)
-    return bool(installed) or any(folder in file.parents for folder in ours)
+    is_ours = bool({here, here.parent / "models"} & set(file.parents))
+    return is_ours or bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
-def source_files(paths: Iterable[str]) -> dict[str, Path]:
+def _source_files(paths: Iterable[str]) -> dict[str, Path]:
     """Module -> its source file, for the modules of import paths that have one. Imports them."""
-    modules = {module.__name__: module for module in map(_module, paths)}
-    files = {name: getattr(module, "__file__", None) for name, module in modules.items()}
+    files = {module.__name__: getattr(module, "__file__", None) for module in map(_module, paths)}
     return {name: Path(file) for name, file in sorted(files.items()) if file is not None}
 
 
 def digests(paths: Iterable[str]) -> dict[str, str]:
     """Module -> SHA-256 of its source file, hex, for the modules of import paths."""
-    files = source_files(paths)
+    files = _source_files(paths)
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
 def to_ship(paths: Iterable[str]) -> list[str]:
     """The folder of the outermost package, or the file, of each module that is not installed with
     Python's packages: what a node of a cluster lacks."""
-    shipped = set()
-    for name, file in source_files(paths).items():
-        outermost = sys.modules[name.partition(".")[0]]
-        folder = getattr(outermost, "__path__", None)
-        place = Path(next(iter(folder))) if folder else file
+    shipped = set[str]()
+    for name, file in _source_files(paths).items():
+        folder = getattr(sys.modules[name.partition(".")[0]], "__path__", None)
         if not _is_library(file):
-            shipped.add(str(place))
+            shipped.add(next(iter(folder)) if folder else str(file))
     return sorted(shipped)
