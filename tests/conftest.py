@@ -34,7 +34,7 @@ SLOW_FILES = {
     "test_browser", "test_cluster_yaml", "test_comparison_page", "test_delete", "test_export",
     "test_handles", "test_hostile_input", "test_kuberay", "test_launch", "test_moved",
     "test_nodes", "test_notebook", "test_outage", "test_own_code", "test_pretended_cuda",
-    "test_readme", "test_remote_root", "test_services", "test_serving", "test_verify", "test_wheel",
+    "test_readme", "test_remote_root", "test_serving", "test_verify", "test_wheel",
 }  # fmt: skip
 SLOW_FOLDERS = {"cluster"}
 SLOW_FIXTURES = {"finished", "one_ray"}
@@ -161,7 +161,6 @@ LONGEST = (
     "test_browser",
     "test_verify",
     "test_training",
-    "test_services",
     "test_pretended_cuda",
 )
 

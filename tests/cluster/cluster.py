@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import requests
 import yaml
 
 from tests.cluster.derived import ROOT, derive
@@ -87,12 +88,26 @@ class Cluster:
 
     def have_joined(self) -> bool:
         """Whether all workers have joined the cluster."""
-        # Ray's list takes seconds of CPU time, so look for the raylets first.
-        for worker in self.hosts.workers:
-            if not any("raylet/raylet" in line for line in worker.processes().values()):
-                return False
-        listed = self.hosts.head.run("ray list nodes --filter state=ALIVE --format json").stdout
-        return len(yaml.safe_load(listed)) == len(self.hosts.all)
+        alive = [node for node in self.nodes() if node["state"] == "ALIVE"]
+        return len(alive) == len(self.hosts.all)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """What `ray list nodes --detail` lists, which takes seconds of CPU time; empty while Ray's
+        dashboard does not answer."""
+        header = {"Authorization": f"Bearer {self.token}"}
+        with self.tunnel(DASHBOARD_PORT) as port:
+            url = f"http://127.0.0.1:{port}/api/v0/nodes?detail=1"
+            try:
+                answer = requests.get(url, headers=header, timeout=30)
+            except requests.ConnectionError:
+                return []
+        listed: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
+        return listed
+
+    @property
+    def token(self) -> str:
+        """Ray's token, of the user and of all nodes."""
+        return (self.home / ".ray" / "auth_token").read_text()
 
     def monitor_log(self) -> str:
         """The end of the autoscaler's log, for messages."""
@@ -138,6 +153,18 @@ class Cluster:
             dbname="mlflow", autocommit=True,
         ) as connection:  # fmt: skip
             yield connection
+
+    def on_head(self, command: str, exit_code: int = 0) -> str:
+        """Run a command of `study.head`; returns stdout and stderr."""
+        script = f"cd ~/iresnet-study && python -m study.head {command}"
+        done = self.hosts.head.run(script, check=False)
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def start_services(self, options: str = "", exit_code: int = 0) -> str:
+        """Start MLflow and PostgreSQL on the head as cluster.yaml does; returns the output."""
+        storage = '--storage-path "$(cat ~/.iresnet-study/storage)"'
+        return self.on_head(f"start {storage} {options}", exit_code)
 
     def secrets(self) -> Mapping[str, str]:
         """Environment variables of a driver on the head."""
