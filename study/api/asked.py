@@ -1,7 +1,7 @@
 """Arguments of a call, or options of a command, that replace settings of a study file."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,9 @@ def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
     return {SETTINGS[name]: value for name, value in arguments.items() if value is not None}
 
 
-@contextmanager
-def by_arguments(arguments: Mapping[str, Value]) -> Iterator[None]:
+def by_arguments(arguments: Mapping[str, Value]) -> AbstractContextManager[None]:
     """Name the argument, not the setting that it replaces, in errors raised within the context."""
-    given = {SETTINGS[name]: name for name, value in arguments.items() if value is not None}
-    with renamed(given):
-        yield
+    return renamed({SETTINGS[name]: name for name, v in arguments.items() if v is not None})
 
 
 def source_of(space: str) -> str:
