@@ -1,18 +1,14 @@
 """A cluster of three hosts, started by `ray up` from the derived cluster.yaml, and the commands of
 its user on another machine."""
 
-import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,8 @@ import psycopg
 import requests
 import yaml
 
-from tests.cluster.derived import ROOT, derive
+from tests.cluster import user
+from tests.cluster.derived import derive
 from tests.cluster.hosts import Hosts
 from tests.support.waiting import wait
 
@@ -43,34 +40,14 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment of the user's commands: Ray's token, and no variables of this process."""
-        path = f"{sys.prefix}/bin:{os.environ['PATH']}"
-        return {
-            "HOME": str(self.home), "PATH": path, "TERM": "dumb", "RAY_AUTH_MODE": "token",
-            # Where `ray up` keeps its state of the cluster.
-            "TMPDIR": str(self.home), "RAY_TMPDIR": str(self.home),
-            # Autoscaler v2 counts the head of provider `local` as a worker, and starts one too few.
-            "RAY_UP_enable_autoscaler_v2": "0",
-            # The hosts have no access to the internet.
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }  # fmt: skip
+        """Environment of the user's commands."""
+        # Autoscaler v2 counts the head of provider `local` as a worker, and starts one too few.
+        return {**user.environment(self.home), "RAY_UP_enable_autoscaler_v2": "0"}
 
     def run(self, *command: str, timeout_seconds: float = _UP_SECONDS) -> str:
         """Run a command of the user in the root of the project; returns stdout and stderr. Raises
         AssertionError if it fails, or TimeoutExpired."""
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_seconds,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
-        return done.stdout
+        return user.run(command, self.environment, timeout_seconds)
 
     def up(self) -> str:
         """Run `ray up` and wait for the workers; returns its output."""
@@ -180,14 +157,10 @@ def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
     config = folder / "derived.yaml"
     config.write_text(yaml.safe_dump(derive(hosts, name), sort_keys=False))
     made = Cluster(hosts, name, folder, config)
-    try:
+    with user.ssh_forgotten(name):
         made.run("bash", "-c", "umask 077; ray get-auth-token --generate")
         made.up()
         yield made
-    finally:
-        # The launcher keeps its SSH connections here regardless of TMPDIR.
-        user, of = (hashlib.sha256(text.encode()).hexdigest()[:10] for text in (getuser(), name))
-        shutil.rmtree(f"/tmp/ray_ssh_{user}/{of}", ignore_errors=True)
 
 
 def _answers(port: int) -> bool:
