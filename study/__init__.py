@@ -6,7 +6,6 @@ import:
     api/           what `import study` offers; the commands use it
     cli            what the commands share
     errors         errors that a user can cause
-    imports        code of the user's own, by import path
     metrics/       what a trial gives: metrics, reports, goals, files
     config/        what is asked of a study
     pareto/        the mathematics of losses

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models import is_import_path, setting
+from study.config.imports import check_path
 from study.config.trial import LARGEST
 from study.errors import ConfigError, unknown
-from study.imports import check_path
 
 MOST_RUNGS = 100
 SHARE = 0.0001

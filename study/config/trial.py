@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models import NetworkSettings, SettingError, is_import_path, setting
+from study.config.imports import check_path
 from study.errors import ConfigError, unknown
-from study.imports import check_path
 
 COEFF = "coeff"
 """Model setting: the target of spectral normalization."""

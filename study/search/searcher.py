@@ -23,10 +23,10 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
+from study.config.imports import called, users_code
 from study.config.space import Value, is_active
 from study.config.study import StudyConfig
 from study.errors import ConfigError
-from study.imports import called, users_code
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread

@@ -20,9 +20,9 @@ from models import (
     read_network,
     write_network,
 )
+from study.config.imports import users_code
 from study.config.trial import ModelConfig, TrialConfig
 from study.errors import ConfigError
-from study.imports import users_code
 from study.trial.data import sources
 from study.trial.losses import target_lipschitz
 from study.trial.measured.network_files import architecture, build_model

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from study.errors import ConfigError
-from study.imports import called, users_code
+from study.config.imports import called, users_code
 from study.trial.data.tensors import Augmentation, Split
 
 _KEY = "data.name"

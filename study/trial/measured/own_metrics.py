@@ -5,9 +5,9 @@ import math
 import torch
 
 from models import Certificate, IResNet
+from study.config.imports import called, users_code
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
-from study.imports import called, users_code
 from study.trial.data.tensors import Split, normalized
 from study.trial.randomness import seeded
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import study
-from study import imports
+from study.config import imports
 from study.errors import ConfigError, OwnCodeError
 from tests.support import own_code
 from tests.support.launched import ROOT

@@ -27,6 +27,8 @@ _RULE = "must be package.module:object"
 # The module of what a notebook or script defines, which no other process can import.
 _MAIN = "__main__"
 _SILENT_SECONDS = 10.0
+_STUDY = Path(__file__).parents[1]
+_MODELS = _STUDY.parent / "models"
 
 
 def check_path(text: str, key: str | None = None) -> str:
@@ -119,8 +121,7 @@ def _ways_out(error: BaseException) -> str:
     if other is None:
         return ""
     places = [*(other.submodule_search_locations or [str(other.origin)])]
-    own = Path(__file__).parents[1] / "models"
-    if all(Path(place).resolve() == own.resolve() for place in places):
+    if all(Path(place).resolve() == _MODELS.resolve() for place in places):
         return ""
     return (
         f"; models is this project's package here, not {places[0]}: import that as part of a "
@@ -163,8 +164,7 @@ def awaited(what: str) -> Iterator[None]:
 
 def _is_library(file: Path) -> bool:
     """Whether a source file is no user's: of this project, or installed with Python's packages."""
-    here = Path(__file__).parent
-    is_ours = bool({here, here.parent / "models"} & set(file.parents))
+    is_ours = bool({_STUDY, _MODELS} & set(file.parents))
     return is_ours or bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
