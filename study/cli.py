@@ -20,7 +20,7 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="Of MLflow. Default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."),
+    typer.Option(help="Address of MLflow. Default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."),
 ]
 """The option --tracking-uri."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-# By the name of the argument in Python; None if it was not given.
+# Options by the names of their arguments in Python; None if an option was not given.
 _Options = Mapping[str, Any]
 
 
@@ -49,8 +49,8 @@ def main(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, else Ray is "
-            "started here."
+            help="Address of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, "
+            "else Ray is started here."
         ),
     ] = None,
     tracking_uri: cli.TrackingUri = None,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # importing MLflow takes seconds
     from study.tracking.records import StudyRecord
     from study.tracking.tracker import Tracker
 
-# Files of which most or all tests start processes (Ray, a server, a browser, commands).
+# Files whose tests start processes, all or most of them (Ray, a server, a browser, commands).
 # `pytest -m fast` does not import them: some need packages outside the extra `fast`, such as Ray's
 # cluster launcher (test_cluster_yaml) and optuna-dashboard (test_export).
 SLOW_FILES = {

@@ -78,7 +78,7 @@ MAY_BE_IMPORTED_BY = {
     "sklearn": set(),
     "typer": {"cli", "console", "head", *COMMANDS},
 }
-# Of each of these libraries one module is the door within its folder.
+# Library -> the only module of its folder that imports it.
 DOORS = {
     "torchvision": "study.trial.data.sources",
     "pynvml": "study.trial.device",

@@ -71,7 +71,7 @@ def test_all_of_a_study_is_gone_and_nothing_else(
         f"tiny: {n_runs} runs and {n_runs - 1} models in MLflow\n{folder}/ray_results/tiny\n" in out
     )
     assert out.endswith("deleted: tiny\n")
-    # As if there had never been any but the other study, which is where it was.
+    # Nothing is left but the other study, which is where it was.
     assert not list(folder.glob("ray_results/*"))
     assert [path.name for path in folder.glob("mlruns/*")] == ["other"]
     left = rows(folder)

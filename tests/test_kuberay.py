@@ -29,7 +29,7 @@ TEXT = (FOLDER / "kuberay.yaml").read_text()
 SERVICES = (ROOT / "study" / "head" / "services.py").read_text()
 README = (FOLDER / "README.md").read_text()
 _ITEMS = json.dumps(yaml.safe_load(TEXT)["items"])
-# Of which any key may be made up.
+# Mappings whose keys are free.
 FREE = {
     "annotations", "clusterSelector", "data", "labels", "limits", "matchLabels", "rayStartParams",
     "requests", "selector",
@@ -39,7 +39,7 @@ RAY_LABELS = [
     {"ray.io/cluster": "iresnet-study", "ray.io/node-type": of} for of in ("head", "worker")
 ]
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
-# Of the pods that answer for names, and of their namespace, in any Kubernetes.
+# Labels of the pods that answer for names, and of their namespace, in any Kubernetes.
 NAMES = [{"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"}]
 # What programs write to: Ray its logs and sockets, and studies the data that they download.
 WRITTEN = {"/tmp", "/home/study"}
@@ -292,7 +292,7 @@ def policies() -> list[Resource]:
 
 
 def labels() -> list[dict[str, str]]:
-    """The labels of each pod, of which the operator gives those of the RayCluster theirs."""
+    """The labels of each pod; the operator gives labels to the pods of the RayCluster."""
     own = [t.get("metadata", {}).get("labels") for r in resources() for t in pod_templates(r)]
     return [*filter(None, own), *RAY_LABELS]
 

@@ -91,7 +91,7 @@ def _reported(folder: Path, *arguments: str) -> str:
 
 
 def test_the_metric_is_an_objective(folder: Path) -> None:
-    """By brute force: of no network on the front are both objectives matched by another."""
+    """By brute force: no network on the front is matched in both objectives by another."""
     done = opened(folder)
     values = done.points[["certified_accuracy", OWN]].to_numpy()
     front = {tuple(row) for row in done.front[["certified_accuracy", OWN]].to_numpy()}
@@ -204,7 +204,7 @@ def test_the_metric_is_in_the_study_of_optuna(folder: Path, tmp_path: Path) -> N
 
 
 def test_the_metric_is_compared_between_studies(folder: Path) -> None:
-    # By the objectives of the first, of which none depends on the radius: theirs differ.
+    # By the first study's objectives; none depends on the radius, which differs between them.
     both = study.compare(opened(folder, "by_hand"), opened(folder))
     assert OWN in both.front.columns
     assert "differences" in json.loads(both.as_json(every=False))

@@ -207,7 +207,7 @@ def test_a_benchmark_of_the_readme_takes_its_arguments(
 
 @pytest.mark.parametrize("command", [*CLUSTER, *SERVING])
 def test_a_command_of_ray_or_mlflow_takes_its_arguments(command: str) -> None:
-    """Their own parsers take them, and ours those of what Ray is to run."""
+    """Their own parsers take the arguments; ours takes the arguments of what Ray is to run."""
     words = shlex.split(command.strip("()").rstrip("&").removeprefix("umask 077; "))
     program = words.pop(0)
     parser: click.Command = {"ray": scripts.cli, "mlflow": mlflow.cli.cli}[program]
@@ -226,7 +226,7 @@ def test_a_command_of_ray_or_mlflow_takes_its_arguments(command: str) -> None:
 
 
 def test_every_option_of_the_commands_is_a_real_one() -> None:
-    """Of all that the READMEs name in passing, not only in their blocks."""
+    """Also the options that the READMEs name in passing, outside of their blocks."""
     apps = (launch.app, report.app, verify.app, delete.app)
     wide = {"COLUMNS": "200", "NO_COLOR": "1"}
     known = " ".join(CliRunner().invoke(app, ["--help"], env=wide).output for app in apps)

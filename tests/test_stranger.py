@@ -48,7 +48,7 @@ def note(event, arguments):
 
 sys.addaudithook(note)
 """
-# By these MLflow tells that it is tested, and sends nothing.
+# MLflow takes these for signs of a test, and sends nothing then.
 SIGNS_OF_A_TEST = ("CI", "PYTEST_CURRENT_TEST", "GITHUB_ACTIONS", "MLFLOW_DISABLE_TELEMETRY")
 
 

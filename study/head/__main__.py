@@ -26,8 +26,8 @@ def start(
     storage_path: Annotated[
         str, typer.Option(help="Bucket or folder that all nodes reach: artifacts and studies.")
     ],
-    port: Annotated[int, typer.Option(help="Of MLflow.")] = 5000,
-    database_port: Annotated[int, typer.Option(help="Of PostgreSQL.")] = 5433,
+    port: Annotated[int, typer.Option(help="Port of MLflow.")] = 5000,
+    database_port: Annotated[int, typer.Option(help="Port of PostgreSQL.")] = 5433,
 ) -> None:
     """Start what does not run, and wait until it answers."""
     services = Services(_FOLDER)
@@ -46,8 +46,10 @@ def stop() -> None:
 
 @app.command()
 def stop_when_idle(
-    minutes: Annotated[float, typer.Option(help="Without a job of Ray.")] = 60,
-    dashboard: Annotated[str, typer.Option(help="Of Ray.")] = "http://127.0.0.1:8265",
+    minutes: Annotated[float, typer.Option(help="Minutes without a job of Ray.")] = 60,
+    dashboard: Annotated[
+        str, typer.Option(help="Address of Ray's dashboard.")
+    ] = "http://127.0.0.1:8265",
     then: Annotated[str, typer.Option(help="Command to run then.")] = "sudo shutdown -h now",
 ) -> None:
     """Watch until Ray has had nothing to do for so long, stop both services, run a command."""

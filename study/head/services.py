@@ -123,7 +123,7 @@ class Services:
         command = [
             sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
             "--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", artifacts,
-            # Against DNS rebinding. The port is that of the tunnel, which the user chooses.
+            # Against DNS rebinding. The user chooses the port of the tunnel.
             "--allowed-hosts", "localhost:*,127.0.0.1:*",
         ]  # fmt: skip
         # Job execution would be seven processes, which no study uses.

@@ -24,7 +24,7 @@ class OnAws:
     """Hosts, AWS, and a laptop that reaches both and nothing else."""
 
     name: str
-    """Of the cluster."""
+    """The name of the cluster."""
     hosts: Hosts
     cloud: Cloud
     laptop: Host

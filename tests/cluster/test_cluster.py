@@ -213,8 +213,8 @@ def test_a_study_with_code_and_data_of_its_users_own_runs_over_the_cluster(
 ) -> None:
     """The example of study/README.md, submitted from outside with only the packages that it needs,
     to workers that lack its code; and with a root in a store, which each node reads once: the
-    head, which checks the data, and the workers, of which one trains two trials. Its networks are
-    those of this process, bit for bit."""
+    head, which checks the data, and the workers, one of which trains two trials. This process
+    trains the same networks, bit for bit."""
     folder = tmp_path_factory.mktemp("submitted")
     shorter = {
         "search": {"sampler": "sobol", "n_trials": N_TRIALS, "ladder": [0.3]},
@@ -271,7 +271,7 @@ def test_nothing_is_given_away_to_who_is_in_the_security_group_without_a_token(u
 
 
 def _services(up: Cluster) -> dict[int, str]:
-    """PID -> command line of PostgreSQL's first process and those of MLflow."""
+    """PID -> command line of the first process of PostgreSQL and both processes of MLflow."""
     lines = up.hosts.head.processes()
     return {pid: line for pid, line in lines.items() if re.search("-m (mlflow|uvicorn)| -D ", line)}
 
