@@ -1,8 +1,4 @@
-"""`python -m study.launch`: run a study.
-
-From the study file to a trained trial: `config.file` -> StudyConfig -> `execution.running` ->
-`search.searcher` -> Suggestion -> `execution.worker` -> TrialConfig -> `trial.training`.
-"""
+"""`python -m study.launch`: run a study."""
 
 import shlex
 from collections.abc import Mapping
