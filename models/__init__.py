@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         NetworkSettings,
         NetworkSpec,
         SettingError,
+        is_import_path,
         setting,
     )
     from models.storage.network_files import (
@@ -63,7 +64,8 @@ else:
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_radius radius_without_rounding",
         "models.spec": (
-            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError setting"
+            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError "
+            "is_import_path setting"
         ),
         "models.storage.network_files": (
             "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"

@@ -9,7 +9,16 @@ import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from models.arguments import check_kind, described, number, whole_number
 
@@ -67,10 +76,10 @@ def setting(default: _Value, **rule: float) -> _Value:
     return field(default=default, metadata=rule)
 
 
-def is_import_path(block: object) -> bool:
-    """Whether a kind of block is named by an import path, `package.module:Class`, as those of other
-    authors are."""
-    return isinstance(block, str) and ":" in block
+def is_import_path(name: object) -> TypeGuard[str]:
+    """Whether a setting names code of the user's own by its import path, `package.module:Class`; no
+    name of this project's own reads like one."""
+    return isinstance(name, str) and ":" in name
 
 
 @dataclass(frozen=True)

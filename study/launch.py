@@ -1,8 +1,4 @@
-"""`python -m study.launch`: run a study.
-
-From the study file to a trained trial: `config.file` -> StudyConfig -> `execution.running` ->
-`search.searcher` -> Suggestion -> `execution.worker` -> TrialConfig -> `trial.training`.
-"""
+"""`python -m study.launch`: run a study."""
 
 import shlex
 from collections.abc import Mapping
@@ -21,12 +17,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-# Option, by the name of its Python argument -> value; None if it was not given.
-_Typed = Mapping[str, Any]
+# Options by the names of their arguments in Python; None if an option was not given.
+_Options = Mapping[str, Any]
 
 
-@app.command(cls=cli.Command)
+@app.command()
 def main(
+    ctx: typer.Context,
     space: Annotated[
         str, typer.Argument(help="The study file, or the bare name of a shipped one.")
     ] = "digits",
@@ -36,8 +33,9 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Overrides search.seed.")] = None,
     data_root: Annotated[str | None, typer.Option(help="Overrides data.root.")] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Download a torchvision data set that is missing.")
-    ] = False,
+        bool | None,
+        typer.Option("--download", help="Download a torchvision data set that is missing."),
+    ] = None,
     cpus: Annotated[
         float | None, typer.Option(help="CPUs per trial; overrides resources.cpus.")
     ] = None,
@@ -47,8 +45,8 @@ def main(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, else Ray is "
-            "started here."
+            help="Address of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, "
+            "else Ray is started here."
         ),
     ] = None,
     tracking_uri: cli.TrackingUri = None,
@@ -82,24 +80,14 @@ def main(
     ] = False,
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""
-    arguments: dict[str, Any] = {
-        "name": name,
-        "trials": trials,
-        "max_hours": max_hours,
-        "epochs": epochs,
-        "seed": seed,
-        "data_root": data_root,
-        "download": download or None,
-        "cpus": cpus,
-        "gpus": gpus,
-    }
     place = {"tracking_uri": tracking_uri, "storage_path": storage_path, "address": address}
     try:
         with cli.one_line_errors():
-            from study.api.asked import by_arguments
+            from study.api.asked import SETTINGS, by_arguments
 
             if every and (resume or not dry_run):
                 cli.refuse("--all requires --dry-run, without --resume")
+            arguments = {name: ctx.params[name] for name in SETTINGS}
             with by_arguments(arguments):
                 if resume:
                     exit_code = _resume(space, place, arguments, dry_run)
@@ -111,8 +99,8 @@ def main(
     raise typer.Exit(exit_code)
 
 
-def _driver(place: _Typed, on_stderr: bool = False) -> "Driver":
-    """The driver of the study; `on_stderr` prints its messages there."""
+def _driver(place: _Options, on_stderr: bool = False) -> "Driver":
+    """The driver of the study, whose messages are printed."""
     from study.api.study import Driver
 
     driver = Driver.of(**place)
@@ -132,7 +120,7 @@ def _line_to_resume(name: str, elsewhere: Mapping[str, str]) -> str:
     return shlex.join(["python", "-m", "study.launch", "--resume", "--name", name, *options])
 
 
-def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: bool) -> int:
+def _start(space: str, place: _Options, arguments: _Options, dry_run: bool, every: bool) -> int:
     """Run a new study or do a dry run of it; returns the exit code."""
     from study.api.asked import asked_for
 
@@ -167,7 +155,7 @@ def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: b
     return 0
 
 
-def _resume(space: str, place: _Typed, arguments: _Typed, dry_run: bool) -> int:
+def _resume(space: str, place: _Options, arguments: _Options, dry_run: bool) -> int:
     """Resume a study, or print the plan; returns the exit code."""
     from study.api.asked import settings, source_of
 

@@ -28,7 +28,7 @@ class Format(StrEnum):
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=cli.Command)
+@app.command()
 def main(
     study: Annotated[
         list[str] | None,

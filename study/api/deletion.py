@@ -13,12 +13,8 @@ from study.tracking.removal import Holdings
 
 @dataclass(frozen=True)
 class Deletion:
-    """A planned deletion.
-
-    Attributes:
-        held: what MLflow has of the study.
-        folder: folder or bucket of its checkpoints and state.
-    """
+    """A planned deletion: of what MLflow holds, and of the folder or bucket of the checkpoints and
+    state."""
 
     driver: Driver
     held: Holdings

@@ -1,9 +1,7 @@
 """Running and resuming a study, and publishing its results in MLflow. Imports Ray and torch."""
 
-import tempfile
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
@@ -13,11 +11,8 @@ from study.execution.driver.environment import Driver
 from study.execution.driver.own_loop import Loop
 from study.execution.driver.planning import Resumption, plan_new, planned_resume
 from study.execution.driver.running import Outcome
-from study.metrics.artifacts import PAGE
-from study.results.page import write_page
-from study.results.published import publish
+from study.results.published import publish, publish_page
 from study.results.report import Report, of_study
-from study.tracking import files, studies
 from study.tracking.records import StudyRead
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
@@ -60,12 +55,7 @@ def published(driver: Driver, study: StudyRead) -> Report:
         raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
     try:
         publish(report)
-        client = driver.client
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / PAGE
-            write_page(path, report)
-            files.log_file(client, client.get_run(report.study.run_id), path)
-        studies.note_published(client, report.study)
+        publish_page(report)
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from study.config.imports import check_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
@@ -27,7 +28,6 @@ from study.config.trial import (
     TrainingConfig,
 )
 from study.errors import ConfigError, quoted, require, unknown
-from study.imports import check_path
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import INVERTIBLE, Constraint, Objective
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models import setting
+from models import is_import_path, setting
+from study.config.imports import check_path
 from study.config.trial import LARGEST
 from study.errors import ConfigError, require, unknown
-from study.imports import check_path, is_path
 
 MOST_RUNGS = 100
 SHARE = 0.0001
@@ -58,7 +58,7 @@ class SearchConfig:
     """Propose no trial after this many hours, with those before a resume; running trials finish."""
 
     def __post_init__(self) -> None:
-        if is_path(self.sampler):
+        if is_import_path(self.sampler):
             check_path(self.sampler, "sampler")
         elif self.sampler not in SAMPLERS:
             raise ConfigError(unknown(self.sampler, SAMPLERS, "sampler"), "sampler")

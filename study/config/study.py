@@ -7,6 +7,7 @@ from itertools import product
 from operator import gt, lt
 from typing import Any
 
+from models import is_import_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
 from study.config.space import MOST_VALUES, FloatParameter, Parameter, Value, is_active
 from study.config.trial import (
@@ -20,7 +21,6 @@ from study.config.trial import (
     default_radius,
 )
 from study.errors import ConfigError, require, unknown
-from study.imports import is_path
 from study.metrics.definitions import METRICS, Direction, Metric, meaning
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import PROJECTED_METRICS
@@ -67,7 +67,7 @@ class StudyConfig:
             *(("callbacks", path) for path in self.callbacks),
             ("search.sampler", self.search.sampler),
         )
-        return tuple((key, at) for key, at in named if isinstance(at, str) and is_path(at))
+        return tuple((key, at) for key, at in named if is_import_path(at))
 
     @property
     def proven_by(self) -> tuple[str, ...]:

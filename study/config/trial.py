@@ -7,9 +7,9 @@ keys, when a study file is read. Rules across fields are checked whenever a sect
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models import SLOPE_KNOWN, NetworkSettings, SettingError, setting
+from models import SLOPE_KNOWN, NetworkSettings, SettingError, is_import_path, setting
+from study.config.imports import check_path
 from study.errors import ConfigError, require, unknown
-from study.imports import check_path, is_path
 
 COEFF = "coeff"
 """Model setting: the target of spectral normalization."""
@@ -84,7 +84,7 @@ class DataConfig:
     """Fetch a torchvision data set that is not there."""
 
     def __post_init__(self) -> None:
-        if is_path(self.name):
+        if is_import_path(self.name):
             check_path(self.name, "name")
         elif self.name not in RADII:
             raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
@@ -103,7 +103,7 @@ class ModelConfig(NetworkSettings):
         except SettingError as error:
             rule = error.rule.removeprefix(f"{error.name} ")
             raise ConfigError(rule, error.name, error.value) from None
-        if is_path(self.block):
+        if is_import_path(self.block):
             check_path(self.block, "block")
 
 
@@ -238,7 +238,7 @@ class TrialConfig:
     @property
     def proven_by(self) -> tuple[str, ...]:
         """The import path of blocks whose bounds are the word of their author, if it has any."""
-        return (self.model.block,) if is_path(self.model.block) else ()
+        return (self.model.block,) if is_import_path(self.model.block) else ()
 
     @property
     def radius(self) -> float:

@@ -19,10 +19,10 @@ from optuna.trial import Trial, TrialState
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.search_generator import SearchGenerator
 
+from study.config.imports import called, users_code
 from study.config.space import Value, is_active
 from study.config.study import StudyConfig
 from study.errors import require
-from study.imports import called, users_code
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread

@@ -15,13 +15,14 @@ from models import (
     certified_radius,
     certify,
     deployed,
+    is_import_path,
     project,
     read_network,
     write_network,
 )
+from study.config.imports import users_code
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
-from study.imports import is_path, users_code
 from study.trial.data import sources
 from study.trial.measured.network_files import architecture, build_model
 from study.trial.measured.own import check_attained, own_blocks
@@ -46,7 +47,7 @@ def check(config: TrialConfig) -> None:
         spec.check_size()
     except SettingError as error:
         raise ConfigError(error.rule, f"model.{error.name}", error.value) from error
-    if is_path(model.block):
+    if is_import_path(model.block):
         _check_blocks(config, in_shape, n_classes)
 
 

@@ -18,7 +18,7 @@ def network(**changes: Any) -> IResNet:
 
 @torch.no_grad()
 def with_biases(model: IResNet) -> IResNet:
-    """Set random biases in the blocks, in place; those of a new network are zero."""
+    """Set random biases in the blocks, in place; the biases of a new network are zero."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.body.named_parameters():
         if name.endswith("bias"):

@@ -78,15 +78,26 @@ def tiny(**sections: dict[str, Any]) -> StudyConfig:
     return parse(merged, "tiny.yaml")
 
 
+_OF_A_NETWORK = {
+    "val_accuracy": 0.5,
+    "reconstruction_error": 1e-7,
+    "certified_accuracy": 0.1,
+    "median_radius": 0.01,
+    "logit_lipschitz_upper_bound": 100.0,
+    "inverse_lipschitz_upper_bound": 5.0,
+    "noise_error": 1e-3,
+}
+
+
 def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
     """A complete report of an epoch."""
     figures: dict[str, Any] = {
+        **_OF_A_NETWORK,
         "epoch": epoch,
         "timestamp": 1_700_000_000.0 + epoch,
         "train_loss": 1.0 / epoch,
         "train_accuracy": 0.5,
         "val_loss": 1.1 / epoch,
-        "val_accuracy": 0.5,
         "lipschitz_upper_bound": 0.8,
         "inverse_steps": 4.0,
         "reconstruction_error": 1e-7,
@@ -104,11 +115,11 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
 def projection_report(bound: float, **changes: float) -> ProjectionReport:
     """The report of a network projected to a bound."""
     figures: dict[str, Any] = {
+        **_OF_A_NETWORK,
         "projected_to": bound,
         "fine_tune_steps": 0,
         "timestamp": 1_700_000_009.0,
         "val_loss": 1.2,
-        "val_accuracy": 0.5,
         "lipschitz_upper_bound": bound,
         "inverse_steps": 3.0,
         "reconstruction_error": 1e-7,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
+from study.config.imports import awaited, imported, where
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError
@@ -15,7 +16,6 @@ from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.callbacks.interrupt import Interrupt, OwnCodeInterruptedError
 from study.execution.trials import EndedTrials, suggestion
-from study.imports import awaited, imported, where
 from study.metrics.definitions import as_reported
 from study.metrics.reports import TrialReport
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from itertools import product
 
 from models import SHAPE_SETTINGS, Block, block_class
+from study.config.imports import called
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import ConfigError, DataNotFoundError, OwnCodeError
 from study.execution.callbacks.own_callbacks import callback_class
-from study.imports import called
 from study.search.searcher import make_sampler
 from study.trial.check import check
 from study.trial.data import sources

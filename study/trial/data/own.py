@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from study.config.imports import called, users_code
 from study.errors import ConfigError
-from study.imports import called, users_code
 from study.trial.data.tensors import Augmentation
 
 _KEY = "data.name"

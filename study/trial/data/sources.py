@@ -17,9 +17,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from models import is_import_path
 from study.config.trial import IMAGE_FOLDER, DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError
-from study.imports import is_path
 from study.trial.data import own
 from study.trial.data.remote_root import fetched
 from study.trial.data.tensors import Augmentation, Dataset, Split
@@ -42,7 +42,7 @@ def load(config: DataConfig) -> Dataset:
     """
     if is_address(config.root):
         config = replace(config, root=fetched(config.root))
-    if is_path(config.name):
+    if is_import_path(config.name):
         data = own.read(config.name, config.root)
         default = data.augmentation or Augmentation(0, False, 0)
     else:

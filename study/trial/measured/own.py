@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from models import Block, BlockError, Certificate, IResNet, empirical_bounds
+from study.config.imports import called, users_code
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
-from study.imports import called, users_code
 from study.trial.data.tensors import Split, normalized
 from study.trial.randomness import seeded
 

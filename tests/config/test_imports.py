@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import study
-from study import imports
+from study.config import imports
 from study.errors import ConfigError, OwnCodeError
 from tests.support import own_code
 from tests.support.launched import ROOT
@@ -188,18 +188,18 @@ def test_study_refuses_to_be_imported_after_another_models(
 def test_code_that_hangs_is_said_to_be_waited_for(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(imports, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(imports, "_SILENT_SECONDS", 0.05)
     with imports.awaited("what is quick"):
         pass
     with imports.users_code("f must work", "data.name", "mine:f"):
-        time.sleep(1)
-    time.sleep(1)  # nothing is waited for now
+        time.sleep(0.5)
+    time.sleep(0.5)  # nothing is waited for now
     out, err = capfd.readouterr()
     assert out == ""
     assert set(err.splitlines()) <= {
         f"waiting for mine:f, {seconds} s so far; Ctrl-C ends it" for seconds in (0, 1)
     }
-    # After 0.1, 0.2, 0.4 and 0.8 s, where the machine is not too busy.
+    # After 0.05, 0.1, 0.2 and 0.4 s, where the machine is not too busy.
     assert 1 <= len(err.splitlines()) <= 4
 
 

@@ -27,11 +27,8 @@ _RULE = "must be package.module:object"
 # The module of what a notebook or script defines, which no other process can import.
 _MAIN = "__main__"
 _SILENT_SECONDS = 10.0
-
-
-def is_path(text: str) -> bool:
-    """Whether a text reads like an import path; no shipped name does."""
-    return ":" in text
+_STUDY = Path(__file__).parents[1]
+_MODELS = _STUDY.parent / "models"
 
 
 def check_path(text: str, key: str | None = None) -> str:
@@ -124,8 +121,7 @@ def _ways_out(error: BaseException) -> str:
     if other is None:
         return ""
     places = [*(other.submodule_search_locations or [str(other.origin)])]
-    own = Path(__file__).parents[1] / "models"
-    if all(Path(place).resolve() == own.resolve() for place in places):
+    if all(Path(place).resolve() == _MODELS.resolve() for place in places):
         return ""
     return (
         f"; models is this project's package here, not {places[0]}: import that as part of a "
@@ -168,33 +164,28 @@ def awaited(what: str) -> Iterator[None]:
 
 def _is_library(file: Path) -> bool:
     """Whether a source file is no user's: of this project, or installed with Python's packages."""
-    here = Path(__file__).parent
-    ours = (here, here.parent / "models")
-    installed = {"site-packages", "dist-packages"} & set(file.parts)
-    return bool(installed) or any(folder in file.parents for folder in ours)
+    is_ours = bool({_STUDY, _MODELS} & set(file.parents))
+    return is_ours or bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
-def source_files(paths: Iterable[str]) -> dict[str, Path]:
+def _source_files(paths: Iterable[str]) -> dict[str, Path]:
     """Module -> its source file, for the modules of import paths that have one. Imports them."""
-    modules = {module.__name__: module for module in map(_module, paths)}
-    files = {name: getattr(module, "__file__", None) for name, module in modules.items()}
+    files = {module.__name__: getattr(module, "__file__", None) for module in map(_module, paths)}
     return {name: Path(file) for name, file in sorted(files.items()) if file is not None}
 
 
 def digests(paths: Iterable[str]) -> dict[str, str]:
     """Module -> SHA-256 of its source file, hex, for the modules of import paths."""
-    files = source_files(paths)
+    files = _source_files(paths)
     return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
 def to_ship(paths: Iterable[str]) -> list[str]:
     """The folder of the outermost package, or the file, of each module that is not installed with
     Python's packages: what a node of a cluster lacks."""
-    shipped = set()
-    for name, file in source_files(paths).items():
-        outermost = sys.modules[name.partition(".")[0]]
-        folder = getattr(outermost, "__path__", None)
-        place = Path(next(iter(folder))) if folder else file
+    shipped = set[str]()
+    for name, file in _source_files(paths).items():
+        folder = getattr(sys.modules[name.partition(".")[0]], "__path__", None)
         if not _is_library(file):
-            shipped.add(str(place))
+            shipped.add(next(iter(folder)) if folder else str(file))
     return sorted(shipped)
