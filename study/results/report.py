@@ -24,11 +24,9 @@ from study.results.front import Point, Ranking, marked
 from study.tracking.handles import runs_by_label
 from study.tracking.records import Records, StudyRecord, TrialRecord
 
-# Imported where they are needed: pandas and Optuna take tenths of a second each.
+# Imported where it is needed: pandas takes tenths of a second.
 if TYPE_CHECKING:
     import pandas as pd
-
-    from study.search.importance import Share
 
 
 @dataclass(frozen=True)
@@ -109,26 +107,10 @@ class Report(Ranking):
 
     @cached_property
     def searched(self) -> list[Point]:
-        """The samples that were trained to their end."""
+        """The samples that were trained to their end. Projections do not count: their values are no
+        choice of a hyperparameter."""
         completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]
         return [point for point in completed if point.is_trial]
-
-    @cached_property
-    def importances(self) -> "dict[str, dict[str, Share]]":
-        """Objective -> parameter -> share of the variance, without objectives that have no
-        estimate. Projections do not count: their values are no choice of a hyperparameter."""
-        from study.search.importance import importance
-
-        shares = {}
-        for name in (objective.metric for objective in self.objectives):
-            scaled = self.metrics[name].scaled
-            values = [scaled(point.metrics.get(name, math.nan)) for point in self.searched]
-            measured = [k for k, value in enumerate(values) if math.isfinite(value)]
-            samples = [self.searched[k].first.sample for k in measured]
-            found = importance(self.study.config.space, samples, [values[k] for k in measured])
-            if found is not None:
-                shares[name] = found
-        return shares
 
     @cached_property
     def frame(self) -> "pd.DataFrame":

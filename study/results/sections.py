@@ -122,7 +122,6 @@ def sections(report: Report) -> list[Section]:
 
 def _hyperparameters(report: Report) -> Section:
     from study.results import correlations as ranks
-    from study.search import importance
 
     samples = [point.first.sample for point in report.searched]
     found = {}
@@ -130,23 +129,14 @@ def _hyperparameters(report: Report) -> Section:
         values = [point.metrics.get(objective.metric, math.nan) for point in report.searched]
         found[objective.metric] = ranks.correlations(samples, values)
     found = {metric: of for metric, of in found.items() if of}
-    n = len(report.searched)
-    notes = {
-        "correlation_note": "Rank correlation (Spearman) of each hyperparameter with each "
-        f"objective over {n} completed trials, with 95 % intervals. Where a line crosses 0, the "
-        "trials do not say which way it goes."
-        if found or n >= ranks.FEWEST_TRIALS
-        else f"From {ranks.FEWEST_TRIALS} completed trials on, rank correlations stand here.",
-        "importance_note": "Share of the variance that each hyperparameter accounts for by "
-        f"itself: fANOVA on {min(n, importance.MOST_TRIALS)} completed trials, an estimate; the "
-        f"thin bars have the range of {importance.N_RESAMPLES} resamples of the trials."
-        if report.importances
-        else f"From {importance.FEWEST_TRIALS} completed trials on, the share of each "
-        "hyperparameter in the variance stands here.",
-    }
-    drawn = {"correlation": found, "importance": report.importances, **notes}
+    note = (
+        "Rank correlation (Spearman) of each hyperparameter with each objective over "
+        f"{len(report.searched)} completed trials, with 95 % intervals. Where a line crosses 0, "
+        "the trials do not say which way it goes."
+    )
     why = f"it takes {ranks.FEWEST_TRIALS} completed trials, and hyperparameters that vary"
-    return Section("hyperparameters", drawn, "" if found or report.importances else why)
+    drawn = {"correlation": found, "correlation_note": note}
+    return Section("hyperparameters", drawn, "" if found else why)
 
 
 def _summary(report: Report) -> str:

@@ -1,9 +1,8 @@
-// Which way the objectives go with each hyperparameter, and how much it accounts for.
+// Which way the objectives go with each hyperparameter.
 
-const nameList = (byObjective) => [...new Set(Object.values(byObjective).flatMap(Object.keys))];
 const drawCorrelations = () => {
-  const names = nameList(content.correlation);
   const ofObjectives = Object.entries(content.correlation);
+  const names = [...new Set(ofObjectives.flatMap(([, of]) => Object.keys(of)))];
   const traces = ofObjectives.map(([objective, of], k) => {
     const there = names.filter((name) => of[name]);
     const get = (key) => there.map((name) => of[name][key]);
@@ -36,47 +35,7 @@ const drawCorrelations = () => {
     }),
   });
 };
-
-const drawImportance = () => {
-  const traces = Object.entries(content.importance).map(([objective, shares], k) => {
-    const [low, middle, high] = ["low", "value", "high"].map(
-      (key) => Object.values(shares).map((share) => share[key]),
-    );
-    return {
-      type: "bar",
-      orientation: "h",
-      name: titleOf(objective),
-      y: Object.keys(shares),
-      x: middle,
-      error_x: {
-        type: "data", symmetric: false, color: css("--ink"), thickness: 1,
-        array: high.map((value, j) => value - middle[j]),
-        arrayminus: middle.map((value, j) => value - low[j]),
-      },
-      marker: {
-        color: lineColor(k),
-        pattern: { shape: ["", "/", ".", "x"][k % 4] },
-      },
-      hovertemplate: `${plain(titleOf(objective))}: %{x:.0%}<extra>%{y}</extra>`,
-    };
-  });
-  react("importance-plot", traces, {
-    barmode: "group",
-    showlegend: true,
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" },
-    yaxis: axis("", { autorange: "reversed" }),
-    xaxis: axis("share of variance", { tickformat: ".0%", range: [0, 1] }),
-  });
-};
 const makeHyperparameters = () => {
-  const figures = [["correlation", drawCorrelations], ["importance", drawImportance]];
-  const isThereAny = ([kind]) => Object.keys(content[kind]).length > 0;
-  for (const [kind, drawIt] of figures.filter(isThereAny)) {
-    byId(`${kind}-note`).textContent = content[`${kind}_note`];
-    whenSeen(`${kind}-plot`, drawIt);
-  }
-  for (const [kind] of figures.filter((figure) => !isThereAny(figure))) {
-    byId(`${kind}-plot`).parentElement.hidden = true;
-    byId("hyper-missing").append(`${content[`${kind}_note`]} `);
-  }
+  byId("correlation-note").textContent = content.correlation_note;
+  whenSeen("correlation-plot", drawCorrelations);
 };
