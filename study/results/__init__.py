@@ -6,7 +6,7 @@ One report, many views. `report` reads a study once; what follows from it is com
     answers      how certain the front is, by what its networks classify right
     recommended  which networks to take, and why
     spent        what the study cost, and how its front grew with that
-    table1       Table 1 of the paper
+    paper        the figures of Table 1 of the paper
     where        conditions on networks
 
 Its views:

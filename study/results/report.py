@@ -18,7 +18,7 @@ from study.metrics.definitions import (
 )
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
-from study.results import recommended, spent, table1, where
+from study.results import recommended, spent, where
 from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
 from study.tracking.handles import runs_by_label
@@ -101,11 +101,6 @@ class Report(Ranking):
         return spent.growth(self.points, self.objectives, self.constraints)
 
     @cached_property
-    def table1(self) -> list[table1.Column] | None:
-        """Table 1 of the paper; None for other studies."""
-        return table1.table1(self.study.config, self.points)
-
-    @cached_property
     def searched(self) -> list[Point]:
         """The samples that were trained to their end. Projections do not count: their values are no
         choice of a hyperparameter."""
@@ -163,8 +158,6 @@ class Report(Ranking):
                 for one in self.recommended
                 for alias in one.aliases
             },
-            "table1": self.table1
-            and [{"name": one.name, "ours": one.ours, "paper": one.paper} for one in self.table1],
         }
 
 

@@ -28,11 +28,11 @@ from study.metrics.definitions import (
     as_reported,
     radius_text,
 )
-from study.results import where
+from study.results import paper, where
 from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import Report
-from study.results.tables import Section, marks_of, rounding_of, table1_section
+from study.results.tables import Section, marks_of, rounding_of
 from study.tracking.pages import (
     compare_page,
     describe_inverse,
@@ -66,6 +66,7 @@ def sections(report: Report) -> list[Section]:
     networks = [_network(report, label, point) for label, point in named.items()]
     uri, experiment_id = report.files.client.tracking_uri, report.study.experiment_id
     front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
+    config = report.study.config
     return [
         Section(
             "header",
@@ -89,10 +90,9 @@ def sections(report: Report) -> list[Section]:
             no_trade,
         ),
         Section("pick", {"picker_limits": _PICKER_LIMITS}, no_trade),
-        table1_section(report),
         Section(
             "networks",
-            {"networks": networks, "n_chosen": 6 if report.table1 else len(cards)},
+            {"networks": networks, "n_chosen": 6 if paper.is_table1(config) else len(cards)},
             "" if any(one["layers"] for one in networks) else "no network left a certificate",
         ),
         Section(
@@ -111,6 +111,7 @@ def sections(report: Report) -> list[Section]:
                     for key, _ in report.study.config.space
                 ],
                 "points": _columns(report),
+                "paper": [*paper.figures(config, report.points)],
                 "table_metrics": leading_metrics(report.points, report.objectives),
                 "where": where.grammar(
                     [point.first for point in report.ranked(every=True)], report.metrics
@@ -217,6 +218,7 @@ def _columns(report: Report) -> dict[str, Any]:
     firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
     return {
         **columns,
+        **paper.figures(report.study.config, report.ranked(every=True)),
         "infinite": {
             name: {i: str(v) for i, v in enumerate(columns[name]) if v and math.isinf(v)}
             for name in report.metrics
@@ -228,10 +230,10 @@ def _columns(report: Report) -> dict[str, Any]:
 
 
 def _named_networks(report: Report) -> Mapping[str, Point]:
-    """The networks of Table 1 by their names in the paper, if the study is that; otherwise the
-    recommended ones, then the front."""
-    if report.table1 is not None:
-        return {column.name: column.point for column in report.table1 if column.point}
+    """The trained networks, if the study is that of Table 1 of the paper; otherwise the recommended
+    ones, then the front."""
+    if paper.is_table1(report.study.config):
+        return {point.handle: point for point in report.searched}
     points = [*(one.point for one in report.recommended), *report.front]
     return {p.handle: p for p in points[: len(report.recommended) + MOST_NETWORKS]}
 

@@ -19,12 +19,13 @@ from study.errors import count_of, escaped
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
+    RECONSTRUCTION_ERROR,
     VAL_ACCURACY,
     Metric,
 )
 from study.metrics.goals import Objective, reference_text
 from study.pareto.repeats import N_DRAWS
-from study.results import table1
+from study.results import paper
 from study.results.front import Mark, Numbers, Point, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
@@ -39,6 +40,7 @@ _WIDTH = 80
 _FILE_WIDTH, _NOTEBOOK_WIDTH = 150, 110
 # The part of the certified answers that is much to lose to rounding.
 _MUCH_ROUNDING = 0.05
+_OF_PAPER = {"paper acc": "test accuracy", "paper rec": "reconstruction error of test images"}
 
 
 def as_json(content: object, **options: Any) -> str:
@@ -154,22 +156,6 @@ def print_table(report: Report, every: bool, console: Console, options: Sequence
         print_text(console, f"Check a proof again: python -m {shlex.join(words)}")
     for line in notes(report, columns, left):
         print_text(console, line)
-    if report.table1 is not None:
-        section = table1_section(report)
-        inner = [title.startswith(" ") for title in section.table[0].cells]
-        print_section(console, section, dim=inner)
-
-
-def table1_section(report: Report) -> Section:
-    """Table 1 of the paper, or why there is none."""
-    if report.table1 is None:
-        return Section("table1", absent="the study is not that of Table 1 of the paper")
-    titles, rows = zip(*table1.as_rows(report.table1), strict=True)
-    networks = zip(report.table1, zip(*rows, strict=True), strict=True)
-    columns = [Column("", titles, is_text=True), *(Column(c.name, of) for c, of in networks)]
-    note = table1.note(report.table1)
-    content = {"table1_note": note}
-    return Section("table1", content, "", "Table 1 of the paper", columns, [note])
 
 
 def metric_columns(
@@ -203,6 +189,15 @@ def metric_columns(
 def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
     """The columns of a report's points, the most important first."""
     columns = metric_columns(ranked, report.objectives, report.metrics, every, report.n_val_images)
+    config, numbers = report.study.config, Numbers(ranked)
+    if paper.is_table1(config):
+        metric = report.metrics[RECONSTRUCTION_ERROR]
+        cells = [numbers.with_error(point, RECONSTRUCTION_ERROR) for point in ranked]
+        columns.append(Column(metric.short, cells, metric.description))
+        columns += [
+            Column(head, cells, f"{_OF_PAPER[head]} in Table 1 of the paper, after 200 epochs")
+            for head, cells in paper.figures(config, ranked).items()
+        ]
     repeated = any(point.standard_error is not None for point in report.points)
     if any(point.front_share is not None for point in ranked):
         how = (
@@ -220,7 +215,7 @@ def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Col
         how = "given: a sample of search.first; told: a network that its user trained"
         cells = [point.first.origin for point in ranked]
         columns.append(Column("origin", cells, how, is_text=True))
-    for key, _ in report.study.config.space:
+    for key, _ in config.space:
         # The name of a projection already has its bound.
         cells = [_short(point.first.sample.get(key)) for point in ranked]
         head = heading(key)
