@@ -202,7 +202,6 @@ def _notes(comparison: Comparison) -> Iterator[str]:
             yield f"{name}: {called}in MLflow at {comparison.place(name)}"
     if len(comparison.radii) > 1:
         each = ", ".join(
-            f"{'that of each data set' if radius is None else radius_text(radius)} in {name}"
-            for radius, name in comparison.radii.items()
+            f"{radius_text(radius)} in {name}" for radius, name in comparison.radii.items()
         )
         yield f"accuracies within a radius are not shown, since evaluation.radius is {each}"

@@ -75,9 +75,9 @@ class Point:
             the spread of the repeats, or else if the validation split were drawn anew. Differences
             within a metric's `indifference` count as none. None if neither is known.
         n_val_images: images of the validation split; None if unknown.
-        right: bool (n_val_images,), which of these it classifies right; None if unknown, or of
-            several trainings.
-        certified: likewise, for which of these that is proven within evaluation.radius.
+        counted: VAL_ACCURACY -> bool (n_val_images,), which of these it classifies right;
+            CERTIFIED_ACCURACY -> for which of these that is proven within evaluation.radius. Empty
+            if unknown, or of several trainings.
     """
 
     study: str
@@ -87,8 +87,9 @@ class Point:
     standard_error: Mapping[str, float] | None = None
     front_share: float | None = None
     n_val_images: int | None = None
-    right: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
-    certified: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    counted: Mapping[str, NDArray[np.bool_]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def first(self) -> TrialRecord:
@@ -267,8 +268,8 @@ def not_measured(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> list[str]:
-    """The metrics of objectives and constraints that a network lacks. Scaled-down networks are not
-    attacked, and earlier versions measured less."""
+    """The metrics of objectives and constraints that a network lacks: scaled-down networks are not
+    attacked."""
     needed = [*(one.metric for one in objectives), *(one.metric for one in constraints)]
     return [name for name in dict.fromkeys(needed) if name not in metrics]
 

@@ -93,8 +93,8 @@ class Listing:
 def listed(client: Client) -> Listing:
     """All studies, the latest first.
 
-    Only its own run is read of a study that is done. If it is not done, or an earlier version ended
-    it, the completed trials are read too, to count them.
+    Only its own run is read of a study that is done and published. The completed trials of any
+    other are read too, to count them.
 
     Raises:
         TrackingError: if MLflow refuses or cannot be reached.

@@ -197,17 +197,11 @@ def _card(one: Recommendation, report: Report) -> dict[str, Any]:
 
 def _proof(metrics: Mapping[str, float], radius: float, authors: Sequence[str]) -> str:
     """What is proven of a network, and on whose word, in a sentence or two."""
-    inverse = metrics.get(INVERSE_LIPSCHITZ_UPPER_BOUND)
-    if inverse is None:
-        # An earlier version proved of the inverse that it exists.
-        bound = metrics[LIPSCHITZ_UPPER_BOUND]
-        proven = f"Proven to be invertible{on_the_word_of(authors)}."
-        return proven if bound < 1 else "Not proven to be invertible."
-    certified = metrics[CERTIFIED_ACCURACY]
+    inverse = metrics[INVERSE_LIPSCHITZ_UPPER_BOUND]
     return (
-        f"{describe_inverse(inverse, authors)} For {certified:.1%} of the validation images the "
-        f"answer is right, and no change of up to {radius_text(radius)} (l2, pixels from 0 to 1) "
-        f"alters it{on_the_word_of(authors)}."
+        f"{describe_inverse(inverse, authors)} For {metrics[CERTIFIED_ACCURACY]:.1%} of the "
+        f"validation images the answer is right, and no change of up to {radius_text(radius)} (l2, "
+        f"pixels from 0 to 1) alters it{on_the_word_of(authors)}."
     )
 
 
@@ -249,7 +243,6 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
     certificate = json.loads(read(CERTIFICATE) or "{}")
     inverse = json.loads(read(INVERSE) or "{}")
     image = read(RECONSTRUCTIONS)
-    # Certificates of earlier versions have neither.
     curve = certificate.get("on_validation_split", {})
     attained = certificate.get("empirical_lipschitz", [])
     trial = report.study.config.resolve(point.first.sample, seed=0)
@@ -273,7 +266,6 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
         },
-        "has_differences": LARGEST_PIXEL_ERROR in inverse,  # not of an earlier version
         "largest_pixel_error": inverse.get(LARGEST_PIXEL_ERROR),
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "error": point.metrics.get(RECONSTRUCTION_ERROR),

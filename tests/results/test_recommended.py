@@ -130,7 +130,10 @@ def test_the_only_network_is_all_three() -> None:
 
 def with_right(results: Report, right: dict[str, np.ndarray]) -> Report:
     n_images = len(next(iter(right.values())))
-    points = (replace(p, right=right.get(p.label), n_val_images=n_images) for p in results.points)
+    counted = {label: {"val_accuracy": of} for label, of in right.items()}
+    points = (
+        replace(p, counted=counted.get(p.label, {}), n_val_images=n_images) for p in results.points
+    )
     return replace(results, points=tuple(points))
 
 

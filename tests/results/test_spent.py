@@ -74,7 +74,7 @@ def test_sums_are_of_all_trials_and_of_no_projection() -> None:
 
 
 def test_a_sum_of_which_a_part_is_not_known_is_not_said() -> None:
-    """A trial of an earlier version."""
+    """One of the trials ran where there is no GPU."""
     one = costing(trial(0), cpu_hours=1.0, gpu_hours=5.0)
     report = collect(STUDY, [one, costing(trial(1), cpu_hours=2.0)])
     assert report.costs.keys() == {"hours", "device_hours", "cpu_hours"}
