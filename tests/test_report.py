@@ -21,9 +21,9 @@ from study import report
 from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results.page import content
 from study.results.report import collect, read
-from study.results.tables import as_csv, as_json, print_table, wide_console
+from study.results.report_view import view
+from study.results.views import as_csv, as_json, wide_console
 from study.tracking.client import Client
 from study.tracking.records import FollowedRecords, Records
 from study.tracking.tags import PARENT
@@ -52,7 +52,7 @@ def test_json_is_json_without_infinities() -> None:
 def test_the_table_says_which_sample_was_given() -> None:
     out = io.StringIO()
     records = [replace(trial(0), origin="given"), trial(1)]
-    print_table(collect(STUDY, records), True, Console(file=out, width=120))
+    view(collect(STUDY, records)).print_to(Console(file=out, width=120), every=True)
     found = {row.split()[0]: "given" in row for row in out.getvalue().splitlines() if row}
     assert (found["tiny/0000"], found["tiny/0001"]) == (True, False)
 
@@ -72,12 +72,12 @@ def test_the_first_line_says_when_rounding_takes_much(lost: tuple[float, ...], s
         for number, part in enumerate(lost)
     ]
     results, out = collect(STUDY, records), io.StringIO()
-    print_table(results, False, Console(file=out, width=200))
+    view(results).print_to(Console(file=out, width=200))
     first = out.getvalue().splitlines()[0]
     assert first.startswith("tiny: ")
     assert says in first
     assert ("rounding" in first) == bool(says)
-    assert ("rounding in float32 takes 80%" in content(unread(records))) == bool(says)
+    assert ("rounding in float32 takes 80%" in view(unread(records)).content()) == bool(says)
 
 
 def test_a_report_of_nothing_says_so_and_writes_nothing(
@@ -113,7 +113,7 @@ def test_an_empty_front_says_what_to_do_where_the_constraints_made_it_so() -> No
         (collect(STUDY, [unproven], where="coeff > 0.9"), None),
     ):
         out = io.StringIO()
-        print_table(results, False, Console(file=out, width=80))
+        view(results).print_to(Console(file=out, width=80))
         text = " ".join(out.getvalue().split())
         assert ("there are none" in text) == (says is not None)
         assert says is None or f"on the front only completed trials with {says}" in text
@@ -136,7 +136,7 @@ def test_the_front_is_that_of_the_digits_that_are_printed(
         )
         for number in range(rng.randint(1, 40))
     ]
-    print_table(collect(STUDY, records), True, wide_console())
+    view(collect(STUDY, records)).print_to(wide_console(), every=True)
     lines = capsys.readouterr().out.splitlines()
     head, *rows = (line.split() for line in lines[1 : 2 + len(records)])
     assert [word for word in head if word != "acc"][:3] == ["network", "mark", "val"]
@@ -192,7 +192,7 @@ def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check
         trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
         projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
     ]
-    print_table(collect(STUDY, records), False, wide_console(), ["--tracking-uri", "http://x"])
+    view(collect(STUDY, records)).print_to(wide_console(), options=["--tracking-uri", "http://x"])
     lines = capsys.readouterr().out.splitlines()
     head = lines[1].split()
     assert head[-3:] == ["coeff", "n_pow", "dropout"]
@@ -208,7 +208,7 @@ def test_a_front_that_reaches_no_hypervolume_is_said_to(
 ) -> None:
     results = collect(STUDY, [trial(0, val_accuracy=accuracy)])
     assert (results.hypervolume == 0) is is_said
-    print_table(results, False, wide_console())
+    view(results).print_to(wide_console())
     text = " ".join(capsys.readouterr().out.split())
     assert ("no network is better than that in every objective" in text) is is_said
 
@@ -313,7 +313,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(f"sqlite:///{finished}/mlflow.db")
-    as_usual = content(read(Records(client), "tiny"))
+    as_usual = view(read(Records(client), "tiny")).content()
     download, downloaded = mlflow.artifacts.download_artifacts, list[str]()
 
     def counted(uri: str, **options: str) -> str:
@@ -323,7 +323,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", counted)
     followed = FollowedRecords(client)
     for _ in range(2):
-        assert content(read(followed, "tiny")) == as_usual
+        assert view(read(followed, "tiny")).content() == as_usual
     assert downloaded
     assert len(set(downloaded)) == len(downloaded)
     # A trial that ends again has files that may differ.
@@ -331,7 +331,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     assert study is not None
     ended = followed.ended(study, 0.0)
     downloaded.clear()
-    assert content(read(followed, "tiny")) == as_usual
+    assert view(read(followed, "tiny")).content() == as_usual
     assert downloaded
     assert all(any(run_id in uri for run_id, _ in ended) for uri in downloaded)
 

@@ -14,6 +14,7 @@ from study.execution.own_loop import Loop
 from study.execution.resuming import Resumption, planned_resume
 from study.execution.running import Outcome
 from study.metrics.artifacts import PAGE
+from study.results import report_view
 from study.results.page import write_page
 from study.results.published import publish
 from study.results.report import Report, read
@@ -66,7 +67,7 @@ def published(driver: Driver, name: str) -> Report:
         client = driver.client
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PAGE
-            write_page(path, report)
+            write_page(path, report_view.view(report))
             files.log_file(client, client.get_run(report.study.run_id), path)
         studies.note_published(client, report.study)
     except UserError as error:

@@ -90,7 +90,6 @@ class Comparison(Ranking):
         return page and page.replace("{run_id}", point.first.run_id)
 
     def content(self, every: bool) -> dict[str, Any]:
-        """The comparison, for JSON, with the joint front or, if `every` is set, all networks."""
         apart = self.differences
         return {
             "studies": self.studies_content(),
@@ -139,8 +138,7 @@ class Comparison(Ranking):
         ]
 
     def selected(self, every: bool) -> "pd.DataFrame":
-        """The joint front or, if `every` is set, all networks, a row each: the study, the mark
-        among all studies, and the columns of a study's report."""
+        """Each row has the study, the mark among all studies, and the columns of a report."""
         import pandas as pd
 
         marks = {point.handle: point.mark.value for point in self.points}

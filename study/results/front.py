@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ from study.pareto.dominance import Losses, distinct_front, hypervolume, nondomin
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Metrics that stand before and behind the other objectives, and those that do if they are none.
 _FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
@@ -133,6 +137,14 @@ class Ranking(ABC):
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     points: tuple[Point, ...]
+
+    @abstractmethod
+    def content(self, every: bool) -> dict[str, Any]:
+        """Everything, for JSON, with the networks of the front or, if `every` is set, all."""
+
+    @abstractmethod
+    def selected(self, every: bool) -> "pd.DataFrame":
+        """The networks of the front or, if `every` is set, all, a row each."""
 
     @property
     @abstractmethod

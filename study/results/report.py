@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from study.errors import OutageError, TrackingError, UserError
+from study.errors import FailedError, OutageError, TrackingError, UserError, printable
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LOST_TO_ROUNDING,
@@ -27,6 +27,10 @@ from study.tracking.records import Records, StudyRecord, TrialRecord
 # Imported where it is needed: pandas takes tenths of a second.
 if TYPE_CHECKING:
     import pandas as pd
+
+
+MOST_NETWORKS = 40
+"""Networks of the front whose certificate, inverse and reconstructions are in its page."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ class Report(Ranking):
         """Where the files of its networks are."""
         assert self.records is not None, "a report that was not read has no files"
         return self.records
+
+    def check_files(self) -> None:
+        """Raise FailedError if files that its page shows were deleted."""
+        for point in self.front[:MOST_NETWORKS]:
+            if not self.files.artifacts(point.first.run_id):
+                place = self.files.client.get_run(point.first.run_id).info.artifact_uri
+                raise FailedError(
+                    f"the files of {point.handle} must be where MLflow keeps them, "
+                    f"{printable(place)}, but they are gone",
+                    "html",
+                )
 
     @property
     def trainings(self) -> list[TrialRecord]:
@@ -131,11 +146,9 @@ class Report(Ranking):
         return pd.DataFrame(rows, columns=columns)
 
     def selected(self, every: bool) -> "pd.DataFrame":
-        """The rows of the front, or all rows if `every` is set."""
         return self.frame if every else self.frame.head(len(self.front))
 
     def content(self, every: bool) -> dict[str, Any]:
-        """The report, for JSON, with the points of the front or, if `every` is set, all points."""
         return {
             "study": self.study.name,
             "experiment_id": self.study.experiment_id,

@@ -26,7 +26,8 @@ from urllib.parse import quote, urlsplit
 
 from study.errors import UserError, quoted
 from study.metrics.reports import TrialStatus
-from study.results.page import content, page
+from study.results import report_view
+from study.results.page import page
 from study.results.report import Report
 
 _HOST = "127.0.0.1"
@@ -80,7 +81,7 @@ class Live:
         self._take(first, took=0.0)
 
     def _take(self, report: Report, took: float) -> None:
-        drawn = content(report)
+        drawn = report_view.view(report).content()
         tag = hashlib.sha256(drawn.encode()).hexdigest()[:16]
         self._served = Served(report, drawn, tag, _state(report))
         self._looked_at = self._read_at = time.monotonic()
@@ -197,7 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif place == "/":
             served = self._live.look()
-            self._send(served, "text/html", page(served.report, served.content, served.tag))
+            view = report_view.view(served.report)
+            self._send(served, "text/html", page(view, served.content, served.tag))
         elif place == "/content":
             served = self._news()
             is_known = served.tag == self.headers["If-None-Match"]

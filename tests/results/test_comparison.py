@@ -12,9 +12,9 @@ from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
-from study.results.comparison_views import print_comparison, sections
+from study.results.comparison_view import view
 from study.results.report import Report, collect, parse_objectives
-from study.results.tables import wide_console
+from study.results.views import wide_console
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.records import STUDY, Kept, measured, projection, trial
 from tests.support.studies import tiny
@@ -220,7 +220,7 @@ def test_the_noise_of_certified_accuracies_is_in_the_interval_too() -> None:
 
 
 def printed(found: Comparison) -> str:
-    return str([(one.table, one.texts) for one in sections(found)])
+    return str([section(found) for section in view(found).drawn])
 
 
 def test_accuracies_within_other_radii_are_not_compared() -> None:
@@ -262,7 +262,7 @@ def test_files_that_are_gone_cost_the_intervals_and_nothing_else() -> None:
 def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[str]) -> None:
     failed = [replace(trial(0, TrialStatus.FAILED), metrics={})]
     for found in (compared(a=trials(0.8), b=failed), compared(a=failed, b=[])):
-        print_comparison(found, True, wide_console())
+        view(found).print_to(wide_console(), every=True)
         out = capsys.readouterr().out
         assert "a, b: 2 studies" in out
         assert found.differences.best_accuracy == (None,)
@@ -275,8 +275,8 @@ def test_a_study_without_networks_is_compared_too(capsys: pytest.CaptureFixture[
 def test_the_conditions_of_each_study_are_said() -> None:
     records = trials(0.9, 0.8)
     some = replace(report("two", records), where="coeff < 0.6")
-    studies = sections(compare([report("one", records), some]))[0]
-    assert studies.texts == ["two: only networks with coeff < 0.6"]
+    found = compare([report("one", records), some])
+    assert "'two: only networks with coeff < 0.6'" in printed(found)
 
 
 def test_settings_that_differ_are_listed_and_no_others() -> None:

@@ -12,7 +12,8 @@ from study.metrics.goals import Objective
 from study.metrics.reports import CONTROL, TrialStatus
 from study.results.front import Mark, losses_of_trainings
 from study.results.report import collect, parse_objectives
-from study.results.tables import counts_of, notes
+from study.results.report_table import counts_of, networks
+from study.results.views import Terminal
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, marks, measured, projection, trial
 
@@ -118,7 +119,8 @@ def test_a_network_that_lacks_a_measurement_is_said_to_lack_it() -> None:
     }  # fmt: skip
     assert report.missing == {"attacked_accuracy": 3}
     assert counts_of(report) == "tiny: 1 front, 1 infeasible, 3 not_measured"
-    assert "not measured: attacked_accuracy of 3 networks" in notes(report, [])
+    texts = networks(report, Terminal()).texts
+    assert "not measured: attacked_accuracy of 3 networks" in texts
     assert collect(STUDY, records).missing == {}
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from study.config import file, parser
 from study.results.paper import figures, is_table1
 from study.results.report import Report, collect
-from study.results.tables import print_table
+from study.results.report_view import view
 from tests.results.test_page import drawn, parts
 from tests.support.launched import ROOT
 from tests.support.records import STUDY, Kept, projection, trial
@@ -50,12 +50,12 @@ def test_the_papers_figures_stand_beside_ours() -> None:
     assert [float(text) for text in found["paper acc"][:6]] == pytest.approx(expected)
     assert [float(text) for text in found["paper rec"][:2]] == [2.5e-7, 1.0]
     assert [texts[6] for texts in found.values()] == ["", ""]
-    print_table(results, True, Console(file=out, width=200))
+    view(results).print_to(Console(file=out, width=200), every=True)
     (row,) = [
         row.split() for row in out.getvalue().splitlines() if row.startswith("table1_mnist/0001 ")
     ]
     assert row[row.index("0.9935") - 1 : row.index("0.9935") + 2] == ["inf", "0.9935", "1.0e+00"]
-    content = parts(drawn(results))[1]
+    content = parts(drawn(view(results)))[1]
     at = content["points"]["network"].index("table1_mnist/0004")
     assert [content["points"][head][at] for head in content["paper"]] == ["0.9888", "1.6e-07"]
     # Its Figures 2, 3 and 4 are of the six networks.

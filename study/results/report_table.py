@@ -1,21 +1,14 @@
-"""The report of a study as a table, and writing of tables, sections, JSON and CSV."""
+"""The report of a study as it is printed: a table of networks, which to take, what figures mean."""
 
-import io
-import json
 import shlex
-import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from study.config.trial import COEFF
-from study.errors import count_of, escaped
+from study.errors import count_of
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
@@ -29,133 +22,39 @@ from study.results import paper
 from study.results.front import Mark, Numbers, Point, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
+from study.results.views import Column, Section, Terminal
 from study.results.where import LONG, SHORT_DIGITS, heading
 from study.tracking.pages import on_the_word_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# Widths in characters: of text, and of tables in a file and in a notebook.
-_WIDTH = 80
-_FILE_WIDTH, _NOTEBOOK_WIDTH = 150, 110
 # The part of the certified answers that is much to lose to rounding.
 _MUCH_ROUNDING = 0.05
 _OF_PAPER = {"paper acc": "test accuracy", "paper rec": "reconstruction error of test images"}
 
 
-def as_json(content: object, **options: Any) -> str:
-    """JSON, with null for values that are not finite; `options` are those of `json.dumps`."""
-    finite = json.loads(json.dumps(content, default=asdict), parse_constant=lambda _: None)
-    return json.dumps(finite, **{"indent": 1, "allow_nan": False, **options})
+def networks(report: Report, terminal: Terminal) -> Section:
+    """The front as a table, then which networks to take and what the figures mean."""
+    ranked = report.ranked(terminal.every)
+    columns, left, gap = _fitting(columns_of(report, ranked, terminal.every), terminal.width)
+    return Section(
+        title=counts_of(report),
+        table=columns if ranked else (),
+        texts=[
+            *([None] if ranked else []),
+            *_recommended(report, terminal.options),
+            *_notes(report, columns, left),
+        ],
+        gap=gap,
+        dim=[point.mark is not Mark.FRONT for point in ranked],
+    )
 
 
-def as_csv(frame: "pd.DataFrame") -> str:
-    """CSV with a header."""
-    return frame.to_csv(index=False, lineterminator="\n").rstrip("\n")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Attributes:
-        head: a few letters.
-        legend: what they stand for; empty if that is clear.
-        is_text: whether cells are words, not numbers.
-    """
-
-    head: str
-    cells: Sequence[str]
-    legend: str = ""
-    is_text: bool = False
-
-    @property
-    def width(self) -> int:
-        return max(map(len, [self.head, *self.cells]))
-
-
-def texts(rows: Sequence[Mapping[str, Any]], key: str, form: str = "") -> list[str]:
-    """A value of each row as text; empty for None."""
-    return ["" if row[key] is None else format(row[key], form) for row in rows]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a report or of a comparison, in a terminal and in a page.
-
-    Attributes:
-        name: id of its element in a page, or of a figure there.
-        content: what the page draws, by name, for JSON.
-        absent: why there is nothing to show, a sentence; empty if there is something.
-        title: printed above it; empty if it is not printed.
-        texts: paragraphs below the table.
-    """
-
-    name: str
-    content: Mapping[str, Any] = field(default_factory=dict)
-    absent: str = ""
-    title: str = ""
-    table: Sequence[Column] = ()
-    texts: Sequence[str] = ()
-
-
-def print_section(console: Console, section: Section, **options: Any) -> None:
-    """Print a section; `options` are those of `table_of`."""
-    console.print(section.title, style="bold", markup=False)
-    if section.table and not section.absent:
-        console.print(table_of(section.table, **options))
-    for text in [section.absent] if section.absent else section.texts:
-        print_text(console, text)
-
-
-def table_of(
-    columns: Sequence[Column], gap: int = 2, dim: Sequence[bool] = (), **options: Any
-) -> Table:
-    """Columns as a table.
-
-    Args:
-        gap: blanks between two columns.
-        dim: which rows are dim; none by default.
-        options: of rich's Table.
-    """
-    look = {"box": None, "pad_edge": False, "padding": (0, gap, 0, 0), "header_style": "bold"}
-    table = Table(**{**look, **options})
-    for column in columns:
-        # Text may be typed into a command: it is folded, never cut.
-        table.add_column(
-            column.head,
-            justify="left" if column.is_text else "right",
-            no_wrap=not column.is_text,
-            overflow="fold",
-        )
-    for number, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
-        style = "dim" if number < len(dim) and dim[number] else None
-        table.add_row(*(Text(escaped(cell)) for cell in row), style=style)  # Text has no markup
-    return table
-
-
-def print_table(report: Report, every: bool, console: Console, options: Sequence[str] = ()) -> None:
-    """Print the front as a table, then which networks to take and what the figures mean.
-
-    Args:
-        every: include networks that are not on the front.
-        options: of the printed commands, such as MLflow's address.
-    """
-    console.print(counts_of(report), style="bold", markup=False)
-    ranked = report.ranked(every)
-    columns, left, gap = _fitting(columns_of(report, ranked, every), console.width)
-    if ranked:
-        console.print(table_of(columns, gap, [p.mark is not Mark.FRONT for p in ranked]))
-        console.print()
+def _recommended(report: Report, options: Sequence[str]) -> Iterator[str | Text]:
     for one in report.recommended:
-        title = f"{one.point.handle}: {', '.join(one.aliases)}"
-        console.print(title, style="bold", markup=False)
-        print_text(console, one.sentence, indent="  ")
+        yield Text(f"{one.point.handle}: {', '.join(one.aliases)}", style="bold")
+        yield f"  {one.sentence}"
     if KNEE in report.handles:
         words = ("study.verify", report.handles[KNEE], *report.study.config.to_verify, *options)
-        print_text(console, f"Check a proof again: python -m {shlex.join(words)}")
-    for line in notes(report, columns, left):
-        print_text(console, line)
+        yield f"Check a proof again: python -m {shlex.join(words)}"
 
 
 def metric_columns(
@@ -253,57 +152,48 @@ def _fitting(columns: list[Column], width: int) -> tuple[list[Column], list[Colu
     return columns[:n], columns[n:], 1
 
 
-def notes(report: Report, columns: Sequence[Column], left: Sequence[Column] = ()) -> list[str]:
+def _notes(report: Report, columns: Sequence[Column], left: Sequence[Column]) -> Iterator[str]:
     """What the figures of a table mean, one line each; `left` are columns that did not fit."""
-    lines = []
+    config = report.study.config
     if report.hypervolume is None:
-        lines.append("hypervolume: none, since an objective has no reference value")
+        yield "hypervolume: none, since an objective has no reference value"
     else:
+        is_none = report.front and report.hypervolume == 0
+        why = "; no network is better than that in every objective" if is_none else ""
         reference = reference_text(report.objectives)
-        lines.append(f"hypervolume {report.hypervolume:.4g}, reference point: {reference}")
-        if report.front and report.hypervolume == 0:
-            lines[-1] += "; no network is better than that in every objective"
+        yield f"hypervolume {report.hypervolume:.4g}, reference point: {reference}{why}"
     if report.missing:
-        lines.append(f"not measured: {missing_text(report)}")
+        listed = report.missing.items()
+        missing = ", ".join(f"{name} of {count_of(n, 'network')}" for name, n in listed)
+        yield f"not measured: {missing}"
     controls = [point for point in report.points if point.mark is Mark.CONTROL]
     if controls:
-        best = [
+        best = " and ".join(
             f"{report.metrics[name].short} {max(point.metrics[name] for point in controls):.4f}"
             for name in (VAL_ACCURACY, CERTIFIED_ACCURACY)
-        ]
-        lines.append(
-            f"control: the classifier alone, {controls[0].handle} and so on, at best "
-            f"{' and '.join(best)}"
         )
-    if report.study.config.proven_by:
-        authors = ", ".join(report.study.config.proven_by)
-        lines.append(
-            f"bounds of blocks by {authors} are the word of their author, and so is all that is "
-            "proven with them"
+        yield f"control: the classifier alone, {controls[0].handle} and so on, at best {best}"
+    if config.proven_by:
+        yield (
+            f"bounds of blocks by {', '.join(config.proven_by)} are the word of their author, and "
+            "so is all that is proven with them"
         )
     if report.constraints:
         rules = ", ".join(c.phrase(c.metric) for c in report.constraints)
-        word = on_the_word_of(report.study.config.proven_by)
-        lines.append(f"on the front only completed trials with {rules}{word}{_remedy(report)}")
+        word = on_the_word_of(config.proven_by)
+        yield f"on the front only completed trials with {rules}{word}{_remedy(report)}"
     legends = "; ".join(f"{column.head}: {column.legend}" for column in columns if column.legend)
     if legends and report.points:
-        lines.append(legends)
+        yield legends
     if left:
         names = ", ".join(column.legend or column.head for column in left)
-        lines.append(f"not shown for the width: {names}; the CSV has all")
+        yield f"not shown for the width: {names}; the CSV has all"
     if report.unsure is not None:
-        lines.append(report.unsure)
+        yield report.unsure
     if any(not point.is_trial for point in report.front):
-        n_steps = report.study.config.search.fine_tune_steps
+        n_steps = config.search.fine_tune_steps
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
-        lines.append(f"@b: the trial's network, the bound of each block's g at most b, {how}")
-    return lines
-
-
-def missing_text(report: Report) -> str:
-    """How many networks lack a metric that decides who is on the front."""
-    listed = report.missing.items()
-    return ", ".join(f"{name} of {count_of(n, 'network')}" for name, n in listed)
+        yield f"@b: the trial's network, the bound of each block's g at most b, {how}"
 
 
 def _remedy(report: Report) -> str:
@@ -314,20 +204,6 @@ def _remedy(report: Report) -> str:
     metrics = [constraint.metric for constraint in report.constraints]
     smaller = "a search.ladder, a lower coeff or " if LIPSCHITZ_UPPER_BOUND in metrics else ""
     return f"; there are none: start a study with {smaller}a looser constraint"
-
-
-def print_text(console: Console, text: str, indent: str = "") -> None:
-    """Print a paragraph, wrapped between words; commands and addresses stay whole."""
-    lines = textwrap.wrap(
-        text,
-        min(console.width, _WIDTH),
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for line in lines:
-        console.print(escaped(line), markup=False, soft_wrap=True)
 
 
 def counts_of(report: Report) -> str:
@@ -356,16 +232,3 @@ def marks_of(report: Report) -> str:
     """How many networks have each mark; empty if there are none."""
     n_of = Counter(point.mark for point in report.points)
     return ", ".join(f"{n_of[mark]} {mark.value}" for mark in Mark if n_of[mark])
-
-
-def recording_console() -> Console:
-    """A console that records its output, for a notebook."""
-    return Console(
-        record=True, file=io.StringIO(), width=_NOTEBOOK_WIDTH, highlight=False, force_jupyter=False
-    )
-
-
-def wide_console() -> Console:
-    """Standard output, with room for a table even if it is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_FILE_WIDTH)
