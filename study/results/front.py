@@ -195,24 +195,30 @@ def marked(
     the constraints. It has those that no other equals or beats in all objectives as reported; of
     equal ones the first trained and least projected.
     """
-    listed = [
+    groups = _groups(records)
+    alone = [
         Point(study, tuple(group), _mark_alone(group, objectives, constraints), _mean(group))
-        for group in _groups(records)
+        for group in groups
     ]
+    listed = [*undominated(alone, objectives)]
     admitted = [index for index, point in enumerate(listed) if point.is_admitted]
     repeats = [losses_of_trainings(listed[index], objectives) for index in admitted]
     deviation = spread([dict(enumerate(repeats))])
-    if deviation is not None:
-        shares = front_shares(repeats, lambda drawn: _distinct(drawn, objectives))
-        for index, rows, share in zip(admitted, repeats, shares, strict=True):
-            errors = {
-                objective.metric: meaning(objective.metric).unscaled_error(
-                    listed[index].metrics[objective.metric], error / math.sqrt(len(rows))
-                )
-                for objective, error in zip(objectives, deviation.tolist(), strict=True)
-            }
-            listed[index] = replace(listed[index], standard_error=errors, front_share=share)
-    return undominated(listed, objectives)
+    if deviation is None:
+        return tuple(listed)
+    within = points.indifference(objectives)
+    shares = front_shares(
+        repeats, lambda drawn: distinct_front(points.unscaled(drawn, objectives), within)
+    )
+    for index, rows, share in zip(admitted, repeats, shares, strict=True):
+        errors = {
+            objective.metric: meaning(objective.metric).unscaled_error(
+                listed[index].metrics[objective.metric], error / math.sqrt(len(rows))
+            )
+            for objective, error in zip(objectives, deviation.tolist(), strict=True)
+        }
+        listed[index] = replace(listed[index], standard_error=errors, front_share=share)
+    return tuple(listed)
 
 
 def losses_of_trainings(point: Point, objectives: Sequence[Objective]) -> Losses:
@@ -222,12 +228,6 @@ def losses_of_trainings(point: Point, objectives: Sequence[Objective]) -> Losses
     compared = points.scaled_losses([point.metrics], objectives)
     centered: Losses = losses + compared - losses.mean(axis=0)
     return centered
-
-
-def _distinct(scaled: Losses, objectives: Sequence[Objective]) -> NDArray[np.bool_]:
-    """Which rows of scaled losses (n, m) are on the front, small differences aside: bool (n,)."""
-    losses = points.unscaled(scaled, objectives)
-    return distinct_front(losses, points.indifference(objectives))
 
 
 def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

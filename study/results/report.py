@@ -9,18 +9,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from study.errors import FailedError, OutageError, TrackingError, UserError, printable
-from study.metrics.definitions import (
-    CERTIFIED_ACCURACY,
-    LOST_TO_ROUNDING,
-    VAL_ACCURACY,
-    Direction,
-    Metric,
-)
+from study.metrics.definitions import VAL_ACCURACY, Direction, Metric
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
-from study.results import recommended, spent, where
+from study.results import spent
 from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
+from study.results.recommended import Recommendation, recommendations
+from study.results.where import parse
 from study.tracking.handles import runs_by_label
 from study.tracking.records import Records, StudyRecord, TrialRecord
 
@@ -81,10 +77,10 @@ class Report(Ranking):
         return self.points[0].n_val_images if self.points else None
 
     @cached_property
-    def recommended(self) -> list[recommended.Recommendation]:
+    def recommended(self) -> list[Recommendation]:
         """The networks to take, the most accurate first."""
         authors = self.study.config.proven_by
-        return recommended.recommendations(self.front, self.objectives, self.metrics, authors)
+        return recommendations(self.front, self.objectives, self.metrics, authors)
 
     @property
     def handles(self) -> dict[str, str]:
@@ -100,15 +96,6 @@ class Report(Ranking):
     def costs(self) -> dict[str, float]:
         """What the study cost, by name; unknown costs are absent."""
         return spent.costs(self.trainings, self.study.config.resources)
-
-    @property
-    def lost_to_rounding(self) -> float:
-        """The fraction, in [0, 1], of the answers certified in exact arithmetic that are not
-        certified in fact, since the networks round; 0 if that is not known."""
-        measured = [p.metrics for p in self.points if LOST_TO_ROUNDING in p.metrics]
-        lost = math.fsum(metrics[LOST_TO_ROUNDING] for metrics in measured)
-        kept = math.fsum(metrics[CERTIFIED_ACCURACY] for metrics in measured)
-        return lost / (lost + kept) if lost > 0 else 0.0
 
     @cached_property
     def growth(self) -> spent.Growth | None:
@@ -217,7 +204,7 @@ def read(
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
     searched = [key for key, _ in study.config.space]
-    wanted = where.parse(conditions, searched, study.config.known_metrics)
+    wanted = parse(conditions, searched, study.config.known_metrics)
     try:
         matching = records.trials_and_projections(study, wanted.of_mlflow)
     except TrackingError as error:

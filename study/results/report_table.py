@@ -1,5 +1,6 @@
 """The report of a study as it is printed: a table of networks, which to take, what figures mean."""
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from study.errors import count_of
 from study.metrics.definitions import (
     CERTIFIED_ACCURACY,
     LIPSCHITZ_UPPER_BOUND,
+    LOST_TO_ROUNDING,
     RECONSTRUCTION_ERROR,
     VAL_ACCURACY,
     Metric,
@@ -220,7 +222,12 @@ def counts_of(report: Report) -> str:
 def rounding_of(report: Report) -> str:
     """What rounding takes of the certified answers, and what to do about it, after a semicolon;
     empty if it takes little."""
-    lost, config = report.lost_to_rounding, report.study.config
+    config = report.study.config
+    measured = [p.metrics for p in report.points if LOST_TO_ROUNDING in p.metrics]
+    lost = math.fsum(metrics[LOST_TO_ROUNDING] for metrics in measured)
+    kept = math.fsum(metrics[CERTIFIED_ACCURACY] for metrics in measured)
+    # Of what is certified in exact arithmetic.
+    lost /= (lost + kept) or 1
     if lost < _MUCH_ROUNDING:
         return ""
     precision = config.evaluation.precision_with(config.model.head)
