@@ -60,6 +60,18 @@ def scaled_losses(
     return as_losses(values, [o.direction for o in objectives])
 
 
+def losses_of_trainings(
+    trainings: Sequence[Mapping[str, float]],
+    compared: Mapping[str, float],
+    objectives: Sequence[Objective],
+) -> Losses:
+    """Scaled losses (n, m) of a network in its n trainings, centered on those of the metrics that
+    are compared: a mean of logarithms is less than the logarithm of the mean."""
+    losses = scaled_losses(trainings, objectives)
+    centered: Losses = losses + scaled_losses([compared], objectives) - losses.mean(axis=0)
+    return centered
+
+
 def unscaled(losses: Losses, objectives: Sequence[Objective]) -> Losses:
     """The losses (n, m) whose scaled ones (n, m) are given."""
     columns = losses.copy()

@@ -22,7 +22,7 @@ from study.pareto.difference import (
 )
 from study.pareto.dominance import Losses, nondominated
 from study.results.answers import UnsureError, counted_columns, counted_images
-from study.results.front import Point, losses_of_trainings
+from study.results.front import Point
 from study.results.report import Report
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
@@ -157,7 +157,8 @@ def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
         rows = {trial_id: row for row, trial_id in enumerate(trial_ids)}
         losses = np.full((len(rows), len(networks), len(goals)), np.nan)
         for column, point in enumerate(networks):
-            own = losses_of_trainings(point, goals)
+            trained = [record.metrics for record in point.records]
+            own = points.losses_of_trainings(trained, point.metrics, goals)
             losses[[rows[record.trial_id] for record in point.records], column] = own
         rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]
         samples.append(Trainings(losses, np.array(rungs)))

@@ -33,7 +33,7 @@ from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import points
 from study.pareto.certainty import wilson_interval
-from study.pareto.dominance import Losses, distinct_front, hypervolume, nondominated
+from study.pareto.dominance import distinct_front, hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
@@ -202,7 +202,10 @@ def marked(
     ]
     listed = [*undominated(alone, objectives)]
     admitted = [index for index, point in enumerate(listed) if point.is_admitted]
-    repeats = [losses_of_trainings(listed[index], objectives) for index in admitted]
+    repeats = [
+        points.losses_of_trainings([r.metrics for r in one.records], one.metrics, objectives)
+        for one in (listed[index] for index in admitted)
+    ]
     deviation = spread([dict(enumerate(repeats))])
     if deviation is None:
         return tuple(listed)
@@ -219,15 +222,6 @@ def marked(
         }
         listed[index] = replace(listed[index], standard_error=errors, front_share=share)
     return tuple(listed)
-
-
-def losses_of_trainings(point: Point, objectives: Sequence[Objective]) -> Losses:
-    """Scaled losses (n, m) of a point in its n trainings, centered on those of its metrics, which
-    are compared: a mean of logarithms is less than the logarithm of the mean."""
-    losses = points.scaled_losses([record.metrics for record in point.records], objectives)
-    compared = points.scaled_losses([point.metrics], objectives)
-    centered: Losses = losses + compared - losses.mean(axis=0)
-    return centered
 
 
 def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:

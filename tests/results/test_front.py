@@ -10,7 +10,8 @@ from study.errors import UserError
 from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import CONTROL, TrialStatus
-from study.results.front import Mark, losses_of_trainings
+from study.pareto.points import losses_of_trainings
+from study.results.front import Mark
 from study.results.report import collect, parse_objectives
 from study.results.report_table import counts_of, networks
 from study.results.views import Terminal
@@ -193,7 +194,8 @@ def test_trainings_lie_around_what_is_reported_of_their_point() -> None:
         repeated(k, 0, inverse_lipschitz_upper_bound=bound) for k, bound in enumerate(bounds)
     ]
     (point,) = collect(STUDY, records, objectives).points
-    losses = losses_of_trainings(point, objectives)
+    trained = [record.metrics for record in point.records]
+    losses = losses_of_trainings(trained, point.metrics, objectives)
     # By hand: the mean of the bounds is 505, and each is a decade from that of their logarithms.
     middle = math.log10(505)
     np.testing.assert_allclose(losses, [[middle - 1], [middle + 1]])
