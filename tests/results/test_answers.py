@@ -12,7 +12,7 @@ from study.metrics.goals import Objective
 from study.results import answers
 from study.results.report import Report, collect
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, Kept, measured, trial
+from tests.support.records import STUDY, Kept, measured, sought, trial
 
 N_IMAGES = 400
 
@@ -75,10 +75,7 @@ def certified_study() -> tuple[list[TrialRecord], Kept]:
     return records, Kept(files)
 
 
-CERTIFIED_GOALS = (
-    Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
-    Objective("certified_accuracy", Direction.MAXIMIZE, 0.0),
-)
+CERTIFIED_GOALS = sought(val_accuracy=0.0, certified_accuracy=0.0)
 
 
 def test_certified_accuracy_is_drawn_with_the_images_too() -> None:
@@ -143,10 +140,7 @@ def test_too_many_rivals_are_said_and_intervals_stay(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("goal", [("val_accuracy", "minimize"), ("val_loss", "minimize")])
 def test_where_accuracy_is_not_sought_nothing_is_said_of_the_front(goal: tuple[str, str]) -> None:
     records, files = study(380, 340)
-    goals = (
-        Objective(goal[0], Direction(goal[1]), 1.0),
-        Objective("lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
-    )
+    goals = (Objective(goal[0], Direction(goal[1]), 1.0), *sought(lipschitz_upper_bound=1.0))
     report = collect(STUDY, records, goals, records=files)
     assert all(point.front_share is None for point in report.points)
     assert report.unsure is None

@@ -8,7 +8,6 @@ import pytest
 
 from study.errors import UserError
 from study.metrics.artifacts import packed
-from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
@@ -16,7 +15,7 @@ from study.results.comparison_view import view
 from study.results.report import Report, collect, parse_objectives
 from study.results.views import wide_console
 from study.tracking.records import Records, StudyRecord, TrialRecord
-from tests.support.records import STUDY, Kept, measured, projection, trial
+from tests.support.records import STUDY, Kept, measured, projection, sought, trial
 from tests.support.studies import tiny
 
 N_IMAGES = 400
@@ -158,19 +157,12 @@ def test_where_every_study_has_repeats_intervals_are_by_the_seeds() -> None:
 
 def test_an_interval_by_the_seeds_lies_around_the_difference_of_bounds_over_decades() -> None:
     """The mean over trainings is that of the bounds, and its logarithm is compared."""
-    bound = "inverse_lipschitz_upper_bound"
-    goals = tuple(
-        Objective(name, direction, reference)
-        for name, direction, reference in (
-            ("val_accuracy", Direction.MAXIMIZE, 0.1),
-            (bound, Direction.MINIMIZE, 1e7),
-        )
-    )
+    goals = sought(val_accuracy=0.1, inverse_lipschitz_upper_bound=1e7)
     reports = []
     for name, bounds in (("a", (10.0, 1000.0)), ("b", (3.0, 5.0))):
         records = [
-            replace(trial(k, **{"val_accuracy": 0.9, bound: value}), repeat_of="0000")
-            for k, value in enumerate(bounds)
+            replace(trial(k, val_accuracy=0.9, inverse_lipschitz_upper_bound=b), repeat_of="0000")
+            for k, b in enumerate(bounds)
         ]
         reports.append(report(name, records, goals))
     (volume,) = compare(reports).differences.hypervolume
@@ -201,17 +193,14 @@ def test_a_volume_that_no_image_changes_has_no_interval_by_images() -> None:
 
 def test_the_noise_of_certified_accuracies_is_in_the_interval_too() -> None:
     """As accurate as each other, so that the difference is that of the certified accuracies."""
-    goals = tuple(
-        Objective(name, Direction.MAXIMIZE, 0.0) for name in ("val_accuracy", "certified_accuracy")
-    )
-    records = [
-        [replace(trial(0, val_accuracy=0.9, certified_accuracy=c), run_id=name)]
-        for name, c in (("a", 0.5), ("b", 0.6))
-    ]
-    files = [kept(of) for of in records]
-
+    goals = sought(val_accuracy=0.0, certified_accuracy=0.0)
     reports = [
-        report(name, of, goals, one) for name, of, one in zip("ab", records, files, strict=True)
+        report(
+            name,
+            [replace(trial(0, val_accuracy=0.9, certified_accuracy=certified), run_id=name)],
+            goals,
+        )
+        for name, certified in (("a", 0.5), ("b", 0.6))
     ]
     low, high = compare(reports).differences.hypervolume[0].interval
     # 0.9 times the interval of a difference of 40 in 400, alike on all other images.
@@ -233,7 +222,7 @@ def test_accuracies_within_other_radii_are_not_compared() -> None:
     assert "cert@" not in printed(found)
     assert "evaluation.radius is 0.5 in a, 1 in b" in printed(found)
     assert [one["radius"] for one in found.content(every=False)["studies"]] == [0.5, 1.0]
-    goals = (Objective("certified_accuracy", Direction.MAXIMIZE, 0.0), *a.config.objectives)
+    goals = (*sought(certified_accuracy=0.0), *a.config.objectives)
     with pytest.raises(
         UserError, match=r"certified_accuracy alike, but evaluation\.radius is 0\.5"
     ):

@@ -1,12 +1,10 @@
 """The figures of Table 1 of the paper beside those of a study of its networks."""
 
-import io
 import math
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from study.config import file, parser
 from study.results.paper import figures, is_table1
@@ -14,7 +12,7 @@ from study.results.report import Report, collect
 from study.results.report_view import view
 from tests.results.test_page import drawn, parts
 from tests.support.launched import ROOT
-from tests.support.records import STUDY, Kept, projection, trial
+from tests.support.records import STUDY, Kept, printed, projection, trial
 from tests.support.studies import tiny
 
 SIX = [{"norm": norm, "coeff": 0.9} for norm in ("none", "batch", "spectral")]
@@ -43,17 +41,15 @@ def test_a_study_of_the_table_trains_its_six_networks_once(name: str) -> None:
 
 
 def test_the_papers_figures_stand_beside_ours() -> None:
-    results, out = report("table1_mnist"), io.StringIO()
+    results = report("table1_mnist")
     # Paper, Table 1, MNIST: 1 - classification error, and reconstruction error; no projection.
     expected = [(1 - error / 100) for error in (0.61, 0.65, 0.64, 0.61, 1.12, 1.65)]
     found = figures(results.study.config, results.points)
     assert [float(text) for text in found["paper acc"][:6]] == pytest.approx(expected)
     assert [float(text) for text in found["paper rec"][:2]] == [2.5e-7, 1.0]
     assert [texts[6] for texts in found.values()] == ["", ""]
-    view(results).print_to(Console(file=out, width=200), every=True)
-    (row,) = [
-        row.split() for row in out.getvalue().splitlines() if row.startswith("table1_mnist/0001 ")
-    ]
+    lines = printed(results, every=True).splitlines()
+    (row,) = [row.split() for row in lines if row.startswith("table1_mnist/0001 ")]
     assert row[row.index("0.9935") - 1 : row.index("0.9935") + 2] == ["inf", "0.9935", "1.0e+00"]
     content = parts(drawn(view(results)))[1]
     at = content["points"]["network"].index("table1_mnist/0004")
