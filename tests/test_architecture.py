@@ -74,7 +74,6 @@ MAY_BE_IMPORTED_BY = {
     "pandas": {"results", "api"},
     "rich": {"execution", "results", "api"},
     "psycopg": {"head"},
-    # Optuna imports it where it is needed.
     "sklearn": set(),
     "typer": {"cli", "console", "head", *COMMANDS},
 }

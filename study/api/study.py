@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from study.api.asked import asked_for, by_arguments, settings
 from study.api.shown import Shown
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
 from study.execution.driver.environment import Driver
-from study.results import tables
+from study.results import report_view
 from study.results.front import Mark
 from study.results.report import Report, read
+from study.results.report_table import counts_of
+from study.results.views import View
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 from study.tracking.records import FollowedRecords
@@ -197,7 +197,7 @@ class Study(Shown):
     def figure(self, kind: str = "front") -> "go.Figure":
         """A figure of the study: "front", the first objective against each of the others. Raises
         UserError for another kind, or if the study has one objective."""
-        from study.results.page import figure
+        from study.results.figure import figure
 
         return figure(self.results, kind)
 
@@ -281,7 +281,8 @@ class Study(Shown):
             return _finished(self.driver, *launched.resume(self.driver, plan))
 
     def __repr__(self) -> str:
-        return f"<study {tables.counts_of(self.results)}>"
+        return f"<study {counts_of(self.results)}>"
 
-    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        tables.print_table(self.results, every, console, options)
+    @property
+    def view(self) -> View[Report]:
+        return report_view.view(self.results)

@@ -95,8 +95,8 @@ class Metric:
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
         in_decades: whether its values, above 0, run over decades, so that ratios count and not
-            differences: hypervolume, knee, sampler, scheduler, importance and the spread of repeats
-            see log10 of it.
+            differences: hypervolume, knee, sampler, scheduler and the spread of repeats see log10
+            of it.
         is_within_radius: whether it counts what holds within evaluation.radius; see `at`.
     """
 

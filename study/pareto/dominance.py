@@ -6,23 +6,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from study.metrics.definitions import Direction
-
 Losses = NDArray[np.float64]
-
-
-def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> Losses:
-    """Objective values (n, m) as losses (n, m): maximized columns change their sign.
-
-    Raises:
-        ValueError: if a value is not finite, or the number of columns is wrong.
-    """
-    array = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
-    if not np.isfinite(array).all():
-        raise ValueError(f"objective values must be finite, but got {array.tolist()}")
-    sign = np.array([-1.0 if d is Direction.MAXIMIZE else 1.0 for d in directions])
-    signed: Losses = array * sign
-    return signed
 
 
 def nondominated(losses: Losses) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import numpy as np
 from study.metrics.definitions import Direction, meaning
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialReport, TrialStatus
-from study.pareto.dominance import Losses, as_losses
+from study.pareto.dominance import Losses
 
 
 def admitted(
@@ -20,6 +20,20 @@ def admitted(
     """Whether a completed network may be on a front: finite objectives, constraints that hold."""
     finite = all(math.isfinite(metrics.get(o.metric, math.nan)) for o in objectives)
     return finite and all(c.holds(metrics.get(c.metric, math.nan)) for c in constraints)
+
+
+def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> Losses:
+    """Objective values (n, m) as losses (n, m): maximized columns change their sign.
+
+    Raises:
+        ValueError: if a value is not finite, or the number of columns is wrong.
+    """
+    array = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
+    if not np.isfinite(array).all():
+        raise ValueError(f"objective values must be finite, but got {array.tolist()}")
+    sign = np.array([-1.0 if d is Direction.MAXIMIZE else 1.0 for d in directions])
+    signed: Losses = array * sign
+    return signed
 
 
 def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
@@ -42,6 +56,18 @@ def scaled_losses(
 
 def _rounded(metrics: Mapping[str, float], objective: Objective) -> float:
     return meaning(objective.metric).resolution.round(metrics[objective.metric])
+
+
+def losses_of_trainings(
+    trainings: Sequence[Mapping[str, float]],
+    compared: Mapping[str, float],
+    objectives: Sequence[Objective],
+) -> Losses:
+    """Scaled losses (n, m) of a network in its n trainings, centered on those of the metrics that
+    are compared: a mean of logarithms is less than the logarithm of the mean."""
+    losses = scaled_losses(trainings, objectives)
+    centered: Losses = losses + scaled_losses([compared], objectives) - losses.mean(axis=0)
+    return centered
 
 
 def unscaled(losses: Losses, objectives: Sequence[Objective]) -> Losses:

@@ -17,6 +17,7 @@ from study.metrics.artifacts import PAGE
 from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.goals import as_in_a_file
 from study.metrics.reports import TrialStatus
+from study.results import report_view
 from study.results.front import Mark, Point
 from study.results.page import write_page
 from study.results.report import Report
@@ -59,7 +60,7 @@ def publish_page(report: Report) -> None:
     client, study = report.files.client, report.study
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PAGE
-        write_page(path, report)
+        write_page(path, report_view.view(report))
         files.log_file(client, client.get_run(study.run_id), path)
     studies.note_published(client, study)
 

@@ -8,7 +8,6 @@
     halving        the rule of a halving scheduler
     stopping       when the study ends
     optuna_study   networks as an Optuna study in a storage, for other tools
-    importance     the share of the variance that each hyperparameter accounts for
 
 Only these modules import Optuna.
 """

@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from study.metrics.definitions import Direction
 from study.pareto import dominance
+from study.pareto.points import as_losses
 
 # Small integers, so that equal values and equal points are common.
 POINTS = st.integers(1, 4).flatmap(
@@ -107,14 +108,14 @@ def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) ->
 
 def test_objectives_become_losses() -> None:
     directions = [Direction.MAXIMIZE, Direction.MINIMIZE]
-    assert dominance.as_losses([[0.9, 0.5]], directions).tolist() == [[-0.9, 0.5]]
-    assert dominance.as_losses([], directions).shape == (0, 2)
+    assert as_losses([[0.9, 0.5]], directions).tolist() == [[-0.9, 0.5]]
+    assert as_losses([], directions).shape == (0, 2)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_is_finite(value: float) -> None:
     with pytest.raises(ValueError, match="must be finite"):
-        dominance.as_losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])
+        as_losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -54,7 +54,7 @@ def test_every_study_is_a_line_the_latest_first(tracker: Tracker, study: StudyRe
         "n_front": 2, "hypervolume": 1.5, "hours": 0.25, "began": None,
         "end_of_search": "stop: it no longer grew",
     }  # fmt: skip
-    # What has not ended, and what an earlier version ended, is counted.
+    # What has not ended, and what ended without figures, is counted.
     assert {**second, "began": None} == {
         "study": "tiny", "state": "running", "data": "digits", "n_completed": 1, "n_trials": 3,
         "n_front": None, "hypervolume": None, "hours": None, "began": None, "end_of_search": None,

@@ -104,8 +104,7 @@ const drawInverse = () => {
     yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power", dtick: 1 }),
   });
 };
-const differences = ({ has_differences: are, largest_pixel_error: largest }) => {
-  if (!are) return "";
+const differences = ({ largest_pixel_error: largest }) => {
   const largestIs = largest === null ? "magenta is not finite"
     : `white is the largest, ${formatted(largest)} where pixels run from 0 to 1`;
   return ` and the differences (${largestIs})`;
@@ -143,8 +142,6 @@ const makeNetworks = () => {
   });
   drawReconstructions();
   whenSeen("layers-plot", drawLayers);
-  const areCertified = content.networks.some(({ certified }) => certified.radii.length);
-  byId("certified-plot").closest("figure").hidden = !areCertified; // of an earlier version
-  if (areCertified) whenSeen("certified-plot", drawCertified);
+  whenSeen("certified-plot", drawCertified);
   whenSeen("inverse-plot", drawInverse);
 };

@@ -40,7 +40,6 @@ makeSections({
   hyperparameters: makeHyperparameters,
   growth: makeGrowth,
   networks: makeNetworks,
-  table1: makeTable1,
 });
 makeGlossary(metricNames);
 makeSectionLinks();

@@ -17,6 +17,7 @@ const tableColumns = [
   ...(points.origin.some((origin) => origin !== null)
     ? [{ name: "origin", title: "origin", text: true }] : []),
   ...metricHeads(metricColumns.filter((name) => !objectives.includes(name))),
+  ...content.paper.map((name) => ({ name, title: name })),
   ...paramNames.map((name) => ({ name, title: name, text: !isNumeric(name) })),
   { name: "run_id", title: "run", text: true },
 ];

@@ -1,4 +1,4 @@
-"""The sections of a study's page: content for the code in page_files/, or why one is absent."""
+"""The sections of a study's report, printed and in its page."""
 
 import base64
 import json
@@ -28,11 +28,13 @@ from study.metrics.definitions import (
     as_reported,
     radius_text,
 )
-from study.results import where
+from study.results import paper, where
+from study.results.correlations import FEWEST_TRIALS, correlations
 from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
-from study.results.report import Report
-from study.results.tables import Section, marks_of, rounding_of, table1_section
+from study.results.report import MOST_NETWORKS, Report
+from study.results.report_table import marks_of, networks, rounding_of
+from study.results.views import Section, View
 from study.tracking.pages import (
     compare_page,
     describe_inverse,
@@ -43,7 +45,6 @@ from study.tracking.pages import (
 
 # How bounds are rounded.
 _UP = METRICS[LIPSCHITZ_UPPER_BOUND].resolution
-MOST_NETWORKS = 40  # whose certificate, inverse and reconstructions are in the page
 _MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless
 # Metrics that the picker limits, after the objectives. `strict` excludes the limit itself: a bound
 # of 1 proves nothing.
@@ -54,99 +55,101 @@ _PICKER_LIMITS = (
 )
 
 
-def sections(report: Report) -> list[Section]:
-    """The sections of a study's page."""
-    measured = {
-        name for p in report.points for name, value in p.metrics.items() if math.isfinite(value)
+def view(report: Report) -> View[Report]:
+    """The report of a study, to print or as a page."""
+    drawn = (
+        _header, _recommended, _trade, _picker, _files, _growth, _hyperparameters, _points
+    )  # fmt: skip
+    title, table = f"{report.study.name}: report", ("points", "all points")
+    return View(report, title, "report", table, (networks,), drawn, report.check_files)
+
+
+def _header(report: Report) -> Section:
+    content = {
+        "study": report.study.name,
+        "summary": _summary(report),
+        "facts": _facts(report),
+        "word": on_the_word_of(report.study.config.proven_by),
     }
-    unmeasured = [o.metric for o in report.objectives if o.metric not in measured]
-    no_trade = f"no network has a finite {' or '.join(unmeasured)}" if unmeasured else ""
+    return Section("header", content)
+
+
+def _recommended(report: Report) -> Section:
     cards = [_card(one, report) for one in report.recommended]
-    named = _named_networks(report)
-    networks = [_network(report, label, point) for label, point in named.items()]
+    return Section("recommended", {"recommended": cards}, "" if cards else "the front is empty")
+
+
+def _trade(report: Report) -> Section:
     uri, experiment_id = report.files.client.tracking_uri, report.study.experiment_id
     front = [point.first.run_id for point in report.front[:_MOST_COMPARED]]
-    return [
-        Section(
-            "header",
-            {
-                "study": report.study.name,
-                "summary": _summary(report),
-                "facts": _facts(report),
-                "word": on_the_word_of(report.study.config.proven_by),
-            },
-        ),
-        Section("recommended", {"recommended": cards}, "" if cards else "the front is empty"),
-        Section(
-            "front",
-            {
-                "n_val_images": report.n_val_images,
-                "to_verify": report.study.config.to_verify,
-                "server": server_address(uri),
-                "run_page": run_page(uri, experiment_id),
-                "compare_page": compare_page(uri, experiment_id, front) if front else None,
-            },
-            no_trade,
-        ),
-        Section("pick", {"picker_limits": _PICKER_LIMITS}, no_trade),
-        table1_section(report),
-        Section(
-            "networks",
-            {"networks": networks, "n_chosen": 6 if report.table1 else len(cards)},
-            "" if any(one["layers"] for one in networks) else "no network left a certificate",
-        ),
-        Section(
-            "growth",
-            {"growth": report.growth},
-            ""
-            if report.growth and len(report.growth.epochs) > 1
-            else "it takes a reference value of each objective, and two trials that ended",
-        ),
-        _hyperparameters(report),
-        Section(
-            "points",
-            {
-                "params": [
-                    {"name": key, "short": where.heading(key)}
-                    for key, _ in report.study.config.space
-                ],
-                "points": _columns(report),
-                "table_metrics": leading_metrics(report.points, report.objectives),
-                "where": where.grammar(
-                    [point.first for point in report.ranked(every=True)], report.metrics
-                ),
-            },
-        ),
-    ]
+    content = {
+        "n_val_images": report.n_val_images,
+        "to_verify": report.study.config.to_verify,
+        "server": server_address(uri),
+        "run_page": run_page(uri, experiment_id),
+        "compare_page": compare_page(uri, experiment_id, front) if front else None,
+    }
+    return Section("front", content, _no_trade(report))
+
+
+def _picker(report: Report) -> Section:
+    return Section("pick", {"picker_limits": _PICKER_LIMITS}, _no_trade(report))
+
+
+def _no_trade(report: Report) -> str:
+    """Why networks cannot be compared by the objectives; empty if they can."""
+    finite = {k for p in report.points for k, value in p.metrics.items() if math.isfinite(value)}
+    missing = [one.metric for one in report.objectives if one.metric not in finite]
+    return f"no network has a finite {' or '.join(missing)}" if missing else ""
+
+
+def _files(report: Report) -> Section:
+    """What networks left: all trained ones of a study of Table 1 of the paper; otherwise the
+    recommended ones, then the front."""
+    points, n_chosen = report.searched, 6
+    if not paper.is_table1(report.study.config):
+        n_chosen = len(report.recommended)
+        points = [*(one.point for one in report.recommended), *report.front]
+        points = points[: n_chosen + MOST_NETWORKS]
+    named = {point.handle: point for point in points}
+    left = [_network(report, point) for point in named.values()]
+    content = {"networks": left, "n_chosen": n_chosen}
+    is_there = any(one["layers"] for one in left)
+    return Section("networks", content, "" if is_there else "no network left a certificate")
+
+
+def _growth(report: Report) -> Section:
+    grown = report.growth
+    why = "it takes a reference value of each objective, and two trials that ended"
+    return Section("growth", {"growth": grown}, "" if grown and len(grown.epochs) > 1 else why)
 
 
 def _hyperparameters(report: Report) -> Section:
-    from study.results import correlations as ranks
-    from study.search import importance
-
-    samples = [point.first.sample for point in report.searched]
-    found = {}
-    for objective in report.objectives:
-        values = [point.metrics.get(objective.metric, math.nan) for point in report.searched]
-        found[objective.metric] = ranks.correlations(samples, values)
+    samples, found = [point.first.sample for point in report.searched], {}
+    for name in (objective.metric for objective in report.objectives):
+        values = [point.metrics.get(name, math.nan) for point in report.searched]
+        found[name] = correlations(samples, values)
     found = {metric: of for metric, of in found.items() if of}
-    n = len(report.searched)
-    notes = {
-        "correlation_note": "Rank correlation (Spearman) of each hyperparameter with each "
-        f"objective over {n} completed trials, with 95 % intervals. Where a line crosses 0, the "
-        "trials do not say which way it goes."
-        if found or n >= ranks.FEWEST_TRIALS
-        else f"From {ranks.FEWEST_TRIALS} completed trials on, rank correlations stand here.",
-        "importance_note": "Share of the variance that each hyperparameter accounts for by "
-        f"itself: fANOVA on {min(n, importance.MOST_TRIALS)} completed trials, an estimate; the "
-        f"thin bars have the range of {importance.N_RESAMPLES} resamples of the trials."
-        if report.importances
-        else f"From {importance.FEWEST_TRIALS} completed trials on, the share of each "
-        "hyperparameter in the variance stands here.",
+    note = (
+        "Rank correlation (Spearman) of each hyperparameter with each objective over "
+        f"{len(report.searched)} completed trials, with 95 % intervals. Where a line crosses 0, "
+        "the trials do not say which way it goes."
+    )
+    why = f"it takes {FEWEST_TRIALS} completed trials, and hyperparameters that vary"
+    content = {"correlation": found, "correlation_note": note}
+    return Section("hyperparameters", content, "" if found else why)
+
+
+def _points(report: Report) -> Section:
+    config, ranked = report.study.config, report.ranked(every=True)
+    content = {
+        "params": [{"name": key, "short": where.heading(key)} for key, _ in config.space],
+        "points": _columns(report),
+        "paper": [*paper.figures(config, ranked)],
+        "table_metrics": leading_metrics(report.points, report.objectives),
+        "where": where.grammar([point.first for point in ranked], report.metrics),
     }
-    drawn = {"correlation": found, "importance": report.importances, **notes}
-    why = f"it takes {ranks.FEWEST_TRIALS} completed trials, and hyperparameters that vary"
-    return Section("hyperparameters", drawn, "" if found or report.importances else why)
+    return Section("points", content)
 
 
 def _summary(report: Report) -> str:
@@ -206,17 +209,11 @@ def _card(one: Recommendation, report: Report) -> dict[str, Any]:
 
 def _proof(metrics: Mapping[str, float], radius: float, authors: Sequence[str]) -> str:
     """What is proven of a network, and on whose word, in a sentence or two."""
-    inverse = metrics.get(INVERSE_LIPSCHITZ_UPPER_BOUND)
-    if inverse is None:
-        # An earlier version proved of the inverse that it exists.
-        bound = metrics[LIPSCHITZ_UPPER_BOUND]
-        proven = f"Proven to be invertible{on_the_word_of(authors)}."
-        return proven if bound < 1 else "Not proven to be invertible."
-    certified = metrics[CERTIFIED_ACCURACY]
+    inverse = metrics[INVERSE_LIPSCHITZ_UPPER_BOUND]
     return (
-        f"{describe_inverse(inverse, authors)} For {certified:.1%} of the validation images the "
-        f"answer is right, and no change of up to {radius_text(radius)} (l2, pixels from 0 to 1) "
-        f"alters it{on_the_word_of(authors)}."
+        f"{describe_inverse(inverse, authors)} For {metrics[CERTIFIED_ACCURACY]:.1%} of the "
+        f"validation images the answer is right, and no change of up to {radius_text(radius)} (l2, "
+        f"pixels from 0 to 1) alters it{on_the_word_of(authors)}."
     )
 
 
@@ -227,6 +224,7 @@ def _columns(report: Report) -> dict[str, Any]:
     firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
     return {
         **columns,
+        **paper.figures(report.study.config, report.ranked(every=True)),
         "infinite": {
             name: {i: str(v) for i, v in enumerate(columns[name]) if v and math.isinf(v)}
             for name in report.metrics
@@ -237,16 +235,7 @@ def _columns(report: Report) -> dict[str, Any]:
     }
 
 
-def _named_networks(report: Report) -> Mapping[str, Point]:
-    """The networks of Table 1 by their names in the paper, if the study is that; otherwise the
-    recommended ones, then the front."""
-    if report.table1 is not None:
-        return {column.name: column.point for column in report.table1 if column.point}
-    points = [*(one.point for one in report.recommended), *report.front]
-    return {p.handle: p for p in points[: len(report.recommended) + MOST_NETWORKS]}
-
-
-def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
+def _network(report: Report, point: Point) -> dict[str, Any]:
     """The certificate, radii, inverse and reconstructions of a network."""
     run_id = point.first.run_id
     artifacts = report.files.artifacts(run_id)
@@ -257,13 +246,12 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
     certificate = json.loads(read(CERTIFICATE) or "{}")
     inverse = json.loads(read(INVERSE) or "{}")
     image = read(RECONSTRUCTIONS)
-    # Certificates of earlier versions have neither.
     curve = certificate.get("on_validation_split", {})
     attained = certificate.get("empirical_lipschitz", [])
     trial = report.study.config.resolve(point.first.sample, seed=0)
     attacked = point.first.metrics.get(ATTACKED_ACCURACY)
     return {
-        "label": label,
+        "label": point.handle,
         "word": on_the_word_of(trial.proven_by),
         "layers": _bounds(certificate, "layers"),
         "blocks": _bounds(certificate, "blocks"),
@@ -281,7 +269,6 @@ def _network(report: Report, label: str, point: Point) -> dict[str, Any]:
             "n_steps": inverse.get("n_steps", []),
             "errors": inverse.get(RECONSTRUCTION_ERROR, []),
         },
-        "has_differences": LARGEST_PIXEL_ERROR in inverse,  # not of an earlier version
         "largest_pixel_error": inverse.get(LARGEST_PIXEL_ERROR),
         "image": image and f"data:image/png;base64,{base64.b64encode(image).decode()}",
         "error": point.metrics.get(RECONSTRUCTION_ERROR),
