@@ -25,7 +25,7 @@ from study.results.page import content
 from study.results.report import collect, read
 from study.results.tables import as_csv, as_json, print_table, wide_console
 from study.tracking.client import Client
-from study.tracking.records import FollowedRecords, Records
+from study.tracking.records import Records
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, measured, projection, trial, unread
 
@@ -326,7 +326,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
         return download(uri, **options)
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", counted)
-    followed = FollowedRecords(client)
+    followed = Records(client, keeps_files=True)
     for _ in range(2):
         assert content(read(followed, "tiny")) == as_usual
     assert downloaded
@@ -335,6 +335,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     study = followed.find_study("tiny")
     assert study is not None
     ended = followed.ended(study, 0.0)
+    followed.forget({run_id for run_id, _ in ended})
     downloaded.clear()
     assert content(read(followed, "tiny")) == as_usual
     assert downloaded

@@ -23,8 +23,8 @@ def study(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     monkeypatch.setattr("study.execution.callbacks.recorder.provenance", dict)  # which asks git
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    tracker = Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
-    return studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/tiny")
+    client = Client(f"sqlite:///{tmp_path}/mlflow.db")
+    return studies.create(client, tiny(), "/x/tiny.yaml", "/x/tiny")
 
 
 def started(study: StudyRecord) -> Recorder:
@@ -122,8 +122,7 @@ def test_a_run_that_was_cut_off_as_it_was_made_is_begun_before_it_is_settled(
     def killed(*args: Any, **kwargs: Any) -> None:
         raise Killed
 
-    tracker = Tracker(Client(os.environ["MLFLOW_TRACKING_URI"]))
-    tracker.open_study(study)
+    tracker = Tracker(Client(os.environ["MLFLOW_TRACKING_URI"]), study)
     config = study.config.resolve(SAMPLE, 0)
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "log_batch", killed)
@@ -139,8 +138,7 @@ def test_a_run_that_was_cut_off_as_it_was_made_is_begun_before_it_is_settled(
 def test_a_number_that_means_another_sample_by_now_is_not_settled_by_the_run_of_the_first(
     study: StudyRecord,
 ) -> None:
-    tracker = Tracker(Client(os.environ["MLFLOW_TRACKING_URI"]))
-    tracker.open_study(study)
+    tracker = Tracker(Client(os.environ["MLFLOW_TRACKING_URI"]), study)
     other = {**SAMPLE, "coeff": 0.75}
     tracker.start_trial("0000", other, study.config.resolve(other, 0))
     tracker.end_trial("0000", TrialStatus.FAILED, "diverged")
