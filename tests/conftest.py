@@ -24,6 +24,7 @@ from tests.support.launched import run, write_finished
 from tests.support.studies import tiny
 
 if TYPE_CHECKING:  # importing MLflow takes seconds
+    from study.tracking.client import Client
     from study.tracking.records import StudyRecord
     from study.tracking.tracker import Tracker
 
@@ -34,9 +35,9 @@ SLOW_FILES = {
     "test_browser", "test_cluster_yaml", "test_comparison_page", "test_delete", "test_export",
     "test_handles", "test_hostile_input", "test_kuberay", "test_launch", "test_moved",
     "test_nodes", "test_notebook", "test_outage", "test_own_code", "test_pretended_cuda",
-    "test_readme", "test_remote_root", "test_serving", "test_verify", "test_wheel",
+    "test_readme", "test_remote_root", "test_serving", "test_wheel",
 }  # fmt: skip
-SLOW_FOLDERS = {"cluster"}
+SLOW_FOLDERS = {"cluster", "verification"}
 SLOW_FIXTURES = {"finished", "one_ray"}
 # Events of `sys.audit` for starting a process.
 STARTS_A_PROCESS = {
@@ -159,7 +160,9 @@ LONGEST = (
     "test_own_code",
     "test_notebook",
     "test_browser",
-    "test_verify",
+    "test_measured",
+    "test_stored_files",
+    "test_proof",
     "test_training",
     "test_pretended_cuda",
 )
@@ -198,25 +201,29 @@ def laid_out(empty_database: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def tracker(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Tracker"]:
+def client(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Client"]:
     import mlflow
 
     from study.tracking.client import Client
-    from study.tracking.tracker import Tracker
 
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")
-    yield Tracker(Client(f"sqlite:///{tmp_path}/mlflow.db"))
+    yield Client(f"sqlite:///{tmp_path}/mlflow.db")
     assert mlflow.get_tracking_uri() == "sqlite:////nowhere/mlflow.db"  # unchanged
 
 
 @pytest.fixture
-def study(tracker: "Tracker") -> "StudyRecord":
+def study(client: "Client") -> "StudyRecord":
     from study.tracking import studies
 
-    record = studies.create(tracker.client, tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
-    tracker.open_study(record)
-    return record
+    return studies.create(client, tiny(), "/x/tiny.yaml", "/x/ray_results/tiny")
+
+
+@pytest.fixture
+def tracker(client: "Client", study: "StudyRecord") -> "Tracker":
+    from study.tracking.tracker import Tracker
+
+    return Tracker(client, study)
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from study.config import file
 from study.errors import ConfigError, TrackingError
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
+from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.commands import refused
@@ -61,16 +62,16 @@ def test_names_that_are_no_names_are_refused_in_one_line(
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_names_that_are_looked_for_are_only_looked_for(tracker: Tracker, name: str) -> None:
-    before = [e.name for e in tracker.client.api.search_experiments()]
-    options = ["--tracking-uri", tracker.client.tracking_uri]
+def test_names_that_are_looked_for_are_only_looked_for(client: Client, name: str) -> None:
+    before = [e.name for e in client.api.search_experiments()]
+    options = ["--tracking-uri", client.tracking_uri]
     for app, arguments in (
         (report.app, ["--", name]),
         (verify.app, ["--", name or "x"]),
         (launch.app, ["--resume", f"--name={name}"]),
     ):
         refused(app, *options, *arguments)
-    assert [e.name for e in tracker.client.api.search_experiments()] == before
+    assert [e.name for e in client.api.search_experiments()] == before
 
 
 def aliases(depth: int) -> str:
@@ -163,14 +164,12 @@ def test_a_pickle_in_the_place_of_a_trials_network_is_not_run(tmp_path: Path, ki
     assert not pwned.exists()
 
 
-def test_mlflow_cannot_choose_the_folder_that_is_unpickled(
-    tracker: Tracker, tmp_path: Path
-) -> None:
+def test_mlflow_cannot_choose_the_folder_that_is_unpickled(client: Client, tmp_path: Path) -> None:
     evil = tmp_path / "evil" / "tiny"
     evil.mkdir(parents=True)
     (evil / "tuner.pkl").write_bytes(pickle.dumps(Harmful(tmp_path / "pwned")))
-    studies.create(tracker.client, tiny(), str((tmp_path / "space.yaml").resolve()), str(evil))
-    arguments = ["--resume", "--name", "tiny", "--tracking-uri", tracker.client.tracking_uri]
+    studies.create(client, tiny(), str((tmp_path / "space.yaml").resolve()), str(evil))
+    arguments = ["--resume", "--name", "tiny", "--tracking-uri", client.tracking_uri]
     assert "--storage-path: it must be where tiny is kept" in refused(launch.app, *arguments)
     assert not (tmp_path / "pwned").exists()
 

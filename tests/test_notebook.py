@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell
 
 import study as api
 from study.tracking import studies
+from study.tracking.client import Client
 from study.tracking.tracker import Tracker
 from tests.benchmarks.tour import TOUR
 from tests.support.launched import ROOT
@@ -178,9 +179,9 @@ def begun(folder: Path) -> Any:
     return names["done"]
 
 
-def test_the_tour_goes_on_from_the_study_that_is_there(tracker: Tracker, tmp_path: Path) -> None:
+def test_the_tour_goes_on_from_the_study_that_is_there(client: Client, tmp_path: Path) -> None:
     config = replace(tiny(), name="digits")
-    tracker.open_study(studies.create(tracker.client, config, "/x/digits.yaml", "/x/digits"))
+    Tracker(client, studies.create(client, config, "/x/digits.yaml", "/x/digits"))
     assert begun(tmp_path).name == "digits"
 
 

@@ -24,7 +24,7 @@ from study.results.report import collect, read
 from study.results.report_view import view
 from study.results.views import as_csv, as_json
 from study.tracking.client import Client
-from study.tracking.records import FollowedRecords, Records
+from study.tracking.records import Records
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, measured, printed, projection, trial, unread
 
@@ -306,7 +306,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
         return download(uri, **options)
 
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", counted)
-    followed = FollowedRecords(client)
+    followed = Records(client, keeps_files=True)
     for _ in range(2):
         assert view(read(followed, "tiny")).content() == as_usual
     assert downloaded
@@ -315,6 +315,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     study = followed.find_study("tiny")
     assert study is not None
     ended = followed.ended(study, 0.0)
+    followed.forget({run_id for run_id, _ in ended})
     downloaded.clear()
     assert view(read(followed, "tiny")).content() == as_usual
     assert downloaded

@@ -3,6 +3,7 @@
 from study.errors import printable
 from study.execution.driver.environment import Driver
 from study.tracking.handles import handle_of, run_of
+from study.tracking.stored_model import fetched
 from study.verification.proof import Proof, verify
 
 
@@ -16,7 +17,9 @@ def verify_network(
     `Study.verify` does. Returns its name and run, for messages, and the result."""
     records = Driver.of(tracking_uri).records
     run_id = run_of(records, network)
-    proof, handle = verify(records, run_id, data_root, trust), handle_of(records, run_id)
+    with fetched(records, run_id) as stored:
+        proof = verify(stored, data_root, trust)
+    handle = handle_of(records, run_id)
     if network == run_id:
         return network, proof
     meant = [] if network == handle else [printable(handle)]

@@ -18,7 +18,7 @@ from study.results.report_table import counts_of
 from study.results.views import View
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
-from study.tracking.records import FollowedRecords
+from study.tracking.records import Records
 
 # Imported where they are needed: opening a study must not wait for Ray and torch.
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Study(Shown):
         While the study runs, the page follows it."""
         from study.results.serving import Server
 
-        shown, records = self.results, FollowedRecords(self.driver.client)
+        shown, records = self.results, Records(self.driver.client, keeps_files=True)
         objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
         return Server(lambda: read(records, self.name, shown.where, objectives), shown)
 
@@ -224,9 +224,9 @@ class Study(Shown):
             UserError: if there is no such network, its files are not as logged, or MLflow or the
                 files cannot be read.
         """
-        from study.verification import fetched
+        from study.verification.proof import load
 
-        return fetched.load(self.driver.records, self._run_of(network), trust)
+        return load(self.driver.records, self._run_of(network), trust)
 
     def verify(
         self, network: str, *, data_root: str | Path | None = None, trust: bool = False
@@ -244,10 +244,12 @@ class Study(Shown):
             UserError: as `load`; if the data is not there, or is by code that is not trusted.
         """
         # torch takes seconds to import.
+        from study.tracking.stored_model import fetched
         from study.verification.proof import verify
 
         root = None if data_root is None else str(data_root)
-        return verify(self.driver.records, self._run_of(network), root, trust)
+        with fetched(self.driver.records, self._run_of(network)) as stored:
+            return verify(stored, root, trust)
 
     def _run_of(self, network: str) -> str:
         handle = self.recommended.get(network, network)

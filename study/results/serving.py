@@ -105,6 +105,8 @@ class Live:
         ended = report.files.ended(report.study, since)
         is_old = start - self._read_at > _ANEW_SECONDS and not report.study.finished
         if is_old or not ended <= self._ended:
+            # A trial that ended once more, after a crash, may have other files.
+            report.files.forget({run_id for run_id, _ in ended - self._ended})
             self._take(self._read(), took=time.monotonic() - start)
             # Not before: what could not be read is not known yet.
             self._ended |= ended

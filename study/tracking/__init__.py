@@ -2,18 +2,16 @@
 
     tags          names of tags
     locations     where the files of runs and models are, also of a study that was moved
-    files         the gate through which files of runs and models are read and written
+    files         the gate through which files of runs and models are read and written; digests
     client        one tracking server or database: requests to it, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       names of networks, and the runs that they mean
     studies       writes the study's own run, and the marks of its networks
-    batches       what is logged to runs, in as few requests as its order allows
     tracker       writes the trials of a study, each value once
     values        settings, numbers as MLflow stores them, tags that anybody may have changed
     outbox        a thread that sends writes in order, and retries after an outage
-    manifest      digests of the files of a folder, and differences from them
     clone         the git clone that this code runs from
-    stored_model  a network as MLflow stores it; imports torch through models
+    stored_model  a network as MLflow stores it, logged and fetched; imports torch through models
     removal       what MLflow has of a study, and its permanent deletion
     pages         texts, columns and addresses of MLflow's own pages
 

@@ -79,11 +79,8 @@ class Client:
             )
         self.tracking_uri = tracking_uri
         self._max_retries = max_retries
-
-    @property
-    def place(self) -> str:
-        """Where studies are looked up, for a message."""
-        return f"in MLflow at {self.tracking_uri}"
+        # For a message.
+        self.place = f"in MLflow at {tracking_uri}"
 
     @functools.cached_property
     def api(self) -> MlflowClient:
@@ -135,7 +132,7 @@ class Client:
                 return
 
     def get_run(self, run_id: str) -> Run:
-        """A run as it is now. Raises TrackingError if there is none."""
+        """A run as it is now."""
         if self.is_absent():
             raise TrackingError(f"MLflow at {self.tracking_uri}: there is no run {run_id}")
         return self.call(self.api.get_run, run_id)

@@ -31,14 +31,27 @@ def network_label(trial_id: str, projected_to: float | None) -> str:
 def run_of(records: Records, network: str) -> str:
     """The run id of a handle or an id prefix. Raises TrackingError unless it means exactly one."""
     is_label = "/" in network
-    name, separator, label = network.partition("/" if is_label else "@")
+    name, separator, word = network.partition("/" if is_label else "@")
     if not separator:
         return _of_beginning(records, network)
     study = records.find_study(name)
     if study is None:
         raise TrackingError(records.absent(name), key="network")
     networks = records.trials_and_projections(study)
-    return (_of_label if is_label else _of_alias)(networks, name, label)
+    runs = runs_by_label(networks, name) if is_label else _runs_by_alias(networks, name)
+    if word in runs:
+        return runs[word]
+    if is_label:
+        trial = word.partition("@")[0]
+        # The networks of that trial if it exists, else the trials.
+        near = [label for label in runs if label.partition("@")[0] == trial]
+        have = some(near or [label for label in runs if "@" not in label])
+        raise TrackingError(f"must be in {name}, which has {have}", key="network", value=word)
+    if not runs:
+        rule = f"{name} recommends none before it has ended, but got {quoted(word)}"
+        raise TrackingError(rule, key="network")
+    rule = f"what follows {name}@ must be one of {', '.join(sorted(runs))}"
+    raise TrackingError(rule, key="network", value=word)
 
 
 def handle_of(records: Records, run_id: str) -> str:
@@ -55,6 +68,10 @@ def runs_by_label(networks: Sequence[TrialRecord], study: str) -> dict[str, str]
     return _only_runs(labels, f"{study}/")
 
 
+def _runs_by_alias(networks: Sequence[TrialRecord], study: str) -> dict[str, str]:
+    return _only_runs([(name, n.run_id) for n in networks for name in n.aliases], f"{study}@")
+
+
 def _only_runs(named: Sequence[tuple[str, str]], before: str) -> dict[str, str]:
     """Name -> run id. Raises TrackingError if two runs have a name; messages have `before` it."""
     runs: dict[str, str] = {}
@@ -64,29 +81,6 @@ def _only_runs(named: Sequence[tuple[str, str]], before: str) -> dict[str, str]:
             raise TrackingError(f"{rule}; delete one of them in MLflow", key="network")
         runs[name] = run_id
     return runs
-
-
-def _of_label(networks: Sequence[TrialRecord], study: str, label: str) -> str:
-    runs = runs_by_label(networks, study)
-    if label not in runs:
-        trial = label.partition("@")[0]
-        # The networks of that trial if it exists, else the trials.
-        near = [name for name in runs if name.partition("@")[0] == trial]
-        have = some(near or [name for name in runs if "@" not in name])
-        raise TrackingError(f"must be in {study}, which has {have}", key="network", value=label)
-    return runs[label]
-
-
-def _of_alias(networks: Sequence[TrialRecord], study: str, alias: str) -> str:
-    runs = _only_runs([(name, n.run_id) for n in networks for name in n.aliases], f"{study}@")
-    if not runs:
-        raise TrackingError(
-            f"{study} recommends none before it has ended, but got {quoted(alias)}", key="network"
-        )
-    if alias not in runs:
-        rule = f"what follows {study}@ must be one of {', '.join(sorted(runs))}"
-        raise TrackingError(rule, key="network", value=alias)
-    return runs[alias]
 
 
 def _of_beginning(records: Records, beginning: str) -> str:

@@ -14,7 +14,7 @@ from mlflow.entities import Experiment, Run
 from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.config.trial import COEFF, MAX_EPOCHS
+from study.config.trial import MAX_EPOCHS
 from study.errors import TrackingError, absent, escaped, printable
 from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
@@ -22,7 +22,6 @@ from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved
 from study.tracking.values import (
-    PROJECTED_TO,
     as_json,
     metrics_of,
     network_of,
@@ -134,10 +133,13 @@ class StudyRead:
 class Records:
     """Studies and trials of a server or database. Methods raise TrackingError as Client's do."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, keeps_files: bool = False) -> None:
+        """`keeps_files`: read each file of a run once, until `forget`."""
         self.client = client
         self._call = client.call
         self._places: dict[str, str] = {}
+        self._keeps_files = keeps_files
+        self._files: dict[tuple[str, str], bytes] = {}
 
     def is_taken(self, name: str) -> bool:
         """Whether an experiment of that name exists, deleted or not."""
@@ -203,7 +205,7 @@ class Records:
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):
-                continue  # of another version, or of somebody else
+                continue  # of somebody else
             study = StudyRecord(
                 name=config.name,
                 experiment_id=run.info.experiment_id,
@@ -283,35 +285,22 @@ class Records:
 
     def artifact(self, run_id: str, name: str) -> bytes:
         """The content of a run's file. Raises LocationError as `files.allowed` does."""
-        return files.content(self.client, self._place(run_id), name)
+        file = self._files.get((run_id, name))
+        if file is None:
+            file = files.content(self.client, self._place(run_id), name)
+            if self._keeps_files:
+                self._files[run_id, name] = file
+        return file
+
+    def forget(self, run_ids: set[str]) -> None:
+        """Forget the files of runs, which may have been replaced."""
+        self._files = {key: file for key, file in self._files.items() if key[0] not in run_ids}
 
     def _place(self, run_id: str) -> str:
         """The address of the files of a run, also after a move."""
         if run_id not in self._places:
             self._places[run_id] = files.place_of(self.client, self.client.get_run(run_id))
         return self._places[run_id]
-
-
-class FollowedRecords(Records):
-    """Records of a study that is read repeatedly. A file of a run is read once, and again only if
-    its trial ended a second time: after a crash it may be trained again."""
-
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._files: dict[tuple[str, str], bytes] = {}
-
-    def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
-        """As for Records. Also forgets the files of these runs, which may have been replaced."""
-        found = super().ended(study, since)
-        run_ids = {run_id for run_id, _ in found}
-        self._files = {key: file for key, file in self._files.items() if key[0] not in run_ids}
-        return found
-
-    def artifact(self, run_id: str, name: str) -> bytes:
-        """The content of a run's file, as it was when it was first read after its trial ended."""
-        if (run_id, name) not in self._files:
-            self._files[run_id, name] = super().artifact(run_id, name)
-        return self._files[run_id, name]
 
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
@@ -341,15 +330,12 @@ def _by_size(record: TrialRecord) -> tuple[int, float]:
 
 
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
-    of_run, params, known = run.data.tags, run.data.params, study.config.known_metrics
+    of_run, known = run.data.tags, study.config.known_metrics
     trial_id, projected_to = network_of(run)
     sample = sample_of(run, dict(study.config.space))
     state = value_of(run, tags.STATE, TrialStatus)
     if projected_to is not None:
         n_epochs = 0
-        # Earlier versions stored a projection's own coefficient in place of its training's.
-        trained = sample.get(COEFF, study.config.model.coeff)
-        params = {**params, COEFF: str(trained), PROJECTED_TO: str(projected_to)}
     elif state is TrialStatus.COMPLETED:
         n_epochs = value_of(run, MAX_EPOCHS, int)
     else:
@@ -358,14 +344,13 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         trial_id=trial_id,
         run_id=run.info.run_id,
         state=state,
-        params=params,
+        params=run.data.params,
         metrics={
             name: value
             for name, value in metrics_of(run).items()
             if name in known and known[name].is_possible(value)
         },
         sample=sample,
-        # Earlier versions had no repeats.
         repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
         projected_to=projected_to,
         reason=escaped(of_run[tags.REASON]) if tags.REASON in of_run else None,

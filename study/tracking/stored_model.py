@@ -1,6 +1,6 @@
-"""A network as MLflow stores it, logged with its proof.
+"""A network as MLflow stores it: logged with its proof, and fetched again as it was logged.
 
-Files of a logged model, each named in a tag of its run:
+Files of a logged model, each named with its digest in a tag of its run:
 
     MLmodel, requirements.txt, ...      MLflow's own: the loader, and what it needs
     data/network/network.json           the network, and its tensors, as `models` writes them
@@ -13,11 +13,14 @@ Each model has all of them, so that it can be taken alone.
 """
 
 import filecmp
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,13 +33,15 @@ from mlflow.types import Schema, TensorSpec
 
 import models
 from models import CHANGES, NETWORK, WEIGHTS
-from study.errors import LocationError, TrackingError
-from study.metrics.artifacts import CERTIFICATE, MODEL, trained_folder
+from study.config.space import Value
+from study.errors import LocationError, TrackingError, printable
+from study.metrics.artifacts import CERTIFICATE, INVERSE, MODEL, VAL_RIGHT, trained_folder
+from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
+from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
-from study.tracking.manifest import manifest, sha256_of
-from study.tracking.records import Records
-from study.tracking.values import as_json
+from study.tracking.records import Records, StudyRecord
+from study.tracking.values import as_json, metrics_of, sample_of
 
 DATA = "data/network"
 """Folder of a logged model: NETWORK, WEIGHTS, CERTIFICATE, and for some CHANGES."""
@@ -52,27 +57,6 @@ def code_folder() -> Path:
     return Path(models.__file__).parent
 
 
-def data_digest(records: Records, run_id: str) -> str | None:
-    """SHA-256 of a run's images and labels, of all splits; None if its file does not tell."""
-    try:
-        if NETWORK not in records.artifacts(run_id):
-            return None
-        content = records.artifact(run_id, NETWORK)
-    except LocationError:
-        raise
-    except TrackingError:
-        return None
-    return digest_of_data(content)
-
-
-def digest_of_data(content: bytes) -> str | None:
-    """SHA-256 of the images and labels of a network, by the content of its NETWORK; None if that
-    does not tell."""
-    data = (as_json(content, dict) or {}).get("data")
-    digest = data.get("sha256") if isinstance(data, dict) else None
-    return digest if isinstance(digest, str) else None
-
-
 def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None:
     """Log the network of a run, written to a folder by `trial.network_files`: the JSON files,
     pictures and model. `latest` is the argument of `share`."""
@@ -81,7 +65,7 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
         files.log_file(client, run, path)
     name = client.call(client.api.get_experiment, run.info.experiment_id).name
     of_model = client.call(_log_model, client, run, folder, {"name": name, **origin(run)}, latest)
-    of_run = {path.name: sha256_of(path) for path in own}
+    of_run = {path.name: files.sha256_of(path) for path in own}
     # These tags mark the model as logged.
     logged = {tags.MODEL_FILES: json.dumps(of_model), tags.RUN_FILES: json.dumps(of_run)}
     client.log(run.info.run_id, tags=logged)
@@ -111,8 +95,7 @@ def _log_model(
             shutil.copy(folder / file, data)
         shutil.copy(of_weights / WEIGHTS, data)
         network = json.loads((folder / NETWORK).read_text())
-        architecture = network["architecture"]
-        precision = np.dtype(network.get("precision", "float32"))
+        architecture, precision = network["architecture"], np.dtype(network["precision"])
         # Python files alone: nothing else beside them is needed to build a network.
         code = Path(name) / code_folder().name
         shutil.copytree(code_folder(), code, ignore=_all_but_python)
@@ -134,7 +117,7 @@ def _log_model(
                 ),
             ),
         )
-        logged = manifest(saved)
+        logged = files.manifest(saved)
         there = files.log_model(client, model, saved)
     if there is not None:
         share(there, logged, latest)
@@ -142,15 +125,15 @@ def _log_model(
     return logged
 
 
-def share(folder: Path, files: Iterable[str], latest: dict[str, Path]) -> None:
+def share(folder: Path, names: Iterable[str], latest: dict[str, Path]) -> None:
     """Hard-link files of a model to equal ones of earlier models: all models of a study share code,
     and those of one training also tensors. Deleting one leaves the files of the others.
 
     Args:
-        files: paths below the folder.
+        names: paths of its files below the folder.
         latest: path -> the file to which that of the next model is linked if they are equal.
     """
-    for name in files:
+    for name in names:
         path, source = folder / name, latest.get(name)
         beside = path.with_name(f".{path.name}.link")
         try:
@@ -174,9 +157,141 @@ def _version(package: str) -> str:
     return version(package).partition("+")[0]
 
 
-def model_id(client: Client, run_id: str) -> str:
-    """The id of the model of a run. Raises ValueError if the run has not exactly one."""
-    ids = client.model_ids(client.get_run(run_id))
+@dataclass(frozen=True)
+class Stored:
+    """A stored network, fetched with what its run says of it.
+
+    Attributes:
+        model_id: of its logged model.
+        origin: the run and trial of that model, as its MLmodel has to say.
+        folder: a copy of the model.
+        files: name -> content of its run's own files that were logged.
+        unchecked: names of other files of its run, which have no digest.
+        metrics: the last value of each.
+        study: None if there is none that can be read.
+        problems: each difference from what was logged, a sentence each. With any, the model, the
+            files and the sample may be incomplete.
+    """
+
+    run_id: str
+    model_id: str
+    origin: Mapping[str, str]
+    folder: Path
+    files: Mapping[str, bytes]
+    unchecked: tuple[str, ...]
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    sample: Mapping[str, Value]
+    study: StudyRecord | None
+    problems: tuple[str, ...]
+
+
+@contextmanager
+def fetched(records: Records, run_id: str) -> Iterator[Stored]:
+    """The network of a run, fetched; its files are there while the context lasts.
+
+    Raises:
+        TrackingError: if the run is missing, or is not that of a completed trial or of a
+            projection, or MLflow or the store cannot be read.
+    """
+    run = records.client.get_run(run_id)
+    metrics, state = metrics_of(run), run.data.tags.get(tags.STATE, "of no state")
+    problem = None
+    if LIPSCHITZ_UPPER_BOUND not in metrics:
+        problem = f"has no {LIPSCHITZ_UPPER_BOUND}"
+    elif state != TrialStatus.COMPLETED:
+        problem = f"is {printable(state).replace('_', ' ')}"
+    if problem is not None:
+        rule = "must be the run of a completed trial or of a projection"
+        raise TrackingError(f"{rule}, but {run_id} {problem}", key="network")
+    model_id, of_run, unchecked = "", dict[str, bytes](), tuple[str, ...]()
+    sample, problems = dict[str, Value](), list[str]()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        try:
+            model_id, folder, problems = model_of(records.client, run, folder)
+            of_run, unchecked = _files_of(records, run)
+        except TrackingError:
+            raise
+        except ValueError as error:
+            problems.append(str(error))
+        try:
+            sample = sample_of(run)
+        except TrackingError as error:
+            problems.append(f"run: {error}")
+        problems = problems or [
+            f"run: its {name} is not that of the model"
+            for name in (NETWORK, CERTIFICATE)
+            if (folder / DATA / name).read_bytes() != of_run[name]
+        ]
+        study = None if problems else records.study_of(run)
+        yield Stored(
+            run_id, model_id, origin(run), folder, of_run, unchecked, run.data.params, metrics,
+            sample, study, tuple(problems),
+        )  # fmt: skip
+
+
+def model_of(client: Client, run: Run, folder: Path) -> tuple[str, Path, list[str]]:
+    """Copy the model of a run into a folder: (its id, its folder there, each difference from what
+    was logged). Raises ValueError if the run does not say what was logged, or has not exactly one
+    model."""
+    logged = _digests(run, tags.MODEL_FILES)
+    ids = client.model_ids(run)
     if len(ids) != 1:
         raise ValueError(f"model: the run must have one, but has {len(ids)}")
-    return ids[0]
+    fetched = files.fetch_model(client, ids[0], folder)
+    needed = (f"{DATA}/{name}" for name in (NETWORK, WEIGHTS, CERTIFICATE))
+    problems = [
+        *files.differences(fetched, logged),
+        *(f"{name} is missing" for name in needed if name not in logged),
+    ]
+    return ids[0], fetched, [f"model: {problem}" for problem in problems]
+
+
+def _digests(run: Run, tag: str) -> dict[str, str]:
+    """Files and their digests, from a tag of the run."""
+    if tag not in run.data.tags:
+        raise ValueError(f"manifest: the run must have the tag {tag}, but has none")
+    files = as_json(run.data.tags[tag], dict)
+    if files is None or not all(isinstance(digest, str) for digest in files.values()):
+        raise ValueError(f"manifest: {tag} must name files with their digests")
+    return files
+
+
+def _files_of(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """(name -> content of the run's own files that were logged, names of others). Raises ValueError
+    if one is missing, or is not the file that was logged."""
+    run_id = run.info.run_id
+    logged, there = _digests(run, tags.RUN_FILES), records.artifacts(run_id)
+    if MODEL in there:
+        # MLflow loads runs:/RUN_ID/model from both, one over the other.
+        raise ValueError(f"run: it must have no files under {MODEL} beside its model, but has some")
+    files = {}
+    for name in sorted({NETWORK, CERTIFICATE, INVERSE, VAL_RIGHT, *logged}):
+        if name not in there:
+            raise ValueError(f"run: it must have {name}, but has not")
+        files[name] = records.artifact(run_id, name)
+        if hashlib.sha256(files[name]).hexdigest() != logged.get(name):
+            raise ValueError(f"run: its {name} is not the file that was logged")
+    return files, tuple(map(printable, sorted(there - logged.keys())))
+
+
+def data_digest(records: Records, run_id: str) -> str | None:
+    """SHA-256 of a run's images and labels, of all splits; None if its file does not tell."""
+    try:
+        if NETWORK not in records.artifacts(run_id):
+            return None
+        content = records.artifact(run_id, NETWORK)
+    except LocationError:
+        raise
+    except TrackingError:
+        return None
+    return digest_of_data(as_json(content, dict) or {})
+
+
+def digest_of_data(network: Mapping[str, Any]) -> str | None:
+    """SHA-256 of the images and labels of a network, by the content of its NETWORK; None if that
+    does not tell."""
+    data = network.get("data")
+    digest = data.get("sha256") if isinstance(data, dict) else None
+    return digest if isinstance(digest, str) else None

@@ -40,7 +40,7 @@ REASON = "study.reason"
 MODEL_FILES = "study.model_files"
 """Files of the run's model with their SHA-256, as JSON."""
 RUN_FILES = "study.run_files"
-"""Files logged beside the model, likewise. Earlier versions did not write it."""
+"""Files logged beside the model, likewise."""
 WHY = "study.why"
 """Why the network is recommended, in a sentence."""
 

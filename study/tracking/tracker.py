@@ -6,7 +6,8 @@ stands there once: a metric that already has the value is not sent again.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from study.metrics.definitions import (
 )
 from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, stored_model, tags
-from study.tracking.batches import Batches
 from study.tracking.client import MLFLOW_STATUS, Client
 from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
@@ -51,33 +51,70 @@ class _TrialRun:
     logged: dict[tuple[str, int], float] | None = None
 
 
-class Tracker:
-    """Writes the trials of one study, and remembers what it wrote; `open_study` comes first. After
-    a failed write, `reread` learns what arrived. Methods raise TrackingError as Client's do."""
+# What is held of a run: its metrics, parameters and tags.
+_Held = tuple[list[Metric], dict[str, object], dict[str, str]]
 
-    def __init__(self, client: Client, provenance: Mapping[str, str] | None = None) -> None:
-        """`provenance`: tags of each trial that say which code runs it."""
-        self.client = client
+
+class Tracker:
+    """Writes the trials of one study, and remembers what it wrote. After a failed write, `reread`
+    learns what arrived. Methods raise TrackingError as Client's do."""
+
+    def __init__(
+        self, client: Client, study: StudyRecord, provenance: Mapping[str, str] | None = None
+    ) -> None:
+        """Mark the study as running, and read which trials it has. `provenance`: tags of each trial
+        that say which code runs it."""
+        self.client, self._study = client, study
+        self._objectives = {objective.metric for objective in study.config.objectives}
         self._provenance = dict(provenance or {})
         self._call = client.call
         self._latest: dict[str, Path] = {}
-        self.batches = Batches(client)
-
-    def open_study(self, study: StudyRecord) -> None:
-        """Mark a study as running, and read which trials it has."""
-        self.client.set_state(study.run_id, TrialStatus.RUNNING)
-        self._study = study
-        self._objectives = {objective.metric for objective in study.config.objectives}
+        self._held: dict[str, _Held] | None = None
         self._trials: dict[str, _TrialRun] = {}
-        self._learn()
+        client.set_state(study.run_id, TrialStatus.RUNNING)
+        self.reread()
 
-    def reread(self, trial_id: str) -> None:
-        """Read a trial again: a write that failed may have arrived."""
-        self._trials.pop(trial_id, None)
-        self._learn(f" and tags.`{tags.TRIAL_ID}` = '{trial_id}'")
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Log to each run in one request, when the context ends or what follows must find it in
+        MLflow. What is held when the context fails is dropped."""
+        self._held = {}
+        try:
+            yield
+            for run_id in list(self._held):
+                self._send(run_id)
+        finally:
+            self._held = None
 
-    def _learn(self, condition: str = "") -> None:
-        """Read which runs exist, and delete duplicates and orphans; `condition` ends the filter."""
+    def _log(
+        self,
+        run_id: str,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log to a run as `Client.log` does; within `together`, later."""
+        if self._held is None:
+            self.client.log(run_id, metrics, params, tags)
+            return
+        held = self._held.setdefault(run_id, ([], {}, {}))
+        held[0].extend(metrics)
+        held[1].update(params or {})
+        held[2].update(tags or {})
+
+    def _send(self, run_id: str) -> None:
+        """Send what is held of a run."""
+        if self._held and run_id in self._held:
+            self.client.log(run_id, *self._held.pop(run_id))
+
+    def reread(self, trial_id: str | None = None) -> None:
+        """Read which runs exist, of one trial or of all, and delete duplicates and orphans: a write
+        that failed may have arrived."""
+        if trial_id is None:
+            self._trials, condition = {}, ""
+        else:
+            self._trials.pop(trial_id, None)
+            condition = f" and tags.`{tags.TRIAL_ID}` = '{trial_id}'"
         experiments = [self._study.experiment_id]
         # The study's run may have other runs below it.
         of_study = f"tags.`{tags.PARENT}` = '{self._study.run_id}'"
@@ -145,18 +182,15 @@ class Tracker:
             self._trials[trial_id] = trial
         else:
             self.client.set_state(trial.run_id, TrialStatus.RUNNING, of_run)
-        # Last: parameters mark a run as begun. Those of a run that goes on stay as they are: MLflow
-        # refuses other ones, and an earlier version logged None for the radius of the data set.
+        # Last: parameters mark a run as begun.
         if trial.state is None:
-            self.batches.log(trial.run_id, params=settings(sample, config))
+            self._log(trial.run_id, params=settings(sample, config))
         trial.state = TrialStatus.RUNNING
 
     def log_reports(
         self, trial_id: str, reports: Sequence[EpochReport], node: str | None = None
     ) -> None:
         """Log the metrics of some epochs, with the times at which they were measured.
-
-        An epoch that was trained again after a crash, with the same values, is not sent again.
 
         Args:
             reports: in any order; those of a checkpoint may follow later ones.
@@ -186,13 +220,14 @@ class Tracker:
         ]
         if not metrics:
             return
-        of_run = {tags.EPOCH: str(max(report.epoch for report in reports))}
-        if node is not None:
-            of_run[tags.NODE] = node
         device = next((report.device for report in reports if report.device), None)
-        if device is not None:
-            of_run[tags.DEVICE] = device
-        self.batches.log(trial.run_id, metrics=metrics, tags=of_run)
+        of_run = {
+            tags.EPOCH: str(max(report.epoch for report in reports)),
+            tags.NODE: node,
+            tags.DEVICE: device,
+        }
+        known = {tag: value for tag, value in of_run.items() if value is not None}
+        self._log(trial.run_id, metrics=metrics, tags=known)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -205,7 +240,7 @@ class Tracker:
         """Log a completed trial from the folder of its outcome: the JSON files, pictures and model;
         and a run for each projection, in the order of their folders."""
         trial = self._trials[trial_id]
-        self.batches.send(trial.run_id)
+        self._send(trial.run_id)
         run = self.client.get_run(trial.run_id)
         # A trial has one model: replace any that was logged before a crash, and its projections.
         self.client.delete_models(run)
@@ -216,7 +251,6 @@ class Tracker:
             trial.projections.append(self._log_projection(trial_id, run, report, folder))
 
     def _authors(self, trial: _TrialRun) -> tuple[str, ...]:
-        """The authors of blocks on whose word the proofs of a trial rest."""
         return self._study.config.resolve(json.loads(trial.sample), seed=0).proven_by
 
     def _log_projection(
@@ -224,9 +258,8 @@ class Tracker:
     ) -> str:
         """Log a projection as a run below its trial's; returns the run's id."""
         trial = self._trials[trial_id]
-        bound = report.inverse_lipschitz_upper_bound
+        bound, authors = report.inverse_lipschitz_upper_bound, self._authors(trial)
         assert bound is not None
-        authors = self._authors(trial)
         proof = pages.describe_inverse(bound, authors)
         note = f"{pages.describe_projection(trial_id, report.projected_to, authors)} {proof}"
         run = self._call(
@@ -249,11 +282,9 @@ class Tracker:
         )
         run_id = str(run.info.run_id)
         added = {PROJECTED_TO: report.projected_to, FINE_TUNE_STEPS: report.fine_tune_steps}
-        epoch, milliseconds = self._last_epoch(trial), round(report.timestamp * 1000)
-        metrics = [
-            Metric(name, value, milliseconds, epoch)
-            for name, value in self._objectives_first(report.metrics())
-        ]
+        values, epoch = self._objectives_first(report.metrics()), self._last_epoch(trial)
+        now = round(report.timestamp * 1000)
+        metrics = [Metric(name, value, now, epoch) for name, value in values]
         self.client.log(run_id, metrics, {**of_trial.data.params, **added})
         stored_model.log(self.client, run, folder, self._latest)
         self.client.set_state(run_id, TrialStatus.COMPLETED)
@@ -263,8 +294,7 @@ class Tracker:
         """End a trial; it is certified if its last network is proven to be invertible, and it did
         not fail."""
         trial = self._trials[trial_id]
-        last_epoch = self._last_epoch(trial)
-        logged = self._logged(trial)
+        last_epoch, logged = self._last_epoch(trial), self._logged(trial)
         bound = restored(logged.get((INVERSE_LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf))
         proven = bound < math.inf and status is not TrialStatus.FAILED
         what = status.value.replace("_", " ").capitalize()
@@ -280,9 +310,9 @@ class Tracker:
             # It may have completed before a crash, and been stopped when it was trained again.
             self._delete_projections(trial)
         # The tag counts, and comes after all else that is logged. A crash may leave the run as it
-        # was in MLflow; then `open_study` ends it.
-        self.batches.log(trial.run_id, tags={**of_run, tags.STATE: status.value})
-        self.batches.send(trial.run_id)
+        # was in MLflow; then `reread` ends it.
+        self._log(trial.run_id, tags={**of_run, tags.STATE: status.value})
+        self._send(trial.run_id)
         self._call(self.client.api.set_terminated, trial.run_id, MLFLOW_STATUS[status])
         trial.state = status
 

@@ -10,48 +10,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from models import NETWORK
-from study.config.trial import GOALS, MEASURED, TrialConfig
-from study.errors import TrackingError, quoted
-from study.tracking.client import Run
-from study.tracking.records import StudyRecord
-from study.tracking.values import sample_of
+from study.config.trial import TrialConfig
+from study.errors import quoted
+from study.tracking.stored_model import Stored
 
 _LINEAR = ("scale", "offset")
 
 
-def trial_of(study: StudyRecord | None, run: Run) -> TrialConfig | None:
-    """The trial of a run, by its sample and the settings of its study; None if either cannot be
+def trial_of(stored: Stored) -> TrialConfig | None:
+    """The trial of a network, by its sample and the settings of its study; None if these cannot be
     read. Raises ValueError if the sample is none of that study."""
     try:
-        sample = sample_of(run)
-    except TrackingError:
-        return None
-    try:
-        return None if study is None else study.config.resolve(sample, seed=0)
+        return stored.study and stored.study.config.resolve(stored.sample, seed=0)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"its sample must be one of its study, but is {quoted(sample)}") from error
+        sample = quoted(stored.sample)
+        raise ValueError(f"its sample must be one of its study, but is {sample}") from error
 
 
 def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[str]:
     """Yield a sentence for each setting of a trial that is not the one with which the figures of
-    its network were measured, by the content of NETWORK. Earlier versions stated none."""
-    if not is_stated(network, trial):
-        return
+    its network were measured, by the content of NETWORK."""
     meant = json.loads(json.dumps(trial.meaning))
-    stated = {key: network.get(key) for key in meant}
-    measured = stated[MEASURED]
-    if isinstance(measured, dict) and GOALS not in measured:
-        del meant[MEASURED][GOALS]  # earlier versions stated the names of the objectives alone
-    for key, there, here in _apart(stated, meant):
+    for key, there, here in _apart({key: network.get(key) for key in meant}, meant):
         yield (
             f"its figures were measured with {key.removeprefix('measured.')} {there!s:.100}, by "
             f"{NETWORK}, but its study says {here!s:.100}"
         )
-
-
-def is_stated(network: Mapping[str, Any], trial: TrialConfig) -> bool:
-    """Whether the content of NETWORK says anything of what the figures mean."""
-    return not trial.meaning.keys().isdisjoint(network)
 
 
 @dataclass(frozen=True)
@@ -61,20 +45,17 @@ class Meaning:
     Attributes:
         conditions: at which radius, in which precision and on which split they were measured.
         objectives: the metrics that its study optimizes.
-        is_stated: whether NETWORK says so; if not, the settings of the study alone do.
     """
 
     conditions: str
     objectives: tuple[str, ...]
-    is_stated: bool
 
     def in_words(self, measured: Collection[str]) -> str:
         """The meaning, to follow "measured" in a message; `measured` are names of metrics."""
         again = [name for name in self.objectives if name in measured]
         others = [name for name in self.objectives if name not in measured]
         left = f", not for {', '.join(others)}" if others else ""
-        unbound = "" if self.is_stated else "; so say the settings of its study alone"
-        return f"{self.conditions}, for {', '.join(again) or 'no objective'}{left}{unbound}"
+        return f"{self.conditions}, for {', '.join(again) or 'no objective'}{left}"
 
 
 def meaning_of(network: Mapping[str, Any], trial: TrialConfig) -> Meaning:
@@ -85,7 +66,7 @@ def meaning_of(network: Mapping[str, Any], trial: TrialConfig) -> Meaning:
         f"at radius {trial.radius:.6g} (l2, pixels from 0 to 1) in {trial.precision}, on "
         f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}"
     )
-    return Meaning(conditions, trial.objectives, is_stated(network, trial))
+    return Meaning(conditions, trial.objectives)
 
 
 def _normalization(network: Mapping[str, Any]) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """A stored network, measured again on its data."""
 
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from operator import ne
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,8 @@ from study.metrics.definitions import (
     RECONSTRUCTION_ERROR,
     VAL_ACCURACY,
 )
-from study.tracking.client import Run
-from study.tracking.stored_model import digest_of_data
-from study.tracking.values import as_json, metrics_of
+from study.tracking.stored_model import Stored, digest_of_data
+from study.tracking.values import as_json
 from study.trial.data import sources
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import OnSplits, measure, measure_test
@@ -38,20 +37,17 @@ _COMPARED: Mapping[str, set[str] | None] = {
 
 
 def differences(
-    run: Run,
-    of_run: Mapping[str, bytes],
+    stored: Stored,
     network: IResNet,
     certificate: Certificate,
     trial: TrialConfig | None,
-    *,
     data_root: str,
     trust: bool,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[list[str], tuple[str, ...]]:
     """(a sentence for each figure of a run, and of its files, that its network does not have on its
     data; the metrics of the run that were measured).
 
     Args:
-        of_run: the run's own files that were checked: name -> content.
         network: with weights in float32; `measure` takes care of the answers' precision.
         certificate: of the network.
         trial: the one that trained it, whose settings are known to be those with which its figures
@@ -64,7 +60,7 @@ def differences(
         UserError: if the data is not there, or it is by code that is not trusted.
     """
     if trial is None:
-        rule = f"run {run.info.run_id} must be one of a study, but is not"
+        rule = f"run {stored.run_id} must be one of a study, but is not"
         raise TrackingError(rule, key="network")
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
     if not trust:
@@ -73,19 +69,16 @@ def differences(
             raise UserError(rule, "trust")
         trial = replace(trial, metrics=())
     dataset = sources.load(trial.data)
-    digest = digest_of_data(of_run[NETWORK])
+    digest = digest_of_data(json.loads(stored.files[NETWORK]))
     if digest != dataset.sha256:
-        problem = (
-            f"data: that of the run has the digest {digest!s:.8}, but that in {data_root} has "
-            f"{dataset.sha256:.8}"
-        )
-        return (problem,), ()
+        own = f"data: that of the run has the digest {digest!s:.8}"
+        return [f"{own}, but that in {data_root} has {dataset.sha256:.8}"], ()
     try:
         measured, answers = measure(network, dataset.val, trial, certificate)
     except OwnCodeError as error:
-        return (f"run: {error}",), ()
+        return [f"run: {error}"], ()
     rounding = error_of_inverse(certificate.inverse_lipschitz_upper_bound)
-    logged = metrics_of(run)
+    logged = stored.metrics
     of_test, test_answers = measure_test(network, dataset.test, trial, certificate)
     found = {**measured.metrics(), **of_test}
     if ATTACKED_ACCURACY in logged:  # projections are not attacked
@@ -102,22 +95,22 @@ def differences(
         save_network(Path(temporary), certified, on_splits, trial, dataset)
         for name, keys in _COMPARED.items():
             ours = json.loads((Path(temporary) / name).read_bytes())
-            theirs = as_json(of_run.get(name, b""), dict)  # one that is missing says nothing
+            theirs = as_json(stored.files[name], dict)
             of_file = {key: of for key, of in ours.items() if keys is None or key in keys}
             if name == INVERSE and is_amplified(rounding):
                 # The error after too few steps may be anything, once last bits decide the iterates.
                 del of_file[RECONSTRUCTION_ERROR]
             problems += (f"run: {name}: {problem}" for problem in _apart(theirs, of_file, rounding))
-    if VAL_RIGHT in of_run:
-        content = of_run[VAL_RIGHT]
-        right = read_right(content, logged.get(VAL_ACCURACY, math.nan))
-        certified_images = read_certified(content, logged.get(CERTIFIED_ACCURACY, math.nan))
-        pairs = ((right, answers.right), (certified_images, answers.certified(trial.radius)))
-        n_images = len(answers.right)
-        n_other = max(sum(map(ne, kept, ours.tolist())) for kept, ours in pairs)
-        if n_other > MOST_IMAGES * n_images:
-            problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {n_images} images")
-    return tuple(problems), tuple(compared)
+    content = stored.files[VAL_RIGHT]
+    kept = (
+        (read_right(content, logged[VAL_ACCURACY]), answers.right),
+        (read_certified(content, logged[CERTIFIED_ACCURACY]), answers.certified(trial.radius)),
+    )
+    n_images = len(answers.right)
+    n_other = max(sum(map(ne, theirs, ours.tolist())) for theirs, ours in kept)
+    if n_other > MOST_IMAGES * n_images:
+        problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {n_images} images")
+    return problems, tuple(compared)
 
 
 def _apart(theirs: Any, ours: Any, rounding: float, where: str = "") -> Iterator[str]:
@@ -127,18 +120,14 @@ def _apart(theirs: Any, ours: Any, rounding: float, where: str = "") -> Iterator
             yield f"{where or 'it'} must be an object of JSON"
             return
         for key, value in ours.items():
-            # Earlier versions had fewer.
-            if key in theirs:
-                inner = f"{where}.{key}" if where else key
-                yield from _apart(theirs[key], value, rounding, inner)
+            inner = f"{where}.{key}" if where else key
+            yield from _apart(theirs.get(key), value, rounding, inner)
     elif isinstance(ours, list):
         if not isinstance(theirs, list) or len(theirs) != len(ours):
             yield f"{where} must be a list of {len(ours)}"
             return
-        for pair in zip(theirs, ours, strict=True):
-            for problem in _apart(*pair, rounding, where):
-                yield problem
-                return
+        pairs = zip(theirs, ours, strict=True)
+        yield from islice((p for pair in pairs for p in _apart(*pair, rounding, where)), 1)
     elif isinstance(ours, float | int) and not isinstance(ours, bool):
         if not isinstance(theirs, float | int) or not is_same(where, theirs, ours, rounding):
             yield f"{where} is {theirs!s:.20}, but the network has {ours}"

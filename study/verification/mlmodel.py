@@ -2,15 +2,14 @@
 
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from models import NETWORK
-from study.tracking.client import Run
-from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS, origin
+from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS
 from study.tracking.values import as_json
 
 # At the end of a line of the files below.
@@ -18,8 +17,6 @@ _VERSION = re.compile(r"(==|<=|=|: )[0-9][0-9A-Za-z.]*$", re.MULTILINE)
 # MLflow names the installed version of each; a uv environment has none of them.
 _TOOL = re.compile(r"^( *- (?:pip|setuptools|wheel))[=<]=V$", re.MULTILINE)
 
-# The loader in the code that earlier versions stored.
-_FORMER_LOADER = "models.serving"
 _PACKAGES = [f"{name}==V" for name in REQUIREMENTS]
 # The content of each file, with V for versions; of MLmodel also the keys that have a value.
 _EXPECTED: dict[str, Any] = {
@@ -54,26 +51,25 @@ _EXPECTED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def other_identity(folder: Path, run: Run, model_id: str) -> Iterator[str]:
-    """Yield a sentence for each sign that another run's model, with its manifest, was put here, or
-    that its data is not that of its network."""
-    expected = {"run_id": run.info.run_id, "model_id": model_id, "study": origin(run)}
+def other_identity(folder: Path, model_id: str, origin: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each sign that a model, which has its own manifest, is not that of its
+    run, which has the `origin`, or that its data is not that of its network."""
+    expected = {"run_id": origin["run_id"], "model_id": model_id, "study": origin}
     described = as_json((folder / DATA / NETWORK).read_bytes(), dict) or {}
     try:
         about = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))
         # An experiment may have been renamed.
         study = {key: v for key, v in about["metadata"]["study"].items() if key != "name"}
         found = {"run_id": about["run_id"], "model_id": about["model_id"], "study": study}
-        # Earlier versions may lack either.
-        data = about["metadata"].get("data", described.get("data"))
+        is_same_data = about["metadata"]["data"] == described.get("data")
     except Exception as error:  # a changed file may fail in any way
-        yield f"MLmodel cannot be read: {type(error).__name__}: {error}"
+        yield f"model: MLmodel cannot be read: {type(error).__name__}: {error}"
         return
-    if data != described.get("data", data):
-        yield f"data of MLmodel is not that of {NETWORK}"
+    if not is_same_data:
+        yield f"model: data of MLmodel is not that of {NETWORK}"
     for key, value in expected.items():
         if found[key] != value:
-            yield f"{key} of MLmodel must be {value}, but is {reprlib.repr(found[key])}"
+            yield f"model: {key} of MLmodel must be {value}, but is {reprlib.repr(found[key])}"
 
 
 def other_loading(folder: Path) -> Iterator[str]:
@@ -81,9 +77,6 @@ def other_loading(folder: Path) -> Iterator[str]:
     code = (folder / CODE).parent
     try:
         about = _yaml(folder / "MLmodel")
-        loading = about["flavors"]["python_function"]
-        if loading["loader_module"] == _FORMER_LOADER:
-            loading["loader_module"] = LOADER
         found = {
             "the keys of MLmodel": sorted(key for key, v in about.items() if v is not None),
             "flavors of MLmodel": about["flavors"],
@@ -96,13 +89,13 @@ def other_loading(folder: Path) -> Iterator[str]:
             ),
         }
     except Exception as error:  # as above
-        yield f"MLmodel or what it names cannot be read: {type(error).__name__}: {error}"
+        yield f"model: MLmodel or what it names cannot be read: {type(error).__name__}: {error}"
         return
     for name, expected in _EXPECTED.items():
         # Equality goes only as deep as the expected value; YAML aliases may expand to billions.
         if found[name] != expected:
             shown = reprlib.repr(found[name])
-            yield f"{name} must be {expected} in a logged model, but is {shown}"
+            yield f"model: {name} must be {expected} in a logged model, but is {shown}"
 
 
 def _yaml(path: Path) -> Any:

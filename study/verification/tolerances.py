@@ -7,7 +7,7 @@ the quantity.
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from study.metrics.definitions import INVERSE_STEPS, LOST_TO_ROUNDING
 
@@ -20,21 +20,13 @@ _ROUNDING = 2e-6
 _UNIT = 2.0**-24
 
 
-@dataclass(frozen=True)
-class _Tolerance:
-    """What may differ of some quantities.
-
-    Attributes:
-        why: the reason.
-        applies: whether a quantity is one of these, by its keys and the error that rounding may
-            cause in an inverse.
-        holds: whether the stored figure, by the one that is measured here and that error, is what
-            another processor might measure.
-    """
+class _Tolerance(NamedTuple):
+    """How far some quantities may be off, and why. `rounding` is the error that rounding may cause
+    in an inverse."""
 
     why: str
-    applies: Callable[[Sequence[str], float], bool]
-    holds: Callable[[float, float, float], bool]
+    applies: Callable[[Sequence[str], float], bool]  # to a quantity, by its keys and `rounding`
+    holds: Callable[[float, float, float], bool]  # stored, measured here, `rounding`
 
 
 def _is_near(theirs: float, ours: float) -> bool:
@@ -72,8 +64,8 @@ _TOLERANCES = (
         lambda theirs, ours, rounding: abs(theirs - ours) <= 1,
     ),
     _Tolerance(
-        "a larger bound is a weaker claim, and earlier versions proved less; a smaller one may be "
-        "of an inverse that happened to be nearer",
+        "a larger bound is a weaker claim; a smaller one may be of an inverse that happened to be "
+        "nearer",
         lambda keys, rounding: keys[-1] in {"error_bound", "image_error_bound"},
         lambda theirs, ours, rounding: _is_near(theirs, ours) or theirs >= ours / 10,
     ),

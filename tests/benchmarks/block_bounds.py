@@ -24,7 +24,7 @@ from study.metrics.reports import TrialStatus
 from study.results.report import find_study
 from study.tracking.client import Client
 from study.tracking.records import Records
-from study.verification.fetched import load
+from study.verification.proof import load
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
 from tests.support.lipsdp import lipsdp
 

@@ -25,7 +25,7 @@ from study.metrics.artifacts import CERTIFICATE
 from study.metrics.reports import TrialStatus
 from study.tracking.client import Client
 from study.tracking.records import Records
-from study.verification.fetched import load
+from study.verification.proof import load
 
 _LOOSEST = 1.03
 

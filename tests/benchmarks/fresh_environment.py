@@ -18,7 +18,7 @@ import venv
 from pathlib import Path
 
 from study.results.report import read
-from study.tracking import files, stored_model
+from study.tracking import stored_model
 from study.tracking.client import Client
 from study.tracking.records import Records
 
@@ -60,8 +60,8 @@ def main() -> int:
     records = Records(Client(arguments.tracking_uri))
     point = read(records, arguments.study, arguments.where).front[0]
     with tempfile.TemporaryDirectory() as name:
-        model = stored_model.model_id(records.client, point.first.run_id)
-        folder = files.fetch_model(records.client, model, Path(name) / "model")
+        run = records.client.get_run(point.first.run_id)
+        _, folder, _ = stored_model.model_of(records.client, run, Path(name) / "model")
         environment = Path(name) / "environment"
         venv.create(environment, with_pip=True)
         python = str(environment / "bin" / "python")

@@ -68,8 +68,7 @@ def write(folder: Path, n_runs: int) -> None:
     os.chdir(folder)
     client = Client(f"sqlite:///{folder}/mlflow.db")
     study = studies.create(client, tiny(search={"n_trials": n_runs}), "/x/tiny.yaml", "/x/tiny")
-    tracker = Tracker(client)
-    tracker.open_study(study)
+    tracker = Tracker(client, study)
     sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
     tracker.start_trial("0000", sample, study.config.resolve(sample, 0))
     for epoch in (1, 2, 3):

@@ -68,7 +68,7 @@ def test_a_study_that_goes_on_has_no_figures_of_before(
 ) -> None:
     finish(tracker, study, **{N_COMPLETED: 3.0, N_FRONT: 2.0, HYPERVOLUME: 1.5, HOURS: 0.25})
     trial(tracker, study, 0, TrialStatus.COMPLETED)
-    tracker.open_study(study)
+    Tracker(tracker.client, study)
     (line,) = listed(tracker.client).lines
     assert (line["state"], line["n_completed"], line["hypervolume"]) == ("running", 1, None)
 

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from study import delete, launch, report, verify
 from study.errors import OutageError, TrackingError
 from study.tracking.client import _RETRIES, Client
-from study.tracking.tracker import Tracker
 
 MAX_RETRY_COUNT = utils.MAX_RETRY_COUNT
 NAME = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
@@ -116,8 +115,7 @@ def test_a_locked_database_is_said_in_plain_words(empty_database: Path, tmp_path
     client.call(client.api.search_experiments)
 
 
-def test_no_message_shows_sql(tracker: Tracker) -> None:
-    client = tracker.client
+def test_no_message_shows_sql(client: Client) -> None:
     client.call(client.api.create_experiment, "x")
     with pytest.raises(TrackingError, match=r"\(name=x\) already exists") as raised:
         client.call(client.api.create_experiment, "x")

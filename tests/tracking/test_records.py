@@ -18,6 +18,7 @@ from study.results.front import Mark
 from study.results.listing import listed
 from study.results.report import read
 from study.tracking import studies
+from study.tracking.client import Client
 from study.tracking.handles import run_of
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
@@ -55,10 +56,8 @@ def test_a_copy_of_a_study_is_named_by_its_own_experiment(
     tracker: Tracker, study: StudyRecord
 ) -> None:
     log(tracker, study, "0000", 0.5)
-    other = Tracker(tracker.client)
     copy = copied(tracker, study, "zz")
-    other.open_study(copy)
-    log(other, copy, "0000", 0.999)
+    log(Tracker(tracker.client, copy), copy, "0000", 0.999)
     records = Records(tracker.client)
     assert sorted(record.name for record in records.studies()) == ["tiny", "zz"]
     for name, accuracy in (("tiny", 0.5), ("zz", 0.999)):
@@ -149,12 +148,12 @@ def test_two_runs_with_one_recommendation_are_refused(tracker: Tracker, study: S
 
 @pytest.mark.parametrize(("repeats", "means"), [(1, [0.5, 0.7, 0.9]), (2, [0.6, 0.9])])
 def test_only_trainings_of_one_sample_are_averaged(
-    tracker: Tracker, repeats: int, means: list[float]
+    client: Client, repeats: int, means: list[float]
 ) -> None:
     """And only where the study repeats; the tag of the third says that it is a repeat, too."""
     config = tiny(search={"repeats": repeats})
-    study = studies.create(tracker.client, config, "/x/tiny.yaml", "/x/ray_results/tiny")
-    tracker.open_study(study)
+    study = studies.create(client, config, "/x/tiny.yaml", "/x/ray_results/tiny")
+    tracker = Tracker(client, study)
     log(tracker, study, "0000", 0.5)
     log(tracker, study, "0001", 0.7, repeat_of="0000")
     log(tracker, study, "0002", 0.9, repeat_of="0000", coeff=0.9)
@@ -188,7 +187,7 @@ def write(tracker: Tracker, statement: str, *values: object) -> None:
     ],
 )
 def test_a_value_that_no_network_can_have_counts_as_not_measured(
-    tracker: Tracker, metric: str, value: float | str
+    client: Client, metric: str, value: float | str
 ) -> None:
     directions = {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"}
     others = {"inverse_steps": "minimize", "inverse_lipschitz_upper_bound": "minimize"}
@@ -200,8 +199,8 @@ def test_a_value_that_no_network_can_have_counts_as_not_measured(
         },
         "tiny.yaml",
     )
-    study = studies.create(tracker.client, config, "/x/tiny.yaml", "/x/ray_results/tiny")
-    tracker.open_study(study)
+    study = studies.create(client, config, "/x/tiny.yaml", "/x/ray_results/tiny")
+    tracker = Tracker(client, study)
     log(tracker, study, "0000", 0.5)
     log(tracker, study, "0001", 0.6)
     sql = "UPDATE latest_metrics SET value = ? WHERE key = ? AND run_uuid = ?"
@@ -248,7 +247,7 @@ def test_a_time_that_is_none_counts_as_unknown(
     for options in (["tiny"], ["--list"], ["--list", "--format", "json"]):
         done = CliRunner().invoke(report.app, [*options, *uri])
         assert done.exit_code == 0, done.output
-    Tracker(tracker.client).open_study(study)
+    Tracker(tracker.client, study)
 
 
 @pytest.mark.parametrize("value", ["x", math.inf])

@@ -1,5 +1,4 @@
 import math
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,11 @@ from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
-from study.trial.training import Training
-from study.verification import fetched
+from study.verification.proof import load
 from tests.support.records import projections
 from tests.support.studies import epoch_report, projection_report, tiny
-from tests.support.trials import TINY, save_outcome
 
+DATA = {"name": "digits", "normalization": {"from": "uint8", "scale": 1 / 255, "offset": -0.5}}
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
 
 
@@ -41,9 +39,7 @@ def start(tracker: Tracker, study: StudyRecord, trial_id: str = "0000", **change
 
 def restarted(tracker: Tracker, study: StudyRecord) -> Tracker:
     """The tracker of another process, after a crash of the first."""
-    again = Tracker(Client(tracker.client.tracking_uri))
-    again.open_study(study)
-    return again
+    return Tracker(Client(tracker.client.tracking_uri), study)
 
 
 def test_a_study_is_found_again_with_all_that_it_was(tracker: Tracker, study: StudyRecord) -> None:
@@ -273,19 +269,13 @@ def test_a_logged_model_is_one_and_says_what_it_is(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
     """That it loads in a fresh process, predicts and inverts: tests/test_launch.py."""
-    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)))
-    state.run_to_report()
     folder = tmp_path / "outcome"
-    folder.mkdir()
-    save_outcome(state, folder)
     start(tracker, study)
     for _ in range(2):  # as after a crash between the model and the end of the trial
-        tracker.log_networks("0000", folder, [])
+        log_networks(tracker, "0000", folder)
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     (record,) = Records(tracker.client).trials(study)
     client = tracker.client.api
-    models = client.search_logged_models([study.experiment_id])
-    assert len(list(models)) == 1
     names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
     assert {"certificate.json", "inverse.json", "network.json"} <= names
     # What goes with the model, so that it says by itself what it is and what is proven of it.
@@ -294,8 +284,7 @@ def test_a_logged_model_is_one_and_says_what_it_is(
     assert model_file.metadata["study"] == {
         "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
     }  # fmt: skip
-    normalization = {"from": "uint8", "scale": 1 / 255, "offset": -0.5}
-    assert model_file.metadata["data"]["normalization"] == normalization
+    assert model_file.metadata["data"] == DATA
     network = Path(logged.artifact_location) / "data" / "network"
     for name in ("certificate.json", "network.json", "weights.safetensors"):
         assert (network / name).read_bytes() == (folder / name).read_bytes()
@@ -315,7 +304,7 @@ def log_networks(
             (folder / name).write_text("{}")
         architecture = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "norm": "none"}
         model = IResNet((1, 8, 8), 10, (1,), norm="none")
-        description = {"architecture": architecture, "data": {}, "precision": precision}
+        description = {"architecture": architecture, "data": DATA, "precision": precision}
         write_network(folder, model, description)
     tracker.log_networks(trial_id, outcome, reports)
 
@@ -327,7 +316,7 @@ def test_a_network_is_loaded_in_the_precision_in_which_its_answers_are_proven(
     start(tracker, study)
     log_networks(tracker, "0000", tmp_path, precision=precision)
     (record,) = Records(tracker.client).trials(study)
-    network = fetched.load(Records(tracker.client), record.run_id)
+    network = load(Records(tracker.client), record.run_id)
     dtype = getattr(torch, precision)
     assert {parameter.dtype for parameter in network.parameters()} == {dtype}
     stored = read_network(tmp_path)
@@ -350,14 +339,6 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     assert [r.params["coeff"] for r in first] == ["0.5", "0.5"]  # of the training
     assert [r.params["projected_to"] for r in first] == ["0.45", "0.3"]
     assert [(r.params["seed"], r.n_epochs) for r in first] == [("1", 0), ("1", 0)]
-    # Earlier versions wrote the one in the place of the other.
-    with sqlite3.connect(tracker.client.tracking_uri.removeprefix("sqlite:///")) as database:
-        (run_id,) = (r.run_id for r in first if r.projected_to == 0.3)
-        database.execute(
-            "UPDATE params SET value = 0.3 WHERE key = 'coeff' AND run_uuid = ?", [run_id]
-        )
-        database.execute("DELETE FROM params WHERE key = 'projected_to' AND run_uuid = ?", [run_id])
-    assert [r.params for r in projections(tracker.client, study)] == [r.params for r in first]
     (trial,) = Records(tracker.client).trials(study)
     client = tracker.client.api
     tags = client.get_run(first[0].run_id).data.tags
@@ -435,27 +416,13 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     assert "3 trials" not in note
 
 
-def test_a_study_with_a_network_that_an_earlier_version_trained_further_is_read(
-    tracker: Tracker, study: StudyRecord
-) -> None:
-    """Its runs are plain trials."""
-    start(tracker, study)
-    start(tracker, study, "0001")
-    records = Records(tracker.client)
-    _, further = records.trials(study)
-    for run_id, tag, text in (
-        (study.run_id, tags.EXTENSION, '{"n_searches": 1, "more_epochs": [{"trial": 0}]}'),
-        (further.run_id, "study.continues", "0000"),
-        (further.run_id, "study.continued_epochs", "3"),
-    ):
-        tracker.client.api.set_tag(run_id, tag, text)
-    tracker.end_trial("0001", TrialStatus.COMPLETED)
-    assert records.find_study("tiny") == replace(study, n_searches=1)
-    for text in ("", "[]", "1", '{"n_searches": "8"}', "[" * 100_000):  # somebody else's
+def test_extensions_that_are_none_count_as_none(tracker: Tracker, study: StudyRecord) -> None:
+    for text, n_searches in (
+        ('{"n_searches": 1}', 1), ("", 0), ("[]", 0), ("1", 0), ('{"n_searches": "8"}', 0),
+        ("[" * 100_000, 0),
+    ):  # fmt: skip
         tracker.client.api.set_tag(study.run_id, tags.EXTENSION, text)
-        assert records.find_study("tiny") == study
-    _, further = records.trials(study)
-    assert (further.origin, further.n_epochs) == ("", study.config.training.max_epochs)
+        assert Records(tracker.client).find_study("tiny") == replace(study, n_searches=n_searches)
 
 
 def test_what_is_logged_together_goes_in_one_request_with_the_state_last(
@@ -470,7 +437,7 @@ def test_what_is_logged_together_goes_in_one_request_with_the_state_last(
             return own(*args, **kwargs)
 
         monkeypatch.setattr(MlflowClient, name, noted)
-    with tracker.batches.together():
+    with tracker.together():
         start(tracker, study)
         tracker.log_reports("0000", [epoch_report(1), epoch_report(2)])
         tracker.log_reports("0000", [epoch_report(3)])

@@ -72,8 +72,7 @@ class Recorder(StudyCallback):
         # The outbox retries after reading what arrived; retries by MLflow's client could create a
         # run twice.
         self._client = Client(self.tracking_uri, max_retries=0)
-        self._tracker = Tracker(self._client, provenance())
-        self._tracker.open_study(self.study)
+        self._tracker = Tracker(self._client, self.study, provenance())
         self._outbox = Outbox(self.messages.append)
         self._ended = EndedTrials()
         self._collected: dict[str, _Reports] = {}
@@ -117,9 +116,7 @@ class Recorder(StudyCallback):
         # Trials unknown to Tune were proposed after the last snapshot that survived a crash; their
         # numbers may never be used again.
         known = {suggestion(trial).trial_id for trial in trials}
-        self._outbox.put(
-            partial(self._close, known), before_retry=partial(self._tracker.open_study, self.study)
-        )
+        self._outbox.put(partial(self._close, known), before_retry=self._tracker.reread)
         try:
             self._wait()
         finally:
@@ -169,7 +166,7 @@ class Recorder(StudyCallback):
             # On a retry others may be queued.
             if self._queued.get(trial) is writes:
                 del self._queued[trial]
-        with self._tracker.batches.together():
+        with self._tracker.together():
             for write in writes:
                 write()
 

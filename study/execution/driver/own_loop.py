@@ -59,8 +59,7 @@ class Loop:
         told = {**provenance(), **own_code(asked.config), tags.TOLD: "true"}
         record = studies.create(driver.client, asked.config, asked.source, storage_folder, told)
         self._record, self._records = record, driver.records
-        self._tracker = Tracker(driver.client, {**provenance(), tags.TOLD: "true"})
-        self._tracker.open_study(record)
+        self._tracker = Tracker(driver.client, record, {**provenance(), tags.TOLD: "true"})
         self._open: dict[str, Training] = {}
         self._n_asked = 0
 
