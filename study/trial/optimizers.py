@@ -42,7 +42,7 @@ class Optimizer(ABC):
         self.lr_factor = 1.0
         self._settings = settings
         self._parameters: list[Tensor] = list(model.parameters())
-        self._state: dict[str, list[Tensor]] = {}
+        self._state: dict[str, list[Any]] = {}
 
     @abstractmethod
     def step(self) -> None:

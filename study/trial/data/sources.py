@@ -156,7 +156,7 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
     def read(config: DataConfig) -> own.Dataset:
         from torchvision import datasets
 
-        tensors: list[Tensor] = []
+        parts: list[tuple[Tensor, Tensor]] = []
         where = Path(config.root).resolve() / folder
         for train in (True, False):
             try:
@@ -177,9 +177,9 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                 ) from error
             images = torch.as_tensor(part.data)
             images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-            tensors += images.contiguous(), torch.as_tensor(part.targets).long()
-        train_images, train_labels, *of_test = tensors
-        return own.Dataset(train_images, train_labels, 10, *of_test)
+            parts.append((images.contiguous(), torch.as_tensor(part.targets).long()))
+        (images, labels), (test_images, test_labels) = parts
+        return own.Dataset(images, labels, 10, test_images, test_labels)
 
     return read
 
