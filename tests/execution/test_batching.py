@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from study.execution.worker import batching
-from study.execution.worker.batching import Batching, longest_wait
+from study.execution import worker
+from study.execution.worker import Batching, longest_wait
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import epoch_report
 
@@ -32,7 +32,7 @@ def batches(
     trial: Trial, of: Batching, monkeypatch: pytest.MonkeyPatch
 ) -> list[tuple[float, tuple[EpochReport, ...]]]:
     """When each batch of the trial was sent, and its reports."""
-    monkeypatch.setattr(batching.time, "monotonic", lambda: trial.now)
+    monkeypatch.setattr(worker.time, "monotonic", lambda: trial.now)
     sent = []
     while trial.epoch < N_EPOCHS:
         report = of.batch(trial.next_report, trial.epoch)

@@ -16,8 +16,7 @@ from ray.tune import Checkpoint
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
 from study.execution.trials import reports_in
-from study.execution.worker.batching import Batching
-from study.execution.worker.trainable import TrialTrainable
+from study.execution.worker import Batching, TrialTrainable
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
