@@ -199,7 +199,7 @@ def test_each_library_is_imported_where_it_belongs() -> None:
 
 def test_of_the_driver_the_worker_alone_imports_torch() -> None:
     importers = [n for n in MODULES if place(n) == "execution" and "torch" in imports(n)]
-    assert importers == ["study.execution.worker.trainable"]
+    assert importers == ["study.execution.worker"]
 
 
 def test_models_import_torch_and_what_reads_tensors_only() -> None:

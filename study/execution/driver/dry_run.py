@@ -13,7 +13,7 @@ from study.execution.driver.preflight import longest_trial
 from study.execution.driver.starting import connected
 from study.execution.files import storage
 from study.execution.files.checkpoints import N_KEPT
-from study.execution.worker.batching import longest_wait
+from study.execution.worker import longest_wait
 from study.trial.rehearsal import Rehearsal, measured
 
 # CPU seconds of the driver for each message with reports, each report in it, and each trial, with

@@ -137,8 +137,8 @@ def planned_resume(
 
 
 def _found(driver: Driver, name: str | None, source: str) -> list[StudyRecord]:
-    """The study with a name, or all studies of a file, the latest first; a study that its user
-    trains is refused, or left out."""
+    """The study with a name, or all studies of a file, the latest first. One whose networks its
+    user trains is refused, or left out."""
     records = driver.records
     if name is not None:
         named = records.find_study(name)

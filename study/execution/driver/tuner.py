@@ -17,8 +17,7 @@ from study.execution.callbacks.recorder import Recorder
 from study.execution.files.checkpoints import N_KEPT, Checkpoints
 from study.execution.files.snapshots import Snapshots
 from study.execution.trials import folder_name
-from study.execution.worker.batching import Batching, longest_wait
-from study.execution.worker.trainable import TrialTrainable
+from study.execution.worker import Batching, TrialTrainable, longest_wait
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher, StudyGenerator
 from study.search.stopping import Stopping

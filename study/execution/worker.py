@@ -1,8 +1,9 @@
 """The Ray worker: suggestion -> training -> reports; checkpoint and restore."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,7 @@ from ray.util import get_node_ip_address
 from study.config.study import StudyConfig
 from study.errors import GpuError, GpuMemoryError, StorageError, reason
 from study.execution.trials import damaged
-from study.execution.worker.batching import Batching
-from study.metrics.artifacts import (
-    OUTCOME,
-    REPORTS,
-    TRAINING_STATE,
-    read_reports,
-    write_reports,
-)
+from study.metrics.artifacts import OUTCOME, REPORTS, TRAINING_STATE, read_reports, write_reports
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial.data import sources
@@ -34,6 +28,49 @@ from study.trial.training import Training
 
 # Ray has no error class for a missing checkpoint, only this text.
 _GONE = "does not exist on storage"
+# What the driver takes in a second with a tenth of a core, from all trials together.
+_MESSAGES_A_SECOND = 25.0
+# However large the study, a report waits no longer for those behind it.
+_LONGEST_WAIT_SECONDS = 4.0
+
+
+def longest_wait(n_at_once: int) -> float:
+    """Seconds that a report may wait for those behind it, where so many trials run at once."""
+    return min(_LONGEST_WAIT_SECONDS, n_at_once / _MESSAGES_A_SECOND)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Lets a trial train on while nobody would decide anything by its report.
+
+    Attributes:
+        longest_wait_seconds: from a report to the message with it, unless an epoch is much longer
+            than the one before.
+        rungs: epochs at which the scheduler decides whether a trial goes on.
+    """
+
+    longest_wait_seconds: float
+    rungs: frozenset[int]
+
+    def batch(self, next_report: Callable[[], TrialReport], epoch: int) -> TrialReport:
+        """The reports of a trial from `epoch` on up to the next that the driver should have: the
+        last one, with those before it in `earlier`."""
+        earlier: list[EpochReport] = []
+        first = None
+        while True:
+            start = time.monotonic()
+            report = next_report()
+            now = time.monotonic()
+            first = now if first is None else first
+            is_late = now - first + (now - start) > self.longest_wait_seconds
+            if report.status is not TrialStatus.RUNNING or report.epoch is None or is_late:
+                break
+            # A report between rungs counts for the rung before it.
+            if not self.rungs.isdisjoint(range(epoch + 1, report.epoch.epoch + 1)):
+                break
+            epoch = report.epoch.epoch
+            earlier.append(report.epoch)
+        return replace(report, earlier=tuple(earlier))
 
 
 @contextmanager
