@@ -1,11 +1,14 @@
 """Open a page in a real browser, and check that its text is legible."""
 
+import html
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+
+from tests.support.report_page import content_of
 
 # WebGL is rendered in software. The page itself is painted without Chromium's GPU process, which
 # would emulate a GPU and take three times as long. Chromium itself sends no requests.
@@ -65,6 +68,42 @@ def see_all(page: Page) -> None:
     for section in page.locator("main > section:visible").all():
         section.scroll_into_view_if_needed()
         page.wait_for_timeout(100)  # figures take a frame to be drawn
+
+
+def place(page: Page, label: str) -> tuple[float, float]:
+    """Where a point of the two-dimensional figure is on the screen."""
+    page.locator("#front-plot").scroll_into_view_if_needed()
+    found = page.evaluate(
+        """(label) => {
+            const plot = document.getElementById("front-plot");
+            for (const trace of plot.data) {
+                const k = (trace.text || []).findIndex(
+                    (text) => text.startsWith(`<b>${label}</b>`));
+                if (k < 0) continue;
+                const box = plot.getBoundingClientRect();
+                const { xaxis, yaxis } = plot._fullLayout;
+                return [box.x + xaxis._offset + xaxis.d2p(trace.x[k]),
+                        box.y + yaxis._offset + yaxis.d2p(trace.y[k])];
+            }
+        }""",
+        html.escape(label, quote=False),
+    )
+    return found[0], found[1]
+
+
+def points_of(page: Page) -> dict[str, Any]:
+    """The columns of a page's points."""
+    points: dict[str, Any] = content_of(page.content())["points"]
+    return points
+
+
+def rows(page: Page, column: str = "network") -> list[str]:
+    """The table's cells in a column, those of the page of the table that is shown."""
+    names = page.locator("#point-table thead th").evaluate_all(
+        "cells => cells.map(cell => cell.dataset.column)"
+    )
+    texts = page.locator(f"#point-table tbody tr td:nth-child({names.index(column) + 1})")
+    return texts.all_inner_texts()
 
 
 # Box, size and contrast (WCAG 2.2, 1.4.3) of all text, and elements whose content is cut off.
