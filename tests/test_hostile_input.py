@@ -110,9 +110,9 @@ def test_as_many_values_as_may_be_are_read() -> None:
         space = {"lr": {"type": "categorical", "choices": values}}
         return {**RAW, "training": settings, "space": space}
 
-    assert file.loads(yaml.safe_dump(of(9_900)), "many.yaml").space[0][0] == "lr"
+    assert file.loads(json.dumps(of(9_900)), "many.yaml").space[0][0] == "lr"
     with pytest.raises(ConfigError, match="at most 10000 values"):
-        file.loads(yaml.safe_dump(of(10_000)), "many.yaml")
+        file.loads(json.dumps(of(10_000)), "many.yaml")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_as_many_values_as_may_be_are_read() -> None:
         "!!python/object/apply:os.system ['touch pwned']",
         "name: !!python/name:os.system",
         "name: !!python/object/new:os.system ['touch pwned']",
-        "[" * 10_000,
-        "{a: " * 10_000,
+        "[" * 3000,
+        "{a: " * 3000,
         "name: " + "x" * 1_000_000,
         "x" * 10_000 + ": 1",
         '"\\e[2J\\n\\0": 1',
