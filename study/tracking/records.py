@@ -37,8 +37,8 @@ class StudyRecord:
     """A study as MLflow knows it.
 
     Attributes:
-        name: that of its experiment, which somebody may have renamed or copied. So what is printed
-            of a study is looked up in that experiment again.
+        name: the name of its experiment, which somebody may have renamed or copied. So whatever
+            is printed of a study is looked up in that experiment again.
         source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it has ended; if not, it can be resumed.
@@ -72,7 +72,7 @@ class TrialRecord:
     """A trial, or a projection of one, as MLflow knows it.
 
     Attributes:
-        params: as text; a projection has those of its training, and what it was projected to.
+        params: as text; a projection has its training's, and what it was projected to.
         metrics: the last value of each; without values that no network can have, which somebody
             else wrote.
         repeat_of: id of the first trial of the same sample; its own for the first.
@@ -175,6 +175,7 @@ class Records:
             # Anybody may have changed these tags.
             n_searches = (as_json(of_run.get(tags.EXTENSION, ""), dict) or {}).get("n_searches")
             versions = as_json(of_run.get(tags.VERSIONS, ""), dict) or {}
+            own_code = as_json(of_run.get(tags.OWN_CODE, ""), dict) or {}
             try:
                 content = json.loads(of_run[tags.CONFIG])
                 name = {"name": names[run.info.experiment_id]}
@@ -196,7 +197,7 @@ class Records:
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions={printable(name): printable(str(of)) for name, of in versions.items()},
                 is_told=of_run.get(tags.TOLD) == "true",
-                own_code=as_json(of_run.get(tags.OWN_CODE, ""), dict) or {},
+                own_code=own_code,
                 is_published=of_run.get(tags.PUBLISHED) == "true",
             )
             yield study, run

@@ -193,7 +193,7 @@ class Tracker:
         """Log the metrics of some epochs, with the times at which they were measured.
 
         Args:
-            reports: in any order; those of a checkpoint may follow later ones.
+            reports: in any order; a checkpoint's may follow later ones.
             node: address of the node that measured them, if known.
         """
         trial = self._trials[trial_id]
